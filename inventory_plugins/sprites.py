@@ -1,0 +1,120 @@
+"""Inventory ``sprites``: the ships of an account, or of drydock, as hosts."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: sprites
+short_description: Sprites (https://sprites.dev) or drydock as an inventory
+description:
+  - Every sprite that matches is a host, reached by the connection plugin C(sprite).
+  - Hosts are in group C(ocaptain), in C(voyage_<id>) and C(ship_<n>) where the name tells them, and in
+    C(status_<status>).
+  - A drydock that does not run is an empty inventory; an API that cannot be reached is an error.
+author: The ocaptain authors
+version_added: 0.1.0
+extends_documentation_fragment:
+  - constructed
+options:
+  plugin:
+    description: Name of this plugin.
+    type: str
+    required: true
+    choices: [sprites, ocaptain.fleet.sprites]
+  provider:
+    description: Where the sprites are; by default as ocaptain is configured.
+    type: str
+    choices: [sprites, drydock]
+    env:
+      - name: OCAPTAIN_PROVIDER
+  api_url:
+    description: Base URL of the API.
+    type: str
+  api_token:
+    description: Bearer token of the API; without it the configuration's (SPRITES_TOKEN).
+    type: str
+  prefix:
+    description: Only sprites whose name starts with this.
+    type: str
+    default: ""
+  labels:
+    description: Only sprites that have all of these labels.
+    type: list
+    elements: str
+    default: []
+  voyage:
+    description: Only the ships of this voyage.
+    type: str
+"""
+
+EXAMPLES = r"""
+# prod.sprites.yml: the ships of every voyage, grouped by status
+plugin: sprites
+labels: [ocaptain]
+keyed_groups:
+  - key: ocaptain_status
+    prefix: is
+"""
+
+import asyncio  # noqa: E402
+from typing import TYPE_CHECKING, Any  # noqa: E402
+
+from ansible.errors import AnsibleParserError  # noqa: E402
+from ansible.plugins.inventory import BaseInventoryPlugin, Constructable  # noqa: E402
+
+from ocaptain.ansible.access import find_endpoint  # noqa: E402
+from ocaptain.ansible.hosts import build_host, matches  # noqa: E402
+from ocaptain.errors import OcaptainError  # noqa: E402
+
+if TYPE_CHECKING:
+    from ansible.inventory.data import InventoryData
+    from ansible.parsing.dataloader import DataLoader
+
+    from ocaptain.provider import Endpoint
+    from ocaptain.sprites import Sprite
+
+
+class InventoryModule(BaseInventoryPlugin, Constructable):
+    """Orchestrates; :func:`ocaptain.ansible.hosts.build_host` decides."""
+
+    NAME = "sprites"
+
+    def verify_file(self, path: str) -> bool:
+        """Take ``sprites.yml`` and ``*.sprites.yml``."""
+        return bool(super().verify_file(path)) and path.endswith(("sprites.yml", "sprites.yaml"))
+
+    def parse(self, inventory: InventoryData, loader: DataLoader, path: str, cache: bool = True) -> None:  # noqa: FBT001, FBT002
+        """Fill the inventory."""
+        super().parse(inventory, loader, path, cache)
+        self._read_config_data(path)
+        self.inventory.add_group("ocaptain")
+        try:
+            provider, reached = find_endpoint(*(self._option(name) for name in ("provider", "api_url", "api_token")))
+            sprites = asyncio.run(_list(reached, self._option("prefix") or "")) if reached else []
+        except OcaptainError as error:
+            raise AnsibleParserError(f"{path}: {error}") from error
+        connection = "ocaptain.fleet.sprite" if self.ansible_name.startswith("ocaptain.") else "sprite"
+        for sprite in sprites:
+            if matches(sprite, labels=self._option("labels"), voyage=self._option("voyage")):
+                self._add(build_host(sprite, provider, connection))
+
+    def _option(self, name: str) -> Any:
+        value = self.get_option(name)
+        return self.templar.template(value) if isinstance(value, str) else value
+
+    def _add(self, host: dict[str, Any]) -> None:
+        name = host["name"]
+        self.inventory.add_host(name)
+        for group in host["groups"]:
+            self.inventory.add_group(group)
+            self.inventory.add_child(group, name)
+        for key, value in host["vars"].items():
+            self.inventory.set_variable(name, key, value)
+        strict = self.get_option("strict")
+        self._set_composite_vars(self.get_option("compose"), host["vars"], name, strict=strict)
+        self._add_host_to_composed_groups(self.get_option("groups"), host["vars"], name, strict=strict)
+        self._add_host_to_keyed_groups(self.get_option("keyed_groups"), host["vars"], name, strict=strict)
+
+
+async def _list(reached: Endpoint, prefix: str) -> list[Sprite]:
+    async with reached.client() as client:
+        return await client.list(prefix)

@@ -1,0 +1,36 @@
+"""Agent ``command``: a shell line, ``metadata.run`` or the user's ``--agent-cmd``; exit 0 = done."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from ocaptain.agents.base import STALL_SECONDS, TIMEOUT_SECONDS, AgentRun, Briefing, common_environment, render
+
+if TYPE_CHECKING:
+    from ocaptain.config import Settings
+    from ocaptain.plan import Task
+
+
+class CommandAgent:
+    """Runs a line by bash in the ship's clone."""
+
+    def problem(self, task: Task, agent_cmd: str | None, settings: Settings) -> str | None:
+        """A line must be there, without a NUL."""
+        del settings  # needs no credential
+        line = task.metadata.run or agent_cmd
+        if not line:
+            return "agent command has nothing to run; give the task metadata.run, or sail with --agent-cmd CMD"
+        return "the command holds a NUL byte; remove it" if "\0" in line else None
+
+    def brief(self, briefing: Briefing) -> AgentRun:
+        """The line, the usual variables, and the prompt on stdin."""
+        metadata = briefing.task.get("metadata") or {}
+        template = briefing.template or (files("ocaptain.agents") / "prompt.md.j2").read_text("utf-8")
+        return AgentRun(
+            argv=("bash", "-c", metadata.get("run") or briefing.agent_cmd or ""),
+            env=common_environment(briefing),
+            prompt=render(template, briefing),
+            timeout=float(metadata.get("timeout") or TIMEOUT_SECONDS),
+            stall=float(metadata.get("stall") or STALL_SECONDS),
+        )

@@ -1,0 +1,10 @@
+"""Everything between Python and Ansible.
+
+::
+
+    content.py      where playbooks, roles and plugins are (packaged, or the checkout)
+    invocation.py   what is run, as data
+    runner.py       the one place that imports ansible_runner
+    access.py       what our plugins share: the endpoint, errors as Ansible results
+    voyage.py, sprite.py, tree.py   what the actions of these names do
+"""

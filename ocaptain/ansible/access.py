@@ -1,0 +1,59 @@
+"""What the plugins share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ocaptain.config import load_settings
+from ocaptain.errors import OcaptainError, UsageError
+from ocaptain.provider import Endpoint, choose, endpoint
+
+if TYPE_CHECKING:
+    from ocaptain.config import ProviderName
+
+
+def find_endpoint(
+    provider: str | None = None, url: str | None = None, token: str | None = None
+) -> tuple[ProviderName, Endpoint | None]:
+    """Return the provider and how to reach it; None for a drydock that does not run.
+
+    Args:
+        provider: ``sprites`` or ``drydock``; None = as configured.
+        url: of the API, in place of the configured one.
+        token: likewise.
+
+    Raises:
+        OcaptainError: the configuration is wrong, or there is no token.
+    """
+    settings = load_settings()
+    if url and token:
+        return "sprites", Endpoint("sprites", url, token)
+    if url or token:
+        provider = provider or "sprites"
+    name, _ = choose(settings, provider)
+    found = endpoint(name, settings) if not (token and name == "sprites") else None
+    if name == "sprites" and (url or token):
+        base = found or Endpoint("sprites", settings.sprites_api_url, token or "")
+        return name, Endpoint(name, url or base.url, token or base.token)
+    return name, found
+
+
+def require(provider: str | None = None, url: str | None = None, token: str | None = None) -> Endpoint:
+    """Return how to reach the provider.
+
+    Raises:
+        UsageError: it is a drydock that does not run.
+    """
+    _, found = find_endpoint(provider, url, token)
+    if found is None:
+        raise UsageError("drydock does not run; start it with `ocaptain drydock start`")
+    return found
+
+
+def failure(error: OcaptainError) -> dict[str, Any]:
+    """Return an error as the result of a task; the CLI reads ``ocaptain`` and ends accordingly."""
+    return {
+        "failed": True,
+        "msg": str(error),
+        "ocaptain": {"exit_code": error.exit_code, "message": error.message, "details": list(error.details)},
+    }

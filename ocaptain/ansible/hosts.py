@@ -1,0 +1,55 @@
+"""From a sprite to a host: pure, and all of it plain data (ansible-core refuses anything else)."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, TypedDict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ocaptain.sprites import Sprite
+
+_SHIP = re.compile(r"(voyage-[0-9a-f]{12})-ship-([0-9]+)")
+
+
+class Host(TypedDict):
+    """A host of the inventory."""
+
+    name: str
+    groups: list[str]
+    vars: dict[str, Any]
+
+
+def matches(sprite: Sprite, *, labels: Sequence[str], voyage: str | None) -> bool:
+    """Whether a sprite is wanted: has all ``labels``, and is of ``voyage`` if one is named."""
+    found = _SHIP.fullmatch(sprite.name)
+    of_voyage = voyage is None or (found is not None and found[1] == voyage)
+    return of_voyage and set(labels) <= set(sprite.labels)
+
+
+def build_host(sprite: Sprite, provider: str, connection: str = "sprite") -> Host:
+    """Return the host of a sprite.
+
+    Args:
+        sprite: as the API lists it.
+        provider: where it is.
+        connection: name of the connection plugin, which differs in a collection.
+    """
+    found = _SHIP.fullmatch(sprite.name)
+    groups = ["ocaptain", *([f"status_{re.sub('[^a-z0-9_]', '_', sprite.status)}"] if sprite.status else [])]
+    variables: dict[str, Any] = {
+        "ansible_connection": connection,
+        "ansible_python_interpreter": "/usr/bin/python3",
+        "ocaptain_provider": str(provider),
+        "ocaptain_sprite": sprite.name,
+        "ocaptain_status": sprite.status,
+        "ocaptain_labels": list(sprite.labels),
+        "ocaptain_organization": sprite.organization,
+        "ocaptain_url": sprite.url,
+        "ocaptain_created_at": sprite.created_at,
+    }
+    if found:
+        groups += [found[1].replace("-", "_"), f"ship_{found[2]}"]
+        variables |= {"ocaptain_voyage": found[1], "ocaptain_ship": f"ship-{found[2]}"}
+    return {"name": sprite.name, "groups": groups, "vars": variables}

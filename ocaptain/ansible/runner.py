@@ -1,0 +1,130 @@
+"""The one place that runs Ansible, through ansible-runner.
+
+Hygiene (all of it was measured): the private directory is temporary, 0700 and removed; the
+``command`` artefact, which holds the whole environment, is unlinked before the process starts;
+no event is written to disk, the handler sees them all; no secret is in extravars.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ansible_runner
+
+from ocaptain.errors import BY_EXIT_CODE, OcaptainError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ocaptain.ansible.invocation import Invocation
+
+KEPT_LINES = 40
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that Ansible tells.
+
+    Attributes:
+        kind: runner's name of it (``runner_on_ok``, ``playbook_on_task_start`` …).
+        task: name of the task, "" if it is about none.
+        host: of the inventory, "".
+        result: the task's result.
+    """
+
+    kind: str
+    task: str
+    host: str
+    result: dict[str, Any]
+
+
+@dataclass
+class RunResult:
+    """How a run ended.
+
+    Attributes:
+        ok: whether Ansible was content.
+        status: runner's word: successful, failed, canceled, timeout.
+        results: result of each task on localhost, by the task's name.
+        failures: what failed, a line each, hosts named.
+        error: the first error of one of our actions.
+    """
+
+    ok: bool = False
+    status: str = ""
+    results: dict[str, dict[str, Any]] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+    output: list[str] = field(default_factory=list)
+    error: OcaptainError | None = None
+
+
+def execute(invocation: Invocation, on_event: Callable[[Event], None], cancelled: Callable[[], bool]) -> RunResult:
+    """Run a playbook; ``on_event`` sees every event as it happens.
+
+    Args:
+        invocation: what to run.
+        on_event: called for each event, in the runner's thread.
+        cancelled: asked now and then; True ends the run.
+    """
+    done = RunResult()
+
+    def handle(raw: dict[str, Any]) -> bool:
+        event = _event(raw)
+        _note(done, event, str(raw.get("stdout") or ""))
+        on_event(event)
+        return False  # nothing goes to disk
+
+    def status(data: dict[str, Any], runner_config: Any) -> None:
+        if data.get("status") == "running":
+            Path(runner_config.artifact_dir, "command").unlink(missing_ok=True)
+
+    with tempfile.TemporaryDirectory(prefix="ocaptain-run-") as private:
+        before = dict(os.environ)
+        os.environ.update(invocation.environment)
+        try:
+            run = ansible_runner.run(
+                private_data_dir=private,
+                ident="run",
+                playbook=str(invocation.playbook),
+                extravars=dict(invocation.extravars),
+                event_handler=handle,
+                status_handler=status,
+                cancel_callback=cancelled,
+                settings={"pexpect_timeout": 1, "idle_timeout": 0, "suppress_ansible_output": True},
+                quiet=True,
+            )
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+        done.status = str(run.status)
+        done.ok = run.status == "successful"
+    return done
+
+
+def _event(raw: dict[str, Any]) -> Event:
+    data = raw.get("event_data") or {}
+    result = data.get("res")
+    return Event(
+        str(raw.get("event", "")),
+        str(data.get("task") or data.get("name") or ""),
+        str(data.get("host") or ""),
+        result if isinstance(result, dict) else {},
+    )
+
+
+def _note(done: RunResult, event: Event, stdout: str) -> None:
+    if stdout:
+        done.output = [*done.output, *stdout.splitlines()][-KEPT_LINES:]
+    if event.kind in {"runner_on_ok", "runner_on_failed"} and event.host == "localhost":
+        done.results[event.task] = event.result
+    if event.kind in {"runner_on_failed", "runner_on_unreachable"}:
+        text = str(event.result.get("msg") or event.result.get("stderr") or "no reason given")
+        done.failures.append(f"{event.host}: {event.task}: {text}")
+        ours = event.result.get("ocaptain")
+        if isinstance(ours, dict) and done.error is None:
+            kind = BY_EXIT_CODE.get(int(ours.get("exit_code", 1)), OcaptainError)
+            done.error = kind(str(ours.get("message")), [str(line) for line in ours.get("details", [])])

@@ -1,0 +1,144 @@
+"""What the action ``voyage`` does, one function a state; each returns the task's result."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ocaptain.config import load_settings
+from ocaptain.errors import OcaptainError, PartialError
+from ocaptain.plan import load_plan
+from ocaptain.voyage import (
+    Home,
+    Outcome,
+    Request,
+    VoyageDirectory,
+    begin_sink,
+    finish_sink,
+    launch,
+    prepare,
+    wait,
+)
+from ocaptain.voyage.home import LABEL
+from ocaptain.worker.build import worker_path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Args = dict[str, Any]
+
+
+def prepared(args: Args) -> Args:
+    """Check everything and make the voyage, or find the one to go on with."""
+    plan = Path(args["plan"]).expanduser().absolute() if args.get("plan") else None
+    request = Request(
+        plan=plan,
+        voyage=args.get("voyage"),
+        ships=args.get("ships"),
+        repo=args.get("repo"),
+        agent=args.get("agent"),
+        agent_cmd=args.get("agent_cmd"),
+        provider=args.get("provider"),
+        on_active=args.get("on_active") or "resume",
+        allow_partial=bool(args.get("allow_partial")),
+    )
+    made = prepare(request, load_settings())
+    with VoyageDirectory(Path(made.directory)).ledger() as ledger:
+        voyage = ledger.voyage()
+    return {
+        "changed": not made.resumed,
+        "voyage": {
+            "id": made.id,
+            "directory": made.directory,
+            "provider": made.provider,
+            "state": made.state,
+            "labels": [LABEL, made.id],
+            "ships": [{"id": ship, "sprite": sprite} for ship, sprite in made.ships],
+            "resumed": made.resumed,
+            "spec": voyage.spec,
+            "verify": voyage.verify_script.decode("utf-8", "surrogateescape").encode("utf-8", "replace").decode(),
+            "worker": str(worker_path()),
+        },
+        "notes": list(made.notes),
+    }
+
+
+def _directory(args: Args) -> VoyageDirectory:
+    return Home(load_settings().voyages).find(args.get("voyage"))
+
+
+def _result(now: Outcome, *, changed: bool) -> Args:
+    return {"changed": changed, "outcome": {**asdict(now), "sailing": list(now.sailing)}}
+
+
+def launched(args: Args) -> Args:
+    """Start the captain over the ships that were built."""
+    directory = _directory(args)
+    before = directory.voyage()
+    now = launch(directory, args.get("ready") or [], args.get("failed") or {}, args.get("created") or [])
+    return _result(now, changed=before.state not in {"running", "complete", "verifying"})
+
+
+def complete(args: Args) -> Args:
+    """Wait for the end; a voyage that failed is a failure, one with fewer ships a lesser one."""
+    now = wait(_directory(args))
+    if now.state != "complete":
+        raise OcaptainError(f"{now.voyage} {now.state}: {now.note or 'see its logs'}")
+    if now.left_out and args.get("strict"):
+        left = [f"{ship}: {reason}" for ship, reason in now.left_out.items()]
+        raise PartialError(f"{now.voyage} is complete, with fewer ships than asked for:", left)
+    return _result(now, changed=False)
+
+
+def rescued(args: Args) -> Args:
+    """Stop captain and agents, fetch every ship's work; say which sprites may be destroyed."""
+    directory = _directory(args)
+    voyage = directory.voyage()
+    about = {"voyage": directory.id, "provider": voyage.provider}
+    if voyage.state == "sunk":
+        return {**about, "changed": False, "destroy": [], "kept": {}, "rescues": []}
+    found = begin_sink(directory, load_settings())
+    abandon = bool(args.get("abandon"))
+    return {
+        **about,
+        "changed": True,
+        "destroy": [one.sprite for one in found if one.ok or abandon],
+        "kept": {one.sprite: one.reason or "" for one in found if not one.ok and not abandon},
+        "rescues": [asdict(one) for one in found],
+    }
+
+
+def sunk(args: Args) -> Args:
+    """Prove that nothing is left; what is left is named."""
+    directory = _directory(args)
+    if directory.voyage().state == "sunk":
+        return {"changed": False, "voyage": directory.id, "left": []}
+    kept = dict(args.get("failed") or {})
+    left = finish_sink(directory, load_settings(), kept)
+    if left:
+        lines = [f"{name}: {kept.get(name, 'the provider still lists it')}" for name in left]
+        remedy = "work on a ship that cannot be reached is lost if you say --abandon"
+        raise PartialError(f"{directory.id} is not sunk, these ships are left ({remedy}):", lines)
+    return {"changed": True, "voyage": directory.id, "left": []}
+
+
+def checked(args: Args) -> Args:
+    """Check a plan and say what was found."""
+    report = load_plan(Path(args["plan"]).expanduser())
+    return {
+        "changed": False,
+        "failed": report.plan is None,
+        "faults": [str(fault) for fault in report.faults],
+        "warnings_found": [str(warning) for warning in report.warnings],
+    }
+
+
+STATES: dict[str, Callable[[Args], Args]] = {
+    "checked": checked,
+    "prepared": prepared,
+    "launched": launched,
+    "complete": complete,
+    "rescued": rescued,
+    "sunk": sunk,
+}

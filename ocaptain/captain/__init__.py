@@ -1,0 +1,13 @@
+"""The captain: the coordinator of one voyage.
+
+::
+
+    process.py    in the background, one at a time (flock), pid file, log
+    captain.py    the voyage's life: reconcile, one actor a ship, ticks, final verify
+    ship.py       a ship's actor: channel up, claim, start, outcome, again
+    channel.py    hello, records in order, commands and their results
+    landing.py    from an offered bundle to a moved branch
+    leases.py     when a silent ship loses its task (pure)
+    rescue.py     before the fleet goes: stop agents, fetch what they were at
+    transport.py  the seam to ships: Sprites exec and fs
+"""

@@ -1,0 +1,316 @@
+"""The captain of one voyage: reconciles, runs one actor a ship, ticks, verifies, and ends.
+
+All state that matters is in the ledger; what is here can be lost at any moment. At start:
+take the lock (process.py), a new epoch, finish or void the landings under way, then reach every
+ship and go on from what ledger and ships say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from ocaptain.captain.landing import Lander
+from ocaptain.captain.leases import TICK, Leases
+from ocaptain.captain.ship import ShipActor, log_piece
+from ocaptain.captain.transport import ShipGone, SpriteTransport, TransportError
+from ocaptain.git import Git, GitError
+from ocaptain.ledger import Fenced, Ledger, task_views
+from ocaptain.ledger.ledger import NOT_SAILING
+from ocaptain.text import clean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from ocaptain.captain.transport import Transport
+    from ocaptain.ledger import Claim, ShipRow
+    from ocaptain.protocol import Message
+    from ocaptain.sprites import SpritesClient
+
+VERIFY_TRIES = 5
+VERIFY_WAIT = 2.0
+log = logging.getLogger("ocaptain.captain")
+
+
+class Captain:
+    """Runs a voyage to its end.
+
+    Args:
+        directory: the voyage's.
+        ledger: opened for writing, with an epoch taken.
+        transports: makes the transport to a ship.
+    """
+
+    def __init__(self, directory: Path, ledger: Ledger, transports: Callable[[ShipRow], Transport]) -> None:
+        self.directory = directory
+        self.ledger = ledger
+        self.voyage = ledger.voyage()
+        self.git = Git(directory / "repo.git")
+        self.lander = Lander(self.git, ledger, self.voyage.id)
+        self.claiming = True
+        self.over = False
+        self._transports = transports
+        self._actors: dict[str, ShipActor] = {}
+        self._leases = Leases({})
+        self._news = asyncio.Condition()
+        self._projected: dict[str, str] = {}
+        self._logs: dict[int, Path | None] = {}
+        self._checkout = asyncio.Lock()
+        self._ended = asyncio.Event()
+        self._jobs: set[asyncio.Task[Any]] = set()
+
+    # -- the voyage's life --------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Run until the voyage is complete or failed, or this captain is fenced or stopped.
+
+        Raises:
+            Fenced: another captain commands.
+        """
+        for intent in await asyncio.to_thread(self.lander.reconcile):
+            log.info("task %s: the landing of an earlier captain is settled", intent.task)
+        if self.voyage.state in {"complete", "sunk"}:
+            return
+        self.ledger.set_state("running")
+        self.project()
+        rows = [row for row in self.ledger.ships() if row.state not in NOT_SAILING]
+        for row in rows:
+            self._actors[row.id] = ShipActor(self, row.id, row.sprite, self._transports(row))
+        await self._update_checkout()
+        async with asyncio.TaskGroup() as group:
+            actors = [group.create_task(actor.run(), name=actor.ship) for actor in self._actors.values()]
+            ticking = group.create_task(self._tick(), name="tick")
+            await self._finish()
+            self.over = True
+            await self._wake()
+            for actor in actors:
+                actor.cancel()
+            ticking.cancel()
+        await asyncio.gather(*self._jobs, return_exceptions=True)
+        for actor in self._actors.values():
+            await actor.disconnect()
+
+    async def _finish(self) -> None:
+        """Wait until nothing more can be done, then verify; sets the voyage's last state."""
+        while True:
+            await self._nothing_left()
+            counts = self.ledger.counts()
+            left = counts["pending"] + counts["failed"]
+            if left:
+                self.ledger.set_state("failed", self._why_stuck(counts))
+            elif not await self._verify():
+                continue
+            return
+
+    async def _nothing_left(self) -> None:
+        async with self._news:
+            await self._news.wait_for(self._stuck_or_done)
+
+    def _stuck_or_done(self) -> bool:
+        if self.ledger.counts()["in_progress"]:
+            return False
+        return not self.ledger.claimable([name for name, actor in self._actors.items() if not actor.gone])
+
+    def _why_stuck(self, counts: dict[str, int]) -> str:
+        if counts["failed"]:
+            failed = [view.id for view in task_views(self.ledger) if view.status == "failed"]
+            return f"failed for good: task {', '.join(failed)}"
+        if all(actor.gone for actor in self._actors.values()):
+            return f"no ship is left; `ocaptain sail --resume {self.voyage.id}` makes new ones"
+        return "the tasks that are left are pinned to ships that are gone"
+
+    async def _verify(self) -> bool:
+        """Run the final verify on some ship; False if the work must go on instead."""
+        self.ledger.set_state("verifying")
+        commit = await self.lander.head()
+        problem = "no ship could run the final verify"
+        for _ in range(VERIFY_TRIES):
+            for actor in self._actors.values():
+                if actor.gone:
+                    continue
+                try:
+                    answer = await actor.verify(commit)
+                except ShipGone as error:
+                    self.ship_lost(actor, str(error))
+                    continue
+                except TransportError as error:
+                    problem = str(error)
+                    log.warning("final verify on %s: %s", actor.ship, error)
+                    continue
+                self._verified(commit, answer)
+                return True
+            await asyncio.sleep(VERIFY_WAIT)
+        self.ledger.set_state("failed", f"{problem}; try again with `ocaptain sail --resume {self.voyage.id}`")
+        return True
+
+    def _verified(self, commit: str, answer: dict[str, Any]) -> None:
+        code = answer.get("code")
+        code = code if isinstance(code, int) else 1
+        tail = clean(str(answer.get("tail", "")))[-8000:]
+        (self.directory / "logs").mkdir(exist_ok=True)
+        (self.directory / "logs" / "verify.log").write_text(tail, "utf-8")
+        self.ledger.verified(ok=code == 0, code=code, clean=answer.get("clean") is True, commit=commit, tail=tail)
+        if code == 0:
+            self.ledger.set_state("complete")
+        else:
+            stage = "setup" if answer.get("stage") == "setup" else "verify.sh"
+            self.ledger.set_state("failed", f"{stage} ended with exit code {code} on the merged head (logs/verify.log)")
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK)
+            silent = {
+                name for name, actor in self._actors.items() if actor.channel is None and self.ledger.held(name)
+            }
+            self._leases, lapsed = self._leases.tick(time.monotonic(), silent)
+            for name in lapsed:
+                claim = self.ledger.held(name)
+                if claim:
+                    self.given_back(claim, "lost", f"{name} was silent for too long")
+                    self.ledger.set_ship(name, "lost", "silent for too long; it comes back when it answers")
+            awake = {name: TICK for name, actor in self._actors.items() if actor.channel is not None}
+            if awake:
+                self.ledger.add_awake(awake)
+
+    # -- what actors tell -----------------------------------------------------------------------
+
+    async def something_to_claim(
+        self, actor: ShipActor, seconds: float, broken: asyncio.Future[TransportError] | None
+    ) -> bool:
+        """Wait until ``actor`` could claim, at most ``seconds``; False if not, or if its channel broke."""
+
+        async def wait() -> None:
+            async with self._news:
+                await self._news.wait_for(lambda: self.over or self._may_claim(actor))
+
+        waiting = asyncio.create_task(wait())
+        await asyncio.wait([waiting, *([broken] if broken else [])], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if not waiting.done():
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+            return False
+        return not self.over and not (broken and broken.done())
+
+    def _may_claim(self, actor: ShipActor) -> bool:
+        return self.claiming and self.ledger.claimable([actor.ship])
+
+    def changed(self) -> None:
+        """Bring the views up to date and wake who waits for work."""
+        self.project()
+        self._spawn(self._wake())
+
+    async def _wake(self) -> None:
+        async with self._news:
+            self._news.notify_all()
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        self._jobs.add(task)
+        task.add_done_callback(self._jobs.discard)
+
+    async def has_landed(self, claim: Claim, commit: str) -> None:
+        """Take note of a landing."""
+        log.info("task %s landed as %s (%s, attempt %d)", claim.task, commit, claim.ship, claim.number)
+        self.changed()
+        self._spawn(self._update_checkout())
+
+    def failed(self, claim: Claim, reason: str, evidence: dict[str, Any] | None = None) -> None:
+        """Count a failed attempt."""
+        status = self.ledger.fail(claim.token, reason, evidence)
+        log.warning("task %s attempt %d failed (%s): %s", claim.task, claim.number, status, reason)
+        self.changed()
+
+    def given_back(self, claim: Claim, state: str, reason: str) -> None:
+        """Return a task to the pool."""
+        self.ledger.give_back(claim.token, state, reason)
+        log.warning("task %s attempt %d: %s: %s", claim.task, claim.number, state, reason)
+        self.changed()
+
+    def note_silence(self, actor: ShipActor, reason: str) -> None:
+        """Show why a ship does not answer."""
+        row = self.ledger.ship(actor.ship)
+        self.ledger.set_ship(actor.ship, row.state, clean(reason)[:300])
+
+    def ship_lost(self, actor: ShipActor, reason: str) -> None:
+        """A ship is gone for good: its task goes to another at once."""
+        actor.gone = True
+        claim = self.ledger.held(actor.ship)
+        self.ledger.set_ship(actor.ship, "lost", clean(reason)[:300])
+        if claim:
+            self.given_back(claim, "lost", f"{actor.ship} is gone")
+        self.changed()
+
+    def landed(self) -> tuple[tuple[str, str], ...]:
+        """Return (task, subject) of what landed so far, for prompts."""
+        return tuple((view.id, view.subject) for view in task_views(self.ledger) if view.commit)
+
+    # -- views ------------------------------------------------------------------------------------
+
+    def project(self) -> None:
+        """Write ``tasks/N.json`` where it changed: a view by one writer, never read back."""
+        folder = self.directory / "tasks"
+        folder.mkdir(exist_ok=True)
+        for view in task_views(self.ledger):
+            content = json.dumps(view.as_file(), indent=2, ensure_ascii=False) + "\n"
+            if self._projected.get(view.id) != content:
+                scratch = folder / f".{view.id}.json.tmp"
+                with contextlib.suppress(OSError):  # a full disk must not stop the voyage
+                    scratch.write_text(content, "utf-8")
+                    scratch.replace(folder / f"{view.id}.json")
+                    self._projected[view.id] = content
+
+    async def _update_checkout(self) -> None:
+        """Fast-forward ``workspace/`` if it is clean; else leave it and say so."""
+        async with self._checkout:
+            note = await asyncio.to_thread(self._forward)
+        with contextlib.suppress(Fenced):
+            if note != self.ledger.voyage().note:
+                self.ledger.set_note(note)
+
+    def _forward(self) -> str | None:
+        workspace = self.directory / "workspace"
+        remedy = f"`git -C {workspace} pull` brings it up to date"
+        try:
+            git = Git(workspace)
+            if git.text("symbolic-ref", "--quiet", "--short", "HEAD") != self.voyage.id:
+                return f"workspace/ is on another branch and was left; {remedy}"
+            if git.text("status", "--porcelain", "--untracked-files=no"):
+                return f"workspace/ has changes and was left; {remedy}"
+            git.run("fetch", "--quiet", str(self.directory / "repo.git"), self.voyage.id)
+            git.run("merge", "--quiet", "--ff-only", "--no-verify", "FETCH_HEAD")
+        except (GitError, OSError) as error:
+            log.info("workspace/: %s", error)
+            return f"workspace/ could not be brought forward and was left; {remedy}"
+        return None
+
+    def write_log(self, ship: str, body: Message) -> None:
+        """Add to an attempt's log; only the ship that has or had the attempt may."""
+        token = body.get("token")
+        if not isinstance(token, int):
+            return
+        if token not in self._logs:
+            attempt = self.ledger.attempt(token)
+            mine = attempt is not None and attempt["ship"] == ship
+            self._logs[token] = (
+                self.directory / "logs" / ship / f"{attempt['task']}.{attempt['number']}.log" if attempt and mine else None
+            )
+        path = self._logs[token]
+        if path is None:
+            return
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("ab") as file:
+                piece = log_piece(body, os.fstat(file.fileno()).st_size)
+                if piece:
+                    file.write(piece[1])
+
+
+def sprite_transports(client: SpritesClient) -> Callable[[ShipRow], Transport]:
+    """Return what makes the transport to a ship that is a sprite."""
+    return lambda row: SpriteTransport(client, row.sprite)

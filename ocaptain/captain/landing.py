@@ -1,0 +1,316 @@
+"""Landing: from what a ship offers to one commit on the voyage branch.
+
+::
+
+    offer ──fetch, check sums──> objects in repo.git, refs/ocaptain/attempts/<task>/<n>
+          ──merge onto the head──> candidate ──the task's check, on the ship──> passed
+          ──intent in the ledger──> git update-ref REF new old ──> task marked
+
+What lands is made here from a tree: one commit, parent = the head, our trailers. A head that
+moved during the check means merge again and check once more, with the head held.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from ocaptain.captain.transport import Transport
+from ocaptain.git import BadBundle, Conflict, Git, GitError, commit_message, import_bundle, merge
+from ocaptain.git.bundles import LARGEST_BUNDLE
+from ocaptain.protocol import PART_BYTES
+from ocaptain.text import clean
+
+if TYPE_CHECKING:
+    from ocaptain.ledger import Claim, Intent, Ledger
+
+MOST_ROUNDS = 20
+LONGEST_TAIL = 4000
+Oid = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
+
+
+class PartOffer(BaseModel):
+    """A part of a bundle on the ship; the path is one that only the worker's outbox can have."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    path: Annotated[str, StringConstraints(pattern=r"^\.ocaptain/out/[A-Za-z0-9-]+\.[0-9]{1,3}$")]
+    size: Annotated[int, Field(ge=0, le=PART_BYTES)]
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class BundleOffer(BaseModel):
+    """A bundle on the ship."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    parts: Annotated[list[PartOffer], Field(max_length=LARGEST_BUNDLE // PART_BYTES)]
+
+
+class SnapshotOffer(BaseModel):
+    """What a workspace held."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    commit: Oid
+    base: Oid
+    empty: bool
+    message: Annotated[str, StringConstraints(max_length=20000)] = ""
+    left_out: Annotated[list[str], Field(max_length=200)] = []
+    bundle: BundleOffer
+
+
+class UnfitOffer(BaseModel):
+    """Why a workspace could not be offered."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    reason: str
+    paths: Annotated[list[str], Field(max_length=1000)]
+
+
+class Outcome(BaseModel):
+    """How an attempt ended, as the ship says."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    code: Annotated[int, Field(ge=-1, le=255)]
+    reason: str
+    seconds: Annotated[float, Field(ge=0)]
+    tail: str = ""
+    snapshot: SnapshotOffer | None = None
+    unfit: UnfitOffer | None = None
+
+
+class CheckResult(BaseModel):
+    """How a check ended, as the ship says."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    code: Annotated[int, Field(ge=0, le=255)]
+    seconds: Annotated[float, Field(ge=0)]
+    timed_out: bool = False
+    tail: str = ""
+
+
+@dataclass(frozen=True)
+class Landed:
+    """It is on the branch."""
+
+    commit: str
+
+
+@dataclass(frozen=True)
+class Conflicted:
+    """It does not merge with what landed meanwhile."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class CheckFailed:
+    """The check did not pass on the merged candidate."""
+
+    reason: str
+    evidence: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TokenLost:
+    """The attempt does not hold its task any more."""
+
+
+Verdict = Landed | Conflicted | CheckFailed | TokenLost
+Check = Callable[[str], Awaitable[CheckResult]]
+
+
+def parse_outcome(data: dict[str, Any]) -> Outcome | str:
+    """Return a ship's outcome, or what is wrong with it."""
+    try:
+        return Outcome.model_validate(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        return f"the ship's result cannot be understood: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+
+
+def failure_of(outcome: Outcome) -> str | None:
+    """Return why an attempt failed by itself, None if it is to be offered."""
+    tail = clean(outcome.tail[-LONGEST_TAIL:]).strip()
+    said = f"; it said last:\n{tail}" if tail else ""
+    match outcome:
+        case Outcome(reason="timeout"):
+            return f"the agent took longer than its time limit ({outcome.seconds:.0f} s){said}"
+        case Outcome(reason="stall"):
+            return f"the agent was silent for too long and was ended{said}"
+        case Outcome(reason="died"):
+            return f"the agent's supervisor was killed{said}"
+        case Outcome(reason="exit", code=0, unfit=UnfitOffer() as unfit):
+            names = ", ".join(clean(path) for path in unfit.paths[:10])
+            return f"the work cannot be taken: {clean(unfit.reason)}: {names}"
+        case Outcome(reason="exit", code=0, snapshot=SnapshotOffer()):
+            return None
+        case Outcome(reason="exit", code=0):
+            return "the ship offered nothing"
+    return f"the agent ended with exit code {outcome.code}{said}"
+
+
+async def fetch(git: Git, transport: Transport, offer: SnapshotOffer) -> None:
+    """Bring an offered commit's objects into the repository.
+
+    Raises:
+        TransportError: the ship cannot be reached.
+        BadBundle: what arrived is not what was offered.
+    """
+    data = bytearray()
+    for part in offer.bundle.parts:
+        piece = await transport.get(part.path, part.size)
+        if len(piece) != part.size or hashlib.sha256(piece).hexdigest() != part.sha256:
+            raise BadBundle(f"{part.path} is not what was offered")
+        data += piece
+    await asyncio.to_thread(import_bundle, git, bytes(data), offer.commit)
+
+
+class Lander:
+    """Lands work on ``branch`` of a bare repository."""
+
+    def __init__(self, git: Git, ledger: Ledger, branch: str) -> None:
+        self._git = git
+        self._ledger = ledger
+        self.ref = f"refs/heads/{branch}"
+        self._head_held = asyncio.Lock()
+
+    async def head(self) -> str:
+        """Return the branch's commit."""
+        found = await asyncio.to_thread(self._git.resolve, self.ref)
+        if found is None:
+            raise GitError(f"{self._git.directory}: {self.ref} is gone")
+        return found
+
+    async def keep(self, ref: str, commit: str) -> None:
+        """Make a ship's commit reachable under a name that we chose."""
+        if not re.fullmatch(r"refs/ocaptain/[A-Za-z0-9/_-]+", ref):
+            raise GitError(f"not one of our refs: {ref}")
+        await asyncio.to_thread(self._git.update_ref, ref, commit)
+
+    def reconcile(self) -> list[Intent]:
+        """Finish or take back the landings that an earlier captain had begun.
+
+        A moved ref is a landing; one that can still move, moves, since its check had passed.
+        """
+        for intent in (begun := self._ledger.open_intents()):
+            head = self._git.resolve(intent.ref)
+            there = head is not None and self._git.is_ancestor(intent.new, head)
+            if there or self._git.update_ref(intent.ref, intent.new, intent.old):
+                self._ledger.finish_landing(intent.token)
+            else:
+                self._ledger.void_landing(intent.token)
+        return begun
+
+    async def land(self, claim: Claim, base: str, offer: SnapshotOffer, check: Check | None, facts: dict[str, Any]) -> Verdict:
+        """Land an offer whose objects are here.
+
+        Args:
+            claim: the attempt.
+            base: the commit that the ledger says it started from (not what the ship says).
+            offer: what the ship offered.
+            check: runs the task's check on a candidate, None if it has none.
+            facts: for the evidence.
+
+        Raises:
+            TransportError: the ship was lost during its check.
+        """
+        work = await asyncio.to_thread(self._commit, await asyncio.to_thread(self._git.tree, offer.commit), base, "work", claim.ship)
+        head = await self.head()
+        evidence: dict[str, Any] = facts
+        if check:
+            candidate = await self._candidate(claim, head, base, work)
+            if isinstance(candidate, Conflicted):
+                return candidate
+            evidence, failed = await self._checked(claim, candidate, check, facts)
+            if failed:
+                return failed
+        async with self._head_held:
+            for _ in range(MOST_ROUNDS):
+                now = await self.head()
+                if check and now != head:
+                    candidate = await self._candidate(claim, now, base, work)
+                    if isinstance(candidate, Conflicted):
+                        return candidate
+                    evidence, failed = await self._checked(claim, candidate, check, facts)
+                    if failed:
+                        return failed
+                head = now
+                verdict = await self._move(claim, head, base, work, offer, evidence)
+                if verdict:
+                    return verdict
+        raise GitError(f"{self.ref} moved {MOST_ROUNDS} times while task {claim.task} was landing")
+
+    async def _move(
+        self, claim: Claim, head: str, base: str, work: str, offer: SnapshotOffer, evidence: dict[str, Any]
+    ) -> Verdict | None:
+        """Make the commit and move the branch; None if somebody else moved it first."""
+        merged = await asyncio.to_thread(self._merge, head, base, work)
+        if isinstance(merged, Conflict):
+            return await self._conflict(merged, base, head)
+        subject = str(claim.raw.get("subject") or claim.raw.get("title") or "")
+        message = commit_message(subject, offer.message, task=claim.task, ship=claim.ship, attempt=claim.number)
+        new = await asyncio.to_thread(self._commit, merged, head, message, claim.ship)
+        if not self._ledger.begin_landing(claim.token, self.ref, head, new, {**evidence, "commit": new}):
+            return TokenLost()
+        if not await asyncio.to_thread(self._git.update_ref, self.ref, new, head):
+            self._ledger.void_landing(claim.token)
+            return None
+        self._ledger.finish_landing(claim.token)
+        return Landed(new)
+
+    def _merge(self, head: str, base: str, work: str) -> str | Conflict:
+        """Return the merged tree."""
+        if head == base:
+            return self._git.tree(work)
+        if self._git.tree(work) == self._git.tree(base):
+            return self._git.tree(head)
+        merged = merge(self._git, head, work)
+        return merged if isinstance(merged, Conflict) else merged.tree
+
+    async def _conflict(self, conflict: Conflict, base: str, head: str) -> Conflicted:
+        paths = ", ".join(clean(path) for path in conflict.paths[:10])
+        log = await asyncio.to_thread(self._git.text, "log", "--format=%s (%(trailers:key=Task,separator=%x2C))", f"{base}..{head}", "--", *conflict.paths[:10])
+        landed = clean(log).replace("\n", "; ") or "work that landed meanwhile"
+        return Conflicted(f"it does not merge: {paths} was also changed by: {landed}")
+
+    async def _candidate(self, claim: Claim, head: str, base: str, work: str) -> str | Conflicted:
+        merged = await asyncio.to_thread(self._merge, head, base, work)
+        if isinstance(merged, Conflict):
+            return await self._conflict(merged, base, head)
+        return await asyncio.to_thread(self._commit, merged, head, f"candidate of task {claim.task}", claim.ship)
+
+    async def _checked(
+        self, claim: Claim, candidate: str, check: Check, facts: dict[str, Any]
+    ) -> tuple[dict[str, Any], CheckFailed | None]:
+        result = await check(candidate)
+        command = str((claim.raw.get("metadata") or {}).get("verify"))
+        tail = clean(result.tail[-LONGEST_TAIL:])
+        ok = result.code == 0
+        shown = {
+            "command": command,
+            "ok": ok,
+            "exit_code": result.code,
+            "seconds": result.seconds,
+            "tail": tail,
+        }
+        evidence = {**facts, "check": shown}
+        if ok:
+            return evidence, None
+        why = "took too long" if result.timed_out else f"ended with exit code {result.code}"
+        return evidence, CheckFailed(f"the check `{clean(command)[:200]}` {why}:\n{tail.strip()}", evidence)
+
+    def _commit(self, tree: str, parent: str, message: str, ship: str) -> str:
+        author = {"GIT_AUTHOR_NAME": ship, "GIT_AUTHOR_EMAIL": f"{ship}@ocaptain.invalid"}
+        done = self._git.run("commit-tree", tree, "-p", parent, stdin=message.encode(), extra=author)
+        return done.stdout.decode().strip()

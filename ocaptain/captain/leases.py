@@ -1,0 +1,42 @@
+"""Leases age by the captain's ticks, not by any clock.
+
+A tick adds what passed since the last one, but at most :data:`MOST_A_TICK` seconds, however late
+it comes. So a laptop that slept, or a captain that was stopped, takes no task away; and since
+nothing is stored, a captain that starts again begins every lease afresh.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Set
+
+TICK = 1.0
+MOST_A_TICK = 2.0
+LEASE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Leases:
+    """Seconds each silent ship has been silent; a ship that is heard of is not in it."""
+
+    silent: Mapping[str, float]
+    last: float | None = None
+
+    def tick(self, now: float, silent: Set[str]) -> tuple[Leases, frozenset[str]]:
+        """Age the leases of the ships that are silent now.
+
+        Args:
+            now: a monotonic time, seconds.
+            silent: ships that hold a task and have no channel.
+
+        Returns:
+            The new leases, and the ships whose lease lapsed with this tick.
+        """
+        passed = min(MOST_A_TICK, max(0.0, now - self.last)) if self.last is not None else 0.0
+        ages = {ship: self.silent.get(ship, 0.0) + passed for ship in silent}
+        lapsed = frozenset(ship for ship, age in ages.items() if age >= LEASE_SECONDS)
+        kept = {ship: age for ship, age in ages.items() if ship not in lapsed}
+        return replace(self, silent=kept, last=now), lapsed

@@ -1,0 +1,142 @@
+"""The captain as a process: in the background, one at a time, found by its lock.
+
+In the voyage directory: ``captain.lock`` (flock for life), ``captain.pid``, ``captain.log``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from ocaptain.captain.captain import Captain, sprite_transports
+from ocaptain.config import load_settings
+from ocaptain.errors import OcaptainError
+from ocaptain.ledger import Fenced, Ledger
+from ocaptain.locks import Lock, end_holder, is_locked
+from ocaptain.provider import choose, endpoint
+
+START_SECONDS = 60.0
+STOP_SECONDS = 10.0
+log = logging.getLogger("ocaptain.captain")
+
+
+def lock_path(directory: Path) -> Path:
+    """Return the lock of a voyage's captain."""
+    return directory / "captain.lock"
+
+
+def is_running(directory: Path) -> bool:
+    """Whether a captain (or a sink) holds the voyage."""
+    return is_locked(lock_path(directory))
+
+
+def pid_of(directory: Path) -> int | None:
+    """Return the pid of the voyage's captain, None if there is no record."""
+    try:
+        return int((directory / "captain.pid").read_text("ascii"))
+    except (OSError, ValueError):
+        return None
+
+
+def start(directory: Path) -> None:
+    """Start a captain in the background, off any terminal; does nothing if one runs.
+
+    Raises:
+        OcaptainError: it did not come up.
+    """
+    if is_running(directory):
+        return
+    (directory / "captain.pid").unlink(missing_ok=True)
+    log_file = directory / "captain.log"
+    with log_file.open("ab") as output:
+        process = subprocess.Popen(  # noqa: S603 - our own module
+            [sys.executable, "-m", "ocaptain.captain", str(directory)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd="/",
+            start_new_session=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)},
+        )
+    until = time.monotonic() + START_SECONDS
+    while time.monotonic() < until:
+        # It may even have ended already: with everything landed there is little to do.
+        if pid_of(directory) is not None or process.poll() == 0:
+            return
+        if process.poll() is not None:
+            break
+        time.sleep(0.02)
+    tail = log_file.read_text("utf-8", "replace").strip()[-1500:]
+    raise OcaptainError(f"the captain did not start (log: {log_file}):\n{tail}")
+
+
+def stop(directory: Path) -> bool:
+    """Stop the captain that runs; True if none runs afterwards. Its ships work on."""
+    pid = pid_of(directory)
+    lock = lock_path(directory)
+    if not is_locked(lock):
+        return True
+    return pid is not None and end_holder(lock, pid, STOP_SECONDS)
+
+
+def main(directory: Path) -> int:
+    """Run the captain in this process; return the exit code."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%Y-%m-%dT%H:%M:%S%z"
+    )
+    for noisy in ("httpx", "httpcore", "websockets"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    with Lock(lock_path(directory)) as lock:
+        if not lock.acquire():
+            log.error("another captain commands this voyage")
+            return 1
+        pid_file = directory / "captain.pid"
+        pid_file.write_text(f"{os.getpid()}\n", "ascii")
+        try:
+            asyncio.run(_run(directory))
+        except Fenced as error:
+            log.warning("%s", error)
+            return 1
+        except OcaptainError as error:
+            log.error("%s", error)  # noqa: TRY400 - a known error needs no traceback
+            return error.exit_code
+        except asyncio.CancelledError:
+            log.info("stopped")
+        finally:
+            pid_file.unlink(missing_ok=True)
+    return 0
+
+
+async def _run(directory: Path) -> None:
+    with Ledger(directory / "ledger.db") as ledger:
+        ledger.command()
+        settings = load_settings()
+        reached = endpoint(choose(settings, ledger.voyage().provider)[0], settings)
+        if reached is None:
+            raise OcaptainError("drydock does not run, so its ships are gone; `ocaptain sink` ends the voyage")
+        async with reached.client() as client:
+            captain = Captain(directory, ledger, sprite_transports(client))
+            work = asyncio.create_task(captain.run())
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                loop.add_signal_handler(number, work.cancel)
+            try:
+                await work
+            except BaseExceptionGroup as group:
+                known = group.subgroup(OcaptainError)
+                if known is None:
+                    raise
+                raise _first(known) from group
+            log.info("voyage %s: %s", ledger.voyage().id, ledger.voyage().state)
+
+
+def _first(group: BaseExceptionGroup[OcaptainError]) -> OcaptainError:
+    """Return the first plain error of a group of groups."""
+    inner = group.exceptions[0]
+    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner

@@ -1,0 +1,112 @@
+"""Before the fleet goes: take command, stop every agent, fetch what each ship was at.
+
+Runs in the process that sinks, with the captain's lock and a new epoch, over the same channels.
+What is fetched is under ``refs/ocaptain/rescue/<ship>/<epoch>`` before anything is destroyed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from ocaptain.captain.captain import Captain
+from ocaptain.captain.landing import SnapshotOffer, fetch
+from ocaptain.captain.ship import ShipActor
+from ocaptain.captain.transport import ShipGone, TransportError
+from ocaptain.errors import OcaptainError
+from ocaptain.ledger.ledger import NOT_SAILING
+from ocaptain.text import clean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from ocaptain.captain.transport import Transport
+    from ocaptain.ledger import Ledger, ShipRow
+
+RESCUE_SECONDS = 180.0
+TRIES = 3
+
+
+@dataclass(frozen=True)
+class Rescue:
+    """What became of one ship's work.
+
+    Attributes:
+        ship, sprite: which.
+        ok: nothing more of it is needed: the work is here, or there is none, or the ship is gone.
+        ref: where the work is, None if there was none.
+        reason: why not, or that the ship is gone.
+    """
+
+    ship: str
+    sprite: str
+    ok: bool
+    ref: str | None = None
+    reason: str | None = None
+
+
+async def rescue(directory: Path, ledger: Ledger, transports: Callable[[ShipRow], Transport]) -> list[Rescue]:
+    """Stop and fetch every ship, all at once. ``ledger`` has its epoch taken."""
+    captain = Captain(directory, ledger, transports)
+    captain.claiming = False
+    await asyncio.to_thread(captain.lander.reconcile)
+    actors = [
+        (row, ShipActor(captain, row.id, row.sprite, transports(row)))
+        for row in ledger.ships()
+        if row.state != "gone" and not (row.state == "failed" and row.head is None)
+    ]
+    found = await asyncio.gather(*(_one(captain, actor, row) for row, actor in actors))
+    for row, _ in actors:
+        claim = ledger.held(row.id)
+        if claim:
+            ledger.give_back(claim.token, "sunk", "the fleet was sunk")
+    captain.project()
+    return found
+
+
+async def _one(captain: Captain, actor: ShipActor, row: ShipRow) -> Rescue:
+    reason = ""
+    for attempt in range(TRIES):
+        try:
+            async with asyncio.timeout(RESCUE_SECONDS):
+                ref = await _fetch_work(captain, actor, attempt)
+        except ShipGone as error:
+            return Rescue(row.id, row.sprite, ok=True, reason=f"was gone already: {clean(str(error))}")
+        except (TransportError, OcaptainError, ValidationError, TimeoutError) as error:
+            reason = clean(str(error)) or f"no answer in {RESCUE_SECONDS:g} s"
+            # A ship that never got a worker has no work.
+            if row.state in {"provisioning", "bootstrapping", *NOT_SAILING} and row.head is None:
+                return Rescue(row.id, row.sprite, ok=True, reason="it had no worker yet")
+        else:
+            return Rescue(row.id, row.sprite, ok=True, ref=ref)
+        finally:
+            await actor.disconnect()
+        await asyncio.sleep(0.5 * (attempt + 1))
+    return Rescue(row.id, row.sprite, ok=False, reason=reason)
+
+
+async def _fetch_work(captain: Captain, actor: ShipActor, attempt: int) -> str | None:
+    ledger = captain.ledger
+    channel = await actor.connect()
+    held = ledger.held(actor.ship)
+    base = (held.base if held else None) or ledger.ship(actor.ship).head
+    if base is None:
+        return None
+    name = f"{ledger.epoch}-{attempt}"
+    _, ok, data = await channel.call(f"rescue:{name}", "rescue", {"base": base, "name": name})
+    if not ok:
+        raise TransportError(f"the work could not be packed: {data.get('reason')}")
+    if data.get("snapshot") is None:
+        return None
+    offer = SnapshotOffer.model_validate(data["snapshot"])
+    if offer.empty:
+        return None
+    await fetch(captain.git, actor.transport, offer)
+    ref = f"refs/ocaptain/rescue/{actor.ship}/{ledger.epoch}"
+    await captain.lander.keep(ref, offer.commit)
+    ledger.event("rescue", f"work in progress is {ref}", ship=actor.ship, task=held.task if held else None)
+    return ref

@@ -1,0 +1,377 @@
+"""A ship's actor: keeps its channel, hands it one task at a time, brings the outcome home.
+
+Nothing here decides what a task's fate is: that is the ledger (who holds it), the landing (what
+merges) and :func:`ocaptain.captain.landing.failure_of` (what an outcome means).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import logging
+import os
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from ocaptain.agents import ADAPTERS, Briefing
+from ocaptain.captain import landing
+from ocaptain.captain.channel import Channel, Cursor
+from ocaptain.captain.transport import ShipGone, Transport, TransportError
+from ocaptain.git import BadBundle, GitError, make_bundle, split
+from ocaptain.text import clean, clean_bytes
+
+if TYPE_CHECKING:
+    from ocaptain.captain.captain import Captain
+    from ocaptain.ledger import Claim
+    from ocaptain.protocol import Message
+
+CHECK_SECONDS = 900.0
+RECONNECT_FIRST = 0.2
+RECONNECT_MOST = 10.0
+SLEEP_AFTER = 30.0  # with nothing to claim the channel is closed, so that the VM may sleep
+MOST_LOG = 17 * 1024 * 1024
+log = logging.getLogger("ocaptain.captain")
+
+
+class ShipActor:
+    """One ship. :meth:`run` ends when the voyage is over or the ship is gone."""
+
+    def __init__(self, captain: Captain, ship: str, sprite: str, transport: Transport) -> None:
+        self.ship = ship
+        self.sprite = sprite
+        self.transport = transport
+        self.channel: Channel | None = None
+        self.reached = asyncio.Event()
+        self.gone = False
+        self._captain = captain
+        self._ledger = captain.ledger
+        self._cursor = Cursor(*self._position())
+        self._parked: list[tuple[int, str, bool, dict[str, Any]]] = []
+
+    def _position(self) -> tuple[str | None, int]:
+        row = self._ledger.ship(self.ship)
+        return row.journal, row.cursor
+
+    # -- channel ----------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Keep the ship at work."""
+        wait = RECONNECT_FIRST
+        while not self._captain.over:
+            try:
+                await self.connect()
+                wait = RECONNECT_FIRST
+                await self._sail()
+            except ShipGone as error:
+                self.gone = True
+                self._captain.ship_lost(self, str(error))
+                return
+            except TransportError as error:
+                log.warning("%s: %s", self.ship, error)
+                self._captain.note_silence(self, str(error))
+            finally:
+                await self.disconnect()
+            if self._captain.over:
+                return
+            await asyncio.sleep(wait)
+            wait = min(RECONNECT_MOST, wait * 2)
+
+    async def connect(self) -> Channel:
+        """Open the channel and read the journal's backlog."""
+        stream = await self.transport.open()
+        channel = Channel(stream, self._cursor, self._take, self._park)
+        self._parked.clear()
+        try:
+            voyage = self._captain.voyage
+            await channel.open(
+                {
+                    "voyage": voyage.id,
+                    "ship": self.ship,
+                    "epoch": self._ledger.epoch,
+                    "generation": self._ledger.next_generation(),
+                }
+            )
+        except BaseException:
+            await channel.close()
+            raise
+        self.channel = channel
+        self.reached.set()
+        return channel
+
+    async def disconnect(self) -> None:
+        """Close the channel; the ship goes on by itself."""
+        channel, self.channel = self.channel, None
+        if channel:
+            await channel.close()
+
+    def _park(self, number: int, name: str, ok: bool, data: dict[str, Any]) -> None:  # noqa: FBT001
+        self._parked.append((number, name, ok, data))
+
+    def _take(self, body: Message) -> None:
+        """Take a record that is no result: a piece of log."""
+        if body.get("kind") == "log":
+            self._captain.write_log(self.ship, body)
+
+    async def _settle(self, channel: Channel, number: int) -> None:
+        await channel.settle(number)
+        self._ledger.ship_cursor(self.ship, str(channel.cursor.journal), channel.cursor.settled)
+
+    # -- work -------------------------------------------------------------------------------
+
+    async def _sail(self) -> None:
+        """Take up what the ship holds, then claim until there is nothing left to do."""
+        channel = self.channel
+        assert channel
+        held = self._ledger.held(self.ship)
+        if channel.busy is not None and (held is None or held.token != channel.busy):
+            await self._settle(channel, (await channel.call(f"cancel:{channel.busy}", "cancel", {"token": channel.busy}))[0])
+        self._ledger.set_ship(self.ship, "working" if held else "idle")
+        if held:
+            await self._attempt(channel, held)
+        while not self._captain.over:
+            await self._clear_parked(channel)
+            self._captain.changed()
+            claim = self._ledger.claim(self.ship) if self._captain.claiming else None
+            if claim:
+                self._captain.changed()
+                await self._attempt(channel, claim)
+            elif not await self._idle(channel):
+                return
+
+    async def _idle(self, channel: Channel) -> bool:
+        """Wait for something to claim; False if the channel was let go of meanwhile."""
+        if await self._captain.something_to_claim(self, SLEEP_AFTER, channel.broken):
+            return True
+        if channel.broken.done():
+            raise channel.broken.result()
+        if self._captain.over:
+            return False
+        await self.disconnect()
+        self._ledger.set_ship(self.ship, "asleep")
+        while not self._captain.over and not await self._captain.something_to_claim(self, 3600.0, None):
+            pass
+        return False
+
+    async def _clear_parked(self, channel: Channel) -> None:
+        """Deal with results that nobody waits for: late ones are kept, the others forgotten."""
+        while self._parked:
+            number, name, ok, data = self._parked.pop(0)
+            kind, _, token = name.partition(":")
+            if kind == "start" and ok and token.isdigit():
+                await self._keep_late(int(token), data)
+            await self._settle(channel, number)
+
+    async def _keep_late(self, token: int, data: dict[str, Any]) -> None:
+        attempt = self._ledger.attempt(token)
+        outcome = landing.parse_outcome(data)
+        if not attempt or attempt["ship"] != self.ship or attempt["state"] != "lost" or isinstance(outcome, str):
+            return
+        if outcome.snapshot is None or outcome.snapshot.empty:
+            return
+        try:
+            await landing.fetch(self._captain.git, self.transport, outcome.snapshot)
+        except GitError as error:
+            log.warning("%s: late result of task %s: %s", self.ship, attempt["task"], error)
+            return
+        ref = f"refs/ocaptain/late/{attempt['task']}/{attempt['number']}"
+        await self._captain.lander.keep(ref, outcome.snapshot.commit)
+        self._ledger.mark_late(token, f"kept as {ref}")
+
+    async def _attempt(self, channel: Channel, claim: Claim) -> None:
+        """See an attempt through: start it (or find it started), then judge what it brought."""
+        base = claim.base or await self._captain.lander.head()
+        self._ledger.started(claim.token, base)
+        number, ok, data = await self._outcome(channel, claim, base)
+        if not ok:
+            reason = clean(str(data.get("reason", "")))[:2000]
+            self._captain.failed(claim, f"the ship could not start the agent: {reason}")
+        else:
+            outcome = landing.parse_outcome(data)
+            if isinstance(outcome, str):
+                self._captain.failed(claim, outcome)
+            else:
+                await self._judge(channel, claim, base, outcome)
+        await self._settle(channel, number)
+
+    async def _outcome(self, channel: Channel, claim: Claim, base: str) -> tuple[int, bool, dict[str, Any]]:
+        name = f"start:{claim.token}"
+        parked = next((one for one in self._parked if one[1] == name), None)
+        if parked:
+            self._parked.remove(parked)
+            return parked[0], parked[2], parked[3]
+        if channel.busy == claim.token:
+            channel.busy = None
+            return await channel.call(name, "start", {"token": claim.token})
+        return await self._with_commit(channel, base, name, "start", self._start_args(claim, base))
+
+    def _start_args(self, claim: Claim, base: str) -> dict[str, Any]:
+        voyage = self._captain.voyage
+        run = ADAPTERS[claim.agent].brief(
+            Briefing(
+                voyage=voyage.id,
+                ship=self.ship,
+                attempt=claim.number,
+                task=claim.raw,
+                spec=voyage.spec,
+                agent_cmd=voyage.agent_cmd,
+                landed=self._captain.landed(),
+                reason=claim.reason,
+                template=voyage.prompt,
+            )
+        )
+        return {
+            "token": claim.token,
+            "base": base,
+            "branch": voyage.id,
+            "label": f"task-{claim.task}.{claim.number}",
+            "task": dict(claim.raw),
+            "argv": list(run.argv),
+            "env": dict(run.env),
+            "prompt": run.prompt,
+            "timeout": run.timeout,
+            "stall": run.stall,
+        }
+
+    async def _with_commit(
+        self, channel: Channel, commit: str, name_id: str, name: str, args: dict[str, Any], seconds: float | None = None
+    ) -> tuple[int, bool, dict[str, Any]]:
+        """Call a command that needs ``commit`` on the ship: send what is missing, all of it if it must be."""
+        have = self._ledger.ship(self.ship).head
+        for attempt in range(2):
+            bundle = await self._send_bundle(commit, have if attempt == 0 else None) if have != commit or attempt else None
+            number, ok, data = await channel.call(name_id, name, {**args, "bundle": bundle}, seconds=seconds)
+            if ok or data.get("code") not in {"need_full", "damaged"} or attempt:
+                break
+            await self._settle(channel, number)
+        if ok:
+            self._ledger.ship_has(self.ship, commit)
+        return number, ok, data
+
+    async def _send_bundle(self, commit: str, have: str | None) -> dict[str, Any]:
+        """Put a bundle of ``commit`` into the ship's inbox; return what the worker needs to know."""
+        git = self._captain.git
+        ref = f"refs/ocaptain/send/{self.ship}"
+        await self._captain.lander.keep(ref, commit)
+        known = have if have and await asyncio.to_thread(git.is_ancestor, have, commit) else None
+        data = await asyncio.to_thread(make_bundle, git, ref, known)
+        parts = []
+        for index, part in enumerate(split(data)):
+            path = f".ocaptain/in/{hashlib.sha256(data).hexdigest()[:24]}.{index}"
+            await self.transport.put(path, part.data)
+            parts.append({"path": path, "size": len(part.data), "sha256": part.sha256})
+        return {"ref": ref, "parts": parts}
+
+    # -- judging ----------------------------------------------------------------------------
+
+    async def _judge(self, channel: Channel, claim: Claim, base: str, outcome: landing.Outcome) -> None:
+        facts = {"agent": {"exit_code": outcome.code, "seconds": outcome.seconds, "reason": outcome.reason}}
+        kept = await self._keep_work(claim, outcome)
+        if isinstance(kept, str):
+            self._captain.failed(claim, kept)
+            return
+        if outcome.reason == "stopped":
+            self._captain.given_back(claim, "lost", "the agent was stopped")
+            return
+        if failure := landing.failure_of(outcome):
+            self._captain.failed(claim, failure, facts)
+            return
+        offer = outcome.snapshot
+        assert offer
+        if not self._ledger.offered(claim.token, work=offer.commit, code=outcome.code, seconds=outcome.seconds):
+            return
+        command = (claim.raw.get("metadata") or {}).get("verify")
+
+        async def check(candidate: str) -> landing.CheckResult:
+            return await self._run_check(channel, claim, candidate, str(command))
+
+        try:
+            verdict = await self._captain.lander.land(claim, base, offer, check if command else None, facts)
+        except GitError as error:
+            self._captain.failed(claim, f"landing failed: {error.message}", facts)
+            return
+        match verdict:
+            case landing.Landed():
+                await self._captain.has_landed(claim, verdict.commit)
+            case landing.Conflicted(reason=reason):
+                self._captain.given_back(claim, "conflict", reason)
+            case landing.CheckFailed(reason=reason, evidence=evidence):
+                self._captain.failed(claim, reason, evidence)
+
+    async def _keep_work(self, claim: Claim, outcome: landing.Outcome) -> str | None:
+        """Fetch the attempt's snapshot and name it; return what is wrong with it, if anything."""
+        if outcome.snapshot is None:
+            return None
+        try:
+            await landing.fetch(self._captain.git, self.transport, outcome.snapshot)
+        except BadBundle as error:
+            return error.message
+        held = self._ledger.held(self.ship)
+        place = "attempts" if held and held.token == claim.token else "late"
+        await self._captain.lander.keep(f"refs/ocaptain/{place}/{claim.task}/{claim.number}", outcome.snapshot.commit)
+        return None
+
+    async def _run_check(self, channel: Channel, claim: Claim, candidate: str, command: str) -> landing.CheckResult:
+        # The id names this very try: a captain that starts again asks for a check of its own.
+        name = f"check:{claim.token}:{self._ledger.epoch}:{candidate}"
+        timeout = float((claim.raw.get("metadata") or {}).get("verify_timeout") or CHECK_SECONDS)
+        args = {
+            "commit": candidate,
+            "branch": self._captain.voyage.id,
+            "command": command,
+            "timeout": timeout,
+            "label": f"check-{claim.task}.{claim.number}",
+        }
+        number, ok, data = await self._with_commit(channel, candidate, name, "check", args, timeout + 120)
+        await self._settle(channel, number)
+        if not ok:
+            raise TransportError(f"the check could not be run: {data.get('reason')}")
+        try:
+            return landing.CheckResult.model_validate(data)
+        except ValidationError as error:
+            raise TransportError(f"the check's result cannot be understood: {error.errors()[0]['msg']}") from error
+
+    # -- the final verify -------------------------------------------------------------------
+
+    async def verify(self, commit: str) -> dict[str, Any]:
+        """Run the final verify on this ship; return the worker's answer.
+
+        Raises:
+            TransportError: the ship was lost, or could not run it.
+        """
+        channel = self.channel or await self.connect()
+        voyage = self._captain.voyage
+        args = {
+            "commit": commit,
+            "branch": voyage.id,
+            "script": base64.b64encode(voyage.verify_script).decode(),
+            "setup": voyage.setup,
+            "timeout": voyage.verify_timeout,
+            "label": "verify",
+        }
+        name = f"verify:{self._ledger.epoch}:{os.urandom(4).hex()}"
+        number, ok, data = await self._with_commit(channel, commit, name, "verify", args, voyage.verify_timeout * 2 + 120)
+        await self._settle(channel, number)
+        if not ok:
+            raise TransportError(f"the final verify could not be run: {clean(str(data.get('reason')))}")
+        return data
+
+
+def log_piece(body: Message, size: int) -> tuple[int, bytes] | None:
+    """Return where and what to write of a log record, None if there is nothing new or it is unsound.
+
+    Args:
+        body: the record.
+        size: bytes of the log that are there.
+    """
+    offset, encoded = body.get("offset"), body.get("data")
+    if not isinstance(offset, int) or not isinstance(encoded, str) or not 0 <= offset <= size:
+        return None
+    try:
+        data = clean_bytes(base64.b64decode(encoded, validate=True))
+    except (binascii.Error, ValueError):
+        return None
+    fresh = data[size - offset :]
+    return (size, fresh) if fresh and size + len(fresh) <= MOST_LOG else None

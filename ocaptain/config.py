@@ -1,0 +1,79 @@
+"""Configuration: the environment over ``./.env`` over ``~/.config/ocaptain/.env``.
+
+Also the places on this machine: the voyages' home, drydock's state and its cache.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from ocaptain.errors import UsageError
+
+DEFAULT_SHIPS = 3
+MAX_SHIPS = 500
+#: The directory whose ``.env`` counts; the runner changes directory, so the CLI names it here.
+DOTENV_DIRECTORY = "OCAPTAIN_DOTENV_DIR"
+ProviderName = Literal["sprites", "drydock"]
+PROVIDERS: tuple[ProviderName, ...] = ("sprites", "drydock")
+
+
+class Settings(BaseSettings):
+    """Everything that is configured outside the command line. Build it by :func:`load_settings`."""
+
+    model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True, case_sensitive=True, frozen=True)
+
+    sprites_token: SecretStr | None = Field(None, validation_alias=AliasChoices("SPRITES_TOKEN", "SPRITE_TOKEN"))
+    sprites_api_url: str = Field("https://api.sprites.dev", validation_alias="SPRITES_API_URL")
+    sprites_org: str | None = Field(None, validation_alias="OCAPTAIN_SPRITES_ORG")
+    provider: ProviderName | None = Field(None, validation_alias="OCAPTAIN_PROVIDER")
+    default_ships: Annotated[int, Field(ge=1, le=MAX_SHIPS)] = Field(
+        DEFAULT_SHIPS, validation_alias="OCAPTAIN_DEFAULT_SHIPS"
+    )
+    home: Path = Field(Path("~/voyages"), validation_alias="OCAPTAIN_HOME")
+    gh_token: SecretStr | None = Field(None, validation_alias="GH_TOKEN")
+    claude_code_oauth_token: SecretStr | None = Field(None, validation_alias="CLAUDE_CODE_OAUTH_TOKEN")
+    tailscale_oauth_secret: SecretStr | None = Field(None, validation_alias="OCAPTAIN_TAILSCALE_OAUTH_SECRET")
+
+    @property
+    def voyages(self) -> Path:
+        """The directory that holds one directory a voyage."""
+        return self.home.expanduser().absolute()
+
+
+def load_settings() -> Settings:
+    """Read the configuration.
+
+    Raises:
+        UsageError: a value is not what it should be; names the variable, never the value.
+    """
+    here = Path(os.environ.get(DOTENV_DIRECTORY) or ".")
+    files = (Path("~/.config/ocaptain/.env").expanduser(), here / ".env")
+    try:
+        return Settings(_env_file=files, _env_file_encoding="utf-8")  # type: ignore[call-arg]
+    except ValidationError as error:
+        faults = [f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors(include_input=False)]
+        message = "configuration is wrong (environment, ./.env or ~/.config/ocaptain/.env):"
+        raise UsageError(message, faults) from None
+    except (OSError, UnicodeDecodeError) as error:
+        message = f"a .env file cannot be read ({', '.join(str(file) for file in files)}): {error}"
+        raise UsageError(message) from None
+
+
+def _xdg(variable: str, fallback: str) -> Path:
+    given = os.environ.get(variable, "")
+    return (Path(given) if given.startswith("/") else Path(fallback).expanduser()) / "ocaptain"
+
+
+def state_directory() -> Path:
+    """``$XDG_STATE_HOME/ocaptain``: drydock's server record, token and sandboxes."""
+    return _xdg("XDG_STATE_HOME", "~/.local/state")
+
+
+def cache_directory() -> Path:
+    """``$XDG_CACHE_HOME/ocaptain``: what can be made again, as drydock's base layer."""
+    return _xdg("XDG_CACHE_HOME", "~/.cache")

@@ -1,0 +1,14 @@
+"""Drydock: a local, Sprites-compatible API server whose sprites are Linux sandboxes.
+
+The way of a request::
+
+    client ──HTTP/WebSocket──> app (auth, routing, error dialects)
+                                ├─ sandbox   namespaces over a copy-on-write view of the host
+                                ├─ sessions  commands run in a sandbox, with replay
+                                ├─ files     the fs API, confined by openat2(RESOLVE_IN_ROOT)
+                                └─ services  supervised commands
+
+It binds loopback only, always wants a token, keeps nothing across its own end: when the
+server dies, the kernel ends every sandbox with it (parent-death signal), and the next
+start removes what is left on disk.
+"""

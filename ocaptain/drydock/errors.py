@@ -1,0 +1,56 @@
+"""Errors of drydock.
+
+::
+
+    OcaptainError
+    └─ DrydockError         something on this machine: message says what to do
+    ApiError                an answer: status, code and message of the CRUD dialect
+    └─ FsError              an answer in the dialect of the fs API (errno name and path)
+"""
+
+from __future__ import annotations
+
+import errno
+
+from ocaptain.errors import OcaptainError
+
+
+class DrydockError(OcaptainError):
+    """Drydock cannot do its work on this machine."""
+
+
+class ApiError(Exception):
+    """A refusal that is sent to the client as JSON ``{"error": code, "message": text}``."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+
+    def body(self) -> dict[str, object]:
+        """Return the JSON body of the reply."""
+        return {"error": self.code, "message": self.message}
+
+
+FS_STATUS = {"ENOENT": 404, "EEXIST": 409, "EACCES": 403, "EPERM": 403}
+
+
+class FsError(ApiError):
+    """A refusal of the fs API: JSON ``{"error": text, "code": errno name, "path": path}``."""
+
+    def __init__(self, code: str, path: str, message: str) -> None:
+        super().__init__(FS_STATUS.get(code, 400), code, message)
+        self.path = path
+
+    @classmethod
+    def from_os(cls, error: OSError, path: str) -> FsError:
+        """Translate an operating system error for ``path`` (the client's spelling)."""
+        code = errno.errorcode.get(error.errno or errno.EIO, "EIO")
+        known = {"ENOENT", "EEXIST", "ENOTDIR", "EISDIR", "EACCES", "EPERM", "ENOTEMPTY", "EINVAL", "EIO"}
+        code = code if code in known else ("EINVAL" if code in {"ELOOP", "ENAMETOOLONG", "EXDEV"} else "EIO")
+        return cls(code, path, f"{error.strerror or 'input/output error'}: {path}")
+
+    def body(self) -> dict[str, object]:
+        """Return the JSON body of the reply."""
+        return {"error": self.message, "code": self.code, "path": self.path}

@@ -1,0 +1,348 @@
+"""The fs API's deeds, confined to one sandbox.
+
+Every path is resolved by the kernel with ``openat2(RESOLVE_IN_ROOT)`` below the sandbox's
+root, so neither ``..`` nor a symlink, however it is raced, leads out of it. The work is done
+in threads whose file-system uid is the ship's user (``setfsuid`` is per thread), so the
+kernel also applies that user's permissions; ``asRoot`` uses threads without it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import datetime as dt
+import fnmatch
+import os
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from ocaptain.drydock.errors import FsError
+from ocaptain.drydock.sandbox import UID
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+CHUNK = 256 * 1024
+_SYS_OPENAT2 = 437  # the same number on every architecture
+_RESOLVE_IN_ROOT = 0x10
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
+
+
+def _openat2(root_fd: int, path: str, flags: int, mode: int = 0) -> int:
+    if "\0" in path:
+        raise OSError(22, "Invalid argument")
+    # openat2 refuses O_PATH together with anything that it would ignore.
+    extra = os.O_CLOEXEC | (0 if flags & os.O_PATH else os.O_NOCTTY)
+    how = _OpenHow(flags | extra, mode, _RESOLVE_IN_ROOT)
+    fd = _libc.syscall(
+        _SYS_OPENAT2, root_fd, os.fsencode(path or "/"), ctypes.byref(how), ctypes.sizeof(how)
+    )
+    if fd < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return int(fd)
+
+
+def _become_sprite() -> None:
+    _libc.setfsgid(UID)
+    _libc.setfsuid(UID)
+
+
+_AS_SPRITE = ThreadPoolExecutor(4, "fs-sprite", initializer=_become_sprite)
+_AS_ROOT = ThreadPoolExecutor(2, "fs-root")
+
+
+class Files:
+    """The file system of the sandbox whose root directory is ``root``.
+
+    Paths are absolute or relative to ``cwd``. Every method raises :class:`FsError`.
+    """
+
+    def __init__(self, root: Path, cwd: str = "/", *, as_root: bool = False) -> None:
+        self._root = root
+        self._cwd = cwd
+        self._pool = _AS_ROOT if as_root else _AS_SPRITE
+
+    async def _do(self, shown: str, work: Callable[[int], Any]) -> Any:
+        def run() -> Any:
+            root_fd = os.open(self._root, os.O_PATH | os.O_DIRECTORY)
+            try:
+                return work(root_fd)
+            finally:
+                os.close(root_fd)
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, run)
+        except OSError as error:
+            raise FsError.from_os(error, shown) from error
+
+    def _full(self, path: str) -> str:
+        if not path:
+            raise FsError("EINVAL", path, "path is missing")
+        return os.path.join(self._cwd or "/", path)
+
+    async def open_read(self, path: str) -> tuple[int, int]:
+        """Open a file; return its descriptor and size in bytes."""
+
+        def work(root_fd: int) -> tuple[int, int]:
+            # Non-blocking: a FIFO in the ship must not hold a thread for ever.
+            fd = _openat2(root_fd, self._full(path), os.O_RDONLY | os.O_NONBLOCK)
+            found = os.fstat(fd)
+            if not stat.S_ISREG(found.st_mode):
+                os.close(fd)
+                raise IsADirectoryError(21, "Is a directory") if stat.S_ISDIR(found.st_mode) else OSError(
+                    22, "Not a regular file"
+                )
+            return fd, found.st_size
+
+        fd, size = await self._do(path, work)
+        return int(fd), int(size)
+
+    async def open_append(self, path: str) -> int:
+        """Open a file for appending, made if it is not there; return its descriptor."""
+
+        def work(root_fd: int) -> int:
+            full = self._full(path)
+            _make_dirs(root_fd, os.path.dirname(full))
+            return _openat2(root_fd, full, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK, 0o644)
+
+        return int(await self._do(path, work))
+
+    async def write(
+        self, path: str, body: AsyncIterator[bytes], mode: int | None, *, parents: bool = True
+    ) -> dict[str, object]:
+        """Write a whole file from ``body``; set its mode even if it exists."""
+
+        def work(root_fd: int) -> int:
+            full = self._full(path)
+            if parents:
+                _make_dirs(root_fd, os.path.dirname(full))
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK
+            fd = _openat2(root_fd, full, flags, 0o644 if mode is None else mode)
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                os.close(fd)
+                raise OSError(22, "Not a regular file")
+            if mode is not None:
+                os.fchmod(fd, mode)
+            return fd
+
+        fd = await self._do(path, work)
+        size = 0
+        try:
+            async for chunk in body:
+                await asyncio.to_thread(_write_all, fd, chunk)
+                size += len(chunk)
+            final = stat.S_IMODE(os.fstat(fd).st_mode)
+        except OSError as error:
+            raise FsError.from_os(error, path) from error
+        finally:
+            os.close(fd)
+        return {"path": path, "size": size, "mode": f"{final:04o}"}
+
+    async def list(self, path: str, *, recursive: bool = False, pattern: str = "") -> dict[str, object]:
+        """List a directory, or a file as its only entry."""
+
+        def work(root_fd: int) -> list[dict[str, object]]:
+            full = self._full(path)
+            fd = _openat2(root_fd, full, os.O_PATH)
+            found = os.fstat(fd)
+            os.close(fd)
+            if not stat.S_ISDIR(found.st_mode):
+                return [_entry(os.path.basename(full), full, found)]
+            return list(_walk(root_fd, full, recursive=recursive))
+
+        entries = await self._do(path, work)
+        if pattern:
+            entries = [entry for entry in entries if fnmatch.fnmatch(str(entry["name"]), pattern)]
+        return {"path": path, "entries": entries, "count": len(entries)}
+
+    async def delete(self, path: str, *, recursive: bool = False) -> dict[str, object]:
+        """Delete a file or an empty directory, or a whole tree."""
+
+        def work(root_fd: int) -> list[str]:
+            parent, name = _parent(root_fd, self._full(path))
+            try:
+                return _remove(parent, name, path, recursive=recursive)
+            finally:
+                os.close(parent)
+
+        deleted = await self._do(path, work)
+        return {"deleted": deleted, "count": len(deleted)}
+
+    async def rename(self, source: str, dest: str) -> dict[str, object]:
+        """Rename, replacing an existing target (atomic)."""
+
+        def work(root_fd: int) -> None:
+            from_fd, from_name = _parent(root_fd, self._full(source))
+            try:
+                to_fd, to_name = _parent(root_fd, self._full(dest))
+                try:
+                    os.rename(from_name, to_name, src_dir_fd=from_fd, dst_dir_fd=to_fd)
+                finally:
+                    os.close(to_fd)
+            finally:
+                os.close(from_fd)
+
+        await self._do(source, work)
+        return {"source": source, "dest": dest}
+
+    async def copy(
+        self, source: str, dest: str, *, recursive: bool = False, preserve: bool = False
+    ) -> dict[str, object]:
+        """Copy a file, or a tree if ``recursive``; symlinks are copied as such."""
+
+        def work(root_fd: int) -> list[tuple[str, str, int]]:
+            done: list[tuple[str, str, int]] = []
+            _copy(root_fd, (self._full(source), self._full(dest)), done, recursive=recursive, preserve=preserve)
+            return done
+
+        done = await self._do(source, work)
+        copied = [{"source": one, "dest": other} for one, other, _ in done]
+        return {"copied": copied, "count": len(copied), "totalBytes": sum(size for *_, size in done)}
+
+    async def change(
+        self, path: str, apply: Callable[[int], None], *, recursive: bool = False
+    ) -> list[tuple[str, os.stat_result]]:
+        """Apply ``apply(fd)`` to a path and, if asked, all below; return what they are now."""
+
+        def work(root_fd: int) -> list[tuple[str, os.stat_result]]:
+            full = self._full(path)
+            paths = [full]
+            top = _openat2(root_fd, full, os.O_RDONLY | os.O_NONBLOCK)
+            is_dir = stat.S_ISDIR(os.fstat(top).st_mode)
+            os.close(top)
+            if recursive and is_dir:
+                paths += [
+                    str(entry["path"])
+                    for entry in _walk(root_fd, full, recursive=True)
+                    if entry["type"] != "symlink"
+                ]
+            result = []
+            for each in paths:
+                fd = _openat2(root_fd, each, os.O_RDONLY | os.O_NONBLOCK)
+                try:
+                    apply(fd)
+                    result.append((each, os.fstat(fd)))
+                finally:
+                    os.close(fd)
+            return result
+
+        found: list[tuple[str, os.stat_result]] = await self._do(path, work)
+        return found
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _make_dirs(root_fd: int, path: str) -> None:
+    try:
+        os.close(_openat2(root_fd, path, os.O_PATH | os.O_DIRECTORY))
+    except FileNotFoundError:
+        _make_dirs(root_fd, os.path.dirname(path.rstrip("/")))
+        parent, name = _parent(root_fd, path.rstrip("/"))
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, 0o755, dir_fd=parent)
+        finally:
+            os.close(parent)
+
+
+def _parent(root_fd: int, full: str) -> tuple[int, str]:
+    full = full.rstrip("/")
+    name = os.path.basename(full)
+    if name in {"", ".", ".."} or "\0" in name:
+        raise OSError(22, "Invalid argument")
+    return _openat2(root_fd, os.path.dirname(full), os.O_PATH | os.O_DIRECTORY), name
+
+
+def _entry(name: str, path: str, found: os.stat_result) -> dict[str, object]:
+    kinds = {stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink"}
+    modified = dt.datetime.fromtimestamp(found.st_mtime, dt.UTC)
+    return {
+        "name": name,
+        "path": path,
+        "type": kinds.get(stat.S_IFMT(found.st_mode), "file"),
+        "size": found.st_size,
+        "mode": f"{stat.S_IMODE(found.st_mode):o}",
+        "modTime": modified.isoformat().replace("+00:00", "Z"),
+        "isDir": stat.S_ISDIR(found.st_mode),
+    }
+
+
+def _walk(root_fd: int, full: str, *, recursive: bool) -> list[dict[str, object]]:
+    fd = _openat2(root_fd, full, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        entries = []
+        for name in sorted(os.listdir(fd)):
+            # It may have gone since; one that cannot be named in UTF-8 is shown escaped.
+            with contextlib.suppress(FileNotFoundError):
+                found = os.stat(name, dir_fd=fd, follow_symlinks=False)
+                shown = os.fsencode(name).decode(errors="backslashreplace")
+                entries.append(_entry(shown, os.path.join(full, shown), found))
+                if recursive and stat.S_ISDIR(found.st_mode):
+                    entries += _walk(root_fd, os.path.join(full, name), recursive=True)
+        return entries
+    finally:
+        os.close(fd)
+
+
+def _remove(parent: int, name: str, shown: str, *, recursive: bool) -> list[str]:
+    found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+    if not stat.S_ISDIR(found.st_mode):
+        os.unlink(name, dir_fd=parent)
+        return [shown]
+    deleted = []
+    if recursive:
+        fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+        try:
+            for child in os.listdir(fd):
+                deleted += _remove(fd, child, os.path.join(shown, child), recursive=True)
+        finally:
+            os.close(fd)
+    os.rmdir(name, dir_fd=parent)
+    return [*deleted, shown]
+
+
+def _copy(
+    root_fd: int, pair: tuple[str, str], done: list[tuple[str, str, int]], *, recursive: bool, preserve: bool
+) -> None:
+    source, dest = pair
+    source_fd = _openat2(root_fd, source, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        found = os.fstat(source_fd)
+        if stat.S_ISDIR(found.st_mode):
+            if not recursive:
+                raise IsADirectoryError(21, "Is a directory")
+            if dest == source or dest.startswith(source.rstrip("/") + "/"):
+                raise OSError(22, "Cannot copy a directory into itself")
+            _make_dirs(root_fd, dest)
+            for name in os.listdir(source_fd):
+                below = (os.path.join(source, name), os.path.join(dest, name))
+                _copy(root_fd, below, done, recursive=True, preserve=preserve)
+            return
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(22, "Not a regular file")
+        _make_dirs(root_fd, os.path.dirname(dest))
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK
+        dest_fd = _openat2(root_fd, dest, flags, stat.S_IMODE(found.st_mode))
+        try:
+            while chunk := os.read(source_fd, CHUNK):
+                _write_all(dest_fd, chunk)
+            if preserve:
+                os.fchmod(dest_fd, stat.S_IMODE(found.st_mode))
+                os.utime(dest_fd, ns=(found.st_atime_ns, found.st_mtime_ns))
+        finally:
+            os.close(dest_fd)
+        done.append((source, dest, found.st_size))
+    finally:
+        os.close(source_fd)

@@ -1,0 +1,68 @@
+#!/bin/sh
+# Runs as pid 1 of fresh mount, pid, uts and ipc namespaces (see sandbox.py): builds the
+# ship's root and becomes its init.   usage: sandbox.sh DIR BASE NAME SETPRIV-ARGUMENT…
+#   DIR   the sprite's own folder (upper layers, home, tmp); empty mount point DIR/root
+#   BASE  the shared base layer, or - while that layer itself is being built
+# Prints "ready" on stdout once the root is complete.
+set -eu
+dir=$1 base=$2 name=$3
+shift 3
+cd "$dir"
+printf %s "$name" > /proc/sys/kernel/hostname
+
+mount -t tmpfs -o mode=0755,size=16m ship root
+for link in bin sbin lib lib32 lib64 libx32; do
+  [ ! -L "/$link" ] || cp -P "/$link" "root/$link"
+done
+# The upper layer's own directory becomes the root of each view: it must look like the host's.
+for tree in usr etc var opt; do
+  mkdir -p "root/$tree" "upper/$tree" "work/$tree"
+  lower=/$tree
+  [ "$base" = - ] || [ ! -d "$base/$tree" ] || lower=$base/$tree:/$tree
+  mount -t overlay -o "lowerdir=$lower,upperdir=upper/$tree,workdir=work/$tree" ship "root/$tree"
+done
+
+cd root
+mkdir -p dev/pts dev/shm proc sys run root home tmp mnt srv media .sprite .old
+chmod 0700 root
+mount -t tmpfs -o mode=0755,size=64m ship run
+mkdir -p run/lock run/sshd
+mount --bind ../home home
+mount --bind ../tmp tmp
+mount --bind ../dot-sprite .sprite
+
+# Never the host's /dev: it hands over disks and /dev/kvm.
+mount -t tmpfs -o mode=0755,size=1m,nosuid,noexec ship dev
+mkdir dev/pts dev/shm
+for node in null zero full random urandom tty; do
+  : > "dev/$node"
+  mount --bind "/dev/$node" "dev/$node"
+done
+mount -t devpts -o newinstance,ptmxmode=0666,mode=0620,gid=5 ship dev/pts
+mount -t tmpfs -o mode=1777,size=256m,nosuid,nodev ship dev/shm
+ln -s pts/ptmx dev/ptmx
+ln -s /proc/self/fd dev/fd
+ln -s /proc/self/fd/0 dev/stdin
+ln -s /proc/self/fd/1 dev/stdout
+ln -s /proc/self/fd/2 dev/stderr
+
+mount -t proc -o nosuid,nodev,noexec ship proc
+mount --bind proc/sys proc/sys
+mount -o remount,bind,ro,nosuid,nodev,noexec proc/sys
+for secret in sysrq-trigger kcore keys kmsg timer_list sched_debug; do
+  [ ! -e "proc/$secret" ] || mount --bind dev/null "proc/$secret"
+done
+
+if [ "$base" != - ]; then
+  echo "$name" > etc/hostname
+  # sudo complains about a host that it cannot resolve.
+  printf '127.0.0.1 localhost %s\n::1 localhost\n' "$name" > etc/hosts
+fi
+
+pivot_root . .old
+cd /
+umount -l /.old
+rmdir /.old
+echo ready
+# A shell that waits reaps every orphan and costs less than a megabyte.
+exec setpriv "$@" /bin/sh -c 'exec >/dev/null 2>&1; trap : TERM INT HUP; while :; do sleep 2147483647 & wait $!; done'

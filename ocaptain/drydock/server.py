@@ -1,0 +1,261 @@
+"""Drydock as a process: serve, start in the background, ask for its state, stop.
+
+State directory (0700)::
+
+    lock         flock held for the server's life
+    server.json  url, token_file, pid: there once it serves, gone when it ended in order
+    token        0600
+    sprites/     the sandboxes; wiped at start, since no sandbox outlives its server
+    drydock.log  what a background server says
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from ocaptain.config import cache_directory, state_directory
+from ocaptain.drydock.app import Gate, build
+from ocaptain.drydock.base import ensure_base
+from ocaptain.drydock.errors import DrydockError
+from ocaptain.drydock.sandbox import OVERLAID
+from ocaptain.drydock.store import Store
+from ocaptain.locks import Lock, end_holder, is_locked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+START_SECONDS = 660.0  # the first start installs the base layer
+STOP_SECONDS = 20.0
+TOOLS = ("unshare", "nsenter", "setpriv", "setsid", "mount", "umount")
+
+
+@dataclass(frozen=True)
+class ServerRecord:
+    """Where a running drydock is.
+
+    Attributes:
+        url: base URL on loopback.
+        token_file: path of the file that holds the bearer token.
+        pid: of the server.
+    """
+
+    url: str
+    token_file: str
+    pid: int
+
+    @property
+    def token(self) -> str:
+        """The bearer token."""
+        return Path(self.token_file).read_text("ascii").strip()
+
+
+def directory() -> Path:
+    """Return drydock's state directory."""
+    return state_directory() / "drydock"
+
+
+def running(where: Path | None = None) -> ServerRecord | None:
+    """Return the record of the drydock that serves now, None if there is none."""
+    where = where or directory()
+    if not is_locked(where / "lock"):
+        return None
+    try:
+        return ServerRecord(**json.loads((where / "server.json").read_text("utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def check_machine(where: Path) -> None:
+    """Raise :class:`DrydockError` if sandboxes cannot be made here; says what to do."""
+    if sys.platform != "linux":
+        raise DrydockError("drydock needs Linux; elsewhere use sprites (--provider sprites)")
+    if os.geteuid() != 0:
+        raise DrydockError("drydock needs root in this version: run it with sudo, or use --provider sprites")
+    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
+    if missing:
+        raise DrydockError(f"drydock needs {', '.join(missing)}: apt-get install util-linux mount")
+    for place in (where, cache_directory()):
+        top = place.absolute().parts[1]
+        if top in OVERLAID:
+            message = f"drydock's files cannot lie below /{top} ({place}): the ships overlay it; "
+            raise DrydockError(message + "set XDG_STATE_HOME and XDG_CACHE_HOME to another place")
+        if set(str(place)) & set(",:\\"):
+            raise DrydockError(f"drydock's files cannot lie in {place}: overlay mounts forbid , : and \\ in paths")
+
+
+async def serve(*, port: int = 0, idle_exit: float | None = None) -> None:
+    """Serve until asked to stop.
+
+    Args:
+        port: on 127.0.0.1; 0 = any.
+        idle_exit: end after this many seconds without a sprite and without a request.
+
+    Raises:
+        DrydockError: it serves already, or cannot on this machine.
+    """
+    where = directory()
+    check_machine(where)
+    where.mkdir(parents=True, exist_ok=True, mode=0o700)
+    os.umask(0o022)
+    with Lock(where / "lock") as lock:
+        if not lock.acquire():
+            raise DrydockError(f"drydock already serves from {where}; see `ocaptain drydock status`")
+        (where / "server.json").unlink(missing_ok=True)
+        await asyncio.to_thread(_wipe, where / "sprites")
+        base = await ensure_base(cache_directory() / "drydock")
+        store = Store(where / "sprites", base)
+        token = secrets.token_urlsafe(32)
+        _write(where / "token", token)
+        with socket.create_server(("127.0.0.1", port)) as listener:
+            record = ServerRecord(
+                f"http://127.0.0.1:{listener.getsockname()[1]}", str(where / "token"), os.getpid()
+            )
+            try:
+                await _serve(store, token, listener, idle_exit, lambda: _announce(where, record))
+            finally:
+                (where / "server.json").unlink(missing_ok=True)
+                await store.destroy_all()
+                await asyncio.to_thread(_wipe, where / "sprites")
+
+
+def _announce(where: Path, record: ServerRecord) -> None:
+    _write(where / "server.json", json.dumps(asdict(record)))
+
+
+class _Server(uvicorn.Server):
+    """uvicorn re-raises the signals it caught, which would end us before the sandboxes."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _serve(
+    store: Store, token: str, listener: socket.socket, idle_exit: float | None, announce: Callable[[], None]
+) -> None:
+    def stop() -> None:
+        server.should_exit = True
+
+    gate = build(store, token, stop)
+    config = uvicorn.Config(
+        gate,
+        ws="wsproto",  # the other implementations refuse an argv of more than 8 KiB in the URL
+        http="h11",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        ws_per_message_deflate=False,  # the official js SDK fails with it
+        ws_ping_interval=None,  # the official Go SDK never answers pings
+        ws_max_size=64 * 1024 * 1024,
+        h11_max_incomplete_event_size=512 * 1024,
+        timeout_graceful_shutdown=1,
+        backlog=1024,
+    )
+    server = _Server(config)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        loop.add_signal_handler(number, stop)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    while not server.started and not serving.done():
+        await asyncio.sleep(0.005)
+    announce()
+    watching = asyncio.create_task(_end_when_idle(gate, store, idle_exit, stop))
+    try:
+        await serving
+    finally:
+        watching.cancel()
+
+
+async def _end_when_idle(gate: Gate, store: Store, seconds: float | None, stop: Callable[[], None]) -> None:
+    while seconds is not None:
+        await asyncio.sleep(0.5)
+        if not store and not gate.open and time.monotonic() - gate.last_activity > seconds:
+            stop()
+            return
+
+
+def start(*, port: int = 0, idle_exit: float | None = None) -> ServerRecord:
+    """Start a drydock in the background, or find the one that runs; return once it serves.
+
+    Raises:
+        DrydockError: it did not come up; the message holds what it said.
+    """
+    where = directory()
+    if found := running(where):
+        return found
+    check_machine(where)
+    where.mkdir(parents=True, exist_ok=True, mode=0o700)
+    log = where / "drydock.log"
+    argv = [sys.executable, "-m", "ocaptain.drydock", "--port", str(port)]
+    argv += ["--idle-exit", str(idle_exit)] if idle_exit is not None else []
+    with log.open("wb") as output:
+        process = subprocess.Popen(  # noqa: S603 - our own module
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd="/",
+            start_new_session=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)},
+        )
+    until = time.monotonic() + START_SECONDS
+    while time.monotonic() < until:
+        ended = process.poll() is not None
+        if found := running(where):  # perhaps another one that was faster
+            return found
+        if ended:
+            tail = log.read_text("utf-8", "replace").strip()[-2000:]
+            raise DrydockError(f"drydock did not start (log: {log}):\n{tail}")
+        time.sleep(0.02)
+    process.kill()
+    raise DrydockError(f"drydock did not serve within {START_SECONDS:g} s; log: {log}")
+
+
+def stop() -> bool:
+    """Stop the drydock that runs, and with it every sprite; return False if none did.
+
+    Raises:
+        DrydockError: it did not end.
+    """
+    where = directory()
+    found = running(where)
+    if found is None:
+        return False
+    if not end_holder(where / "lock", found.pid, STOP_SECONDS):
+        raise DrydockError(f"drydock (pid {found.pid}) did not end")
+    return True
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a private file so that no reader ever sees half of it."""
+    scratch = path.with_name(path.name + ".tmp")
+    scratch.unlink(missing_ok=True)
+    fd = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(fd, "w") as file:
+        file.write(text)
+    scratch.replace(path)
+
+
+def _wipe(path: Path) -> None:
+    """Remove what a killed server left; the last mounts may need a moment to go."""
+    for _ in range(50):
+        shutil.rmtree(path, ignore_errors=True)
+        if not path.exists():
+            return
+        time.sleep(0.1)
+    raise DrydockError(f"{path} cannot be removed: something in it is still mounted or in use")

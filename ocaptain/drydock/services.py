@@ -1,0 +1,185 @@
+"""Services of a sprite: supervised commands with a log, restarted when they crash."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import os
+import signal
+import time
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ocaptain.drydock.files import Files
+from ocaptain.drydock.sandbox import BASE_ENVIRONMENT, Sandbox, enter_argv
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+STABLE_SECONDS = 10.0  # one that ran this long starts again at once
+MAX_BACKOFF = 30.0
+STOP_SECONDS = 10.0
+
+
+class ServiceDefinition(BaseModel):
+    """Body of ``PUT /services/{name}``."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    cmd: str = Field(min_length=1)
+    args: list[str] = []
+    env: dict[str, str] = {}
+    dir: str = "/home/sprite"
+    needs: list[str] = []
+    http_port: int | None = None
+
+
+class Service:
+    """One service; :meth:`start` and :meth:`stop` may be called any number of times."""
+
+    def __init__(self, box: Sandbox, name: str, definition: ServiceDefinition) -> None:
+        self.name = name
+        self.definition = definition
+        self.status = "stopped"
+        self.error: str | None = None
+        self.restart_count = 0
+        self.started_at: str | None = None
+        self._next_restart: str | None = None
+        self._box = box
+        self._process: asyncio.subprocess.Process | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._listeners: list[asyncio.Queue[dict[str, object]]] = []
+
+    def describe(self) -> dict[str, object]:
+        """Return definition and state as the API shows them."""
+        state = {
+            "name": self.name,
+            "status": self.status,
+            "pid": self._process.pid if self._process and self.status == "running" else None,
+            "started_at": self.started_at,
+            "error": self.error,
+            "restart_count": self.restart_count,
+            "next_restart_at": self._next_restart,
+        }
+        shown = {key: value for key, value in state.items() if value is not None}
+        return {"name": self.name, **self.definition.model_dump(exclude_none=True), "state": shown}
+
+    async def start(self) -> None:
+        """Start supervising; does nothing while it runs."""
+        if self._keeper is None or self._keeper.done():
+            self.status = "starting"
+            self._keeper = asyncio.create_task(self._keep(), name=f"service-{self.name}")
+
+    async def stop(self, seconds: float = STOP_SECONDS) -> None:
+        """Stop for good (sticky): TERM, then KILL after ``seconds``."""
+        if self._keeper is None or self._keeper.done():
+            self.status = "stopped"
+            return
+        self.status = "stopping"
+        self._tell("stopping")
+        process = self._process
+        if process and process.returncode is None:
+            self.signal(signal.SIGTERM)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(process.wait()), seconds)
+            self.signal(signal.SIGKILL)
+        self._keeper.cancel()
+        await asyncio.gather(self._keeper, return_exceptions=True)
+        self.status = "stopped"
+        self._tell("stopped")
+
+    def signal(self, number: int) -> bool:
+        """Signal the service's process group; False if it does not run."""
+        if self._process is None or self._process.returncode is not None:
+            return False
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
+        return True
+
+    def events(self, seconds: float) -> AsyncIterator[dict[str, object]]:
+        """Return what happens from now on for at most ``seconds``, then ``complete``."""
+        queue: asyncio.Queue[dict[str, object]] = asyncio.Queue()
+        self._listeners.append(queue)
+        return self._events(queue, seconds)
+
+    async def _events(
+        self, queue: asyncio.Queue[dict[str, object]], seconds: float
+    ) -> AsyncIterator[dict[str, object]]:
+        until = time.monotonic() + seconds
+        try:
+            while True:
+                try:
+                    event = await asyncio.wait_for(queue.get(), max(0.05, until - time.monotonic()))
+                except TimeoutError:
+                    break
+                yield event
+                if event["type"] in {"exit", "stopped", "error"} or time.monotonic() > until:
+                    break
+        finally:
+            self._listeners.remove(queue)
+        yield {**_event("complete"), "log_files": {"combined": self._log}}
+
+    @property
+    def _log(self) -> str:
+        return f"/.sprite/logs/services/{self.name}.log"
+
+    def _tell(self, kind: str, **extra: object) -> None:
+        for queue in self._listeners:
+            queue.put_nowait({**_event(kind), **extra})
+
+    async def _keep(self) -> None:
+        failures = 0
+        while True:
+            began = time.monotonic()
+            self._next_restart = None
+            code = await self._once()
+            if self.status == "stopping":
+                return
+            if code == 0:
+                self.status = "stopped"
+                return
+            failures = 0 if time.monotonic() - began > STABLE_SECONDS else failures + 1
+            wait = min(MAX_BACKOFF, 2.0 ** (failures - 1)) if failures else 0.0
+            self.status = "failed"
+            self.error = f"exited with {code}"
+            self._next_restart = _stamp(time.time() + wait)
+            await asyncio.sleep(wait)
+            self.restart_count += 1
+
+    async def _once(self) -> int:
+        made = self.definition
+        self._process = await asyncio.create_subprocess_exec(
+            *enter_argv(self._box.init_pid, [made.cmd, *made.args], cwd=made.dir),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env={**BASE_ENVIRONMENT, **made.env},
+            start_new_session=True,
+        )
+        self.status = "running"
+        self.started_at = _stamp(time.time())
+        self._tell("started")
+        try:
+            # Through the sandbox's root: the ship's user may have planted a link there.
+            log = os.fdopen(await Files(self._box.root).open_append(self._log), "ab")
+            with log:
+                while self._process.stdout and (data := await self._process.stdout.read(16 * 1024)):
+                    log.write(data)
+                    log.flush()
+                    self._tell("stdout", data=data.decode(errors="replace"))
+            status = await self._process.wait()
+        finally:
+            self.signal(signal.SIGKILL)
+        code = status if status >= 0 else 128 - status
+        self._tell("exit", exit_code=code)
+        return code
+
+
+def _stamp(seconds: float) -> str:
+    return dt.datetime.fromtimestamp(seconds, dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _event(kind: str) -> dict[str, object]:
+    return {"type": kind, "timestamp": int(time.time() * 1000)}

@@ -1,0 +1,304 @@
+"""Exec sessions: a command in a sandbox, its frames kept for replay, any number of watchers.
+
+Protocol facts: shared frame rules of the Sprites exec socket. Non-TTY messages are one
+stream byte plus payload (0 stdin, 1 stdout, 2 stderr, 3 exit, 4 stdin EOF); TTY messages
+are raw terminal bytes. Both ends carry a text ``{"type":"exit"}`` before the binary exit
+frame, and output always goes out before either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+import struct
+import termios
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from ocaptain.drydock.sandbox import BASE_ENVIRONMENT, Sandbox, enter_argv
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+STDIN, STDOUT, STDERR, EXIT, STDIN_EOF = range(5)
+CHUNK = 32 * 1024
+REPLAY_BYTES = 1024 * 1024
+DRAIN_SECONDS = 0.8  # for children that hold the pipe after the command's own end
+TTY_RUN_ON = 0.0  # for ever
+PIPE_RUN_ON = 10.0
+# Not in the termios module of Python 3.11; the same on x86-64 and arm64 (asm-generic/ioctls.h).
+_TIOCSPTLCK = 0x40045431
+_TIOCGPTPEER = 0x5441
+SIGNALS = {name: getattr(signal, f"SIG{name}") for name in ("INT", "TERM", "HUP", "KILL", "QUIT", "USR1", "USR2")}
+
+
+@dataclass(frozen=True)
+class ExecRequest:
+    """What a client asks to be run.
+
+    Attributes:
+        argv: passed unchanged; no shell.
+        environment: merged over the ship's base environment.
+        cwd: a missing directory is ignored, as live.
+        tty: run on a pseudo terminal of ``rows`` by ``cols``.
+        stdin: whether stdin is fed by the client; otherwise it is empty.
+        run_on: seconds to go on after the last client left; 0 = for ever.
+    """
+
+    argv: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    cwd: str = "/home/sprite"
+    tty: bool = False
+    rows: int = 24
+    cols: int = 80
+    stdin: bool = False
+    run_on: float = PIPE_RUN_ON
+
+
+class Watcher(Protocol):
+    """The receiving side of a session: a WebSocket, a chunked reply."""
+
+    async def output(self, stream: int, data: bytes) -> None:
+        """Take a piece of output; may wait (back-pressure)."""
+
+    async def exited(self, code: int) -> None:
+        """Take the exit code; nothing follows."""
+
+
+class Session:
+    """A running or ended command. Made by :meth:`start`."""
+
+    def __init__(self, request: ExecRequest, process: asyncio.subprocess.Process, terminal: int | None) -> None:
+        self.request = request
+        self.id = str(process.pid)
+        self.created = time.time()
+        self.last_activity = self.created
+        self.exit_code: int | None = None
+        self.ended = asyncio.Event()
+        self._process = process
+        self._terminal = terminal
+        self._replay: deque[tuple[int, bytes]] = deque()
+        self._replay_bytes = 0
+        self._watchers: list[Watcher] = []
+        self._abandon: asyncio.TimerHandle | None = None
+        self._runner: asyncio.Task[None] | None = None
+        self._sending = asyncio.Lock()
+
+    @classmethod
+    async def start(cls, box: Sandbox, request: ExecRequest) -> Session:
+        """Start the command; its output is kept from the first byte."""
+        environment = {**BASE_ENVIRONMENT, **({"TERM": "xterm-256color"} if request.tty else {}), **request.environment}
+        argv = enter_argv(box.init_pid, request.argv, cwd=request.cwd, tty=request.tty)
+        if request.tty:
+            leader, follower = await asyncio.to_thread(_open_terminal, box.root, request.rows, request.cols)
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *argv, stdin=follower, stdout=follower, stderr=follower, env=environment
+                )
+            except BaseException:
+                os.close(leader)
+                raise
+            finally:
+                os.close(follower)
+            session = cls(request, process, leader)
+        else:
+            pipe = asyncio.subprocess.PIPE
+            process = await asyncio.create_subprocess_exec(
+                *argv,
+                stdin=pipe if request.stdin else asyncio.subprocess.DEVNULL,
+                stdout=pipe,
+                stderr=pipe,
+                env=environment,
+                start_new_session=True,
+            )
+            session = cls(request, process, None)
+        session._runner = asyncio.create_task(session._run(), name=f"exec-{session.id}")
+        return session
+
+    # -- watchers ---------------------------------------------------------------------
+
+    async def attach(self, watcher: Watcher) -> None:
+        """Replay what was said so far to ``watcher``, then let it follow."""
+        if self._abandon:
+            self._abandon.cancel()
+            self._abandon = None
+        async with self._sending:
+            for stream, data in self._replay:
+                await watcher.output(stream, data)
+            if self.exit_code is None:
+                self._watchers.append(watcher)
+                return
+        await watcher.exited(self.exit_code)
+
+    def detach(self, watcher: Watcher) -> None:
+        """Forget ``watcher``; after the last one the command has ``run_on`` seconds left."""
+        if watcher in self._watchers:
+            self._watchers.remove(watcher)
+        if not self._watchers and self.exit_code is None and self.request.run_on > 0:
+            self._abandon = asyncio.get_running_loop().call_later(self.request.run_on, self.signal, signal.SIGKILL)
+
+    async def _say(self, stream: int, data: bytes) -> None:
+        self.last_activity = time.time()
+        async with self._sending:
+            self._replay.append((stream, data))
+            self._replay_bytes += len(data)
+            while self._replay_bytes > REPLAY_BYTES:
+                self._replay_bytes -= len(self._replay.popleft()[1])
+            await self._tell(lambda watcher: watcher.output(stream, data))
+
+    async def _tell(self, message: Callable[[Watcher], Awaitable[None]]) -> None:
+        for watcher in list(self._watchers):
+            try:
+                await message(watcher)
+            except Exception:  # noqa: BLE001 - whatever a client's connection does, the command goes on
+                self.detach(watcher)
+
+    # -- input ------------------------------------------------------------------------
+
+    async def feed(self, data: bytes) -> None:
+        """Give bytes to stdin or the terminal; waits while the command does not read."""
+        self.last_activity = time.time()
+        if self._terminal is not None:
+            await _write_terminal(self._terminal, data)
+        elif self._process.stdin and not self._process.stdin.is_closing():
+            with contextlib.suppress(ConnectionError):
+                self._process.stdin.write(data)
+                await self._process.stdin.drain()
+
+    def end_input(self) -> None:
+        """Close stdin (non-TTY only)."""
+        if self._process.stdin:
+            self._process.stdin.close()
+
+    def resize(self, rows: int, cols: int) -> None:
+        """Set the terminal's size."""
+        if self._terminal is not None:
+            _set_size(self._terminal, rows, cols)
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the command's process group."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
+
+    # -- the command's life -------------------------------------------------------------
+
+    async def _run(self) -> None:
+        pumps = (
+            [asyncio.create_task(self._pump_terminal(self._terminal))]
+            if self._terminal is not None
+            else [
+                asyncio.create_task(self._pump(self._process.stdout, STDOUT)),
+                asyncio.create_task(self._pump(self._process.stderr, STDERR)),
+            ]
+        )
+        status = await self._process.wait()
+        _, late = await asyncio.wait(pumps, timeout=DRAIN_SECONDS)
+        for pump in late:
+            # A watcher that is slow to take output is waited for, a silent pipe is not.
+            while not pump.done() and time.time() - self.last_activity < DRAIN_SECONDS:
+                await asyncio.wait([pump], timeout=DRAIN_SECONDS)
+            pump.cancel()
+        await asyncio.gather(*pumps, return_exceptions=True)
+        if self._terminal is not None:
+            os.close(self._terminal)
+            self._terminal = None
+        if self._abandon:
+            self._abandon.cancel()
+        code = status if status >= 0 else 128 - status
+        async with self._sending:
+            self.exit_code = code
+            await self._tell(lambda watcher: watcher.exited(code))
+            self._watchers.clear()
+        self.ended.set()
+
+    async def _pump(self, pipe: asyncio.StreamReader | None, stream: int) -> None:
+        while pipe and (data := await pipe.read(CHUNK)):
+            await self._say(stream, data)
+
+    async def _pump_terminal(self, terminal: int) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            readable = loop.create_future()
+            loop.add_reader(terminal, lambda: readable.done() or readable.set_result(None))
+            try:
+                await readable
+            finally:
+                loop.remove_reader(terminal)
+            try:
+                data = os.read(terminal, CHUNK)
+            except BlockingIOError:
+                continue
+            except OSError:  # EIO: the last process closed the terminal
+                return
+            if not data:
+                return
+            await self._say(STDOUT, data)
+
+    async def kill(self) -> None:
+        """End the command now and wait for its end."""
+        self.signal(signal.SIGKILL)
+        if self._runner:
+            await self._runner
+
+    def describe(self) -> dict[str, object]:
+        """Return the session as the list call shows it."""
+        return {
+            "id": self.id,
+            "command": " ".join(self.request.argv),
+            "workdir": self.request.cwd,
+            "created": int(self.created),
+            "bytes_per_second": 0,
+            "is_active": self.exit_code is None,
+            "last_activity": int(self.last_activity),
+            "tty": self.request.tty,
+        }
+
+
+def parse_signal(text: str) -> int | None:
+    """Return the number of ``TERM``, ``SIGTERM`` or ``15``; None if it is no signal."""
+    name = text.upper().removeprefix("SIG")
+    if name.isdigit():
+        return int(name) if 0 < int(name) < signal.NSIG else None
+    return SIGNALS.get(name)
+
+
+def _open_terminal(root: Path, rows: int, cols: int) -> tuple[int, int]:
+    """Open a pty of the sandbox's own devpts instance, so that its name is right inside."""
+    leader = os.open(root / "dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        fcntl.ioctl(leader, _TIOCSPTLCK, struct.pack("i", 0))
+        follower = fcntl.ioctl(leader, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        os.fchown(follower, 1000, 5)
+        _set_size(leader, rows, cols)
+    except BaseException:
+        os.close(leader)
+        raise
+    return leader, follower
+
+
+def _set_size(terminal: int, rows: int, cols: int) -> None:
+    clamp = [max(1, min(value, 0xFFFF)) for value in (rows, cols)]
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", *clamp, 0, 0))
+
+
+async def _write_terminal(terminal: int, data: bytes) -> None:
+    loop = asyncio.get_running_loop()
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(terminal, view) :]
+        except BlockingIOError:
+            writable = loop.create_future()
+            loop.add_writer(terminal, lambda: writable.done() or writable.set_result(None))
+            try:
+                await writable
+            finally:
+                loop.remove_writer(terminal)
+        except OSError:
+            return

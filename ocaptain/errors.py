@@ -1,0 +1,59 @@
+"""What can go wrong, and the exit code each kind ends a command with.
+
+::
+
+    OcaptainError                 1  the work failed; the message says where and what to do
+    ├─ UsageError                 2  wrong input, plan or configuration; nothing was created
+    ├─ PartialError               3  done, but less than was asked for
+    └─ Interrupted              130  the user stopped it; says what exists and how to go on
+
+Errors of the Sprites API are a tree of their own below :class:`OcaptainError`
+(:mod:`ocaptain.sprites.errors`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class OcaptainError(Exception):
+    """The work failed.
+
+    Args:
+        message: what happened, where, and what to do.
+        details: further lines, each complete in itself (faults, ships).
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, details: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = tuple(details)
+
+    def __str__(self) -> str:
+        return "\n".join((self.message, *self.details))
+
+
+class UsageError(OcaptainError):
+    """Wrong input, plan or configuration."""
+
+    exit_code = 2
+
+
+class PartialError(OcaptainError):
+    """Done, but less than was asked for."""
+
+    exit_code = 3
+
+
+class Interrupted(OcaptainError):
+    """The user stopped it."""
+
+    exit_code = 130
+
+
+BY_EXIT_CODE = {kind.exit_code: kind for kind in (OcaptainError, UsageError, PartialError, Interrupted)}

@@ -1,0 +1,25 @@
+"""Git on the user's machine: the one place that runs it.
+
+Everything that comes from ships is handled by plumbing (index-pack, merge-tree, commit-tree,
+update-ref) in a bare repository, with no configuration but our own and no hook, filter,
+file-system monitor or submodule: nothing of it is ever executed.
+"""
+
+from ocaptain.git.bundles import BadBundle, Part, import_bundle, make_bundle, split
+from ocaptain.git.landing import Conflict, Merged, commit_message, merge
+from ocaptain.git.run import Git, GitError, askpass_environment
+
+__all__ = [
+    "BadBundle",
+    "Conflict",
+    "Git",
+    "GitError",
+    "Merged",
+    "Part",
+    "askpass_environment",
+    "commit_message",
+    "import_bundle",
+    "make_bundle",
+    "merge",
+    "split",
+]

@@ -1,0 +1,87 @@
+"""Bundles: how objects travel, in parts with size and checksum."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ocaptain.git.run import Git, GitError
+from ocaptain.protocol import PART_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LARGEST_BUNDLE = 1024 * 1024 * 1024
+_OID = re.compile(rb"[0-9a-f]{40}")
+
+
+class BadBundle(GitError):
+    """A ship offered something that is not a sound bundle of what it promised."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of a bundle."""
+
+    data: bytes
+    sha256: str
+
+
+def make_bundle(git: Git, ref: str, have: str | None) -> bytes:
+    """Return a bundle of ``ref`` for somebody who has ``have`` (None: nothing)."""
+    with tempfile.TemporaryDirectory(prefix="ocaptain-bundle-") as scratch:
+        path = Path(scratch) / "bundle"
+        git.run("bundle", "create", "--quiet", str(path), ref, *((f"^{have}",) if have else ()))
+        return path.read_bytes()
+
+
+def split(data: bytes) -> Iterator[Part]:
+    """Cut a bundle into parts."""
+    for start in range(0, len(data), PART_BYTES):
+        piece = data[start : start + PART_BYTES]
+        yield Part(piece, hashlib.sha256(piece).hexdigest())
+
+
+def import_bundle(git: Git, data: bytes, commit: str) -> None:
+    """Take the objects of a bundle into the repository; no ref is touched.
+
+    ``commit`` must be the only thing it offers. The pack goes through ``index-pack --strict``,
+    which refuses broken objects and links and names that no checkout should see.
+
+    Raises:
+        BadBundle: it is none, or does not hold ``commit``.
+    """
+    pack, tips = _header(data)
+    if tips != [commit]:
+        raise BadBundle(f"the bundle offers {tips}, not {commit}")
+    try:
+        git.run(
+            "index-pack", "--stdin", "--fix-thin", "--strict", f"--max-input-size={LARGEST_BUNDLE}", stdin=data[pack:]
+        )
+        # Reachability: every object below the commit is here.
+        git.run("rev-list", "--objects", "--quiet", commit, "--not", "--all")
+    except GitError as error:
+        raise BadBundle(f"the bundle of {commit} is refused: {error}") from error
+    if git.resolve(commit) != commit:
+        raise BadBundle(f"the bundle does not hold commit {commit}")
+
+
+def _header(data: bytes) -> tuple[int, list[str]]:
+    """Return where the pack begins and the offered commits of a version 2 bundle."""
+    end = data.find(b"\n\n")
+    lines = data[:end].split(b"\n")
+    if end < 0 or lines[0] not in {b"# v2 git bundle", b"# v3 git bundle"}:
+        raise BadBundle("what was offered is not a git bundle")
+    tips = []
+    for line in lines[1:]:
+        if line.startswith((b"-", b"@")):  # prerequisites, capabilities
+            continue
+        oid = line.partition(b" ")[0]
+        if not _OID.fullmatch(oid):
+            raise BadBundle("the bundle's header is broken")
+        tips.append(oid.decode())
+    return end + 2, tips

@@ -1,0 +1,55 @@
+"""Merging in a bare repository, and the message of what lands."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ocaptain.git.run import GitError
+from ocaptain.text import clean
+
+if TYPE_CHECKING:
+    from ocaptain.git.run import Git
+
+OWN_TRAILERS = ("Task", "Ship", "Attempt")
+LONGEST_SUBJECT = 200
+LONGEST_BODY = 8000
+
+
+@dataclass(frozen=True)
+class Merged:
+    """A merge without conflict: the resulting tree."""
+
+    tree: str
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """A merge with conflicts: the paths."""
+
+    paths: tuple[str, ...]
+
+
+def merge(git: Git, head: str, theirs: str) -> Merged | Conflict:
+    """Merge two commits without a work tree (``git merge-tree --write-tree``)."""
+    arguments = ("merge-tree", "--write-tree", "--name-only", "--no-messages", "-z", head, theirs)
+    done = git.run(*arguments, ok=(0, 1))
+    tree, *paths = [word.decode(errors="replace") for word in done.stdout.split(b"\0") if word]
+    if not re.fullmatch(r"[0-9a-f]{40}", tree):
+        raise GitError(f"git merge-tree in {git.directory} answered {tree[:80]!r}")
+    return Conflict(tuple(dict.fromkeys(paths))) if done.returncode else Merged(tree)
+
+
+def commit_message(subject: str, body: str, *, task: str, ship: str, attempt: int) -> str:
+    """Return the message of a landing.
+
+    One-line subject, the agent's own words, then our trailers. Lines of the agent's that look
+    like one of ours are dropped, control characters are made visible, and so is a comment sign.
+    """
+    head = " ".join(clean(subject).split())[:LONGEST_SUBJECT] or f"Task {task}"
+    forged = re.compile(rf"\s*({'|'.join(OWN_TRAILERS)})\s*:", re.IGNORECASE)
+    lines = [clean(line).rstrip() for line in body[:LONGEST_BODY].splitlines()]
+    kept = "\n".join(line for line in lines if not forged.match(line)).strip()
+    trailers = f"Task: {task}\nShip: {ship}\nAttempt: {attempt}\n"
+    return "\n\n".join(part for part in (head, kept, trailers) if part)

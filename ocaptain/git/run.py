@@ -1,0 +1,152 @@
+"""How git is invoked: an argv and an environment as data, one thin call that runs them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ocaptain.errors import OcaptainError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SECONDS = 600.0
+IDENTITY = ("ocaptain", "captain@ocaptain.invalid")
+_SETTINGS = (
+    "core.hooksPath=/dev/null",
+    "core.fsmonitor=false",
+    "core.fsync=committed,reference",
+    "core.quotePath=false",
+    "core.attributesFile=/dev/null",
+    "core.excludesFile=/dev/null",
+    "gc.auto=0",
+    "maintenance.auto=false",
+    "submodule.recurse=false",
+    "fetch.recurseSubmodules=false",
+    "fetch.fsckObjects=true",
+    "transfer.fsckObjects=true",
+    "protocol.ext.allow=never",
+    "filter.lfs.process=",
+    "filter.lfs.smudge=",
+    "filter.lfs.required=false",
+    "commit.gpgSign=false",
+)
+# What of the caller's environment git may see. Nothing that starts with GIT_: GIT_DIR alone
+# would turn every command to another repository.
+_KEPT = ("PATH", "HOME", "USER", "TMPDIR", "SSH_AUTH_SOCK", "SSL_CERT_FILE", "http_proxy", "https_proxy", "no_proxy")
+
+
+class GitError(OcaptainError):
+    """A git command failed; the message holds what it said."""
+
+
+@dataclass(frozen=True)
+class Git:
+    """Runs git on one repository.
+
+    Attributes:
+        directory: a bare repository, or a work tree.
+        own_config: with the user's own configuration (credentials, URL rewriting); only ever for
+            the source that the user named, never for what ships made.
+        environment: further variables.
+    """
+
+    directory: Path
+    own_config: bool = False
+    environment: Mapping[str, str] | None = None
+
+    def argv(self, *arguments: str) -> list[str]:
+        """Return the command."""
+        settings = [word for setting in _SETTINGS for word in ("-c", setting)]
+        return ["git", *settings, *arguments]
+
+    def env(self) -> dict[str, str]:
+        """Return the environment of the command."""
+        kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+        isolated = {} if self.own_config else {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+        name, email = IDENTITY
+        return {
+            **kept,
+            **isolated,
+            "LC_ALL": "C",
+            "GIT_TERMINAL_PROMPT": "0",
+            "GIT_COMMITTER_NAME": name,
+            "GIT_COMMITTER_EMAIL": email,
+            "GIT_AUTHOR_NAME": name,
+            "GIT_AUTHOR_EMAIL": email,
+            **(self.environment or {}),
+        }
+
+    def run(
+        self,
+        *arguments: str,
+        stdin: bytes = b"",
+        ok: tuple[int, ...] = (0,),
+        seconds: float = SECONDS,
+        extra: Mapping[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run a command and return what it did.
+
+        Raises:
+            GitError: its exit code is not in ``ok``, or it took too long.
+        """
+        shown = f"git {' '.join(arguments[:2])} in {self.directory}"
+        try:
+            done = subprocess.run(  # noqa: S603 - argv, no shell
+                self.argv(*arguments),
+                input=stdin,
+                capture_output=True,
+                cwd=self.directory,
+                env={**self.env(), **(extra or {})},
+                timeout=seconds,
+                check=False,
+                start_new_session=True,  # a Ctrl-C at the terminal must not end it half way
+            )
+        except subprocess.TimeoutExpired as error:
+            raise GitError(f"{shown}: not done in {seconds:g} s") from error
+        except FileNotFoundError as error:
+            raise GitError(f"{shown}: {error.filename} is not there; is git installed?") from error
+        if done.returncode not in ok:
+            said = done.stderr.decode(errors="replace").strip()[-2000:] or f"exit {done.returncode}"
+            raise GitError(f"{shown}: {said}")
+        return done
+
+    def text(self, *arguments: str, stdin: bytes = b"") -> str:
+        """Run a command and return its output, stripped."""
+        return self.run(*arguments, stdin=stdin).stdout.decode(errors="replace").strip()
+
+    def resolve(self, revision: str) -> str | None:
+        """Return the commit a revision names, None if there is none."""
+        arguments = ("rev-parse", "--quiet", "--verify", "--end-of-options", f"{revision}^{{commit}}")
+        found = self.run(*arguments, ok=(0, 1, 128)).stdout.decode().strip()
+        return found or None
+
+    def tree(self, commit: str) -> str:
+        """Return the tree of a commit."""
+        return self.text("rev-parse", "--verify", "--end-of-options", f"{commit}^{{tree}}")
+
+    def is_ancestor(self, old: str, new: str) -> bool:
+        """Whether ``old`` is reachable from ``new``."""
+        return self.run("merge-base", "--is-ancestor", old, new, ok=(0, 1, 128)).returncode == 0
+
+    def update_ref(self, ref: str, new: str, old: str | None = None) -> bool:
+        """Set a ref; with ``old``, only if it is that (compare and swap). Return whether it was set."""
+        old_words = () if old is None else (old,)
+        return self.run("update-ref", ref, new, *old_words, ok=(0, 128)).returncode == 0
+
+
+def askpass_environment(token: str | None, script: Path) -> dict[str, str]:
+    """Return what makes git authenticate with ``token``, which stands in no argv and no URL.
+
+    Args:
+        token: a GitHub token, or None for nothing.
+        script: where to put the helper that git asks.
+    """
+    if not token:
+        return {}
+    script.write_text("#!/bin/sh\ncase $1 in Username*) echo x-access-token;; *) printenv OCAPTAIN_ASKPASS;; esac\n")
+    script.chmod(0o700)
+    return {"GIT_ASKPASS": str(script), "OCAPTAIN_ASKPASS": token}

@@ -1,0 +1,503 @@
+"""The ledger's writes, each one transaction, and its reads.
+
+One writer: the process that holds the captain's lock. It takes an epoch once
+(:meth:`Ledger.command`), and every write after that checks that the epoch is still its own, so
+a captain that was thought dead and is not writes nothing.
+
+A task's life::
+
+    pending ──claim──> in_progress ──begin/finish_landing──> completed
+       ^                    │
+       └──lose, conflict────┤      (no failure is counted)
+       └──fail──────────────┘      (the third one: failed, dependents held by it)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+import time
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from ocaptain.errors import OcaptainError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+MOST_FAILURES = 3
+_BUSY_SECONDS = 30.0
+#: A ship in one of these is not part of the fleet any more.
+NOT_SAILING = ("lost", "failed", "gone")
+
+
+class LedgerError(OcaptainError):
+    """The ledger cannot be read or written; the message says which file."""
+
+
+class Fenced(LedgerError):
+    """Another captain commands this voyage now."""
+
+
+@dataclass(frozen=True)
+class NewVoyage:
+    """What a ledger is made from."""
+
+    id: str
+    name: str
+    provider: str
+    digest: str
+    repo: str
+    root: str
+    agent_cmd: str | None
+    spec: str
+    verify_script: bytes
+    verify_timeout: float
+    setup: str | None
+    prompt: str | None
+    tasks: Sequence[Mapping[str, Any]]
+    edges: Mapping[str, frozenset[str]]
+    ships: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Voyage:
+    """The voyage's row."""
+
+    id: str
+    name: str
+    state: str
+    provider: str
+    digest: str
+    repo: str
+    root: str
+    agent_cmd: str | None
+    spec: str
+    verify_script: bytes
+    verify_timeout: float
+    setup: str | None
+    prompt: str | None
+    created: float
+    epoch: int
+    verify_ok: int | None
+    verify_code: int | None
+    verify_clean: int | None
+    verify_commit: str | None
+    verify_tail: str | None
+    note: str | None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A task handed to a ship."""
+
+    token: int
+    task: str
+    number: int
+    ship: str
+    agent: str
+    raw: Mapping[str, Any]
+    base: str | None
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class Intent:
+    """A landing that was begun."""
+
+    token: int
+    task: str
+    ref: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True)
+class ShipRow:
+    """A ship."""
+
+    id: str
+    sprite: str
+    state: str
+    reason: str | None
+    head: str | None
+    journal: str | None
+    cursor: int
+
+
+class Ledger:
+    """A connection to a voyage's ledger. Not for several threads at once.
+
+    Args:
+        path: of ``ledger.db``.
+        epoch: the writer's epoch; None for a reader.
+    """
+
+    def __init__(self, path: Path, *, epoch: int | None = None) -> None:
+        self.path = path
+        self.epoch = epoch
+        if not path.is_file():
+            raise LedgerError(f"there is no ledger at {path}")
+        try:
+            self._db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+            self._db.row_factory = sqlite3.Row
+            self._db.execute("PRAGMA synchronous = FULL")
+            self._db.execute("PRAGMA foreign_keys = ON")
+            self._db.execute("SELECT id FROM voyage").fetchone()
+        except sqlite3.Error as error:
+            raise LedgerError(f"{path} is not a ledger that can be read: {error}") from error
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._db.close()
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- making one -------------------------------------------------------------------------
+
+    @staticmethod
+    def create(path: Path, new: NewVoyage) -> None:
+        """Make the ledger of a new voyage.
+
+        ``new.tasks`` are rows with ``id position subject raw agent pin priority status``.
+        """
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = FULL")
+            db.executescript((files("ocaptain.ledger") / "schema.sql").read_text("utf-8"))
+            db.execute("BEGIN IMMEDIATE")
+            db.execute(
+                "INSERT INTO voyage (one, id, name, state, provider, digest, repo, root, agent_cmd, spec,"
+                " verify_script, verify_timeout, setup, prompt, created)"
+                " VALUES (1, ?, ?, 'preparing', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    *(new.id, new.name, new.provider, new.digest, new.repo, new.root, new.agent_cmd, new.spec),
+                    *(new.verify_script, new.verify_timeout, new.setup, new.prompt, time.time()),
+                ),
+            )
+            done = {row["id"] for row in new.tasks if row["status"] == "completed"}
+            db.executemany(
+                "INSERT INTO tasks (id, position, subject, raw, agent, pin, priority, blockers, status)"
+                " VALUES (:id, :position, :subject, :raw, :agent, :pin, :priority, :blockers, :status)",
+                [{**row, "blockers": len(new.edges[row["id"]] - done)} for row in new.tasks],
+            )
+            db.executemany(
+                "INSERT INTO edges (task, waits) VALUES (?, ?)",
+                [(task, before) for task, waits in new.edges.items() for before in sorted(waits)],
+            )
+            db.executemany(
+                "INSERT INTO ships (id, position, sprite, state) VALUES (?, ?, ?, 'provisioning')",
+                [(ship, number, sprite) for number, (ship, sprite) in enumerate(new.ships)],
+            )
+            db.execute("COMMIT")
+
+    # -- writing ----------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _write(self) -> Iterator[sqlite3.Connection]:
+        """One transaction, refused if another captain took over."""
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            raise LedgerError(f"{self.path} cannot be written: {error}") from error
+        try:
+            (epoch,) = self._db.execute("SELECT epoch FROM voyage").fetchone()
+            if epoch != self.epoch:
+                raise Fenced(f"{self.path}: epoch {epoch} commands, this is {self.epoch}")
+            yield self._db
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            with contextlib.suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
+            raise LedgerError(f"{self.path} cannot be written: {error}") from error
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
+            raise
+
+    def command(self) -> int:
+        """Take command: a new epoch, which fences every earlier writer. The caller holds the lock."""
+        try:
+            (epoch,) = self._db.execute("UPDATE voyage SET epoch = epoch + 1 RETURNING epoch").fetchone()
+        except sqlite3.Error as error:
+            raise LedgerError(f"{self.path} cannot be written: {error}") from error
+        self.epoch = int(epoch)
+        return self.epoch
+
+    def next_generation(self) -> int:
+        """Return a number for a new channel; it only grows."""
+        with self._write() as db:
+            return int(db.execute("UPDATE voyage SET generation = generation + 1 RETURNING generation").fetchone()[0])
+
+    def set_state(self, state: str, note: str | None = None) -> None:
+        """Set the voyage's state; a note says why, for people."""
+        with self._write() as db:
+            db.execute("UPDATE voyage SET state = ?, note = coalesce(?, note)", (state, note))
+            _event(db, "voyage", None, None, f"{state}{f': {note}' if note else ''}")
+
+    def set_note(self, note: str | None) -> None:
+        """Set what ``status`` says of the voyage."""
+        with self._write() as db:
+            db.execute("UPDATE voyage SET note = ?", (note,))
+
+    def claim(self, ship: str) -> Claim | None:
+        """Hand the best ready task to ``ship``: longest remaining chain first, then lowest id."""
+        with self._write() as db:
+            row = db.execute(
+                "SELECT id, raw, agent, attempts, reason FROM tasks"
+                " WHERE status = 'pending' AND blockers = 0 AND held_by IS NULL AND (pin IS NULL OR pin = ?)"
+                " ORDER BY priority DESC, position LIMIT 1",
+                (ship,),
+            ).fetchone()
+            if row is None:
+                return None
+            (token,) = db.execute("UPDATE voyage SET last_token = last_token + 1 RETURNING last_token").fetchone()
+            number = row["attempts"] + 1
+            db.execute(
+                "UPDATE tasks SET status = 'in_progress', token = ?, ship = ?, attempts = ? WHERE id = ?",
+                (token, ship, number, row["id"]),
+            )
+            db.execute(
+                "INSERT INTO attempts (token, task, number, ship, state, started) VALUES (?, ?, ?, ?, 'claimed', ?)",
+                (token, row["id"], number, ship, time.time()),
+            )
+            db.execute("UPDATE ships SET state = 'working', reason = NULL WHERE id = ?", (ship,))
+            _event(db, "claim", ship, row["id"], f"attempt {number}")
+            raw = json.loads(row["raw"])
+            return Claim(token, row["id"], number, ship, row["agent"], raw, None, row["reason"])
+
+    def started(self, token: int, base: str) -> None:
+        """Note the commit that an attempt works from."""
+        with self._write() as db:
+            db.execute("UPDATE attempts SET base = ? WHERE token = ? AND state = 'claimed'", (base, token))
+
+    def offered(self, token: int, *, work: str | None, code: int, seconds: float) -> bool:
+        """Note what an attempt brought; return whether it still holds its task."""
+        with self._write() as db:
+            if not _holds(db, token):
+                return False
+            db.execute(
+                "UPDATE attempts SET state = 'offered', work = ?, exit_code = ?, seconds = ? WHERE token = ?",
+                (work, code, seconds, token),
+            )
+            return True
+
+    def begin_landing(self, token: int, ref: str, old: str, new: str, evidence: Mapping[str, Any]) -> bool:
+        """Commit the intent to move ``ref`` from ``old`` to ``new``; False if the token lost its task."""
+        with self._write() as db:
+            row = _holds(db, token)
+            if not row:
+                return False
+            db.execute(
+                "INSERT INTO intents (token, task, ref, old, new, state) VALUES (?, ?, ?, ?, ?, 'open')"
+                " ON CONFLICT (token) DO UPDATE SET ref = excluded.ref, old = excluded.old, new = excluded.new,"
+                " state = 'open' WHERE state = 'void'",
+                (token, row["id"], ref, old, new),
+            )
+            db.execute("UPDATE attempts SET evidence = ? WHERE token = ?", (json.dumps(evidence), token))
+            return True
+
+    def finish_landing(self, token: int) -> None:
+        """Mark the task of an intent whose ref moved as completed, and free what waited for it."""
+        with self._write() as db:
+            intent = db.execute("SELECT * FROM intents WHERE token = ? AND state = 'open'", (token,)).fetchone()
+            if intent is None:
+                raise LedgerError(f"{self.path}: token {token} has no landing under way")
+            attempt = db.execute("SELECT ship FROM attempts WHERE token = ?", (token,)).fetchone()
+            db.execute("UPDATE intents SET state = 'done' WHERE token = ?", (token,))
+            db.execute("UPDATE attempts SET state = 'landed', ended = ? WHERE token = ?", (time.time(), token))
+            changed = db.execute(
+                "UPDATE tasks SET status = 'completed', commit_id = ?, ship = ?, token = ?, reason = NULL,"
+                " held_by = NULL WHERE id = ? AND status != 'completed'",
+                (intent["new"], attempt["ship"], token, intent["task"]),
+            ).rowcount
+            if changed:
+                db.execute(
+                    "UPDATE tasks SET blockers = blockers - 1 WHERE id IN (SELECT task FROM edges WHERE waits = ?)",
+                    (intent["task"],),
+                )
+            db.execute("UPDATE ships SET state = 'idle' WHERE id = ? AND state = 'working'", (attempt["ship"],))
+            _event(db, "landed", attempt["ship"], intent["task"], intent["new"])
+
+    def void_landing(self, token: int) -> None:
+        """Take back an intent whose ref did not move."""
+        with self._write() as db:
+            db.execute("UPDATE intents SET state = 'void' WHERE token = ? AND state = 'open'", (token,))
+
+    def open_intents(self) -> list[Intent]:
+        """Return the landings that were begun and not finished."""
+        rows = self._db.execute("SELECT token, task, ref, old, new FROM intents WHERE state = 'open'")
+        return [Intent(**dict(row)) for row in rows]
+
+    def give_back(self, token: int, state: str, reason: str, *, ended: bool = True) -> bool:
+        """Return a task to the pool without counting a failure (``lost``, ``conflict``, ``sunk``)."""
+        with self._write() as db:
+            row = _holds(db, token)
+            if row:
+                db.execute(
+                    "UPDATE tasks SET status = 'pending', token = NULL, ship = NULL, reason = ? WHERE id = ?",
+                    (reason, row["id"]),
+                )
+                _event(db, state, row["ship"], row["id"], reason)
+                db.execute("UPDATE ships SET state = 'idle' WHERE id = ? AND state = 'working'", (row["ship"],))
+            db.execute(
+                "UPDATE attempts SET state = ?, reason = ?, ended = ? WHERE token = ? AND state NOT IN ('landed', 'failed')",
+                (state, reason, time.time() if ended else None, token),
+            )
+            return bool(row)
+
+    def fail(self, token: int, reason: str, evidence: Mapping[str, Any] | None = None) -> str | None:
+        """Count a failed attempt; return the task's new status, None if the token lost its task.
+
+        The third failure fails the task; every task that waits for it, however far, is held by it.
+        """
+        with self._write() as db:
+            row = _holds(db, token)
+            if not row:
+                return None
+            db.execute(
+                "UPDATE attempts SET state = 'failed', reason = ?, ended = ?, evidence = coalesce(?, evidence)"
+                " WHERE token = ?",
+                (reason, time.time(), json.dumps(evidence) if evidence else None, token),
+            )
+            status = "failed" if row["failures"] + 1 >= MOST_FAILURES else "pending"
+            db.execute(
+                "UPDATE tasks SET status = ?, failures = failures + 1, token = NULL, reason = ?,"
+                " ship = CASE ? WHEN 'failed' THEN ship END WHERE id = ?",
+                (status, reason, status, row["id"]),
+            )
+            db.execute("UPDATE ships SET state = 'idle' WHERE id = ? AND state = 'working'", (row["ship"],))
+            if status == "failed":
+                db.execute(
+                    "WITH RECURSIVE later (id) AS (SELECT task FROM edges WHERE waits = ?1"
+                    " UNION SELECT task FROM edges JOIN later ON waits = later.id)"
+                    " UPDATE tasks SET held_by = ?1 WHERE id IN later AND status = 'pending' AND held_by IS NULL",
+                    (row["id"],),
+                )
+            _event(db, status if status == "failed" else "retry", row["ship"], row["id"], reason)
+            return status
+
+    def mark_late(self, token: int, reason: str) -> None:
+        """Note that a lost attempt's result was kept after all."""
+        with self._write() as db:
+            row = db.execute("SELECT task, ship FROM attempts WHERE token = ?", (token,)).fetchone()
+            if row:
+                db.execute("UPDATE attempts SET state = 'late', reason = ? WHERE token = ? AND state = 'lost'", (reason, token))
+                _event(db, "late", row["ship"], row["task"], reason)
+
+    def set_ship(self, ship: str, state: str, reason: str | None = None) -> None:
+        """Set a ship's state."""
+        with self._write() as db:
+            before = db.execute("SELECT state, reason FROM ships WHERE id = ?", (ship,)).fetchone()
+            if before is not None and (before["state"], before["reason"]) != (state, reason):
+                db.execute("UPDATE ships SET state = ?, reason = ? WHERE id = ?", (state, reason, ship))
+                _event(db, "ship", ship, None, f"{state}{f': {reason}' if reason else ''}")
+
+    def ship_has(self, ship: str, commit: str | None) -> None:
+        """Note the newest commit that a ship has (None: nothing is known)."""
+        with self._write() as db:
+            db.execute("UPDATE ships SET head = ? WHERE id = ?", (commit, ship))
+
+    def ship_cursor(self, ship: str, journal: str, cursor: int) -> None:
+        """Note up to where a ship's journal is done with."""
+        with self._write() as db:
+            db.execute("UPDATE ships SET journal = ?, cursor = ? WHERE id = ?", (journal, cursor, ship))
+
+    def add_awake(self, seconds: Mapping[str, float]) -> None:
+        """Add to the time that ships were awake."""
+        with self._write() as db:
+            db.executemany(
+                "UPDATE ships SET awake_seconds = awake_seconds + ? WHERE id = ?",
+                [(value, ship) for ship, value in seconds.items()],
+            )
+
+    def verified(self, *, ok: bool, code: int, clean: bool, commit: str, tail: str) -> None:
+        """Note the final verify."""
+        with self._write() as db:
+            db.execute(
+                "UPDATE voyage SET verify_ok = ?, verify_code = ?, verify_clean = ?, verify_commit = ?, verify_tail = ?",
+                (int(ok), code, int(clean), commit, tail),
+            )
+            _event(db, "verify", None, None, f"{'passed' if ok else f'exit {code}'} at {commit}")
+
+    def event(self, kind: str, text: str, *, ship: str | None = None, task: str | None = None) -> None:
+        """Add an event, for people."""
+        with self._write() as db:
+            _event(db, kind, ship, task, text)
+
+    # -- reading ----------------------------------------------------------------------------
+
+    def voyage(self) -> Voyage:
+        """Return the voyage's row."""
+        columns = ", ".join(Voyage.__dataclass_fields__)
+        return Voyage(**dict(self._db.execute(f"SELECT {columns} FROM voyage").fetchone()))  # noqa: S608 - our own names
+
+    def ships(self) -> list[ShipRow]:
+        """Return the ships in order."""
+        rows = self._db.execute("SELECT id, sprite, state, reason, head, journal, cursor FROM ships ORDER BY position")
+        return [ShipRow(**dict(row)) for row in rows]
+
+    def ship(self, ship: str) -> ShipRow:
+        """Return one ship."""
+        return next(row for row in self.ships() if row.id == ship)
+
+    def held(self, ship: str) -> Claim | None:
+        """Return what ``ship`` holds, None if nothing."""
+        row = self._db.execute(
+            "SELECT a.token, a.task, a.number, a.ship, t.agent, t.raw, a.base, t.reason FROM tasks t"
+            " JOIN attempts a ON a.token = t.token WHERE t.status = 'in_progress' AND t.ship = ?",
+            (ship,),
+        ).fetchone()
+        return Claim(**{**dict(row), "raw": json.loads(row["raw"])}) if row else None
+
+    def attempt(self, token: int) -> dict[str, Any] | None:
+        """Return an attempt's row."""
+        row = self._db.execute("SELECT * FROM attempts WHERE token = ?", (token,)).fetchone()
+        return dict(row) if row else None
+
+    def counts(self) -> dict[str, int]:
+        """Return how many tasks are in each state."""
+        rows = self._db.execute("SELECT status, count(*) FROM tasks GROUP BY status")
+        return {"completed": 0, "in_progress": 0, "pending": 0, "failed": 0, **{row[0]: row[1] for row in rows}}
+
+    def claimable(self, ships: Sequence[str]) -> bool:
+        """Whether one of ``ships`` could claim a task now."""
+        marks = ",".join("?" * len(ships))
+        return bool(
+            ships
+            and self._db.execute(
+                "SELECT 1 FROM tasks WHERE status = 'pending' AND blockers = 0 AND held_by IS NULL"
+                f" AND (pin IS NULL OR pin IN ({marks})) LIMIT 1",  # noqa: S608 - only question marks
+                tuple(ships),
+            ).fetchone()
+        )
+
+    def rows(self, table: str, order: str) -> list[dict[str, Any]]:
+        """Return a table's rows, for views."""
+        return [dict(row) for row in self._db.execute(f"SELECT * FROM {table} ORDER BY {order}")]  # noqa: S608
+
+    def events_after(self, number: int) -> list[dict[str, Any]]:
+        """Return the events after ``number``."""
+        rows = self._db.execute("SELECT * FROM events WHERE n > ? ORDER BY n LIMIT 1000", (number,))
+        return [dict(row) for row in rows]
+
+
+def _holds(db: sqlite3.Connection, token: int) -> sqlite3.Row | None:
+    found: sqlite3.Row | None = db.execute(
+        "SELECT id, ship, failures FROM tasks WHERE token = ? AND status = 'in_progress'", (token,)
+    ).fetchone()
+    return found
+
+
+def _event(db: sqlite3.Connection, kind: str, ship: str | None, task: str | None, text: str) -> None:
+    db.execute(
+        "INSERT INTO events (at, kind, ship, task, text) VALUES (?, ?, ?, ?, ?)",
+        (time.time(), kind, ship, task, text),
+    )

@@ -1,0 +1,96 @@
+"""Locks that the kernel gives back: an flock held for as long as its holder lives."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import time
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Lock:
+    """An exclusive flock on ``path``, released by :meth:`release` or by the process' end."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._fd: int | None = None
+
+    def acquire(self) -> bool:
+        """Take the lock if it is free; return whether it is held now."""
+        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return False
+        self._fd = fd
+        return True
+
+    def wait(self, seconds: float) -> bool:
+        """Take the lock, trying for at most ``seconds``; return whether it is held now."""
+        until = time.monotonic() + seconds
+        while not self.acquire():
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.05)
+        return True
+
+    def release(self) -> None:
+        """Give the lock back."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+def is_locked(path: Path) -> bool:
+    """Whether some process holds the lock on ``path``; never makes the file."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def start_time(pid: int) -> str:
+    """Return when ``pid`` started, in a form that a recycled pid does not share; "" if it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stat:  # noqa: PTH123
+            fields = stat.read().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    # Field 22 counted from 1; a zombie is gone for our purposes.
+    return "" if fields[0] == "Z" else fields[19]
+
+
+def end_holder(lock: Path, pid: int, seconds: float) -> bool:
+    """End the process ``pid`` that holds ``lock``: TERM, after ``seconds`` KILL.
+
+    Returns:
+        Whether the lock is free now.
+    """
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if not is_locked(lock):
+            return True
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+        until = time.monotonic() + seconds
+        while is_locked(lock) and time.monotonic() < until:
+            time.sleep(0.05)
+    return not is_locked(lock)

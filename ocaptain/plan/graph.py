@@ -1,0 +1,67 @@
+"""The task graph: pure functions over ``{task: tasks it waits for}``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Set
+
+    from ocaptain.plan.models import Task
+
+Graph = dict[str, frozenset[str]]
+
+
+def edges(tasks: Mapping[str, Task]) -> Graph:
+    """Return for each task the tasks it waits for: the union of both ends' words."""
+    waits: dict[str, set[str]] = {task_id: set() for task_id in tasks}
+    for task in tasks.values():
+        waits[task.id].update(task.blockedBy)
+        for later in task.blocks:
+            waits.setdefault(later, set()).add(task.id)
+    return {task_id: frozenset(before) for task_id, before in waits.items()}
+
+
+def find_cycle(graph: Mapping[str, Set[str]]) -> list[str] | None:
+    """Return a cycle as a path whose last member waits for its first, None if there is none."""
+    state: dict[str, int] = {}
+    for start in graph:
+        if start in state:
+            continue
+        path: list[str] = []
+        stack: list[tuple[str, bool]] = [(start, False)]
+        while stack:
+            node, left = stack.pop()
+            if left:
+                state[node] = 2
+                path.pop()
+            elif state.get(node) == 1:
+                return path[path.index(node) :]
+            elif node not in state:
+                state[node] = 1
+                path.append(node)
+                stack.append((node, True))
+                stack += [(before, False) for before in sorted(graph.get(node, ())) if state.get(before) != 2]
+    return None
+
+
+def critical_paths(graph: Mapping[str, Set[str]]) -> dict[str, int]:
+    """Return for each task the number of tasks on the longest chain that it starts (itself = 1).
+
+    The graph must have no cycle.
+    """
+    later: dict[str, set[str]] = {task: set() for task in graph}
+    for task, before in graph.items():
+        for one in before:
+            later.setdefault(one, set()).add(task)
+    length: dict[str, int] = {}
+    waiting = {task: len(after) for task, after in later.items()}
+    ready = [task for task, count in waiting.items() if not count]
+    while ready:
+        task = ready.pop()
+        length[task] = 1 + max((length[after] for after in later[task]), default=0)
+        for before in graph.get(task, ()):
+            waiting[before] -= 1
+            if not waiting[before]:
+                ready.append(before)
+    return length

@@ -1,0 +1,244 @@
+"""Reading and checking a plan. Every fault names file, field and remedy; none raises."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from ocaptain.plan.graph import edges, find_cycle
+from ocaptain.plan.models import Finding, Manifest, Plan, Task
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+LARGEST_FILE = 4 * 1024 * 1024
+_REMEDIES = {
+    "string_type": "write text in quotes",
+    "literal_error": "use pending, in_progress, completed or deleted",
+    "string_pattern_mismatch": "use letters, digits, - and _ (not a path)",
+    "missing": "add it",
+    "string_too_short": "write something, or leave the field out",
+}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a look at a plan found.
+
+    Attributes:
+        plan: None if there is any fault.
+        faults: why it cannot be sailed.
+        warnings: what it can be sailed in spite of.
+    """
+
+    plan: Plan | None
+    faults: tuple[Finding, ...]
+    warnings: tuple[Finding, ...]
+
+
+class _Reader:
+    """Collects findings while files are read."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.faults: list[Finding] = []
+        self.warnings: list[Finding] = []
+
+    def bytes(self, name: str, remedy: str) -> bytes | None:
+        """Return a file's content; None with a fault if it cannot be had."""
+        try:
+            # Not blocking: a FIFO in a plan must not hang the check.
+            fd = os.open(self._directory / name, os.O_RDONLY | os.O_NONBLOCK)
+            with os.fdopen(fd, "rb") as file:
+                if not stat.S_ISREG(os.fstat(fd).st_mode):
+                    self.faults.append(Finding(name, "", "is not a regular file", remedy))
+                    return None
+                data = file.read(LARGEST_FILE + 1)
+        except FileNotFoundError:
+            self.faults.append(Finding(name, "", "is missing", remedy))
+        except OSError as error:
+            self.faults.append(Finding(name, "", f"cannot be read: {error.strerror}", remedy))
+        else:
+            if len(data) <= LARGEST_FILE:
+                return data
+            self.faults.append(Finding(name, "", f"is larger than {LARGEST_FILE} bytes", "make it smaller"))
+        return None
+
+    def text(self, name: str, remedy: str) -> str | None:
+        """Return a UTF-8 file's content; None with a fault."""
+        data = self.bytes(name, remedy)
+        if data is None:
+            return None
+        try:
+            return data.decode("utf-8")
+        except UnicodeDecodeError as error:
+            problem = f"is not valid UTF-8 (byte {error.start})"
+            self.faults.append(Finding(name, "", problem, "save it as UTF-8"))
+            return None
+
+    def object(self, name: str, remedy: str) -> dict[str, object] | None:
+        """Return a JSON file's object; None with a fault."""
+        text = self.text(name, remedy)
+        if text is None:
+            return None
+        try:
+            found = json.loads(text, parse_constant=_no_constant)
+        except (ValueError, RecursionError) as error:
+            where = f"line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+            self.faults.append(Finding(name, where, f"is not valid JSON: {error}", "correct it"))
+            return None
+        if not isinstance(found, dict):
+            self.faults.append(Finding(name, "", "is not a JSON object", "write {…} at the top"))
+            return None
+        return found
+
+    def invalid(self, name: str, error: ValidationError) -> None:
+        """Take a model's complaints as faults."""
+        for fault in error.errors(include_url=False, include_context=False):
+            field = ".".join(str(part) for part in fault["loc"])
+            given = fault["input"]
+            shown = f" (it is {given!r:.60})" if isinstance(given, str | int | float | bool | None) else ""
+            shown = "" if fault["type"] == "missing" else shown
+            remedy = _REMEDIES.get(fault["type"], "correct it")
+            problem = fault["msg"][:1].lower() + fault["msg"][1:] + shown
+            self.faults.append(Finding(name, field, problem, remedy))
+
+
+def _no_constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON")
+
+
+def load_plan(directory: Path) -> Report:
+    """Read and check the plan in ``directory``."""
+    reader = _Reader(directory)
+    if not directory.is_dir():
+        problem = "is not a directory" if directory.exists() else "does not exist"
+        return Report(None, (Finding(str(directory), "", problem, "name a plan's directory"),), ())
+    spec = reader.text("spec.md", "write down what is to be built")
+    verify = reader.bytes("verify.sh", "write the script that proves the work")
+    if verify is not None and not verify.strip():
+        reader.faults.append(Finding("verify.sh", "", "is empty", "write the script that proves the work"))
+    prompt = reader.text("prompt.md.j2", "") if (directory / "prompt.md.j2").exists() else None
+    manifest = _manifest(directory, reader)
+    tasks = _tasks(directory, reader)
+    if not reader.faults:
+        _check_edges(tasks, reader)
+    if reader.faults or spec is None or verify is None or manifest is None:
+        return Report(None, tuple(reader.faults), tuple(reader.warnings))
+    kept = {task.id: task for task in tasks if task.status != "deleted"}
+    gone = {task.id for task in tasks} - set(kept)
+    kept = {
+        name: task.model_copy(update={"blocks": tuple(one for one in task.blocks if one not in gone)})
+        for name, task in kept.items()
+    }
+    plan = Plan(manifest.name or directory.resolve().name, spec, verify, manifest, kept, prompt)
+    return Report(plan, (), tuple(reader.warnings))
+
+
+def _manifest(directory: Path, reader: _Reader) -> Manifest | None:
+    name = "voyage.json"
+    if not (directory / name).exists():
+        reader.warnings.append(Finding(name, "", "is missing", "add one to name repo and ships"))
+        return Manifest()
+    found = reader.object(name, "write a JSON object")
+    if found is None:
+        return None
+    try:
+        return Manifest.model_validate(found)
+    except ValidationError as error:
+        reader.invalid(name, error)
+        return None
+
+
+def _order(name: str) -> tuple[int, int, str]:
+    stem = name.removesuffix(".json")
+    return (0, int(stem), name) if stem.isascii() and stem.isdigit() and len(stem) < 18 else (1, 0, name)
+
+
+def _task_files(directory: Path, reader: _Reader) -> Iterable[str]:
+    try:
+        names = os.listdir(directory / "tasks")
+    except OSError:
+        reader.faults.append(Finding("tasks", "", "is missing", "make the directory with one N.json a task"))
+        return []
+    files = []
+    for name in names:
+        if name.startswith("."):  # Claude Code's .lock and .highwatermark
+            continue
+        if not name.endswith(".json"):
+            reader.warnings.append(Finding(f"tasks/{name!a}"[:80], "", "is not N.json", "it is ignored"))
+            continue
+        files.append(name)
+    if not files:
+        reader.faults.append(Finding("tasks", "", "holds no task", "add one N.json a task"))
+    return sorted(files, key=_order)
+
+
+def _tasks(directory: Path, reader: _Reader) -> list[Task]:
+    tasks: list[Task] = []
+    origin: dict[str, str] = {}
+    for name in _task_files(directory, reader):
+        file = f"tasks/{name}"
+        found = reader.object(file, "write a JSON object")
+        if found is None:
+            continue
+        try:
+            task = Task.model_validate(found)
+        except ValidationError as error:
+            reader.invalid(file, error)
+            continue
+        if task.id in origin:
+            problem = f'"{task.id}" is also the id of {origin[task.id]}'
+            reader.faults.append(Finding(file, "id", problem, "give each task its own id"))
+            continue
+        if name != f"{task.id}.json":
+            reader.warnings.append(Finding(file, "id", f'is "{task.id}"', f"call the file {task.id}.json"))
+        origin[task.id] = file
+        tasks.append(task)
+    return tasks
+
+
+def _check_edges(tasks: list[Task], reader: _Reader) -> None:
+    by_id = {task.id: task for task in tasks}
+    for task in tasks:
+        file = f"tasks/{task.id}.json"
+        for field, names in (("blocks", task.blocks), ("blockedBy", task.blockedBy)):
+            for index, other in enumerate(names):
+                where = f"{field}[{index}]"
+                if other == task.id:
+                    reader.faults.append(Finding(file, where, "the task refers to itself", "remove it"))
+                elif other not in by_id:
+                    problem = f'task "{other}" does not exist'
+                    reader.faults.append(Finding(file, where, problem, "add that task or remove the reference"))
+                elif by_id[other].status == "deleted" and task.status != "deleted":
+                    problem = f'task "{other}" is deleted'
+                    reader.faults.append(Finding(file, where, problem, "remove the reference"))
+    if reader.faults:
+        return
+    live = {task.id: task for task in tasks if task.status != "deleted"}
+    _warn_one_sided(live, reader)
+    cycle = find_cycle(edges(live))
+    if cycle:
+        chain = " waits for ".join([*cycle, cycle[0]])
+        problem = f"the tasks wait for each other: {chain}"
+        reader.faults.append(Finding(f"tasks/{cycle[0]}.json", "blockedBy", problem, "remove one of these edges"))
+
+
+def _warn_one_sided(tasks: dict[str, Task], reader: _Reader) -> None:
+    for task in tasks.values():
+        for other in task.blocks:
+            if task.id not in tasks[other].blockedBy:
+                problem = f'"{other}" does not name "{task.id}" in blockedBy'
+                reader.warnings.append(Finding(f"tasks/{task.id}.json", "blocks", problem, "the edge counts all the same"))
+        for other in task.blockedBy:
+            if task.id not in tasks[other].blocks:
+                problem = f'"{other}" does not name "{task.id}" in blocks'
+                reader.warnings.append(
+                    Finding(f"tasks/{task.id}.json", "blockedBy", problem, "the edge counts all the same")
+                )

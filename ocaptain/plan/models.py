@@ -1,0 +1,145 @@
+"""What a plan is made of.
+
+Task files are Claude Code's: ``{id, subject, description, activeForm?, status, blocks[],
+blockedBy[], metadata?, owner?}``, ids are strings. Unknown fields are kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StringConstraints
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: An id becomes a file name, a ref name and a tmux window: nothing that could be a path.
+TaskId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+Status = Literal["pending", "in_progress", "completed", "deleted"]
+Seconds = Annotated[float, Field(gt=0, le=7 * 24 * 3600)]
+
+
+class _Strict(BaseModel):
+    """Wrong types are faults, not conversions; unknown fields are kept."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+
+
+class Metadata(_Strict):
+    """The fields of ``metadata`` that ocaptain reads.
+
+    Attributes:
+        run: a shell line; makes the task one of agent ``command``.
+        verify: the task's check, a shell line run on the merged candidate.
+        agent: name of the agent.
+        model: model of the agent.
+        timeout: seconds an attempt may take.
+        stall: seconds an attempt may be silent.
+        ship: the only ship that may take it (``ship-0``).
+    """
+
+    run: Annotated[str, StringConstraints(min_length=1)] | None = None
+    verify: Annotated[str, StringConstraints(min_length=1)] | None = None
+    agent: str | None = None
+    model: str | None = None
+    timeout: Seconds | None = None
+    stall: Seconds | None = None
+    ship: Annotated[str, StringConstraints(pattern=r"^ship-[0-9]+$")] | None = None
+
+
+class Task(_Strict):
+    """One task; edges are the union of ``blocks`` and ``blockedBy``."""
+
+    id: TaskId
+    subject: Annotated[str, StringConstraints(min_length=1)] = Field(
+        validation_alias=AliasChoices("subject", "title")
+    )
+    description: str = ""
+    activeForm: str | None = None  # noqa: N815 - the file format's spelling
+    status: Status = "pending"
+    owner: str | None = None
+    blocks: tuple[TaskId, ...] = Field((), strict=False)
+    blockedBy: tuple[TaskId, ...] = Field((), strict=False)  # noqa: N815
+    metadata: Metadata = Field(default_factory=Metadata)
+
+    def raw(self) -> dict[str, object]:
+        """Return the task as a file holds it, unknown fields included."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+
+class Manifest(_Strict):
+    """``voyage.json``.
+
+    Attributes:
+        name: the plan's name.
+        repo: ``owner/name`` (GitHub), a URL or a path.
+        recommended_ships: how many ships the plan was cut for.
+        setup: a shell line run in a fresh clone before the final verify.
+        verify_timeout: seconds the final verify may take.
+    """
+
+    name: str = ""
+    repo: Annotated[str, StringConstraints(min_length=1)] | None = None
+    recommended_ships: Annotated[int, Field(ge=1, le=500)] | None = None
+    setup: Annotated[str, StringConstraints(min_length=1)] | None = None
+    verify_timeout: Seconds | None = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A fault or a warning.
+
+    Attributes:
+        file: relative to the plan.
+        field: within the file, "" for the file itself.
+        problem: what is wrong.
+        remedy: what to do.
+    """
+
+    file: str
+    field: str
+    problem: str
+    remedy: str
+
+    def __str__(self) -> str:
+        where = f"{self.file}: {self.field}" if self.field else self.file
+        return f"{where}: {self.problem}; {self.remedy}"
+
+    def as_dict(self) -> dict[str, str]:
+        """Return the fields for JSON output."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan that can be sailed: checked, ``deleted`` tasks left out.
+
+    Attributes:
+        name: for people.
+        spec: content of spec.md.
+        verify: content of verify.sh, as bytes.
+        manifest: voyage.json.
+        tasks: by id, in the files' order.
+        prompt: the plan's own prompt template (prompt.md.j2), if it has one.
+    """
+
+    name: str
+    spec: str
+    verify: bytes
+    manifest: Manifest
+    tasks: Mapping[str, Task]
+    prompt: str | None = None
+
+    def digest(self) -> str:
+        """Return what identifies the plan's content: 16 hex digits."""
+        content = {
+            "spec": self.spec,
+            "verify": self.verify.hex(),
+            "manifest": self.manifest.model_dump(mode="json"),
+            "tasks": [task.raw() for task in self.tasks.values()],
+            "prompt": self.prompt,
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

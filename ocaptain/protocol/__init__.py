@@ -1,0 +1,126 @@
+"""The channel's messages. Standard library only: it travels to the ship inside the worker.
+
+One JSON object a line, in both directions. A line that is no message (a banner, a motd, half
+a line after a broken connection) is noise and ignored.
+
+Captain to worker::
+
+    hello    protocol, voyage, ship, epoch, generation, after   first; opens the channel
+    command  id, name, args                                     idempotent by id
+    ack      upto                                               records up to here are done with
+    pull     after                                              send again from here
+
+Worker to captain::
+
+    welcome  protocol, journal, first, last, busy   answer to hello; records follow
+    refused  reason, epoch, generation              a newer captain or channel is known
+    record   n, crc, body                           one journal entry
+
+A record's body has a ``kind``: ``log`` (token, offset, data in base64), ``started`` (token) or
+``result`` (id, ok, data). Records are numbered from 1 without gaps; ``journal`` names the
+numbering, which starts anew when a ship's disk does.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from typing import Any
+
+PROTOCOL = 1
+#: Longest line that is taken for a message; a result with a long list of names fits.
+LONGEST_LINE = 4 * 1024 * 1024
+PART_BYTES = 32 * 1024 * 1024
+
+Message = dict[str, Any]
+
+
+def encode(message: Message) -> bytes:
+    """Return a message as a line."""
+    return json.dumps(message, separators=(",", ":"), ensure_ascii=True).encode("ascii") + b"\n"
+
+
+def decode(line: bytes) -> Message | None:
+    """Return the message in a line, None for noise."""
+    if len(line) > LONGEST_LINE or not line.lstrip().startswith(b"{"):
+        return None
+    try:
+        message = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(message, dict) and isinstance(message.get("type"), str):
+        return message
+    return None
+
+
+def checksum(number: int, body: Message) -> int:
+    """Return the checksum of a record: CRC-32 over its number and canonical body."""
+    canonical = json.dumps([number, body], separators=(",", ":"), sort_keys=True, ensure_ascii=True)
+    return zlib.crc32(canonical.encode("ascii"))
+
+
+def record(number: int, body: Message) -> Message:
+    """Return the message that carries a journal entry."""
+    return {"type": "record", "n": number, "crc": checksum(number, body), "body": body}
+
+
+def read_record(message: Message) -> tuple[int, Message] | None:
+    """Return number and body of a sound record, None for a damaged one."""
+    number, body = message.get("n"), message.get("body")
+    if not isinstance(number, int) or number < 1 or not isinstance(body, dict):
+        return None
+    return (number, body) if message.get("crc") == checksum(number, body) else None
+
+
+class Lines:
+    """Cuts a byte stream into lines; drops a line that grows beyond :data:`LONGEST_LINE`."""
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+        self._dropping = False
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Take bytes, return the lines they complete."""
+        lines = []
+        *complete, rest = data.split(b"\n")
+        for part in complete:
+            if not self._dropping and len(self._rest) + len(part) <= LONGEST_LINE:
+                lines.append(bytes(self._rest) + part)
+            self._rest.clear()
+            self._dropping = False
+        if self._dropping or len(self._rest) + len(rest) > LONGEST_LINE:
+            self._rest.clear()
+            self._dropping = True
+        else:
+            self._rest += rest
+        return lines
+
+
+class Refused(Exception):
+    """A hello of an older captain or channel."""
+
+
+class Fence:
+    """Whom the worker obeys: the highest (epoch, generation) that said hello for its voyage."""
+
+    def __init__(self, voyage: str = "", epoch: int = 0, generation: int = 0) -> None:
+        self.voyage = voyage
+        self.epoch = epoch
+        self.generation = generation
+
+    def admit(self, hello: Message) -> None:
+        """Accept a hello and remember it.
+
+        Raises:
+            Refused: it is of another voyage, an older captain or an older channel.
+        """
+        voyage, epoch, generation = hello.get("voyage"), hello.get("epoch"), hello.get("generation")
+        if hello.get("protocol") != PROTOCOL:
+            raise Refused(f"protocol {hello.get('protocol')!r}, this worker speaks {PROTOCOL}")
+        if not isinstance(voyage, str) or not isinstance(epoch, int) or not isinstance(generation, int):
+            raise Refused("hello without voyage, epoch and generation")
+        if self.voyage not in {"", voyage}:
+            raise Refused(f"this ship sails in {self.voyage}")
+        if (epoch, generation) < (self.epoch, self.generation):
+            raise Refused(f"a newer captain is known (epoch {self.epoch}, channel {self.generation})")
+        self.voyage, self.epoch, self.generation = voyage, epoch, generation

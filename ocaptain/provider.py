@@ -1,0 +1,101 @@
+"""Where ships come from: the Sprites service, or drydock on this machine."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ocaptain.config import PROVIDERS, ProviderName, Settings
+from ocaptain.errors import UsageError
+from ocaptain.sprites import SpritesClient
+
+if TYPE_CHECKING:
+    from ocaptain.drydock.server import ServerRecord
+
+DRYDOCK_IDLE_EXIT = 30.0
+SPRITES_FILE = Path("~/.sprites/sprites.json")
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A reachable provider: what a client needs."""
+
+    provider: ProviderName
+    url: str
+    token: str = field(repr=False)
+
+    def client(self) -> SpritesClient:
+        """Return a client of it."""
+        return SpritesClient(self.url, self.token)
+
+
+def choose(settings: Settings, named: str | None = None) -> tuple[ProviderName, str]:
+    """Decide which provider is meant, and why (one phrase).
+
+    Raises:
+        UsageError: ``named`` is none.
+    """
+    wanted = named or settings.provider
+    if wanted:
+        for name in PROVIDERS:
+            if wanted == name:
+                return name, "named"
+        raise UsageError(f"unknown provider {wanted!r}: choose one of {', '.join(PROVIDERS)}")
+    if settings.sprites_token or settings.sprites_org:
+        return "sprites", "a Sprites token or organisation is configured"
+    return "drydock", "no Sprites token is configured"
+
+
+def endpoint(provider: ProviderName, settings: Settings) -> Endpoint | None:
+    """Return how to reach a provider; None for a drydock that does not run.
+
+    Raises:
+        UsageError: there is no token for Sprites.
+    """
+    if provider == "sprites":
+        return Endpoint("sprites", settings.sprites_api_url, sprites_token(settings))
+    from ocaptain.drydock import server  # noqa: PLC0415 - uvicorn is heavy and Linux-only work
+
+    found = server.running()
+    return _drydock(found) if found else None
+
+
+def require_endpoint(provider: ProviderName, settings: Settings) -> Endpoint:
+    """Return how to reach a provider, starting drydock if it does not run.
+
+    Raises:
+        OcaptainError: there is no token, or drydock cannot run here.
+    """
+    found = endpoint(provider, settings)
+    if found:
+        return found
+    from ocaptain.drydock import server  # noqa: PLC0415
+
+    return _drydock(server.start(idle_exit=DRYDOCK_IDLE_EXIT))
+
+
+def _drydock(record: ServerRecord) -> Endpoint:
+    return Endpoint("drydock", record.url, record.token)
+
+
+def sprites_token(settings: Settings, file: Path = SPRITES_FILE) -> str:
+    """Return the Sprites token: from the configuration, else from the ``sprite`` CLI's own file.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if settings.sprites_token:
+        return settings.sprites_token.get_secret_value()
+    try:
+        stored = json.loads(file.expanduser().read_text("utf-8"))
+        chosen = stored["current_selection"]
+        org = settings.sprites_org or chosen["org"]
+        token = stored["urls"][chosen["url"]]["orgs"][org]["api_token"]
+    except (OSError, ValueError, KeyError, TypeError):
+        token = None
+    if isinstance(token, str) and token:
+        return token
+    message = "no Sprites token: set SPRITES_TOKEN, or run `sprite org keyring disable` and `sprite login`"
+    raise UsageError(message + ", or sail locally with --provider drydock")

@@ -1,0 +1,510 @@
+"""The client: REST by httpx, commands by websockets, a deadline on every wait.
+
+Retry rules (the service's SDKs retry nothing, so they are ours):
+
+- 429: after ``Retry-After`` (else growing waits), for every call, since a refused one did nothing;
+- connect errors: for every call, since nothing was sent;
+- 502, 503, 504 and broken replies: for idempotent calls only;
+- a command's handshake: as above, until the 101; never after it, since the command may have run.
+
+A command that ends fast may lose its output on the live service, because the process starts
+before the relay attaches; :meth:`SpritesClient.run` therefore holds it at a gate until its first
+byte of stdin has arrived.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self, TypeVar
+from urllib.parse import quote, urlencode
+
+import httpx
+from pydantic import BaseModel, ValidationError
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, WebSocketException
+
+from ocaptain import __version__
+from ocaptain.sprites.errors import (
+    ApiError,
+    Conflict,
+    ConnectionFailed,
+    ExecInterrupted,
+    NotFound,
+    RateLimited,
+    SpritesError,
+    api_error,
+)
+from ocaptain.sprites.models import Sprite, SpritePage
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+
+REQUEST_SECONDS = 60.0
+CREATE_SECONDS = 150.0
+HANDSHAKE_SECONDS = 60.0  # it wakes a sleeping sprite
+TRANSFER_SECONDS = 300.0
+ATTEMPTS = 5
+LONGEST_WAIT = 60.0
+STDIN_CHUNK = 64 * 1024
+PART_BYTES = 32 * 1024 * 1024
+_PASSING = frozenset({502, 503, 504})
+_STDIN, _STDOUT, _STDERR, _EXIT, _STDIN_EOF = range(5)
+# Read one line, then become the command (a socket that dies before it runs nothing): `read` in a
+# shell reads byte by byte, so the rest of stdin is left for the command.
+GATE = 'IFS= read -r _ && exec "$@"'
+_Model = TypeVar("_Model", bound=BaseModel)
+_USER_AGENT = f"ocaptain/{__version__}"
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A command that ended.
+
+    Attributes:
+        code: exit code, 128 + n for a death by signal n.
+        stdout: what it wrote, bytes.
+        stderr: what it wrote, bytes.
+    """
+
+    code: int
+    stdout: bytes
+    stderr: bytes
+
+
+def retry_wait(error: SpritesError, attempt: int, *, idempotent: bool) -> float | None:
+    """Return how many seconds to wait before the next try, None if there must be none.
+
+    Args:
+        error: what the try ended with.
+        attempt: number of tries made, from 1.
+        idempotent: whether the call may be made twice.
+    """
+    if attempt >= ATTEMPTS:
+        return None
+    grown = min(LONGEST_WAIT, 0.25 * 2.0**attempt) * random.uniform(0.75, 1.25)  # noqa: S311 - no secret
+    match error:
+        case RateLimited(code="concurrent_sprite_limit_exceeded"):
+            return None
+        case RateLimited(retry_after=float(after)):
+            return after + random.uniform(0, 0.25) if after <= LONGEST_WAIT else None  # noqa: S311
+        case RateLimited() | ConnectionFailed(sent=False):
+            return grown
+        case ConnectionFailed() | ApiError(status=502 | 503 | 504) if idempotent:
+            return grown
+    return None
+
+
+class SpritesClient:
+    """A client of one endpoint and token. Use it as an async context manager.
+
+    Args:
+        url: base URL, without the ``/v1``.
+        token: bearer token; chooses the organisation. Opaque, never logged.
+        transport: an httpx transport in place of the network's, for tests of the REST part.
+        sleep: how to wait between tries.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._url = url.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {token}", "User-Agent": _USER_AGENT}
+        self._sleep = sleep
+        self._http = httpx.AsyncClient(
+            base_url=self._url,
+            headers=self._headers,
+            timeout=httpx.Timeout(REQUEST_SECONDS, connect=15.0),
+            limits=httpx.Limits(max_connections=64, max_keepalive_connections=16),
+            transport=transport,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.aclose()
+
+    # -- one request ----------------------------------------------------------------------
+
+    async def _retrying(self, idempotent: bool, once: Callable[[], Awaitable[httpx.Response]]) -> httpx.Response:  # noqa: FBT001
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return await once()
+            except SpritesError as error:
+                wait = retry_wait(error, attempt, idempotent=idempotent)
+                if wait is None:
+                    raise
+            await self._sleep(wait)
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        body: object = None,
+        content: Callable[[], bytes | AsyncIterator[bytes]] | None = None,
+        seconds: float = REQUEST_SECONDS,
+        idempotent: bool = True,
+    ) -> httpx.Response:
+        what = f"{method} {path}"
+
+        async def once() -> httpx.Response:
+            try:
+                async with asyncio.timeout(seconds):
+                    response = await self._http.request(
+                        method, path, params=params, json=body, content=content() if content else None, timeout=seconds
+                    )
+            except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+                raise ConnectionFailed(f"{what}: cannot reach {self._url}: {error}") from error
+            except TimeoutError as error:
+                raise ConnectionFailed(f"{what}: no answer from {self._url} in {seconds:g} s", sent=True) from error
+            except httpx.HTTPError as error:
+                reason = str(error) or type(error).__name__
+                raise ConnectionFailed(f"{what}: {self._url} broke off: {reason}", sent=True) from error
+            if response.is_success:
+                return response
+            raise api_error(what, response.status_code, response.headers, response.content)
+
+        return await self._retrying(idempotent, once)
+
+    # -- sprites ----------------------------------------------------------------------------
+
+    async def create(self, name: str, *, labels: Sequence[str] = ()) -> tuple[Sprite, bool]:
+        """Create a sprite, or find that it is there.
+
+        Returns:
+            The sprite, and whether this call made it.
+
+        Raises:
+            SpritesError: it could not be made and is not there.
+        """
+        path = "/v1/sprites"
+        body = {"name": name, "labels": list(labels)}
+        try:
+            reply = await self._request("POST", path, body=body, seconds=CREATE_SECONDS, idempotent=False)
+        except Conflict:
+            return await self.get(name), False
+        except ConnectionFailed as error:
+            if not error.sent:
+                raise
+            # It may have been made before the reply was lost: look before giving up.
+            try:
+                return await self.get(name), True
+            except NotFound:
+                raise error from None
+        return _parse(Sprite, reply), True
+
+    async def get(self, name: str) -> Sprite:
+        """Return a sprite.
+
+        Raises:
+            NotFound: there is none of that name.
+        """
+        return _parse(Sprite, await self._request("GET", f"/v1/sprites/{quote(name, safe='')}"))
+
+    async def list(self, prefix: str = "") -> list[Sprite]:
+        """Return every sprite whose name starts with ``prefix``, over all pages."""
+        found: list[Sprite] = []
+        token: str | None = None
+        while True:
+            params = {"max_results": "50", **({"prefix": prefix} if prefix else {})}
+            if token:
+                params["continuation_token"] = token
+            page = _parse(SpritePage, await self._request("GET", "/v1/sprites", params=params))
+            found += page.sprites
+            # `has_more` without a token would go on for ever.
+            if not page.has_more or not page.next_continuation_token or page.next_continuation_token == token:
+                return found
+            token = page.next_continuation_token
+
+    async def destroy(self, name: str) -> bool:
+        """Destroy a sprite; return False if it was not there."""
+        try:
+            await self._request("DELETE", f"/v1/sprites/{quote(name, safe='')}")
+        except NotFound:
+            return False
+        return True
+
+    # -- files --------------------------------------------------------------------------------
+
+    async def write_file(self, name: str, path: str, data: bytes, *, mode: int = 0o600) -> None:
+        """Write a whole file in one call (not atomic; missing parents are made)."""
+        params = {"path": path, "workingDir": "/", "mode": f"{mode:04o}", "mkdirParents": "true"}
+        url = f"/v1/sprites/{quote(name, safe='')}/fs/write"
+        await self._request("PUT", url, params=params, content=lambda: data, seconds=TRANSFER_SECONDS)
+
+    async def read_file(self, name: str, path: str, *, limit: int) -> bytes:
+        """Return a file's content, at most ``limit`` bytes.
+
+        Raises:
+            NotFound: no such file (or no such sprite: the service does not tell them apart).
+            SpritesError: the file is longer than ``limit``.
+        """
+        url = f"/v1/sprites/{quote(name, safe='')}/fs/read"
+        what = f"GET {url}"
+
+        async def once() -> httpx.Response:
+            data = bytearray()
+            try:
+                async with (
+                    asyncio.timeout(TRANSFER_SECONDS),
+                    self._http.stream("GET", url, params={"path": path, "workingDir": "/"}) as response,
+                ):
+                    if not response.is_success:
+                        raise api_error(what, response.status_code, response.headers, await response.aread())
+                    async for chunk in response.aiter_bytes():
+                        data += chunk
+                        if len(data) > limit:
+                            raise SpritesError(f"{what}: {path} is longer than {limit} bytes")
+            except TimeoutError as error:
+                raise ConnectionFailed(f"{what}: not read in {TRANSFER_SECONDS:g} s", sent=True) from error
+            except httpx.HTTPError as error:
+                raise ConnectionFailed(f"{what}: {error or type(error).__name__}", sent=True) from error
+            return httpx.Response(200, content=bytes(data))
+
+        return (await self._retrying(True, once)).content  # noqa: FBT003
+
+    # -- services -----------------------------------------------------------------------------
+
+    async def put_service(
+        self, name: str, service: str, cmd: str, args: Sequence[str], *, cwd: str, watch: float = 0.0
+    ) -> None:
+        """Define a service and start it; a running one of that name is replaced."""
+        url = f"/v1/sprites/{quote(name, safe='')}/services/{quote(service, safe='')}"
+        body = {"cmd": cmd, "args": list(args), "dir": cwd}
+        reply = await self._request("PUT", url, params={"duration": f"{watch:g}s"}, body=body)
+        for line in reply.text.splitlines():
+            with contextlib.suppress(ValueError):
+                event = json.loads(line)
+                if isinstance(event, dict) and event.get("type") == "error":
+                    raise SpritesError(f"PUT {url}: {event.get('data') or event}")
+
+    async def get_service(self, name: str, service: str) -> dict[str, object] | None:
+        """Return a service's definition and state, None if there is none."""
+        url = f"/v1/sprites/{quote(name, safe='')}/services/{quote(service, safe='')}"
+        try:
+            found = (await self._request("GET", url)).json()
+        except NotFound:
+            return None
+        except ValueError as error:
+            raise SpritesError(f"GET {url}: the reply is not JSON") from error
+        return found if isinstance(found, dict) else None
+
+    # -- commands -----------------------------------------------------------------------------
+
+    async def exec(
+        self,
+        name: str,
+        argv: Sequence[str],
+        *,
+        cwd: str | None = None,
+        tty: bool = False,
+        rows: int = 24,
+        cols: int = 80,
+        run_on: str | None = None,
+    ) -> Execution:
+        """Start a command and return its stream.
+
+        Args:
+            name: the sprite.
+            argv: passed unchanged, no shell. It rides in the URL: keep it below 40 kB.
+            cwd: working directory; one that is missing is silently ignored by the service.
+            tty: run on a terminal of ``rows`` by ``cols``.
+            run_on: how long the command goes on after the socket closed (``10s``; "0" = for ever).
+
+        Raises:
+            SpritesError: no 101 was answered; nothing was started.
+        """
+        query = [("cmd", word) for word in argv]
+        query += [("path", argv[0]), ("stdin", "true")]
+        query += [("dir", cwd)] if cwd else []
+        query += [("tty", "true"), ("rows", str(rows)), ("cols", str(cols))] if tty else []
+        query += [("max_run_after_disconnect", run_on)] if run_on else []
+        base = self._url.replace("http", "ws", 1)
+        url = f"{base}/v1/sprites/{quote(name, safe='')}/exec"
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return Execution(await self._dial(f"{url}?{urlencode(query)}", f"exec on {name}"), name, tty=tty)
+            except SpritesError as error:
+                wait = retry_wait(error, attempt, idempotent=True)
+                if wait is None:
+                    raise
+            await self._sleep(wait)
+
+    async def _dial(self, url: str, what: str) -> ClientConnection:
+        try:
+            return await connect(
+                url,
+                additional_headers={"Authorization": self._headers["Authorization"]},
+                user_agent_header=_USER_AGENT,
+                compression=None,  # binary output; the official js SDK broke on it
+                open_timeout=HANDSHAKE_SECONDS,
+                ping_interval=15,
+                ping_timeout=45,
+                close_timeout=1,
+                max_size=64 * 1024 * 1024,
+                write_limit=256 * 1024,
+                max_queue=32,
+            )
+        except InvalidStatus as error:
+            response = error.response
+            raise api_error(what, response.status_code, response.headers, bytes(response.body or b"")) from error
+        except TimeoutError as error:
+            raise ConnectionFailed(f"{what}: no handshake in {HANDSHAKE_SECONDS:g} s") from error
+        except (OSError, InvalidHandshake, WebSocketException) as error:
+            raise ConnectionFailed(f"{what}: cannot open {self._url}: {error}") from error
+
+    async def run(
+        self, name: str, argv: Sequence[str], *, stdin: bytes = b"", cwd: str | None = None, seconds: float
+    ) -> Completed:
+        """Run a command to its end.
+
+        Args:
+            name: the sprite.
+            argv: the command.
+            stdin: all of its input.
+            cwd: working directory.
+            seconds: deadline; when it passes, or the caller is cancelled, the command is killed.
+
+        Raises:
+            ExecInterrupted: the connection broke; whether the command ended is not known.
+            SpritesError: the command was not started, or the deadline passed.
+        """
+        gated = ["sh", "-c", GATE, "sh", *argv]
+        execution = await self.exec(name, gated, cwd=cwd, run_on="1s")
+        stdout, stderr = bytearray(), bytearray()
+
+        async def feed() -> None:
+            with contextlib.suppress(ExecInterrupted):  # the reader reports it
+                await execution.send(b"\n")
+                for start in range(0, len(stdin), STDIN_CHUNK):
+                    await execution.send(stdin[start : start + STDIN_CHUNK])
+                await execution.send_eof()
+
+        try:
+            async with asyncio.timeout(seconds):
+                feeding = asyncio.create_task(feed())
+                try:
+                    async for stream, data in execution:
+                        (stderr if stream == _STDERR else stdout).extend(data)
+                finally:
+                    feeding.cancel()
+                    await asyncio.gather(feeding, return_exceptions=True)
+        except TimeoutError as error:
+            raise SpritesError(f"exec on {name}: {argv[0]} did not end in {seconds:g} s and was killed") from error
+        finally:
+            await execution.close()
+        return Completed(execution.code, bytes(stdout), bytes(stderr))
+
+
+class Execution:
+    """A running command: iterate for ``(stream, bytes)``, stream 1 stdout, 2 stderr.
+
+    After the iteration :attr:`code` holds the exit code. On a terminal all output is stream 1.
+    """
+
+    def __init__(self, socket: ClientConnection, name: str, *, tty: bool) -> None:
+        self._socket = socket
+        self._name = name
+        self._tty = tty
+        self._code: int | None = None
+        self.session: str = ""
+
+    @property
+    def code(self) -> int:
+        """The exit code.
+
+        Raises:
+            ExecInterrupted: the command's end was not seen.
+        """
+        if self._code is None:
+            raise ExecInterrupted(f"exec on {self._name}: the connection ended before the command")
+        return self._code
+
+    async def send(self, data: bytes) -> None:
+        """Send input; waits while the service does not take it (back-pressure)."""
+        await self._send(data if self._tty else bytes([_STDIN]) + data)
+
+    async def send_eof(self) -> None:
+        """End the input: a message of its own, since a socket has no half-close."""
+        await self._send(b"\x04" if self._tty else bytes([_STDIN_EOF]))
+
+    async def resize(self, rows: int, cols: int) -> None:
+        """Tell the terminal's size."""
+        await self._send(json.dumps({"type": "resize", "rows": rows, "cols": cols}))
+
+    async def signal(self, name: str) -> None:
+        """Send a signal (``TERM``, ``KILL``) to the command."""
+        await self._send(json.dumps({"type": "signal", "signal": name}))
+
+    async def _send(self, message: bytes | str) -> None:
+        try:
+            await self._socket.send(message)
+        except ConnectionClosed as error:
+            raise ExecInterrupted(f"exec on {self._name}: {error}") from error
+
+    async def __aiter__(self) -> AsyncIterator[tuple[int, bytes]]:
+        try:
+            async for message in self._socket:
+                if isinstance(message, str):
+                    if self._text(message):
+                        return
+                elif self._tty:
+                    yield _STDOUT, message
+                elif message[:1] == bytes([_EXIT]):
+                    # The binary form is the last word: live, the text form has come too early.
+                    self._code = message[1] if len(message) > 1 else 0
+                    return
+                elif message[:1] in {bytes([_STDOUT]), bytes([_STDERR])}:
+                    yield message[0], message[1:]
+        except ConnectionClosed as error:
+            if self._code is None:
+                raise ExecInterrupted(f"exec on {self._name}: {error}") from error
+        if self._code is None:
+            raise ExecInterrupted(f"exec on {self._name}: closed without an exit message")
+
+    def _text(self, message: str) -> bool:
+        """Take a text message; True if the command's stream is over."""
+        try:
+            fields = json.loads(message)
+        except ValueError:
+            return False
+        match fields:
+            case {"type": "session_info", "session_id": session}:
+                self.session = str(session)
+            case {"type": "exit", "exit_code": int(code)}:
+                self._code = code
+                return self._tty
+        return False
+
+    async def close(self) -> None:
+        """Close the socket; a command that still runs is killed first."""
+        if self._code is None:
+            with contextlib.suppress(SpritesError, TimeoutError):
+                async with asyncio.timeout(2):
+                    await self.signal("KILL")
+        with contextlib.suppress(TimeoutError, OSError, WebSocketException):
+            async with asyncio.timeout(2):
+                await self._socket.close()
+
+
+def _parse(model: type[_Model], response: httpx.Response) -> _Model:
+    try:
+        return model.model_validate_json(response.content)
+    except ValidationError as error:
+        what = f"{response.request.method} {response.request.url.path}"
+        raise SpritesError(f"{what}: the reply cannot be understood: {error.errors()[0]['msg']}") from error

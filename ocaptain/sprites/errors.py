@@ -1,0 +1,117 @@
+"""Errors of the Sprites client.
+
+::
+
+    SpritesError                    every error of this client
+    ├─ ConnectionFailed             no answer: nothing is known to have reached the service
+    ├─ ExecInterrupted              a running command's socket ended without an exit message
+    └─ ApiError                     the service answered with a refusal (status, code)
+       ├─ AuthenticationError       401, 403: the token is missing, wrong or not allowed
+       ├─ NotFound                  404, 410
+       ├─ Conflict                  409, and 400 whose text says that the name is taken
+       └─ RateLimited               429 (retry_after in seconds, where known)
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, ClassVar
+
+from ocaptain.errors import OcaptainError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class SpritesError(OcaptainError):
+    """Something went wrong between this client and the service."""
+
+
+class ConnectionFailed(SpritesError):
+    """The service could not be reached, or did not answer in time.
+
+    Attributes:
+        sent: whether the request may have reached the service.
+    """
+
+    def __init__(self, message: str, *, sent: bool = False) -> None:
+        super().__init__(message)
+        self.sent = sent
+
+
+class ExecInterrupted(SpritesError):
+    """The connection of a running command broke; the command may still run."""
+
+
+class ApiError(SpritesError):
+    """The service refused.
+
+    Attributes:
+        status: HTTP status.
+        code: the service's own error code, or an errno name from the fs API, or "".
+        retry_after: seconds the service asks to wait, or None.
+    """
+
+    statuses: ClassVar[frozenset[int]] = frozenset()
+
+    def __init__(self, message: str, *, status: int, code: str = "", retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.retry_after = retry_after
+
+
+class AuthenticationError(ApiError):
+    """The token is missing, wrong or not allowed to do this."""
+
+    exit_code = 2
+    statuses = frozenset({401, 403})
+
+
+class NotFound(ApiError):
+    """There is no such sprite, session, service or file."""
+
+    statuses = frozenset({404, 410})
+
+
+class Conflict(ApiError):
+    """The name is taken, or the thing is in another state."""
+
+    statuses = frozenset({409})
+
+
+class RateLimited(ApiError):
+    """Too many requests, or more sprites than the account may run."""
+
+    statuses = frozenset({429})
+
+
+def api_error(what: str, status: int, headers: Mapping[str, str], body: bytes) -> ApiError:
+    """Return the error for a refusal in any of the service's dialects.
+
+    Args:
+        what: the call, as the message names it.
+        status: HTTP status.
+        headers: response headers; ``retry-after`` is looked for in lower case.
+        body: response body: JSON of the CRUD or the fs dialect, or plain text.
+    """
+    try:
+        fields = json.loads(body)
+    except ValueError:
+        fields = None
+    if not isinstance(fields, dict):
+        fields = {"message": body.decode(errors="replace").strip()[:500]}
+    is_fs = "path" in fields or "message" not in fields
+    code = str(fields.get("code" if is_fs else "error") or "")
+    text = str(fields.get("error" if is_fs else "message") or "no reason given")
+    after = fields.get("retry_after_seconds", headers.get("retry-after"))
+    try:
+        wait = max(0.0, float(after)) if after is not None else None
+    except (TypeError, ValueError):
+        wait = None
+    kind = next((kind for kind in ApiError.__subclasses__() if status in kind.statuses), ApiError)
+    if is_fs and kind is AuthenticationError:  # a file's permissions, not the token's
+        kind = ApiError
+    if status == 400 and not is_fs and ("exist" in text or "taken" in text):
+        kind = Conflict
+    return kind(f"{what}: {text} (HTTP {status})", status=status, code=code, retry_after=wait)

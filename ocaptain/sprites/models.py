@@ -1,0 +1,33 @@
+"""What the service answers. Unknown fields are ignored: it grows faster than we do."""
+
+from __future__ import annotations
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+
+
+class Sprite(BaseModel):
+    """A VM of the account.
+
+    ``organization`` is spelled ``org_slug`` on list pages of the documentation.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    name: str
+    id: str = ""
+    organization: str = Field("", validation_alias=AliasChoices("organization", "org_slug"))
+    status: str = ""
+    url: str = ""
+    labels: tuple[str, ...] = ()
+    created_at: str = ""
+    updated_at: str = ""
+
+
+class SpritePage(BaseModel):
+    """One page of the list."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    sprites: tuple[Sprite, ...] = ()
+    has_more: bool = False
+    next_continuation_token: str | None = None

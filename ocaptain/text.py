@@ -1,0 +1,26 @@
+"""Text that others wrote: made safe to show and to store."""
+
+from __future__ import annotations
+
+import re
+
+# C0 but tab and newline, DEL, C1, line and paragraph separators, and what reorders text on screen.
+_HOSTILE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+
+
+def clean(text: str) -> str:
+    """Return ``text`` with everything a terminal could act upon shown as an escape (``\\x1b``)."""
+    return _HOSTILE.sub(lambda found: f"\\x{ord(found[0]):02x}" if ord(found[0]) < 256 else "", text)
+
+
+def clean_line(text: str, width: int = 0) -> str:
+    """Return ``text`` as one clean line, cut to ``width`` characters (0 = not)."""
+    line = " ".join(clean(text).split())
+    return line if not width or len(line) <= width else line[: width - 1] + "…"
+
+
+def clean_bytes(data: bytes) -> bytes:
+    """Return ``data`` of the same length with control bytes as ``?``: logs keep their offsets."""
+    data = data.replace(b"\r\n", b" \n").replace(b"\r", b"\n")
+    data = re.sub(rb"[\x00-\x08\x0b-\x1f\x7f]", b"?", data)
+    return re.sub(rb"\xc2[\x80-\x9f]", b"??", data)

@@ -1,0 +1,26 @@
+"""Voyages on this machine: their directories and the steps of their life.
+
+::
+
+    home.py      where voyages are, finding one by a prefix of its id
+    source.py    the repository that a voyage starts from
+    prepare.py   check everything, then make directory, repository and ledger
+    life.py      launch, wait, and the two halves of a sink
+"""
+
+from ocaptain.voyage.home import Home, VoyageDirectory
+from ocaptain.voyage.life import Outcome, begin_sink, finish_sink, launch, wait
+from ocaptain.voyage.prepare import Prepared, Request, prepare
+
+__all__ = [
+    "Home",
+    "Outcome",
+    "Prepared",
+    "Request",
+    "VoyageDirectory",
+    "begin_sink",
+    "finish_sink",
+    "launch",
+    "prepare",
+    "wait",
+]

@@ -1,0 +1,102 @@
+"""Where voyages are, and which one is meant."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ocaptain.errors import OcaptainError, UsageError
+from ocaptain.ledger import Ledger, LedgerError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ocaptain.ledger import Voyage
+
+ID = re.compile(r"voyage-[0-9a-f]{12}")
+LABEL = "ocaptain"
+
+
+def new_id() -> str:
+    """Return a new voyage id."""
+    return f"voyage-{secrets.token_hex(6)}"
+
+
+def sprite_name(voyage: str, ship: str) -> str:
+    """Return the name of a ship's sprite."""
+    return f"{voyage}-{ship}"
+
+
+@dataclass(frozen=True)
+class VoyageDirectory:
+    """A voyage's directory."""
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        """The voyage's id."""
+        return self.path.name
+
+    def ledger(self) -> Ledger:
+        """Open the ledger for reading."""
+        return Ledger(self.path / "ledger.db")
+
+    def voyage(self) -> Voyage:
+        """Return the voyage's row."""
+        with self.ledger() as ledger:
+            return ledger.voyage()
+
+
+class Home:
+    """The directory of all voyages."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def voyages(self) -> list[VoyageDirectory]:
+        """Return every voyage, oldest first; what is no voyage is passed over."""
+        try:
+            found = [one for one in self.path.iterdir() if ID.fullmatch(one.name) and (one / "ledger.db").is_file()]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise OcaptainError(f"{self.path} cannot be read: {error.strerror}") from error
+        return [VoyageDirectory(one) for one in sorted(found, key=lambda one: one.stat().st_mtime)]
+
+    def active(self) -> list[VoyageDirectory]:
+        """Return the voyages that are not sunk."""
+        active = []
+        for directory in self.voyages():
+            try:
+                if directory.voyage().state != "sunk":
+                    active.append(directory)
+            except LedgerError:  # one broken voyage must not hide the others
+                continue
+        return active
+
+    def find(self, prefix: str | None) -> VoyageDirectory:
+        """Return the voyage that is meant: by any unique prefix of its id, or the only active one.
+
+        Raises:
+            UsageError: none or several are meant; lists them.
+        """
+        if prefix is None:
+            active = self.active()
+            if len(active) == 1:
+                return active[0]
+            if not active:
+                recent = self.voyages()
+                if len(recent) == 1:
+                    return recent[0]
+                raise UsageError(f"there is no active voyage in {self.path}; name one, or `ocaptain sail PLAN`")
+            raise UsageError("several voyages are active, name one:", [one.id for one in active])
+        wanted = prefix if prefix.startswith("voyage-") else f"voyage-{prefix}"
+        found = [one for one in self.voyages() if one.id.startswith(wanted)]
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            raise UsageError(f"there is no voyage {prefix!r} in {self.path}")
+        raise UsageError(f"{prefix!r} fits several voyages, write more of it:", [one.id for one in found])

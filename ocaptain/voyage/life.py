@@ -1,0 +1,191 @@
+"""The other steps: launch, wait, and the two halves of a sink. Provisioning between them is Ansible's."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ocaptain.captain import process
+from ocaptain.captain.captain import sprite_transports
+from ocaptain.captain.rescue import Rescue, rescue
+from ocaptain.errors import OcaptainError
+from ocaptain.ledger import Ledger, overview
+from ocaptain.ledger.ledger import NOT_SAILING
+from ocaptain.locks import Lock
+from ocaptain.provider import Endpoint, choose, endpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ocaptain.config import Settings
+    from ocaptain.voyage.home import VoyageDirectory
+
+REACH_SECONDS = 60.0
+POLL_SECONDS = 0.1
+MOST_RESTARTS = 5
+ENDED = ("complete", "failed", "sunk")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Where a voyage stands after a step.
+
+    Attributes:
+        state: of the voyage.
+        sailing: ships that sail.
+        left_out: ships that do not, and why.
+        verify_ok: the final verify, None if it was not run.
+        note: what the voyage says of itself.
+    """
+
+    voyage: str
+    state: str
+    sailing: tuple[str, ...]
+    left_out: Mapping[str, str]
+    verify_ok: bool | None
+    note: str | None
+
+
+def outcome(directory: VoyageDirectory) -> Outcome:
+    """Return where the voyage stands."""
+    with directory.ledger() as ledger:
+        seen = overview(ledger)
+    return Outcome(
+        voyage=seen.voyage,
+        state=seen.state,
+        sailing=tuple(ship["id"] for ship in seen.ships if ship["state"] not in NOT_SAILING),
+        left_out={ship["id"]: ship["reason"] or "" for ship in seen.ships if ship["state"] in NOT_SAILING},
+        verify_ok=seen.verify["ok"] if seen.verify else None,
+        note=seen.note,
+    )
+
+
+def _commanded(directory: VoyageDirectory, lock: Lock) -> Ledger:
+    """Open the ledger for writing under ``lock``, which is held."""
+    assert lock.path.parent == directory.path
+    ledger = Ledger(directory.path / "ledger.db")
+    ledger.command()
+    return ledger
+
+
+def launch(
+    directory: VoyageDirectory, ready: Sequence[str], failed: Mapping[str, str], created: Sequence[str]
+) -> Outcome:
+    """Note which ships were built, start the captain, and wait until it has reached them.
+
+    Args:
+        directory: the voyage's.
+        ready: sprites that were bootstrapped.
+        failed: sprites that were not, with the reason.
+        created: sprites that are new: nothing is on their disks yet.
+
+    Raises:
+        OcaptainError: no ship is ready, or the captain did not start.
+    """
+    lock = Lock(process.lock_path(directory.path))
+    if lock.acquire():  # else a captain runs, and knows its ships
+        with lock, _commanded(directory, lock) as ledger:
+            for ship in ledger.ships():
+                if ship.sprite in created:
+                    ledger.ship_has(ship.id, None)
+                if ship.sprite in ready:
+                    ledger.set_ship(ship.id, "bootstrapping")
+                elif ship.sprite in failed:
+                    ledger.set_ship(ship.id, "failed", failed[ship.sprite])
+            state = ledger.voyage().state
+            if not ready:
+                reasons = [f"{sprite}: {reason}" for sprite, reason in failed.items()]
+                ledger.set_state("failed", "no ship could be built")
+                raise OcaptainError("no ship could be built:", reasons)
+            if state == "failed":
+                ledger.set_state("running", "taken up again")
+        if state == "complete":
+            return outcome(directory)
+        process.start(directory.path)
+    until = time.monotonic() + REACH_SECONDS
+    while time.monotonic() < until:
+        with directory.ledger() as ledger:
+            waiting = [ship.id for ship in ledger.ships() if ship.state == "bootstrapping"]
+            if not waiting or ledger.voyage().state in ENDED:
+                break
+        if not process.is_running(directory.path):
+            break
+        time.sleep(POLL_SECONDS)
+    return outcome(directory)
+
+
+def wait(directory: VoyageDirectory) -> Outcome:
+    """Wait until the voyage has ended; a captain that died is started again.
+
+    Raises:
+        OcaptainError: the captain dies again and again.
+    """
+    restarts = 0
+    while (now := outcome(directory)).state not in ENDED:
+        if not process.is_running(directory.path):
+            time.sleep(POLL_SECONDS)
+            if outcome(directory).state in ENDED or process.is_running(directory.path):
+                continue
+            if restarts == MOST_RESTARTS:
+                log = directory.path / "captain.log"
+                remedy = f"`ocaptain sail --resume {directory.id}` goes on"
+                raise OcaptainError(f"the captain of {directory.id} ended {restarts} times (log: {log}); {remedy}")
+            restarts += 1
+            process.start(directory.path)
+        time.sleep(POLL_SECONDS)
+    return now
+
+
+def begin_sink(directory: VoyageDirectory, settings: Settings) -> list[Rescue]:
+    """Stop the captain, take command, and fetch every ship's work. Nothing is destroyed here.
+
+    Raises:
+        OcaptainError: the captain could not be stopped.
+    """
+    if not process.stop(directory.path):
+        raise OcaptainError(f"the captain of {directory.id} does not end; see {directory.path / 'captain.log'}")
+    with Lock(process.lock_path(directory.path)) as lock:
+        if not lock.wait(process.STOP_SECONDS):
+            raise OcaptainError(f"another process commands {directory.id}")
+        with _commanded(directory, lock) as ledger:
+            reached = endpoint(choose(settings, ledger.voyage().provider)[0], settings)
+            if reached is None:
+                gone = "drydock does not run, so its sprites are gone"
+                return [Rescue(ship.id, ship.sprite, ok=True, reason=gone) for ship in ledger.ships()]
+            return asyncio.run(_rescue(directory, ledger, reached))
+
+
+async def _rescue(directory: VoyageDirectory, ledger: Ledger, reached: Endpoint) -> list[Rescue]:
+    async with reached.client() as client:
+        return await rescue(directory.path, ledger, sprite_transports(client))
+
+
+def finish_sink(directory: VoyageDirectory, settings: Settings, kept: Mapping[str, str]) -> list[str]:
+    """Prove what is gone, by the provider's own list; return the sprites that are left.
+
+    Args:
+        directory: the voyage's.
+        settings: for the provider.
+        kept: sprites that were not destroyed on purpose, with the reason.
+    """
+    with Lock(process.lock_path(directory.path)) as lock:
+        if not lock.wait(process.STOP_SECONDS):
+            raise OcaptainError(f"another process commands {directory.id}")
+        with _commanded(directory, lock) as ledger:
+            reached = endpoint(choose(settings, ledger.voyage().provider)[0], settings)
+            left = asyncio.run(_left(directory.id, reached)) if reached else []
+            for ship in ledger.ships():
+                if ship.sprite not in left:
+                    ledger.set_ship(ship.id, "gone")
+                elif ship.sprite in kept:
+                    ledger.set_ship(ship.id, "lost", kept[ship.sprite])
+            if not left:
+                ledger.set_state("sunk")
+            return left
+
+
+async def _left(voyage: str, reached: Endpoint) -> list[str]:
+    async with reached.client() as client:
+        return [sprite.name for sprite in await client.list(f"{voyage}-ship-")]

@@ -1,0 +1,249 @@
+"""The first step: check everything, then make the voyage's directory. Nothing is created on a fault.
+
+::
+
+    Request ──plan, agents, provider, repository (all at once)──> faults? exit 2
+            ──one active voyage of this digest?──> go on with it, or refuse
+            ──directory under a scratch name: repo.git, workspace, ledger──rename──> Prepared
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from ocaptain.agents import check_agents
+from ocaptain.config import MAX_SHIPS, Settings
+from ocaptain.errors import OcaptainError, UsageError
+from ocaptain.ledger import Ledger, NewVoyage
+from ocaptain.locks import Lock
+from ocaptain.plan import Plan, critical_paths, edges, load_plan
+from ocaptain.provider import choose, require_endpoint, sprites_token
+from ocaptain.voyage import source as sources
+from ocaptain.voyage.home import Home, VoyageDirectory, new_id, sprite_name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ocaptain.config import ProviderName
+    from ocaptain.voyage.source import Source
+
+VERIFY_SECONDS = 1800.0
+LOCK_SECONDS = 600.0
+OnActive = Literal["resume", "refuse", "new"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asks for. Either ``plan`` or ``voyage``."""
+
+    plan: Path | None = None
+    voyage: str | None = None
+    ships: int | None = None
+    repo: str | None = None
+    agent: str | None = None
+    agent_cmd: str | None = None
+    provider: str | None = None
+    on_active: OnActive = "resume"
+    allow_partial: bool = False
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A voyage that can be provisioned.
+
+    Attributes:
+        id, directory, provider, state: of the voyage.
+        ships: every ship that shall sail: (id, sprite).
+        resumed: whether the voyage was there before.
+        notes: what the user should know, a line each.
+    """
+
+    id: str
+    directory: str
+    provider: str
+    state: str
+    ships: tuple[tuple[str, str], ...]
+    resumed: bool
+    notes: tuple[str, ...] = field(default=())
+
+
+def fleet_size(asked: int | None, recommended: int | None, default: int) -> int:
+    """Return how many ships sail: the user's word, the plan's, the configuration's.
+
+    Raises:
+        UsageError: fewer than one or more than can be handled.
+    """
+    size = asked if asked is not None else recommended if recommended is not None else default
+    if not 1 <= size <= MAX_SHIPS:
+        raise UsageError(f"ships must be 1 to {MAX_SHIPS}, not {size}")
+    return size
+
+
+def prepare(request: Request, settings: Settings) -> Prepared:
+    """Check what is asked for and make the voyage, or find the one to go on with.
+
+    Raises:
+        UsageError: something is wrong with plan, configuration or surroundings; nothing was made.
+        OcaptainError: the directory could not be made.
+    """
+    home = Home(settings.voyages)
+    if shutil.which("git") is None:
+        raise UsageError("git is not installed: apt-get install git")
+    if request.voyage:
+        return _resumed(home.find(request.voyage), settings)
+    if request.plan is None:
+        raise UsageError("name a plan's directory (plan), or a voyage to go on with (voyage)")
+    plan, notes = _checked_plan(request.plan)
+    agents = check_agents(plan, request.agent, request.agent_cmd, settings)
+    provider, why = choose(settings, request.provider)
+    if provider == "drydock" and why != "named":
+        notes.append(f"{why}: sailing on drydock, the local provider")
+    size = fleet_size(request.ships, plan.manifest.recommended_ships, settings.default_ships)
+    beside = Path.cwd() if request.repo else request.plan
+    source = sources.resolve(request.repo or plan.manifest.repo, beside)
+    _make_home(home.path)
+    with tempfile.TemporaryDirectory(prefix="ocaptain-check-") as scratch, ThreadPoolExecutor() as pool:
+        access = pool.submit(sources.check_access, source, settings, Path(scratch))
+        reach = pool.submit(_check_provider, provider, settings)
+        notes += access.result()
+        reach.result()
+    with Lock(home.path / ".lock") as lock:
+        if not lock.wait(LOCK_SECONDS):
+            raise OcaptainError(f"another `ocaptain sail` is still preparing a voyage in {home.path}")
+        digest = hashlib.sha256(f"{plan.digest()}\0{source.url}".encode()).hexdigest()[:16]
+        active = _active(home, digest)
+        if active and request.on_active == "refuse":
+            state = active.voyage().state
+            message = f"this plan sails already as {active.id} ({state}):"
+            raise UsageError(message, [f"go on with it: --resume {active.id}", "start another one: --new"])
+        if active and request.on_active == "resume":
+            return _resumed(active, settings)
+        return _make(home, request, plan, agents, provider, size, source, digest, settings, notes)
+
+
+def _checked_plan(directory: Path) -> tuple[Plan, list[str]]:
+    report = load_plan(directory)
+    if report.plan is None:
+        raise UsageError(f"the plan {directory} cannot be sailed:", [str(fault) for fault in report.faults])
+    return report.plan, [f"warning: {warning}" for warning in report.warnings]
+
+
+def _check_provider(provider: ProviderName, settings: Settings) -> None:
+    """Start drydock, or make sure that there is a token."""
+    if provider == "drydock":
+        require_endpoint(provider, settings)
+    else:
+        sprites_token(settings)
+
+
+def _make_home(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise UsageError(f"{path} (OCAPTAIN_HOME) cannot be made: {error.strerror}") from error
+    if not os.access(path, os.W_OK):
+        raise UsageError(f"{path} (OCAPTAIN_HOME) cannot be written")
+
+
+def _active(home: Home, digest: str) -> VoyageDirectory | None:
+    found = [one for one in home.active() if one.voyage().digest == digest]
+    if len(found) > 1:
+        raise UsageError("several voyages of this plan are active, name one to resume:", [one.id for one in found])
+    return found[0] if found else None
+
+
+def _resumed(directory: VoyageDirectory, settings: Settings) -> Prepared:
+    with directory.ledger() as ledger:
+        voyage, ships = ledger.voyage(), ledger.ships()
+    if voyage.state == "sunk":
+        raise UsageError(f"{voyage.id} is sunk; start another voyage by `ocaptain sail PLAN --new`")
+    provider, _ = choose(settings, voyage.provider)
+    _check_provider(provider, settings)
+    fleet = tuple((ship.id, ship.sprite) for ship in ships)
+    return Prepared(voyage.id, str(directory.path), provider, voyage.state, fleet, resumed=True)
+
+
+def _make(
+    home: Home,
+    request: Request,
+    plan: Plan,
+    agents: Mapping[str, str],
+    provider: ProviderName,
+    size: int,
+    source: Source,
+    digest: str,
+    settings: Settings,
+    notes: list[str],
+) -> Prepared:
+    voyage = new_id()
+    final = home.path / voyage
+    scratch = Path(tempfile.mkdtemp(prefix=f".{voyage}-", dir=home.path))
+    try:
+        root = sources.bring(
+            source, scratch / "repo.git", voyage, plan.name, settings, allow_partial=request.allow_partial
+        )
+        sources.checkout(scratch / "repo.git", scratch / "workspace", voyage)
+        for folder in ("logs", "tasks", "rescue"):
+            (scratch / folder).mkdir()
+        ships = tuple((f"ship-{number}", sprite_name(voyage, f"ship-{number}")) for number in range(size))
+        Ledger.create(scratch / "ledger.db", _new_voyage(voyage, request, plan, agents, provider, source, digest, root, ships))
+        scratch.rename(final)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+    return Prepared(voyage, str(final), provider, "preparing", ships, resumed=False, notes=tuple(notes))
+
+
+def _new_voyage(
+    voyage: str,
+    request: Request,
+    plan: Plan,
+    agents: Mapping[str, str],
+    provider: ProviderName,
+    source: Source,
+    digest: str,
+    root: str,
+    ships: tuple[tuple[str, str], ...],
+) -> NewVoyage:
+    graph = edges(plan.tasks)
+    done = {task.id for task in plan.tasks.values() if task.status == "completed"}
+    chains = critical_paths({task: before - done for task, before in graph.items() if task not in done})
+    tasks = [
+        {
+            "id": task.id,
+            "position": position,
+            "subject": task.subject,
+            "raw": json.dumps(task.raw(), ensure_ascii=False),
+            "agent": agents.get(task.id, ""),
+            "pin": task.metadata.ship,
+            "priority": chains.get(task.id, 0),
+            # An earlier run's in_progress is nobody's work now.
+            "status": "completed" if task.id in done else "pending",
+        }
+        for position, task in enumerate(plan.tasks.values())
+    ]
+    return NewVoyage(
+        id=voyage,
+        name=plan.name,
+        provider=provider,
+        digest=digest,
+        repo=source.url,
+        root=root,
+        agent_cmd=request.agent_cmd,
+        spec=plan.spec,
+        verify_script=plan.verify,
+        verify_timeout=plan.manifest.verify_timeout or VERIFY_SECONDS,
+        setup=plan.manifest.setup,
+        prompt=plan.prompt,
+        tasks=tasks,
+        edges=graph,
+        ships=ships,
+    )

@@ -1,0 +1,72 @@
+"""The zipapp's entry: ``worker.pyz serve | channel | supervise DIR``."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+
+CONNECT_SECONDS = 20.0
+
+
+def channel(path: Path) -> int:
+    """Join stdin and stdout to the worker's socket; return 0 when either side ended."""
+    until = time.monotonic() + CONNECT_SECONDS
+    while True:
+        joined = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            joined.connect(str(path))
+            break
+        except OSError as error:
+            joined.close()
+            if time.monotonic() > until:
+                sys.stderr.write(f"the worker does not answer on {path}: {error}\n")
+                return 1
+            time.sleep(0.05)
+
+    def upstream() -> None:
+        try:
+            while data := os.read(0, 65536):
+                joined.sendall(data)
+        except OSError:
+            pass
+        os._exit(0)
+
+    threading.Thread(target=upstream, daemon=True).start()
+    try:
+        while data := joined.recv(65536):
+            view = memoryview(data)
+            while view:
+                view = view[os.write(1, view) :]
+    except OSError:
+        pass
+    return 0
+
+
+def main(argv: list[str]) -> int:
+    """Run one of the three programs."""
+    from ocaptain.worker.places import Places
+
+    program = Path(sys.argv[0]).resolve()
+    places = Places(Path(os.environ.get("OCAPTAIN_SHIP_HOME") or Path.home()))
+    if argv == ["serve"]:
+        from ocaptain.worker.serve import serve
+
+        asyncio.run(serve(places, program))
+        return 0
+    if argv == ["channel"]:
+        return channel(places.socket)
+    if len(argv) == 2 and argv[0] == "supervise":
+        from ocaptain.worker.supervise import supervise
+
+        return supervise(Path(argv[1]))
+    sys.stderr.write(f"usage: {program.name} serve | channel | supervise DIR\n")
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,79 @@
+"""Keeping the VM awake while there is work, and not longer.
+
+A sprite pauses after about 30 s without activity. While a command runs, and for a while after a
+result, the worker keeps a Task at the sprite's own API socket; letting it lapse lets the sprite
+sleep and ends its bill. Where there is no such socket (drydock, an ssh host) nothing sleeps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Iterator
+
+SOCKET = Path("/.sprite/api.sock")
+NAME = "ocaptain-worker"
+EXPIRE_SECONDS = 300
+REFRESH_SECONDS = 120.0
+LINGER_SECONDS = 600.0
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("sprite", timeout=5)
+        self._path = str(path)
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(5)
+        self.sock.connect(self._path)
+
+
+class Hold:
+    """Counts what works; refreshes the Task from a thread of its own."""
+
+    def __init__(self, path: Path = SOCKET) -> None:
+        self._path = path
+        self._working = 0
+        self._until = 0.0
+        self._wake = threading.Event()
+        if path.exists():
+            threading.Thread(target=self._keep, daemon=True).start()
+
+    @contextlib.contextmanager
+    def while_working(self) -> Iterator[None]:
+        """Hold the VM inside the block and for a while after it."""
+        self._working += 1
+        self._wake.set()
+        try:
+            yield
+        finally:
+            self._working -= 1
+            self._until = time.monotonic() + LINGER_SECONDS
+
+    def _keep(self) -> None:
+        held = False
+        while True:
+            wanted = self._working > 0 or time.monotonic() < self._until
+            if wanted:
+                self._call("PUT", {"name": NAME, "expire": EXPIRE_SECONDS})
+            elif held:
+                self._call("DELETE", None)
+            held = wanted
+            self._wake.clear()
+            self._wake.wait(REFRESH_SECONDS if wanted else None)
+
+    def _call(self, method: str, body: object) -> None:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            connection = _Connection(self._path)
+            payload = json.dumps(body) if body else None
+            connection.request(method, f"/v1/tasks/{NAME}", payload, {"Content-Type": "application/json"})
+            connection.getresponse().read()
+            connection.close()
+
+

@@ -1,0 +1,58 @@
+"""Where things are on a ship, and how files are written there."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+class Places:
+    """The directories below the ship user's home."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.voyage = home / "voyage"
+        self.workspace = self.voyage / "workspace"
+        self.artifacts = self.voyage / "artifacts"
+        self.logs = self.voyage / "logs"
+        self.own = home / ".ocaptain"
+        self.git = self.own / "git"
+        self.attempts = self.own / "attempts"
+        self.inbox = self.own / "in"
+        self.outbox = self.own / "out"
+        self.journal = self.own / "journal.jsonl"
+        self.state = self.own / "state.json"
+        self.socket = self.own / "worker.sock"
+        self.tmux_conf = self.own / "tmux.conf"
+
+    def make(self) -> None:
+        """Make what is missing; the worker's own part is private."""
+        self.own.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path in (self.workspace, self.artifacts, self.logs, self.attempts, self.inbox, self.outbox):
+            path.mkdir(parents=True, exist_ok=True)
+
+
+def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Write a file so that a reader sees all of it or what was there before."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    fd = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(fd, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(scratch, path)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON by :func:`write_atomic`."""
+    write_atomic(path, json.dumps(content).encode())
+
+
+def read_json(path: Path) -> Any:
+    """Return a JSON file's content, None if it is not there or not whole."""
+    with contextlib.suppress(OSError, ValueError):
+        return json.loads(path.read_bytes())
+    return None

@@ -1,0 +1,69 @@
+"""Finding and ending the processes of an attempt."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+
+MARKER = "OCAPTAIN_MARKER"
+
+
+def start_time(pid: int) -> str:
+    """Return when ``pid`` started (clock ticks), "" if it is gone or a zombie."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            fields = stat.read().rpartition(b")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] == b"Z" else fields[19].decode()
+
+
+def _pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def _parents() -> dict[int, int]:
+    parents = {}
+    for pid in _pids():
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", "rb") as stat:
+            parents[pid] = int(stat.read().rpartition(b")")[2].split()[1])
+    return parents
+
+
+def descendants(root: int) -> set[int]:
+    """Return all processes below ``root``."""
+    parents = _parents()
+    found = {root}
+    grown = True
+    while grown:
+        more = {pid for pid, parent in parents.items() if parent in found} - found
+        found |= more
+        grown = bool(more)
+    return found - {root}
+
+
+def marked(marker: str) -> set[int]:
+    """Return every process whose environment carries the attempt's marker."""
+    wanted = f"{MARKER}={marker}".encode()
+    found = set()
+    for pid in _pids():
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as environ:
+            if wanted in environ.read().split(b"\0"):
+                found.add(pid)
+    return found
+
+
+def sweep(marker: str, *, root: int | None = None, spare: frozenset[int] = frozenset()) -> None:
+    """Kill what carries the marker or stands below ``root``, until nothing does."""
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        found = (marked(marker) | (descendants(root) if root else set())) - spare - {os.getpid()}
+        living = {pid for pid in found if start_time(pid)}
+        if not living:
+            return
+        for pid in living:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)

@@ -1,0 +1,162 @@
+"""Connection ``sprite``: commands over the Sprites exec socket, files over its fs API."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: sprite
+short_description: Run tasks on sprites (https://sprites.dev) or on drydock
+description:
+  - Commands run over the exec WebSocket, files travel over the fs API; no ssh and no port is needed.
+  - A pipelined task costs one remote call.
+author: The ocaptain authors
+version_added: 0.1.0
+notes:
+  - The end of a command's input is a message of the protocol, not a half-closed socket.
+  - A connection that breaks while a command runs makes the host unreachable; the command is not
+    run again, since it may have run.
+options:
+  sprite:
+    description: Name of the sprite.
+    type: str
+    default: inventory_hostname
+    vars:
+      - name: inventory_hostname
+      - name: ansible_host
+      - name: ocaptain_sprite
+  provider:
+    description: Where the sprite is; by default as ocaptain is configured.
+    type: str
+    vars:
+      - name: ocaptain_provider
+    env:
+      - name: OCAPTAIN_PROVIDER
+  api_url:
+    description: Base URL of the API.
+    type: str
+    vars:
+      - name: ocaptain_api_url
+  api_token:
+    description: Bearer token of the API; without it the configuration's.
+    type: str
+    vars:
+      - name: ocaptain_api_token
+  timeout:
+    description: Seconds that a command may take before it is killed.
+    type: int
+    default: 3600
+    vars:
+      - name: ocaptain_command_timeout
+  pipelining:
+    description: Send modules on standard input rather than as files.
+    type: boolean
+    default: true
+    vars:
+      - name: ansible_pipelining
+"""
+
+import asyncio  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import TYPE_CHECKING, Any  # noqa: E402
+
+from ansible.errors import (  # noqa: E402
+    AnsibleConnectionFailure,
+    AnsibleError,
+    AnsibleFileNotFound,
+)
+from ansible.plugins.connection import ConnectionBase, ensure_connect  # noqa: E402
+from ansible.utils.display import Display  # noqa: E402
+
+from ocaptain.ansible.access import require  # noqa: E402
+from ocaptain.errors import OcaptainError  # noqa: E402
+from ocaptain.sprites import ApiError, NotFound, SpritesClient, SpritesError  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from ocaptain.provider import Endpoint
+
+display = Display()
+LARGEST_FETCH = 16 * 1024**3
+
+
+class Connection(ConnectionBase):
+    """One task's way to one sprite; made anew for each task, in a forked worker."""
+
+    transport = "sprite"
+    has_pipelining = True
+
+    _endpoint: Endpoint
+    _sprite: str
+
+    def _connect(self) -> Connection:
+        if not self._connected:
+            try:
+                self._endpoint = require(
+                    self.get_option("provider"), self.get_option("api_url"), self.get_option("api_token")
+                )
+            except OcaptainError as error:
+                raise AnsibleConnectionFailure(str(error)) from error
+            self._sprite = self.get_option("sprite")
+            self._connected = True
+        return self
+
+    def _call(self, work: Callable[[SpritesClient], Awaitable[Any]]) -> Any:
+        """Run ``work`` with a client; every error becomes the Ansible error it is."""
+
+        async def run() -> Any:
+            async with self._endpoint.client() as client:
+                return await work(client)
+
+        try:
+            return asyncio.run(run())
+        except ApiError as error:
+            # A refused command or transfer is a failed task; a sprite that is not there is unreachable.
+            kind = AnsibleConnectionFailure if error.status in {404, 410, 429, 502, 503, 504} else AnsibleError
+            raise kind(f"{self._sprite}: {error.message}") from error
+        except SpritesError as error:
+            raise AnsibleConnectionFailure(f"{self._sprite}: {error.message}") from error
+
+    @ensure_connect
+    def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> tuple[int, bytes, bytes]:  # noqa: FBT001, FBT002
+        """Run a command line by ``/bin/sh -c``."""
+        super().exec_command(cmd, in_data=in_data, sudoable=sudoable)
+        if not self._play_context.no_log:
+            display.vvv(f"EXEC {cmd}", host=self._sprite)
+        seconds = float(self.get_option("timeout"))
+        done = self._call(
+            lambda client: client.run(self._sprite, ["/bin/sh", "-c", cmd], stdin=in_data or b"", seconds=seconds)
+        )
+        return done.code, done.stdout, done.stderr
+
+    @ensure_connect
+    def put_file(self, in_path: str, out_path: str) -> None:
+        """Write a file on the sprite."""
+        super().put_file(in_path, out_path)
+        source = Path(in_path)
+        if not source.is_file():
+            raise AnsibleFileNotFound(f"{in_path} is not a file")
+        self._call(lambda client: client.write_file(self._sprite, out_path, source.read_bytes(), mode=0o600))
+
+    @ensure_connect
+    def fetch_file(self, in_path: str, out_path: str) -> None:
+        """Read a file from the sprite."""
+        super().fetch_file(in_path, out_path)
+        try:
+            data = asyncio.run(self._read(in_path))
+        except NotFound as error:
+            raise AnsibleFileNotFound(f"{self._sprite}: {error.message}") from error
+        except SpritesError as error:
+            raise AnsibleError(f"{self._sprite}: {error.message}") from error
+        Path(out_path).write_bytes(data)
+
+    async def _read(self, path: str) -> bytes:
+        async with self._endpoint.client() as client:
+            return await client.read_file(self._sprite, path, limit=LARGEST_FETCH)
+
+    def reset(self) -> None:
+        """Forget the endpoint; there is no connection between commands."""
+        self.close()
+
+    def close(self) -> None:
+        """End the connection."""
+        self._connected = False

@@ -1,0 +1,91 @@
+"""Documentation of the action plugin of the same name."""
+
+DOCUMENTATION = r"""
+module: voyage
+short_description: The steps of a voyage that happen on the controller
+description:
+  - Checks and prepares a voyage, launches it, waits for its end, and takes its fleet down in two steps.
+  - Runs on the controller and opens no connection.
+author: The ocaptain authors
+version_added: 0.1.0
+options:
+  state:
+    description:
+      - C(checked) looks at a plan. C(prepared) checks everything and makes the voyage, or finds the one to go
+        on with. C(launched) starts the captain. C(complete) waits for the end. C(rescued) stops the agents and
+        fetches their work. C(sunk) proves that nothing is left.
+    type: str
+    required: true
+    choices: [checked, prepared, launched, complete, rescued, sunk]
+  plan:
+    description: The plan's directory.
+    type: path
+  voyage:
+    description: Id of a voyage, or any unique prefix; without it the only active one.
+    type: str
+  ships:
+    description: How many ships shall sail; by default what the plan recommends.
+    type: int
+  repo:
+    description: The repository to start from (owner/name on GitHub, a URL or a path); by default the plan's.
+    type: str
+  agent:
+    description: The agent of tasks that name none.
+    type: str
+  agent_cmd:
+    description: The line that agent C(command) runs for tasks without metadata.run.
+    type: str
+  provider:
+    description: Where ships come from; by default as configured.
+    type: str
+    choices: [sprites, drydock]
+  on_active:
+    description: What to do if the plan sails already.
+    type: str
+    choices: [resume, refuse, new]
+    default: resume
+  allow_partial:
+    description: Sail without the repository's submodules and LFS files.
+    type: bool
+    default: false
+  ready:
+    description: Sprites that were built (C(launched)).
+    type: list
+    elements: str
+    default: []
+  created:
+    description: Sprites that are new (C(launched)).
+    type: list
+    elements: str
+    default: []
+  failed:
+    description: Sprites that were not built (C(launched)) or not destroyed (C(sunk)), with the reason.
+    type: dict
+    default: {}
+  abandon:
+    description: Destroy also ships whose work cannot be fetched.
+    type: bool
+    default: false
+  strict:
+    description: Fail if fewer ships sailed than were asked for (C(complete)).
+    type: bool
+    default: false
+"""
+
+EXAMPLES = r"""
+- name: Look at a plan
+  voyage:
+    state: checked
+    plan: examples/plans/lighthouse
+"""
+
+RETURN = r"""
+voyage:
+  description: Id, directory, provider, state and ships of the voyage.
+  returned: C(prepared)
+  type: dict
+outcome:
+  description: State, ships that sail and ships that were left out.
+  returned: C(launched), C(complete)
+  type: dict
+"""
