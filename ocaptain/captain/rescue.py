@@ -106,7 +106,21 @@ async def _fetch_work(captain: Captain, actor: ShipActor, attempt: int) -> str |
     if offer.empty:
         return None
     await fetch(captain.git, actor.transport, offer)
+    if await asyncio.to_thread(_is_known, captain, actor.ship, offer.commit):
+        return None
     ref = f"refs/ocaptain/rescue/{actor.ship}/{ledger.epoch}"
     await captain.lander.keep(ref, offer.commit)
     ledger.event("rescue", f"work in progress is {ref}", ship=actor.ship, task=held.task if held else None)
     return ref
+
+
+def _is_known(captain: Captain, ship: str, commit: str) -> bool:
+    """Whether a workspace holds just what one of the ship's attempts offered, or what landed."""
+    tree = captain.git.tree(commit)
+    offered = [
+        f"refs/ocaptain/attempts/{row['task']}/{row['number']}"
+        for row in captain.ledger.rows("attempts", "token")
+        if row["ship"] == ship and row["work"]
+    ]
+    known = [*offered, captain.lander.ref]
+    return any(captain.git.tree(found) == tree for ref in known if (found := captain.git.resolve(ref)))

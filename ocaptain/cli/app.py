@@ -1,0 +1,197 @@
+"""The commands, their arguments and help."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ocaptain import __version__
+
+app = typer.Typer(
+    name="ocaptain",
+    help="Sail fleets of autonomous coding agents.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+plan_app = typer.Typer(help="Look at plans.", no_args_is_help=True)
+drydock_app = typer.Typer(help="The local, Sprites-compatible provider.", no_args_is_help=True)
+app.add_typer(plan_app, name="plan")
+app.add_typer(drydock_app, name="drydock")
+
+
+class Provider(str, Enum):
+    """Where ships come from."""
+
+    sprites = "sprites"
+    drydock = "drydock"
+
+
+class Status(str, Enum):
+    """State of a task."""
+
+    pending = "pending"
+    in_progress = "in_progress"
+    completed = "completed"
+    failed = "failed"
+
+
+VoyageId = Annotated[
+    str | None,
+    typer.Argument(metavar="[ID]", help="Voyage id or any unique prefix; found by itself where one is active."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
+
+
+def _version(wanted: bool) -> None:  # noqa: FBT001 - typer's callback
+    if wanted:
+        typer.echo(f"ocaptain {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")] = False,  # noqa: FBT002
+) -> None:
+    """Sail fleets of autonomous coding agents."""
+    del version
+
+
+@app.command()
+def sail(
+    plan: Annotated[Path | None, typer.Argument(help="The plan's directory.")] = None,
+    ships: Annotated[int | None, typer.Option("-n", "--ships", min=1, help="How many ships.")] = None,
+    provider: Annotated[Provider | None, typer.Option(help="Where ships come from.")] = None,
+    agent: Annotated[str | None, typer.Option(help="Agent of tasks that name none.")] = None,
+    agent_cmd: Annotated[str | None, typer.Option(help="The line that agent `command` runs.")] = None,
+    repo: Annotated[str | None, typer.Option(help="Repository to start from: owner/name, URL or path.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the voyage's end.")] = False,  # noqa: FBT002
+    new: Annotated[bool, typer.Option("--new", help="Sail anew, even if this plan sails already.")] = False,  # noqa: FBT002
+    resume: Annotated[str | None, typer.Option(metavar="ID", help="Go on with a voyage.")] = None,
+    allow_partial: Annotated[
+        bool, typer.Option("--allow-partial", help="Sail without the repository's submodules and LFS files.")
+    ] = False,  # noqa: FBT002
+    json: Json = False,  # noqa: FBT002
+) -> None:
+    """Create a fleet, build it, and set it to work on a plan."""
+    from ocaptain.cli.sail import run_sail  # noqa: PLC0415
+
+    raise typer.Exit(
+        run_sail(
+            plan=plan,
+            ships=ships,
+            provider=provider.value if provider else None,
+            agent=agent,
+            agent_cmd=agent_cmd,
+            repo=repo,
+            wait=wait,
+            new=new,
+            resume=resume,
+            allow_partial=allow_partial,
+            as_json=json,
+        )
+    )
+
+
+@app.command()
+def status(voyage: VoyageId = None, json: Json = False) -> None:  # noqa: FBT002
+    """Show how a voyage stands."""
+    from ocaptain.cli.views import show_status  # noqa: PLC0415
+
+    show_status(voyage, as_json=json)
+
+
+@app.command()
+def tasks(
+    voyage: VoyageId = None,
+    status: Annotated[Status | None, typer.Option("-s", "--status", help="Only tasks in this state.")] = None,
+    json: Json = False,  # noqa: FBT002
+) -> None:
+    """List a voyage's tasks."""
+    from ocaptain.cli.views import show_tasks  # noqa: PLC0415
+
+    show_tasks(voyage, status.value if status else None, as_json=json)
+
+
+@app.command()
+def logs(
+    voyage: VoyageId = None,
+    ship: Annotated[str | None, typer.Option("-s", "--ship", help="Only this ship.")] = None,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the voyage ends.")] = False,  # noqa: FBT002
+    grep: Annotated[str | None, typer.Option("-g", "--grep", help="Only lines that match (regular expression).")] = None,
+    tail: Annotated[int | None, typer.Option("-n", "--tail", min=0, help="Only the last N lines.")] = None,
+) -> None:
+    """Show what the agents said."""
+    from ocaptain.cli.logs import show_logs  # noqa: PLC0415
+
+    show_logs(voyage, ship=ship, follow=follow, grep=grep, tail=tail)
+
+
+@app.command()
+def clone(
+    voyage: VoyageId = None,
+    dest: Annotated[Path | None, typer.Option("-d", "--dest", help="Where to; by default ./ID.")] = None,
+) -> None:
+    """Clone what landed."""
+    from ocaptain.cli.views import clone_voyage  # noqa: PLC0415
+
+    clone_voyage(voyage, dest)
+
+
+@app.command()
+def sink(
+    voyage: VoyageId = None,
+    all_: Annotated[bool, typer.Option("--all", help="Every active voyage.")] = False,  # noqa: FBT002
+    force: Annotated[bool, typer.Option("-f", "--force", help="Do not ask.")] = False,  # noqa: FBT002
+    abandon: Annotated[
+        bool, typer.Option("--abandon", help="Destroy also ships whose work cannot be fetched.")
+    ] = False,  # noqa: FBT002
+    json: Json = False,  # noqa: FBT002
+) -> None:
+    """Fetch every ship's work, then destroy the fleet."""
+    from ocaptain.cli.sink import run_sink  # noqa: PLC0415
+
+    raise typer.Exit(run_sink(voyage, every=all_, force=force, abandon=abandon, as_json=json))
+
+
+@plan_app.command("check")
+def plan_check(
+    directory: Annotated[Path, typer.Argument(help="The plan's directory.")],
+    json: Json = False,  # noqa: FBT002
+) -> None:
+    """Check a plan: exit 0 if it can be sailed, 2 with every fault if not."""
+    from ocaptain.cli.plan import check  # noqa: PLC0415
+
+    raise typer.Exit(check(directory, as_json=json))
+
+
+@drydock_app.command("start")
+def drydock_start(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 = any.")] = 0,
+) -> None:
+    """Start it in the background; return once it serves."""
+    from ocaptain.cli.drydock import start  # noqa: PLC0415
+
+    start(port)
+
+
+@drydock_app.command("status")
+def drydock_status() -> None:
+    """Say whether it serves, and where (exit 1 if not)."""
+    from ocaptain.cli.drydock import status as show  # noqa: PLC0415
+
+    raise typer.Exit(show())
+
+
+@drydock_app.command("stop")
+def drydock_stop(
+    force: Annotated[bool, typer.Option("-f", "--force", help="Even if a voyage's ships are on it.")] = False,  # noqa: FBT002
+) -> None:
+    """Stop it, and with it every sprite on it."""
+    from ocaptain.cli.drydock import stop  # noqa: PLC0415
+
+    raise typer.Exit(stop(force=force))

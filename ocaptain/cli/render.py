@@ -1,0 +1,99 @@
+"""How things are shown. All text that others wrote goes through :func:`ocaptain.text.clean`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console, Group
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from ocaptain.text import clean_line
+
+if TYPE_CHECKING:
+    from ocaptain.ledger import Overview, TaskView
+
+COLOURS = {
+    "completed": "green",
+    "complete": "green",
+    "failed": "red",
+    "lost": "red",
+    "in_progress": "yellow",
+    "working": "yellow",
+    "verifying": "yellow",
+    "running": "yellow",
+    "gone": "dim",
+    "sunk": "dim",
+    "asleep": "dim",
+}
+
+
+def out() -> Console:
+    """Return the console of results."""
+    return Console(markup=False, highlight=False, soft_wrap=True)
+
+
+def err() -> Console:
+    """Return the console of progress and errors."""
+    return Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_json(content: Any) -> None:
+    """Print JSON on standard output."""
+    sys.stdout.write(json.dumps(content, indent=2) + "\n")
+
+
+def state_text(state: str) -> Text:
+    """Return a state in its colour."""
+    return Text(state, style=COLOURS.get(state, ""))
+
+
+def status_lines(seen: Overview, *, note: bool = True) -> Group:
+    """Return the voyage at a glance."""
+    counts = seen.tasks
+    head = Text.assemble(seen.voyage, "  ", state_text(seen.state), f"  {clean_line(seen.name)} on {seen.provider}")
+    bar = Table.grid(padding=(0, 1))
+    landed = f"{counts['completed']} of {counts['total']} tasks done"
+    rest = ", ".join(
+        f"{counts[name]} {name.replace('_', ' ')}" for name in ("in_progress", "pending", "failed") if counts[name]
+    )
+    bar.add_row(ProgressBar(max(1, counts["total"]), counts["completed"], width=30), landed + (f" ({rest})" if rest else ""))
+    ships = Table.grid(padding=(0, 2))
+    for ship in seen.ships:
+        doing = f"task {ship['task']}" if ship["task"] else clean_line(ship["reason"] or "", 70)
+        ships.add_row(f"  {ship['id']}", state_text(ship["state"]), doing)
+    lines: list[Any] = [head, bar, ships]
+    if seen.verify:
+        verdict = "passed" if seen.verify["ok"] else f"failed with exit code {seen.verify['exit_code']}"
+        where = "in a fresh clone" if seen.verify["clean"] else "on the merged head"
+        lines.append(Text(f"  verify.sh {verdict} {where} ({(seen.verify['commit'] or '')[:10]})"))
+    if note and seen.note:
+        lines.append(Text(f"  {clean_line(seen.note)}"))
+    return Group(*lines)
+
+
+def task_table(views: list[TaskView]) -> Table:
+    """Return the tasks as a table."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("task", "state", "ship", "try", "commit", "subject"):
+        table.add_column(name, no_wrap=name != "subject")
+    for view in views:
+        waits = f"held by {clean_line(view.held_by)}" if view.held_by else ""
+        subject = Text(clean_line(view.subject, 100))
+        detail = waits or (clean_line(view.reason or "", 100) if view.status != "completed" else "")
+        if detail:
+            subject.append(f"\n{detail}", style="dim")
+        tries = str(view.attempt or "")
+        table.add_row(view.id, state_text(view.status), view.owner or "", tries, (view.commit or "")[:10], subject)
+    return table
+
+
+def landed_table(seen: Overview) -> Table:
+    """Return what landed, a line a task."""
+    table = Table.grid(padding=(0, 2))
+    for row in seen.landed:
+        table.add_row(f"  {row['commit'][:10]}", f"task {row['task']}", row["ship"], clean_line(row["subject"], 80))
+    return table

@@ -1,0 +1,76 @@
+"""Running a playbook from a command: events drawn as they come, signals turned into an orderly end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ocaptain.ansible import invocation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ocaptain.ansible.runner import Event, RunResult
+
+
+class Signals:
+    """Counts the interrupts; the first is obeyed in order, the second at once."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def _take(self, number: int, frame: Any) -> None:
+        del number, frame
+        self.count += 1
+        if self.count > 1:
+            raise KeyboardInterrupt
+
+    @contextlib.contextmanager
+    def caught(self) -> Iterator[Signals]:
+        """Catch INT, TERM and HUP inside the block."""
+        before = {number: signal.signal(number, self._take) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def run_playbook(
+    name: str,
+    extravars: dict[str, Any],
+    on_event: Callable[[Event], None],
+    on_pause: Callable[[], None],
+    signals: Signals,
+    pause: float = 0.25,
+) -> RunResult:
+    """Run a playbook in a thread; call ``on_event`` and, when nothing happens, ``on_pause`` in this one."""
+    from ocaptain.ansible.runner import execute  # noqa: PLC0415 - a third of a second
+
+    what = invocation.build(name, extravars, os.environ, Path.cwd())
+    events: queue.Queue[Event] = queue.Queue()
+    results: list[RunResult | BaseException] = []
+
+    def work() -> None:
+        try:
+            results.append(execute(what, events.put, lambda: signals.count > 0))
+        except BaseException as error:  # noqa: BLE001 - handed to the caller below
+            results.append(error)
+
+    thread = threading.Thread(target=work, name="ansible", daemon=True)
+    thread.start()
+    while thread.is_alive() or not events.empty():
+        try:
+            on_event(events.get(timeout=pause if thread.is_alive() else 0.01))
+        except queue.Empty:
+            on_pause()
+    thread.join()
+    result = results[0]
+    if isinstance(result, BaseException):
+        raise result
+    return result

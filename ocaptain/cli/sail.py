@@ -1,0 +1,204 @@
+"""``sail``: runs ``playbooks/sail.yml`` and draws what happens."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.live import Live
+
+from ocaptain.cli import render
+from ocaptain.cli.run import Signals, run_playbook
+from ocaptain.errors import Interrupted, OcaptainError, PartialError, UsageError
+from ocaptain.ledger import LedgerError, overview
+from ocaptain.text import clean_line
+from ocaptain.voyage.home import VoyageDirectory
+from ocaptain.voyage.life import ENDED
+from ocaptain.ledger.ledger import NOT_SAILING
+
+if TYPE_CHECKING:
+    from ocaptain.ansible.runner import Event, RunResult
+    from ocaptain.ledger import Overview
+
+PREPARE = "Check everything and prepare the voyage"
+_LONG_ID = re.compile(r"\b[0-9a-f]{40}\b")
+SHOWN_EVENTS = {"claim", "landed", "retry", "failed", "conflict", "lost", "late", "verify", "ship", "voyage"}
+
+
+class Watch:
+    """Follows a run: what Ansible tells, then what the ledger tells."""
+
+    def __init__(self) -> None:
+        self.directory: VoyageDirectory | None = None
+        self._console = render.err()
+        self._live: Live | None = None
+        self._seen = 0
+        self._headline = ""
+
+    def __enter__(self) -> Watch:
+        if self._console.is_terminal:
+            self._live = Live(console=self._console, refresh_per_second=8, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def _say(self, line: str) -> None:
+        self._console.print(clean_line(line))
+
+    def on_event(self, event: Event) -> None:
+        """Take an event of Ansible's."""
+        if event.kind == "playbook_on_play_start":
+            self._headline = event.task
+            self._say(f"{event.task} …")
+        elif event.kind == "runner_on_ok" and event.task == PREPARE:
+            for note in event.result.get("notes", []):
+                self._say(str(note))
+            made = event.result["voyage"]
+            self.directory = VoyageDirectory(Path(made["directory"]))
+            verb = "goes on" if made["resumed"] else "is prepared"
+            self._say(f"{made['id']} {verb}: {len(made['ships'])} ships on {made['provider']}")
+        elif event.kind == "runner_on_unreachable" or (event.kind == "runner_on_failed" and event.host != "localhost"):
+            self._say(f"{event.host}: {event.task}: {event.result.get('msg', 'failed')}")
+        self.on_pause()
+
+    def on_pause(self) -> None:
+        """Look at the ledger."""
+        if self.directory is None:
+            return
+        try:
+            with self.directory.ledger() as ledger:
+                news = ledger.events_after(self._seen)
+                seen = overview(ledger) if self._live else None
+        except LedgerError:
+            return
+        for event in news:
+            self._seen = event["n"]
+            if event["kind"] in SHOWN_EVENTS:
+                self._say(event_line(event))
+        if self._live and seen:
+            self._live.update(render.status_lines(seen))
+
+
+def _first_ten(found: re.Match[str]) -> str:
+    return found[0][:10]
+
+
+def event_line(event: dict[str, Any]) -> str:
+    """Return an event of the ledger as a line."""
+    text = clean_line(event["text"], 160)
+    where = f" on {event['ship']}" if event["ship"] else ""
+    match event["kind"]:
+        case "claim":
+            return f"task {event['task']} → {event['ship']} ({text})"
+        case "landed":
+            return f"task {event['task']} landed as {text[:10]} ({event['ship']})"
+        case "ship":
+            return f"{event['ship']} is {text}"
+        case "voyage":
+            return f"voyage: {text}"
+        case "verify":
+            return f"final verify: {_LONG_ID.sub(_first_ten, text)}"
+        case "retry":
+            return f"task {event['task']} failed{where} and is tried again: {text}"
+        case "failed":
+            return f"task {event['task']} failed for good{where}: {text}"
+    return f"task {event['task']} {event['kind']}{where}: {text}"
+
+
+def run_sail(
+    *,
+    plan: Path | None,
+    ships: int | None,
+    provider: str | None,
+    agent: str | None,
+    agent_cmd: str | None,
+    repo: str | None,
+    wait: bool,
+    new: bool,
+    resume: str | None,
+    allow_partial: bool,
+    as_json: bool,
+) -> int:
+    """Sail; return the exit code."""
+    if (plan is None) == (resume is None):
+        raise UsageError("name a plan's directory, or --resume ID (one of them)")
+    if resume and (new or repo or agent or agent_cmd or ships or provider):
+        raise UsageError("--resume goes on with a voyage as it is; it takes --wait and --json only")
+    variables = {
+        "plan": str(plan.expanduser().absolute()) if plan else None,
+        "voyage": resume,
+        "ships": ships,
+        "provider": provider,
+        "agent": agent,
+        "agent_cmd": agent_cmd,
+        "repo": _from_here(repo),
+        "wait": wait,
+        "on_active": "new" if new else "refuse",
+        "allow_partial": allow_partial,
+    }
+    with Signals().caught() as signals, Watch() as watch:
+        result = run_playbook("sail", _untemplated(variables), watch.on_event, watch.on_pause, signals)
+        watch.on_pause()
+    if signals.count:
+        raise Interrupted("interrupted.", _what_exists(watch.directory))
+    return _end(watch.directory, result, as_json=as_json, wait=wait)
+
+
+def _from_here(repo: str | None) -> str | None:
+    """Return a path as an absolute one, since Ansible runs elsewhere; anything else unchanged."""
+    if repo is None or "://" in repo:
+        return repo
+    path = Path(repo).expanduser().absolute()
+    return str(path) if path.exists() else repo
+
+
+def _untemplated(variables: dict[str, Any]) -> dict[str, Any]:
+    """Return variables that Ansible takes literally: a user's line may hold ``{{``."""
+    return {
+        name: {"__ansible_unsafe": value} if isinstance(value, str) and ("{{" in value or "{%" in value or "{#" in value) else value
+        for name, value in variables.items()
+    }
+
+
+def _what_exists(directory: VoyageDirectory | None) -> list[str]:
+    if directory is None:
+        return ["nothing was created"]
+    lines = [f"go on with:  ocaptain sail --resume {directory.id}", f"or end it:   ocaptain sink {directory.id}"]
+    with contextlib.suppress(LedgerError), directory.ledger() as ledger:
+        seen = overview(ledger)
+        lines.insert(0, f"{seen.voyage} exists ({seen.state}), with up to {len(seen.ships)} ships on {seen.provider}")
+    return lines
+
+
+def _end(directory: VoyageDirectory | None, result: RunResult, *, as_json: bool, wait: bool) -> int:
+    """Show the voyage; raise what the run ended with."""
+    if directory is None:
+        raise result.error or OcaptainError("Ansible failed before the voyage was prepared:", result.failures or result.output)
+    with directory.ledger() as ledger:
+        seen = overview(ledger)
+    if as_json:
+        render.print_json({**seen.as_dict(), "directory": str(directory.path)})
+    else:
+        _show(directory, seen)
+    if result.error:
+        raise result.error
+    left_out = [f"{ship['id']}: {ship['reason'] or ship['state']}" for ship in seen.ships if ship["state"] in NOT_SAILING]
+    if left_out and seen.state != "failed":
+        raise PartialError(f"{seen.voyage} sails with fewer ships than asked for:", left_out)
+    if not result.ok or (wait and seen.state != "complete"):
+        raise OcaptainError(f"{seen.voyage} is {seen.state}:", result.failures or [seen.note or "see its logs"])
+    return 0
+
+
+def _show(directory: VoyageDirectory, seen: Overview) -> None:
+    console = render.out()
+    console.print(render.status_lines(seen))
+    if seen.landed and seen.state in ENDED:
+        console.print("landed, one commit a task:")
+        console.print(render.landed_table(seen))
+    console.print(f"  {directory.path}")

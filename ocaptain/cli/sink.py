@@ -1,0 +1,105 @@
+"""``sink``: runs ``playbooks/sink.yml`` for each voyage."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from ocaptain.cli import render
+from ocaptain.cli.run import Signals, run_playbook
+from ocaptain.cli.views import find
+from ocaptain.config import load_settings
+from ocaptain.errors import Interrupted, OcaptainError, PartialError, UsageError
+from ocaptain.ledger import overview
+from ocaptain.voyage.home import Home
+
+if TYPE_CHECKING:
+    from ocaptain.ansible.runner import Event, RunResult
+    from ocaptain.voyage.home import VoyageDirectory
+
+RESCUE = "Stop the agents and fetch what they were at"
+
+
+def run_sink(voyage: str | None, *, every: bool, force: bool, abandon: bool, as_json: bool) -> int:
+    """Sink one voyage or all; return the exit code."""
+    if every and voyage:
+        raise UsageError("name a voyage, or --all (one of them)")
+    chosen = Home(load_settings().voyages).active() if every else [find(voyage)]
+    if not force:
+        _ask(chosen, every=every)
+    console = render.err()
+    done: list[dict[str, Any]] = []
+    errors: list[OcaptainError] = []
+    with Signals().caught() as signals:
+        for directory in chosen:
+            console.print(f"sinking {directory.id} …")
+            result = _sink_one(directory, signals, abandon=abandon)
+            if signals.count:
+                raise Interrupted("interrupted.", [f"{directory.id} may be half sunk; finish with: ocaptain sink {directory.id}"])
+            done.append(_summary(directory, result))
+            if not result.ok:
+                errors.append(result.error or OcaptainError(f"{directory.id}:", result.failures or result.output))
+    if as_json:
+        render.print_json(done if every else done[0])
+    else:
+        for summary in done:
+            _show(summary)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        kind = PartialError if len(errors) < len(chosen) or any(isinstance(one, PartialError) for one in errors) else OcaptainError
+        raise kind("not every voyage was sunk:", [line for error in errors for line in str(error).splitlines()])
+    return 0
+
+
+def _ask(chosen: list[VoyageDirectory], *, every: bool) -> None:
+    """Ask a person; a script that means all must say so."""
+    busy = [directory for directory in chosen if directory.voyage().state != "sunk"]
+    if not busy:
+        return
+    if not sys.stdin.isatty():
+        if every:
+            raise UsageError("sink --all without a terminal needs --force")
+        return
+    for directory in busy:
+        with directory.ledger() as ledger:
+            render.err().print(render.status_lines(overview(ledger)))
+    typer.confirm("Fetch their work and destroy these ships?", abort=True, err=True)
+
+
+def _sink_one(directory: VoyageDirectory, signals: Signals, *, abandon: bool) -> RunResult:
+    console = render.err()
+
+    def on_event(event: Event) -> None:
+        if event.kind == "runner_on_ok" and event.task == RESCUE:
+            for one in event.result.get("rescues", []):
+                if one.get("ref"):
+                    console.print(f"  {one['ship']}: work in progress is {one['ref']}")
+                elif not one.get("ok"):
+                    console.print(f"  {one['ship']}: {one.get('reason')}")
+
+    variables = {"voyage": directory.id, "abandon": abandon}
+    return run_playbook("sink", variables, on_event, lambda: None, signals)
+
+
+def _summary(directory: VoyageDirectory, result: RunResult) -> dict[str, Any]:
+    with directory.ledger() as ledger:
+        seen = overview(ledger)
+    rescues = result.results.get(RESCUE, {}).get("rescues", [])
+    return {
+        "voyage": seen.voyage,
+        "state": seen.state,
+        "rescued": [{"ship": one["ship"], "ref": one["ref"]} for one in rescues if one.get("ref")],
+        "left": [ship["sprite"] for ship in seen.ships if ship["state"] != "gone"],
+        "directory": str(directory.path),
+    }
+
+
+def _show(summary: dict[str, Any]) -> None:
+    console = render.out()
+    if summary["state"] == "sunk":
+        console.print(f"{summary['voyage']} is sunk; what landed is in {summary['directory']}")
+    for one in summary["rescued"]:
+        console.print(f"  {one['ship']}: {one['ref']}")

@@ -1,0 +1,58 @@
+"""``status``, ``tasks`` and ``clone``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ocaptain.captain.process import is_running
+from ocaptain.cli import render
+from ocaptain.config import load_settings
+from ocaptain.errors import UsageError
+from ocaptain.git import Git
+from ocaptain.ledger import overview, task_views
+from ocaptain.voyage.home import Home, VoyageDirectory
+from ocaptain.voyage.life import ENDED
+
+
+def find(voyage: str | None) -> VoyageDirectory:
+    """Return the voyage that is meant."""
+    return Home(load_settings().voyages).find(voyage)
+
+
+def show_status(voyage: str | None, *, as_json: bool) -> None:
+    """Show how a voyage stands."""
+    directory = find(voyage)
+    with directory.ledger() as ledger:
+        seen = overview(ledger)
+    commanded = is_running(directory.path)
+    if as_json:
+        render.print_json({**seen.as_dict(), "captain": commanded, "directory": str(directory.path)})
+        return
+    console = render.out()
+    console.print(render.status_lines(seen))
+    if not commanded and seen.state not in (*ENDED, "preparing"):
+        console.print(f"  no captain is running; go on with: ocaptain sail --resume {seen.voyage}")
+    console.print(f"  {directory.path}")
+
+
+def show_tasks(voyage: str | None, status: str | None, *, as_json: bool) -> None:
+    """List tasks."""
+    with find(voyage).ledger() as ledger:
+        views = [view for view in task_views(ledger) if status in {None, view.status}]
+    if as_json:
+        render.print_json([view.as_dict() for view in views])
+    else:
+        render.out().print(render.task_table(views))
+
+
+def clone_voyage(voyage: str | None, dest: Path | None) -> None:
+    """Clone the voyage branch."""
+    directory = find(voyage)
+    target = (dest or Path(directory.id)).expanduser().absolute()
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UsageError(f"{target} exists and is not an empty directory; name another one by --dest")
+    if not target.parent.is_dir():
+        raise UsageError(f"{target.parent} is not a directory")
+    repo = directory.path / "repo.git"
+    Git(target.parent).run("clone", "--quiet", "--template=", "--branch", directory.id, "--", str(repo), str(target))
+    render.out().print(str(target))
