@@ -55,20 +55,21 @@ keyed_groups:
     prefix: is
 """
 
-import asyncio  # noqa: E402
-from typing import TYPE_CHECKING, Any  # noqa: E402
+import asyncio
+from typing import TYPE_CHECKING, Any
 
-from ansible.errors import AnsibleParserError  # noqa: E402
-from ansible.plugins.inventory import BaseInventoryPlugin, Constructable  # noqa: E402
+from ansible.errors import AnsibleParserError
+from ansible.plugins.inventory import BaseInventoryPlugin, Constructable
 
-from ocaptain.ansible.access import find_endpoint  # noqa: E402
-from ocaptain.ansible.hosts import build_host, matches  # noqa: E402
-from ocaptain.errors import OcaptainError  # noqa: E402
+from ocaptain.ansible.access import find_endpoint
+from ocaptain.ansible.hosts import build_host, matches
+from ocaptain.errors import OcaptainError
 
 if TYPE_CHECKING:
     from ansible.inventory.data import InventoryData
     from ansible.parsing.dataloader import DataLoader
 
+    from ocaptain.ansible.hosts import Host
     from ocaptain.provider import Endpoint
     from ocaptain.sprites import Sprite
 
@@ -101,7 +102,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
         value = self.get_option(name)
         return self.templar.template(value) if isinstance(value, str) else value
 
-    def _add(self, host: dict[str, Any]) -> None:
+    def _add(self, host: Host) -> None:
         name = host["name"]
         self.inventory.add_host(name)
         for group in host["groups"]:

@@ -54,7 +54,7 @@ def load_settings() -> Settings:
     here = Path(os.environ.get(DOTENV_DIRECTORY) or ".")
     files = (Path("~/.config/ocaptain/.env").expanduser(), here / ".env")
     try:
-        return Settings(_env_file=files, _env_file_encoding="utf-8")  # type: ignore[call-arg]
+        return Settings(_env_file=files, _env_file_encoding="utf-8")
     except ValidationError as error:
         faults = [f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors(include_input=False)]
         message = "configuration is wrong (environment, ./.env or ~/.config/ocaptain/.env):"

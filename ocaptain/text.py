@@ -9,7 +9,7 @@ _HOSTILE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u20
 
 
 def clean(text: str) -> str:
-    """Return ``text`` with everything a terminal could act upon shown as an escape (``\\x1b``)."""
+    r"""Return ``text`` with everything a terminal could act upon shown as an escape (``\\x1b``)."""
     return _HOSTILE.sub(lambda found: f"\\x{ord(found[0]):02x}" if ord(found[0]) < 256 else "", text)
 
 

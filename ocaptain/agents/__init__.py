@@ -40,9 +40,7 @@ def check_agents(plan: Plan, agent: str | None, agent_cmd: str | None, settings:
     Raises:
         UsageError: one is not there or lacks what it needs; names every such task.
     """
-    chosen = {
-        task.id: agent_of(task, agent, agent_cmd) for task in plan.tasks.values() if task.status != "completed"
-    }
+    chosen = {task.id: agent_of(task, agent, agent_cmd) for task in plan.tasks.values() if task.status != "completed"}
     faults = []
     for task_id, name in chosen.items():
         adapter = ADAPTERS.get(name)

@@ -72,7 +72,9 @@ def render(template: str, briefing: Briefing) -> str:
     Raises:
         UsageError: the template is wrong.
     """
-    environment = SandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)  # noqa: S701 - a prompt is no HTML
+    environment = SandboxedEnvironment(
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
+    )
     try:
         return environment.from_string(template).render(**vars(briefing))
     except TemplateError as error:

@@ -61,7 +61,9 @@ def build(
         "ANSIBLE_FORKS": caller.get("ANSIBLE_FORKS", "25"),
         "ANSIBLE_NOCOLOR": "1",
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), caller.get("PATH", os.defpath)]),
-        "PYTHONPATH": os.pathsep.join(entry for entry in (str(root_of_package()), caller.get("PYTHONPATH", "")) if entry),
+        "PYTHONPATH": os.pathsep.join(
+            entry for entry in (str(root_of_package()), caller.get("PYTHONPATH", "")) if entry
+        ),
         DOTENV_DIRECTORY: caller.get(DOTENV_DIRECTORY) or str(here),
     }
     given = {name: value for name, value in extravars.items() if value is not None}

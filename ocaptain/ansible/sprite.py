@@ -111,9 +111,7 @@ def service_differs(found: dict[str, object] | None, wanted: ServiceSpec) -> boo
     return not is_same or status not in {"running", "starting"}
 
 
-async def ensure_service(
-    reached: Endpoint, sprite: str, wanted: ServiceSpec, *, restart: bool, check: bool
-) -> bool:
+async def ensure_service(reached: Endpoint, sprite: str, wanted: ServiceSpec, *, restart: bool, check: bool) -> bool:
     """Define and start a service if it is not as wanted; return whether that was (or would be) done."""
     async with reached.client() as client:
         if not restart and not service_differs(await client.get_service(sprite, wanted.name), wanted):

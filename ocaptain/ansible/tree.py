@@ -96,9 +96,7 @@ def parse_files(items: Sequence[dict[str, Any]], read: Any) -> list[TreeFile]:
 
 def payload(dest: str, files: Sequence[TreeFile], *, check: bool) -> bytes:
     """Return what the program reads."""
-    listed = [
-        {"path": file.path, "mode": file.mode, "data": base64.b64encode(file.data).decode()} for file in files
-    ]
+    listed = [{"path": file.path, "mode": file.mode, "data": base64.b64encode(file.data).decode()} for file in files]
     return json.dumps({"dest": dest, "check": check, "files": listed}).encode()
 
 

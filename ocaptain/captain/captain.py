@@ -84,13 +84,13 @@ class Captain:
             self._actors[row.id] = ShipActor(self, row.id, row.sprite, self._transports(row))
         await self._update_checkout()
         async with asyncio.TaskGroup() as group:
-            actors = [group.create_task(actor.run(), name=actor.ship) for actor in self._actors.values()]
+            sailing = [group.create_task(actor.run(), name=actor.ship) for actor in self._actors.values()]
             ticking = group.create_task(self._tick(), name="tick")
             await self._finish()
             self.over = True
             await self._wake()
-            for actor in actors:
-                actor.cancel()
+            for task in sailing:
+                task.cancel()
             ticking.cancel()
         await asyncio.gather(*self._jobs, return_exceptions=True)
         for actor in self._actors.values():
@@ -165,9 +165,7 @@ class Captain:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK)
-            silent = {
-                name for name, actor in self._actors.items() if actor.channel is None and self.ledger.held(name)
-            }
+            silent = {name for name, actor in self._actors.items() if actor.channel is None and self.ledger.held(name)}
             self._leases, lapsed = self._leases.tick(time.monotonic(), silent)
             for name in lapsed:
                 claim = self.ledger.held(name)
@@ -190,7 +188,8 @@ class Captain:
                 await self._news.wait_for(lambda: self.over or self._may_claim(actor))
 
         waiting = asyncio.create_task(wait())
-        await asyncio.wait([waiting, *([broken] if broken else [])], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        futures: list[asyncio.Future[Any]] = [waiting, *([broken] if broken else [])]
+        await asyncio.wait(futures, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if not waiting.done():
             waiting.cancel()
             await asyncio.gather(waiting, return_exceptions=True)
@@ -298,7 +297,9 @@ class Captain:
             attempt = self.ledger.attempt(token)
             mine = attempt is not None and attempt["ship"] == ship
             self._logs[token] = (
-                self.directory / "logs" / ship / f"{attempt['task']}.{attempt['number']}.log" if attempt and mine else None
+                self.directory / "logs" / ship / f"{attempt['task']}.{attempt['number']}.log"
+                if attempt and mine
+                else None
             )
         path = self._logs[token]
         if path is None:

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ocaptain.captain.transport import Stream, TransportError
 from ocaptain.protocol import PROTOCOL, Lines, Message, decode, encode, read_record
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 HELLO_SECONDS = 30.0
 ACKNOWLEDGE_EVERY = 20

@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from ocaptain.captain.transport import Transport
 from ocaptain.git import BadBundle, Conflict, Git, GitError, commit_message, import_bundle, merge
 from ocaptain.git.bundles import LARGEST_BUNDLE
 from ocaptain.protocol import PART_BYTES
 from ocaptain.text import clean
 
 if TYPE_CHECKING:
+    from ocaptain.captain.transport import Transport
     from ocaptain.ledger import Claim, Intent, Ledger
 
 MOST_ROUNDS = 20
@@ -212,7 +212,9 @@ class Lander:
                 self._ledger.void_landing(intent.token)
         return begun
 
-    async def land(self, claim: Claim, base: str, offer: SnapshotOffer, check: Check | None, facts: dict[str, Any]) -> Verdict:
+    async def land(
+        self, claim: Claim, base: str, offer: SnapshotOffer, check: Check | None, facts: dict[str, Any]
+    ) -> Verdict:
         """Land an offer whose objects are here.
 
         Args:
@@ -225,7 +227,9 @@ class Lander:
         Raises:
             TransportError: the ship was lost during its check.
         """
-        work = await asyncio.to_thread(self._commit, await asyncio.to_thread(self._git.tree, offer.commit), base, "work", claim.ship)
+        work = await asyncio.to_thread(
+            self._commit, await asyncio.to_thread(self._git.tree, offer.commit), base, "work", claim.ship
+        )
         head = await self.head()
         evidence: dict[str, Any] = facts
         if check:
@@ -280,7 +284,14 @@ class Lander:
 
     async def _conflict(self, conflict: Conflict, base: str, head: str) -> Conflicted:
         paths = ", ".join(clean(path) for path in conflict.paths[:10])
-        log = await asyncio.to_thread(self._git.text, "log", "--format=%s (%(trailers:key=Task,separator=%x2C))", f"{base}..{head}", "--", *conflict.paths[:10])
+        log = await asyncio.to_thread(
+            self._git.text,
+            "log",
+            "--format=%s (%(trailers:key=Task,separator=%x2C))",
+            f"{base}..{head}",
+            "--",
+            *conflict.paths[:10],
+        )
         landed = clean(log).replace("\n", "; ") or "work that landed meanwhile"
         return Conflicted(f"it does not merge: {paths} was also changed by: {landed}")
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Set
+    from collections.abc import Mapping
+    from collections.abc import Set as AbstractSet
 
 TICK = 1.0
 MOST_A_TICK = 2.0
@@ -25,7 +26,7 @@ class Leases:
     silent: Mapping[str, float]
     last: float | None = None
 
-    def tick(self, now: float, silent: Set[str]) -> tuple[Leases, frozenset[str]]:
+    def tick(self, now: float, silent: AbstractSet[str]) -> tuple[Leases, frozenset[str]]:
         """Age the leases of the ships that are silent now.
 
         Args:

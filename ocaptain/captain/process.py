@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ocaptain.captain.captain import Captain, sprite_transports
 from ocaptain.config import load_settings
@@ -20,6 +20,9 @@ from ocaptain.errors import OcaptainError
 from ocaptain.ledger import Fenced, Ledger
 from ocaptain.locks import Lock, end_holder, is_locked
 from ocaptain.provider import choose, endpoint
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 START_SECONDS = 60.0
 STOP_SECONDS = 10.0
@@ -55,7 +58,7 @@ def start(directory: Path) -> None:
     (directory / "captain.pid").unlink(missing_ok=True)
     log_file = directory / "captain.log"
     with log_file.open("ab") as output:
-        process = subprocess.Popen(  # noqa: S603 - our own module
+        process = subprocess.Popen(
             [sys.executable, "-m", "ocaptain.captain", str(directory)],
             stdin=subprocess.DEVNULL,
             stdout=output,

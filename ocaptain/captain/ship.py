@@ -127,7 +127,9 @@ class ShipActor:
         assert channel
         held = self._ledger.held(self.ship)
         if channel.busy is not None and (held is None or held.token != channel.busy):
-            await self._settle(channel, (await channel.call(f"cancel:{channel.busy}", "cancel", {"token": channel.busy}))[0])
+            await self._settle(
+                channel, (await channel.call(f"cancel:{channel.busy}", "cancel", {"token": channel.busy}))[0]
+            )
         self._ledger.set_ship(self.ship, "working" if held else "idle")
         if held:
             await self._attempt(channel, held)
@@ -151,8 +153,9 @@ class ShipActor:
             return False
         await self.disconnect()
         self._ledger.set_ship(self.ship, "asleep")
-        while not self._captain.over and not await self._captain.something_to_claim(self, 3600.0, None):
-            pass
+        while not await self._captain.something_to_claim(self, 3600.0, None):
+            if self._captain.over:
+                break
         return False
 
     async def _clear_parked(self, channel: Channel) -> None:
@@ -241,7 +244,9 @@ class ShipActor:
         """Call a command that needs ``commit`` on the ship: send what is missing, all of it if it must be."""
         have = self._ledger.ship(self.ship).head
         for attempt in range(2):
-            bundle = await self._send_bundle(commit, have if attempt == 0 else None) if have != commit or attempt else None
+            bundle = (
+                await self._send_bundle(commit, have if attempt == 0 else None) if have != commit or attempt else None
+            )
             number, ok, data = await channel.call(name_id, name, {**args, "bundle": bundle}, seconds=seconds)
             if ok or data.get("code") not in {"need_full", "damaged"} or attempt:
                 break
@@ -255,8 +260,11 @@ class ShipActor:
         git = self._captain.git
         ref = f"refs/ocaptain/send/{self.ship}"
         await self._captain.lander.keep(ref, commit)
-        known = have if have and await asyncio.to_thread(git.is_ancestor, have, commit) else None
-        data = await asyncio.to_thread(make_bundle, git, ref, known)
+
+        def pack() -> bytes:
+            return make_bundle(git, ref, have if have and git.is_ancestor(have, commit) else None)
+
+        data = await asyncio.to_thread(pack)
         parts = []
         for index, part in enumerate(split(data)):
             path = f".ocaptain/in/{hashlib.sha256(data).hexdigest()[:24]}.{index}"
@@ -352,7 +360,9 @@ class ShipActor:
             "label": "verify",
         }
         name = f"verify:{self._ledger.epoch}:{os.urandom(4).hex()}"
-        number, ok, data = await self._with_commit(channel, commit, name, "verify", args, voyage.verify_timeout * 2 + 120)
+        number, ok, data = await self._with_commit(
+            channel, commit, name, "verify", args, voyage.verify_timeout * 2 + 120
+        )
         await self._settle(channel, number)
         if not ok:
             raise TransportError(f"the final verify could not be run: {clean(str(data.get('reason')))}")

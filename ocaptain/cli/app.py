@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -24,14 +24,14 @@ app.add_typer(plan_app, name="plan")
 app.add_typer(drydock_app, name="drydock")
 
 
-class Provider(str, Enum):
+class Provider(StrEnum):
     """Where ships come from."""
 
     sprites = "sprites"
     drydock = "drydock"
 
 
-class Status(str, Enum):
+class Status(StrEnum):
     """State of a task."""
 
     pending = "pending"
@@ -55,7 +55,9 @@ def _version(wanted: bool) -> None:  # noqa: FBT001 - typer's callback
 
 @app.callback()
 def root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")] = False,  # noqa: FBT002
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+    ] = False,
 ) -> None:
     """Sail fleets of autonomous coding agents."""
     del version
@@ -69,13 +71,13 @@ def sail(
     agent: Annotated[str | None, typer.Option(help="Agent of tasks that name none.")] = None,
     agent_cmd: Annotated[str | None, typer.Option(help="The line that agent `command` runs.")] = None,
     repo: Annotated[str | None, typer.Option(help="Repository to start from: owner/name, URL or path.")] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for the voyage's end.")] = False,  # noqa: FBT002
-    new: Annotated[bool, typer.Option("--new", help="Sail anew, even if this plan sails already.")] = False,  # noqa: FBT002
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the voyage's end.")] = False,
+    new: Annotated[bool, typer.Option("--new", help="Sail anew, even if this plan sails already.")] = False,
     resume: Annotated[str | None, typer.Option(metavar="ID", help="Go on with a voyage.")] = None,
     allow_partial: Annotated[
         bool, typer.Option("--allow-partial", help="Sail without the repository's submodules and LFS files.")
-    ] = False,  # noqa: FBT002
-    json: Json = False,  # noqa: FBT002
+    ] = False,
+    json: Json = False,
 ) -> None:
     """Create a fleet, build it, and set it to work on a plan."""
     from ocaptain.cli.sail import run_sail  # noqa: PLC0415
@@ -98,7 +100,7 @@ def sail(
 
 
 @app.command()
-def status(voyage: VoyageId = None, json: Json = False) -> None:  # noqa: FBT002
+def status(voyage: VoyageId = None, json: Json = False) -> None:
     """Show how a voyage stands."""
     from ocaptain.cli.views import show_status  # noqa: PLC0415
 
@@ -109,7 +111,7 @@ def status(voyage: VoyageId = None, json: Json = False) -> None:  # noqa: FBT002
 def tasks(
     voyage: VoyageId = None,
     status: Annotated[Status | None, typer.Option("-s", "--status", help="Only tasks in this state.")] = None,
-    json: Json = False,  # noqa: FBT002
+    json: Json = False,
 ) -> None:
     """List a voyage's tasks."""
     from ocaptain.cli.views import show_tasks  # noqa: PLC0415
@@ -121,8 +123,10 @@ def tasks(
 def logs(
     voyage: VoyageId = None,
     ship: Annotated[str | None, typer.Option("-s", "--ship", help="Only this ship.")] = None,
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the voyage ends.")] = False,  # noqa: FBT002
-    grep: Annotated[str | None, typer.Option("-g", "--grep", help="Only lines that match (regular expression).")] = None,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the voyage ends.")] = False,
+    grep: Annotated[
+        str | None, typer.Option("-g", "--grep", help="Only lines that match (regular expression).")
+    ] = None,
     tail: Annotated[int | None, typer.Option("-n", "--tail", min=0, help="Only the last N lines.")] = None,
 ) -> None:
     """Show what the agents said."""
@@ -145,12 +149,12 @@ def clone(
 @app.command()
 def sink(
     voyage: VoyageId = None,
-    all_: Annotated[bool, typer.Option("--all", help="Every active voyage.")] = False,  # noqa: FBT002
-    force: Annotated[bool, typer.Option("-f", "--force", help="Do not ask.")] = False,  # noqa: FBT002
+    all_: Annotated[bool, typer.Option("--all", help="Every active voyage.")] = False,
+    force: Annotated[bool, typer.Option("-f", "--force", help="Do not ask.")] = False,
     abandon: Annotated[
         bool, typer.Option("--abandon", help="Destroy also ships whose work cannot be fetched.")
-    ] = False,  # noqa: FBT002
-    json: Json = False,  # noqa: FBT002
+    ] = False,
+    json: Json = False,
 ) -> None:
     """Fetch every ship's work, then destroy the fleet."""
     from ocaptain.cli.sink import run_sink  # noqa: PLC0415
@@ -161,7 +165,7 @@ def sink(
 @plan_app.command("check")
 def plan_check(
     directory: Annotated[Path, typer.Argument(help="The plan's directory.")],
-    json: Json = False,  # noqa: FBT002
+    json: Json = False,
 ) -> None:
     """Check a plan: exit 0 if it can be sailed, 2 with every fault if not."""
     from ocaptain.cli.plan import check  # noqa: PLC0415
@@ -189,7 +193,7 @@ def drydock_status() -> None:
 
 @drydock_app.command("stop")
 def drydock_stop(
-    force: Annotated[bool, typer.Option("-f", "--force", help="Even if a voyage's ships are on it.")] = False,  # noqa: FBT002
+    force: Annotated[bool, typer.Option("-f", "--force", help="Even if a voyage's ships are on it.")] = False,
 ) -> None:
     """Stop it, and with it every sprite on it."""
     from ocaptain.cli.drydock import stop  # noqa: PLC0415

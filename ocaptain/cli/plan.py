@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ocaptain.cli import render
 from ocaptain.plan import load_plan
 from ocaptain.text import clean_line
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FAULTY = 2
 

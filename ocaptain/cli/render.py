@@ -60,7 +60,9 @@ def status_lines(seen: Overview, *, note: bool = True) -> Group:
     rest = ", ".join(
         f"{counts[name]} {name.replace('_', ' ')}" for name in ("in_progress", "pending", "failed") if counts[name]
     )
-    bar.add_row(ProgressBar(max(1, counts["total"]), counts["completed"], width=30), landed + (f" ({rest})" if rest else ""))
+    bar.add_row(
+        ProgressBar(max(1, counts["total"]), counts["completed"], width=30), landed + (f" ({rest})" if rest else "")
+    )
     ships = Table.grid(padding=(0, 2))
     for ship in seen.ships:
         doing = f"task {ship['task']}" if ship["task"] else clean_line(ship["reason"] or "", 70)

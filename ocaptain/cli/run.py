@@ -33,7 +33,9 @@ class Signals:
     @contextlib.contextmanager
     def caught(self) -> Iterator[Signals]:
         """Catch INT, TERM and HUP inside the block."""
-        before = {number: signal.signal(number, self._take) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        before = {
+            number: signal.signal(number, self._take) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        }
         try:
             yield self
         finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.live import Live
 
@@ -13,10 +13,10 @@ from ocaptain.cli import render
 from ocaptain.cli.run import Signals, run_playbook
 from ocaptain.errors import Interrupted, OcaptainError, PartialError, UsageError
 from ocaptain.ledger import LedgerError, overview
+from ocaptain.ledger.ledger import NOT_SAILING
 from ocaptain.text import clean_line
 from ocaptain.voyage.home import VoyageDirectory
 from ocaptain.voyage.life import ENDED
-from ocaptain.ledger.ledger import NOT_SAILING
 
 if TYPE_CHECKING:
     from ocaptain.ansible.runner import Event, RunResult
@@ -37,7 +37,7 @@ class Watch:
         self._seen = 0
         self._headline = ""
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> Self:
         if self._console.is_terminal:
             self._live = Live(console=self._console, refresh_per_second=8, transient=True)
             self._live.start()
@@ -160,7 +160,9 @@ def _from_here(repo: str | None) -> str | None:
 def _untemplated(variables: dict[str, Any]) -> dict[str, Any]:
     """Return variables that Ansible takes literally: a user's line may hold ``{{``."""
     return {
-        name: {"__ansible_unsafe": value} if isinstance(value, str) and ("{{" in value or "{%" in value or "{#" in value) else value
+        name: {"__ansible_unsafe": value}
+        if isinstance(value, str) and ("{{" in value or "{%" in value or "{#" in value)
+        else value
         for name, value in variables.items()
     }
 
@@ -178,7 +180,9 @@ def _what_exists(directory: VoyageDirectory | None) -> list[str]:
 def _end(directory: VoyageDirectory | None, result: RunResult, *, as_json: bool, wait: bool) -> int:
     """Show the voyage; raise what the run ended with."""
     if directory is None:
-        raise result.error or OcaptainError("Ansible failed before the voyage was prepared:", result.failures or result.output)
+        raise result.error or OcaptainError(
+            "Ansible failed before the voyage was prepared:", result.failures or result.output
+        )
     with directory.ledger() as ledger:
         seen = overview(ledger)
     if as_json:
@@ -187,7 +191,9 @@ def _end(directory: VoyageDirectory | None, result: RunResult, *, as_json: bool,
         _show(directory, seen)
     if result.error:
         raise result.error
-    left_out = [f"{ship['id']}: {ship['reason'] or ship['state']}" for ship in seen.ships if ship["state"] in NOT_SAILING]
+    left_out = [
+        f"{ship['id']}: {ship['reason'] or ship['state']}" for ship in seen.ships if ship["state"] in NOT_SAILING
+    ]
     if left_out and seen.state != "failed":
         raise PartialError(f"{seen.voyage} sails with fewer ships than asked for:", left_out)
     if not result.ok or (wait and seen.state != "complete"):

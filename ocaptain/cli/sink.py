@@ -37,7 +37,9 @@ def run_sink(voyage: str | None, *, every: bool, force: bool, abandon: bool, as_
             console.print(f"sinking {directory.id} …")
             result = _sink_one(directory, signals, abandon=abandon)
             if signals.count:
-                raise Interrupted("interrupted.", [f"{directory.id} may be half sunk; finish with: ocaptain sink {directory.id}"])
+                raise Interrupted(
+                    "interrupted.", [f"{directory.id} may be half sunk; finish with: ocaptain sink {directory.id}"]
+                )
             done.append(_summary(directory, result))
             if not result.ok:
                 errors.append(result.error or OcaptainError(f"{directory.id}:", result.failures or result.output))
@@ -49,7 +51,11 @@ def run_sink(voyage: str | None, *, every: bool, force: bool, abandon: bool, as_
     if len(errors) == 1:
         raise errors[0]
     if errors:
-        kind = PartialError if len(errors) < len(chosen) or any(isinstance(one, PartialError) for one in errors) else OcaptainError
+        kind = (
+            PartialError
+            if len(errors) < len(chosen) or any(isinstance(one, PartialError) for one in errors)
+            else OcaptainError
+        )
         raise kind("not every voyage was sunk:", [line for error in errors for line in str(error).splitlines()])
     return 0
 

@@ -338,23 +338,7 @@ class Exec:
 
 
 async def _serve_socket(socket: WebSocket, session: Session, watcher: SocketWatcher) -> None:
-    async def listen() -> None:
-        while True:
-            message = await socket.receive()
-            if message["type"] == "websocket.disconnect":
-                return
-            if (data := message.get("bytes")) is not None:
-                await _take_bytes(session, data)
-            elif (text := message.get("text")) is not None:
-                _take_text(session, text)
-
-    async def keep_alive() -> None:
-        while True:
-            await asyncio.sleep(1)
-            if time.monotonic() - watcher.last_sent > KEEPALIVE_SECONDS:
-                await watcher.say({"type": "debug", "msg": "keepalive"})
-
-    tasks = [asyncio.create_task(work()) for work in (listen, keep_alive)]
+    tasks = [asyncio.create_task(_listen(socket, session)), asyncio.create_task(_keep_alive(watcher))]
     attaching = asyncio.create_task(session.attach(watcher))
     finished = asyncio.create_task(watcher.done.wait())
     try:
@@ -371,6 +355,24 @@ async def _serve_socket(socket: WebSocket, session: Session, watcher: SocketWatc
         for task in (*tasks, attaching, finished):
             task.cancel()
         await asyncio.gather(*tasks, attaching, finished, return_exceptions=True)
+
+
+async def _listen(socket: WebSocket, session: Session) -> None:
+    while True:
+        message = await socket.receive()
+        if message["type"] == "websocket.disconnect":
+            return
+        if (data := message.get("bytes")) is not None:
+            await _take_bytes(session, data)
+        elif (text := message.get("text")) is not None:
+            _take_text(session, text)
+
+
+async def _keep_alive(watcher: SocketWatcher) -> None:
+    while True:
+        await asyncio.sleep(1)
+        if time.monotonic() - watcher.last_sent > KEEPALIVE_SECONDS:
+            await watcher.say({"type": "debug", "msg": "keepalive"})
 
 
 async def _take_bytes(session: Session, data: bytes) -> None:
@@ -481,7 +483,7 @@ class Fs:
         files = self._files(request, params.get("workingDir", "/"))
         recursive = _true(params, "recursive")
         return JSONResponse(
-            await files.list(params.get("path", ""), recursive=recursive, pattern=params.get("pattern", ""))
+            await files.list_directory(params.get("path", ""), recursive=recursive, pattern=params.get("pattern", ""))
         )
 
     async def delete(self, request: Request) -> Response:

@@ -71,9 +71,7 @@ def host_key(root: Path = Path("/")) -> str:
 def missing_packages() -> list[str]:
     """Return the Debian packages whose programs the ships' search path lacks."""
     return [
-        package
-        for program, package in PACKAGES.items()
-        if shutil.which(program, path=BASE_ENVIRONMENT["PATH"]) is None
+        package for program, package in PACKAGES.items() if shutil.which(program, path=BASE_ENVIRONMENT["PATH"]) is None
     ]
 
 
@@ -133,7 +131,7 @@ async def _inside(box: Sandbox, script: str, *arguments: str) -> None:
 
 
 def _apt_environment() -> dict[str, str]:
-    """apt may need the proxy and certificate settings of the host, and nothing else of it."""
+    """Apt may need the proxy and certificate settings of the host, and nothing else of it."""
     names = ("http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR")
     kept = {name: os.environ[name] for name in names if name in os.environ}
     return {**BASE_ENVIRONMENT, "HOME": "/root", "USER": "root", "LOGNAME": "root", **kept}

@@ -41,9 +41,7 @@ def _openat2(root_fd: int, path: str, flags: int, mode: int = 0) -> int:
     # openat2 refuses O_PATH together with anything that it would ignore.
     extra = os.O_CLOEXEC | (0 if flags & os.O_PATH else os.O_NOCTTY)
     how = _OpenHow(flags | extra, mode, _RESOLVE_IN_ROOT)
-    fd = _libc.syscall(
-        _SYS_OPENAT2, root_fd, os.fsencode(path or "/"), ctypes.byref(how), ctypes.sizeof(how)
-    )
+    fd = _libc.syscall(_SYS_OPENAT2, root_fd, os.fsencode(path or "/"), ctypes.byref(how), ctypes.sizeof(how))
     if fd < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
@@ -97,8 +95,10 @@ class Files:
             found = os.fstat(fd)
             if not stat.S_ISREG(found.st_mode):
                 os.close(fd)
-                raise IsADirectoryError(21, "Is a directory") if stat.S_ISDIR(found.st_mode) else OSError(
-                    22, "Not a regular file"
+                raise (
+                    IsADirectoryError(21, "Is a directory")
+                    if stat.S_ISDIR(found.st_mode)
+                    else OSError(22, "Not a regular file")
                 )
             return fd, found.st_size
 
@@ -146,7 +146,7 @@ class Files:
             os.close(fd)
         return {"path": path, "size": size, "mode": f"{final:04o}"}
 
-    async def list(self, path: str, *, recursive: bool = False, pattern: str = "") -> dict[str, object]:
+    async def list_directory(self, path: str, *, recursive: bool = False, pattern: str = "") -> dict[str, object]:
         """List a directory, or a file as its only entry."""
 
         def work(root_fd: int) -> list[dict[str, object]]:
@@ -220,9 +220,7 @@ class Files:
             os.close(top)
             if recursive and is_dir:
                 paths += [
-                    str(entry["path"])
-                    for entry in _walk(root_fd, full, recursive=True)
-                    if entry["type"] != "symlink"
+                    str(entry["path"]) for entry in _walk(root_fd, full, recursive=True) if entry["type"] != "symlink"
                 ]
             result = []
             for each in paths:

@@ -122,9 +122,7 @@ async def serve(*, port: int = 0, idle_exit: float | None = None) -> None:
         token = secrets.token_urlsafe(32)
         _write(where / "token", token)
         with socket.create_server(("127.0.0.1", port)) as listener:
-            record = ServerRecord(
-                f"http://127.0.0.1:{listener.getsockname()[1]}", str(where / "token"), os.getpid()
-            )
+            record = ServerRecord(f"http://127.0.0.1:{listener.getsockname()[1]}", str(where / "token"), os.getpid())
             try:
                 await _serve(store, token, listener, idle_exit, lambda: _announce(where, record))
             finally:
@@ -171,8 +169,8 @@ async def _serve(
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, stop)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
-    while not server.started and not serving.done():
-        await asyncio.sleep(0.005)
+    while not server.started and not serving.done():  # noqa: ASYNC110
+        await asyncio.sleep(0.005)  # uvicorn has a flag and no event
     announce()
     watching = asyncio.create_task(_end_when_idle(gate, store, idle_exit, stop))
     try:
@@ -204,7 +202,7 @@ def start(*, port: int = 0, idle_exit: float | None = None) -> ServerRecord:
     argv = [sys.executable, "-m", "ocaptain.drydock", "--port", str(port)]
     argv += ["--idle-exit", str(idle_exit)] if idle_exit is not None else []
     with log.open("wb") as output:
-        process = subprocess.Popen(  # noqa: S603 - our own module
+        process = subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -18,13 +18,13 @@ import termios
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from ocaptain.drydock.sandbox import BASE_ENVIRONMENT, Sandbox, enter_argv
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
+    from pathlib import Path
 
 STDIN, STDOUT, STDERR, EXIT, STDIN_EOF = range(5)
 CHUNK = 32 * 1024
@@ -224,8 +224,8 @@ class Session:
     async def _pump_terminal(self, terminal: int) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            readable = loop.create_future()
-            loop.add_reader(terminal, lambda: readable.done() or readable.set_result(None))
+            readable: asyncio.Future[None] = loop.create_future()
+            loop.add_reader(terminal, _wake, readable)
             try:
                 await readable
             finally:
@@ -287,6 +287,11 @@ def _set_size(terminal: int, rows: int, cols: int) -> None:
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", *clamp, 0, 0))
 
 
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
 async def _write_terminal(terminal: int, data: bytes) -> None:
     loop = asyncio.get_running_loop()
     view = memoryview(data)
@@ -294,8 +299,8 @@ async def _write_terminal(terminal: int, data: bytes) -> None:
         try:
             view = view[os.write(terminal, view) :]
         except BlockingIOError:
-            writable = loop.create_future()
-            loop.add_writer(terminal, lambda: writable.done() or writable.set_result(None))
+            writable: asyncio.Future[None] = loop.create_future()
+            loop.add_writer(terminal, _wake, writable)
             try:
                 await writable
             finally:

@@ -65,8 +65,8 @@ class Sprite:
     body: CreateBody
     box: Sandbox
     id: str = field(default_factory=lambda: f"sprite-{uuid.uuid4()}")
-    created_at: str = field(default_factory=lambda: stamp())
-    updated_at: str = field(default_factory=lambda: stamp())
+    created_at: str = field(default_factory=lambda: stamp())  # noqa: PLW0108 - defined below
+    updated_at: str = field(default_factory=lambda: stamp())  # noqa: PLW0108 - defined below
     sessions: dict[str, Session] = field(default_factory=dict)
     services: dict[str, Service] = field(default_factory=dict)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ocaptain.errors import OcaptainError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 SECONDS = 600.0
 IDENTITY = ("ocaptain", "captain@ocaptain.invalid")
@@ -95,7 +95,7 @@ class Git:
         """
         shown = f"git {' '.join(arguments[:2])} in {self.directory}"
         try:
-            done = subprocess.run(  # noqa: S603 - argv, no shell
+            done = subprocess.run(
                 self.argv(*arguments),
                 input=stdin,
                 capture_output=True,

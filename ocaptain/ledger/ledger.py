@@ -20,7 +20,7 @@ import sqlite3
 import time
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from ocaptain.errors import OcaptainError
 
@@ -154,7 +154,7 @@ class Ledger:
         """Close the connection."""
         self._db.close()
 
-    def __enter__(self) -> Ledger:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -348,7 +348,8 @@ class Ledger:
                 _event(db, state, row["ship"], row["id"], reason)
                 db.execute("UPDATE ships SET state = 'idle' WHERE id = ? AND state = 'working'", (row["ship"],))
             db.execute(
-                "UPDATE attempts SET state = ?, reason = ?, ended = ? WHERE token = ? AND state NOT IN ('landed', 'failed')",
+                "UPDATE attempts SET state = ?, reason = ?, ended = ?"
+                " WHERE token = ? AND state NOT IN ('landed', 'failed')",
                 (state, reason, time.time() if ended else None, token),
             )
             return bool(row)
@@ -389,7 +390,9 @@ class Ledger:
         with self._write() as db:
             row = db.execute("SELECT task, ship FROM attempts WHERE token = ?", (token,)).fetchone()
             if row:
-                db.execute("UPDATE attempts SET state = 'late', reason = ? WHERE token = ? AND state = 'lost'", (reason, token))
+                db.execute(
+                    "UPDATE attempts SET state = 'late', reason = ? WHERE token = ? AND state = 'lost'", (reason, token)
+                )
                 _event(db, "late", row["ship"], row["task"], reason)
 
     def set_ship(self, ship: str, state: str, reason: str | None = None) -> None:
@@ -422,7 +425,8 @@ class Ledger:
         """Note the final verify."""
         with self._write() as db:
             db.execute(
-                "UPDATE voyage SET verify_ok = ?, verify_code = ?, verify_clean = ?, verify_commit = ?, verify_tail = ?",
+                "UPDATE voyage SET verify_ok = ?, verify_code = ?, verify_clean = ?,"
+                " verify_commit = ?, verify_tail = ?",
                 (int(ok), code, int(clean), commit, tail),
             )
             _event(db, "verify", None, None, f"{'passed' if ok else f'exit {code}'} at {commit}")
@@ -473,8 +477,8 @@ class Ledger:
         return bool(
             ships
             and self._db.execute(
-                "SELECT 1 FROM tasks WHERE status = 'pending' AND blockers = 0 AND held_by IS NULL"
-                f" AND (pin IS NULL OR pin IN ({marks})) LIMIT 1",  # noqa: S608 - only question marks
+                "SELECT 1 FROM tasks WHERE status = 'pending' AND blockers = 0 AND held_by IS NULL"  # noqa: S608 - only ?
+                f" AND (pin IS NULL OR pin IN ({marks})) LIMIT 1",
                 tuple(ships),
             ).fetchone()
         )

@@ -85,9 +85,7 @@ def task_views(ledger: Ledger) -> list[TaskView]:
     for edge in ledger.rows("edges", "task, waits"):
         waits.setdefault(edge["task"], []).append(edge["waits"])
         blocks.setdefault(edge["waits"], []).append(edge["task"])
-    evidence = {
-        row["task"]: json.loads(row["evidence"]) for row in ledger.rows("attempts", "token") if row["evidence"]
-    }
+    evidence = {row["task"]: json.loads(row["evidence"]) for row in ledger.rows("attempts", "token") if row["evidence"]}
     return [
         TaskView(
             id=row["id"],

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Set
+    from collections.abc import Mapping
+    from collections.abc import Set as AbstractSet
 
     from ocaptain.plan.models import Task
 
@@ -22,7 +23,7 @@ def edges(tasks: Mapping[str, Task]) -> Graph:
     return {task_id: frozenset(before) for task_id, before in waits.items()}
 
 
-def find_cycle(graph: Mapping[str, Set[str]]) -> list[str] | None:
+def find_cycle(graph: Mapping[str, AbstractSet[str]]) -> list[str] | None:
     """Return a cycle as a path whose last member waits for its first, None if there is none."""
     state: dict[str, int] = {}
     for start in graph:
@@ -45,7 +46,7 @@ def find_cycle(graph: Mapping[str, Set[str]]) -> list[str] | None:
     return None
 
 
-def critical_paths(graph: Mapping[str, Set[str]]) -> dict[str, int]:
+def critical_paths(graph: Mapping[str, AbstractSet[str]]) -> dict[str, int]:
     """Return for each task the number of tasks on the longest chain that it starts (itself = 1).
 
     The graph must have no cycle.
@@ -60,8 +61,8 @@ def critical_paths(graph: Mapping[str, Set[str]]) -> dict[str, int]:
     while ready:
         task = ready.pop()
         length[task] = 1 + max((length[after] for after in later[task]), default=0)
-        for before in graph.get(task, ()):
-            waiting[before] -= 1
-            if not waiting[before]:
-                ready.append(before)
+        for earlier in graph.get(task, ()):
+            waiting[earlier] -= 1
+            if not waiting[earlier]:
+                ready.append(earlier)
     return length

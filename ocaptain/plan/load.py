@@ -163,7 +163,7 @@ def _order(name: str) -> tuple[int, int, str]:
 
 def _task_files(directory: Path, reader: _Reader) -> Iterable[str]:
     try:
-        names = os.listdir(directory / "tasks")
+        names = [one.name for one in (directory / "tasks").iterdir()]
     except OSError:
         reader.faults.append(Finding("tasks", "", "is missing", "make the directory with one N.json a task"))
         return []
@@ -235,7 +235,9 @@ def _warn_one_sided(tasks: dict[str, Task], reader: _Reader) -> None:
         for other in task.blocks:
             if task.id not in tasks[other].blockedBy:
                 problem = f'"{other}" does not name "{task.id}" in blockedBy'
-                reader.warnings.append(Finding(f"tasks/{task.id}.json", "blocks", problem, "the edge counts all the same"))
+                reader.warnings.append(
+                    Finding(f"tasks/{task.id}.json", "blocks", problem, "the edge counts all the same")
+                )
         for other in task.blockedBy:
             if task.id not in tasks[other].blocks:
                 problem = f'"{other}" does not name "{task.id}" in blocks'

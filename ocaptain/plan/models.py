@@ -54,9 +54,7 @@ class Task(_Strict):
     """One task; edges are the union of ``blocks`` and ``blockedBy``."""
 
     id: TaskId
-    subject: Annotated[str, StringConstraints(min_length=1)] = Field(
-        validation_alias=AliasChoices("subject", "title")
-    )
+    subject: Annotated[str, StringConstraints(min_length=1)] = Field(validation_alias=AliasChoices("subject", "title"))
     description: str = ""
     activeForm: str | None = None  # noqa: N815 - the file format's spelling
     status: Status = "pending"

@@ -4,8 +4,8 @@ from ocaptain.sprites.client import Completed, Execution, SpritesClient
 from ocaptain.sprites.errors import (
     ApiError,
     AuthenticationError,
-    ConnectionFailed,
     Conflict,
+    ConnectionFailed,
     ExecInterrupted,
     NotFound,
     RateLimited,

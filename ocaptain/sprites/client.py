@@ -271,7 +271,7 @@ class SpritesClient:
             except TimeoutError as error:
                 raise ConnectionFailed(f"{what}: not read in {TRANSFER_SECONDS:g} s", sent=True) from error
             except httpx.HTTPError as error:
-                raise ConnectionFailed(f"{what}: {error or type(error).__name__}", sent=True) from error
+                raise ConnectionFailed(f"{what}: {str(error) or type(error).__name__}", sent=True) from error
             return httpx.Response(200, content=bytes(data))
 
         return (await self._retrying(True, once)).content  # noqa: FBT003
@@ -321,7 +321,9 @@ class SpritesClient:
             name: the sprite.
             argv: passed unchanged, no shell. It rides in the URL: keep it below 40 kB.
             cwd: working directory; one that is missing is silently ignored by the service.
-            tty: run on a terminal of ``rows`` by ``cols``.
+            tty: run on a terminal.
+            rows: of the terminal.
+            cols: of the terminal.
             run_on: how long the command goes on after the socket closed (``10s``; "0" = for ever).
 
         Raises:

@@ -87,20 +87,8 @@ def launch(
     lock = Lock(process.lock_path(directory.path))
     if lock.acquire():  # else a captain runs, and knows its ships
         with lock, _commanded(directory, lock) as ledger:
-            for ship in ledger.ships():
-                if ship.sprite in created:
-                    ledger.ship_has(ship.id, None)
-                if ship.sprite in ready:
-                    ledger.set_ship(ship.id, "bootstrapping")
-                elif ship.sprite in failed:
-                    ledger.set_ship(ship.id, "failed", failed[ship.sprite])
+            _note_fleet(ledger, ready, failed, created)
             state = ledger.voyage().state
-            if not ready:
-                reasons = [f"{sprite}: {reason}" for sprite, reason in failed.items()]
-                ledger.set_state("failed", "no ship could be built")
-                raise OcaptainError("no ship could be built:", reasons)
-            if state == "failed":
-                ledger.set_state("running", "taken up again")
         if state == "complete":
             return outcome(directory)
         process.start(directory.path)
@@ -114,6 +102,22 @@ def launch(
             break
         time.sleep(POLL_SECONDS)
     return outcome(directory)
+
+
+def _note_fleet(ledger: Ledger, ready: Sequence[str], failed: Mapping[str, str], created: Sequence[str]) -> None:
+    for ship in ledger.ships():
+        if ship.sprite in created:
+            ledger.ship_has(ship.id, None)
+        if ship.sprite in ready:
+            ledger.set_ship(ship.id, "bootstrapping")
+        elif ship.sprite in failed:
+            ledger.set_ship(ship.id, "failed", failed[ship.sprite])
+    if not ready:
+        reasons = [f"{sprite}: {reason}" for sprite, reason in failed.items()]
+        ledger.set_state("failed", "no ship could be built")
+        raise OcaptainError("no ship could be built:", reasons)
+    if ledger.voyage().state == "failed":
+        ledger.set_state("running", "taken up again")
 
 
 def wait(directory: VoyageDirectory) -> Outcome:

@@ -194,7 +194,9 @@ def _make(
         for folder in ("logs", "tasks", "rescue"):
             (scratch / folder).mkdir()
         ships = tuple((f"ship-{number}", sprite_name(voyage, f"ship-{number}")) for number in range(size))
-        Ledger.create(scratch / "ledger.db", _new_voyage(voyage, request, plan, agents, provider, source, digest, root, ships))
+        Ledger.create(
+            scratch / "ledger.db", _new_voyage(voyage, request, plan, agents, provider, source, digest, root, ships)
+        )
         scratch.rename(final)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)

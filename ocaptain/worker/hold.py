@@ -75,5 +75,3 @@ class Hold:
             connection.request(method, f"/v1/tasks/{NAME}", payload, {"Content-Type": "application/json"})
             connection.getresponse().read()
             connection.close()
-
-

@@ -77,5 +77,9 @@ class Journal:
             self._open.pop(number, None)
         self.acknowledged = max(self.acknowledged, upto)
         if self._file.tell() > CUT_BYTES:
-            self._file.close()
+            self.close()
             self._rewrite()
+
+    def close(self) -> None:
+        """Close the file; what was appended is in it."""
+        self._file.close()

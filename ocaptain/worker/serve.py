@@ -183,7 +183,7 @@ class Worker:
             data = {"code": "unfit", "reason": error.reason, "paths": error.paths}
         except WorkspaceError as error:
             data = {"code": error.code, "reason": str(error)}
-        except Exception as error:  # whatever it was, the captain must hear of it
+        except Exception as error:  # noqa: BLE001 - whatever it was, the captain must hear of it
             traceback.print_exc()
             data = {"code": "internal", "reason": f"{type(error).__name__}: {error}"}
         self._record({"kind": "result", "id": name_id, "ok": ok, "data": data}, durable=True)
@@ -265,7 +265,10 @@ class Worker:
         tmux = ["tmux", "-L", TMUX, "-f", str(self._places.tmux_conf)]
         inside = ["python3", str(self._program), "supervise", str(directory)]
         window = ["-n", label[:40], "-c", str(self._places.voyage), *inside]
-        for argv in (["new-window", "-d", "-t", f"={SESSION}:", *window], ["new-session", "-d", "-s", SESSION, *window]):
+        for argv in (
+            ["new-window", "-d", "-t", f"={SESSION}:", *window],
+            ["new-session", "-d", "-s", SESSION, *window],
+        ):
             done = subprocess.run([*tmux, *argv], capture_output=True, timeout=30, check=False)
             if done.returncode == 0:
                 return
@@ -399,7 +402,7 @@ class Worker:
         async with self._work:
             base = job["base"] if job else self._at or args["base"]
             workspace = Workspace(self._places, self._ship)
-            if not (self._places.git / "HEAD").exists() or not workspace._has(base):
+            if not (self._places.git / "HEAD").exists() or not workspace.has(base):
                 return {"snapshot": None}
             name = f"rescue-{args['name']}"
             snapshot = await asyncio.to_thread(lambda: workspace.snapshot(base, name, lenient=True))
@@ -424,7 +427,7 @@ class Channel:
         self._writer = writer
         self.sent = 0
 
-    async def __aiter__(self):  # type: ignore[no-untyped-def]  # noqa: ANN204 - the worker also runs on 3.9
+    async def __aiter__(self):  # type: ignore[no-untyped-def]
         lines = Lines()
         while data := await self._reader.read(65536):
             for line in lines.feed(data):

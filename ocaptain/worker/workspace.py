@@ -26,10 +26,27 @@ MOST_MESSAGE = 8000
 GIT_SECONDS = 600
 HEAD_REF = "refs/ocaptain/head"
 OUT_REF = "refs/ocaptain/out"
-IGNORED = (
-    "node_modules/ .venv/ venv/ __pycache__/ *.pyc .pytest_cache/ .mypy_cache/ .ruff_cache/ .tox/ .nox/ "
-    ".cache/ .npm/ .gradle/ target/debug/ target/release/ .DS_Store *.swp .ansible/ .hypothesis/"
-).split()
+IGNORED = [
+    "node_modules/",
+    ".venv/",
+    "venv/",
+    "__pycache__/",
+    "*.pyc",
+    ".pytest_cache/",
+    ".mypy_cache/",
+    ".ruff_cache/",
+    ".tox/",
+    ".nox/",
+    ".cache/",
+    ".npm/",
+    ".gradle/",
+    "target/debug/",
+    "target/release/",
+    ".DS_Store",
+    "*.swp",
+    ".ansible/",
+    ".hypothesis/",
+]
 EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 
 
@@ -57,7 +74,9 @@ class Workspace:
         self._places = places
         self._ship = ship
 
-    def _git(self, *arguments: str, git_dir: Path | None = None, stdin: bytes | None = None, check: bool = True) -> bytes:
+    def _git(
+        self, *arguments: str, git_dir: Path | None = None, stdin: bytes | None = None, check: bool = True
+    ) -> bytes:
         environment = {
             "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
             "HOME": str(self._places.own),
@@ -88,7 +107,8 @@ class Workspace:
             raise WorkspaceError("git", f"git {arguments[0]} failed ({done.returncode}): {said}")
         return done.stdout
 
-    def _has(self, commit: str) -> bool:
+    def has(self, commit: str) -> bool:
+        """Whether ``commit`` is in the git directory."""
         done = self._git("rev-parse", "--quiet", "--verify", f"{commit}^{{commit}}", check=False)
         return done.strip().decode() == commit
 
@@ -112,14 +132,14 @@ class Workspace:
         """
         self.prepare()
         if bundle is None:
-            if not self._has(commit):
+            if not self.has(commit):
                 raise WorkspaceError("need_full", f"commit {commit} is not on this ship")
             return
         joined = self._places.inbox / f"{commit}.bundle"
         parts = [self._places.home / part["path"] for part in bundle["parts"]]
-        if not self._has(commit):
+        if not self.has(commit):
             with open(joined, "wb") as out:
-                for path, part in zip(parts, bundle["parts"]):
+                for path, part in zip(parts, bundle["parts"], strict=True):
                     try:
                         data = path.read_bytes()
                     except OSError as error:
@@ -129,7 +149,14 @@ class Workspace:
                     out.write(data)
             try:
                 self._git("bundle", "verify", "--quiet", str(joined))
-                self._git("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", str(joined), f"+{bundle['ref']}:{HEAD_REF}")
+                self._git(
+                    "fetch",
+                    "--quiet",
+                    "--no-tags",
+                    "--no-write-fetch-head",
+                    str(joined),
+                    f"+{bundle['ref']}:{HEAD_REF}",
+                )
             except WorkspaceError as error:
                 raise WorkspaceError("need_full", str(error)) from error
             finally:
@@ -137,7 +164,7 @@ class Workspace:
         for path in parts:
             with contextlib.suppress(OSError):
                 path.unlink()
-        if not self._has(commit):
+        if not self.has(commit):
             raise WorkspaceError("need_full", f"the bundle does not hold {commit}")
         self._git("update-ref", HEAD_REF, commit)
 
@@ -165,7 +192,11 @@ class Workspace:
         (own / "objects" / "info").mkdir(exist_ok=True)
         (own / "objects" / "info" / "alternates").write_text(f"{self._places.git}/objects\n")
         self._git("update-ref", f"refs/heads/{branch}", commit, git_dir=own)
-        for key, value in (("user.name", self._ship), ("user.email", f"{self._ship}@ocaptain.invalid"), ("gc.auto", "0")):
+        for key, value in (
+            ("user.name", self._ship),
+            ("user.email", f"{self._ship}@ocaptain.invalid"),
+            ("gc.auto", "0"),
+        ):
             self._git("config", key, value, git_dir=own)
         (own / "info").mkdir(exist_ok=True)
         (own / "info" / "exclude").write_text("\n".join(IGNORED) + "\n")
@@ -262,10 +293,10 @@ class Workspace:
         if problems:
             # What is small comes along, in the order of size, until a limit is reached.
             total, kept = 0, 0
-            for name in sorted(sizes, key=lambda name: sizes[name]):
-                total, kept = total + sizes[name], kept + 1
+            for path in sorted(sizes, key=lambda one: sizes[one]):
+                total, kept = total + sizes[path], kept + 1
                 if total > MOST_BYTES or kept > MOST_FILES:
-                    skipped.append(name)
+                    skipped.append(path)
         unread = self._stage(skipped)
         if unread and not lenient:
             raise Unfit("files that git cannot read", unread)

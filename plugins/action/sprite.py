@@ -45,7 +45,10 @@ class ActionModule(ActionBase):
         }
         before = [] if args["state"] == "present" else change.changed
         after = change.changed if args["state"] == "present" else []
-        result["diff"] = {"before": "".join(f"{one}\n" for one in before), "after": "".join(f"{one}\n" for one in after)}
+        result["diff"] = {
+            "before": "".join(f"{one}\n" for one in before),
+            "after": "".join(f"{one}\n" for one in after),
+        }
         # With best_effort some may fail, not all: a fleet of nothing is no fleet.
         if change.failed and not (args["best_effort"] and len(change.failed) < len(args["names"])):
             lines = [f"{name}: {reason}" for name, reason in change.failed.items()]

@@ -41,9 +41,7 @@ class ActionModule(ActionBase):
         provider = args["provider"] or known.get("ocaptain_provider")
         try:
             reached = require(provider, args["api_url"], args["api_token"])
-            work = ensure_service(
-                reached, sprite, wanted, restart=args["restarted"], check=bool(self._task.check_mode)
-            )
+            work = ensure_service(reached, sprite, wanted, restart=args["restarted"], check=bool(self._task.check_mode))
             return {**result, "changed": asyncio.run(work)}
         except OcaptainError as error:
             return {**result, **failure(error)}

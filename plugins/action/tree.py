@@ -41,8 +41,8 @@ class ActionModule(ActionBase):
         changed = parse_reply(done["stdout"]) if done["rc"] == 0 else None
         if changed is None:
             said = (done["stderr"] or done["stdout"] or "no reply").strip()[-500:]
-            error = OcaptainError(f"the tree below {args['dest']} was not written (exit {done['rc']}): {said}")
-            return {**result, **failure(error)}
+            message = f"the tree below {args['dest']} was not written (exit {done['rc']}): {said}"
+            return {**result, **failure(OcaptainError(message))}
         diff = [{"before_header": path, "after_header": path, "before": "", "after": "(differs)\n"} for path in changed]
         return {**result, "changed": bool(changed), "paths": changed, "diff": diff}
 

@@ -54,21 +54,21 @@ options:
       - name: ansible_pipelining
 """
 
-import asyncio  # noqa: E402
-from pathlib import Path  # noqa: E402
-from typing import TYPE_CHECKING, Any  # noqa: E402
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from ansible.errors import (  # noqa: E402
+from ansible.errors import (
     AnsibleConnectionFailure,
     AnsibleError,
     AnsibleFileNotFound,
 )
-from ansible.plugins.connection import ConnectionBase, ensure_connect  # noqa: E402
-from ansible.utils.display import Display  # noqa: E402
+from ansible.plugins.connection import ConnectionBase, ensure_connect
+from ansible.utils.display import Display
 
-from ocaptain.ansible.access import require  # noqa: E402
-from ocaptain.errors import OcaptainError  # noqa: E402
-from ocaptain.sprites import ApiError, NotFound, SpritesClient, SpritesError  # noqa: E402
+from ocaptain.ansible.access import require
+from ocaptain.errors import OcaptainError
+from ocaptain.sprites import ApiError, NotFound, SpritesClient, SpritesError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -85,6 +85,7 @@ class Connection(ConnectionBase):
     transport = "sprite"
     has_pipelining = True
 
+    _connected: bool
     _endpoint: Endpoint
     _sprite: str
 

@@ -1,0 +1,57 @@
+"""What every test finds: a home of its own, and helpers for plans."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import Sailor, write_plan
+
+REPO = Path(__file__).resolve().parent.parent
+CLEARED = ("SPRITES_TOKEN", "SPRITE_TOKEN", "SPRITES_API_URL", "GH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN", "OCAPTAIN_HOME")
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(tmp_path_factory, monkeypatch):
+    """No test reads or writes the developer's own configuration or voyages."""
+    home = tmp_path_factory.mktemp("home")
+    # The base layer is made once for all tests; everything else is theirs alone.
+    cache = os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser())
+    for name in list(os.environ):
+        if name in CLEARED or name.startswith("OCAPTAIN_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("XDG_STATE_HOME", str(home / "state"))
+    monkeypatch.setenv("XDG_CACHE_HOME", cache)
+    monkeypatch.chdir(home)
+
+
+@pytest.fixture
+def plan(tmp_path):
+    """Return a function that writes a plan: ``plan(tasks, verify=…, **voyage)``."""
+
+    def make(tasks, name="plan", verify="exit 0", **voyage):
+        return write_plan(tmp_path / name, tasks, verify=verify, **voyage)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def fleet(tmp_path_factory):
+    """A home with a drydock that lives as long as the session."""
+    if os.geteuid() != 0:
+        pytest.skip("drydock needs root")
+    sailor = Sailor(tmp_path_factory.mktemp("fleet"))
+    sailor.json("drydock", "start")
+    yield sailor
+    sailor.run("drydock", "stop", "--force")
+    assert sailor.leftovers() == []
+
+
+@pytest.fixture
+def sailor(fleet):
+    """The session's home; whatever a test left sailing is sunk after it."""
+    yield fleet
+    fleet.run("sink", "--all", "--force", "--abandon")

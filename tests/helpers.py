@@ -1,0 +1,144 @@
+"""Plans, homes and the command line as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+REPO = Path(__file__).resolve().parent.parent
+OCAPTAIN = Path(sys.executable).parent / "ocaptain"
+PLAYBOOK = Path(sys.executable).parent / "ansible-playbook"
+SECONDS = 240
+
+
+def write_plan(directory: Path, tasks: list[dict], verify: str = "exit 0", **voyage) -> Path:
+    """Write a plan; a task without id or subject gets one."""
+    (directory / "tasks").mkdir(parents=True, exist_ok=True)
+    (directory / "spec.md").write_text("# What is built\n")
+    (directory / "verify.sh").write_text(f"set -e\n{verify}\n")
+    (directory / "voyage.json").write_text(json.dumps(voyage))
+    for number, task in enumerate(tasks, 1):
+        whole = {"id": str(number), "subject": f"Task {number}", **task}
+        (directory / "tasks" / f"{whole['id']}.json").write_text(json.dumps(whole))
+    return directory
+
+
+def run_task(line: str, *after: str, **metadata) -> dict:
+    """Return a task that runs a shell line after other tasks."""
+    return {"blockedBy": list(after), "metadata": {"run": line, **metadata}}
+
+
+@dataclass
+class Done:
+    """A command that ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self):
+        return json.loads(self.out)
+
+
+class Sailor:
+    """A user with a home of their own."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.voyages = home / "voyages"
+        self.env = {
+            **os.environ,
+            "HOME": str(home),
+            "XDG_STATE_HOME": str(home / "state"),
+            "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser()),
+            "COLUMNS": "120",
+        }
+        for name in ("SPRITES_TOKEN", "SPRITE_TOKEN", "SPRITES_API_URL", "OCAPTAIN_HOME", "OCAPTAIN_PROVIDER"):
+            self.env.pop(name, None)
+
+    def popen(self, *arguments, **more) -> subprocess.Popen:
+        argv = [str(OCAPTAIN), *map(str, arguments)]
+        options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "cwd": self.home}
+        return subprocess.Popen(argv, env=self.env, text=True, **{**options, **more})
+
+    def run(self, *arguments, env=None, cwd=None, seconds=SECONDS) -> Done:
+        done = subprocess.run(
+            [str(OCAPTAIN), *map(str, arguments)],
+            env={**self.env, **(env or {})},
+            cwd=cwd or self.home,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+        assert "Traceback" not in done.stdout + done.stderr, done.stderr
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    def json(self, *arguments, code=0):
+        done = self.run(*arguments)
+        assert done.code == code, (done.code, done.out, done.err)
+        return done.json
+
+    def playbook(self, *arguments) -> Done:
+        done = subprocess.run(
+            [str(PLAYBOOK), *map(str, arguments)],
+            env=self.env,
+            cwd=REPO,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    def voyage(self, voyage: str) -> Path:
+        return self.voyages / voyage
+
+    def git(self, voyage: str, *arguments) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(self.voyage(voyage) / "repo.git"), *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+        return done.stdout.strip()
+
+    def landed(self, voyage: str) -> list[str]:
+        """Return the tasks that landed, oldest first, by the trailers on the branch."""
+        log = self.git(voyage, "log", "--reverse", "--format=%(trailers:key=Task,valueonly,separator=%x2C)", voyage)
+        return [line for line in log.splitlines() if line]
+
+    def metrics(self) -> dict:
+        record = json.loads((self.home / "state/ocaptain/drydock/server.json").read_text())
+        token = Path(record["token_file"]).read_text()
+        headers = {"Authorization": f"Bearer {token}"}
+        return httpx.get(f"{record['url']}/drydock/metrics", headers=headers, timeout=30, trust_env=False).json()
+
+    def sprites(self) -> int:
+        return self.metrics()["sprites"]
+
+    def leftovers(self) -> list[str]:
+        """Return processes, mounts and files of this home's drydock and captains that are still there."""
+        found = []
+        for status in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                line = status.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                environ = status.with_name("environ").read_bytes()
+            except OSError:
+                continue
+            ours = str(self.home) in line or f"XDG_STATE_HOME={self.home}".encode() in environ
+            if ours and ("ocaptain" in line or "sandbox.sh" in line):
+                found.append(line)
+        found += [line for line in Path("/proc/mounts").read_text().splitlines() if str(self.home) in line]
+        sprites = self.home / "state/ocaptain/drydock/sprites"
+        return found + [str(one) for one in (sprites.iterdir() if sprites.is_dir() else [])]

@@ -1,0 +1,286 @@
+"""The ledger: claims, tokens, failures, landings, epochs."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from ocaptain.ledger import Fenced, Ledger, LedgerError, NewVoyage, overview, task_views
+from ocaptain.plan.graph import critical_paths
+
+SHIPS = ("ship-0", "ship-1", "ship-2")
+
+
+def make(path, graph, *, pins=None, done=()):
+    chains = critical_paths({task: before - set(done) for task, before in graph.items() if task not in done})
+    tasks = [
+        {
+            "id": task,
+            "position": number,
+            "subject": f"Task {task}",
+            "raw": f'{{"id": "{task}", "subject": "Task {task}"}}',
+            "agent": "command",
+            "pin": (pins or {}).get(task),
+            "priority": chains.get(task, 0),
+            "status": "completed" if task in done else "pending",
+        }
+        for number, task in enumerate(graph)
+    ]
+    new = NewVoyage(
+        id="voyage-000000000000",
+        name="n",
+        provider="drydock",
+        digest="d",
+        repo="",
+        root="0" * 40,
+        agent_cmd=None,
+        spec="",
+        verify_script=b"",
+        verify_timeout=1.0,
+        setup=None,
+        prompt=None,
+        tasks=tasks,
+        edges=graph,
+        ships=[(ship, f"v-{ship}") for ship in SHIPS],
+    )
+    Ledger.create(path, new)
+    ledger = Ledger(path)
+    ledger.command()
+    return ledger
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    graph = {"1": frozenset(), "2": frozenset(), "3": frozenset({"1"}), "4": frozenset({"3"})}
+    with make(tmp_path / "ledger.db", graph) as found:
+        yield found
+
+
+def land(ledger, claim, commit="c" * 40):
+    assert ledger.begin_landing(claim.token, "refs/heads/v", "0" * 40, commit, {})
+    ledger.finish_landing(claim.token)
+
+
+def test_the_longest_chain_goes_first_then_the_lowest_id(ledger):
+    first, second = ledger.claim("ship-0"), ledger.claim("ship-1")
+    assert (first.task, second.task) == ("1", "2")
+    assert ledger.claim("ship-2") is None
+    land(ledger, first)
+    assert ledger.claim("ship-2").task == "3"
+
+
+def test_tokens_only_grow_and_a_lost_one_can_do_nothing(ledger):
+    old = ledger.claim("ship-0")
+    assert ledger.give_back(old.token, "lost", "silent")
+    new = ledger.claim("ship-1")
+    assert new.task == old.task
+    assert new.token > old.token
+    assert new.number == 2
+    assert not ledger.offered(old.token, work="a" * 40, code=0, seconds=1.0)
+    assert not ledger.begin_landing(old.token, "r", "0" * 40, "1" * 40, {})
+    assert ledger.fail(old.token, "late") is None
+    land(ledger, new)
+    assert ledger.counts()["completed"] == 1
+
+
+def test_a_task_lands_at_most_once(ledger):
+    claim = ledger.claim("ship-0")
+    land(ledger, claim)
+    assert not ledger.begin_landing(claim.token, "r", "0" * 40, "1" * 40, {})
+    with pytest.raises(LedgerError):
+        ledger.finish_landing(claim.token)
+
+
+def test_the_third_failure_fails_the_task_and_holds_what_waits(ledger):
+    for number in (1, 2, 3):
+        claim = ledger.claim("ship-0")
+        assert (claim.task, claim.number) == ("1", number)
+        assert ledger.fail(claim.token, f"reason {number}") == ("failed" if number == 3 else "pending")
+    views = {view.id: view for view in task_views(ledger)}
+    assert views["1"].status == "failed"
+    assert views["3"].held_by == views["4"].held_by == "1"
+    assert ledger.claim("ship-0").task == "2"
+    assert ledger.claim("ship-1") is None
+
+
+def test_a_conflict_is_no_failure(ledger):
+    for _ in range(10):
+        claim = ledger.claim("ship-0")
+        ledger.give_back(claim.token, "conflict", "both edited x")
+        assert claim.task == "1"
+    assert ledger.claim("ship-0").reason == "both edited x"
+
+
+def test_a_pin_is_obeyed(tmp_path):
+    graph = {"1": frozenset(), "2": frozenset()}
+    with make(tmp_path / "ledger.db", graph, pins={"1": "ship-2"}) as ledger:
+        assert ledger.claim("ship-0").task == "2"
+        assert ledger.claim("ship-0") is None
+        assert not ledger.claimable(["ship-0", "ship-1"])
+        assert ledger.claimable(["ship-2"])
+        assert ledger.claim("ship-2").task == "1"
+
+
+def test_completed_in_the_plan_is_satisfied(tmp_path):
+    graph = {"1": frozenset(), "2": frozenset({"1"})}
+    with make(tmp_path / "ledger.db", graph, done=("1",)) as ledger:
+        assert ledger.claim("ship-0").task == "2"
+        assert overview(ledger).tasks["completed"] == 1
+
+
+def test_an_older_epoch_writes_nothing(tmp_path):
+    path = tmp_path / "ledger.db"
+    old = make(path, {"1": frozenset()})
+    claim = old.claim("ship-0")
+    with Ledger(path) as new:
+        new.command()
+        for attempt in (
+            lambda: old.claim("ship-1"),
+            lambda: old.begin_landing(claim.token, "r", "0" * 40, "1" * 40, {}),
+            lambda: old.set_state("complete"),
+            lambda: old.event("x", "y"),
+            old.next_generation,
+        ):
+            with pytest.raises(Fenced):
+                attempt()
+        assert new.held("ship-0").token == claim.token
+    old.close()
+
+
+def test_a_reader_cannot_write(tmp_path):
+    path = tmp_path / "ledger.db"
+    make(path, {"1": frozenset()}).close()
+    with Ledger(path) as reader, pytest.raises(Fenced):
+        reader.claim("ship-0")
+
+
+def test_what_is_no_ledger_is_a_clear_error(tmp_path):
+    path = tmp_path / "ledger.db"
+    with pytest.raises(LedgerError, match="there is no ledger"):
+        Ledger(path)
+    path.write_text("not a database, but long enough to look like a file of some kind")
+    with pytest.raises(LedgerError, match="not a ledger"):
+        Ledger(path)
+    sqlite3.connect(tmp_path / "empty.db").close()
+    with pytest.raises(LedgerError, match="not a ledger"):
+        Ledger(tmp_path / "empty.db")
+
+
+def test_intents_are_found_again(tmp_path):
+    path = tmp_path / "ledger.db"
+    ledger = make(path, {"1": frozenset()})
+    claim = ledger.claim("ship-0")
+    ledger.begin_landing(claim.token, "refs/heads/v", "0" * 40, "1" * 40, {"check": None})
+    ledger.close()
+    with Ledger(path) as again:
+        again.command()
+        assert [(one.task, one.old, one.new) for one in again.open_intents()] == [("1", "0" * 40, "1" * 40)]
+        again.void_landing(claim.token)
+        assert again.open_intents() == []
+        assert again.begin_landing(claim.token, "refs/heads/v", "2" * 40, "3" * 40, {})
+        again.finish_landing(claim.token)
+        assert task_views(again)[0].commit == "3" * 40
+
+
+def test_claims_from_many_threads_are_never_double(tmp_path):
+    path = tmp_path / "ledger.db"
+    make(path, {str(number): frozenset() for number in range(200)}).close()
+    with Ledger(path) as first:
+        epoch = first.command()
+    claims: list = []
+
+    def work(ship):
+        with Ledger(path, epoch=epoch) as mine:
+            while claim := mine.claim(ship):
+                claims.append(claim)
+
+    threads = [threading.Thread(target=work, args=(ship,)) for ship in SHIPS]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(int(claim.task) for claim in claims) == list(range(200))
+    assert len({claim.token for claim in claims}) == 200
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """Any order of claims, landings, failures, losses and restarts keeps the promises."""
+
+    def __init__(self):
+        super().__init__()
+        import tempfile
+        from pathlib import Path
+
+        self.directory = tempfile.TemporaryDirectory()
+        graph = {str(n): frozenset(str(m) for m in range(n) if (n * 7 + m) % 4 == 0) for n in range(8)}
+        self.path = Path(self.directory.name) / "ledger.db"
+        self.graph = graph
+        self.ledger = make(self.path, graph)
+        self.tokens: list[int] = []
+        self.live: dict[int, str] = {}
+        self.landed: list[str] = []
+
+    def teardown(self):
+        self.ledger.close()
+        self.directory.cleanup()
+
+    @rule(ship=st.sampled_from(SHIPS))
+    def claim(self, ship):
+        if self.ledger.held(ship):
+            return
+        claim = self.ledger.claim(ship)
+        if claim:
+            assert not self.tokens or claim.token > self.tokens[-1]
+            assert claim.task not in self.live.values()
+            assert claim.task not in self.landed
+            assert self.graph[claim.task] <= set(self.landed)
+            self.tokens.append(claim.token)
+            self.live[claim.token] = claim.task
+
+    @precondition(lambda self: self.tokens)
+    @rule(data=st.data(), crash=st.booleans())
+    def land(self, data, crash):
+        token = data.draw(st.sampled_from(self.tokens))
+        began = self.ledger.begin_landing(token, "r", "0" * 40, "1" * 40, {})
+        assert began == (token in self.live)
+        if crash:
+            self.restart()
+        if began:
+            self.ledger.finish_landing(token)
+            self.landed.append(self.live.pop(token))
+
+    @precondition(lambda self: self.tokens)
+    @rule(data=st.data(), how=st.sampled_from(["fail", "lost", "conflict"]))
+    def end(self, data, how):
+        token = data.draw(st.sampled_from(self.tokens))
+        if how == "fail":
+            assert (self.ledger.fail(token, "r") is not None) == (token in self.live)
+        else:
+            assert self.ledger.give_back(token, how, "r") == (token in self.live)
+        self.live.pop(token, None)
+
+    @rule()
+    def restart(self):
+        self.ledger.close()
+        self.ledger = Ledger(self.path)
+        self.ledger.command()
+
+    @invariant()
+    def promises(self):
+        counts = self.ledger.counts()
+        assert counts["in_progress"] == len(self.live)
+        assert counts["completed"] == len(self.landed) == len(set(self.landed))
+        assert sum(counts.values()) == len(self.graph)
+        if not counts["in_progress"] and not self.ledger.claimable(SHIPS):
+            # Nothing waits for ever: what is left is done, failed, or held by a failure.
+            for view in task_views(self.ledger):
+                assert view.status in {"completed", "failed"} or view.held_by
+
+
+TestLedgerMachine = LedgerMachine.TestCase
+TestLedgerMachine.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
