@@ -1,0 +1,268 @@
+"""The ship's trees, by real git: whatever an agent leaves behind is offered or refused, and goes away."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ocaptain.git import Git, import_bundle, make_bundle, split
+from ocaptain.git.bundles import BadBundle
+from ocaptain.worker import workspace as module
+from ocaptain.worker.places import Places
+from ocaptain.worker.workspace import Unfit, Workspace, WorkspaceError
+
+
+def commit(git, files, parent=None):
+    """Make a commit with ``files`` in a bare repository."""
+    entries = []
+    for path, content in sorted(files.items()):
+        oid = git.text("hash-object", "-w", "--stdin", stdin=content.encode())
+        entries.append(f"100644 {oid}\t{path}\n")
+    index = {"GIT_INDEX_FILE": str(git.directory / "scratch-index")}
+    git.run("read-tree", "--empty", extra=index)
+    git.run("update-index", "--index-info", stdin="".join(entries).encode(), extra=index)
+    tree = git.run("write-tree", extra=index).stdout.decode().strip()
+    return git.text("commit-tree", tree, "-m", "c", *(["-p", parent] if parent else []))
+
+
+class Ship:
+    """A captain's repository and a ship's workspace, joined by bundles."""
+
+    def __init__(self, root: Path) -> None:
+        (root / "home").mkdir()
+        subprocess.run(["git", "init", "-q", "--bare", root / "repo.git"], check=True)
+        self.git = Git(root / "repo.git")
+        self.places = Places(root / "home")
+        self.work = Workspace(self.places, "ship-0")
+        self.root = self.places.workspace
+        self.base = commit(self.git, {"a.txt": "one\n", "dir/b.txt": "two\n", ".gitignore": "*.log\n"})
+        self.give(self.base)
+        self.work.reset(self.base, "voyage")
+
+    def give(self, oid, have=None):
+        self.git.update_ref("refs/ocaptain/send", oid)
+        data = make_bundle(self.git, "refs/ocaptain/send", have)
+        parts = []
+        self.places.make()
+        for number, part in enumerate(split(data)):
+            path = self.places.inbox / f"x.{number}"
+            path.write_bytes(part.data)
+            parts.append({"path": f".ocaptain/in/x.{number}", "size": len(part.data), "sha256": part.sha256})
+        self.work.take({"ref": "refs/ocaptain/send", "parts": parts}, oid)
+
+    def offer(self, **more):
+        """Snapshot and import; return (snapshot, {path: content} of the tree)."""
+        found = self.work.snapshot(self.base, "attempt-1", **more)
+        data = b"".join((self.places.home / part["path"]).read_bytes() for part in found["bundle"]["parts"])
+        import_bundle(self.git, data, found["commit"])
+        names = self.git.run("ls-tree", "-r", "-z", "--name-only", found["commit"]).stdout.split(b"\0")
+        tree = {
+            os.fsdecode(name): self.git.run("show", f"{found['commit']}:{os.fsdecode(name)}").stdout
+            for name in names
+            if name
+        }
+        return found, tree
+
+    def own(self, *arguments):
+        """Run git as the agent does."""
+        done = subprocess.run(["git", *arguments], cwd=self.root, capture_output=True, text=True, check=True, timeout=30)
+        return done.stdout.strip()
+
+
+@pytest.fixture
+def ship(tmp_path):
+    return Ship(tmp_path)
+
+
+def files_of(root):
+    found = {}
+    for path in sorted(root.rglob("*")):
+        if ".git" not in path.relative_to(root).parts and (path.is_file() or path.is_symlink()):
+            found[str(path.relative_to(root))] = os.readlink(path) if path.is_symlink() else path.read_text()
+    return found
+
+
+BASE = {".gitignore": "*.log\n", "a.txt": "one\n", "dir/b.txt": "two\n"}
+
+
+def test_the_clone_is_a_real_one(ship):
+    assert files_of(ship.root) == BASE
+    assert ship.own("status", "--porcelain") == ""
+    assert ship.own("branch", "--show-current") == "voyage"
+    assert ship.own("rev-parse", "HEAD") == ship.base
+
+
+def test_edits_are_offered_and_nothing_is_empty(ship):
+    (ship.root / "a.txt").write_text("changed\n")
+    (ship.root / "dir/b.txt").unlink()
+    (ship.root / "new file ü\n.txt").write_text("new")
+    (ship.root / "-rf").write_text("dash")
+    (ship.root / "noise.log").write_text("ignored")
+    (ship.root / "node_modules").mkdir()
+    (ship.root / "node_modules/x.js").write_text("ignored")
+    found, tree = ship.offer()
+    assert set(tree) == {".gitignore", "a.txt", "new file ü\n.txt", "-rf"}
+    assert tree["a.txt"] == b"changed\n"
+    assert not found["empty"]
+
+
+def test_nothing_done_is_empty(ship):
+    found, _ = ship.offer()
+    assert found["empty"]
+
+
+def test_what_the_agent_committed_comes_along(ship):
+    (ship.root / "a.txt").write_text("mine\n")
+    ship.own("commit", "-qam", "A subject\n\nA body")
+    found, tree = ship.offer()
+    assert tree["a.txt"] == b"mine\n"
+    assert "A body" in found["message"]
+    assert len(ship.git.text("log", "-1", "--format=%P", found["commit"]).split()) == 2
+
+
+@pytest.mark.parametrize(
+    "vandal",
+    [
+        "rm -rf .git",
+        "rm -rf .git; echo nonsense > .git",
+        "rm -rf .git; ln -s /nowhere .git",
+        "git checkout -q --orphan other; git rm -rqf . ; printf 'one\\n' > a.txt; git add a.txt; git commit -qm x",
+        "git update-ref -d HEAD",
+        "echo 'ref: refs/heads/../../x' > .git/HEAD",
+        "printf '[core]\\n\\tworktree = /tmp\\n\\tfsmonitor = \"touch /tmp/ocaptain-owned\"\\n' > .git/config",
+        "mkdir -p .git/hooks; printf '#!/bin/sh\\ntouch /tmp/ocaptain-owned\\n' > .git/hooks/pre-commit; "
+        "chmod +x .git/hooks/pre-commit",
+        "printf '* filter=evil merge=evil\\n' > .gitattributes; git config filter.evil.clean 'touch /tmp/ocaptain-owned'",
+        "chmod -R a-w dir",
+        "rm -rf dir; ln -s /etc dir",
+        "touch .git/index.lock",
+    ],
+)
+def test_whatever_an_agent_does_to_git_its_files_count_and_the_next_one_starts_clean(ship, vandal):
+    Path("/tmp/ocaptain-owned").unlink(missing_ok=True)
+    subprocess.run(["bash", "-c", vandal], cwd=ship.root, check=False, capture_output=True, timeout=30)
+    (ship.root / "work.txt").write_text("work\n")
+    found, tree = ship.offer()
+    assert tree["work.txt"] == b"work\n"
+    assert found["base"] == ship.base
+    ship.work.reset(ship.base, "voyage")
+    assert files_of(ship.root) == BASE
+    assert ship.own("status", "--porcelain") == ""
+    assert not Path("/tmp/ocaptain-owned").exists()
+
+
+def test_a_link_out_of_the_tree_is_a_link_and_nothing_more(ship):
+    (ship.root / "link").symlink_to("/etc/passwd")
+    found, _ = ship.offer()
+    listed = ship.git.text("ls-tree", found["commit"], "link")
+    assert listed.startswith("120000 ")
+
+
+def test_nested_repositories_are_refused_by_name(ship):
+    (ship.root / "vendor/lib").mkdir(parents=True)
+    subprocess.run(["git", "init", "-q", ship.root / "vendor/lib"], check=True)
+    (ship.root / "vendor/lib/x").write_text("x")
+    with pytest.raises(Unfit) as refused:
+        ship.work.snapshot(ship.base, "x")
+    assert refused.value.paths == ["vendor/lib"]
+    found, tree = ship.offer(lenient=True)
+    assert found["left_out"] == ["vendor/lib"]
+    assert "a.txt" in tree
+    ship.work.reset(ship.base, "voyage")
+    assert files_of(ship.root) == BASE
+
+
+def test_too_much_is_refused_by_name_and_rescued_in_part(ship, monkeypatch):
+    monkeypatch.setattr(module, "MOST_BYTES", 1000)
+    (ship.root / "big.bin").write_bytes(b"x" * 2000)
+    (ship.root / "small.txt").write_text("s")
+    with pytest.raises(Unfit, match="changed files") as refused:
+        ship.work.snapshot(ship.base, "x")
+    assert refused.value.paths[0] == "big.bin"
+    found, tree = ship.offer(lenient=True)
+    assert found["left_out"] == ["big.bin"]
+    assert "small.txt" in tree
+
+
+def test_too_many_files_are_refused(ship, monkeypatch):
+    monkeypatch.setattr(module, "MOST_FILES", 3)
+    for number in range(5):
+        (ship.root / f"{number}.txt").write_text("x")
+    with pytest.raises(Unfit, match="new files"):
+        ship.work.snapshot(ship.base, "x")
+
+
+def test_reset_replaces_what_stands_in_the_way(ship):
+    (ship.root / "a.txt").unlink()
+    (ship.root / "a.txt").mkdir()
+    (ship.root / "a.txt/in.log").write_text("an ignored file in a directory where a file belongs")
+    (ship.root / "dir/b.txt").unlink()
+    (ship.root / "dir").rmdir()
+    (ship.root / "dir").write_text("a file where a directory belongs")
+    (ship.root / "keep.log").write_text("ignored ones stay")
+    (ship.root / "stray.txt").write_text("untracked ones go")
+    ship.work.reset(ship.base, "voyage")
+    assert files_of(ship.root) == {**BASE, "keep.log": "ignored ones stay"}
+
+
+def test_reset_moves_forward_and_leaves_unchanged_files_alone(ship):
+    before = (ship.root / "dir/b.txt").stat().st_mtime_ns
+    head = commit(ship.git, {"a.txt": "newer\n", "dir/b.txt": "two\n", "c.txt": "c\n"}, ship.base)
+    ship.give(head, ship.base)
+    ship.work.reset(head, "voyage")
+    assert files_of(ship.root) == {"a.txt": "newer\n", "c.txt": "c\n", "dir/b.txt": "two\n"}
+    assert (ship.root / "dir/b.txt").stat().st_mtime_ns == before
+
+
+def test_a_clone_keeps_nothing(ship):
+    (ship.root / "keep.log").write_text("x")
+    ship.work.clone(ship.base, "voyage")
+    assert files_of(ship.root) == BASE
+
+
+def test_a_bundle_that_does_not_fit_is_asked_for_in_full(ship):
+    head = commit(ship.git, {"a.txt": "2\n"}, ship.base)
+    later = commit(ship.git, {"a.txt": "3\n"}, head)
+    with pytest.raises(WorkspaceError) as refused:
+        ship.give(later, head)
+    assert refused.value.code == "need_full"
+    ship.give(later)
+    ship.work.reset(later, "voyage")
+    assert (ship.root / "a.txt").read_text() == "3\n"
+    with pytest.raises(WorkspaceError) as refused:
+        ship.work.take(None, "0" * 40)
+    assert refused.value.code == "need_full"
+
+
+def test_a_damaged_part_is_refused(ship):
+    part = {"path": ".ocaptain/in/y.0", "size": 4, "sha256": "0" * 64}
+    (ship.places.inbox / "y.0").write_bytes(b"evil")
+    with pytest.raises(WorkspaceError) as refused:
+        ship.work.take({"ref": "r", "parts": [part]}, "1" * 40)
+    assert refused.value.code == "damaged"
+
+
+def test_the_captain_refuses_what_is_no_sound_bundle(ship):
+    found, _ = ship.offer()
+    data = b"".join((ship.places.home / part["path"]).read_bytes() for part in found["bundle"]["parts"])
+    for broken in (b"", b"PACK", data[:-30], data.replace(b"# v2", b"# v9")):
+        with pytest.raises(BadBundle):
+            import_bundle(ship.git, broken, found["commit"])
+    with pytest.raises(BadBundle):
+        import_bundle(ship.git, data, "1" * 40)
+
+
+def test_a_tree_that_no_checkout_should_see_is_refused(tmp_path, ship):
+    evil = Git(tmp_path / "evil.git")
+    subprocess.run(["git", "init", "-q", "--bare", evil.directory], check=True)
+    blob = evil.text("hash-object", "-w", "--stdin", stdin=b"[core]\n\tfsmonitor = evil\n")
+    inner = evil.text("mktree", stdin=f"100644 blob {blob}\tconfig\n".encode())
+    raw = b"40000 .git\0" + bytes.fromhex(inner)
+    tree = evil.text("hash-object", "-t", "tree", "-w", "--literally", "--stdin", stdin=raw)
+    oid = evil.text("commit-tree", tree, "-m", "x")
+    evil.update_ref("refs/heads/x", oid)
+    with pytest.raises(BadBundle, match="refused"):
+        import_bundle(ship.git, make_bundle(evil, "refs/heads/x", None), oid)
