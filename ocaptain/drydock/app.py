@@ -254,6 +254,47 @@ class ChunkWatcher:
         await self.frames.put(None)
 
 
+class ExecResponse(Response):
+    """Runs a command over one POST: the body is its stdin, each chunk of the reply one frame.
+
+    Both go on at once, so that a command may answer while it is still being fed; a streaming
+    response of Starlette's would take the body's messages for its own.
+    """
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(media_type="application/octet-stream")
+        del self.headers["content-length"]
+        self._session = session
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer."""
+        del scope
+        watcher = ChunkWatcher()
+        work = [asyncio.create_task(self._feed(receive)), asyncio.create_task(self._session.attach(watcher))]
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            while (frame := await watcher.frames.get()) is not None:
+                await send({"type": "http.response.body", "body": frame, "more_body": True})
+                await asyncio.sleep(0.005)  # framing lives in the chunk boundaries
+            await send({"type": "http.response.body", "body": b""})
+        finally:
+            self._session.detach(watcher)
+            for task in work:
+                task.cancel()
+            await asyncio.gather(*work, return_exceptions=True)
+
+    async def _feed(self, receive: Receive) -> None:
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            if self._session.request.stdin and message.get("body"):
+                await self._session.feed(message["body"])
+            more = message.get("more_body", False)
+        self._session.end_input()
+
+
 class Exec:
     """Commands and sessions."""
 
@@ -295,24 +336,7 @@ class Exec:
         if request.method == "GET":
             sessions = [session.describe() for session in sprite.sessions.values()]
             return JSONResponse({"count": len(sessions), "sessions": sessions})
-        asked = exec_request(request.query_params, over_post=True)
-        session = await sprite.run(asked)
-        watcher = ChunkWatcher()
-
-        async def frames() -> AsyncIterator[bytes]:
-            feeding = asyncio.create_task(_feed_body(request, session)) if asked.stdin else None
-            attaching = asyncio.create_task(session.attach(watcher))
-            try:
-                while (frame := await watcher.frames.get()) is not None:
-                    yield frame
-                    await asyncio.sleep(0.005)  # framing lives in the chunk boundaries
-            finally:
-                session.detach(watcher)
-                attaching.cancel()
-                if feeding:
-                    feeding.cancel()
-
-        return StreamingResponse(frames(), media_type="application/octet-stream")
+        return ExecResponse(await sprite.run(exec_request(request.query_params, over_post=True)))
 
     async def kill(self, request: Request) -> Response:
         """``POST …/exec/{id}/kill``; parameters in the query (js, go) or in JSON (py)."""
@@ -395,13 +419,6 @@ def _take_text(session: Session, text: str) -> None:
             session.resize(rows, cols)
         case {"type": "signal", "signal": str(name)} if number := parse_signal(name):
             session.signal(number)
-
-
-async def _feed_body(request: Request, session: Session) -> None:
-    async for chunk in request.stream():
-        if chunk:
-            await session.feed(chunk)
-    session.end_input()
 
 
 async def _kill(session: Session, name: str, number: int, seconds: float) -> AsyncIterator[dict[str, object]]:

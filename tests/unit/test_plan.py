@@ -94,7 +94,9 @@ def test_a_broken_task_file_is_a_fault(plan, content, part):
     assert any(line.startswith("tasks/2.json") and part in line for line in lines(load_plan(directory)))
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"recommended_ships": 0}', '{"repo": 3}', '{"recommended_ships": "2"}'])
+@pytest.mark.parametrize(
+    "content", ["{", "[]", '{"recommended_ships": 0}', '{"repo": 3}', '{"recommended_ships": "2"}']
+)
 def test_a_bad_manifest_is_a_fault(plan, content):
     directory = plan([{}])
     (directory / "voyage.json").write_text(content)

@@ -41,7 +41,7 @@ from tests.unit.test_ledger import make
 
 @given(st.text())
 def test_clean_text_holds_nothing_that_a_terminal_acts_upon(text):
-    assert not any(ord(one) < 32 and one not in "\t\n" or 127 <= ord(one) < 160 for one in clean(text))
+    assert not any((ord(one) < 32 and one not in "\t\n") or 127 <= ord(one) < 160 for one in clean(text))
     assert "\n" not in clean_line(text)
     clean(text).encode()
 
@@ -50,7 +50,7 @@ def test_clean_text_holds_nothing_that_a_terminal_acts_upon(text):
 def test_clean_bytes_keep_their_length(data):
     found = clean_bytes(data)
     assert len(found) == len(data)
-    assert not any(byte < 32 and byte not in b"\t\n" or byte == 127 for byte in found)
+    assert not any((byte < 32 and byte not in b"\t\n") or byte == 127 for byte in found)
 
 
 def test_a_long_line_is_cut():
@@ -246,7 +246,8 @@ def test_environment_over_here_over_home(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("OCAPTAIN_DEFAULT_SHIPS", "many"), ("OCAPTAIN_DEFAULT_SHIPS", "0"), ("OCAPTAIN_PROVIDER", "aws")]
+    ("name", "value"),
+    [("OCAPTAIN_DEFAULT_SHIPS", "many"), ("OCAPTAIN_DEFAULT_SHIPS", "0"), ("OCAPTAIN_PROVIDER", "aws")],
 )
 def test_a_wrong_value_names_its_variable(monkeypatch, name, value):
     monkeypatch.setenv(name, value)
@@ -397,13 +398,20 @@ def test_the_worker_is_the_same_bytes_each_time_and_runs_alone(tmp_path):
     path = tmp_path / "worker.pyz"
     path.write_bytes(data)
     done = subprocess.run(
-        ["/usr/bin/python3", "-I", path], capture_output=True, text=True, env={"HOME": str(tmp_path)}, check=False, timeout=30
+        ["/usr/bin/python3", "-I", path],
+        capture_output=True,
+        text=True,
+        env={"HOME": str(tmp_path)},
+        check=False,
+        timeout=30,
     )
     assert done.returncode == 2
     assert "usage: worker.pyz serve" in done.stderr
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("5.0s", 5), ("10", 10), ("1m30s", 90), ("500ms", 0.5), ("0", 0), ("1h", 3600)])
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("5.0s", 5), ("10", 10), ("1m30s", 90), ("500ms", 0.5), ("0", 0), ("1h", 3600)]
+)
 def test_durations(text, seconds):
     assert parse_duration(text) == seconds
 
@@ -423,6 +431,8 @@ def test_help_imports_nothing_heavy():
         "heavy = {'ansible', 'ansible_runner', 'httpx', 'pydantic', 'uvicorn', 'starlette', 'sqlite3', 'jinja2'}\n"
         "sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=False, timeout=30)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=False, timeout=30
+    )
     assert done.returncode == 0, done.stderr
     assert "sail" in done.stdout

@@ -68,7 +68,9 @@ class Ship:
 
     def own(self, *arguments):
         """Run git as the agent does."""
-        done = subprocess.run(["git", *arguments], cwd=self.root, capture_output=True, text=True, check=True, timeout=30)
+        done = subprocess.run(
+            ["git", *arguments], cwd=self.root, capture_output=True, text=True, check=True, timeout=30
+        )
         return done.stdout.strip()
 
 
