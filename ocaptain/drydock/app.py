@@ -173,7 +173,10 @@ class Sprites:
         """``GET``, ``PUT`` or ``DELETE /v1/sprites/{name}``."""
         name = request.path_params["name"]
         if request.method == "DELETE":
-            await self._store.destroy(name)
+            try:
+                await self._store.destroy(name)
+            except DrydockError as error:
+                raise ApiError(500, "destroy_failed", str(error)) from error
             return Response(status_code=204)
         if request.method == "PUT":
             self._store.get(name)
@@ -192,8 +195,6 @@ def exec_request(params: QueryParams, *, over_post: bool = False) -> ExecRequest
     """
     argv = tuple(params.getlist("cmd")) or (params.get("path", "bash"),)
     pairs = [item.partition("=") for item in params.getlist("env")]
-    if any("\0" in word for word in (*argv, *params.getlist("env"), params.get("dir", ""))):
-        raise ApiError(400, "invalid_request", "NUL byte in a parameter")
     if any(not name or not equals for name, equals, _ in pairs):
         raise ApiError(400, "invalid_request", "env must be KEY=VALUE")
     tty = _true(params, "tty") and not over_post
@@ -312,7 +313,10 @@ class Exec:
         except ApiError as error:
             await socket.send_denial_response(_error(error))
             return
-        await socket.accept(headers=[(b"x-sprite-capabilities", b"signal")])
+        try:
+            await socket.accept(headers=[(b"x-sprite-capabilities", b"signal")])
+        except (WebSocketDisconnect, RuntimeError, OSError):
+            return  # the client left before the 101; nobody watches, so its time to run on runs
         watcher = SocketWatcher(socket, tty=session.request.tty)
         await watcher.say(
             {
@@ -473,19 +477,17 @@ class Fs:
     async def read(self, request: Request) -> Response:
         """``GET …/fs/read``."""
         params = request.query_params
-        fd, size = await self._files(request, params.get("workingDir", "/")).open_read(params.get("path", ""))
+        fd, _ = await self._files(request, params.get("workingDir", "/")).open_read(params.get("path", ""))
 
         async def content() -> AsyncIterator[bytes]:
-            left = size
             try:
-                while left and (data := await asyncio.to_thread(os.read, fd, min(CHUNK, left))):
-                    left -= len(data)
+                while data := await asyncio.to_thread(os.read, fd, CHUNK):
                     yield data
             finally:
                 os.close(fd)
 
-        headers = {"content-length": str(size)}
-        return StreamingResponse(content(), headers=headers, media_type="application/octet-stream")
+        # A file may grow while it is read, and one of procfs has no size at all.
+        return StreamingResponse(content(), media_type="application/octet-stream")
 
     async def write(self, request: Request) -> Response:
         """``PUT …/fs/write``; makes missing parents whatever the flag says, as live."""
@@ -686,6 +688,8 @@ def build(store: Store, token: str, stop: Callable[[], None]) -> Gate:
                 return PlainTextResponse(error.message, error.status)
             case ApiError():
                 return _error(error)
+            case RecursionError():
+                return _error(ApiError(400, "invalid_request", "the path or tree is too deep"))
         return _error(ApiError(500, "internal_error", f"{type(error).__name__}: {error}"))
 
     app = Starlette(
@@ -713,6 +717,6 @@ def build(store: Store, token: str, stop: Callable[[], None]) -> Gate:
             Route("/drydock/shutdown", shutdown, methods=["POST"]),
             Mount("/", app=nothing),
         ],
-        exception_handlers={ApiError: on_error, 500: on_error},
+        exception_handlers={ApiError: on_error, RecursionError: on_error, 500: on_error},
     )
     return Gate(app, token, store)

@@ -11,11 +11,13 @@ import asyncio
 import hashlib
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
+from ocaptain.drydock.enter import KEPT, UID, Inside, spawn
 from ocaptain.drydock.errors import DrydockError
-from ocaptain.drydock.sandbox import BASE_ENVIRONMENT, OVERLAID, UID, Sandbox, enter_argv
+from ocaptain.drydock.sandbox import BASE_ENVIRONMENT, OVERLAID, Sandbox, remove_tree
 
 PACKAGES = {
     "sudo": "sudo",
@@ -34,6 +36,12 @@ cd /etc
 sed -i -e '/^sprite:/d' -e '/^[^:]*:[^:]*:{UID}:/d' passwd group
 echo 'sprite:x:{UID}:{UID}:sprite:/home/sprite:/bin/bash' >> passwd
 echo 'sprite:x:{UID}:' >> group
+# What the host keeps to itself.
+rm -rf ssl/private
+for kept in lib/postgresql lib/mysql lib/docker lib/containerd mail spool/mail spool/cron backups \\
+  cache/debconf/passwords.dat; do
+  rm -rf "/var/$kept"
+done
 rm -f shadow- gshadow- passwd- group- ssh/ssh_host_*_key ssh/ssh_host_*_key.pub
 cut -d: -f1 passwd | sed 's/$/:*:19000:0:99999:7:::/' > shadow
 cut -d: -f1 group | sed 's/$/:*::/' > gshadow
@@ -61,7 +69,7 @@ missing=$*
 
 def host_key(root: Path = Path("/")) -> str:
     """Return the key of the layer that fits this host: 16 hex digits."""
-    digest = hashlib.sha256((USERS + INSTALL + repr(PACKAGES)).encode())
+    digest = hashlib.sha256((USERS + INSTALL + repr(PACKAGES) + repr(KEPT)).encode())
     for name in ("etc/os-release", "etc/passwd", "etc/group", "var/lib/dpkg/status"):
         path = root / name
         digest.update(path.read_bytes() if path.is_file() else b"-")
@@ -100,7 +108,7 @@ async def ensure_base(directory: Path) -> Path:
                 raise
     finally:
         await box.destroy()
-        await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
+        await asyncio.to_thread(remove_tree, scratch)
     return layer
 
 
@@ -115,19 +123,21 @@ async def _stop_keeping(box: Sandbox, upper: Path) -> None:
 
 
 async def _inside(box: Sandbox, script: str, *arguments: str) -> None:
-    process = await asyncio.create_subprocess_exec(
-        *enter_argv(box.init_pid, ["/bin/sh", "-c", script, "sh", *arguments], cwd="/", as_root=True),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env=_apt_environment(),
+    command = Inside(
+        box.init_pid, ["/bin/sh", "-c", script, "sh", *arguments], _apt_environment(), cwd="/", as_root=True
     )
-    async with asyncio.timeout(BUILD_SECONDS):
-        said, _ = await process.communicate()
-    if process.returncode:
-        tail = "\n".join(said.decode(errors="replace").splitlines()[-12:])
-        message = f"drydock's base layer could not be made (exit {process.returncode}):\n{tail}"
-        raise DrydockError(message)
+    with tempfile.TemporaryFile() as said, open(os.devnull, "rb") as nothing:  # noqa: ASYNC230, PTH123
+        running = await spawn(command, stdin=nothing.fileno(), stdout=said.fileno(), stderr=said.fileno())
+        try:
+            async with asyncio.timeout(BUILD_SECONDS):
+                code = await running.wait()
+        except TimeoutError:
+            running.signal(signal.SIGKILL)
+            code = await running.wait()
+        if code:
+            said.seek(0)
+            tail = "\n".join(said.read().decode(errors="replace").splitlines()[-12:])
+            raise DrydockError(f"drydock's base layer could not be made (exit {code}):\n{tail}")
 
 
 def _apt_environment() -> dict[str, str]:

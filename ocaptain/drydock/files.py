@@ -18,8 +18,8 @@ import stat
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from ocaptain.drydock.enter import UID
 from ocaptain.drydock.errors import FsError
-from ocaptain.drydock.sandbox import UID
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

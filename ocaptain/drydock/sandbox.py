@@ -1,9 +1,8 @@
 """One sandbox: namespaces over a copy-on-write view of the host's root.
 
-Decision and deed are apart: :func:`create_argv` and :func:`enter_argv` are pure and say
-what is run; :class:`Sandbox` runs it. Without a user namespace root inside is root
-outside, so everything entered loses the capabilities with which it could reach the host
-(:data:`DROPPED`); the list was tried against ``apt-get install``, ``sudo`` and ``tmux``.
+Without a user namespace root inside is root outside, so its init and everything that enters it
+(:mod:`ocaptain.drydock.enter`) keeps only capabilities with which it cannot reach the host; the
+list was tried against ``apt-get install``, ``sudo``, ``sshd`` and ``tmux``.
 """
 
 from __future__ import annotations
@@ -11,37 +10,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
+import subprocess
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ocaptain.drydock.enter import KEPT, UID
 from ocaptain.drydock.errors import DrydockError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-DROPPED = (
-    "sys_admin",
-    "mknod",
-    "sys_ptrace",
-    "sys_module",
-    "sys_rawio",
-    "net_admin",
-    "sys_boot",
-    "sys_time",
-    "mac_admin",
-    "mac_override",
-    "audit_control",
-    "syslog",
-    "wake_alarm",
-    "block_suspend",
-    "bpf",
-    "perfmon",
-    "checkpoint_restore",
+#: For the sandbox's init, which becomes itself before anything of the ship has ever run.
+CONFINE = (
+    "--inh-caps=-all",
+    "--bounding-set=-all," + ",".join(f"+{name}" for name in KEPT),
 )
-CONFINE = ("--inh-caps=-all", "--bounding-set=" + ",".join(f"-{cap}" for cap in DROPPED))
 OVERLAID = ("usr", "etc", "var", "opt")
-UID = 1000
+OWN = ("own/root", "own/srv", "own/mnt", "own/media")
 BASE_ENVIRONMENT: Mapping[str, str] = {
     "HOME": "/home/sprite",
     "USER": "sprite",
@@ -50,14 +36,6 @@ BASE_ENVIRONMENT: Mapping[str, str] = {
     "LANG": "C.UTF-8",
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 }
-# Starts in a directory that may be missing (the live service ignores that) and words the
-# absence of a program as the live service does. Everything else is passed unchanged.
-LAUNCH = (
-    'cd -- "$1" 2>/dev/null || cd; shift; '
-    'if ! command -v -- "$1" >/dev/null 2>&1; then '
-    "printf 'executable file `%s` not found in $PATH: No such file or directory\\n' \"$1\" >&2; "
-    'exit 127; fi; exec "$@"'
-)
 CREATE_SECONDS = 30.0
 
 
@@ -72,23 +50,6 @@ def create_argv(script: Path, directory: Path, base: Path | None, name: str) -> 
         *("unshare", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child=KILL"),
         *("/bin/sh", str(script), str(directory), str(base) if base else "-", name),
         *CONFINE,
-    ]
-
-
-def enter_argv(
-    init_pid: int, argv: Sequence[str], *, cwd: str = "/home/sprite", as_root: bool = False, tty: bool = False
-) -> list[str]:
-    """Return the command that runs ``argv`` inside the sandbox whose init is ``init_pid``.
-
-    The environment is handed over as the process' environment, never in argv.
-    """
-    user = [] if as_root else [f"--reuid={UID}", f"--regid={UID}", "--init-groups"]
-    return [
-        *(("setsid", "--ctty") if tty else ()),
-        *("setpriv", "--pdeathsig", "KILL"),
-        *("nsenter", "-t", str(init_pid), "-m", "-p", "-u", "-i", "-r", "-w", "--"),
-        *("setpriv", *CONFINE, *user),
-        *("/bin/sh", "-c", LAUNCH, "sh", cwd, *argv),
     ]
 
 
@@ -114,7 +75,7 @@ class Sandbox:
         Raises:
             DrydockError: the kernel refused a step; the text is what the script said.
         """
-        for sub in ("root", "upper", "work", "home/sprite", "tmp", "dot-sprite/logs/services"):
+        for sub in ("root", "upper", "work", "home/sprite", "tmp", "dot-sprite/logs/services", *OWN):
             (directory / sub).mkdir(parents=True)
         (directory / "tmp").chmod(0o1777)
         for own in ("home/sprite", "dot-sprite", "dot-sprite/logs", "dot-sprite/logs/services"):
@@ -139,7 +100,7 @@ class Sandbox:
                 return cls(name, directory, keeper, int(children[0]))
             except BaseException:
                 await _end(keeper)
-                await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+                await asyncio.to_thread(remove_tree, directory)
                 raise
 
     @property
@@ -153,12 +114,29 @@ class Sandbox:
         return Path(f"/proc/{self.init_pid}/root")
 
     async def destroy(self) -> None:
-        """End every process inside, with it every mount, and remove the folder."""
+        """End every process inside, with it every mount, and remove the folder.
+
+        Raises:
+            DrydockError: the folder cannot be removed.
+        """
         await _end(self._keeper)
-        await asyncio.to_thread(shutil.rmtree, self.directory, ignore_errors=True)
+        await asyncio.to_thread(remove_tree, self.directory)
 
 
 async def _end(keeper: asyncio.subprocess.Process) -> None:
     with contextlib.suppress(ProcessLookupError):
         keeper.kill()
     await keeper.wait()
+
+
+def remove_tree(path: Path) -> None:
+    """Remove what a ship left, however deep it is, staying on its file system.
+
+    Raises:
+        DrydockError: something is left.
+    """
+    done = subprocess.run(
+        ["rm", "-rf", "--one-file-system", "--", str(path)], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise DrydockError(f"{path} cannot be removed: {done.stderr.strip()[-300:]}")

@@ -23,11 +23,14 @@ for tree in usr etc var opt; do
 done
 
 cd root
-mkdir -p dev/pts dev/shm proc sys run root home tmp mnt srv media .sprite .old
-chmod 0700 root
+mkdir -p dev proc sys run root home tmp mnt srv media .sprite .old
 mount -t tmpfs -o mode=0755,size=64m ship run
 mkdir -p run/lock run/sshd
 mount --bind ../home home
+for own in root srv mnt media; do
+  mount --bind "../own/$own" "$own"
+done
+chmod 0700 root
 mount --bind ../tmp tmp
 mount --bind ../dot-sprite .sprite
 
@@ -49,6 +52,12 @@ ln -s /proc/self/fd/2 dev/stderr
 mount -t proc -o nosuid,nodev,noexec ship proc
 mount --bind proc/sys proc/sys
 mount -o remount,bind,ro,nosuid,nodev,noexec proc/sys
+for shared in irq bus fs acpi pressure mtrr scsi; do
+  if [ -e "proc/$shared" ]; then
+    mount --bind "proc/$shared" "proc/$shared"
+    mount -o remount,bind,ro,nosuid,nodev,noexec "proc/$shared"
+  fi
+done
 for secret in sysrq-trigger kcore keys kmsg timer_list sched_debug; do
   [ ! -e "proc/$secret" ] || mount --bind dev/null "proc/$secret"
 done

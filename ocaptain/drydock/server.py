@@ -32,7 +32,7 @@ from ocaptain.config import cache_directory, state_directory
 from ocaptain.drydock.app import Gate, build
 from ocaptain.drydock.base import ensure_base
 from ocaptain.drydock.errors import DrydockError
-from ocaptain.drydock.sandbox import OVERLAID
+from ocaptain.drydock.sandbox import OVERLAID, remove_tree
 from ocaptain.drydock.store import Store
 from ocaptain.locks import Lock, end_holder, is_locked
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 START_SECONDS = 660.0  # the first start installs the base layer
 STOP_SECONDS = 20.0
-TOOLS = ("unshare", "nsenter", "setpriv", "setsid", "mount", "umount")
+TOOLS = ("unshare", "setpriv", "mount", "umount")
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ def start(*, port: int = 0, idle_exit: float | None = None) -> ServerRecord:
         DrydockError: it did not come up; the message holds what it said.
     """
     where = directory()
-    if found := running(where):
+    if found := _settled(where):
         return found
     check_machine(where)
     where.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -224,6 +224,16 @@ def start(*, port: int = 0, idle_exit: float | None = None) -> ServerRecord:
     raise DrydockError(f"drydock did not serve within {START_SECONDS:g} s; log: {log}")
 
 
+def _settled(where: Path) -> ServerRecord | None:
+    """Return the drydock that serves; one that is just coming up or going down is waited for."""
+    until = time.monotonic() + START_SECONDS
+    while is_locked(where / "lock") and time.monotonic() < until:
+        if found := running(where):
+            return found
+        time.sleep(0.05)
+    return None
+
+
 def stop() -> bool:
     """Stop the drydock that runs, and with it every sprite; return False if none did.
 
@@ -231,7 +241,7 @@ def stop() -> bool:
         DrydockError: it did not end.
     """
     where = directory()
-    found = running(where)
+    found = _settled(where)
     if found is None:
         return False
     if not end_holder(where / "lock", found.pid, STOP_SECONDS):
@@ -250,10 +260,16 @@ def _write(path: Path, text: str) -> None:
 
 
 def _wipe(path: Path) -> None:
-    """Remove what a killed server left; the last mounts may need a moment to go."""
-    for _ in range(50):
-        shutil.rmtree(path, ignore_errors=True)
-        if not path.exists():
-            return
-        time.sleep(0.1)
-    raise DrydockError(f"{path} cannot be removed: something in it is still mounted or in use")
+    """Remove what a killed server left; what cannot go now must not keep us from serving."""
+    if not path.exists():
+        return
+    aside = path.with_name(f"stale-{secrets.token_hex(4)}")
+    path.rename(aside)
+    for left in path.parent.glob("stale-*"):
+        for _ in range(20):  # the last mounts of a killed server may need a moment to go
+            try:
+                remove_tree(left)
+            except DrydockError:
+                time.sleep(0.1)
+            else:
+                break

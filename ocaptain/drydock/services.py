@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ocaptain.drydock.enter import Inside, Running, spawn
+from ocaptain.drydock.errors import ApiError, FsError
 from ocaptain.drydock.files import Files
-from ocaptain.drydock.sandbox import BASE_ENVIRONMENT, Sandbox, enter_argv
+from ocaptain.drydock.sandbox import BASE_ENVIRONMENT, Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 STABLE_SECONDS = 10.0  # one that ran this long starts again at once
 MAX_BACKOFF = 30.0
+DRAIN_SECONDS = 0.8
 STOP_SECONDS = 10.0
 
 
@@ -48,7 +51,7 @@ class Service:
         self.started_at: str | None = None
         self._next_restart: str | None = None
         self._box = box
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: Running | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._listeners: list[asyncio.Queue[dict[str, object]]] = []
 
@@ -80,11 +83,12 @@ class Service:
         self.status = "stopping"
         self._tell("stopping")
         process = self._process
-        if process and process.returncode is None:
-            self.signal(signal.SIGTERM)
+        if process:
+            process.signal(signal.SIGTERM)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(process.wait()), seconds)
-            self.signal(signal.SIGKILL)
+                await asyncio.wait_for(process.wait(), seconds)
+            # Also what outlived the leader of its group.
+            process.signal(signal.SIGKILL)
         self._keeper.cancel()
         await asyncio.gather(self._keeper, return_exceptions=True)
         self.status = "stopped"
@@ -92,10 +96,9 @@ class Service:
 
     def signal(self, number: int) -> bool:
         """Signal the service's process group; False if it does not run."""
-        if self._process is None or self._process.returncode is not None:
+        if self._process is None or self._process.ended:
             return False
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, number)
+        self._process.signal(number)
         return True
 
     def events(self, seconds: float) -> AsyncIterator[dict[str, object]]:
@@ -134,7 +137,11 @@ class Service:
         while True:
             began = time.monotonic()
             self._next_restart = None
-            code = await self._once()
+            try:
+                code = await self._once()
+            except (ApiError, OSError) as error:
+                code = 126
+                self._tell("error", data=str(error))
             if self.status == "stopping":
                 return
             if code == 0:
@@ -150,31 +157,53 @@ class Service:
 
     async def _once(self) -> int:
         made = self.definition
-        self._process = await asyncio.create_subprocess_exec(
-            *enter_argv(self._box.init_pid, [made.cmd, *made.args], cwd=made.dir),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env={**BASE_ENVIRONMENT, **made.env},
-            start_new_session=True,
-        )
+        command = Inside(self._box.init_pid, [made.cmd, *made.args], {**BASE_ENVIRONMENT, **made.env}, cwd=made.dir)
+        out, theirs = os.pipe2(os.O_CLOEXEC)
+        try:
+            with open(os.devnull, "rb") as nothing:  # noqa: ASYNC230, PTH123
+                self._process = await spawn(command, stdin=nothing.fileno(), stdout=theirs, stderr=theirs)
+        except BaseException:
+            os.close(out)
+            raise
+        finally:
+            os.close(theirs)
         self.status = "running"
         self.started_at = _stamp(time.time())
         self._tell("started")
+        logging = asyncio.create_task(self._record(out))
         try:
-            # Through the sandbox's root: the ship's user may have planted a link there.
-            log = os.fdopen(await Files(self._box.root).open_append(self._log), "ab")
-            with log:
-                while self._process.stdout and (data := await self._process.stdout.read(16 * 1024)):
-                    log.write(data)
-                    log.flush()
-                    self._tell("stdout", data=data.decode(errors="replace"))
-            status = await self._process.wait()
+            code = await self._process.wait()
+            await asyncio.wait([logging], timeout=DRAIN_SECONDS)
         finally:
-            self.signal(signal.SIGKILL)
-        code = status if status >= 0 else 128 - status
+            self._process.signal(signal.SIGKILL)
+            logging.cancel()
+            await asyncio.gather(logging, return_exceptions=True)
         self._tell("exit", exit_code=code)
         return code
+
+    async def _record(self, out: int) -> None:
+        """Write what the service says to its log; a log that cannot be written ends nothing."""
+        transport: asyncio.ReadTransport | None = None
+        log: int | None = None
+        try:
+            reader = asyncio.StreamReader()
+            loop = asyncio.get_running_loop()
+            transport, _ = await loop.connect_read_pipe(
+                lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(out, "rb", buffering=0)
+            )
+            # Through the sandbox's root: the ship's user may have planted a link there.
+            with contextlib.suppress(FsError):
+                log = await Files(self._box.root).open_append(self._log)
+            while data := await reader.read(16 * 1024):
+                if log is not None:
+                    with contextlib.suppress(OSError):
+                        os.write(log, data)
+                self._tell("stdout", data=data.decode(errors="replace"))
+        finally:
+            if transport is not None:
+                transport.close()
+            if log is not None:
+                os.close(log)
 
 
 def _stamp(seconds: float) -> str:

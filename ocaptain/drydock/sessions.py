@@ -9,9 +9,9 @@ frame, and output always goes out before either.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import fcntl
 import os
+import re
 import signal
 import struct
 import termios
@@ -20,7 +20,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from ocaptain.drydock.sandbox import BASE_ENVIRONMENT, Sandbox, enter_argv
+from ocaptain.drydock.enter import Inside, Running, spawn
+from ocaptain.drydock.sandbox import BASE_ENVIRONMENT, Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -74,7 +75,7 @@ class Watcher(Protocol):
 class Session:
     """A running or ended command. Made by :meth:`start`."""
 
-    def __init__(self, request: ExecRequest, process: asyncio.subprocess.Process, terminal: int | None) -> None:
+    def __init__(self, request: ExecRequest, process: Running, streams: Streams) -> None:
         self.request = request
         self.id = str(process.pid)
         self.created = time.time()
@@ -82,7 +83,7 @@ class Session:
         self.exit_code: int | None = None
         self.ended = asyncio.Event()
         self._process = process
-        self._terminal = terminal
+        self._streams = streams
         self._replay: deque[tuple[int, bytes]] = deque()
         self._replay_bytes = 0
         self._watchers: list[Watcher] = []
@@ -92,33 +93,29 @@ class Session:
 
     @classmethod
     async def start(cls, box: Sandbox, request: ExecRequest) -> Session:
-        """Start the command; its output is kept from the first byte."""
-        environment = {**BASE_ENVIRONMENT, **({"TERM": "xterm-256color"} if request.tty else {}), **request.environment}
-        argv = enter_argv(box.init_pid, request.argv, cwd=request.cwd, tty=request.tty)
-        if request.tty:
-            leader, follower = await asyncio.to_thread(_open_terminal, box.root, request.rows, request.cols)
-            try:
-                process = await asyncio.create_subprocess_exec(
-                    *argv, stdin=follower, stdout=follower, stderr=follower, env=environment
-                )
-            except BaseException:
-                os.close(leader)
-                raise
-            finally:
-                os.close(follower)
-            session = cls(request, process, leader)
-        else:
-            pipe = asyncio.subprocess.PIPE
-            process = await asyncio.create_subprocess_exec(
-                *argv,
-                stdin=pipe if request.stdin else asyncio.subprocess.DEVNULL,
-                stdout=pipe,
-                stderr=pipe,
-                env=environment,
-                start_new_session=True,
-            )
-            session = cls(request, process, None)
+        """Start the command; its output is kept from the first byte.
+
+        Raises:
+            ApiError: it cannot be run by anybody, or the sandbox is gone.
+        """
+        environment = {
+            **BASE_ENVIRONMENT,
+            **({"TERM": "xterm-256color"} if request.tty else {}),
+            **request.environment,
+        }
+        command = Inside(box.init_pid, request.argv, environment, cwd=request.cwd, terminal=request.tty)
+        streams, theirs = await asyncio.to_thread(_open_streams, box.root, request)
+        try:
+            process = await spawn(command, stdin=theirs[0], stdout=theirs[1], stderr=theirs[2])
+        except BaseException:
+            streams.close()
+            raise
+        finally:
+            for fd in set(theirs):
+                os.close(fd)
+        session = cls(request, process, streams)
         session._runner = asyncio.create_task(session._run(), name=f"exec-{session.id}")
+        session.detach(None)  # until somebody attaches, nobody watches
         return session
 
     # -- watchers ---------------------------------------------------------------------
@@ -136,11 +133,11 @@ class Session:
                 return
         await watcher.exited(self.exit_code)
 
-    def detach(self, watcher: Watcher) -> None:
-        """Forget ``watcher``; after the last one the command has ``run_on`` seconds left."""
-        if watcher in self._watchers:
+    def detach(self, watcher: Watcher | None) -> None:
+        """Forget ``watcher``; with nobody watching the command has ``run_on`` seconds left."""
+        if watcher and watcher in self._watchers:
             self._watchers.remove(watcher)
-        if not self._watchers and self.exit_code is None and self.request.run_on > 0:
+        if not self._watchers and self.exit_code is None and self.request.run_on > 0 and not self._abandon:
             self._abandon = asyncio.get_running_loop().call_later(self.request.run_on, self.signal, signal.SIGKILL)
 
     async def _say(self, stream: int, data: bytes) -> None:
@@ -164,81 +161,60 @@ class Session:
     async def feed(self, data: bytes) -> None:
         """Give bytes to stdin or the terminal; waits while the command does not read."""
         self.last_activity = time.time()
-        if self._terminal is not None:
-            await _write_terminal(self._terminal, data)
-        elif self._process.stdin and not self._process.stdin.is_closing():
-            with contextlib.suppress(ConnectionError):
-                self._process.stdin.write(data)
-                await self._process.stdin.drain()
+        if self._streams.input is not None:
+            await _write(self._streams.input, data)
 
     def end_input(self) -> None:
         """Close stdin (non-TTY only)."""
-        if self._process.stdin:
-            self._process.stdin.close()
+        if not self.request.tty:
+            self._streams.close_input()
 
     def resize(self, rows: int, cols: int) -> None:
         """Set the terminal's size."""
-        if self._terminal is not None:
-            _set_size(self._terminal, rows, cols)
+        if self.request.tty and self._streams.input is not None:
+            _set_size(self._streams.input, rows, cols)
 
     def signal(self, number: int) -> None:
         """Send a signal to the command's process group."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, number)
+        self._process.signal(number)
 
     # -- the command's life -------------------------------------------------------------
 
     async def _run(self) -> None:
-        pumps = (
-            [asyncio.create_task(self._pump_terminal(self._terminal))]
-            if self._terminal is not None
-            else [
-                asyncio.create_task(self._pump(self._process.stdout, STDOUT)),
-                asyncio.create_task(self._pump(self._process.stderr, STDERR)),
-            ]
-        )
-        status = await self._process.wait()
-        _, late = await asyncio.wait(pumps, timeout=DRAIN_SECONDS)
-        for pump in late:
+        pumps = [asyncio.create_task(self._pump(fd, stream)) for fd, stream in self._streams.outputs]
+        code = await self._process.wait()
+        # What the command itself wrote is in the pipes by now; somebody else may hold them open.
+        open_pumps = set(pumps)
+        while open_pumps:
+            before = self.last_activity
+            _, open_pumps = await asyncio.wait(open_pumps, timeout=DRAIN_SECONDS)
             # A watcher that is slow to take output is waited for, a silent pipe is not.
-            while not pump.done() and time.time() - self.last_activity < DRAIN_SECONDS:
-                await asyncio.wait([pump], timeout=DRAIN_SECONDS)
+            if self.last_activity == before and not self._sending.locked():
+                break
+        for pump in open_pumps:
             pump.cancel()
         await asyncio.gather(*pumps, return_exceptions=True)
-        if self._terminal is not None:
-            os.close(self._terminal)
-            self._terminal = None
+        self._streams.close()
         if self._abandon:
             self._abandon.cancel()
-        code = status if status >= 0 else 128 - status
         async with self._sending:
             self.exit_code = code
             await self._tell(lambda watcher: watcher.exited(code))
             self._watchers.clear()
         self.ended.set()
 
-    async def _pump(self, pipe: asyncio.StreamReader | None, stream: int) -> None:
-        while pipe and (data := await pipe.read(CHUNK)):
-            await self._say(stream, data)
-
-    async def _pump_terminal(self, terminal: int) -> None:
-        loop = asyncio.get_running_loop()
+    async def _pump(self, fd: int, stream: int) -> None:
         while True:
-            readable: asyncio.Future[None] = loop.create_future()
-            loop.add_reader(terminal, _wake, readable)
+            await _ready(fd, writing=False)
             try:
-                await readable
-            finally:
-                loop.remove_reader(terminal)
-            try:
-                data = os.read(terminal, CHUNK)
+                data = os.read(fd, CHUNK)
             except BlockingIOError:
                 continue
             except OSError:  # EIO: the last process closed the terminal
                 return
             if not data:
                 return
-            await self._say(STDOUT, data)
+            await self._say(stream, data)
 
     async def kill(self) -> None:
         """End the command now and wait for its end."""
@@ -263,9 +239,47 @@ class Session:
 def parse_signal(text: str) -> int | None:
     """Return the number of ``TERM``, ``SIGTERM`` or ``15``; None if it is no signal."""
     name = text.upper().removeprefix("SIG")
-    if name.isdigit():
+    if re.fullmatch(r"[0-9]{1,2}", name):
         return int(name) if 0 < int(name) < signal.NSIG else None
     return SIGNALS.get(name)
+
+
+@dataclass
+class Streams:
+    """Our ends of a command's descriptors: where to write input, what to read (with stream number)."""
+
+    input: int | None
+    outputs: tuple[tuple[int, int], ...]
+
+    def close_input(self) -> None:
+        """Close the writing end."""
+        if self.input is not None and not any(fd == self.input for fd, _ in self.outputs):
+            os.close(self.input)
+            self.input = None
+
+    def close(self) -> None:
+        """Close everything."""
+        self.close_input()
+        for fd, _ in self.outputs:
+            os.close(fd)
+        self.input, self.outputs = None, ()
+
+
+def _open_streams(root: Path, request: ExecRequest) -> tuple[Streams, tuple[int, int, int]]:
+    """Return our ends and the command's ends of a terminal or of pipes."""
+    if request.tty:
+        leader, follower = _open_terminal(root, request.rows, request.cols)
+        return Streams(leader, ((leader, STDOUT),)), (follower, follower, follower)
+    out, their_out = os.pipe2(os.O_CLOEXEC)
+    err, their_err = os.pipe2(os.O_CLOEXEC)
+    if request.stdin:
+        their_in, into = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(into, False)
+    else:
+        their_in, into = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC), None
+    for fd in (out, err):
+        os.set_blocking(fd, False)
+    return Streams(into, ((out, STDOUT), (err, STDERR))), (their_in, their_out, their_err)
 
 
 def _open_terminal(root: Path, rows: int, cols: int) -> tuple[int, int]:
@@ -287,23 +301,30 @@ def _set_size(terminal: int, rows: int, cols: int) -> None:
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", *clamp, 0, 0))
 
 
+async def _ready(fd: int, *, writing: bool) -> None:
+    """Wait until ``fd`` can be read or written."""
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+    add, remove = (loop.add_writer, loop.remove_writer) if writing else (loop.add_reader, loop.remove_reader)
+    add(fd, _wake, ready)
+    try:
+        await ready
+    finally:
+        remove(fd)
+
+
 def _wake(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
 
 
-async def _write_terminal(terminal: int, data: bytes) -> None:
-    loop = asyncio.get_running_loop()
+async def _write(fd: int, data: bytes) -> None:
+    """Write all of ``data``, waiting while nobody reads; a reader that has gone is no error."""
     view = memoryview(data)
     while view:
         try:
-            view = view[os.write(terminal, view) :]
+            view = view[os.write(fd, view) :]
         except BlockingIOError:
-            writable: asyncio.Future[None] = loop.create_future()
-            loop.add_writer(terminal, _wake, writable)
-            try:
-                await writable
-            finally:
-                loop.remove_writer(terminal)
+            await _ready(fd, writing=True)
         except OSError:
             return

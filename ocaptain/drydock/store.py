@@ -8,9 +8,9 @@ import re
 import uuid
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from ocaptain.drydock.errors import ApiError
 from ocaptain.drydock.sandbox import Sandbox
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 ORGANISATION = "drydock"
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 PAGE = 50
+
+
+EnvName = Annotated[str, StringConstraints(pattern=r"^[^=\x00]+$")]
+EnvValue = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 
 
 class UrlSettings(BaseModel):
@@ -41,7 +45,7 @@ class CreateBody(BaseModel):
 
     name: str
     labels: list[str] = []
-    environment: dict[str, str] = {}
+    environment: dict[EnvName, EnvValue] = {}
     url_settings: UrlSettings = Field(default_factory=UrlSettings)
     config: dict[str, Any] = {}
     runtime: str = "default"
@@ -161,7 +165,12 @@ class Store:
         """Destroy a sprite and all that runs in it."""
         sprite = self.get(name)
         del self._sprites[name]
-        await sprite.box.destroy()
+        self._reserved.add(name)  # the name is free when nothing is left of it
+        try:
+            await asyncio.gather(*(service.stop(0) for service in sprite.services.values()))
+            await sprite.box.destroy()
+        finally:
+            self._reserved.discard(name)
 
     async def destroy_all(self) -> None:
         """Destroy every sprite."""

@@ -88,7 +88,7 @@ def test_the_cursor_uses_each_record_once_and_in_order(data):
     used: list[int] = []
     for number in data.draw(st.lists(st.integers(1, max(total, 1)), max_size=60)):
         if number <= total and cursor.take(number, hold=number in held) == "use":
-            used.append(number)
+            used += [number]
     for number in range(cursor.seen + 1, total + 1):  # what the pull brings
         assert cursor.take(number, hold=number in held) == "use"
         used.append(number)

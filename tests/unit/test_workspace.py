@@ -135,9 +135,8 @@ def test_what_the_agent_committed_comes_along(ship):
         "git update-ref -d HEAD",
         "echo 'ref: refs/heads/../../x' > .git/HEAD",
         "printf '[core]\\n\\tworktree = /tmp\\n\\tfsmonitor = \"touch /tmp/ocaptain-owned\"\\n' > .git/config",
-        "mkdir -p .git/hooks; printf '#!/bin/sh\\ntouch /tmp/ocaptain-owned\\n' > .git/hooks/pre-commit; "
-        "chmod +x .git/hooks/pre-commit",
-        "printf '* filter=evil merge=evil\\n' > .gitattributes; git config filter.evil.clean 'touch /tmp/ocaptain-owned'",
+        "printf '#!/bin/sh\\ntouch /tmp/ocaptain-owned\\n' > .git/hooks/pre-commit; chmod +x .git/hooks/pre-commit",
+        "printf '* filter=evil\\n' > .gitattributes; git config filter.evil.clean 'touch /tmp/ocaptain-owned'",
         "chmod -R a-w dir",
         "rm -rf dir; ln -s /etc dir",
         "touch .git/index.lock",

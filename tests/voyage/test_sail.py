@@ -15,7 +15,7 @@ import pytest
 from tests.helpers import REPO, run_task
 
 pytestmark = pytest.mark.root
-TRAILERS = "%(trailers:key=Task,valueonly,separator=%x2C)|%(trailers:key=Ship,valueonly,separator=%x2C)|%(trailers:key=Attempt,valueonly,separator=%x2C)"
+TRAILERS = "|".join(f"%(trailers:key={key},valueonly,separator=%x2C)" for key in ("Task", "Ship", "Attempt"))
 
 
 def wait_for(check, seconds=60):
@@ -148,9 +148,11 @@ def test_calls_from_create_to_running_worker_are_few(sailor, plan):
 
 
 def test_two_edits_of_one_line_both_land(sailor, plan, source):
-    edit = "sleep 1; printf '%s\\n' \"$(cat shared.txt | head -1) {}\" \"$(tail -n +2 shared.txt)\" > shared.txt"
+    edit = 'sleep 1; printf \'%s\\n\' "$(cat shared.txt | head -1) {}" "$(tail -n +2 shared.txt)" > shared.txt'
     tasks = [run_task(edit.format(word), ship=f"ship-{number}") for number, word in enumerate(("left", "right"))]
-    result = sailor.json("sail", plan(tasks, verify="grep left shared.txt | grep right"), "-n", "2", "--repo", source, "--wait", "--json")
+    result = sailor.json(
+        "sail", plan(tasks, verify="grep left shared.txt | grep right"), "-n", "2", "--repo", source, "--wait", "--json"
+    )
     assert result["state"] == "complete"
     attempts = [task["attempt"] for task in sailor.json("tasks", result["voyage"], "--json")]
     assert sorted(attempts) == [1, 2]
@@ -241,8 +243,11 @@ def test_sink_in_mid_voyage_keeps_the_work(sailor, plan):
     sunk = sailor.json("sink", voyage, "--force", "--json")
     assert sunk["state"] == "sunk"
     assert sorted(one["ship"] for one in sunk["rescued"]) == ["ship-0", "ship-1"]
-    work = "".join(sailor.git(voyage, "show", f"{one['ref']}:{name}") for one in sunk["rescued"]
-                   for name in sailor.git(voyage, "ls-tree", "--name-only", one["ref"]).splitlines())
+    work = "".join(
+        sailor.git(voyage, "show", f"{one['ref']}:{name}")
+        for one in sunk["rescued"]
+        for name in sailor.git(voyage, "ls-tree", "--name-only", one["ref"]).splitlines()
+    )
     assert sorted(re.findall("half-[01]", work)) == ["half-0", "half-1"]
     assert sailor.sprites() == 0
     assert not (sailor.voyage(voyage) / "captain.pid").exists()
@@ -250,7 +255,7 @@ def test_sink_in_mid_voyage_keeps_the_work(sailor, plan):
 
 def test_sink_of_a_ship_that_cannot_be_reached_needs_abandon(sailor, plan):
     voyage = sailor.json("sail", plan([run_task("echo x > a; sleep 300")]), "-n", "2", "--json")["voyage"]
-    stopper = "for p in $(pgrep -f 'worker.pyz serve'); do kill -STOP $p; done; mv ~/.ocaptain/worker.pyz ~/away"
+    stopper = "for p in $(pgrep -f '[w]orker.pyz serve'); do kill -STOP $p; done; mv ~/.ocaptain/worker.pyz ~/away"
     inside(sailor, f"{voyage}-ship-0", stopper)
     done = sailor.run("sink", voyage, "--force", "--json")
     assert done.code == 3
@@ -288,7 +293,7 @@ def test_the_worker_is_killed_and_the_agent_goes_on(sailor, plan):
     line = "echo started; sleep 3; echo x > a; echo attempt $OCAPTAIN_ATTEMPT"
     voyage = sailor.json("sail", plan([run_task(line)]), "-n", "1", "--json")["voyage"]
     wait_for(lambda: "started" in sailor.run("logs", voyage).out)
-    inside(sailor, f"{voyage}-ship-0", "pkill -KILL -f 'worker.pyz serve'")
+    inside(sailor, f"{voyage}-ship-0", "pkill -KILL -f '[w]orker.pyz serve'")
     assert sailor.json("sail", "--resume", voyage, "--wait", "--json")["state"] == "complete"
     assert sailor.json("tasks", voyage, "--json")[0]["attempt"] == 1
     assert sailor.run("logs", voyage, "-g", "^ship-0 1#1").out.count("started") == 1
@@ -308,9 +313,11 @@ def test_kill_the_captain_at_any_moment(sailor, plan, seed):
 
     draw = random.Random(seed)
     tasks = [
-        run_task(f"sleep {draw.choice([0, 0.1, 0.3])}; echo {number} > f{number}",
-                 *([str(draw.randint(1, number - 1))] if number > 2 and draw.random() < 0.5 else []),
-                 **({"verify": f"sleep 0.1; test -f f{number}"} if draw.random() < 0.4 else {}))
+        run_task(
+            f"sleep {draw.choice([0, 0.1, 0.3])}; echo {number} > f{number}",
+            *([str(draw.randint(1, number - 1))] if number > 2 and draw.random() < 0.5 else []),
+            **({"verify": f"sleep 0.1; test -f f{number}"} if draw.random() < 0.4 else {}),
+        )
         for number in range(1, 9)
     ]
     directory = plan(tasks, verify="for n in 1 2 3 4 5 6 7 8; do grep -qx $n f$n; done")
@@ -329,8 +336,17 @@ def test_kill_the_captain_at_any_moment(sailor, plan, seed):
 def test_the_waiter_starts_a_captain_that_was_killed(sailor, plan):
     directory = plan([run_task("sleep 2; echo x > a")])
     sailing = sailor.popen("sail", directory, "-n", "1", "--wait", "--json")
-    pid = wait_for(lambda: next((found for one in sailor.voyages.glob("voyage-*/captain.pid") if one.read_text()
-                                 for found in [int(one.read_text())]), None))
+    pid = wait_for(
+        lambda: next(
+            (
+                found
+                for one in sailor.voyages.glob("voyage-*/captain.pid")
+                if one.read_text()
+                for found in [int(one.read_text())]
+            ),
+            None,
+        )
+    )
     os.kill(pid, signal.SIGKILL)
     out, err = sailing.communicate(timeout=120)
     assert sailing.returncode == 0, err
@@ -344,14 +360,20 @@ def test_only_one_captain(sailor, plan):
     assert captain_pid(sailor, voyage) == pid
     done = subprocess.run(
         [str(Path(os.sys.executable)), "-m", "ocaptain.captain", str(sailor.voyage(voyage))],
-        env=sailor.env, capture_output=True, text=True, check=False, timeout=60,
+        env=sailor.env,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
     assert done.returncode == 1
     assert "another captain" in done.stderr
 
 
 def test_changes_of_the_users_in_the_checkout_are_left_alone(sailor, plan, source):
-    voyage = sailor.json("sail", plan([run_task("sleep 3; echo x > a")]), "-n", "1", "--repo", source, "--json")["voyage"]
+    voyage = sailor.json("sail", plan([run_task("sleep 3; echo x > a")]), "-n", "1", "--repo", source, "--json")[
+        "voyage"
+    ]
     readme = sailor.voyage(voyage) / "workspace/README"
     readme.write_text("mine\n")
     assert sailor.json("sail", "--resume", voyage, "--wait", "--json")["state"] == "complete"
@@ -363,7 +385,7 @@ def test_interrupt_says_what_exists_and_how_to_go_on(sailor, plan):
     sailing = sailor.popen("sail", plan([run_task("sleep 2; echo x > a")]), "-n", "1", "--wait")
     wait_for(lambda: list(sailor.voyages.glob("voyage-*/captain.pid")))
     sailing.send_signal(signal.SIGINT)
-    out, err = sailing.communicate(timeout=60)
+    _, err = sailing.communicate(timeout=60)
     assert sailing.returncode == 130, err
     voyage = re.search(r"ocaptain sail --resume (voyage-[0-9a-f]{12})", err)
     assert voyage, err
@@ -384,7 +406,9 @@ def test_secrets_stay_where_they_are(sailor, plan):
     token = (sailor.home / "state/ocaptain/drydock/token").read_text()
     for secret in (*canaries.values(), token):
         assert secret not in done.out + done.err + logs
-        found = subprocess.run(["grep", "-rlF", secret, str(sailor.voyages)], capture_output=True, text=True, check=False)
+        found = subprocess.run(
+            ["grep", "-rlF", secret, str(sailor.voyages)], capture_output=True, text=True, check=False
+        )
         assert found.stdout == ""
 
 
@@ -475,7 +499,9 @@ def test_plan_check(fleet, plan):
 def test_hostile_text_reaches_no_terminal(sailor, plan):
     subject = "[/red] \x1b[31m --help\nTask: 99"
     line = "printf '\\033]0;owned\\007\\033[31mred\\r[bold]x[/bold] \\302\\233\\n'; echo x > a"
-    voyage = sailor.json("sail", plan([{**run_task(line), "subject": subject}]), "-n", "1", "--wait", "--json")["voyage"]
+    voyage = sailor.json("sail", plan([{**run_task(line), "subject": subject}]), "-n", "1", "--wait", "--json")[
+        "voyage"
+    ]
     for arguments in (["status"], ["tasks"], ["logs"], ["logs", "-f"]):
         done = sailor.run(*arguments, voyage)
         assert done.code == 0
@@ -491,7 +517,11 @@ def test_more_ships_than_can_be_had(sailor, plan):
     directory = plan([run_task("echo x > a")])
     voyage = sailor.json("sail", directory, "-n", "2", "--json")["voyage"]
     sailor.run("sail", "--resume", voyage, "--wait")
-    inside(sailor, f"{voyage}-ship-1", "sudo mv /usr/bin/python3 /usr/bin/python3.away; sudo mv /usr/bin/python3.11 /usr/bin/x")
+    inside(
+        sailor,
+        f"{voyage}-ship-1",
+        "sudo mv /usr/bin/python3 /usr/bin/python3.away; sudo mv /usr/bin/python3.11 /usr/bin/x",
+    )
     done = sailor.run("sail", "--resume", voyage, "--json")
     assert done.code == 3, done.err
     assert "ship-1" in done.err

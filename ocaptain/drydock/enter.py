@@ -1,0 +1,229 @@
+"""Running a command inside a sandbox, with nothing of the sandbox executed while power is held.
+
+Everything between ``fork`` and the final ``exec`` is system calls made by drydock itself: joining
+the namespaces, dropping every capability that is not on the list, becoming the user. A ship that
+replaces its ``setpriv``, its libc or ``ld.so.preload`` therefore replaces only its own tools, and
+the environment that a client asked for is seen by no program of the host.
+
+::
+
+    drydock ──fork──> keeper (host side: waits, ignores signals, passes the status on)
+                        └─fork──> the command (in all namespaces, confined)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import fcntl
+import os
+import signal
+import subprocess
+import termios
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ocaptain.drydock.errors import ApiError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+UID = 1000
+#: What root inside a ship keeps: enough for apt, sudo, sshd and tmux, nothing that reaches the
+#: host (no dac_read_search: open_by_handle_at leads out; no net_raw: the host's network is shared).
+KEPT = {
+    "chown": 0,
+    "dac_override": 1,
+    "fowner": 3,
+    "fsetid": 4,
+    "kill": 5,
+    "setgid": 6,
+    "setuid": 7,
+    "setpcap": 8,
+    "net_bind_service": 10,
+    "sys_chroot": 18,
+    "audit_write": 29,
+}
+LAST_CAPABILITY = 40
+NAMESPACES = ("ipc", "uts", "pid", "mnt")  # the mount namespace last: procfs is the host's until then
+_PR_SET_PDEATHSIG, _PR_CAPBSET_DROP, _PR_CAP_AMBIENT, _AMBIENT_CLEAR = 1, 24, 47, 4
+_CAPABILITY_VERSION = 0x20080522
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.setns.argtypes = (ctypes.c_int, ctypes.c_int)
+_prctl, _setns, _syscall = _libc.prctl, _libc.setns, _libc.syscall
+_CAPSET = {"x86_64": 126, "aarch64": 91}.get(os.uname().machine, 126)
+
+
+class _CapHeader(ctypes.Structure):
+    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
+
+
+class _CapData(ctypes.Structure):
+    _fields_ = (("effective", ctypes.c_uint32), ("permitted", ctypes.c_uint32), ("inheritable", ctypes.c_uint32))
+
+
+@dataclass(frozen=True)
+class Inside:
+    """A command in a sandbox.
+
+    Attributes:
+        init_pid: of the sandbox's init, as the host sees it.
+        argv: passed unchanged; the first word is looked for in the environment's PATH.
+        environment: all of it.
+        cwd: a directory that is missing is ignored, as live.
+        as_root: root of the ship, not its user.
+        terminal: stdin becomes the controlling terminal.
+    """
+
+    init_pid: int
+    argv: Sequence[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    cwd: str = "/home/sprite"
+    as_root: bool = False
+    terminal: bool = False
+
+    def check(self) -> None:
+        """Raise a 400 for what no program can be given."""
+        words = [*self.argv, self.cwd, *self.environment, *self.environment.values()]
+        if not self.argv or any("\0" in word for word in words):
+            raise ApiError(400, "invalid_request", "a parameter is empty or holds a NUL byte")
+        if any(not name or "=" in name for name in self.environment):
+            raise ApiError(400, "invalid_request", "a name in the environment is empty or holds =")
+        if any(len(os.fsencode(word)) > 128 * 1024 - 1 for word in words):
+            raise ApiError(400, "invalid_request", "a parameter is longer than 128 KiB")
+
+
+class Running:
+    """A process that was spawned; its end does not wait for whoever else holds its pipes."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self.pid = process.pid
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended."""
+        return self._process.returncode is not None
+
+    async def wait(self) -> int:
+        """Return the exit code, 128 + n for a death by signal n."""
+        status = await self._process.wait()
+        return status if status >= 0 else 128 - status
+
+    def signal(self, number: int) -> None:
+        """Signal the whole process group, also after its leader has ended."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, number)
+
+
+async def spawn(command: Inside, *, stdin: int, stdout: int, stderr: int) -> Running:
+    """Start a command on the given descriptors (the caller closes its own copies).
+
+    Raises:
+        ApiError: 400, it cannot be run by anybody; 500, the sandbox is gone.
+    """
+    command.check()
+    opened: list[int] = []
+    try:
+        for name in NAMESPACES:  # one by one: what was opened is closed if the next one fails
+            opened += [os.open(f"/proc/{command.init_pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)]
+        process = await asyncio.create_subprocess_exec(
+            "/proc/self/exe",  # never reached: the hook below executes the command itself
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            env={},
+            cwd="/",
+            start_new_session=True,
+            preexec_fn=lambda: _become(command, opened),
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise ApiError(500, "sandbox_failed", f"the sandbox cannot be entered: {error}") from error
+    finally:
+        for fd in opened:
+            os.close(fd)
+    return Running(process)
+
+
+def _become(command: Inside, namespaces: Sequence[int]) -> None:
+    """In the forked child: become keeper and command. Does not return."""
+    try:
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        for fd in namespaces:
+            if _setns(fd, 0):
+                raise OSError(ctypes.get_errno(), "setns")
+        if command.terminal:  # the keeper leads the session; the command is its foreground
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        child = os.fork()
+        if child:
+            _keep(child)
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        _confine(as_root=command.as_root)
+        _execute(command)
+    except BaseException as error:  # noqa: BLE001 - a forked child must never run on as the server
+        with contextlib.suppress(OSError):
+            os.write(2, f"drydock: {error}\n".encode())
+    os._exit(126)
+
+
+def _keep(child: int) -> None:
+    """The host side: hold nothing, survive what is meant for the command, pass its status on."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+    nothing = os.open("/dev/null", os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(nothing, fd)
+    os.closerange(3, 65536)
+    _, status = os.waitpid(child, 0)
+    os._exit(os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))
+
+
+def _confine(*, as_root: bool) -> None:
+    """Drop what is not on the list for good, then become the user."""
+    kept = 0
+    for number in KEPT.values():
+        kept |= 1 << number
+    for number in range(LAST_CAPABILITY + 1):
+        if not kept & (1 << number):
+            _prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)
+    _prctl(_PR_CAP_AMBIENT, _AMBIENT_CLEAR, 0, 0, 0)
+    os.setgroups([0] if as_root else [UID])
+    if not as_root:
+        os.setresgid(UID, UID, UID)
+        os.setresuid(UID, UID, UID)
+        kept = 0
+    header = _CapHeader(_CAPABILITY_VERSION, 0)
+    data = (_CapData * 2)(_CapData(kept & 0xFFFFFFFF, kept & 0xFFFFFFFF, 0), _CapData(kept >> 32, kept >> 32, 0))
+    if _syscall(_CAPSET, ctypes.byref(header), data):
+        raise OSError(ctypes.get_errno(), "capset")
+
+
+def _execute(command: Inside) -> None:
+    for number in range(1, signal.NSIG):
+        with contextlib.suppress(OSError, ValueError):
+            signal.signal(number, signal.SIG_DFL)
+    os.umask(0o022)
+    for place in (command.cwd, "/home/sprite", "/"):
+        try:
+            os.chdir(place)
+        except OSError:
+            continue
+        break
+    program, environment = command.argv[0], dict(command.environment)
+    os.closerange(3, 65536)
+    places = [""] if "/" in program else environment.get("PATH", os.defpath).split(":")
+    reason = "No such file or directory"
+    for place in places:
+        path = f"{place}/{program}" if place else program
+        try:
+            os.execve(path, list(command.argv), environment)  # noqa: S606 - an argv, no shell
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            if error.errno == 8:  # a script without an interpreter line: what every shell does with it
+                with contextlib.suppress(OSError):
+                    os.execve("/bin/sh", ["sh", path, *command.argv[1:]], environment)  # noqa: S606
+            reason = error.strerror or "cannot be run"
+    os.write(2, f"executable file `{program}` not found in $PATH: {reason}\n".encode(errors="replace"))
+    os._exit(127)
