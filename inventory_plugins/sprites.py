@@ -96,7 +96,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
         connection = "ocaptain.fleet.sprite" if self.ansible_name.startswith("ocaptain.") else "sprite"
         for sprite in sprites:
             if matches(sprite, labels=self._option("labels"), voyage=self._option("voyage")):
-                self._add(build_host(sprite, provider, connection))
+                self._add(build_host(sprite, provider, connection, self._option("api_url")))
 
     def _option(self, name: str) -> Any:
         value = self.get_option(name)

@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from ocaptain.errors import UsageError
 
@@ -25,7 +30,9 @@ PROVIDERS: tuple[ProviderName, ...] = ("sprites", "drydock")
 class Settings(BaseSettings):
     """Everything that is configured outside the command line. Build it by :func:`load_settings`."""
 
-    model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True, case_sensitive=True, frozen=True)
+    model_config = SettingsConfigDict(
+        extra="ignore", env_file_encoding="utf-8", env_ignore_empty=True, case_sensitive=True, frozen=True
+    )
 
     sprites_token: SecretStr | None = Field(None, validation_alias=AliasChoices("SPRITES_TOKEN", "SPRITE_TOKEN"))
     sprites_api_url: str = Field("https://api.sprites.dev", validation_alias="SPRITES_API_URL")
@@ -41,8 +48,30 @@ class Settings(BaseSettings):
 
     @property
     def voyages(self) -> Path:
-        """The directory that holds one directory a voyage."""
-        return self.home.expanduser().absolute()
+        """The directory that holds one directory a voyage; a relative one is the caller's."""
+        return (_here() / self.home.expanduser()).absolute()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """One source a file: two spellings of one setting must not reach over the files' order."""
+        del init_settings, dotenv_settings, file_secret_settings
+        return (env_settings, *(DotEnvSettingsSource(settings_cls, env_file=file) for file in dotenv_files()))
+
+
+def _here() -> Path:
+    return Path(os.environ.get(DOTENV_DIRECTORY) or ".").absolute()
+
+
+def dotenv_files() -> tuple[Path, Path]:
+    """Return the files that settings are read from, the stronger one first."""
+    return _here() / ".env", Path("~/.config/ocaptain/.env").expanduser()
 
 
 def load_settings() -> Settings:
@@ -51,16 +80,14 @@ def load_settings() -> Settings:
     Raises:
         UsageError: a value is not what it should be; names the variable, never the value.
     """
-    here = Path(os.environ.get(DOTENV_DIRECTORY) or ".")
-    files = (Path("~/.config/ocaptain/.env").expanduser(), here / ".env")
     try:
-        return Settings(_env_file=files, _env_file_encoding="utf-8")
+        return Settings()
     except ValidationError as error:
         faults = [f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors(include_input=False)]
         message = "configuration is wrong (environment, ./.env or ~/.config/ocaptain/.env):"
         raise UsageError(message, faults) from None
     except (OSError, UnicodeDecodeError) as error:
-        message = f"a .env file cannot be read ({', '.join(str(file) for file in files)}): {error}"
+        message = f"a .env file cannot be read ({', '.join(str(file) for file in dotenv_files())}): {error}"
         raise UsageError(message) from None
 
 

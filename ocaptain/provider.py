@@ -43,8 +43,8 @@ def choose(settings: Settings, named: str | None = None) -> tuple[ProviderName, 
             if wanted == name:
                 return name, "named"
         raise UsageError(f"unknown provider {wanted!r}: choose one of {', '.join(PROVIDERS)}")
-    if settings.sprites_token or settings.sprites_org:
-        return "sprites", "a Sprites token or organisation is configured"
+    if settings.sprites_token or settings.sprites_org or "sprites_api_url" in settings.model_fields_set:
+        return "sprites", "a Sprites token, organisation or URL is configured"
     return "drydock", "no Sprites token is configured"
 
 

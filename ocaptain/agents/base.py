@@ -77,7 +77,7 @@ def render(template: str, briefing: Briefing) -> str:
     )
     try:
         return environment.from_string(template).render(**vars(briefing))
-    except TemplateError as error:
+    except (TemplateError, ArithmeticError, TypeError, ValueError, LookupError, AttributeError) as error:
         raise UsageError(f"prompt.md.j2: {error}; correct the template") from error
 
 

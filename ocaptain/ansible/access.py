@@ -26,16 +26,14 @@ def find_endpoint(
         OcaptainError: the configuration is wrong, or there is no token.
     """
     settings = load_settings()
-    if url and token:
-        return "sprites", Endpoint("sprites", url, token)
-    if url or token:
-        provider = provider or "sprites"
-    name, _ = choose(settings, provider)
-    found = endpoint(name, settings) if not (token and name == "sprites") else None
-    if name == "sprites" and (url or token):
-        base = found or Endpoint("sprites", settings.sprites_api_url, token or "")
-        return name, Endpoint(name, url or base.url, token or base.token)
-    return name, found
+    named = provider or ("sprites" if url or token else None)
+    name, _ = choose(settings, named)
+    if not (url or token):
+        return name, endpoint(name, settings)
+    found = None if url and token else endpoint(name, settings)
+    if found is None and not (url and token):
+        raise UsageError("api_url and api_token go together for a drydock that does not run")
+    return name, Endpoint(name, url or (found.url if found else ""), token or (found.token if found else ""))
 
 
 def require(provider: str | None = None, url: str | None = None, token: str | None = None) -> Endpoint:

@@ -28,13 +28,14 @@ def matches(sprite: Sprite, *, labels: Sequence[str], voyage: str | None) -> boo
     return of_voyage and set(labels) <= set(sprite.labels)
 
 
-def build_host(sprite: Sprite, provider: str, connection: str = "sprite") -> Host:
+def build_host(sprite: Sprite, provider: str, connection: str = "sprite", api_url: str | None = None) -> Host:
     """Return the host of a sprite.
 
     Args:
         sprite: as the API lists it.
         provider: where it is.
         connection: name of the connection plugin, which differs in a collection.
+        api_url: of the API, if the inventory names one; its token never becomes a variable.
     """
     found = _SHIP.fullmatch(sprite.name)
     groups = ["ocaptain", *([f"status_{re.sub('[^a-z0-9_]', '_', sprite.status)}"] if sprite.status else [])]
@@ -49,6 +50,8 @@ def build_host(sprite: Sprite, provider: str, connection: str = "sprite") -> Hos
         "ocaptain_url": sprite.url,
         "ocaptain_created_at": sprite.created_at,
     }
+    if api_url:
+        variables["ocaptain_api_url"] = str(api_url)
     if found:
         groups += [found[1].replace("-", "_"), f"ship_{found[2]}"]
         variables |= {"ocaptain_voyage": found[1], "ocaptain_ship": f"ship-{found[2]}"}

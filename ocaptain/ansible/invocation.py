@@ -21,12 +21,15 @@ class Invocation:
 
     Attributes:
         playbook: absolute path.
+        inventory: host list.
         extravars: variables; never a secret (they go to a file of the runner).
         environment: what is set beside the caller's own environment; never a secret either.
     """
 
     playbook: Path
     extravars: Mapping[str, Any] = field(default_factory=dict)
+    #: The plays make their own hosts: an API that some inventory cannot reach is none of theirs.
+    inventory: str = "localhost,"
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -67,7 +70,7 @@ def build(
         DOTENV_DIRECTORY: caller.get(DOTENV_DIRECTORY) or str(here),
     }
     given = {name: value for name, value in extravars.items() if value is not None}
-    return Invocation(root / "playbooks" / f"{playbook}.yml", given, ours)
+    return Invocation(root / "playbooks" / f"{playbook}.yml", given, environment=ours)
 
 
 def root_of_package() -> Path:

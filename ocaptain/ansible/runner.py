@@ -51,7 +51,7 @@ class RunResult:
         status: runner's word: successful, failed, canceled, timeout.
         results: result of each task on localhost, by the task's name.
         failures: what failed, a line each, hosts named.
-        error: the first error of one of our actions.
+        error: the last error of one of our actions on localhost.
     """
 
     ok: bool = False
@@ -90,6 +90,7 @@ def execute(invocation: Invocation, on_event: Callable[[Event], None], cancelled
                 private_data_dir=private,
                 ident="run",
                 playbook=str(invocation.playbook),
+                cmdline=f"--inventory {invocation.inventory}",
                 extravars=dict(invocation.extravars),
                 event_handler=handle,
                 status_handler=status,
@@ -125,6 +126,6 @@ def _note(done: RunResult, event: Event, stdout: str) -> None:
         text = str(event.result.get("msg") or event.result.get("stderr") or "no reason given")
         done.failures.append(f"{event.host}: {event.task}: {text}")
         ours = event.result.get("ocaptain")
-        if isinstance(ours, dict) and done.error is None:
+        if isinstance(ours, dict) and event.host == "localhost":
             kind = BY_EXIT_CODE.get(int(ours.get("exit_code", 1)), OcaptainError)
             done.error = kind(str(ours.get("message")), [str(line) for line in ours.get("details", [])])

@@ -17,24 +17,24 @@ from typing import TYPE_CHECKING, Any
 
 from ocaptain.captain.landing import Lander
 from ocaptain.captain.leases import TICK, Leases
-from ocaptain.captain.ship import ShipActor, log_piece
-from ocaptain.captain.transport import ShipGone, SpriteTransport, TransportError
+from ocaptain.captain.ship import ShipActor, VerifyJob, log_piece
+from ocaptain.captain.transport import SpriteTransport
 from ocaptain.git import Git, GitError
 from ocaptain.ledger import Fenced, Ledger, task_views
-from ocaptain.ledger.ledger import NOT_SAILING
 from ocaptain.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from ocaptain.captain.transport import Transport
+    from ocaptain.captain.landing import VerifyResult
+    from ocaptain.captain.transport import Transport, TransportError
     from ocaptain.ledger import Claim, ShipRow
     from ocaptain.protocol import Message
     from ocaptain.sprites import SpritesClient
 
 VERIFY_TRIES = 5
-VERIFY_WAIT = 2.0
+MOST_LOSSES = 10
 log = logging.getLogger("ocaptain.captain")
 
 
@@ -62,7 +62,7 @@ class Captain:
         self._projected: dict[str, str] = {}
         self._logs: dict[int, Path | None] = {}
         self._checkout = asyncio.Lock()
-        self._ended = asyncio.Event()
+        self._verify_job: VerifyJob | None = None
         self._jobs: set[asyncio.Task[Any]] = set()
 
     # -- the voyage's life --------------------------------------------------------------------
@@ -78,16 +78,19 @@ class Captain:
         if self.voyage.state in {"complete", "sunk"}:
             return
         self.ledger.set_state("running")
+        # A lost ship may answer again; one that failed or is gone is not asked.
+        for row in self.ledger.ships():
+            if row.state not in {"failed", "gone"}:
+                self._actors[row.id] = ShipActor(self, row.id, row.sprite, self._transports(row))
+            elif claim := self.ledger.held(row.id):
+                reason = f"{row.id} does not sail any more"
+                self.ledger.give_back(claim.token, "lost", reason, ship_state=row.state)
         self.project()
-        rows = [row for row in self.ledger.ships() if row.state not in NOT_SAILING]
-        for row in rows:
-            self._actors[row.id] = ShipActor(self, row.id, row.sprite, self._transports(row))
         await self._update_checkout()
         async with asyncio.TaskGroup() as group:
             sailing = [group.create_task(actor.run(), name=actor.ship) for actor in self._actors.values()]
             ticking = group.create_task(self._tick(), name="tick")
             await self._finish()
-            self.over = True
             await self._wake()
             for task in sailing:
                 task.cancel()
@@ -102,10 +105,11 @@ class Captain:
             await self._nothing_left()
             counts = self.ledger.counts()
             left = counts["pending"] + counts["failed"]
+            if not left and not await self._verify():
+                continue
+            self.over = True
             if left:
                 self.ledger.set_state("failed", self._why_stuck(counts))
-            elif not await self._verify():
-                continue
             return
 
     async def _nothing_left(self) -> None:
@@ -126,41 +130,45 @@ class Captain:
         return "the tasks that are left are pinned to ships that are gone"
 
     async def _verify(self) -> bool:
-        """Run the final verify on some ship; False if the work must go on instead."""
+        """Have some ship run the final verify; False if the work must go on instead."""
         self.ledger.set_state("verifying")
-        commit = await self.lander.head()
-        problem = "no ship could run the final verify"
-        for _ in range(VERIFY_TRIES):
-            for actor in self._actors.values():
-                if actor.gone:
-                    continue
-                try:
-                    answer = await actor.verify(commit)
-                except ShipGone as error:
-                    self.ship_lost(actor, str(error))
-                    continue
-                except TransportError as error:
-                    problem = str(error)
-                    log.warning("final verify on %s: %s", actor.ship, error)
-                    continue
-                self._verified(commit, answer)
-                return True
-            await asyncio.sleep(VERIFY_WAIT)
-        self.ledger.set_state("failed", f"{problem}; try again with `ocaptain sail --resume {self.voyage.id}`")
+        loop = asyncio.get_running_loop()
+        job = self._verify_job = VerifyJob(await self.lander.head(), loop.create_future())
+        try:
+            while not job.result.done():
+                await self._wake()
+                await asyncio.wait([job.result], timeout=TICK)
+                if job.tries >= VERIFY_TRIES or all(actor.gone for actor in self._actors.values()):
+                    why = job.problem or "no ship is left"
+                    remedy = f"try again with `ocaptain sail --resume {self.voyage.id}`"
+                    self.ledger.set_state("failed", f"the final verify could not be run ({clean(why)[:300]}); {remedy}")
+                    return True
+        finally:
+            self._verify_job = None
+        self._verified(job.commit, job.result.result())
         return True
 
-    def _verified(self, commit: str, answer: dict[str, Any]) -> None:
-        code = answer.get("code")
-        code = code if isinstance(code, int) else 1
-        tail = clean(str(answer.get("tail", "")))[-8000:]
-        (self.directory / "logs").mkdir(exist_ok=True)
-        (self.directory / "logs" / "verify.log").write_text(tail, "utf-8")
-        self.ledger.verified(ok=code == 0, code=code, clean=answer.get("clean") is True, commit=commit, tail=tail)
-        if code == 0:
+    def take_verify(self) -> VerifyJob | None:
+        """Return the final verify if there is one to run and nobody runs it; the caller does."""
+        job = self._verify_job
+        if job is None or job.taken or job.result.done():
+            return None
+        job.taken = True
+        return job
+
+    def _verified(self, commit: str, answer: VerifyResult) -> None:
+        tail = clean(answer.tail)[-8000:]
+        with contextlib.suppress(OSError):
+            (self.directory / "logs").mkdir(exist_ok=True)
+            (self.directory / "logs" / "verify.log").write_text(tail, "utf-8")
+        ok = answer.code == 0
+        self.ledger.verified(ok=ok, code=answer.code, clean=answer.clean, commit=commit, tail=tail)
+        if ok:
             self.ledger.set_state("complete")
         else:
-            stage = "setup" if answer.get("stage") == "setup" else "verify.sh"
-            self.ledger.set_state("failed", f"{stage} ended with exit code {code} on the merged head (logs/verify.log)")
+            stage = "setup" if answer.stage == "setup" else "verify.sh"
+            why = "took too long" if answer.timed_out else f"ended with exit code {answer.code}"
+            self.ledger.set_state("failed", f"{stage} {why} on the merged head (logs/verify.log)")
 
     async def _tick(self) -> None:
         while True:
@@ -170,8 +178,7 @@ class Captain:
             for name in lapsed:
                 claim = self.ledger.held(name)
                 if claim:
-                    self.given_back(claim, "lost", f"{name} was silent for too long")
-                    self.ledger.set_ship(name, "lost", "silent for too long; it comes back when it answers")
+                    self.given_back(claim, "lost", f"{name} was silent for too long", ship_state="lost")
             awake = {name: TICK for name, actor in self._actors.items() if actor.channel is not None}
             if awake:
                 self.ledger.add_awake(awake)
@@ -197,7 +204,9 @@ class Captain:
         return not self.over and not (broken and broken.done())
 
     def _may_claim(self, actor: ShipActor) -> bool:
-        return self.claiming and self.ledger.claimable([actor.ship])
+        job = self._verify_job
+        wanted = job is not None and not job.taken and not job.result.done()
+        return wanted or (self.claiming and self.ledger.claimable([actor.ship]))
 
     def changed(self) -> None:
         """Bring the views up to date and wake who waits for work."""
@@ -225,9 +234,12 @@ class Captain:
         log.warning("task %s attempt %d failed (%s): %s", claim.task, claim.number, status, reason)
         self.changed()
 
-    def given_back(self, claim: Claim, state: str, reason: str) -> None:
-        """Return a task to the pool."""
-        self.ledger.give_back(claim.token, state, reason)
+    def given_back(self, claim: Claim, state: str, reason: str, *, ship_state: str = "idle") -> None:
+        """Return a task to the pool; one that is lost again and again is a failure after all."""
+        if state == "lost" and self.ledger.losses(claim.task) >= MOST_LOSSES:
+            self.failed(claim, f"{reason}; it was lost {MOST_LOSSES} times before")
+            return
+        self.ledger.give_back(claim.token, state, reason, ship_state=ship_state)
         log.warning("task %s attempt %d: %s: %s", claim.task, claim.number, state, reason)
         self.changed()
 
@@ -238,11 +250,17 @@ class Captain:
 
     def ship_lost(self, actor: ShipActor, reason: str) -> None:
         """A ship is gone for good: its task goes to another at once."""
-        actor.gone = True
-        claim = self.ledger.held(actor.ship)
-        self.ledger.set_ship(actor.ship, "lost", clean(reason)[:300])
-        if claim:
-            self.given_back(claim, "lost", f"{actor.ship} is gone")
+        self._off(actor, "lost", clean(reason)[:300])
+
+    def ship_faulty(self, actor: ShipActor, reason: str, *, benched: bool) -> None:
+        """A ship cannot do its work: its task goes back, without blame for the task."""
+        self._off(actor, "failed" if benched else "idle", clean(reason)[:300])
+
+    def _off(self, actor: ShipActor, state: str, reason: str) -> None:
+        if claim := self.ledger.held(actor.ship):
+            # One transaction: a captain that dies here leaves no task with a ship that is off.
+            self.given_back(claim, "lost", f"{actor.ship}: {reason}", ship_state=state)
+        self.ledger.set_ship(actor.ship, state, reason)
         self.changed()
 
     def landed(self) -> tuple[tuple[str, str], ...]:
@@ -269,7 +287,8 @@ class Captain:
         async with self._checkout:
             note = await asyncio.to_thread(self._forward)
         with contextlib.suppress(Fenced):
-            if note != self.ledger.voyage().note:
+            # Why a voyage failed is not to be overwritten by how its checkout is.
+            if not self.over and note != self.ledger.voyage().note:
                 self.ledger.set_note(note)
 
     def _forward(self) -> str | None:

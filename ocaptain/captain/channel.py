@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from ocaptain.captain.transport import Stream, TransportError
 from ocaptain.protocol import PROTOCOL, Lines, Message, decode, encode, read_record
@@ -20,6 +22,19 @@ if TYPE_CHECKING:
 
 HELLO_SECONDS = 30.0
 ACKNOWLEDGE_EVERY = 20
+PING_SECONDS = 10.0
+SILENCE_SECONDS = 45.0
+
+
+class Welcome(BaseModel):
+    """The worker's answer to hello."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    journal: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8,64}$")]
+    first: Annotated[int, Field(ge=1, le=2**53)]
+    last: Annotated[int, Field(ge=0, le=2**53)]
+    busy: Annotated[int, Field(ge=1, le=2**53)] | None = None
 
 
 class Superseded(TransportError):
@@ -88,7 +103,9 @@ class Channel:
         self._on_orphan = on_orphan
         self._waiting: dict[str, asyncio.Future[tuple[int, bool, dict[str, Any]]]] = {}
         self._reader: asyncio.Task[None] | None = None
-        self._welcomed: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self._beat: asyncio.Task[None] | None = None
+        self._heard = asyncio.get_running_loop().time()
+        self._welcomed: asyncio.Future[Welcome] = asyncio.get_running_loop().create_future()
         self._progress = asyncio.Event()
         self._acknowledged = 0
         self.broken: asyncio.Future[TransportError] = asyncio.get_running_loop().create_future()
@@ -101,12 +118,13 @@ class Channel:
             Superseded: the worker obeys somebody newer.
         """
         self._reader = asyncio.create_task(self._read())
+        self._beat = asyncio.create_task(self._heartbeat())
         position = {"journal": self.cursor.journal, "after": self.cursor.settled}
         await self._send({"type": "hello", "protocol": PROTOCOL, **hello, **position})
         try:
             async with asyncio.timeout(HELLO_SECONDS):
-                welcome = await self._or_broken(self._welcomed)
-                self.busy = welcome.get("busy")
+                welcome: Welcome = await self._or_broken(self._welcomed)
+                self.busy = welcome.busy
                 while self.cursor.seen < self.backlog:
                     self._progress.clear()
                     await self._or_broken(asyncio.ensure_future(self._progress.wait()))
@@ -127,6 +145,7 @@ class Channel:
         lines = Lines()
         try:
             async for data in self._stream:
+                self._heard = asyncio.get_running_loop().time()
                 for line in lines.feed(data):
                     message = decode(line)
                     if message is not None:
@@ -136,19 +155,24 @@ class Channel:
             error = broken
         except Exception as unexpected:  # noqa: BLE001 - whatever a ship sends must not stop the captain
             error = TransportError(f"a message could not be handled: {type(unexpected).__name__}: {unexpected}")
+        self._break(error)
+
+    def _break(self, error: TransportError) -> None:
+        """Let everybody who waits know that nothing more will come."""
         if not self.broken.done():
             self.broken.set_result(error)
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(error)
-                future.exception()
+                future.exception()  # it is reported where it is awaited, or nowhere
 
     async def _take(self, message: Message) -> None:
         kind = message["type"]
         if kind == "welcome" and not self._welcomed.done():
-            self.cursor.welcome(str(message.get("journal")), int(message.get("first", 1)))
-            self.backlog = int(message.get("last", 0))
-            self._welcomed.set_result(message)
+            welcome = Welcome.model_validate(message)
+            self.cursor.welcome(welcome.journal, welcome.first)
+            self.backlog = welcome.last
+            self._welcomed.set_result(welcome)
         elif kind == "refused":
             raise Superseded(f"the worker refused: {message.get('reason')}")
         elif kind == "record" and self._welcomed.done():
@@ -206,12 +230,12 @@ class Channel:
         Raises:
             TransportError: the channel broke, or ``seconds`` passed.
         """
+        if self.broken.done():
+            raise self.broken.result()
         future: asyncio.Future[tuple[int, bool, dict[str, Any]]] = asyncio.get_running_loop().create_future()
         self._waiting[name_id] = future
         try:
             await self._send({"type": "command", "id": name_id, "name": name, "args": dict(args)})
-            if self.broken.done():
-                raise self.broken.result()
             async with asyncio.timeout(seconds):
                 return await future
         except TimeoutError as error:
@@ -221,7 +245,19 @@ class Channel:
 
     async def close(self) -> None:
         """Close the channel; the worker goes on by itself."""
-        if self._reader:
-            self._reader.cancel()
-            await asyncio.gather(self._reader, return_exceptions=True)
+        for task in (self._reader, self._beat):
+            if task:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        self._break(TransportError("the channel was closed"))
         await self._stream.close()
+
+    async def _heartbeat(self) -> None:
+        """Ask the worker now and then: one that hangs behind a live stream is as silent as a dead one."""
+        while True:
+            await asyncio.sleep(PING_SECONDS)
+            if asyncio.get_running_loop().time() - self._heard > SILENCE_SECONDS:
+                self._break(TransportError(f"the worker was silent for {SILENCE_SECONDS:g} s"))
+                return
+            with contextlib.suppress(TransportError):
+                await self._send({"type": "ping"})

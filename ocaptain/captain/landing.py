@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from ocaptain.captain.transport import FileFault
 from ocaptain.git import BadBundle, Conflict, Git, GitError, commit_message, import_bundle, merge
 from ocaptain.git.bundles import LARGEST_BUNDLE
 from ocaptain.protocol import PART_BYTES
@@ -99,6 +100,13 @@ class CheckResult(BaseModel):
     tail: str = ""
 
 
+class VerifyResult(CheckResult):
+    """How the final verify ended, as the ship says."""
+
+    clean: bool
+    stage: str = "verify"
+
+
 @dataclass(frozen=True)
 class Landed:
     """It is on the branch."""
@@ -128,6 +136,11 @@ class TokenLost:
 
 Verdict = Landed | Conflicted | CheckFailed | TokenLost
 Check = Callable[[str], Awaitable[CheckResult]]
+
+
+def _remove_stale_lock(git: Git, ref: str) -> None:
+    """Remove the lock that a killed git left on our own branch; the caller commands the voyage."""
+    (git.directory / f"{ref}.lock").unlink(missing_ok=True)
 
 
 def parse_outcome(data: dict[str, Any]) -> Outcome | str:
@@ -169,7 +182,10 @@ async def fetch(git: Git, transport: Transport, offer: SnapshotOffer) -> None:
     """
     data = bytearray()
     for part in offer.bundle.parts:
-        piece = await transport.get(part.path, part.size)
+        try:
+            piece = await transport.get(part.path, part.size)
+        except FileFault as error:
+            raise BadBundle(str(error)) from error
         if len(piece) != part.size or hashlib.sha256(piece).hexdigest() != part.sha256:
             raise BadBundle(f"{part.path} is not what was offered")
         data += piece
@@ -203,6 +219,7 @@ class Lander:
 
         A moved ref is a landing; one that can still move, moves, since its check had passed.
         """
+        _remove_stale_lock(self._git, self.ref)
         for intent in (begun := self._ledger.open_intents()):
             head = self._git.resolve(intent.ref)
             there = head is not None and self._git.is_ancestor(intent.new, head)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 START_SECONDS = 60.0
 STOP_SECONDS = 10.0
+LOCK_SECONDS = 1.0  # somebody may just be looking whether it is held
 log = logging.getLogger("ocaptain.captain")
 
 
@@ -96,7 +97,7 @@ def main(directory: Path) -> int:
     for noisy in ("httpx", "httpcore", "websockets"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     with Lock(lock_path(directory)) as lock:
-        if not lock.acquire():
+        if not lock.wait(LOCK_SECONDS):
             log.error("another captain commands this voyage")
             return 1
         pid_file = directory / "captain.pid"

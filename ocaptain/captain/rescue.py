@@ -17,7 +17,6 @@ from ocaptain.captain.landing import SnapshotOffer, fetch
 from ocaptain.captain.ship import ShipActor
 from ocaptain.captain.transport import ShipGone, TransportError
 from ocaptain.errors import OcaptainError
-from ocaptain.ledger.ledger import NOT_SAILING
 from ocaptain.text import clean
 
 if TYPE_CHECKING:
@@ -55,9 +54,7 @@ async def rescue(directory: Path, ledger: Ledger, transports: Callable[[ShipRow]
     captain.claiming = False
     await asyncio.to_thread(captain.lander.reconcile)
     actors = [
-        (row, ShipActor(captain, row.id, row.sprite, transports(row)))
-        for row in ledger.ships()
-        if row.state != "gone" and not (row.state == "failed" and row.head is None)
+        (row, ShipActor(captain, row.id, row.sprite, transports(row))) for row in ledger.ships() if row.state != "gone"
     ]
     found = await asyncio.gather(*(_one(captain, actor, row) for row, actor in actors))
     for row, _ in actors:
@@ -78,9 +75,9 @@ async def _one(captain: Captain, actor: ShipActor, row: ShipRow) -> Rescue:
             return Rescue(row.id, row.sprite, ok=True, reason=f"was gone already: {clean(str(error))}")
         except (TransportError, OcaptainError, ValidationError, TimeoutError) as error:
             reason = clean(str(error)) or f"no answer in {RESCUE_SECONDS:g} s"
-            # A ship that never got a worker has no work.
-            if row.state in {"provisioning", "bootstrapping", *NOT_SAILING} and row.head is None:
-                return Rescue(row.id, row.sprite, ok=True, reason="it had no worker yet")
+            # A ship that was never handed a task has no work.
+            if not captain.ledger.worked(row.id):
+                return Rescue(row.id, row.sprite, ok=True, reason="it never had a task")
         else:
             return Rescue(row.id, row.sprite, ok=True, ref=ref)
         finally:
@@ -93,16 +90,16 @@ async def _fetch_work(captain: Captain, actor: ShipActor, attempt: int) -> str |
     ledger = captain.ledger
     channel = await actor.connect()
     held = ledger.held(actor.ship)
-    base = (held.base if held else None) or ledger.ship(actor.ship).head
-    if base is None:
-        return None
     name = f"{ledger.epoch}-{attempt}"
-    _, ok, data = await channel.call(f"rescue:{name}", "rescue", {"base": base, "name": name})
+    _, ok, data = await channel.call(f"rescue:{name}", "rescue", {"name": name})
     if not ok:
         raise TransportError(f"the work could not be packed: {data.get('reason')}")
     if data.get("snapshot") is None:
         return None
     offer = SnapshotOffer.model_validate(data["snapshot"])
+    if offer.left_out:
+        names = ", ".join(clean(path) for path in offer.left_out[:10])
+        raise TransportError(f"not all of its work can be packed: {names}")
     if offer.empty:
         return None
     await fetch(captain.git, actor.transport, offer)

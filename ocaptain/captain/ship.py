@@ -12,15 +12,17 @@ import binascii
 import hashlib
 import logging
 import os
+import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-from pydantic import ValidationError
 
 from ocaptain.agents import ADAPTERS, Briefing
 from ocaptain.captain import landing
 from ocaptain.captain.channel import Channel, Cursor
 from ocaptain.captain.transport import ShipGone, Transport, TransportError
+from ocaptain.errors import UsageError
 from ocaptain.git import BadBundle, GitError, make_bundle, split
+from ocaptain.ledger import LedgerError
 from ocaptain.text import clean, clean_bytes
 
 if TYPE_CHECKING:
@@ -29,11 +31,17 @@ if TYPE_CHECKING:
     from ocaptain.protocol import Message
 
 CHECK_SECONDS = 900.0
+CANCEL_SECONDS = 120.0
+MOST_FAULTS = 2
 RECONNECT_FIRST = 0.2
 RECONNECT_MOST = 10.0
 SLEEP_AFTER = 30.0  # with nothing to claim the channel is closed, so that the VM may sleep
 MOST_LOG = 17 * 1024 * 1024
 log = logging.getLogger("ocaptain.captain")
+
+
+class ShipFault(Exception):
+    """A ship that answers, but cannot do what every ship can."""
 
 
 class ShipActor:
@@ -50,6 +58,8 @@ class ShipActor:
         self._ledger = captain.ledger
         self._cursor = Cursor(*self._position())
         self._parked: list[tuple[int, str, bool, dict[str, Any]]] = []
+        self._faults = 0
+        self._wait = RECONNECT_FIRST
 
     def _position(self) -> tuple[str | None, int]:
         row = self._ledger.ship(self.ship)
@@ -58,12 +68,15 @@ class ShipActor:
     # -- channel ----------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Keep the ship at work."""
-        wait = RECONNECT_FIRST
+        """Keep the ship at work.
+
+        A stream that breaks is opened again. A ship that answers but cannot do its work (or says
+        what cannot be understood) gives its task back; when that happens again it is benched, so
+        that one broken ship does not fail everybody's tasks.
+        """
         while not self._captain.over:
             try:
                 await self.connect()
-                wait = RECONNECT_FIRST
                 await self._sail()
             except ShipGone as error:
                 self.gone = True
@@ -72,12 +85,25 @@ class ShipActor:
             except TransportError as error:
                 log.warning("%s: %s", self.ship, error)
                 self._captain.note_silence(self, str(error))
+            except LedgerError:
+                raise
+            except Exception as error:
+                log.warning("%s: %s", self.ship, error, exc_info=not isinstance(error, ShipFault))
+                self._faults += 1
+                self.gone = self._faults >= MOST_FAULTS
+                self._captain.ship_faulty(self, str(error) or type(error).__name__, benched=self.gone)
+                if self.gone:
+                    return
             finally:
                 await self.disconnect()
             if self._captain.over:
                 return
-            await asyncio.sleep(wait)
-            wait = min(RECONNECT_MOST, wait * 2)
+            await asyncio.sleep(self._wait)
+            self._wait = min(RECONNECT_MOST, self._wait * 2)
+
+    def _progress(self) -> None:
+        """Something was brought to its end: the ship is sound."""
+        self._faults, self._wait = 0, RECONNECT_FIRST
 
     async def connect(self) -> Channel:
         """Open the channel and read the journal's backlog."""
@@ -127,15 +153,18 @@ class ShipActor:
         assert channel
         held = self._ledger.held(self.ship)
         if channel.busy is not None and (held is None or held.token != channel.busy):
-            await self._settle(
-                channel, (await channel.call(f"cancel:{channel.busy}", "cancel", {"token": channel.busy}))[0]
-            )
+            name = f"cancel:{channel.busy}:{os.urandom(4).hex()}"
+            number, _, _ = await channel.call(name, "cancel", {"token": channel.busy}, seconds=CANCEL_SECONDS)
+            await self._settle(channel, number)
         self._ledger.set_ship(self.ship, "working" if held else "idle")
         if held:
             await self._attempt(channel, held)
         while not self._captain.over:
             await self._clear_parked(channel)
             self._captain.changed()
+            if job := self._captain.take_verify():
+                await self._verify(channel, job)
+                continue
             claim = self._ledger.claim(self.ship) if self._captain.claiming else None
             if claim:
                 self._captain.changed()
@@ -163,7 +192,7 @@ class ShipActor:
         while self._parked:
             number, name, ok, data = self._parked.pop(0)
             kind, _, token = name.partition(":")
-            if kind == "start" and ok and token.isdigit():
+            if kind == "start" and ok and re.fullmatch(r"[0-9]{1,15}", token):
                 await self._keep_late(int(token), data)
             await self._settle(channel, number)
 
@@ -187,17 +216,21 @@ class ShipActor:
         """See an attempt through: start it (or find it started), then judge what it brought."""
         base = claim.base or await self._captain.lander.head()
         self._ledger.started(claim.token, base)
-        number, ok, data = await self._outcome(channel, claim, base)
+        try:
+            number, ok, data = await self._outcome(channel, claim, base)
+        except UsageError as error:  # the plan's prompt template
+            self._captain.failed(claim, error.message)
+            return
         if not ok:
-            reason = clean(str(data.get("reason", "")))[:2000]
-            self._captain.failed(claim, f"the ship could not start the agent: {reason}")
-        else:
-            outcome = landing.parse_outcome(data)
-            if isinstance(outcome, str):
-                self._captain.failed(claim, outcome)
-            else:
-                await self._judge(channel, claim, base, outcome)
+            await self._settle(channel, number)
+            raise ShipFault(f"the agent could not be started: {clean(str(data.get('reason', '')))[:2000]}")
+        outcome = landing.parse_outcome(data)
+        if isinstance(outcome, str):
+            await self._settle(channel, number)
+            raise ShipFault(outcome)
+        await self._judge(channel, claim, base, outcome)
         await self._settle(channel, number)
+        self._progress()
 
     async def _outcome(self, channel: Channel, claim: Claim, base: str) -> tuple[int, bool, dict[str, Any]]:
         name = f"start:{claim.token}"
@@ -262,7 +295,8 @@ class ShipActor:
         await self._captain.lander.keep(ref, commit)
 
         def pack() -> bytes:
-            return make_bundle(git, ref, have if have and git.is_ancestor(have, commit) else None)
+            # What the ship has may be a candidate that never landed: its parent did.
+            return make_bundle(git, ref, git.merge_base(have, commit) if have else None)
 
         data = await asyncio.to_thread(pack)
         parts = []
@@ -279,9 +313,6 @@ class ShipActor:
         kept = await self._keep_work(claim, outcome)
         if isinstance(kept, str):
             self._captain.failed(claim, kept)
-            return
-        if outcome.reason == "stopped":
-            self._captain.given_back(claim, "lost", "the agent was stopped")
             return
         if failure := landing.failure_of(outcome):
             self._captain.failed(claim, failure, facts)
@@ -335,24 +366,16 @@ class ShipActor:
         number, ok, data = await self._with_commit(channel, candidate, name, "check", args, timeout + 120)
         await self._settle(channel, number)
         if not ok:
-            raise TransportError(f"the check could not be run: {data.get('reason')}")
-        try:
-            return landing.CheckResult.model_validate(data)
-        except ValidationError as error:
-            raise TransportError(f"the check's result cannot be understood: {error.errors()[0]['msg']}") from error
+            raise ShipFault(f"the check could not be run: {clean(str(data.get('reason')))[:2000]}")
+        return landing.CheckResult.model_validate(data)
 
     # -- the final verify -------------------------------------------------------------------
 
-    async def verify(self, commit: str) -> dict[str, Any]:
-        """Run the final verify on this ship; return the worker's answer.
-
-        Raises:
-            TransportError: the ship was lost, or could not run it.
-        """
-        channel = self.channel or await self.connect()
+    async def _verify(self, channel: Channel, job: VerifyJob) -> None:
+        """Run the final verify and report it; whatever goes wrong gives the job back to another ship."""
         voyage = self._captain.voyage
         args = {
-            "commit": commit,
+            "commit": job.commit,
             "branch": voyage.id,
             "script": base64.b64encode(voyage.verify_script).decode(),
             "setup": voyage.setup,
@@ -360,13 +383,38 @@ class ShipActor:
             "label": "verify",
         }
         name = f"verify:{self._ledger.epoch}:{os.urandom(4).hex()}"
-        number, ok, data = await self._with_commit(
-            channel, commit, name, "verify", args, voyage.verify_timeout * 2 + 120
-        )
-        await self._settle(channel, number)
-        if not ok:
-            raise TransportError(f"the final verify could not be run: {clean(str(data.get('reason')))}")
-        return data
+        try:
+            number, ok, data = await self._with_commit(
+                channel, job.commit, name, "verify", args, voyage.verify_timeout * 2 + 120
+            )
+            await self._settle(channel, number)
+            if not ok:
+                raise ShipFault(f"the final verify could not be run: {clean(str(data.get('reason')))[:2000]}")
+            job.answer(landing.VerifyResult.model_validate(data))
+        except Exception as error:
+            job.give_back(str(error))
+            raise
+        self._progress()
+
+
+@dataclass
+class VerifyJob:
+    """The final verify of a commit, to be taken by one ship at a time."""
+
+    commit: str
+    result: asyncio.Future[landing.VerifyResult]
+    taken: bool = False
+    tries: int = 0
+    problem: str = ""
+
+    def answer(self, result: landing.VerifyResult) -> None:
+        """Report how it ended."""
+        if not self.result.done():
+            self.result.set_result(result)
+
+    def give_back(self, problem: str) -> None:
+        """Let another ship (or the same one) try."""
+        self.taken, self.tries, self.problem = False, self.tries + 1, problem
 
 
 def log_piece(body: Message, size: int) -> tuple[int, bytes] | None:

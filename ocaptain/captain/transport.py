@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Protocol
 
-from ocaptain.sprites import ExecInterrupted, Execution, NotFound, SpritesClient, SpritesError
+from ocaptain.sprites import ExecInterrupted, Execution, NotFound, SpritesClient, SpritesError, TooLarge
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -26,6 +26,10 @@ class TransportError(Exception):
 
 class ShipGone(TransportError):
     """The ship does not exist any more."""
+
+
+class FileFault(TransportError):
+    """The ship answers, but the file is not there, or is not what was promised."""
 
 
 class Stream(Protocol):
@@ -86,6 +90,8 @@ class SpriteTransport:
         """Read by the fs API. A file that is not there is no missing ship."""
         try:
             return await self._client.read_file(self._sprite, f"{HOME}/{path}", limit=limit)
+        except (NotFound, TooLarge) as error:
+            raise FileFault(f"{self._sprite}: {error.message}") from error
         except SpritesError as error:
             raise TransportError(f"{self._sprite}: {error.message}") from error
 

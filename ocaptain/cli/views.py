@@ -11,7 +11,6 @@ from ocaptain.errors import UsageError
 from ocaptain.git import Git
 from ocaptain.ledger import overview, task_views
 from ocaptain.voyage.home import Home, VoyageDirectory
-from ocaptain.voyage.life import ENDED
 
 
 def find(voyage: str | None) -> VoyageDirectory:
@@ -30,7 +29,7 @@ def show_status(voyage: str | None, *, as_json: bool) -> None:
         return
     console = render.out()
     console.print(render.status_lines(seen))
-    if not commanded and seen.state not in (*ENDED, "preparing"):
+    if not commanded and seen.state in {"running", "verifying", "paused"}:
         console.print(f"  no captain is running; go on with: ocaptain sail --resume {seen.voyage}")
     console.print(f"  {directory.path}")
 

@@ -132,10 +132,31 @@ class Git:
         """Whether ``old`` is reachable from ``new``."""
         return self.run("merge-base", "--is-ancestor", old, new, ok=(0, 1, 128)).returncode == 0
 
+    def merge_base(self, one: str, other: str) -> str | None:
+        """Return the best common ancestor of two commits, None if there is none."""
+        found = self.run("merge-base", one, other, ok=(0, 1, 128)).stdout.decode().strip()
+        return found or None
+
     def update_ref(self, ref: str, new: str, old: str | None = None) -> bool:
-        """Set a ref; with ``old``, only if it is that (compare and swap). Return whether it was set."""
-        old_words = () if old is None else (old,)
-        return self.run("update-ref", ref, new, *old_words, ok=(0, 128)).returncode == 0
+        """Set a ref; with ``old``, only if it is that (compare and swap).
+
+        Returns:
+            Whether the ref is ``new`` now, or has been on the way to where it is: a git that was
+            killed, or that outlived a killed captain, may have moved it in the meantime.
+
+        Raises:
+            GitError: it could not be set though it is still ``old``: a lock, a full disk.
+        """
+        try:
+            self.run("update-ref", ref, new, *(() if old is None else (old,)))
+        except GitError:
+            now = self.resolve(ref)
+            if now is not None and self.is_ancestor(new, now):
+                return True
+            if old is None or now == old:
+                raise
+            return False
+        return True
 
 
 def askpass_environment(token: str | None, script: Path) -> dict[str, str]:

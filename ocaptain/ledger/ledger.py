@@ -336,8 +336,15 @@ class Ledger:
         rows = self._db.execute("SELECT token, task, ref, old, new FROM intents WHERE state = 'open'")
         return [Intent(**dict(row)) for row in rows]
 
-    def give_back(self, token: int, state: str, reason: str, *, ended: bool = True) -> bool:
-        """Return a task to the pool without counting a failure (``lost``, ``conflict``, ``sunk``)."""
+    def give_back(self, token: int, state: str, reason: str, *, ship_state: str = "idle") -> bool:
+        """Return a task to the pool without counting a failure (``lost``, ``conflict``, ``sunk``).
+
+        Args:
+            token: the attempt.
+            state: that the attempt ends in.
+            reason: why; the next attempt is told.
+            ship_state: what the ship that held it is from now on.
+        """
         with self._write() as db:
             row = _holds(db, token)
             if row:
@@ -346,11 +353,14 @@ class Ledger:
                     (reason, row["id"]),
                 )
                 _event(db, state, row["ship"], row["id"], reason)
-                db.execute("UPDATE ships SET state = 'idle' WHERE id = ? AND state = 'working'", (row["ship"],))
+                db.execute(
+                    "UPDATE ships SET state = ?, reason = CASE ? WHEN 'idle' THEN reason ELSE ? END WHERE id = ?",
+                    (ship_state, ship_state, reason, row["ship"]),
+                )
             db.execute(
                 "UPDATE attempts SET state = ?, reason = ?, ended = ?"
                 " WHERE token = ? AND state NOT IN ('landed', 'failed')",
-                (state, reason, time.time() if ended else None, token),
+                (state, reason, time.time(), token),
             )
             return bool(row)
 
@@ -465,6 +475,15 @@ class Ledger:
         """Return an attempt's row."""
         row = self._db.execute("SELECT * FROM attempts WHERE token = ?", (token,)).fetchone()
         return dict(row) if row else None
+
+    def losses(self, task: str) -> int:
+        """Return how many attempts at a task were lost (neither failed nor in conflict)."""
+        row = self._db.execute("SELECT count(*) FROM attempts WHERE task = ? AND state IN ('lost', 'late')", (task,))
+        return int(row.fetchone()[0])
+
+    def worked(self, ship: str) -> bool:
+        """Whether a ship was ever handed a task."""
+        return bool(self._db.execute("SELECT 1 FROM attempts WHERE ship = ? LIMIT 1", (ship,)).fetchone())
 
     def counts(self) -> dict[str, int]:
         """Return how many tasks are in each state."""

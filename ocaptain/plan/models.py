@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 #: An id becomes a file name, a ref name and a tmux window: nothing that could be a path.
 TaskId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+Line = Annotated[str, StringConstraints(min_length=1, pattern=r"^[^\x00]*$")]
 Status = Literal["pending", "in_progress", "completed", "deleted"]
 Seconds = Annotated[float, Field(gt=0, le=7 * 24 * 3600)]
 
@@ -36,13 +37,15 @@ class Metadata(_Strict):
         verify: the task's check, a shell line run on the merged candidate.
         agent: name of the agent.
         model: model of the agent.
+        verify_timeout: seconds the check may take.
         timeout: seconds an attempt may take.
         stall: seconds an attempt may be silent.
         ship: the only ship that may take it (``ship-0``).
     """
 
-    run: Annotated[str, StringConstraints(min_length=1)] | None = None
-    verify: Annotated[str, StringConstraints(min_length=1)] | None = None
+    run: Line | None = None
+    verify: Line | None = None
+    verify_timeout: Seconds | None = None
     agent: str | None = None
     model: str | None = None
     timeout: Seconds | None = None
@@ -82,7 +85,7 @@ class Manifest(_Strict):
     name: str = ""
     repo: Annotated[str, StringConstraints(min_length=1)] | None = None
     recommended_ships: Annotated[int, Field(ge=1, le=500)] | None = None
-    setup: Annotated[str, StringConstraints(min_length=1)] | None = None
+    setup: Line | None = None
     verify_timeout: Seconds | None = None
 
 

@@ -10,6 +10,7 @@ from ocaptain.sprites.errors import (
     NotFound,
     RateLimited,
     SpritesError,
+    TooLarge,
 )
 from ocaptain.sprites.models import Sprite, SpritePage
 
@@ -27,4 +28,5 @@ __all__ = [
     "SpritePage",
     "SpritesClient",
     "SpritesError",
+    "TooLarge",
 ]

@@ -36,6 +36,7 @@ from ocaptain.sprites.errors import (
     NotFound,
     RateLimited,
     SpritesError,
+    TooLarge,
     api_error,
 )
 from ocaptain.sprites.models import Sprite, SpritePage
@@ -117,6 +118,8 @@ class SpritesClient:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._url = url.rstrip("/")
+        # A server on this machine is never reached through a proxy, which would see the token.
+        self._local = httpx.URL(self._url).host in {"127.0.0.1", "localhost", "::1"}
         self._headers = {"Authorization": f"Bearer {token}", "User-Agent": _USER_AGENT}
         self._sleep = sleep
         self._http = httpx.AsyncClient(
@@ -125,6 +128,7 @@ class SpritesClient:
             timeout=httpx.Timeout(REQUEST_SECONDS, connect=15.0),
             limits=httpx.Limits(max_connections=64, max_keepalive_connections=16),
             transport=transport,
+            trust_env=not self._local,
         )
 
     async def __aenter__(self) -> Self:
@@ -196,8 +200,8 @@ class SpritesClient:
             reply = await self._request("POST", path, body=body, seconds=CREATE_SECONDS, idempotent=False)
         except Conflict:
             return await self.get(name), False
-        except ConnectionFailed as error:
-            if not error.sent:
+        except (ConnectionFailed, ApiError) as error:
+            if not (error.sent if isinstance(error, ConnectionFailed) else error.status in _PASSING):
                 raise
             # It may have been made before the reply was lost: look before giving up.
             try:
@@ -267,7 +271,7 @@ class SpritesClient:
                     async for chunk in response.aiter_bytes():
                         data += chunk
                         if len(data) > limit:
-                            raise SpritesError(f"{what}: {path} is longer than {limit} bytes")
+                            raise TooLarge(f"{what}: {path} is longer than {limit} bytes")
             except TimeoutError as error:
                 raise ConnectionFailed(f"{what}: not read in {TRANSFER_SECONDS:g} s", sent=True) from error
             except httpx.HTTPError as error:
@@ -351,6 +355,7 @@ class SpritesClient:
         try:
             return await connect(
                 url,
+                proxy=None if self._local else True,
                 additional_headers={"Authorization": self._headers["Authorization"]},
                 user_agent_header=_USER_AGENT,
                 compression=None,  # binary output; the official js SDK broke on it
@@ -386,20 +391,12 @@ class SpritesClient:
             ExecInterrupted: the connection broke; whether the command ended is not known.
             SpritesError: the command was not started, or the deadline passed.
         """
-        gated = ["sh", "-c", GATE, "sh", *argv]
-        execution = await self.exec(name, gated, cwd=cwd, run_on="1s")
         stdout, stderr = bytearray(), bytearray()
-
-        async def feed() -> None:
-            with contextlib.suppress(ExecInterrupted):  # the reader reports it
-                await execution.send(b"\n")
-                for start in range(0, len(stdin), STDIN_CHUNK):
-                    await execution.send(stdin[start : start + STDIN_CHUNK])
-                await execution.send_eof()
-
+        execution: Execution | None = None
         try:
             async with asyncio.timeout(seconds):
-                feeding = asyncio.create_task(feed())
+                execution = await self.exec(name, ["sh", "-c", GATE, "sh", *argv], cwd=cwd, run_on="1s")
+                feeding = asyncio.create_task(_feed(execution, stdin))
                 try:
                     async for stream, data in execution:
                         (stderr if stream == _STDERR else stdout).extend(data)
@@ -409,7 +406,8 @@ class SpritesClient:
         except TimeoutError as error:
             raise SpritesError(f"exec on {name}: {argv[0]} did not end in {seconds:g} s and was killed") from error
         finally:
-            await execution.close()
+            if execution is not None:
+                await execution.close()
         return Completed(execution.code, bytes(stdout), bytes(stderr))
 
 
@@ -474,8 +472,8 @@ class Execution:
                 elif message[:1] in {bytes([_STDOUT]), bytes([_STDERR])}:
                     yield message[0], message[1:]
         except ConnectionClosed as error:
-            if self._code is None:
-                raise ExecInterrupted(f"exec on {self._name}: {error}") from error
+            self._code = None  # output may be missing even if the text form of the exit was seen
+            raise ExecInterrupted(f"exec on {self._name}: {error}") from error
         if self._code is None:
             raise ExecInterrupted(f"exec on {self._name}: closed without an exit message")
 
@@ -502,6 +500,16 @@ class Execution:
         with contextlib.suppress(TimeoutError, OSError, WebSocketException):
             async with asyncio.timeout(2):
                 await self._socket.close()
+
+
+async def _feed(execution: Execution, stdin: bytes) -> None:
+    """Open the gate and give the command its input; that the socket broke is the reader's to report."""
+    with contextlib.suppress(ExecInterrupted):
+        # The first piece goes with the gate's line: one message, one packet.
+        await execution.send(b"\n" + stdin[:STDIN_CHUNK])
+        for start in range(STDIN_CHUNK, len(stdin), STDIN_CHUNK):
+            await execution.send(stdin[start : start + STDIN_CHUNK])
+        await execution.send_eof()
 
 
 def _parse(model: type[_Model], response: httpx.Response) -> _Model:

@@ -4,6 +4,7 @@
 
     SpritesError                    every error of this client
     ├─ ConnectionFailed             no answer: nothing is known to have reached the service
+    ├─ TooLarge                     a file is longer than the caller takes
     ├─ ExecInterrupted              a running command's socket ended without an exit message
     └─ ApiError                     the service answered with a refusal (status, code)
        ├─ AuthenticationError       401, 403: the token is missing, wrong or not allowed
@@ -15,6 +16,9 @@
 from __future__ import annotations
 
 import json
+import re
+import time
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, ClassVar
 
 from ocaptain.errors import OcaptainError
@@ -37,6 +41,10 @@ class ConnectionFailed(SpritesError):
     def __init__(self, message: str, *, sent: bool = False) -> None:
         super().__init__(message)
         self.sent = sent
+
+
+class TooLarge(SpritesError):
+    """A file is longer than the caller takes."""
 
 
 class ExecInterrupted(SpritesError):
@@ -101,17 +109,25 @@ def api_error(what: str, status: int, headers: Mapping[str, str], body: bytes) -
         fields = None
     if not isinstance(fields, dict):
         fields = {"message": body.decode(errors="replace").strip()[:500]}
-    is_fs = "path" in fields or "message" not in fields
+    is_fs = "path" in fields or str(fields.get("code", "")).startswith("E")
     code = str(fields.get("code" if is_fs else "error") or "")
-    text = str(fields.get("error" if is_fs else "message") or "no reason given")
-    after = fields.get("retry_after_seconds", headers.get("retry-after"))
-    try:
-        wait = max(0.0, float(after)) if after is not None else None
-    except (TypeError, ValueError):
-        wait = None
+    text = str((fields.get("error") if is_fs else fields.get("message") or fields.get("error")) or "no reason given")
+    wait = _retry_after(fields.get("retry_after_seconds", headers.get("retry-after")))
     kind = next((kind for kind in ApiError.__subclasses__() if status in kind.statuses), ApiError)
     if is_fs and kind is AuthenticationError:  # a file's permissions, not the token's
         kind = ApiError
-    if status == 400 and not is_fs and ("exist" in text or "taken" in text):
+    if status == 400 and not is_fs and re.search(r"already exist|taken", text):
         kind = Conflict
     return kind(f"{what}: {text} (HTTP {status})", status=status, code=code, retry_after=wait)
+
+
+def _retry_after(given: object) -> float | None:
+    """Return the seconds of a Retry-After value: a number or an HTTP date; None if it is neither."""
+    try:
+        return max(0.0, float(given))  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(str(given)).timestamp() - time.time())
+    except (TypeError, ValueError):
+        return None

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ocaptain.voyage.home import VoyageDirectory
 
 REACH_SECONDS = 60.0
+PROBE_SECONDS = 1.0  # somebody may just be looking whether the lock is held
 POLL_SECONDS = 0.1
 MOST_RESTARTS = 5
 ENDED = ("complete", "failed", "sunk")
@@ -85,7 +86,7 @@ def launch(
         OcaptainError: no ship is ready, or the captain did not start.
     """
     lock = Lock(process.lock_path(directory.path))
-    if lock.acquire():  # else a captain runs, and knows its ships
+    if lock.wait(PROBE_SECONDS):  # else a captain runs, and knows its ships
         with lock, _commanded(directory, lock) as ledger:
             _note_fleet(ledger, ready, failed, created)
             state = ledger.voyage().state
@@ -105,6 +106,8 @@ def launch(
 
 
 def _note_fleet(ledger: Ledger, ready: Sequence[str], failed: Mapping[str, str], created: Sequence[str]) -> None:
+    if ledger.voyage().state == "complete":
+        return
     for ship in ledger.ships():
         if ship.sprite in created:
             ledger.ship_has(ship.id, None)
@@ -116,8 +119,9 @@ def _note_fleet(ledger: Ledger, ready: Sequence[str], failed: Mapping[str, str],
         reasons = [f"{sprite}: {reason}" for sprite, reason in failed.items()]
         ledger.set_state("failed", "no ship could be built")
         raise OcaptainError("no ship could be built:", reasons)
-    if ledger.voyage().state == "failed":
-        ledger.set_state("running", "taken up again")
+    if ledger.voyage().state in {"failed", "paused"}:
+        ledger.set_note(None)
+        ledger.set_state("running")
 
 
 def wait(directory: VoyageDirectory) -> Outcome:
@@ -128,6 +132,10 @@ def wait(directory: VoyageDirectory) -> Outcome:
     """
     restarts = 0
     while (now := outcome(directory)).state not in ENDED:
+        if now.state == "paused":
+            raise OcaptainError(
+                f"{directory.id} is being sunk; `ocaptain sail --resume {directory.id}` takes it up again"
+            )
         if not process.is_running(directory.path):
             time.sleep(POLL_SECONDS)
             if outcome(directory).state in ENDED or process.is_running(directory.path):
@@ -154,6 +162,8 @@ def begin_sink(directory: VoyageDirectory, settings: Settings) -> list[Rescue]:
         if not lock.wait(process.STOP_SECONDS):
             raise OcaptainError(f"another process commands {directory.id}")
         with _commanded(directory, lock) as ledger:
+            if ledger.voyage().state not in ENDED:
+                ledger.set_state("paused", "being sunk")  # so that no waiting `sail` starts a captain again
             reached = endpoint(choose(settings, ledger.voyage().provider)[0], settings)
             if reached is None:
                 gone = "drydock does not run, so its sprites are gone"

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ocaptain.agents import check_agents
+from ocaptain.agents import ADAPTERS, Briefing, check_agents
 from ocaptain.config import MAX_SHIPS, Settings
 from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.ledger import Ledger, NewVoyage
@@ -108,6 +108,8 @@ def prepare(request: Request, settings: Settings) -> Prepared:
         notes.append(f"{why}: sailing on drydock, the local provider")
     size = fleet_size(request.ships, plan.manifest.recommended_ships, settings.default_ships)
     beside = Path.cwd() if request.repo else request.plan
+    _check_pins(plan, size)
+    _check_template(plan, request.agent_cmd, agents)
     source = sources.resolve(request.repo or plan.manifest.repo, beside)
     _make_home(home.path)
     with tempfile.TemporaryDirectory(prefix="ocaptain-check-") as scratch, ThreadPoolExecutor() as pool:
@@ -134,6 +136,25 @@ def _checked_plan(directory: Path) -> tuple[Plan, list[str]]:
     if report.plan is None:
         raise UsageError(f"the plan {directory} cannot be sailed:", [str(fault) for fault in report.faults])
     return report.plan, [f"warning: {warning}" for warning in report.warnings]
+
+
+def _check_pins(plan: Plan, size: int) -> None:
+    """A task that is pinned to a ship that will not sail would wait for ever."""
+    pinned = [
+        f"tasks/{task.id}.json: metadata.ship: {task.metadata.ship} does not sail; use ship-0 to ship-{size - 1}"
+        for task in plan.tasks.values()
+        if task.metadata.ship and int(task.metadata.ship.removeprefix("ship-")) >= size
+    ]
+    if pinned:
+        raise UsageError(f"tasks are pinned to ships beyond the {size} that sail:", pinned)
+
+
+def _check_template(plan: Plan, agent_cmd: str | None, agents: Mapping[str, str]) -> None:
+    """A plan's own prompt template must render for every task, before anything is created."""
+    if plan.prompt is not None:
+        for task, agent in agents.items():
+            raw = plan.tasks[task].raw()
+            ADAPTERS[agent].brief(Briefing("voyage-0", "ship-0", 1, raw, plan.spec, agent_cmd, (), None, plan.prompt))
 
 
 def _check_provider(provider: ProviderName, settings: Settings) -> None:

@@ -59,13 +59,13 @@ class Hold:
     def _keep(self) -> None:
         held = False
         while True:
+            self._wake.clear()  # before looking: work that begins after the look wakes us again
             wanted = self._working > 0 or time.monotonic() < self._until
             if wanted:
                 self._call("PUT", {"name": NAME, "expire": EXPIRE_SECONDS})
             elif held:
                 self._call("DELETE", None)
             held = wanted
-            self._wake.clear()
             self._wake.wait(REFRESH_SECONDS if wanted else None)
 
     def _call(self, method: str, body: object) -> None:

@@ -55,13 +55,22 @@ class Journal:
         return next(reversed(self._open), self.acknowledged)
 
     def append(self, body: Message, *, durable: bool) -> int:
-        """Append a record; if ``durable`` it is on disk when this returns."""
+        """Append a record; if ``durable`` it is on disk when this returns.
+
+        Raises:
+            OSError: it could not be written (a full disk); the journal is as it was.
+        """
         number = self.last + 1
         body = json.loads(json.dumps(body))
-        self._file.write(encode(record(number, body)))
-        self._file.flush()
-        if durable:
-            os.fsync(self._file.fileno())
+        line, size = encode(record(number, body)), os.fstat(self._file.fileno()).st_size
+        try:
+            while line:
+                line = line[os.write(self._file.fileno(), line) :]
+            if durable:
+                os.fsync(self._file.fileno())
+        except OSError:
+            os.ftruncate(self._file.fileno(), size)  # half a record would hide the next ones
+            raise
         self._open[number] = body
         return number
 
@@ -76,9 +85,15 @@ class Journal:
         for number in range(self.acknowledged + 1, upto + 1):
             self._open.pop(number, None)
         self.acknowledged = max(self.acknowledged, upto)
-        if self._file.tell() > CUT_BYTES:
+        if os.fstat(self._file.fileno()).st_size > CUT_BYTES:
             self.close()
             self._rewrite()
+
+    def rename(self) -> None:
+        """Start another numbering: somebody has seen records of this one that are not here any more."""
+        self.name = uuid.uuid4().hex
+        self.close()
+        self._rewrite()
 
     def close(self) -> None:
         """Close the file; what was appended is in it."""

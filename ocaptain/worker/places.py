@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,9 @@ class Places:
     def make(self) -> None:
         """Make what is missing; the worker's own part is private."""
         self.own.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for path in (self.workspace, self.artifacts, self.logs, self.attempts, self.inbox, self.outbox):
+        for path in (self.voyage, self.workspace, self.artifacts, self.logs, self.attempts, self.inbox, self.outbox):
+            if path.is_symlink() or (path.exists() and not path.is_dir()):
+                remove(path)  # an agent put something else there
             path.mkdir(parents=True, exist_ok=True)
 
 
@@ -56,3 +60,21 @@ def read_json(path: Path) -> Any:
     with contextlib.suppress(OSError, ValueError):
         return json.loads(path.read_bytes())
     return None
+
+
+def remove(path: Path) -> None:
+    """Remove a file, link or tree: read-only directories too, and what an agent made as root."""
+    if path.is_dir() and not path.is_symlink():
+        with contextlib.suppress(OSError):
+            os.chmod(path, 0o700)
+        for below, directories, _ in os.walk(path):
+            for name in directories:
+                with contextlib.suppress(OSError):
+                    if not os.path.islink(os.path.join(below, name)):
+                        os.chmod(os.path.join(below, name), 0o700)
+        shutil.rmtree(path, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        if not path.is_dir() or path.is_symlink():
+            path.unlink()
+    if os.path.lexists(path):
+        subprocess.run(["sudo", "-n", "rm", "-rf", "--", str(path)], capture_output=True, timeout=60, check=False)

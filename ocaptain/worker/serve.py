@@ -25,7 +25,7 @@ from typing import Any, Awaitable, Callable
 from ocaptain.protocol import PROTOCOL, Fence, Lines, Message, Refused, decode, encode, record
 from ocaptain.worker.hold import Hold
 from ocaptain.worker.journal import Journal
-from ocaptain.worker.places import Places, read_json, write_atomic, write_json
+from ocaptain.worker.places import Places, read_json, remove, write_atomic, write_json
 from ocaptain.worker.procs import MARKER, start_time, sweep
 from ocaptain.worker.workspace import Unfit, Workspace, WorkspaceError
 
@@ -36,6 +36,8 @@ LOG_CHUNK = 48 * 1024
 MOST_LOG = 16 * 1024 * 1024
 TAIL_BYTES = 8 * 1024
 BATCH = 64
+KEPT_RESULTS = 40
+RETRY_SECONDS = 1.0
 TMUX = "ocaptain"
 SESSION = "agent"
 
@@ -50,7 +52,7 @@ class Worker:
         state = read_json(places.state) or {}
         self._fence = Fence(state.get("voyage", ""), state.get("epoch", 0), state.get("generation", 0))
         self._ship: str = state.get("ship", "ship")
-        self._done: dict[str, bool] = dict.fromkeys(state.get("done", []), True)
+        self._done: dict[str, dict[str, Any]] = state.get("done", {})  # the last results, by id
         self._job: dict[str, Any] | None = state.get("job")
         self._at: str | None = state.get("at")  # the commit that the workspace was last set to
         self._running: dict[str, asyncio.Task[None]] = {}
@@ -70,7 +72,7 @@ class Worker:
                 "epoch": self._fence.epoch,
                 "generation": self._fence.generation,
                 "ship": self._ship,
-                "done": list(self._done)[-500:],
+                "done": dict(list(self._done.items())[-KEPT_RESULTS:]),
                 "job": self._job,
                 "at": self._at,
             },
@@ -95,6 +97,8 @@ class Worker:
                         pusher = asyncio.create_task(self._push(channel))
                 elif self._channel is not channel:
                     return
+                elif message["type"] == "ping":
+                    await channel.send({"type": "pong"})
                 else:
                     self._obey(channel, message)
         except (ConnectionError, OSError):
@@ -110,15 +114,19 @@ class Worker:
         try:
             self._fence.admit(hello)
         except Refused as reason:
-            known = {"epoch": self._fence.epoch, "generation": self._fence.generation}
-            await channel.send({"type": "refused", "reason": str(reason), **known})
+            newer = {"epoch": self._fence.epoch, "generation": self._fence.generation}
+            await channel.send({"type": "refused", "reason": str(reason), **newer})
             return False
         self._ship = str(hello.get("ship", self._ship))
         self._save()
         older, self._channel = self._channel, channel
         if older and older is not channel:
             older.close()
-        channel.sent = int(hello.get("after", 0)) if hello.get("journal") == self._journal.name else 0
+        known = hello.get("journal") == self._journal.name
+        if known and int(hello.get("after", 0)) > self._journal.last:
+            self._journal.rename()  # the disk went back in time: those numbers mean something else now
+            known = False
+        channel.sent = int(hello.get("after", 0)) if known else 0
         await channel.send(
             {
                 "type": "welcome",
@@ -153,8 +161,11 @@ class Worker:
     # -- commands ---------------------------------------------------------------------------
 
     def command(self, name_id: str, name: str, args: dict[str, Any]) -> None:
-        """Run a command unless its id is known."""
-        if name_id in self._done or name_id in self._running:
+        """Run a command; one that runs goes on, the result of one that ended is told again."""
+        if name_id in self._running:
+            return
+        if name_id in self._done:
+            self._running[name_id] = asyncio.create_task(self._report(name_id, self._done[name_id]))
             return
         handlers: dict[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]] = {
             "start": self._start,
@@ -186,12 +197,27 @@ class Worker:
         except Exception as error:  # noqa: BLE001 - whatever it was, the captain must hear of it
             traceback.print_exc()
             data = {"code": "internal", "reason": f"{type(error).__name__}: {error}"}
-        self._record({"kind": "result", "id": name_id, "ok": ok, "data": data}, durable=True)
+        result = {"ok": ok, "data": data}
         # An id that failed may be asked again: the captain repeats it with what was missing.
         if ok:
-            self._done[name_id] = True
-        self._running.pop(name_id, None)
-        self._save()
+            self._done[name_id] = result
+        await self._report(name_id, result, ends_job=name == "start")
+
+    async def _report(self, name_id: str, result: dict[str, Any], *, ends_job: bool = False) -> None:
+        """Journal a result, however long a full disk takes to have room for it; then forget the job."""
+        while True:
+            try:
+                self._record({"kind": "result", "id": name_id, **result}, durable=True)
+                # Only now: a worker that dies before this goes on with the job and reports again.
+                if ends_job:
+                    self._job = None
+                self._running.pop(name_id, None)
+                self._save()
+            except OSError:
+                traceback.print_exc()
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                return
 
     async def _start(self, args: dict[str, Any]) -> dict[str, Any]:
         """Run an attempt to its end and offer what it left."""
@@ -201,23 +227,20 @@ class Worker:
                 await asyncio.to_thread(self._launch, args)
             job = self._job
             assert job
-            self._record({"kind": "started", "token": token}, durable=False)
             ended = await self._wait(job)
-            self._record({"kind": "ended", "token": token, **ended}, durable=False)
             try:
                 workspace = Workspace(self._places, self._ship)
                 snapshot = await asyncio.to_thread(workspace.snapshot, job["base"], f"attempt-{token}")
             except Unfit as error:
                 ended = {**ended, "unfit": {"reason": error.reason, "paths": error.paths}}
                 snapshot = None
-            self._job = None
-            self._save()
         return {**ended, "token": token, "tail": _tail(Path(job["log"])), "snapshot": snapshot}
 
     def _launch(self, args: dict[str, Any]) -> None:
+        self._places.make()
         # A new attempt means that the captain has everything of the ones before it.
         for old in self._places.outbox.iterdir():
-            old.unlink()
+            remove(old)
         workspace = Workspace(self._places, self._ship)
         workspace.take(args.get("bundle"), args["base"])
         workspace.reset(args["base"], args["branch"])
@@ -285,7 +308,9 @@ class Worker:
             keeper = read_json(directory / "supervisor.json")
             gone = keeper is not None and start_time(int(keeper["pid"])) != keeper["start"]
             late = keeper is None and time.monotonic() - began > SUPERVISOR_SECONDS
-            if (gone or late) and not (directory / "exit.json").exists():
+            if late:
+                raise WorkspaceError("tmux", "the agent's supervisor did not start")
+            if gone and not (directory / "exit.json").exists():
                 await asyncio.to_thread(sweep, job["marker"])
                 self._pass_log(job, final=True)
                 return {"code": 137, "reason": "died", "seconds": round(time.monotonic() - began, 3)}
@@ -302,15 +327,20 @@ class Worker:
                 self._log(job, note.encode())
 
     def _log(self, job: dict[str, Any], data: bytes) -> None:
+        # A log that cannot be journalled now is read again later: `sent` has not moved.
         body = {"kind": "log", "token": job["token"], "offset": job["sent"], "data": base64.b64encode(data).decode()}
         self._record(body, durable=False)
         job["sent"] += len(data)
 
-    async def _stop_agent(self) -> None:
-        """End the running attempt or check, if there is one; its command then ends by itself."""
+    def stop_script(self) -> None:
+        """End the check that runs, if there is one."""
         if self._script_pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._script_pid, signal.SIGKILL)
+
+    async def _stop_agent(self) -> None:
+        """End the running attempt or check, if there is one; its command then ends by itself."""
+        self.stop_script()
         job = self._job
         if job is None:
             return
@@ -326,9 +356,11 @@ class Worker:
         await asyncio.to_thread(sweep, job["marker"])
 
     async def _cancel(self, args: dict[str, Any]) -> dict[str, Any]:
-        """End the attempt ``token`` if it runs."""
+        """End the attempt ``token`` if it runs; answered when its own result is journalled."""
         if self._job and self._job["token"] == args.get("token"):
             await self._stop_agent()
+        if ending := self._running.get(f"start:{args.get('token')}"):
+            await asyncio.wait([ending], timeout=CANCEL_SECONDS * 4)
         return {}
 
     async def _check(self, args: dict[str, Any]) -> dict[str, Any]:
@@ -365,7 +397,8 @@ class Worker:
 
     def _script(self, argv: list[str], args: dict[str, Any]) -> dict[str, Any]:
         """Run a check in the workspace, bounded in time, its whole process tree with it."""
-        marker = f"{self._fence.voyage}:check:{os.getpid()}:{time.monotonic_ns()}"
+        marker = f"{self._fence.voyage}:check"
+        sweep(marker)  # one that a killed worker left behind must not run beside this one
         log = self._places.logs / f"{args['label']}.log"
         began = time.monotonic()
         environment = {**os.environ, "OCAPTAIN_VOYAGE": self._fence.voyage, "OCAPTAIN_SHIP": self._ship, MARKER: marker}
@@ -400,9 +433,9 @@ class Worker:
         job = self._job
         await self._stop_agent()
         async with self._work:
-            base = job["base"] if job else self._at or args["base"]
+            base = job["base"] if job else self._at
             workspace = Workspace(self._places, self._ship)
-            if not (self._places.git / "HEAD").exists() or not workspace.has(base):
+            if base is None:  # the workspace was never set to anything
                 return {"snapshot": None}
             name = f"rescue-{args['name']}"
             snapshot = await asyncio.to_thread(lambda: workspace.snapshot(base, name, lenient=True))
@@ -468,4 +501,5 @@ async def serve(places: Places, program: Path) -> None:
     os.umask(0o022)
     await worker.resume()
     await stopped.wait()
+    worker.stop_script()
     server.close()

@@ -62,13 +62,13 @@ def supervise(directory: Path) -> int:
             reason = _watch(child, log, began, float(job["timeout"]), float(job["stall"]))
             code = _end(child) if reason != "exit" else child.wait()
     except Stopped:
+        _ignore_signals()
         reason = "stopped"
         code = _end(child) if child else 143
     except OSError as error:
         with contextlib.suppress(OSError), open(job["log"], "ab") as log:
             log.write(f"ocaptain: the agent could not be started: {error}\n".encode())
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
+    _ignore_signals()
     sweep(marker, root=os.getpid(), spare=frozenset({os.getpid()}))
     seconds = round(time.monotonic() - began, 3)
     write_json(
@@ -78,17 +78,24 @@ def supervise(directory: Path) -> int:
     return code
 
 
+def _ignore_signals() -> None:
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _watch(child: subprocess.Popen[bytes], log: Any, began: float, timeout: float, stall: float) -> str:
     """Copy output to log and pane until the agent ends or a limit is passed."""
     assert child.stdout
     os.set_blocking(child.stdout.fileno(), False)
     spoke = time.monotonic()
     ended_at: float | None = None
+    silent = False
     with selectors.DefaultSelector() as selector:
         selector.register(child.stdout, selectors.EVENT_READ)
         while True:
-            selector.select(timeout=0.05 if ended_at is None else 0.01)
-            data = child.stdout.read(65536)
+            if not silent:
+                selector.select(timeout=0.05 if ended_at is None else 0.01)
+            data: bytes | None = b"" if silent else child.stdout.read(65536)
             now = time.monotonic()
             if data:
                 spoke = now
@@ -96,13 +103,15 @@ def _watch(child: subprocess.Popen[bytes], log: Any, began: float, timeout: floa
                 with contextlib.suppress(OSError):
                     sys.stdout.buffer.write(data)
                     sys.stdout.buffer.flush()
-            elif data == b"":
-                child.wait(timeout=max(0.1, timeout - (now - began)))
-                return "exit"
+            elif data is not None and not silent:
+                selector.unregister(child.stdout)  # it closed its output; its limits still hold
+                silent = True
+            if silent:
+                time.sleep(0.05)
             if child.poll() is not None:
                 # A background child may hold the pipe; what the agent itself said is there.
                 ended_at = ended_at or now
-                if not data and now - ended_at > 0.2:
+                if silent or (not data and now - ended_at > 0.2):
                     return "exit"
             elif now - began > timeout:
                 return "timeout"

@@ -11,18 +11,18 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import shutil
 import stat
 import subprocess
 from pathlib import Path
 from typing import Any, Sequence
 
 from ocaptain.protocol import PART_BYTES
-from ocaptain.worker.places import Places
+from ocaptain.worker.places import Places, remove
 
 MOST_BYTES = 50 * 1024 * 1024
 MOST_FILES = 5000
 MOST_MESSAGE = 8000
+MOST_NAMES = 100
 GIT_SECONDS = 600
 HEAD_REF = "refs/ocaptain/head"
 OUT_REF = "refs/ocaptain/out"
@@ -175,9 +175,9 @@ class Workspace:
         """
         root = self._places.workspace
         if root.is_symlink() or not root.is_dir():
-            _remove(root)
+            remove(root)
             root.mkdir(parents=True)
-        _remove(root / ".git")
+        remove(root / ".git")
         self._unlock()
         self._make_writable()
         # The index still knows what stood here, so files that did not change keep their times
@@ -185,7 +185,10 @@ class Workspace:
         self._git("read-tree", "--reset", "-u", commit, check=False)
         self._git("read-tree", "--reset", commit)
         # Two -f: nested repositories of an agent go as well.
-        self._git("clean", "-ffdq")
+        self._git("clean", "-ffdq", check=False)
+        left = self._git("ls-files", "--others", "--exclude-standard", "--directory", "-z")
+        for name in filter(None, left.split(b"\0")):  # what git could not remove, perhaps root's
+            remove(root / os.fsdecode(name.rstrip(b"/")))
         self._force(commit)
         own = root / ".git"
         self._git("init", "--quiet", f"--initial-branch={branch}", git_dir=own)
@@ -205,6 +208,8 @@ class Workspace:
 
     def _make_writable(self) -> None:
         """Undo an agent's read-only directories, which git could not clean."""
+        with contextlib.suppress(OSError):
+            os.chmod(self._places.workspace, 0o700)
         for path, directories, _ in os.walk(self._places.workspace):
             for name in directories:
                 below = os.path.join(path, name)
@@ -217,20 +222,21 @@ class Workspace:
         self._git("update-index", "-q", "--refresh", check=False)
         left = [name for name in self._git("diff-files", "--name-only", "-z").split(b"\0") if name]
         for name in left:
-            _remove(self._places.workspace / os.fsdecode(name))
+            remove(self._places.workspace / os.fsdecode(name))
         if left:
             self._git("checkout-index", "--all", "--force", "--quiet")
             self._git("read-tree", "--reset", commit)
             self._git("update-index", "-q", "--refresh", check=False)
 
     def _unlock(self) -> None:
-        """Remove the lock of a git that was killed; nobody else uses this directory."""
-        (self._places.git / "index.lock").unlink(missing_ok=True)
+        """Remove the locks of a git that was killed; nobody else uses this directory."""
+        for lock in (self._places.git / "index.lock", *(self._places.git / "refs").rglob("*.lock")):
+            lock.unlink(missing_ok=True)
 
     def clone(self, commit: str, branch: str) -> None:
         """Replace the workspace by a fresh one: nothing ignored or untracked survives."""
         for child in list(self._places.workspace.iterdir()):
-            _remove(child)
+            remove(child)
         self.reset(commit, branch)
 
     # -- to the captain ---------------------------------------------------------------------
@@ -241,7 +247,7 @@ class Workspace:
         Args:
             base: the commit that the workspace was set to.
             name: file name of the bundle, without suffix.
-            lenient: leave out what cannot be offered, rather than refuse (for a rescue).
+            lenient: take everything, whatever its size (for a rescue).
 
         Returns:
             ``commit``, ``base``, ``empty``, ``message``, ``left_out`` and ``bundle`` (None if empty).
@@ -272,6 +278,10 @@ class Workspace:
         self._git("read-tree", "--reset", base)
         self._git("update-index", "-q", "--refresh", check=False)
         nested = self._nested()
+        if lenient:  # the last look at this ship: nested repositories come along as plain files
+            for path in nested:
+                (self._places.workspace / path / ".git").rename(self._places.workspace / path / "dot-git.rescued")
+            nested = []
         new = self._git("ls-files", "--others", "--exclude-standard", "-z").split(b"\0")
         changed = self._git("diff-files", "--name-only", "-z").split(b"\0")
         sizes = {}
@@ -288,21 +298,14 @@ class Workspace:
         if len(files) > MOST_FILES:
             problems.append((f"more than {MOST_FILES} new files ({len(files)})", sorted(_tops(files))[:10]))
         if problems and not lenient:
-            raise Unfit("; ".join(reason for reason, _ in problems), [path for _, paths in problems for path in paths])
-        skipped = list(nested)
-        if problems:
-            # What is small comes along, in the order of size, until a limit is reached.
-            total, kept = 0, 0
-            for path in sorted(sizes, key=lambda one: sizes[one]):
-                total, kept = total + sizes[path], kept + 1
-                if total > MOST_BYTES or kept > MOST_FILES:
-                    skipped.append(path)
-        unread = self._stage(skipped)
+            reasons = "; ".join(reason for reason, _ in problems)
+            raise Unfit(reasons, [path for _, paths in problems for path in paths][:MOST_NAMES])
+        unread = self._stage(base, [])
         if unread and not lenient:
-            raise Unfit("files that git cannot read", unread)
-        return [*skipped, *unread][:100]
+            raise Unfit("files that git cannot read", unread[:MOST_NAMES])
+        return unread[:100]
 
-    def _stage(self, skipped: list[str]) -> list[str]:
+    def _stage(self, base: str, skipped: list[str]) -> list[str]:
         """Stage everything but ``skipped``; return what could not be read."""
         specs = [".", *(f":(exclude,literal){name}" for name in skipped)]
         listed = b"\0".join(map(os.fsencode, specs))
@@ -310,11 +313,20 @@ class Workspace:
         self._git(*arguments, stdin=listed, check=False)
         # A gitlink is a pointer to what the captain will never have.
         staged = self._git("ls-files", "--stage", "-z").split(b"\0")
-        links = [entry.partition(b"\t")[2] for entry in staged if entry.startswith(b"160000 ")]
-        if links:
-            self._git("update-index", "--force-remove", "-z", "--stdin", stdin=b"\0".join(links) + b"\0")
+        links = {entry.partition(b"\t")[2] for entry in staged if entry.startswith(b"160000 ")}
+        known = {
+            entry.partition(b"\t")[2]: entry.split()[2]
+            for entry in self._git("ls-tree", "-r", "-z", base).split(b"\0")
+            if entry.startswith(b"160000 ")
+        }
+        if links - set(known):
+            gone = b"\0".join(links - set(known)) + b"\0"
+            self._git("update-index", "--force-remove", "-z", "--stdin", stdin=gone)
+        if known:  # submodules do not travel: they stay what they were
+            kept = b"".join(b"160000 %s\t%s\0" % (oid, name) for name, oid in known.items())
+            self._git("update-index", "-z", "--index-info", stdin=kept)
         left = self._git("ls-files", "--others", "--modified", "--exclude-standard", "-z").split(b"\0")
-        names = [os.fsdecode(name) for name in left if name]
+        names = [os.fsdecode(name) for name in left if name and name.rstrip(b"/") not in known]
         return [name for name in names if name.rstrip("/") not in skipped]
 
     def _nested(self) -> list[str]:
@@ -341,8 +353,10 @@ class Workspace:
             if head == base:
                 return "", ""
             self._git("merge-base", "--is-ancestor", base, head)
+            if int(self._git("rev-list", "--objects", "--disk-usage", head, f"^{base}")) > MOST_BYTES:
+                return "", ""  # what counts is the tree; a history of that size stays behind
             text = self._git("log", "--reverse", "--no-merges", "--max-count=50", "--format=%B", f"{base}..{head}")
-        except (WorkspaceError, subprocess.TimeoutExpired):
+        except (WorkspaceError, subprocess.TimeoutExpired, ValueError):
             return "", ""
         return head, text.decode(errors="replace").strip()[:MOST_MESSAGE]
 
@@ -367,16 +381,3 @@ class Workspace:
 
 def _tops(files: list[str]) -> set[str]:
     return {name.partition("/")[0] for name in files}
-
-
-def _remove(path: Path) -> None:
-    """Remove a file, link or tree, read-only directories included."""
-    if path.is_dir() and not path.is_symlink():
-        for below, directories, _ in os.walk(path):
-            for name in directories:
-                with contextlib.suppress(OSError):
-                    os.chmod(os.path.join(below, name), 0o700)
-        shutil.rmtree(path, ignore_errors=True)
-    with contextlib.suppress(FileNotFoundError):
-        if path.is_symlink() or path.is_file():
-            path.unlink()

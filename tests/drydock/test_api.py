@@ -17,6 +17,8 @@ import websockets
 from sprites.session import kill_session
 from websockets.sync.client import connect
 
+from ocaptain.drydock.enter import KEPT
+
 pytestmark = pytest.mark.root
 
 
@@ -332,6 +334,36 @@ def test_many_streams_at_once(client, name):
         assert list(pool.map(one, range(20))) == [str(number) for number in range(20)]
 
 
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("trap 'exit 7' TERM; kill -TERM 0", 7),
+        ("trap '' TERM; kill -TERM 0; exit 4", 4),
+        ("kill -TERM $$", 143),
+        ("kill -KILL $$", 137),
+    ],
+)
+def test_exit_codes_are_the_commands_own(sprite, line, code):
+    done = sprite.run("bash", "-c", line, capture_output=True)
+    assert (done.returncode, done.stderr) == (code, b"")
+
+
+def test_a_child_that_holds_the_pipe_does_not_hold_the_command(sprite):
+    import time
+
+    began = time.monotonic()
+    assert sprite.run("bash", "-c", "sleep 30 & echo hi", capture_output=True).stdout == b"hi\n"
+    assert time.monotonic() - began < 15
+
+
+def test_the_clients_environment_is_the_commands_alone(sprite, tmp_path):
+    """No program of the host ever sees it: its LD_PRELOAD, its PATH."""
+    done = sprite.run(
+        "/bin/sh", "-c", "echo $PATH $LD_PRELOAD", env={"PATH": "/x", "LD_PRELOAD": "/nope.so"}, capture_output=True
+    )
+    assert done.stdout == b"/x /nope.so\n"
+
+
 # -- files -------------------------------------------------------------------------------------
 
 
@@ -438,6 +470,32 @@ def test_a_service_runs_restarts_and_stops(rest, name, sprite):
     assert rest.get(f"{url}/s").status_code == 404
 
 
+def test_a_service_that_ignores_the_end_is_ended(rest, name, sprite):
+    url = f"/v1/sprites/{name}/services"
+    body = {"cmd": "bash", "args": ["-c", "trap '' TERM; sleep 83 & while :; do sleep 0.1; done"]}
+    rest.put(f"{url}/stubborn", json=body, params={"duration": "300ms"})
+    assert rest.post(f"{url}/stubborn/stop", params={"timeout": "300ms"}).status_code == 200
+    seen = sprite.run("ps", "axww", capture_output=True).stdout
+    assert b"sleep 83" not in seen
+    assert b"bash" not in seen
+    rest.delete(f"{url}/stubborn")
+
+
+def test_a_service_that_crashed_is_started_again_whoever_holds_its_pipe(rest, name):
+    url = f"/v1/sprites/{name}/services/leaky"
+    rest.put(url, json={"cmd": "sh", "args": ["-c", "setsid sleep 20 & exit 1"]}, params={"duration": "0s"})
+    wait_for(lambda: rest.get(url).json()["state"].get("restart_count", 0) >= 1)
+    rest.delete(url)
+
+
+def test_a_service_that_cannot_be_run_says_so(rest, name):
+    url = f"/v1/sprites/{name}/services/odd"
+    rest.put(url, json={"cmd": "no-such-thing"}, params={"duration": "0s"})
+    wait_for(lambda: rest.get(url).json()["state"]["status"] == "failed")
+    assert "127" in rest.get(url).json()["state"]["error"]
+    rest.delete(url)
+
+
 def test_a_service_log_that_is_a_link_writes_nothing_on_the_host(rest, name, sprite, tmp_path):
     victim = tmp_path / "victim"
     victim.write_text("untouched")
@@ -467,12 +525,64 @@ def test_a_service_log_that_is_a_link_writes_nothing_on_the_host(rest, name, spr
         "sudo umount /proc/sys",
         "ls /root",
         "sudo modprobe loop",
+        "sudo sh -c 'echo 1 > /proc/irq/default_smp_affinity'",
+        "sudo chrt -f 99 true",
+        "sudo ls /etc/ssl/private",
         "sudo losetup -f",
         "sudo cat /proc/kcore | head -c 1 | grep -q .",
     ],
 )
 def test_what_is_refused_inside(sprite, line):
     assert sprite.run("sh", "-c", line, capture_output=True).returncode != 0
+
+
+def test_a_ship_that_replaces_its_tools_gains_nothing(client):
+    """What enters a ship has no power while anything of the ship's own runs."""
+    made = f"evil-{uuid.uuid4().hex[:8]}"
+    client.create_sprite(made)
+    evil = client.sprite(made)
+    script = "#!/bin/sh\\nexec cat /proc/self/status\\n"
+    for tool in ("setpriv", "nsenter", "sh", "env"):
+        evil.run("sudo", "bash", "-c", f"printf '{script}' > /usr/local/sbin/{tool}; chmod 755 /usr/local/sbin/{tool}")
+    for tool in ("setpriv", "sh"):
+        text = evil.run(tool, capture_output=True).stdout.decode()
+        seen = dict(line.split(":", 1) for line in text.splitlines())
+        assert seen["Uid"].split() == ["1000"] * 4
+        assert int(seen["CapEff"], 16) == 0
+        assert int(seen["CapBnd"], 16) == sum(1 << number for number in KEPT.values())
+    client.delete_sprite(made)
+
+
+REACH_OUT = """
+import ctypes, os, struct, socket, sys
+libc = ctypes.CDLL(None, use_errno=True)
+class Handle(ctypes.Structure):
+    _fields_ = [("bytes", ctypes.c_uint), ("type", ctypes.c_int), ("data", ctypes.c_ubyte * 8)]
+handle = Handle(8, 1, (ctypes.c_ubyte * 8)(*struct.pack("<II", 2, 0)))
+mount = os.open("/tmp", os.O_RDONLY)
+if libc.open_by_handle_at(mount, ctypes.byref(handle), os.O_RDONLY) >= 0:
+    sys.exit("reached the host's root directory")
+try:
+    socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+except PermissionError:
+    sys.exit(0)
+sys.exit("can listen to the host's network")
+"""
+
+
+def test_root_of_a_ship_reaches_no_further(sprite):
+    done = sprite.run("sudo", "/usr/bin/python3", "-c", REACH_OUT, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_ship_cannot_make_itself_indestructible(client):
+    made = f"deep-{uuid.uuid4().hex[:8]}"
+    client.create_sprite(made)
+    line = "touch x; sudo chattr +i x; mkdir d; cd d; for n in $(seq 1500); do mkdir d; cd d || exit; done"
+    client.sprite(made).run("sh", "-c", line)
+    client.delete_sprite(made)
+    client.create_sprite(made)
+    client.delete_sprite(made)
 
 
 def test_the_ship_sees_neither_host_nor_other_ships(client, sprite):

@@ -208,6 +208,7 @@ def test_the_whole_invocation(tmp_path):
     made = invocation.build("sail", {"plan": "/p", "repo": None}, caller, tmp_path, Path("/content"))
     assert made.playbook == Path("/content/playbooks/sail.yml")
     assert made.extravars == {"plan": "/p"}
+    assert made.inventory == "localhost,"
     assert made.environment == {
         "ANSIBLE_CONFIG": "/content/ansible.cfg",
         "ANSIBLE_ROLES_PATH": "/mine:/content/roles",

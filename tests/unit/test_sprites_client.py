@@ -87,10 +87,13 @@ def test_a_passing_fault_is_retried_where_it_is_safe(status):
     service = Service(answer(status, {}), answer())
     service.call(lambda client: client.get("x"))
     assert len(service.requests) == 2
+    # A create is never sent twice: whether it was made is looked up.
     service = Service(answer(status, {}), answer())
-    with pytest.raises(ApiError):
+    assert service.call(lambda client: client.create("x"))[1]
+    assert [request.method for request in service.requests] == ["POST", "GET"]
+    service = Service(answer(status, {}), answer(404, {}))
+    with pytest.raises(ApiError, match=str(status)):
         service.call(lambda client: client.create("x"))
-    assert len(service.requests) == 1
 
 
 def test_it_gives_up_in_the_end():
@@ -159,7 +162,9 @@ def test_garbage_is_a_clear_error(body):
         (409, b"service web already has HTTP port 80", Conflict, "", "already has"),
         (500, b"\xff\xfe", ApiError, "", "500"),
         (500, b"[1]", ApiError, "", "[1]"),
-        (400, b'{"error": "bad", "message": null}', ApiError, "bad", "no reason given"),
+        (400, b'{"error": "bad", "message": null}', ApiError, "bad", "bad"),
+        (401, b'{"error": "unauthorized"}', AuthenticationError, "unauthorized", "unauthorized"),
+        (400, b'{"error": "e", "message": "region xyz does not exist"}', ApiError, "e", "region"),
     ],
 )
 def test_every_dialect_of_refusals_is_read(status, body, kind, code, text):
