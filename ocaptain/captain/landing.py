@@ -17,6 +17,7 @@ import hashlib
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -245,7 +246,11 @@ class Lander:
             TransportError: the ship was lost during its check.
         """
         work = await asyncio.to_thread(
-            self._commit, await asyncio.to_thread(self._git.tree, offer.commit), base, "work", claim.ship
+            partial(self._commit, fixed=True),
+            await asyncio.to_thread(self._git.tree, offer.commit),
+            base,
+            "work",
+            claim.ship,
         )
         head = await self.head()
         evidence: dict[str, Any] = facts
@@ -316,7 +321,8 @@ class Lander:
         merged = await asyncio.to_thread(self._merge, head, base, work)
         if isinstance(merged, Conflict):
             return await self._conflict(merged, base, head)
-        return await asyncio.to_thread(self._commit, merged, head, f"candidate of task {claim.task}", claim.ship)
+        commit = partial(self._commit, fixed=True)
+        return await asyncio.to_thread(commit, merged, head, f"candidate of task {claim.task}", claim.ship)
 
     async def _checked(
         self, claim: Claim, candidate: str, check: Check, facts: dict[str, Any]
@@ -338,7 +344,9 @@ class Lander:
         why = "took too long" if result.timed_out else f"ended with exit code {result.code}"
         return evidence, CheckFailed(f"the check `{clean(command)[:200]}` {why}:\n{tail.strip()}", evidence)
 
-    def _commit(self, tree: str, parent: str, message: str, ship: str) -> str:
+    def _commit(self, tree: str, parent: str, message: str, ship: str, *, fixed: bool = False) -> str:
+        """Make a commit; a ``fixed`` one is the same each time, so that its check is known by its id."""
         author = {"GIT_AUTHOR_NAME": ship, "GIT_AUTHOR_EMAIL": f"{ship}@ocaptain.invalid"}
-        done = self._git.run("commit-tree", tree, "-p", parent, stdin=message.encode(), extra=author)
+        dates = {"GIT_AUTHOR_DATE": "@0 +0000", "GIT_COMMITTER_DATE": "@0 +0000"} if fixed else {}
+        done = self._git.run("commit-tree", tree, "-p", parent, stdin=message.encode(), extra={**author, **dates})
         return done.stdout.decode().strip()

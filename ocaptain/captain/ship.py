@@ -276,10 +276,9 @@ class ShipActor:
     ) -> tuple[int, bool, dict[str, Any]]:
         """Call a command that needs ``commit`` on the ship: send what is missing, all of it if it must be."""
         have = self._ledger.ship(self.ship).head
+        there = have is not None and await asyncio.to_thread(self._captain.git.is_ancestor, commit, have)
         for attempt in range(2):
-            bundle = (
-                await self._send_bundle(commit, have if attempt == 0 else None) if have != commit or attempt else None
-            )
+            bundle = None if there and not attempt else await self._send_bundle(commit, None if attempt else have)
             number, ok, data = await channel.call(name_id, name, {**args, "bundle": bundle}, seconds=seconds)
             if ok or data.get("code") not in {"need_full", "damaged"} or attempt:
                 break
@@ -353,8 +352,8 @@ class ShipActor:
         return None
 
     async def _run_check(self, channel: Channel, claim: Claim, candidate: str, command: str) -> landing.CheckResult:
-        # The id names this very try: a captain that starts again asks for a check of its own.
-        name = f"check:{claim.token}:{self._ledger.epoch}:{candidate}"
+        # The same candidate is the same check: one that ended while the channel was down is told again.
+        name = f"check:{claim.token}:{candidate}"
         timeout = float((claim.raw.get("metadata") or {}).get("verify_timeout") or CHECK_SECONDS)
         args = {
             "commit": candidate,

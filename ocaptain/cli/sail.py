@@ -199,9 +199,9 @@ def _end(directory: VoyageDirectory | None, result: RunResult, *, as_json: bool,
     ]
     if seen.state == "failed" or (wait and seen.state != "complete"):
         raise OcaptainError(f"{seen.voyage} is {seen.state}:", result.failures or [seen.note or "see its logs"])
-    if left_out:
-        raise PartialError(f"{seen.voyage} sails with fewer ships than asked for:", left_out)
-    # Ansible counts a host that failed at first and was built at the second try; nothing is missing.
+    if left_out or not result.ok:
+        lines = left_out or result.failures or result.output
+        raise PartialError(f"{seen.voyage} sails with fewer ships than asked for:", lines)
     return 0
 
 

@@ -1,0 +1,217 @@
+"""A captain over real workers on this machine, each in a home of its own: no drydock, no Ansible.
+
+The transport is a unix socket and plain files, so it can be cut, stopped and lied to at will.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from ocaptain.captain.captain import Captain
+from ocaptain.captain.transport import FileFault, TransportError
+from ocaptain.git import Git
+from ocaptain.ledger import Ledger, NewVoyage
+from ocaptain.plan.graph import critical_paths
+from ocaptain.worker.build import worker_bytes
+
+VOYAGE = "voyage-0123456789ab"
+
+
+class SocketStream:
+    def __init__(self, reader, writer):
+        self._reader, self._writer = reader, writer
+
+    async def send(self, data):
+        try:
+            self._writer.write(data)
+            await self._writer.drain()
+        except OSError as error:
+            raise TransportError(str(error)) from error
+
+    async def __aiter__(self):
+        try:
+            while data := await self._reader.read(65536):
+                yield data
+        except OSError as error:
+            raise TransportError(str(error)) from error
+        raise TransportError("the worker's end closed")
+
+    async def close(self):
+        self._writer.close()
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()
+
+
+class LocalShip:
+    """A worker, and the transport to it."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.down = False
+        self.opened = 0
+        self._streams: list[asyncio.StreamWriter] = []
+        own = home / ".ocaptain"
+        own.mkdir(parents=True, mode=0o700)
+        (own / "worker.pyz").write_bytes(worker_bytes())
+        (own / "tmux.conf").write_text("")
+        self.env = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(home),
+            "OCAPTAIN_SHIP_HOME": str(home),
+            "TMUX_TMPDIR": str(home),
+        }
+        self.process: subprocess.Popen | None = None
+
+    def start(self):
+        socket = self.home / ".ocaptain/worker.sock"
+        socket.unlink(missing_ok=True)
+        with (self.home / "worker.log").open("ab") as log:
+            argv = ["/usr/bin/python3", self.home / ".ocaptain/worker.pyz", "serve"]
+            self.process = subprocess.Popen(argv, env=self.env, stdout=log, stderr=log, cwd=self.home)
+        until = time.monotonic() + 20
+        while not socket.exists() and time.monotonic() < until:
+            time.sleep(0.02)
+        return self
+
+    def kill(self, number=signal.SIGKILL):
+        self.process.send_signal(number)
+        self.process.wait(20)
+
+    def end(self):
+        if self.process and self.process.poll() is None:
+            self.kill()
+        subprocess.run(["tmux", "-L", "ocaptain", "kill-server"], env=self.env, capture_output=True, check=False)
+        marker = f"OCAPTAIN_MARKER={VOYAGE}".encode()
+        for found in Path("/proc").glob("[0-9]*/environ"):
+            try:
+                data = found.read_bytes()
+            except OSError:
+                continue
+            if marker in data and str(self.home).encode() in data:
+                os.kill(int(found.parent.name), signal.SIGKILL)
+
+    def cut(self):
+        """Break every stream and refuse new ones."""
+        self.down = True
+        for writer in self._streams:
+            writer.close()
+
+    # -- the transport ---------------------------------------------------------------------
+
+    async def open(self):
+        if self.down:
+            raise TransportError("cut")
+        try:
+            reader, writer = await asyncio.open_unix_connection(str(self.home / ".ocaptain/worker.sock"))
+        except OSError as error:
+            raise TransportError(str(error)) from error
+        self.opened += 1
+        self._streams.append(writer)
+        return SocketStream(reader, writer)
+
+    async def put(self, path, data):
+        if self.down:
+            raise TransportError("cut")
+        target = self.home / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+
+    async def get(self, path, limit):
+        if self.down:
+            raise TransportError("cut")
+        try:
+            data = (self.home / path).read_bytes()
+        except OSError as error:
+            raise FileFault(f"{path}: {error.strerror}") from error
+        if len(data) > limit:
+            raise FileFault(f"{path} is longer than {limit}")
+        return data
+
+
+def make_voyage(root: Path, tasks: list[dict], ships: int = 1, verify: str = "true", **more) -> Path:
+    """Make a voyage directory; a task has ``run`` and may have ``verify``, ``waits``, ``pin``."""
+    directory = root / VOYAGE
+    directory.mkdir()
+    Git(directory).run("init", "-q", "--bare", "--template=", str(directory / "repo.git"))
+    git = Git(directory / "repo.git")
+    base = git.text("commit-tree", git.text("mktree"), "-m", "root")
+    git.update_ref(f"refs/heads/{VOYAGE}", base)
+    git.run("symbolic-ref", "HEAD", f"refs/heads/{VOYAGE}")
+    Git(directory).run("clone", "-q", "--branch", VOYAGE, str(git.directory), str(directory / "workspace"))
+    graph = {str(n): frozenset(task.get("waits", ())) for n, task in enumerate(tasks, 1)}
+    chains = critical_paths(graph)
+    rows = [
+        {
+            "id": str(n),
+            "position": n,
+            "subject": f"Task {n}",
+            "raw": json.dumps(
+                {
+                    "id": str(n),
+                    "subject": f"Task {n}",
+                    "description": "",
+                    "metadata": {k: v for k, v in task.items() if k not in {"waits", "pin"}},
+                }
+            ),
+            "agent": "command",
+            "pin": task.get("pin"),
+            "priority": chains[str(n)],
+            "status": "pending",
+        }
+        for n, task in enumerate(tasks, 1)
+    ]
+    new = {
+        "id": VOYAGE,
+        "name": "n",
+        "provider": "drydock",
+        "digest": "d",
+        "repo": "",
+        "root": base,
+        "agent_cmd": None,
+        "spec": "spec",
+        "verify_script": f"set -e\n{verify}\n".encode(),
+        "verify_timeout": 60.0,
+        "setup": None,
+        "prompt": None,
+        "tasks": rows,
+        "edges": graph,
+        "ships": [(f"ship-{n}", f"{VOYAGE}-ship-{n}") for n in range(ships)],
+    }
+    Ledger.create(directory / "ledger.db", NewVoyage(**{**new, **more}))
+    return directory
+
+
+def command(directory: Path) -> Ledger:
+    """Open the ledger with a new epoch."""
+    ledger = Ledger(directory / "ledger.db")
+    ledger.command()
+    return ledger
+
+
+async def sail(directory: Path, ships: list[LocalShip], *, seconds: float = 60, meanwhile=None) -> str:
+    """Run a captain to the voyage's end (or for ``seconds``); return the voyage's state."""
+    with command(directory) as ledger:
+        captain = Captain(directory, ledger, lambda row: ships[int(row.id.removeprefix("ship-"))])
+        helper = asyncio.create_task(meanwhile(captain)) if meanwhile else None
+        try:
+            await asyncio.wait_for(captain.run(), seconds)
+        finally:
+            if helper:
+                helper.cancel()
+                await asyncio.gather(helper, return_exceptions=True)
+        return ledger.voyage().state
+
+
+def landed(directory: Path) -> list[str]:
+    """Return the landed tasks, oldest first."""
+    log = Git(directory / "repo.git").text(
+        "log", "--reverse", "--format=%(trailers:key=Task,valueonly,separator=%x2C)", VOYAGE
+    )
+    return [line for line in log.splitlines() if line]

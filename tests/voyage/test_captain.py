@@ -1,0 +1,375 @@
+"""The captain against real workers under attack: cut channels, lost leases, broken ships, rescues."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+from ocaptain.captain import leases
+from ocaptain.captain import ship as actors
+from ocaptain.captain.landing import Lander
+from ocaptain.captain.rescue import rescue
+from ocaptain.git import Git
+from ocaptain.ledger import task_views
+from tests.voyage.local import VOYAGE, LocalShip, command, landed, make_voyage, sail
+
+
+@pytest.fixture
+def ships(tmp_path):
+    """Return a function that starts workers."""
+    made: list[LocalShip] = []
+
+    def make(count=1):
+        for _ in range(count):
+            made.append(LocalShip(tmp_path / f"s{len(made)}").start())
+        return made
+
+    yield make
+    for ship in made:
+        ship.end()
+
+
+def run(coroutine):
+    return asyncio.run(coroutine)
+
+
+async def until(check, seconds=20):
+    end = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < end, "it did not come to pass"
+        await asyncio.sleep(0.02)
+
+
+def test_a_plain_voyage(tmp_path, ships):
+    directory = make_voyage(tmp_path, [{"run": "echo 1 > a"}, {"run": "cp a b", "waits": ["1"], "verify": "test -f b"}])
+    assert run(sail(directory, ships(2))) == "complete"
+    assert landed(directory) == ["1", "2"]
+
+
+def test_a_final_verify_may_outlast_the_time_after_which_ships_sleep(tmp_path, ships, monkeypatch):
+    monkeypatch.setattr(actors, "SLEEP_AFTER", 0.3)
+    directory = make_voyage(tmp_path, [{"run": "echo 1 > a"}], 2, verify="sleep 2")
+    assert run(sail(directory, ships(2))) == "complete"
+
+
+def test_an_asleep_ship_is_woken_for_work_and_for_the_verify(tmp_path, ships, monkeypatch):
+    monkeypatch.setattr(actors, "SLEEP_AFTER", 0.2)
+    tasks = [{"run": "sleep 1; echo 1 > a", "pin": "ship-0"}, {"run": "echo 2 > b", "waits": ["1"], "pin": "ship-1"}]
+    directory = make_voyage(tmp_path, tasks, 2)
+    seen = set()
+
+    async def watch(captain):
+        while True:
+            seen.update((row.id, row.state) for row in captain.ledger.ships())
+            await asyncio.sleep(0.05)
+
+    assert run(sail(directory, ships(2), meanwhile=watch)) == "complete"
+    assert ("ship-1", "asleep") in seen
+
+
+@pytest.mark.parametrize("back", [True, False])
+def test_a_lapsed_lease_hands_the_task_on_and_the_late_result_is_kept(tmp_path, ships, monkeypatch, back):
+    monkeypatch.setattr(leases, "LEASE_SECONDS", 2.0)
+    first, _ = ships(2)
+    # The first attempt is on the ship that is cut; it ends while nobody listens.
+    line = 'if [ "$OCAPTAIN_ATTEMPT" = 1 ]; then sleep 1.5; echo late > late; else echo 2 > a; sleep 8; fi'
+    directory = make_voyage(tmp_path, [{"run": line}, {"run": "sleep 0.2; echo b > b", "pin": "ship-1"}], 2)
+
+    async def cut(captain):
+        await until(lambda: captain.ledger.held("ship-0") or captain.ledger.held("ship-1"))
+        await until(
+            lambda: (
+                captain.ledger.attempt(captain.ledger.held("ship-0").token)["base"]
+                if captain.ledger.held("ship-0")
+                else False
+            )
+        )
+        await asyncio.sleep(0.5)
+        first.cut()
+        if back:
+            await asyncio.sleep(4)
+            first.down = False
+        await asyncio.sleep(60)
+
+    assert run(sail(directory, [first, ships(0)[1]], meanwhile=cut)) == "complete"
+    assert sorted(landed(directory)) == ["1", "2"]
+    git = Git(directory / "repo.git")
+    assert git.resolve(f"{VOYAGE}:late") is None
+    if back:
+        assert git.text("show", "refs/ocaptain/late/1/1:late") == "late"
+
+
+def test_a_lapsed_agent_that_still_runs_is_ended_when_its_ship_returns(tmp_path, ships, monkeypatch):
+    monkeypatch.setattr(leases, "LEASE_SECONDS", 2.0)
+    (ship,) = ships()
+    line = 'echo x > a; test "$OCAPTAIN_ATTEMPT" != 1 || { echo wip > wip; sleep 300; }'
+    directory = make_voyage(tmp_path, [{"run": line}, {"run": "echo b > b"}])
+
+    async def cut(captain):
+        await until(lambda: (ship.home / "voyage/workspace/wip").exists())
+        ship.cut()
+        await asyncio.sleep(4)
+        ship.down = False
+        await asyncio.sleep(60)
+
+    assert run(sail(directory, [ship], meanwhile=cut)) == "complete"
+    assert sorted(landed(directory)) == ["1", "2"]
+    assert Git(directory / "repo.git").text("show", "refs/ocaptain/late/1/1:wip") == "wip"
+
+
+def test_a_channel_that_is_cut_again_and_again(tmp_path, ships):
+    (ship,) = ships()
+    tasks = [
+        {"run": f"for n in $(seq 30); do echo line $n; sleep 0.02; done; echo {n} > f{n}", "verify": "sleep 0.3"}
+        for n in range(3)
+    ]
+    directory = make_voyage(tmp_path, tasks)
+
+    async def cut(_):
+        while True:
+            await asyncio.sleep(0.35)
+            ship.cut()
+            ship.down = False
+
+    assert run(sail(directory, [ship], meanwhile=cut)) == "complete"
+    assert sorted(landed(directory)) == ["1", "2", "3"]
+    log = (directory / "logs/ship-0/1.1.log").read_text()
+    assert log == "".join(f"line {n}\n" for n in range(1, 31))
+
+
+@pytest.mark.parametrize("moment", ["agent", "check", "verify"])
+def test_the_worker_is_killed_at_every_stage(tmp_path, ships, moment):
+    (ship,) = ships()
+    task = {"run": "touch ~/at-agent; sleep 1; echo 1 > a", "verify": "touch ~/at-check; sleep 1; test -f a"}
+    directory = make_voyage(tmp_path, [task], verify="touch ~/at-verify; sleep 1; test -f a")
+
+    async def kill(_):
+        await until(lambda: (ship.home / f"at-{moment}").exists())
+        ship.kill()
+        await asyncio.sleep(0.3)
+        ship.start()
+        await asyncio.sleep(60)
+
+    assert run(sail(directory, [ship], meanwhile=kill)) == "complete"
+    with command(directory) as ledger:
+        assert task_views(ledger)[0].attempt == 1
+
+
+def test_a_supervisor_that_is_killed_costs_one_attempt_and_leaves_nothing(tmp_path, ships):
+    (ship,) = ships()
+    line = 'echo $OCAPTAIN_ATTEMPT > n; test "$OCAPTAIN_ATTEMPT" != 1 || { touch ~/there; sleep 347; }'
+    directory = make_voyage(tmp_path, [{"run": line}])
+
+    async def kill(_):
+        await until(lambda: (ship.home / "there").exists())
+        subprocess.run(["pkill", "-KILL", "-f", f"supervise {ship.home}"], check=True)
+        await asyncio.sleep(60)
+
+    assert run(sail(directory, [ship], meanwhile=kill)) == "complete"
+    assert Git(directory / "repo.git").text("show", f"{VOYAGE}:n") == "2"
+    assert subprocess.run(["pgrep", "-f", "sleep 347"], capture_output=True, check=False).returncode == 1
+
+
+def test_an_agent_that_ends_its_own_tmux_fails_and_is_not_tried_for_ever(tmp_path, ships):
+    directory = make_voyage(tmp_path, [{"run": "tmux kill-server; sleep 60"}])
+    assert run(sail(directory, ships())) == "failed"
+    with command(directory) as ledger:
+        assert task_views(ledger)[0].attempt <= 4
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "rm -rf .ocaptain/out .ocaptain/git",
+        "rm -rf voyage/workspace; touch voyage/workspace",
+        "chmod 0555 voyage/workspace",
+    ],
+)
+def test_a_ship_repairs_what_an_agent_broke(tmp_path, ships, damage):
+    tasks = [
+        {"run": f'cd "$OCAPTAIN_WORKSPACE/../.."; test "$OCAPTAIN_ATTEMPT" != 1 || {{ {damage}; exit 1; }}'},
+        {"run": "echo b > b", "waits": ["1"]},
+    ]
+    directory = make_voyage(tmp_path, tasks)
+    assert run(sail(directory, ships())) == "complete"
+    assert landed(directory) == ["1", "2"]
+
+
+def test_a_broken_ship_is_benched_and_costs_no_task_its_tries(tmp_path, ships):
+    broken, _ = ships(2)
+    (broken.home / ".ocaptain/git").write_text("no directory")
+    directory = make_voyage(tmp_path, [{"run": f"sleep 0.3; echo {n} > f{n}"} for n in range(4)], 2)
+    assert run(sail(directory, ships(0))) == "complete"
+    with command(directory) as ledger:
+        assert {row.id: row.state for row in ledger.ships()}["ship-0"] == "failed"
+        assert all(row["failures"] == 0 for row in ledger.rows("tasks", "position"))
+
+
+def test_a_claim_of_a_ship_that_does_not_sail_any_more_goes_to_another(tmp_path, ships):
+    directory = make_voyage(tmp_path, [{"run": "echo 1 > a"}], 2)
+    with command(directory) as ledger:
+        assert ledger.claim("ship-1")
+        ledger.set_ship("ship-1", "failed", "could not be built")
+    assert run(sail(directory, ships(2))) == "complete"
+    assert landed(directory) == ["1"]
+
+
+def test_a_task_whose_check_cannot_be_understood_waits_for_nothing(tmp_path, ships):
+    directory = make_voyage(tmp_path, [{"run": "echo 1 > a", "verify": "exit 77"}])
+    assert run(sail(directory, ships())) == "failed"
+    with command(directory) as ledger:
+        assert task_views(ledger)[0].check["exit_code"] == 77
+
+
+def test_a_prompt_that_cannot_be_rendered_fails_the_task_not_the_captain(tmp_path, ships):
+    directory = make_voyage(tmp_path, [{"run": "true"}], prompt="{{ 1 / 0 }}")
+    assert run(sail(directory, ships())) == "failed"
+
+
+def test_the_captain_dies_between_the_moved_branch_and_the_mark(tmp_path, ships, monkeypatch):
+    """What moved is landed once, by the next captain, whatever the ship still says."""
+    directory = make_voyage(tmp_path, [{"run": "echo 1 > a"}, {"run": "echo 2 > b", "waits": ["1"]}])
+    (ship,) = ships()
+
+    class Death(BaseException):
+        pass
+
+    real = Lander._move
+
+    async def die(self, claim, head, base, work, offer, evidence):
+        monkeypatch.setattr(self._ledger, "finish_landing", lambda token: (_ for _ in ()).throw(Death()))
+        return await real(self, claim, head, base, work, offer, evidence)
+
+    monkeypatch.setattr(Lander, "_move", die)
+    with pytest.RaisesGroup(Death):
+        run(sail(directory, [ship]))
+    monkeypatch.setattr(Lander, "_move", real)
+    assert landed(directory) == ["1"]
+    assert run(sail(directory, [ship])) == "complete"
+    assert landed(directory) == ["1", "2"]
+
+
+# -- rescue ------------------------------------------------------------------------------------
+
+
+async def saved(directory, ships):
+    with command(directory) as ledger:
+        return await rescue(directory, ledger, lambda row: ships[int(row.id.removeprefix("ship-"))])
+
+
+async def interrupted(directory, ships, ready):
+    """Sail until ``ready``, then leave the ships to themselves."""
+    sailing = asyncio.create_task(sail(directory, ships, seconds=60))
+    await until(ready)
+    sailing.cancel()
+    await asyncio.gather(sailing, return_exceptions=True)
+
+
+def test_a_rescue_brings_everything(tmp_path, ships):
+    (ship,) = ships()
+    line = "mkdir -p sub; git init -q sub; echo in > sub/in; echo w > wip; head -c 60000000 /dev/zero > big"
+    line += "; touch ~/there; sleep 300"
+    directory = make_voyage(tmp_path, [{"run": line}])
+
+    async def both():
+        await interrupted(directory, [ship], lambda: (ship.home / "there").exists())
+        return await saved(directory, [ship])
+
+    (found,) = run(both())
+    assert (found.ok, found.ref) == (True, f"refs/ocaptain/rescue/ship-0/{found.ref.rpartition('/')[2]}")
+    names = Git(directory / "repo.git").text("ls-tree", "-r", "--name-only", found.ref).splitlines()
+    assert {"wip", "big", "sub/in"} <= set(names)
+    with command(directory) as ledger:
+        assert ledger.counts()["pending"] == 1
+
+
+@pytest.mark.parametrize("state", ["lost", "bootstrapping", "failed", "idle"])
+def test_a_ship_that_had_a_task_is_never_given_up_silently(tmp_path, ships, state):
+    """Unreachable in its first attempt, whatever the ledger calls it: its sprite must not be destroyed."""
+    (ship,) = ships()
+    directory = make_voyage(tmp_path, [{"run": "echo precious > wip; touch ~/there; sleep 300"}])
+
+    async def both(monkeypatch_down):
+        await interrupted(directory, [ship], lambda: (ship.home / "there").exists())
+        with command(directory) as ledger:
+            claim = ledger.held("ship-0")
+            if claim:
+                ledger.give_back(claim.token, "lost", "silent", ship_state=state)
+            ledger.set_ship("ship-0", state)
+        ship.down = monkeypatch_down
+        return await saved(directory, [ship])
+
+    (found,) = run(both(True))
+    assert not found.ok
+    ship.down = False
+    (found,) = run(saved(directory, [ship]))
+    assert found.ok
+    assert Git(directory / "repo.git").text("show", f"{found.ref}:wip") == "precious"
+
+
+def test_a_ship_that_never_had_a_task_has_nothing_to_lose(tmp_path, ships):
+    (ship,) = ships()
+    directory = make_voyage(tmp_path, [{"run": "true"}])
+    ship.down = True
+    (found,) = run(saved(directory, [ship]))
+    assert found.ok
+
+
+def test_a_rescue_while_a_check_runs(tmp_path, ships):
+    (ship,) = ships()
+    directory = make_voyage(tmp_path, [{"run": "echo 1 > a", "verify": "touch ~/there; sleep 300"}])
+
+    async def both():
+        await interrupted(directory, [ship], lambda: (ship.home / "there").exists())
+        return await saved(directory, [ship])
+
+    (found,) = run(both())
+    assert found.ok
+    refs = Git(directory / "repo.git").text("for-each-ref", "--format=%(refname)")
+    assert "refs/ocaptain/attempts/1/1" in refs
+
+
+# -- the worker's own deaths -----------------------------------------------------------------------
+
+
+def test_a_worker_that_is_asked_to_end_ends_at_once_and_the_agent_goes_on(tmp_path, ships):
+    (ship,) = ships()
+    directory = make_voyage(tmp_path, [{"run": "touch ~/there; sleep 2; echo 1 > a"}])
+
+    async def kill(_):
+        await until(lambda: (ship.home / "there").exists())
+        began = time.monotonic()
+        await asyncio.to_thread(ship.kill, signal.SIGTERM)
+        assert time.monotonic() - began < 5
+        ship.start()
+        await asyncio.sleep(60)
+
+    assert run(sail(directory, [ship], meanwhile=kill)) == "complete"
+    with command(directory) as ledger:
+        assert task_views(ledger)[0].attempt == 1
+
+
+def test_a_stopped_captain_takes_nothing_away(tmp_path, ships, monkeypatch):
+    """SIGSTOP for longer than a lease: nothing is lost, since leases age by ticks."""
+    monkeypatch.setattr(leases, "LEASE_SECONDS", 3.0)
+    (ship,) = ships()
+    directory = make_voyage(tmp_path, [{"run": "sleep 6; echo 1 > a"}])
+    pid = os.fork()
+    if pid == 0:
+        try:
+            state = run(sail(directory, [ship]))
+        except BaseException:
+            os._exit(2)
+        os._exit(0 if state == "complete" else 1)
+    time.sleep(1.5)
+    os.kill(pid, signal.SIGSTOP)
+    time.sleep(5)
+    os.kill(pid, signal.SIGCONT)
+    assert os.waitpid(pid, 0)[1] == 0
+    with command(directory) as ledger:
+        assert task_views(ledger)[0].attempt == 1
