@@ -1,5 +1,5 @@
 # Everything sets itself up: only python3, make and git are assumed.
-.PHONY: setup setup-dev demo test lint fix bench clean
+.PHONY: setup setup-dev demo test lint fix clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -25,9 +25,6 @@ lint: setup-dev
 fix: setup-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-
-bench: setup-dev
-	@$(BIN)/python -m benchmarks.sail
 
 clean:
 	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .ansible

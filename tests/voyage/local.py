@@ -21,7 +21,7 @@ from ocaptain.ledger import Ledger, NewVoyage
 from ocaptain.plan.graph import critical_paths
 from ocaptain.worker.build import worker_bytes
 
-VOYAGE = "voyage-0123456789ab"
+VOYAGE = f"voyage-{os.getpid():012x}"  # an attempt's marker is looked for on the whole machine
 
 
 class SocketStream:
