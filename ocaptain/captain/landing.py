@@ -255,22 +255,18 @@ class Lander:
         head = await self.head()
         evidence: dict[str, Any] = facts
         if check:
-            candidate = await self._candidate(claim, head, base, work)
-            if isinstance(candidate, Conflicted):
-                return candidate
-            evidence, failed = await self._checked(claim, candidate, check, facts)
-            if failed:
-                return failed
+            tested = await self._tested(claim, head, base, work, check, facts)
+            if not isinstance(tested, dict):
+                return tested
+            evidence = tested
         async with self._head_held:
             for _ in range(MOST_ROUNDS):
                 now = await self.head()
                 if check and now != head:
-                    candidate = await self._candidate(claim, now, base, work)
-                    if isinstance(candidate, Conflicted):
-                        return candidate
-                    evidence, failed = await self._checked(claim, candidate, check, facts)
-                    if failed:
-                        return failed
+                    tested = await self._tested(claim, now, base, work, check, facts)
+                    if not isinstance(tested, dict):
+                        return tested
+                    evidence = tested
                 head = now
                 verdict = await self._move(claim, head, base, work, offer, evidence)
                 if verdict:
@@ -317,17 +313,17 @@ class Lander:
         landed = clean(log).replace("\n", "; ") or "work that landed meanwhile"
         return Conflicted(f"it does not merge: {paths} was also changed by: {landed}")
 
-    async def _candidate(self, claim: Claim, head: str, base: str, work: str) -> str | Conflicted:
+    async def _tested(
+        self, claim: Claim, head: str, base: str, work: str, check: Check, facts: dict[str, Any]
+    ) -> dict[str, Any] | Conflicted | CheckFailed:
+        """Run the check on the work merged with ``head``; return the evidence if it passed."""
         merged = await asyncio.to_thread(self._merge, head, base, work)
         if isinstance(merged, Conflict):
             return await self._conflict(merged, base, head)
         commit = partial(self._commit, fixed=True)
-        return await asyncio.to_thread(commit, merged, head, f"candidate of task {claim.task}", claim.ship)
-
-    async def _checked(
-        self, claim: Claim, candidate: str, check: Check, facts: dict[str, Any]
-    ) -> tuple[dict[str, Any], CheckFailed | None]:
-        result = await check(candidate)
+        result = await check(
+            await asyncio.to_thread(commit, merged, head, f"candidate of task {claim.task}", claim.ship)
+        )
         command = str((claim.raw.get("metadata") or {}).get("verify"))
         tail = clean(result.tail[-LONGEST_TAIL:])
         ok = result.code == 0
@@ -340,9 +336,9 @@ class Lander:
         }
         evidence = {**facts, "check": shown}
         if ok:
-            return evidence, None
+            return evidence
         why = "took too long" if result.timed_out else f"ended with exit code {result.code}"
-        return evidence, CheckFailed(f"the check `{clean(command)[:200]}` {why}:\n{tail.strip()}", evidence)
+        return CheckFailed(f"the check `{clean(command)[:200]}` {why}:\n{tail.strip()}", evidence)
 
     def _commit(self, tree: str, parent: str, message: str, ship: str, *, fixed: bool = False) -> str:
         """Make a commit; a ``fixed`` one is the same each time, so that its check is known by its id."""

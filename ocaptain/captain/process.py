@@ -9,11 +9,10 @@ import asyncio
 import logging
 import os
 import signal
-import subprocess
-import sys
 import time
 from typing import TYPE_CHECKING
 
+from ocaptain.background import start_module
 from ocaptain.captain.captain import Captain, sprite_transports
 from ocaptain.config import load_settings
 from ocaptain.errors import OcaptainError
@@ -58,16 +57,7 @@ def start(directory: Path) -> None:
         return
     (directory / "captain.pid").unlink(missing_ok=True)
     log_file = directory / "captain.log"
-    with log_file.open("ab") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "ocaptain.captain", str(directory)],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            cwd="/",
-            start_new_session=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)},
-        )
+    process = start_module("ocaptain.captain", [str(directory)], log_file)
     until = time.monotonic() + START_SECONDS
     while time.monotonic() < until:
         # It may even have ended already: with everything landed there is little to do.

@@ -1,0 +1,61 @@
+"""The wheel holds what the checkout holds, and finds it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+from ocaptain.ansible.content import content_root
+from tests.helpers import REPO
+
+
+def names(root, *patterns):
+    return {
+        str(path.relative_to(root))
+        for pattern in patterns
+        for path in root.glob(pattern)
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+
+def test_the_wheel_is_whole(tmp_path):
+    argv = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(argv, cwd=REPO, check=True, capture_output=True, timeout=120)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "wheel")
+    package = tmp_path / "wheel/ocaptain"
+    content = ("ansible.cfg", "playbooks/**/*", "examples/**/*", "inventory_plugins/*", "roles/tmux-agent/**/*")
+    plugins = ("plugins/action/*", "plugins/connection/*", "plugins/modules/*")
+    assert names(package / "_ansible", "**/*") == names(REPO, *content, *plugins)
+    sources = names(REPO / "ocaptain", "**/*")
+    assert names(package, "**/*") - {f"_ansible/{name}" for name in names(package / "_ansible", "**/*")} == sources
+    # Every role of the checkout is shipped (an alias is a link to one that is).
+    real = {path.name for path in (REPO / "roles").iterdir() if not path.is_symlink()}
+    assert {path.name for path in (package / "_ansible/roles").iterdir()} == real
+    found = subprocess.run(
+        [sys.executable, "-c", "from ocaptain.ansible.content import content_root; print(content_root())"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(tmp_path / "wheel")},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    assert Path(found.stdout.strip()) == package / "_ansible"
+
+
+def test_the_checkout_is_found():
+    assert content_root() == REPO
+
+
+def test_nothing_names_this_machine_or_a_registry():
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=REPO, capture_output=True, check=True, timeout=30).stdout
+    for name in filter(None, tracked.decode().split("\0")):
+        path = REPO / name
+        if path.is_file() and not path.is_symlink():
+            text = path.read_text("utf-8", "replace")
+            for word in ("/work" + "/main", "/opt" + "/wheels", "index" + "-url", "files.python" + "hosted"):
+                assert word not in text, f"{name}: {word}"
