@@ -45,9 +45,17 @@ class Captain:
         directory: the voyage's.
         ledger: opened for writing, with an epoch taken.
         transports: makes the transport to a ship.
+        provider_there: whether the provider that the ships are on is still the same one; a
+            drydock that ended took its sprites with it.
     """
 
-    def __init__(self, directory: Path, ledger: Ledger, transports: Callable[[ShipRow], Transport]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        ledger: Ledger,
+        transports: Callable[[ShipRow], Transport],
+        provider_there: Callable[[], bool] = lambda: True,
+    ) -> None:
         self.directory = directory
         self.ledger = ledger
         self.voyage = ledger.voyage()
@@ -56,6 +64,7 @@ class Captain:
         self.claiming = True
         self.over = False
         self._transports = transports
+        self._provider_there = provider_there
         self._actors: dict[str, ShipActor] = {}
         self._leases = Leases({})
         self._news = asyncio.Condition()
@@ -101,16 +110,14 @@ class Captain:
 
     async def _finish(self) -> None:
         """Wait until nothing more can be done, then verify; sets the voyage's last state."""
-        while True:
-            await self._nothing_left()
-            counts = self.ledger.counts()
-            left = counts["pending"] + counts["failed"]
-            if not left and not await self._verify():
-                continue
+        await self._nothing_left()
+        counts = self.ledger.counts()
+        if counts["pending"] or counts["failed"]:
             self.over = True
-            if left:
-                self.ledger.set_state("failed", self._why_stuck(counts))
-            return
+            self.ledger.set_state("failed", self._why_stuck(counts))
+        else:
+            await self._verify()
+            self.over = True
 
     async def _nothing_left(self) -> None:
         async with self._news:
@@ -129,8 +136,8 @@ class Captain:
             return f"no ship is left; `ocaptain sail --resume {self.voyage.id}` makes new ones"
         return "the tasks that are left are pinned to ships that are gone"
 
-    async def _verify(self) -> bool:
-        """Have some ship run the final verify; False if the work must go on instead."""
+    async def _verify(self) -> None:
+        """Have some ship run the final verify, and set what it says."""
         self.ledger.set_state("verifying")
         loop = asyncio.get_running_loop()
         job = self._verify_job = VerifyJob(await self.lander.head(), loop.create_future())
@@ -142,11 +149,10 @@ class Captain:
                     why = job.problem or "no ship is left"
                     remedy = f"try again with `ocaptain sail --resume {self.voyage.id}`"
                     self.ledger.set_state("failed", f"the final verify could not be run ({clean(why)[:300]}); {remedy}")
-                    return True
+                    return
         finally:
             self._verify_job = None
         self._verified(job.commit, job.result.result())
-        return True
 
     def take_verify(self) -> VerifyJob | None:
         """Return the final verify if there is one to run and nobody runs it; the caller does."""
@@ -173,6 +179,11 @@ class Captain:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK)
+            if not self._provider_there():
+                for actor in self._actors.values():
+                    if not actor.gone:
+                        actor.gone = True
+                        self.ship_lost(actor, "the drydock that it was on has ended")
             silent = {name for name, actor in self._actors.items() if actor.channel is None and self.ledger.held(name)}
             self._leases, lapsed = self._leases.tick(time.monotonic(), silent)
             for name in lapsed:

@@ -115,7 +115,12 @@ async def _run(directory: Path) -> None:
         if reached is None:
             raise OcaptainError("drydock does not run, so its ships are gone; `ocaptain sink` ends the voyage")
         async with reached.client() as client:
-            captain = Captain(directory, ledger, sprite_transports(client))
+            here = reached
+
+            def there() -> bool:
+                return here.provider == "sprites" or endpoint("drydock", settings) == here
+
+            captain = Captain(directory, ledger, sprite_transports(client), there)
             work = asyncio.create_task(captain.run())
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

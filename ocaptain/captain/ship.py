@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 CHECK_SECONDS = 900.0
 CANCEL_SECONDS = 120.0
 MOST_FAULTS = 2
+MOST_TROUBLES = 20
 RECONNECT_FIRST = 0.2
 RECONNECT_MOST = 10.0
 SLEEP_AFTER = 30.0  # with nothing to claim the channel is closed, so that the VM may sleep
@@ -52,13 +53,13 @@ class ShipActor:
         self.sprite = sprite
         self.transport = transport
         self.channel: Channel | None = None
-        self.reached = asyncio.Event()
         self.gone = False
         self._captain = captain
         self._ledger = captain.ledger
         self._cursor = Cursor(*self._position())
         self._parked: list[tuple[int, str, bool, dict[str, Any]]] = []
         self._faults = 0
+        self._troubles = 0
         self._wait = RECONNECT_FIRST
 
     def _position(self) -> tuple[str | None, int]:
@@ -87,6 +88,8 @@ class ShipActor:
                 self._captain.note_silence(self, str(error))
             except LedgerError:
                 raise
+            except GitError as error:
+                self._trouble(error)
             except Exception as error:
                 log.warning("%s: %s", self.ship, error, exc_info=not isinstance(error, ShipFault))
                 self._faults += 1
@@ -101,9 +104,19 @@ class ShipActor:
             await asyncio.sleep(self._wait)
             self._wait = min(RECONNECT_MOST, self._wait * 2)
 
+    def _trouble(self, error: GitError) -> None:
+        """Our own repository fails (a full disk, say): nobody is to blame, and it may pass."""
+        log.warning("%s: %s", self.ship, error)
+        self._captain.note_silence(self, str(error))
+        self._troubles += 1
+        claim = self._ledger.held(self.ship)
+        if claim and self._troubles >= MOST_TROUBLES:
+            self._troubles = 0
+            self._captain.failed(claim, f"it could not be landed: {error.message}")
+
     def _progress(self) -> None:
         """Something was brought to its end: the ship is sound."""
-        self._faults, self._wait = 0, RECONNECT_FIRST
+        self._faults, self._troubles, self._wait = 0, 0, RECONNECT_FIRST
 
     async def connect(self) -> Channel:
         """Open the channel and read the journal's backlog."""
@@ -124,7 +137,6 @@ class ShipActor:
             await channel.close()
             raise
         self.channel = channel
-        self.reached.set()
         return channel
 
     async def disconnect(self) -> None:
@@ -325,11 +337,7 @@ class ShipActor:
         async def check(candidate: str) -> landing.CheckResult:
             return await self._run_check(channel, claim, candidate, str(command))
 
-        try:
-            verdict = await self._captain.lander.land(claim, base, offer, check if command else None, facts)
-        except GitError as error:
-            self._captain.failed(claim, f"landing failed: {error.message}", facts)
-            return
+        verdict = await self._captain.lander.land(claim, base, offer, check if command else None, facts)
         match verdict:
             case landing.Landed():
                 await self._captain.has_landed(claim, verdict.commit)

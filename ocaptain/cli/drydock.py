@@ -6,6 +6,8 @@ import asyncio
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+import httpx
+
 from ocaptain.cli import render
 from ocaptain.drydock import server
 from ocaptain.errors import OcaptainError
@@ -30,12 +32,14 @@ def _sprites(record: server.ServerRecord) -> list[Sprite]:
 
 
 def status() -> int:
-    """Print whether it serves; return the exit code."""
+    """Print whether it serves, where, and its calls by sprite and endpoint; return the exit code."""
     record = server.running()
     if record is None:
         render.print_json({"running": False})
         return 1
-    render.print_json({"running": True, **asdict(record), "sprites": len(_sprites(record))})
+    headers = {"Authorization": f"Bearer {record.token}"}
+    metrics = httpx.get(f"{record.url}/drydock/metrics", headers=headers, trust_env=False, timeout=30).json()
+    render.print_json({"running": True, **asdict(record), **metrics})
     return 0
 
 

@@ -113,7 +113,7 @@ async def serve(*, port: int = 0, idle_exit: float | None = None) -> None:
     where.mkdir(parents=True, exist_ok=True, mode=0o700)
     os.umask(0o022)
     with Lock(where / "lock") as lock:
-        if not lock.acquire():
+        if not lock.wait(1.0):  # somebody may just be looking whether it is held
             raise DrydockError(f"drydock already serves from {where}; see `ocaptain drydock status`")
         (where / "server.json").unlink(missing_ok=True)
         await asyncio.to_thread(_wipe, where / "sprites")

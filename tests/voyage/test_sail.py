@@ -362,6 +362,22 @@ def test_the_waiter_starts_a_captain_that_was_killed(sailor, plan):
     assert json.loads(out)["state"] == "complete"
 
 
+def test_a_drydock_that_dies_ends_the_voyage_and_nothing_waits_for_it(tmp_path, plan):
+    from tests.helpers import Sailor
+
+    lone = Sailor(tmp_path / "lone")
+    lone.home.mkdir()
+    sailing = lone.popen("sail", plan([run_task("echo started; sleep 300")]), "-n", "2", "--wait", "--json")
+    wait_for(lambda: list(lone.voyages.glob("voyage-*/logs/ship-*/1.1.log")))
+    os.kill(json.loads((lone.home / "state/ocaptain/drydock/server.json").read_text())["pid"], signal.SIGKILL)
+    out, err = sailing.communicate(timeout=90)
+    assert sailing.returncode == 1, err
+    assert json.loads(out)["state"] == "failed"
+    assert "no ship is left" in err
+    assert lone.run("sink", "--force").code == 0
+    assert not [line for line in lone.leftovers() if not line.startswith("/")]
+
+
 def test_only_one_captain(sailor, plan):
     voyage = sailor.json("sail", plan([run_task("sleep 60")]), "-n", "1", "--json")["voyage"]
     pid = captain_pid(sailor, voyage)
