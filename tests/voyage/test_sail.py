@@ -342,21 +342,20 @@ def test_kill_the_captain_at_any_moment(sailor, plan, seed):
     assert sailor.json("sink", voyage, "--force", "--json")["rescued"] == []
 
 
+def new_captain(sailor, before):
+    """Wait for the captain of a voyage that was not there before; return its pid."""
+
+    def look():
+        fresh = set(sailor.voyages.glob("voyage-*")) - before
+        return next((pid for voyage in fresh if (pid := captain_pid(sailor, voyage.name))), None)
+
+    return wait_for(look)
+
+
 def test_the_waiter_starts_a_captain_that_was_killed(sailor, plan):
-    directory = plan([run_task("sleep 2; echo x > a")])
-    sailing = sailor.popen("sail", directory, "-n", "1", "--wait", "--json")
-    pid = wait_for(
-        lambda: next(
-            (
-                found
-                for one in sailor.voyages.glob("voyage-*/captain.pid")
-                if one.read_text()
-                for found in [int(one.read_text())]
-            ),
-            None,
-        )
-    )
-    os.kill(pid, signal.SIGKILL)
+    before = set(sailor.voyages.glob("voyage-*"))
+    sailing = sailor.popen("sail", plan([run_task("sleep 3; echo x > a")]), "-n", "1", "--wait", "--json")
+    os.kill(new_captain(sailor, before), signal.SIGKILL)
     out, err = sailing.communicate(timeout=120)
     assert sailing.returncode == 0, err
     assert json.loads(out)["state"] == "complete"
@@ -407,8 +406,9 @@ def test_changes_of_the_users_in_the_checkout_are_left_alone(sailor, plan, sourc
 
 
 def test_interrupt_says_what_exists_and_how_to_go_on(sailor, plan):
+    before = set(sailor.voyages.glob("voyage-*"))
     sailing = sailor.popen("sail", plan([run_task("sleep 2; echo x > a")]), "-n", "1", "--wait")
-    wait_for(lambda: list(sailor.voyages.glob("voyage-*/captain.pid")))
+    new_captain(sailor, before)
     sailing.send_signal(signal.SIGINT)
     _, err = sailing.communicate(timeout=60)
     assert sailing.returncode == 130, err
