@@ -12,11 +12,12 @@ import traceback
 
 def main() -> None:
     """Run the command line and end the process with the right exit code."""
-    from ocaptain.cli.app import app  # noqa: PLC0415 - see above
-    from ocaptain.errors import OcaptainError  # noqa: PLC0415
+    from ocaptain.errors import OcaptainError  # noqa: PLC0415 - see above
     from ocaptain.text import clean  # noqa: PLC0415
 
     try:
+        from ocaptain.cli.app import app  # noqa: PLC0415 - an interrupt may come as early as this
+
         app(standalone_mode=True)
     except OcaptainError as error:
         for line in str(error).splitlines():

@@ -244,7 +244,7 @@ def _new_voyage(
             "id": task.id,
             "position": position,
             "subject": task.subject,
-            "raw": json.dumps(task.raw(), ensure_ascii=False),
+            "raw": json.dumps(task.model_copy(update={"owner": None}).raw(), ensure_ascii=False),
             "agent": agents.get(task.id, ""),
             "pin": task.metadata.ship,
             "priority": chains.get(task.id, 0),
