@@ -158,8 +158,9 @@ def _become(command: Inside, namespaces: Sequence[int]) -> None:
         child = os.fork()
         if child:
             _keep(child)
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         _confine(as_root=command.as_root)
+        # Only now: the kernel forgets it when credentials change. It ends with its keeper.
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         _execute(command)
     except BaseException as error:  # noqa: BLE001 - a forked child must never run on as the server
         with contextlib.suppress(OSError):
