@@ -37,7 +37,6 @@ class Watch:
         self._console = render.err()
         self._live: Live | None = None
         self._seen = 0
-        self._headline = ""
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -55,7 +54,6 @@ class Watch:
     def on_event(self, event: Event) -> None:
         """Take an event of Ansible's."""
         if event.kind == "playbook_on_play_start":
-            self._headline = event.task
             self._say(f"{event.task} …")
         elif event.kind == "runner_on_ok" and event.task == PREPARE:
             for note in event.result.get("notes", []):

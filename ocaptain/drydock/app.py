@@ -477,7 +477,7 @@ class Fs:
     async def read(self, request: Request) -> Response:
         """``GET …/fs/read``."""
         params = request.query_params
-        fd, _ = await self._files(request, params.get("workingDir", "/")).open_read(params.get("path", ""))
+        fd = await self._files(request, params.get("workingDir", "/")).open_read(params.get("path", ""))
 
         async def content() -> AsyncIterator[bytes]:
             try:

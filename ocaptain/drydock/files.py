@@ -86,10 +86,10 @@ class Files:
             raise FsError("EINVAL", path, "path is missing")
         return os.path.join(self._cwd or "/", path)
 
-    async def open_read(self, path: str) -> tuple[int, int]:
-        """Open a file; return its descriptor and size in bytes."""
+    async def open_read(self, path: str) -> int:
+        """Open a file for reading; return its descriptor."""
 
-        def work(root_fd: int) -> tuple[int, int]:
+        def work(root_fd: int) -> int:
             # Non-blocking: a FIFO in the ship must not hold a thread for ever.
             fd = _openat2(root_fd, self._full(path), os.O_RDONLY | os.O_NONBLOCK)
             found = os.fstat(fd)
@@ -100,10 +100,9 @@ class Files:
                     if stat.S_ISDIR(found.st_mode)
                     else OSError(22, "Not a regular file")
                 )
-            return fd, found.st_size
+            return fd
 
-        fd, size = await self._do(path, work)
-        return int(fd), int(size)
+        return int(await self._do(path, work))
 
     async def open_append(self, path: str) -> int:
         """Open a file for appending, made if it is not there; return its descriptor."""

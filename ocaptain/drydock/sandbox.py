@@ -104,11 +104,6 @@ class Sandbox:
                 raise
 
     @property
-    def alive(self) -> bool:
-        """Whether the sandbox's init still runs."""
-        return self._keeper.returncode is None
-
-    @property
     def root(self) -> Path:
         """The sandbox's root directory as a path of the host (through procfs)."""
         return Path(f"/proc/{self.init_pid}/root")

@@ -73,6 +73,7 @@ class Sprite:
     updated_at: str = field(default_factory=lambda: stamp())  # noqa: PLW0108 - defined below
     sessions: dict[str, Session] = field(default_factory=dict)
     services: dict[str, Service] = field(default_factory=dict)
+    _watches: set[asyncio.Task[bool]] = field(default_factory=set)
 
     @property
     def name(self) -> str:
@@ -102,6 +103,8 @@ class Sprite:
         session = await Session.start(self.box, ExecRequest(**{**vars(request), "environment": environment}))
         self.sessions[session.id] = session
         watch = asyncio.create_task(session.ended.wait())
+        self._watches.add(watch)  # the loop itself holds a task only weakly
+        watch.add_done_callback(self._watches.discard)
         watch.add_done_callback(lambda _: self.sessions.pop(session.id, None))
         return session
 

@@ -47,7 +47,6 @@ IGNORED = [
     ".ansible/",
     ".hypothesis/",
 ]
-EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 
 
 class WorkspaceError(Exception):

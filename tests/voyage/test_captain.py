@@ -219,7 +219,7 @@ def test_a_claim_of_a_ship_that_does_not_sail_any_more_goes_to_another(tmp_path,
     assert landed(directory) == ["1"]
 
 
-def test_a_task_whose_check_cannot_be_understood_waits_for_nothing(tmp_path, ships):
+def test_a_failed_check_leaves_its_exit_code_as_evidence(tmp_path, ships):
     directory = make_voyage(tmp_path, [{"run": "echo 1 > a", "verify": "exit 77"}])
     assert run(sail(directory, ships())) == "failed"
     with command(directory) as ledger:
