@@ -36,6 +36,7 @@ class Settings(BaseSettings):
 
     sprites_token: SecretStr | None = Field(None, validation_alias=AliasChoices("SPRITES_TOKEN", "SPRITE_TOKEN"))
     sprites_api_url: str = Field("https://api.sprites.dev", validation_alias="SPRITES_API_URL")
+    api_timeout: Annotated[float, Field(gt=0, le=3600)] = Field(60.0, validation_alias="OCAPTAIN_API_TIMEOUT")
     sprites_org: str | None = Field(None, validation_alias="OCAPTAIN_SPRITES_ORG")
     provider: ProviderName | None = Field(None, validation_alias="OCAPTAIN_PROVIDER")
     default_ships: Annotated[int, Field(ge=1, le=MAX_SHIPS)] = Field(

@@ -20,15 +20,23 @@ SPRITES_FILE = Path("~/.sprites/sprites.json")
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A reachable provider: what a client needs."""
+    """A reachable provider: what a client needs.
+
+    Attributes:
+        provider: which.
+        url: base URL of its API.
+        token: bearer token.
+        seconds: deadline of a plain call.
+    """
 
     provider: ProviderName
     url: str
     token: str = field(repr=False)
+    seconds: float = field(default=60.0, compare=False)
 
     def client(self) -> SpritesClient:
         """Return a client of it."""
-        return SpritesClient(self.url, self.token)
+        return SpritesClient(self.url, self.token, seconds=self.seconds)
 
 
 def choose(settings: Settings, named: str | None = None) -> tuple[ProviderName, str]:
@@ -55,11 +63,11 @@ def endpoint(provider: ProviderName, settings: Settings) -> Endpoint | None:
         UsageError: there is no token for Sprites.
     """
     if provider == "sprites":
-        return Endpoint("sprites", settings.sprites_api_url, sprites_token(settings))
+        return Endpoint("sprites", settings.sprites_api_url, sprites_token(settings), settings.api_timeout)
     from ocaptain.drydock import server  # noqa: PLC0415 - uvicorn is heavy and Linux-only work
 
     found = server.running()
-    return _drydock(found) if found else None
+    return _drydock(found, settings) if found else None
 
 
 def require_endpoint(provider: ProviderName, settings: Settings) -> Endpoint:
@@ -73,11 +81,11 @@ def require_endpoint(provider: ProviderName, settings: Settings) -> Endpoint:
         return found
     from ocaptain.drydock import server  # noqa: PLC0415
 
-    return _drydock(server.start(idle_exit=DRYDOCK_IDLE_EXIT))
+    return _drydock(server.start(server.Options(idle_exit=DRYDOCK_IDLE_EXIT)), settings)
 
 
-def _drydock(record: ServerRecord) -> Endpoint:
-    return Endpoint("drydock", record.url, record.token)
+def _drydock(record: ServerRecord, settings: Settings) -> Endpoint:
+    return Endpoint("drydock", record.url, record.token, settings.api_timeout)
 
 
 def sprites_token(settings: Settings, file: Path = SPRITES_FILE) -> str:

@@ -33,7 +33,8 @@ def find_endpoint(
     found = None if url and token else endpoint(name, settings)
     if found is None and not (url and token):
         raise UsageError("api_url and api_token go together for a drydock that does not run")
-    return name, Endpoint(name, url or (found.url if found else ""), token or (found.token if found else ""))
+    url, token = url or (found.url if found else ""), token or (found.token if found else "")
+    return name, Endpoint(name, url, token, settings.api_timeout)
 
 
 def require(provider: str | None = None, url: str | None = None, token: str | None = None) -> Endpoint:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -53,18 +54,25 @@ async def _each(names: Sequence[str], work: Sequence[Awaitable[bool]]) -> tuple[
 
 
 async def make_present(reached: Endpoint, names: Sequence[str], labels: Sequence[str], *, check: bool) -> SpriteChange:
-    """Make the sprites that are not there, all at once."""
+    """Make the sprites that are not there, all at once.
+
+    One look at the list comes first: what was there before is never taken for new, however many
+    answers get lost, and a second run costs that one call.
+
+    Raises:
+        SpritesError: the list cannot be had.
+    """
     async with reached.client() as client:
+        prefix = os.path.commonprefix(list(names))  # noqa: RUF071 - of names, not of paths
+        there = {sprite.name for sprite in await client.list(prefix)}
+        missing = [name for name in names if name not in there]
 
         async def create(name: str) -> bool:
-            if not check:
-                return (await client.create(name, labels=labels))[1]
-            return not await _exists(client, name)
+            return (await client.create(name, labels=labels))[1]
 
-        done, failed = await _each(names, [create(name) for name in names])
-    changed = [name for name in names if done.get(name)]
-    present = [name for name in names if name in done and not (check and done[name])]
-    return SpriteChange(present, changed, failed)
+        done, failed = ({}, {}) if check else await _each(missing, [create(name) for name in missing])
+    changed = missing if check else [name for name in missing if done.get(name)]
+    return SpriteChange([name for name in names if name in there or name in done], changed, failed)
 
 
 async def make_absent(reached: Endpoint, names: Sequence[str], *, check: bool) -> SpriteChange:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ocaptain.ledger import Claim, Intent, Ledger
 
 MOST_ROUNDS = 20
+READS = 3
 LONGEST_TAIL = 4000
 Oid = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 
@@ -183,14 +184,20 @@ async def fetch(git: Git, transport: Transport, offer: SnapshotOffer) -> None:
     """
     data = bytearray()
     for part in offer.bundle.parts:
+        data += await _fetch_part(transport, part)
+    await asyncio.to_thread(import_bundle, git, bytes(data), offer.commit)
+
+
+async def _fetch_part(transport: Transport, part: PartOffer) -> bytes:
+    """Read a part; one that arrives damaged is read again, since that may be the way's fault."""
+    for _ in range(READS):
         try:
             piece = await transport.get(part.path, part.size)
         except FileFault as error:
             raise BadBundle(str(error)) from error
-        if len(piece) != part.size or hashlib.sha256(piece).hexdigest() != part.sha256:
-            raise BadBundle(f"{part.path} is not what was offered")
-        data += piece
-    await asyncio.to_thread(import_bundle, git, bytes(data), offer.commit)
+        if len(piece) == part.size and hashlib.sha256(piece).hexdigest() == part.sha256:
+            return piece
+    raise BadBundle(f"{part.path} is not what was offered")
 
 
 class Lander:

@@ -79,7 +79,13 @@ class SpriteTransport:
         """Start ``worker channel`` by exec."""
         argv = ["python3", f"{HOME}/{WORKER}", "channel"]
         with _translated(self._sprite):
-            return SpriteStream(await self._client.exec(self._sprite, argv, cwd=HOME, run_on="1s"), self._sprite)
+            try:
+                execution = await self._client.exec(self._sprite, argv, cwd=HOME, run_on="1s")
+            except NotFound as error:
+                # A ship is given up for good on this word alone: have it said by another call.
+                await self._client.get(self._sprite)
+                raise TransportError(f"{self._sprite}: {error.message}, yet it is there") from error
+            return SpriteStream(execution, self._sprite)
 
     async def put(self, path: str, data: bytes) -> None:
         """Write by the fs API."""

@@ -176,11 +176,21 @@ def plan_check(
 @drydock_app.command("start")
 def drydock_start(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 = any.")] = 0,
+    idle_exit: Annotated[
+        float | None, typer.Option(min=0, help="End after so many seconds without a sprite and a client.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=0, help="Most sprites at once, as an account has one.")] = None,
+    latency: Annotated[float, typer.Option(min=0, help="Seconds that each call is late.")] = 0.0,
+    jitter: Annotated[float, typer.Option(min=0, help="Seconds that lateness varies by, at most.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of everything random about faults.")] = 0,
+    faults: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="What is to go wrong: a fault plan as JSON (docs/faults.md).")
+    ] = None,
 ) -> None:
     """Start it in the background; return once it serves."""
     from ocaptain.cli.drydock import start  # noqa: PLC0415
 
-    start(port)
+    start(port, limit=limit, latency=latency, jitter=jitter, seed=seed, faults=faults, idle_exit=idle_exit)
 
 
 @drydock_app.command("status")

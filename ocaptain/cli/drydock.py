@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -10,17 +11,43 @@ import httpx
 
 from ocaptain.cli import render
 from ocaptain.drydock import server
-from ocaptain.errors import OcaptainError
+from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.sprites import SpritesClient
 from ocaptain.voyage.home import LABEL
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ocaptain.sprites import Sprite
 
 
-def start(port: int) -> None:
+def start(
+    port: int,
+    *,
+    limit: int | None,
+    latency: float,
+    jitter: float,
+    seed: int,
+    faults: Path | None,
+    idle_exit: float | None,
+) -> None:
     """Start drydock and print where it is."""
-    render.print_json(asdict(server.start(port=port)))
+    options = server.Options(port, idle_exit, limit, _fault_plan(latency, jitter, seed, faults))
+    options.plan()  # a wrong one is said here, not in the log of a server that did not start
+    if server.running() and options != server.Options(port=port):
+        raise UsageError("drydock runs already, with the options it was started with; stop it first")
+    render.print_json(asdict(server.start(options)))
+
+
+def _fault_plan(latency: float, jitter: float, seed: int, file: Path | None) -> str:
+    """Return the fault plan as JSON: a file's, with what the command line says."""
+    try:
+        given = json.loads(file.read_text("utf-8")) if file else {}
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{file} is no fault plan: {error}") from error
+    said = {"latency": latency, "jitter": jitter, "seed": seed}
+    plan = {**(given if isinstance(given, dict) else {"rules": given}), **{k: v for k, v in said.items() if v}}
+    return json.dumps(plan) if plan else ""
 
 
 def _sprites(record: server.ServerRecord) -> list[Sprite]:

@@ -6,8 +6,8 @@ import argparse
 import asyncio
 import sys
 
-from ocaptain.drydock.errors import DrydockError
-from ocaptain.drydock.server import serve
+from ocaptain.drydock.server import Options, serve
+from ocaptain.errors import OcaptainError
 
 
 def main() -> None:
@@ -15,10 +15,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m ocaptain.drydock")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--idle-exit", type=float, default=None)
-    given = parser.parse_args()
+    parser.add_argument("--limit", type=int, default=None)
+    parser.add_argument("--faults", default="")
     try:
-        asyncio.run(serve(port=given.port, idle_exit=given.idle_exit))
-    except DrydockError as error:
+        asyncio.run(serve(Options(**vars(parser.parse_args()))))
+    except OcaptainError as error:
         sys.exit(str(error))
 
 

@@ -22,6 +22,7 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ocaptain.drydock.errors import ApiError, DrydockError, FsError
+from ocaptain.drydock.faults import FaultGate, FaultPlan, Faults
 from ocaptain.drydock.files import CHUNK, Files
 from ocaptain.drydock.services import Service, ServiceDefinition
 from ocaptain.drydock.sessions import (
@@ -662,8 +663,19 @@ def _seconds(request: Request, name: str, default: str) -> float:
 # -- the whole -------------------------------------------------------------------------
 
 
-def build(store: Store, token: str, stop: Callable[[], None]) -> Gate:
-    """Return the application over ``store``; ``stop`` ends the server."""
+async def _on_error(_: Request, error: Exception) -> Response:
+    match error:
+        case PlainError():
+            return PlainTextResponse(error.message, error.status)
+        case ApiError():
+            return _error(error)
+        case RecursionError():
+            return _error(ApiError(400, "invalid_request", "the path or tree is too deep"))
+    return _error(ApiError(500, "internal_error", f"{type(error).__name__}: {error}"))
+
+
+def build(store: Store, token: str, stop: Callable[[], None], faults: Faults) -> Gate:
+    """Return the application over ``store``; ``stop`` ends the server, ``faults`` spoil its answers."""
     sprites, commands, fs, services = Sprites(store), Exec(store), Fs(store), Services(store)
     absent = ApiError(404, "not_found", "drydock has no such endpoint")
 
@@ -673,6 +685,13 @@ def build(store: Store, token: str, stop: Callable[[], None]) -> Gate:
     async def metrics(_: Request) -> Response:
         return JSONResponse({"sprites": len(store), "calls": store.calls})
 
+    async def fault_plan(request: Request) -> Response:
+        if request.method == "PUT":
+            faults.set(await _body(request, FaultPlan))
+        elif request.method == "DELETE":
+            faults.set(FaultPlan())
+        return JSONResponse(faults.describe())
+
     async def shutdown(_: Request) -> Response:
         stop()
         return Response(status_code=202)
@@ -681,16 +700,6 @@ def build(store: Store, token: str, stop: Callable[[], None]) -> Gate:
 
     def route(path: str, handler: Callable[[Any], Awaitable[Response]], *methods: str) -> Route:
         return Route(one + path, handler, methods=list(methods))
-
-    async def on_error(_: Request, error: Exception) -> Response:
-        match error:
-            case PlainError():
-                return PlainTextResponse(error.message, error.status)
-            case ApiError():
-                return _error(error)
-            case RecursionError():
-                return _error(ApiError(400, "invalid_request", "the path or tree is too deep"))
-        return _error(ApiError(500, "internal_error", f"{type(error).__name__}: {error}"))
 
     app = Starlette(
         routes=[
@@ -714,9 +723,10 @@ def build(store: Store, token: str, stop: Callable[[], None]) -> Gate:
             route("/services/{service}", services.one, "GET", "PUT", "DELETE"),
             route("/services/{service}/{verb}", services.act, "POST"),
             Route("/drydock/metrics", metrics, methods=["GET"]),
+            Route("/drydock/faults", fault_plan, methods=["GET", "PUT", "DELETE"]),
             Route("/drydock/shutdown", shutdown, methods=["POST"]),
             Mount("/", app=nothing),
         ],
-        exception_handlers={ApiError: on_error, RecursionError: on_error, 500: on_error},
+        exception_handlers={ApiError: _on_error, RecursionError: _on_error, 500: _on_error},
     )
-    return Gate(app, token, store)
+    return Gate(FaultGate(app, faults), token, store)

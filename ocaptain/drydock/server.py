@@ -26,14 +26,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import uvicorn
+from pydantic import ValidationError
 
 from ocaptain.background import start_module
 from ocaptain.config import cache_directory, state_directory
 from ocaptain.drydock.app import Gate, build
 from ocaptain.drydock.base import ensure_base
 from ocaptain.drydock.errors import DrydockError
+from ocaptain.drydock.faults import FaultPlan, Faults
 from ocaptain.drydock.sandbox import OVERLAID, remove_tree
 from ocaptain.drydock.store import Store
+from ocaptain.errors import UsageError
 from ocaptain.locks import Lock, end_holder, is_locked
 
 if TYPE_CHECKING:
@@ -98,17 +101,53 @@ def check_machine(where: Path) -> None:
             raise DrydockError(f"drydock's files cannot lie in {place}: overlay mounts forbid , : and \\ in paths")
 
 
-async def serve(*, port: int = 0, idle_exit: float | None = None) -> None:
-    """Serve until asked to stop.
+@dataclass(frozen=True)
+class Options:
+    """How to serve.
 
-    Args:
+    Attributes:
         port: on 127.0.0.1; 0 = any.
-        idle_exit: end after this many seconds without a sprite and without a request.
+        idle_exit: seconds without a sprite and without a request after which it ends; None = never.
+        limit: most sprites at once, None = any number.
+        faults: a :class:`FaultPlan` as JSON, "" = nothing goes wrong.
+    """
+
+    port: int = 0
+    idle_exit: float | None = None
+    limit: int | None = None
+    faults: str = ""
+
+    def argv(self) -> list[str]:
+        """Return the options of ``python -m ocaptain.drydock``."""
+        return [
+            *("--port", str(self.port)),
+            *(("--idle-exit", str(self.idle_exit)) if self.idle_exit is not None else ()),
+            *(("--limit", str(self.limit)) if self.limit is not None else ()),
+            *(("--faults", self.faults) if self.faults else ()),
+        ]
+
+    def plan(self) -> FaultPlan:
+        """Return the faults.
+
+        Raises:
+            UsageError: they cannot be understood.
+        """
+        try:
+            return FaultPlan.model_validate_json(self.faults or "{}")
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            raise UsageError(f"the fault plan is wrong: {where}: {first['msg']}") from error
+
+
+async def serve(options: Options) -> None:
+    """Serve until asked to stop.
 
     Raises:
         DrydockError: it serves already, or cannot on this machine.
     """
     where = directory()
+    faults = Faults(options.plan())
     check_machine(where)
     where.mkdir(parents=True, exist_ok=True, mode=0o700)
     os.umask(0o022)
@@ -118,7 +157,7 @@ async def serve(*, port: int = 0, idle_exit: float | None = None) -> None:
         (where / "server.json").unlink(missing_ok=True)
         await asyncio.to_thread(_wipe, where / "sprites")
         base = await ensure_base(cache_directory() / "drydock")
-        store = Store(where / "sprites", base)
+        store = Store(where / "sprites", base, options.limit)
         token = secrets.token_urlsafe(32)
         _write(where / "token", token)
         # The protocol is named: asyncio sets TCP_NODELAY only then, and without it the last small
@@ -126,13 +165,15 @@ async def serve(*, port: int = 0, idle_exit: float | None = None) -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                listener.bind(("127.0.0.1", port))
+                listener.bind(("127.0.0.1", options.port))
             except OSError as error:
-                raise DrydockError(f"port {port} cannot be had: {error.strerror}; choose another one") from error
+                raise DrydockError(
+                    f"port {options.port} cannot be had: {error.strerror}; choose another one"
+                ) from error
             listener.listen(1024)
             record = ServerRecord(f"http://127.0.0.1:{listener.getsockname()[1]}", str(where / "token"), os.getpid())
             try:
-                await _serve(store, token, listener, idle_exit, lambda: _announce(where, record))
+                await _serve(store, token, listener, options.idle_exit, faults, lambda: _announce(where, record))
             finally:
                 (where / "server.json").unlink(missing_ok=True)
                 await store.destroy_all()
@@ -152,12 +193,17 @@ class _Server(uvicorn.Server):
 
 
 async def _serve(
-    store: Store, token: str, listener: socket.socket, idle_exit: float | None, announce: Callable[[], None]
+    store: Store,
+    token: str,
+    listener: socket.socket,
+    idle_exit: float | None,
+    faults: Faults,
+    announce: Callable[[], None],
 ) -> None:
     def stop() -> None:
         server.should_exit = True
 
-    gate = build(store, token, stop)
+    gate = build(store, token, stop, faults)
     config = uvicorn.Config(
         gate,
         ws="wsproto",  # the other implementations refuse an argv of more than 8 KiB in the URL
@@ -195,7 +241,7 @@ async def _end_when_idle(gate: Gate, store: Store, seconds: float | None, stop: 
             return
 
 
-def start(*, port: int = 0, idle_exit: float | None = None) -> ServerRecord:
+def start(options: Options) -> ServerRecord:
     """Start a drydock in the background, or find the one that runs; return once it serves.
 
     Raises:
@@ -208,8 +254,7 @@ def start(*, port: int = 0, idle_exit: float | None = None) -> ServerRecord:
     where.mkdir(parents=True, exist_ok=True, mode=0o700)
     log = where / "drydock.log"
     log.unlink(missing_ok=True)
-    idle = ["--idle-exit", str(idle_exit)] if idle_exit is not None else []
-    process = start_module("ocaptain.drydock", ["--port", str(port), *idle], log)
+    process = start_module("ocaptain.drydock", options.argv(), log)
     until = time.monotonic() + START_SECONDS
     while time.monotonic() < until:
         ended = process.poll() is not None

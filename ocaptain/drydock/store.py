@@ -115,11 +115,13 @@ class Store:
     Args:
         directory: folder for the sandboxes, on a file system that overlays can be put upon.
         base: the shared base layer.
+        limit: most sprites at once, as an account has one; None = no limit.
     """
 
-    def __init__(self, directory: Path, base: Path) -> None:
+    def __init__(self, directory: Path, base: Path, limit: int | None = None) -> None:
         self._directory = directory
         self._base = base
+        self._limit = limit
         self._sprites: dict[str, Sprite] = {}
         self._reserved: set[str] = set()
         self.calls: dict[str, Counter[str]] = {}
@@ -139,11 +141,14 @@ class Store:
         return len(self._sprites) + len(self._reserved)
 
     async def create(self, body: CreateBody) -> Sprite:
-        """Create a sprite; 400 for a bad name, 409 for one that is taken."""
+        """Create a sprite; 400 for a bad name, 409 for one that is taken, 429 beyond the limit."""
         if not NAME.fullmatch(body.name):
             raise ApiError(400, "invalid_name", "name must be 1-63 of a-z, 0-9 and inner hyphens")
         if body.name in self._sprites or body.name in self._reserved:
             raise ApiError(409, "already_exists", f"sprite {body.name} already exists")
+        if self._limit is not None and len(self) >= self._limit:
+            message = f"{len(self)} sprites are there, the limit is {self._limit}"
+            raise ApiError(429, "concurrent_sprite_limit_exceeded", message)
         self._reserved.add(body.name)
         try:
             box = await Sandbox.create(body.name, self._directory / uuid.uuid4().hex, self._base)
@@ -185,7 +190,7 @@ class Store:
         rest = [name for name in found if token is None or name > token]
         names = rest[: max(1, min(size, PAGE))]
         more = len(rest) > len(names)
-        counts = {"running": len(self._sprites), "warm": 0, "cold": 0, "running_limit": None, "warm_limit": None}
+        counts = {"running": len(self._sprites), "warm": 0, "cold": 0, "running_limit": self._limit, "warm_limit": None}
         return {
             "sprites": [self._sprites[name].describe() for name in names],
             "has_more": more,

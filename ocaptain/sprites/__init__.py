@@ -4,6 +4,7 @@ from ocaptain.sprites.client import Completed, Execution, SpritesClient
 from ocaptain.sprites.errors import (
     ApiError,
     AuthenticationError,
+    BadReply,
     Conflict,
     ConnectionFailed,
     ExecInterrupted,
@@ -17,6 +18,7 @@ from ocaptain.sprites.models import Sprite, SpritePage
 __all__ = [
     "ApiError",
     "AuthenticationError",
+    "BadReply",
     "Completed",
     "Conflict",
     "ConnectionFailed",

@@ -4,7 +4,8 @@ Retry rules (the service's SDKs retry nothing, so they are ours):
 
 - 429: after ``Retry-After`` (else growing waits), for every call, since a refused one did nothing;
 - connect errors: for every call, since nothing was sent;
-- 502, 503, 504 and broken replies: for idempotent calls only;
+- 500, 502, 503, 504, broken replies and replies that cannot be understood: for idempotent calls
+  only; a create is made one by looking whether the sprite is there;
 - a command's handshake: as above, until the 101; never after it, since the command may have run.
 
 A command that ends fast may lose its output on the live service, because the process starts
@@ -30,6 +31,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from ocaptain import __version__
 from ocaptain.sprites.errors import (
     ApiError,
+    BadReply,
     Conflict,
     ConnectionFailed,
     ExecInterrupted,
@@ -44,20 +46,20 @@ from ocaptain.sprites.models import Sprite, SpritePage
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
-REQUEST_SECONDS = 60.0
-CREATE_SECONDS = 150.0
-HANDSHAKE_SECONDS = 60.0  # it wakes a sleeping sprite
-TRANSFER_SECONDS = 300.0
+REQUEST_SECONDS = 60.0  # a handshake may wake a sleeping sprite
+CREATE_FACTOR = 2.5
+TRANSFER_FACTOR = 10.0
 ATTEMPTS = 5
 LONGEST_WAIT = 60.0
 STDIN_CHUNK = 64 * 1024
 PART_BYTES = 32 * 1024 * 1024
-_PASSING = frozenset({502, 503, 504})
+_PASSING = frozenset({500, 502, 503, 504})
 _STDIN, _STDOUT, _STDERR, _EXIT, _STDIN_EOF = range(5)
 # Read one line, then become the command (a socket that dies before it runs nothing): `read` in a
 # shell reads byte by byte, so the rest of stdin is left for the command.
 GATE = 'IFS= read -r _ && exec "$@"'
 _Model = TypeVar("_Model", bound=BaseModel)
+_Result = TypeVar("_Result")
 _USER_AGENT = f"ocaptain/{__version__}"
 
 
@@ -86,17 +88,31 @@ def retry_wait(error: SpritesError, attempt: int, *, idempotent: bool) -> float 
     """
     if attempt >= ATTEMPTS:
         return None
-    grown = min(LONGEST_WAIT, 0.25 * 2.0**attempt) * random.uniform(0.75, 1.25)  # noqa: S311 - no secret
     match error:
         case RateLimited(code="concurrent_sprite_limit_exceeded"):
             return None
         case RateLimited(retry_after=float(after)):
             return after + random.uniform(0, 0.25) if after <= LONGEST_WAIT else None  # noqa: S311
         case RateLimited() | ConnectionFailed(sent=False):
-            return grown
-        case ConnectionFailed() | ApiError(status=502 | 503 | 504) if idempotent:
-            return grown
-    return None
+            return _grown(attempt)
+    return _grown(attempt) if idempotent and may_have_worked(error) else None
+
+
+def may_have_worked(error: SpritesError) -> bool:
+    """Whether a call that ended with ``error`` may have been carried out all the same."""
+    match error:
+        case ConnectionFailed(sent=sent):
+            return sent
+        case BadReply():
+            return True
+        case ApiError(status=status):
+            return status in _PASSING
+    return False
+
+
+def _grown(attempt: int) -> float:
+    """Return the wait after the n-th try: half a second, doubled each time, spread by a quarter."""
+    return min(LONGEST_WAIT, 0.25 * 2.0**attempt) * random.uniform(0.75, 1.25)  # noqa: S311 - no secret
 
 
 class SpritesClient:
@@ -105,6 +121,8 @@ class SpritesClient:
     Args:
         url: base URL, without the ``/v1``.
         token: bearer token; chooses the organisation. Opaque, never logged.
+        seconds: deadline of a plain call and of a handshake; a create may take 2.5 times, a file
+            ten times as long.
         transport: an httpx transport in place of the network's, for tests of the REST part.
         sleep: how to wait between tries.
     """
@@ -114,6 +132,7 @@ class SpritesClient:
         url: str,
         token: str,
         *,
+        seconds: float = REQUEST_SECONDS,
         transport: httpx.AsyncBaseTransport | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -122,10 +141,11 @@ class SpritesClient:
         self._local = httpx.URL(self._url).host in {"127.0.0.1", "localhost", "::1"}
         self._headers = {"Authorization": f"Bearer {token}", "User-Agent": _USER_AGENT}
         self._sleep = sleep
+        self._seconds = seconds
         self._http = httpx.AsyncClient(
             base_url=self._url,
             headers=self._headers,
-            timeout=httpx.Timeout(REQUEST_SECONDS, connect=15.0),
+            timeout=httpx.Timeout(seconds, connect=min(15.0, seconds)),
             limits=httpx.Limits(max_connections=64, max_keepalive_connections=16),
             transport=transport,
             trust_env=not self._local,
@@ -139,7 +159,7 @@ class SpritesClient:
 
     # -- one request ----------------------------------------------------------------------
 
-    async def _retrying(self, idempotent: bool, once: Callable[[], Awaitable[httpx.Response]]) -> httpx.Response:  # noqa: FBT001
+    async def _retrying(self, idempotent: bool, once: Callable[[], Awaitable[_Result]]) -> _Result:  # noqa: FBT001
         attempt = 0
         while True:
             attempt += 1
@@ -155,16 +175,18 @@ class SpritesClient:
         self,
         method: str,
         path: str,
+        parse: Callable[[httpx.Response], _Result],
         *,
         params: Mapping[str, str] | None = None,
         body: object = None,
         content: Callable[[], bytes | AsyncIterator[bytes]] | None = None,
-        seconds: float = REQUEST_SECONDS,
+        factor: float = 1.0,
         idempotent: bool = True,
-    ) -> httpx.Response:
+    ) -> _Result:
         what = f"{method} {path}"
+        seconds = self._seconds * factor
 
-        async def once() -> httpx.Response:
+        async def once() -> _Result:
             try:
                 async with asyncio.timeout(seconds):
                     response = await self._http.request(
@@ -172,13 +194,13 @@ class SpritesClient:
                     )
             except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
                 raise ConnectionFailed(f"{what}: cannot reach {self._url}: {error}") from error
-            except TimeoutError as error:
+            except (TimeoutError, httpx.TimeoutException) as error:
                 raise ConnectionFailed(f"{what}: no answer from {self._url} in {seconds:g} s", sent=True) from error
             except httpx.HTTPError as error:
                 reason = str(error) or type(error).__name__
                 raise ConnectionFailed(f"{what}: {self._url} broke off: {reason}", sent=True) from error
             if response.is_success:
-                return response
+                return parse(response)
             raise api_error(what, response.status_code, response.headers, response.content)
 
         return await self._retrying(idempotent, once)
@@ -194,21 +216,29 @@ class SpritesClient:
         Raises:
             SpritesError: it could not be made and is not there.
         """
-        path = "/v1/sprites"
         body = {"name": name, "labels": list(labels)}
-        try:
-            reply = await self._request("POST", path, body=body, seconds=CREATE_SECONDS, idempotent=False)
-        except Conflict:
-            return await self.get(name), False
-        except (ConnectionFailed, ApiError) as error:
-            if not (error.sent if isinstance(error, ConnectionFailed) else error.status in _PASSING):
-                raise
-            # It may have been made before the reply was lost: look before giving up.
+        unsure, attempt = False, 0
+        while True:
+            attempt += 1
             try:
-                return await self.get(name), True
-            except NotFound:
-                raise error from None
-        return _parse(Sprite, reply), True
+                work = self._request(
+                    "POST", "/v1/sprites", _parser(Sprite), body=body, factor=CREATE_FACTOR, idempotent=False
+                )
+                return await work, True
+            except Conflict:
+                # After a try whose answer was lost it is that one's: nobody else uses our names.
+                return await self.get(name), unsure
+            except SpritesError as error:
+                if not may_have_worked(error):
+                    raise
+                # Look before trying again: it may have been made before the answer was lost.
+                unsure = True
+                try:
+                    return await self.get(name), True
+                except NotFound:
+                    if attempt >= ATTEMPTS:
+                        raise error from None
+            await self._sleep(_grown(attempt))
 
     async def get(self, name: str) -> Sprite:
         """Return a sprite.
@@ -216,7 +246,7 @@ class SpritesClient:
         Raises:
             NotFound: there is none of that name.
         """
-        return _parse(Sprite, await self._request("GET", f"/v1/sprites/{quote(name, safe='')}"))
+        return await self._request("GET", f"/v1/sprites/{quote(name, safe='')}", _parser(Sprite))
 
     async def list(self, prefix: str = "") -> list[Sprite]:
         """Return every sprite whose name starts with ``prefix``, over all pages."""
@@ -226,7 +256,7 @@ class SpritesClient:
             params = {"max_results": "50", **({"prefix": prefix} if prefix else {})}
             if token:
                 params["continuation_token"] = token
-            page = _parse(SpritePage, await self._request("GET", "/v1/sprites", params=params))
+            page = await self._request("GET", "/v1/sprites", _parser(SpritePage), params=params)
             found += page.sprites
             # `has_more` without a token would go on for ever.
             if not page.has_more or not page.next_continuation_token or page.next_continuation_token == token:
@@ -236,7 +266,7 @@ class SpritesClient:
     async def destroy(self, name: str) -> bool:
         """Destroy a sprite; return False if it was not there."""
         try:
-            await self._request("DELETE", f"/v1/sprites/{quote(name, safe='')}")
+            await self._request("DELETE", f"/v1/sprites/{quote(name, safe='')}", _nothing)
         except NotFound:
             return False
         return True
@@ -247,7 +277,7 @@ class SpritesClient:
         """Write a whole file in one call (not atomic; missing parents are made)."""
         params = {"path": path, "workingDir": "/", "mode": f"{mode:04o}", "mkdirParents": "true"}
         url = f"/v1/sprites/{quote(name, safe='')}/fs/write"
-        await self._request("PUT", url, params=params, content=lambda: data, seconds=TRANSFER_SECONDS)
+        await self._request("PUT", url, _nothing, params=params, content=lambda: data, factor=TRANSFER_FACTOR)
 
     async def read_file(self, name: str, path: str, *, limit: int) -> bytes:
         """Return a file's content, at most ``limit`` bytes.
@@ -263,7 +293,7 @@ class SpritesClient:
             data = bytearray()
             try:
                 async with (
-                    asyncio.timeout(TRANSFER_SECONDS),
+                    asyncio.timeout(self._seconds * TRANSFER_FACTOR),
                     self._http.stream("GET", url, params={"path": path, "workingDir": "/"}) as response,
                 ):
                     if not response.is_success:
@@ -272,8 +302,8 @@ class SpritesClient:
                         data += chunk
                         if len(data) > limit:
                             raise TooLarge(f"{what}: {path} is longer than {limit} bytes")
-            except TimeoutError as error:
-                raise ConnectionFailed(f"{what}: not read in {TRANSFER_SECONDS:g} s", sent=True) from error
+            except (TimeoutError, httpx.TimeoutException) as error:
+                raise ConnectionFailed(f"{what}: not read in time", sent=True) from error
             except httpx.HTTPError as error:
                 raise ConnectionFailed(f"{what}: {str(error) or type(error).__name__}", sent=True) from error
             return httpx.Response(200, content=bytes(data))
@@ -288,23 +318,18 @@ class SpritesClient:
         """Define a service and start it; a running one of that name is replaced."""
         url = f"/v1/sprites/{quote(name, safe='')}/services/{quote(service, safe='')}"
         body = {"cmd": cmd, "args": list(args), "dir": cwd}
-        reply = await self._request("PUT", url, params={"duration": f"{watch:g}s"}, body=body)
-        for line in reply.text.splitlines():
-            with contextlib.suppress(ValueError):
-                event = json.loads(line)
-                if isinstance(event, dict) and event.get("type") == "error":
-                    raise SpritesError(f"PUT {url}: {event.get('data') or event}")
+        events = await self._request("PUT", url, _events, params={"duration": f"{watch:g}s"}, body=body)
+        for event in events:
+            if event.get("type") == "error":
+                raise SpritesError(f"PUT {url}: {event.get('data') or event}")
 
     async def get_service(self, name: str, service: str) -> dict[str, object] | None:
         """Return a service's definition and state, None if there is none."""
         url = f"/v1/sprites/{quote(name, safe='')}/services/{quote(service, safe='')}"
         try:
-            found = (await self._request("GET", url)).json()
+            return await self._request("GET", url, _fields)
         except NotFound:
             return None
-        except ValueError as error:
-            raise SpritesError(f"GET {url}: the reply is not JSON") from error
-        return found if isinstance(found, dict) else None
 
     # -- commands -----------------------------------------------------------------------------
 
@@ -359,7 +384,7 @@ class SpritesClient:
                 additional_headers={"Authorization": self._headers["Authorization"]},
                 user_agent_header=_USER_AGENT,
                 compression=None,  # binary output; the official js SDK broke on it
-                open_timeout=HANDSHAKE_SECONDS,
+                open_timeout=self._seconds,
                 ping_interval=15,
                 ping_timeout=45,
                 close_timeout=1,
@@ -371,7 +396,7 @@ class SpritesClient:
             response = error.response
             raise api_error(what, response.status_code, response.headers, bytes(response.body or b"")) from error
         except TimeoutError as error:
-            raise ConnectionFailed(f"{what}: no handshake in {HANDSHAKE_SECONDS:g} s") from error
+            raise ConnectionFailed(f"{what}: no handshake in {self._seconds:g} s") from error
         except (OSError, InvalidHandshake, WebSocketException) as error:
             raise ConnectionFailed(f"{what}: cannot open {self._url}: {error}") from error
 
@@ -512,9 +537,44 @@ async def _feed(execution: Execution, stdin: bytes) -> None:
         await execution.send_eof()
 
 
-def _parse(model: type[_Model], response: httpx.Response) -> _Model:
+def _parser(model: type[_Model]) -> Callable[[httpx.Response], _Model]:
+    def parse(response: httpx.Response) -> _Model:
+        try:
+            return model.model_validate_json(response.content)
+        except ValidationError as error:
+            raise _bad(response, error.errors()[0]["msg"]) from error
+
+    return parse
+
+
+def _nothing(response: httpx.Response) -> None:
+    """Take any success for one: nothing of the reply is needed."""
+    del response
+
+
+def _fields(response: httpx.Response) -> dict[str, object]:
     try:
-        return model.model_validate_json(response.content)
-    except ValidationError as error:
-        what = f"{response.request.method} {response.request.url.path}"
-        raise SpritesError(f"{what}: the reply cannot be understood: {error.errors()[0]['msg']}") from error
+        found = response.json()
+    except ValueError as error:
+        raise _bad(response, "it is not JSON") from error
+    if not isinstance(found, dict):
+        raise _bad(response, "it is no JSON object")
+    return found
+
+
+def _events(response: httpx.Response) -> list[dict[str, object]]:
+    """Return the objects of an NDJSON reply; an empty one is a reply, one of noise alone is not."""
+    found = []
+    for line in (lines := response.text.splitlines()):
+        with contextlib.suppress(ValueError):
+            event = json.loads(line)
+            if isinstance(event, dict):
+                found.append(event)
+    if lines and not found:
+        raise _bad(response, "it is not NDJSON")
+    return found
+
+
+def _bad(response: httpx.Response, why: str) -> BadReply:
+    what = f"{response.request.method} {response.request.url.path}"
+    return BadReply(f"{what}: the reply cannot be understood: {why}")

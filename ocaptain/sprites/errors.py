@@ -4,6 +4,7 @@
 
     SpritesError                    every error of this client
     ├─ ConnectionFailed             no answer: nothing is known to have reached the service
+    ├─ BadReply                     an answer that cannot be understood (cut short, not JSON)
     ├─ TooLarge                     a file is longer than the caller takes
     ├─ ExecInterrupted              a running command's socket ended without an exit message
     └─ ApiError                     the service answered with a refusal (status, code)
@@ -41,6 +42,10 @@ class ConnectionFailed(SpritesError):
     def __init__(self, message: str, *, sent: bool = False) -> None:
         super().__init__(message)
         self.sent = sent
+
+
+class BadReply(SpritesError):
+    """The service answered with success, but not with what was asked for."""
 
 
 class TooLarge(SpritesError):

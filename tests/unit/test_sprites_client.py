@@ -82,18 +82,36 @@ def test_more_than_the_account_allows_is_not_waited_for():
     assert service.waits == []
 
 
-@pytest.mark.parametrize("status", [502, 503, 504])
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
 def test_a_passing_fault_is_retried_where_it_is_safe(status):
     service = Service(answer(status, {}), answer())
     service.call(lambda client: client.get("x"))
     assert len(service.requests) == 2
-    # A create is never sent twice: whether it was made is looked up.
+    # A create is not simply sent again: whether it was made is looked up first.
     service = Service(answer(status, {}), answer())
     assert service.call(lambda client: client.create("x"))[1]
     assert [request.method for request in service.requests] == ["POST", "GET"]
-    service = Service(answer(status, {}), answer(404, {}))
+    service = Service(*[answer(status, {}), answer(404, {})] * ATTEMPTS)
     with pytest.raises(ApiError, match=str(status)):
         service.call(lambda client: client.create("x"))
+    assert [request.method for request in service.requests] == ["POST", "GET"] * ATTEMPTS
+
+
+def test_a_create_that_did_not_work_is_made_after_a_look():
+    service = Service(answer(500, {}), answer(404, {}), answer(201))
+    assert service.call(lambda client: client.create("x"))[1]
+    assert [request.method for request in service.requests] == ["POST", "GET", "POST"]
+    # It had worked after all, and the look came too early: it is ours all the same.
+    service = Service(answer(500, {}), answer(404, {}), answer(409, {"message": "taken"}), answer())
+    assert service.call(lambda client: client.create("x"))[1]
+
+
+@pytest.mark.parametrize("garbage", [b"", b'{"name": "x', b"<html>"])
+def test_an_answer_that_was_cut_short_is_asked_for_again(garbage):
+    service = Service(httpx.Response(200, content=garbage), answer())
+    assert service.call(lambda client: client.get("x")).name == "x"
+    service = Service(httpx.Response(201, content=garbage), answer())
+    assert service.call(lambda client: client.create("x"))[1]
 
 
 def test_it_gives_up_in_the_end():
@@ -113,7 +131,7 @@ def test_a_create_whose_answer_was_lost_is_looked_up():
     service = Service(httpx.ReadError("cut"), answer())
     assert service.call(lambda client: client.create("x"))[1]
     assert [request.method for request in service.requests] == ["POST", "GET"]
-    service = Service(httpx.ReadError("cut"), answer(404, {}))
+    service = Service(*[httpx.ReadError("cut"), answer(404, {})] * ATTEMPTS)
     with pytest.raises(ConnectionFailed):
         service.call(lambda client: client.create("x"))
 
@@ -177,7 +195,7 @@ def test_every_dialect_of_refusals_is_read(status, body, kind, code, text):
 def test_a_wait_that_makes_no_sense_is_not_made():
     assert retry_wait(api_error("x", 429, {"retry-after": "soon"}, b"{}"), 1, idempotent=False) is not None
     assert retry_wait(api_error("x", 429, {"retry-after": "86400"}, b"{}"), 1, idempotent=False) is None
-    assert retry_wait(api_error("x", 500, {}, b"{}"), 1, idempotent=True) is None
+    assert retry_wait(api_error("x", 501, {}, b"{}"), 1, idempotent=True) is None
     assert retry_wait(api_error("x", 401, {}, b"{}"), 1, idempotent=True) is None
 
 

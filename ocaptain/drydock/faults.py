@@ -1,0 +1,235 @@
+"""Faults and latency on demand: drydock as a test bench, reproducible by a seed.
+
+What happens to a call is decided by :meth:`Faults.decide`, which touches nothing but its own
+counters; :class:`FaultGate` carries it out around the application. Every injected fault is noted.
+
+Calls are named ``METHOD /path`` below ``/v1`` (``POST /v1/sprites``, ``WS /v1/sprites/x/exec``)
+and matched by shell patterns. Drydock's own calls (``/drydock/…``) are never touched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fnmatch
+import random
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+KEPT = 1000
+#: Codes of the live service where it has one of its own.
+CODES = {429: "sprite_creation_rate_limited", 500: "internal_error", 503: "unavailable"}
+Kind = Literal["status", "hang", "hold", "truncate", "garbage", "cut"]
+
+
+class Rule(BaseModel):
+    """A failure to inject.
+
+    Attributes:
+        call: pattern of the calls it is for (``* /v1/sprites/*/fs/write``).
+        kind: ``status``: refuse with ``status``; ``hang``: never answer; ``hold``: answer when the
+            rule is gone; ``truncate``: half of the reply's body; ``garbage``: a reply that is no
+            JSON; ``cut``: break the connection in the middle of the reply.
+        after: so many matching calls pass first.
+        times: so many calls are hit; None = all.
+        rate: share of the remaining calls that are hit, drawn by the seed.
+        done: the call is carried out before its answer is spoiled (kind ``status`` and ``hang``).
+        status: of kind ``status``.
+        retry_after: seconds, told by a header of kind ``status``.
+        messages: that a socket carries before it is cut.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    call: str = "*"
+    kind: Kind = "status"
+    after: Annotated[int, Field(ge=0)] = 0
+    times: Annotated[int, Field(ge=1)] | None = None
+    rate: Annotated[float, Field(ge=0, le=1)] = 1.0
+    done: bool = False
+    status: Annotated[int, Field(ge=400, le=599)] = 500
+    retry_after: Annotated[float, Field(ge=0)] | None = None
+    messages: Annotated[int, Field(ge=0)] = 1
+
+
+class FaultPlan(BaseModel):
+    """What is to go wrong; body of ``PUT /drydock/faults``.
+
+    Attributes:
+        latency: seconds added to each call.
+        jitter: seconds, the most that is added or taken at random.
+        seed: of everything random here.
+        rules: the first that hits a call counts.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    latency: Annotated[float, Field(ge=0, le=3600)] = 0.0
+    jitter: Annotated[float, Field(ge=0, le=3600)] = 0.0
+    seed: int = 0
+    rules: list[Rule] = []
+
+
+class Faults:
+    """The plan in force, how often each rule was met, and what was injected."""
+
+    def __init__(self, plan: FaultPlan | None = None) -> None:
+        self.changed = asyncio.Event()
+        self.set(plan or FaultPlan())
+
+    def set(self, plan: FaultPlan) -> None:
+        """Replace the plan; calls that the former one holds go on."""
+        self.plan = plan
+        self._random = random.Random(plan.seed)  # noqa: S311 - reproducible on purpose
+        self._met = [0] * len(plan.rules)
+        self._hit = [0] * len(plan.rules)
+        self.injected: deque[dict[str, object]] = deque(maxlen=KEPT)
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+    def delay(self) -> float:
+        """Return the seconds that the next call is late."""
+        jitter = self.plan.jitter
+        return max(0.0, self.plan.latency + (self._random.uniform(-jitter, jitter) if jitter else 0.0))
+
+    def decide(self, call: str) -> Rule | None:
+        """Return the rule that hits ``call``, None if it goes well; counts."""
+        for number, rule in enumerate(self.plan.rules):
+            if not fnmatch.fnmatchcase(call, rule.call):
+                continue
+            self._met[number] += 1
+            if self._met[number] <= rule.after or (rule.times is not None and self._hit[number] >= rule.times):
+                continue
+            if rule.rate < 1 and self._random.random() >= rule.rate:
+                continue
+            self._hit[number] += 1
+            self.injected.append({"at": time.time(), "call": call, "rule": number, "kind": rule.kind})
+            return rule
+        return None
+
+    def describe(self) -> dict[str, object]:
+        """Return plan, counts and log, as ``GET /drydock/faults`` shows them."""
+        return {"plan": self.plan.model_dump(), "met": self._met, "hit": self._hit, "injected": list(self.injected)}
+
+
+class Cut(Exception):
+    """Ends a connection in the middle: the server closes what was begun and not finished."""
+
+
+class FaultGate:
+    """Carries the faults out around an application."""
+
+    def __init__(self, app: ASGIApp, faults: Faults) -> None:
+        self._app = app
+        self._faults = faults
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a call on, late or spoiled if the plan says so."""
+        if scope["type"] not in {"http", "websocket"} or not scope["path"].startswith("/v1"):
+            await self._app(scope, receive, send)
+            return
+        if late := self._faults.delay():
+            await asyncio.sleep(late)
+        method = "WS" if scope["type"] == "websocket" else scope["method"]
+        rule = self._faults.decide(f"{method} {scope['path']}")
+        if rule is None or rule.kind == "hold":
+            if rule:
+                await self._faults.changed.wait()
+            await self._app(scope, receive, send)
+        elif rule.kind in {"hang", "status"}:
+            if rule.done and scope["type"] == "http":
+                await self._app(scope, receive, _nowhere)
+            if rule.kind == "hang":
+                await _until_gone(receive)
+            else:
+                await _refuse(rule, send, socket=scope["type"] == "websocket")
+        else:
+            await self._spoil(rule, scope, receive, send)
+
+    async def _spoil(self, rule: Rule, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the application answer, and break the answer; a socket can only be cut."""
+        if rule.kind == "cut" or scope["type"] == "websocket":
+            await self._app(scope, receive, _Cutting(send, rule.messages))
+        elif rule.kind == "truncate":
+            await self._app(scope, receive, _Halving(send))
+        else:
+            await self._app(scope, receive, _nowhere)
+            await _answer(send, 200, b"<html>Bad luck</html>")
+
+
+async def _nowhere(message: Message) -> None:
+    del message
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] not in {"http.disconnect", "websocket.disconnect"}:
+        pass
+
+
+async def _answer(
+    send: Send, status: int, body: bytes, headers: tuple[tuple[bytes, bytes], ...] = (), *, prefix: str = "http"
+) -> None:
+    base = (b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())
+    await send({"type": f"{prefix}.response.start", "status": status, "headers": [*base, *headers]})
+    await send({"type": f"{prefix}.response.body", "body": body})
+
+
+async def _refuse(rule: Rule, send: Send, *, socket: bool) -> None:
+    wait = "" if rule.retry_after is None else f', "retry_after_seconds": {rule.retry_after:g}'
+    code = CODES.get(rule.status, "injected")
+    body = f'{{"error": "{code}", "message": "drydock was told to refuse this"{wait}}}'.encode()
+    headers = () if rule.retry_after is None else ((b"retry-after", f"{rule.retry_after:g}".encode()),)
+    await _answer(send, rule.status, body, headers, prefix="websocket.http" if socket else "http")
+
+
+class _Halving:
+    """Sends half of a reply's body as if it were all of it."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._start: Message = {}
+        self._body = bytearray()
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._start = message
+            return
+        self._body += message.get("body", b"")
+        if message.get("more_body"):
+            return
+        half = bytes(self._body[: len(self._body) // 2])
+        headers = [(name, value) for name, value in self._start.get("headers", []) if name != b"content-length"]
+        length = (b"content-length", str(len(half)).encode())
+        status = self._start["status"]
+        await self._send({**self._start, "headers": headers if status == 204 else [*headers, length]})
+        await self._send({"type": "http.response.body", "body": half})
+
+
+class _Cutting:
+    """Lets some messages through, then breaks the connection."""
+
+    def __init__(self, send: Send, messages: int) -> None:
+        self._send = send
+        self._left = messages
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            # A length that is never reached: the client sees that something is missing.
+            headers = [pair for pair in message.get("headers", []) if pair[0] != b"content-length"]
+            await self._send({**message, "headers": [*headers, (b"content-length", b"1000000")]})
+            return
+        if message["type"] in {"websocket.accept", "websocket.http.response.start"}:
+            await self._send(message)
+            return
+        if self._left <= 0:
+            raise Cut
+        self._left -= 1
+        if message["type"] == "http.response.body":
+            await self._send({**message, "body": message.get("body", b"")[:1000], "more_body": True})
+        else:
+            await self._send(message)
