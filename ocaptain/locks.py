@@ -20,6 +20,11 @@ class Lock:
         self.path = path
         self._fd: int | None = None
 
+    @property
+    def is_held(self) -> bool:
+        """Whether this object holds the lock."""
+        return self._fd is not None
+
     def acquire(self) -> bool:
         """Take the lock if it is free; return whether it is held now."""
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
 from typing import TYPE_CHECKING, Any
 
 from ocaptain.config import load_settings
@@ -10,6 +15,23 @@ from ocaptain.provider import Endpoint, choose, endpoint
 
 if TYPE_CHECKING:
     from ocaptain.config import ProviderName
+
+
+_PR_SET_PDEATHSIG = 1
+
+
+def end_with_ansible() -> None:
+    """Bind this process to the ansible-playbook that forked it.
+
+    Ansible's workers lead sessions of their own: one whose parent was killed would go on creating
+    ships, or waiting for a voyage, with nobody there who knows of it.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None or sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent.pid:  # it died before we asked
+        os._exit(1)
 
 
 def find_endpoint(

@@ -7,8 +7,12 @@ no event is written to disk, the handler sees them all; no secret is in extravar
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import tempfile
+import threading
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
     from ocaptain.ansible.invocation import Invocation
 
 KEPT_LINES = 40
+STOP_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -62,13 +67,45 @@ class RunResult:
     error: OcaptainError | None = None
 
 
-def execute(invocation: Invocation, on_event: Callable[[Event], None], cancelled: Callable[[], bool]) -> RunResult:
+class _Stop:
+    """Ends Ansible: asked to first, killed when that is not enough or there is no time.
+
+    The runner by itself only kills, and then only Ansible's first process.
+    """
+
+    def __init__(self, urgency: Callable[[], int]) -> None:
+        self._urgency = urgency
+        self._asked: float | None = None
+
+    def __call__(self) -> bool:
+        """Whether the runner shall kill; called in its thread, about once a second."""
+        urgency = self._urgency()
+        if urgency == 0:
+            return False
+        if self._asked is None:
+            self._asked = time.monotonic()
+            for pid in _children():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM)
+        return urgency > 1 or time.monotonic() - self._asked > STOP_SECONDS
+
+
+def _children() -> list[int]:
+    """Return the pids that this thread forked."""
+    try:
+        listed = Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text("ascii")
+    except OSError:  # not Linux: the runner's kill must do
+        return []
+    return [int(pid) for pid in listed.split()]
+
+
+def execute(invocation: Invocation, on_event: Callable[[Event], None], urgency: Callable[[], int]) -> RunResult:
     """Run a playbook; ``on_event`` sees every event as it happens.
 
     Args:
         invocation: what to run.
         on_event: called for each event, in the runner's thread.
-        cancelled: asked now and then; True ends the run.
+        urgency: asked now and then: 0 = go on, 1 = end in order, 2 = end now.
     """
     done = RunResult()
 
@@ -94,7 +131,7 @@ def execute(invocation: Invocation, on_event: Callable[[Event], None], cancelled
                 extravars=dict(invocation.extravars),
                 event_handler=handle,
                 status_handler=status,
-                cancel_callback=cancelled,
+                cancel_callback=_Stop(urgency),
                 settings={"pexpect_timeout": 1, "idle_timeout": 0, "suppress_ansible_output": True},
                 quiet=True,
             )

@@ -10,6 +10,7 @@ from ocaptain.config import load_settings
 from ocaptain.errors import OcaptainError, PartialError
 from ocaptain.plan import load_plan
 from ocaptain.voyage import (
+    Built,
     Home,
     Outcome,
     Request,
@@ -42,6 +43,7 @@ def prepared(args: Args) -> Args:
         provider=args.get("provider"),
         on_active=args.get("on_active") or "resume",
         allow_partial=bool(args.get("allow_partial")),
+        replace=bool(args.get("replace")),
     )
     made = prepare(request, load_settings())
     with VoyageDirectory(Path(made.directory)).ledger() as ledger:
@@ -76,8 +78,14 @@ def launched(args: Args) -> Args:
     """Start the captain over the ships that were built."""
     directory = _directory(args)
     before = directory.voyage()
-    now = launch(directory, args.get("ready") or [], args.get("failed") or {}, args.get("created") or [])
-    return _result(now, changed=before.state not in {"running", "complete", "verifying"})
+    built = Built(
+        ready=tuple(args.get("ready") or ()),
+        failed=dict(args.get("failed") or {}),
+        created=tuple(args.get("created") or ()),
+        destroyed=tuple(args.get("destroyed") or ()),
+    )
+    now = launch(directory, built, load_settings())
+    return _result(now, changed=bool(built.created) or before.state not in {"running", "complete", "verifying"})
 
 
 def complete(args: Args) -> Args:

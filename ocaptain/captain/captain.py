@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from ocaptain.captain.fleet import Fleet
     from ocaptain.captain.landing import VerifyResult
     from ocaptain.captain.transport import Transport, TransportError
     from ocaptain.ledger import Claim, ShipRow
@@ -47,6 +48,7 @@ class Captain:
         transports: makes the transport to a ship.
         provider_there: whether the provider that the ships are on is still the same one; a
             drydock that ended took its sprites with it.
+        fleet: replaces ships that are lost; None = nobody does.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Captain:
         ledger: Ledger,
         transports: Callable[[ShipRow], Transport],
         provider_there: Callable[[], bool] = lambda: True,
+        fleet: Fleet | None = None,
     ) -> None:
         self.directory = directory
         self.ledger = ledger
@@ -65,6 +68,7 @@ class Captain:
         self.over = False
         self._transports = transports
         self._provider_there = provider_there
+        self._fleet = fleet
         self._actors: dict[str, ShipActor] = {}
         self._leases = Leases({})
         self._news = asyncio.Condition()
@@ -89,6 +93,8 @@ class Captain:
         self.ledger.set_state("running")
         # A lost ship may answer again; one that failed or is gone is not asked.
         for row in self.ledger.ships():
+            if row.state == "provisioning":
+                continue  # it is being made; another captain will know it
             if row.state not in {"failed", "gone"}:
                 self._actors[row.id] = ShipActor(self, row.id, row.sprite, self._transports(row))
             elif claim := self.ledger.held(row.id):
@@ -126,7 +132,9 @@ class Captain:
     def _stuck_or_done(self) -> bool:
         if self.ledger.counts()["in_progress"]:
             return False
-        return not self.ledger.claimable([name for name, actor in self._actors.items() if not actor.gone])
+        if self.ledger.claimable([name for name, actor in self._actors.items() if not actor.gone]):
+            return False
+        return self._fleet is None or not self._fleet.hopes()
 
     def _why_stuck(self, counts: dict[str, int]) -> str:
         if counts["failed"]:
@@ -193,6 +201,9 @@ class Captain:
             awake = {name: TICK for name, actor in self._actors.items() if actor.channel is not None}
             if awake:
                 self.ledger.add_awake(awake)
+            if self._fleet:
+                await self._fleet.look_after()
+                await self._wake()
 
     # -- what actors tell -----------------------------------------------------------------------
 

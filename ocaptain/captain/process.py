@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from ocaptain.background import start_module
 from ocaptain.captain.captain import Captain, sprite_transports
+from ocaptain.captain.fleet import Fleet
 from ocaptain.config import load_settings
 from ocaptain.errors import OcaptainError
 from ocaptain.ledger import Fenced, Ledger
@@ -53,6 +54,13 @@ def start(directory: Path) -> None:
     Raises:
         OcaptainError: it did not come up.
     """
+    with Lock(directory / "start.lock") as starting:
+        if not starting.wait(START_SECONDS):
+            raise OcaptainError(f"somebody else has been starting the captain of {directory.name} for too long")
+        _start(directory)
+
+
+def _start(directory: Path) -> None:
     if is_running(directory):
         return
     (directory / "captain.pid").unlink(missing_ok=True)
@@ -120,7 +128,11 @@ async def _run(directory: Path) -> None:
             def there() -> bool:
                 return here.provider == "sprites" or endpoint("drydock", settings) == here
 
-            captain = Captain(directory, ledger, sprite_transports(client), there)
+            async def sprites() -> frozenset[str]:
+                return frozenset(one.name for one in await client.list(f"{ledger.voyage().id}-ship-"))
+
+            fleet = Fleet(directory, ledger, sprites)
+            captain = Captain(directory, ledger, sprite_transports(client), there, fleet)
             work = asyncio.create_task(captain.run())
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

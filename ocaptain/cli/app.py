@@ -77,6 +77,10 @@ def sail(
     allow_partial: Annotated[
         bool, typer.Option("--allow-partial", help="Sail without the repository's submodules and LFS files.")
     ] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace ships that are lost, for as long as the voyage sails.")
+    ] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep ships that could not be built, to look at them.")] = False,
     json: Json = False,
 ) -> None:
     """Create a fleet, build it, and set it to work on a plan."""
@@ -94,6 +98,8 @@ def sail(
             new=new,
             resume=resume,
             allow_partial=allow_partial,
+            replace=replace,
+            keep=keep,
             as_json=json,
         )
     )

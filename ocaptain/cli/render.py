@@ -66,6 +66,8 @@ def status_lines(seen: Overview, *, note: bool = True) -> Group:
     ships = Table.grid(padding=(0, 2))
     for ship in seen.ships:
         doing = f"task {ship['task']}" if ship["task"] else clean_line(ship["reason"] or "", 70)
+        if ship["replaced_by"]:
+            doing = f"{ship['replaced_by']} sails in its place; {doing}"
         ships.add_row(f"  {ship['id']}", state_text(ship["state"]), doing)
     lines: list[Any] = [head, bar, ships]
     if seen.verify:

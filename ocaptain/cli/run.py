@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 
 class Signals:
-    """Counts the interrupts; the first is obeyed in order, the second at once."""
+    """Counts the interrupts; the first is obeyed in order, the second at once.
+
+    The third breaks off whatever still holds this process.
+    """
 
     def __init__(self) -> None:
         self.count = 0
@@ -27,7 +30,7 @@ class Signals:
     def _take(self, number: int, frame: Any) -> None:
         del number, frame
         self.count += 1
-        if self.count > 1:
+        if self.count > 2:
             raise KeyboardInterrupt
 
     @contextlib.contextmanager
@@ -60,7 +63,7 @@ def run_playbook(
 
     def work() -> None:
         try:
-            results.append(execute(what, events.put, lambda: signals.count > 0))
+            results.append(execute(what, events.put, lambda: signals.count))
         except BaseException as error:  # noqa: BLE001 - handed to the caller below
             results.append(error)
 

@@ -17,7 +17,7 @@ from ocaptain.ledger import LedgerError, overview
 from ocaptain.ledger.ledger import NOT_SAILING
 from ocaptain.provider import choose
 from ocaptain.text import clean_line
-from ocaptain.voyage.home import VoyageDirectory
+from ocaptain.voyage.home import Home, VoyageDirectory
 from ocaptain.voyage.life import ENDED
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PREPARE = "Check everything and prepare the voyage"
 _LONG_ID = re.compile(r"\b[0-9a-f]{40}\b")
-SHOWN_EVENTS = {"claim", "landed", "retry", "failed", "conflict", "lost", "late", "verify", "ship", "voyage"}
+SHOWN_EVENTS = {"claim", "landed", "retry", "failed", "conflict", "lost", "late", "replace", "verify", "ship", "voyage"}
 
 
 class Watch:
@@ -101,6 +101,8 @@ def event_line(event: dict[str, Any]) -> str:
             return f"{event['ship']} is {text}"
         case "voyage":
             return f"voyage: {text}"
+        case "replace":
+            return f"{event['ship']} is replaced: {text}"
         case "verify":
             return f"final verify: {_LONG_ID.sub(_first_ten, text)}"
         case "retry":
@@ -122,14 +124,18 @@ def run_sail(
     new: bool,
     resume: str | None,
     allow_partial: bool,
+    replace: bool,
+    keep: bool,
     as_json: bool,
 ) -> int:
     """Sail; return the exit code."""
     if (plan is None) == (resume is None):
         raise UsageError("name a plan's directory, or --resume ID (one of them)")
     if resume and (new or repo or agent or agent_cmd or ships or provider):
-        raise UsageError("--resume goes on with a voyage as it is; it takes --wait and --json only")
-    choose(load_settings(), provider)  # a wrong configuration is said at once, and in one line
+        raise UsageError("--resume goes on with a voyage as it is; it takes --wait, --replace, --keep and --json")
+    settings = load_settings()  # a wrong configuration is said at once, and in one line
+    choose(settings, provider)
+    before = {voyage.id for voyage in Home(settings.voyages).voyages()}
     variables = {
         "plan": str(plan.expanduser().absolute()) if plan else None,
         "voyage": resume,
@@ -141,12 +147,16 @@ def run_sail(
         "wait": wait,
         "on_active": "new" if new else "refuse",
         "allow_partial": allow_partial,
+        "replace": replace,
+        "keep": keep,
     }
     with Signals().caught() as signals, Watch() as watch:
         result = run_playbook("sail", _untemplated(variables), watch.on_event, watch.on_pause, signals)
         watch.on_pause()
     if signals.count:
-        raise Interrupted("interrupted.", _what_exists(watch.directory))
+        # It may have been made before we could be told.
+        fresh = [one for one in Home(settings.voyages).voyages() if one.id not in before]
+        raise Interrupted("interrupted.", _what_exists([watch.directory] if watch.directory else fresh))
     return _end(watch.directory, result, as_json=as_json, wait=wait)
 
 
@@ -168,14 +178,14 @@ def _untemplated(variables: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _what_exists(directory: VoyageDirectory | None) -> list[str]:
-    if directory is None:
-        return ["nothing was created"]
-    lines = [f"go on with:  ocaptain sail --resume {directory.id}", f"or end it:   ocaptain sink {directory.id}"]
-    with contextlib.suppress(LedgerError), directory.ledger() as ledger:
-        seen = overview(ledger)
-        lines.insert(0, f"{seen.voyage} exists ({seen.state}), with up to {len(seen.ships)} ships on {seen.provider}")
-    return lines
+def _what_exists(found: list[VoyageDirectory]) -> list[str]:
+    lines = []
+    for directory in found:
+        with contextlib.suppress(LedgerError), directory.ledger() as ledger:
+            seen = overview(ledger)
+            lines.append(f"{seen.voyage} exists ({seen.state}), with up to {len(seen.ships)} ships on {seen.provider}")
+        lines += [f"go on with:  ocaptain sail --resume {directory.id}", f"or end it:   ocaptain sink {directory.id}"]
+    return lines or ["nothing was created"]
 
 
 def _end(directory: VoyageDirectory | None, result: RunResult, *, as_json: bool, wait: bool) -> int:
@@ -193,7 +203,9 @@ def _end(directory: VoyageDirectory | None, result: RunResult, *, as_json: bool,
     if result.error and not result.ok:
         raise result.error
     left_out = [
-        f"{ship['id']}: {ship['reason'] or ship['state']}" for ship in seen.ships if ship["state"] in NOT_SAILING
+        f"{ship['id']}: {ship['reason'] or ship['state']}"
+        for ship in seen.ships
+        if ship["state"] in NOT_SAILING and not ship["replaced_by"]
     ]
     if seen.state == "failed" or (wait and seen.state != "complete"):
         raise OcaptainError(f"{seen.voyage} is {seen.state}:", result.failures or [seen.note or "see its logs"])

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MOST_FAILURES = 3
+VERSION = 2  # of the schema: PRAGMA user_version
 _BUSY_SECONDS = 30.0
 #: A ship in one of these is not part of the fleet any more.
 NOT_SAILING = ("lost", "failed", "gone")
@@ -61,6 +62,7 @@ class NewVoyage:
     tasks: Sequence[Mapping[str, Any]]
     edges: Mapping[str, frozenset[str]]
     ships: Sequence[tuple[str, str]]
+    replace_lost: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,8 @@ class Voyage:
     verify_commit: str | None
     verify_tail: str | None
     note: str | None
+    replace_lost: int
+    replacements: int
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,7 @@ class ShipRow:
     head: str | None
     journal: str | None
     cursor: int
+    replaced_by: str | None
 
 
 class Ledger:
@@ -147,8 +152,11 @@ class Ledger:
             self._db.execute("PRAGMA synchronous = FULL")
             self._db.execute("PRAGMA foreign_keys = ON")
             self._db.execute("SELECT id FROM voyage").fetchone()
+            (version,) = self._db.execute("PRAGMA user_version").fetchone()
         except sqlite3.Error as error:
             raise LedgerError(f"{path} is not a ledger that can be read: {error}") from error
+        if version != VERSION:
+            raise LedgerError(f"{path} was made by another version of ocaptain (format {version}, this is {VERSION})")
 
     def close(self) -> None:
         """Close the connection."""
@@ -175,11 +183,11 @@ class Ledger:
             db.execute("BEGIN IMMEDIATE")
             db.execute(
                 "INSERT INTO voyage (one, id, name, state, provider, digest, repo, root, agent_cmd, spec,"
-                " verify_script, verify_timeout, setup, prompt, created)"
-                " VALUES (1, ?, ?, 'preparing', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " verify_script, verify_timeout, setup, prompt, created, replace_lost)"
+                " VALUES (1, ?, ?, 'preparing', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     *(new.id, new.name, new.provider, new.digest, new.repo, new.root, new.agent_cmd, new.spec),
-                    *(new.verify_script, new.verify_timeout, new.setup, new.prompt, time.time()),
+                    *(new.verify_script, new.verify_timeout, new.setup, new.prompt, time.time(), int(new.replace_lost)),
                 ),
             )
             done = {row["id"] for row in new.tasks if row["status"] == "completed"}
@@ -413,6 +421,33 @@ class Ledger:
                 db.execute("UPDATE ships SET state = ?, reason = ? WHERE id = ?", (state, reason, ship))
                 _event(db, "ship", ship, None, f"{state}{f': {reason}' if reason else ''}")
 
+    def set_replace(self) -> None:
+        """Have ships that are lost replaced from now on."""
+        with self._write() as db:
+            db.execute("UPDATE voyage SET replace_lost = 1")
+
+    def replace(self, again: Sequence[str], fresh: Sequence[str]) -> None:
+        """Note replacements that begin.
+
+        Args:
+            again: ships whose sprite is gone and is made again under its name.
+            fresh: ships that another one stands in for from now on.
+        """
+        with self._write() as db:
+            (position,) = db.execute("SELECT max(position) FROM ships").fetchone()
+            (voyage,) = db.execute("SELECT id FROM voyage").fetchone()
+            for number, old in enumerate(fresh, position + 1):
+                ship = f"ship-{number}"
+                db.execute(
+                    "INSERT INTO ships (id, position, sprite, state) VALUES (?, ?, ?, 'provisioning')",
+                    (ship, number, f"{voyage}-{ship}"),
+                )
+                db.execute("UPDATE ships SET replaced_by = ? WHERE id = ?", (ship, old))
+                _event(db, "replace", old, None, f"{ship} sails in its place")
+            for ship in again:
+                _event(db, "replace", ship, None, "it is made again")
+            db.execute("UPDATE voyage SET replacements = replacements + ?", (len(again) + len(fresh),))
+
     def ship_has(self, ship: str, commit: str | None) -> None:
         """Note the newest commit that a ship has (None: nothing is known)."""
         with self._write() as db:
@@ -455,7 +490,9 @@ class Ledger:
 
     def ships(self) -> list[ShipRow]:
         """Return the ships in order."""
-        rows = self._db.execute("SELECT id, sprite, state, reason, head, journal, cursor FROM ships ORDER BY position")
+        rows = self._db.execute(
+            "SELECT id, sprite, state, reason, head, journal, cursor, replaced_by FROM ships ORDER BY position"
+        )
         return [ShipRow(**dict(row)) for row in rows]
 
     def ship(self, ship: str) -> ShipRow:

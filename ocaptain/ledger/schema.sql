@@ -24,7 +24,9 @@ CREATE TABLE voyage (
   verify_clean    INTEGER,
   verify_commit   TEXT,
   verify_tail     TEXT,
-  note            TEXT
+  note            TEXT,
+  replace_lost    INTEGER NOT NULL DEFAULT 0,   -- whether ships that are lost are replaced
+  replacements    INTEGER NOT NULL DEFAULT 0    -- how many were begun
 ) STRICT;
 
 CREATE TABLE tasks (
@@ -96,6 +98,7 @@ CREATE TABLE ships (
   head           TEXT,                    -- newest commit known to be there
   journal        TEXT,                    -- which numbering the cursor counts in
   cursor         INTEGER NOT NULL DEFAULT 0,
+  replaced_by    TEXT,                    -- the ship that sails in its place
   awake_seconds  REAL NOT NULL DEFAULT 0
 ) STRICT;
 
@@ -116,4 +119,4 @@ CREATE TABLE events (
   task  TEXT,
   text  TEXT NOT NULL
 ) STRICT;
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;

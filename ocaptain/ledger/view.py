@@ -133,6 +133,7 @@ def overview(ledger: Ledger) -> Overview:
                 "state": ship.state,
                 "task": working.get(ship.id),
                 "reason": ship.reason,
+                "replaced_by": ship.replaced_by,
             }
             for ship in ledger.ships()
         ],

@@ -9,10 +9,11 @@
 """
 
 from ocaptain.voyage.home import Home, VoyageDirectory
-from ocaptain.voyage.life import Outcome, begin_sink, finish_sink, launch, wait
+from ocaptain.voyage.life import Built, Outcome, begin_sink, finish_sink, launch, wait
 from ocaptain.voyage.prepare import Prepared, Request, prepare
 
 __all__ = [
+    "Built",
     "Home",
     "Outcome",
     "Prepared",

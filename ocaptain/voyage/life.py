@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ocaptain.captain import process
+from ocaptain.captain import fleet, process
 from ocaptain.captain.captain import sprite_transports
 from ocaptain.captain.rescue import Rescue, rescue
 from ocaptain.errors import OcaptainError
@@ -57,7 +57,11 @@ def outcome(directory: VoyageDirectory) -> Outcome:
         voyage=seen.voyage,
         state=seen.state,
         sailing=tuple(ship["id"] for ship in seen.ships if ship["state"] not in NOT_SAILING),
-        left_out={ship["id"]: ship["reason"] or "" for ship in seen.ships if ship["state"] in NOT_SAILING},
+        left_out={
+            ship["id"]: ship["reason"] or ""
+            for ship in seen.ships
+            if ship["state"] in NOT_SAILING and not ship["replaced_by"]
+        },
         verify_ok=seen.verify["ok"] if seen.verify else None,
         note=seen.note,
     )
@@ -71,24 +75,38 @@ def _commanded(directory: VoyageDirectory, lock: Lock) -> Ledger:
     return ledger
 
 
-def launch(
-    directory: VoyageDirectory, ready: Sequence[str], failed: Mapping[str, str], created: Sequence[str]
-) -> Outcome:
+@dataclass(frozen=True)
+class Built:
+    """What became of the sprites, as Ansible says.
+
+    Attributes:
+        ready: that were bootstrapped.
+        failed: that were not made or not bootstrapped, with the reason.
+        created: that are new: nothing is on their disks yet.
+        destroyed: of those that failed, the ones that are gone again.
+    """
+
+    ready: Sequence[str] = ()
+    failed: Mapping[str, str] = field(default_factory=dict)
+    created: Sequence[str] = ()
+    destroyed: Sequence[str] = ()
+
+
+def launch(directory: VoyageDirectory, built: Built, settings: Settings) -> Outcome:
     """Note which ships were built, start the captain, and wait until it has reached them.
 
-    Args:
-        directory: the voyage's.
-        ready: sprites that were bootstrapped.
-        failed: sprites that were not, with the reason.
-        created: sprites that are new: nothing is on their disks yet.
+    A captain that commands already knows its ships, unless some were made or made again: then
+    another one takes its place. Its ships work on meanwhile.
 
     Raises:
         OcaptainError: no ship is ready, or the captain did not start.
     """
     lock = Lock(process.lock_path(directory.path))
-    if lock.wait(PROBE_SECONDS):  # else a captain runs, and knows its ships
+    while not lock.wait(PROBE_SECONDS) and _has_news(directory, built):
+        process.stop(directory.path)  # a waiting `sail` may be faster than we are: then once more
+    if lock.is_held:
         with lock, _commanded(directory, lock) as ledger:
-            _note_fleet(ledger, ready, failed, created)
+            _note_fleet(ledger, built, settings)
             state = ledger.voyage().state
         if state == "complete":
             return outcome(directory)
@@ -105,23 +123,49 @@ def launch(
     return outcome(directory)
 
 
-def _note_fleet(ledger: Ledger, ready: Sequence[str], failed: Mapping[str, str], created: Sequence[str]) -> None:
+def _has_news(directory: VoyageDirectory, built: Built) -> bool:
+    """Whether a ship is there that the captain does not count on."""
+    with directory.ledger() as ledger:
+        off = {ship.sprite for ship in ledger.ships() if ship.state in {*NOT_SAILING, "provisioning"}}
+    return bool(off & set(built.ready)) or bool(set(built.created) & set(built.ready))
+
+
+def _note_fleet(ledger: Ledger, built: Built, settings: Settings) -> None:
     if ledger.voyage().state == "complete":
         return
     for ship in ledger.ships():
-        if ship.sprite in created:
+        if ship.sprite in built.created:
             ledger.ship_has(ship.id, None)
-        if ship.sprite in ready:
+        if ship.sprite in built.ready:
             ledger.set_ship(ship.id, "bootstrapping")
-        elif ship.sprite in failed:
-            ledger.set_ship(ship.id, "failed", failed[ship.sprite])
-    if not ready:
-        reasons = [f"{sprite}: {reason}" for sprite, reason in failed.items()]
-        ledger.set_state("failed", "no ship could be built")
-        raise OcaptainError("no ship could be built:", reasons)
+        elif ship.sprite in built.failed:
+            gone = ship.sprite in built.destroyed or (ship.state == "provisioning" and ship.sprite not in built.created)
+            ledger.set_ship(ship.id, "gone" if gone else "failed", built.failed[ship.sprite])
+    if not built.ready:
+        reasons = [f"{sprite}: {reason}" for sprite, reason in built.failed.items()]
+        left = _close(ledger, settings)
+        more = [f"left are {', '.join(left)}; end them with `ocaptain sink {ledger.voyage().id}`"] if left else []
+        raise OcaptainError("no ship could be built:", [*reasons, *more])
     if ledger.voyage().state in {"failed", "paused"}:
         ledger.set_note(None)
         ledger.set_state("running")
+
+
+def _close(ledger: Ledger, settings: Settings) -> list[str]:
+    """Nothing sails: a voyage of which nothing is left is over, so that the plan can sail anew.
+
+    Returns:
+        The sprites that are left, as the provider says; all, if it does not answer.
+    """
+    voyage = ledger.voyage()
+    sprites = [ship.sprite for ship in ledger.ships()]
+    try:
+        reached = endpoint(choose(settings, voyage.provider)[0], settings)
+        left = asyncio.run(sprites_of(voyage.id, reached)) if reached else []
+    except OcaptainError:
+        left = sprites
+    ledger.set_state("failed" if left else "sunk", "no ship could be built")
+    return left
 
 
 def wait(directory: VoyageDirectory) -> Outcome:
@@ -156,6 +200,7 @@ def begin_sink(directory: VoyageDirectory, settings: Settings) -> list[Rescue]:
     Raises:
         OcaptainError: the captain could not be stopped.
     """
+    fleet.stop(directory.path)
     if not process.stop(directory.path):
         raise OcaptainError(f"the captain of {directory.id} does not end; see {directory.path / 'captain.log'}")
     with Lock(process.lock_path(directory.path)) as lock:
@@ -189,7 +234,7 @@ def finish_sink(directory: VoyageDirectory, settings: Settings, kept: Mapping[st
             raise OcaptainError(f"another process commands {directory.id}")
         with _commanded(directory, lock) as ledger:
             reached = endpoint(choose(settings, ledger.voyage().provider)[0], settings)
-            left = asyncio.run(_left(directory.id, reached)) if reached else []
+            left = asyncio.run(sprites_of(directory.id, reached)) if reached else []
             for ship in ledger.ships():
                 if ship.sprite not in left:
                     ledger.set_ship(ship.id, "gone")
@@ -200,6 +245,11 @@ def finish_sink(directory: VoyageDirectory, settings: Settings, kept: Mapping[st
             return left
 
 
-async def _left(voyage: str, reached: Endpoint) -> list[str]:
+async def sprites_of(voyage: str, reached: Endpoint) -> list[str]:
+    """Return the sprites of a voyage that the provider lists.
+
+    Raises:
+        SpritesError: it cannot be asked.
+    """
     async with reached.client() as client:
         return [sprite.name for sprite in await client.list(f"{voyage}-ship-")]

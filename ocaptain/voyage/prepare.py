@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import os
@@ -20,14 +21,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ocaptain.agents import ADAPTERS, Briefing, check_agents
+from ocaptain.captain import process
+from ocaptain.captain.replace import replacements
 from ocaptain.config import MAX_SHIPS, Settings
 from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.ledger import Ledger, NewVoyage
 from ocaptain.locks import Lock
 from ocaptain.plan import Plan, critical_paths, edges, load_plan
-from ocaptain.provider import choose, require_endpoint, sprites_token
+from ocaptain.provider import Endpoint, choose, require_endpoint
 from ocaptain.voyage import source as sources
 from ocaptain.voyage.home import Home, VoyageDirectory, new_id, sprite_name
+from ocaptain.voyage.life import sprites_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,6 +57,7 @@ class Request:
     provider: str | None = None
     on_active: OnActive = "resume"
     allow_partial: bool = False
+    replace: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,7 @@ def prepare(request: Request, settings: Settings) -> Prepared:
     if shutil.which("git") is None:
         raise UsageError("git is not installed: apt-get install git")
     if request.voyage:
-        return _resumed(home.find(request.voyage), settings)
+        return _resumed(home.find(request.voyage), settings, replace=request.replace)
     if request.plan is None:
         raise UsageError("name a plan's directory (plan), or a voyage to go on with (voyage)")
     plan, notes = _checked_plan(request.plan)
@@ -127,7 +132,7 @@ def prepare(request: Request, settings: Settings) -> Prepared:
             message = f"this plan sails already as {active.id} ({state}):"
             raise UsageError(message, [f"go on with it: --resume {active.id}", "start another one: --new"])
         if active and request.on_active == "resume":
-            return _resumed(active, settings)
+            return _resumed(active, settings, replace=request.replace)
         return _make(home, request, plan, agents, provider, size, source, digest, settings, notes)
 
 
@@ -157,12 +162,16 @@ def _check_template(plan: Plan, agent_cmd: str | None, agents: Mapping[str, str]
             ADAPTERS[agent].brief(Briefing("voyage-0", "ship-0", 1, raw, plan.spec, agent_cmd, (), None, plan.prompt))
 
 
-def _check_provider(provider: ProviderName, settings: Settings) -> None:
-    """Start drydock, or make sure that there is a token."""
-    if provider == "drydock":
-        require_endpoint(provider, settings)
-    else:
-        sprites_token(settings)
+def _check_provider(provider: ProviderName, settings: Settings) -> Endpoint:
+    """Start drydock if it is meant, and have the provider answer to our token."""
+    reached = require_endpoint(provider, settings)
+    asyncio.run(_greet(reached))
+    return reached
+
+
+async def _greet(reached: Endpoint) -> None:
+    async with reached.client() as client:
+        await client.list("ocaptain-is-there")
 
 
 def _make_home(path: Path) -> None:
@@ -181,15 +190,31 @@ def _active(home: Home, digest: str) -> VoyageDirectory | None:
     return found[0] if found else None
 
 
-def _resumed(directory: VoyageDirectory, settings: Settings) -> Prepared:
-    with directory.ledger() as ledger:
-        voyage, ships = ledger.voyage(), ledger.ships()
+def _resumed(directory: VoyageDirectory, settings: Settings, *, replace: bool) -> Prepared:
+    voyage = directory.voyage()
     if voyage.state == "sunk":
         raise UsageError(f"{voyage.id} is sunk; start another voyage by `ocaptain sail PLAN --new`")
     provider, _ = choose(settings, voyage.provider)
-    _check_provider(provider, settings)
-    fleet = tuple((ship.id, ship.sprite) for ship in ships)
+    reached = require_endpoint(provider, settings)
+    there = asyncio.run(sprites_of(voyage.id, reached))
+    if replace:
+        _replace_lost(directory, frozenset(there))
+    with directory.ledger() as ledger:
+        fleet = tuple((ship.id, ship.sprite) for ship in ledger.ships() if ship.replaced_by is None)
     return Prepared(voyage.id, str(directory.path), provider, voyage.state, fleet, resumed=True)
+
+
+def _replace_lost(directory: VoyageDirectory, there: frozenset[str]) -> None:
+    """Note that lost ships are replaced, and which are now; a captain that runs is stopped for it."""
+    process.stop(directory.path)
+    with Lock(process.lock_path(directory.path)) as lock:
+        if not lock.wait(process.STOP_SECONDS):
+            raise OcaptainError(f"another process commands {directory.id}")
+        with directory.ledger() as ledger:
+            ledger.command()
+            ledger.set_replace()
+            decided = replacements(ledger.ships(), there, ledger.voyage().replacements)
+            ledger.replace(decided.again, decided.fresh)
 
 
 def _make(
@@ -204,6 +229,7 @@ def _make(
     settings: Settings,
     notes: list[str],
 ) -> Prepared:
+    _clear_away(home.path)
     voyage = new_id()
     final = home.path / voyage
     scratch = Path(tempfile.mkdtemp(prefix=f".{voyage}-", dir=home.path))
@@ -223,6 +249,12 @@ def _make(
         shutil.rmtree(scratch, ignore_errors=True)
         raise
     return Prepared(voyage, str(final), provider, "preparing", ships, resumed=False, notes=tuple(notes))
+
+
+def _clear_away(home: Path) -> None:
+    """Remove what a `sail` that was killed had begun to make; we hold the home's lock."""
+    for left in home.glob(".voyage-*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _new_voyage(
@@ -269,4 +301,5 @@ def _new_voyage(
         tasks=tasks,
         edges=graph,
         ships=ships,
+        replace_lost=request.replace,
     )

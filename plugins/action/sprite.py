@@ -7,7 +7,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ocaptain.ansible.access import failure, find_endpoint, require
+from ocaptain.ansible.access import end_with_ansible, failure, find_endpoint, require
 from ocaptain.ansible.sprite import SpriteChange, make_absent, make_present
 from ocaptain.errors import OcaptainError
 
@@ -31,6 +31,7 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run the task."""
+        end_with_ansible()
         result: dict[str, Any] = super().run(tmp, task_vars)
         _, args = self.validate_argument_spec(SPEC)
         try:

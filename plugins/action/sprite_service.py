@@ -7,7 +7,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ocaptain.ansible.access import failure, require
+from ocaptain.ansible.access import end_with_ansible, failure, require
 from ocaptain.ansible.sprite import ServiceSpec, ensure_service
 from ocaptain.errors import OcaptainError
 
@@ -34,6 +34,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run the task."""
         known = task_vars or {}
+        end_with_ansible()
         result: dict[str, Any] = super().run(tmp, task_vars)
         _, args = self.validate_argument_spec(SPEC)
         wanted = ServiceSpec(args["name"], args["cmd"], tuple(args["args"]), args["chdir"])

@@ -8,7 +8,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ocaptain.ansible.access import failure
+from ocaptain.ansible.access import end_with_ansible, failure
 from ocaptain.ansible.tree import PROGRAM, parse_files, parse_reply, payload
 from ocaptain.errors import OcaptainError, UsageError
 
@@ -26,6 +26,7 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run the task."""
+        end_with_ansible()
         result: dict[str, Any] = super().run(tmp, task_vars)
         _, args = self.validate_argument_spec(SPEC)
         try:

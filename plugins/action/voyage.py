@@ -6,7 +6,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ocaptain.ansible.access import failure
+from ocaptain.ansible.access import end_with_ansible, failure
 from ocaptain.ansible.voyage import STATES
 from ocaptain.errors import OcaptainError
 
@@ -21,8 +21,10 @@ SPEC = {
     "provider": {"type": "str", "choices": ["sprites", "drydock"]},
     "on_active": {"type": "str", "choices": ["resume", "refuse", "new"], "default": "resume"},
     "allow_partial": {"type": "bool", "default": False},
+    "replace": {"type": "bool", "default": False},
     "ready": {"type": "list", "elements": "str", "default": []},
     "created": {"type": "list", "elements": "str", "default": []},
+    "destroyed": {"type": "list", "elements": "str", "default": []},
     "failed": {"type": "dict", "default": {}},
     "abandon": {"type": "bool", "default": False},
     "strict": {"type": "bool", "default": False},
@@ -38,6 +40,7 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run the task."""
+        end_with_ansible()
         result: dict[str, Any] = super().run(tmp, task_vars)
         _, args = self.validate_argument_spec(SPEC)
         try:

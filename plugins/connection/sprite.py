@@ -66,7 +66,7 @@ from ansible.errors import (
 from ansible.plugins.connection import ConnectionBase, ensure_connect
 from ansible.utils.display import Display
 
-from ocaptain.ansible.access import require
+from ocaptain.ansible.access import end_with_ansible, require
 from ocaptain.errors import OcaptainError
 from ocaptain.sprites import ApiError, NotFound, SpritesClient, SpritesError
 
@@ -91,6 +91,7 @@ class Connection(ConnectionBase):
 
     def _connect(self) -> Connection:
         if not self._connected:
+            end_with_ansible()
             try:
                 self._endpoint = require(
                     self.get_option("provider"), self.get_option("api_url"), self.get_option("api_token")
@@ -112,7 +113,7 @@ class Connection(ConnectionBase):
             return asyncio.run(run())
         except ApiError as error:
             # A refused command or transfer is a failed task; a sprite that is not there is unreachable.
-            kind = AnsibleConnectionFailure if error.status in {404, 410, 429, 502, 503, 504} else AnsibleError
+            kind = AnsibleConnectionFailure if error.status in {404, 410, 429, 500, 502, 503, 504} else AnsibleError
             raise kind(f"{self._sprite}: {error.message}") from error
         except SpritesError as error:
             raise AnsibleConnectionFailure(f"{self._sprite}: {error.message}") from error

@@ -48,6 +48,10 @@ options:
     description: Sail without the repository's submodules and LFS files.
     type: bool
     default: false
+  replace:
+    description: Replace ships that are lost, now and while the voyage sails (C(prepared)).
+    type: bool
+    default: false
   ready:
     description: Sprites that were built (C(launched)).
     type: list
@@ -55,6 +59,11 @@ options:
     default: []
   created:
     description: Sprites that are new (C(launched)).
+    type: list
+    elements: str
+    default: []
+  destroyed:
+    description: Sprites that could not be built and are destroyed again (C(launched)).
     type: list
     elements: str
     default: []

@@ -1,0 +1,117 @@
+"""Replacing ships that are lost while the voyage sails.
+
+::
+
+    a ship is lost ──decide (replace.py)──> noted in the ledger
+        ──`ocaptain sail --resume` in the background──> made, built by Ansible, launched:
+          a new captain takes over, which knows them (this one is stopped for it)
+
+The run is a process of its own in a session of its own, so that the captain's end does not end
+it; ``replace.pid`` names it, for :func:`stop`, which ``sink`` calls first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import time
+from typing import TYPE_CHECKING
+
+from ocaptain.background import start_module
+from ocaptain.captain.replace import Replacements, replacements
+from ocaptain.locks import start_time
+from ocaptain.sprites import SpritesError
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from ocaptain.ledger import Ledger
+
+LOOK_SECONDS = 5.0  # between two looks, while a ship is lost
+STOP_SECONDS = 10.0
+log = logging.getLogger("ocaptain.captain")
+
+
+class Fleet:
+    """Looks after the number of ships.
+
+    Args:
+        directory: the voyage's.
+        ledger: of the captain.
+        there: names of the voyage's sprites that exist.
+    """
+
+    def __init__(self, directory: Path, ledger: Ledger, there: Callable[[], Awaitable[frozenset[str]]]) -> None:
+        self._directory = directory
+        self._ledger = ledger
+        self._there = there
+        self._looked: float | None = None
+        self._run: subprocess.Popen[bytes] | None = None
+
+    def hopes(self) -> bool:
+        """Whether a ship may still come: a replacement is under way, or one may be begun."""
+        return _runs(self._directory) or bool(self._needed(frozenset()))
+
+    def _needed(self, there: frozenset[str]) -> Replacements:
+        voyage = self._ledger.voyage()
+        counts = self._ledger.counts()
+        if not voyage.replace_lost or not counts["pending"] + counts["in_progress"]:
+            return Replacements()
+        return replacements(self._ledger.ships(), there, voyage.replacements)
+
+    async def look_after(self) -> None:
+        """Begin what is to be replaced, if that is wished; called at each tick."""
+        if self._run is not None:
+            self._run.poll()  # so that it is no zombie
+        now = time.monotonic()
+        if (self._looked is not None and now - self._looked < LOOK_SECONDS) or _runs(self._directory):
+            return
+        self._looked = now
+        for ship in self._ledger.ships():
+            if ship.state == "provisioning":  # and nobody is at it
+                self._ledger.set_ship(ship.id, "failed", f"it could not be made: {self._directory / 'replace.log'}")
+        if not self._needed(frozenset()):
+            return
+        try:
+            decided = self._needed(await self._there())
+        except SpritesError as error:
+            log.warning("lost ships are not replaced now: %s", error)
+            return
+        self._ledger.replace(decided.again, decided.fresh)
+        log.info("replacing %s", ", ".join((*decided.again, *decided.fresh)))
+        arguments = ["sail", "--resume", self._directory.name, "--json"]
+        self._run = start_module("ocaptain", arguments, self._directory / "replace.log")
+        record = f"{self._run.pid} {start_time(self._run.pid)}\n"
+        (self._directory / "replace.pid").write_text(record, "ascii")
+
+
+def _runner(directory: Path) -> tuple[int, str] | None:
+    try:
+        pid, _, born = (directory / "replace.pid").read_text("ascii").strip().partition(" ")
+        return int(pid), born
+    except (OSError, ValueError):
+        return None
+
+
+def _runs(directory: Path) -> bool:
+    found = _runner(directory)
+    return found is not None and start_time(found[0]) == found[1]
+
+
+def stop(directory: Path) -> None:
+    """End a replacement that is under way: what it made so far is in the provider's list."""
+    found = _runner(directory)
+    if found is None:
+        return
+    for kind in (signal.SIGTERM, signal.SIGKILL):
+        if not _runs(directory):
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(found[0], kind)
+        until = time.monotonic() + STOP_SECONDS
+        while _runs(directory) and time.monotonic() < until:
+            time.sleep(0.1)
