@@ -51,6 +51,22 @@ def fleet(tmp_path_factory):
 
 
 @pytest.fixture
+def lone(tmp_path):
+    """A home with a drydock of its own, to do harm to."""
+    if os.geteuid() != 0:
+        pytest.skip("drydock needs root")
+    found = Sailor(tmp_path / "lone")
+    found.home.mkdir()
+    found.json("drydock", "start")
+    yield found
+    if found.json("drydock", "status", code=None)["running"]:
+        found.faults()
+        found.run("sink", "--all", "--force", "--abandon")
+    found.run("drydock", "stop", "--force")
+    assert found.leftovers() == []
+
+
+@pytest.fixture
 def sailor(fleet):
     """The session's home; whatever a test left sailing is sunk after it."""
     yield fleet

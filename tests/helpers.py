@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,6 +60,7 @@ class Sailor:
             "XDG_STATE_HOME": str(home / "state"),
             "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser()),
             "COLUMNS": "120",
+            "OCAPTAIN_API_TIMEOUT": "5",  # a call that hangs is given up sooner than a user would want
         }
         for name in ("SPRITES_TOKEN", "SPRITE_TOKEN", "SPRITES_API_URL", "OCAPTAIN_HOME", "OCAPTAIN_PROVIDER"):
             self.env.pop(name, None)
@@ -84,7 +86,7 @@ class Sailor:
 
     def json(self, *arguments, code=0):
         done = self.run(*arguments)
-        assert done.code == code, (done.code, done.out, done.err)
+        assert code is None or done.code == code, (done.code, done.out, done.err)
         return done.json
 
     def playbook(self, *arguments) -> Done:
@@ -118,11 +120,22 @@ class Sailor:
         log = self.git(voyage, "log", "--reverse", "--format=%(trailers:key=Task,valueonly,separator=%x2C)", voyage)
         return [line for line in log.splitlines() if line]
 
-    def metrics(self) -> dict:
+    def api(self, method: str, path: str, body=None) -> httpx.Response:
+        """Call this home's drydock."""
         record = json.loads((self.home / "state/ocaptain/drydock/server.json").read_text())
-        token = Path(record["token_file"]).read_text()
-        headers = {"Authorization": f"Bearer {token}"}
-        return httpx.get(f"{record['url']}/drydock/metrics", headers=headers, timeout=30, trust_env=False).json()
+        headers = {"Authorization": f"Bearer {Path(record['token_file']).read_text()}"}
+        return httpx.request(method, f"{record['url']}{path}", headers=headers, json=body, timeout=30, trust_env=False)
+
+    def metrics(self) -> dict:
+        return self.api("GET", "/drydock/metrics").json()
+
+    def faults(self, *rules: dict) -> None:
+        """Have drydock spoil calls from now on; without a rule it behaves again."""
+        reply = self.api("PUT", "/drydock/faults", {"rules": list(rules)})
+        assert reply.status_code == 200, reply.text
+
+    def injected(self) -> list[dict]:
+        return self.api("GET", "/drydock/faults").json()["injected"]
 
     def sprites(self) -> int:
         return self.metrics()["sprites"]
@@ -142,3 +155,14 @@ class Sailor:
         found += [line for line in Path("/proc/mounts").read_text().splitlines() if str(self.home) in line]
         sprites = self.home / "state/ocaptain/drydock/sprites"
         return found + [str(one) for one in (sprites.iterdir() if sprites.is_dir() else [])]
+
+
+def wait_for(check, seconds=60):
+    """Return what ``check`` finds, as soon as it finds something."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        found = check()
+        if found:
+            return found
+        time.sleep(0.05)
+    raise AssertionError("it did not come to pass")

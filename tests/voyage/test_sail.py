@@ -12,20 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import REPO, run_task
+from tests.helpers import REPO, run_task, wait_for
 
 pytestmark = pytest.mark.root
 TRAILERS = "|".join(f"%(trailers:key={key},valueonly,separator=%x2C)" for key in ("Task", "Ship", "Attempt"))
-
-
-def wait_for(check, seconds=60):
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        found = check()
-        if found:
-            return found
-        time.sleep(0.05)
-    pytest.fail("it did not come to pass")
 
 
 @pytest.fixture
