@@ -6,8 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ocaptain.captain.rescue import Rescue
 from ocaptain.config import load_settings
 from ocaptain.errors import OcaptainError, PartialError
+from ocaptain.git import GitError
 from ocaptain.plan import load_plan
 from ocaptain.voyage import (
     Built,
@@ -105,16 +107,31 @@ def rescued(args: Args) -> Args:
     voyage = directory.voyage()
     about = {"voyage": directory.id, "provider": voyage.provider}
     if voyage.state == "sunk":
-        return {**about, "changed": False, "destroy": [], "kept": {}, "rescues": []}
-    found = begin_sink(directory, load_settings())
+        return {**about, "changed": False, "destroy": [], "kept": {}, "rescues": [], "bundle": None}
     abandon = bool(args.get("abandon"))
+    found, bundle, trouble = _rescue(directory, abandon=abandon)
     return {
         **about,
         "changed": True,
         "destroy": [one.sprite for one in found if one.ok or abandon],
         "kept": {one.sprite: one.reason or "" for one in found if not one.ok and not abandon},
         "rescues": [asdict(one) for one in found],
+        "bundle": str(bundle) if bundle else None,
+        "trouble": trouble,
     }
+
+
+def _rescue(directory: VoyageDirectory, *, abandon: bool) -> tuple[tuple[Rescue, ...], Path | None, str | None]:
+    """Fetch and prove; with ``abandon`` a repository that is not sound is only said."""
+    try:
+        rescued = begin_sink(directory, load_settings())
+    except GitError as error:
+        if not abandon:
+            remedy = f"no ship was destroyed; repair {directory.path / 'repo.git'}, or say --abandon"
+            raise PartialError(f"{directory.id}: {error.message} ({remedy})") from error
+        with directory.ledger() as ledger:
+            return tuple(Rescue(ship.id, ship.sprite, ok=False) for ship in ledger.ships()), None, error.message
+    return rescued.ships, rescued.bundle, None
 
 
 def sunk(args: Args) -> Args:

@@ -1,14 +1,17 @@
 """Before the fleet goes: take command, stop every agent, fetch what each ship was at.
 
 Runs in the process that sinks, with the captain's lock and a new epoch, over the same channels.
-What is fetched is under ``refs/ocaptain/rescue/<ship>/<epoch>`` before anything is destroyed.
+What is fetched is under ``refs/ocaptain/rescue/<ship>/<epoch>`` before anything is destroyed; then
+:func:`prove` has git look at the whole repository, and puts what had not landed into a bundle that
+stands by itself and was cloned once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -17,10 +20,11 @@ from ocaptain.captain.landing import SnapshotOffer, fetch
 from ocaptain.captain.ship import ShipActor
 from ocaptain.captain.transport import ShipGone, TransportError
 from ocaptain.errors import OcaptainError
+from ocaptain.git import Git, fsck, secure
 from ocaptain.text import clean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from ocaptain.captain.transport import Transport
@@ -121,3 +125,40 @@ def _is_known(captain: Captain, ship: str, commit: str) -> bool:
     ]
     known = [*offered, captain.lander.ref]
     return any(captain.git.tree(found) == tree for ref in known if (found := captain.git.resolve(ref)))
+
+
+def prove(directory: Path, ledger: Ledger) -> Path | None:
+    """Prove that what is here is sound, so that the ships may go.
+
+    Returns:
+        The bundle of what had not landed, None if everything had.
+
+    Raises:
+        GitError: the repository is not sound; nothing may be destroyed.
+    """
+    git = Git(directory / "repo.git")
+    fsck(git)
+    refs = git.refs("refs/ocaptain")
+    kept = unlanded(refs, ledger.rows("attempts", "token"))
+    if not kept:
+        return None
+    branch = f"refs/heads/{ledger.voyage().id}"
+    wanted = {**kept, **({branch: head} if (head := git.resolve(branch)) else {})}
+    name = hashlib.sha256(repr(sorted(wanted.items())).encode()).hexdigest()[:12]
+    path = directory / "rescue" / f"{name}.bundle"
+    if not path.exists():  # the same refs were proven before
+        path.parent.mkdir(exist_ok=True)
+        secure(git, wanted, path)
+    return path
+
+
+def unlanded(refs: Mapping[str, str], attempts: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the refs that hold work which is not on the branch.
+
+    Args:
+        refs: below ``refs/ocaptain``, with their commits.
+        attempts: of the ledger.
+    """
+    landed = {f"refs/ocaptain/attempts/{row['task']}/{row['number']}" for row in attempts if row["state"] == "landed"}
+    kinds = ("refs/ocaptain/attempts/", "refs/ocaptain/late/", "refs/ocaptain/rescue/")
+    return {ref: commit for ref, commit in refs.items() if ref.startswith(kinds) and ref not in landed}

@@ -155,7 +155,7 @@ def clone(
 @app.command()
 def sink(
     voyage: VoyageId = None,
-    all_: Annotated[bool, typer.Option("--all", help="Every active voyage.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="Every active voyage, and what is left over.")] = False,
     force: Annotated[bool, typer.Option("-f", "--force", help="Do not ask.")] = False,
     abandon: Annotated[
         bool, typer.Option("--abandon", help="Destroy also ships whose work cannot be fetched.")
@@ -166,6 +166,21 @@ def sink(
     from ocaptain.cli.sink import run_sink  # noqa: PLC0415
 
     raise typer.Exit(run_sink(voyage, every=all_, force=force, abandon=abandon, as_json=json))
+
+
+@app.command()
+def sweep(
+    provider: Annotated[Provider | None, typer.Option(help="Where to look; by default as configured.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what is left over.")] = False,
+    force: Annotated[bool, typer.Option("-f", "--force", help="Do not ask.")] = False,
+    abandon: Annotated[bool, typer.Option("--abandon", help="Also ships that a captain elsewhere commands.")] = False,
+    json: Json = False,
+) -> None:
+    """Find ships that no voyage here answers for, and destroy them."""
+    from ocaptain.cli.sweep import run_sweep  # noqa: PLC0415
+
+    name = provider.value if provider else None
+    raise typer.Exit(run_sweep(provider=name, dry_run=dry_run, force=force, abandon=abandon, as_json=json))
 
 
 @plan_app.command("check")

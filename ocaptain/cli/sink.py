@@ -9,6 +9,7 @@ import typer
 
 from ocaptain.cli import render
 from ocaptain.cli.run import Signals, run_playbook
+from ocaptain.cli.sweep import sweep_after_sink
 from ocaptain.cli.views import find
 from ocaptain.config import load_settings
 from ocaptain.errors import Interrupted, OcaptainError, PartialError, UsageError
@@ -26,9 +27,28 @@ def run_sink(voyage: str | None, *, every: bool, force: bool, abandon: bool, as_
     """Sink one voyage or all; return the exit code."""
     if every and voyage:
         raise UsageError("name a voyage, or --all (one of them)")
-    chosen = Home(load_settings().voyages).active() if every else [find(voyage)]
+    settings = load_settings()
+    chosen = Home(settings.voyages).active() if every else [find(voyage)]
     if not force:
         _ask(chosen, every=every)
+    providers = {directory.voyage().provider for directory in chosen} if every else set()
+    done, errors = _sink_all(chosen, abandon=abandon)
+    if as_json:
+        render.print_json(done if every else done[0])
+    else:
+        for summary in done:
+            _show(summary)
+    if every:
+        try:
+            sweep_after_sink(settings, providers, force=force, abandon=abandon)
+        except OcaptainError as error:
+            errors.append(error)
+    _raise(errors, len(chosen))
+    return 0
+
+
+def _sink_all(chosen: list[VoyageDirectory], *, abandon: bool) -> tuple[list[dict[str, Any]], list[OcaptainError]]:
+    """Sink one voyage after the other; one that fails keeps no other from it."""
     console = render.err()
     done: list[dict[str, Any]] = []
     errors: list[OcaptainError] = []
@@ -37,27 +57,22 @@ def run_sink(voyage: str | None, *, every: bool, force: bool, abandon: bool, as_
             console.print(f"sinking {directory.id} …")
             result = _sink_one(directory, signals, abandon=abandon)
             if signals.count:
-                raise Interrupted(
-                    "interrupted.", [f"{directory.id} may be half sunk; finish with: ocaptain sink {directory.id}"]
-                )
+                remedy = f"{directory.id} may be half sunk; finish with: ocaptain sink {directory.id}"
+                raise Interrupted("interrupted.", [remedy])
             done.append(_summary(directory, result))
             if not result.ok:
                 errors.append(result.error or OcaptainError(f"{directory.id}:", result.failures or result.output))
-    if as_json:
-        render.print_json(done if every else done[0])
-    else:
-        for summary in done:
-            _show(summary)
+    return done, errors
+
+
+def _raise(errors: list[OcaptainError], asked: int) -> None:
+    """Raise what went wrong, as one error."""
     if len(errors) == 1:
         raise errors[0]
     if errors:
-        kind = (
-            PartialError
-            if len(errors) < len(chosen) or any(isinstance(one, PartialError) for one in errors)
-            else OcaptainError
-        )
+        partial = len(errors) < asked or any(isinstance(one, PartialError) for one in errors)
+        kind = PartialError if partial else OcaptainError
         raise kind("not every voyage was sunk:", [line for error in errors for line in str(error).splitlines()])
-    return 0
 
 
 def _ask(chosen: list[VoyageDirectory], *, every: bool) -> None:
@@ -93,11 +108,13 @@ def _sink_one(directory: VoyageDirectory, signals: Signals, *, abandon: bool) ->
 def _summary(directory: VoyageDirectory, result: RunResult) -> dict[str, Any]:
     with directory.ledger() as ledger:
         seen = overview(ledger)
-    rescues = result.results.get(RESCUE, {}).get("rescues", [])
+    rescued = result.results.get(RESCUE, {})
+    rescues = rescued.get("rescues", [])
     return {
         "voyage": seen.voyage,
         "state": seen.state,
         "rescued": [{"ship": one["ship"], "ref": one["ref"]} for one in rescues if one.get("ref")],
+        "bundle": rescued.get("bundle"),
         "left": [ship["sprite"] for ship in seen.ships if ship["state"] != "gone"],
         "directory": str(directory.path),
     }
@@ -109,3 +126,5 @@ def _show(summary: dict[str, Any]) -> None:
         console.print(f"{summary['voyage']} is sunk; what landed is in {summary['directory']}")
     for one in summary["rescued"]:
         console.print(f"  {one['ship']}: {one['ref']}")
+    if summary["bundle"]:
+        console.print(f"  what had not landed, proven by a clone of it: {summary['bundle']}")

@@ -154,8 +154,18 @@ class FaultGate:
     async def _spoil(self, rule: Rule, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the application answer, and break the answer; a socket can only be cut."""
         if rule.kind == "cut" or scope["type"] == "websocket":
-            await self._app(scope, receive, _Cutting(send, rule.messages))
-        elif rule.kind == "truncate":
+            cutting = _Cutting(send, rule.messages)
+            answering = asyncio.ensure_future(self._app(scope, receive, cutting))
+            cut = asyncio.ensure_future(cutting.cut.wait())
+            await asyncio.wait([answering, cut], return_when=asyncio.FIRST_COMPLETED)
+            cut.cancel()
+            if not cutting.cut.is_set():
+                await answering
+                return
+            answering.cancel()
+            await asyncio.gather(answering, return_exceptions=True)
+            raise Cut  # from here: what the application raises, it may also catch
+        if rule.kind == "truncate":
             await self._app(scope, receive, _Halving(send))
         else:
             await self._app(scope, receive, _nowhere)
@@ -216,6 +226,7 @@ class _Cutting:
     def __init__(self, send: Send, messages: int) -> None:
         self._send = send
         self._left = messages
+        self.cut = asyncio.Event()
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -227,6 +238,7 @@ class _Cutting:
             await self._send(message)
             return
         if self._left <= 0:
+            self.cut.set()
             raise Cut
         self._left -= 1
         if message["type"] == "http.response.body":

@@ -13,9 +13,10 @@ from ocaptain.git.run import Git, GitError
 from ocaptain.protocol import PART_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 LARGEST_BUNDLE = 1024 * 1024 * 1024
+FSCK_SECONDS = 3600.0
 _OID = re.compile(rb"[0-9a-f]{40}")
 
 
@@ -37,6 +38,38 @@ def make_bundle(git: Git, ref: str, have: str | None) -> bytes:
         path = Path(scratch) / "bundle"
         git.run("bundle", "create", "--quiet", str(path), ref, *((f"^{have}",) if have else ()))
         return path.read_bytes()
+
+
+def secure(git: Git, refs: Mapping[str, str], path: Path) -> None:
+    """Write a bundle of ``refs`` that stands by itself, and prove by a clone of it that it does.
+
+    Args:
+        git: the repository.
+        refs: names, and the commits that they must hold.
+        path: of the bundle; it is there only if the proof succeeded.
+
+    Raises:
+        GitError: the repository or the bundle is not sound.
+    """
+    with tempfile.TemporaryDirectory(prefix=".proof-", dir=path.parent) as scratch:
+        made, clone = Path(scratch) / "bundle", Path(scratch) / "clone.git"
+        git.run("bundle", "create", "--quiet", str(made), "--stdin", stdin="\n".join(refs).encode())
+        Git(Path(scratch)).run("clone", "--quiet", "--mirror", "--template=", "--", str(made), str(clone))
+        proof = Git(clone)
+        fsck(proof)
+        for ref, commit in refs.items():
+            if (found := proof.resolve(ref)) != commit:
+                raise GitError(f"the bundle of {git.directory} holds {found} as {ref}, not {commit}")
+        made.rename(path)
+
+
+def fsck(git: Git) -> None:
+    """Prove that every object of a repository is sound and every link of it leads somewhere.
+
+    Raises:
+        GitError: it is not; says what git found.
+    """
+    git.run("fsck", "--full", "--no-dangling", "--no-progress", seconds=FSCK_SECONDS)
 
 
 def split(data: bytes) -> Iterator[Part]:

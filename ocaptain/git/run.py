@@ -124,6 +124,11 @@ class Git:
         found = self.run(*arguments, ok=(0, 1, 128)).stdout.decode().strip()
         return found or None
 
+    def refs(self, below: str) -> dict[str, str]:
+        """Return the refs below a name, with what they point to."""
+        lines = self.text("for-each-ref", "--format=%(objectname) %(refname)", below).splitlines()
+        return {name: oid for oid, _, name in (line.partition(" ") for line in lines)}
+
     def tree(self, commit: str) -> str:
         """Return the tree of a commit."""
         return self.text("rev-parse", "--verify", "--end-of-options", f"{commit}^{{tree}}")

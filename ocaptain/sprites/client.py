@@ -271,6 +271,17 @@ class SpritesClient:
             return False
         return True
 
+    async def sessions(self, name: str) -> Sequence[str]:
+        """Return the commands that run on a sprite by exec.
+
+        Raises:
+            NotFound: there is no such sprite.
+        """
+        found = await self._request("GET", f"/v1/sprites/{quote(name, safe='')}/exec", _fields)
+        listed = found.get("sessions")
+        sessions = listed if isinstance(listed, list) else []
+        return [str(one.get("command", "")) for one in sessions if isinstance(one, dict)]
+
     # -- files --------------------------------------------------------------------------------
 
     async def write_file(self, name: str, path: str, data: bytes, *, mode: int = 0o600) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ocaptain.captain import fleet, process
 from ocaptain.captain.captain import sprite_transports
-from ocaptain.captain.rescue import Rescue, rescue
+from ocaptain.captain.rescue import Rescue, prove, rescue
 from ocaptain.errors import OcaptainError
 from ocaptain.ledger import Ledger, overview
 from ocaptain.ledger.ledger import NOT_SAILING
@@ -18,6 +18,7 @@ from ocaptain.provider import Endpoint, choose, endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from ocaptain.config import Settings
     from ocaptain.voyage.home import VoyageDirectory
@@ -194,11 +195,24 @@ def wait(directory: VoyageDirectory) -> Outcome:
     return now
 
 
-def begin_sink(directory: VoyageDirectory, settings: Settings) -> list[Rescue]:
-    """Stop the captain, take command, and fetch every ship's work. Nothing is destroyed here.
+@dataclass(frozen=True)
+class Rescued:
+    """What became of a fleet's work.
+
+    Attributes:
+        ships: one each.
+        bundle: of what had not landed, proven by a clone; None if all had.
+    """
+
+    ships: tuple[Rescue, ...]
+    bundle: Path | None
+
+
+def begin_sink(directory: VoyageDirectory, settings: Settings) -> Rescued:
+    """Stop the captain, take command, fetch every ship's work and prove it. Nothing is destroyed here.
 
     Raises:
-        OcaptainError: the captain could not be stopped.
+        OcaptainError: the captain could not be stopped, or what was fetched is not sound.
     """
     fleet.stop(directory.path)
     if not process.stop(directory.path):
@@ -212,8 +226,10 @@ def begin_sink(directory: VoyageDirectory, settings: Settings) -> list[Rescue]:
             reached = endpoint(choose(settings, ledger.voyage().provider)[0], settings)
             if reached is None:
                 gone = "drydock does not run, so its sprites are gone"
-                return [Rescue(ship.id, ship.sprite, ok=True, reason=gone) for ship in ledger.ships()]
-            return asyncio.run(_rescue(directory, ledger, reached))
+                found = [Rescue(ship.id, ship.sprite, ok=True, reason=gone) for ship in ledger.ships()]
+            else:
+                found = asyncio.run(_rescue(directory, ledger, reached))
+            return Rescued(tuple(found), prove(directory.path, ledger))
 
 
 async def _rescue(directory: VoyageDirectory, ledger: Ledger, reached: Endpoint) -> list[Rescue]:

@@ -1,0 +1,95 @@
+"""``sweep``: finds and destroys what no voyage here answers for."""
+
+from __future__ import annotations
+
+import datetime as dt
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import typer
+from rich.table import Table
+
+from ocaptain.cli import render
+from ocaptain.config import load_settings
+from ocaptain.errors import PartialError, UsageError
+from ocaptain.provider import choose, endpoint
+from ocaptain.text import clean_line
+from ocaptain.voyage import sweep
+from ocaptain.voyage.home import Home
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ocaptain.config import Settings
+    from ocaptain.provider import Endpoint
+
+
+def run_sweep(*, provider: str | None, dry_run: bool, force: bool, abandon: bool, as_json: bool) -> int:
+    """Sweep; return the exit code."""
+    settings = load_settings()
+    name, _ = choose(settings, provider)
+    reached = endpoint(name, settings)
+    found = _find(reached, settings)
+    if found and not as_json:
+        show(found)
+    if dry_run or not found or reached is None:
+        if as_json:
+            render.print_json([{**asdict(one), "destroyed": False} for one in found])
+        elif not found:
+            render.out().print(f"nothing is left over on {name}")
+        return 0
+    failed = clear(reached, found, force=force, abandon=abandon)
+    if as_json:
+        render.print_json([{**asdict(one), "destroyed": one.sprite not in failed} for one in found])
+    return _end(failed)
+
+
+def _find(reached: Endpoint | None, settings: Settings) -> list[sweep.Leftover]:
+    # A drydock that does not run took its sprites with it.
+    return sweep.find(reached, sweep.known_voyages(Home(settings.voyages))) if reached else []
+
+
+def sweep_after_sink(settings: Settings, providers: set[str], *, force: bool, abandon: bool) -> int:
+    """After ``sink --all``: deal with what is left over where the voyages were; return the exit code."""
+    failed: dict[str, str] = {}
+    for name in sorted({*providers, choose(settings)[0]}):
+        reached = endpoint(choose(settings, name)[0], settings)
+        found = _find(reached, settings)
+        if found and reached:
+            show(found)
+            failed |= clear(reached, found, force=force, abandon=abandon)
+    return _end(failed)
+
+
+def show(found: Sequence[sweep.Leftover]) -> None:
+    """Show leftovers."""
+    now = dt.datetime.now(dt.UTC)
+    table = Table.grid(padding=(0, 2))
+    for one in found:
+        note = "; a captain elsewhere commands it" if one.commanded else ""
+        table.add_row(f"  {clean_line(one.sprite)}", sweep.age(one.created, now), f"{one.why}{note}")
+    render.err().print("left over:")
+    render.err().print(table)
+
+
+def clear(reached: Endpoint, found: Sequence[sweep.Leftover], *, force: bool, abandon: bool) -> dict[str, str]:
+    """Ask, then destroy; return what is left, with the reason."""
+    kept = {one.sprite: "a captain elsewhere commands it" for one in found if one.commanded and not abandon}
+    names = [one.sprite for one in found if one.sprite not in kept]
+    if names and not force:
+        if not sys.stdin.isatty():
+            raise UsageError("sweeping without a terminal needs --force (or --dry-run, to look only)")
+        typer.confirm(f"Destroy these {len(names)}? What is on them cannot be fetched any more.", abort=True, err=True)
+    failed = sweep.destroy(reached, names)
+    gone = len(names) - len(failed)
+    if gone:
+        render.err().print(f"destroyed {gone}")
+    return {**kept, **failed}
+
+
+def _end(failed: dict[str, str]) -> int:
+    if failed:
+        lines = [f"{name}: {reason}" for name, reason in failed.items()]
+        raise PartialError("these are left (--abandon takes also what somebody commands):", lines)
+    return 0
