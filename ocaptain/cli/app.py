@@ -22,6 +22,8 @@ plan_app = typer.Typer(help="Look at plans.", no_args_is_help=True)
 drydock_app = typer.Typer(help="The local, Sprites-compatible provider.", no_args_is_help=True)
 app.add_typer(plan_app, name="plan")
 app.add_typer(drydock_app, name="drydock")
+base_app = typer.Typer(help="What drydock's ships stand on.", no_args_is_help=True)
+drydock_app.add_typer(base_app, name="base")
 
 
 class Provider(StrEnum):
@@ -230,3 +232,11 @@ def drydock_stop(
     from ocaptain.cli.drydock import stop  # noqa: PLC0415
 
     raise typer.Exit(stop(force=force))
+
+
+@base_app.command("build")
+def drydock_base_build() -> None:
+    """Make the ships' base layer now, rather than at drydock's first start."""
+    from ocaptain.cli.drydock import build_base  # noqa: PLC0415
+
+    build_base()

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import httpx
 
+from ocaptain.background import environment
 from ocaptain.cli import render
 from ocaptain.drydock import server
+from ocaptain.drydock.errors import DrydockError
+from ocaptain.drydock.rootless import shortcoming
 from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.sprites import SpritesClient
 from ocaptain.voyage.home import LABEL
@@ -48,6 +54,17 @@ def _fault_plan(latency: float, jitter: float, seed: int, file: Path | None) -> 
     said = {"latency": latency, "jitter": jitter, "seed": seed}
     plan = {**(given if isinstance(given, dict) else {"rules": given}), **{k: v for k, v in said.items() if v}}
     return json.dumps(plan) if plan else ""
+
+
+def build_base() -> None:
+    """Make the base layer in a process of its own, since an ordinary user's needs a namespace."""
+    argv = [sys.executable, "-m", "ocaptain.drydock", "--build-base"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=environment(os.environ))
+    if done.returncode:
+        raise DrydockError(done.stderr.strip()[-2000:] or f"the base layer could not be made (exit {done.returncode})")
+    if short := shortcoming():
+        render.err().print(short)
+    render.out().print(done.stdout.strip())
 
 
 def _sprites(record: server.ServerRecord) -> list[Sprite]:

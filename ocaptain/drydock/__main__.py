@@ -6,7 +6,8 @@ import argparse
 import asyncio
 import sys
 
-from ocaptain.drydock.server import Options, serve
+from ocaptain.drydock.rootless import become_root
+from ocaptain.drydock.server import Options, build_base, serve
 from ocaptain.errors import OcaptainError
 
 
@@ -17,8 +18,15 @@ def main() -> None:
     parser.add_argument("--idle-exit", type=float, default=None)
     parser.add_argument("--limit", type=int, default=None)
     parser.add_argument("--faults", default="")
+    parser.add_argument("--build-base", action="store_true", help="make the ships' base layer, and end")
+    given = vars(parser.parse_args())
+    only_base = given.pop("build_base")
     try:
-        asyncio.run(serve(Options(**vars(parser.parse_args()))))
+        become_root()
+        if only_base:
+            print(asyncio.run(build_base()))  # noqa: T201 - what it is called for
+        else:
+            asyncio.run(serve(Options(**given)))
     except OcaptainError as error:
         sys.exit(str(error))
 

@@ -24,6 +24,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from ocaptain.drydock.errors import ApiError, DrydockError, FsError
 from ocaptain.drydock.faults import FaultGate, FaultPlan, Faults
 from ocaptain.drydock.files import CHUNK, Files
+from ocaptain.drydock.rootless import owner
 from ocaptain.drydock.services import Service, ServiceDefinition
 from ocaptain.drydock.sessions import (
     EXIT,
@@ -548,7 +549,7 @@ class Fs:
 
 
 def _owner(given: str | int | None) -> int:
-    names = {"root": 0, "sprite": 1000}
+    names = {"root": 0, "sprite": owner()}
     if given is None or given == "":
         return -1
     if str(given) in names:

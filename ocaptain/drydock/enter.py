@@ -25,11 +25,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ocaptain.drydock.errors import ApiError
+from ocaptain.drydock.rootless import UID, Mode, mode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-UID = 1000
 #: What root inside a ship keeps: enough for apt, sudo, sshd and tmux, nothing that reaches the
 #: host (no dac_read_search: open_by_handle_at leads out; no net_raw: the host's network is shared).
 KEPT = {
@@ -47,11 +47,12 @@ KEPT = {
 }
 LAST_CAPABILITY = 40
 NAMESPACES = ("ipc", "uts", "pid", "mnt")  # the mount namespace last: procfs is the host's until then
-_PR_SET_PDEATHSIG, _PR_CAPBSET_DROP, _PR_CAP_AMBIENT, _AMBIENT_CLEAR = 1, 24, 47, 4
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_CAP_AMBIENT, _AMBIENT_CLEAR = 1, 4, 24, 47, 4
 _CAPABILITY_VERSION = 0x20080522
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.setns.argtypes = (ctypes.c_int, ctypes.c_int)
 _prctl, _setns, _syscall = _libc.prctl, _libc.setns, _libc.syscall
+_KEYCTL, _JOIN_SESSION_KEYRING = {"x86_64": 250, "aarch64": 219}.get(os.uname().machine, 250), 1
 _CAPSET = {"x86_64": 126, "aarch64": 91}.get(os.uname().machine, 126)
 
 
@@ -126,7 +127,9 @@ async def spawn(command: Inside, *, stdin: int, stdout: int, stderr: int) -> Run
     command.check()
     opened: list[int] = []
     try:
-        for name in NAMESPACES:  # one by one: what was opened is closed if the next one fails
+        # With one id the ship has a user namespace of its own, which only the command itself joins.
+        names = (*NAMESPACES, "user") if mode() is Mode.SINGLE else NAMESPACES
+        for name in names:  # one by one: what was opened is closed if the next one fails
             opened += [os.open(f"/proc/{command.init_pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)]
         process = await asyncio.create_subprocess_exec(
             "/proc/self/exe",  # never reached: the hook below executes the command itself
@@ -150,15 +153,18 @@ def _become(command: Inside, namespaces: Sequence[int]) -> None:
     """In the forked child: become keeper and command. Does not return."""
     try:
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        for fd in namespaces:
-            if _setns(fd, 0):
-                raise OSError(ctypes.get_errno(), "setns")
+        # Until the final exec its memory is drydock's: nobody of the same id may look into it.
+        _prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+        _syscall(_KEYCTL, _JOIN_SESSION_KEYRING, None)  # the caller's keys are none of the ship's
+        join, own_users = namespaces[: len(NAMESPACES)], namespaces[len(NAMESPACES) :]
+        _join(join)
         if command.terminal:  # the keeper leads the session; the command is its foreground
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
         child = os.fork()
         if child:
             _keep(child)
-        _confine(as_root=command.as_root)
+        _join(own_users)
+        _confine(as_root=command.as_root, groups=not own_users)
         # Only now: the kernel forgets it when credentials change. It ends with its keeper.
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         _execute(command)
@@ -166,6 +172,12 @@ def _become(command: Inside, namespaces: Sequence[int]) -> None:
         with contextlib.suppress(OSError):
             os.write(2, f"drydock: {error}\n".encode())
     os._exit(126)
+
+
+def _join(namespaces: Sequence[int]) -> None:
+    for fd in namespaces:
+        if _setns(fd, 0):
+            raise OSError(ctypes.get_errno(), "setns")
 
 
 def _keep(child: int) -> None:
@@ -180,7 +192,7 @@ def _keep(child: int) -> None:
     os._exit(os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))
 
 
-def _confine(*, as_root: bool) -> None:
+def _confine(*, as_root: bool, groups: bool) -> None:
     """Drop what is not on the list for good, then become the user."""
     kept = 0
     for number in KEPT.values():
@@ -189,7 +201,8 @@ def _confine(*, as_root: bool) -> None:
         if not kept & (1 << number):
             _prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)
     _prctl(_PR_CAP_AMBIENT, _AMBIENT_CLEAR, 0, 0, 0)
-    os.setgroups([0] if as_root else [UID])
+    if groups:  # the kernel forbids it where there is one id
+        os.setgroups([0] if as_root else [UID])
     if not as_root:
         os.setresgid(UID, UID, UID)
         os.setresuid(UID, UID, UID)

@@ -18,8 +18,8 @@ import stat
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from ocaptain.drydock.enter import UID
 from ocaptain.drydock.errors import FsError
+from ocaptain.drydock.rootless import owner
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -49,8 +49,8 @@ def _openat2(root_fd: int, path: str, flags: int, mode: int = 0) -> int:
 
 
 def _become_sprite() -> None:
-    _libc.setfsgid(UID)
-    _libc.setfsuid(UID)
+    _libc.setfsgid(owner())
+    _libc.setfsuid(owner())
 
 
 _AS_SPRITE = ThreadPoolExecutor(4, "fs-sprite", initializer=_become_sprite)

@@ -15,17 +15,22 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ocaptain.drydock.enter import KEPT, UID
+from ocaptain.drydock.enter import KEPT
 from ocaptain.drydock.errors import DrydockError
+from ocaptain.drydock.rootless import UID, Mode, mode, owner
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 #: For the sandbox's init, which becomes itself before anything of the ship has ever run.
 CONFINE = (
+    "setpriv",
+    "--clear-groups",
     "--inh-caps=-all",
     "--bounding-set=-all," + ",".join(f"+{name}" for name in KEPT),
 )
+#: The same with one id: it becomes the ship's only user, in a namespace without any power over the others.
+CONFINE_SINGLE = ("unshare", "--user", f"--map-user={UID}", f"--map-group={UID}")
 OVERLAID = ("usr", "etc", "var", "opt")
 OWN = ("own/root", "own/srv", "own/mnt", "own/media")
 BASE_ENVIRONMENT: Mapping[str, str] = {
@@ -48,8 +53,8 @@ def create_argv(script: Path, directory: Path, base: Path | None, name: str) -> 
     return [
         *("setpriv", "--pdeathsig", "KILL"),
         *("unshare", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child=KILL"),
-        *("/bin/sh", str(script), str(directory), str(base) if base else "-", name),
-        *CONFINE,
+        *("/bin/sh", str(script), str(directory), str(base) if base else "-", name, mode()),
+        *(CONFINE_SINGLE if mode() is Mode.SINGLE else CONFINE),
     ]
 
 
@@ -79,7 +84,7 @@ class Sandbox:
             (directory / sub).mkdir(parents=True)
         (directory / "tmp").chmod(0o1777)
         for own in ("home/sprite", "dot-sprite", "dot-sprite/logs", "dot-sprite/logs/services"):
-            shutil.chown(directory / own, UID, UID)
+            shutil.chown(directory / own, owner(), owner())
         with as_file(files("ocaptain.drydock") / "sandbox.sh") as script:
             keeper = await asyncio.create_subprocess_exec(
                 *create_argv(script, directory, base, name),

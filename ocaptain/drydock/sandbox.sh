@@ -1,25 +1,32 @@
 #!/bin/sh
 # Runs as pid 1 of fresh mount, pid, uts and ipc namespaces (see sandbox.py): builds the
-# ship's root and becomes its init.   usage: sandbox.sh DIR BASE NAME SETPRIV-ARGUMENT…
+# ship's root and becomes its init.   usage: sandbox.sh DIR BASE NAME MODE CONFINING-COMMAND…
 #   DIR   the sprite's own folder (upper layers, home, tmp); empty mount point DIR/root
 #   BASE  the shared base layer, or - while that layer itself is being built
+#   MODE  host: the base lies over the host's own trees; mapped, single: it is all there is
 # Prints "ready" on stdout once the root is complete.
 set -eu
-dir=$1 base=$2 name=$3
-shift 3
+dir=$1 base=$2 name=$3 mode=$4
+shift 4
+host='' options='' terminals=gid=5,mode=0620
+case $mode in
+  host) ;;
+  mapped) host=$base options=,userxattr ;;
+  single) host=$base options=,userxattr terminals=mode=0620 ;;  # group 5 is no one's
+esac
 cd "$dir"
-printf %s "$name" > /proc/sys/kernel/hostname
+hostname "$name"
 
 mount -t tmpfs -o mode=0755,size=16m ship root
 for link in bin sbin lib lib32 lib64 libx32; do
-  [ ! -L "/$link" ] || cp -P "/$link" "root/$link"
+  [ ! -L "$host/$link" ] || cp -P "$host/$link" "root/$link"
 done
 # The upper layer's own directory becomes the root of each view: it must look like the host's.
 for tree in usr etc var opt; do
   mkdir -p "root/$tree" "upper/$tree" "work/$tree"
-  lower=/$tree
-  [ "$base" = - ] || [ ! -d "$base/$tree" ] || lower=$base/$tree:/$tree
-  mount -t overlay -o "lowerdir=$lower,upperdir=upper/$tree,workdir=work/$tree" ship "root/$tree"
+  lower=$host/$tree
+  [ "$mode" != host ] || [ "$base" = - ] || [ ! -d "$base/$tree" ] || lower=$base/$tree:/$tree
+  mount -t overlay -o "lowerdir=$lower,upperdir=upper/$tree,workdir=work/$tree$options" ship "root/$tree"
 done
 
 cd root
@@ -41,7 +48,7 @@ for node in null zero full random urandom tty; do
   : > "dev/$node"
   mount --bind "/dev/$node" "dev/$node"
 done
-mount -t devpts -o newinstance,ptmxmode=0666,mode=0620,gid=5 ship dev/pts
+mount -t devpts -o newinstance,ptmxmode=0666,$terminals ship dev/pts
 mount -t tmpfs -o mode=1777,size=256m,nosuid,nodev ship dev/shm
 ln -s pts/ptmx dev/ptmx
 ln -s /proc/self/fd dev/fd
@@ -62,6 +69,11 @@ for secret in sysrq-trigger kcore keys kmsg timer_list sched_debug; do
   [ ! -e "proc/$secret" ] || mount --bind dev/null "proc/$secret"
 done
 
+# The host's may point into its /run.
+if [ -e /etc/resolv.conf ]; then
+  rm -f etc/resolv.conf
+  cp -L /etc/resolv.conf etc/resolv.conf
+fi
 if [ "$base" != - ]; then
   echo "$name" > etc/hostname
   # sudo complains about a host that it cannot resolve.
@@ -74,4 +86,4 @@ umount -l /.old
 rmdir /.old
 echo ready
 # A shell that waits reaps every orphan and costs less than a megabyte.
-exec setpriv "$@" /bin/sh -c 'exec >/dev/null 2>&1; trap : TERM INT HUP; while :; do sleep 2147483647 & wait $!; done'
+exec "$@" /bin/sh -c 'exec >/dev/null 2>&1; trap : TERM INT HUP; while :; do sleep 2147483647 & wait $!; done'

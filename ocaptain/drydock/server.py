@@ -34,6 +34,7 @@ from ocaptain.drydock.app import Gate, build
 from ocaptain.drydock.base import ensure_base
 from ocaptain.drydock.errors import DrydockError
 from ocaptain.drydock.faults import FaultPlan, Faults
+from ocaptain.drydock.rootless import mode, namespace
 from ocaptain.drydock.sandbox import OVERLAID, remove_tree
 from ocaptain.drydock.store import Store
 from ocaptain.errors import UsageError
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 
 START_SECONDS = 660.0  # the first start installs the base layer
 STOP_SECONDS = 20.0
-TOOLS = ("unshare", "setpriv", "mount", "umount")
+TOOLS = ("unshare", "setpriv", "mount", "umount", "hostname")
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,13 @@ class ServerRecord:
         url: base URL on loopback.
         token_file: path of the file that holds the bearer token.
         pid: of the server.
+        mode: what its ships are made of (:class:`ocaptain.drydock.rootless.Mode`).
     """
 
     url: str
     token_file: str
     pid: int
+    mode: str = "host"
 
     @property
     def token(self) -> str:
@@ -87,11 +90,11 @@ def check_machine(where: Path) -> None:
     """Raise :class:`DrydockError` if sandboxes cannot be made here; says what to do."""
     if sys.platform != "linux":
         raise DrydockError("drydock needs Linux; elsewhere use sprites (--provider sprites)")
-    if os.geteuid() != 0:
-        raise DrydockError("drydock needs root in this version: run it with sudo, or use --provider sprites")
     missing = [tool for tool in TOOLS if shutil.which(tool) is None]
     if missing:
-        raise DrydockError(f"drydock needs {', '.join(missing)}: apt-get install util-linux mount")
+        raise DrydockError(f"drydock needs {', '.join(missing)}: apt-get install util-linux mount hostname")
+    if os.geteuid() != 0:
+        namespace()
     for place in (where, cache_directory()):
         top = place.absolute().parts[1]
         if top in OVERLAID:
@@ -171,13 +174,25 @@ async def serve(options: Options) -> None:
                     f"port {options.port} cannot be had: {error.strerror}; choose another one"
                 ) from error
             listener.listen(1024)
-            record = ServerRecord(f"http://127.0.0.1:{listener.getsockname()[1]}", str(where / "token"), os.getpid())
+            record = ServerRecord(
+                f"http://127.0.0.1:{listener.getsockname()[1]}", str(where / "token"), os.getpid(), mode()
+            )
             try:
                 await _serve(store, token, listener, options.idle_exit, faults, lambda: _announce(where, record))
             finally:
                 (where / "server.json").unlink(missing_ok=True)
                 await store.destroy_all()
                 await asyncio.to_thread(_wipe, where / "sprites")
+
+
+async def build_base() -> Path:
+    """Make the base layer that the ships of this user stand on, and return where it is.
+
+    Raises:
+        DrydockError: it could not be made.
+    """
+    check_machine(directory())
+    return await ensure_base(cache_directory() / "drydock")
 
 
 def _announce(where: Path, record: ServerRecord) -> None:

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from ocaptain.drydock.enter import Inside, Running, spawn
+from ocaptain.drydock.rootless import owner
 from ocaptain.drydock.sandbox import BASE_ENVIRONMENT, Sandbox
 
 if TYPE_CHECKING:
@@ -288,7 +289,7 @@ def _open_terminal(root: Path, rows: int, cols: int) -> tuple[int, int]:
     try:
         fcntl.ioctl(leader, _TIOCSPTLCK, struct.pack("i", 0))
         follower = fcntl.ioctl(leader, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-        os.fchown(follower, 1000, 5)
+        os.fchown(follower, owner(), -1)  # the group is devpts' own
         _set_size(leader, rows, cols)
     except BaseException:
         os.close(leader)

@@ -111,6 +111,7 @@ def prepare(request: Request, settings: Settings) -> Prepared:
     provider, why = choose(settings, request.provider)
     if provider == "drydock" and why != "named":
         notes.append(f"{why}: sailing on drydock, the local provider")
+    notes += _drydocks_shortcoming() if provider == "drydock" else []
     size = fleet_size(request.ships, plan.manifest.recommended_ships, settings.default_ships)
     beside = Path.cwd() if request.repo else request.plan
     _check_pins(plan, size)
@@ -160,6 +161,13 @@ def _check_template(plan: Plan, agent_cmd: str | None, agents: Mapping[str, str]
         for task, agent in agents.items():
             raw = plan.tasks[task].raw()
             ADAPTERS[agent].brief(Briefing("voyage-0", "ship-0", 1, raw, plan.spec, agent_cmd, (), None, plan.prompt))
+
+
+def _drydocks_shortcoming() -> list[str]:
+    from ocaptain.drydock.rootless import shortcoming  # noqa: PLC0415 - only where drydock is meant
+
+    found = shortcoming()
+    return [found] if found else []
 
 
 def _check_provider(provider: ProviderName, settings: Settings) -> Endpoint:
