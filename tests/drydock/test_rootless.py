@@ -1,0 +1,164 @@
+"""Drydock as an ordinary user, with a range of ids and without: whole voyages, and what a ship cannot reach.
+
+The user is one of a mount namespace of the test's own, so that nothing of the machine is changed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import REPO, run_task, write_plan
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]
+UID = 54321
+SETUP = """set -eu
+mount --make-rprivate /
+for name in passwd group subuid subgid; do
+  touch "/etc/$name" 2>/dev/null || :
+  [ ! -e "$1/etc/$name" ] || mount --bind "$1/etc/$name" "/etc/$name"
+done
+mount --bind "$2" "$1/python"
+mount --bind "$3" "$1/site"
+mount --bind "$4" "$1/repo"
+cd "$1/home"
+shift 4
+exec setpriv --reuid UID --regid UID --clear-groups --inh-caps=-all "$@"
+""".replace("UID", str(UID))
+
+
+class User:
+    """An ordinary user with a home, ocaptain, and a range of ids or none."""
+
+    def __init__(self, root: Path, *, range_of_ids: bool) -> None:
+        self.root = root
+        self.home = root / "home"
+        for name in ("python", "site", "repo", "etc", "bin", "home/.cache"):
+            (root / name).mkdir(parents=True)
+        for parent in (root, *root.parents):  # pytest's own are private
+            if parent.stat().st_mode & 0o001 == 0:
+                parent.chmod(parent.stat().st_mode | 0o001)
+        line = f"tester:x:{UID}:{UID}:tester:{self.home}:/bin/bash\n"
+        (root / "etc/passwd").write_text(Path("/etc/passwd").read_text() + line)
+        (root / "etc/group").write_text(Path("/etc/group").read_text() + f"tester:x:{UID}:\n")
+        for name in ("subuid", "subgid"):
+            (root / "etc" / name).write_text("tester:700000:65536\n" if range_of_ids else "")
+        program = root / "bin/ansible-playbook"
+        program.write_text(f"#!{root}/python/bin/python3\nfrom ansible.cli.playbook import main\nmain()\n")
+        program.chmod(0o755)
+        for path in (self.home, self.home / ".cache"):
+            os.chown(path, UID, UID)
+        self.env = {
+            **{name: value for name, value in os.environ.items() if "proxy" in name.lower() or "SSL_CERT" in name},
+            "HOME": str(self.home),
+            "PATH": f"{root}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "PYTHONPATH": f"{root}/repo:{root}/site",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "LD_LIBRARY_PATH": f"{root}/python/lib",  # an interpreter with a shared library of its own
+            "USER": "tester",
+            "COLUMNS": "120",
+        }
+
+    def do(self, *argv, seconds=500) -> subprocess.CompletedProcess:
+        places = [self.root, sys.base_prefix, sysconfig.get_paths()["purelib"], REPO]
+        return subprocess.run(
+            ["unshare", "--mount", "/bin/sh", "-c", SETUP, "sh", *map(str, places), *map(str, argv)],
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+
+    def ocaptain(self, *arguments) -> subprocess.CompletedProcess:
+        done = self.do(f"{self.root}/python/bin/python3", "-m", "ocaptain", *arguments)
+        assert "Traceback" not in done.stdout + done.stderr, done.stderr
+        return done
+
+    def processes(self) -> list[str]:
+        found = []
+        for status in Path("/proc").glob("[0-9]*/environ"):
+            try:
+                if f"HOME={self.home}".encode() in status.read_bytes():
+                    found.append(status.with_name("cmdline").read_bytes().replace(b"\0", b" ").decode())
+            except OSError:
+                continue
+        return found
+
+
+@pytest.fixture
+def user(request, tmp_path):
+    if not os.access(Path(sys.base_prefix) / "bin/python3", os.X_OK):
+        pytest.fail("the base interpreter has no bin/python3")
+    found = User(tmp_path / "user", range_of_ids=request.param)
+    yield found
+    stopped = found.ocaptain("drydock", "stop", "--force")
+    assert stopped.returncode == 0, stopped.stderr
+    until = time.monotonic() + 5  # the lock is free a moment before its holder is gone
+    while left := found.processes():
+        assert time.monotonic() < until, left
+        time.sleep(0.1)
+    subprocess.run(["rm", "-rf", str(found.home)], check=True)
+
+
+PROBE = """
+id -u; id -un
+test -e {home} && echo sees-home
+kill -0 {pid} 2>/dev/null && echo signals
+ls /proc | grep -qx {pid} && echo sees-processes
+(echo x > /proc/sys/kernel/core_pattern) 2>/dev/null && echo writes-kernel
+test -w /usr/bin/env && echo writes-programs
+cat /etc/shadow 2>/dev/null | grep -c '[$]' | grep -vx 0
+git --version >/dev/null && tmux -V >/dev/null && echo tools
+echo x > ~/mine && echo home
+"""
+
+
+@pytest.mark.parametrize("user", [False, True], ids=["one-id", "range"], indirect=True)
+def test_a_voyage_of_an_ordinary_user(user, request):
+    whole = request.node.callspec.params["user"]
+    if whole:
+        assert shutil.which("mmdebstrap"), "scripts/setup dev installs it"
+        built = user.ocaptain("drydock", "base", "build")
+        assert built.returncode == 0, built.stderr
+        assert "reduced" not in built.stderr
+    probe = PROBE.format(home=user.home, pid=os.getpid()).strip().replace("\n", "; ")
+    tasks = [
+        run_task(f"{{ {probe}; }} > seen 2>&1"),
+        run_task("echo 1 > a; git add a; git commit -qm 'Add a'", verify="test -f a"),
+        run_task("(sudo -n id -u; apt-get --version | head -1) > root 2>&1; true"),
+    ]
+    write_plan(user.root / "plan", tasks, verify="test -f a")
+    sailed = user.ocaptain("sail", str(user.root / "plan"), "-n", "2", "--wait", "--json")
+    assert sailed.returncode == 0, sailed.stderr
+    assert ("reduced" in sailed.stderr) is not whole
+    result = json.loads(sailed.stdout)
+    assert (result["state"], result["provider"]) == ("complete", "drydock")
+    seen = Path(result["directory"], "workspace/seen").read_text().split()
+    assert seen == ["1000", "sprite", "tools", "home"]
+    sudo = Path(result["directory"], "workspace/root").read_text()
+    assert sudo.startswith("0\napt ") is whole
+    mode = json.loads(user.ocaptain("drydock", "status").stdout)["mode"]
+    assert mode == ("mapped" if whole else "single")
+    sunk = user.ocaptain("sink", "--force", "--json")
+    assert (sunk.returncode, json.loads(sunk.stdout)["left"]) == (0, [])
+
+
+@pytest.mark.parametrize("user", [False], ids=["one-id"], indirect=True)
+def test_a_killed_drydock_of_an_ordinary_user_leaves_nothing(user):
+    started = user.ocaptain("drydock", "start")
+    assert started.returncode == 0, started.stderr
+    write_plan(user.root / "plan", [run_task("sleep 300")])
+    assert user.ocaptain("sail", str(user.root / "plan"), "-n", "2").returncode == 0
+    os.kill(json.loads(started.stdout)["pid"], 9)
+    assert user.ocaptain("sink", "--all", "--force").returncode == 0
+    assert [line for line in user.processes() if "drydock" in line or "sandbox" in line] == []
+    assert str(user.home) not in Path("/proc/mounts").read_text()
