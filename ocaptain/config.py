@@ -44,6 +44,7 @@ class Settings(BaseSettings):
     )
     home: Path = Field(Path("~/voyages"), validation_alias="OCAPTAIN_HOME")
     gh_token: SecretStr | None = Field(None, validation_alias="GH_TOKEN")
+    gh_host: str | None = Field(None, validation_alias="GH_HOST")
     claude_code_oauth_token: SecretStr | None = Field(None, validation_alias="CLAUDE_CODE_OAUTH_TOKEN")
     tailscale_oauth_secret: SecretStr | None = Field(None, validation_alias="OCAPTAIN_TAILSCALE_OAUTH_SECRET")
 

@@ -171,6 +171,29 @@ def sink(
 
 
 @app.command()
+def shell(
+    voyage: VoyageId = None,
+    ship: Annotated[str | None, typer.Argument(metavar="[SHIP]", help="Which ship; by default the only one.")] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="A login shell, not the agents' tmux.")] = False,
+) -> None:
+    """Attach to a ship's tmux, where its agent runs (Ctrl-b d leaves it)."""
+    from ocaptain.cli.shell import run_shell  # noqa: PLC0415
+
+    raise typer.Exit(run_shell(voyage, ship, raw=raw))
+
+
+@app.command()
+def doctor(
+    provider: Annotated[Provider | None, typer.Option(help="Where ships would come from.")] = None,
+    json: Json = False,
+) -> None:
+    """Say whether a voyage could sail from here, and what to do if not (exit 1)."""
+    from ocaptain.cli.doctor import run_doctor  # noqa: PLC0415
+
+    raise typer.Exit(run_doctor(provider.value if provider else None, as_json=json))
+
+
+@app.command()
 def sweep(
     provider: Annotated[Provider | None, typer.Option(help="Where to look; by default as configured.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what is left over.")] = False,

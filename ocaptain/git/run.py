@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ocaptain.errors import OcaptainError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 SECONDS = 600.0
@@ -164,15 +164,35 @@ class Git:
         return True
 
 
-def askpass_environment(token: str | None, script: Path) -> dict[str, str]:
+#: What git asks: answers for the hosts that the token is for, and for no other. The text is git's
+#: ``Username for 'https://host:port': `` and ``Password for 'https://user@host:port': ``.
+ASKPASS = """#!/bin/sh
+host=${1#*://}
+host=${host%%\\'*}
+host=${host%%/*}
+host=${host##*@}
+case " $OCAPTAIN_ASKPASS_HOSTS 127.0.0.1 localhost " in
+  *" $host "* | *" ${host%:*} "*) ;;
+  *) exit 1 ;;
+esac
+case $1 in
+  Username*) echo x-access-token ;;
+  *) printenv OCAPTAIN_ASKPASS ;;
+esac
+"""
+
+
+def askpass_environment(token: str | None, script: Path, hosts: Sequence[str]) -> dict[str, str]:
     """Return what makes git authenticate with ``token``, which stands in no argv and no URL.
 
     Args:
         token: a GitHub token, or None for nothing.
         script: where to put the helper that git asks.
+        hosts: that may see the token, beside this machine itself; a redirection to another
+            one, or a repository somewhere else, gets nothing.
     """
     if not token:
         return {}
-    script.write_text("#!/bin/sh\ncase $1 in Username*) echo x-access-token;; *) printenv OCAPTAIN_ASKPASS;; esac\n")
+    script.write_text(ASKPASS)
     script.chmod(0o700)
-    return {"GIT_ASKPASS": str(script), "OCAPTAIN_ASKPASS": token}
+    return {"GIT_ASKPASS": str(script), "OCAPTAIN_ASKPASS": token, "OCAPTAIN_ASKPASS_HOSTS": " ".join(hosts)}

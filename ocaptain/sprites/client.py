@@ -263,6 +263,10 @@ class SpritesClient:
                 return found
             token = page.next_continuation_token
 
+    async def first_page(self) -> SpritePage:
+        """Return the list's first page: whose token this is, how many sprites run and may run."""
+        return await self._request("GET", "/v1/sprites", _parser(SpritePage), params={"max_results": "1"})
+
     async def destroy(self, name: str) -> bool:
         """Destroy a sprite; return False if it was not there."""
         try:

@@ -31,3 +31,6 @@ class SpritePage(BaseModel):
     sprites: tuple[Sprite, ...] = ()
     has_more: bool = False
     next_continuation_token: str | None = None
+    organisation: str = Field("", validation_alias="name")
+    running: int | None = None
+    running_limit: int | None = None

@@ -173,13 +173,18 @@ def _drydocks_shortcoming() -> list[str]:
 def _check_provider(provider: ProviderName, settings: Settings) -> Endpoint:
     """Start drydock if it is meant, and have the provider answer to our token."""
     reached = require_endpoint(provider, settings)
-    asyncio.run(_greet(reached))
+    found = asyncio.run(_organisation(reached))
+    if provider == "sprites" and settings.sprites_org and found and found != settings.sprites_org:
+        message = (
+            f"the Sprites token is one of organisation {found}, but OCAPTAIN_SPRITES_ORG is {settings.sprites_org}"
+        )
+        raise UsageError(f"{message}: set the other organisation's token, or unset OCAPTAIN_SPRITES_ORG")
     return reached
 
 
-async def _greet(reached: Endpoint) -> None:
+async def _organisation(reached: Endpoint) -> str:
     async with reached.client() as client:
-        await client.list("ocaptain-is-there")
+        return (await client.first_page()).organisation
 
 
 def _make_home(path: Path) -> None:

@@ -63,7 +63,8 @@ def resolve(named: str | None, beside: Path) -> Source:
 
 def _git(settings: Settings, directory: Path, scratch: Path) -> Git:
     token = settings.gh_token.get_secret_value() if settings.gh_token else None
-    return Git(directory, own_config=True, environment=askpass_environment(token, scratch / "askpass"))
+    hosts = ["github.com", "gist.github.com", *([settings.gh_host] if settings.gh_host else [])]
+    return Git(directory, own_config=True, environment=askpass_environment(token, scratch / "askpass", hosts))
 
 
 def check_access(source: Source, settings: Settings, scratch: Path) -> list[str]:
@@ -78,7 +79,8 @@ def check_access(source: Source, settings: Settings, scratch: Path) -> list[str]
     try:
         git.run("ls-remote", "--quiet", "--", source.url, "HEAD", seconds=ACCESS_SECONDS)
     except GitError as error:
-        remedy = "set GH_TOKEN if it is private" if "github.com" in source.url else "check the name and your access"
+        needs_token = not settings.gh_token and source.url.startswith("http")
+        remedy = "set GH_TOKEN if it is private" if needs_token else "check the name and your access"
         raise UsageError(f"the repository {source.url} cannot be read ({remedy}): {error.message}") from error
     if not source.local:
         return []

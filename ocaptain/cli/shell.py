@@ -1,0 +1,161 @@
+"""``shell``: a terminal on a ship, over the Sprites exec.
+
+The local terminal goes raw, so that every key reaches the ship (Ctrl-C too); its size follows
+ours; its exit code becomes ours. Without a terminal, standard input is fed to a shell instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import termios
+import threading
+import tty
+from typing import TYPE_CHECKING
+
+from ocaptain.captain.transport import HOME
+from ocaptain.cli.views import find
+from ocaptain.config import load_settings
+from ocaptain.errors import OcaptainError, UsageError
+from ocaptain.ledger import overview
+from ocaptain.provider import choose, endpoint
+from ocaptain.sprites import ExecInterrupted, NotFound
+from ocaptain.text import clean_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ocaptain.ledger import Overview
+    from ocaptain.provider import Endpoint
+    from ocaptain.sprites import Execution
+
+NO_AGENT = 97
+_TMUX = "tmux -L ocaptain -f ~/.ocaptain/tmux.conf"
+#: The agents' own tmux; a size of its own is the newest client's.
+ATTACH = f"unset TMUX; {_TMUX} has-session -t =agent 2>/dev/null || exit {NO_AGENT}; exec {_TMUX} attach -t =agent"
+RAW = "cd ~/voyage/workspace 2>/dev/null || cd; exec bash -l"
+CHUNK = 64 * 1024
+_STDERR = 2
+
+
+def run_shell(voyage: str | None, ship: str | None, *, raw: bool) -> int:
+    """Open it; return the exit code of what ran there."""
+    directory = find(voyage)
+    with directory.ledger() as ledger:
+        seen = overview(ledger)
+    if seen.state == "sunk":
+        raise UsageError(f"{seen.voyage} is sunk: it has no ships")
+    sprite = choose_ship(seen, ship)
+    if not raw and not sys.stdin.isatty():
+        raise UsageError("attaching needs a terminal; --raw also takes commands on standard input")
+    settings = load_settings()
+    reached = endpoint(choose(settings, seen.provider)[0], settings)
+    if reached is None:
+        raise OcaptainError("drydock does not run, so its ships are gone")
+    code = asyncio.run(_open(reached, sprite, RAW if raw else ATTACH))
+    if code == NO_AGENT and not raw:
+        raise OcaptainError(f"no agent has run on {sprite} yet; --raw opens a shell")
+    return code
+
+
+def choose_ship(seen: Overview, named: str | None) -> str:
+    """Return the sprite that is meant: the named ship, the only one, or the only one that works.
+
+    Raises:
+        UsageError: none or several are meant; lists them.
+    """
+    there = {ship["id"]: ship for ship in seen.ships if ship["state"] != "gone"}
+    if named is not None:
+        if named not in there:
+            raise UsageError(f"{seen.voyage} has no ship {named!r}; it has {', '.join(there) or 'none'}")
+        return str(there[named]["sprite"])
+    working = [ship for ship in there.values() if ship["state"] == "working"]
+    for some in (list(there.values()), working):
+        if len(some) == 1:
+            return str(some[0]["sprite"])
+    lines = [f"{ship['id']}: {ship['state']}, {clean_line(str(ship['task'] or 'no task'))}" for ship in there.values()]
+    raise UsageError(f"which ship of {seen.voyage}?", lines)
+
+
+@contextlib.contextmanager
+def _raw_terminal() -> Iterator[None]:
+    """Pass every key on as it is; whatever happens, the terminal is as it was afterwards."""
+    before = termios.tcgetattr(0)
+    try:
+        tty.setraw(0)
+        yield
+    finally:
+        termios.tcsetattr(0, termios.TCSADRAIN, before)
+
+
+async def _open(reached: Endpoint, sprite: str, line: str) -> int:
+    is_terminal = sys.stdin.isatty()
+    size = shutil.get_terminal_size() if not is_terminal else os.get_terminal_size(0)
+    async with reached.client() as client:
+        try:
+            execution = await client.exec(
+                sprite, ["bash", "-c", line], cwd=HOME, tty=is_terminal, rows=size.lines, cols=size.columns, run_on="1s"
+            )
+        except NotFound as error:
+            raise OcaptainError(f"{sprite} is not there any more") from error
+        with _raw_terminal() if is_terminal else contextlib.nullcontext():
+            try:
+                return await _pass(execution, is_terminal=is_terminal)
+            except ExecInterrupted as error:
+                raise OcaptainError(f"the connection to {sprite} broke; what runs there goes on") from error
+            finally:
+                await execution.close()
+
+
+async def _pass(execution: Execution, *, is_terminal: bool) -> int:
+    """Pass keys and sizes there and output here, until it has ended."""
+    loop = asyncio.get_running_loop()
+    keys: asyncio.Queue[bytes] = asyncio.Queue()
+    resizing: set[asyncio.Task[None]] = set()
+
+    def resized() -> None:
+        size = os.get_terminal_size(0)
+        resizing.add(task := loop.create_task(execution.resize(size.lines, size.columns)))
+        task.add_done_callback(resizing.discard)
+
+    if is_terminal:
+        loop.add_signal_handler(signal.SIGWINCH, resized)
+        loop.add_reader(0, lambda: keys.put_nowait(os.read(0, CHUNK)))
+    else:  # a file cannot be watched by the loop, and a pipe may outlive what reads it: nobody joins this
+        threading.Thread(target=_read_all, args=(loop, keys), daemon=True).start()
+    feeding = asyncio.create_task(_feed(execution, keys))
+    try:
+        async for stream, data in execution:
+            _write(2 if stream == _STDERR else 1, data)
+        return execution.code
+    finally:
+        if is_terminal:
+            loop.remove_reader(0)
+            loop.remove_signal_handler(signal.SIGWINCH)
+        feeding.cancel()
+        await asyncio.gather(feeding, *resizing, return_exceptions=True)
+
+
+def _read_all(loop: asyncio.AbstractEventLoop, keys: asyncio.Queue[bytes]) -> None:
+    with contextlib.suppress(OSError, RuntimeError):  # the loop has ended
+        data = b"-"
+        while data:
+            data = os.read(0, CHUNK)
+            loop.call_soon_threadsafe(keys.put_nowait, data)
+
+
+async def _feed(execution: Execution, keys: asyncio.Queue[bytes]) -> None:
+    with contextlib.suppress(ExecInterrupted):
+        while data := await keys.get():
+            await execution.send(data)
+        await execution.send_eof()
+
+
+def _write(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]

@@ -1,0 +1,152 @@
+"""Private repositories over git's HTTP, with a token that must not go astray."""
+
+from __future__ import annotations
+
+import base64
+import os
+import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from ocaptain.git.run import askpass_environment
+from tests.helpers import run_task
+
+TOKEN = "canary-gh/token+x"  # not a real one, and with characters that are easily mangled
+
+
+class GitServer(BaseHTTPRequestHandler):
+    """git http-backend behind Basic authentication; ``/moved`` sends elsewhere."""
+
+    root: Path
+    elsewhere = ""
+    asked: list[tuple[str, str | None]]
+
+    def log_message(self, *arguments):
+        pass
+
+    def do_GET(self):
+        given = self.headers.get("Authorization")
+        self.asked.append((self.path, given))
+        if self.path.startswith("/moved"):
+            self.send_response(302)
+            self.send_header("Location", self.elsewhere + self.path.removeprefix("/moved"))
+            self.end_headers()
+            return
+        wanted = "Basic " + base64.b64encode(f"x-access-token:{TOKEN}".encode()).decode()
+        if given != wanted:
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Basic realm="private"')
+            self.end_headers()
+            return
+        path, _, query = self.path.partition("?")
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        done = subprocess.run(
+            ["git", "http-backend"],
+            input=body,
+            capture_output=True,
+            check=True,
+            timeout=60,
+            env={
+                "PATH": os.environ["PATH"],
+                "GIT_PROJECT_ROOT": str(self.root),
+                "GIT_HTTP_EXPORT_ALL": "1",
+                "REQUEST_METHOD": self.command,
+                "PATH_INFO": path,
+                "QUERY_STRING": query,
+                "CONTENT_TYPE": self.headers.get("Content-Type", ""),
+                "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
+                "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
+                "REMOTE_USER": "x",
+            },
+        )
+        head, _, content = done.stdout.partition(b"\r\n\r\n")
+        self.send_response(200)
+        for line in head.decode().split("\r\n"):
+            name, _, value = line.partition(": ")
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_POST = do_GET  # noqa: N815 - http.server's spelling
+
+
+@pytest.fixture
+def servers(tmp_path):
+    """Two servers with the same private repository: the second stands for somebody else's."""
+    source = tmp_path / "served/me/private.git"
+    source.parent.mkdir(parents=True)
+    work = tmp_path / "work"
+    identity = ["-c", "user.name=u", "-c", "user.email=u@x"]
+    subprocess.run(["git", "init", "-q", "-b", "main", work], check=True)
+    (work / "README").write_text("private\n")
+    subprocess.run(["git", "-C", work, "add", "-A"], check=True)
+    subprocess.run(["git", "-C", work, *identity, "commit", "-qm", "first"], check=True)
+    subprocess.run(["git", "clone", "-q", "--bare", work, source], check=True)
+    made = []
+    for _ in range(2):
+        handler = type("Handler", (GitServer,), {"root": tmp_path / "served", "asked": []})
+        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        made.append(server)
+    yield made
+    for server in made:
+        server.shutdown()
+        server.server_close()
+
+
+def url(server):
+    return f"http://127.0.0.1:{server.server_address[1]}"
+
+
+@pytest.mark.root
+def test_a_private_repository(sailor, plan, servers):
+    repo = f"{url(servers[0])}/me/private.git"
+    directory = plan([run_task("cat README > copy")], verify="grep private copy")
+    for environment in ({}, {"GH_TOKEN": "wrong"}):
+        refused = sailor.run("sail", directory, "--repo", repo, env=environment)
+        assert refused.code == 2, refused.err
+        assert ("set GH_TOKEN" in refused.err) is (not environment)
+        assert sailor.sprites() == 0
+    done = sailor.run("sail", directory, "--repo", repo, "-n", "1", "--wait", "--json", env={"GH_TOKEN": TOKEN})
+    assert done.code == 0, done.err
+    voyage = done.json["voyage"]
+    assert sailor.git(voyage, "show", f"{voyage}:copy") == "private"
+    for found in sailor.voyage(voyage).rglob("*"):
+        if found.is_file():
+            assert TOKEN.encode() not in found.read_bytes(), found
+
+
+@pytest.mark.parametrize(
+    ("host", "answered"),
+    [
+        ("github.com", True),
+        ("github.com:443", True),
+        ("enterprise.example", True),
+        ("127.0.0.1:1234", True),
+        ("localhost", True),
+        ("evil.example", False),
+        ("github.com.evil.example", False),
+        ("evil-github.com", False),
+        ("evil.example:443", False),
+    ],
+)
+def test_the_token_is_for_its_hosts_alone(tmp_path, host, answered):
+    given = askpass_environment(TOKEN, tmp_path / "askpass", ["github.com", "enterprise.example"])
+    for prompt, wanted in (
+        (f"Username for 'https://{host}': ", "x-access-token"),
+        (f"Password for 'https://x-access-token@{host}': ", TOKEN),
+        (f"Password for 'https://x-access-token@{host}/me/private.git': ", TOKEN),
+        (f"Password for 'https://github.com@{host}/github.com': ", TOKEN),
+    ):
+        done = subprocess.run(
+            [given["GIT_ASKPASS"], prompt], env={**given, "PATH": "/usr/bin:/bin"}, capture_output=True, check=False
+        )
+        assert done.stdout.decode().strip() == (wanted if answered else "")
+
+
+def test_without_a_token_nothing_is_asked(tmp_path):
+    assert askpass_environment(None, tmp_path / "askpass", []) == {}
+    assert not (tmp_path / "askpass").exists()
