@@ -66,7 +66,7 @@ class Terminal:
 def voyage(fleet, tmp_path_factory):
     from tests.helpers import write_plan
 
-    tasks = [run_task("echo I am an agent; sleep 600"), run_task("echo so am I; sleep 600", ship="ship-1")]
+    tasks = [run_task("echo I am an agent; sleep 600", ship="ship-0"), run_task("echo so am I; sleep 600", ship="ship-1")]
     directory = write_plan(tmp_path_factory.mktemp("plan"), tasks)
     found = fleet.json("sail", directory, "-n", "2", "--new", "--json")["voyage"]
     wait_for(lambda: all(task["owner"] for task in fleet.json("tasks", found, "--json")))
@@ -145,13 +145,13 @@ def test_wrong_ships_are_exit_2(fleet, voyage, arguments, part):
 
 
 @root
-def test_a_ship_that_ran_no_agent_says_so(sailor, plan):
+def test_a_ship_that_ran_no_agent_says_so(fleet, plan):
     tasks = [run_task("sleep 60", ship="ship-0")]
-    voyage = sailor.json("sail", plan(tasks), "-n", "2", "--new", "--json")["voyage"]
-    terminal = Terminal(sailor, "shell", voyage, "ship-1")
+    voyage = fleet.json("sail", plan(tasks), "-n", "2", "--new", "--json")["voyage"]
+    terminal = Terminal(fleet, "shell", voyage, "ship-1")
     terminal.until("no agent has run")
     assert terminal.end() == 1
-    sailor.run("sink", voyage, "--force")
+    fleet.run("sink", voyage, "--force")
 
 
 # -- doctor -------------------------------------------------------------------------------------------
