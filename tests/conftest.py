@@ -71,3 +71,23 @@ def sailor(fleet):
     """The session's home; whatever a test left sailing is sunk after it."""
     yield fleet
     fleet.run("sink", "--all", "--force", "--abandon")
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Print the kill matrix, if cells of it ran."""
+    from tests.voyage.matrix import PHASES, VICTIMS
+
+    was = {}
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            for name, value in getattr(report, "user_properties", ()):
+                if name == "matrix" and report.when == "call":
+                    was[value[0], value[1]] = value[2]
+    if not was:
+        return
+    terminalreporter.section("kill matrix")
+    width = max(map(len, VICTIMS))
+    terminalreporter.write_line(" " * width + "  " + "  ".join(f"{phase:<15}" for phase in PHASES))
+    for victim, phases in VICTIMS.items():
+        row = [was.get((victim, phase), "not run") if phase in phases else "-" for phase in PHASES]
+        terminalreporter.write_line(f"{victim:<{width}}  " + "  ".join(f"{cell:<15}" for cell in row))

@@ -15,7 +15,9 @@ A task's life::
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
+import os
 import sqlite3
 import time
 from dataclasses import dataclass
@@ -144,6 +146,7 @@ class Ledger:
     def __init__(self, path: Path, *, epoch: int | None = None) -> None:
         self.path = path
         self.epoch = epoch
+        self._turn: int | None = None
         if not path.is_file():
             raise LedgerError(f"there is no ledger at {path}")
         try:
@@ -161,6 +164,9 @@ class Ledger:
     def close(self) -> None:
         """Close the connection."""
         self._db.close()
+        if self._turn is not None:
+            os.close(self._turn)
+            self._turn = None
 
     def __enter__(self) -> Self:
         return self
@@ -209,8 +215,31 @@ class Ledger:
     # -- writing ----------------------------------------------------------------------------
 
     @contextlib.contextmanager
+    def _queue(self) -> Iterator[None]:
+        """Wait for one's turn to write.
+
+        SQLite lets writers poll, so that under contention some never come to it; the kernel has
+        a queue. A file of its own: closing any descriptor of the database would drop SQLite's locks.
+        """
+        try:
+            if self._turn is None:
+                self._turn = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._turn, fcntl.LOCK_EX)
+        except OSError as error:
+            raise LedgerError(f"{self.path} cannot be written: {error.strerror}") from error
+        try:
+            yield
+        finally:
+            fcntl.flock(self._turn, fcntl.LOCK_UN)
+
+    @contextlib.contextmanager
     def _write(self) -> Iterator[sqlite3.Connection]:
         """One transaction, refused if another captain took over."""
+        with self._queue(), self._transaction() as db:
+            yield db
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
         try:
             self._db.execute("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
@@ -233,7 +262,8 @@ class Ledger:
     def command(self) -> int:
         """Take command: a new epoch, which fences every earlier writer. The caller holds the lock."""
         try:
-            (epoch,) = self._db.execute("UPDATE voyage SET epoch = epoch + 1 RETURNING epoch").fetchone()
+            with self._queue():
+                (epoch,) = self._db.execute("UPDATE voyage SET epoch = epoch + 1 RETURNING epoch").fetchone()
         except sqlite3.Error as error:
             raise LedgerError(f"{self.path} cannot be written: {error}") from error
         self.epoch = int(epoch)

@@ -66,7 +66,10 @@ class Terminal:
 def voyage(fleet, tmp_path_factory):
     from tests.helpers import write_plan
 
-    tasks = [run_task("echo I am an agent; sleep 600", ship="ship-0"), run_task("echo so am I; sleep 600", ship="ship-1")]
+    tasks = [
+        run_task("echo I am an agent; sleep 600", ship="ship-0"),
+        run_task("echo so am I; sleep 600", ship="ship-1"),
+    ]
     directory = write_plan(tmp_path_factory.mktemp("plan"), tasks)
     found = fleet.json("sail", directory, "-n", "2", "--new", "--json")["voyage"]
     wait_for(lambda: all(task["owner"] for task in fleet.json("tasks", found, "--json")))

@@ -1,0 +1,387 @@
+"""One cell of the kill matrix: a voyage of its own, something that dies at one moment of it, and what must hold.
+
+Moments that last only milliseconds are held open: those of git by a ``git`` in front of the real
+one that waits at a chosen command, those of the API by drydock's own faults.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import time
+from pathlib import Path
+
+import sprites as sdk
+
+from tests.helpers import Sailor, run_task, wait_for, write_plan
+
+PHASES = ("provision", "bootstrap", "claim", "work", "offer", "landing: before", "landing: after", "verify", "sink")
+SAILING = PHASES[2:8]
+#: Which victims are there in which phase.
+VICTIMS = {
+    "agent": ("work", "sink"),
+    "supervisor": ("work", "sink"),
+    "worker": (*SAILING, "sink"),
+    "captain": SAILING,
+    "exec sessions": ("bootstrap", *SAILING, "sink"),
+    "git": ("provision", "claim", "offer", "landing: before", "landing: after", "sink"),
+    "ansible": PHASES,
+    "command": PHASES,
+    "ship": PHASES,
+    "channel 60 s": (*SAILING, "sink"),
+    "captain stopped 120 s": SAILING,
+    "disk full": PHASES,
+    "API 429": PHASES,
+    "API 500": PHASES,
+    "API hangs": PHASES,
+    "API truncates": PHASES,
+}
+#: They mostly wait: all phases of one run at the same time.
+LONG = ("channel 60 s", "captain stopped 120 s")
+FAULTS = {
+    "API 429": {"kind": "status", "status": 429, "retry_after": 0.5},
+    "API 500": {"kind": "status", "status": 500},
+    "API hangs": {"kind": "hang"},
+    "API truncates": {"kind": "truncate"},
+}
+HOLDS = {
+    "provision": {"call": "POST /v1/sprites", "kind": "hold", "after": 1},
+    "bootstrap": {"call": "WS /v1/sprites/*/exec", "kind": "hold", "after": 1},
+    "sink": {"call": "GET /v1/sprites/*/fs/read", "kind": "hold"},
+}
+#: The first git command of each moment (see ocaptain/captain/ship.py and landing.py).
+GIT = r"""#!/bin/sh
+# Waits once at the command that is named in CTL/point, before or after it was carried out.
+ctl=CTL
+real=REAL
+point=$(cat "$ctl/point" 2>/dev/null)
+found=
+words=" $* "
+case $point in
+  provision) case $words in *" clone --quiet --bare "*|*" init --quiet --bare "*) found=1 ;; esac ;;
+  claim|sink) case $words in *" bundle create "*|*" fsck "*) found=1 ;; esac ;;
+  offer) case $words in *" index-pack "*) found=1 ;; esac ;;
+  "landing: "*)
+    case $words in
+      *" update-ref refs/heads/"*)
+        rest=${words#*" update-ref "}
+        set -f; set -- $rest "$@"; set +f
+        [ "${#3}" = 40 ] && found=1
+        words=1 ;;
+    esac ;;
+esac
+wait_for_it() {
+  echo $$ > "$ctl/at.tmp" && mv "$ctl/at.tmp" "$ctl/at"
+  while [ ! -e "$ctl/go" ]; do sleep 0.05; done
+}
+if [ "$words" = 1 ]; then
+  while [ "$1" != -c ]; do shift; done
+fi
+if [ -n "$found" ] && mkdir "$ctl/met" 2>/dev/null; then
+  if [ "$point" = "landing: after" ]; then
+    "$real" "$@"
+    code=$?
+    wait_for_it
+    exit $code
+  fi
+  wait_for_it
+fi
+exec "$real" "$@"
+"""
+WAIT = 240
+
+
+class Cell:
+    """A victim, a phase and a seed; :meth:`run` raises AssertionError if something was lost."""
+
+    def __init__(self, victim: str, phase: str, seed: int, root: Path) -> None:
+        self.victim, self.phase = victim, phase
+        self.draw = random.Random(f"{seed}:{victim}:{phase}")
+        self.sailor = Sailor(root)
+        self.root = root
+        self.ctl = root / "ctl"
+        self.disk: Path | None = None
+        self.process: subprocess.Popen | None = None
+        self.was = ""
+
+    # -- the stage ---------------------------------------------------------------------------
+
+    def set(self) -> None:
+        (self.root / "bin").mkdir(parents=True)
+        self.ctl.mkdir()
+        shim = self.root / "bin/git"
+        shim.write_text(GIT.replace("CTL", str(self.ctl)).replace("REAL", str(shutil.which("git"))))
+        shim.chmod(0o755)
+        self.sailor.env |= {"PATH": f"{self.root}/bin:{os.environ['PATH']}", "OCAPTAIN_API_TIMEOUT": "60"}
+        if self.victim.startswith("API"):
+            self.sailor.env["OCAPTAIN_API_TIMEOUT"] = "3"
+        if self.victim == "disk full":
+            self.disk = self.root / "voyages"
+            self.disk.mkdir()
+            subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "matrix", self.disk], check=True)
+        self.sailor.json("drydock", "start")
+
+    def clear(self) -> None:
+        (self.ctl / "go").touch()
+        with contextlib.suppress(Exception):
+            self.sailor.faults()
+        if self.process and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        with contextlib.suppress(Exception):
+            self.sailor.run("sink", "--all", "--force", "--abandon")
+        self.sailor.run("drydock", "stop", "--force")
+        until = time.monotonic() + 10
+        while (left := self.sailor.leftovers()) and time.monotonic() < until:
+            if self.disk and left == [line for line in left if line.startswith("matrix ")]:
+                break
+            time.sleep(0.1)
+        if self.disk:
+            subprocess.run(["umount", self.disk], check=True)
+        assert self.sailor.leftovers() == [], self.sailor.leftovers()
+
+    @property
+    def voyage(self) -> str | None:
+        return next((path.name for path in self.sailor.voyages.glob("voyage-*")), None)
+
+    def row(self, question: str):
+        if not self.voyage:
+            return None
+        with (
+            contextlib.suppress(sqlite3.Error),
+            contextlib.closing(sqlite3.connect(self.sailor.voyage(self.voyage) / "ledger.db", timeout=5)) as db,
+        ):
+            found = db.execute(question).fetchone()
+            return found[0] if found else None
+        return None
+
+    def plan(self) -> Path:
+        long = 300 if self.phase == "sink" else 1.2
+        tasks = [
+            run_task(
+                f"echo started; sleep {long}; echo 1 > f1"
+                if long != 300
+                else f"echo wip > wip; echo started; sleep {long}"
+            ),
+            run_task("echo 2 > f2", verify="test -f f2"),
+            run_task("echo started; sleep 0.4; echo 3 > f3", "2"),
+            run_task("echo 4 > f4", "1", "3", verify="test -f f1 -a -f f3"),
+        ]
+        verify = "sleep 1.5; for n in 1 2 3 4; do test $(cat f$n) = $n; done"
+        return write_plan(self.root / "plan", tasks, verify=verify)
+
+    # -- the moment ----------------------------------------------------------------------------
+
+    def reach(self) -> None:
+        """Bring the voyage to the phase, and hold it there."""
+        plan = self.plan()
+        if self.phase == "sink":
+            self.sailor.json("sail", plan, "-n", "2", "--json")
+            wait_for(lambda: self.row("SELECT count(*) FROM tasks WHERE status = 'completed'") == 2, WAIT)
+            wait_for(lambda: "started" in self.sailor.run("logs", self.voyage).out, WAIT)
+        hold = HOLDS.get(self.phase)
+        if self.victim == "git" or hold is None:
+            if self.phase not in {"work", "verify"}:
+                (self.ctl / "point").write_text(self.phase)
+        elif hold and not self.victim.startswith("API"):
+            self.sailor.faults(hold)
+        if self.phase == "sink":
+            self.process = self.sailor.popen("sink", self.voyage, "--force")
+        else:
+            self.process = self.sailor.popen("sail", plan, "-n", "2", "--wait", "--json")
+        if (self.ctl / "point").exists():
+            wait_for(lambda: (self.ctl / "at").exists(), WAIT)
+        elif self.phase == "work":
+            wait_for(lambda: self.row("SELECT 1 FROM attempts WHERE task = '1' AND base IS NOT NULL"), WAIT)
+            time.sleep(self.draw.uniform(0.3, 1.0))
+        elif self.phase == "verify":
+            wait_for(lambda: self.row("SELECT 1 FROM voyage WHERE state = 'verifying'"), WAIT)
+            time.sleep(self.draw.uniform(0.1, 1.0))
+        elif not self.victim.startswith("API"):
+            wait_for(self.sailor.injected, WAIT)
+
+    def release(self) -> None:
+        (self.ctl / "go").touch()
+        if not self.victim.startswith("API"):
+            self.sailor.faults()
+
+    # -- what dies --------------------------------------------------------------------------------
+
+    def ships(self) -> list[str]:
+        return [one["name"] for one in self.sailor.api("GET", "/v1/sprites").json()["sprites"]]
+
+    def inside(self, line: str) -> None:
+        record = json.loads((self.sailor.home / "state/ocaptain/drydock/server.json").read_text())
+        with sdk.SpritesClient(Path(record["token_file"]).read_text(), base_url=record["url"]) as client:
+            for ship in self.ships():
+                client.sprite(ship).run("sh", "-c", line, capture_output=True)
+
+    def end_sessions(self) -> None:
+        for ship in self.ships():
+            for one in self.sailor.api("GET", f"/v1/sprites/{ship}/exec").json()["sessions"]:
+                self.sailor.api("POST", f"/v1/sprites/{ship}/exec/{one['id']}/kill?signal=KILL&timeout=0s")
+
+    def captain(self) -> int | None:
+        with contextlib.suppress(OSError, ValueError):
+            return int((self.sailor.voyage(self.voyage) / "captain.pid").read_text())
+        return None
+
+    def strike(self) -> None:
+        match self.victim:
+            case "agent":
+                self.inside("pkill -KILL -f '[e]cho started'")
+            case "supervisor":
+                self.inside("pkill -KILL -f '[s]upervise'")
+            case "worker":
+                self.inside("pkill -KILL -f '[w]orker.pyz serve'")
+            case "captain":
+                os.kill(self.captain(), signal.SIGKILL)
+            case "exec sessions":
+                self.end_sessions()
+            case "git":
+                os.kill(int((self.ctl / "at").read_text()), signal.SIGKILL)
+            case "ansible":
+                for found in Path(f"/proc/{self.process.pid}/task").glob("*/children"):
+                    for pid in found.read_text().split():
+                        os.kill(int(pid), signal.SIGKILL)
+            case "command":
+                self.process.kill()
+            case "ship":
+                busy = self.row("SELECT ship FROM tasks WHERE status = 'in_progress' ORDER BY id")
+                ships = [ship for ship in self.ships() if busy is None or ship.endswith(busy)]
+                for ship in ships[:1]:
+                    self.sailor.api("DELETE", f"/v1/sprites/{ship}")
+            case "channel 60 s":
+                self.sailor.faults({"call": "* /v1/sprites/*/*", "status": 503})
+                self.end_sessions_by_fault()
+                time.sleep(60)
+            case "captain stopped 120 s":
+                pid = self.captain()
+                os.kill(pid, signal.SIGSTOP)
+                (self.ctl / "go").touch()
+                time.sleep(120)
+                os.kill(pid, signal.SIGCONT)
+            case "disk full":
+                self.fill()
+            case _:
+                calls = ("* /v1/sprites", "* /v1/sprites/*/exec", "* /v1/sprites/*/services/*")
+                calls = (*calls, "* /v1/sprites/*/fs/*", "* /v1/sprites/*")
+                self.sailor.faults(*[{"call": call, "times": 2, **FAULTS[self.victim]} for call in calls])
+
+    def end_sessions_by_fault(self) -> None:
+        """Every open channel ends; none can be opened while the fault lasts."""
+        for status in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                line = status.read_bytes().replace(b"\0", b" ")
+                if b"worker.pyz channel" in line and self.owns(int(status.parent.name)):
+                    os.kill(int(status.parent.name), signal.SIGKILL)
+
+    def owns(self, pid: int) -> bool:
+        """Whether a process is in one of this cell's sandboxes: their mounts name its home."""
+        return str(self.root) in Path(f"/proc/{pid}/mountinfo").read_text()
+
+    def fill(self) -> None:
+        full = self.disk / "full"
+        with full.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            for size in (1 << 20, 1 << 12, 1):
+                with contextlib.suppress(OSError):
+                    while True:
+                        file.write(b"x" * size)
+        (self.ctl / "go").touch()
+        self.sailor.faults()
+        time.sleep(5)
+        full.unlink()
+
+    # -- what must hold -----------------------------------------------------------------------------
+
+    def run(self) -> str:
+        """Play the cell; return ``finished`` or how often it had to be resumed."""
+        self.set()
+        try:
+            if self.victim.startswith("API") and self.phase in HOLDS:
+                if self.phase == "sink":
+                    self.reach_and_strike_early()
+                else:
+                    self.strike()
+                    self.reach()
+            else:
+                self.reach()
+                self.strike()
+            self.release()
+            self.was = self.sunk() if self.phase == "sink" else self.landed()
+        finally:
+            self.clear()
+        return self.was
+
+    def reach_and_strike_early(self) -> None:
+        """The API's faults begin with the sink itself."""
+        plan = self.plan()
+        self.sailor.json("sail", plan, "-n", "2", "--json")
+        wait_for(lambda: self.row("SELECT count(*) FROM tasks WHERE status = 'completed'") == 2, WAIT)
+        wait_for(lambda: "started" in self.sailor.run("logs", self.voyage).out, WAIT)
+        self.strike()
+        self.process = self.sailor.popen("sink", self.voyage, "--force")
+
+    def ended(self) -> tuple[int, str]:
+        _, err = self.process.communicate(timeout=WAIT)
+        assert "Traceback" not in err, err
+        assert "internal error" not in err, err
+        return self.process.returncode, err
+
+    def landed(self) -> str:
+        code, err = self.ended()
+        tries = 0
+        while self.row("SELECT state FROM voyage") != "complete":
+            tries += 1
+            assert tries <= 3, f"not complete after {tries - 1} times --resume: {err}"
+            known = self.voyage and self.row("SELECT state FROM voyage") not in {None, "sunk"}
+            again = ["--resume", self.voyage] if known else [self.root / "plan", "-n", "2"]
+            done = self.sailor.run("sail", *again, "--wait", "--json", seconds=WAIT)
+            assert "internal error" not in done.err, done.err
+            err = done.err
+        voyage = max(self.sailor.voyages.glob("voyage-*"), key=lambda path: path.stat().st_mtime).name
+        assert sorted(self.sailor.landed(voyage)) == ["1", "2", "3", "4"], err
+        self.sound(voyage)
+        sunk = self.sailor.run("sink", voyage, "--force", "--json", seconds=WAIT)
+        assert (sunk.code, sunk.json["left"]) == (0, []), sunk.err
+        for other in self.sailor.voyages.glob("voyage-*"):
+            assert self.sailor.run("sink", other.name, "--force").code == 0
+        assert self.sailor.sprites() == 0
+        return "finished" if tries == 0 and code in {0, 3} else f"resumed {tries}x"
+
+    def sunk(self) -> str:
+        code, err = self.ended()
+        tries = 0
+        while self.row("SELECT state FROM voyage") != "sunk":
+            tries += 1
+            assert tries <= 3, f"not sunk after {tries - 1} more times: {err}"
+            err = self.sailor.run("sink", self.voyage, "--force", seconds=WAIT).err
+        assert self.sailor.sprites() == 0
+        self.sound(self.voyage)
+        assert sorted(self.sailor.landed(self.voyage)) == ["2", "3"]
+        git = self.sailor.git
+        kept = git(self.voyage, "for-each-ref", "--format=%(refname)", "refs/ocaptain").split()
+        found = [ref for ref in kept if "wip" in git(self.voyage, "ls-tree", "--name-only", ref).split()]
+        # Work in progress is lost only with its ship.
+        assert found or self.victim == "ship", kept
+        return "finished" if tries == 0 and code == 0 else f"again {tries}x"
+
+    def sound(self, voyage: str) -> None:
+        """No object is broken, no offered commit is lost."""
+        git = self.sailor.git
+        assert git(voyage, "fsck", "--no-progress", "--no-dangling") == ""
+        refs = git(voyage, "for-each-ref", "--format=%(refname)").split()
+        with contextlib.closing(sqlite3.connect(self.sailor.voyage(voyage) / "ledger.db")) as db:
+            offers = db.execute("SELECT task, number, work FROM attempts WHERE work IS NOT NULL").fetchall()
+            landed = db.execute("SELECT commit_id FROM tasks WHERE commit_id IS NOT NULL").fetchall()
+        for task, number, work in offers:
+            held = {git(voyage, "rev-parse", ref) for ref in refs if ref.endswith(f"/{task}/{number}")}
+            assert work in held, (task, number, work)
+        branch = git(voyage, "rev-list", voyage).split()
+        assert all(commit in branch for (commit,) in landed)
