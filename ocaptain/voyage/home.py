@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.ledger import Ledger, LedgerError
+from ocaptain.text import clean_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,10 +94,11 @@ class Home:
                     return recent[0]
                 raise UsageError(f"there is no active voyage in {self.path}; name one, or `ocaptain sail PLAN`")
             raise UsageError("several voyages are active, name one:", [one.id for one in active])
+        shown = repr(clean_line(prefix, 60))
         wanted = prefix if prefix.startswith("voyage-") else f"voyage-{prefix}"
         found = [one for one in self.voyages() if one.id.startswith(wanted)]
         if len(found) == 1:
             return found[0]
         if not found:
-            raise UsageError(f"there is no voyage {prefix!r} in {self.path}")
-        raise UsageError(f"{prefix!r} fits several voyages, write more of it:", [one.id for one in found])
+            raise UsageError(f"there is no voyage {shown} in {self.path}")
+        raise UsageError(f"{shown} fits several voyages, write more of it:", [one.id for one in found])

@@ -185,6 +185,9 @@ def make_voyage(root: Path, tasks: list[dict], ships: int = 1, verify: str = "tr
         "ships": [(f"ship-{n}", f"{VOYAGE}-ship-{n}") for n in range(ships)],
     }
     Ledger.create(directory / "ledger.db", NewVoyage(**{**new, **more}))
+    with command(directory) as ledger:  # as the launch leaves them
+        for ship in ledger.ships():
+            ledger.set_ship(ship.id, "bootstrapping")
     return directory
 
 

@@ -453,10 +453,26 @@ FAULTS = [
     (["sink", "nope"], "no voyage"),
     (["sink", "x", "--all"], "one of them"),
     (["frobnicate"], ""),
+    (["shell", "nope"], "no voyage"),
+    (["shell", "nope", "ship-0", "--raw"], "no voyage"),
+    (["doctor", "--provider", "moon"], ""),
+    (["sweep", "--provider", "moon"], ""),
+    (["drydock", "start", "--latency", "-1"], ""),
+    (["drydock", "start", "--faults", "nowhere.json"], "no fault plan"),
+    (["drydock", "start", "--faults", "{plan}/voyage.json", "--jitter", "x"], ""),
+    (["drydock", "frob"], ""),
+    (["drydock", "base"], ""),
+    (["sail", "--resume", "x", "-n", "2"], "--resume goes on"),
+    (["sail", "{plan}/spec.md"], "is not a directory"),
+    (["sail", "{plan}", "--repo", "-x"], "not a repository"),
+    (["logs", "-n", "-3"], ""),
+    (["sink", "voyage-0"], "no voyage"),
+    (["tasks", "\x1b[31m"], "no voyage"),
+    (["status", "x" * 5000], "no voyage"),
 ]
 
 
-@pytest.mark.parametrize(("arguments", "part"), FAULTS, ids=[" ".join(case[0]) for case in FAULTS])
+@pytest.mark.parametrize(("arguments", "part"), FAULTS, ids=[" ".join(case[0])[:60] for case in FAULTS])
 def test_wrong_input_is_exit_2_and_creates_nothing(fleet, plan, arguments, part):
     places = {
         "plan": plan([run_task("true")], "p"),
@@ -469,6 +485,7 @@ def test_wrong_input_is_exit_2_and_creates_nothing(fleet, plan, arguments, part)
     assert part in done.err
     assert "canary" not in done.out + done.err
     assert len(done.err.splitlines()) < 24
+    assert "\x1b" not in done.out + done.err
     assert (sorted(fleet.voyages.glob("*")) if fleet.voyages.exists() else []) == before
     assert fleet.sprites() == 0
 

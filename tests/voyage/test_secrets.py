@@ -1,0 +1,101 @@
+"""Canaries of every credential through a whole voyage with failures: they are nowhere but where they belong."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import OCAPTAIN, Done, run_task
+
+pytestmark = pytest.mark.root
+CANARIES = {
+    "SPRITES_TOKEN": "canary-sprites/1",
+    "GH_TOKEN": "canary-gh-2",
+    "CLAUDE_CODE_OAUTH_TOKEN": "canary-claude-3",
+    "ANTHROPIC_API_KEY": "canary-anthropic-4",
+    "OCAPTAIN_TAILSCALE_OAUTH_SECRET": "canary-tailscale-5",
+}
+
+
+def test_canaries(lone, plan):
+    """execve traced on the host, every file that is left, git objects, tmux history, artefacts, errors."""
+    lone.run("drydock", "stop")
+    lone.env |= {**CANARIES, "TMPDIR": str(lone.home / "tmp")}
+    (lone.home / "tmp").mkdir()
+    trace = lone.home / "trace.txt"
+    tasks = [
+        run_task("env; set; cat /proc/*/environ 2>/dev/null | tr '\\0' '\\n'; false"),
+        run_task("env > environment; echo 2 > b", verify="env"),
+        run_task("echo 3 > c", verify="false"),
+    ]
+    sailed = traced_run(lone, trace, "sail", plan(tasks), "-n", "2", "--provider", "drydock", "--wait", "--json")
+    assert sailed.code == 1, sailed.err
+    voyage = sailed.json["voyage"]
+    token = Path(json.loads((lone.home / "state/ocaptain/drydock/server.json").read_text())["token_file"]).read_text()
+    secrets = {**CANARIES, "drydock's token": token}
+    shown = sailed.out + sailed.err
+    lone.faults({"call": "* /v1/*", "status": 500})
+    lone.env["OCAPTAIN_API_TIMEOUT"] = "2"
+    for arguments in (["sweep", "--dry-run"], ["doctor"], ["doctor", "--provider", "sprites"]):
+        done = lone.run(*arguments)
+        shown += done.out + done.err
+    lone.faults()
+    for arguments in (["status"], ["tasks", "--json"], ["logs"], ["shell", "--raw", voyage, "ship-0"]):
+        done = lone.run(*arguments)
+        shown += done.out + done.err
+    panes = inside(lone, f"{voyage}-ship-0", "tmux -L ocaptain capture-pane -p -S - -t agent 2>&1; env; ps axeww")
+    shown += panes
+    sunk = traced_run(lone, lone.home / "trace2.txt", "sink", voyage, "--force")
+    assert sunk.code == 0, sunk.err
+    shown += sunk.out + sunk.err
+    traced = trace.read_text(errors="replace") + (lone.home / "trace2.txt").read_text(errors="replace")
+    assert len(re.findall(r"ansible-playbook", traced)) >= 2
+    assert "worker.pyz" in traced
+    objects = subprocess.run(
+        ["git", "-C", lone.voyage(voyage) / "repo.git", "cat-file", "--batch-all-objects", "--batch", "--unordered"],
+        capture_output=True,
+        check=True,
+        timeout=60,
+    ).stdout.decode(errors="replace")
+    assert "OCAPTAIN_TASK_ID" in objects
+    allowed = {lone.home / "state/ocaptain/drydock/token"}
+    for name, secret in secrets.items():
+        assert secret not in traced, f"{name} stands in an argv"
+        assert secret not in shown, f"{name} was shown"
+        assert secret not in objects, f"{name} is in a git object"
+        found = subprocess.run(
+            ["grep", "-rlF", "--", secret, str(lone.home)], capture_output=True, text=True, check=False, timeout=60
+        )
+        files = {Path(line) for line in found.stdout.splitlines()}
+        assert files <= allowed, f"{name} is in {files - allowed}"
+
+
+def traced_run(sailor, trace, *arguments):
+    """Run a command with every execve of it and its children noted, those that outlive it too."""
+    argv = ["strace", "-D", "-f", "-qq", "-s", "200000", "-e", "trace=execve", "-e", "signal=none", "-o", trace]
+    out, err = trace.with_suffix(".out"), trace.with_suffix(".err")
+    with out.open("wb") as stdout, err.open("wb") as stderr:  # files: strace holds what pipes it was given
+        code = subprocess.run(
+            [*map(str, argv), str(OCAPTAIN), *map(str, arguments)],
+            env=sailor.env,
+            cwd=sailor.home,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            check=False,
+            timeout=240,
+        ).returncode
+    return Done(code, out.read_text(), err.read_text())
+
+
+def inside(sailor, sprite, line):
+    import sprites as sdk
+
+    record = json.loads((sailor.home / "state/ocaptain/drydock/server.json").read_text())
+    with sdk.SpritesClient(Path(record["token_file"]).read_text(), base_url=record["url"]) as client:
+        done = client.sprite(sprite).run("sh", "-c", line, capture_output=True)
+    return (done.stdout or b"").decode(errors="replace")
