@@ -54,7 +54,12 @@ def sweep_after_sink(settings: Settings, providers: set[str], *, force: bool, ab
     """After ``sink --all``: deal with what is left over where the voyages were; return the exit code."""
     failed: dict[str, str] = {}
     for name in sorted({*providers, choose(settings)[0]}):
-        reached = endpoint(choose(settings, name)[0], settings)
+        try:
+            reached = endpoint(choose(settings, name)[0], settings)
+        except UsageError:
+            if name in providers:
+                raise
+            continue  # configured by halves, and nothing of ours was ever there
         found = _find(reached, settings)
         if found and reached:
             show(found)
