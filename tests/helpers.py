@@ -126,6 +126,15 @@ class Sailor:
         headers = {"Authorization": f"Bearer {Path(record['token_file']).read_text()}"}
         return httpx.request(method, f"{record['url']}{path}", headers=headers, json=body, timeout=30, trust_env=False)
 
+    def inside(self, sprite: str, line: str) -> str:
+        """Run a shell line on a ship, by the official SDK; return what it said."""
+        import sprites as sdk
+
+        record = json.loads((self.home / "state/ocaptain/drydock/server.json").read_text())
+        with sdk.SpritesClient(Path(record["token_file"]).read_text(), base_url=record["url"]) as client:
+            done = client.sprite(sprite).run("sh", "-c", line, capture_output=True)
+        return (done.stdout or b"").decode(errors="replace")
+
     def metrics(self) -> dict:
         return self.api("GET", "/drydock/metrics").json()
 

@@ -16,22 +16,7 @@ from ocaptain.captain.landing import Lander
 from ocaptain.captain.rescue import rescue
 from ocaptain.git import Git
 from ocaptain.ledger import task_views
-from tests.voyage.local import VOYAGE, LocalShip, command, landed, make_voyage, sail
-
-
-@pytest.fixture
-def ships(tmp_path):
-    """Return a function that starts workers."""
-    made: list[LocalShip] = []
-
-    def make(count=1):
-        for _ in range(count):
-            made.append(LocalShip(tmp_path / f"s{len(made)}").start())
-        return made
-
-    yield make
-    for ship in made:
-        ship.end()
+from tests.voyage.local import VOYAGE, command, landed, make_voyage, sail
 
 
 def run(coroutine):

@@ -15,7 +15,7 @@ from ocaptain.git import Git
 from ocaptain.ledger import task_views
 from ocaptain.protocol import Lines, decode, encode, record
 from tests.helpers import run_task
-from tests.voyage.local import VOYAGE, LocalShip, command, landed, make_voyage, sail
+from tests.voyage.local import VOYAGE, command, landed, make_voyage, sail
 
 AGENTS = {
     "resets": """git reset -q --hard HEAD~0; git checkout -q --orphan other
@@ -48,20 +48,6 @@ UNFIT = {
     ),
     "nested repository": ("git init -q sub; echo x > sub/x", "nested git"),
 }
-
-
-@pytest.fixture
-def ships(tmp_path):
-    made: list[LocalShip] = []
-
-    def make(count=1):
-        for _ in range(count):
-            made.append(LocalShip(tmp_path / f"s{len(made)}").start())
-        return made
-
-    yield make
-    for ship in made:
-        ship.end()
 
 
 def test_agents_that_do_all_they_can_with_git(tmp_path, ships):

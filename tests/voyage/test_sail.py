@@ -249,7 +249,7 @@ def test_sink_of_a_ship_that_cannot_be_reached_needs_abandon(sailor, plan):
     ]
     wait_for(lambda: sailor.json("tasks", voyage, "--json")[0]["owner"])
     stopper = "for p in $(pgrep -f '[w]orker.pyz serve'); do kill -STOP $p; done; mv ~/.ocaptain/worker.pyz ~/away"
-    inside(sailor, f"{voyage}-ship-0", stopper)
+    sailor.inside(f"{voyage}-ship-0", stopper)
     done = sailor.run("sink", voyage, "--force", "--json")
     assert done.code == 3
     assert done.json["left"] == [f"{voyage}-ship-0"]
@@ -257,15 +257,6 @@ def test_sink_of_a_ship_that_cannot_be_reached_needs_abandon(sailor, plan):
     assert sailor.sprites() == 1
     assert sailor.run("sink", voyage, "--force", "--abandon").code == 0
     assert sailor.sprites() == 0
-
-
-def inside(sailor, sprite, line):
-    """Run a line on a ship by the official SDK."""
-    import sprites as sdk
-
-    record = json.loads((sailor.home / "state/ocaptain/drydock/server.json").read_text())
-    with sdk.SpritesClient(Path(record["token_file"]).read_text(), base_url=record["url"]) as client:
-        return client.sprite(sprite).run("sh", "-c", line, capture_output=True)
 
 
 def test_a_ship_destroyed_behind_our_back_gives_its_task_to_another(sailor, plan):
@@ -286,7 +277,7 @@ def test_the_worker_is_killed_and_the_agent_goes_on(sailor, plan):
     line = "echo started; sleep 3; echo x > a; echo attempt $OCAPTAIN_ATTEMPT"
     voyage = sailor.json("sail", plan([run_task(line)]), "-n", "1", "--json")["voyage"]
     wait_for(lambda: "started" in sailor.run("logs", voyage).out)
-    inside(sailor, f"{voyage}-ship-0", "pkill -KILL -f '[w]orker.pyz serve'")
+    sailor.inside(f"{voyage}-ship-0", "pkill -KILL -f '[w]orker.pyz serve'")
     assert sailor.json("sail", "--resume", voyage, "--wait", "--json")["state"] == "complete"
     assert sailor.json("tasks", voyage, "--json")[0]["attempt"] == 1
     assert sailor.run("logs", voyage, "-g", "^ship-0 1#1").out.count("started") == 1
@@ -547,7 +538,7 @@ def test_hostile_text_reaches_no_terminal(sailor, plan):
 def test_a_ship_that_cannot_be_built_is_left_out_and_said(sailor, plan):
     """The voyage goes on with the others; exit 3 names the ship; its work, if any, is not destroyed."""
     voyage = sailor.json("sail", plan([run_task("sleep 5; echo x > a", ship="ship-0")]), "-n", "2", "--json")["voyage"]
-    inside(sailor, f"{voyage}-ship-1", "sudo mv /usr/bin/python3 /usr/bin/away; sudo mv /usr/bin/python3.11 /usr/bin/x")
+    sailor.inside(f"{voyage}-ship-1", "sudo mv /usr/bin/python3 /usr/bin/away; sudo mv /usr/bin/python3.11 /usr/bin/x")
     os.kill(captain_pid(sailor, voyage), signal.SIGKILL)
     done = sailor.run("sail", "--resume", voyage, "--wait", "--json")
     assert done.code == 3, done.err

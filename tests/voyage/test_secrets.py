@@ -47,7 +47,7 @@ def test_canaries(lone, plan):
     for arguments in (["status"], ["tasks", "--json"], ["logs"], ["shell", "--raw", voyage, "ship-0"]):
         done = lone.run(*arguments)
         shown += done.out + done.err
-    panes = inside(lone, f"{voyage}-ship-0", "tmux -L ocaptain capture-pane -p -S - -t agent 2>&1; env; ps axeww")
+    panes = lone.inside(f"{voyage}-ship-0", "tmux -L ocaptain capture-pane -p -S - -t agent 2>&1; env; ps axeww")
     shown += panes
     sunk = traced_run(lone, lone.home / "trace2.txt", "sink", voyage, "--force")
     assert sunk.code == 0, sunk.err
@@ -90,12 +90,3 @@ def traced_run(sailor, trace, *arguments):
             timeout=240,
         ).returncode
     return Done(code, out.read_text(), err.read_text())
-
-
-def inside(sailor, sprite, line):
-    import sprites as sdk
-
-    record = json.loads((sailor.home / "state/ocaptain/drydock/server.json").read_text())
-    with sdk.SpritesClient(Path(record["token_file"]).read_text(), base_url=record["url"]) as client:
-        done = client.sprite(sprite).run("sh", "-c", line, capture_output=True)
-    return (done.stdout or b"").decode(errors="replace")

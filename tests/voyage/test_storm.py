@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import time
-from pathlib import Path
 
 import pytest
 
@@ -159,26 +157,6 @@ def test_an_interrupted_sink_is_finished_by_the_next(lone, plan):
     assert [lone.git(voyage, "show", f"{ref}:wip") for ref in refs] == ["wip"]
 
 
-@pytest.mark.parametrize("phase", ["provision", "bootstrap", "landing"])
-def test_ansible_is_killed(lone, plan, phase):
-    """kill -9 of ansible-playbook: its workers end with it, the command says what failed, resume goes on."""
-    lone.env["OCAPTAIN_API_TIMEOUT"] = "60"
-    lone.faults(PHASES[phase])
-    sailing = lone.popen("sail", plan(TASKS), "-n", "2", "--wait")
-    wait_for(lone.injected)
-    children = Path(f"/proc/{sailing.pid}/task").glob("*/children")
-    pids = [int(pid) for found in children for pid in found.read_text().split()]
-    assert pids
-    for pid in pids:
-        os.kill(pid, signal.SIGKILL)
-    _, err = sailing.communicate(timeout=60)
-    assert sailing.returncode in {1, 3}, err
-    ansible_ends(lone)
-    lone.faults()
-    (voyage,) = (path.name for path in lone.voyages.glob("voyage-*"))
-    assert lone.json("sail", "--resume", voyage, "--wait", "--json")["state"] == "complete"
-
-
 # -- ships that cannot be built -------------------------------------------------------------------------
 
 
@@ -256,24 +234,13 @@ def test_a_broken_ship_that_still_exists_gets_a_stand_in(lone, plan):
     sailing = lone.popen("sail", plan(tasks), "-n", "2", "--replace", "--wait", "--json")
     voyage = wait_for(lambda: list(lone.voyages.glob("voyage-*/logs/ship-1")))[0].parent.parent.name
     # The worker answers no more, and cannot work: what it is asked for fails.
-    inside(lone, f"{voyage}-ship-1", "rm -rf ~/.ocaptain/git; touch ~/.ocaptain/git; pkill -KILL -f '[s]upervise'")
+    lone.inside(f"{voyage}-ship-1", "rm -rf ~/.ocaptain/git; touch ~/.ocaptain/git; pkill -KILL -f '[s]upervise'")
     _, err = sailing.communicate(timeout=120)
     assert sailing.returncode == 0, err
     ships = {ship["id"]: ship for ship in lone.json("status", voyage, "--json")["ships"]}
     if "ship-2" in ships:  # the other ship may have done all of it before
         assert ships["ship-1"]["replaced_by"] == "ship-2"
     assert sorted(lone.landed(voyage)) == ["1", "2"]
-
-
-def inside(sailor, sprite, line):
-    """Run a line on a ship by the official SDK."""
-    import json
-
-    import sprites as sdk
-
-    record = json.loads((sailor.home / "state/ocaptain/drydock/server.json").read_text())
-    with sdk.SpritesClient(Path(record["token_file"]).read_text(), base_url=record["url"]) as client:
-        return client.sprite(sprite).run("sh", "-c", line, capture_output=True)
 
 
 def test_what_is_left_of_a_killed_sail_is_cleared_away(lone, plan):
