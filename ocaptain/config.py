@@ -6,10 +6,11 @@ Also the places on this machine: the voyages' home, drydock's state and its cach
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
@@ -27,6 +28,16 @@ ProviderName = Literal["sprites", "drydock"]
 PROVIDERS: tuple[ProviderName, ...] = ("sprites", "drydock")
 
 
+def _printable(token: SecretStr) -> SecretStr:
+    """A token travels in a header: what was pasted along with it would fail there, and be shown."""
+    if not re.fullmatch(r"[!-~]+", token.get_secret_value()):
+        raise ValueError("it holds blanks or characters that no token has; set it anew")
+    return token
+
+
+Token = Annotated[SecretStr, AfterValidator(_printable)]
+
+
 class Settings(BaseSettings):
     """Everything that is configured outside the command line. Build it by :func:`load_settings`."""
 
@@ -34,8 +45,12 @@ class Settings(BaseSettings):
         extra="ignore", env_file_encoding="utf-8", env_ignore_empty=True, case_sensitive=True, frozen=True
     )
 
-    sprites_token: SecretStr | None = Field(None, validation_alias=AliasChoices("SPRITES_TOKEN", "SPRITE_TOKEN"))
-    sprites_api_url: str = Field("https://api.sprites.dev", validation_alias="SPRITES_API_URL")
+    sprites_token: Token | None = Field(None, validation_alias=AliasChoices("SPRITES_TOKEN", "SPRITE_TOKEN"))
+    sprites_api_url: str = Field(
+        "https://api.sprites.dev",
+        validation_alias="SPRITES_API_URL",
+        pattern=r"^https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[^\s]*)?$",
+    )
     api_timeout: Annotated[float, Field(gt=0, le=3600)] = Field(60.0, validation_alias="OCAPTAIN_API_TIMEOUT")
     sprites_org: str | None = Field(None, validation_alias="OCAPTAIN_SPRITES_ORG")
     provider: ProviderName | None = Field(None, validation_alias="OCAPTAIN_PROVIDER")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from ocaptain.sprites import SpritesClient
 
 if TYPE_CHECKING:
     from ocaptain.drydock.server import ServerRecord
+    from ocaptain.ledger import Voyage
 
 DRYDOCK_IDLE_EXIT = 30.0
 SPRITES_FILE = Path("~/.sprites/sprites.json")
@@ -86,6 +88,44 @@ def require_endpoint(provider: ProviderName, settings: Settings) -> Endpoint:
 
 def _drydock(record: ServerRecord, settings: Settings) -> Endpoint:
     return Endpoint("drydock", record.url, record.token, settings.api_timeout)
+
+
+def place_of(reached: Endpoint) -> str:
+    """Return which drydock, or which URL and organisation: where a voyage's ships can only be.
+
+    Raises:
+        SpritesError: the service cannot be asked.
+    """
+    if reached.provider == "drydock":
+        return f"the drydock of {drydock_directory()}"
+
+    async def ask() -> str:
+        async with reached.client() as client:
+            return (await client.first_page()).organisation
+
+    return f"{reached.url} ({asyncio.run(ask())})"
+
+
+def drydock_directory() -> Path:
+    """Return the state directory of the drydock that is meant here."""
+    from ocaptain.drydock import server  # noqa: PLC0415
+
+    return server.directory().resolve()
+
+
+def check_place(voyage: Voyage, reached: Endpoint | None) -> None:
+    """Make sure that a voyage's ships are where we look: elsewhere it would look as if they were gone.
+
+    Raises:
+        UsageError: they are not.
+        SpritesError: the service cannot be asked.
+    """
+    if not voyage.place:
+        return
+    here = place_of(reached) if reached else f"the drydock of {drydock_directory()}"
+    if here != voyage.place:
+        remedy = "use the token, URL or XDG_STATE_HOME that it sailed with"
+        raise UsageError(f"{voyage.id} sails on {voyage.place}, and this is {here}: {remedy}")
 
 
 def sprites_token(settings: Settings, file: Path = SPRITES_FILE) -> str:

@@ -159,11 +159,21 @@ class Sailor:
             except OSError:
                 continue
             ours = str(self.home) in line or f"XDG_STATE_HOME={self.home}".encode() in environ
-            if ours and ("ocaptain" in line or "sandbox.sh" in line):
+            if (ours and ("ocaptain" in line or "sandbox.sh" in line)) or in_a_ship(status.parent, self.home):
                 found.append(line)
         found += [line for line in Path("/proc/mounts").read_text().splitlines() if str(self.home) in line]
         sprites = self.home / "state/ocaptain/drydock/sprites"
         return found + [str(one) for one in (sprites.iterdir() if sprites.is_dir() else [])]
+
+
+def in_a_ship(process: Path, home: Path) -> bool:
+    """Whether a process is in a sandbox of a drydock of ``home``: in other mounts than ours, of files there."""
+    try:
+        if os.readlink(process / "ns/mnt") == os.readlink("/proc/self/ns/mnt"):
+            return False
+        return str(home) in (process / "mountinfo").read_text()
+    except OSError:
+        return False
 
 
 def wait_for(check, seconds=60):

@@ -20,6 +20,7 @@ from ocaptain.voyage import (
     begin_sink,
     finish_sink,
     launch,
+    left_of,
     prepare,
     wait,
 )
@@ -106,7 +107,7 @@ def rescued(args: Args) -> Args:
     directory = _directory(args)
     voyage = directory.voyage()
     about = {"voyage": directory.id, "provider": voyage.provider}
-    if voyage.state == "sunk":
+    if voyage.state == "sunk" and not left_of(directory, load_settings()):
         return {**about, "changed": False, "destroy": [], "kept": {}, "rescues": [], "bundle": None}
     abandon = bool(args.get("abandon"))
     found, bundle, trouble = _rescue(directory, abandon=abandon)
@@ -137,7 +138,7 @@ def _rescue(directory: VoyageDirectory, *, abandon: bool) -> tuple[tuple[Rescue,
 def sunk(args: Args) -> Args:
     """Prove that nothing is left; what is left is named."""
     directory = _directory(args)
-    if directory.voyage().state == "sunk":
+    if directory.voyage().state == "sunk" and not left_of(directory, load_settings()):
         return {"changed": False, "voyage": directory.id, "left": []}
     kept = dict(args.get("failed") or {})
     left = finish_sink(directory, load_settings(), kept)

@@ -188,6 +188,7 @@ class Captain:
         while True:
             await asyncio.sleep(TICK)
             if not self._provider_there():
+                self._fleet = None
                 for actor in self._actors.values():
                     if not actor.gone:
                         actor.gone = True

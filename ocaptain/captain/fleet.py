@@ -17,12 +17,13 @@ import logging
 import os
 import signal
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ocaptain.background import start_module
 from ocaptain.captain.replace import Replacements, replacements
-from ocaptain.locks import start_time
-from ocaptain.sprites import SpritesError
+from ocaptain.locks import Lock, start_time
+from ocaptain.sprites import AuthenticationError, SpritesError
 
 if TYPE_CHECKING:
     import subprocess
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from ocaptain.ledger import Ledger
 
 LOOK_SECONDS = 5.0  # between two looks, while a ship is lost
+GRACE_SECONDS = 120.0  # after an outage the provider's list answers before the ships do
+HOPE_SECONDS = 600.0  # with a provider that does not answer
 STOP_SECONDS = 10.0
 log = logging.getLogger("ocaptain.captain")
 
@@ -50,11 +53,14 @@ class Fleet:
         self._ledger = ledger
         self._there = there
         self._looked: float | None = None
+        self._silent_since: dict[str, float] = {}
+        self._failing_since: float | None = None
+        self._hopeless = False
         self._run: subprocess.Popen[bytes] | None = None
 
     def hopes(self) -> bool:
         """Whether a ship may still come: a replacement is under way, or one may be begun."""
-        return _runs(self._directory) or bool(self._needed(frozenset()))
+        return not self._hopeless and (_runs(self._directory) or bool(self._needed(frozenset())))
 
     def _needed(self, there: frozenset[str]) -> Replacements:
         voyage = self._ledger.voyage()
@@ -77,9 +83,16 @@ class Fleet:
         if not self._needed(frozenset()):
             return
         try:
-            decided = self._needed(await self._there())
+            there = await self._there()
         except SpritesError as error:
+            self._failing_since = self._failing_since or now
+            self._hopeless = isinstance(error, AuthenticationError) or now - self._failing_since > HOPE_SECONDS
             log.warning("lost ships are not replaced now: %s", error)
+            return
+        self._failing_since = None
+        decided = self._needed(there)
+        decided = replace(decided, fresh=tuple(ship for ship in decided.fresh if self._is_overdue(ship, now)))
+        if not decided:
             return
         self._ledger.replace(decided.again, decided.fresh)
         log.info("replacing %s", ", ".join((*decided.again, *decided.fresh)))
@@ -87,6 +100,17 @@ class Fleet:
         self._run = start_module("ocaptain", arguments, self._directory / "replace.log")
         record = f"{self._run.pid} {start_time(self._run.pid)}\n"
         (self._directory / "replace.pid").write_text(record, "ascii")
+
+    def _is_overdue(self, ship: str, now: float) -> bool:
+        """Whether a ship that exists is to be given up: a broken one is, a silent one may only be late."""
+        if self._ledger.ship(ship).state == "failed":
+            return True
+        return now - self._silent_since.setdefault(ship, now) > GRACE_SECONDS
+
+
+def work_lock(directory: Path) -> Lock:
+    """Return the lock of whoever makes or ends ships of a voyage: one `sail` or `sink` at a time."""
+    return Lock(directory / "fleet.lock")
 
 
 def _runner(directory: Path) -> tuple[int, str] | None:

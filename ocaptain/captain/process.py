@@ -18,8 +18,8 @@ from ocaptain.captain.fleet import Fleet
 from ocaptain.config import load_settings
 from ocaptain.errors import OcaptainError
 from ocaptain.ledger import Fenced, Ledger
-from ocaptain.locks import Lock, end_holder, is_locked
-from ocaptain.provider import choose, endpoint
+from ocaptain.locks import Lock, end_holder, is_locked, start_time
+from ocaptain.provider import check_place, choose, endpoint
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,9 +41,10 @@ def is_running(directory: Path) -> bool:
 
 
 def pid_of(directory: Path) -> int | None:
-    """Return the pid of the voyage's captain, None if there is no record."""
+    """Return the pid of the voyage's captain, None if it is not there: a pid alone may be anybody's by now."""
     try:
-        return int((directory / "captain.pid").read_text("ascii"))
+        pid, _, born = (directory / "captain.pid").read_text("ascii").strip().partition(" ")
+        return int(pid) if born and start_time(int(pid)) == born else None
     except (OSError, ValueError):
         return None
 
@@ -99,7 +100,7 @@ def main(directory: Path) -> int:
             log.error("another captain commands this voyage")
             return 1
         pid_file = directory / "captain.pid"
-        pid_file.write_text(f"{os.getpid()}\n", "ascii")
+        pid_file.write_text(f"{os.getpid()} {start_time(os.getpid())}\n", "ascii")
         try:
             asyncio.run(_run(directory))
         except Fenced as error:
@@ -122,6 +123,7 @@ async def _run(directory: Path) -> None:
         reached = endpoint(choose(settings, ledger.voyage().provider)[0], settings)
         if reached is None:
             raise OcaptainError("drydock does not run, so its ships are gone; `ocaptain sink` ends the voyage")
+        await asyncio.to_thread(check_place, ledger.voyage(), reached)
         async with reached.client() as client:
             here = reached
 

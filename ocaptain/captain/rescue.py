@@ -25,6 +25,7 @@ from ocaptain.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
     from pathlib import Path
 
     from ocaptain.captain.transport import Transport
@@ -52,13 +53,24 @@ class Rescue:
     reason: str | None = None
 
 
-async def rescue(directory: Path, ledger: Ledger, transports: Callable[[ShipRow], Transport]) -> list[Rescue]:
-    """Stop and fetch every ship, all at once. ``ledger`` has its epoch taken."""
+async def rescue(
+    directory: Path, ledger: Ledger, transports: Callable[[ShipRow], Transport], there: AbstractSet[str] = frozenset()
+) -> list[Rescue]:
+    """Stop and fetch every ship, all at once.
+
+    Args:
+        directory: the voyage's.
+        ledger: with its epoch taken.
+        transports: make the way to a ship.
+        there: sprites that the provider lists: what the ledger calls gone may be there after all.
+    """
     captain = Captain(directory, ledger, transports)
     captain.claiming = False
     await asyncio.to_thread(captain.lander.reconcile)
     actors = [
-        (row, ShipActor(captain, row.id, row.sprite, transports(row))) for row in ledger.ships() if row.state != "gone"
+        (row, ShipActor(captain, row.id, row.sprite, transports(row)))
+        for row in ledger.ships()
+        if row.state != "gone" or row.sprite in there
     ]
     found = await asyncio.gather(*(_one(captain, actor, row) for row, actor in actors))
     for row, _ in actors:

@@ -82,15 +82,22 @@ class SpriteTransport:
             try:
                 execution = await self._client.exec(self._sprite, argv, cwd=HOME, run_on="1s")
             except NotFound as error:
-                # A ship is given up for good on this word alone: have it said by another call.
-                await self._client.get(self._sprite)
-                raise TransportError(f"{self._sprite}: {error.message}, yet it is there") from error
+                await self._is_there(error)
+                raise
             return SpriteStream(execution, self._sprite)
+
+    async def _is_there(self, word: NotFound) -> None:
+        """Have it said by another call: on this word a ship is given up for good."""
+        await self._client.get(self._sprite)
+        raise TransportError(f"{self._sprite}: {word.message}, yet it is there") from word
 
     async def put(self, path: str, data: bytes) -> None:
         """Write by the fs API."""
         with _translated(self._sprite):
-            await self._client.write_file(self._sprite, f"{HOME}/{path}", data)
+            try:
+                await self._client.write_file(self._sprite, f"{HOME}/{path}", data)
+            except NotFound as error:
+                await self._is_there(error)
 
     async def get(self, path: str, limit: int) -> bytes:
         """Read by the fs API. A file that is not there is no missing ship."""

@@ -31,7 +31,8 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except Exception as error:  # noqa: BLE001 - the last resort: a fault of ours, not the user's
-        sys.stderr.write(f"internal error: {clean(repr(error))}\n{_keep_traceback()}\n")
+        # Its text may hold anything, a token too; the file is the user's own.
+        sys.stderr.write(f"internal error: {type(error).__name__}\n{_keep_traceback()}\n")
         sys.exit(1)
 
 
@@ -42,7 +43,8 @@ def _keep_traceback() -> str:
     try:
         path = state_directory() / "crash.txt"
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.touch(mode=0o600)
         path.write_text(traceback.format_exc(), "utf-8")
-    except OSError:
-        return traceback.format_exc()
+    except OSError as problem:
+        return f"this is a fault of ocaptain; its details could not be kept: {problem}"
     return f"this is a fault of ocaptain; the details are in {path}, please report it"

@@ -51,7 +51,7 @@ def run_playbook(
     extravars: dict[str, Any],
     on_event: Callable[[Event], None],
     on_pause: Callable[[], None],
-    signals: Signals,
+    urgency: Callable[[], int],
     pause: float = 0.25,
 ) -> RunResult:
     """Run a playbook in a thread; call ``on_event`` and, when nothing happens, ``on_pause`` in this one."""
@@ -63,7 +63,7 @@ def run_playbook(
 
     def work() -> None:
         try:
-            results.append(execute(what, events.put, lambda: signals.count))
+            results.append(execute(what, events.put, urgency))
         except BaseException as error:  # noqa: BLE001 - handed to the caller below
             results.append(error)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from rich.live import Live
 
+from ocaptain.captain.fleet import work_lock
 from ocaptain.cli import render
 from ocaptain.cli.run import Signals, run_playbook
 from ocaptain.config import load_settings
@@ -23,9 +24,12 @@ from ocaptain.voyage.life import ENDED
 if TYPE_CHECKING:
     from ocaptain.ansible.runner import Event, RunResult
     from ocaptain.ledger import Overview
+    from ocaptain.locks import Lock
 
 PREPARE = "Check everything and prepare the voyage"
+LAUNCH = "Start the captain"
 LAST = "Say what sails"
+HOLD_SECONDS = 2.0
 _LONG_ID = re.compile(r"\b[0-9a-f]{40}\b")
 SHOWN_EVENTS = {"claim", "landed", "retry", "failed", "conflict", "lost", "late", "replace", "verify", "ship", "voyage"}
 
@@ -38,6 +42,8 @@ class Watch:
         self._console = render.err()
         self._live: Live | None = None
         self._seen = 0
+        self._work: Lock | None = None
+        self.refused = False
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -48,6 +54,17 @@ class Watch:
     def __exit__(self, *_: object) -> None:
         if self._live:
             self._live.stop()
+        self._let_go()
+
+    def hold(self, directory: Path) -> None:
+        """Take the voyage's fleet for this run; if somebody else has it, the run is to end."""
+        if self._work is None:
+            self._work = work_lock(directory)
+            self.refused = not self._work.wait(HOLD_SECONDS)
+
+    def _let_go(self) -> None:
+        if self._work:
+            self._work.release()
 
     def _say(self, line: str) -> None:
         self._console.print(clean_line(line))
@@ -61,8 +78,11 @@ class Watch:
                 self._say(str(note))
             made = event.result["voyage"]
             self.directory = VoyageDirectory(Path(made["directory"]))
+            self.hold(self.directory.path)
             verb = "goes on" if made["resumed"] else "is prepared"
             self._say(f"{made['id']} {verb}: {len(made['ships'])} ships on {made['provider']}")
+        elif event.kind == "runner_on_ok" and event.task == LAUNCH:
+            self._let_go()  # what is left to do is to wait
         elif event.kind == "runner_on_unreachable" or (event.kind == "runner_on_failed" and event.host != "localhost"):
             self._say(f"{event.host}: {event.task}: {event.result.get('msg', 'failed')}")
         self.on_pause()
@@ -152,8 +172,14 @@ def run_sail(
         "keep": keep,
     }
     with Signals().caught() as signals, Watch() as watch:
-        result = run_playbook("sail", _untemplated(variables), watch.on_event, watch.on_pause, signals)
-        watch.on_pause()
+        if resume:
+            watch.hold(Home(settings.voyages).find(resume).path)
+        if not watch.refused:
+            stop = lambda: signals.count or int(watch.refused)  # noqa: E731 - one line, and only here
+            result = run_playbook("sail", _untemplated(variables), watch.on_event, watch.on_pause, stop)
+            watch.on_pause()
+    if watch.refused:
+        raise OcaptainError("another `sail` or `sink` is at work on this voyage's ships; wait for it, or interrupt it")
     if signals.count:
         # It may have been made before we could be told.
         fresh = [one for one in Home(settings.voyages).voyages() if one.id not in before]

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from ocaptain.captain.transport import HOME
 from ocaptain.cli.views import find
 from ocaptain.config import load_settings
-from ocaptain.errors import OcaptainError, UsageError
+from ocaptain.errors import Interrupted, OcaptainError, UsageError
 from ocaptain.ledger import overview
 from ocaptain.provider import choose, endpoint
 from ocaptain.sprites import ExecInterrupted, NotFound
@@ -56,7 +56,10 @@ def run_shell(voyage: str | None, ship: str | None, *, raw: bool) -> int:
     reached = endpoint(choose(settings, seen.provider)[0], settings)
     if reached is None:
         raise OcaptainError("drydock does not run, so its ships are gone")
-    code = asyncio.run(_open(reached, sprite, RAW if raw else ATTACH))
+    try:
+        code = asyncio.run(_open(reached, sprite, RAW if raw else ATTACH))
+    except asyncio.CancelledError:
+        raise Interrupted("ended; what runs on the ship goes on.") from None
     if code == NO_AGENT and not raw:
         raise OcaptainError(f"no agent has run on {sprite} yet; --raw opens a shell")
     return code
@@ -122,6 +125,10 @@ async def _pass(execution: Execution, *, is_terminal: bool) -> int:
         resizing.add(task := loop.create_task(execution.resize(size.lines, size.columns)))
         task.add_done_callback(resizing.discard)
 
+    this = asyncio.current_task()
+    assert this
+    for number in (signal.SIGTERM, signal.SIGHUP):  # so that the terminal is given back as it was
+        loop.add_signal_handler(number, this.cancel)
     if is_terminal:
         loop.add_signal_handler(signal.SIGWINCH, resized)
         loop.add_reader(0, lambda: keys.put_nowait(os.read(0, CHUNK)))

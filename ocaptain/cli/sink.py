@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from ocaptain.captain import fleet
+from ocaptain.captain.fleet import work_lock
 from ocaptain.cli import render
 from ocaptain.cli.run import Signals, run_playbook
 from ocaptain.cli.sweep import sweep_after_sink
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from ocaptain.voyage.home import VoyageDirectory
 
 RESCUE = "Stop the agents and fetch what they were at"
+HOLD_SECONDS = 4.0
 
 
 def run_sink(voyage: str | None, *, every: bool, force: bool, abandon: bool, as_json: bool) -> int:
@@ -34,11 +37,13 @@ def run_sink(voyage: str | None, *, every: bool, force: bool, abandon: bool, as_
     providers = {directory.voyage().provider for directory in chosen} if every else set()
     done, errors = _sink_all(chosen, abandon=abandon)
     if as_json:
-        render.print_json(done if every else done[0])
+        render.print_json(done if every else next(iter(done), None))
     else:
         for summary in done:
             _show(summary)
     if every:
+        if broken := Home(settings.voyages).unreadable():
+            errors.append(PartialError("not sunk, since they cannot be read:", broken))
         try:
             sweep_after_sink(settings, providers, force=force, abandon=abandon)
         except OcaptainError as error:
@@ -55,7 +60,11 @@ def _sink_all(chosen: list[VoyageDirectory], *, abandon: bool) -> tuple[list[dic
     with Signals().caught() as signals:
         for directory in chosen:
             console.print(f"sinking {directory.id} …")
-            result = _sink_one(directory, signals, abandon=abandon)
+            try:
+                result = _sink_one(directory, signals, abandon=abandon)
+            except OcaptainError as error:
+                errors.append(error)
+                continue
             if signals.count:
                 remedy = f"{directory.id} may be half sunk; finish with: ocaptain sink {directory.id}"
                 raise Interrupted("interrupted.", [remedy])
@@ -102,7 +111,12 @@ def _sink_one(directory: VoyageDirectory, signals: Signals, *, abandon: bool) ->
                     console.print(f"  {one['ship']}: {one.get('reason')}")
 
     variables = {"voyage": directory.id, "abandon": abandon}
-    return run_playbook("sink", variables, on_event, lambda: None, signals)
+    with work_lock(directory.path) as lock:
+        for _ in range(3):
+            fleet.stop(directory.path)  # a replacement that is under way is ours to end; a person's `sail` is not
+            if lock.wait(HOLD_SECONDS):
+                return run_playbook("sink", variables, on_event, lambda: None, lambda: signals.count)
+    raise OcaptainError(f"a `sail` or another `sink` is at work on {directory.id}; wait for it, or interrupt it")
 
 
 def _summary(directory: VoyageDirectory, result: RunResult) -> dict[str, Any]:
@@ -115,6 +129,7 @@ def _summary(directory: VoyageDirectory, result: RunResult) -> dict[str, Any]:
         "state": seen.state,
         "rescued": [{"ship": one["ship"], "ref": one["ref"]} for one in rescues if one.get("ref")],
         "bundle": rescued.get("bundle"),
+        "trouble": rescued.get("trouble"),
         "left": [ship["sprite"] for ship in seen.ships if ship["state"] != "gone"],
         "directory": str(directory.path),
     }
@@ -126,5 +141,7 @@ def _show(summary: dict[str, Any]) -> None:
         console.print(f"{summary['voyage']} is sunk; what landed is in {summary['directory']}")
     for one in summary["rescued"]:
         console.print(f"  {one['ship']}: {one['ref']}")
+    if summary["trouble"]:
+        console.print(f"  abandoned all the same: {summary['trouble']}")
     if summary["bundle"]:
         console.print(f"  what had not landed, proven by a clone of it: {summary['bundle']}")

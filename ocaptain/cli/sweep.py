@@ -47,7 +47,7 @@ def run_sweep(*, provider: str | None, dry_run: bool, force: bool, abandon: bool
 
 def _find(reached: Endpoint | None, settings: Settings) -> list[sweep.Leftover]:
     # A drydock that does not run took its sprites with it.
-    return sweep.find(reached, sweep.known_voyages(Home(settings.voyages))) if reached else []
+    return sweep.find(reached, Home(settings.voyages)) if reached else []
 
 
 def sweep_after_sink(settings: Settings, providers: set[str], *, force: bool, abandon: bool) -> int:
@@ -61,9 +61,14 @@ def sweep_after_sink(settings: Settings, providers: set[str], *, force: bool, ab
                 raise
             continue  # configured by halves, and nothing of ours was ever there
         found = _find(reached, settings)
-        if found and reached:
-            show(found)
-            failed |= clear(reached, found, force=force, abandon=abandon)
+        if not found or reached is None:
+            continue
+        show(found)
+        # What another home may be sailing is nothing that "all of mine, and do not ask" means.
+        meant = [one for one in found if abandon or not force or one.why != sweep.UNKNOWN]
+        if len(meant) < len(found):
+            render.err().print("what no voyage here knows may be sailed from elsewhere: `ocaptain sweep` asks about it")
+        failed |= clear(reached, meant, force=force, abandon=abandon)
     return _end(failed)
 
 

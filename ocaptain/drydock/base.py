@@ -20,6 +20,7 @@ from ocaptain.drydock.enter import KEPT, Inside, spawn
 from ocaptain.drydock.errors import DrydockError
 from ocaptain.drydock.rootless import UID, Mode, mode
 from ocaptain.drydock.sandbox import BASE_ENVIRONMENT, OVERLAID, Sandbox, remove_tree
+from ocaptain.locks import Lock
 
 PACKAGES = {
     "sudo": "sudo",
@@ -135,18 +136,25 @@ async def ensure_base(directory: Path) -> Path:
     if layer.is_dir():
         return layer
     directory.mkdir(parents=True, exist_ok=True)
+    with Lock(directory / "lock") as lock:
+        if not await asyncio.to_thread(lock.wait, BUILD_SECONDS):
+            raise DrydockError(f"somebody else is making a base layer in {directory}")
+        if layer.is_dir():
+            return layer
+        for left in directory.glob("building-*"):  # of one that was killed
+            await asyncio.to_thread(remove_tree, left)
+        await _make(directory, layer)
+    return layer
+
+
+async def _make(directory: Path, layer: Path) -> None:
     scratch = Path(tempfile.mkdtemp(prefix="building-", dir=directory))
     try:
         made = scratch / "layer"
         await {Mode.HOST: _install, Mode.MAPPED: _bootstrap, Mode.SINGLE: _copy}[mode()](made)
-        try:
-            made.rename(layer)
-        except OSError:
-            if not layer.is_dir():  # somebody else may have made the same one meanwhile
-                raise
+        made.rename(layer)
     finally:
         await asyncio.to_thread(remove_tree, scratch)
-    return layer
 
 
 async def _bootstrap(layer: Path) -> None:

@@ -34,9 +34,13 @@ def mode() -> Mode:
     """Return the mode of this process, which is root of some user namespace."""
     if Path("/usr").stat().st_uid == 0:
         return Mode.HOST
-    ranges = [line.split() for line in Path("/proc/self/uid_map").read_text("ascii").splitlines()]
-    many = any(int(first) <= UID < int(first) + int(count) for first, _, count in ranges)
-    return Mode.MAPPED if many else Mode.SINGLE
+    return Mode.MAPPED if has_user(Path("/proc/self/uid_map").read_text("ascii")) else Mode.SINGLE
+
+
+def has_user(uid_map: str) -> bool:
+    """Whether a map (see user_namespaces(7)) has the ships' user in it."""
+    ranges = [line.split() for line in uid_map.splitlines()]
+    return any(int(first) <= UID < int(first) + int(count) for first, _, count in ranges)
 
 
 def shortcoming() -> str | None:
@@ -44,14 +48,16 @@ def shortcoming() -> str | None:
 
     Asked outside of any namespace, as the user is.
     """
-    if os.geteuid() == 0 or _tries((*_ROOT, "--map-auto")) is None:
-        missing = None if os.geteuid() == 0 or shutil.which("mmdebstrap") else "apt-get install mmdebstrap"
-    elif shutil.which("newuidmap") is None:
+    if os.geteuid() == 0:
+        return None
+    said, ids = _tries((*_ROOT, "--map-auto"))
+    if said is None and has_user(ids) and shutil.which("mmdebstrap"):
+        return None
+    if shutil.which("newuidmap") is None or shutil.which("mmdebstrap") is None:
         missing = "apt-get install uidmap mmdebstrap"
     else:
         missing = "give this user a range: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 NAME"
-    if missing is None:
-        return None
+        missing += f" ({said})" if said else ""
     return (
         f"drydock's ships are reduced (one user, no sudo, no apt) for want of a Debian of their own; as root: {missing}"
     )
@@ -83,16 +89,20 @@ def namespace() -> tuple[str, ...]:
     for command in ((*_ROOT, "--map-auto"), _ROOT):
         if "--map-auto" in command and shutil.which("mmdebstrap") is None:
             continue
-        said = _tries(command)
+        said, _ = _tries(command)
         if said is None:
             return command
     raise DrydockError(f"drydock needs root or user namespaces, and this machine allows none: {said}")
 
 
-def _tries(command: tuple[str, ...]) -> str | None:
-    """Return what was said against a namespace, None if it can be had."""
+def _tries(command: tuple[str, ...]) -> tuple[str | None, str]:
+    """Return what was said against a namespace (None if it can be had), and its map of ids."""
     try:
-        tried = subprocess.run([*command, "true"], capture_output=True, text=True, check=False, timeout=30)
+        tried = subprocess.run(
+            [*command, "cat", "/proc/self/uid_map"], capture_output=True, text=True, check=False, timeout=30
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
-        return str(error)
-    return None if tried.returncode == 0 else tried.stderr.strip() or f"exit {tried.returncode}"
+        return str(error), ""
+    if tried.returncode:
+        return tried.stderr.strip() or f"exit {tried.returncode}", ""
+    return None, tried.stdout

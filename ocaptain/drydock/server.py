@@ -96,11 +96,11 @@ def check_machine(where: Path) -> None:
     if os.geteuid() != 0:
         namespace()
     for place in (where, cache_directory()):
-        top = place.absolute().parts[1]
+        top = place.resolve().parts[1]
         if top in OVERLAID:
             message = f"drydock's files cannot lie below /{top} ({place}): the ships overlay it; "
             raise DrydockError(message + "set XDG_STATE_HOME and XDG_CACHE_HOME to another place")
-        if set(str(place)) & set(",:\\"):
+        if set(str(place.resolve())) & set(",:\\"):
             raise DrydockError(f"drydock's files cannot lie in {place}: overlay mounts forbid , : and \\ in paths")
 
 

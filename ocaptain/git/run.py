@@ -33,6 +33,7 @@ _SETTINGS = (
     "filter.lfs.smudge=",
     "filter.lfs.required=false",
     "commit.gpgSign=false",
+    "credential.sanitizePrompt=true",
 )
 # What of the caller's environment git may see. Nothing that starts with GIT_: GIT_DIR alone
 # would turn every command to another repository.
@@ -164,14 +165,19 @@ class Git:
         return True
 
 
-#: What git asks: answers for the hosts that the token is for, and for no other. The text is git's
-#: ``Username for 'https://host:port': `` and ``Password for 'https://user@host:port': ``.
+#: What git asks: answers for the hosts that the token is for, and for no other; in clear text only
+#: on this machine. The text is git's ``Username for 'https://host:port': `` and
+#: ``Password for 'https://user@host:port': ``.
 ASKPASS = """#!/bin/sh
 host=${1#*://}
 host=${host%%\\'*}
 host=${host%%/*}
-host=${host##*@}
-case " $OCAPTAIN_ASKPASS_HOSTS 127.0.0.1 localhost " in
+host=$(printf %s "${host##*@}" | tr A-Z a-z)
+case $1 in
+  *"'https://"*) ;;
+  *) case $host in 127.0.0.1 | 127.0.0.1:* | localhost | localhost:*) ;; *) exit 1 ;; esac ;;
+esac
+case " $OCAPTAIN_ASKPASS_HOSTS " in
   *" $host "* | *" ${host%:*} "*) ;;
   *) exit 1 ;;
 esac
@@ -188,11 +194,17 @@ def askpass_environment(token: str | None, script: Path, hosts: Sequence[str]) -
     Args:
         token: a GitHub token, or None for nothing.
         script: where to put the helper that git asks.
-        hosts: that may see the token, beside this machine itself; a redirection to another
+        hosts: that may see the token (lower case, with a port or without); a redirection to another
             one, or a repository somewhere else, gets nothing.
     """
     if not token:
         return {}
     script.write_text(ASKPASS)
     script.chmod(0o700)
-    return {"GIT_ASKPASS": str(script), "OCAPTAIN_ASKPASS": token, "OCAPTAIN_ASKPASS_HOSTS": " ".join(hosts)}
+    # For these hosts the user's own helpers are left out: one would store the token, or be preferred to it.
+    helpers = [f"credential.{scheme}://{host}.helper" for host in hosts for scheme in ("https", "http")]
+    settings = {"GIT_CONFIG_COUNT": str(len(helpers))}
+    for number, name in enumerate(helpers):
+        settings |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": ""}
+    asked = {"GIT_ASKPASS": str(script), "OCAPTAIN_ASKPASS": token, "OCAPTAIN_ASKPASS_HOSTS": " ".join(hosts)}
+    return {**asked, **settings}

@@ -65,6 +65,7 @@ class NewVoyage:
     edges: Mapping[str, frozenset[str]]
     ships: Sequence[tuple[str, str]]
     replace_lost: bool = False
+    place: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ class Voyage:
     note: str | None
     replace_lost: int
     replacements: int
+    place: str
 
 
 @dataclass(frozen=True)
@@ -189,11 +191,12 @@ class Ledger:
             db.execute("BEGIN IMMEDIATE")
             db.execute(
                 "INSERT INTO voyage (one, id, name, state, provider, digest, repo, root, agent_cmd, spec,"
-                " verify_script, verify_timeout, setup, prompt, created, replace_lost)"
-                " VALUES (1, ?, ?, 'preparing', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " verify_script, verify_timeout, setup, prompt, created, replace_lost,"
+                " place) VALUES (1, ?, ?, 'preparing', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     *(new.id, new.name, new.provider, new.digest, new.repo, new.root, new.agent_cmd, new.spec),
-                    *(new.verify_script, new.verify_timeout, new.setup, new.prompt, time.time(), int(new.replace_lost)),
+                    *(new.verify_script, new.verify_timeout, new.setup, new.prompt, time.time()),
+                    *(int(new.replace_lost), new.place),
                 ),
             )
             done = {row["id"] for row in new.tasks if row["status"] == "completed"}

@@ -25,6 +25,7 @@ CREATE TABLE voyage (
   verify_commit   TEXT,
   verify_tail     TEXT,
   note            TEXT,
+  place           TEXT NOT NULL DEFAULT '',     -- which drydock, or which URL and organisation
   replace_lost    INTEGER NOT NULL DEFAULT 0,   -- whether ships that are lost are replaced
   replacements    INTEGER NOT NULL DEFAULT 0    -- how many were begun
 ) STRICT;

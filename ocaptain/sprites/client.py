@@ -227,7 +227,11 @@ class SpritesClient:
                 return await work, True
             except Conflict:
                 # After a try whose answer was lost it is that one's: nobody else uses our names.
-                return await self.get(name), unsure
+                try:
+                    return await self.get(name), unsure
+                except NotFound:  # just being made, or just being destroyed: the name is not free yet
+                    if attempt >= ATTEMPTS:
+                        raise
             except SpritesError as error:
                 if not may_have_worked(error):
                     raise

@@ -9,7 +9,7 @@
 """
 
 from ocaptain.voyage.home import Home, VoyageDirectory
-from ocaptain.voyage.life import Built, Outcome, begin_sink, finish_sink, launch, wait
+from ocaptain.voyage.life import Built, Outcome, begin_sink, finish_sink, launch, left_of, wait
 from ocaptain.voyage.prepare import Prepared, Request, prepare
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "begin_sink",
     "finish_sink",
     "launch",
+    "left_of",
     "prepare",
     "wait",
 ]

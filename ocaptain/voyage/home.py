@@ -78,6 +78,18 @@ class Home:
                 continue
         return active
 
+    def unreadable(self) -> list[str]:
+        """Return the voyages whose ledger cannot be read, with the reason."""
+        found = []
+        for directory in self.voyages():
+            try:
+                directory.voyage()
+            except LedgerError as error:
+                found.append(
+                    f"{directory.id}: {error.message}; if nobody needs it, move its directory away and `sweep`"
+                )
+        return found
+
     def find(self, prefix: str | None) -> VoyageDirectory:
         """Return the voyage that is meant: by any unique prefix of its id, or the only active one.
 

@@ -14,7 +14,7 @@ from ocaptain.errors import OcaptainError
 from ocaptain.ledger import Ledger, overview
 from ocaptain.ledger.ledger import NOT_SAILING
 from ocaptain.locks import Lock
-from ocaptain.provider import Endpoint, choose, endpoint
+from ocaptain.provider import Endpoint, check_place, choose, endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -134,13 +134,18 @@ def _has_news(directory: VoyageDirectory, built: Built) -> bool:
 def _note_fleet(ledger: Ledger, built: Built, settings: Settings) -> None:
     if ledger.voyage().state == "complete":
         return
+    if ledger.voyage().state == "sunk":
+        raise OcaptainError(
+            f"{ledger.voyage().id} was sunk meanwhile; `ocaptain sink {ledger.voyage().id}` takes the rest"
+        )
+    there = _listed(ledger, settings) if built.failed else []
     for ship in ledger.ships():
         if ship.sprite in built.created:
             ledger.ship_has(ship.id, None)
         if ship.sprite in built.ready:
             ledger.set_ship(ship.id, "bootstrapping")
         elif ship.sprite in built.failed:
-            gone = ship.sprite in built.destroyed or (ship.state == "provisioning" and ship.sprite not in built.created)
+            gone = ship.sprite not in there
             ledger.set_ship(ship.id, "gone" if gone else "failed", built.failed[ship.sprite])
     if not built.ready:
         reasons = [f"{sprite}: {reason}" for sprite, reason in built.failed.items()]
@@ -152,19 +157,23 @@ def _note_fleet(ledger: Ledger, built: Built, settings: Settings) -> None:
         ledger.set_state("running")
 
 
+def _listed(ledger: Ledger, settings: Settings) -> list[str]:
+    """Return the voyage's sprites that exist, as the provider says; all, if it does not answer."""
+    voyage = ledger.voyage()
+    try:
+        reached = endpoint(choose(settings, voyage.provider)[0], settings)
+        return asyncio.run(sprites_of(voyage.id, reached)) if reached else []
+    except OcaptainError:
+        return [ship.sprite for ship in ledger.ships()]
+
+
 def _close(ledger: Ledger, settings: Settings) -> list[str]:
     """Nothing sails: a voyage of which nothing is left is over, so that the plan can sail anew.
 
     Returns:
         The sprites that are left, as the provider says; all, if it does not answer.
     """
-    voyage = ledger.voyage()
-    sprites = [ship.sprite for ship in ledger.ships()]
-    try:
-        reached = endpoint(choose(settings, voyage.provider)[0], settings)
-        left = asyncio.run(sprites_of(voyage.id, reached)) if reached else []
-    except OcaptainError:
-        left = sprites
+    left = _listed(ledger, settings)
     ledger.set_state("failed" if left else "sunk", "no ship could be built")
     return left
 
@@ -214,16 +223,21 @@ def begin_sink(directory: VoyageDirectory, settings: Settings) -> Rescued:
     Raises:
         OcaptainError: the captain could not be stopped, or what was fetched is not sound.
     """
-    fleet.stop(directory.path)
-    if not process.stop(directory.path):
-        raise OcaptainError(f"the captain of {directory.id} does not end; see {directory.path / 'captain.log'}")
+    voyage = directory.voyage()
+    reached = endpoint(choose(settings, voyage.provider)[0], settings)
+    check_place(voyage, reached)
+    # Twice: a captain whose replacement run ends may begin another one, and that starts a captain.
+    for _ in range(2):
+        if not process.stop(directory.path):
+            message = f"the captain of {directory.id} does not end, or another sink is at it"
+            raise OcaptainError(f"{message}; see {directory.path / 'captain.log'}")
+        fleet.stop(directory.path)
     with Lock(process.lock_path(directory.path)) as lock:
         if not lock.wait(process.STOP_SECONDS):
             raise OcaptainError(f"another process commands {directory.id}")
         with _commanded(directory, lock) as ledger:
             if ledger.voyage().state not in ENDED:
                 ledger.set_state("paused", "being sunk")  # so that no waiting `sail` starts a captain again
-            reached = endpoint(choose(settings, ledger.voyage().provider)[0], settings)
             if reached is None:
                 gone = "drydock does not run, so its sprites are gone"
                 found = [Rescue(ship.id, ship.sprite, ok=True, reason=gone) for ship in ledger.ships()]
@@ -234,7 +248,8 @@ def begin_sink(directory: VoyageDirectory, settings: Settings) -> Rescued:
 
 async def _rescue(directory: VoyageDirectory, ledger: Ledger, reached: Endpoint) -> list[Rescue]:
     async with reached.client() as client:
-        return await rescue(directory.path, ledger, sprite_transports(client))
+        there = {sprite.name for sprite in await client.list(f"{directory.id}-ship-")}
+        return await rescue(directory.path, ledger, sprite_transports(client), there)
 
 
 def finish_sink(directory: VoyageDirectory, settings: Settings, kept: Mapping[str, str]) -> list[str]:
@@ -257,8 +272,21 @@ def finish_sink(directory: VoyageDirectory, settings: Settings, kept: Mapping[st
                 elif ship.sprite in kept:
                     ledger.set_ship(ship.id, "lost", kept[ship.sprite])
             if not left:
+                ledger.set_note(None)
                 ledger.set_state("sunk")
             return left
+
+
+def left_of(directory: VoyageDirectory, settings: Settings) -> list[str]:
+    """Return the sprites of a voyage that exist.
+
+    Raises:
+        OcaptainError: the provider cannot be asked.
+    """
+    voyage = directory.voyage()
+    reached = endpoint(choose(settings, voyage.provider)[0], settings)
+    check_place(voyage, reached)
+    return asyncio.run(sprites_of(directory.id, reached)) if reached else []
 
 
 async def sprites_of(voyage: str, reached: Endpoint) -> list[str]:

@@ -28,7 +28,7 @@ from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.ledger import Ledger, NewVoyage
 from ocaptain.locks import Lock
 from ocaptain.plan import Plan, critical_paths, edges, load_plan
-from ocaptain.provider import Endpoint, choose, require_endpoint
+from ocaptain.provider import Endpoint, check_place, choose, place_of, require_endpoint
 from ocaptain.voyage import source as sources
 from ocaptain.voyage.home import Home, VoyageDirectory, new_id, sprite_name
 from ocaptain.voyage.life import sprites_of
@@ -122,7 +122,7 @@ def prepare(request: Request, settings: Settings) -> Prepared:
         access = pool.submit(sources.check_access, source, settings, Path(scratch))
         reach = pool.submit(_check_provider, provider, settings)
         notes += access.result()
-        reach.result()
+        reached = reach.result()
     with Lock(home.path / ".lock") as lock:
         if not lock.wait(LOCK_SECONDS):
             raise OcaptainError(f"another `ocaptain sail` is still preparing a voyage in {home.path}")
@@ -134,7 +134,8 @@ def prepare(request: Request, settings: Settings) -> Prepared:
             raise UsageError(message, [f"go on with it: --resume {active.id}", "start another one: --new"])
         if active and request.on_active == "resume":
             return _resumed(active, settings, replace=request.replace)
-        return _make(home, request, plan, agents, provider, size, source, digest, settings, notes)
+        place = place_of(reached)
+        return _make(home, request, plan, agents, provider, size, source, digest, settings, notes, place)
 
 
 def _checked_plan(directory: Path) -> tuple[Plan, list[str]]:
@@ -209,11 +210,13 @@ def _resumed(directory: VoyageDirectory, settings: Settings, *, replace: bool) -
         raise UsageError(f"{voyage.id} is sunk; start another voyage by `ocaptain sail PLAN --new`")
     provider, _ = choose(settings, voyage.provider)
     reached = require_endpoint(provider, settings)
+    check_place(voyage, reached)
     there = asyncio.run(sprites_of(voyage.id, reached))
     if replace:
         _replace_lost(directory, frozenset(there))
     with directory.ledger() as ledger:
-        fleet = tuple((ship.id, ship.sprite) for ship in ledger.ships() if ship.replaced_by is None)
+        wanted = [ship for ship in ledger.ships() if ship.replaced_by is None and voyage.state != "complete"]
+    fleet = tuple((ship.id, ship.sprite) for ship in wanted)
     return Prepared(voyage.id, str(directory.path), provider, voyage.state, fleet, resumed=True)
 
 
@@ -241,6 +244,7 @@ def _make(
     digest: str,
     settings: Settings,
     notes: list[str],
+    place: str,
 ) -> Prepared:
     _clear_away(home.path)
     voyage = new_id()
@@ -255,7 +259,8 @@ def _make(
             (scratch / folder).mkdir()
         ships = tuple((f"ship-{number}", sprite_name(voyage, f"ship-{number}")) for number in range(size))
         Ledger.create(
-            scratch / "ledger.db", _new_voyage(voyage, request, plan, agents, provider, source, digest, root, ships)
+            scratch / "ledger.db",
+            _new_voyage(voyage, request, plan, agents, provider, source, digest, root, ships, place),
         )
         scratch.rename(final)
     except BaseException:
@@ -280,6 +285,7 @@ def _new_voyage(
     digest: str,
     root: str,
     ships: tuple[tuple[str, str], ...],
+    place: str,
 ) -> NewVoyage:
     graph = edges(plan.tasks)
     done = {task.id for task in plan.tasks.values() if task.status == "completed"}
@@ -315,4 +321,5 @@ def _new_voyage(
         edges=graph,
         ships=ships,
         replace_lost=request.replace,
+        place=place,
     )

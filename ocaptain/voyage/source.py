@@ -48,8 +48,12 @@ def resolve(named: str | None, beside: Path) -> Source:
     if named.startswith("-") or any(ord(char) < 32 for char in named):
         raise UsageError(f"not a repository: {named!r}")
     if named.startswith(_SCHEMES):
-        if re.match(r"[a-z]+://[^/@]*:[^/@]*@", named):
-            raise UsageError("the repository's URL carries a password; remove it and set GH_TOKEN or a git credential")
+        if re.match(r"https?://[^/@]*@|[a-z]+://[^/@]*:[^/@]*@", named):
+            raise UsageError(
+                "the repository's URL carries a password or token; remove it and set GH_TOKEN or a git credential"
+            )
+        if re.match(r"[a-z]+://[^/@]*%[^/@]*@", named):
+            raise UsageError(f"not a repository: {named!r}: its user name is escaped, so that it may look like a host")
         return Source(named)
     path = (beside / Path(named).expanduser()).resolve()
     if path.is_dir():
@@ -61,9 +65,20 @@ def resolve(named: str | None, beside: Path) -> Source:
     raise UsageError(f"the repository {named!r} does not exist; name owner/name, a URL or a directory")
 
 
-def _git(settings: Settings, directory: Path, scratch: Path) -> Git:
+def token_hosts(url: str, gh_host: str | None) -> list[str]:
+    """Return the hosts that may see GH_TOKEN.
+
+    GitHub, GH_HOST, and this machine if the repository that was named is on it: a server here is
+    what it takes to try it, and a redirection to here gets nothing.
+    """
+    found = re.match(r"https?://(?:[^/@]*@)?((?:127\.0\.0\.1|localhost)(?::\d+)?)/", url)
+    hosts = ["github.com", "gist.github.com", *([gh_host.lower()] if gh_host else [])]
+    return [*hosts, found[1]] if found else hosts
+
+
+def _git(settings: Settings, directory: Path, scratch: Path, url: str) -> Git:
     token = settings.gh_token.get_secret_value() if settings.gh_token else None
-    hosts = ["github.com", "gist.github.com", *([settings.gh_host] if settings.gh_host else [])]
+    hosts = token_hosts(url, settings.gh_host)
     return Git(directory, own_config=True, environment=askpass_environment(token, scratch / "askpass", hosts))
 
 
@@ -75,7 +90,7 @@ def check_access(source: Source, settings: Settings, scratch: Path) -> list[str]
     """
     if not source.url:
         return []
-    git = _git(settings, scratch, scratch)
+    git = _git(settings, scratch, scratch, source.url)
     try:
         git.run("ls-remote", "--quiet", "--", source.url, "HEAD", seconds=ACCESS_SECONDS)
     except GitError as error:
@@ -103,7 +118,7 @@ def bring(source: Source, repo: Path, branch: str, name: str, settings: Settings
     """
     repo.parent.mkdir(parents=True, exist_ok=True)
     if source.url:
-        outside = _git(settings, repo.parent, repo.parent)
+        outside = _git(settings, repo.parent, repo.parent, source.url)
         try:
             outside.run("clone", "--quiet", "--bare", "--template=", "--", source.url, str(repo), seconds=CLONE_SECONDS)
         finally:

@@ -11,12 +11,12 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ocaptain.ansible.sprite import make_absent
 from ocaptain.ledger import LedgerError
-from ocaptain.sprites import SpritesError
+from ocaptain.sprites import NotFound, SpritesError
 from ocaptain.voyage.home import LABEL
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ocaptain.voyage.home import Home
 
 _SHIP = re.compile(r"(voyage-[0-9a-f]{12})-ship-(0|[1-9][0-9]{0,3})")
+UNKNOWN = "no voyage here knows it"
 CHANNEL = re.compile(r"worker\.pyz channel\b")
 
 
@@ -74,7 +75,7 @@ def leftovers(sprites: Sequence[Sprite], known: Mapping[str, str]) -> list[Lefto
             continue
         state = known.get(name[1])
         if state is None:
-            found.append(Leftover(sprite.name, name[1], sprite.created_at, "no voyage here knows it"))
+            found.append(Leftover(sprite.name, name[1], sprite.created_at, UNKNOWN))
         elif state == "sunk":
             found.append(Leftover(sprite.name, name[1], sprite.created_at, "its voyage is sunk"))
     return found
@@ -92,28 +93,31 @@ def age(created: str, now: dt.datetime) -> str:
     return f"{max(0.0, seconds):.0f} s"
 
 
-def find(reached: Endpoint, known: Mapping[str, str]) -> list[Leftover]:
-    """Look for leftovers.
+def find(reached: Endpoint, home: Home) -> list[Leftover]:
+    """Look for leftovers: first at the sprites, then at the voyages, which may be newer.
 
     Raises:
         SpritesError: the provider cannot be asked.
     """
-    return asyncio.run(_find(reached, known))
+    return asyncio.run(_find(reached, home))
 
 
-async def _find(reached: Endpoint, known: Mapping[str, str]) -> list[Leftover]:
+async def _find(reached: Endpoint, home: Home) -> list[Leftover]:
     async with reached.client() as client:
-        found = leftovers(await client.list("voyage-"), known)
+        sprites = await client.list("voyage-")
+        found = leftovers(sprites, known_voyages(home))
         return list(await asyncio.gather(*(_look(client, one) for one in found)))
 
 
 async def _look(client: SpritesClient, one: Leftover) -> Leftover:
     try:
         commands = await client.sessions(one.sprite)
-    except SpritesError:  # it may be gone by now
+    except NotFound:
         return one
+    except SpritesError:  # whoever cannot be asked may be at work
+        return replace(one, commanded=True)
     commanded = any(CHANNEL.search(command) for command in commands)
-    return Leftover(one.sprite, one.voyage, one.created, one.why, commanded=commanded)
+    return replace(one, commanded=commanded)
 
 
 def destroy(reached: Endpoint, names: Sequence[str]) -> dict[str, str]:

@@ -106,6 +106,14 @@ def test_a_create_that_did_not_work_is_made_after_a_look():
     assert service.call(lambda client: client.create("x"))[1]
 
 
+def test_a_name_that_is_taken_and_not_there_yet_is_waited_for():
+    service = Service(
+        httpx.ReadError("cut"), answer(404, {}), answer(409, {"message": "taken"}), answer(404, {}), answer()
+    )
+    assert service.call(lambda client: client.create("x"))[1]
+    assert [request.method for request in service.requests] == ["POST", "GET", "POST", "GET", "POST"]
+
+
 @pytest.mark.parametrize("garbage", [b"", b'{"name": "x', b"<html>"])
 def test_an_answer_that_was_cut_short_is_asked_for_again(garbage):
     service = Service(httpx.Response(200, content=garbage), answer())

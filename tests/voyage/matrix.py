@@ -231,7 +231,7 @@ class Cell:
 
     def captain(self) -> int | None:
         with contextlib.suppress(OSError, ValueError):
-            return int((self.sailor.voyage(self.voyage) / "captain.pid").read_text())
+            return int((self.sailor.voyage(self.voyage) / "captain.pid").read_text().split()[0])
         return None
 
     def strike(self) -> None:
@@ -364,7 +364,7 @@ class Cell:
     def end_captains(self) -> None:
         for path in self.sailor.voyages.glob("voyage-*/captain.pid"):
             with contextlib.suppress(OSError, ValueError):
-                os.kill(int(path.read_text()), signal.SIGTERM)
+                os.kill(int(path.read_text().split()[0]), signal.SIGTERM)
 
     def sunk(self) -> str:
         code, err = self.ended()

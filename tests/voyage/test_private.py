@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ocaptain.git.run import askpass_environment
+from ocaptain.voyage.source import token_hosts
 from tests.helpers import run_task
 
 TOKEN = "canary-gh/token+x"  # not a real one, and with characters that are easily mangled
@@ -125,8 +126,10 @@ def test_a_private_repository(sailor, plan, servers):
         ("github.com", True),
         ("github.com:443", True),
         ("enterprise.example", True),
+        ("GitHub.com", True),
         ("127.0.0.1:1234", True),
-        ("localhost", True),
+        ("127.0.0.1:4321", False),
+        ("localhost", False),
         ("evil.example", False),
         ("github.com.evil.example", False),
         ("evil-github.com", False),
@@ -134,7 +137,7 @@ def test_a_private_repository(sailor, plan, servers):
     ],
 )
 def test_the_token_is_for_its_hosts_alone(tmp_path, host, answered):
-    given = askpass_environment(TOKEN, tmp_path / "askpass", ["github.com", "enterprise.example"])
+    given = askpass_environment(TOKEN, tmp_path / "askpass", ["github.com", "enterprise.example", "127.0.0.1:1234"])
     for prompt, wanted in (
         (f"Username for 'https://{host}': ", "x-access-token"),
         (f"Password for 'https://x-access-token@{host}': ", TOKEN),
@@ -145,6 +148,43 @@ def test_the_token_is_for_its_hosts_alone(tmp_path, host, answered):
             [given["GIT_ASKPASS"], prompt], env={**given, "PATH": "/usr/bin:/bin"}, capture_output=True, check=False
         )
         assert done.stdout.decode().strip() == (wanted if answered else "")
+
+
+def test_in_clear_text_the_token_is_for_this_machine_alone(tmp_path):
+    given = askpass_environment(TOKEN, tmp_path / "askpass", ["github.com", "127.0.0.1"])
+    for host, wanted in (("github.com", ""), ("127.0.0.1:80", TOKEN)):
+        argv = [given["GIT_ASKPASS"], f"Password for 'http://x@{host}': "]
+        done = subprocess.run(argv, env={**given, "PATH": "/usr/bin:/bin"}, capture_output=True, check=False)
+        assert done.stdout.decode().strip() == wanted
+
+
+@pytest.mark.parametrize(
+    ("url", "local"),
+    [
+        ("http://127.0.0.1:80/x.git", ["127.0.0.1:80"]),
+        ("http://u@localhost/x.git", ["localhost"]),
+        ("https://github.com/o/r", []),
+        ("https://evil.example/127.0.0.1/", []),
+    ],
+)
+def test_whose_token_it_is(url, local):
+    assert token_hosts(url, "GH.example") == ["github.com", "gist.github.com", "gh.example", *local]
+
+
+@pytest.mark.root
+def test_the_users_own_helper_neither_stores_nor_replaces_the_token(sailor, plan, servers, tmp_path):
+    home = tmp_path / "gituser"
+    home.mkdir()
+    store = home / "stored"
+    store.write_text(f"{url(servers[0]).replace('//', '//old:stale@')}\n")
+    (home / ".gitconfig").write_text(f"[credential]\n\thelper = store --file {store}\n")
+    environment = {"GH_TOKEN": TOKEN, "GIT_CONFIG_GLOBAL": "", "HOME": str(home), "OCAPTAIN_HOME": str(home / "v")}
+    repo = f"{url(servers[0])}/me/private.git"
+    done = sailor.run("sail", plan([run_task("true")]), "--repo", repo, "-n", "1", "--json", env=environment)
+    assert done.code == 0, done.err
+    assert "stale" in store.read_text()
+    assert "canary" not in store.read_text()
+    assert sailor.run("sink", "--all", "--force", "--abandon", env=environment).code == 0
 
 
 def test_without_a_token_nothing_is_asked(tmp_path):

@@ -285,7 +285,7 @@ def test_the_worker_is_killed_and_the_agent_goes_on(sailor, plan):
 
 def captain_pid(sailor, voyage):
     try:
-        return int((sailor.voyage(voyage) / "captain.pid").read_text())
+        return int((sailor.voyage(voyage) / "captain.pid").read_text().split()[0])
     except (OSError, ValueError):
         return None
 

@@ -114,7 +114,7 @@ def test_a_shell_whose_terminal_goes_away_ends(fleet, voyage):
     terminal = Terminal(fleet, "shell", voyage, "ship-0", "--raw")
     terminal.until("[$#]")
     terminal.process.send_signal(signal.SIGHUP)
-    terminal.process.wait(20)
+    assert terminal.end() == 130
 
 
 @root

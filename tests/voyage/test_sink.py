@@ -108,8 +108,31 @@ def test_sink_all_takes_leftovers_too(lone, plan):
     for name, labels in (*FOREIGN, (f"{LOST}-ship-0", ["ocaptain", LOST])):
         lone.api("POST", "/v1/sprites", {"name": name, "labels": labels})
     lone.json("sail", plan([run_task("echo 1 > a")]), "-n", "1", "--wait", "--json")
-    assert lone.run("sink", "--all", "--force").code == 0
-    assert names(lone) == {name for name, _ in FOREIGN}
+    foreign = {name for name, _ in FOREIGN}
+    done = lone.run("sink", "--all", "--force")
+    assert (done.code, "ocaptain sweep" in done.err) == (0, True)
+    assert names(lone) == {*foreign, f"{LOST}-ship-0"}
+    assert lone.run("sink", "--all", "--force", "--abandon").code == 0
+    assert names(lone) == foreign
+
+
+@pytest_root
+def test_a_ship_that_cannot_be_asked_may_be_at_work(lone):
+    lone.api("POST", "/v1/sprites", {"name": f"{LOST}-ship-0", "labels": ["ocaptain", LOST]})
+    lone.faults({"call": "GET /v1/sprites/*/exec", "status": 400})
+    assert lone.run("sweep", "--force").code == 3
+    assert names(lone) == {f"{LOST}-ship-0"}
+
+
+@pytest_root
+def test_what_was_made_after_a_sink_is_sunk_by_the_next(lone, plan):
+    voyage = lone.json("sail", plan([run_task("echo 1 > a")]), "-n", "1", "--wait", "--json")["voyage"]
+    lone.json("sink", voyage, "--force", "--json")
+    lone.api("POST", "/v1/sprites", {"name": f"{voyage}-ship-0", "labels": ["ocaptain", voyage]})
+    # Its ship had tasks once, and this one cannot be asked: not without --abandon.
+    assert lone.run("sink", voyage, "--force").code == 3
+    assert lone.json("sink", voyage, "--force", "--abandon", "--json")["left"] == []
+    assert names(lone) == set()
 
 
 @pytest_root
@@ -161,3 +184,20 @@ def test_a_destroy_that_fails_is_exit_3_with_the_list(lone, plan):
     assert lone.sprites() == 1
     lone.faults()
     assert lone.json("sink", voyage, "--force", "--json")["left"] == []
+
+
+@pytest_root
+def test_odd_commits_of_the_users_own_are_no_damage(lone, plan, tmp_path):
+    """A history that git fsck finds fault with sails, and can be sunk."""
+    source = tmp_path / "old.git"
+    subprocess.run(["git", "init", "-q", "--bare", "-b", "main", source], check=True)
+    git = Git(source)
+    tree = git.text("mktree")
+    odd = f"tree {tree}\nauthor A<a@b> 1 +0000\ncommitter A<a@b> 1 +0000\n\nx\n"
+    commit = git.text("hash-object", "-t", "commit", "-w", "--literally", "--stdin", stdin=odd.encode())
+    git.update_ref("refs/heads/main", commit)
+    tasks = [run_task("echo 1 > a"), run_task("echo wip > wip; echo there; sleep 300", "1")]
+    voyage = lone.json("sail", plan(tasks), "-n", "1", "--repo", source, "--json")["voyage"]
+    wait_for(lambda: "there" in lone.run("logs", voyage).out)
+    sunk = lone.json("sink", voyage, "--force", "--json")
+    assert (sunk["left"], bool(sunk["bundle"])) == ([], True)

@@ -248,3 +248,27 @@ def test_what_is_left_of_a_killed_sail_is_cleared_away(lone, plan):
     (lone.voyages / ".voyage-0123456789ab-x").mkdir()
     lone.json("sail", plan(TASKS), "-n", "1", "--wait", "--json")
     assert not list(lone.voyages.glob(".voyage-*"))
+
+
+def test_one_sail_or_sink_at_a_time(lone, plan):
+    """A sink during a sail's provisioning is refused: neither ends with ships that nobody knows of."""
+    lone.env["OCAPTAIN_API_TIMEOUT"] = "60"
+    lone.faults(PHASES["provision"])
+    sailing = lone.popen("sail", plan(TASKS), "-n", "2", "--wait", "--json")
+    wait_for(lone.injected)
+    (voyage,) = (path.name for path in lone.voyages.glob("voyage-*"))
+    for arguments in (["sink", voyage, "--force"], ["sail", "--resume", voyage]):
+        done = lone.run(*arguments)
+        assert (done.code, "at work on" in done.err) == (1, True), done.err
+    lone.faults()
+    _, err = sailing.communicate(timeout=60)
+    assert sailing.returncode == 0, err
+
+
+def test_a_sink_that_looks_elsewhere_is_refused(lone, plan):
+    """With another drydock's state directory everything would look as if it were gone."""
+    voyage = lone.json("sail", plan([run_task("echo wip > wip; sleep 300")]), "-n", "1", "--json")["voyage"]
+    done = lone.run("sink", voyage, "--force", env={"XDG_STATE_HOME": str(lone.home / "other")})
+    assert (done.code, "sails on" in done.err) == (2, True), done.err
+    assert lone.sprites() == 1
+    assert lone.json("status", voyage, "--json")["state"] == "running"
