@@ -138,7 +138,9 @@ def _rescue(directory: VoyageDirectory, *, abandon: bool) -> tuple[tuple[Rescue,
 def sunk(args: Args) -> Args:
     """Prove that nothing is left; what is left is named."""
     directory = _directory(args)
-    if directory.voyage().state == "sunk" and not left_of(directory, load_settings()):
+    with directory.ledger() as ledger:
+        over = ledger.voyage().state == "sunk" and all(ship.state == "gone" for ship in ledger.ships())
+    if over and not left_of(directory, load_settings()):
         return {"changed": False, "voyage": directory.id, "left": []}
     kept = dict(args.get("failed") or {})
     left = finish_sink(directory, load_settings(), kept)
