@@ -229,13 +229,32 @@ class Lander:
         """
         _remove_stale_lock(self._git, self.ref)
         for intent in (begun := self._ledger.open_intents()):
-            head = self._git.resolve(intent.ref)
-            there = head is not None and self._git.is_ancestor(intent.new, head)
-            if there or self._git.update_ref(intent.ref, intent.new, intent.old):
+            if self._carried_out(intent):
                 self._ledger.finish_landing(intent.token)
             else:
                 self._ledger.void_landing(intent.token)
         return begun
+
+    def _carried_out(self, intent: Intent) -> bool:
+        """Whether the ref of an intent moved, or could be moved now."""
+        head = self._git.resolve(intent.ref)
+        there = head is not None and self._git.is_ancestor(intent.new, head)
+        return there or self._git.update_ref(intent.ref, intent.new, intent.old)
+
+    async def _settled(self, token: int) -> str | None:
+        """Settle what an earlier try at this landing left open; return the commit if it landed.
+
+        Its git was killed, say: this try makes a commit of its own, and the ledger must name the
+        one that is on the branch.
+        """
+        intent = next((one for one in self._ledger.open_intents() if one.token == token), None)
+        if intent is None:
+            return None
+        if await asyncio.to_thread(self._carried_out, intent):
+            self._ledger.finish_landing(token)
+            return intent.new
+        self._ledger.void_landing(token)
+        return None
 
     async def land(
         self, claim: Claim, base: str, offer: SnapshotOffer, check: Check | None, facts: dict[str, Any]
@@ -251,7 +270,11 @@ class Lander:
 
         Raises:
             TransportError: the ship was lost during its check.
+            GitError: our own repository failed; what was begun is settled by the next try.
         """
+        async with self._head_held:
+            if commit := await self._settled(claim.token):
+                return Landed(commit)
         work = await asyncio.to_thread(
             partial(self._commit, fixed=True),
             await asyncio.to_thread(self._git.tree, offer.commit),

@@ -331,17 +331,23 @@ class Ledger:
             return True
 
     def begin_landing(self, token: int, ref: str, old: str, new: str, evidence: Mapping[str, Any]) -> bool:
-        """Commit the intent to move ``ref`` from ``old`` to ``new``; False if the token lost its task."""
+        """Commit the intent to move ``ref`` from ``old`` to ``new``; False if the token lost its task.
+
+        Raises:
+            LedgerError: another landing of this token is under way.
+        """
         with self._write() as db:
             row = _holds(db, token)
             if not row:
                 return False
-            db.execute(
+            begun = db.execute(
                 "INSERT INTO intents (token, task, ref, old, new, state) VALUES (?, ?, ?, ?, ?, 'open')"
                 " ON CONFLICT (token) DO UPDATE SET ref = excluded.ref, old = excluded.old, new = excluded.new,"
                 " state = 'open' WHERE state = 'void'",
                 (token, row["id"], ref, old, new),
-            )
+            ).rowcount
+            if not begun:
+                raise LedgerError(f"{self.path}: token {token} has a landing under way")
             db.execute("UPDATE attempts SET evidence = ? WHERE token = ?", (json.dumps(evidence), token))
             return True
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import subprocess
+from contextlib import closing
 
 import pytest
 
@@ -20,7 +22,8 @@ from ocaptain.captain.landing import (
     failure_of,
     parse_outcome,
 )
-from ocaptain.git import Git, commit_message
+from ocaptain.git import Git, GitError, commit_message
+from ocaptain.ledger import LedgerError
 from tests.unit.test_ledger import make
 from tests.unit.test_workspace import commit
 
@@ -191,6 +194,40 @@ def test_a_landing_is_finished_after_a_crash_between_any_two_steps(sea, moved):
     assert sea.head == new
     assert sea.ledger.counts()["completed"] == 1
     assert sea.lander.reconcile() == []
+
+
+@pytest.mark.parametrize("moved", [True, False])
+def test_a_landing_that_is_tried_again_is_known_by_the_commit_that_landed(sea, monkeypatch, moved):
+    """The kill matrix found it: git was killed, and the next try's commit, a second later, is another one."""
+    real, tries = Git.update_ref, []
+
+    def killed(git, ref, new, old=None):
+        tries.append(new)
+        if len(tries) > 1:
+            return real(git, ref, new, old)
+        if moved:
+            real(git, ref, new, old)
+        raise GitError("killed")
+
+    monkeypatch.setattr(Git, "update_ref", killed)
+    claim, offer = sea.ledger.claim("ship-0"), sea.offer({"a.txt": "new\n"})
+    monkeypatch.setenv("GIT_COMMITTER_DATE", "@1000000000 +0000")
+    with pytest.raises(GitError):
+        sea.land(offer, claim=claim)
+    monkeypatch.setenv("GIT_COMMITTER_DATE", "@1000000001 +0000")
+    assert sea.land(offer, claim=claim) == Landed(sea.head)
+    with closing(sqlite3.connect(sea.ledger.path)) as db:
+        rows = db.execute("SELECT commit_id FROM tasks WHERE status = 'completed'").fetchall()
+    assert rows == [(sea.head,)]
+    assert sea.ledger.open_intents() == []
+    assert sea.git.text("rev-list", "--count", BRANCH) == "2"
+
+
+def test_a_second_landing_of_one_token_is_no_landing(sea):
+    claim = sea.ledger.claim("ship-0")
+    assert sea.ledger.begin_landing(claim.token, "refs/heads/x", sea.base, "1" * 40, {})
+    with pytest.raises(LedgerError, match="under way"):
+        sea.ledger.begin_landing(claim.token, "refs/heads/x", sea.base, "2" * 40, {})
 
 
 def test_an_intent_that_cannot_move_any_more_is_void(sea):

@@ -457,7 +457,7 @@ FAULTS = [
     (["sail", "{plan}/spec.md"], "is not a directory"),
     (["sail", "{plan}", "--repo", "-x"], "not a repository"),
     (["logs", "-n", "-3"], ""),
-    (["sink", "voyage-0"], "no voyage"),
+    (["sink", "voyage-none"], "no voyage"),
     (["tasks", "\x1b[31m"], "no voyage"),
     (["status", "x" * 5000], "no voyage"),
 ]
