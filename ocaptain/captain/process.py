@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 START_SECONDS = 60.0
+STARTS = 3
 STOP_SECONDS = 10.0
 LOCK_SECONDS = 1.0  # somebody may just be looking whether it is held
 log = logging.getLogger("ocaptain.captain")
@@ -66,15 +67,18 @@ def _start(directory: Path) -> None:
         return
     (directory / "captain.pid").unlink(missing_ok=True)
     log_file = directory / "captain.log"
-    process = start_module("ocaptain.captain", [str(directory)], log_file)
-    until = time.monotonic() + START_SECONDS
-    while time.monotonic() < until:
-        # It may even have ended already: with everything landed there is little to do.
-        if pid_of(directory) is not None or process.poll() == 0:
-            return
-        if process.poll() is not None:
+    for _ in range(STARTS):
+        process = start_module("ocaptain.captain", [str(directory)], log_file)
+        until = time.monotonic() + START_SECONDS
+        while time.monotonic() < until:
+            # It may even have ended already: with everything landed there is little to do.
+            if pid_of(directory) is not None or process.poll() == 0:
+                return
+            if process.poll() is not None:
+                break
+            time.sleep(0.02)
+        if (process.poll() or 0) >= 0:  # not killed while it came up: it would do the same again
             break
-        time.sleep(0.02)
     tail = log_file.read_text("utf-8", "replace").strip()[-1500:]
     raise OcaptainError(f"the captain did not start (log: {log_file}):\n{tail}")
 

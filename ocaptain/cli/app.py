@@ -219,13 +219,30 @@ def plan_check(
     raise typer.Exit(check(directory, as_json=json))
 
 
+class Network(StrEnum):
+    """What network drydock's ships have."""
+
+    host = "host"
+    isolated = "isolated"
+
+
 @drydock_app.command("start")
 def drydock_start(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 = any.")] = 0,
     idle_exit: Annotated[
         float | None, typer.Option(min=0, help="End after so many seconds without a sprite and a client.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=0, help="Most sprites at once, as an account has one.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=0, help="Most sprites that run at once, as an account has one.")
+    ] = None,
+    idle: Annotated[
+        float, typer.Option(min=0, help="Seconds until a sprite that does nothing is frozen; 0 = never.")
+    ] = 30.0,
+    cold: Annotated[float, typer.Option(min=0, help="Further seconds until its processes end; 0 = never.")] = 600.0,
+    network: Annotated[Network, typer.Option(help="This machine's network for all, or one for each.")] = Network.host,
+    allow_host_port: Annotated[
+        list[int] | None, typer.Option(min=1, max=65535, help="Port of this machine that isolated ships reach.")
+    ] = None,
     latency: Annotated[float, typer.Option(min=0, help="Seconds that each call is late.")] = 0.0,
     jitter: Annotated[float, typer.Option(min=0, help="Seconds that lateness varies by, at most.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Of everything random about faults.")] = 0,
@@ -234,9 +251,12 @@ def drydock_start(
     ] = None,
 ) -> None:
     """Start it in the background; return once it serves."""
-    from ocaptain.cli.drydock import start  # noqa: PLC0415
+    from ocaptain.cli.drydock import fault_plan, start  # noqa: PLC0415
+    from ocaptain.drydock.server import Options  # noqa: PLC0415
 
-    start(port, limit=limit, latency=latency, jitter=jitter, seed=seed, faults=faults, idle_exit=idle_exit)
+    ports = tuple(allow_host_port or ())
+    plan = fault_plan(latency, jitter, seed, faults)
+    start(Options(port, idle_exit, limit, idle, cold, network.value, ports, plan))
 
 
 @drydock_app.command("status")

@@ -27,25 +27,15 @@ if TYPE_CHECKING:
     from ocaptain.sprites import Sprite
 
 
-def start(
-    port: int,
-    *,
-    limit: int | None,
-    latency: float,
-    jitter: float,
-    seed: int,
-    faults: Path | None,
-    idle_exit: float | None,
-) -> None:
+def start(options: server.Options) -> None:
     """Start drydock and print where it is."""
-    options = server.Options(port, idle_exit, limit, _fault_plan(latency, jitter, seed, faults))
     options.plan()  # a wrong one is said here, not in the log of a server that did not start
-    if server.running() and options != server.Options(port=port):
+    if server.running() and options != server.Options(port=options.port):
         raise UsageError("drydock runs already, with the options it was started with; stop it first")
     render.print_json(asdict(server.start(options)))
 
 
-def _fault_plan(latency: float, jitter: float, seed: int, file: Path | None) -> str:
+def fault_plan(latency: float, jitter: float, seed: int, file: Path | None) -> str:
     """Return the fault plan as JSON: a file's, with what the command line says."""
     try:
         given = json.loads(file.read_text("utf-8")) if file else {}

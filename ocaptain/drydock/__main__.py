@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import sys
 
+from ocaptain.drydock.life import COLD_SECONDS, IDLE_SECONDS
 from ocaptain.drydock.rootless import become_root
 from ocaptain.drydock.server import Options, build_base, serve
 from ocaptain.errors import OcaptainError
@@ -17,9 +18,14 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--idle-exit", type=float, default=None)
     parser.add_argument("--limit", type=int, default=None)
+    parser.add_argument("--idle", type=float, default=IDLE_SECONDS)
+    parser.add_argument("--cold", type=float, default=COLD_SECONDS)
+    parser.add_argument("--network", choices=("host", "isolated"), default="host")
+    parser.add_argument("--allow-host-port", type=int, action="append", default=[], dest="ports")
     parser.add_argument("--faults", default="")
     parser.add_argument("--build-base", action="store_true", help="make the ships' base layer, and end")
     given = vars(parser.parse_args())
+    given["ports"] = tuple(given["ports"])
     only_base = given.pop("build_base")
     try:
         become_root()

@@ -24,11 +24,11 @@ import termios
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ocaptain.drydock.errors import ApiError
+from ocaptain.drydock.errors import ApiError, DrydockError
 from ocaptain.drydock.rootless import UID, Mode, mode
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 #: What root inside a ship keeps: enough for apt, sudo, sshd and tmux, nothing that reaches the
 #: host (no dac_read_search: open_by_handle_at leads out; no net_raw: the host's network is shared).
@@ -46,7 +46,8 @@ KEPT = {
     "audit_write": 29,
 }
 LAST_CAPABILITY = 40
-NAMESPACES = ("ipc", "uts", "pid", "mnt")  # the mount namespace last: procfs is the host's until then
+FREEZE_ROUNDS = 20
+NAMESPACES = ("net", "ipc", "uts", "pid", "mnt")  # the mount namespace last: procfs is the host's until then
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_CAP_AMBIENT, _AMBIENT_CLEAR = 1, 4, 24, 47, 4
 _CAPABILITY_VERSION = 0x20080522
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -128,7 +129,9 @@ async def spawn(command: Inside, *, stdin: int, stdout: int, stderr: int) -> Run
     opened: list[int] = []
     try:
         # With one id the ship has a user namespace of its own, which only the command itself joins.
-        names = (*NAMESPACES, "user") if mode() is Mode.SINGLE else NAMESPACES
+        names = [*NAMESPACES, *(("user",) if mode() is Mode.SINGLE else ())]
+        if _same_network(command.init_pid):  # the host's: there may be no right to join it once more
+            names = names[1:]
         for name in names:  # one by one: what was opened is closed if the next one fails
             opened += [os.open(f"/proc/{command.init_pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)]
         process = await asyncio.create_subprocess_exec(
@@ -149,6 +152,10 @@ async def spawn(command: Inside, *, stdin: int, stdout: int, stderr: int) -> Run
     return Running(process)
 
 
+def _same_network(init_pid: int) -> bool:
+    return os.readlink(f"/proc/{init_pid}/ns/net") == os.readlink("/proc/self/ns/net")
+
+
 def _become(command: Inside, namespaces: Sequence[int]) -> None:
     """In the forked child: become keeper and command. Does not return."""
     try:
@@ -156,7 +163,8 @@ def _become(command: Inside, namespaces: Sequence[int]) -> None:
         # Until the final exec its memory is drydock's: nobody of the same id may look into it.
         _prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
         _syscall(_KEYCTL, _JOIN_SESSION_KEYRING, None)  # the caller's keys are none of the ship's
-        join, own_users = namespaces[: len(NAMESPACES)], namespaces[len(NAMESPACES) :]
+        users = 1 if mode() is Mode.SINGLE else 0
+        join, own_users = namespaces[: len(namespaces) - users], namespaces[len(namespaces) - users :]
         _join(join)
         if command.terminal:  # the keeper leads the session; the command is its foreground
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
@@ -172,6 +180,129 @@ def _become(command: Inside, namespaces: Sequence[int]) -> None:
         with contextlib.suppress(OSError):
             os.write(2, f"drydock: {error}\n".encode())
     os._exit(126)
+
+
+def freeze(init_pid: int) -> Sequence[int]:
+    """Stop every process of a sandbox but its init; return those that were stopped already.
+
+    Parents go first, so that no shell sees its job stop.
+
+    Raises:
+        DrydockError: the sandbox is gone.
+    """
+    before = {pid for pid, (_, state) in _processes(init_pid).items() if state in "Tt"}
+
+    def stop() -> None:
+        for _ in range(FREEZE_ROUNDS):  # until nobody has forked in between
+            found = _processes(1)
+            running = [pid for pid, (_, state) in found.items() if state not in "TtZX"]
+            for pid in _by_depth(found, running):
+                _tell(pid, signal.SIGSTOP)
+            if not running:
+                return
+        os.kill(-1, signal.SIGSTOP)
+
+    _within(init_pid, stop)
+    return tuple(before)
+
+
+def thaw(init_pid: int, stopped: Sequence[int]) -> None:
+    """Let every process of a sandbox go on, but those in ``stopped``; children first.
+
+    Raises:
+        DrydockError: the sandbox is gone.
+    """
+
+    def go_on() -> None:
+        found = _processes(1)
+        for pid in reversed(_by_depth(found, [pid for pid in found if pid not in stopped])):
+            _tell(pid, signal.SIGCONT)
+
+    _within(init_pid, go_on)
+
+
+def _processes(init_pid: int) -> dict[int, tuple[int, str]]:
+    """Return parent and state of each process but the init, by the sandbox's own pids.
+
+    Args:
+        init_pid: the sandbox's init as the caller sees it.
+    """
+    found = {}
+    place = f"/proc/{init_pid}/root/proc" if init_pid != 1 else "/proc"
+    for name in os.listdir(place):
+        if name.isdecimal() and name != "1" and not (init_pid == 1 and int(name) == os.getpid()):
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                with open(f"{place}/{name}/stat", encoding="utf-8", errors="replace") as file:
+                    state, parent = file.read().rpartition(")")[2].split()[:2]
+                found[int(name)] = (int(parent), state)
+    return found
+
+
+def _by_depth(found: Mapping[int, tuple[int, str]], pids: Sequence[int]) -> list[int]:
+    """Return ``pids`` with every parent before its children."""
+
+    def depth(pid: int) -> int:
+        steps = 0
+        while pid in found and steps < len(found):
+            pid, steps = found[pid][0], steps + 1
+        return steps
+
+    return sorted(pids, key=depth)
+
+
+def _tell(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def _within(init_pid: int, work: Callable[[], None]) -> None:
+    """Do ``work`` in a process of a sandbox's pid namespace that sees the sandbox's procfs.
+
+    Nothing of the sandbox is executed, and the process is invisible to its users' debuggers.
+
+    Raises:
+        DrydockError: it cannot be entered, or ``work`` failed.
+    """
+    opened: list[int] = []
+    try:
+        opened += [os.open(f"/proc/{init_pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in ("pid", "mnt")]
+        done = subprocess.run(
+            ["/proc/self/exe"],  # never reached
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env={},
+            cwd="/",
+            check=False,
+            timeout=30,
+            preexec_fn=lambda: _become_worker(opened, work),
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise DrydockError(f"the sandbox of pid {init_pid} cannot be entered: {error}") from error
+    finally:
+        for fd in opened:
+            os.close(fd)
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip()
+        raise DrydockError(f"the processes of the sandbox of pid {init_pid} cannot be reached: {said}")
+
+
+def _become_worker(namespaces: Sequence[int], work: Callable[[], None]) -> None:
+    """In the forked child: join, fork (a pid namespace is joined by children only), work. Does not return."""
+    code = 1
+    try:
+        _prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+        _join(namespaces)
+        child = os.fork()
+        if child:
+            _, status = os.waitpid(child, 0)
+            os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
+        work()
+        code = 0
+    except BaseException as error:  # noqa: BLE001 - a forked child must never run on as the server
+        with contextlib.suppress(OSError):
+            os.write(2, repr(error).encode())
+    os._exit(code)
 
 
 def _join(namespaces: Sequence[int]) -> None:

@@ -11,8 +11,12 @@
 from __future__ import annotations
 
 import errno
+from typing import TYPE_CHECKING
 
 from ocaptain.errors import OcaptainError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class DrydockError(OcaptainError):
@@ -22,15 +26,16 @@ class DrydockError(OcaptainError):
 class ApiError(Exception):
     """A refusal that is sent to the client as JSON ``{"error": code, "message": text}``."""
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    def __init__(self, status: int, code: str, message: str, fields: Mapping[str, object] | None = None) -> None:
         super().__init__(message)
+        self.fields = fields or {}  # of the same body: the numbers of a limit
         self.status = status
         self.code = code
         self.message = message
 
     def body(self) -> dict[str, object]:
         """Return the JSON body of the reply."""
-        return {"error": self.code, "message": self.message}
+        return {"error": self.code, "message": self.message, **self.fields}
 
 
 FS_STATUS = {"ENOENT": 404, "EEXIST": 409, "EACCES": 403, "EPERM": 403}

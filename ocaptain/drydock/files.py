@@ -35,7 +35,12 @@ class _OpenHow(ctypes.Structure):
     _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
 
 
-def _openat2(root_fd: int, path: str, flags: int, mode: int = 0) -> int:
+def open_beneath(root_fd: int, path: str, flags: int, mode: int = 0) -> int:
+    """Open a path as if ``root_fd`` were the root directory.
+
+    Raises:
+        OSError: as of ``openat2``.
+    """
     if "\0" in path:
         raise OSError(22, "Invalid argument")
     # openat2 refuses O_PATH together with anything that it would ignore.
@@ -68,7 +73,9 @@ class Files:
         self._cwd = cwd
         self._pool = _AS_ROOT if as_root else _AS_SPRITE
 
-    async def _do(self, shown: str, work: Callable[[int], Any]) -> Any:
+    async def do(self, shown: str, work: Callable[[int], Any]) -> Any:
+        """Call ``work`` with the root's descriptor, in a thread with the right user's permissions."""
+
         def run() -> Any:
             root_fd = os.open(self._root, os.O_PATH | os.O_DIRECTORY)
             try:
@@ -81,7 +88,8 @@ class Files:
         except OSError as error:
             raise FsError.from_os(error, shown) from error
 
-    def _full(self, path: str) -> str:
+    def full(self, path: str) -> str:
+        """Return a path from the root on."""
         if not path:
             raise FsError("EINVAL", path, "path is missing")
         return os.path.join(self._cwd or "/", path)
@@ -91,7 +99,7 @@ class Files:
 
         def work(root_fd: int) -> int:
             # Non-blocking: a FIFO in the ship must not hold a thread for ever.
-            fd = _openat2(root_fd, self._full(path), os.O_RDONLY | os.O_NONBLOCK)
+            fd = open_beneath(root_fd, self.full(path), os.O_RDONLY | os.O_NONBLOCK)
             found = os.fstat(fd)
             if not stat.S_ISREG(found.st_mode):
                 os.close(fd)
@@ -102,17 +110,29 @@ class Files:
                 )
             return fd
 
-        return int(await self._do(path, work))
+        return int(await self.do(path, work))
+
+    async def size(self, path: str) -> int:
+        """Return a file's size in bytes."""
+
+        def work(root_fd: int) -> int:
+            fd = open_beneath(root_fd, self.full(path), os.O_PATH | os.O_NOFOLLOW)
+            try:
+                return os.fstat(fd).st_size
+            finally:
+                os.close(fd)
+
+        return int(await self.do(path, work))
 
     async def open_append(self, path: str) -> int:
         """Open a file for appending, made if it is not there; return its descriptor."""
 
         def work(root_fd: int) -> int:
-            full = self._full(path)
+            full = self.full(path)
             _make_dirs(root_fd, os.path.dirname(full))
-            return _openat2(root_fd, full, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK, 0o644)
+            return open_beneath(root_fd, full, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK, 0o644)
 
-        return int(await self._do(path, work))
+        return int(await self.do(path, work))
 
     async def write(
         self, path: str, body: AsyncIterator[bytes], mode: int | None, *, parents: bool = True
@@ -120,11 +140,11 @@ class Files:
         """Write a whole file from ``body``; set its mode even if it exists."""
 
         def work(root_fd: int) -> int:
-            full = self._full(path)
+            full = self.full(path)
             if parents:
                 _make_dirs(root_fd, os.path.dirname(full))
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK
-            fd = _openat2(root_fd, full, flags, 0o644 if mode is None else mode)
+            fd = open_beneath(root_fd, full, flags, 0o644 if mode is None else mode)
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 os.close(fd)
                 raise OSError(22, "Not a regular file")
@@ -132,7 +152,7 @@ class Files:
                 os.fchmod(fd, mode)
             return fd
 
-        fd = await self._do(path, work)
+        fd = await self.do(path, work)
         size = 0
         try:
             async for chunk in body:
@@ -149,15 +169,15 @@ class Files:
         """List a directory, or a file as its only entry."""
 
         def work(root_fd: int) -> list[dict[str, object]]:
-            full = self._full(path)
-            fd = _openat2(root_fd, full, os.O_PATH)
+            full = self.full(path)
+            fd = open_beneath(root_fd, full, os.O_PATH)
             found = os.fstat(fd)
             os.close(fd)
             if not stat.S_ISDIR(found.st_mode):
                 return [_entry(os.path.basename(full), full, found)]
             return list(_walk(root_fd, full, recursive=recursive))
 
-        entries = await self._do(path, work)
+        entries = await self.do(path, work)
         if pattern:
             entries = [entry for entry in entries if fnmatch.fnmatch(str(entry["name"]), pattern)]
         return {"path": path, "entries": entries, "count": len(entries)}
@@ -166,22 +186,22 @@ class Files:
         """Delete a file or an empty directory, or a whole tree."""
 
         def work(root_fd: int) -> list[str]:
-            parent, name = _parent(root_fd, self._full(path))
+            parent, name = _parent(root_fd, self.full(path))
             try:
                 return _remove(parent, name, path, recursive=recursive)
             finally:
                 os.close(parent)
 
-        deleted = await self._do(path, work)
+        deleted = await self.do(path, work)
         return {"deleted": deleted, "count": len(deleted)}
 
     async def rename(self, source: str, dest: str) -> dict[str, object]:
         """Rename, replacing an existing target (atomic)."""
 
         def work(root_fd: int) -> None:
-            from_fd, from_name = _parent(root_fd, self._full(source))
+            from_fd, from_name = _parent(root_fd, self.full(source))
             try:
-                to_fd, to_name = _parent(root_fd, self._full(dest))
+                to_fd, to_name = _parent(root_fd, self.full(dest))
                 try:
                     os.rename(from_name, to_name, src_dir_fd=from_fd, dst_dir_fd=to_fd)
                 finally:
@@ -189,7 +209,7 @@ class Files:
             finally:
                 os.close(from_fd)
 
-        await self._do(source, work)
+        await self.do(source, work)
         return {"source": source, "dest": dest}
 
     async def copy(
@@ -199,10 +219,10 @@ class Files:
 
         def work(root_fd: int) -> list[tuple[str, str, int]]:
             done: list[tuple[str, str, int]] = []
-            _copy(root_fd, (self._full(source), self._full(dest)), done, recursive=recursive, preserve=preserve)
+            _copy(root_fd, (self.full(source), self.full(dest)), done, recursive=recursive, preserve=preserve)
             return done
 
-        done = await self._do(source, work)
+        done = await self.do(source, work)
         copied = [{"source": one, "dest": other} for one, other, _ in done]
         return {"copied": copied, "count": len(copied), "totalBytes": sum(size for *_, size in done)}
 
@@ -212,9 +232,9 @@ class Files:
         """Apply ``apply(fd)`` to a path and, if asked, all below; return what they are now."""
 
         def work(root_fd: int) -> list[tuple[str, os.stat_result]]:
-            full = self._full(path)
+            full = self.full(path)
             paths = [full]
-            top = _openat2(root_fd, full, os.O_RDONLY | os.O_NONBLOCK)
+            top = open_beneath(root_fd, full, os.O_RDONLY | os.O_NONBLOCK)
             is_dir = stat.S_ISDIR(os.fstat(top).st_mode)
             os.close(top)
             if recursive and is_dir:
@@ -223,7 +243,7 @@ class Files:
                 ]
             result = []
             for each in paths:
-                fd = _openat2(root_fd, each, os.O_RDONLY | os.O_NONBLOCK)
+                fd = open_beneath(root_fd, each, os.O_RDONLY | os.O_NONBLOCK)
                 try:
                     apply(fd)
                     result.append((each, os.fstat(fd)))
@@ -231,7 +251,7 @@ class Files:
                     os.close(fd)
             return result
 
-        found: list[tuple[str, os.stat_result]] = await self._do(path, work)
+        found: list[tuple[str, os.stat_result]] = await self.do(path, work)
         return found
 
 
@@ -243,7 +263,7 @@ def _write_all(fd: int, data: bytes) -> None:
 
 def _make_dirs(root_fd: int, path: str) -> None:
     try:
-        os.close(_openat2(root_fd, path, os.O_PATH | os.O_DIRECTORY))
+        os.close(open_beneath(root_fd, path, os.O_PATH | os.O_DIRECTORY))
     except FileNotFoundError:
         _make_dirs(root_fd, os.path.dirname(path.rstrip("/")))
         parent, name = _parent(root_fd, path.rstrip("/"))
@@ -259,7 +279,7 @@ def _parent(root_fd: int, full: str) -> tuple[int, str]:
     name = os.path.basename(full)
     if name in {"", ".", ".."} or "\0" in name:
         raise OSError(22, "Invalid argument")
-    return _openat2(root_fd, os.path.dirname(full), os.O_PATH | os.O_DIRECTORY), name
+    return open_beneath(root_fd, os.path.dirname(full), os.O_PATH | os.O_DIRECTORY), name
 
 
 def _entry(name: str, path: str, found: os.stat_result) -> dict[str, object]:
@@ -277,7 +297,7 @@ def _entry(name: str, path: str, found: os.stat_result) -> dict[str, object]:
 
 
 def _walk(root_fd: int, full: str, *, recursive: bool) -> list[dict[str, object]]:
-    fd = _openat2(root_fd, full, os.O_RDONLY | os.O_DIRECTORY)
+    fd = open_beneath(root_fd, full, os.O_RDONLY | os.O_DIRECTORY)
     try:
         entries = []
         for name in sorted(os.listdir(fd)):
@@ -314,7 +334,7 @@ def _copy(
     root_fd: int, pair: tuple[str, str], done: list[tuple[str, str, int]], *, recursive: bool, preserve: bool
 ) -> None:
     source, dest = pair
-    source_fd = _openat2(root_fd, source, os.O_RDONLY | os.O_NONBLOCK)
+    source_fd = open_beneath(root_fd, source, os.O_RDONLY | os.O_NONBLOCK)
     try:
         found = os.fstat(source_fd)
         if stat.S_ISDIR(found.st_mode):
@@ -331,7 +351,7 @@ def _copy(
             raise OSError(22, "Not a regular file")
         _make_dirs(root_fd, os.path.dirname(dest))
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK
-        dest_fd = _openat2(root_fd, dest, flags, stat.S_IMODE(found.st_mode))
+        dest_fd = open_beneath(root_fd, dest, flags, stat.S_IMODE(found.st_mode))
         try:
             while chunk := os.read(source_fd, CHUNK):
                 _write_all(dest_fd, chunk)

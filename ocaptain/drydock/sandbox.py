@@ -15,12 +15,13 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ocaptain.drydock.enter import KEPT
+from ocaptain.drydock import network
+from ocaptain.drydock.enter import KEPT, freeze, thaw
 from ocaptain.drydock.errors import DrydockError
 from ocaptain.drydock.rootless import UID, Mode, mode, owner
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 #: For the sandbox's init, which becomes itself before anything of the ship has ever run.
 CONFINE = (
@@ -39,55 +40,77 @@ BASE_ENVIRONMENT: Mapping[str, str] = {
     "LOGNAME": "sprite",
     "SHELL": "/bin/bash",
     "LANG": "C.UTF-8",
-    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "PATH": "/.sprite/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 }
 CREATE_SECONDS = 30.0
 
 
-def create_argv(script: Path, directory: Path, base: Path | None, name: str) -> list[str]:
+def create_argv(script: Path, directory: Path, base: Path | None, name: str, *, isolated: bool = False) -> list[str]:
     """Return the command that builds a sandbox and stays as its keeper.
+
+    With ``isolated`` it gets a network of its own.
 
     The keeper dies with drydock (``--pdeathsig``) and the sandbox with the keeper
     (``--kill-child``), so not even ``kill -9`` of drydock leaves one behind.
     """
     return [
         *("setpriv", "--pdeathsig", "KILL"),
-        *("unshare", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child=KILL"),
+        *("unshare", "--mount", "--pid", "--uts", "--ipc", *(("--net",) if isolated else ())),
+        *("--fork", "--kill-child=KILL"),
         *("/bin/sh", str(script), str(directory), str(base) if base else "-", name, mode()),
         *(CONFINE_SINGLE if mode() is Mode.SINGLE else CONFINE),
     ]
 
 
 class Sandbox:
-    """A running sandbox in ``directory``.
+    """A sandbox in ``directory``: its disk, and while it is up its processes.
 
     Attributes:
         name: host name inside.
         directory: its folder on the host; removed by :meth:`destroy`.
-        init_pid: pid of its init as the host sees it.
+        init_pid: pid of its init as the host sees it; 0 while it is down.
     """
 
-    def __init__(self, name: str, directory: Path, keeper: asyncio.subprocess.Process, init_pid: int) -> None:
+    def __init__(self, name: str, directory: Path, base: Path | None, *, isolated: bool = False) -> None:
         self.name = name
         self.directory = directory
-        self.init_pid = init_pid
-        self._keeper = keeper
+        self.init_pid = 0
+        self._base = base
+        self._isolated = isolated
+        self._keeper: asyncio.subprocess.Process | None = None
+        self._stopped: Sequence[int] = ()
 
     @classmethod
-    async def create(cls, name: str, directory: Path, base: Path | None) -> Sandbox:
+    async def create(cls, name: str, directory: Path, base: Path | None, *, isolated: bool = False) -> Sandbox:
         """Build a sandbox (about 30 ms).
 
         Raises:
             DrydockError: the kernel refused a step; the text is what the script said.
         """
-        for sub in ("root", "upper", "work", "home/sprite", "tmp", "dot-sprite/logs/services", *OWN):
-            (directory / sub).mkdir(parents=True)
-        (directory / "tmp").chmod(0o1777)
-        for own in ("home/sprite", "dot-sprite", "dot-sprite/logs", "dot-sprite/logs/services"):
-            shutil.chown(directory / own, owner(), owner())
+        made = cls(name, directory, base, isolated=isolated)
+        try:
+            for sub in ("root", "upper", "work", "home/sprite", "dot-sprite/logs/services", "dot-sprite/bin", *OWN):
+                (directory / sub).mkdir(parents=True)
+            for own in ("home/sprite", "dot-sprite", "dot-sprite/logs", "dot-sprite/logs/services"):
+                shutil.chown(directory / own, owner(), owner())
+            await made.boot()
+        except BaseException:
+            await made.destroy()
+            raise
+        return made
+
+    async def boot(self) -> None:
+        """Bring it up over its disk; ``/tmp`` and all of memory begin empty.
+
+        Raises:
+            DrydockError: the kernel refused a step; it is down.
+        """
+        await asyncio.to_thread(remove_tree, self.directory / "tmp")
+        (self.directory / "tmp").mkdir()
+        (self.directory / "tmp").chmod(0o1777)
         with as_file(files("ocaptain.drydock") / "sandbox.sh") as script:
-            keeper = await asyncio.create_subprocess_exec(
-                *create_argv(script, directory, base, name),
+            self._keeper = keeper = await asyncio.create_subprocess_exec(
+                *create_argv(script, self.directory, self._base, self.name, isolated=self._isolated),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
@@ -99,13 +122,17 @@ class Sandbox:
                     said = await keeper.stdout.readline() if keeper.stdout else b""
                     if said != b"ready\n":
                         why = await keeper.stderr.read() if keeper.stderr else b""
-                        message = f"sandbox {name} could not be built: {why.decode(errors='replace').strip()}"
+                        message = f"sandbox {self.name} could not be built: {why.decode(errors='replace').strip()}"
                         raise DrydockError(message)
                 children = Path(f"/proc/{keeper.pid}/task/{keeper.pid}/children").read_text("ascii").split()
-                return cls(name, directory, keeper, int(children[0]))
+                self.init_pid = int(children[0])
+                if self._isolated:
+                    await asyncio.to_thread(network.raise_loopback, self.init_pid)
+            except (TimeoutError, OSError, IndexError) as error:
+                await self.halt()
+                raise DrydockError(f"sandbox {self.name} could not be built: {error!r}") from error
             except BaseException:
-                await _end(keeper)
-                await asyncio.to_thread(remove_tree, directory)
+                await self.halt()
                 raise
 
     @property
@@ -113,13 +140,47 @@ class Sandbox:
         """The sandbox's root directory as a path of the host (through procfs)."""
         return Path(f"/proc/{self.init_pid}/root")
 
+    @property
+    def isolated(self) -> bool:
+        """Whether it has a network of its own."""
+        return self._isolated
+
+    @property
+    def pids(self) -> Sequence[int]:
+        """Its keeper and its init, as the host sees them; none while it is down."""
+        return (self._keeper.pid, self.init_pid) if self._keeper and self.init_pid else ()
+
+    async def freeze(self) -> None:
+        """Stop every process but the init; memory is kept.
+
+        Raises:
+            DrydockError: they cannot be reached.
+        """
+        self._stopped = await asyncio.to_thread(freeze, self.init_pid)
+
+    async def thaw(self) -> None:
+        """Let every process go on that :meth:`freeze` stopped.
+
+        Raises:
+            DrydockError: they cannot be reached.
+        """
+        await asyncio.to_thread(thaw, self.init_pid, self._stopped)
+        self._stopped = ()
+
+    async def halt(self) -> None:
+        """End every process inside, and with it every mount; the disk stays."""
+        self.init_pid = 0
+        if self._keeper:
+            await _end(self._keeper)
+            self._keeper = None
+
     async def destroy(self) -> None:
         """End every process inside, with it every mount, and remove the folder.
 
         Raises:
             DrydockError: the folder cannot be removed.
         """
-        await _end(self._keeper)
+        await self.halt()
         await asyncio.to_thread(remove_tree, self.directory)
 
 

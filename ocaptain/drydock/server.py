@@ -5,7 +5,8 @@ State directory (0700)::
     lock         flock held for the server's life
     server.json  url, token_file, pid: there once it serves, gone when it ended in order
     token        0600
-    sprites/     the sandboxes; wiped at start, since no sandbox outlives its server
+    sprites/     the sandboxes; gone when it ended in order, else found by the next one: their
+                 processes ended with their server, their disks are cold sprites again
     drydock.log  what a background server says
 """
 
@@ -23,20 +24,21 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import uvicorn
 from pydantic import ValidationError
 
 from ocaptain.background import start_module
 from ocaptain.config import cache_directory, state_directory
-from ocaptain.drydock.app import Gate, build
+from ocaptain.drydock.api.app import Gate, build
 from ocaptain.drydock.base import ensure_base
 from ocaptain.drydock.errors import DrydockError
 from ocaptain.drydock.faults import FaultPlan, Faults
+from ocaptain.drydock.life import COLD_SECONDS, IDLE_SECONDS, Patience
 from ocaptain.drydock.rootless import mode, namespace
 from ocaptain.drydock.sandbox import OVERLAID, remove_tree
-from ocaptain.drydock.store import Store
+from ocaptain.drydock.store import Berths, Store
 from ocaptain.errors import UsageError
 from ocaptain.locks import Lock, end_holder, is_locked
 
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
 
 START_SECONDS = 660.0  # the first start installs the base layer
 STOP_SECONDS = 20.0
+Network = Literal["host", "isolated"]
 TOOLS = ("unshare", "setpriv", "mount", "umount", "hostname")
 
 
@@ -111,13 +114,21 @@ class Options:
     Attributes:
         port: on 127.0.0.1; 0 = any.
         idle_exit: seconds without a sprite and without a request after which it ends; None = never.
-        limit: most sprites at once, None = any number.
+        limit: most sprites that run at once, None = any number.
+        idle: seconds of doing nothing after which a sprite is frozen (warm); 0 = never.
+        cold: further seconds after which its processes end; 0 = never.
+        network: ``host``: ships share this machine's network; ``isolated``: each has its own.
+        ports: of this machine's loopback, that isolated ships may reach at the same port of theirs.
         faults: a :class:`FaultPlan` as JSON, "" = nothing goes wrong.
     """
 
     port: int = 0
     idle_exit: float | None = None
     limit: int | None = None
+    idle: float = IDLE_SECONDS
+    cold: float = COLD_SECONDS
+    network: Network = "host"
+    ports: tuple[int, ...] = ()
     faults: str = ""
 
     def argv(self) -> list[str]:
@@ -126,8 +137,14 @@ class Options:
             *("--port", str(self.port)),
             *(("--idle-exit", str(self.idle_exit)) if self.idle_exit is not None else ()),
             *(("--limit", str(self.limit)) if self.limit is not None else ()),
+            *("--idle", str(self.idle), "--cold", str(self.cold), "--network", self.network),
+            *(word for port in self.ports for word in ("--allow-host-port", str(port))),
             *(("--faults", self.faults) if self.faults else ()),
         ]
+
+    def berths(self) -> Berths:
+        """Return what every sprite is made with."""
+        return Berths(self.limit, Patience(self.idle, self.cold), self.network == "isolated", self.ports)
 
     def plan(self) -> FaultPlan:
         """Return the faults.
@@ -158,9 +175,9 @@ async def serve(options: Options) -> None:
         if not lock.wait(1.0):  # somebody may just be looking whether it is held
             raise DrydockError(f"drydock already serves from {where}; see `ocaptain drydock status`")
         (where / "server.json").unlink(missing_ok=True)
-        await asyncio.to_thread(_wipe, where / "sprites")
+        await asyncio.to_thread(_wipe, where, "stale-*")
         base = await ensure_base(cache_directory() / "drydock")
-        store = Store(where / "sprites", base, options.limit)
+        store = Store(where / "sprites", base, options.berths())
         token = secrets.token_urlsafe(32)
         _write(where / "token", token)
         # The protocol is named: asyncio sets TCP_NODELAY only then, and without it the last small
@@ -182,7 +199,9 @@ async def serve(options: Options) -> None:
             finally:
                 (where / "server.json").unlink(missing_ok=True)
                 await store.destroy_all()
-                await asyncio.to_thread(_wipe, where / "sprites")
+                if (where / "sprites").exists():
+                    (where / "sprites").rename(where / f"stale-{secrets.token_hex(4)}")
+                await asyncio.to_thread(_wipe, where, "stale-*")
 
 
 async def build_base() -> Path:
@@ -219,6 +238,7 @@ async def _serve(
         server.should_exit = True
 
     gate = build(store, token, stop, faults)
+    await store.adopt()
     config = uvicorn.Config(
         gate,
         ws="wsproto",  # the other implementations refuse an argv of more than 8 KiB in the URL
@@ -241,11 +261,13 @@ async def _serve(
     while not server.started and not serving.done():  # noqa: ASYNC110
         await asyncio.sleep(0.005)  # uvicorn has a flag and no event
     announce()
-    watching = asyncio.create_task(_end_when_idle(gate, store, idle_exit, stop))
+    watching = [asyncio.create_task(_end_when_idle(gate, store, idle_exit, stop)), asyncio.create_task(store.tend())]
     try:
         await serving
     finally:
-        watching.cancel()
+        for task in watching:
+            task.cancel()
+        await asyncio.gather(*watching, return_exceptions=True)
 
 
 async def _end_when_idle(gate: Gate, store: Store, seconds: float | None, stop: Callable[[], None]) -> None:
@@ -318,14 +340,10 @@ def _write(path: Path, text: str) -> None:
     scratch.replace(path)
 
 
-def _wipe(path: Path) -> None:
-    """Remove what a killed server left; what cannot go now must not keep us from serving."""
-    if not path.exists():
-        return
-    aside = path.with_name(f"stale-{secrets.token_hex(4)}")
-    path.rename(aside)
-    for left in path.parent.glob("stale-*"):
-        for _ in range(20):  # the last mounts of a killed server may need a moment to go
+def _wipe(where: Path, pattern: str) -> None:
+    """Remove what was set aside; what cannot go now must not keep us from serving."""
+    for left in where.glob(pattern):
+        for _ in range(20):  # the last mounts may need a moment to go
             try:
                 remove_tree(left)
             except DrydockError:

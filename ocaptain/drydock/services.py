@@ -4,39 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime as dt
 import os
 import signal
 import time
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from ocaptain.drydock.enter import Inside, Running, spawn
 from ocaptain.drydock.errors import ApiError, FsError
 from ocaptain.drydock.files import Files
 from ocaptain.drydock.sandbox import BASE_ENVIRONMENT, Sandbox
+from ocaptain.drydock.tasks import stamp
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+    from ocaptain.drydock.record import ServiceDefinition
 
 STABLE_SECONDS = 10.0  # one that ran this long starts again at once
 MAX_BACKOFF = 30.0
 DRAIN_SECONDS = 0.8
 STOP_SECONDS = 10.0
-
-
-class ServiceDefinition(BaseModel):
-    """Body of ``PUT /services/{name}``."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    cmd: str = Field(min_length=1)
-    args: list[str] = []
-    env: dict[str, str] = {}
-    dir: str = "/home/sprite"
-    needs: list[str] = []
-    http_port: int | None = None
+STREAMS = ("stdout", "stderr")
+LONGEST_LINE = 64 * 1024
 
 
 class Service:
@@ -94,6 +83,14 @@ class Service:
         self.status = "stopped"
         self._tell("stopped")
 
+    async def suspend(self) -> None:
+        """End it with its sprite: it was not stopped, and starts with the next boot."""
+        if self._keeper:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+            self._keeper = None
+        self.status = "stopped"
+
     def signal(self, number: int) -> bool:
         """Signal the service's process group; False if it does not run."""
         if self._process is None or self._process.ended:
@@ -122,10 +119,11 @@ class Service:
                     break
         finally:
             self._listeners.remove(queue)
-        yield {**_event("complete"), "log_files": {"combined": self._log}}
+        yield {**_event("complete"), "log_files": dict.fromkeys(("combined", *STREAMS), self.log)}
 
     @property
-    def _log(self) -> str:
+    def log(self) -> str:
+        """Path of its log inside."""
         return f"/.sprite/logs/services/{self.name}.log"
 
     def _tell(self, kind: str, **extra: object) -> None:
@@ -144,44 +142,48 @@ class Service:
                 self._tell("error", data=str(error))
             if self.status == "stopping":
                 return
-            if code == 0:
-                self.status = "stopped"
-                return
             failures = 0 if time.monotonic() - began > STABLE_SECONDS else failures + 1
             wait = min(MAX_BACKOFF, 2.0 ** (failures - 1)) if failures else 0.0
             self.status = "failed"
             self.error = f"exited with {code}"
-            self._next_restart = _stamp(time.time() + wait)
+            self._next_restart = stamp(time.time() + wait)
             await asyncio.sleep(wait)
             self.restart_count += 1
 
     async def _once(self) -> int:
         made = self.definition
         command = Inside(self._box.init_pid, [made.cmd, *made.args], {**BASE_ENVIRONMENT, **made.env}, cwd=made.dir)
-        out, theirs = os.pipe2(os.O_CLOEXEC)
+        pipes = [os.pipe2(os.O_CLOEXEC) for _ in STREAMS]
+        (out, err), (their_out, their_err) = zip(*pipes, strict=True)
         try:
             with open(os.devnull, "rb") as nothing:  # noqa: ASYNC230, PTH123
-                self._process = await spawn(command, stdin=nothing.fileno(), stdout=theirs, stderr=theirs)
+                process = await spawn(command, stdin=nothing.fileno(), stdout=their_out, stderr=their_err)
         except BaseException:
             os.close(out)
+            os.close(err)
             raise
         finally:
-            os.close(theirs)
+            os.close(their_out)
+            os.close(their_err)
+        self._process = process
         self.status = "running"
-        self.started_at = _stamp(time.time())
+        self.started_at = stamp(time.time())
         self._tell("started")
-        logging = asyncio.create_task(self._record(out))
+        logging = [
+            asyncio.create_task(self._record(fd, stream)) for fd, stream in zip((out, err), STREAMS, strict=True)
+        ]
         try:
-            code = await self._process.wait()
-            await asyncio.wait([logging], timeout=DRAIN_SECONDS)
+            code = await process.wait()
+            await asyncio.wait(logging, timeout=DRAIN_SECONDS)
         finally:
-            self._process.signal(signal.SIGKILL)
-            logging.cancel()
-            await asyncio.gather(logging, return_exceptions=True)
+            process.signal(signal.SIGKILL)
+            for task in logging:
+                task.cancel()
+            await asyncio.gather(*logging, return_exceptions=True)
         self._tell("exit", exit_code=code)
         return code
 
-    async def _record(self, out: int) -> None:
+    async def _record(self, out: int, stream: str) -> None:
         """Write what the service says to its log; a log that cannot be written ends nothing."""
         transport: asyncio.ReadTransport | None = None
         log: int | None = None
@@ -193,12 +195,13 @@ class Service:
             )
             # Through the sandbox's root: the ship's user may have planted a link there.
             with contextlib.suppress(FsError):
-                log = await Files(self._box.root).open_append(self._log)
+                log = await Files(self._box.root).open_append(self.log)
+            rest = b""
             while data := await reader.read(16 * 1024):
-                if log is not None:
-                    with contextlib.suppress(OSError):
-                        os.write(log, data)
-                self._tell("stdout", data=data.decode(errors="replace"))
+                rest = _log_lines(log, stream, rest + data)
+                self._tell(stream, data=data.decode(errors="replace"))
+            if rest:
+                _log_lines(log, stream, rest + b"\n")
         finally:
             if transport is not None:
                 transport.close()
@@ -206,8 +209,34 @@ class Service:
                 os.close(log)
 
 
-def _stamp(seconds: float) -> str:
-    return dt.datetime.fromtimestamp(seconds, dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _log_lines(log: int | None, stream: str, data: bytes) -> bytes:
+    """Write whole lines, each with its time and stream, as live; return what is no line yet."""
+    *lines, rest = data.split(b"\n")
+    if len(rest) > LONGEST_LINE:
+        lines, rest = [*lines, rest], b""
+    head = f"{stamp(time.time())} [{stream}] ".encode()
+    if log is not None and lines:
+        with contextlib.suppress(OSError):
+            os.write(log, b"".join(head + line + b"\n" for line in lines))
+    return rest
+
+
+def in_order(needs: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the services so that each comes after those that it needs; a ring is cut anywhere."""
+    done: list[str] = []
+    seen: set[str] = set()
+
+    def visit(name: str) -> None:
+        if name in seen or name not in needs:
+            return
+        seen.add(name)
+        for other in needs[name]:
+            visit(other)
+        done.append(name)
+
+    for name in sorted(needs):
+        visit(name)
+    return done
 
 
 def _event(kind: str) -> dict[str, object]:

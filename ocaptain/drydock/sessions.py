@@ -81,6 +81,7 @@ class Session:
         self.id = str(process.pid)
         self.created = time.time()
         self.last_activity = self.created
+        self.active = time.monotonic()
         self.exit_code: int | None = None
         self.ended = asyncio.Event()
         self._process = process
@@ -119,6 +120,11 @@ class Session:
         session.detach(None)  # until somebody attaches, nobody watches
         return session
 
+    @property
+    def watched(self) -> bool:
+        """Whether it runs and somebody is attached to it."""
+        return self.exit_code is None and bool(self._watchers)
+
     # -- watchers ---------------------------------------------------------------------
 
     async def attach(self, watcher: Watcher) -> None:
@@ -142,7 +148,7 @@ class Session:
             self._abandon = asyncio.get_running_loop().call_later(self.request.run_on, self.signal, signal.SIGKILL)
 
     async def _say(self, stream: int, data: bytes) -> None:
-        self.last_activity = time.time()
+        self.last_activity, self.active = time.time(), time.monotonic()
         async with self._sending:
             self._replay.append((stream, data))
             self._replay_bytes += len(data)

@@ -1,112 +1,74 @@
-"""The sprites that drydock has: their records, sandboxes, sessions, services and call counts."""
+"""The sprites that drydock has, and what was counted about them."""
 
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
+import logging
 import re
+import time
 import uuid
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from starlette.responses import Response
 
-from ocaptain.drydock.errors import ApiError
-from ocaptain.drydock.sandbox import Sandbox
-from ocaptain.drydock.sessions import ExecRequest, Session
+from ocaptain.drydock.errors import ApiError, DrydockError
+from ocaptain.drydock.life import Patience, State
+from ocaptain.drydock.record import CreateBody, Record, UpdateBody
+from ocaptain.drydock.sandbox import Sandbox, remove_tree
+from ocaptain.drydock.sprite import ORGANISATION, Sprite
+from ocaptain.drydock.tasks import stamp
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-    from ocaptain.drydock.services import Service
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
-ORGANISATION = "drydock"
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 PAGE = 50
+TICK_SECONDS = 0.5
+log = logging.getLogger("drydock")
 
 
-EnvName = Annotated[str, StringConstraints(pattern=r"^[^=\x00]+$")]
-EnvValue = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
+@dataclass(frozen=True)
+class Berths:
+    """What every sprite is made with.
 
+    Attributes:
+        limit: most sprites that run at once, as an account has one; None = no limit.
+        patience: when they pause.
+        isolated: each has a network of its own.
+        ports: of the host's loopback, that isolated ones may reach.
+    """
 
-class UrlSettings(BaseModel):
-    """``url_settings`` of a sprite."""
-
-    model_config = ConfigDict(extra="allow")
-
-    auth: str = "sprite"
-
-
-class CreateBody(BaseModel):
-    """Body of ``POST /v1/sprites``; sizes are accepted and ignored, as live."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    name: str
-    labels: list[str] = []
-    environment: dict[EnvName, EnvValue] = {}
-    url_settings: UrlSettings = Field(default_factory=UrlSettings)
-    config: dict[str, Any] = {}
-    runtime: str = "default"
-    wait_for_capacity: bool = False
-
-
-class UpdateBody(BaseModel):
-    """Body of ``PUT /v1/sprites/{name}``; what is absent stays."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    labels: list[str] | None = None
-    clear_labels: bool = False
-    url_settings: UrlSettings | None = None
+    limit: int | None = None
+    patience: Patience = field(default_factory=Patience)
+    isolated: bool = False
+    ports: tuple[int, ...] = ()
 
 
 @dataclass
-class Sprite:
-    """One sprite."""
+class Tally:
+    """What was counted about a sprite; kept after it is gone.
 
-    body: CreateBody
-    box: Sandbox
-    id: str = field(default_factory=lambda: f"sprite-{uuid.uuid4()}")
-    created_at: str = field(default_factory=lambda: stamp())  # noqa: PLW0108 - defined below
-    updated_at: str = field(default_factory=lambda: stamp())  # noqa: PLW0108 - defined below
-    sessions: dict[str, Session] = field(default_factory=dict)
-    services: dict[str, Service] = field(default_factory=dict)
-    _watches: set[asyncio.Task[bool]] = field(default_factory=set)
+    Attributes:
+        calls: by endpoint.
+        sent: bytes to clients.
+        received: bytes from clients.
+        awake: seconds in which it ran, of sprites of this name that are gone.
+    """
 
-    @property
-    def name(self) -> str:
-        """The sprite's name, unique in the organisation."""
-        return self.body.name
+    calls: Counter[str] = field(default_factory=Counter)
+    sent: int = 0
+    received: int = 0
+    awake: float = 0.0
 
-    def describe(self) -> dict[str, object]:
-        """Return the sprite as the API shows it."""
-        return {
-            "id": self.id,
-            "name": self.name,
-            "organization": ORGANISATION,
-            "org_slug": ORGANISATION,
-            "url": f"https://{self.name}-{ORGANISATION}.invalid",
-            "url_settings": self.body.url_settings.model_dump(),
-            "status": "running",
-            "labels": self.body.labels,
-            "environment_version": "drydock",
-            "created_at": self.created_at,
-            "updated_at": self.updated_at,
-            "last_running_at": self.updated_at,
-        }
 
-    async def run(self, request: ExecRequest) -> Session:
-        """Start a command; it leaves the list when it has ended."""
-        environment = {**self.body.environment, **request.environment}
-        session = await Session.start(self.box, ExecRequest(**{**vars(request), "environment": environment}))
-        self.sessions[session.id] = session
-        watch = asyncio.create_task(session.ended.wait())
-        self._watches.add(watch)  # the loop itself holds a task only weakly
-        watch.add_done_callback(self._watches.discard)
-        watch.add_done_callback(lambda _: self.sessions.pop(session.id, None))
-        return session
+async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:
+    await Response(status_code=503)(scope, receive, send)
 
 
 class Store:
@@ -115,20 +77,23 @@ class Store:
     Args:
         directory: folder for the sandboxes, on a file system that overlays can be put upon.
         base: the shared base layer.
-        limit: most sprites at once, as an account has one; None = no limit.
+        berths: what they are made with.
     """
 
-    def __init__(self, directory: Path, base: Path, limit: int | None = None) -> None:
+    def __init__(self, directory: Path, base: Path, berths: Berths) -> None:
+        self.berths = berths
+        self.tallies: dict[str, Tally] = {}
+        #: Makes the application behind a sprite's own socket; set by whoever serves.
+        self.door: Callable[[str], ASGIApp] = lambda _: _nothing
         self._directory = directory
         self._base = base
-        self._limit = limit
         self._sprites: dict[str, Sprite] = {}
         self._reserved: set[str] = set()
-        self.calls: dict[str, Counter[str]] = {}
+        self._listeners: set[asyncio.Queue[dict[str, Any]]] = set()
 
-    def count(self, sprite: str, endpoint: str) -> None:
-        """Count a call that names ``sprite``; kept after the sprite is gone."""
-        self.calls.setdefault(sprite, Counter())[endpoint] += 1
+    def tally(self, sprite: str) -> Tally:
+        """Return the counters of a name."""
+        return self.tallies.setdefault(sprite, Tally())
 
     def get(self, name: str) -> Sprite:
         """Return a sprite, or raise 404."""
@@ -146,27 +111,82 @@ class Store:
             raise ApiError(400, "invalid_name", "name must be 1-63 of a-z, 0-9 and inner hyphens")
         if body.name in self._sprites or body.name in self._reserved:
             raise ApiError(409, "already_exists", f"sprite {body.name} already exists")
-        if self._limit is not None and len(self) >= self._limit:
-            message = f"{len(self)} sprites are there, the limit is {self._limit}"
-            raise ApiError(429, "concurrent_sprite_limit_exceeded", message)
+        self._check_limit()
         self._reserved.add(body.name)
         try:
-            box = await Sandbox.create(body.name, self._directory / uuid.uuid4().hex, self._base)
+            directory = self._directory / uuid.uuid4().hex
+            box = await Sandbox.create(body.name, directory, self._base, isolated=self.berths.isolated)
+            try:
+                now = stamp(time.time())
+                record = Record(body=body, id=f"sprite-{uuid.uuid4()}", created_at=now, updated_at=now)
+                sprite = self._sprite(record, box)
+                _outfit(directory)
+                await sprite.started()
+            except BaseException:
+                await box.destroy()
+                raise
         finally:
             self._reserved.discard(body.name)
-        sprite = self._sprites[body.name] = Sprite(body, box)
+        self._sprites[body.name] = sprite
+        self._tell(sprite)
         return sprite
+
+    def _check_limit(self) -> None:
+        running = self.counts()["running"] + len(self._reserved)
+        if self.berths.limit is not None and running >= self.berths.limit:
+            message = f"{running} sprites run, the limit is {self.berths.limit}"
+            numbers = {"current_count": running, "limit": self.berths.limit}
+            raise ApiError(429, "concurrent_sprite_limit_exceeded", message, numbers)
+
+    def _sprite(self, record: Record, box: Sandbox) -> Sprite:
+        return Sprite(
+            record,
+            box,
+            patience=self.berths.patience,
+            door=self.door(record.body.name),
+            ports=self.berths.ports,
+            changed=self._tell,
+        )
+
+    async def adopt(self) -> None:
+        """Take over what a drydock that was killed has left: disks, as cold sprites.
+
+        Its processes ended with it. A folder that never became a sprite goes.
+        """
+        for directory in sorted(self._directory.iterdir()) if self._directory.is_dir() else []:
+            try:
+                record = Record.load(directory)
+            except (OSError, ValueError) as error:
+                log.warning("%s holds no sprite and goes: %s", directory, error)
+                await asyncio.to_thread(_remove_stubborn, directory)
+                continue
+            box = Sandbox(record.body.name, directory, self._base, isolated=self.berths.isolated)
+            self._sprites[record.body.name] = self._sprite(record, box)
+
+    async def tend(self) -> None:
+        """Pause sprites when it is due, for ever."""
+        patience = self.berths.patience
+        tick = min([TICK_SECONDS, *(seconds / 4 for seconds in (patience.idle, patience.cold) if seconds > 0)])
+        while True:
+            await asyncio.sleep(tick)
+            for sprite in list(self._sprites.values()):
+                try:
+                    await sprite.settle()
+                except DrydockError as error:
+                    log.warning("%s could not be paused: %s", sprite.name, error)
 
     def update(self, name: str, change: UpdateBody) -> Sprite:
         """Apply a partial change."""
         sprite = self.get(name)
+        body = sprite.record.body
         if change.clear_labels:
-            sprite.body.labels = []
+            body.labels = []
         if change.labels is not None:
-            sprite.body.labels = change.labels
+            body.labels = change.labels
         if change.url_settings is not None:
-            sprite.body.url_settings = change.url_settings
-        sprite.updated_at = stamp()
+            body.url_settings = change.url_settings
+        sprite.record.updated_at = stamp(time.time())
+        sprite.save()
         return sprite
 
     async def destroy(self, name: str) -> None:
@@ -175,14 +195,30 @@ class Store:
         del self._sprites[name]
         self._reserved.add(name)  # the name is free when nothing is left of it
         try:
-            await asyncio.gather(*(service.stop(0) for service in sprite.services.values()))
-            await sprite.box.destroy()
+            await sprite.destroy()
         finally:
             self._reserved.discard(name)
+            self.tally(name).awake += sprite.awake_seconds
 
     async def destroy_all(self) -> None:
         """Destroy every sprite."""
         await asyncio.gather(*(self.destroy(name) for name in list(self._sprites)))
+
+    # -- what is told ---------------------------------------------------------------------
+
+    def counts(self) -> dict[str, int]:
+        """Return how many sprites are in each state."""
+        found = Counter(sprite.state for sprite in self._sprites.values())
+        return {str(state): found[state] for state in State}
+
+    def organisation(self) -> dict[str, Any]:
+        """Return name, counts and limits of the organisation."""
+        return {
+            "name": ORGANISATION,
+            **self.counts(),
+            "running_limit": self.berths.limit,
+            "warm_limit": None,
+        }
 
     def page(self, prefix: str, size: int, token: str | None) -> dict[str, object]:
         """Return one page of the list, by name; the token is the last name of the page before."""
@@ -190,17 +226,69 @@ class Store:
         rest = [name for name in found if token is None or name > token]
         names = rest[: max(1, min(size, PAGE))]
         more = len(rest) > len(names)
-        counts = {"running": len(self._sprites), "warm": 0, "cold": 0, "running_limit": self._limit, "warm_limit": None}
         return {
             "sprites": [self._sprites[name].describe() for name in names],
             "has_more": more,
             "next_continuation_token": names[-1] if more else None,
-            "name": ORGANISATION,
-            **counts,
-            "org": {"name": ORGANISATION, **counts},
+            **self.organisation(),
+            "org": self.organisation(),
         }
 
+    def metrics(self) -> dict[str, object]:
+        """Return what was counted, by sprite."""
+        awake = {name: sprite.awake_seconds for name, sprite in self._sprites.items()}
+        return {
+            "sprites": len(self),
+            "states": self.counts(),
+            "calls": {name: tally.calls for name, tally in self.tallies.items()},
+            "bytes": {name: {"sent": one.sent, "received": one.received} for name, one in self.tallies.items()},
+            "awake_seconds": {
+                name: round(self.tally(name).awake + awake.get(name, 0.0), 3) for name in {*self.tallies, *awake}
+            },
+        }
 
-def stamp() -> str:
-    """Return the time now as RFC 3339 in UTC (the Go SDK decodes nothing else)."""
-    return dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    def find(self, prefix: str) -> list[Sprite]:
+        """Return the sprites whose names start with ``prefix``, by name."""
+        return [self._sprites[name] for name in sorted(self._sprites) if name.startswith(prefix)]
+
+    def listen(self) -> asyncio.Queue[dict[str, Any]]:
+        """Return a queue of every change of a sprite's status from now on."""
+        queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._listeners.add(queue)
+        return queue
+
+    def unlisten(self, queue: asyncio.Queue[dict[str, Any]]) -> None:
+        """Let a queue of :meth:`listen` go."""
+        self._listeners.discard(queue)
+
+    def event(self, sprite: Sprite) -> dict[str, Any]:
+        """Return a sprite's status as the watch call tells it."""
+        shown = sprite.describe()
+        wanted = ("name", "status", "last_running_at", "last_warming_at")
+        kept = {str(key): value for key, value in shown.items() if key in wanted}
+        return {**kept, "timestamp": stamp(time.time()), "org": self.organisation()}
+
+    def _tell(self, sprite: Sprite) -> None:
+        if self._listeners and self._sprites.get(sprite.name) is sprite:  # else it is not yet, or no longer
+            event = self.event(sprite)
+            for queue in self._listeners:
+                queue.put_nowait(event)
+
+
+def _outfit(directory: Path) -> None:
+    """Put drydock's own tools into a sandbox in which nothing of the ship has run yet."""
+    tool = directory / "dot-sprite/bin/sprite-env"
+    tool.write_bytes(b"#!/usr/bin/python3\n" + (files("ocaptain.drydock") / "sprite_env.py").read_bytes())
+    tool.chmod(0o755)
+
+
+def _remove_stubborn(directory: Path) -> None:
+    """Remove a killed server's folder; its last mounts may need a moment to go."""
+    for _ in range(20):
+        try:
+            remove_tree(directory)
+        except DrydockError:
+            time.sleep(0.1)
+        else:
+            return
+    log.warning("%s cannot be removed", directory)

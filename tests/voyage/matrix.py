@@ -331,7 +331,7 @@ class Cell:
         plan = self.plan()
         self.sailor.json("sail", plan, "-n", "2", "--json")
         wait_for(lambda: self.row("SELECT count(*) FROM tasks WHERE status = 'completed'") == 2, WAIT)
-        wait_for(lambda: "started" in self.sailor.run("logs", self.voyage).out, WAIT)
+        wait_for(self.says_started, WAIT)
         self.strike()
         self.process = self.sailor.popen("sink", self.voyage, "--force")
 

@@ -1,0 +1,227 @@
+"""Routes, and the gate before them: token, version header, counts, and waking the sprite that is meant.
+
+Handlers parse, call :mod:`ocaptain.drydock.store` and its neighbours, and shape the reply.
+``/control`` answers 404 on purpose: every SDK then falls back to plain exec sockets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import time
+from typing import TYPE_CHECKING, Any
+
+from starlette.applications import Starlette
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route, WebSocketRoute
+
+from ocaptain.drydock.api.checkpoints import Checkpoints
+from ocaptain.drydock.api.common import deny, error_reply, on_error, read_body
+from ocaptain.drydock.api.exec import Exec
+from ocaptain.drydock.api.fs import Fs
+from ocaptain.drydock.api.policy import Policies
+from ocaptain.drydock.api.services import Services
+from ocaptain.drydock.api.sprites import Sprites
+from ocaptain.drydock.api.streams import Streams
+from ocaptain.drydock.api.tasks import TaskCalls
+from ocaptain.drydock.errors import ApiError, DrydockError
+from ocaptain.drydock.faults import FaultGate, FaultPlan, Faults
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from starlette.requests import Request
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from ocaptain.drydock.store import Store, Tally
+
+VERSION = "v0.0.1-rc46"
+ONE = "/v1/sprites/{name}"
+#: What is answered about a sprite without waking it.
+ASLEEP = frozenset({"policy", "checkpoints", "upgrade", "restart"})
+
+
+class Gate:
+    """Outermost layer: token, version header, last activity, counts by sprite."""
+
+    def __init__(self, app: ASGIApp, token: str, store: Store) -> None:
+        self._app = app
+        self._token = token
+        self._store = store
+        self.open = 0
+        self.last_activity = time.monotonic()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass an authorised request on."""
+        if scope["type"] not in {"http", "websocket"}:
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("authorization", "")
+        parts = scope["path"].split("/")
+        if parts[1:3] == ["v1", "sprites"] and len(parts) > 3:
+            method = "WS" if scope["type"] == "websocket" else scope["method"]
+            tally = self._store.tally(parts[3])
+            tally.calls[f"{method} {'/'.join(['', *parts[4:6]])}"] += 1
+            receive, send = _counted(tally, receive, send)
+
+        async def versioned(message: Message) -> None:
+            if message["type"] in {"http.response.start", "websocket.accept", "websocket.http.response.start"}:
+                MutableHeaders(raw=message.setdefault("headers", [])).append("sprite-version", VERSION)
+            await send(message)
+
+        self.open += 1
+        try:
+            if not hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode()):
+                refusal = error_reply(ApiError(401, "unauthorized", "missing or wrong bearer token"))
+                await deny(scope, receive, versioned, refusal)
+            else:
+                await self._app(scope, receive, versioned)
+        finally:
+            self.open -= 1
+            self.last_activity = time.monotonic()
+
+
+def _counted(tally: Tally, receive: Receive, send: Send) -> tuple[Receive, Send]:
+    """Return both directions with their payload counted."""
+
+    def size(message: Message) -> int:
+        text = message.get("text")
+        return len(message.get("body") or message.get("bytes") or b"") + (len(text) if text else 0)
+
+    async def counted_receive() -> Message:
+        message = await receive()
+        tally.received += size(message)
+        return message
+
+    async def counted_send(message: Message) -> None:
+        tally.sent += size(message)
+        await send(message)
+
+    return counted_receive, counted_send
+
+
+class Waker:
+    """Wakes the sprite that a request is about, and keeps it awake while the request lasts."""
+
+    def __init__(self, app: ASGIApp, store: Store) -> None:
+        self._app = app
+        self._store = store
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on to a running sprite."""
+        parts = scope["path"].split("/") if scope["type"] in {"http", "websocket"} else []
+        wakes = parts[1:3] == ["v1", "sprites"] and len(parts) > 4 and parts[4] not in ASLEEP
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                if wakes:
+                    await stack.enter_async_context(self._store.get(parts[3]).awake())
+            except ApiError as error:
+                await deny(
+                    scope, receive, send, error_reply(error, "" if scope["type"] == "websocket" else scope["path"])
+                )
+                return
+            except DrydockError as error:
+                refusal = ApiError(500, "sandbox_failed", error.message)
+                await deny(scope, receive, send, error_reply(refusal))
+                return
+            await self._app(scope, receive, send)
+
+
+def build(store: Store, token: str, stop: Callable[[], None], faults: Faults) -> Gate:
+    """Return the application over ``store``; ``stop`` ends the server, ``faults`` spoil its answers."""
+    sprites, commands, fs, services = Sprites(store), Exec(store), Fs(store), Services(store)
+    checkpoints, policies, streams, tasks = Checkpoints(store), Policies(store), Streams(store), TaskCalls(store)
+    absent = ApiError(404, "not_found", "drydock has no such endpoint")
+
+    async def nothing(scope: Scope, receive: Receive, send: Send) -> None:
+        await deny(scope, receive, send, error_reply(absent))
+
+    async def metrics(_: Request) -> Response:
+        return JSONResponse(store.metrics())
+
+    async def fault_plan(request: Request) -> Response:
+        if request.method == "PUT":
+            faults.set(await read_body(request, FaultPlan))
+        elif request.method == "DELETE":
+            faults.set(FaultPlan())
+        return JSONResponse(faults.describe())
+
+    async def shutdown(_: Request) -> Response:
+        stop()
+        return Response(status_code=202)
+
+    def route(path: str, handler: Callable[[Any], Awaitable[Response]], *methods: str) -> Route:
+        return Route(ONE + path, handler, methods=list(methods))
+
+    own = [  # what a sprite may also ask for itself
+        route("/checkpoint", checkpoints.create, "POST"),
+        route("/checkpoints", checkpoints.list, "GET"),
+        route("/checkpoints/{id}", checkpoints.one, "GET", "DELETE"),
+        route("/checkpoints/{id}/restore", checkpoints.restore, "POST"),
+        route("/services", services.list, "GET"),
+        route("/services/signal", services.signal, "POST"),
+        route("/services/{service}", services.one, "GET", "PUT", "DELETE"),
+        route("/services/{service}/logs", services.logs, "GET"),
+        route("/services/{service}/{verb}", services.act, "POST"),
+    ]
+    handlers: dict[Any, Any] = dict.fromkeys((ApiError, DrydockError, RecursionError, ClientDisconnect, 500), on_error)
+    inner = Starlette(
+        routes=[
+            *own,
+            route("/tasks", tasks.collection, "GET", "POST", "PUT"),
+            route("/tasks/{task}", tasks.one, "GET", "PUT", "DELETE"),
+            Mount("/", app=nothing),
+        ],
+        exception_handlers=handlers,
+    )
+    store.door = lambda name: _door(inner, name)
+    app = Starlette(
+        routes=[
+            Route("/v1/sprites", sprites.create, methods=["POST"]),
+            Route("/v1/sprites", sprites.list, methods=["GET"]),
+            route("", sprites.one, "GET", "PUT", "DELETE"),
+            route("/upgrade", sprites.upgrade, "POST"),
+            route("/restart", sprites.restart, "POST"),
+            route("/check", sprites.check, "GET"),
+            WebSocketRoute(ONE + "/exec", commands.socket),
+            WebSocketRoute(ONE + "/exec/{id}", commands.socket),
+            route("/exec", commands.collection, "GET", "HEAD", "POST"),
+            route("/exec/{id}/kill", commands.kill, "POST"),
+            WebSocketRoute(ONE + "/proxy", streams.proxy),
+            WebSocketRoute(ONE + "/fs/watch", streams.watch_files),
+            WebSocketRoute(ONE + "/ports/watch", streams.watch_ports),
+            route("/fs/read", fs.read, "GET"),
+            route("/fs/write", fs.write, "PUT"),
+            route("/fs/list", fs.list, "GET"),
+            route("/fs/delete", fs.delete, "DELETE"),
+            route("/fs/rename", fs.rename, "POST"),
+            route("/fs/copy", fs.copy, "POST"),
+            route("/fs/chmod", fs.chmod, "POST"),
+            route("/fs/chown", fs.chown, "POST"),
+            *own,
+            route("/policy/network", policies.network, "GET", "POST"),
+            route("/policy/privileges", policies.privileges, "GET", "POST", "DELETE"),
+            route("/policy/resources", policies.resources, "GET", "POST", "DELETE"),
+            Route("/drydock/metrics", metrics, methods=["GET"]),
+            Route("/drydock/faults", fault_plan, methods=["GET", "PUT", "DELETE"]),
+            Route("/drydock/shutdown", shutdown, methods=["POST"]),
+            Mount("/", app=nothing),
+        ],
+        exception_handlers=handlers,
+    )
+    return Gate(FaultGate(Waker(app, store), faults), token, store)
+
+
+def _door(inner: ASGIApp, name: str) -> ASGIApp:
+    """Return what a sprite's own socket serves: the same paths, without saying which sprite."""
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"]
+        if scope["type"] == "http" and path.startswith("/v1/"):
+            full = f"/v1/sprites/{name}/{path.removeprefix('/v1/')}"
+            scope = {**scope, "path": full, "raw_path": full.encode()}
+        await inner(scope, receive, send)
+
+    return serve

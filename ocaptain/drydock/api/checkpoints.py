@@ -1,0 +1,81 @@
+"""Checkpoints: made and restored in streams of JSON lines. Refusals are plain text here, as live."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
+from starlette.responses import JSONResponse, Response
+
+from ocaptain.drydock.api.common import ndjson, read_body
+from ocaptain.drydock.errors import ApiError, DrydockError
+from ocaptain.drydock.tasks import stamp
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable
+
+    from starlette.requests import Request
+
+    from ocaptain.drydock.store import Store
+
+
+class CheckpointBody(BaseModel):
+    """Body of ``POST …/checkpoint``."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    comment: str = ""
+
+
+class Checkpoints:
+    """Checkpoints of a sprite."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def create(self, request: Request) -> Response:
+        """``POST …/checkpoint``."""
+        sprite = self._store.get(request.path_params["name"])
+        body = await read_body(request, CheckpointBody)
+
+        async def work() -> str:
+            async with sprite.awake():
+                return f"Checkpoint {(await sprite.checkpoint(body.comment)).id} created"
+
+        return ndjson(_tell("Creating checkpoint", work()))
+
+    async def list(self, request: Request) -> Response:
+        """``GET …/checkpoints``, newest first."""
+        sprite = self._store.get(request.path_params["name"])
+        return JSONResponse([one.describe() for one in reversed(sprite.record.checkpoints)])
+
+    async def one(self, request: Request) -> Response:
+        """``GET`` or ``DELETE …/checkpoints/{id}``."""
+        sprite = self._store.get(request.path_params["name"])
+        wanted = request.path_params["id"]
+        if request.method == "DELETE":
+            await sprite.drop_checkpoint(wanted)
+            return Response(status_code=204)
+        return JSONResponse(sprite.find_checkpoint(wanted).describe())
+
+    async def restore(self, request: Request) -> Response:
+        """``POST …/checkpoints/{id}/restore``."""
+        sprite = self._store.get(request.path_params["name"])
+        found = sprite.find_checkpoint(request.path_params["id"])
+
+        async def work() -> str:
+            await sprite.restore(found.id)
+            return f"Checkpoint {found.id} restored"
+
+        return ndjson(_tell(f"Restoring checkpoint {found.id}", work()))
+
+
+async def _tell(what: str, work: Awaitable[str]) -> AsyncIterator[dict[str, object]]:
+    yield {"type": "info", "data": what, "time": stamp(time.time())}
+    try:
+        said = await work
+    except (ApiError, DrydockError) as error:  # the 200 is out: what went wrong is the last line
+        yield {"type": "error", "error": error.message, "time": stamp(time.time())}
+        return
+    yield {"type": "complete", "data": said, "time": stamp(time.time())}

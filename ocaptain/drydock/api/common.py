@@ -1,0 +1,135 @@
+"""What every endpoint needs: bodies, numbers, durations, streams of lines, the dialects of a refusal."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.websockets import WebSocket
+
+from ocaptain.drydock.errors import ApiError, DrydockError, FsError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from starlette.datastructures import QueryParams
+    from starlette.requests import Request
+    from starlette.types import Receive, Scope, Send
+
+_Model = TypeVar("_Model", bound=BaseModel)
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+LONGEST_DURATION = 366 * 86400.0
+NOT_FOUND = 404
+PLAIN = frozenset({"services", "checkpoint", "checkpoints", "policy"})
+
+
+def parse_duration(text: str) -> float:
+    """Return seconds of a Go-style duration (``1m30s``, ``5.0s``) or of a bare number.
+
+    Raises:
+        ApiError: 400, not a duration.
+    """
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
+        return min(float(text), LONGEST_DURATION)
+    if not text or _DURATION.sub("", text):
+        raise ApiError(400, "invalid_duration", f"not a duration: {text!r}")
+    return min(sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(text)), LONGEST_DURATION)
+
+
+async def deny(scope: Scope, receive: Receive, send: Send, response: Response) -> None:
+    """Answer a request, or a handshake before its upgrade."""
+    if scope["type"] == "websocket":
+        await WebSocket(scope, receive, send).send_denial_response(response)
+    else:
+        await response(scope, receive, send)
+
+
+def error_reply(error: ApiError, path: str = "") -> Response:
+    """Return a refusal in the dialect of the endpoint.
+
+    Everything has ``{"error": code, "message": text}``, but the file system an errno's name, and
+    services, checkpoints and policies plain text.
+    """
+    area = path.split("/")[4:5]
+    if area == ["fs"] and not isinstance(error, FsError):
+        code = "ENOENT" if error.status == NOT_FOUND else "EINVAL"
+        return JSONResponse({"error": error.message, "code": code, "path": ""}, error.status)
+    if area and area[0] in PLAIN:
+        return PlainTextResponse(error.message, error.status)
+    return JSONResponse(error.body(), error.status)
+
+
+async def read_body(request: Request, model: type[_Model]) -> _Model:
+    """Return the body of a request.
+
+    Raises:
+        ApiError: 400, it is none.
+    """
+    try:
+        return model.model_validate_json(await request.body() or b"{}")
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "body"
+        raise ApiError(400, "invalid_request", f"{where}: {first['msg']}") from error
+
+
+async def read_json(request: Request) -> dict[str, object]:
+    """Return the JSON object that is a request's body, {} if it has none.
+
+    Raises:
+        ApiError: 400, it is not JSON.
+    """
+    try:
+        found = json.loads(await request.body() or b"{}")
+    except (ValueError, RecursionError) as error:
+        raise ApiError(400, "invalid_request", "body is not JSON") from error
+    return found if isinstance(found, dict) else {}
+
+
+def integer(text: str | None, default: int) -> int:
+    """Return a parameter's number.
+
+    Raises:
+        ApiError: 400, it is none.
+    """
+    if text is None:
+        return default
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise ApiError(400, "invalid_request", f"not a number: {text!r}")
+    return int(text)
+
+
+def true(params: QueryParams, name: str, default: str = "false") -> bool:
+    """Whether a flag of the query is set."""
+    return params.get(name, default).lower() in {"true", "1"}
+
+
+def ndjson(events: AsyncIterator[dict[str, object]]) -> Response:
+    """Return a stream of JSON lines."""
+
+    async def lines() -> AsyncIterator[bytes]:
+        async for event in events:
+            yield json.dumps(event).encode() + b"\n"
+
+    return StreamingResponse(lines(), media_type="application/x-ndjson")
+
+
+async def on_error(request: Request, error: Exception) -> Response:
+    """Return the reply to whatever a handler raised."""
+    match error:
+        case ApiError():
+            found = error
+        case RecursionError():
+            found = ApiError(400, "invalid_request", "the path or tree is too deep")
+        case ClientDisconnect():
+            found = ApiError(400, "invalid_request", "the client left")
+        case DrydockError():
+            found = ApiError(500, "sandbox_failed", error.message)
+        case _:
+            found = ApiError(500, "internal_error", f"{type(error).__name__}: {error}")
+    return error_reply(found, request.url.path)

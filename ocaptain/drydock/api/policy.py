@@ -1,0 +1,50 @@
+"""Policies of a sprite. Refusals are plain text here, as live; a change is a 204, which the SDKs demand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.responses import JSONResponse, Response
+
+from ocaptain.drydock.api.common import read_body
+from ocaptain.drydock.policy import NetworkPolicy, PrivilegesPolicy, ResourcesPolicy
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from ocaptain.drydock.store import Store
+
+
+class Policies:
+    """``GET`` and ``POST …/policy/network``; those and ``DELETE …/policy/privileges|resources``."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def network(self, request: Request) -> Response:
+        """What may leave the sprite."""
+        sprite = self._store.get(request.path_params["name"])
+        if request.method == "POST":
+            await sprite.set_network(await read_body(request, NetworkPolicy))
+            return Response(status_code=204)
+        return JSONResponse(sprite.record.network.model_dump(exclude_none=True))
+
+    async def privileges(self, request: Request) -> Response:
+        """What it may do: stored."""
+        sprite = self._store.get(request.path_params["name"])
+        if request.method == "GET":
+            return JSONResponse(sprite.record.privileges.model_dump(exclude_none=True))
+        given = request.method == "POST"
+        sprite.record.privileges = await read_body(request, PrivilegesPolicy) if given else PrivilegesPolicy()
+        sprite.save()
+        return Response(status_code=204)
+
+    async def resources(self, request: Request) -> Response:
+        """What it may use: stored."""
+        sprite = self._store.get(request.path_params["name"])
+        if request.method == "GET":
+            return JSONResponse(sprite.record.resources.model_dump(exclude_none=True))
+        given = request.method == "POST"
+        sprite.record.resources = await read_body(request, ResourcesPolicy) if given else ResourcesPolicy()
+        sprite.save()
+        return Response(status_code=204)

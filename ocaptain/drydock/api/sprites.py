@@ -1,0 +1,102 @@
+"""Sprites: made, listed, watched, changed, destroyed, checked, started again."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from starlette.responses import JSONResponse, Response
+
+from ocaptain.drydock.api.common import integer, ndjson, read_body
+from ocaptain.drydock.record import CreateBody, UpdateBody
+from ocaptain.drydock.tasks import stamp
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from starlette.requests import Request
+
+    from ocaptain.drydock.store import Store
+
+HEARTBEAT_SECONDS = 15.0
+
+
+class Sprites:
+    """Sprites of the organisation."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def create(self, request: Request) -> Response:
+        """``POST /v1/sprites``."""
+        body = await read_body(request, CreateBody)
+        self._store.tally(body.name).calls["POST"] += 1
+        return JSONResponse((await self._store.create(body)).describe(), 201)
+
+    async def list(self, request: Request) -> Response:
+        """``GET /v1/sprites``: a page, or with ``Accept: application/x-ndjson`` every change from now on.
+
+        Asking for more than a page holds gets a full page.
+        """
+        params = request.query_params
+        prefix, size = params.get("prefix", ""), integer(params.get("max_results"), 50)
+        if "application/x-ndjson" in request.headers.get("accept", ""):
+            return ndjson(self._watch(prefix))
+        return JSONResponse(self._store.page(prefix, size, params.get("continuation_token")))
+
+    async def _watch(self, prefix: str) -> AsyncIterator[dict[str, object]]:
+        """Tell every sprite as it is, then each change, and something now and then."""
+        queue = self._store.listen()
+        try:
+            for sprite in self._store.find(prefix):
+                yield self._store.event(sprite)
+            while True:
+                try:
+                    event = await asyncio.wait_for(queue.get(), HEARTBEAT_SECONDS)
+                except TimeoutError:
+                    yield {"type": "heartbeat", "timestamp": stamp(time.time()), "org": self._store.organisation()}
+                    continue
+                if str(event["name"]).startswith(prefix):
+                    yield event
+        finally:
+            self._store.unlisten(queue)
+
+    async def one(self, request: Request) -> Response:
+        """``GET``, ``PUT`` or ``DELETE /v1/sprites/{name}``; none of them wakes it."""
+        name = request.path_params["name"]
+        if request.method == "DELETE":
+            await self._store.destroy(name)
+            return Response(status_code=204)
+        if request.method == "PUT":
+            self._store.get(name)
+            return JSONResponse(self._store.update(name, await read_body(request, UpdateBody)).describe())
+        return JSONResponse(self._store.get(name).describe())
+
+    async def upgrade(self, request: Request) -> Response:
+        """``POST …/upgrade``: there is but one version here."""
+        self._store.get(request.path_params["name"])
+        return Response(status_code=204)
+
+    async def restart(self, request: Request) -> Response:
+        """``POST …/restart``: every process ends, the services start again."""
+        sprite = self._store.get(request.path_params["name"])
+        await sprite.restart()
+        return JSONResponse(
+            {"sprite_name": sprite.name, "machine_id": sprite.box.directory.name, "message": "restarted"}
+        )
+
+    async def check(self, request: Request) -> Response:
+        """``GET …/check``: whether a command can be run, by running one."""
+        began = time.monotonic()
+        sprite = self._store.get(request.path_params["name"])
+        async with sprite.awake():
+            status, reason = await sprite.check()
+        shown = {
+            "sprite_name": sprite.name,
+            "sprite_id": sprite.record.id,
+            "status": status,
+            "checked_at": stamp(time.time()),
+            "elapsed": round(time.monotonic() - began, 3),
+        }
+        return JSONResponse({**shown, **({"reason": reason} if reason else {})})

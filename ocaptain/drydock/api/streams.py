@@ -1,0 +1,183 @@
+"""Sockets that are no commands: TCP through ``/proxy``, changes of files, ports that open and close."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.websockets import WebSocketDisconnect
+
+from ocaptain.drydock.api.common import error_reply
+from ocaptain.drydock.errors import ApiError, FsError
+from ocaptain.drydock.network import PIECE, dial
+from ocaptain.drydock.ports import listening
+from ocaptain.drydock.tasks import stamp
+from ocaptain.drydock.watch import Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from starlette.websockets import WebSocket
+
+    from ocaptain.drydock.sprite import Sprite
+    from ocaptain.drydock.store import Store
+
+POLL_SECONDS = 0.5
+FIRST_SECONDS = 10.0
+LOOPBACK = ("localhost", "127.0.0.1", "::1", "")
+
+
+class Target(BaseModel):
+    """First message on ``/proxy``."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    host: str = "localhost"
+    port: Annotated[int, Field(gt=0, lt=65536)]
+
+
+class Subscription(BaseModel):
+    """First message on ``/fs/watch``."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    type: Literal["subscribe"]
+    paths: Annotated[list[str], Field(min_length=1, max_length=100)]
+    recursive: bool = False
+    workingDir: str = "/"  # noqa: N815 - the API's spelling
+
+
+class Streams:
+    """The sockets of a sprite."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def _accepted(self, socket: WebSocket) -> Sprite | None:
+        try:
+            sprite = self._store.get(socket.path_params["name"])
+        except ApiError as error:
+            await socket.send_denial_response(error_reply(error))
+            return None
+        await socket.accept()
+        return sprite
+
+    async def proxy(self, socket: WebSocket) -> None:
+        """``WSS …/proxy``: one TCP connection to a port of the sprite's own loopback."""
+        sprite = await self._accepted(socket)
+        if sprite is None:
+            return
+        with contextlib.suppress(WebSocketDisconnect, RuntimeError, OSError):
+            try:
+                async with asyncio.timeout(FIRST_SECONDS):
+                    target = Target.model_validate_json(await socket.receive_text())
+                if target.host.lower() not in (*LOOPBACK, sprite.name):
+                    raise OSError(f"{target.host} is not this sprite")
+                reader, writer = await dial(sprite.box.init_pid, target.port)
+            except (OSError, ValidationError, KeyError) as error:  # TimeoutError is an OSError
+                reason = "expected {host, port}" if isinstance(error, ValidationError | KeyError) else str(error)
+                await socket.send_text(json.dumps({"status": "error", "error": reason or "no answer"}))
+                await socket.close(1000)
+                return
+            await socket.send_text(json.dumps({"status": "connected", "target": f"127.0.0.1:{target.port}"}))
+            try:
+                await _first(_to_socket(reader, socket), _from_socket(socket, writer))
+                await writer.drain()
+            finally:
+                writer.close()
+            await socket.close(1000)
+
+    async def watch_files(self, socket: WebSocket) -> None:
+        """``WSS …/fs/watch``."""
+        sprite = await self._accepted(socket)
+        if sprite is None:
+            return
+        with contextlib.suppress(WebSocketDisconnect, RuntimeError, OSError):
+            try:
+                wanted = Subscription.model_validate_json(await socket.receive_text())
+            except (ValidationError, KeyError):
+                await socket.send_text(json.dumps({"type": "error", "message": "expected a subscription"}))
+                await socket.close(1000)
+                return
+            watch = Watch(sprite.box.root, wanted.workingDir)
+            try:
+                for path in wanted.paths:
+                    await watch.add(path, recursive=wanted.recursive)
+                await socket.send_text(json.dumps({"type": "subscribed", "paths": wanted.paths}))
+                await _first(_tell_changes(watch, socket), _until_left(socket))
+            except FsError as error:
+                await socket.send_text(json.dumps({"type": "error", "message": error.message}))
+                await socket.close(1000)
+            finally:
+                watch.close()
+
+    async def watch_ports(self, socket: WebSocket) -> None:
+        """``WSS …/ports/watch``."""
+        sprite = await self._accepted(socket)
+        if sprite is None:
+            return
+        with contextlib.suppress(WebSocketDisconnect, RuntimeError, OSError):
+            await _first(_tell_ports(sprite, socket), _until_left(socket))
+
+
+async def _first(*work: Awaitable[None]) -> None:
+    """Wait for whichever ends first; the others are cancelled, an error is raised."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _to_socket(reader: asyncio.StreamReader, socket: WebSocket) -> None:
+    while data := await reader.read(PIECE):
+        await socket.send_bytes(data)
+
+
+async def _from_socket(socket: WebSocket, writer: asyncio.StreamWriter) -> None:
+    while True:
+        message = await socket.receive()
+        if message["type"] == "websocket.disconnect":
+            return
+        if data := message.get("bytes"):
+            writer.write(data)
+            await writer.drain()
+
+
+async def _until_left(socket: WebSocket) -> None:
+    while (await socket.receive())["type"] != "websocket.disconnect":
+        pass
+
+
+async def _tell_changes(watch: Watch, socket: WebSocket) -> None:
+    async for change in watch:
+        shown = {
+            "type": "event",
+            "path": change.path,
+            "event": change.kind,
+            "timestamp": stamp(time.time()),
+            "size": change.size,
+            "isDir": change.is_directory,
+        }
+        await socket.send_text(json.dumps(shown))
+
+
+async def _tell_ports(sprite: Sprite, socket: WebSocket) -> None:
+    known = await asyncio.to_thread(listening, sprite.box.init_pid)
+    await socket.send_text(json.dumps({"type": "port_list", "ports": [one.describe("port_opened") for one in known]}))
+    while True:
+        await asyncio.sleep(POLL_SECONDS)
+        now = await asyncio.to_thread(listening, sprite.box.init_pid)
+        for one in now - known:
+            await socket.send_text(json.dumps(one.describe("port_opened")))
+        for one in known - now:
+            await socket.send_text(json.dumps(one.describe("port_closed")))
+        known = now

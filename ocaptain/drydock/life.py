@@ -1,0 +1,60 @@
+"""When a sprite pauses: running → warm (frozen) → cold (processes gone) → running at the next request.
+
+What keeps one awake, as on the live service: a request under way, an attached command, an open
+``/proxy`` connection, a live Task, output on a terminal that nobody watches. Services do not, nor
+does a command whose client has left.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+IDLE_SECONDS = 30.0
+COLD_SECONDS = 600.0
+
+
+class State(StrEnum):
+    """A sprite's status, in the API's words."""
+
+    RUNNING = "running"
+    WARM = "warm"
+    COLD = "cold"
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a sprite may do nothing.
+
+    Attributes:
+        idle: seconds until it is frozen; 0 = never.
+        cold: further seconds until its processes are ended; 0 = never.
+    """
+
+    idle: float = IDLE_SECONDS
+    cold: float = COLD_SECONDS
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What is known about a sprite when its pause is decided.
+
+    Attributes:
+        state: now.
+        held: whether anything keeps it awake.
+        quiet: seconds since anything last did.
+    """
+
+    state: State
+    held: bool
+    quiet: float
+
+
+def due(now: Standing, patience: Patience) -> State:
+    """Return the state that a sprite is to be in; one that sleeps is only woken by a request."""
+    if now.state is State.RUNNING:
+        ready = patience.idle > 0 and not now.held and now.quiet >= patience.idle
+        return State.WARM if ready else State.RUNNING
+    if now.state is State.WARM and patience.cold > 0 and now.quiet >= patience.idle + patience.cold:
+        return State.COLD
+    return now.state

@@ -1,0 +1,176 @@
+"""A sandbox's own network, reached from drydock's side by system calls alone.
+
+A socket belongs to the network namespace in which it was made, whoever uses it afterwards. So a
+thread of its own joins the sandbox's network, makes one socket there and ends; everything else is
+plain asyncio in drydock. Nothing of the ship is executed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import fcntl
+import os
+import socket
+import struct
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.setns.argtypes = (ctypes.c_int, ctypes.c_int)
+_CLONE_NEWNET = 0x40000000
+DIAL_SECONDS = 10.0
+PIECE = 64 * 1024
+
+
+def make_socket(init_pid: int, prepare: Callable[[socket.socket], None] = lambda _: None) -> socket.socket:
+    """Return a TCP socket of a sandbox's network.
+
+    Args:
+        init_pid: the sandbox's init.
+        prepare: called with the socket while its thread is in that network.
+
+    Raises:
+        OSError: the sandbox is gone, or ``prepare`` failed.
+    """
+    made: list[socket.socket] = []
+    failed: list[OSError] = []
+
+    def work() -> None:
+        try:
+            fd = os.open(f"/proc/{init_pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                if _libc.setns(fd, _CLONE_NEWNET):
+                    raise OSError(ctypes.get_errno(), "setns")
+            finally:
+                os.close(fd)
+            # The protocol is named: asyncio sets TCP_NODELAY only then.
+            fresh = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+            try:
+                fresh.setblocking(False)  # noqa: FBT003 - the only spelling
+                prepare(fresh)
+            except BaseException:
+                fresh.close()
+                raise
+            made.append(fresh)
+        except OSError as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=work, name="in-network")
+    thread.start()
+    thread.join()
+    if failed:
+        raise failed[0]
+    return made[0]
+
+
+def raise_loopback(init_pid: int) -> None:
+    """Set the ``lo`` of a sandbox's network up.
+
+    Raises:
+        OSError: it cannot be done.
+    """
+
+    def up(any_socket: socket.socket) -> None:
+        request = struct.pack("16sH14s", b"lo", 0, b"")
+        flags = struct.unpack("16sH14s", fcntl.ioctl(any_socket, _SIOCGIFFLAGS, request))[1]
+        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sH14s", b"lo", flags | _IFF_UP, b""))
+
+    make_socket(init_pid, up).close()
+
+
+async def dial(init_pid: int, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect to a port on the loopback of a sandbox's network.
+
+    Raises:
+        OSError: refused, or not answered in time (TimeoutError is one).
+    """
+    fresh = await asyncio.to_thread(make_socket, init_pid)
+    try:
+        async with asyncio.timeout(DIAL_SECONDS):
+            await asyncio.get_running_loop().sock_connect(fresh, ("127.0.0.1", port))
+            return await asyncio.open_connection(sock=fresh, limit=PIECE)
+    except BaseException:
+        fresh.close()
+        raise
+
+
+class Bridge:
+    """Lets an isolated ship reach one port on the host's loopback, at the same port of its own.
+
+    Args:
+        port: on 127.0.0.1, both inside and outside.
+        allowed: asked for each connection: whether the ship's policy lets it through.
+    """
+
+    def __init__(self, port: int, allowed: Callable[[], bool]) -> None:
+        self._port = port
+        self._allowed = allowed
+        self._server: asyncio.Server | None = None
+        self._open: set[asyncio.Task[None]] = set()
+
+    async def start(self, init_pid: int) -> None:
+        """Listen inside.
+
+        Raises:
+            OSError: the port is taken inside.
+        """
+
+        def listen(fresh: socket.socket) -> None:
+            fresh.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            fresh.bind(("127.0.0.1", self._port))
+
+        listener = await asyncio.to_thread(make_socket, init_pid, listen)
+        self._server = await asyncio.start_server(self._take, sock=listener, limit=PIECE)
+
+    async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task
+        self._open.add(task)
+        try:
+            if self._allowed():
+                far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._port, limit=PIECE)
+                await join((reader, writer), (far_reader, far_writer))
+        except (OSError, asyncio.CancelledError):
+            pass  # whoever dialled sees the connection end
+        finally:
+            self._open.discard(task)
+            writer.close()
+
+    def drop(self) -> None:
+        """End every open connection: the policy changed, or the ship pauses."""
+        for task in list(self._open):
+            task.cancel()
+
+    async def stop(self) -> None:
+        """Stop listening and end every connection."""
+        self.drop()
+        if self._server:
+            self._server.close()
+            self._server = None
+
+
+Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def join(one: Stream, other: Stream) -> None:
+    """Carry bytes both ways until both sides have ended, at the pace of the slower reader."""
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(PIECE):
+                writer.write(data)
+                await writer.drain()
+            if writer.can_write_eof():
+                writer.write_eof()
+
+    try:
+        await asyncio.gather(carry(one[0], other[1]), carry(other[0], one[1]))
+    finally:
+        for _, writer in (one, other):
+            writer.close()

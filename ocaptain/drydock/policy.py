@@ -1,0 +1,126 @@
+"""Policies of a sprite: what may leave it, what it may do, what it may use.
+
+The network policy is enforced where there is a way out that drydock controls: on a ship with a
+network of its own. There only the bridges to ports of the host lead out, and as on the live
+service private addresses are closed while a policy is on, unless a rule names them. The others
+are stored and told, as the ship's sandbox has fixed privileges and no limits of its own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Domain = Annotated[str, StringConstraints(pattern=r"^(\*|(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_.:-]{0,251}[A-Za-z0-9_])?)$")]
+#: What ``{"include": "defaults"}`` stands for here; the live list is not published.
+DEFAULTS = (
+    "*.anthropic.com",
+    "*.claude.com",
+    "*.debian.org",
+    "*.github.com",
+    "*.githubusercontent.com",
+    "*.npmjs.org",
+    "*.pypi.org",
+    "*.pythonhosted.org",
+    "*.ubuntu.com",
+    "github.com",
+    "pypi.org",
+)
+
+
+class Rule(BaseModel):
+    """A rule: a domain (``host``, ``*.host``, ``*``) with an action, or an include."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    domain: Domain | None = None
+    action: Literal["allow", "deny"] | None = None
+    include: Literal["defaults"] | None = None
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Rule:
+        if (self.include is None) == (self.domain is None and self.action is None):
+            raise ValueError("a rule is either {domain, action} or {include}")
+        if self.include is None and (self.domain is None or self.action is None):
+            raise ValueError("a rule needs a domain and an action")
+        return self
+
+
+class NetworkPolicy(BaseModel):
+    """``policy/network``; without rules nothing is restricted."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    rules: Annotated[list[Rule], Field(max_length=1000)] = []
+
+
+class PrivilegesPolicy(BaseModel):
+    """``policy/privileges``: stored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    profile: Literal["", "minimal", "standard", "privileged"] = ""
+    devices: Annotated[list[str], Field(max_length=100)] = []
+    noNewPrivileges: bool = False  # noqa: N815 - the API's spelling
+
+
+class Memory(BaseModel):
+    """Memory of ``policy/resources``."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    limit_mb: Annotated[int, Field(ge=0)] | None = None
+    autoscale: bool | None = None
+
+
+class ResourcesPolicy(BaseModel):
+    """``policy/resources``: stored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    memory: Memory = Field(default_factory=Memory)
+
+
+def allows(rules: Sequence[Rule], host: str) -> bool:
+    """Whether a policy lets a connection to ``host`` through.
+
+    An exact name beats ``*.x``, the longer ``*.x`` beats the shorter, and those beat ``*``; of two
+    equal ones the later counts. What no rule names is refused while there are any.
+    """
+    if not rules:
+        return True
+    wanted = host.lower().rstrip(".")
+    best, verdict = -1, False
+    for domain, action in _spelled_out(rules):
+        weight = _weight(domain, wanted)
+        if weight >= max(best, 0):
+            best, verdict = weight, action == "allow"
+    return verdict
+
+
+def _spelled_out(rules: Sequence[Rule]) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    for rule in rules:
+        if rule.include:
+            found += [(domain, "allow") for domain in DEFAULTS]
+        elif rule.domain and rule.action:
+            found.append((rule.domain.lower(), rule.action))
+    return found
+
+
+def _weight(domain: str, host: str) -> int:
+    """Return how well a pattern fits, -1 if it does not."""
+    if domain == "*":
+        # Private addresses need a rule of their own, as on the live service.
+        return -1 if _is_private(host) else 0
+    if domain.startswith("*."):
+        return len(domain) if host.endswith(domain[1:]) else -1
+    return 1000 if domain == host else -1
+
+
+def _is_private(host: str) -> bool:
+    return host == "localhost" or host.replace(".", "").isdecimal() or ":" in host

@@ -1,0 +1,131 @@
+"""What is kept of a sprite on disk, so that a drydock that was killed finds it again.
+
+``sprite.json`` in the sprite's folder. It is complete or absent: a folder without one was never
+handed to anybody, and goes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from ocaptain.drydock.checkpoints import Checkpoint
+from ocaptain.drydock.policy import NetworkPolicy, PrivilegesPolicy, ResourcesPolicy
+
+EnvName = Annotated[str, StringConstraints(pattern=r"^[^=\x00]+$")]
+EnvValue = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
+FILE = "sprite.json"
+
+
+class UrlSettings(BaseModel):
+    """``url_settings`` of a sprite."""
+
+    model_config = ConfigDict(extra="allow")
+
+    auth: str = "sprite"
+
+
+class CreateBody(BaseModel):
+    """Body of ``POST /v1/sprites``; sizes are accepted and ignored, as live."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: str
+    labels: list[str] = []
+    environment: dict[EnvName, EnvValue] = {}
+    url_settings: UrlSettings = Field(default_factory=UrlSettings)
+    config: dict[str, Any] = {}
+    runtime: str = "default"
+    wait_for_capacity: bool = False
+
+
+class UpdateBody(BaseModel):
+    """Body of ``PUT /v1/sprites/{name}``; what is absent stays."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    labels: list[str] | None = None
+    clear_labels: bool = False
+    url_settings: UrlSettings | None = None
+
+
+class ServiceDefinition(BaseModel):
+    """Body of ``PUT /services/{name}``."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    cmd: str = Field(min_length=1)
+    args: list[str] = []
+    env: dict[str, str] = {}
+    dir: str = "/home/sprite"
+    needs: list[str] = []
+    http_port: int | None = None
+
+
+class ServiceRecord(BaseModel):
+    """A service's definition, and whether it shall run."""
+
+    definition: ServiceDefinition
+    wanted: bool = True
+
+
+class Process(BaseModel):
+    """A process that is known again: pids are used anew, start times are not."""
+
+    pid: int
+    started: int
+
+    @classmethod
+    def of(cls, pid: int) -> Process | None:
+        """Return the process of a pid, None if there is none."""
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+            return cls(pid=pid, started=int(fields[19]))
+        return None
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still is there."""
+        return Process.of(self.pid) == self
+
+
+class Record(BaseModel):
+    """Everything about a sprite that outlives its processes and drydock's."""
+
+    body: CreateBody
+    id: str
+    created_at: str
+    updated_at: str
+    services: dict[str, ServiceRecord] = {}
+    checkpoints: list[Checkpoint] = []
+    stands_on: str | None = None
+    network: NetworkPolicy = Field(default_factory=NetworkPolicy)
+    privileges: PrivilegesPolicy = Field(default_factory=PrivilegesPolicy)
+    resources: ResourcesPolicy = Field(default_factory=ResourcesPolicy)
+    processes: list[Process] = []
+
+    def save(self, directory: Path) -> None:
+        """Write it so that no reader ever sees half of it.
+
+        Raises:
+            OSError: the disk is full, say.
+        """
+        scratch = directory / f".{FILE}.tmp"
+        fd = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(fd, "w") as file:
+            file.write(self.model_dump_json())
+        scratch.replace(directory / FILE)
+
+    @classmethod
+    def load(cls, directory: Path) -> Record:
+        """Read it.
+
+        Raises:
+            OSError: there is none.
+            ValueError: it is none.
+        """
+        return cls.model_validate_json((directory / FILE).read_text("utf-8"))

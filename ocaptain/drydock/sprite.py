@@ -1,0 +1,389 @@
+"""One sprite: its record, sandbox, sessions, services and tasks, and its way between the states.
+
+Every change of state happens under one lock. A request takes a hold first and the lock then, a
+pause takes the lock and looks for holds, so neither can miss the other::
+
+    awake()  hold +1 ── lock: wake up ── the request ── hold -1, quiet from now on
+    settle() lock: still due? ── freeze or end the processes
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from ocaptain.drydock import checkpoints
+from ocaptain.drydock.door import Door
+from ocaptain.drydock.errors import ApiError, DrydockError, FsError
+from ocaptain.drydock.files import Files
+from ocaptain.drydock.life import Patience, Standing, State, due
+from ocaptain.drydock.network import Bridge
+from ocaptain.drydock.policy import allows
+from ocaptain.drydock.record import Process, Record, ServiceDefinition, ServiceRecord
+from ocaptain.drydock.services import Service, in_order
+from ocaptain.drydock.sessions import ExecRequest, Session
+from ocaptain.drydock.tasks import Tasks, stamp
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from starlette.types import ASGIApp
+
+    from ocaptain.drydock.policy import NetworkPolicy
+    from ocaptain.drydock.sandbox import Sandbox
+
+ORGANISATION = "drydock"
+CHECK_SECONDS = 10.0
+log = logging.getLogger("drydock")
+
+
+class Sprite:
+    """A sprite.
+
+    Args:
+        record: what is kept of it.
+        box: its sandbox, up or down.
+        patience: how long it may do nothing.
+        door: serves its own socket.
+        ports: of the host, that an isolated ship may reach.
+        changed: called when its status changed.
+    """
+
+    def __init__(
+        self,
+        record: Record,
+        box: Sandbox,
+        *,
+        patience: Patience,
+        door: ASGIApp,
+        ports: Sequence[int],
+        changed: Callable[[Sprite], None],
+    ) -> None:
+        self.record = record
+        self.box = box
+        self.state = State.RUNNING if box.init_pid else State.COLD
+        self.sessions: dict[str, Session] = {}
+        self.services = {name: Service(box, name, one.definition) for name, one in record.services.items()}
+        self.tasks = Tasks(time.time)
+        self.last_running_at: str | None = None
+        self.last_warming_at: str | None = None
+        self.gone = False
+        self._patience = patience
+        self._changed = changed
+        self._door = Door(box.directory / "dot-sprite", door)
+        self._bridges = [Bridge(port, self._may_leave) for port in ports] if box.isolated else []
+        self._lock = asyncio.Lock()
+        self._holds = 0
+        self._active = time.monotonic()
+        self._awake = 0.0
+        self._awake_since: float | None = None
+        self._watches: set[asyncio.Task[bool]] = set()
+
+    @property
+    def name(self) -> str:
+        """The sprite's name, unique in the organisation."""
+        return self.record.body.name
+
+    def describe(self) -> dict[str, object]:
+        """Return the sprite as the API shows it."""
+        times = {"last_running_at": self.last_running_at, "last_warming_at": self.last_warming_at}
+        return {
+            "id": self.record.id,
+            "name": self.name,
+            "organization": ORGANISATION,
+            "org_slug": ORGANISATION,
+            "url": f"https://{self.name}-{ORGANISATION}.invalid",
+            "url_settings": self.record.body.url_settings.model_dump(),
+            "status": str(self.state),
+            "labels": self.record.body.labels,
+            "environment_version": "drydock",
+            "created_at": self.record.created_at,
+            "updated_at": self.record.updated_at,
+            **{name: at for name, at in times.items() if at},
+        }
+
+    def save(self) -> None:
+        """Keep the record.
+
+        Raises:
+            DrydockError: it cannot be written.
+        """
+        try:
+            self.record.save(self.box.directory)
+        except OSError as error:
+            raise DrydockError(f"the record of {self.name} cannot be written: {error}") from error
+
+    # -- the states -----------------------------------------------------------------------
+
+    @property
+    def awake_seconds(self) -> float:
+        """Seconds in which it was neither warm nor cold: what Sprites would bill."""
+        return self._awake + (time.monotonic() - self._awake_since if self._awake_since is not None else 0.0)
+
+    def _enter(self, state: State) -> None:
+        now = time.monotonic()
+        if state is State.RUNNING:
+            self._active = now
+            self._awake_since = now if self._awake_since is None else self._awake_since
+            self.last_running_at = stamp(time.time())
+        else:
+            self._awake, self._awake_since = self.awake_seconds, None
+            if state is State.WARM:
+                self.last_warming_at = stamp(time.time())
+        self.state = state
+        self._changed(self)
+
+    def _standing(self) -> Standing:
+        watched = any(session.watched for session in self.sessions.values())
+        last = max([self._active, *(session.active for session in self.sessions.values() if session.request.tty)])
+        held = self._holds > 0 or watched or bool(self.tasks.live())
+        if held:
+            self._active = time.monotonic()
+        return Standing(self.state, held, time.monotonic() - last)
+
+    @contextlib.asynccontextmanager
+    async def awake(self) -> AsyncIterator[None]:
+        """Keep it running inside the block; it is woken if it must be.
+
+        Raises:
+            ApiError: 404, it was destroyed meanwhile.
+            DrydockError: it does not come up.
+        """
+        self._holds += 1
+        try:
+            async with self._lock:
+                await self._wake()
+            yield
+        finally:
+            self._holds -= 1
+            self._active = time.monotonic()
+
+    async def _wake(self) -> None:
+        if self.gone:
+            raise ApiError(404, "not_found", f"sprite not found: {self.name}")
+        if self.state is State.WARM:
+            await self.box.thaw()
+            self._enter(State.RUNNING)
+        elif self.state is State.COLD:
+            await self._boot()
+
+    async def _boot(self) -> None:
+        for process in self.record.processes:  # of a drydock that was killed: they end with it
+            await _ended(process)
+        await self.box.boot()
+        await self.started()
+
+    async def started(self) -> None:
+        """Take a sandbox that has just come up into use.
+
+        Raises:
+            DrydockError: its record cannot be written.
+        """
+        self.record.processes = [found for pid in self.box.pids if (found := Process.of(pid))]
+        self.save()
+        try:
+            await self._door.open()
+            for bridge in self._bridges:
+                await bridge.start(self.box.init_pid)
+        except OSError as error:  # what the ship put there is the ship's loss
+            log.warning("%s: %s", self.name, error)
+        self._enter(State.RUNNING)
+        for name in in_order({name: one.definition.needs for name, one in self.record.services.items()}):
+            if self.record.services[name].wanted:
+                await self.services[name].start()
+
+    async def settle(self) -> None:
+        """Pause it if that is due.
+
+        Raises:
+            DrydockError: its processes cannot be reached.
+        """
+        if due(self._standing(), self._patience) is self.state:
+            return
+        async with self._lock:
+            wanted = due(self._standing(), self._patience)
+            if self.gone or wanted is self.state:
+                return
+            if wanted is State.WARM:
+                for bridge in self._bridges:  # connections drop at every pause, as live
+                    bridge.drop()
+                await self.box.freeze()
+            else:
+                await self._down()
+            self._enter(wanted)
+
+    async def _down(self) -> None:
+        """End all that runs, and keep the disk."""
+        await asyncio.gather(*(service.suspend() for service in self.services.values()))
+        for bridge in self._bridges:
+            await bridge.stop()
+        await self._door.close()
+        await self.box.halt()
+        self.tasks.clear()
+
+    async def restart(self, between: Callable[[], None] = lambda: None) -> None:
+        """End all that runs and start again; the services come back.
+
+        Args:
+            between: done while it is down, in a thread.
+
+        Raises:
+            ApiError: 404, it is gone.
+            DrydockError: it does not come up, or ``between`` failed; then it comes up as it was.
+        """
+        self._holds += 1
+        try:
+            async with self._lock:
+                if self.gone:
+                    raise ApiError(404, "not_found", f"sprite not found: {self.name}")
+                await self._down()
+                self._enter(State.COLD)
+                try:
+                    await asyncio.to_thread(between)
+                finally:
+                    await self._boot()
+        finally:
+            self._holds -= 1
+            self._active = time.monotonic()
+
+    async def destroy(self) -> None:
+        """End it and remove what it was.
+
+        Raises:
+            DrydockError: something cannot be removed.
+        """
+        async with self._lock:
+            self.gone = True
+            await self._down()
+            self._enter(State.COLD)
+            await self.box.destroy()
+
+    async def check(self) -> tuple[str, str | None]:
+        """Return ``healthy``, or ``unhealthy`` and why, by running a command."""
+        try:
+            session = await self.run(ExecRequest(("true",)))
+            await asyncio.wait_for(session.ended.wait(), CHECK_SECONDS)
+        except (ApiError, TimeoutError) as error:
+            return "unhealthy", str(error) or "a command did not end"
+        return ("healthy", None) if session.exit_code == 0 else ("unhealthy", f"true ended with {session.exit_code}")
+
+    # -- commands -------------------------------------------------------------------------
+
+    async def run(self, request: ExecRequest) -> Session:
+        """Start a command; it leaves the list when it has ended."""
+        environment = {**self.record.body.environment, **request.environment}
+        session = await Session.start(self.box, ExecRequest(**{**vars(request), "environment": environment}))
+        self.sessions[session.id] = session
+        watch = asyncio.create_task(session.ended.wait())
+        self._watches.add(watch)  # the loop itself holds a task only weakly
+        watch.add_done_callback(self._watches.discard)
+        watch.add_done_callback(lambda _: self.sessions.pop(session.id, None))
+        return session
+
+    # -- services -------------------------------------------------------------------------
+
+    async def put_service(self, name: str, definition: ServiceDefinition) -> Service:
+        """Define a service, in the place of one of that name, without starting it."""
+        if before := self.services.get(name):
+            await before.stop()
+        service = self.services[name] = Service(self.box, name, definition)
+        self.record.services[name] = ServiceRecord(definition=definition)
+        self.save()
+        return service
+
+    def want_service(self, name: str, *, wanted: bool) -> None:
+        """Note whether a service shall run after the next boot: a stop is sticky."""
+        if name in self.record.services:
+            self.record.services[name].wanted = wanted
+            self.save()
+
+    async def remove_service(self, name: str) -> None:
+        """Stop a service and forget it."""
+        await self.services[name].stop()
+        self.services.pop(name, None)
+        self.record.services.pop(name, None)
+        self.save()
+
+    # -- checkpoints ----------------------------------------------------------------------
+
+    async def checkpoint(self, comment: str) -> checkpoints.Checkpoint:
+        """Copy the disk; processes stand still meanwhile.
+
+        Raises:
+            DrydockError: it cannot be copied.
+        """
+        async with self._lock:
+            taken = max([int(one.id[1:]) for one in self.record.checkpoints], default=0)
+            made = checkpoints.Checkpoint(
+                id=f"v{taken + 1}",
+                create_time=stamp(time.time()),
+                comment=comment,
+                source_id=self.record.stands_on,
+            )
+            await self.box.freeze()
+            try:
+                await asyncio.to_thread(checkpoints.save, self.box.directory, made.id)
+            finally:
+                await self.box.thaw()
+            self.record.checkpoints.append(made)
+            self.record.stands_on = made.id
+            self.save()
+            return made
+
+    def find_checkpoint(self, name: str) -> checkpoints.Checkpoint:
+        """Return a checkpoint, or raise 404."""
+        for one in self.record.checkpoints:
+            if one.id == name:
+                return one
+        raise ApiError(404, "not_found", f"checkpoint not found: {name}")
+
+    async def restore(self, name: str) -> None:
+        """Put the disk back to what it was; sessions end, services start again.
+
+        Raises:
+            ApiError: 404, there is no such checkpoint.
+            DrydockError: it cannot be copied; the sprite runs on with the disk it had.
+        """
+        found = self.find_checkpoint(name)
+        await self.restart(lambda: checkpoints.restore(self.box.directory, found.id))
+        self.record.stands_on = found.id
+        self.save()
+
+    async def drop_checkpoint(self, name: str) -> None:
+        """Remove a checkpoint, or raise 404."""
+        found = self.find_checkpoint(name)
+        self.record.checkpoints.remove(found)
+        self.save()
+        await asyncio.to_thread(checkpoints.delete, self.box.directory, found.id)
+
+    # -- policy ---------------------------------------------------------------------------
+
+    def _may_leave(self) -> bool:
+        return allows(self.record.network.rules, "localhost")
+
+    async def set_network(self, policy: NetworkPolicy) -> None:
+        """Put a network policy in force; connections that it forbids are dropped."""
+        self.record.network = policy
+        self.save()
+        for bridge in self._bridges:
+            bridge.drop()
+        text = json.dumps(policy.model_dump(exclude_none=True)).encode()
+
+        async def content() -> AsyncIterator[bytes]:
+            yield text
+
+        # Below the folder's own root: the ship's user owns it and may have planted links.
+        with contextlib.suppress(FsError):
+            await Files(self.box.directory / "dot-sprite", as_root=True).write("/policy/network.json", content(), 0o444)
+
+
+async def _ended(process: Process) -> None:
+    for _ in range(600):
+        if not process.alive:
+            return
+        await asyncio.sleep(0.05)
+    raise DrydockError(f"pid {process.pid} of a drydock that was killed does not end")

@@ -1,0 +1,96 @@
+"""Tasks: holds that a sprite puts on itself so that it is not paused (``/.sprite/api.sock``)."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ocaptain.drydock.errors import ApiError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LONGEST = 3600.0
+MOST = 100
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A hold.
+
+    Attributes:
+        name: unique in its sprite.
+        started: Unix seconds.
+        expires: Unix seconds.
+    """
+
+    name: str
+    started: float
+    expires: float
+
+    def describe(self) -> dict[str, object]:
+        """Return the task as the API shows it."""
+        return {"name": self.name, "started_at": stamp(self.started), "expires_at": stamp(self.expires)}
+
+
+class Tasks:
+    """The tasks of one sprite; ``clock`` gives Unix seconds."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._tasks: dict[str, Task] = {}
+
+    def live(self) -> list[Task]:
+        """Return those that have not expired; the others are forgotten."""
+        now = self._clock()
+        self._tasks = {name: task for name, task in self._tasks.items() if task.expires > now}
+        return list(self._tasks.values())
+
+    def get(self, name: str) -> Task:
+        """Return a live task, or raise 404."""
+        self.live()
+        if name not in self._tasks:
+            raise ApiError(404, "not_found", f"task not found: {name}")
+        return self._tasks[name]
+
+    def put(self, name: str, expire: float, *, new: bool = False) -> Task:
+        """Make a task, or refresh its expiry.
+
+        Args:
+            name: of the task.
+            expire: seconds from now.
+            new: refuse a name that is taken.
+
+        Raises:
+            ApiError: 400 for what a task cannot be, 409 for a taken name, 429 beyond the limit.
+        """
+        if not NAME.fullmatch(name):
+            raise ApiError(400, "invalid_request", "a task's name is 1-128 of letters, digits, . _ -")
+        if not 0 < expire <= LONGEST:
+            raise ApiError(400, "invalid_request", "expire must be more than 0 and at most 1h")
+        known = {task.name: task for task in self.live()}
+        if new and name in known:
+            raise ApiError(409, "already_exists", f"task {name} already exists")
+        if name not in known and len(known) >= MOST:
+            raise ApiError(429, "too_many_tasks", f"a sprite has at most {MOST} tasks")
+        now = self._clock()
+        started = known[name].started if name in known else now
+        task = self._tasks[name] = Task(name, started, now + expire)
+        return task
+
+    def delete(self, name: str) -> None:
+        """Release a hold, or raise 404."""
+        task = self.get(name)
+        del self._tasks[task.name]
+
+    def clear(self) -> None:
+        """Forget all: the run that they held has ended."""
+        self._tasks.clear()
+
+
+def stamp(seconds: float) -> str:
+    """Return Unix seconds as RFC 3339 in UTC (the Go SDK decodes nothing else)."""
+    return dt.datetime.fromtimestamp(seconds, dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
