@@ -183,6 +183,20 @@ def shell(
 
 
 @app.command()
+def proxy(
+    ship: Annotated[str, typer.Argument(help="A sprite's name, or a ship (ship-0) of the voyage that sails.")],
+    port: Annotated[int, typer.Argument(min=1, max=65535, help="TCP port of the ship.")],
+    provider: Annotated[
+        Provider | None, typer.Option(help="Where the ship is; by default where its voyage sails.")
+    ] = None,
+) -> None:
+    """Join standard input and output to a port of a ship (ssh -o ProxyCommand='ocaptain proxy %h %p')."""
+    from ocaptain.cli.proxy import run_proxy  # noqa: PLC0415
+
+    run_proxy(ship, port, provider=provider.value if provider else None)
+
+
+@app.command()
 def doctor(
     provider: Annotated[Provider | None, typer.Option(help="Where ships would come from.")] = None,
     json: Json = False,

@@ -81,10 +81,10 @@ class Process(BaseModel):
 
     @classmethod
     def of(cls, pid: int) -> Process | None:
-        """Return the process of a pid, None if there is none."""
+        """Return the process of a pid, None if there is none, or only its name is left to be reaped."""
         with contextlib.suppress(OSError, ValueError, IndexError):
             fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
-            return cls(pid=pid, started=int(fields[19]))
+            return None if fields[0] in "ZX" else cls(pid=pid, started=int(fields[19]))
         return None
 
     @property

@@ -38,10 +38,11 @@ def call(method: str, path: str, body: str | None = None) -> int:
             last = piece
         if not last.endswith(b"\n"):
             out.write(b"\n")
-        return 0 if good else 1
     except OSError as error:
         sys.stderr.write(f"sprite-env: {SOCKET}: {error}\n")
         return 1
+    else:
+        return 0 if good else 1
     finally:
         connection.close()
 

@@ -90,7 +90,7 @@ class Watch:
         Raises:
             FsError: it is not there, or there are too many.
         """
-        full = self._files.full(path)
+        full = os.path.normpath(self._files.full(path))
         await self._files.do(path, lambda root_fd: self._add(root_fd, full, recursive=recursive))
 
     def _add(self, root_fd: int, full: str, *, recursive: bool) -> None:

@@ -1,6 +1,6 @@
 """An async client of the Sprites API (https://sprites.dev), and of drydock, which speaks it."""
 
-from ocaptain.sprites.client import Completed, Execution, SpritesClient
+from ocaptain.sprites.client import Completed, SpritesClient
 from ocaptain.sprites.errors import (
     ApiError,
     AuthenticationError,
@@ -9,11 +9,15 @@ from ocaptain.sprites.errors import (
     ConnectionFailed,
     ExecInterrupted,
     NotFound,
+    ProxyRefused,
     RateLimited,
     SpritesError,
     TooLarge,
+    TransferFailed,
 )
 from ocaptain.sprites.models import Sprite, SpritePage
+from ocaptain.sprites.sockets import Execution, Tunnel
+from ocaptain.sprites.transfer import download, upload
 
 __all__ = [
     "ApiError",
@@ -25,10 +29,15 @@ __all__ = [
     "ExecInterrupted",
     "Execution",
     "NotFound",
+    "ProxyRefused",
     "RateLimited",
     "Sprite",
     "SpritePage",
     "SpritesClient",
     "SpritesError",
     "TooLarge",
+    "TransferFailed",
+    "Tunnel",
+    "download",
+    "upload",
 ]

@@ -27,7 +27,7 @@ from urllib.parse import quote, urlencode
 import httpx
 from pydantic import BaseModel, ValidationError
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, WebSocketException
+from websockets.exceptions import InvalidHandshake, InvalidStatus, WebSocketException
 
 from ocaptain import __version__
 from ocaptain.sprites.errors import (
@@ -43,6 +43,7 @@ from ocaptain.sprites.errors import (
     api_error,
 )
 from ocaptain.sprites.models import Sprite, SpritePage
+from ocaptain.sprites.sockets import STDERR, Execution, Tunnel
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -53,9 +54,9 @@ TRANSFER_FACTOR = 10.0
 ATTEMPTS = 5
 LONGEST_WAIT = 60.0
 STDIN_CHUNK = 64 * 1024
-PART_BYTES = 32 * 1024 * 1024
+PIECE = 256 * 1024
+PARTIAL = 206
 _PASSING = frozenset({500, 502, 503, 504})
-_STDIN, _STDOUT, _STDERR, _EXIT, _STDIN_EOF = range(5)
 # Read one line, then become the command (a socket that dies before it runs nothing): `read` in a
 # shell reads byte by byte, so the rest of stdin is left for the command.
 GATE = 'IFS= read -r _ && exec "$@"'
@@ -332,6 +333,47 @@ class SpritesClient:
 
         return (await self._retrying(True, once)).content  # noqa: FBT003
 
+    async def list_files(self, name: str, path: str) -> dict[str, int]:
+        """Return the files in a directory and their sizes; none if it is not there."""
+        url = f"/v1/sprites/{quote(name, safe='')}/fs/list"
+        try:
+            found = await self._request("GET", url, _fields, params={"path": path, "workingDir": "/"})
+        except NotFound:
+            return {}
+        entries = found.get("entries")
+        return {
+            str(entry.get("name")): int(entry.get("size") or 0)
+            for entry in (entries if isinstance(entries, list) else [])
+            if isinstance(entry, dict)
+        }
+
+    async def read_from(self, name: str, path: str, offset: int) -> AsyncIterator[tuple[int, bytes]]:
+        """Stream a file; yields where each piece belongs and the piece.
+
+        Args:
+            name: the sprite.
+            path: absolute.
+            offset: where to begin. A service that does not know ranges begins at 0 again.
+
+        Raises:
+            NotFound: no such file, or no such sprite.
+            ConnectionFailed: it broke off; what came is good.
+        """
+        url = f"/v1/sprites/{quote(name, safe='')}/fs/read"
+        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        params = {"path": path, "workingDir": "/"}
+        try:
+            async with self._http.stream("GET", url, params=params, headers=headers) as response:
+                if not response.is_success:
+                    content = await response.aread()
+                    raise api_error(f"GET {url}", response.status_code, response.headers, content)
+                at = offset if response.status_code == PARTIAL else 0
+                async for chunk in response.aiter_bytes(PIECE):
+                    yield at, chunk
+                    at += len(chunk)
+        except httpx.HTTPError as error:
+            raise ConnectionFailed(f"GET {url}: {str(error) or type(error).__name__}", sent=True) from error
+
     # -- services -----------------------------------------------------------------------------
 
     async def put_service(
@@ -385,18 +427,31 @@ class SpritesClient:
         query += [("dir", cwd)] if cwd else []
         query += [("tty", "true"), ("rows", str(rows)), ("cols", str(cols))] if tty else []
         query += [("max_run_after_disconnect", run_on)] if run_on else []
-        base = self._url.replace("http", "ws", 1)
-        url = f"{base}/v1/sprites/{quote(name, safe='')}/exec"
-        attempt = 0
-        while True:
-            attempt += 1
-            try:
-                return Execution(await self._dial(f"{url}?{urlencode(query)}", f"exec on {name}"), name, tty=tty)
-            except SpritesError as error:
-                wait = retry_wait(error, attempt, idempotent=True)
-                if wait is None:
-                    raise
-            await self._sleep(wait)
+        url = f"{self._socket_url(name)}/exec?{urlencode(query)}"
+        socket = await self._retrying(True, lambda: self._dial(url, f"exec on {name}"))  # noqa: FBT003
+        return Execution(socket, name, tty=tty)
+
+    async def proxy(self, name: str, port: int) -> Tunnel:
+        """Connect to a TCP port of a sprite.
+
+        Raises:
+            ProxyRefused: nobody listens there.
+            SpritesError: the sprite cannot be reached.
+        """
+        what = f"port {port} of {name}"
+        socket = await self._retrying(True, lambda: self._dial(f"{self._socket_url(name)}/proxy", what))  # noqa: FBT003
+        try:
+            async with asyncio.timeout(self._seconds):
+                return await Tunnel.open(socket, port, what)
+        except TimeoutError as error:
+            await socket.close()
+            raise ConnectionFailed(f"{what}: no answer in {self._seconds:g} s", sent=True) from error
+        except BaseException:
+            await socket.close()
+            raise
+
+    def _socket_url(self, name: str) -> str:
+        return f"{self._url.replace('http', 'ws', 1)}/v1/sprites/{quote(name, safe='')}"
 
     async def _dial(self, url: str, what: str) -> ClientConnection:
         try:
@@ -446,7 +501,7 @@ class SpritesClient:
                 feeding = asyncio.create_task(_feed(execution, stdin))
                 try:
                     async for stream, data in execution:
-                        (stderr if stream == _STDERR else stdout).extend(data)
+                        (stderr if stream == STDERR else stdout).extend(data)
                 finally:
                     feeding.cancel()
                     await asyncio.gather(feeding, return_exceptions=True)
@@ -456,97 +511,6 @@ class SpritesClient:
             if execution is not None:
                 await execution.close()
         return Completed(execution.code, bytes(stdout), bytes(stderr))
-
-
-class Execution:
-    """A running command: iterate for ``(stream, bytes)``, stream 1 stdout, 2 stderr.
-
-    After the iteration :attr:`code` holds the exit code. On a terminal all output is stream 1.
-    """
-
-    def __init__(self, socket: ClientConnection, name: str, *, tty: bool) -> None:
-        self._socket = socket
-        self._name = name
-        self._tty = tty
-        self._code: int | None = None
-        self.session: str = ""
-
-    @property
-    def code(self) -> int:
-        """The exit code.
-
-        Raises:
-            ExecInterrupted: the command's end was not seen.
-        """
-        if self._code is None:
-            raise ExecInterrupted(f"exec on {self._name}: the connection ended before the command")
-        return self._code
-
-    async def send(self, data: bytes) -> None:
-        """Send input; waits while the service does not take it (back-pressure)."""
-        await self._send(data if self._tty else bytes([_STDIN]) + data)
-
-    async def send_eof(self) -> None:
-        """End the input: a message of its own, since a socket has no half-close."""
-        await self._send(b"\x04" if self._tty else bytes([_STDIN_EOF]))
-
-    async def resize(self, rows: int, cols: int) -> None:
-        """Tell the terminal's size."""
-        await self._send(json.dumps({"type": "resize", "rows": rows, "cols": cols}))
-
-    async def signal(self, name: str) -> None:
-        """Send a signal (``TERM``, ``KILL``) to the command."""
-        await self._send(json.dumps({"type": "signal", "signal": name}))
-
-    async def _send(self, message: bytes | str) -> None:
-        try:
-            await self._socket.send(message)
-        except ConnectionClosed as error:
-            raise ExecInterrupted(f"exec on {self._name}: {error}") from error
-
-    async def __aiter__(self) -> AsyncIterator[tuple[int, bytes]]:
-        try:
-            async for message in self._socket:
-                if isinstance(message, str):
-                    if self._text(message):
-                        return
-                elif self._tty:
-                    yield _STDOUT, message
-                elif message[:1] == bytes([_EXIT]):
-                    # The binary form is the last word: live, the text form has come too early.
-                    self._code = message[1] if len(message) > 1 else 0
-                    return
-                elif message[:1] in {bytes([_STDOUT]), bytes([_STDERR])}:
-                    yield message[0], message[1:]
-        except ConnectionClosed as error:
-            self._code = None  # output may be missing even if the text form of the exit was seen
-            raise ExecInterrupted(f"exec on {self._name}: {error}") from error
-        if self._code is None:
-            raise ExecInterrupted(f"exec on {self._name}: closed without an exit message")
-
-    def _text(self, message: str) -> bool:
-        """Take a text message; True if the command's stream is over."""
-        try:
-            fields = json.loads(message)
-        except ValueError:
-            return False
-        match fields:
-            case {"type": "session_info", "session_id": session}:
-                self.session = str(session)
-            case {"type": "exit", "exit_code": int(code)}:
-                self._code = code
-                return self._tty
-        return False
-
-    async def close(self) -> None:
-        """Close the socket; a command that still runs is killed first."""
-        if self._code is None:
-            with contextlib.suppress(SpritesError, TimeoutError):
-                async with asyncio.timeout(2):
-                    await self.signal("KILL")
-        with contextlib.suppress(TimeoutError, OSError, WebSocketException):
-            async with asyncio.timeout(2):
-                await self._socket.close()
 
 
 async def _feed(execution: Execution, stdin: bytes) -> None:

@@ -7,6 +7,8 @@
     ├─ BadReply                     an answer that cannot be understood (cut short, not JSON)
     ├─ TooLarge                     a file is longer than the caller takes
     ├─ ExecInterrupted              a running command's socket ended without an exit message
+    ├─ ProxyRefused                 a TCP connection to a port of a sprite cannot be had, or broke
+    ├─ TransferFailed               a file did not arrive as it was sent
     └─ ApiError                     the service answered with a refusal (status, code)
        ├─ AuthenticationError       401, 403: the token is missing, wrong or not allowed
        ├─ NotFound                  404, 410
@@ -54,6 +56,14 @@ class TooLarge(SpritesError):
 
 class ExecInterrupted(SpritesError):
     """The connection of a running command broke; the command may still run."""
+
+
+class ProxyRefused(SpritesError):
+    """A TCP connection to a port of a sprite cannot be had, or broke."""
+
+
+class TransferFailed(SpritesError):
+    """A file did not arrive as it was sent."""
 
 
 class ApiError(SpritesError):

@@ -205,7 +205,9 @@ def test_sprite_env_and_services_from_inside(dock):
     assert kinds[-1] == "complete"
     listed = dock.rest.get("/v1/sprites/inner/services").json()
     assert [(one["name"], one["env"], one["http_port"]) for one in listed] == [("web", {"A": "1", "B": "2"}, 18943)]
-    second = sprite.run("sprite-env", "services", "create", "two", "--cmd", "true", "--http-port", "1", capture_output=True)
+    second = sprite.run(
+        "sprite-env", "services", "create", "two", "--cmd", "true", "--http-port", "1", capture_output=True
+    )
     assert second.returncode == 1
     assert b"another service already has an HTTP port configured" in second.stderr
     assert sprite.run("sprite-env", "services", "stop", "web", capture_output=True).returncode == 0
@@ -250,11 +252,21 @@ def test_a_checkpoint_brings_back_the_whole_disk(dock):
         "stat -c '%U %a' /etc/mine ~/deep/er/a; cat ~/new /etc/new 2>&1 | grep -c 'No such'"
     )
     before = sprite.run("sh", "-c", show, capture_output=True).stdout
-    told = [json.loads(line) for line in dock.rest.post("/v1/sprites/saved/checkpoint", json={"comment": "one"}).text.split("\n") if line]
+    told = [
+        json.loads(line)
+        for line in dock.rest.post("/v1/sprites/saved/checkpoint", json={"comment": "one"}).text.split("\n")
+        if line
+    ]
     assert (told[0]["type"], told[-1]["type"], told[-1]["data"]) == ("info", "complete", "Checkpoint v1 created")
     assert sprite.run("pgrep", "-f", "^sleep 300").returncode == 0  # it was not interrupted
-    sprite.run("sh", "-c", "sudo sh -c 'echo x > /etc/mine; echo n > /etc/new; rm /root/r; touch /etc/issue'; rm -r ~/deep; echo n > ~/new")
-    told = [json.loads(line) for line in dock.rest.post("/v1/sprites/saved/checkpoints/v1/restore").text.split("\n") if line]
+    sprite.run(
+        "sh",
+        "-c",
+        "sudo sh -c 'echo x > /etc/mine; echo n > /etc/new; rm /root/r; touch /etc/issue';rm -r ~/deep; echo n > ~/new",
+    )
+    told = [
+        json.loads(line) for line in dock.rest.post("/v1/sprites/saved/checkpoints/v1/restore").text.split("\n") if line
+    ]
     assert told[-1]["type"] == "complete", told
     assert sprite.run("sh", "-c", show, capture_output=True).stdout == before
     assert sprite.run("pgrep", "-f", "^sleep 300").returncode == 1
@@ -344,7 +356,9 @@ def test_a_killed_server_loses_no_sprite(own):
         now = again.rest.get(f"/v1/sprites/{name}").json()
         assert now["status"] == "cold"
         assert {**now, "status": "", "last_running_at": ""} == {**known[name], "status": "", "last_running_at": ""}
-    done = again.sdk.sprite("busy-3").run("sh", "-c", "sleep 0.3; cat ~/starts; echo $E; pgrep -fc 'while :'", capture_output=True)
+    done = again.sdk.sprite("busy-3").run(
+        "sh", "-c", "sleep 0.3; cat ~/starts; echo $E; pgrep -fc 'while :'", capture_output=True
+    )
     assert done.stdout.split()[:3] == [b"start", b"start", b"busy-3"]  # the service came back
     assert again.rest.get("/v1/sprites/busy-0/checkpoints").json()[0]["comment"] == "c"
     assert again.rest.get("/v1/sprites/busy-1/policy/network").json()["rules"][0]["action"] == "deny"
@@ -414,18 +428,29 @@ def test_an_isolated_ship_reaches_what_it_may_and_nothing_else(own, outside):
         assert dock.rest.post("/v1/sprites/one/policy/network", json={"rules": rules}).status_code == 204
         done = one.run("python3", "-c", GET % outside, capture_output=True)
         assert (done.stdout == b"hello from outside") is open_, (rules, done)
-    shown = one.run("sh", "-c", "cat /.sprite/policy/network.json; echo x > /.sprite/policy/network.json", capture_output=True)
+    shown = one.run(
+        "sh", "-c", "cat /.sprite/policy/network.json; echo x > /.sprite/policy/network.json", capture_output=True
+    )
     assert json.loads(shown.stdout) == {"rules": []}
     assert b"denied" in shown.stderr
 
 
 def test_a_bad_policy_is_a_400(dock):
     dock.make("ruled")
-    for rules in ([{"domain": "x"}], [{"action": "allow"}], [{"include": "all"}], [{"domain": "a b", "action": "deny"}], [{}]):
+    for rules in (
+        [{"domain": "x"}],
+        [{"action": "allow"}],
+        [{"include": "all"}],
+        [{"domain": "a b", "action": "deny"}],
+        [{}],
+    ):
         reply = dock.rest.post("/v1/sprites/ruled/policy/network", json={"rules": rules})
         assert reply.status_code == 400, rules
         assert reply.headers["content-type"].startswith("text/plain")
-    for area, body in (("privileges", {"profile": "minimal", "devices": ["/dev/x"]}), ("resources", {"memory": {"limit_mb": 5}})):
+    for area, body in (
+        ("privileges", {"profile": "minimal", "devices": ["/dev/x"]}),
+        ("resources", {"memory": {"limit_mb": 5}}),
+    ):
         path = f"/v1/sprites/ruled/policy/{area}"
         assert dock.rest.post(path, json=body).status_code == 204
         assert body.items() <= dock.rest.get(path).json().items()
@@ -441,7 +466,12 @@ def test_the_proxy_carries_bytes_and_says_why_it_cannot(dock):
         " d = c.recv(65536)\n while d:\n  c.sendall(d); d = c.recv(65536)\n c.close()"
     )
     put_service(dock, "proxied", "echo", "python3", ("-c", echo))
-    wait_for(lambda: sprite.run("python3", "-c", "import socket; socket.create_connection(('127.0.0.1', 18944))").returncode == 0, 10)
+    wait_for(
+        lambda: (
+            sprite.run("python3", "-c", "import socket; socket.create_connection(('127.0.0.1', 18944))").returncode == 0
+        ),
+        10,
+    )
     blob = os.urandom(3_000_000)
     with dock.socket("/v1/sprites/proxied/proxy") as socket:
         socket.send(json.dumps({"host": "localhost", "port": 18944}))
@@ -468,7 +498,11 @@ def test_changes_of_files_are_told(dock):
     with dock.socket("/v1/sprites/watched/fs/watch") as socket:
         socket.send(json.dumps({"type": "subscribe", "paths": ["w"], "recursive": True, "workingDir": "/home/sprite"}))
         assert json.loads(socket.recv()) == {"type": "subscribed", "paths": ["w"]}
-        sprite.run("sh", "-c", "cd ~/w; echo abc > a; echo d > sub/d; mkdir new; sleep 0.3; echo e > new/e; mv a b; chmod 600 b; rm b")
+        sprite.run(
+            "sh",
+            "-c",
+            "cd ~/w; echo abc > a; echo d > sub/d; mkdir new; sleep 0.3; echo e > new/e; mv a b; chmod 600 b; rm b",
+        )
         seen = []
         while ("remove", "/home/sprite/w/b") not in seen:
             event = json.loads(socket.recv(timeout=10))

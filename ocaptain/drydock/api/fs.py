@@ -60,6 +60,11 @@ class Fs:
         params = request.query_params
         fd = await self._files(request, params.get("workingDir", "/")).open_read(params.get("path", ""))
 
+        start = _range_start(request.headers.get("range"))
+        size = os.fstat(fd).st_size
+        if start:
+            os.lseek(fd, start, os.SEEK_SET)
+
         async def content() -> AsyncIterator[bytes]:
             try:
                 while data := await asyncio.to_thread(os.read, fd, CHUNK):
@@ -67,8 +72,10 @@ class Fs:
             finally:
                 os.close(fd)
 
-        # A file may grow while it is read, and one of procfs has no size at all.
-        return StreamingResponse(content(), media_type="application/octet-stream")
+        # A file may grow while it is read, and one of procfs has no size at all: no length is told.
+        headers = {"content-range": f"bytes {start}-{max(size - 1, start)}/{size}"} if start else {}
+        status = 206 if start else 200
+        return StreamingResponse(content(), status, headers, media_type="application/octet-stream")
 
     async def write(self, request: Request) -> Response:
         """``PUT …/fs/write``; makes missing parents whatever the flag says, as live."""
@@ -125,6 +132,12 @@ class Fs:
         found = await files.change(body.path, lambda fd: os.fchown(fd, uid, gid), recursive=body.recursive)
         affected = [{"path": path, "uid": now.st_uid, "gid": now.st_gid} for path, now in found]
         return JSONResponse({"affected": affected, "count": len(affected)})
+
+
+def _range_start(header: str | None) -> int:
+    """Return where a range begins (``bytes=N-``); 0 for none, and for what we do not know."""
+    found = re.fullmatch(r"bytes=([0-9]{1,18})-", header or "")
+    return int(found[1]) if found else 0
 
 
 def _owner(given: str | int | None) -> int:

@@ -1,0 +1,167 @@
+"""What runs over a WebSocket: a command, and a TCP connection through ``/proxy``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from typing import TYPE_CHECKING
+
+from websockets.exceptions import ConnectionClosed, WebSocketException
+
+from ocaptain.sprites.errors import BadReply, ExecInterrupted, ProxyRefused, SpritesError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from websockets.asyncio.client import ClientConnection
+
+STDIN, STDOUT, STDERR, EXIT, STDIN_EOF = range(5)
+
+
+class Execution:
+    """A running command: iterate for ``(stream, bytes)``, stream 1 stdout, 2 stderr.
+
+    After the iteration :attr:`code` holds the exit code. On a terminal all output is stream 1.
+    """
+
+    def __init__(self, socket: ClientConnection, name: str, *, tty: bool) -> None:
+        self._socket = socket
+        self._name = name
+        self._tty = tty
+        self._code: int | None = None
+        self.session: str = ""
+
+    @property
+    def code(self) -> int:
+        """The exit code.
+
+        Raises:
+            ExecInterrupted: the command's end was not seen.
+        """
+        if self._code is None:
+            raise ExecInterrupted(f"exec on {self._name}: the connection ended before the command")
+        return self._code
+
+    async def send(self, data: bytes) -> None:
+        """Send input; waits while the service does not take it (back-pressure)."""
+        await self._send(data if self._tty else bytes([STDIN]) + data)
+
+    async def send_eof(self) -> None:
+        """End the input: a message of its own, since a socket has no half-close."""
+        await self._send(b"\x04" if self._tty else bytes([STDIN_EOF]))
+
+    async def resize(self, rows: int, cols: int) -> None:
+        """Tell the terminal's size."""
+        await self._send(json.dumps({"type": "resize", "rows": rows, "cols": cols}))
+
+    async def signal(self, name: str) -> None:
+        """Send a signal (``TERM``, ``KILL``) to the command."""
+        await self._send(json.dumps({"type": "signal", "signal": name}))
+
+    async def _send(self, message: bytes | str) -> None:
+        try:
+            await self._socket.send(message)
+        except ConnectionClosed as error:
+            raise ExecInterrupted(f"exec on {self._name}: {error}") from error
+
+    async def __aiter__(self) -> AsyncIterator[tuple[int, bytes]]:
+        try:
+            async for message in self._socket:
+                if isinstance(message, str):
+                    if self._text(message):
+                        return
+                elif self._tty:
+                    yield STDOUT, message
+                elif message[:1] == bytes([EXIT]):
+                    # The binary form is the last word: live, the text form has come too early.
+                    self._code = message[1] if len(message) > 1 else 0
+                    return
+                elif message[:1] in {bytes([STDOUT]), bytes([STDERR])}:
+                    yield message[0], message[1:]
+        except ConnectionClosed as error:
+            self._code = None  # output may be missing even if the text form of the exit was seen
+            raise ExecInterrupted(f"exec on {self._name}: {error}") from error
+        if self._code is None:
+            raise ExecInterrupted(f"exec on {self._name}: closed without an exit message")
+
+    def _text(self, message: str) -> bool:
+        """Take a text message; True if the command's stream is over."""
+        try:
+            fields = json.loads(message)
+        except ValueError:
+            return False
+        match fields:
+            case {"type": "session_info", "session_id": session}:
+                self.session = str(session)
+            case {"type": "exit", "exit_code": int(code)}:
+                self._code = code
+                return self._tty
+        return False
+
+    async def close(self) -> None:
+        """Close the socket; a command that still runs is killed first."""
+        if self._code is None:
+            with contextlib.suppress(SpritesError, TimeoutError):
+                async with asyncio.timeout(2):
+                    await self.signal("KILL")
+        with contextlib.suppress(TimeoutError, OSError, WebSocketException):
+            async with asyncio.timeout(2):
+                await self._socket.close()
+
+
+class Tunnel:
+    """A TCP connection to a port of a sprite: iterate for what comes, :meth:`send` what goes.
+
+    There is no half-close: whoever ends, ends both directions.
+    """
+
+    def __init__(self, socket: ClientConnection, what: str) -> None:
+        self._socket = socket
+        self._what = what
+
+    @classmethod
+    async def open(cls, socket: ClientConnection, port: int, what: str) -> Tunnel:
+        """Ask for the connection on a fresh socket.
+
+        Raises:
+            ProxyRefused: nobody listens there, or the service does not connect.
+            BadReply: the answer cannot be understood.
+        """
+        try:
+            await socket.send(json.dumps({"host": "localhost", "port": port}))
+            answer = await socket.recv()
+            fields = json.loads(answer)
+            status = fields["status"]
+        except ConnectionClosed as error:
+            raise ProxyRefused(f"{what}: {error}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise BadReply(f"{what}: the answer cannot be understood") from error
+        if status != "connected":
+            raise ProxyRefused(f"{what}: {fields.get('error') or status}")
+        return cls(socket, what)
+
+    async def send(self, data: bytes) -> None:
+        """Send bytes; waits while the other side does not take them.
+
+        Raises:
+            ProxyRefused: the connection ended.
+        """
+        try:
+            await self._socket.send(data)
+        except ConnectionClosed as error:
+            raise ProxyRefused(f"{self._what}: {error}") from error
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for message in self._socket:
+                if isinstance(message, bytes):
+                    yield message
+        except ConnectionClosed as error:
+            raise ProxyRefused(f"{self._what}: {error}") from error
+
+    async def close(self) -> None:
+        """End the connection."""
+        with contextlib.suppress(TimeoutError, OSError, WebSocketException):
+            async with asyncio.timeout(2):
+                await self._socket.close()

@@ -1,0 +1,137 @@
+"""Files of any size, by the fs API: in parts, checked, and resumed where they broke off.
+
+The API writes whole files, not atomically, and says nothing about what arrived. So a file goes up
+in parts beside its target, and one command on the ship puts them together, checks the sum and
+renames; coming down, the ship says the sum first, and what is there already is not fetched again.
+
+::
+
+    PATH.<sum>.parts/0 1 2 …     up: parts; those of the right size are not sent again
+    TARGET.<sum>.part            down: what has come so far
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import shlex
+from typing import TYPE_CHECKING
+
+from ocaptain.sprites.errors import ConnectionFailed, TransferFailed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ocaptain.sprites.client import SpritesClient
+
+PART_BYTES = 32 * 1024 * 1024
+TRIES = 5
+COMMAND_SECONDS = 600.0
+_DAMAGED = 65
+_PUT_TOGETHER = """set -e
+cd "$1"
+n=0
+while [ "$n" -lt "$2" ]; do cat "$n"; n=$((n + 1)); done > whole
+[ "$(sha256sum < whole)" = "$3  -" ] || exit 65
+chmod "$4" whole
+mv -f whole "$5"
+cd /
+rm -rf "$1"
+"""
+_DESCRIBE = 'stat -L -c %s -- "$1" && sha256sum < "$1"'
+
+
+async def upload(client: SpritesClient, name: str, source: Path, path: str, *, mode: int = 0o600) -> None:
+    """Put a file on a sprite; it appears at ``path`` whole or not at all.
+
+    Args:
+        client: of the sprite's service.
+        name: the sprite.
+        source: a file here.
+        path: absolute, there; missing parents are made.
+        mode: permission bits.
+
+    Raises:
+        TransferFailed: it arrived damaged, again and again, or cannot be put in place.
+        SpritesError: the sprite cannot be reached; the next try goes on where this one broke off.
+    """
+    size, digest = await asyncio.to_thread(_describe, source)
+    staging = f"{path}.{digest[:16]}.parts"
+    count = max(1, -(-size // PART_BYTES))
+    for _ in range(TRIES):
+        there = await client.list_files(name, staging)
+        for number in range(count):
+            data = await asyncio.to_thread(_read_part, source, number)
+            if there.get(str(number)) != len(data):
+                await client.write_file(name, f"{staging}/{number}", data)
+        argv = ["sh", "-c", _PUT_TOGETHER, "sh", staging, str(count), digest, f"{mode:o}", path]
+        done = await client.run(name, argv, seconds=COMMAND_SECONDS)
+        if done.code == 0:
+            return
+        if done.code != _DAMAGED:
+            said = done.stderr.decode(errors="replace").strip()[-500:]
+            raise TransferFailed(f"{source} cannot be put to {path} on {name}: {said}")
+        await client.run(name, ["rm", "-rf", "--", staging], seconds=COMMAND_SECONDS)
+    raise TransferFailed(f"{source} arrived damaged on {name}, {TRIES} times")
+
+
+async def download(client: SpritesClient, name: str, path: str, target: Path) -> None:
+    """Fetch a file from a sprite; it appears at ``target`` whole or not at all.
+
+    Raises:
+        TransferFailed: it is not there, or arrived damaged again and again.
+        SpritesError: the sprite cannot be reached; the next try goes on where this one broke off.
+    """
+    for _ in range(TRIES):
+        size, digest = await _ask(client, name, path)
+        partial = target.with_name(f"{target.name}.{digest[:16]}.part")
+        await _fetch(client, name, path, partial, size)
+        if await asyncio.to_thread(_describe, partial) == (size, digest):
+            partial.replace(target)
+            return
+        partial.unlink()  # damaged, or the file changed on the ship
+    raise TransferFailed(f"{path} of {name} arrived damaged, {TRIES} times")
+
+
+async def _ask(client: SpritesClient, name: str, path: str) -> tuple[int, str]:
+    done = await client.run(name, ["sh", "-c", _DESCRIBE, "sh", path], seconds=COMMAND_SECONDS)
+    words = done.stdout.split()
+    if done.code or len(words) < 2 or not words[0].isdigit():
+        said = done.stderr.decode(errors="replace").strip()[-500:]
+        raise TransferFailed(f"{shlex.quote(path)} of {name} cannot be read: {said or f'exit {done.code}'}")
+    return int(words[0]), words[1].decode("ascii", "replace")
+
+
+async def _fetch(client: SpritesClient, name: str, path: str, partial: Path, size: int) -> None:
+    """Bring ``partial`` to ``size`` bytes; a break is gone on from, as long as something comes."""
+    tries = 0
+    while (have := await asyncio.to_thread(_size, partial)) is None or have < size:
+        try:
+            with await asyncio.to_thread(partial.open, "r+b" if have else "wb") as file:
+                async for at, piece in client.read_from(name, path, have or 0):
+                    file.seek(at)
+                    await asyncio.to_thread(file.write, piece)
+                file.truncate()
+        except ConnectionFailed:
+            tries = 0 if (await asyncio.to_thread(_size, partial) or 0) > (have or 0) else tries + 1
+            if tries >= TRIES:
+                raise
+        else:
+            return  # whatever came is judged by its sum
+
+
+def _size(file: Path) -> int | None:
+    return file.stat().st_size if file.exists() else None
+
+
+def _describe(file: Path) -> tuple[int, str]:
+    """Return size and SHA-256 of a file."""
+    with file.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+        return opened.tell(), digest
+
+
+def _read_part(file: Path, number: int) -> bytes:
+    with file.open("rb") as opened:
+        opened.seek(number * PART_BYTES)
+        return opened.read(PART_BYTES)

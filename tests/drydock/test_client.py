@@ -1,0 +1,301 @@
+"""Our own client against drydock: streams, files of any size, cuts, cancellation, the proxy."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import subprocess
+import time
+
+import pytest
+
+from ocaptain.sprites import (
+    ConnectionFailed,
+    ProxyRefused,
+    SpritesClient,
+    SpritesError,
+    TransferFailed,
+    download,
+    transfer,
+    upload,
+)
+from tests.drydock.test_life import Dock, put_service
+from tests.helpers import OCAPTAIN, wait_for
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture(scope="module")
+def dock(tmp_path_factory):
+    made = Dock(tmp_path_factory.mktemp("client"))
+    made.make("one")
+    yield made
+    made.end()
+
+
+@pytest.fixture
+def call(dock):
+    def run(work, **more):
+        async def inside():
+            async with SpritesClient(dock.record["url"], dock.token, **{"seconds": 20.0, **more}) as client:
+                return await work(client)
+
+        return asyncio.run(inside())
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def _no_faults(dock):
+    yield
+    dock.rest.delete("/drydock/faults")
+
+
+def faults(dock, *rules):
+    assert dock.rest.put("/drydock/faults", json={"rules": list(rules)}).status_code == 200
+
+
+def test_binary_is_exact_both_ways_and_streams_are_apart(call):
+    data = os.urandom(5_000_000)
+    line = "cat; head -c 1000000 /dev/zero >&2; exit 7"
+    done = call(lambda client: client.run("one", ["sh", "-c", line], stdin=data, seconds=60))
+    assert (done.code, done.stdout == data, done.stderr == bytes(1_000_000)) == (7, True, True)
+
+
+def test_two_hundred_fast_commands_lose_no_byte(call):
+    async def work(client):
+        for start in range(0, 200, 10):
+            done = await asyncio.gather(
+                *(client.run("one", ["echo", str(number)], seconds=30) for number in range(start, start + 10))
+            )
+            assert [one.stdout for one in done] == [b"%d\n" % number for number in range(start, start + 10)]
+
+    call(work)
+
+
+def test_a_reader_that_waits_holds_the_writer(call, dock):
+    """Output that nobody takes is not piled up anywhere: the command stands still."""
+    count = dock.folder("one") / "home/sprite/progress"
+
+    async def work(client):
+        line = "i=0; while [ $i -lt 400 ]; do head -c 262144 /dev/zero; i=$((i+1)); echo $i > ~/progress; done"
+        execution = await client.exec("one", ["sh", "-c", line], cwd="/home/sprite")
+        total, slept = 0, False
+        async for _, data in execution:
+            total += len(data)
+            if not slept:
+                slept = True
+                await asyncio.sleep(2)
+                assert int(count.read_text() or 0) < 200
+        await execution.close()
+        return total
+
+    assert call(work) == 400 * 262144
+
+
+def test_a_writer_that_is_not_read_is_held(call):
+    async def work(client):
+        execution = await client.exec("one", ["sh", "-c", "sleep 2; wc -c"])
+        began = time.monotonic()
+        for _ in range(400):
+            await execution.send(bytes(65536))
+        held = time.monotonic() - began
+        await execution.send_eof()
+        said = b"".join([data async for _, data in execution])
+        await execution.close()
+        return held, int(said)
+
+    held, counted = call(work)
+    assert counted == 400 * 65536
+    assert held > 1
+
+
+def test_what_is_cancelled_is_killed(call, dock):
+    marker = f"4{os.getpid()}"
+
+    async def work(client):
+        task = asyncio.create_task(client.run("one", ["sleep", marker], seconds=60))
+        running = ["pgrep", "-f", f"^sleep {marker}"]
+        while (await client.run("one", running, seconds=10)).code:
+            await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        for _ in range(100):
+            if (await client.run("one", running, seconds=10)).code:
+                return True
+            await asyncio.sleep(0.05)
+        return False
+
+    assert call(work)
+
+
+def test_a_deadline_is_a_clear_error_and_ends_the_command(call):
+    with pytest.raises(SpritesError, match="did not end in 1 s and was killed"):
+        call(lambda client: client.run("one", ["sleep", "50"], seconds=1))
+
+
+@pytest.mark.parametrize("size", [0, 1, 1_000_000, 12 * 1024 * 1024 + 17])
+def test_a_file_goes_there_and_comes_back(call, tmp_path, monkeypatch, size):
+    monkeypatch.setattr(transfer, "PART_BYTES", 5 * 1024 * 1024)
+    source, back = tmp_path / "source", tmp_path / "back"
+    source.write_bytes(os.urandom(size))
+    target = "/home/sprite/new dir/it's a -file"
+
+    async def work(client):
+        await upload(client, "one", source, target, mode=0o640)
+        await download(client, "one", target, back)
+        return await client.run("one", ["sh", "-c", 'stat -c %a "$1"; ls -A "${1%/*}"', "sh", target], seconds=10)
+
+    done = call(work)
+    assert back.read_bytes() == source.read_bytes()
+    assert done.stdout == b"640\nit's a -file\n"  # nothing else is left there
+    assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".part")] == []
+
+
+def test_an_upload_goes_on_where_it_broke_off(call, dock, tmp_path, monkeypatch):
+    monkeypatch.setattr(transfer, "PART_BYTES", 1_000_000)
+    source = tmp_path / "source"
+    source.write_bytes(os.urandom(5_500_000))
+    faults(dock, {"call": "PUT /v1/sprites/*/fs/write", "kind": "hang", "after": 3})
+    with pytest.raises(ConnectionFailed):
+        call(
+            lambda client: upload(client, "one", source, "/home/sprite/up"),
+            seconds=0.05,
+            sleep=lambda _: asyncio.sleep(0),
+        )
+    dock.rest.delete("/drydock/faults")
+    before = dock.rest.get("/drydock/metrics").json()["bytes"]["one"]["received"]
+    call(lambda client: upload(client, "one", source, "/home/sprite/up"))
+    sent = dock.rest.get("/drydock/metrics").json()["bytes"]["one"]["received"] - before
+    assert sent < 3_000_000  # three parts of six were there
+    done = call(lambda client: client.run("one", ["sha256sum", "/home/sprite/up"], seconds=10))
+    assert done.stdout.split()[0].decode() == hashlib.sha256(source.read_bytes()).hexdigest()
+
+
+def test_a_download_goes_on_where_it_broke_off(call, dock, tmp_path):
+    call(lambda client: client.run("one", ["sh", "-c", "head -c 9000000 /dev/urandom > ~/down"], seconds=10))
+    faults(dock, {"call": "GET /v1/sprites/*/fs/read", "kind": "cut", "messages": 2, "times": 3})
+    before = dock.rest.get("/drydock/metrics").json()["bytes"]["one"]["sent"]
+    call(lambda client: download(client, "one", "/home/sprite/down", tmp_path / "down"))
+    done = call(lambda client: client.run("one", ["sha256sum", "/home/sprite/down"], seconds=10))
+    assert done.stdout.split()[0].decode() == hashlib.sha256((tmp_path / "down").read_bytes()).hexdigest()
+    assert dock.rest.get("/drydock/faults").json()["hit"] == [3]
+    assert dock.rest.get("/drydock/metrics").json()["bytes"]["one"]["sent"] - before < 11_000_000
+
+
+def test_a_damaged_upload_is_seen_and_sent_again(call, tmp_path, monkeypatch):
+    source = tmp_path / "source"
+    source.write_bytes(b"good" * 100_000)
+    real, tries = SpritesClient.write_file, []
+
+    async def damaging(client, name, path, data, **more):
+        tries.append(path)
+        bad = b"bad!" * 100_000 if len(tries) == 1 else data
+        await real(client, name, path, bad, **more)
+
+    monkeypatch.setattr(SpritesClient, "write_file", damaging)
+    call(lambda client: upload(client, "one", source, "/home/sprite/fixed"))
+    assert len(tries) == 2
+
+
+def test_what_cannot_be_transferred_says_why(call, tmp_path):
+    with pytest.raises(TransferFailed, match="No such file"):
+        call(lambda client: download(client, "one", "/nowhere", tmp_path / "x"))
+    (tmp_path / "s").write_bytes(b"x")
+    with pytest.raises(SpritesError, match=r"denied"):
+        call(lambda client: upload(client, "one", tmp_path / "s", "/root/x"))
+
+
+# -- the proxy --------------------------------------------------------------------------------------
+
+ECHO = (
+    "import socket\ns = socket.create_server(('127.0.0.1', 18946))\nwhile True:\n c, _ = s.accept()\n"
+    " d = c.recv(65536)\n while d:\n  c.sendall(d); d = c.recv(65536)\n c.close()"
+)
+
+
+def test_a_tunnel_and_a_port_that_nobody_has(call, dock):
+    put_service(dock, "one", "echo", "python3", ("-c", ECHO))
+    blob = os.urandom(2_000_000)
+
+    async def work(client):
+        with pytest.raises(ProxyRefused, match="port 1 of one"):
+            await client.proxy("one", 1)
+        for _ in range(100):
+            try:
+                tunnel = await client.proxy("one", 18946)
+                break
+            except ProxyRefused:
+                await asyncio.sleep(0.05)
+        got = bytearray()
+
+        async def read():
+            async for data in tunnel:
+                got.extend(data)
+                if len(got) == len(blob):
+                    return
+
+        reading = asyncio.create_task(read())
+        for at in range(0, len(blob), 50_000):
+            await tunnel.send(blob[at : at + 50_000])
+        await reading
+        await tunnel.close()
+        return bytes(got)
+
+    assert call(work) == blob
+
+
+def test_the_command_is_an_ssh_proxy_command(dock, tmp_path):
+    """A real sshd in the ship, the real ssh here, our command between them."""
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"], check=True)
+    dock.rest.put(
+        "/v1/sprites/one/fs/write?path=/home/sprite/.ssh/authorized_keys&mode=0600",
+        content=(tmp_path / "key.pub").read_bytes(),
+    )
+    sshd = "exec sudo /usr/sbin/sshd -D -e -p 18947 -o ListenAddress=127.0.0.1"
+    line = f"sudo ssh-keygen -A >/dev/null; chmod 700 ~/.ssh; {sshd}"
+    put_service(dock, "one", "sshd", "sh", ("-c", line))
+    options = ["-i", tmp_path / "key", "-o", "StrictHostKeyChecking=no", "-o", f"UserKnownHostsFile={tmp_path}/known"]
+    proxy = f"ProxyCommand={OCAPTAIN} proxy --provider drydock %h %p"
+    ssh = ["ssh", "-F", "/dev/null", *options, "-o", proxy, "-p", "18947", "sprite@one"]
+
+    def go():
+        done = subprocess.run(
+            [*ssh, "cat; exit 5"],
+            input=b"x" * 300_000,
+            capture_output=True,
+            env=dock.sailor.env,
+            check=False,
+            timeout=60,
+        )
+        return done if done.returncode != 255 else None
+
+    done = wait_for(go, 40)
+    assert (done.returncode, done.stdout) == (5, b"x" * 300_000)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "part"),
+    [
+        (["nobody", "22"], 1, "there is no sprite nobody"),
+        (["one", "1"], 1, "port 1 of one"),
+        (["ship-0", "22"], 2, "voyage"),
+        (["voyage-000000000000-ship-0", "22"], 2, "no voyage"),
+        (["one", "70000"], 2, "1<=x<=65535"),
+    ],
+)
+def test_a_proxy_that_cannot_be_is_a_clear_error(dock, arguments, code, part):
+    done = dock.sailor.run("proxy", *arguments, "--provider", "drydock")
+    assert (done.code, done.out) == (code, "")
+    assert part in done.err
+
+
+def test_faults_are_kept_and_told(dock):
+    faults(dock, {"call": "GET /v1/sprites/one", "status": 503, "times": 1})
+    assert [dock.rest.get("/v1/sprites/one").status_code for _ in range(2)] == [503, 200]
+    (told,) = dock.rest.get("/drydock/faults").json()["injected"]
+    assert (told["call"], told["kind"]) == ("GET /v1/sprites/one", "status")
+    assert json.dumps(told)
