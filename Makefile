@@ -1,5 +1,5 @@
 # Everything sets itself up: only python3, make and git are assumed.
-.PHONY: setup setup-dev demo test molecule lint fix clean
+.PHONY: setup setup-dev demo test fuzz molecule lint fix clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -15,6 +15,10 @@ demo: setup
 
 test: setup-dev
 	@$(BIN)/python -m pytest $(ARGS)
+
+# Ten times as many random calls and frames as the suite has.
+fuzz: setup-dev
+	@OCAPTAIN_FUZZ=10000 $(BIN)/python -m pytest tests/drydock/test_fuzz.py --timeout 7200 $(ARGS)
 
 # The roles on drydock, by molecule; the drydock is this target's own.
 molecule: setup-dev

@@ -297,6 +297,7 @@ def _become_worker(namespaces: Sequence[int], work: Callable[[], None]) -> None:
         if child:
             _, status = os.waitpid(child, 0)
             os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
+        os.closerange(3, 65536)
         work()
         code = 0
     except BaseException as error:  # noqa: BLE001 - a forked child must never run on as the server

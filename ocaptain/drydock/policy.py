@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,7 +55,7 @@ class NetworkPolicy(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    rules: Annotated[list[Rule], Field(max_length=1000)] = []
+    rules: Annotated[list[Rule], Field(max_length=1000), BeforeValidator(lambda given: given or [])] = []
 
 
 class PrivilegesPolicy(BaseModel):

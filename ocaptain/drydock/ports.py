@@ -31,8 +31,12 @@ class Port:
         return {"type": kind, "port": self.port, "address": self.address, "pid": self.pid}
 
 
-def listening(init_pid: int) -> frozenset[Port]:
+def listening(init_pid: int, leader: int | None = None) -> frozenset[Port]:
     """Return the ports of the sandbox of ``init_pid``; only what its own processes hold.
+
+    Args:
+        init_pid: the sandbox's init.
+        leader: count only this process, as the host sees it, and what it started.
 
     The network may be the host's, so a socket counts if a process of the ship has it open.
     """
@@ -45,14 +49,32 @@ def listening(init_pid: int) -> frozenset[Port]:
                     address, _, port = fields[1].partition(":")
                     sockets[f"socket:[{fields[9]}]"] = int(port, 16), _address(address)
     found = set()
+    for place, pid in _below(leader) if leader else _all(init_pid):
+        for target in _open_files(f"{place}/fd"):
+            if target in sockets:
+                port_number, bound = sockets[target]
+                found.add(Port(port_number, bound, pid))
+    return frozenset(found)
+
+
+def _all(init_pid: int) -> list[tuple[str, int]]:
+    """Return every process of a sandbox: its folder in procfs and its pid inside."""
     inside = f"/proc/{init_pid}/root/proc"
     with contextlib.suppress(OSError):
-        for pid in (name for name in os.listdir(inside) if name.isdecimal()):
-            for target in _open_files(f"{inside}/{pid}/fd"):
-                if target in sockets:
-                    port_number, bound = sockets[target]
-                    found.add(Port(port_number, bound, int(pid)))
-    return frozenset(found)
+        return [(f"{inside}/{name}", int(name)) for name in os.listdir(inside) if name.isdecimal()]
+    return []
+
+
+def _below(leader: int) -> list[tuple[str, int]]:
+    """Return what a process started, and so on down."""
+    found = []
+    with contextlib.suppress(OSError, ValueError):
+        for thread in os.listdir(f"/proc/{leader}/task"):
+            for child in Path(f"/proc/{leader}/task/{thread}/children").read_text("ascii").split():
+                status = Path(f"/proc/{child}/status").read_text("utf-8", "replace")
+                inside = next(line for line in status.splitlines() if line.startswith("NSpid:")).split()[-1]
+                found += [(f"/proc/{child}", int(inside)), *_below(int(child))]
+    return found
 
 
 def _open_files(directory: str) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -26,7 +26,8 @@ class UrlSettings(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    auth: str = "sprite"
+    auth: Literal["sprite", "public"] = "sprite"
+    private_access: Literal["admins", "org_users"] | None = None
 
 
 class CreateBody(BaseModel):

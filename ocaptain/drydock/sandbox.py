@@ -156,7 +156,11 @@ class Sandbox:
         Raises:
             DrydockError: they cannot be reached.
         """
-        self._stopped = await asyncio.to_thread(freeze, self.init_pid)
+        try:
+            self._stopped = await asyncio.to_thread(freeze, self.init_pid)
+        except DrydockError:  # perhaps some of them stand already
+            await self.thaw()
+            raise
 
     async def thaw(self) -> None:
         """Let every process go on that :meth:`freeze` stopped.

@@ -36,6 +36,7 @@ from ocaptain.drydock.base import ensure_base
 from ocaptain.drydock.errors import DrydockError
 from ocaptain.drydock.faults import FaultPlan, Faults
 from ocaptain.drydock.life import COLD_SECONDS, IDLE_SECONDS, Patience
+from ocaptain.drydock.record import Process
 from ocaptain.drydock.rootless import mode, namespace
 from ocaptain.drydock.sandbox import OVERLAID, remove_tree
 from ocaptain.drydock.store import Berths, Store
@@ -325,8 +326,12 @@ def stop() -> bool:
     found = _settled(where)
     if found is None:
         return False
+    process = Process.of(found.pid)
     if not end_holder(where / "lock", found.pid, STOP_SECONDS):
         raise DrydockError(f"drydock (pid {found.pid}) did not end")
+    until = time.monotonic() + STOP_SECONDS
+    while process and process.alive and time.monotonic() < until:  # the lock is free a moment before
+        time.sleep(0.01)
     return True
 
 

@@ -37,6 +37,8 @@ class Service:
         self.status = "stopped"
         self.error: str | None = None
         self.restart_count = 0
+        #: A stop that a client asked for goes on without it.
+        self.stopping: asyncio.Task[None] | None = None
         self.started_at: str | None = None
         self._next_restart: str | None = None
         self._box = box
@@ -98,14 +100,14 @@ class Service:
         self._process.signal(number)
         return True
 
-    def events(self, seconds: float) -> AsyncIterator[dict[str, object]]:
-        """Return what happens from now on for at most ``seconds``, then ``complete``."""
+    def events(self, seconds: float, until: str = "exit") -> AsyncIterator[dict[str, object]]:
+        """Return what happens from now on until an event ``until``, for at most ``seconds``; then ``complete``."""
         queue: asyncio.Queue[dict[str, object]] = asyncio.Queue()
         self._listeners.append(queue)
-        return self._events(queue, seconds)
+        return self._events(queue, seconds, until)
 
     async def _events(
-        self, queue: asyncio.Queue[dict[str, object]], seconds: float
+        self, queue: asyncio.Queue[dict[str, object]], seconds: float, last: str
     ) -> AsyncIterator[dict[str, object]]:
         until = time.monotonic() + seconds
         try:
@@ -115,7 +117,7 @@ class Service:
                 except TimeoutError:
                     break
                 yield event
-                if event["type"] in {"exit", "stopped", "error"} or time.monotonic() > until:
+                if event["type"] in {last, "stopped", "error"} or time.monotonic() > until:
                     break
         finally:
             self._listeners.remove(queue)

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Protocol
 from ocaptain.drydock.enter import Inside, Running, spawn
 from ocaptain.drydock.rootless import owner
 from ocaptain.drydock.sandbox import BASE_ENVIRONMENT, Sandbox
+from ocaptain.drydock.tasks import stamp
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -79,6 +80,7 @@ class Session:
     def __init__(self, request: ExecRequest, process: Running, streams: Streams) -> None:
         self.request = request
         self.id = str(process.pid)
+        self.leader = process.pid
         self.created = time.time()
         self.last_activity = self.created
         self.active = time.monotonic()
@@ -88,6 +90,7 @@ class Session:
         self._streams = streams
         self._replay: deque[tuple[int, bytes]] = deque()
         self._replay_bytes = 0
+        self._said = 0
         self._watchers: list[Watcher] = []
         self._abandon: asyncio.TimerHandle | None = None
         self._runner: asyncio.Task[None] | None = None
@@ -151,6 +154,7 @@ class Session:
         self.last_activity, self.active = time.time(), time.monotonic()
         async with self._sending:
             self._replay.append((stream, data))
+            self._said += len(data)
             self._replay_bytes += len(data)
             while self._replay_bytes > REPLAY_BYTES:
                 self._replay_bytes -= len(self._replay.popleft()[1])
@@ -235,10 +239,10 @@ class Session:
             "id": self.id,
             "command": " ".join(self.request.argv),
             "workdir": self.request.cwd,
-            "created": int(self.created),
-            "bytes_per_second": 0,
+            "created": stamp(self.created),
+            "bytes_per_second": round(self._said / max(0.001, time.time() - self.created), 1),
             "is_active": self.exit_code is None,
-            "last_activity": int(self.last_activity),
+            "last_activity": stamp(self.last_activity),
             "tty": self.request.tty,
         }
 

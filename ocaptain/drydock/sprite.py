@@ -14,6 +14,7 @@ import contextlib
 import json
 import logging
 import time
+from collections import deque
 from typing import TYPE_CHECKING
 
 from ocaptain.drydock import checkpoints
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 ORGANISATION = "drydock"
 CHECK_SECONDS = 10.0
+ENDED_KEPT = 1000
 log = logging.getLogger("drydock")
 
 
@@ -67,6 +69,7 @@ class Sprite:
         self.box = box
         self.state = State.RUNNING if box.init_pid else State.COLD
         self.sessions: dict[str, Session] = {}
+        self.ended: deque[str] = deque(maxlen=ENDED_KEPT)
         self.services = {name: Service(box, name, one.definition) for name, one in record.services.items()}
         self.tasks = Tasks(time.time)
         self.last_running_at: str | None = None
@@ -97,9 +100,11 @@ class Sprite:
             "organization": ORGANISATION,
             "org_slug": ORGANISATION,
             "url": f"https://{self.name}-{ORGANISATION}.invalid",
-            "url_settings": self.record.body.url_settings.model_dump(),
+            "url_settings": self.record.body.url_settings.model_dump(exclude_none=True),
             "status": str(self.state),
             "labels": self.record.body.labels,
+            "config": self.record.body.config,
+            "environment": self.record.body.environment,
             "environment_version": "drydock",
             "created_at": self.record.created_at,
             "updated_at": self.record.updated_at,
@@ -281,8 +286,12 @@ class Sprite:
         watch = asyncio.create_task(session.ended.wait())
         self._watches.add(watch)  # the loop itself holds a task only weakly
         watch.add_done_callback(self._watches.discard)
-        watch.add_done_callback(lambda _: self.sessions.pop(session.id, None))
+        watch.add_done_callback(lambda _: self._forget(session.id))
         return session
+
+    def _forget(self, session: str) -> None:
+        self.sessions.pop(session, None)
+        self.ended.append(session)
 
     # -- services -------------------------------------------------------------------------
 

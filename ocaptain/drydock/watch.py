@@ -90,8 +90,8 @@ class Watch:
         Raises:
             FsError: it is not there, or there are too many.
         """
-        full = os.path.normpath(self._files.full(path))
-        await self._files.do(path, lambda root_fd: self._add(root_fd, full, recursive=recursive))
+        full = self._files.full(path)
+        await self._files.do(path, lambda root_fd: self._add(root_fd, os.path.normpath(full), recursive=recursive))
 
     def _add(self, root_fd: int, full: str, *, recursive: bool) -> None:
         if len(self._watched) >= MOST_DIRECTORIES:

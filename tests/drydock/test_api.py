@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import os
@@ -615,30 +614,3 @@ def test_what_a_ship_changes_stays_in_the_ship(sprite):
     assert os.path.exists("/etc/passwd")
     shadow = sprite.run("sudo", "cat", "/etc/shadow", capture_output=True).stdout.decode()
     assert all(line.split(":")[1] == "*" for line in shadow.splitlines())
-
-
-def test_a_killed_server_leaves_nothing_and_starts_again(tmp_path):
-    from tests.helpers import Sailor
-
-    lone = Sailor(tmp_path)
-    record = lone.json("drydock", "start")
-    with open(record["token_file"]) as file:
-        headers = {"Authorization": f"Bearer {file.read().strip()}"}
-
-    async def fill():
-        async with httpx.AsyncClient(base_url=record["url"], headers=headers, timeout=60, trust_env=False) as one:
-            await asyncio.gather(*(one.post("/v1/sprites", json={"name": f"n-{number}"}) for number in range(5)))
-            body = {"cmd": "sleep", "args": ["79"]}
-            await asyncio.gather(*(one.put(f"/v1/sprites/n-{number}/services/s", json=body) for number in range(5)))
-
-    asyncio.run(fill())
-    assert lone.leftovers()
-    os.kill(record["pid"], 9)
-    wait_for(lambda: not [line for line in lone.leftovers() if not line.startswith("/")])
-    again = lone.json("drydock", "start")
-    assert again["pid"] != record["pid"]
-    assert lone.sprites() == 0
-    assert lone.json("drydock", "status")["running"]
-    assert lone.json("drydock", "stop")["stopped"]
-    assert lone.leftovers() == []
-    assert lone.run("drydock", "status").code == 1

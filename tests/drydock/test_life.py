@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ import pytest
 import sprites as sdk
 from websockets.sync.client import connect
 
+from tests.drydock.isolation import succeeded
 from tests.helpers import Sailor, in_a_ship, wait_for
 
 pytestmark = pytest.mark.root
@@ -367,6 +369,17 @@ def test_a_killed_server_loses_no_sprite(own):
     assert again.sailor.leftovers() == []
 
 
+def test_nothing_of_the_host_or_of_other_ships_can_be_reached(dock, tmp_path):
+    marker = f"9{os.getpid()}"
+    dock.make("neighbour").run("sh", "-c", f"setsid sleep {marker} >/dev/null 2>&1 &")
+    ship = dock.make("prisoner")
+    facts = {"pid": os.getpid(), "home": str(dock.sailor.home), "other": f"sleep.{marker}"}
+    assert succeeded(lambda line: ship.run("sh", "-c", line).returncode, sudo=True, **facts) == []
+    assert dock.sdk.sprite("neighbour").run("pgrep", "-f", f"^sleep {marker}").returncode == 0
+    for name in ("neighbour", "prisoner"):
+        dock.sdk.delete_sprite(name)
+
+
 # -- networks ---------------------------------------------------------------------------------------
 
 
@@ -536,3 +549,47 @@ def test_ports_that_open_and_close_are_told(dock):
     assert (opened["type"], opened["port"], opened["address"]) == ("port_opened", 18945, "127.0.0.1")
     assert closed == {**opened, "type": "port_closed"}
     dock.sdk.delete_sprite("ported")
+
+
+def test_a_commands_own_ports_are_told_on_its_socket(dock):
+    dock.make("serving")
+    query = "cmd=timeout&cmd=3&cmd=python3&cmd=-m&cmd=http.server&cmd=18948"
+    with dock.socket(f"/v1/sprites/serving/exec?{query}") as socket:
+        told = [json.loads(message) for message in socket if isinstance(message, str)]
+    opened = [one for one in told if one["type"] == "port_opened"]
+    assert [(one["port"], one["address"]) for one in opened] == [(18948, "0.0.0.0")]
+    assert told[-1] == {"type": "exit", "exit_code": 124}
+    dock.sdk.delete_sprite("serving")
+
+
+def test_a_stop_is_told_to_its_end_and_goes_on_without_its_client(dock):
+    sprite = dock.make("stubborn")
+    line = "trap '' TERM; while true; do sleep 0.1; done"
+    for timeout, leave in (("0.5s", False), ("1s", True)):
+        put_service(dock, "stubborn", "s", "sh", ("-c", line))
+        with dock.rest.stream("POST", f"/v1/sprites/stubborn/services/s/stop?timeout={timeout}") as reply:
+            lines = reply.iter_lines()
+            kinds = [json.loads(next(lines))["type"]]
+            if not leave:
+                kinds += [json.loads(one)["type"] for one in lines]
+                assert (kinds[0], kinds[-2:]) == ("stopping", ["stopped", "complete"])
+        wait_for(lambda: dock.rest.get("/v1/sprites/stubborn/services/s").json()["state"]["status"] == "stopped", 10)
+        wait_for(lambda: sprite.run("pgrep", "-f", "while true").returncode == 1, 5)
+    dock.sdk.delete_sprite("stubborn")
+
+
+def test_what_other_clients_send_and_read(dock):
+    """The Go SDK: null for no rules, times as text, 410 for a session that has ended."""
+    dock.make("go")
+    assert dock.rest.post("/v1/sprites/go/policy/network", json={"rules": None}).status_code == 204
+    with dock.socket("/v1/sprites/go/exec?cmd=cat&stdin=true") as socket:
+        session = json.loads(socket.recv())["session_id"]
+        (listed,) = dock.rest.get("/v1/sprites/go/exec").json()["sessions"]
+        for field in ("created", "last_activity"):
+            assert dt.datetime.fromisoformat(listed[field]).tzinfo is not None
+        socket.send(b"\x04")
+        list(socket)
+    wait_for(lambda: dock.rest.post(f"/v1/sprites/go/exec/{session}/kill").status_code == 410, 5)
+    assert dock.rest.post("/v1/sprites/go/exec/1/kill").status_code == 404
+    assert dock.rest.put("/v1/sprites/go", json={"url_settings": {"auth": "bogus"}}).status_code == 400
+    dock.sdk.delete_sprite("go")

@@ -11,12 +11,16 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import time
 from pathlib import Path
 
+import httpx
 import pytest
+import sprites as sdk
 
-from tests.helpers import REPO, in_a_ship, run_task, write_plan
+from tests.drydock.isolation import succeeded
+from tests.helpers import REPO, in_a_ship, run_task, wait_for, write_plan
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]
 UID = 54321
@@ -43,11 +47,6 @@ class User:
         self.home = root / "home"
         for name in ("python", "site", "repo", "etc", "bin", "home/.cache"):
             (root / name).mkdir(parents=True)
-        self.private = {}
-        for parent in (root, *root.parents):  # pytest's own are private
-            if (mode := parent.stat().st_mode) & 0o001 == 0:
-                self.private[parent] = mode
-                parent.chmod(mode | 0o001)
         line = f"tester:x:{UID}:{UID}:tester:{self.home}:/bin/bash\n"
         (root / "etc/passwd").write_text(Path("/etc/passwd").read_text() + line)
         (root / "etc/group").write_text(Path("/etc/group").read_text() + f"tester:x:{UID}:\n")
@@ -98,20 +97,21 @@ class User:
 
 
 @pytest.fixture
-def user(request, tmp_path):
+def user(request):
     if not os.access(Path(sys.base_prefix) / "bin/python3", os.X_OK):
         pytest.fail("the base interpreter has no bin/python3")
-    found = User(tmp_path / "user", range_of_ids=request.param)
+    # Not below pytest's own folders, which nobody else may enter.
+    root = Path(tempfile.mkdtemp(prefix="ocaptain-user-"))
+    root.chmod(0o755)
+    found = User(root, range_of_ids=request.param)
     yield found
     stopped = found.ocaptain("drydock", "stop", "--force")
     assert stopped.returncode == 0, stopped.stderr
-    until = time.monotonic() + 5  # the lock is free a moment before its holder is gone
+    until = time.monotonic() + 5  # a captain may be on its way out
     while left := found.processes():
         assert time.monotonic() < until, left
         time.sleep(0.1)
-    for parent, mode in found.private.items():
-        parent.chmod(mode)
-    subprocess.run(["rm", "-rf", str(found.home)], check=True)
+    subprocess.run(["rm", "-rf", str(root)], check=True)
 
 
 PROBE = """
@@ -155,6 +155,47 @@ def test_a_voyage_of_an_ordinary_user(user, request):
     assert mode == ("mapped" if whole else "single")
     sunk = user.ocaptain("sink", "--force", "--json")
     assert (sunk.returncode, json.loads(sunk.stdout)["left"]) == (0, [])
+
+
+@pytest.mark.parametrize("user", [False, True], ids=["one-id", "range"], indirect=True)
+def test_pauses_checkpoints_networks_and_walls_of_an_ordinary_user(user, request):
+    whole = request.node.callspec.params["user"]
+    if whole:
+        assert user.ocaptain("drydock", "base", "build").returncode == 0
+    started = user.ocaptain("drydock", "start", "--network", "isolated", "--idle", "1", "--cold", "2")
+    assert started.returncode == 0, started.stderr
+    record = json.loads(started.stdout)
+    token = Path(record["token_file"]).read_text()
+    headers = {"Authorization": f"Bearer {token}"}
+    with (
+        sdk.SpritesClient(token, base_url=record["url"]) as client,
+        httpx.Client(base_url=record["url"], headers=headers, timeout=60, trust_env=False) as rest,
+    ):
+
+        def until(status):
+            wait_for(lambda: rest.get("/v1/sprites/one").json()["status"] == status, 20)
+
+        one = client.create_sprite("one")
+        other = client.create_sprite("other")
+        other.run("sh", "-c", "setsid sleep 7531 >/dev/null 2>&1 &")
+        facts = {"pid": os.getpid(), "home": str(user.home), "other": "sleep.7531"}
+        assert succeeded(lambda line: one.run("sh", "-c", line).returncode, sudo=whole, **facts) == []
+        assert one.run("sh", "-c", "exec 3<>/dev/tcp/127.0.0.1/$0", record["url"].rpartition(":")[2]).returncode != 0
+        one.run("sh", "-c", "echo before > ~/state; setsid sleep 7532 >/dev/null 2>&1 &")
+        until("warm")
+        assert one.run("pgrep", "-f", "^sleep 7532").returncode == 0
+        told = rest.post("/v1/sprites/one/checkpoint").text.splitlines()
+        assert json.loads(told[-1])["type"] == "complete", told
+        one.run("sh", "-c", "echo after > ~/state")
+        told = rest.post("/v1/sprites/one/checkpoints/v1/restore").text.splitlines()
+        assert json.loads(told[-1])["type"] == "complete", told
+        assert one.run("cat", "/home/sprite/state", capture_output=True).stdout == b"before\n"
+        until("cold")
+        done = one.run("sh", "-c", "cat ~/state; sprite-env curl /v1/tasks", capture_output=True)
+        assert (done.stdout.split(b"\n", 1)[0], json.loads(done.stdout.split(b"\n", 1)[1])) == (
+            b"before",
+            {"tasks": []},
+        )
 
 
 @pytest.mark.parametrize("user", [False], ids=["one-id"], indirect=True)

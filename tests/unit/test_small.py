@@ -22,7 +22,7 @@ from ocaptain.ansible.tree import PROGRAM, TreeFile, parse_files, parse_reply, p
 from ocaptain.captain.leases import LEASE_SECONDS, MOST_A_TICK, Leases
 from ocaptain.captain.ship import log_piece
 from ocaptain.config import load_settings
-from ocaptain.drydock.app import parse_duration
+from ocaptain.drydock.api.common import parse_duration
 from ocaptain.drydock.errors import ApiError
 from ocaptain.errors import UsageError
 from ocaptain.plan import load_plan

@@ -19,6 +19,7 @@ from ocaptain.drydock.api.common import (
     true,
 )
 from ocaptain.drydock.errors import ApiError
+from ocaptain.drydock.ports import listening
 from ocaptain.drydock.sessions import (
     EXIT,
     PIPE_RUN_ON,
@@ -38,10 +39,12 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
     from starlette.websockets import WebSocket
 
+    from ocaptain.drydock.ports import Port
     from ocaptain.drydock.sprite import Sprite
     from ocaptain.drydock.store import Store
 
 HOLD_SECONDS = 1.0  # a client that still has to send its EOF must find the socket open
+PORTS_SECONDS = 1.0
 KEEPALIVE_SECONDS = 20.0  # the js SDK gives a silent command up after 45 s
 
 
@@ -188,7 +191,7 @@ class Exec:
                 "tty": session.request.tty,
             }
         )
-        await _serve_socket(socket, session, watcher)
+        await _serve_socket(socket, sprite, session, watcher)
 
     async def collection(self, request: Request) -> Response:
         """``GET`` (list), ``HEAD`` and ``POST`` (run without a socket) ``…/exec``."""
@@ -202,7 +205,10 @@ class Exec:
 
     async def kill(self, request: Request) -> Response:
         """``POST …/exec/{id}/kill``; parameters in the query (js, go) or in JSON (py)."""
-        session = self._session(self._store.get(request.path_params["name"]), request.path_params["id"])
+        sprite, wanted = self._store.get(request.path_params["name"]), request.path_params["id"]
+        if wanted in sprite.ended and wanted not in sprite.sessions:
+            raise ApiError(410, "gone", f"session {wanted} has ended")
+        session = self._session(sprite, wanted)
         given = {**await read_json(request), **request.query_params}
         name = str(given.get("signal", "TERM"))
         number = parse_signal(name)
@@ -219,8 +225,12 @@ class Exec:
         return session
 
 
-async def _serve_socket(socket: WebSocket, session: Session, watcher: SocketWatcher) -> None:
-    tasks = [asyncio.create_task(_listen(socket, session)), asyncio.create_task(_keep_alive(watcher))]
+async def _serve_socket(socket: WebSocket, sprite: Sprite, session: Session, watcher: SocketWatcher) -> None:
+    tasks = [
+        asyncio.create_task(_listen(socket, session)),
+        asyncio.create_task(_keep_alive(watcher)),
+        asyncio.create_task(_tell_ports(sprite, session, watcher)),
+    ]
     attaching = asyncio.create_task(session.attach(watcher))
     finished = asyncio.create_task(watcher.done.wait())
     try:
@@ -255,6 +265,19 @@ async def _keep_alive(watcher: SocketWatcher) -> None:
         await asyncio.sleep(1)
         if time.monotonic() - watcher.last_sent > KEEPALIVE_SECONDS:
             await watcher.say({"type": "debug", "msg": "keepalive"})
+
+
+async def _tell_ports(sprite: Sprite, session: Session, watcher: SocketWatcher) -> None:
+    """Tell the ports that the command and its children open and close, while it runs."""
+    known: frozenset[Port] = frozenset()
+    while True:
+        await asyncio.sleep(PORTS_SECONDS)
+        now = await asyncio.to_thread(listening, sprite.box.init_pid, session.leader)
+        if session.exit_code is not None:
+            return
+        for port in now ^ known:
+            await watcher.say(port.describe("port_opened" if port in now else "port_closed"))
+        known = now
 
 
 async def _take_bytes(session: Session, data: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import time
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 
 LOG_TAIL = 1024 * 1024
+STOP_MARGIN = 5.0
 
 
 class SignalBody(BaseModel):
@@ -90,8 +92,9 @@ class Services:
                 raise ApiError(409, "conflict", f"service {service.name} is not running")
             seconds = _seconds(request, "timeout", "10s")
             sprite.want_service(service.name, wanted=False)
-            await service.stop(seconds)
-            return ndjson(service.events(0))
+            events = service.events(seconds + STOP_MARGIN, until="stopped")
+            service.stopping = asyncio.create_task(service.stop(seconds))  # also if the client leaves
+            return ndjson(events)
         seconds = _seconds(request, "duration", "5s")
         if verb == "restart":
             await service.stop()

@@ -1,0 +1,135 @@
+"""Drydock's decisions as data: pauses, policies, tasks, orders, events, names."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ocaptain.drydock.errors import ApiError
+from ocaptain.drydock.life import Patience, Standing, State, due
+from ocaptain.drydock.policy import NetworkPolicy, Rule, allows
+from ocaptain.drydock.services import in_order
+from ocaptain.drydock.tasks import LONGEST, MOST, Tasks
+from ocaptain.drydock.watch import parse
+
+RUNNING, WARM, COLD = State.RUNNING, State.WARM, State.COLD
+
+
+@pytest.mark.parametrize(
+    ("state", "held", "quiet", "then"),
+    [
+        (RUNNING, False, 29.9, RUNNING),
+        (RUNNING, False, 30.0, WARM),
+        (RUNNING, True, 9999.0, RUNNING),
+        (WARM, False, 89.9, WARM),
+        (WARM, False, 90.0, COLD),
+        (COLD, False, 9999.0, COLD),
+        (COLD, True, 0.0, COLD),  # only a request wakes one, and does it itself
+    ],
+)
+def test_when_a_sprite_pauses(state, held, quiet, then):
+    assert due(Standing(state, held, quiet), Patience(idle=30, cold=60)) is then
+
+
+def test_a_patience_of_nought_is_for_ever():
+    assert due(Standing(RUNNING, held=False, quiet=1e9), Patience(idle=0, cold=1)) is RUNNING
+    assert due(Standing(WARM, held=False, quiet=1e9), Patience(idle=1, cold=0)) is WARM
+
+
+def rules(*pairs):
+    return [Rule(include="defaults") if pair == "defaults" else Rule(domain=pair[0], action=pair[1]) for pair in pairs]
+
+
+@pytest.mark.parametrize(
+    ("given_rules", "host", "allowed"),
+    [
+        ([], "anything.example", True),
+        ([("a.example", "allow")], "b.example", False),
+        ([("a.example", "allow")], "A.example.", True),
+        ([("*.example", "allow")], "a.b.example", True),
+        ([("*.example", "allow")], "example", False),
+        ([("*.example", "allow"), ("bad.example", "deny")], "bad.example", False),
+        ([("bad.example", "deny"), ("*.example", "allow")], "bad.example", False),  # exact beats wildcard, in any order
+        ([("*.b.example", "deny"), ("*.example", "allow")], "a.b.example", False),  # the longer wildcard
+        ([("*", "deny"), ("*.example", "allow")], "a.example", True),
+        ([("*", "allow")], "a.example", True),
+        ([("*", "allow")], "localhost", False),  # private addresses need a rule of their own
+        ([("*", "allow")], "127.0.0.1", False),
+        ([("localhost", "allow")], "localhost", True),
+        ([("a.example", "allow"), ("a.example", "deny")], "a.example", False),  # of two equal ones the later
+        (["defaults"], "api.github.com", True),
+        (["defaults"], "a.example", False),
+        (["defaults", ("*.github.com", "deny")], "api.github.com", False),
+    ],
+)
+def test_what_a_policy_lets_through(given_rules, host, allowed):
+    assert allows(rules(*given_rules), host) is allowed
+
+
+@pytest.mark.parametrize("domain", ["", "*.", "a b", "*x", "a*", ".a", "a\n", "x" * 300])
+def test_what_is_no_domain(domain):
+    with pytest.raises(ValueError, match="domain"):
+        NetworkPolicy.model_validate({"rules": [{"domain": domain, "action": "allow"}]})
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_tasks_expire_are_refreshed_and_have_limits():
+    clock = Clock()
+    tasks = Tasks(clock)
+    made = tasks.put("a", 10, new=True)
+    assert made.describe()["expires_at"] == "1970-01-01T00:16:50.000Z"
+    clock.now += 9
+    assert tasks.put("a", 10).started == 1000.0
+    clock.now += 9
+    assert [task.name for task in tasks.live()] == ["a"]
+    clock.now += 1
+    assert tasks.live() == []
+    for name, expire, status in (("", 1, 400), ("a/b", 1, 400), ("x", 0, 400), ("x", -1, 400), ("x", LONGEST + 1, 400)):
+        with pytest.raises(ApiError) as raised:
+            tasks.put(name, expire)
+        assert raised.value.status == status
+    for number in range(MOST):
+        tasks.put(f"t{number}", 10)
+    with pytest.raises(ApiError) as raised:
+        tasks.put("one-more", 10)
+    assert raised.value.status == 429
+    with pytest.raises(ApiError) as raised:
+        tasks.put("t1", 10, new=True)
+    assert raised.value.status == 409
+    tasks.delete("t1")
+    for call in (tasks.get, tasks.delete):
+        with pytest.raises(ApiError) as raised:
+            call("t1")
+        assert raised.value.status == 404
+
+
+@given(st.dictionaries(st.sampled_from("abcdef"), st.lists(st.sampled_from("abcdefx"), max_size=4)))
+def test_services_come_after_what_they_need(needs):
+    order = in_order(needs)
+    assert sorted(order) == sorted(needs)
+    reach = {name: set(wanted) & set(needs) for name, wanted in needs.items()}
+    for _ in needs:
+        reach = {name: wanted.union(*(reach[other] for other in wanted)) for name, wanted in reach.items()}
+    if any(name in reach[name] for name in needs):
+        return  # in a ring, and below one, there is no order
+    for name in needs:
+        assert all(order.index(other) < order.index(name) for other in reach[name])
+
+
+def test_inotify_events_are_read():
+    def event(watch, mask, name):
+        padded = name.encode() + b"\0" * (16 - len(name) % 16) if name else b""
+        return struct.pack("iIII", watch, mask, 0, len(padded)) + padded
+
+    data = event(1, 2, "a") + event(2, 0x40000100, "dir") + event(3, 0x8000, "")
+    assert parse(data) == [(1, 2, "a"), (2, 0x40000100, "dir"), (3, 0x8000, "")]
+    assert parse(data[:-3]) == [(1, 2, "a"), (2, 0x40000100, "dir")]
