@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ocaptain import __version__
+from ocaptain.durations import seconds
 
 app = typer.Typer(
     name="ocaptain",
@@ -233,6 +234,14 @@ def plan_check(
     raise typer.Exit(check(directory, as_json=json))
 
 
+def _duration(text: str) -> float:
+    """Parse an option that is a duration (``30s``, ``250ms``, or seconds)."""
+    try:
+        return seconds(str(text))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
 class Network(StrEnum):
     """What network drydock's ships have."""
 
@@ -244,21 +253,21 @@ class Network(StrEnum):
 def drydock_start(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 = any.")] = 0,
     idle_exit: Annotated[
-        float | None, typer.Option(min=0, help="End after so many seconds without a sprite and a client.")
+        float | None, typer.Option(parser=_duration, help="End after so long without a sprite and a client.")
     ] = None,
     limit: Annotated[
         int | None, typer.Option(min=0, help="Most sprites that run at once, as an account has one.")
     ] = None,
     idle: Annotated[
-        float, typer.Option(min=0, help="Seconds until a sprite that does nothing is frozen; 0 = never.")
-    ] = 30.0,
-    cold: Annotated[float, typer.Option(min=0, help="Further seconds until its processes end; 0 = never.")] = 600.0,
+        float, typer.Option(parser=_duration, help="When a sprite that does nothing is frozen; 0 = never.")
+    ] = "30s",  # type: ignore[assignment]
+    cold: Annotated[float, typer.Option(parser=_duration, help="How much later its processes end; 0 = never.")] = "10m",  # type: ignore[assignment]
     network: Annotated[Network, typer.Option(help="This machine's network for all, or one for each.")] = Network.host,
     allow_host_port: Annotated[
         list[int] | None, typer.Option(min=1, max=65535, help="Port of this machine that isolated ships reach.")
     ] = None,
-    latency: Annotated[float, typer.Option(min=0, help="Seconds that each call is late.")] = 0.0,
-    jitter: Annotated[float, typer.Option(min=0, help="Seconds that lateness varies by, at most.")] = 0.0,
+    latency: Annotated[float, typer.Option(parser=_duration, help="Time that each call is late.")] = 0.0,
+    jitter: Annotated[float, typer.Option(parser=_duration, help="Time that lateness varies by, at most.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Of everything random about faults.")] = 0,
     faults: Annotated[
         Path | None, typer.Option(metavar="FILE", help="What is to go wrong: a fault plan as JSON (docs/faults.md).")

@@ -7,6 +7,7 @@ does a command whose client has left.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -58,3 +59,22 @@ def due(now: Standing, patience: Patience) -> State:
     if now.state is State.WARM and patience.cold > 0 and now.quiet >= patience.idle + patience.cold:
         return State.COLD
     return now.state
+
+
+class Clock:
+    """The clock of pauses and holds; it can be put forward, so that tests need not wait."""
+
+    def __init__(self) -> None:
+        self._ahead = 0.0
+
+    def advance(self, seconds: float) -> None:
+        """Put it forward."""
+        self._ahead += seconds
+
+    def monotonic(self) -> float:
+        """Return seconds since some moment."""
+        return time.monotonic() + self._ahead
+
+    def wall(self) -> float:
+        """Return Unix seconds."""
+        return time.time() + self._ahead

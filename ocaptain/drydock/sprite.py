@@ -21,7 +21,7 @@ from ocaptain.drydock import checkpoints
 from ocaptain.drydock.door import Door
 from ocaptain.drydock.errors import ApiError, DrydockError, FsError
 from ocaptain.drydock.files import Files
-from ocaptain.drydock.life import Patience, Standing, State, due
+from ocaptain.drydock.life import Standing, State, due
 from ocaptain.drydock.network import Bridge
 from ocaptain.drydock.policy import allows
 from ocaptain.drydock.record import Process, Record, ServiceDefinition, ServiceRecord
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
+    from ocaptain.drydock.life import Clock, Patience
     from ocaptain.drydock.policy import NetworkPolicy
     from ocaptain.drydock.sandbox import Sandbox
 
@@ -50,6 +51,7 @@ class Sprite:
         record: what is kept of it.
         box: its sandbox, up or down.
         patience: how long it may do nothing.
+        clock: by which that is measured.
         door: serves its own socket.
         ports: of the host, that an isolated ship may reach.
         changed: called when its status changed.
@@ -61,6 +63,7 @@ class Sprite:
         box: Sandbox,
         *,
         patience: Patience,
+        clock: Clock,
         door: ASGIApp,
         ports: Sequence[int],
         changed: Callable[[Sprite], None],
@@ -71,17 +74,19 @@ class Sprite:
         self.sessions: dict[str, Session] = {}
         self.ended: deque[str] = deque(maxlen=ENDED_KEPT)
         self.services = {name: Service(box, name, one.definition) for name, one in record.services.items()}
-        self.tasks = Tasks(time.time)
+        self.tasks = Tasks(clock.wall)
         self.last_running_at: str | None = None
         self.last_warming_at: str | None = None
         self.gone = False
         self._patience = patience
+        self._clock = clock
         self._changed = changed
         self._door = Door(box.directory / "dot-sprite", door)
         self._bridges = [Bridge(port, self._may_leave) for port in ports] if box.isolated else []
         self._lock = asyncio.Lock()
         self._holds = 0
-        self._active = time.monotonic()
+        self._active = clock.monotonic()
+        self._heard = 0.0  # when a terminal last said something
         self._awake = 0.0
         self._awake_since: float | None = None
         self._watches: set[asyncio.Task[bool]] = set()
@@ -132,7 +137,7 @@ class Sprite:
     def _enter(self, state: State) -> None:
         now = time.monotonic()
         if state is State.RUNNING:
-            self._active = now
+            self._active = self._clock.monotonic()
             self._awake_since = now if self._awake_since is None else self._awake_since
             self.last_running_at = stamp(time.time())
         else:
@@ -144,11 +149,12 @@ class Sprite:
 
     def _standing(self) -> Standing:
         watched = any(session.watched for session in self.sessions.values())
-        last = max([self._active, *(session.active for session in self.sessions.values() if session.request.tty)])
+        heard = max((session.active for session in self.sessions.values() if session.request.tty), default=0.0)
         held = self._holds > 0 or watched or bool(self.tasks.live())
-        if held:
-            self._active = time.monotonic()
-        return Standing(self.state, held, time.monotonic() - last)
+        if held or heard > self._heard:
+            self._active = self._clock.monotonic()
+        self._heard = max(heard, self._heard)
+        return Standing(self.state, held, self._clock.monotonic() - self._active)
 
     @contextlib.asynccontextmanager
     async def awake(self) -> AsyncIterator[None]:
@@ -165,7 +171,7 @@ class Sprite:
             yield
         finally:
             self._holds -= 1
-            self._active = time.monotonic()
+            self._active = self._clock.monotonic()
 
     async def _wake(self) -> None:
         if self.gone:
@@ -253,7 +259,7 @@ class Sprite:
                     await self._boot()
         finally:
             self._holds -= 1
-            self._active = time.monotonic()
+            self._active = self._clock.monotonic()
 
     async def destroy(self) -> None:
         """End it and remove what it was.

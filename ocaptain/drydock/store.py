@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import Response
 
 from ocaptain.drydock.errors import ApiError, DrydockError
-from ocaptain.drydock.life import Patience, State
+from ocaptain.drydock.life import Clock, Patience, State
 from ocaptain.drydock.record import CreateBody, Record, UpdateBody
 from ocaptain.drydock.sandbox import Sandbox, remove_tree
 from ocaptain.drydock.sprite import ORGANISATION, Sprite
@@ -82,6 +82,7 @@ class Store:
 
     def __init__(self, directory: Path, base: Path, berths: Berths) -> None:
         self.berths = berths
+        self.clock = Clock()
         self.tallies: dict[str, Tally] = {}
         #: Makes the application behind a sprite's own socket; set by whoever serves.
         self.door: Callable[[str], ASGIApp] = lambda _: _nothing
@@ -143,6 +144,7 @@ class Store:
             record,
             box,
             patience=self.berths.patience,
+            clock=self.clock,
             door=self.door(record.body.name),
             ports=self.berths.ports,
             changed=self._tell,
@@ -169,11 +171,15 @@ class Store:
         tick = min([TICK_SECONDS, *(seconds / 4 for seconds in (patience.idle, patience.cold) if seconds > 0)])
         while True:
             await asyncio.sleep(tick)
-            for sprite in list(self._sprites.values()):
-                try:
-                    await sprite.settle()
-                except DrydockError as error:
-                    log.warning("%s could not be paused: %s", sprite.name, error)
+            await self.settle()
+
+    async def settle(self) -> None:
+        """Pause every sprite that has been quiet for long enough."""
+        for sprite in list(self._sprites.values()):
+            try:
+                await sprite.settle()
+            except DrydockError as error:
+                log.warning("%s could not be paused: %s", sprite.name, error)
 
     def update(self, name: str, change: UpdateBody) -> Sprite:
         """Apply a partial change."""

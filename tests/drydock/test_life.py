@@ -593,3 +593,23 @@ def test_what_other_clients_send_and_read(dock):
     assert dock.rest.post("/v1/sprites/go/exec/1/kill").status_code == 404
     assert dock.rest.put("/v1/sprites/go", json={"url_settings": {"auth": "bogus"}}).status_code == 400
     dock.sdk.delete_sprite("go")
+
+
+def test_the_clock_of_pauses_can_be_put_forward(own):
+    """No waiting for half an hour: the pauses of the default patience, at once."""
+    dock = own()
+    sprite = dock.make("one")
+    dock.make("held")
+    hold = json.dumps({"name": "a", "expire": "1h"})
+    dock.sdk.sprite("held").run("sprite-env", "curl", "-X", "POST", "/v1/tasks", "-d", hold)
+
+    def advance(seconds):
+        return dock.rest.post("/drydock/clock", json={"advance": seconds}).json()
+
+    assert advance(29) == {"running": 2, "warm": 0, "cold": 0}
+    assert advance(2) == {"running": 1, "warm": 1, "cold": 0}
+    assert advance(600) == {"running": 1, "warm": 0, "cold": 1}
+    assert sprite.run("true").returncode == 0
+    assert advance(29)["running"] == 2
+    assert advance(3000) == {"running": 0, "warm": 2, "cold": 0}  # the task expired a minute ago
+    assert advance(600) == {"running": 0, "warm": 0, "cold": 2}

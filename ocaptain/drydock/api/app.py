@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import hmac
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+from pydantic import BaseModel, Field
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
@@ -41,6 +42,12 @@ VERSION = "v0.0.1-rc46"
 ONE = "/v1/sprites/{name}"
 #: What is answered about a sprite without waking it.
 ASLEEP = frozenset({"policy", "checkpoints", "upgrade", "restart"})
+
+
+class Advance(BaseModel):
+    """Body of ``POST /drydock/clock``: seconds by which the clock of pauses and Tasks is put forward."""
+
+    advance: Annotated[float, Field(ge=0, le=86400 * 366)]
 
 
 class Gate:
@@ -148,6 +155,11 @@ def build(store: Store, token: str, stop: Callable[[], None], faults: Faults) ->
             faults.set(FaultPlan())
         return JSONResponse(faults.describe())
 
+    async def clock(request: Request) -> Response:
+        store.clock.advance((await read_body(request, Advance)).advance)
+        await store.settle()
+        return JSONResponse(store.counts())
+
     async def shutdown(_: Request) -> Response:
         stop()
         return Response(status_code=202)
@@ -206,6 +218,7 @@ def build(store: Store, token: str, stop: Callable[[], None], faults: Faults) ->
             route("/policy/resources", policies.resources, "GET", "POST", "DELETE"),
             Route("/drydock/metrics", metrics, methods=["GET"]),
             Route("/drydock/faults", fault_plan, methods=["GET", "PUT", "DELETE"]),
+            Route("/drydock/clock", clock, methods=["POST"]),
             Route("/drydock/shutdown", shutdown, methods=["POST"]),
             Mount("/", app=nothing),
         ],

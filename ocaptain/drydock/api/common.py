@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.websockets import WebSocket
 
 from ocaptain.drydock.errors import ApiError, DrydockError, FsError
+from ocaptain.durations import seconds
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -21,24 +22,20 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
 _Model = TypeVar("_Model", bound=BaseModel)
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-LONGEST_DURATION = 366 * 86400.0
 NOT_FOUND = 404
 PLAIN = frozenset({"services", "checkpoint", "checkpoints", "policy"})
 
 
 def parse_duration(text: str) -> float:
-    """Return seconds of a Go-style duration (``1m30s``, ``5.0s``) or of a bare number.
+    """Return seconds of a Go-style duration or of a bare number.
 
     Raises:
         ApiError: 400, not a duration.
     """
-    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
-        return min(float(text), LONGEST_DURATION)
-    if not text or _DURATION.sub("", text):
-        raise ApiError(400, "invalid_duration", f"not a duration: {text!r}")
-    return min(sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(text)), LONGEST_DURATION)
+    try:
+        return seconds(text)
+    except ValueError as error:
+        raise ApiError(400, "invalid_duration", str(error)) from error
 
 
 async def deny(scope: Scope, receive: Receive, send: Send, response: Response) -> None:

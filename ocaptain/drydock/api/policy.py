@@ -31,20 +31,16 @@ class Policies:
 
     async def privileges(self, request: Request) -> Response:
         """What it may do: stored."""
-        sprite = self._store.get(request.path_params["name"])
-        if request.method == "GET":
-            return JSONResponse(sprite.record.privileges.model_dump(exclude_none=True))
-        given = request.method == "POST"
-        sprite.record.privileges = await read_body(request, PrivilegesPolicy) if given else PrivilegesPolicy()
-        sprite.save()
-        return Response(status_code=204)
+        return await self._stored(request, "privileges", PrivilegesPolicy)
 
     async def resources(self, request: Request) -> Response:
         """What it may use: stored."""
+        return await self._stored(request, "resources", ResourcesPolicy)
+
+    async def _stored(self, request: Request, kind: str, model: type[PrivilegesPolicy | ResourcesPolicy]) -> Response:
         sprite = self._store.get(request.path_params["name"])
         if request.method == "GET":
-            return JSONResponse(sprite.record.resources.model_dump(exclude_none=True))
-        given = request.method == "POST"
-        sprite.record.resources = await read_body(request, ResourcesPolicy) if given else ResourcesPolicy()
+            return JSONResponse(getattr(sprite.record, kind).model_dump(exclude_none=True))
+        setattr(sprite.record, kind, await read_body(request, model) if request.method == "POST" else model())
         sprite.save()
         return Response(status_code=204)

@@ -1,0 +1,22 @@
+"""Durations as Go writes them (``1m30s``, ``5.0s``, ``250ms``), which the Sprites API and its SDKs use."""
+
+from __future__ import annotations
+
+import re
+
+LONGEST = 366 * 86400.0
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def seconds(text: str) -> float:
+    """Return the seconds of a duration, or of a bare number; at most a year.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
+        return min(float(text), LONGEST)
+    if not text or _PART.sub("", text):
+        raise ValueError(f"not a duration (30s, 1m30s, 250ms): {text!r}")
+    return min(sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text)), LONGEST)
