@@ -158,6 +158,7 @@ def test_a_terminal_attach_and_kill(dock, name, sprite):
             seen += socket.recv()
         assert b"20 90" in seen
         assert [one.id for one in sprite.list_sessions()] == [session]
+        socket.send(b"sleep 300\n")  # the SDK ends its empty input, which a shell would take for its end
     attached = sprite.attach_session(session)
     with ThreadPoolExecutor(1) as pool:
         following = pool.submit(attached.run)

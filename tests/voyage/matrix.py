@@ -40,7 +40,7 @@ VICTIMS = {
     "API truncates": PHASES,
 }
 #: They mostly wait: all phases of one run at the same time.
-LONG = ("channel 60 s", "captain stopped 120 s")
+LONG = ("channel 60 s", "captain stopped 120 s", "API hangs")
 FAULTS = {
     "API 429": {"kind": "status", "status": 429, "retry_after": 0.5},
     "API 500": {"kind": "status", "status": 500},
@@ -133,9 +133,10 @@ class Cell:
         (self.ctl / "go").touch()
         with contextlib.suppress(Exception):
             self.sailor.faults()
-        if self.process and self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
+        if self.process:
+            if self.process.poll() is None:
+                self.process.kill()
+            self.process.communicate()
         if not self.was:  # it failed: whatever is left must not go on
             with contextlib.suppress(Exception):
                 self.sailor.run("sink", "--all", "--force", "--abandon")
@@ -217,7 +218,8 @@ class Cell:
 
     def release(self) -> None:
         (self.ctl / "go").touch()
-        if not self.victim.startswith("API"):
+        # A drydock whose fleet was sunk meanwhile has ended by itself.
+        if not self.victim.startswith("API") and self.sailor.json("drydock", "status", code=None)["running"]:
             self.sailor.faults()
 
     # -- what dies --------------------------------------------------------------------------------
