@@ -24,6 +24,7 @@ from ocaptain.drydock.files import Files
 from ocaptain.drydock.life import Standing, State, due
 from ocaptain.drydock.network import Bridge
 from ocaptain.drydock.policy import allows
+from ocaptain.drydock.record import FILE as RECORD
 from ocaptain.drydock.record import Process, Record, ServiceDefinition, ServiceRecord
 from ocaptain.drydock.services import Service, in_order
 from ocaptain.drydock.sessions import ExecRequest, Session
@@ -186,7 +187,11 @@ class Sprite:
         for process in self.record.processes:  # of a drydock that was killed: they end with it
             await _ended(process)
         await self.box.boot()
-        await self.started()
+        try:
+            await self.started()
+        except BaseException:  # up and not in use would be built a second time by the next request
+            await self._down()
+            raise
 
     async def started(self) -> None:
         """Take a sandbox that has just come up into use.
@@ -271,6 +276,8 @@ class Sprite:
             self.gone = True
             await self._down()
             self._enter(State.COLD)
+            # First: whatever of it cannot be removed must not come back as a sprite.
+            (self.box.directory / RECORD).unlink(missing_ok=True)
             await self.box.destroy()
 
     async def check(self) -> tuple[str, str | None]:

@@ -34,7 +34,7 @@ n=0
 while [ "$n" -lt "$2" ]; do cat "$n"; n=$((n + 1)); done > whole
 [ "$(sha256sum < whole)" = "$3  -" ] || exit 65
 chmod "$4" whole
-mv -f whole "$5"
+mv -fT whole "$5"
 cd /
 rm -rf "$1"
 """
@@ -55,6 +55,8 @@ async def upload(client: SpritesClient, name: str, source: Path, path: str, *, m
         TransferFailed: it arrived damaged, again and again, or cannot be put in place.
         SpritesError: the sprite cannot be reached; the next try goes on where this one broke off.
     """
+    if not path.startswith("/"):
+        raise TransferFailed(f"{source} needs an absolute path on {name}, not {path!r}")
     size, digest = await asyncio.to_thread(_describe, source)
     staging = f"{path}.{digest[:16]}.parts"
     count = max(1, -(-size // PART_BYTES))

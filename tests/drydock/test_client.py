@@ -205,6 +205,11 @@ def test_what_cannot_be_transferred_says_why(call, tmp_path):
     with pytest.raises(TransferFailed, match="No such file"):
         call(lambda client: download(client, "one", "/nowhere", tmp_path / "x"))
     (tmp_path / "s").write_bytes(b"x")
+    call(lambda client: client.run("one", ["mkdir", "-p", "/home/sprite/a-folder"], seconds=10))
+    with pytest.raises(TransferFailed, match="directory"):
+        call(lambda client: upload(client, "one", tmp_path / "s", "/home/sprite/a-folder"))
+    with pytest.raises(TransferFailed, match="absolute"):
+        call(lambda client: upload(client, "one", tmp_path / "s", "x"))
     with pytest.raises(SpritesError, match=r"denied"):
         call(lambda client: upload(client, "one", tmp_path / "s", "/root/x"))
 

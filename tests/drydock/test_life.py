@@ -613,3 +613,36 @@ def test_the_clock_of_pauses_can_be_put_forward(own):
     assert advance(29)["running"] == 2
     assert advance(3000) == {"running": 0, "warm": 2, "cold": 0}  # the task expired a minute ago
     assert advance(600) == {"running": 0, "warm": 0, "cold": 2}
+
+
+def test_a_boot_that_fails_leaves_a_cold_sprite_that_boots_again(own):
+    """Its record cannot be written: nothing is up twice, and it comes back when it can."""
+    dock = own("--idle", "0.5", "--cold", "0.5")
+    sprite = dock.make("one")
+    dock.until("one", "cold")
+    folder = dock.folder("one")
+    record = (folder / "sprite.json").read_text()
+    (folder / ".sprite.json.tmp").mkdir()  # in the way of the next one
+    assert dock.rest.get("/v1/sprites/one/fs/list?path=/").status_code == 500
+    assert dock.status("one") == "cold"
+    assert [one for one in Path("/proc").glob("[0-9]*") if in_a_ship(one, dock.sailor.home)] == []
+    (folder / ".sprite.json.tmp").rmdir()
+    assert (folder / "sprite.json").read_text() == record
+    assert sprite.run("true").returncode == 0
+
+
+def test_a_stop_does_not_wait_for_those_who_watch(own):
+    dock = own()
+    dock.make("one")
+    put_service(dock, "one", "web", "python3", ("-m", "http.server", "18949"))
+    with (
+        dock.rest.stream("GET", "/v1/sprites", headers={"Accept": "application/x-ndjson"}) as watching,
+        dock.socket("/v1/sprites/one/fs/watch") as files,
+        dock.socket("/v1/sprites/one/ports/watch"),
+        dock.socket("/v1/sprites/one/exec?cmd=sleep&cmd=100"),
+    ):
+        next(watching.iter_lines())
+        files.send(json.dumps({"type": "subscribe", "paths": ["/tmp"]}))
+        files.recv()
+        assert dock.sailor.run("drydock", "stop", "--force").code == 0
+    assert dock.sailor.leftovers() == []  # it ended in order: a killed one keeps its sprites
