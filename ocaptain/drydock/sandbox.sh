@@ -4,7 +4,7 @@
 #   DIR   the sprite's own folder (upper layers, home, tmp); empty mount point DIR/root
 #   BASE  the shared base layer, or - while that layer itself is being built
 #   MODE  host: the base lies over the host's own trees; mapped, single: it is all there is
-# Prints "ready" on stdout once the root is complete.
+# Prints "ready" on stdout once the root is complete and the init has become itself.
 set -eu
 dir=$1 base=$2 name=$3 mode=$4
 shift 4
@@ -84,6 +84,6 @@ pivot_root . .old
 cd /
 umount -l /.old
 rmdir /.old
-echo ready
-# A shell that waits reaps every orphan and costs less than a megabyte.
-exec "$@" /bin/sh -c 'exec >/dev/null 2>&1; trap : TERM INT HUP; while :; do sleep 2147483647 & wait $!; done'
+# A shell that waits reaps every orphan and costs less than a megabyte. It says that all is ready:
+# whoever entered before would find namespaces and rights that it is about to leave.
+exec "$@" /bin/sh -c 'echo ready; exec >/dev/null 2>&1; trap : TERM INT HUP; while :; do sleep 2147483647 & wait $!; done'

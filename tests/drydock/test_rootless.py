@@ -192,6 +192,7 @@ def test_pauses_checkpoints_networks_and_walls_of_an_ordinary_user(user, request
         assert one.run("cat", "/home/sprite/state", capture_output=True).stdout == b"before\n"
         until("cold")
         done = one.run("sh", "-c", "cat ~/state; sprite-env curl /v1/tasks", capture_output=True)
+        assert (done.returncode, done.stderr) == (0, b"")
         assert (done.stdout.split(b"\n", 1)[0], json.loads(done.stdout.split(b"\n", 1)[1])) == (
             b"before",
             {"tasks": []},
