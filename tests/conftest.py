@@ -46,7 +46,7 @@ def fleet(tmp_path_factory):
     sailor = Sailor(tmp_path_factory.mktemp("fleet"))
     sailor.json("drydock", "start")
     yield sailor
-    sailor.run("drydock", "stop", "--force")
+    sailor.stop_drydock()
     assert sailor.leftovers() == []
 
 
@@ -59,10 +59,10 @@ def lone(tmp_path):
     found.home.mkdir()
     found.json("drydock", "start")
     yield found
-    if found.json("drydock", "status", code=None)["running"]:
+    if found.drydock():
         found.faults()
         found.run("sink", "--all", "--force", "--abandon")
-    found.run("drydock", "stop", "--force")
+    found.stop_drydock()
     assert found.leftovers() == []
 
 

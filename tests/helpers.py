@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -11,6 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+
+from ocaptain.drydock import server
+from ocaptain.locks import is_locked
 
 REPO = Path(__file__).resolve().parent.parent
 OCAPTAIN = Path(sys.executable).parent / "ocaptain"
@@ -137,6 +142,17 @@ class Sailor:
 
     def metrics(self) -> dict:
         return self.api("GET", "/drydock/metrics").json()
+
+    def drydock(self) -> server.ServerRecord | None:
+        """Return the drydock of this home if it runs; asks no command line, which costs half a second."""
+        return server.running(self.home / "state/ocaptain/drydock")
+
+    def stop_drydock(self) -> None:
+        """End this home's drydock, as a signal does."""
+        if record := self.drydock():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(record.pid, signal.SIGTERM)
+            wait_for(lambda: not is_locked(self.home / "state/ocaptain/drydock/lock"))
 
     def faults(self, *rules: dict) -> None:
         """Have drydock spoil calls from now on; without a rule it behaves again."""

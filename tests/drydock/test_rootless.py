@@ -5,6 +5,7 @@ The user is one of a mount namespace of the test's own, so that nothing of the m
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -42,8 +43,9 @@ exec setpriv --reuid UID --regid UID --clear-groups --inh-caps=-all "$@"
 class User:
     """An ordinary user with a home, ocaptain, and a range of ids or none."""
 
-    def __init__(self, root: Path, *, range_of_ids: bool) -> None:
+    def __init__(self, root: Path, shared: Path, *, range_of_ids: bool) -> None:
         self.root = root
+        self.shared = shared  # by all tests of this run
         self.home = root / "home"
         for name in ("python", "site", "repo", "etc", "bin", "home/.cache"):
             (root / name).mkdir(parents=True)
@@ -97,13 +99,15 @@ class User:
 
 
 @pytest.fixture
-def user(request):
+def user(request, tmp_path_factory):
     if not os.access(Path(sys.base_prefix) / "bin/python3", os.X_OK):
         pytest.fail("the base interpreter has no bin/python3")
     # Not below pytest's own folders, which nobody else may enter.
     root = Path(tempfile.mkdtemp(prefix="ocaptain-user-"))
     root.chmod(0o755)
-    found = User(root, range_of_ids=request.param)
+    temporary = tmp_path_factory.getbasetemp()
+    shared = temporary.parent if "PYTEST_XDIST_WORKER" in os.environ else temporary
+    found = User(root, shared, range_of_ids=request.param)
     yield found
     stopped = found.ocaptain("drydock", "stop", "--force")
     assert stopped.returncode == 0, stopped.stderr
@@ -127,14 +131,26 @@ echo x > ~/mine && echo home
 """
 
 
+def has_base(user: User) -> None:
+    """Build the user's base; the second test to ask is given the first one's, as links."""
+    assert shutil.which("mmdebstrap"), "scripts/setup dev installs it"
+    theirs, kept = user.home / ".cache/ocaptain", user.shared / "base"
+    with (user.shared / "base.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if kept.exists():
+            subprocess.run(["cp", "-al", kept, theirs], check=True)
+        built = user.ocaptain("drydock", "base", "build")
+        assert built.returncode == 0, built.stderr
+        assert "reduced" not in built.stderr
+        if not kept.exists():
+            subprocess.run(["cp", "-al", theirs, kept], check=True)
+
+
 @pytest.mark.parametrize("user", [False, True], ids=["one-id", "range"], indirect=True)
 def test_a_voyage_of_an_ordinary_user(user, request):
     whole = request.node.callspec.params["user"]
     if whole:
-        assert shutil.which("mmdebstrap"), "scripts/setup dev installs it"
-        built = user.ocaptain("drydock", "base", "build")
-        assert built.returncode == 0, built.stderr
-        assert "reduced" not in built.stderr
+        has_base(user)
     probe = PROBE.format(home=user.home, pid=os.getpid()).strip().replace("\n", "; ")
     tasks = [
         run_task(f"{{ {probe}; }} > seen 2>&1"),
@@ -161,7 +177,7 @@ def test_a_voyage_of_an_ordinary_user(user, request):
 def test_pauses_checkpoints_networks_and_walls_of_an_ordinary_user(user, request):
     whole = request.node.callspec.params["user"]
     if whole:
-        assert user.ocaptain("drydock", "base", "build").returncode == 0
+        has_base(user)
     started = user.ocaptain("drydock", "start", "--network", "isolated", "--idle", "1", "--cold", "2")
     assert started.returncode == 0, started.stderr
     record = json.loads(started.stdout)

@@ -140,7 +140,7 @@ class Cell:
         if not self.was:  # it failed: whatever is left must not go on
             with contextlib.suppress(Exception):
                 self.sailor.run("sink", "--all", "--force", "--abandon")
-        self.sailor.run("drydock", "stop", "--force")
+        self.sailor.stop_drydock()
         until = time.monotonic() + 10
         while (left := self.sailor.leftovers()) and time.monotonic() < until:
             if self.disk and left == [line for line in left if line.startswith("matrix ")]:
@@ -219,7 +219,7 @@ class Cell:
     def release(self) -> None:
         (self.ctl / "go").touch()
         # A drydock whose fleet was sunk meanwhile has ended by itself.
-        if not self.victim.startswith("API") and self.sailor.json("drydock", "status", code=None)["running"]:
+        if not self.victim.startswith("API") and self.sailor.drydock():
             self.sailor.faults()
 
     # -- what dies --------------------------------------------------------------------------------
@@ -382,7 +382,7 @@ class Cell:
             assert tries <= 3, f"not sunk after {tries - 1} more times: {err}"
             err = self.sailor.run("sink", self.voyage, "--force", seconds=WAIT).err
         # A drydock without sprites may have ended by itself meanwhile.
-        assert self.sailor.json("drydock", "status", code=None).get("sprites", 0) == 0
+        assert not self.sailor.drydock() or self.ships() == []
         self.sound(self.voyage)
         assert sorted(self.sailor.landed(self.voyage)) == ["2", "3"]
         git = self.sailor.git

@@ -99,6 +99,10 @@ class SocketWatcher:
         self.done.set()
 
 
+FRAMES_APART = 0.02
+EXIT_APART = 0.2
+
+
 class ChunkWatcher:
     """Collects a session's frames for a chunked HTTP reply: one chunk a frame."""
 
@@ -136,8 +140,11 @@ class ExecResponse(Response):
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             while (frame := await watcher.frames.get()) is not None:
+                # Framing lives in the chunk boundaries, and a client that is slow to read joins what
+                # came together: the exit frame, which the js SDK then misses, stands well apart.
+                await asyncio.sleep(EXIT_APART if frame[0] == EXIT else 0)
                 await send({"type": "http.response.body", "body": frame, "more_body": True})
-                await asyncio.sleep(0.005)  # framing lives in the chunk boundaries
+                await asyncio.sleep(FRAMES_APART)
             await send({"type": "http.response.body", "body": b""})
         finally:
             self._session.detach(watcher)
