@@ -10,10 +10,12 @@ description:
   - Hosts are in group C(ocaptain), in C(voyage_<id>) and C(ship_<n>) where the name tells them, and in
     C(status_<status>).
   - A drydock that does not run is an empty inventory; an API that cannot be reached is an error.
+  - With a cache the API is not asked, nor its token looked for, until the entry is old.
 author: The ocaptain authors
 version_added: 0.1.0
 extends_documentation_fragment:
   - constructed
+  - inventory_cache
 options:
   plugin:
     description: Name of this plugin.
@@ -27,23 +29,38 @@ options:
     env:
       - name: OCAPTAIN_PROVIDER
   api_url:
-    description: Base URL of the API.
+    description: Base URL of the API; without it the configuration's (E(SPRITES_API_URL)). May be a template.
     type: str
   api_token:
-    description: Bearer token of the API; without it the configuration's (SPRITES_TOKEN).
+    description:
+      - Bearer token of the API; without it the configuration's (E(SPRITES_TOKEN)). May be a template
+        or a value encrypted by ansible-vault. It never becomes a variable of a host.
     type: str
   prefix:
     description: Only sprites whose name starts with this.
     type: str
     default: ""
+    env:
+      - name: OCAPTAIN_INVENTORY_PREFIX
   labels:
     description: Only sprites that have all of these labels.
     type: list
     elements: str
     default: []
+    env:
+      - name: OCAPTAIN_INVENTORY_LABELS
+  status:
+    description: Only sprites in one of these states, such as V(running), V(warm), V(cold).
+    type: list
+    elements: str
+    default: []
+    env:
+      - name: OCAPTAIN_INVENTORY_STATUS
   voyage:
-    description: Only the ships of this voyage.
+    description: Only the ships of this voyage, C(voyage-<12 hex digits>).
     type: str
+    env:
+      - name: OCAPTAIN_INVENTORY_VOYAGE
 """
 
 EXAMPLES = r"""
@@ -53,17 +70,31 @@ labels: [ocaptain]
 keyed_groups:
   - key: ocaptain_status
     prefix: is
+
+# The ships of one voyage that are awake, with a token from ansible-vault, asked at most once in five minutes
+plugin: sprites
+provider: sprites
+api_token: "{{ lookup('ansible.builtin.file', '/etc/ocaptain/token') }}"
+voyage: voyage-0123456789ab
+status: [running]
+compose:
+  ansible_user: "'sprite'"
+cache: true
+cache_plugin: ansible.builtin.jsonfile
+cache_connection: /var/tmp/sprites-inventory
+cache_timeout: 300
 """
 
 import asyncio
 from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleParserError
-from ansible.plugins.inventory import BaseInventoryPlugin, Constructable
+from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
 
 from ocaptain.ansible.access import find_endpoint
 from ocaptain.ansible.hosts import build_host, matches
 from ocaptain.errors import OcaptainError
+from ocaptain.sprites import Sprite
 
 if TYPE_CHECKING:
     from ansible.inventory.data import InventoryData
@@ -71,10 +102,9 @@ if TYPE_CHECKING:
 
     from ocaptain.ansible.hosts import Host
     from ocaptain.provider import Endpoint
-    from ocaptain.sprites import Sprite
 
 
-class InventoryModule(BaseInventoryPlugin, Constructable):
+class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
     """Orchestrates; :func:`ocaptain.ansible.hosts.build_host` decides."""
 
     NAME = "sprites"
@@ -87,16 +117,37 @@ class InventoryModule(BaseInventoryPlugin, Constructable):
         """Fill the inventory."""
         super().parse(inventory, loader, path, cache)
         self._read_config_data(path)
+        self.load_cache_plugin()
         self.inventory.add_group("ocaptain")
-        try:
-            provider, reached = find_endpoint(*(self._option(name) for name in ("provider", "api_url", "api_token")))
-            sprites = asyncio.run(_list(reached, self._option("prefix") or "")) if reached else []
-        except OcaptainError as error:
-            raise AnsibleParserError(f"{path}: {error}") from error
+        key = self.get_cache_key(path)
+        found = self._cached(key) if cache and self.get_option("cache") else None
+        if found is None:
+            try:
+                found = self._ask()
+            except OcaptainError as error:
+                raise AnsibleParserError(f"{path}: {error}") from error
+            if self.get_option("cache"):
+                self._cache[key] = found
         connection = "ocaptain.fleet.sprite" if self.ansible_name.startswith("ocaptain.") else "sprite"
-        for sprite in sprites:
-            if matches(sprite, labels=self._option("labels"), voyage=self._option("voyage")):
-                self._add(build_host(sprite, provider, connection, self._option("api_url")))
+        filters = {name: self._option(name) for name in ("labels", "voyage", "status")}
+        for fields in found["sprites"]:
+            sprite = Sprite.model_validate(fields)
+            if matches(sprite, prefix=self._option("prefix") or "", **filters):
+                self._add(build_host(sprite, found["provider"], connection, self._option("api_url")))
+
+    def _ask(self) -> dict[str, Any]:
+        """Return provider and sprites as plain data, which is what the cache keeps."""
+        provider, reached = find_endpoint(*(self._option(name) for name in ("provider", "api_url", "api_token")))
+        sprites = asyncio.run(_list(reached, self._option("prefix") or "")) if reached else []
+        return {"provider": str(provider), "sprites": [sprite.model_dump(mode="json") for sprite in sprites]}
+
+    def _cached(self, key: str) -> dict[str, Any] | None:
+        """Return what the cache has, None if it has nothing of use."""
+        try:
+            found = self._cache[key]
+        except KeyError:  # not there, or too old
+            return None
+        return found if isinstance(found, dict) and {"provider", "sprites"} <= found.keys() else None
 
     def _option(self, name: str) -> Any:
         value = self.get_option(name)

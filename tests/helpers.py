@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -15,7 +13,6 @@ from pathlib import Path
 import httpx
 
 from ocaptain.drydock import server
-from ocaptain.locks import is_locked
 
 REPO = Path(__file__).resolve().parent.parent
 OCAPTAIN = Path(sys.executable).parent / "ocaptain"
@@ -148,11 +145,8 @@ class Sailor:
         return server.running(self.home / "state/ocaptain/drydock")
 
     def stop_drydock(self) -> None:
-        """End this home's drydock, as a signal does."""
-        if record := self.drydock():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(record.pid, signal.SIGTERM)
-            wait_for(lambda: not is_locked(self.home / "state/ocaptain/drydock/lock"))
+        """End this home's drydock if it runs."""
+        server.stop(self.home / "state/ocaptain/drydock")
 
     def faults(self, *rules: dict) -> None:
         """Have drydock spoil calls from now on; without a rule it behaves again."""

@@ -21,11 +21,19 @@ class Host(TypedDict):
     vars: dict[str, Any]
 
 
-def matches(sprite: Sprite, *, labels: Sequence[str], voyage: str | None) -> bool:
-    """Whether a sprite is wanted: has all ``labels``, and is of ``voyage`` if one is named."""
+def matches(
+    sprite: Sprite,
+    *,
+    prefix: str = "",
+    labels: Sequence[str] = (),
+    voyage: str | None = None,
+    status: Sequence[str] = (),
+) -> bool:
+    """Whether a sprite is wanted: it passes every filter that is set."""
     found = _SHIP.fullmatch(sprite.name)
-    of_voyage = voyage is None or (found is not None and found[1] == voyage)
-    return of_voyage and set(labels) <= set(sprite.labels)
+    of_voyage = not voyage or (found is not None and found[1] == voyage)
+    in_state = not status or sprite.status in status
+    return sprite.name.startswith(prefix) and of_voyage and in_state and set(labels) <= set(sprite.labels)
 
 
 def build_host(sprite: Sprite, provider: str, connection: str = "sprite", api_url: str | None = None) -> Host:

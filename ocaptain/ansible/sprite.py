@@ -1,4 +1,4 @@
-"""What the actions ``sprite`` and ``sprite_service`` do: many sprites at once, concurrently."""
+"""What the actions ``sprite``, ``sprite_service`` and ``sprite_policy`` do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
 
     from ocaptain.provider import Endpoint
-    from ocaptain.sprites import SpritesClient
+    from ocaptain.sprites import Checkpoint, SpritesClient
 
 AT_ONCE = 32
 
@@ -85,6 +85,73 @@ async def make_absent(reached: Endpoint, names: Sequence[str], *, check: bool) -
         done, failed = await _each(names, [destroy(name) for name in names])
     changed = [name for name in names if done.get(name)]
     return SpriteChange([name for name in changed if check], changed, failed)
+
+
+async def make_checkpointed(reached: Endpoint, names: Sequence[str], checkpoint: str, *, check: bool) -> SpriteChange:
+    """Copy the disks of the sprites, all at once; one that has a checkpoint of that name is left alone."""
+    async with reached.client() as client:
+
+        async def copy(name: str) -> bool:
+            if find_checkpoint(await client.checkpoints(name), checkpoint):
+                return False
+            if not check:
+                await client.checkpoint(name, checkpoint)
+            return True
+
+        done, failed = await _each(names, [copy(name) for name in names])
+    return SpriteChange(list(done), [name for name in names if done.get(name)], failed)
+
+
+async def make_restored(reached: Endpoint, names: Sequence[str], checkpoint: str, *, check: bool) -> SpriteChange:
+    """Put a checkpoint in the place of the disks of the sprites, all at once; always a change."""
+    async with reached.client() as client:
+
+        async def restore(name: str) -> bool:
+            found = find_checkpoint(await client.checkpoints(name), checkpoint)
+            if found is None:
+                raise NoCheckpoint(f"{name} has no checkpoint {checkpoint!r}")
+            if not check:
+                await client.restore(name, found)
+            return True
+
+        done, failed = await _each(names, [restore(name) for name in names])
+    return SpriteChange(list(done), list(done), failed)
+
+
+class NoCheckpoint(SpritesError):
+    """A sprite has no checkpoint of that name or id."""
+
+
+def find_checkpoint(listed: Sequence[Checkpoint], wanted: str) -> str | None:
+    """Return the id of the newest checkpoint with the comment ``wanted``, else of the one with that id."""
+    by_name = next((one.id for one in listed if one.comment == wanted), None)
+    return by_name or next((one.id for one in listed if one.id == wanted), None)
+
+
+def policy_rules(allow: Sequence[str], deny: Sequence[str], *, defaults: bool) -> list[dict[str, object]]:
+    """Return the rules of an egress policy.
+
+    With an ``allow`` or ``defaults`` whatever matches no rule is denied, by the service's rules;
+    with neither nothing is restricted but what ``deny`` names.
+    """
+    rules: list[dict[str, object]] = [{"include": "defaults"}] if defaults else []
+    rules += [{"domain": domain, "action": "allow"} for domain in allow]
+    if deny and not rules:
+        rules.append({"domain": "*", "action": "allow"})
+    rules += [{"domain": domain, "action": "deny"} for domain in deny]  # of two equal ones the later counts
+    return rules
+
+
+async def ensure_policy(
+    reached: Endpoint, sprite: str, rules: Sequence[dict[str, object]], *, check: bool
+) -> tuple[list[dict[str, object]], bool]:
+    """Give a sprite its egress rules; return those that it had, and whether they differ."""
+    async with reached.client() as client:
+        before = list(await client.network_policy(sprite))
+        differs = before != list(rules)
+        if differs and not check:
+            await client.set_network_policy(sprite, rules)
+        return before, differs
 
 
 async def _exists(client: SpritesClient, name: str) -> bool:

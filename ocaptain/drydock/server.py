@@ -316,13 +316,16 @@ def _settled(where: Path) -> ServerRecord | None:
     return None
 
 
-def stop() -> bool:
+def stop(where: Path | None = None) -> bool:
     """Stop the drydock that runs, and with it every sprite; return False if none did.
+
+    Args:
+        where: its state directory; None = this user's.
 
     Raises:
         DrydockError: it did not end.
     """
-    where = directory()
+    where = where or directory()
     found = _settled(where)
     if found is None:
         return False

@@ -7,7 +7,9 @@ from ocaptain.sprites.errors import (
     BadReply,
     Conflict,
     ConnectionFailed,
+    DeadlinePassed,
     ExecInterrupted,
+    FileMissing,
     NotFound,
     ProxyRefused,
     RateLimited,
@@ -15,7 +17,7 @@ from ocaptain.sprites.errors import (
     TooLarge,
     TransferFailed,
 )
-from ocaptain.sprites.models import Sprite, SpritePage
+from ocaptain.sprites.models import Checkpoint, Sprite, SpritePage
 from ocaptain.sprites.sockets import Execution, Tunnel
 from ocaptain.sprites.transfer import download, upload
 
@@ -23,11 +25,14 @@ __all__ = [
     "ApiError",
     "AuthenticationError",
     "BadReply",
+    "Checkpoint",
     "Completed",
     "Conflict",
     "ConnectionFailed",
+    "DeadlinePassed",
     "ExecInterrupted",
     "Execution",
+    "FileMissing",
     "NotFound",
     "ProxyRefused",
     "RateLimited",

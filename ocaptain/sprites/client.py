@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from urllib.parse import quote, urlencode
 
 import httpx
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidHandshake, InvalidStatus, WebSocketException
 
@@ -35,6 +35,7 @@ from ocaptain.sprites.errors import (
     BadReply,
     Conflict,
     ConnectionFailed,
+    DeadlinePassed,
     ExecInterrupted,
     NotFound,
     RateLimited,
@@ -42,7 +43,7 @@ from ocaptain.sprites.errors import (
     TooLarge,
     api_error,
 )
-from ocaptain.sprites.models import Sprite, SpritePage
+from ocaptain.sprites.models import Checkpoint, Sprite, SpritePage
 from ocaptain.sprites.sockets import STDERR, Execution, Tunnel
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
 
 REQUEST_SECONDS = 60.0  # a handshake may wake a sleeping sprite
 CREATE_FACTOR = 2.5
+CHECKPOINT_FACTOR = 5.0  # the documentation says milliseconds here and half a minute there
+_CHECKPOINTS = TypeAdapter(tuple[Checkpoint, ...])
 TRANSFER_FACTOR = 10.0
 ATTEMPTS = 5
 LONGEST_WAIT = 60.0
@@ -395,6 +398,44 @@ class SpritesClient:
         except NotFound:
             return None
 
+    # -- checkpoints and policies -------------------------------------------------------------
+
+    async def checkpoint(self, name: str, comment: str = "") -> None:
+        """Copy a sprite's disk as it is now. It is not tried again: a second copy would be one too many.
+
+        Raises:
+            SpritesError: it was not made, or that cannot be told.
+        """
+        url = f"/v1/sprites/{quote(name, safe='')}/checkpoint"
+        work = self._request(
+            "POST", url, _events, body={"comment": comment}, factor=CHECKPOINT_FACTOR, idempotent=False
+        )
+        _finished(f"POST {url}", await work)
+
+    async def checkpoints(self, name: str) -> tuple[Checkpoint, ...]:
+        """Return a sprite's checkpoints, newest first."""
+        url = f"/v1/sprites/{quote(name, safe='')}/checkpoints"
+        return await self._request("GET", url, _parser_of(_CHECKPOINTS))
+
+    async def restore(self, name: str, checkpoint: str) -> None:
+        """Put a checkpoint in the place of a sprite's disk; what runs there ends.
+
+        Raises:
+            NotFound: there is no such checkpoint.
+            SpritesError: it was not restored, or that cannot be told.
+        """
+        url = f"/v1/sprites/{quote(name, safe='')}/checkpoints/{quote(checkpoint, safe='')}/restore"
+        _finished(f"POST {url}", await self._request("POST", url, _events, factor=CHECKPOINT_FACTOR))
+
+    async def network_policy(self, name: str) -> Sequence[dict[str, object]]:
+        """Return the rules of a sprite's egress; without one nothing is restricted."""
+        rules = (await self._request("GET", _policy(name), _fields)).get("rules")
+        return [rule for rule in rules if isinstance(rule, dict)] if isinstance(rules, list) else []
+
+    async def set_network_policy(self, name: str, rules: Sequence[Mapping[str, object]]) -> None:
+        """Replace the rules of a sprite's egress."""
+        await self._request("POST", _policy(name), _nothing, body={"rules": [dict(rule) for rule in rules]})
+
     # -- commands -----------------------------------------------------------------------------
 
     async def exec(
@@ -478,7 +519,14 @@ class SpritesClient:
             raise ConnectionFailed(f"{what}: cannot open {self._url}: {error}") from error
 
     async def run(
-        self, name: str, argv: Sequence[str], *, stdin: bytes = b"", cwd: str | None = None, seconds: float
+        self,
+        name: str,
+        argv: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        cwd: str | None = None,
+        seconds: float,
+        dialogue: Callable[[bytes, bytes], bytes | None] | None = None,
     ) -> Completed:
         """Run a command to its end.
 
@@ -488,39 +536,77 @@ class SpritesClient:
             stdin: all of its input.
             cwd: working directory.
             seconds: deadline; when it passes, or the caller is cancelled, the command is killed.
+            dialogue: asked with all of stdout and stderr so far, until it says that the input may go;
+                returns what to answer before it (b"" = nothing yet), None = let it go. What it
+                raises kills the command.
 
         Raises:
             ExecInterrupted: the connection broke; whether the command ended is not known.
-            SpritesError: the command was not started, or the deadline passed.
+            DeadlinePassed: and the command was killed.
+            SpritesError: the command was not started.
         """
         stdout, stderr = bytearray(), bytearray()
         execution: Execution | None = None
         try:
             async with asyncio.timeout(seconds):
                 execution = await self.exec(name, ["sh", "-c", GATE, "sh", *argv], cwd=cwd, run_on="1s")
-                feeding = asyncio.create_task(_feed(execution, stdin))
+                may_go = asyncio.Event()
+                if dialogue is None:
+                    may_go.set()
+                feeding = asyncio.create_task(_feed(execution, stdin, may_go))
                 try:
                     async for stream, data in execution:
                         (stderr if stream == STDERR else stdout).extend(data)
+                        if dialogue is not None and not may_go.is_set():
+                            answer = dialogue(bytes(stdout), bytes(stderr))
+                            if answer is None:
+                                may_go.set()
+                            elif answer:
+                                await execution.send(answer)
                 finally:
                     feeding.cancel()
                     await asyncio.gather(feeding, return_exceptions=True)
         except TimeoutError as error:
-            raise SpritesError(f"exec on {name}: {argv[0]} did not end in {seconds:g} s and was killed") from error
+            raise DeadlinePassed(f"exec on {name}: {argv[0]} did not end in {seconds:g} s and was killed") from error
         finally:
             if execution is not None:
                 await execution.close()
         return Completed(execution.code, bytes(stdout), bytes(stderr))
 
 
-async def _feed(execution: Execution, stdin: bytes) -> None:
+async def _feed(execution: Execution, stdin: bytes, may_go: asyncio.Event) -> None:
     """Open the gate and give the command its input; that the socket broke is the reader's to report."""
     with contextlib.suppress(ExecInterrupted):
         # The first piece goes with the gate's line: one message, one packet.
-        await execution.send(b"\n" + stdin[:STDIN_CHUNK])
-        for start in range(STDIN_CHUNK, len(stdin), STDIN_CHUNK):
+        first = STDIN_CHUNK if may_go.is_set() else 0
+        await execution.send(b"\n" + stdin[:first])
+        await may_go.wait()
+        for start in range(first, len(stdin), STDIN_CHUNK):
             await execution.send(stdin[start : start + STDIN_CHUNK])
         await execution.send_eof()
+
+
+def _policy(name: str) -> str:
+    return f"/v1/sprites/{quote(name, safe='')}/policy/network"
+
+
+def _finished(what: str, events: Sequence[Mapping[str, object]]) -> None:
+    """Raise what the last line of a stream says: the status was sent before the work was done."""
+    last = events[-1] if events else {}
+    if last.get("type") == "error":
+        raise SpritesError(f"{what}: {last.get('error') or last.get('data') or last}")
+    if last.get("type") != "complete":
+        raise BadReply(f"{what}: the reply ended before the work did")
+
+
+def _parser_of(adapter: TypeAdapter[_Result]) -> Callable[[httpx.Response], _Result]:
+    def parse(response: httpx.Response) -> _Result:
+        try:
+            return adapter.validate_json(response.content)
+        except ValidationError as error:
+            raise _bad(response, error.errors()[0]["msg"]) from error
+
+    return parse
 
 
 def _parser(model: type[_Model]) -> Callable[[httpx.Response], _Model]:

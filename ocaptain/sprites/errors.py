@@ -8,7 +8,9 @@
     ├─ TooLarge                     a file is longer than the caller takes
     ├─ ExecInterrupted              a running command's socket ended without an exit message
     ├─ ProxyRefused                 a TCP connection to a port of a sprite cannot be had, or broke
+    ├─ DeadlinePassed               a command was killed, since it took too long
     ├─ TransferFailed               a file did not arrive as it was sent
+    │  └─ FileMissing               there is none to fetch
     └─ ApiError                     the service answered with a refusal (status, code)
        ├─ AuthenticationError       401, 403: the token is missing, wrong or not allowed
        ├─ NotFound                  404, 410
@@ -62,8 +64,16 @@ class ProxyRefused(SpritesError):
     """A TCP connection to a port of a sprite cannot be had, or broke."""
 
 
+class DeadlinePassed(SpritesError):
+    """A command took longer than it was given, and was killed."""
+
+
 class TransferFailed(SpritesError):
     """A file did not arrive as it was sent."""
+
+
+class FileMissing(TransferFailed):
+    """There is no such file to fetch."""
 
 
 class ApiError(SpritesError):

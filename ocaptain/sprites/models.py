@@ -34,3 +34,13 @@ class SpritePage(BaseModel):
     organisation: str = Field("", validation_alias="name")
     running: int | None = None
     running_limit: int | None = None
+
+
+class Checkpoint(BaseModel):
+    """A copy of a sprite's disk."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    id: str
+    comment: str = ""
+    create_time: str = ""

@@ -17,7 +17,7 @@ import hashlib
 import shlex
 from typing import TYPE_CHECKING
 
-from ocaptain.sprites.errors import ConnectionFailed, TransferFailed
+from ocaptain.sprites.errors import ConnectionFailed, FileMissing, TransferFailed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +38,8 @@ mv -fT whole "$5"
 cd /
 rm -rf "$1"
 """
-_DESCRIBE = 'stat -L -c %s -- "$1" && sha256sum < "$1"'
+_MISSING = 66
+_DESCRIBE = '[ -f "$1" ] || exit 66; stat -L -c %s -- "$1" && sha256sum < "$1"'
 
 
 async def upload(client: SpritesClient, name: str, source: Path, path: str, *, mode: int = 0o600) -> None:
@@ -81,7 +82,8 @@ async def download(client: SpritesClient, name: str, path: str, target: Path) ->
     """Fetch a file from a sprite; it appears at ``target`` whole or not at all.
 
     Raises:
-        TransferFailed: it is not there, or arrived damaged again and again.
+        FileMissing: it is not there.
+        TransferFailed: it cannot be read, or arrived damaged again and again.
         SpritesError: the sprite cannot be reached; the next try goes on where this one broke off.
     """
     for _ in range(TRIES):
@@ -98,6 +100,8 @@ async def download(client: SpritesClient, name: str, path: str, target: Path) ->
 async def _ask(client: SpritesClient, name: str, path: str) -> tuple[int, str]:
     done = await client.run(name, ["sh", "-c", _DESCRIBE, "sh", path], seconds=COMMAND_SECONDS)
     words = done.stdout.split()
+    if done.code == _MISSING:
+        raise FileMissing(f"{shlex.quote(path)} of {name}: there is no such file")
     if done.code or len(words) < 2 or not words[0].isdigit():
         said = done.stderr.decode(errors="replace").strip()[-500:]
         raise TransferFailed(f"{shlex.quote(path)} of {name} cannot be read: {said or f'exit {done.code}'}")

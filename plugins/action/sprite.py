@@ -1,4 +1,4 @@
-"""Action ``sprite``: sprites present or absent, many at once (see plugins/modules/sprite.py)."""
+"""Action ``sprite``: many sprites at once, as they shall be (see plugins/modules/sprite.py)."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from ocaptain.ansible.access import end_with_ansible, failure, find_endpoint, require
-from ocaptain.ansible.sprite import SpriteChange, make_absent, make_present
-from ocaptain.errors import OcaptainError
+from ocaptain.ansible.sprite import SpriteChange, make_absent, make_checkpointed, make_present, make_restored
+from ocaptain.errors import OcaptainError, UsageError
 
 SPEC = {
     "names": {"type": "list", "elements": "str", "required": True, "aliases": ["name"]},
-    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "state": {"type": "str", "choices": ["present", "absent", "checkpointed", "restored"], "default": "present"},
+    "checkpoint": {"type": "str"},
     "labels": {"type": "list", "elements": "str", "default": []},
     "best_effort": {"type": "bool", "default": False},
     "provider": {"type": "str", "choices": ["sprites", "drydock"]},
@@ -44,8 +45,8 @@ class ActionModule(ActionBase):
             "changed_names": change.changed,
             "failed_names": change.failed,
         }
-        before = [] if args["state"] == "present" else change.changed
-        after = change.changed if args["state"] == "present" else []
+        before = change.changed if args["state"] == "absent" else []
+        after = [] if args["state"] == "absent" else change.changed
         result["diff"] = {
             "before": "".join(f"{one}\n" for one in before),
             "after": "".join(f"{one}\n" for one in after),
@@ -61,6 +62,11 @@ class ActionModule(ActionBase):
         where = (args["provider"], args["api_url"], args["api_token"])
         if not names:
             return SpriteChange()
+        if args["state"] in {"checkpointed", "restored"}:
+            if not args["checkpoint"]:
+                raise UsageError(f"state {args['state']} needs checkpoint: its name")
+            work = make_checkpointed if args["state"] == "checkpointed" else make_restored
+            return asyncio.run(work(require(*where), names, args["checkpoint"], check=check))
         if args["state"] == "absent":
             _, reached = find_endpoint(*where)
             # The sprites of a drydock that does not run are gone already.

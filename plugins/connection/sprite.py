@@ -11,6 +11,8 @@ description:
 author: The ocaptain authors
 version_added: 0.1.0
 notes:
+  - Files of any size arrive whole or not at all; their checksum is compared.
+  - Only the opening of a connection is tried again, never a command.
   - The end of a command's input is a message of the protocol, not a half-closed socket.
   - A connection that breaks while a command runs makes the host unreachable; the command is not
     run again, since it may have run.
@@ -40,12 +42,18 @@ options:
     type: str
     vars:
       - name: ocaptain_api_token
-  timeout:
-    description: Seconds that a command may take before it is killed.
+  command_timeout:
+    description: Seconds that a command may take before it is killed and the task fails.
     type: int
     default: 3600
     vars:
       - name: ocaptain_command_timeout
+  become_success_timeout:
+    description: Seconds that become may take to ask for a password, and to take it.
+    type: int
+    default: 20
+    vars:
+      - name: ansible_sprite_become_success_timeout
   pipelining:
     description: Send modules on standard input rather than as files.
     type: boolean
@@ -59,6 +67,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ansible.errors import (
+    AnsibleAuthenticationFailure,
     AnsibleConnectionFailure,
     AnsibleError,
     AnsibleFileNotFound,
@@ -67,8 +76,19 @@ from ansible.plugins.connection import ConnectionBase, ensure_connect
 from ansible.utils.display import Display
 
 from ocaptain.ansible.access import end_with_ansible, require
+from ocaptain.ansible.become import Login, LoginError
 from ocaptain.errors import OcaptainError
-from ocaptain.sprites import ApiError, NotFound, SpritesClient, SpritesError
+from ocaptain.sprites import (
+    ApiError,
+    AuthenticationError,
+    DeadlinePassed,
+    FileMissing,
+    SpritesClient,
+    SpritesError,
+    TransferFailed,
+    download,
+    upload,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -76,7 +96,8 @@ if TYPE_CHECKING:
     from ocaptain.provider import Endpoint
 
 display = Display()
-LARGEST_FETCH = 16 * 1024**3
+#: Statuses that say that the sprite cannot be used now, not that this request was refused.
+UNREACHABLE = frozenset({404, 410, 429, 500, 502, 503, 504})
 
 
 class Connection(ConnectionBase):
@@ -111,9 +132,17 @@ class Connection(ConnectionBase):
 
         try:
             return asyncio.run(run())
+        except LoginError as error:
+            raise AnsibleAuthenticationFailure(f"{self._sprite}: {error}") from error
+        except FileMissing as error:
+            raise AnsibleFileNotFound(error.message) from error
+        except (TransferFailed, DeadlinePassed) as error:
+            raise AnsibleError(error.message) from error
+        except AuthenticationError as error:
+            raise AnsibleAuthenticationFailure(f"{self._sprite}: {error.message}") from error
         except ApiError as error:
             # A refused command or transfer is a failed task; a sprite that is not there is unreachable.
-            kind = AnsibleConnectionFailure if error.status in {404, 410, 429, 500, 502, 503, 504} else AnsibleError
+            kind = AnsibleConnectionFailure if error.status in UNREACHABLE else AnsibleError
             raise kind(f"{self._sprite}: {error.message}") from error
         except SpritesError as error:
             raise AnsibleConnectionFailure(f"{self._sprite}: {error.message}") from error
@@ -124,11 +153,16 @@ class Connection(ConnectionBase):
         super().exec_command(cmd, in_data=in_data, sudoable=sudoable)
         if not self._play_context.no_log:
             display.vvv(f"EXEC {cmd}", host=self._sprite)
-        seconds = float(self.get_option("timeout"))
+        seconds = float(self.get_option("command_timeout"))
+        login = None
+        if sudoable and self.become and self.become.expect_prompt():
+            login = Login(self.become, self.get_option("become_success_timeout"))
+        argv = ["/bin/sh", "-c", cmd]
         done = self._call(
-            lambda client: client.run(self._sprite, ["/bin/sh", "-c", cmd], stdin=in_data or b"", seconds=seconds)
+            lambda client: client.run(self._sprite, argv, stdin=in_data or b"", seconds=seconds, dialogue=login)
         )
-        return done.code, done.stdout, done.stderr
+        stderr = login.without_prompt(done.stderr) if login else done.stderr
+        return done.code, done.stdout, stderr
 
     @ensure_connect
     def put_file(self, in_path: str, out_path: str) -> None:
@@ -137,23 +171,13 @@ class Connection(ConnectionBase):
         source = Path(in_path)
         if not source.is_file():
             raise AnsibleFileNotFound(f"{in_path} is not a file")
-        self._call(lambda client: client.write_file(self._sprite, out_path, source.read_bytes(), mode=0o600))
+        self._call(lambda client: upload(client, self._sprite, source, out_path, mode=0o600))
 
     @ensure_connect
     def fetch_file(self, in_path: str, out_path: str) -> None:
         """Read a file from the sprite."""
         super().fetch_file(in_path, out_path)
-        try:
-            data = asyncio.run(self._read(in_path))
-        except NotFound as error:
-            raise AnsibleFileNotFound(f"{self._sprite}: {error.message}") from error
-        except SpritesError as error:
-            raise AnsibleError(f"{self._sprite}: {error.message}") from error
-        Path(out_path).write_bytes(data)
-
-    async def _read(self, path: str) -> bytes:
-        async with self._endpoint.client() as client:
-            return await client.read_file(self._sprite, path, limit=LARGEST_FETCH)
+        self._call(lambda client: download(client, self._sprite, in_path, Path(out_path)))
 
     def reset(self) -> None:
         """Forget the endpoint; there is no connection between commands."""

@@ -2,9 +2,10 @@
 
 DOCUMENTATION = r"""
 module: sprite
-short_description: Sprites present or absent, many at once
+short_description: Sprites present or absent, checkpointed or restored, many at once
 description:
-  - Creates or destroys all named sprites concurrently, from the controller.
+  - Creates, destroys, copies or puts back all named sprites concurrently, from the controller.
+  - C(present) and C(checkpointed) leave alone what is there already; C(restored) is always a change.
 author: The ocaptain authors
 version_added: 0.1.0
 options:
@@ -15,10 +16,18 @@ options:
     required: true
     aliases: [name]
   state:
-    description: Whether they shall be there.
+    description:
+      - C(present) and C(absent) say whether they shall be there.
+      - C(checkpointed) copies their disks, unless there is a checkpoint of that name.
+      - C(restored) puts a checkpoint in the place of their disks; what runs there ends.
     type: str
-    choices: [present, absent]
+    choices: [present, absent, checkpointed, restored]
     default: present
+  checkpoint:
+    description:
+      - Name of the checkpoint, kept as its comment. For C(restored) an id will do, too; of several of
+        that name the newest counts.
+    type: str
   labels:
     description: Labels of those that are made.
     type: list
@@ -45,6 +54,23 @@ EXAMPLES = r"""
   sprite:
     names: [one, two, three]
     labels: [mine]
+
+- name: A copy of their disks, once
+  sprite:
+    names: [one, two, three]
+    state: checkpointed
+    checkpoint: before-upgrade
+
+- name: Back to it
+  sprite:
+    names: [two]
+    state: restored
+    checkpoint: before-upgrade
+
+- name: Nothing left
+  sprite:
+    names: [one, two, three]
+    state: absent
 """
 
 RETURN = r"""
@@ -53,7 +79,7 @@ present:
   returned: always
   type: list
 changed_names:
-  description: Names that were made or destroyed.
+  description: Names that were made, destroyed, copied or put back.
   returned: always
   type: list
 failed_names:

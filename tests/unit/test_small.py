@@ -137,6 +137,9 @@ def test_a_foreign_sprite_is_no_ship():
         assert not matches(sprite(name=name), labels=[], voyage="voyage-0123456789ab")
     assert matches(sprite(labels=["a", "b"]), labels=["a"], voyage="voyage-0123456789ab")
     assert not matches(sprite(labels=["a"]), labels=["a", "b"], voyage=None)
+    assert matches(sprite(status="warm"), prefix="voyage-", status=["warm", "cold"])
+    assert not matches(sprite(status="warm"), status=["running"])
+    assert not matches(sprite(), prefix="lone-")
 
 
 @pytest.mark.parametrize(

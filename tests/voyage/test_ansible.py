@@ -99,6 +99,204 @@ def test_the_connection_runs_copies_fetches_and_becomes(fleet, sprite, tmp_path)
     assert (tmp_path / "back").read_bytes() == data
 
 
+def test_an_inventory_from_the_cache_asks_nobody(fleet, sprite, tmp_path):
+    cached = tmp_path / "cached.sprites.yml"
+    cached.write_text(
+        "plugin: sprites\nprefix: lone-\nstatus: [running, warm, cold]\ncache: true\n"
+        f"cache_plugin: ansible.builtin.jsonfile\ncache_connection: {tmp_path}/cache\ncache_timeout: 60\n"
+    )
+    first = ansible(fleet, "ansible-inventory", "-i", cached, "--list")
+    assert sprite in json.loads(first.stdout)["_meta"]["hostvars"], first.stderr
+    # Where no API and no token is, the cache answers, with the same; without it the run fails.
+    nowhere = {"SPRITES_TOKEN": "canary", "SPRITES_API_URL": "http://127.0.0.1:9"}
+    again = ansible(fleet, "ansible-inventory", "-i", cached, "--list", env=nowhere)
+    assert json.loads(again.stdout) == json.loads(first.stdout)
+    flushed = ansible(fleet, "ansible-inventory", "-i", cached, "--list", "--flush-cache", env=nowhere)
+    assert flushed.returncode != 0
+    assert "canary" not in "".join(path.read_text() for path in (tmp_path / "cache").glob("*"))
+
+
+def test_filters_and_wrong_options_of_the_inventory(fleet, sprite, tmp_path):
+    def hosts(text="", env=None):
+        mine = tmp_path / "x.sprites.yml"
+        mine.write_text(f"plugin: sprites\n{text}")
+        done = ansible(fleet, "ansible-inventory", "-i", mine, "--list", env=env)
+        return json.loads(done.stdout)["_meta"]["hostvars"].keys() if done.returncode == 0 else done.stderr
+
+    assert sprite in hosts("labels: [mine]")
+    assert sprite not in hosts("status: [frozen]")
+    assert sprite not in hosts("voyage: voyage-0123456789ab")
+    assert sprite not in hosts(env={"OCAPTAIN_INVENTORY_PREFIX": "voyage-"})
+    assert "provider" in hosts("provider: nobody")
+    record = fleet.drydock()
+    assert sprite in hosts(f"api_url: {record.url}\napi_token: \"{{{{ lookup('file', '{record.token_file}') }}}}\"")
+    wrong = hosts(f"api_url: {record.url}\napi_token: canary-token")
+    assert "HTTP 401" in wrong
+    assert "canary" not in wrong
+
+
+def test_files_of_any_size_and_no_half_ones(fleet, sprite, tmp_path):
+    big = tmp_path / "big"
+    with big.open("wb") as file:  # more than one part; its pages differ
+        for number in range(40):
+            file.write(bytes([number]) * 2**20)
+    tasks = f"""
+- copy: {{src: "{big}", dest: /home/sprite/big, mode: "0640"}}
+- fetch: {{src: /home/sprite/big, dest: "{tmp_path}/back", flat: true}}
+- find: {{paths: [/home/sprite], patterns: ["*.part*", "*.parts*"], file_type: any}}
+  register: scraps
+  failed_when: scraps.matched > 0
+"""
+    play(fleet, tasks, hosts=sprite)
+    assert (tmp_path / "back").read_bytes() == big.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def connection(fleet, sprite):
+    """The plugin itself, by Ansible's own loader."""
+    from ansible.playbook.play_context import PlayContext
+    from ansible.plugins.loader import connection_loader
+
+    connection_loader.add_directory(str(REPO / "plugins/connection"))
+    record = fleet.drydock()
+    token = Path(record.token_file).read_text()
+
+    def make(**variables):
+        made = connection_loader.get("sprite", PlayContext(), "/dev/null")
+        known = {"ansible_host": sprite, "ocaptain_api_url": record.url, "ocaptain_api_token": token, **variables}
+        made.set_options(var_options=known)
+        return made
+
+    return make
+
+
+def test_input_output_and_exit_codes_are_exact(connection):
+    one, data = connection(), os.urandom(10_000_000)
+    assert one.exec_command("cat", in_data=data) == (0, data, b"")
+    assert one.exec_command("printf 'ü\\000\\377'; printf err >&2; exit 201") == (201, "ü".encode() + b"\0\xff", b"err")
+    assert one.exec_command("kill -KILL $$")[0] == 137
+    assert one.exec_command("echo 'a  b' \"$(echo ☃)\"")[1].decode() == "a  b ☃\n"
+    one.reset()
+    assert one.exec_command("true")[0] == 0
+
+
+def test_files_by_the_plugin(connection, tmp_path):
+    from ansible.errors import AnsibleError, AnsibleFileNotFound
+
+    one, source = connection(), tmp_path / "s ü"
+    source.write_bytes(b"\0\xff" * 1000)
+    one.put_file(str(source), "/home/sprite/new dir/ü ☃")
+    one.fetch_file("/home/sprite/new dir/ü ☃", str(tmp_path / "t"))
+    assert (tmp_path / "t").read_bytes() == source.read_bytes()
+    with pytest.raises(AnsibleFileNotFound, match="no such file"):
+        one.fetch_file("/home/sprite/nowhere", str(tmp_path / "u"))
+    assert not (tmp_path / "u").exists()
+    with pytest.raises(AnsibleFileNotFound):
+        one.put_file(str(tmp_path / "nowhere"), "/home/sprite/x")
+    with pytest.raises(AnsibleError, match="/proc/nowhere"):
+        one.put_file(str(source), "/proc/nowhere/x")
+
+
+def test_what_is_unreachable_and_what_has_failed(connection, fleet):
+    from ansible.errors import AnsibleAuthenticationFailure, AnsibleConnectionFailure
+
+    with pytest.raises(AnsibleAuthenticationFailure, match="HTTP 401"):
+        connection(ocaptain_api_token="canary").exec_command("true")
+    with pytest.raises(AnsibleConnectionFailure, match="HTTP 404"):
+        connection(ansible_host="nobody").exec_command("true")
+    with pytest.raises(AnsibleConnectionFailure, match="cannot open"):
+        connection(ocaptain_api_url="http://127.0.0.1:9").exec_command("true")
+    # What breaks in the middle may have run: the host is unreachable, and the command is not run again.
+    one = connection()
+    fleet.faults({"call": "* /v1/sprites/*/exec", "kind": "cut", "messages": 2, "times": 1})
+    with pytest.raises(AnsibleConnectionFailure):
+        one.exec_command("echo once >> /home/sprite/runs; seq 100000; sleep 1")
+    fleet.faults()
+    assert one.exec_command("cat /home/sprite/runs")[1] == b"once\n"
+    # The opening of a connection is tried again.
+    fleet.faults({"call": "* /v1/sprites/*/exec", "status": 503, "times": 2})
+    assert one.exec_command("echo fine")[1] == b"fine\n"
+    fleet.faults()
+
+
+def test_a_password_for_sudo(fleet, sprite):
+    setup = """
+- shell: |
+    echo sprite:canary-pw | chpasswd
+    echo 'sprite ALL=(ALL) PASSWD: ALL' > /etc/sudoers.d/zz-test
+  become: true
+  no_log: true
+"""
+    play(fleet, setup, hosts=sprite)
+    who = "- command: id -un\n  become: true\n  register: who\n- assert: {that: who.stdout == 'root'}"
+    try:
+        done = play(fleet, who, hosts=sprite, ansible_become_password="canary-pw")
+        assert "canary" not in done
+        wrong = play(fleet, who, hosts=sprite, ok=False, ansible_become_password="canary-no")
+        assert "the become password is wrong" in wrong
+        assert "canary" not in wrong
+        missing = play(fleet, who, hosts=sprite, ok=False)
+        assert "password" in missing
+    finally:
+        undo = "- file: {path: /etc/sudoers.d/zz-test, state: absent}\n  become: true"
+        play(fleet, undo, hosts=sprite, ansible_become_password="canary-pw")
+    # No password is asked for, and one is there: it is not taken for the module's input.
+    play(fleet, who, hosts=sprite, ansible_become_password="canary-pw")
+
+
+def test_console_reset_and_waiting(fleet, sprite):
+    tasks = "- wait_for_connection: {timeout: 20}\n- meta: reset_connection\n- ping:"
+    play(fleet, tasks, hosts=sprite)
+    done = subprocess.run(
+        [str(BIN / "ansible-console"), sprite],
+        input="command id -un\nexit\n",
+        env={**fleet.env, "ANSIBLE_CONFIG": str(REPO / "ansible.cfg")},
+        cwd=REPO,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert f"{sprite} | CHANGED" in done.stdout, done.stdout + done.stderr
+
+
+def test_checkpoints_and_policies(fleet, sprite):
+    def sprites(state, *arguments, ok=True, checkpoint="first"):
+        task = f"- sprite: {{names: [{sprite}], state: {state}, checkpoint: {checkpoint}}}"
+        return play(fleet, task, *arguments, ok=ok)
+
+    fleet.inside(sprite, "echo before > /home/sprite/state")
+    assert "changed=1" in sprites("checkpointed", "--check")
+    assert "no checkpoint 'first'" in sprites("restored", ok=False)
+    assert "changed=1" in sprites("checkpointed")
+    assert "changed=0" in sprites("checkpointed")
+    fleet.inside(sprite, "echo after > /home/sprite/state")
+    assert "changed=1" in sprites("restored", "--check")
+    assert fleet.inside(sprite, "cat /home/sprite/state") == "after\n"
+    assert "changed=1" in sprites("restored")
+    assert fleet.inside(sprite, "cat /home/sprite/state") == "before\n"
+    policy = "- sprite_policy: {allow: [api.example.org], deny: [bad.example.org], defaults: true}"
+    assert "changed=1" in play(fleet, policy, "--check", "--diff", hosts=sprite)
+    assert "changed=1" in play(fleet, policy, hosts=sprite)
+    assert "changed=0" in play(fleet, policy, hosts=sprite)
+    rules = fleet.api("GET", f"/v1/sprites/{sprite}/policy/network").json()["rules"]
+    assert rules == [
+        {"include": "defaults"},
+        {"domain": "api.example.org", "action": "allow"},
+        {"domain": "bad.example.org", "action": "deny"},
+    ]
+    assert "changed=1" in play(fleet, "- sprite_policy:", hosts=sprite)
+    wrong = "- sprite_policy: {allow: ['no domain at all/']}"
+    assert play(fleet, wrong, hosts=sprite, ok=False)
+
+
+def test_a_command_has_its_own_time_not_that_of_a_connect(fleet, sprite):
+    play(fleet, "- command: sleep 3", hosts=sprite, ansible_timeout=1)
+    late = play(fleet, "- command: sleep 30", hosts=sprite, ok=False, ocaptain_command_timeout=2)
+    assert "did not end in 2 s and was killed" in late
+    assert "failed=1" in late
+
+
 def test_a_sprite_that_is_gone_is_unreachable(fleet):
     host = "{name: nobody, ansible_connection: sprite, ocaptain_provider: drydock}"
     tasks = f"- add_host: {host}\n- ping: {{}}\n  delegate_to: nobody"
