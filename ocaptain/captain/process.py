@@ -104,7 +104,10 @@ def main(directory: Path) -> int:
             log.error("another captain commands this voyage")
             return 1
         pid_file = directory / "captain.pid"
-        pid_file.write_text(f"{os.getpid()} {start_time(os.getpid())}\n", "ascii")
+        # Whole at once: who reads it half-written would hold the captain for one that cannot be stopped.
+        scratch = directory / "captain.pid.new"
+        scratch.write_text(f"{os.getpid()} {start_time(os.getpid())}\n", "ascii")
+        scratch.replace(pid_file)
         try:
             asyncio.run(_run(directory))
         except Fenced as error:

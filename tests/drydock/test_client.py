@@ -202,7 +202,7 @@ def test_a_damaged_upload_is_seen_and_sent_again(call, tmp_path, monkeypatch):
 
 
 def test_what_cannot_be_transferred_says_why(call, tmp_path):
-    with pytest.raises(TransferFailed, match="No such file"):
+    with pytest.raises(TransferFailed, match="no such file"):
         call(lambda client: download(client, "one", "/nowhere", tmp_path / "x"))
     (tmp_path / "s").write_bytes(b"x")
     call(lambda client: client.run("one", ["mkdir", "-p", "/home/sprite/a-folder"], seconds=10))

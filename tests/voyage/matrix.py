@@ -16,6 +16,7 @@ import subprocess
 import time
 from pathlib import Path
 
+from ocaptain.captain import process
 from tests.helpers import Sailor, run_task, wait_for, write_plan
 
 PHASES = ("provision", "bootstrap", "claim", "work", "offer", "landing: before", "landing: after", "verify", "sink")
@@ -237,9 +238,7 @@ class Cell:
                 self.sailor.api("POST", f"/v1/sprites/{ship}/exec/{one['id']}/kill?signal=KILL&timeout=0s")
 
     def captain(self) -> int | None:
-        with contextlib.suppress(OSError, ValueError):
-            return int((self.sailor.voyage(self.voyage) / "captain.pid").read_text().split()[0])
-        return None
+        return process.pid_of(self.sailor.voyage(self.voyage))
 
     def strike(self) -> None:
         match self.victim:
@@ -371,8 +370,9 @@ class Cell:
 
     def end_captains(self) -> None:
         for path in self.sailor.voyages.glob("voyage-*/captain.pid"):
-            with contextlib.suppress(OSError, ValueError):
-                os.kill(int(path.read_text().split()[0]), signal.SIGTERM)
+            if pid := process.pid_of(path.parent):
+                with contextlib.suppress(ProcessLookupError):  # it had just come to its own end
+                    os.kill(pid, signal.SIGTERM)
 
     def sunk(self) -> str:
         code, err = self.ended()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from ocaptain.captain import process
 from tests.helpers import REPO, run_task, wait_for
 
 pytestmark = pytest.mark.root
@@ -285,10 +286,7 @@ def test_the_worker_is_killed_and_the_agent_goes_on(sailor, plan):
 
 
 def captain_pid(sailor, voyage):
-    try:
-        return int((sailor.voyage(voyage) / "captain.pid").read_text().split()[0])
-    except (OSError, ValueError):
-        return None
+    return process.pid_of(sailor.voyage(voyage))
 
 
 ROUNDS = 4
