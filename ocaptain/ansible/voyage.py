@@ -25,6 +25,7 @@ from ocaptain.voyage import (
     wait,
 )
 from ocaptain.voyage.home import LABEL
+from ocaptain.voyage.roles import ship_roles
 from ocaptain.worker.build import worker_path
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def prepared(args: Args) -> Args:
     made = prepare(request, load_settings())
     with VoyageDirectory(Path(made.directory)).ledger() as ledger:
         voyage = ledger.voyage()
+        agents = {row["agent"] for row in ledger.rows("tasks", "position") if row["agent"]}
     return {
         "changed": not made.resumed,
         "voyage": {
@@ -61,6 +63,7 @@ def prepared(args: Args) -> Args:
             "labels": [LABEL, made.id],
             "ships": [{"id": ship, "sprite": sprite} for ship, sprite in made.ships],
             "resumed": made.resumed,
+            "roles": ship_roles(agents),
             "spec": voyage.spec,
             "verify": voyage.verify_script.decode("utf-8", "surrogateescape").encode("utf-8", "replace").decode(),
             "worker": str(worker_path()),
