@@ -79,7 +79,12 @@ def running(where: Path | None = None) -> ServerRecord | None:
 
 
 def check_machine(where: Path) -> None:
-    """Raise :class:`DrydockError` if sandboxes cannot be made here; says what to do."""
+    """Say what to do if sandboxes cannot be made here.
+
+    Raises:
+        DrydockError: this machine lacks something.
+        UsageError: drydock's files are configured to lie where they cannot.
+    """
     if sys.platform != "linux":
         raise DrydockError("drydock needs Linux; elsewhere use sprites (--provider sprites)")
     missing = [tool for tool in TOOLS if shutil.which(tool) is None]
@@ -91,9 +96,9 @@ def check_machine(where: Path) -> None:
         top = place.resolve().parts[1]
         if top in OVERLAID:
             message = f"drydock's files cannot lie below /{top} ({place}): the ships overlay it; "
-            raise DrydockError(message + "set XDG_STATE_HOME and XDG_CACHE_HOME to another place")
+            raise UsageError(message + "set XDG_STATE_HOME and XDG_CACHE_HOME to another place")
         if set(str(place.resolve())) & set(",:\\"):
-            raise DrydockError(f"drydock's files cannot lie in {place}: overlay mounts forbid , : and \\ in paths")
+            raise UsageError(f"drydock's files cannot lie in {place}: overlay mounts forbid , : and \\ in paths")
 
 
 @dataclass(frozen=True)
