@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from ocaptain.captain.transport import FileFault
+from ocaptain.captain.transport import CutShort, FileFault
 from ocaptain.git import BadBundle, Conflict, Git, GitError, commit_message, import_bundle, merge
 from ocaptain.git.bundles import LARGEST_BUNDLE
 from ocaptain.protocol import PART_BYTES
@@ -180,6 +180,7 @@ async def fetch(git: Git, transport: Transport, offer: SnapshotOffer) -> None:
 
     Raises:
         TransportError: the ship cannot be reached.
+        CutShort: less arrives than was offered, which is the way's fault before it is the ship's.
         BadBundle: what arrived is not what was offered.
     """
     data = bytearray()
@@ -190,6 +191,7 @@ async def fetch(git: Git, transport: Transport, offer: SnapshotOffer) -> None:
 
 async def _fetch_part(transport: Transport, part: PartOffer) -> bytes:
     """Read a part; one that arrives damaged is read again, since that may be the way's fault."""
+    piece = b""
     for _ in range(READS):
         try:
             piece = await transport.get(part.path, part.size)
@@ -197,6 +199,8 @@ async def _fetch_part(transport: Transport, part: PartOffer) -> bytes:
             raise BadBundle(str(error)) from error
         if len(piece) == part.size and hashlib.sha256(piece).hexdigest() == part.sha256:
             return piece
+    if len(piece) < part.size:
+        raise CutShort(f"{part.path}: {len(piece)} of {part.size} bytes arrive")
     raise BadBundle(f"{part.path} is not what was offered")
 
 

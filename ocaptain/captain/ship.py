@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ocaptain.agents import ADAPTERS, Briefing
 from ocaptain.captain import landing
 from ocaptain.captain.channel import Channel, Cursor
-from ocaptain.captain.transport import ShipGone, Transport, TransportError
+from ocaptain.captain.transport import CutShort, ShipGone, Transport, TransportError
 from ocaptain.errors import UsageError
 from ocaptain.git import BadBundle, GitError, make_bundle, split
 from ocaptain.ledger import LedgerError
@@ -83,13 +83,13 @@ class ShipActor:
                 self.gone = True
                 self._captain.ship_lost(self, str(error))
                 return
+            except LedgerError:
+                raise
+            except (GitError, CutShort) as error:
+                self._trouble(error)
             except TransportError as error:
                 log.warning("%s: %s", self.ship, error)
                 self._captain.note_silence(self, str(error))
-            except LedgerError:
-                raise
-            except GitError as error:
-                self._trouble(error)
             except Exception as error:
                 log.warning("%s: %s", self.ship, error, exc_info=not isinstance(error, ShipFault))
                 self._faults += 1
@@ -104,15 +104,15 @@ class ShipActor:
             await asyncio.sleep(self._wait)
             self._wait = min(RECONNECT_MOST, self._wait * 2)
 
-    def _trouble(self, error: GitError) -> None:
-        """Our own repository fails (a full disk, say): nobody is to blame, and it may pass."""
+    def _trouble(self, error: GitError | CutShort) -> None:
+        """Our own repository fails (a full disk, say), or the way: no task is to blame, and it may pass."""
         log.warning("%s: %s", self.ship, error)
         self._captain.note_silence(self, str(error))
         self._troubles += 1
         claim = self._ledger.held(self.ship)
         if claim and self._troubles >= MOST_TROUBLES:
             self._troubles = 0
-            self._captain.failed(claim, f"it could not be landed: {error.message}")
+            self._captain.failed(claim, f"it could not be landed: {error}")
 
     def _progress(self) -> None:
         """Something was brought to its end: the ship is sound."""
@@ -217,7 +217,9 @@ class ShipActor:
             return
         try:
             await landing.fetch(self._captain.git, self.transport, outcome.snapshot)
-        except GitError as error:
+        except (GitError, CutShort) as error:
+            if isinstance(error, CutShort) and self._troubles < MOST_TROUBLES:
+                raise
             log.warning("%s: late result of task %s: %s", self.ship, attempt["task"], error)
             return
         ref = f"refs/ocaptain/late/{attempt['task']}/{attempt['number']}"

@@ -32,6 +32,10 @@ class FileFault(TransportError):
     """The ship answers, but the file is not there, or is not what was promised."""
 
 
+class CutShort(TransportError):
+    """Less of a file arrives than there is, again and again."""
+
+
 class Stream(Protocol):
     """An open stream to a worker."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import sqlite3
 import subprocess
 from contextlib import closing
@@ -22,7 +23,8 @@ from ocaptain.captain.landing import (
     failure_of,
     parse_outcome,
 )
-from ocaptain.git import Git, GitError, commit_message
+from ocaptain.captain.transport import CutShort
+from ocaptain.git import BadBundle, Git, GitError, commit_message
 from ocaptain.ledger import LedgerError
 from tests.unit.test_ledger import make
 from tests.unit.test_workspace import commit
@@ -308,3 +310,35 @@ def test_a_forged_offer_is_refused(snapshot):
 @pytest.mark.parametrize("data", [{}, {"code": "0"}, {**OUTCOME, "code": 10**9}, {**OUTCOME, "seconds": -1}])
 def test_a_forged_outcome_is_refused(data):
     assert isinstance(parse_outcome(data), str)
+
+
+class Reads:
+    """A ship whose file reads as it says, time after time."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+
+    async def get(self, path, limit):
+        return self.answers.pop(0)
+
+
+PART = {"path": ".ocaptain/out/a.0", "size": 4, "sha256": hashlib.sha256(b"work").hexdigest()}
+
+
+@pytest.mark.parametrize(
+    ("answers", "error"),
+    [
+        ([b"work"], None),
+        ([b"wo", b"xxxx", b"work"], None),
+        ([b"wo", b"wo", b"wo"], CutShort),
+        ([b"xxxx"] * 3, BadBundle),
+    ],
+)
+def test_what_arrives_short_is_the_ways_fault_and_what_is_other_the_ships(answers, error):
+    part = landing.PartOffer(**PART)
+    reading = landing._fetch_part(Reads(*answers), part)
+    if error is None:
+        assert asyncio.run(reading) == b"work"
+    else:
+        with pytest.raises(error):
+            asyncio.run(reading)

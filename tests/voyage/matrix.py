@@ -1,4 +1,7 @@
-"""One cell of the kill matrix: a voyage of its own, something that dies at one moment of it, and what must hold.
+"""The kill matrix: what dies, in which phase of a voyage, and what must hold afterwards.
+
+A :class:`Cell` is a voyage of its own and one death. A :class:`Cruise` is one voyage that meets the
+same death in every phase of its sailing, one after the other.
 
 Moments that last only milliseconds are held open: those of git by a ``git`` in front of the real
 one that waits at a chosen command, those of the API by drydock's own faults.
@@ -42,6 +45,8 @@ VICTIMS = {
 }
 #: They mostly wait: all phases of one run at the same time.
 LONG = ("channel 60 s", "captain stopped 120 s", "API hangs")
+#: These leave command, Ansible and ships alive: one voyage can meet them again and again.
+AGAIN = ("worker", "captain", "exec sessions", "API 429", "API 500", "API truncates")
 FAULTS = {
     "API 429": {"kind": "status", "status": 429, "retry_after": 0.5},
     "API 500": {"kind": "status", "status": 500},
@@ -76,12 +81,12 @@ case $point in
 esac
 wait_for_it() {
   echo $$ > "$ctl/at.tmp" && mv "$ctl/at.tmp" "$ctl/at"
-  while [ ! -e "$ctl/go" ]; do sleep 0.05; done
+  while [ ! -e "$ctl/go $point" ]; do sleep 0.05; done
 }
 if [ "$words" = 1 ]; then
   while [ "$1" != -c ]; do shift; done
 fi
-if [ -n "$found" ] && mkdir "$ctl/met" 2>/dev/null; then
+if [ -n "$found" ] && mkdir "$ctl/met $point" 2>/dev/null; then
   if [ "$point" = "landing: after" ]; then
     "$real" "$@"
     code=$?
@@ -110,6 +115,7 @@ class Cell:
         self.disk: Path | None = None
         self.process: subprocess.Popen | None = None
         self.seen: list[str] = []  # its voyages, in the order in which they came
+        self.tasks = 4
         self.was = ""
 
     # -- the stage ---------------------------------------------------------------------------
@@ -130,8 +136,13 @@ class Cell:
         if self.phase in {"provision", "bootstrap"}:  # else `sail` starts it, as it does for users
             self.sailor.json("drydock", "start")
 
+    def go(self) -> None:
+        """Let git go on, wherever it is held."""
+        for phase in PHASES:
+            (self.ctl / f"go {phase}").touch()
+
     def clear(self) -> None:
-        (self.ctl / "go").touch()
+        self.go()
         with contextlib.suppress(Exception):
             self.sailor.faults()
         if self.process:
@@ -218,7 +229,7 @@ class Cell:
             wait_for(self.sailor.injected, WAIT)
 
     def release(self) -> None:
-        (self.ctl / "go").touch()
+        self.go()
         # A drydock whose fleet was sunk meanwhile has ended by itself.
         if not self.victim.startswith("API") and self.sailor.drydock():
             self.sailor.faults()
@@ -272,7 +283,7 @@ class Cell:
             case "captain stopped 120 s":
                 pid = self.captain()
                 os.kill(pid, signal.SIGSTOP)
-                (self.ctl / "go").touch()
+                self.go()
                 time.sleep(120)
                 os.kill(pid, signal.SIGCONT)
             case "disk full":
@@ -301,7 +312,7 @@ class Cell:
                 with contextlib.suppress(OSError):
                     while True:
                         file.write(b"x" * size)
-        (self.ctl / "go").touch()
+        self.go()
         self.sailor.faults()
         time.sleep(5)
         full.unlink()
@@ -342,19 +353,19 @@ class Cell:
         assert "internal error" not in err, err
         return self.process.returncode, err
 
-    def landed(self) -> str:
+    def landed(self, tries: int = 0) -> str:
         code, err = self.ended()
-        tries = 0
+        most = tries + 3
         while self.row("SELECT state FROM voyage") != "complete":
             tries += 1
-            assert tries <= 3, f"not complete after {tries - 1} times --resume: {err}"
+            assert tries <= most, f"not complete after {tries - 1} times --resume: {err}"
             known = self.voyage and self.row("SELECT state FROM voyage") not in {None, "sunk"}
             again = ["--resume", self.voyage] if known else [self.root / "plan", "-n", self.ships_wanted]
             done = self.sailor.run("sail", *again, "--wait", "--json", seconds=WAIT)
             assert "internal error" not in done.err, done.err
             err = done.err
         voyage = self.voyage
-        assert sorted(self.sailor.landed(voyage)) == ["1", "2", "3", "4"], err
+        assert sorted(self.sailor.landed(voyage), key=int) == [str(n) for n in range(1, self.tasks + 1)], err
         self.sound(voyage)
         with contextlib.closing(sqlite3.connect(self.sailor.voyage(voyage) / "ledger.db")) as db:
             ours = {sprite for (sprite,) in db.execute("SELECT sprite FROM ships")}
@@ -405,3 +416,78 @@ class Cell:
             assert work in held, (task, number, work)
         branch = git(voyage, "rev-list", voyage).split()
         assert all(commit in branch for (commit,) in landed)
+
+
+class Cruise(Cell):
+    """A voyage that meets one victim's death in each phase of its sailing, in turn."""
+
+    def __init__(self, victim: str, seed: int, root: Path) -> None:
+        super().__init__(victim, SAILING[0], seed, root)
+        self.ships_wanted = "2"
+        self.tasks = 16  # each phase needs a task or two that is not done yet
+        self.met: list[str] = []
+        self.resumed = 0
+
+    def plan(self) -> Path:
+        tasks = [
+            run_task(f"sleep 1; echo {n} > f{n}", **({"verify": f"test -f f{n}"} if n % 2 else {}))
+            for n in range(1, self.tasks + 1)
+        ]
+        verify = f"sleep 1.5; for n in $(seq {self.tasks}); do test $(cat f$n) = $n; done"
+        return write_plan(self.root / "plan", tasks, verify=verify)
+
+    def begin(self) -> None:
+        """Sail; git is held at the first phase from the start."""
+        self.hold(SAILING[0])
+        self.process = self.sailor.popen("sail", self.plan(), "-n", self.ships_wanted, "--wait", "--json")
+
+    def hold(self, phase: str) -> None:
+        (self.ctl / "at").unlink(missing_ok=True)
+        (self.ctl / "point.new").write_text(phase)
+        (self.ctl / "point.new").replace(self.ctl / "point")
+
+    def until(self, check) -> None:
+        """Wait for ``check``; a command that gave up meanwhile is resumed, as a user would."""
+
+        def look():
+            if self.process.poll() is not None and self.row("SELECT state FROM voyage") not in {None, "complete"}:
+                _, err = self.ended()
+                self.resumed += 1
+                assert self.resumed <= len(SAILING), err
+                self.process = self.sailor.popen("sail", "--resume", self.voyage, "--wait", "--json")
+            return check()
+
+        wait_for(look, WAIT)
+
+    def meet(self, phase: str) -> None:
+        """Bring the voyage to ``phase`` and strike there."""
+        self.phase = phase
+        self.hold(phase)
+        if phase == "work":
+            newest = self.row("SELECT max(token) FROM attempts") or 0
+            begun = f"SELECT 1 FROM attempts WHERE token > {newest} AND state = 'claimed' AND base IS NOT NULL"
+            self.until(lambda: self.row(begun))
+            time.sleep(self.draw.uniform(0.1, 0.6))
+        elif phase == "verify":
+            self.until(lambda: self.row("SELECT 1 FROM voyage WHERE state = 'verifying'"))
+            time.sleep(self.draw.uniform(0.1, 1.0))
+        else:
+            self.until(lambda: (self.ctl / "at").exists())
+        if self.victim == "captain":
+            self.until(self.captain)  # the waiting `sail` starts one that died
+        self.strike()
+        (self.ctl / f"go {phase}").touch()
+        self.met.append(phase)
+
+    def run(self) -> str:
+        """Play all phases; return how it ended, which is the outcome of each of them."""
+        self.set()
+        try:
+            self.begin()
+            for phase in SAILING:
+                self.meet(phase)
+            self.release()
+            self.was = self.landed(self.resumed)
+        finally:
+            self.clear()
+        return self.was

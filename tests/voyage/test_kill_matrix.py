@@ -1,6 +1,7 @@
 """The kill matrix: every victim in every phase. The table is printed at the end of the run.
 
 ``OCAPTAIN_MATRIX_SEED`` repeats a run; the moments inside a phase are drawn by it.
+``OCAPTAIN_MATRIX_ALONE=1`` plays every cell as a voyage of its own, which takes twice as long.
 """
 
 from __future__ import annotations
@@ -10,11 +11,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.voyage.matrix import LONG, VICTIMS, Cell
+from tests.voyage.matrix import AGAIN, LONG, SAILING, VICTIMS, Cell, Cruise
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
 SEED = int(os.environ.get("OCAPTAIN_MATRIX_SEED", "1"))
-SHORT = [(victim, phase) for victim, phases in VICTIMS.items() if victim not in LONG for phase in phases]
+CRUISING = () if os.environ.get("OCAPTAIN_MATRIX_ALONE") else AGAIN
+SHORT = [
+    (victim, phase)
+    for victim, phases in VICTIMS.items()
+    for phase in phases
+    if victim not in LONG and not (victim in CRUISING and phase in SAILING)
+]
 
 
 @pytest.mark.parametrize("victim", LONG)
@@ -34,6 +41,18 @@ def test_cells_that_mostly_wait(tmp_path, record_property, victim):
         record_property("matrix", [victim, phase, was])
     if errors := [error for *_, error in played if error]:
         raise BaseExceptionGroup(f"cells of {victim}", errors)
+
+
+@pytest.mark.parametrize("victim", CRUISING)
+def test_one_voyage_meets_it_in_every_phase(tmp_path, record_property, victim):
+    cruise = Cruise(victim, SEED, tmp_path / "cruise")
+    was = "FAILED"
+    try:
+        was = cruise.run()
+    finally:
+        for phase in cruise.met:
+            record_property("matrix", [victim, phase, was])
+    assert tuple(cruise.met) == SAILING
 
 
 @pytest.mark.parametrize(("victim", "phase"), SHORT)
