@@ -66,7 +66,7 @@ def endpoint(provider: ProviderName, settings: Settings) -> Endpoint | None:
     """
     if provider == "sprites":
         return Endpoint("sprites", settings.sprites_api_url, sprites_token(settings), settings.api_timeout)
-    from ocaptain.drydock import server  # noqa: PLC0415 - uvicorn is heavy and Linux-only work
+    from ocaptain.drydock import server  # noqa: PLC0415 - Linux-only work
 
     found = server.running()
     return _drydock(found, settings) if found else None

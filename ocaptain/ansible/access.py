@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import importlib
 import multiprocessing
 import os
 import signal
@@ -16,6 +18,15 @@ from ocaptain.provider import Endpoint, choose, endpoint
 if TYPE_CHECKING:
     from ocaptain.config import ProviderName
 
+# Ansible loads a plugin once and then forks for each task and host: what a call needs is loaded here,
+# or each of them would load it anew, which costs ten times what the call does.
+for _name in (
+    "httpcore",
+    "anyio._backends._asyncio",
+    *(("ocaptain.drydock.server",) if sys.platform == "linux" else ()),
+):
+    with contextlib.suppress(ImportError):  # how httpx is made inside is its own affair
+        importlib.import_module(_name)
 
 _PR_SET_PDEATHSIG = 1
 
