@@ -9,7 +9,7 @@
 """
 
 from ocaptain.voyage.home import Home, VoyageDirectory
-from ocaptain.voyage.life import Built, Outcome, begin_sink, finish_sink, launch, left_of, wait
+from ocaptain.voyage.life import Built, Outcome, begin_sink, finish_sink, launch, left_of, outcome, wait
 from ocaptain.voyage.prepare import Prepared, Request, prepare
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "finish_sink",
     "launch",
     "left_of",
+    "outcome",
     "prepare",
     "wait",
 ]
