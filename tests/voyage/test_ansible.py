@@ -35,7 +35,7 @@ def ansible(sailor, tool, *arguments, env=None):
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=240,
         stdin=subprocess.DEVNULL,
     )
 
@@ -386,7 +386,9 @@ OUTSIDE = """
   become: true
 - lineinfile: {path: /etc/profile.d/fred.sh, line: "export FRED='ü ☃'", create: true, mode: "0644"}
   become: true
-- shell: git init -q upstream && cd upstream && git -c user.name=f -c user.email=f@example.org commit -q --allow-empty -m first
+- shell: >-
+    git init -q upstream && cd upstream &&
+    git -c user.name=f -c user.email=f@example.org commit -q --allow-empty -m first
   args: {chdir: /home/sprite, creates: /home/sprite/upstream/.git}
 - git: {repo: /home/sprite/upstream, dest: /home/sprite/clone, version: HEAD}
 - template: {src: "{{ here }}/greeting.j2", dest: "/home/sprite/greeting ü", mode: "0640"}
