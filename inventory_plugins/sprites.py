@@ -95,6 +95,7 @@ from ocaptain.ansible.access import find_endpoint
 from ocaptain.ansible.hosts import build_host, matches
 from ocaptain.errors import OcaptainError
 from ocaptain.sprites import Sprite
+from ocaptain.voyage.home import ID
 
 if TYPE_CHECKING:
     from ansible.inventory.data import InventoryData
@@ -116,7 +117,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
     def parse(self, inventory: InventoryData, loader: DataLoader, path: str, cache: bool = True) -> None:  # noqa: FBT001, FBT002
         """Fill the inventory."""
         super().parse(inventory, loader, path, cache)
-        self._read_config_data(path)
+        self._check(path, self._read_config_data(path))
         self.load_cache_plugin()
         self.inventory.add_group("ocaptain")
         key = self.get_cache_key(path)
@@ -134,6 +135,16 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             sprite = Sprite.model_validate(fields)
             if matches(sprite, prefix=self._option("prefix") or "", **filters):
                 self._add(build_host(sprite, found["provider"], connection, self._option("api_url")))
+
+    def _check(self, path: str, config: dict[str, Any]) -> None:
+        """A misspelt filter would list every sprite of the account; Ansible itself passes it over."""
+        unknown = sorted(config.keys() - self.get_options().keys())
+        if unknown:
+            known = ", ".join(sorted(self.get_options()))
+            raise AnsibleParserError(f"{path}: there is no option {', '.join(unknown)}; there are {known}")
+        voyage = self._option("voyage")
+        if voyage and not ID.fullmatch(voyage):
+            raise AnsibleParserError(f"{path}: voyage: {voyage!r} is none: write voyage-<12 hex digits>, all of it")
 
     def _ask(self) -> dict[str, Any]:
         """Return provider and sprites as plain data, which is what the cache keeps."""

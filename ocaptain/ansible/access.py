@@ -1,11 +1,8 @@
-"""What the plugins share.
-
-Ansible forks for each task of each host, after it has loaded the task's action: whatever a plugin
-of ours needs is imported here, once, so that fifty ships do not load it fifty times.
-"""
+"""What the plugins share."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib
 import multiprocessing
@@ -19,11 +16,20 @@ from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.provider import Endpoint, choose, endpoint
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from ocaptain.config import ProviderName
 
-
-for _needed in ("ocaptain.sprites", "ocaptain.drydock.server"):
-    importlib.import_module(_needed)
+# Ansible loads a plugin once and then forks for each task and host: what a call needs is loaded here,
+# or each of them would load it anew, which costs ten times what the call does.
+for _name in (
+    "ocaptain.sprites",
+    "httpcore",
+    "anyio._backends._asyncio",
+    *(("ocaptain.drydock.server",) if sys.platform == "linux" else ()),
+):
+    with contextlib.suppress(ImportError):  # how httpx is made inside is its own affair
+        importlib.import_module(_name)
 
 _PR_SET_PDEATHSIG = 1
 
@@ -77,6 +83,25 @@ def require(provider: str | None = None, url: str | None = None, token: str | No
     if found is None:
         raise UsageError("drydock does not run; start it with `ocaptain drydock start`")
     return found
+
+
+def of_host(args: Mapping[str, Any], known: Mapping[str, Any], template: Callable[[Any], Any]) -> tuple[str, Endpoint]:
+    """Return the sprite that a task is about, and how to reach it: as its arguments say, else as its host does.
+
+    Args:
+        args: ``sprite``, ``provider``, ``api_url`` and ``api_token``, None where they are not given.
+        known: the host's variables, which the connection plugin reads as well.
+        template: resolves one.
+
+    Raises:
+        UsageError: as :func:`require`.
+    """
+
+    def given(name: str) -> Any:
+        return args[name] or template(known.get(f"ocaptain_{name}"))
+
+    sprite = args["sprite"] or template(known.get("ocaptain_sprite")) or known["inventory_hostname"]
+    return sprite, require(given("provider"), given("api_url"), given("api_token"))
 
 
 def failure(error: OcaptainError) -> dict[str, Any]:

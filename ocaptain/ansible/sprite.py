@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from ocaptain.sprites import NotFound, SpritesError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Sequence
+    from collections.abc import Awaitable, Mapping, Sequence
 
     from ocaptain.provider import Endpoint
     from ocaptain.sprites import Checkpoint, SpritesClient
@@ -186,11 +187,25 @@ def service_differs(found: dict[str, object] | None, wanted: ServiceSpec) -> boo
     return not is_same or status not in {"running", "starting"}
 
 
-async def ensure_service(reached: Endpoint, sprite: str, wanted: ServiceSpec, *, restart: bool, check: bool) -> bool:
-    """Define and start a service if it is not as wanted; return whether that was (or would be) done."""
+async def ensure_service(
+    reached: Endpoint, sprite: str, wanted: ServiceSpec, *, restart: bool, check: bool
+) -> tuple[dict[str, object], bool]:
+    """Define and start a service if it is not as wanted.
+
+    Returns:
+        What was there before ({}: nothing, or nobody looked), and whether it was (or would be) put.
+    """
     async with reached.client() as client:
-        if not restart and not service_differs(await client.get_service(sprite, wanted.name), wanted):
-            return False
+        # What is started anew in any case need not be looked at: a ship is built by one call less.
+        found = None if restart and not check else await client.get_service(sprite, wanted.name)
+        if not restart and not service_differs(found, wanted):
+            return found or {}, False
         if not check:
             await client.put_service(sprite, wanted.name, wanted.cmd, wanted.args, cwd=wanted.cwd)
-        return True
+        return found or {}, True
+
+
+def service_text(found: Mapping[str, object]) -> str:
+    """Return a service as the lines of a diff; "" if there is none."""
+    shown = {name: found[name] for name in ("cmd", "args", "dir", "state") if name in found}
+    return json.dumps(shown, indent=2) + "\n" if shown else ""

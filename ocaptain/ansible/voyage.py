@@ -1,4 +1,8 @@
-"""What the action ``voyage`` does, one function a state; each returns the task's result."""
+"""What the action ``voyage`` does, one function a state; each returns the task's result.
+
+In check mode (``check``) nothing is made, started, stopped or noted; the result is what would be,
+as far as that can be told.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 from ocaptain.captain.rescue import Rescue
 from ocaptain.config import load_settings
-from ocaptain.errors import OcaptainError, PartialError
+from ocaptain.errors import OcaptainError, PartialError, UsageError
 from ocaptain.git import GitError
 from ocaptain.plan import load_plan
 from ocaptain.voyage.home import LABEL, Home, VoyageDirectory
-from ocaptain.voyage.life import Built, Outcome, begin_sink, finish_sink, launch, left_of, wait
+from ocaptain.voyage.life import Built, Outcome, begin_sink, finish_sink, launch, left_of, outcome, wait
 from ocaptain.voyage.prepare import Request, prepare
 from ocaptain.voyage.roles import ship_roles
 from ocaptain.worker.build import worker_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from ocaptain.voyage.prepare import Prepared
 
 Args = dict[str, Any]
 
@@ -38,10 +44,7 @@ def prepared(args: Args) -> Args:
         allow_partial=bool(args.get("allow_partial")),
         replace=bool(args.get("replace")),
     )
-    made = prepare(request, load_settings())
-    with VoyageDirectory(Path(made.directory)).ledger() as ledger:
-        voyage = ledger.voyage()
-        agents = {row["agent"] for row in ledger.rows("tasks", "position") if row["agent"]}
+    made = prepare(request, load_settings(), check=bool(args.get("check")))
     return {
         "changed": not made.resumed,
         "voyage": {
@@ -52,12 +55,22 @@ def prepared(args: Args) -> Args:
             "labels": [LABEL, made.id],
             "ships": [{"id": ship, "sprite": sprite} for ship, sprite in made.ships],
             "resumed": made.resumed,
-            "roles": ship_roles(agents),
-            "spec": voyage.spec,
-            "verify": voyage.verify_script.decode("utf-8", "surrogateescape").encode("utf-8", "replace").decode(),
-            "worker": str(worker_path()),
+            **({"roles": []} if args.get("check") and not made.resumed else _for_ships(made)),
         },
         "notes": list(made.notes),
+    }
+
+
+def _for_ships(made: Prepared) -> Args:
+    """Return what the ships of a voyage that is there are built with."""
+    with VoyageDirectory(Path(made.directory)).ledger() as ledger:
+        voyage = ledger.voyage()
+        agents = {row["agent"] for row in ledger.rows("tasks", "position") if row["agent"]}
+    return {
+        "roles": ship_roles(agents),
+        "spec": voyage.spec,
+        "verify": voyage.verify_script.decode("utf-8", "surrogateescape").encode("utf-8", "replace").decode(),
+        "worker": str(worker_path()),
     }
 
 
@@ -71,6 +84,8 @@ def _result(now: Outcome, *, changed: bool) -> Args:
 
 def launched(args: Args) -> Args:
     """Start the captain over the ships that were built."""
+    if args.get("check"):
+        return _foreseen(args)
     directory = _directory(args)
     before = directory.voyage()
     built = Built(
@@ -83,8 +98,21 @@ def launched(args: Args) -> Args:
     return _result(now, changed=bool(built.created) or before.state not in {"running", "complete", "verifying"})
 
 
+def _foreseen(args: Args) -> Args:
+    """Return where the voyage stands now, and whether a launch would change that."""
+    try:
+        directory = _directory(args)
+    except UsageError:  # it would be made
+        made = Outcome(str(args.get("voyage")), "preparing", (), {}, verify_ok=None, note=None)
+        return _result(made, changed=True)
+    now = outcome(directory)
+    return _result(now, changed=bool(args.get("created")) or now.state not in {"running", "complete", "verifying"})
+
+
 def complete(args: Args) -> Args:
     """Wait for the end; a voyage that failed is a failure, one with fewer ships a lesser one."""
+    if args.get("check"):
+        return {"changed": False, "skipped": True}
     now = wait(_directory(args))
     if now.state != "complete":
         raise OcaptainError(f"{now.voyage} {now.state}: {now.note or 'see its logs'}")
@@ -102,6 +130,10 @@ def rescued(args: Args) -> Args:
     if voyage.state == "sunk" and not left_of(directory, load_settings()):
         return {**about, "changed": False, "destroy": [], "kept": {}, "rescues": [], "bundle": None}
     abandon = bool(args.get("abandon"))
+    if args.get("check"):
+        with directory.ledger() as ledger:
+            fleet = [ship.sprite for ship in ledger.ships()]
+        return {**about, "changed": True, "destroy": fleet, "kept": {}, "rescues": [], "bundle": None}
     found, bundle, trouble = _rescue(directory, abandon=abandon)
     return {
         **about,
@@ -134,6 +166,8 @@ def sunk(args: Args) -> Args:
         over = ledger.voyage().state == "sunk" and all(ship.state == "gone" for ship in ledger.ships())
     if over and not left_of(directory, load_settings()):
         return {"changed": False, "voyage": directory.id, "left": []}
+    if args.get("check"):
+        return {"changed": True, "voyage": directory.id, "left": []}
     kept = dict(args.get("failed") or {})
     left = finish_sink(directory, load_settings(), kept)
     if left:

@@ -28,7 +28,7 @@ from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.ledger import Ledger, NewVoyage
 from ocaptain.locks import Lock
 from ocaptain.plan import Plan, critical_paths, edges, load_plan
-from ocaptain.provider import Endpoint, check_place, choose, place_of, require_endpoint
+from ocaptain.provider import Endpoint, check_place, choose, endpoint, place_of, require_endpoint
 from ocaptain.voyage import source as sources
 from ocaptain.voyage.home import Home, VoyageDirectory, new_id, sprite_name
 from ocaptain.voyage.life import sprites_of
@@ -92,8 +92,13 @@ def fleet_size(asked: int | None, recommended: int | None, default: int) -> int:
     return size
 
 
-def prepare(request: Request, settings: Settings) -> Prepared:
+def prepare(request: Request, settings: Settings, *, check: bool = False) -> Prepared:
     """Check what is asked for and make the voyage, or find the one to go on with.
+
+    Args:
+        request: what is asked for.
+        settings: the configuration.
+        check: change nothing, and say what would be: nothing is made, nothing started.
 
     Raises:
         UsageError: something is wrong with plan, configuration or surroundings; nothing was made.
@@ -103,7 +108,7 @@ def prepare(request: Request, settings: Settings) -> Prepared:
     if shutil.which("git") is None:
         raise UsageError("git is not installed: apt-get install git")
     if request.voyage:
-        return _resumed(home.find(request.voyage), settings, replace=request.replace)
+        return _resumed(home.find(request.voyage), settings, replace=request.replace, check=check)
     if request.plan is None:
         raise UsageError("name a plan's directory (plan), or a voyage to go on with (voyage)")
     plan, notes = _checked_plan(request.plan)
@@ -117,25 +122,54 @@ def prepare(request: Request, settings: Settings) -> Prepared:
     _check_pins(plan, size)
     _check_template(plan, request.agent_cmd, agents)
     source = sources.resolve(request.repo or plan.manifest.repo, beside)
-    _make_home(home.path)
+    if not check:
+        _make_home(home.path)
     with tempfile.TemporaryDirectory(prefix="ocaptain-check-") as scratch, ThreadPoolExecutor() as pool:
         access = pool.submit(sources.check_access, source, settings, Path(scratch))
-        reach = pool.submit(_check_provider, provider, settings)
+        reach = pool.submit(_check_provider, provider, settings, start=not check)
         notes += access.result()
         reached = reach.result()
+    if check:
+        return _foreseen(home, request, provider, size, _digest(plan, source), settings, notes)
+    assert reached is not None
     with Lock(home.path / ".lock") as lock:
         if not lock.wait(LOCK_SECONDS):
             raise OcaptainError(f"another `ocaptain sail` is still preparing a voyage in {home.path}")
-        digest = hashlib.sha256(f"{plan.digest()}\0{source.url}".encode()).hexdigest()[:16]
-        active = _active(home, digest)
-        if active and request.on_active == "refuse":
-            state = active.voyage().state
-            message = f"this plan sails already as {active.id} ({state}):"
-            raise UsageError(message, [f"go on with it: --resume {active.id}", "start another one: --new"])
-        if active and request.on_active == "resume":
+        digest = _digest(plan, source)
+        if active := _gone_on_with(home, request, digest):
             return _resumed(active, settings, replace=request.replace)
         place = place_of(reached)
         return _make(home, request, plan, agents, provider, size, source, digest, settings, notes, place)
+
+
+def _digest(plan: Plan, source: Source) -> str:
+    return hashlib.sha256(f"{plan.digest()}\0{source.url}".encode()).hexdigest()[:16]
+
+
+def _foreseen(
+    home: Home, request: Request, provider: ProviderName, size: int, digest: str, settings: Settings, notes: list[str]
+) -> Prepared:
+    """Return the voyage that would be made, or the one that would be gone on with."""
+    if active := _gone_on_with(home, request, digest):
+        return _resumed(active, settings, replace=request.replace, check=True)
+    voyage = new_id()
+    ships = tuple((f"ship-{number}", sprite_name(voyage, f"ship-{number}")) for number in range(size))
+    return Prepared(voyage, str(home.path / voyage), provider, "preparing", ships, resumed=False, notes=tuple(notes))
+
+
+def _gone_on_with(home: Home, request: Request, digest: str) -> VoyageDirectory | None:
+    """Return the active voyage of this plan, None if another one is to be made.
+
+    Raises:
+        UsageError: there is one, and the request will have none.
+    """
+    if request.on_active == "new":
+        return None
+    active = _active(home, digest)
+    if active and request.on_active == "refuse":
+        message = f"this plan sails already as {active.id} ({active.voyage().state}):"
+        raise UsageError(message, [f"go on with it: --resume {active.id}", "start another one: --new"])
+    return active
 
 
 def _checked_plan(directory: Path) -> tuple[Plan, list[str]]:
@@ -171,9 +205,11 @@ def _drydocks_shortcoming() -> list[str]:
     return [found] if found else []
 
 
-def _check_provider(provider: ProviderName, settings: Settings) -> Endpoint:
-    """Start drydock if it is meant, and have the provider answer to our token."""
-    reached = require_endpoint(provider, settings)
+def _check_provider(provider: ProviderName, settings: Settings, *, start: bool) -> Endpoint | None:
+    """Have the provider answer to our token; drydock is started for it, or None is returned."""
+    reached = require_endpoint(provider, settings) if start else endpoint(provider, settings)
+    if reached is None:
+        return None
     found = asyncio.run(_organisation(reached))
     if provider == "sprites" and settings.sprites_org and found and found != settings.sprites_org:
         message = (
@@ -204,15 +240,15 @@ def _active(home: Home, digest: str) -> VoyageDirectory | None:
     return found[0] if found else None
 
 
-def _resumed(directory: VoyageDirectory, settings: Settings, *, replace: bool) -> Prepared:
+def _resumed(directory: VoyageDirectory, settings: Settings, *, replace: bool, check: bool = False) -> Prepared:
     voyage = directory.voyage()
     if voyage.state == "sunk":
         raise UsageError(f"{voyage.id} is sunk; start another voyage by `ocaptain sail PLAN --new`")
     provider, _ = choose(settings, voyage.provider)
-    reached = require_endpoint(provider, settings)
+    reached = endpoint(provider, settings) if check else require_endpoint(provider, settings)
     check_place(voyage, reached)
-    there = asyncio.run(sprites_of(voyage.id, reached))
-    if replace:
+    there = asyncio.run(sprites_of(voyage.id, reached)) if reached else []
+    if replace and not check:
         _replace_lost(directory, frozenset(there))
     with directory.ledger() as ledger:
         wanted = [ship for ship in ledger.ships() if ship.replaced_by is None and voyage.state != "complete"]

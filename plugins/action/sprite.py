@@ -71,4 +71,6 @@ class ActionModule(ActionBase):
             _, reached = find_endpoint(*where)
             # The sprites of a drydock that does not run are gone already.
             return asyncio.run(make_absent(reached, names, check=check)) if reached else SpriteChange()
+        if check and find_endpoint(*where)[1] is None:
+            return SpriteChange(changed=names)  # a drydock that does not run has no sprite yet
         return asyncio.run(make_present(require(*where), names, args["labels"], check=check))

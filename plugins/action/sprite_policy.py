@@ -8,7 +8,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ocaptain.ansible.access import end_with_ansible, failure, require
+from ocaptain.ansible.access import end_with_ansible, failure, of_host
 from ocaptain.ansible.sprite import ensure_policy, policy_rules
 from ocaptain.errors import OcaptainError
 
@@ -32,15 +32,12 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run the task."""
-        known = task_vars or {}
         end_with_ansible()
         result: dict[str, Any] = super().run(tmp, task_vars)
         _, args = self.validate_argument_spec(SPEC)
-        sprite = args["sprite"] or known.get("ocaptain_sprite") or known["inventory_hostname"]
-        provider = args["provider"] or known.get("ocaptain_provider")
         rules = policy_rules(args["allow"], args["deny"], defaults=args["defaults"])
         try:
-            reached = require(provider, args["api_url"], args["api_token"])
+            sprite, reached = of_host(args, task_vars or {}, self._templar.template)
             before, changed = asyncio.run(ensure_policy(reached, sprite, rules, check=bool(self._task.check_mode)))
         except OcaptainError as error:
             return {**result, **failure(error)}

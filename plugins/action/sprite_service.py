@@ -7,8 +7,8 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ocaptain.ansible.access import end_with_ansible, failure, require
-from ocaptain.ansible.sprite import ServiceSpec, ensure_service
+from ocaptain.ansible.access import end_with_ansible, failure, of_host
+from ocaptain.ansible.sprite import ServiceSpec, ensure_service, service_text
 from ocaptain.errors import OcaptainError
 
 SPEC = {
@@ -33,16 +33,16 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run the task."""
-        known = task_vars or {}
         end_with_ansible()
         result: dict[str, Any] = super().run(tmp, task_vars)
         _, args = self.validate_argument_spec(SPEC)
         wanted = ServiceSpec(args["name"], args["cmd"], tuple(args["args"]), args["chdir"])
-        sprite = args["sprite"] or known.get("ocaptain_sprite") or known["inventory_hostname"]
-        provider = args["provider"] or known.get("ocaptain_provider")
         try:
-            reached = require(provider, args["api_url"], args["api_token"])
+            sprite, reached = of_host(args, task_vars or {}, self._templar.template)
             work = ensure_service(reached, sprite, wanted, restart=args["restarted"], check=bool(self._task.check_mode))
-            return {**result, "changed": asyncio.run(work)}
+            before, changed = asyncio.run(work)
         except OcaptainError as error:
             return {**result, **failure(error)}
+        after = {"cmd": wanted.cmd, "args": list(wanted.args), "dir": wanted.cwd, "state": {"status": "running"}}
+        result |= {"changed": changed, "service": {**after, "name": wanted.name, "state": "running"}}
+        return {**result, "diff": {"before": service_text(before), "after": service_text(after)}} if changed else result

@@ -10,6 +10,8 @@ from ocaptain.ansible.access import end_with_ansible, failure
 from ocaptain.ansible.voyage import STATES
 from ocaptain.errors import OcaptainError
 
+#: The connection plugin's name for the plays: a collection's has its whole one.
+CONNECTION = "ocaptain.fleet.sprite" if __name__.startswith("ansible_collections.") else "sprite"
 SPEC = {
     "state": {"type": "str", "required": True, "choices": list(STATES)},
     "plan": {"type": "path"},
@@ -36,7 +38,7 @@ class ActionModule(ActionBase):
 
     TRANSFERS_FILES = False
     _requires_connection = False
-    _supports_check_mode = False
+    _supports_check_mode = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run the task."""
@@ -44,6 +46,7 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         _, args = self.validate_argument_spec(SPEC)
         try:
-            return {**result, **STATES[args["state"]](args)}
+            given = {**args, "check": bool(self._task.check_mode)}
+            return {**result, "connection": CONNECTION, **STATES[args["state"]](given)}
         except OcaptainError as error:
             return {**result, **failure(error)}

@@ -53,4 +53,10 @@ EXAMPLES = r"""
     args: ["-m", http.server, "8080"]
 """
 
-RETURN = "# nothing beyond the usual"
+RETURN = r"""
+service:
+  description: Name, cmd, args, dir and state of the service as it is now (would be, in check mode).
+  returned: success
+  type: dict
+  sample: {name: web, cmd: python3, args: ["-m", http.server, "8080"], dir: /home/sprite, state: running}
+"""

@@ -59,3 +59,9 @@ def test_nothing_names_this_machine_or_a_registry():
             text = path.read_text("utf-8", "replace")
             for word in (f"{REPO}/", "index" + "-url", "find" + "-links"):
                 assert word not in text, f"{name}: {word}"
+
+
+def test_the_reference_is_current():
+    made = subprocess.run([sys.executable, "scripts/reference"], cwd=REPO, capture_output=True, check=True, timeout=30)
+    current = (REPO / "docs/reference.md").read_bytes()
+    assert made.stdout == current, "run: .venv/bin/python scripts/reference > docs/reference.md"

@@ -10,6 +10,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.helpers import REPO, Sailor
 
@@ -34,7 +35,7 @@ def ansible(sailor, tool, *arguments, env=None):
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=240,
         stdin=subprocess.DEVNULL,
     )
 
@@ -60,6 +61,91 @@ def test_the_inventory_lists_and_groups(fleet, sprite, tmp_path):
     assert "lone-" not in ansible(fleet, "ansible-inventory", "-i", other, "--list").stdout
     other.write_text("plugin: sprites\nkeyed_groups: [{key: ocaptain_status, prefix: is}]\n")
     assert "@is_running" in ansible(fleet, "ansible-inventory", "-i", other, "--graph").stdout
+
+
+GOLDEN = """\
+plugin: sprites
+prefix: voyage-fedcba987654-
+strict: true
+compose:
+  ansible_user: "'sprite'"
+groups:
+  first: ocaptain_ship == 'ship-0'
+keyed_groups:
+  - {key: ocaptain_labels, prefix: has}
+"""
+GRAPH = """\
+@all:
+  |--@ungrouped:
+  |--@ocaptain:
+  |  |--voyage-fedcba987654-ship-0
+  |  |--voyage-fedcba987654-ship-1
+  |--@status_running:
+  |  |--voyage-fedcba987654-ship-0
+  |  |--voyage-fedcba987654-ship-1
+  |--@voyage_fedcba987654:
+  |  |--voyage-fedcba987654-ship-0
+  |  |--voyage-fedcba987654-ship-1
+  |--@ship_0:
+  |  |--voyage-fedcba987654-ship-0
+  |--@first:
+  |  |--voyage-fedcba987654-ship-0
+  |--@has_mine:
+  |  |--voyage-fedcba987654-ship-0
+  |  |--voyage-fedcba987654-ship-1
+  |--@ship_1:
+  |  |--voyage-fedcba987654-ship-1
+"""
+
+
+def plain(value):
+    """Without Ansible's mark that text of an API is no template."""
+    if isinstance(value, dict):
+        return value["__ansible_unsafe"] if "__ansible_unsafe" in value else {k: plain(v) for k, v in value.items()}
+    return [plain(one) for one in value] if isinstance(value, list) else value
+
+
+def test_golden_inventory(fleet, tmp_path):
+    """All of ``--list`` and ``--graph``; of the variables only times, URLs and organisation are drydock's own."""
+    ships = [f"voyage-fedcba987654-ship-{number}" for number in (0, 1)]
+    golden = tmp_path / "golden.sprites.yml"
+    golden.write_text(GOLDEN)
+    for ship in ships:
+        fleet.api("POST", "/v1/sprites", {"name": ship, "labels": ["mine"]})
+    try:
+        listed = plain(json.loads(ansible(fleet, "ansible-inventory", "-i", golden, "--list").stdout))
+        graph = ansible(fleet, "ansible-inventory", "-i", golden, "--graph").stdout
+    finally:
+        for ship in ships:
+            fleet.api("DELETE", f"/v1/sprites/{ship}")
+    hosts = listed.pop("_meta")["hostvars"]
+    assert listed == {
+        "all": {
+            "children": [
+                "ungrouped", "ocaptain", "status_running", "voyage_fedcba987654",
+                "ship_0", "first", "has_mine", "ship_1",
+            ]
+        },
+        **{name: {"hosts": ships} for name in ("ocaptain", "status_running", "voyage_fedcba987654", "has_mine")},
+        **{name: {"hosts": ships[:1]} for name in ("ship_0", "first")},
+        "ship_1": {"hosts": ships[1:]},
+    }  # fmt: skip
+    for number, ship in enumerate(ships):
+        found = hosts.pop(ship)
+        assert all(found.pop(f"ocaptain_{name}") for name in ("created_at", "url", "organization"))
+        assert found == {
+            "ansible_connection": "sprite",
+            "ansible_python_interpreter": "/usr/bin/python3",
+            "ansible_user": "sprite",
+            "ocaptain_labels": ["mine"],
+            "ocaptain_provider": "drydock",
+            "ocaptain_ship": f"ship-{number}",
+            "ocaptain_sprite": ship,
+            "ocaptain_status": "running",
+            "ocaptain_voyage": "voyage-fedcba987654",
+        }
+    assert hosts == {}
+    assert graph == GRAPH
 
 
 def test_a_drydock_that_does_not_run_is_empty_and_an_api_that_cannot_be_reached_is_an_error(tmp_path):
@@ -128,8 +214,19 @@ def test_filters_and_wrong_options_of_the_inventory(fleet, sprite, tmp_path):
     assert sprite not in hosts("voyage: voyage-0123456789ab")
     assert sprite not in hosts(env={"OCAPTAIN_INVENTORY_PREFIX": "voyage-"})
     assert "provider" in hosts("provider: nobody")
+    assert "there is no option label; there are " in hosts("label: [mine]")
+    assert "voyage: 'voyage-1' is none" in hosts("voyage: voyage-1")
     record = fleet.drydock()
     assert sprite in hosts(f"api_url: {record.url}\napi_token: \"{{{{ lookup('file', '{record.token_file}') }}}}\"")
+    vault = tmp_path / "vault"
+    vault.write_text("of the vault")
+    token = Path(record.token_file).read_text()
+    vaulted = ansible(
+        fleet, "ansible-vault", "encrypt_string", "--vault-password-file", vault, token, "-n", "api_token"
+    )
+    assert token not in vaulted.stdout
+    unlocked = {"ANSIBLE_VAULT_PASSWORD_FILE": str(vault)}
+    assert sprite in hosts(f"api_url: {record.url}\n{vaulted.stdout}", env=unlocked)
     wrong = hosts(f"api_url: {record.url}\napi_token: canary-token")
     assert "HTTP 401" in wrong
     assert "canary" not in wrong
@@ -198,7 +295,7 @@ def test_files_by_the_plugin(connection, tmp_path):
 
 
 def test_what_is_unreachable_and_what_has_failed(connection, fleet):
-    from ansible.errors import AnsibleAuthenticationFailure, AnsibleConnectionFailure
+    from ansible.errors import AnsibleAuthenticationFailure, AnsibleConnectionFailure, AnsibleError
 
     with pytest.raises(AnsibleAuthenticationFailure, match="HTTP 401"):
         connection(ocaptain_api_token="canary").exec_command("true")
@@ -206,6 +303,11 @@ def test_what_is_unreachable_and_what_has_failed(connection, fleet):
         connection(ansible_host="nobody").exec_command("true")
     with pytest.raises(AnsibleConnectionFailure, match="cannot open"):
         connection(ocaptain_api_url="http://127.0.0.1:9").exec_command("true")
+    # What is refused has failed: there is nothing that could not be reached.
+    fleet.faults({"call": "* /v1/sprites/*/exec", "status": 400, "times": 1})
+    with pytest.raises(AnsibleError, match="HTTP 400") as refused:
+        connection().exec_command("true")
+    assert not isinstance(refused.value, AnsibleConnectionFailure)
     # What breaks in the middle may have run: the host is unreachable, and the command is not run again.
     one = connection()
     fleet.faults({"call": "* /v1/sprites/*/exec", "kind": "cut", "messages": 2, "times": 1})
@@ -242,6 +344,93 @@ def test_a_password_for_sudo(fleet, sprite):
         play(fleet, undo, hosts=sprite, ansible_become_password="canary-pw")
     # No password is asked for, and one is there: it is not taken for the module's input.
     play(fleet, who, hosts=sprite, ansible_become_password="canary-pw")
+
+
+def test_what_is_not_to_be_logged_is_not_at_any_verbosity(fleet, sprite):
+    """The command line of ``raw``, a module's arguments, a tree's files, a diff: shown without ``no_log``, or never."""
+    tasks = """
+- raw: echo canary-raw
+  no_log: true
+- command: echo canary-argument
+  no_log: true
+- tree: {dest: /home/sprite, files: [{path: told, content: canary-content, mode: "0600"}]}
+- raw: echo seen; cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -c canary-content
+  register: argv
+  failed_when: "'1' in argv.stdout"  # this one's own argv must not count
+- raw: echo shown-${SHELL:+all}
+"""
+    tasks = tasks.replace("grep -c canary-content", "grep -c canary[-]content")
+    said = play(fleet, tasks, "-vvvv", "--diff", hosts=sprite)
+    assert "EXEC echo shown-${SHELL:+all}" in said
+    assert "canary-raw" not in said
+    assert "canary-argument" not in said
+    assert said.count("canary-content") == 0
+
+
+def test_what_breaks_in_the_middle_is_unreachable_and_what_is_refused_has_failed(fleet, sprite):
+    """As a play sees them: the next play of the run goes on with the one, not with the other."""
+    fleet.faults({"call": "* /v1/sprites/*/exec", "kind": "cut", "messages": 2, "times": 1})
+    cut = play(fleet, "- raw: echo once >> /home/sprite/cut; seq 100000; sleep 1", hosts=sprite, ok=False)
+    assert "unreachable=1    failed=0" in cut
+    fleet.faults({"call": "* /v1/sprites/*/exec", "status": 400, "times": 1})
+    refused = play(fleet, "- ping:", hosts=sprite, ok=False)
+    assert "unreachable=0    failed=1" in refused
+    fleet.faults()
+    assert fleet.inside(sprite, "cat /home/sprite/cut") == "once\n"
+
+
+OUTSIDE = """
+- apt: {name: "{{ package }}", update_cache: true}
+  become: true
+- user: {name: fred, shell: /bin/sh, groups: [games], append: true}
+  become: true
+- lineinfile: {path: /etc/profile.d/fred.sh, line: "export FRED='ü ☃'", create: true, mode: "0644"}
+  become: true
+- shell: >-
+    git init -q upstream && cd upstream &&
+    git -c user.name=f -c user.email=f@example.org commit -q --allow-empty -m first
+  args: {chdir: /home/sprite, creates: /home/sprite/upstream/.git}
+- git: {repo: /home/sprite/upstream, dest: /home/sprite/clone, version: HEAD}
+- template: {src: "{{ here }}/greeting.j2", dest: "/home/sprite/greeting ü", mode: "0640"}
+  notify: greeted
+- unarchive: {src: "{{ here }}/things.tgz", dest: /home/sprite, creates: /home/sprite/things/one}
+- command: sleep 2
+  args: {creates: /home/sprite/waited}
+  async: 30
+  poll: 1
+- file: {path: /home/sprite/waited, state: touch, access_time: preserve, modification_time: preserve}
+"""
+
+
+def test_what_others_wrote_runs_without_change(fleet, sprite, tmp_path):
+    """A role in the manner of the well-known ones, of Ansible's own modules: it changes once, then nothing."""
+    role = tmp_path / "roles/their.role"
+    for part, text in {
+        "tasks": OUTSIDE,
+        "handlers": "- name: greeted\n  command: cp '/home/sprite/greeting ü' /home/sprite/greeted\n",
+        "defaults": f"here: {tmp_path}\npackage: hello\n",
+    }.items():
+        (role / part).mkdir(parents=True)
+        (role / part / "main.yml").write_text(f"---{os.linesep}{text}")
+    (tmp_path / "greeting.j2").write_text("Hello {{ inventory_hostname }}, this is ü ☃\n")
+    (tmp_path / "things").mkdir()
+    (tmp_path / "things/one").write_bytes(os.urandom(100_000))
+    subprocess.run(["tar", "-C", tmp_path, "-czf", tmp_path / "things.tgz", "things"], check=True, timeout=30)
+    tasks = f"- include_role: {{name: {role}}}"
+    first = play(fleet, tasks, hosts=sprite)
+    assert "failed=0" in first
+    assert "changed=10" in first
+    again = play(fleet, tasks, hosts=sprite)
+    assert "changed=0" in again, again
+    said = fleet.inside(
+        sprite,
+        "cat greeted; stat -c %a:%U greeting*; id fred; . /etc/profile.d/fred.sh; echo $FRED; ls things clone/.git",
+    )
+    assert f"Hello {sprite}, this is ü ☃\n" in said
+    assert "640:sprite" in said
+    assert "games" in said
+    assert "\nü ☃\n" in said
+    assert "HEAD" in said
 
 
 def test_console_reset_and_waiting(fleet, sprite):
@@ -334,16 +523,54 @@ def test_sprites_in_check_mode_are_not_made(fleet):
     assert "changed=0" in play(fleet, f"- sprite: {{names: [{made}], state: absent}}")
 
 
-def test_the_documentation_is_there():
-    for kind, name in (("inventory", "sprites"), ("connection", "sprite"), ("module", "voyage"), ("module", "tree")):
-        done = subprocess.run(
-            [str(BIN / "ansible-doc"), "-t", kind, name],
-            cwd=REPO,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-            env={**os.environ, "ANSIBLE_CONFIG": str(REPO / "ansible.cfg")},
-        )
-        assert done.returncode == 0, done.stderr
-        assert "OPTIONS" in done.stdout
+def documented(kind):
+    """What ansible-doc says of every plugin of a kind that we have."""
+    folder = {"inventory": "inventory_plugins", "module": "plugins/modules"}.get(kind, f"plugins/{kind}")
+    ours = sorted(path.stem for path in (REPO / folder).glob("*.py"))
+    env = {**os.environ, "ANSIBLE_CONFIG": str(REPO / "ansible.cfg")}
+    argv = [str(BIN / "ansible-doc"), "-t", kind, "--json", *ours]
+    done = subprocess.run(argv, cwd=REPO, capture_output=True, text=True, check=False, timeout=60, env=env)
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr
+    found = json.loads(done.stdout)
+    assert sorted(found) == ours
+    return found
+
+
+@pytest.mark.parametrize("kind", ["inventory", "connection", "module"])
+def test_every_plugin_is_documented(kind):
+    for name, said in documented(kind).items():
+        assert said["doc"]["short_description"], name
+        assert all(option.get("description") for option in said["doc"]["options"].values()), name
+        assert kind == "connection" or f"{name}:" in said["examples"] or f"plugin: {name}" in said["examples"], name
+        if kind == "module":
+            assert said["return"], name
+            assert shape(said["doc"]["options"]) == shape(options_of(name)), name
+
+
+def shape(options):
+    """What documentation and specification of options must agree on."""
+    keys = ("type", "elements", "choices", "default")
+    return {name: (bool(about.get("required")), *(about.get(key) for key in keys)) for name, about in options.items()}
+
+
+def options_of(name):
+    """Return the options that an action takes."""
+    from ansible.plugins.loader import action_loader
+
+    action_loader.add_directory(str(REPO / "plugins/action"))
+    return sys.modules[action_loader.get(name, class_only=True).__module__].SPEC
+
+
+def test_every_role_is_documented():
+    names = sorted(path.name for path in (REPO / "roles").iterdir() if not path.is_symlink())
+    argv = [str(BIN / "ansible-doc"), "-t", "role", "-r", "roles", "--json", *names]
+    done = subprocess.run(argv, cwd=REPO, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert sorted(found) == names
+    for name in names:
+        options = found[name]["entry_points"]["main"]["options"]
+        assert all(option.get("description") for option in options.values())
+        written = yaml.safe_load((REPO / "roles" / name / "defaults/main.yml").read_text())
+        assert set(written) <= set(options), name

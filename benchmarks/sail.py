@@ -1,0 +1,180 @@
+"""``ocaptain sail`` beside the call pattern of its predecessor, against one drydock in one run.
+
+    python benchmarks/sail.py [--ships 1 3 10 50] [--latency 0.05 0.15] [--rounds 3]
+
+Prints JSON: seconds (medians of the rounds, taking turns) and ours over theirs. Both make the same
+fleet on the same drydock, which answers each call so much later.
+
+- ours: the command line as a user runs it, agent ``command``, no mesh, no mutagen, until it returns:
+  the workers run and the captain has the fleet;
+- the replay: what the first ocaptain's ``sail`` did, by calls alone. A look before and after, a thread
+  a ship with 31 calls one after another (the sprite, then commands), then one loop over all ships with 5
+  more each. It is spared what its calls did, and the processes that it started for them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import httpx
+
+from ocaptain.sprites import SpritesClient
+
+OCAPTAIN = Path(sys.executable).parent / "ocaptain"
+IN_SHIP, IN_LOOP = 31, 5
+
+
+class Bench:
+    """A home with a drydock of its own.
+
+    Attributes:
+        home: the temporary directory.
+        record: drydock's own description of itself.
+        token: for its API.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self._environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(("SPRITE", "OCAPTAIN_"))},
+            "HOME": str(home),
+            "XDG_STATE_HOME": str(home / "state"),
+            "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser()),
+        }
+        self.record = self.ocaptain("drydock", "start", "--idle", "0")
+        self.token = Path(self.record["token_file"]).read_text()
+
+    def ocaptain(self, *arguments: str) -> dict:
+        """Run the command line; return what it printed.
+
+        Raises:
+            RuntimeError: it failed.
+        """
+        argv = [OCAPTAIN, *arguments]
+        done = subprocess.run(
+            argv,
+            env=self._environment,
+            cwd=self.home,
+            check=False,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+        )
+        if done.returncode:
+            raise RuntimeError(f"{arguments} ended with {done.returncode}: {done.stderr[-3000:]}")
+        return json.loads(done.stdout)
+
+    def be_late(self, seconds: float) -> None:
+        """Have each call take so much longer from now on."""
+        url, headers = f"{self.record['url']}/drydock/faults", {"Authorization": f"Bearer {self.token}"}
+        httpx.put(url, headers=headers, json={"latency": seconds}, trust_env=False, timeout=30).raise_for_status()
+
+    def client(self) -> SpritesClient:
+        """Return a client of its API."""
+        return SpritesClient(self.record["url"], self.token)
+
+
+def ours(bench: Bench, ships: int, latency: float) -> tuple[float, float]:
+    """Sail and sink; return the seconds that ``sail`` took, and of a processor's."""
+    plan = bench.home / "plan"
+    (plan / "tasks").mkdir(parents=True, exist_ok=True)
+    (plan / "spec.md").write_text("# Nothing\n")
+    (plan / "verify.sh").write_text("true\n")
+    (plan / "voyage.json").write_text("{}")
+    task = {"id": "1", "subject": "Wait", "metadata": {"run": "sleep 600"}}
+    (plan / "tasks/1.json").write_text(json.dumps(task))
+    bench.be_late(latency)
+    worked, began = processor(), time.perf_counter()
+    made = bench.ocaptain("sail", str(plan), "-n", str(ships), "--provider", "drydock", "--new", "--json")
+    took, worked = time.perf_counter() - began, processor() - worked
+    sailing = [ship for ship in made["ships"] if ship["state"] in {"idle", "working", "bootstrapping"}]
+    assert len(sailing) == ships, made["ships"]
+    bench.be_late(0)
+    bench.ocaptain("sink", made["voyage"], "--force", "--abandon", "--json")
+    return took, worked
+
+
+def processor() -> float:
+    """Return the processor's seconds of all ended children."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+async def replay(bench: Bench, ships: int, latency: float) -> float:
+    """Make the predecessor's calls; return the seconds that they took."""
+    bench.be_late(latency)
+    began = time.perf_counter()
+    async with bench.client() as client:
+
+        async def a_ship(name: str) -> None:
+            await client.create(name)
+            for _ in range(IN_SHIP - 1):
+                await client.run(name, ["true"], seconds=120)
+
+        names = [f"replay-{number}" for number in range(ships)]
+        await client.list()
+        await asyncio.gather(*(a_ship(name) for name in names))
+        for name in names:
+            for _ in range(IN_LOOP):
+                await client.run(name, ["true"], seconds=120)
+        await client.list()
+        took = time.perf_counter() - began
+        bench.be_late(0)
+        await asyncio.gather(*(client.destroy(name) for name in names))
+    return took
+
+
+def compare(bench: Bench, ships: int, latency: float, rounds: int) -> dict:
+    """Return the figures of one fleet size and latency."""
+    took, worked, theirs = [], [], []
+    for _ in range(rounds):
+        theirs.append(asyncio.run(replay(bench, ships, latency)))
+        seconds, of_processor = ours(bench, ships, latency)
+        took.append(seconds)
+        worked.append(of_processor)
+    sail, pattern = statistics.median(took), statistics.median(theirs)
+    return {
+        "ships": ships,
+        "latency_ms": round(latency * 1000),
+        "sail_seconds": round(sail, 2),
+        "sail_processor_seconds": round(statistics.median(worked), 2),
+        "replay_seconds": round(pattern, 2),
+        "ratio": round(sail / pattern, 2),
+        "ratios": [round(one / other, 2) for one, other in zip(took, theirs, strict=True)],
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--ships", type=int, nargs="+", default=[1, 3, 10, 50])
+    parser.add_argument("--latency", type=float, nargs="+", default=[0.05, 0.15])
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    home = Path(tempfile.mkdtemp(prefix="ocaptain-benchmark-"))
+    try:
+        bench = Bench(home)
+        try:
+            found = [
+                compare(bench, ships, latency, options.rounds) for ships in options.ships for latency in options.latency
+            ]
+            sys.stdout.write(json.dumps(found, indent=2) + "\n")
+        finally:
+            bench.ocaptain("drydock", "stop", "--force")
+    finally:
+        shutil.rmtree(home)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,3 @@
+set -e
+test "$(cat first second)" = "one
+two"
