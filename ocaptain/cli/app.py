@@ -266,6 +266,10 @@ def drydock_start(
     allow_host_port: Annotated[
         list[int] | None, typer.Option(min=1, max=65535, help="Port of this machine that isolated ships reach.")
     ] = None,
+    layer: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="DIR", help="Directory (usr, opt …) that every ship has over its base, installed once."),
+    ] = None,
     latency: Annotated[float, typer.Option(parser=_duration, help="Time that each call is late.")] = 0.0,
     jitter: Annotated[float, typer.Option(parser=_duration, help="Time that lateness varies by, at most.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Of everything random about faults.")] = 0,
@@ -279,7 +283,8 @@ def drydock_start(
 
     ports = tuple(allow_host_port or ())
     plan = fault_plan(latency, jitter, seed, faults)
-    start(Options(port, idle_exit, limit, idle, cold, network.value, ports, plan))
+    layers = tuple(str(one.absolute()) for one in layer or ())
+    start(Options(port, idle_exit, limit, idle, cold, network.value, ports, plan, layers))
 
 
 @drydock_app.command("status")
