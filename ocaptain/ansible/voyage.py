@@ -52,7 +52,8 @@ def prepared(args: Args) -> Args:
     made = prepare(request, load_settings())
     with VoyageDirectory(Path(made.directory)).ledger() as ledger:
         voyage = ledger.voyage()
-        agents = {row["agent"] for row in ledger.rows("tasks", "position") if row["agent"]}
+        left = [row for row in ledger.rows("tasks", "position") if row["agent"] and row["status"] != "completed"]
+        tasks = [(row["agent"], row["pin"]) for row in left]
     return {
         "changed": not made.resumed,
         "voyage": {
@@ -63,7 +64,7 @@ def prepared(args: Args) -> Args:
             "labels": [LABEL, made.id],
             "ships": [{"id": ship, "sprite": sprite} for ship, sprite in made.ships],
             "resumed": made.resumed,
-            "roles": ship_roles(agents),
+            "roles": {ship: ship_roles(tasks, ship) for ship, _ in made.ships},
             "spec": voyage.spec,
             "verify": voyage.verify_script.decode("utf-8", "surrogateescape").encode("utf-8", "replace").decode(),
             "worker": str(worker_path()),
