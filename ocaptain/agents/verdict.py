@@ -27,6 +27,7 @@ DENIED = (401, 403)
 NO_CHANGE = re.compile(r"^[\s*_`>#-]*NO CHANGE NEEDED[*_`]*\s*[:\-–—]\s*[*_`]*\s*(\S.*)$", re.MULTILINE)  # noqa: RUF001
 _BILLING = re.compile(r"credit balance|billing|payment", re.IGNORECASE)
 LONGEST_TEXT = 2000
+LONGEST_SUMMARY = 1500
 Kind = Literal["done", "failed", "hopeless", "busy", "denied"]
 
 
@@ -114,14 +115,14 @@ class Ending:
         reason: for people, and for the next attempt.
         wait: seconds that the service asked for (``busy``).
         fresh: whether the next attempt does without this session.
-        note: why nothing was changed, in the agent's words (``done``).
+        said: its last words, or why nothing was to be changed (``done``).
     """
 
     kind: Kind
     reason: str = ""
     wait: float = 0.0
     fresh: bool = False
-    note: str = ""
+    said: str = ""
 
 
 def judge(*, code: int, reason: str, facts: Facts | None, empty: bool, checked: bool, said: str = "") -> Ending:
@@ -155,8 +156,8 @@ def judge(*, code: int, reason: str, facts: Facts | None, empty: bool, checked: 
         found = NO_CHANGE.search(clean(result.text))
         if not found:
             return Ending("failed", f"it ended without a change and without the line `NO CHANGE NEEDED: why`{told}")
-        return Ending("done", note=clean_line(found[0].strip(), 500))
-    return Ending("done")
+        return Ending("done", said=clean_line(found[0].strip(), 500))
+    return Ending("done", said=text[:LONGEST_SUMMARY])
 
 
 def _unfinished(code: int, reason: str, facts: Facts | None, said: str) -> Ending:

@@ -51,7 +51,9 @@ def test_sums(voyage, capsys):
     assert (tasks["1"]["cost_nano"], tasks["1"]["attempts"]) == (3 * CENT + CENT // 100 + 1, 2)
     seen = shown(capsys, "model")
     assert {line["name"]: line["cost_nano"] for line in seen["lines"]} == {
-        "haiku": CENT // 100 + 1, "opus": 3 * CENT, "unheard": 0
+        "haiku": CENT // 100 + 1,
+        "opus": 3 * CENT,
+        "unheard": 0,
     }
     assert seen["total"]["cost_mark"] == "api+subscription"
     assert (seen["total"]["machine_usd"], seen["total"]["awake_seconds"]) == (0.0, 5400.0)
