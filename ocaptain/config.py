@@ -66,6 +66,8 @@ class Settings(BaseSettings):
     anthropic_base_url: str | None = Field(None, validation_alias="ANTHROPIC_BASE_URL", pattern=URL)
     #: A program of this machine that prints an API key; it is put on the ships, and runs there.
     claude_key_helper: Path | None = Field(None, validation_alias="OCAPTAIN_CLAUDE_KEY_HELPER")
+    #: What tokens and machines cost, over our own table.
+    prices: Path | None = Field(None, validation_alias="OCAPTAIN_PRICES")
     tailscale_oauth_secret: SecretStr | None = Field(None, validation_alias="OCAPTAIN_TAILSCALE_OAUTH_SECRET")
 
     @property

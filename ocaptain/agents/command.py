@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 class CommandAgent:
     """Runs a line by bash in the ship's clone."""
 
+    is_model = False
+
     def problem(self, task: Task, agent_cmd: str | None, settings: Settings) -> str | None:
         """A line must be there, without a NUL."""
         del settings  # needs no credential

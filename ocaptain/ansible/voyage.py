@@ -44,6 +44,8 @@ def prepared(args: Args) -> Args:
         repo=args.get("repo"),
         agent=args.get("agent"),
         agent_cmd=args.get("agent_cmd"),
+        model=args.get("model"),
+        max_turns=args.get("max_turns"),
         provider=args.get("provider"),
         on_active=args.get("on_active") or "resume",
         allow_partial=bool(args.get("allow_partial")),

@@ -73,6 +73,10 @@ def sail(
     provider: Annotated[Provider | None, typer.Option(help="Where ships come from.")] = None,
     agent: Annotated[str | None, typer.Option(help="Agent of tasks that name none.")] = None,
     agent_cmd: Annotated[str | None, typer.Option(help="The line that agent `command` runs.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model of agents whose task names none.")] = None,
+    max_turns: Annotated[
+        int | None, typer.Option("--max-turns", min=1, help="Turns that an attempt of a model may take (200).")
+    ] = None,
     repo: Annotated[str | None, typer.Option(help="Repository to start from: owner/name, URL or path.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the voyage's end.")] = False,
     new: Annotated[bool, typer.Option("--new", help="Sail anew, even if this plan sails already.")] = False,
@@ -96,6 +100,8 @@ def sail(
             provider=provider.value if provider else None,
             agent=agent,
             agent_cmd=agent_cmd,
+            model=model,
+            max_turns=max_turns,
             repo=repo,
             wait=wait,
             new=new,

@@ -31,7 +31,23 @@ LAUNCH = "Start the captain"
 LAST = "Say what sails"
 HOLD_SECONDS = 2.0
 _LONG_ID = re.compile(r"\b[0-9a-f]{40}\b")
-SHOWN_EVENTS = {"claim", "landed", "retry", "failed", "conflict", "lost", "late", "replace", "verify", "ship", "voyage"}
+SHOWN_EVENTS = frozenset(
+    [
+        "claim",
+        "landed",
+        "retry",
+        "failed",
+        "conflict",
+        "waited",
+        "lost",
+        "late",
+        "denied",
+        "replace",
+        "verify",
+        "ship",
+        "voyage",
+    ]
+)
 
 
 class Watch:
@@ -122,6 +138,8 @@ def event_line(event: dict[str, Any]) -> str:
             return f"{event['ship']} is {text}"
         case "voyage":
             return f"voyage: {text}"
+        case "denied":
+            return f"task {event['task']} goes back{where}" if event["task"] else clean_line(event["text"])
         case "replace":
             return f"{event['ship']} is replaced: {text}"
         case "verify":
@@ -140,6 +158,8 @@ def run_sail(
     provider: str | None,
     agent: str | None,
     agent_cmd: str | None,
+    model: str | None,
+    max_turns: int | None,
     repo: str | None,
     wait: bool,
     new: bool,
@@ -152,7 +172,7 @@ def run_sail(
     """Sail; return the exit code."""
     if (plan is None) == (resume is None):
         raise UsageError("name a plan's directory, or --resume ID (one of them)")
-    if resume and (new or repo or agent or agent_cmd or ships or provider):
+    if resume and (new or repo or agent or agent_cmd or model or max_turns or ships or provider):
         raise UsageError("--resume goes on with a voyage as it is; it takes --wait, --replace, --keep and --json")
     settings = load_settings()  # a wrong configuration is said at once, and in one line
     choose(settings, provider)
@@ -164,6 +184,8 @@ def run_sail(
         "provider": provider,
         "agent": agent,
         "agent_cmd": agent_cmd,
+        "model": model,
+        "max_turns": max_turns,
         "repo": _from_here(repo),
         "wait": wait,
         "on_active": "new" if new else "refuse",

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: An id becomes a file name, a ref name and a tmux window: nothing that could be a path.
 TaskId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+#: A model's name stands in an argv: nothing that could be an option.
+MODEL = r"^[A-Za-z0-9][A-Za-z0-9._:@/\[\]-]{0,199}$"
 Line = Annotated[str, StringConstraints(min_length=1, pattern=r"^[^\x00]*$")]
 Status = Literal["pending", "in_progress", "completed", "deleted"]
 Seconds = Annotated[float, Field(gt=0, le=7 * 24 * 3600)]
@@ -37,6 +39,7 @@ class Metadata(_Strict):
         verify: the task's check, a shell line run on the merged candidate.
         agent: name of the agent.
         model: model of the agent.
+        max_turns: turns of the model that an attempt may take.
         verify_timeout: seconds the check may take.
         timeout: seconds an attempt may take.
         stall: seconds an attempt may be silent.
@@ -47,7 +50,8 @@ class Metadata(_Strict):
     verify: Line | None = None
     verify_timeout: Seconds | None = None
     agent: str | None = None
-    model: str | None = None
+    model: Annotated[str, StringConstraints(pattern=MODEL)] | None = None
+    max_turns: Annotated[int, Field(ge=1, le=100_000)] | None = None
     timeout: Seconds | None = None
     stall: Seconds | None = None
     ship: Annotated[str, StringConstraints(pattern=r"^ship-[0-9]+$")] | None = None

@@ -13,6 +13,7 @@ import asyncio
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,8 @@ from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.ledger import Ledger, NewVoyage
 from ocaptain.locks import Lock
 from ocaptain.plan import Plan, critical_paths, edges, load_plan
+from ocaptain.plan.models import MODEL
+from ocaptain.prices import load_prices
 from ocaptain.provider import Endpoint, check_place, choose, place_of, require_endpoint
 from ocaptain.voyage import source as sources
 from ocaptain.voyage.home import Home, VoyageDirectory, new_id, sprite_name
@@ -54,6 +57,8 @@ class Request:
     repo: str | None = None
     agent: str | None = None
     agent_cmd: str | None = None
+    model: str | None = None
+    max_turns: int | None = None
     provider: str | None = None
     on_active: OnActive = "resume"
     allow_partial: bool = False
@@ -112,6 +117,8 @@ def prepare(request: Request, settings: Settings) -> Prepared:
     if provider == "drydock" and why != "named":
         notes.append(f"{why}: sailing on drydock, the local provider")
     notes += _drydocks_shortcoming() if provider == "drydock" else []
+    load_prices(settings.prices)  # a wrong table would be found out by the captain only
+    _check_model(request)
     size = fleet_size(request.ships, plan.manifest.recommended_ships, settings.default_ships)
     beside = Path.cwd() if request.repo else request.plan
     _check_pins(plan, size)
@@ -143,6 +150,13 @@ def _checked_plan(directory: Path) -> tuple[Plan, list[str]]:
     if report.plan is None:
         raise UsageError(f"the plan {directory} cannot be sailed:", [str(fault) for fault in report.faults])
     return report.plan, [f"warning: {warning}" for warning in report.warnings]
+
+
+def _check_model(request: Request) -> None:
+    if request.model is not None and not re.fullmatch(MODEL, request.model):
+        raise UsageError(f"--model {request.model!r} is not a model's name")
+    if request.max_turns is not None and request.max_turns < 1:
+        raise UsageError("--max-turns must be 1 or more")
 
 
 def _check_pins(plan: Plan, size: int) -> None:
@@ -312,6 +326,8 @@ def _new_voyage(
         repo=source.url,
         root=root,
         agent_cmd=request.agent_cmd,
+        model=request.model,
+        max_turns=request.max_turns,
         spec=plan.spec,
         verify_script=plan.verify,
         verify_timeout=plan.manifest.verify_timeout or VERIFY_SECONDS,
