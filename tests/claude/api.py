@@ -1,6 +1,6 @@
 """A scripted Anthropic API on loopback: plays each task's conversation, and keeps the bill.
 
-Which task a request belongs to is told by the task's subject in its first prompt; where the
+Which task a request belongs to is told by the task's subject in the first line of its first prompt; where the
 conversation stands, by its messages, so that a request that is sent again gets the same answer.
 A script is data: for each task a list of *plays*, one a prompt (the first one, and each one after
 a kill, a conflict or a failed check); a play is a list of turns; a turn is what the model says
@@ -169,7 +169,9 @@ class Api:
         spoken = prompts(body)
         if not spoken:
             return None
-        task = max((name for name in self.script if name in spoken[0]), key=len, default=None)
+        # Its first line names the task; further down others are named as well.
+        first = spoken[0].lstrip().partition("\n")[0]
+        task = max((name for name in self.script if name in first), key=len, default=None)
         if task is None:
             return None
         session = session_of(body)
