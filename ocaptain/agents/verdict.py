@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from ocaptain.text import clean, clean_line
 
-Count = Annotated[int, Field(ge=0, le=2**50)]
+Count = Annotated[int, Field(ge=0, le=2**40)]  # so that no sum of prices outgrows a ledger's integer
+Nano = Annotated[int, Field(ge=0, le=2**50)]
 Name = Annotated[str, StringConstraints(max_length=100)]
 Session = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
 
@@ -48,7 +49,7 @@ class Billed(_Told):
 
     model: Name
     tokens: Annotated[list[Count], Field(min_length=5, max_length=5)]
-    cost: Count
+    cost: Nano
 
 
 class Retry(_Told):
@@ -70,7 +71,7 @@ class Result(_Told):
     terminal: Name | None = None
     turns: Count = 0
     text: Annotated[str, StringConstraints(max_length=8000)] = ""
-    total_cost: Count | None = None
+    total_cost: Nano | None = None
 
 
 class Facts(_Told):

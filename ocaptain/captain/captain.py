@@ -23,7 +23,7 @@ from ocaptain.captain.spending import spent_of
 from ocaptain.captain.transport import SpriteTransport
 from ocaptain.git import Git, GitError
 from ocaptain.ledger import Fenced, Ledger, task_views
-from ocaptain.prices import load_prices
+from ocaptain.prices import our_prices
 from ocaptain.text import clean
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Captain:
         self.voyage = ledger.voyage()
         self.git = Git(directory / "repo.git")
         self.lander = Lander(self.git, ledger, self.voyage.id)
-        self.prices = prices or load_prices()
+        self.prices = prices or our_prices()
         self.claiming = True
         self.over = False
         self._denied: str | None = None

@@ -215,6 +215,7 @@ def test_no_stream_can_break_the_drawing(content, kind):
         {"session": "../../x"},
         {"usage": [{"model": "m", "long": False, "tokens": [1]}]},
         {"billed": [{}] * 100},
+        {"usage": [{"model": "m", "long": False, "tokens": [2**41] * 5}]},
         {"last_stop": "x" * 200},
         "x",
         None,
