@@ -100,6 +100,12 @@ class Prices:
     own: frozenset[str] = field(default_factory=frozenset)
 
 
+def our_prices() -> Prices:
+    """Return our table alone."""
+    ours = _parse((files("ocaptain") / "prices.toml").read_text("utf-8"), "ocaptain/prices.toml")
+    return Prices({name: price.as_price() for name, price in ours.models.items()}, ours.machines)
+
+
 def load_prices(path: Path | None = None) -> Prices:
     """Return our table with the user's over it.
 
@@ -109,7 +115,7 @@ def load_prices(path: Path | None = None) -> Prices:
     Raises:
         UsageError: the file cannot be read or is wrong; names field and file.
     """
-    ours = _parse((files("ocaptain") / "prices.toml").read_text("utf-8"), "ocaptain/prices.toml")
+    ours = our_prices()
     place = (path or Path(DEFAULT_FILE)).expanduser()
     theirs = _File()
     if path or place.exists():
@@ -117,7 +123,7 @@ def load_prices(path: Path | None = None) -> Prices:
             theirs = _parse(place.read_text("utf-8"), str(place))
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"the prices in {place} (OCAPTAIN_PRICES) cannot be read: {error}") from error
-    models = {name: price.as_price() for name, price in {**ours.models, **theirs.models}.items()}
+    models = {**ours.models, **{name: price.as_price() for name, price in theirs.models.items()}}
     return Prices(models, {**ours.machines, **theirs.machines}, frozenset(theirs.models))
 
 

@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from ocaptain.text import clean, clean_line
 
-Count = Annotated[int, Field(ge=0, le=2**50)]
+Count = Annotated[int, Field(ge=0, le=2**40)]  # so that no sum of prices outgrows a ledger's integer
+Nano = Annotated[int, Field(ge=0, le=2**50)]
 Name = Annotated[str, StringConstraints(max_length=100)]
 Session = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
 
@@ -27,6 +28,7 @@ DENIED = (401, 403)
 NO_CHANGE = re.compile(r"^[\s*_`>#-]*NO CHANGE NEEDED[*_`]*\s*[:\-–—]\s*[*_`]*\s*(\S.*)$", re.MULTILINE)  # noqa: RUF001
 _BILLING = re.compile(r"credit balance|billing|payment", re.IGNORECASE)
 LONGEST_TEXT = 2000
+LONGEST_SUMMARY = 1500
 Kind = Literal["done", "failed", "hopeless", "busy", "denied"]
 
 
@@ -47,7 +49,7 @@ class Billed(_Told):
 
     model: Name
     tokens: Annotated[list[Count], Field(min_length=5, max_length=5)]
-    cost: Count
+    cost: Nano
 
 
 class Retry(_Told):
@@ -69,7 +71,7 @@ class Result(_Told):
     terminal: Name | None = None
     turns: Count = 0
     text: Annotated[str, StringConstraints(max_length=8000)] = ""
-    total_cost: Count | None = None
+    total_cost: Nano | None = None
 
 
 class Facts(_Told):
@@ -114,14 +116,14 @@ class Ending:
         reason: for people, and for the next attempt.
         wait: seconds that the service asked for (``busy``).
         fresh: whether the next attempt does without this session.
-        note: why nothing was changed, in the agent's words (``done``).
+        said: its last words, or why nothing was to be changed (``done``).
     """
 
     kind: Kind
     reason: str = ""
     wait: float = 0.0
     fresh: bool = False
-    note: str = ""
+    said: str = ""
 
 
 def judge(*, code: int, reason: str, facts: Facts | None, empty: bool, checked: bool, said: str = "") -> Ending:
@@ -155,8 +157,8 @@ def judge(*, code: int, reason: str, facts: Facts | None, empty: bool, checked: 
         found = NO_CHANGE.search(clean(result.text))
         if not found:
             return Ending("failed", f"it ended without a change and without the line `NO CHANGE NEEDED: why`{told}")
-        return Ending("done", note=clean_line(found[0].strip(), 500))
-    return Ending("done")
+        return Ending("done", said=clean_line(found[0].strip(), 500))
+    return Ending("done", said=text[:LONGEST_SUMMARY])
 
 
 def _unfinished(code: int, reason: str, facts: Facts | None, said: str) -> Ending:

@@ -23,7 +23,7 @@ from ocaptain.captain.spending import spent_of
 from ocaptain.captain.transport import SpriteTransport
 from ocaptain.git import Git, GitError
 from ocaptain.ledger import Fenced, Ledger, task_views
-from ocaptain.prices import load_prices
+from ocaptain.prices import our_prices
 from ocaptain.text import clean
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ VERIFY_TRIES = 5
 KEEP_SECONDS = 5.0  # a task that comes back is kept so long for the ship that has its agent's session
 FIRST_PAUSE = 5.0  # a ship whose agent found the service busy; it doubles
 MOST_PAUSE = 300.0
-MOST_WAITS = 20
+MOST_WAITS = 60  # about four hours and a half, as long as a limit may last
 CREDENTIAL = (
     "work that landed or was offered is kept; set a good CLAUDE_CODE_OAUTH_TOKEN, ANTHROPIC_API_KEY or"
     " OCAPTAIN_CLAUDE_KEY_HELPER, then go on with: ocaptain sail --resume"
@@ -79,7 +79,7 @@ class Captain:
         self.voyage = ledger.voyage()
         self.git = Git(directory / "repo.git")
         self.lander = Lander(self.git, ledger, self.voyage.id)
-        self.prices = prices or load_prices()
+        self.prices = prices or our_prices()
         self.claiming = True
         self.over = False
         self._denied: str | None = None
@@ -274,10 +274,11 @@ class Captain:
                 del self._kept[task]
         return [task for task, (ship, _) in self._kept.items() if which(ship)]
 
-    def _keep(self, claim: Claim, actor: ShipActor | None, seconds: float = KEEP_SECONDS) -> None:
+    def _keep(self, claim: Claim, actor: ShipActor | None, seconds: float | None = None) -> None:
         """Keep a task that comes back for the ship that has its agent's session, for a moment."""
         if actor is None or not ADAPTERS[claim.agent].is_model:
             return
+        seconds = KEEP_SECONDS if seconds is None else seconds
         self._kept[claim.task] = (actor.ship, asyncio.get_running_loop().time() + seconds)
         self._later(seconds)
 
@@ -332,7 +333,9 @@ class Captain:
                 actor.rests_until = asyncio.get_running_loop().time() + pause
                 self._later(pause)
                 self._keep(claim, actor, pause + KEEP_SECONDS)
-                self.given_back(claim, "waited", f"{ending.reason}; {actor.ship} waits {pause:.0f} s")
+                reason = f"{ending.reason}; it waits {pause:.0f} s"
+                self.given_back(claim, "waited", reason)
+                self.ledger.set_ship(actor.ship, "idle", clean(reason)[:300])
             case "hopeless":
                 self.failed(claim, ending.reason, evidence, final=True)
             case _:

@@ -27,6 +27,7 @@ from ocaptain.ledger import LedgerError
 from ocaptain.text import clean, clean_bytes
 
 if TYPE_CHECKING:
+    from ocaptain.agents.verdict import Ending, Facts
     from ocaptain.captain.captain import Captain
     from ocaptain.ledger import Claim
     from ocaptain.protocol import Message
@@ -220,7 +221,10 @@ class ShipActor:
     async def _keep_late(self, token: int, data: dict[str, Any]) -> None:
         attempt = self._ledger.attempt(token)
         outcome = landing.parse_outcome(data)
-        if not attempt or attempt["ship"] != self.ship or attempt["state"] != "lost" or isinstance(outcome, str):
+        if not attempt or attempt["ship"] != self.ship or isinstance(outcome, str):
+            return
+        self._captain.note_spent(self.ship, token, parse_facts(outcome.agent))
+        if attempt["state"] != "lost":
             return
         if outcome.snapshot is None or outcome.snapshot.empty:
             return
@@ -335,36 +339,25 @@ class ShipActor:
         facts: dict[str, Any] = {
             "agent": {"exit_code": outcome.code, "seconds": outcome.seconds, "reason": outcome.reason}
         }
-        is_model = ADAPTERS[claim.agent].is_model
         command = (claim.raw.get("metadata") or {}).get("verify")
-        told = parse_facts(outcome.agent) if is_model else None
+        told = parse_facts(outcome.agent)
         self._captain.note_spent(self.ship, claim.token, told)
         kept = await self._keep_work(claim, outcome)
         if isinstance(kept, str):
             self._captain.failed(claim, kept)
             return
-        if is_model:
-            empty = outcome.snapshot is not None and outcome.snapshot.empty
-            ending = judge(
-                code=outcome.code,
-                reason=outcome.reason,
-                facts=told,
-                empty=empty,
-                checked=bool(command),
-                said=outcome.tail,
-            )
-            self._ledger.left(
-                claim.token, outcome.snapshot.commit if outcome.snapshot and not empty else None, fresh=ending.fresh
-            )
+        if ADAPTERS[claim.agent].is_model:
+            ending = self._ending(claim, outcome, told, checked=bool(command))
             if ending.kind != "done":
                 self._captain.ended(self, claim, ending, facts)
                 return
-            facts["agent"] |= {"model": told.model if told else None, **({"note": ending.note} if ending.note else {})}
+            facts["agent"] |= {"model": told.model if told else None, "said": ending.said}
         if failure := landing.failure_of(outcome):
             self._captain.failed(claim, failure, facts, again=self)
             return
         offer = outcome.snapshot
         assert offer
+        offer = offer.model_copy(update={"message": offer.message or facts["agent"].get("said", "")})
         if not self._ledger.offered(claim.token, work=offer.commit, code=outcome.code, seconds=outcome.seconds):
             return
 
@@ -379,6 +372,16 @@ class ShipActor:
                 self._captain.given_back(claim, "conflict", reason, again=self)
             case landing.CheckFailed(reason=reason, evidence=evidence):
                 self._captain.failed(claim, reason, evidence, again=self)
+
+    def _ending(self, claim: Claim, outcome: landing.Outcome, told: Facts | None, *, checked: bool) -> Ending:
+        """Return what a model's run was worth, and note what the next one is to know of it."""
+        snapshot = outcome.snapshot
+        empty = snapshot is not None and snapshot.empty
+        ending = judge(
+            code=outcome.code, reason=outcome.reason, facts=told, empty=empty, checked=checked, said=outcome.tail
+        )
+        self._ledger.left(claim.token, snapshot.commit if snapshot and not empty else None, fresh=ending.fresh)
+        return ending
 
     async def _keep_work(self, claim: Claim, outcome: landing.Outcome) -> str | None:
         """Fetch the attempt's snapshot and name it; return what is wrong with it, if anything."""

@@ -134,6 +134,26 @@ def tasks(
     show_tasks(voyage, status.value if status else None, as_json=json)
 
 
+class CostBy(StrEnum):
+    """How costs are split."""
+
+    ship = "ship"
+    task = "task"
+    model = "model"
+
+
+@app.command()
+def cost(
+    voyage: VoyageId = None,
+    by: Annotated[CostBy, typer.Option("--by", help="How it is split.")] = CostBy.ship,
+    json: Json = False,
+) -> None:
+    """Show what a voyage's agents and machines cost so far."""
+    from ocaptain.cli.cost import show_cost  # noqa: PLC0415
+
+    show_cost(voyage, by=by.value, as_json=json)
+
+
 @app.command()
 def logs(
     voyage: VoyageId = None,

@@ -38,7 +38,6 @@ SHOWN_EVENTS = frozenset(
         "retry",
         "failed",
         "conflict",
-        "waited",
         "lost",
         "late",
         "denied",

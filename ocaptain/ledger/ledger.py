@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MOST_FAILURES = 3
-MOST_RESUMES = 2  # of one session; then an attempt begins afresh
+MOST_CHANCES = 2  # of one session; then an attempt begins afresh
 MOST_SESSIONS = 3
 VERSION = 3  # of the schema: PRAGMA user_version
 _BUSY_SECONDS = 30.0
@@ -685,17 +685,18 @@ def _holds(db: sqlite3.Connection, token: int) -> sqlite3.Row | None:
 def _earlier(db: sqlite3.Connection, task: str, ship: str, token: int) -> tuple[tuple[str, ...], str | None]:
     """Return the sessions that an attempt may go on with, and what the last attempt there left.
 
-    Only those of the ship: a session's transcript is nowhere else. One that was gone on with
-    :data:`MOST_RESUMES` times has had its chance.
+    Only those of the ship: a session's transcript is nowhere else. One in which so much failed, or that
+    conflicted, has had its chances.
     """
     rows = db.execute(
-        "SELECT session, work, fresh FROM attempts WHERE task = ? AND ship = ? AND token < ? AND session IS NOT NULL"
-        " ORDER BY token DESC",
+        "SELECT session, work, fresh, state FROM attempts"
+        " WHERE task = ? AND ship = ? AND token < ? AND session IS NOT NULL ORDER BY token DESC",
         (task, ship, token),
     ).fetchall()
-    uses = Counter(row["session"] for row in rows)
+    failures = Counter(row["session"] for row in rows if row["state"] in {"failed", "conflict"})
     spoilt = {row["session"] for row in rows if row["fresh"]}
-    good = [one for one, number in uses.items() if number <= MOST_RESUMES and one not in spoilt]
+    known = dict.fromkeys(row["session"] for row in rows)
+    good = [one for one in known if failures[one] < MOST_CHANCES and one not in spoilt]
     return tuple(good[:MOST_SESSIONS]), rows[0]["work"] if rows else None
 
 

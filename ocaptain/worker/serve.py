@@ -39,6 +39,7 @@ TAIL_BYTES = 8 * 1024
 BATCH = 64
 KEPT_RESULTS = 40
 RETRY_SECONDS = 1.0
+FACTS_NANOSECONDS = 5 * 10**9
 #: What the supervisor is told of an agent beside argv, environment and limits.
 LAUNCH = ("view", "env_files", "secret_files", "path_file", "resume", "prices")
 TMUX = "ocaptain"
@@ -346,7 +347,7 @@ class Worker:
         path = Path(job["directory"]) / "facts.json"
         with contextlib.suppress(OSError):
             saved = path.stat().st_mtime_ns
-            if saved != self._told_at and (facts := read_json(path)) is not None:
+            if saved - self._told_at >= FACTS_NANOSECONDS and (facts := read_json(path)) is not None:
                 self._record({"kind": "agent", "token": job["token"], "facts": facts}, durable=False)
                 self._told_at = saved
 

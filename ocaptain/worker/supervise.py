@@ -213,14 +213,9 @@ def _watch(child: subprocess.Popen[bytes], view: View, began: float, timeout: fl
                 time.sleep(0.05)  # it closed its output; its limits still hold
                 ready = []
             now = time.monotonic()
-            data: Optional[bytes] = None
-            for key, _ in ready:
-                data = os.read(key.fd, 65536)
-                if data:
-                    spoke = now
-                    view.take(data, error=key.fileobj is child.stderr)
-                else:
-                    selector.unregister(key.fileobj)
+            data = _take(selector, [key for key, _ in ready], child, view)
+            if data:
+                spoke = now
             view.tick()
             if child.poll() is not None:
                 # A background child may hold the pipe; what the agent itself said is there.
@@ -231,6 +226,24 @@ def _watch(child: subprocess.Popen[bytes], view: View, began: float, timeout: fl
                 return "timeout"
             elif now - spoke > stall:
                 return "stall"
+
+
+def _take(
+    selector: selectors.BaseSelector, ready: List[selectors.SelectorKey], child: subprocess.Popen[bytes], view: View
+) -> int:
+    """Read what is there; return how many bytes. A pipe that was closed is looked at no more."""
+    size = 0
+    for key in ready:
+        try:
+            data = os.read(key.fd, 65536)
+        except BlockingIOError:
+            continue
+        if not data:
+            selector.unregister(key.fileobj)
+        else:
+            view.take(data, error=key.fileobj is child.stderr)
+        size += len(data)
+    return size
 
 
 def _drain(child: subprocess.Popen[bytes], view: View) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
+import subprocess
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,6 +17,8 @@ from ocaptain.ledger import overview, task_views
 from tests.voyage import claude
 from tests.voyage.claude import MESSAGE_NANO, message, text, tool, tool_result
 from tests.voyage.local import VOYAGE, command, landed, make_voyage, sail
+
+SLEEP = f"{600 + os.getpid() / 10**7:.7f}"  # known among all processes of the machine
 
 
 @pytest.fixture(autouse=True)
@@ -97,12 +102,14 @@ def test_what_failed_is_gone_on_with_in_its_session_and_with_its_reason(tmp_path
     assert run(directory, fleet) == "complete"
     seen = rows(directory)
     assert {key: row["state"] for key, row in seen.items()} == {"1.1": "failed", "1.2": "failed", "1.3": "landed"}
-    # On one ship, in one session, although another ship had nothing to do.
-    assert len({(row["ship"], row["session"]) for row in seen.values()}) == 1
+    # On one ship, although another one had nothing to do; a session that failed twice is given up.
+    assert len({row["ship"] for row in seen.values()}) == 1
     first, second, third = [call for ship in fleet for call in claude.calls(ship.home)]
     session = seen["1.1"]["session"]
     assert first["argv"][-2:] == ["--session-id", session]
-    assert second["argv"][-2:] == third["argv"][-2:] == ["--resume", session]
+    assert second["argv"][-2:] == ["--resume", session]
+    assert seen["1.2"]["session"] == session
+    assert third["argv"][-2:] == ["--session-id", seen["1.3"]["session"]]
     assert "its last message was cut" in second["prompt"]
     assert "the check `grep good a` ended with exit code 1" in third["prompt"]
     assert seen["1.2"]["work"] in third["prompt"]
@@ -142,6 +149,7 @@ def test_a_conflict_goes_back_to_its_session(tmp_path, ships):
 
 def test_kinds_of_errors(tmp_path, ships):
     (ship,) = ships()
+    killed = [claude.init(), *message("m", text("go"), stop="tool_use")]
     busy = [claude.init(), claude.retry(429, "rate_limit", 300), claude.api_error(429, "slow down", "rate_limit_error")]
     plays = {
         "1.1": {"steps": busy, "exit": 1},
@@ -160,8 +168,13 @@ def test_kinds_of_errors(tmp_path, ships):
         },
         "4.2": claude.turn("ok", sh="echo 4 > four"),
         # A killed run has told what it used.
-        "5.1": {"steps": [claude.init(), *message("m", text("go"), stop="tool_use"), {"sh": "kill -9 $PPID"}]},
+        "5.1": {"steps": [*killed, {"sh": f"setsid sleep {SLEEP} & disown; kill -9 $PPID"}]},
         "5.2": claude.turn("ok", sh="echo 5 > five"),
+        # So has one whose supervisor was killed.
+        "6.1": {
+            "steps": [*killed, {"sh": f"setsid sleep {SLEEP} & kill -9 $(ps -o ppid= -p $PPID)"}, {"sh": "sleep 60"}]
+        },
+        "6.2": claude.turn("ok", sh="echo 6 > six"),
     }
     directory = voyage(tmp_path, [ship], plays)
     assert run(directory, [ship]) == "failed"
@@ -173,10 +186,20 @@ def test_kinds_of_errors(tmp_path, ships):
     assert (states["4.1"], states["4.2"], states["5.1"], states["5.2"]) == ("failed", "landed", "failed", "landed")
     assert seen["4.2"]["session"] != seen["4.1"]["session"]
     assert seen["5.2"]["session"] == seen["5.1"]["session"]
-    assert (seen["5.1"]["cost_nano"], seen["5.1"]["exit_code"], seen["2.1"]["cost_nano"]) == (MESSAGE_NANO, None, 0)
-    assert "NO CHANGE NEEDED: it is all there" in json.loads(seen["3.2"]["evidence"])["agent"]["note"].replace("**", "")
+    assert (seen["5.1"]["cost_nano"], seen["6.1"]["cost_nano"], seen["2.1"]["cost_nano"]) == (
+        MESSAGE_NANO,
+        MESSAGE_NANO,
+        0,
+    )
+    assert (states["6.1"], states["6.2"]) == ("failed", "landed")
+    assert "supervisor was killed" in seen["6.1"]["reason"]
+    assert subprocess.run(["pgrep", "-f", f"sleep {SLEEP}"], check=False, capture_output=True).returncode == 1
+    assert "NO CHANGE NEEDED: it is all there" in json.loads(seen["3.2"]["evidence"])["agent"]["said"].replace("**", "")
     with command(directory) as ledger:
         assert ledger.voyage().note == "failed for good: task 2"
+    log = Git(directory / "repo.git").text("log", "--format=%B", VOYAGE)
+    assert "it is all there" in log
+    assert "fine" in log
 
 
 def test_a_refused_credential_stops_the_fleet_with_one_message(tmp_path, ships):
@@ -199,3 +222,32 @@ def test_a_refused_credential_stops_the_fleet_with_one_message(tmp_path, ships):
     for ship in fleet:
         claude.install(ship.home, {str(n): claude.turn("ok", sh=f"echo {n} > f{n}") for n in range(1, 6)})
     assert run(directory, fleet) == "complete"
+
+
+def test_a_task_is_kept_for_its_ship_but_never_for_long(tmp_path, ships, monkeypatch):
+    monkeypatch.setattr(captains, "KEEP_SECONDS", 600.0)
+    directory = voyage(tmp_path, [], {"1": {}, "2": {}}, ships=2)
+
+    async def play():
+        with command(directory) as ledger:
+            captain = captains.Captain(directory, ledger, lambda row: None)
+            one, other = (SimpleNamespace(ship=f"ship-{n}", gone=False, channel=1, rests=False) for n in (0, 1))
+            captain._actors = {actor.ship: actor for actor in (one, other)}
+
+            def failed():
+                claim = captain.claim_for(one)
+                captain.given_back(claim, "conflict", "x", again=one)
+                return claim.task
+
+            assert failed() == "1"
+            assert captain.claim_for(other).task == "2"
+            assert captain.claim_for(other) is None
+            assert failed() == "1"
+            captain._kept = {task: (ship, 0.0) for task, (ship, _) in captain._kept.items()}
+            claim = captain.claim_for(other)  # its ship did not come for it
+            captain.given_back(claim, "conflict", "x", again=other)
+            assert captain.claim_for(one) is None
+            other.channel = None  # its ship does not answer
+            assert captain.claim_for(one).task == "1"
+
+    asyncio.run(play())
