@@ -335,13 +335,7 @@ class Ledger:
             others: tasks that are kept for another ship for now.
         """
         with self._write() as db:
-            row = db.execute(
-                "SELECT id, raw, agent, attempts, reason FROM tasks"
-                " WHERE status = 'pending' AND blockers = 0 AND held_by IS NULL AND (pin IS NULL OR pin = ?1)"
-                " AND id NOT IN (SELECT value FROM json_each(?2))"
-                " ORDER BY id IN (SELECT value FROM json_each(?3)) DESC, priority DESC, position LIMIT 1",
-                (ship, json.dumps(list(others)), json.dumps(list(first))),
-            ).fetchone()
+            row = (_ready(db, ship, among=first) if first else None) or _ready(db, ship, without=others)
             if row is None:
                 return None
             (token,) = db.execute("UPDATE voyage SET last_token = last_token + 1 RETURNING last_token").fetchone()
@@ -656,12 +650,13 @@ class Ledger:
     def claimable(self, ships: Sequence[str], others: Collection[str] = ()) -> bool:
         """Whether one of ``ships`` could claim a task now that is none of ``others``."""
         marks = ",".join("?" * len(ships))
+        left = " AND id NOT IN (SELECT value FROM json_each(?))" if others else ""
         return bool(
             ships
             and self._db.execute(
                 "SELECT 1 FROM tasks WHERE status = 'pending' AND blockers = 0 AND held_by IS NULL"  # noqa: S608 - only ?
-                f" AND (pin IS NULL OR pin IN ({marks})) AND id NOT IN (SELECT value FROM json_each(?)) LIMIT 1",
-                (*ships, json.dumps(list(others))),
+                f" AND (pin IS NULL OR pin IN ({marks})){left} LIMIT 1",
+                (*ships, *([json.dumps(list(others))] if others else [])),
             ).fetchone()
         )
 
@@ -678,6 +673,21 @@ class Ledger:
 def _holds(db: sqlite3.Connection, token: int) -> sqlite3.Row | None:
     found: sqlite3.Row | None = db.execute(
         "SELECT id, ship, failures FROM tasks WHERE token = ? AND status = 'in_progress'", (token,)
+    ).fetchone()
+    return found
+
+
+def _ready(
+    db: sqlite3.Connection, ship: str, *, among: Collection[str] | None = None, without: Collection[str] = ()
+) -> sqlite3.Row | None:
+    """Return the best task that ``ship`` could have now. The order is an index's: it must stay so for large plans."""
+    chosen = "" if among is None else " AND id IN (SELECT value FROM json_each(:among))"
+    left = " AND id NOT IN (SELECT value FROM json_each(:without))" if without else ""
+    found: sqlite3.Row | None = db.execute(
+        "SELECT id, raw, agent, attempts, reason FROM tasks"  # noqa: S608 - our own words
+        f" WHERE status = 'pending' AND blockers = 0 AND held_by IS NULL AND (pin IS NULL OR pin = :ship){chosen}{left}"
+        " ORDER BY priority DESC, position LIMIT 1",
+        {"ship": ship, "among": json.dumps(list(among or ())), "without": json.dumps(list(without))},
     ).fetchone()
     return found
 
