@@ -136,9 +136,9 @@ def event_line(event: dict[str, Any]) -> str:
         case "ship":
             return f"{event['ship']} is {text}"
         case "voyage":
-            return f"voyage: {text}"
+            return f"voyage: {text.partition(':')[0]}"  # why is said at the end, once
         case "denied":
-            return f"task {event['task']} goes back{where}" if event["task"] else clean_line(event["text"])
+            return f"task {event['task']} goes back{where}" if event["task"] else "no ship can go on working"
         case "replace":
             return f"{event['ship']} is replaced: {text}"
         case "verify":

@@ -10,8 +10,10 @@ and which tools it uses, or what goes wrong instead.
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import time
+import traceback
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -29,6 +31,7 @@ PRICES = {
 }
 GATE_SECONDS = 120.0
 HANG_SECONDS = 600.0
+CUT_SECONDS = 0.3
 PIECE = 8 * 1024
 
 
@@ -134,7 +137,12 @@ class Api:
         class Handler(_Handler):
             owner = api
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        class Server(ThreadingHTTPServer):
+            def handle_error(self, request: Any, client_address: Any) -> None:
+                if not isinstance(sys.exception(), ConnectionError):  # a client may go at any time
+                    api.strange.append(traceback.format_exc())
+
+        self._server = Server(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.ended = threading.Event()
         self.port = self._server.server_address[1]
@@ -281,7 +289,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._plain(played.status, error(kind, f"scripted {played.status}"), dict(played.headers))
         else:
             # What was streamed is billed, whether or not its end arrives.
-            broken = Turn((Say("This text is cut in its very middle, ")), output=7)
+            broken = Turn((Say("This text is cut in its very middle, "),), input=50, output=7)
             self.owner.count(task, session, model, broken)
             self._broken(model, broken, hang=played.hang)
 
@@ -342,8 +350,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._event("content_block_start", index=0, content_block={"type": "text", "text": ""})
         self._event("content_block_delta", index=0, delta={"type": "text_delta", "text": turn.blocks[0].text})
         self.wfile.flush()
-        if hang:
-            self.owner.ended.wait(HANG_SECONDS)
+        # A cut that follows at once would be a connection that never was.
+        self.owner.ended.wait(HANG_SECONDS if hang else CUT_SECONDS)
 
 
 _numbers = iter(range(1, 10**9))

@@ -150,17 +150,27 @@ def in_ships(harbour, word: str) -> set[str]:
     return found
 
 
+def arguments(cmdline: Path) -> str:
+    """Return a process' command line, "" if it is gone."""
+    try:
+        return cmdline.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
+
+
 def assert_secret(harbour, voyage: str, secret: str, ships: set[str], file: str) -> None:
     """Nowhere but in the one file of the ships that need it: disks, argv, repository, ledger, logs, prompts."""
     found = subprocess.run(
         ["grep", "-rlF", "--", secret, str(harbour.home)], capture_output=True, text=True, check=False, timeout=60
     )
+    files = [Path(line) for line in found.stdout.splitlines()]
     sprites = harbour.home / "state/ocaptain/drydock/sprites"
-    names = {path.relative_to(sprites).parts[-4:] for path in map(Path, found.stdout.splitlines())}
-    assert len(found.stdout.splitlines()) == len(ships), found.stdout
-    assert {"/".join(parts) for parts in names} == {f"sprite/.ocaptain/claude/{file}"}, found.stdout
-    for path in map(Path, found.stdout.splitlines()):
-        assert path.stat().st_mode & 0o777 == (0o700 if file == "key-helper" else 0o600)
+    assert all(path.is_relative_to(sprites) for path in files), files
+    parts = [path.relative_to(sprites).parts for path in files]
+    assert {one[0].rpartition(f"{voyage}-")[2] for one in parts} == ships, files
+    assert {"/".join(one[-4:]) for one in parts} == {f"sprite/.ocaptain/claude/{file}"}, files
+    assert len(files) == len(ships)
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o700 if file == "key-helper" else 0o600}
     objects = subprocess.run(
         ["git", "-C", harbour.voyage(voyage) / "repo.git", "cat-file", "--batch-all-objects", "--batch", "--unordered"],
         capture_output=True,
@@ -222,19 +232,132 @@ def simple(name: str, *faults: Fault, **tokens: int):
     return (Turn((write(name),), output=1234), Turn((Say(f"{name} is written."),), faults, input=4321, **tokens))
 
 
-#: Subject, plays, and how it must end: state and attempts. Kills, cuts and hangs happen in the middle.
 STAYS = "sleep 98765"
 KILL = bash(f"setsid {STAYS} & echo half > half.txt; sleep 0.5; kill -9 $CLAUDE_PID; sleep 60")
+#: What goes wrong: its plays, and how the task must end: state, and attempts that counted.
 TRAPS = {
-    "Told to wait twice": (simple("a", Fault(429, 2, (("retry-after", "1"),))),),
-    "Meets a storm": (simple("b", Fault(529, 7)),),
-    "Meets an error inside": (simple("c", Fault(500, 2)),),
-    "Is cut for ever": (simple("d", Fault(times=5)), simple("d")),
-    "Asks what cannot be": (simple("e", Fault(400, 99)),),
-    "Says done and did nothing": ((Turn((Say("All is done."),)),), simple("f")),
+    "Told to wait twice": ((simple("a", Fault(429, 2, (("retry-after", "1"),))),), "completed", 1),
+    "Meets a storm": ((simple("b", Fault(529, 4)),), "completed", 2),
+    "Meets an error inside": ((simple("c", Fault(500, 2)),), "completed", 1),
+    "Is cut for long": ((simple("d", Fault(times=50)), simple("d")), "completed", 2),
+    "Asks what cannot be": ((simple("e", Fault(400, 99)),), "failed", 1),
+    "Says done and did nothing": (((Turn((Say("All is done."),)),), simple("f")), "completed", 2),
     "Prints two megabytes": (
-        (Turn((bash("head -c 2000000 /dev/urandom | base64 -w 0; echo 2 > g"),)), Turn((Say("A lot."),), input=30_000)),
+        (
+            (
+                Turn((bash("head -c 2000000 /dev/urandom | base64 -w 0; echo 2 > g"),)),
+                Turn((Say("A lot."),), input=30_000),
+            ),
+        ),
+        "completed",
+        1,
     ),
-    "Hangs": ((Turn((write("h"),), output=999), Turn((), (Fault(hang=True),))), simple("h")),
-    "Is killed in a tool": ((Turn((KILL,), output=777),), simple("i")),
+    "Hangs": (((Turn((write("h"),), output=999), Turn((), (Fault(hang=True),))), simple("h")), "completed", 2),
+    "Is killed in a tool": (((Turn((KILL,), output=777),), simple("i")), "completed", 2),
 }
+
+
+def side(name: str, gate) -> tuple:
+    """Return how one of two agents changes line 3, and what it does when the other was faster."""
+    path = f"{WORKSPACE}/log.txt"
+    alone = {"file_path": path, "old_string": "line 3", "new_string": f"line 3 by {name}"}
+    both = "line 1\\nline 2\\nline 3 by A and B\\nline 4\\nline 5"
+    return (
+        (
+            Turn((Use("Read", {"file_path": path}),), input=5_000),
+            Turn((Use("Edit", alone),), output=350),
+            Turn((Say("Line 3 is mine."),), gate=gate),
+        ),
+        (
+            Turn((Use("Read", {"file_path": path}),), cached=6_000),
+            Turn((bash(f"printf '{both}\\n' > log.txt"),), output=450),
+            Turn((Say("Both are in."),)),
+        ),
+    )
+
+
+def test_what_goes_wrong_is_judged_and_its_cost_counted(harbour, source, tmp_path):
+    """All traps, and two agents at the same lines, in one voyage; the API key is in a file, not in an environment."""
+    api = harbour.api
+    tasks = [
+        {"subject": "Change line 3 as A", "metadata": {"ship": "ship-0"}},
+        {"subject": "Change line 3 as B", "metadata": {"ship": "ship-1"}},
+        *({"subject": subject, "metadata": {"stall": 5} if subject == "Hangs" else {}} for subject in TRAPS),
+    ]
+    landing: list[str] = []
+    landed: list[str] = []
+    seen: list[object] = []
+
+    def a_is_there() -> bool:
+        if not seen and landing:  # B's CLI waits for this answer
+            pane = harbour.inside(f"{landing[0]}-ship-1", "tmux -L ocaptain capture-pane -p -t agent")
+            seen.extend([in_ships(harbour, KEY), in_ships(harbour, "stream-json"), pane])
+        return "1" in landed
+
+    api.keys = {KEY}
+    api.script = {
+        "Change line 3 as A": side("A", lambda: bool(api.prompts("Change line 3 as B"))),
+        "Change line 3 as B": side("B", a_is_there),
+        **{subject: plays for subject, (plays, _, _) in TRAPS.items()},
+    }
+    harbour.env["ANTHROPIC_API_KEY"] = KEY
+    sailed = harbour.traced("sail", write_plan(tmp_path / "plan", tasks), "-n", "3", "--repo", source, "--json")
+    del harbour.env["ANTHROPIC_API_KEY"]
+    assert sailed.code == 0, sailed.err
+    voyage = sailed.json["voyage"]
+    landing.append(voyage)
+
+    def over() -> bool:
+        landed[:] = harbour.landed(voyage)
+        return harbour.json("status", voyage, "--json")["state"] == "failed"
+
+    wait_for(over, 300)
+    ended = {task["subject"]: task for task in harbour.json("tasks", voyage, "--json")}
+    for subject, (_, state, attempts) in TRAPS.items():
+        task = ended[subject]
+        assert (task["status"], task["attempt"]) == (state, attempts), (subject, task)
+        assert task["cost_usd"] == pytest.approx(api.dollars(subject), abs=0.005), subject
+    # B was told of the conflict in the session that it had, and brought both.
+    first, second = api.prompts("Change line 3 as B")
+    assert first[0] == second[0]
+    assert "line 3 by A and B" in harbour.git(voyage, "show", f"{voyage}:log.txt")
+    assert ended["Change line 3 as B"]["cost_usd"] == pytest.approx(api.dollars("Change line 3 as B"), abs=1e-6)
+    with_the_key, working, pane = seen
+    assert working >= {"claude"}
+    assert with_the_key == set(), "a process of a ship has the key in its environment or arguments"
+    assert "→ Edit: log.txt" in pane
+    assert "$0.0" in pane
+    assert not [one for one in Path("/proc").glob("[0-9]*/cmdline") if STAYS in arguments(one)]
+    log = harbour.run("logs", voyage, "-g", "retry|NO CHANGE|killed")
+    assert "429" in log.out
+    assert "529" in log.out
+    assert_secret(harbour, voyage, KEY, {"ship-0", "ship-1", "ship-2"}, "key")
+
+
+def test_a_refused_credential_stops_the_fleet_and_a_good_one_goes_on(harbour, source, tmp_path):
+    """By a key helper, on the one ship whose tasks need it."""
+    api, helper = harbour.api, tmp_path / "helper"
+    helper.write_text(f"#!/bin/sh\n# of a test\necho {HELPED}\n")
+    tasks = [
+        {"subject": "By a command", "metadata": {"run": "env > plain.txt", "ship": "ship-0"}},
+        {"subject": "By the agent first", "metadata": {"ship": "ship-1", "model": "claude-sonnet-4-5"}},
+        {"subject": "By the agent then", "metadata": {"ship": "ship-1"}},
+    ]
+    api.keys, api.script = {"another-key"}, {"By the agent first": (simple("x"),), "By the agent then": (simple("y"),)}
+    harbour.env["OCAPTAIN_CLAUDE_KEY_HELPER"] = str(helper)
+    plan = write_plan(tmp_path / "plan", tasks)
+    refused = harbour.traced("sail", plan, "-n", "2", "--repo", source, "--wait", "--json")
+    assert refused.code == 1
+    voyage = refused.json["voyage"]
+    assert refused.err.count("credential was refused") == 1
+    assert refused.err.count(f"--resume {voyage}") == 1
+    assert "2" not in harbour.landed(voyage)
+    before = {task["id"]: task for task in harbour.json("tasks", voyage, "--json")}
+    assert (before["2"]["status"], before["3"]["status"], before["3"]["attempt"]) == ("pending", "pending", 0)
+    api.keys = {HELPED}
+    resumed = harbour.traced("sail", "--resume", voyage, "--wait", "--json")
+    assert resumed.code == 0, resumed.err
+    assert sorted(harbour.landed(voyage)) == ["1", "2", "3"]
+    assert costs(harbour, voyage)["By the agent first"] == pytest.approx(api.dollars("By the agent first"), abs=1e-6)
+    assert {one.model for one in api.billed("By the agent first")} == {"claude-sonnet-4-5"}
+    assert_secret(harbour, voyage, HELPED, {"ship-1"}, "key-helper")
