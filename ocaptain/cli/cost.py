@@ -41,9 +41,7 @@ def notes(seen: Costs) -> list[str]:
     machines = f"machines: {dollars(total.machine_nano or 0)} for {duration(total.awake_seconds or 0)} awake"
     found = [f"{machines}; with the agents {dollars(seen.total_nano)}{'+' if spent.unknown else ''}"]
     if "subscription" in spent.marks:
-        found.append(
-            f"{' and '.join(spent.marks)}: what a subscription would cost at list prices; it is not billed by tokens"
-        )
+        found.append("a subscription is shown at list prices; it is not billed by tokens")
     if spent.unknown:
         found.append(f"+ {spent.unknown} attempts used a model without a known price; OCAPTAIN_PRICES may name one")
     return found
