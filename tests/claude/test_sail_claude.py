@@ -7,10 +7,12 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
+from ocaptain.voyage import VoyageDirectory
 from tests.claude.api import Api, Fault, Say, Turn, Use
 from tests.claude.cli import layer
 from tests.helpers import OCAPTAIN, REPO, SECONDS, Done, Sailor, in_a_ship, wait_for, write_plan
@@ -167,7 +169,8 @@ def assert_secret(harbour, voyage: str, secret: str, ships: set[str], file: str)
     sprites = harbour.home / "state/ocaptain/drydock/sprites"
     assert all(path.is_relative_to(sprites) for path in files), files
     parts = [path.relative_to(sprites).parts for path in files]
-    assert {one[0].rpartition(f"{voyage}-")[2] for one in parts} == ships, files
+    names = {(sprites / one[0] / "upper/etc/hostname").read_text().strip() for one in parts}
+    assert names == {f"{voyage}-{ship}" for ship in ships}, files
     assert {"/".join(one[-4:]) for one in parts} == {f"sprite/.ocaptain/claude/{file}"}, files
     assert len(files) == len(ships)
     assert {path.stat().st_mode & 0o777 for path in files} == {0o700 if file == "key-helper" else 0o600}
@@ -308,8 +311,9 @@ def test_what_goes_wrong_is_judged_and_its_cost_counted(harbour, source, tmp_pat
     landing.append(voyage)
 
     def over() -> bool:
+        time.sleep(0.5)  # looking is not free
         landed[:] = harbour.landed(voyage)
-        return harbour.json("status", voyage, "--json")["state"] == "failed"
+        return VoyageDirectory(harbour.voyage(voyage)).voyage().state == "failed"
 
     wait_for(over, 300)
     ended = {task["subject"]: task for task in harbour.json("tasks", voyage, "--json")}
