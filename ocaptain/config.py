@@ -24,6 +24,7 @@ DEFAULT_SHIPS = 3
 MAX_SHIPS = 500
 #: The directory whose ``.env`` counts; the runner changes directory, so the CLI names it here.
 DOTENV_DIRECTORY = "OCAPTAIN_DOTENV_DIR"
+URL = r"^https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[^\s]*)?$"
 ProviderName = Literal["sprites", "drydock"]
 PROVIDERS: tuple[ProviderName, ...] = ("sprites", "drydock")
 
@@ -49,7 +50,7 @@ class Settings(BaseSettings):
     sprites_api_url: str = Field(
         "https://api.sprites.dev",
         validation_alias="SPRITES_API_URL",
-        pattern=r"^https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[^\s]*)?$",
+        pattern=URL,
     )
     api_timeout: Annotated[float, Field(gt=0, le=3600)] = Field(60.0, validation_alias="OCAPTAIN_API_TIMEOUT")
     sprites_org: str | None = Field(None, validation_alias="OCAPTAIN_SPRITES_ORG")
@@ -60,7 +61,13 @@ class Settings(BaseSettings):
     home: Path = Field(Path("~/voyages"), validation_alias="OCAPTAIN_HOME")
     gh_token: SecretStr | None = Field(None, validation_alias="GH_TOKEN")
     gh_host: str | None = Field(None, validation_alias="GH_HOST")
-    claude_code_oauth_token: SecretStr | None = Field(None, validation_alias="CLAUDE_CODE_OAUTH_TOKEN")
+    claude_code_oauth_token: Token | None = Field(None, validation_alias="CLAUDE_CODE_OAUTH_TOKEN")
+    anthropic_api_key: Token | None = Field(None, validation_alias="ANTHROPIC_API_KEY")
+    anthropic_base_url: str | None = Field(None, validation_alias="ANTHROPIC_BASE_URL", pattern=URL)
+    #: A program of this machine that prints an API key; it is put on the ships, and runs there.
+    claude_key_helper: Path | None = Field(None, validation_alias="OCAPTAIN_CLAUDE_KEY_HELPER")
+    #: What tokens and machines cost, over our own table.
+    prices: Path | None = Field(None, validation_alias="OCAPTAIN_PRICES")
     tailscale_oauth_secret: SecretStr | None = Field(None, validation_alias="OCAPTAIN_TAILSCALE_OAUTH_SECRET")
 
     @property

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ocaptain.agents.base import Adapter, AgentRun, Briefing
+from ocaptain.agents.claude import ClaudeAgent
 from ocaptain.agents.command import CommandAgent
 from ocaptain.errors import UsageError
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from ocaptain.plan import Plan, Task
 
 DEFAULT_AGENT = "claude"
-ADAPTERS: dict[str, Adapter] = {"command": CommandAgent()}
+ADAPTERS: dict[str, Adapter] = {"claude": ClaudeAgent(), "command": CommandAgent()}
 
 __all__ = ["ADAPTERS", "Adapter", "AgentRun", "Briefing", "agent_of", "check_agents"]
 

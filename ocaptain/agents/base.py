@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import SandboxedEnvironment
@@ -32,6 +32,10 @@ class Briefing:
         landed: (task id, subject) of what landed so far, in order.
         reason: why the attempt before this one did not land.
         template: the plan's own prompt template.
+        session: id for a session of this attempt's own, if the agent has such.
+        sessions: earlier sessions on this ship that may be gone on with, the best one first.
+        work: commit of this ship that holds what the last of them had left in the files.
+        model, max_turns: the user's ``--model`` and ``--max-turns``.
     """
 
     voyage: str
@@ -43,21 +47,71 @@ class Briefing:
     landed: tuple[tuple[str, str], ...] = ()
     reason: str | None = None
     template: str | None = None
+    session: str = ""
+    sessions: tuple[str, ...] = ()
+    work: str | None = None
+    model: str | None = None
+    max_turns: int | None = None
+
+
+@dataclass(frozen=True)
+class Resume:
+    """A session that is gone on with if the ship still has it.
+
+    Attributes:
+        session: its id.
+        argv: in place of the run's own.
+        transcript: pattern of a file below the ship user's home: whether it is there decides.
+    """
+
+    session: str
+    argv: tuple[str, ...]
+    transcript: str
 
 
 @dataclass(frozen=True)
 class AgentRun:
-    """What the ship runs: argv without secrets, the environment, the prompt on stdin, limits in seconds."""
+    """What the ship runs: argv without secrets, the environment, the prompt on stdin, limits in seconds.
+
+    An argument that begins with ``~/.ocaptain/`` is a path below the ship user's home.
+
+    Attributes:
+        env_files: JSON objects below the ship user's home that the environment is taken from.
+        secret_files: files below it whose content must never be shown.
+        path_file: a file below it that names the program, if it is there.
+        view: how the output is shown: ``raw``, or ``claude-stream``.
+        resume: earlier sessions to go on with in place of ``argv``; the first that is there.
+        resume_prompt: what such a session is told.
+    """
 
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
     prompt: str = ""
     timeout: float = TIMEOUT_SECONDS
     stall: float = STALL_SECONDS
+    env_files: tuple[str, ...] = ()
+    secret_files: tuple[str, ...] = ()
+    path_file: str | None = None
+    view: Literal["raw", "claude-stream"] = "raw"
+    resume: tuple[Resume, ...] = ()
+    resume_prompt: str = ""
+
+    def as_args(self) -> dict[str, Any]:
+        """Return what the worker's ``start`` takes of it."""
+        return asdict(self)
 
 
 class Adapter(Protocol):
-    """An agent."""
+    """An agent.
+
+    Attributes:
+        is_model: whether a model works, which must say so when it leaves everything as it was.
+    """
+
+    is_model: bool
+
+    def missing(self, settings: Settings) -> str | None:
+        """Return what this agent lacks whatever it is to do (with the remedy), None if nothing."""
 
     def problem(self, task: Task, agent_cmd: str | None, settings: Settings) -> str | None:
         """Return why this agent cannot work ``task`` (with the remedy), None if it can."""

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import base64
 import json
+import shlex
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from ocaptain.errors import UsageError
+from ocaptain.errors import OcaptainError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 LARGEST_TREE = 16 * 1024 * 1024
 MARK = "OCAPTAIN-TREE:"
+STATES = ("present", "merged", "absent")
 
 #: Runs on the ship: Python 3 and its standard library are all that it needs.
 PROGRAM = """
@@ -35,9 +37,29 @@ def differs(path, data, mode):
             return file.read() != data
     except OSError:
         return True
+def merge(old, new):
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return new
+    return {**old, **{key: merge(old.get(key), value) for key, value in new.items()}}
+def merged(path, data):
+    try:
+        with open(path, "rb") as file:
+            raw = file.read()
+        old = json.loads(raw)
+    except (OSError, ValueError):
+        return data
+    new = merge(old, json.loads(data))
+    return raw if new == old else (json.dumps(new, indent=2) + "\\n").encode()
 for item in job["files"]:
     path = os.path.join(root, item["path"])
+    if item["state"] == "absent":
+        if os.path.lexists(path):
+            changed.append(item["path"])
+            job["check"] or os.unlink(path)
+        continue
     data, mode = base64.b64decode(item["data"]), item["mode"]
+    if item["state"] == "merged":
+        data = merged(path, data)
     if not differs(path, data, mode):
         continue
     changed.append(item["path"])
@@ -57,18 +79,24 @@ print("MARK" + json.dumps({"changed": changed}))
 
 @dataclass(frozen=True)
 class TreeFile:
-    """A file of the tree."""
+    """A file of the tree.
+
+    Attributes:
+        state: ``present``; ``merged``: a JSON object, put into the one that is there; ``absent``.
+    """
 
     path: str
-    data: bytes
-    mode: int
+    data: bytes = b""
+    mode: int = 0o644
+    state: str = "present"
 
 
 def parse_files(items: Sequence[dict[str, Any]], read: Any) -> list[TreeFile]:
     """Return the files that a task describes.
 
     Args:
-        items: each ``path``, ``mode`` (octal text) and one of ``content`` (text) or ``src``.
+        items: each ``path``, ``mode`` (octal text), ``state``, and one of ``content`` (text) or ``src``
+            unless it is to be absent.
         read: returns the bytes of a ``src`` on the controller.
 
     Raises:
@@ -81,6 +109,12 @@ def parse_files(items: Sequence[dict[str, Any]], read: Any) -> list[TreeFile]:
         pure = PurePosixPath(path)
         if not path or pure.is_absolute() or ".." in pure.parts or "\0" in path:
             raise UsageError(f"{where}.path: {path!r} must be relative and stay below dest")
+        state = str(item.get("state") or "present")
+        if state not in STATES:
+            raise UsageError(f"{where}.state ({path}): {state!r} is none of {', '.join(STATES)}")
+        if state == "absent":
+            files.append(TreeFile(path, state=state))
+            continue
         if (item.get("content") is None) == (item.get("src") is None):
             raise UsageError(f"{where} ({path}): give either content or src")
         try:
@@ -88,15 +122,24 @@ def parse_files(items: Sequence[dict[str, Any]], read: Any) -> list[TreeFile]:
         except ValueError:
             raise UsageError(f"{where}.mode: {item.get('mode')!r} is not octal") from None
         data = str(item["content"]).encode() if item.get("content") is not None else read(str(item["src"]))
-        files.append(TreeFile(path, data, mode))
+        if state == "merged" and not _is_object(data):
+            raise UsageError(f"{where} ({path}): only a JSON object can be merged")
+        files.append(TreeFile(path, data, mode, state))
     if sum(len(file.data) for file in files) > LARGEST_TREE:
         raise UsageError(f"a tree is for small files: these are more than {LARGEST_TREE // 2**20} MB")
     return files
 
 
+def _is_object(data: bytes) -> bool:
+    try:
+        return isinstance(json.loads(data), dict)
+    except ValueError:
+        return False
+
+
 def payload(dest: str, files: Sequence[TreeFile], *, check: bool) -> bytes:
     """Return what the program reads."""
-    listed = [{"path": file.path, "mode": file.mode, "data": base64.b64encode(file.data).decode()} for file in files]
+    listed = [{**vars(file), "data": base64.b64encode(file.data).decode()} for file in files]
     return json.dumps({"dest": dest, "check": check, "files": listed}).encode()
 
 
@@ -110,3 +153,29 @@ def parse_reply(stdout: str) -> list[str] | None:
             except (ValueError, KeyError, TypeError):
                 return None
     return None
+
+
+def send(action: Any, task_vars: Mapping[str, Any], dest: str, files: Sequence[TreeFile]) -> dict[str, Any]:
+    """Write a tree on an action's host; return the task's result.
+
+    Args:
+        action: the action plugin, whose connection is used.
+        task_vars: its variables.
+        dest: directory that the paths are relative to.
+        files: the tree.
+
+    Raises:
+        OcaptainError: it was not written; what is said holds nothing of the files.
+    """
+    python = task_vars.get("ansible_python_interpreter") or "/usr/bin/python3"
+    done = action._low_level_execute_command(  # noqa: SLF001 - how actions reach their host
+        f"{shlex.quote(python)} -c {shlex.quote(PROGRAM)}",
+        in_data=payload(dest, files, check=bool(action._task.check_mode)),  # noqa: SLF001
+        executable="/bin/sh",
+    )
+    changed = parse_reply(done["stdout"]) if done["rc"] == 0 else None
+    if changed is None:
+        said = (done["stderr"] or done["stdout"] or "no reply").strip()[-500:]
+        raise OcaptainError(f"the tree below {dest} was not written (exit {done['rc']}): {said}")
+    diff = [{"before_header": path, "after_header": path, "before": "", "after": "(differs)\n"} for path in changed]
+    return {"changed": bool(changed), "paths": changed, "diff": diff}

@@ -39,6 +39,8 @@ def prepared(args: Args) -> Args:
         repo=args.get("repo"),
         agent=args.get("agent"),
         agent_cmd=args.get("agent_cmd"),
+        model=args.get("model"),
+        max_turns=args.get("max_turns"),
         provider=args.get("provider"),
         on_active=args.get("on_active") or "resume",
         allow_partial=bool(args.get("allow_partial")),
@@ -55,7 +57,7 @@ def prepared(args: Args) -> Args:
             "labels": [LABEL, made.id],
             "ships": [{"id": ship, "sprite": sprite} for ship, sprite in made.ships],
             "resumed": made.resumed,
-            **({"roles": []} if args.get("check") and not made.resumed else _for_ships(made)),
+            **({"roles": {}} if args.get("check") and not made.resumed else _for_ships(made)),
         },
         "notes": list(made.notes),
     }
@@ -65,9 +67,10 @@ def _for_ships(made: Prepared) -> Args:
     """Return what the ships of a voyage that is there are built with."""
     with VoyageDirectory(Path(made.directory)).ledger() as ledger:
         voyage = ledger.voyage()
-        agents = {row["agent"] for row in ledger.rows("tasks", "position") if row["agent"]}
+        left = [row for row in ledger.rows("tasks", "position") if row["agent"] and row["status"] != "completed"]
+        tasks = [(row["agent"], row["pin"]) for row in left]
     return {
-        "roles": ship_roles(agents),
+        "roles": {ship: ship_roles(tasks, ship) for ship, _ in made.ships},
         "spec": voyage.spec,
         "verify": voyage.verify_script.decode("utf-8", "surrogateescape").encode("utf-8", "replace").decode(),
         "worker": str(worker_path()),

@@ -16,6 +16,7 @@ from ocaptain.config import load_settings
 from ocaptain.errors import OcaptainError
 from ocaptain.ledger import Fenced, Ledger
 from ocaptain.locks import Lock, start_time
+from ocaptain.prices import load_prices
 from ocaptain.provider import check_place, choose, endpoint
 
 LOCK_SECONDS = 1.0  # somebody may just be looking whether it is held
@@ -71,7 +72,8 @@ async def _run(directory: Path) -> None:
                 return frozenset(one.name for one in await client.list(f"{ledger.voyage().id}-ship-"))
 
             fleet = Fleet(directory, ledger, sprites)
-            captain = Captain(directory, ledger, sprite_transports(client), there, fleet)
+            prices = load_prices(settings.prices)
+            captain = Captain(directory, ledger, sprite_transports(client), there, fleet, prices)
             work = asyncio.create_task(captain.run())
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

@@ -15,26 +15,39 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
+from ocaptain.agents import ADAPTERS
 from ocaptain.captain.landing import Lander
 from ocaptain.captain.leases import TICK, Leases
 from ocaptain.captain.ship import ShipActor, VerifyJob, log_piece
+from ocaptain.captain.spending import spent_of
 from ocaptain.captain.transport import SpriteTransport
 from ocaptain.git import Git, GitError
 from ocaptain.ledger import Fenced, Ledger, task_views
+from ocaptain.prices import our_prices
 from ocaptain.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from ocaptain.agents.verdict import Ending, Facts
     from ocaptain.captain.fleet import Fleet
     from ocaptain.captain.landing import VerifyResult
     from ocaptain.captain.transport import Transport, TransportError
     from ocaptain.ledger import Claim, ShipRow
+    from ocaptain.prices import Prices
     from ocaptain.protocol import Message
     from ocaptain.sprites import SpritesClient
 
 VERIFY_TRIES = 5
+KEEP_SECONDS = 5.0  # a task that comes back is kept so long for the ship that has its agent's session
+FIRST_PAUSE = 5.0  # a ship whose agent found the service busy; it doubles
+MOST_PAUSE = 300.0
+MOST_WAITS = 60  # about four hours and a half, as long as a limit may last
+CREDENTIAL = (
+    "work that landed or was offered is kept; set a good CLAUDE_CODE_OAUTH_TOKEN, ANTHROPIC_API_KEY or"
+    " OCAPTAIN_CLAUDE_KEY_HELPER, then go on with: ocaptain sail --resume"
+)
 MOST_LOSSES = 10
 log = logging.getLogger("ocaptain.captain")
 
@@ -49,6 +62,7 @@ class Captain:
         provider_there: whether the provider that the ships are on is still the same one; a
             drydock that ended took its sprites with it.
         fleet: replaces ships that are lost; None = nobody does.
+        prices: of tokens; by default ours.
     """
 
     def __init__(
@@ -58,14 +72,18 @@ class Captain:
         transports: Callable[[ShipRow], Transport],
         provider_there: Callable[[], bool] = lambda: True,
         fleet: Fleet | None = None,
+        prices: Prices | None = None,
     ) -> None:
         self.directory = directory
         self.ledger = ledger
         self.voyage = ledger.voyage()
         self.git = Git(directory / "repo.git")
         self.lander = Lander(self.git, ledger, self.voyage.id)
+        self.prices = prices or our_prices()
         self.claiming = True
         self.over = False
+        self._denied: str | None = None
+        self._kept: dict[str, tuple[str, float]] = {}  # task: ship that has it again, until when
         self._transports = transports
         self._provider_there = provider_there
         self._fleet = fleet
@@ -118,7 +136,10 @@ class Captain:
         """Wait until nothing more can be done, then verify; sets the voyage's last state."""
         await self._nothing_left()
         counts = self.ledger.counts()
-        if counts["pending"] or counts["failed"]:
+        if self._denied:
+            self.over = True
+            self.ledger.set_state("failed", self._denied)
+        elif counts["pending"] or counts["failed"]:
             self.over = True
             self.ledger.set_state("failed", self._why_stuck(counts))
         else:
@@ -132,6 +153,8 @@ class Captain:
     def _stuck_or_done(self) -> bool:
         if self.ledger.counts()["in_progress"]:
             return False
+        if self._denied:
+            return True
         if self.ledger.claimable([name for name, actor in self._actors.items() if not actor.gone]):
             return False
         return self._fleet is None or not self._fleet.hopes()
@@ -229,7 +252,43 @@ class Captain:
     def _may_claim(self, actor: ShipActor) -> bool:
         job = self._verify_job
         wanted = job is not None and not job.taken and not job.result.done()
-        return wanted or (self.claiming and self.ledger.claimable([actor.ship]))
+        others = self._kept_for(lambda ship: ship != actor.ship)
+        return wanted or (self.claiming and not actor.rests and self.ledger.claimable([actor.ship], others))
+
+    def claim_for(self, actor: ShipActor) -> Claim | None:
+        """Claim a task for a ship, first what it had before; None if there is nothing for it now."""
+        if not self.claiming or actor.rests:
+            return None
+        others = self._kept_for(lambda ship: ship != actor.ship)
+        claim = self.ledger.claim(actor.ship, first=self._kept_for(lambda ship: ship == actor.ship), others=others)
+        if claim:
+            self._kept.pop(claim.task, None)
+        return claim
+
+    def _kept_for(self, which: Callable[[str], bool]) -> list[str]:
+        """Return the tasks that are kept for ships of a kind, as long as those can take them."""
+        now = asyncio.get_running_loop().time()
+        for task, (ship, until) in list(self._kept.items()):
+            actor = self._actors.get(ship)
+            if now >= until or actor is None or actor.gone or actor.channel is None:
+                del self._kept[task]
+        return [task for task, (ship, _) in self._kept.items() if which(ship)]
+
+    def _keep(self, claim: Claim, actor: ShipActor | None, seconds: float | None = None) -> None:
+        """Keep a task that comes back for the ship that has its agent's session, for a moment."""
+        if actor is None or not ADAPTERS[claim.agent].is_model:
+            return
+        seconds = KEEP_SECONDS if seconds is None else seconds
+        self._kept[claim.task] = (actor.ship, asyncio.get_running_loop().time() + seconds)
+        self._later(seconds)
+
+    def _later(self, seconds: float) -> None:
+        """Look again for work when a time has passed."""
+        asyncio.get_running_loop().call_later(seconds + 0.05, self._look_again)
+
+    def _look_again(self) -> None:
+        if not self.over:
+            self._spawn(self._wake())
 
     def changed(self) -> None:
         """Bring the views up to date and wake who waits for work."""
@@ -251,17 +310,77 @@ class Captain:
         self.changed()
         self._spawn(self._update_checkout())
 
-    def failed(self, claim: Claim, reason: str, evidence: dict[str, Any] | None = None) -> None:
-        """Count a failed attempt."""
-        status = self.ledger.fail(claim.token, reason, evidence)
+    def note_spent(self, ship: str, token: Any, facts: Facts | None) -> None:
+        """Take what an agent used so far; only the ship that has or had the attempt may tell."""
+        if facts is None or not isinstance(token, int):
+            return
+        attempt = self.ledger.attempt(token)
+        if attempt is not None and attempt["ship"] == ship:
+            self.ledger.spent(token, spent_of(facts, self.prices), facts.resumed or facts.session)
+
+    def ended(self, actor: ShipActor, claim: Claim, ending: Ending, evidence: dict[str, Any]) -> None:
+        """Deal with an attempt that brought nothing to land."""
+        match ending.kind:
+            case "denied":
+                self._deny(ending.reason)
+                self.given_back(claim, "denied", ending.reason)
+            case "busy":
+                waits = self.ledger.waits(claim.task)
+                if waits >= MOST_WAITS:
+                    self.failed(claim, f"{ending.reason} (it waited {waits} times before)", evidence)
+                    return
+                pause = min(MOST_PAUSE, max(ending.wait, FIRST_PAUSE * 2**waits))
+                actor.rests_until = asyncio.get_running_loop().time() + pause
+                self._later(pause)
+                self._keep(claim, actor, pause + KEEP_SECONDS)
+                reason = f"{ending.reason}; it waits {pause:.0f} s"
+                self.given_back(claim, "waited", reason)
+                self.ledger.set_ship(actor.ship, "idle", clean(reason)[:300])
+            case "hopeless":
+                self.failed(claim, ending.reason, evidence, final=True)
+            case _:
+                self.failed(claim, ending.reason, evidence, again=actor)
+
+    def _deny(self, reason: str) -> None:
+        """No ship can work with this credential: hand out nothing more, and say so once."""
+        if self._denied is None:
+            self.claiming = False
+            what = clean(reason).split("\n", 1)[0][:300]
+            self._denied = f"the agents' credential was refused: {what}; {CREDENTIAL} {self.voyage.id}"
+            self.ledger.event("denied", self._denied)
+            log.error("%s", self._denied)
+
+    def failed(
+        self,
+        claim: Claim,
+        reason: str,
+        evidence: dict[str, Any] | None = None,
+        *,
+        again: ShipActor | None = None,
+        final: bool = False,
+    ) -> None:
+        """Count a failed attempt.
+
+        Args:
+            claim: the attempt.
+            reason: why it failed.
+            evidence: of it.
+            again: the ship that is to have the task again, if it can.
+            final: whether there is no use in another attempt.
+        """
+        self._keep(claim, again)
+        status = self.ledger.fail(claim.token, reason, evidence, final=final)
         log.warning("task %s attempt %d failed (%s): %s", claim.task, claim.number, status, reason)
         self.changed()
 
-    def given_back(self, claim: Claim, state: str, reason: str, *, ship_state: str = "idle") -> None:
+    def given_back(
+        self, claim: Claim, state: str, reason: str, *, ship_state: str = "idle", again: ShipActor | None = None
+    ) -> None:
         """Return a task to the pool; one that is lost again and again is a failure after all."""
         if state == "lost" and self.ledger.losses(claim.task) >= MOST_LOSSES:
             self.failed(claim, f"{reason}; it was lost {MOST_LOSSES} times before")
             return
+        self._keep(claim, again)
         self.ledger.give_back(claim.token, state, reason, ship_state=ship_state)
         log.warning("task %s attempt %d: %s: %s", claim.task, claim.number, state, reason)
         self.changed()

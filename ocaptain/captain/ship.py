@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ocaptain.agents import ADAPTERS, Briefing
+from ocaptain.agents.verdict import judge, parse_facts
 from ocaptain.captain import landing
 from ocaptain.captain.channel import Channel, Cursor
 from ocaptain.captain.transport import CutShort, ShipGone, Transport, TransportError
@@ -26,6 +27,7 @@ from ocaptain.ledger import LedgerError
 from ocaptain.text import clean, clean_bytes
 
 if TYPE_CHECKING:
+    from ocaptain.agents.verdict import Ending, Facts
     from ocaptain.captain.captain import Captain
     from ocaptain.ledger import Claim
     from ocaptain.protocol import Message
@@ -61,6 +63,12 @@ class ShipActor:
         self._faults = 0
         self._troubles = 0
         self._wait = RECONNECT_FIRST
+        self.rests_until = 0.0  # on the loop's clock: before that it claims nothing
+
+    @property
+    def rests(self) -> bool:
+        """Whether the service that its agents need was busy, and is given time."""
+        return asyncio.get_running_loop().time() < self.rests_until
 
     def _position(self) -> tuple[str | None, int]:
         row = self._ledger.ship(self.ship)
@@ -149,9 +157,11 @@ class ShipActor:
         self._parked.append((number, name, ok, data))
 
     def _take(self, body: Message) -> None:
-        """Take a record that is no result: a piece of log."""
+        """Take a record that is no result: a piece of log, or what an agent used so far."""
         if body.get("kind") == "log":
             self._captain.write_log(self.ship, body)
+        elif body.get("kind") == "agent":
+            self._captain.note_spent(self.ship, body.get("token"), parse_facts(body.get("facts")))
 
     async def _settle(self, channel: Channel, number: int) -> None:
         await channel.settle(number)
@@ -177,7 +187,7 @@ class ShipActor:
             if job := self._captain.take_verify():
                 await self._verify(channel, job)
                 continue
-            claim = self._ledger.claim(self.ship) if self._captain.claiming else None
+            claim = self._captain.claim_for(self)
             if claim:
                 self._captain.changed()
                 await self._attempt(channel, claim)
@@ -211,7 +221,10 @@ class ShipActor:
     async def _keep_late(self, token: int, data: dict[str, Any]) -> None:
         attempt = self._ledger.attempt(token)
         outcome = landing.parse_outcome(data)
-        if not attempt or attempt["ship"] != self.ship or attempt["state"] != "lost" or isinstance(outcome, str):
+        if not attempt or attempt["ship"] != self.ship or isinstance(outcome, str):
+            return
+        self._captain.note_spent(self.ship, token, parse_facts(outcome.agent))
+        if attempt["state"] != "lost":
             return
         if outcome.snapshot is None or outcome.snapshot.empty:
             return
@@ -259,6 +272,7 @@ class ShipActor:
 
     def _start_args(self, claim: Claim, base: str) -> dict[str, Any]:
         voyage = self._captain.voyage
+        model = ADAPTERS[claim.agent].is_model
         run = ADAPTERS[claim.agent].brief(
             Briefing(
                 voyage=voyage.id,
@@ -270,6 +284,11 @@ class ShipActor:
                 landed=self._captain.landed(),
                 reason=claim.reason,
                 template=voyage.prompt,
+                session=claim.session,
+                sessions=claim.sessions if model else (),
+                work=claim.work if model else None,
+                model=voyage.model,
+                max_turns=voyage.max_turns,
             )
         )
         return {
@@ -278,11 +297,8 @@ class ShipActor:
             "branch": voyage.id,
             "label": f"task-{claim.task}.{claim.number}",
             "task": dict(claim.raw),
-            "argv": list(run.argv),
-            "env": dict(run.env),
-            "prompt": run.prompt,
-            "timeout": run.timeout,
-            "stall": run.stall,
+            **run.as_args(),
+            **({"prices": dict(self._captain.prices.models)} if model else {}),
         }
 
     async def _with_commit(
@@ -322,19 +338,30 @@ class ShipActor:
     # -- judging ----------------------------------------------------------------------------
 
     async def _judge(self, channel: Channel, claim: Claim, base: str, outcome: landing.Outcome) -> None:
-        facts = {"agent": {"exit_code": outcome.code, "seconds": outcome.seconds, "reason": outcome.reason}}
+        facts: dict[str, Any] = {
+            "agent": {"exit_code": outcome.code, "seconds": outcome.seconds, "reason": outcome.reason}
+        }
+        command = (claim.raw.get("metadata") or {}).get("verify")
+        told = parse_facts(outcome.agent)
+        self._captain.note_spent(self.ship, claim.token, told)
         kept = await self._keep_work(claim, outcome)
         if isinstance(kept, str):
             self._captain.failed(claim, kept)
             return
+        if ADAPTERS[claim.agent].is_model:
+            ending = self._ending(claim, outcome, told, checked=bool(command))
+            if ending.kind != "done":
+                self._captain.ended(self, claim, ending, facts)
+                return
+            facts["agent"] |= {"model": told.model if told else None, "said": ending.said}
         if failure := landing.failure_of(outcome):
-            self._captain.failed(claim, failure, facts)
+            self._captain.failed(claim, failure, facts, again=self)
             return
         offer = outcome.snapshot
         assert offer
+        offer = offer.model_copy(update={"message": offer.message or facts["agent"].get("said", "")})
         if not self._ledger.offered(claim.token, work=offer.commit, code=outcome.code, seconds=outcome.seconds):
             return
-        command = (claim.raw.get("metadata") or {}).get("verify")
 
         async def check(candidate: str) -> landing.CheckResult:
             return await self._run_check(channel, claim, candidate, str(command))
@@ -344,9 +371,19 @@ class ShipActor:
             case landing.Landed():
                 await self._captain.has_landed(claim, verdict.commit)
             case landing.Conflicted(reason=reason):
-                self._captain.given_back(claim, "conflict", reason)
+                self._captain.given_back(claim, "conflict", reason, again=self)
             case landing.CheckFailed(reason=reason, evidence=evidence):
-                self._captain.failed(claim, reason, evidence)
+                self._captain.failed(claim, reason, evidence, again=self)
+
+    def _ending(self, claim: Claim, outcome: landing.Outcome, told: Facts | None, *, checked: bool) -> Ending:
+        """Return what a model's run was worth, and note what the next one is to know of it."""
+        snapshot = outcome.snapshot
+        empty = snapshot is not None and snapshot.empty
+        ending = judge(
+            code=outcome.code, reason=outcome.reason, facts=told, empty=empty, checked=checked, said=outcome.tail
+        )
+        self._ledger.left(claim.token, snapshot.commit if snapshot and not empty else None, fresh=ending.fresh)
+        return ending
 
     async def _keep_work(self, claim: Claim, outcome: landing.Outcome) -> str | None:
         """Fetch the attempt's snapshot and name it; return what is wrong with it, if anything."""

@@ -73,6 +73,10 @@ def sail(
     provider: Annotated[Provider | None, typer.Option(help="Where ships come from.")] = None,
     agent: Annotated[str | None, typer.Option(help="Agent of tasks that name none.")] = None,
     agent_cmd: Annotated[str | None, typer.Option(help="The line that agent `command` runs.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model of agents whose task names none.")] = None,
+    max_turns: Annotated[
+        int | None, typer.Option("--max-turns", min=1, help="Turns that an attempt of a model may take (200).")
+    ] = None,
     repo: Annotated[str | None, typer.Option(help="Repository to start from: owner/name, URL or path.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the voyage's end.")] = False,
     new: Annotated[bool, typer.Option("--new", help="Sail anew, even if this plan sails already.")] = False,
@@ -96,6 +100,8 @@ def sail(
             provider=provider.value if provider else None,
             agent=agent,
             agent_cmd=agent_cmd,
+            model=model,
+            max_turns=max_turns,
             repo=repo,
             wait=wait,
             new=new,
@@ -126,6 +132,26 @@ def tasks(
     from ocaptain.cli.views import show_tasks  # noqa: PLC0415
 
     show_tasks(voyage, status.value if status else None, as_json=json)
+
+
+class CostBy(StrEnum):
+    """How costs are split."""
+
+    ship = "ship"
+    task = "task"
+    model = "model"
+
+
+@app.command()
+def cost(
+    voyage: VoyageId = None,
+    by: Annotated[CostBy, typer.Option("--by", help="How it is split.")] = CostBy.ship,
+    json: Json = False,
+) -> None:
+    """Show what a voyage's agents and machines cost so far."""
+    from ocaptain.cli.cost import show_cost  # noqa: PLC0415
+
+    show_cost(voyage, by=by.value, as_json=json)
 
 
 @app.command()
@@ -266,6 +292,10 @@ def drydock_start(
     allow_host_port: Annotated[
         list[int] | None, typer.Option(min=1, max=65535, help="Port of this machine that isolated ships reach.")
     ] = None,
+    layer: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="DIR", help="Directory (usr, opt …) that every ship has over its base, installed once."),
+    ] = None,
     latency: Annotated[float, typer.Option(parser=_duration, help="Time that each call is late.")] = 0.0,
     jitter: Annotated[float, typer.Option(parser=_duration, help="Time that lateness varies by, at most.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Of everything random about faults.")] = 0,
@@ -279,7 +309,8 @@ def drydock_start(
 
     ports = tuple(allow_host_port or ())
     plan = fault_plan(latency, jitter, seed, faults)
-    start(Options(port, idle_exit, limit, idle, cold, network.value, ports, plan))
+    layers = tuple(str(one.absolute()) for one in layer or ())
+    start(Options(port, idle_exit, limit, idle, cold, network.value, ports, plan, layers))
 
 
 @drydock_app.command("status")

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 def start(options: server.Options) -> None:
     """Start drydock and print where it is."""
-    options.plan()  # a wrong one is said here, not in the log of a server that did not start
+    options.plan(), options.checked_layers()  # a wrong one is said here, not in the log of a server that did not start
     if server.running() and options != server.Options(port=options.port):
         raise UsageError("drydock runs already, with the options it was started with; stop it first")
     render.print_json(asdict(server.start(options)))

@@ -11,6 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from ocaptain.protocol.usage import dollars
 from ocaptain.text import clean_line
 
 if TYPE_CHECKING:
@@ -74,6 +75,11 @@ def status_lines(seen: Overview, *, note: bool = True) -> Group:
         verdict = "passed" if seen.verify["ok"] else f"failed with exit code {seen.verify['exit_code']}"
         where = "in a fresh clone" if seen.verify["clean"] else "on the merged head"
         lines.append(Text(f"  verify.sh {verdict} {where} ({(seen.verify['commit'] or '')[:10]})"))
+    if seen.spent.attempts:
+        spent = seen.spent
+        known = f"{dollars(spent.cost_nano)}{'+' if spent.unknown else ''}"
+        mark = f" ({'/'.join(spent.marks)})" if spent.marks else ""
+        lines.append(Text(f"  agents: {known}{mark}, {spent.tokens_in:,} tokens in, {spent.tokens_out:,} out"))
     if note and seen.note:
         lines.append(Text(f"  {clean_line(seen.note)}"))
     return Group(*lines)
@@ -82,8 +88,9 @@ def status_lines(seen: Overview, *, note: bool = True) -> Group:
 def task_table(views: list[TaskView]) -> Table:
     """Return the tasks as a table."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("task", "state", "ship", "try", "commit", "subject"):
-        table.add_column(name, no_wrap=name != "subject")
+    paid = any(view.spent.attempts for view in views)
+    for name in ("task", "state", "ship", "try", "commit", *(("cost",) if paid else ()), "subject"):
+        table.add_column(name, no_wrap=name != "subject", justify="right" if name == "cost" else "left")
     for view in views:
         waits = f"held by {clean_line(view.held_by)}" if view.held_by else ""
         subject = Text(clean_line(view.subject, 100))
@@ -91,7 +98,9 @@ def task_table(views: list[TaskView]) -> Table:
         if detail:
             subject.append(f"\n{detail}", style="dim")
         tries = str(view.attempt or "")
-        table.add_row(view.id, state_text(view.status), view.owner or "", tries, (view.commit or "")[:10], subject)
+        cost = f"{dollars(view.spent.cost_nano)}{'+' if view.spent.unknown else ''}" if view.spent.attempts else ""
+        cells: list[str | Text] = [view.id, state_text(view.status), view.owner or "", tries, (view.commit or "")[:10]]
+        table.add_row(*cells, *((cost,) if paid else ()), subject)
     return table
 
 

@@ -31,7 +31,22 @@ LAUNCH = "Start the captain"
 LAST = "Say what sails"
 HOLD_SECONDS = 2.0
 _LONG_ID = re.compile(r"\b[0-9a-f]{40}\b")
-SHOWN_EVENTS = {"claim", "landed", "retry", "failed", "conflict", "lost", "late", "replace", "verify", "ship", "voyage"}
+SHOWN_EVENTS = frozenset(
+    [
+        "claim",
+        "landed",
+        "retry",
+        "failed",
+        "conflict",
+        "lost",
+        "late",
+        "denied",
+        "replace",
+        "verify",
+        "ship",
+        "voyage",
+    ]
+)
 
 
 class Watch:
@@ -121,7 +136,9 @@ def event_line(event: dict[str, Any]) -> str:
         case "ship":
             return f"{event['ship']} is {text}"
         case "voyage":
-            return f"voyage: {text}"
+            return f"voyage: {text.partition(':')[0]}"  # why is said at the end, once
+        case "denied":
+            return f"task {event['task']} goes back{where}" if event["task"] else "no ship can go on working"
         case "replace":
             return f"{event['ship']} is replaced: {text}"
         case "verify":
@@ -140,6 +157,8 @@ def run_sail(
     provider: str | None,
     agent: str | None,
     agent_cmd: str | None,
+    model: str | None,
+    max_turns: int | None,
     repo: str | None,
     wait: bool,
     new: bool,
@@ -152,7 +171,7 @@ def run_sail(
     """Sail; return the exit code."""
     if (plan is None) == (resume is None):
         raise UsageError("name a plan's directory, or --resume ID (one of them)")
-    if resume and (new or repo or agent or agent_cmd or ships or provider):
+    if resume and (new or repo or agent or agent_cmd or model or max_turns or ships or provider):
         raise UsageError("--resume goes on with a voyage as it is; it takes --wait, --replace, --keep and --json")
     settings = load_settings()  # a wrong configuration is said at once, and in one line
     choose(settings, provider)
@@ -164,6 +183,8 @@ def run_sail(
         "provider": provider,
         "agent": agent,
         "agent_cmd": agent_cmd,
+        "model": model,
+        "max_turns": max_turns,
         "repo": _from_here(repo),
         "wait": wait,
         "on_active": "new" if new else "refuse",

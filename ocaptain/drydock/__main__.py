@@ -23,10 +23,11 @@ def main() -> None:
     parser.add_argument("--cold", type=float, default=COLD_SECONDS)
     parser.add_argument("--network", choices=("host", "isolated"), default="host")
     parser.add_argument("--allow-host-port", type=int, action="append", default=[], dest="ports")
+    parser.add_argument("--layer", action="append", default=[], dest="layers")
     parser.add_argument("--faults", default="")
     parser.add_argument("--build-base", action="store_true", help="make the ships' base layer, and end")
     given = vars(parser.parse_args())
-    given["ports"] = tuple(given["ports"])
+    given["ports"], given["layers"] = tuple(given["ports"]), tuple(given["layers"])
     only_base = given.pop("build_base")
     try:
         become_root()

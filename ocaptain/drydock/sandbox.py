@@ -45,10 +45,18 @@ BASE_ENVIRONMENT: Mapping[str, str] = {
 CREATE_SECONDS = 30.0
 
 
-def create_argv(script: Path, directory: Path, base: Path | None, name: str, *, isolated: bool = False) -> list[str]:
+def create_argv(
+    script: Path,
+    directory: Path,
+    base: Path | None,
+    name: str,
+    *,
+    isolated: bool = False,
+    layers: Sequence[Path] = (),
+) -> list[str]:
     """Return the command that builds a sandbox and stays as its keeper.
 
-    With ``isolated`` it gets a network of its own.
+    With ``isolated`` it gets a network of its own; ``layers`` lie above the base, the first one highest.
 
     The keeper dies with drydock (``--pdeathsig``) and the sandbox with the keeper
     (``--kill-child``), so not even ``kill -9`` of drydock leaves one behind.
@@ -57,7 +65,15 @@ def create_argv(script: Path, directory: Path, base: Path | None, name: str, *, 
         *("setpriv", "--pdeathsig", "KILL"),
         *("unshare", "--mount", "--pid", "--uts", "--ipc", *(("--net",) if isolated else ())),
         *("--fork", "--kill-child=KILL"),
-        *("/bin/sh", str(script), str(directory), str(base) if base else "-", name, mode()),
+        *(
+            "/bin/sh",
+            str(script),
+            str(directory),
+            str(base) if base else "-",
+            ":".join(map(str, layers)) or "-",
+            name,
+            mode(),
+        ),
         *(CONFINE_SINGLE if mode() is Mode.SINGLE else CONFINE),
     ]
 
@@ -71,23 +87,40 @@ class Sandbox:
         init_pid: pid of its init as the host sees it; 0 while it is down.
     """
 
-    def __init__(self, name: str, directory: Path, base: Path | None, *, isolated: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        directory: Path,
+        base: Path | None,
+        *,
+        isolated: bool = False,
+        layers: Sequence[Path] = (),
+    ) -> None:
         self.name = name
         self.directory = directory
         self.init_pid = 0
         self._base = base
         self._isolated = isolated
+        self._layers = layers
         self._keeper: asyncio.subprocess.Process | None = None
         self._stopped: Sequence[int] = ()
 
     @classmethod
-    async def create(cls, name: str, directory: Path, base: Path | None, *, isolated: bool = False) -> Sandbox:
+    async def create(
+        cls,
+        name: str,
+        directory: Path,
+        base: Path | None,
+        *,
+        isolated: bool = False,
+        layers: Sequence[Path] = (),
+    ) -> Sandbox:
         """Build a sandbox (about 30 ms).
 
         Raises:
             DrydockError: the kernel refused a step; the text is what the script said.
         """
-        made = cls(name, directory, base, isolated=isolated)
+        made = cls(name, directory, base, isolated=isolated, layers=layers)
         try:
             for sub in ("root", "upper", "work", "home/sprite", "dot-sprite/logs/services", "dot-sprite/bin", *OWN):
                 (directory / sub).mkdir(parents=True)
@@ -110,7 +143,9 @@ class Sandbox:
         (self.directory / "tmp").chmod(0o1777)
         with as_file(files("ocaptain.drydock") / "sandbox.sh") as script:
             self._keeper = keeper = await asyncio.create_subprocess_exec(
-                *create_argv(script, self.directory, self._base, self.name, isolated=self._isolated),
+                *create_argv(
+                    script, self.directory, self._base, self.name, isolated=self._isolated, layers=self._layers
+                ),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,

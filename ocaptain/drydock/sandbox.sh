@@ -1,13 +1,14 @@
 #!/bin/sh
 # Runs as pid 1 of fresh mount, pid, uts and ipc namespaces (see sandbox.py): builds the
-# ship's root and becomes its init.   usage: sandbox.sh DIR BASE NAME MODE CONFINING-COMMAND…
+# ship's root and becomes its init.   usage: sandbox.sh DIR BASE LAYERS NAME MODE CONFINING-COMMAND…
 #   DIR   the sprite's own folder (upper layers, home, tmp); empty mount point DIR/root
 #   BASE  the shared base layer, or - while that layer itself is being built
+#   LAYERS  directories with usr, etc, var or opt that lie above the base, joined by : (highest first), or -
 #   MODE  host: the base lies over the host's own trees; mapped, single: it is all there is
 # Prints "ready" on stdout once the root is complete and the init has become itself.
 set -eu
-dir=$1 base=$2 name=$3 mode=$4
-shift 4
+dir=$1 base=$2 layers=$3 name=$4 mode=$5
+shift 5
 host='' options='' terminals=gid=5,mode=0620
 case $mode in
   host) ;;
@@ -26,6 +27,13 @@ for tree in usr etc var opt; do
   mkdir -p "root/$tree" "upper/$tree" "work/$tree"
   lower=$host/$tree
   [ "$mode" != host ] || [ "$base" = - ] || [ ! -d "$base/$tree" ] || lower=$base/$tree:/$tree
+  above=''
+  IFS=:
+  for layer in $layers; do
+    [ ! -d "$layer/$tree" ] || above=$above$layer/$tree:
+  done
+  unset IFS
+  lower=$above$lower
   mount -t overlay -o "lowerdir=$lower,upperdir=upper/$tree,workdir=work/$tree$options" ship "root/$tree"
 done
 

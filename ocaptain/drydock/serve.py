@@ -33,9 +33,13 @@ if TYPE_CHECKING:
 
 
 def berths(options: Options) -> Berths:
-    """Return what every sprite is made with."""
+    """Return what every sprite is made with.
+
+    Raises:
+        UsageError: a layer is none.
+    """
     patience = Patience(options.idle, options.cold)
-    return Berths(options.limit, patience, options.network == "isolated", options.ports)
+    return Berths(options.limit, patience, options.network == "isolated", options.ports, options.checked_layers())
 
 
 async def serve(options: Options) -> None:

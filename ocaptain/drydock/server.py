@@ -93,12 +93,16 @@ def check_machine(where: Path) -> None:
     if os.geteuid() != 0:
         namespace()
     for place in (where, cache_directory()):
-        top = place.resolve().parts[1]
-        if top in OVERLAID:
-            message = f"drydock's files cannot lie below /{top} ({place}): the ships overlay it; "
-            raise UsageError(message + "set XDG_STATE_HOME and XDG_CACHE_HOME to another place")
-        if set(str(place.resolve())) & set(",:\\"):
-            raise UsageError(f"drydock's files cannot lie in {place}: overlay mounts forbid , : and \\ in paths")
+        _check_place(place)
+
+
+def _check_place(place: Path) -> None:
+    top = place.resolve().parts[1]
+    if top in OVERLAID:
+        message = f"drydock's files cannot lie below /{top} ({place}): the ships overlay it; "
+        raise UsageError(message + "choose another place (XDG_STATE_HOME, XDG_CACHE_HOME, --layer)")
+    if set(str(place.resolve())) & set(",:\\"):
+        raise UsageError(f"drydock's files cannot lie in {place}: overlay mounts forbid , : and \\ in paths")
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,7 @@ class Options:
         cold: further seconds after which its processes end; 0 = never.
         network: ``host``: ships share this machine's network; ``isolated``: each has its own.
         ports: of this machine's loopback, that isolated ships may reach at the same port of theirs.
+        layers: directories with what every ship shall have beside the base (``usr``, ``etc``, ``var``, ``opt``).
         faults: a :class:`FaultPlan` as JSON, "" = nothing goes wrong.
     """
 
@@ -124,6 +129,7 @@ class Options:
     network: Network = "host"
     ports: tuple[int, ...] = ()
     faults: str = ""
+    layers: tuple[str, ...] = ()
 
     def argv(self) -> list[str]:
         """Return the options of ``python -m ocaptain.drydock``."""
@@ -133,8 +139,24 @@ class Options:
             *(("--limit", str(self.limit)) if self.limit is not None else ()),
             *("--idle", str(self.idle), "--cold", str(self.cold), "--network", self.network),
             *(word for port in self.ports for word in ("--allow-host-port", str(port))),
+            *(word for layer in self.layers for word in ("--layer", layer)),
             *(("--faults", self.faults) if self.faults else ()),
         ]
+
+    def checked_layers(self) -> tuple[Path, ...]:
+        """Return the layers.
+
+        Raises:
+            UsageError: one is none.
+        """
+        layers = tuple(map(Path, self.layers))
+        for layer in layers:
+            if not layer.is_absolute() or not any((layer / tree).is_dir() for tree in OVERLAID):
+                raise UsageError(
+                    f"the layer {layer} must hold a directory {', '.join(OVERLAID[:-1])} or {OVERLAID[-1]}"
+                )
+            _check_place(layer)
+        return layers
 
     def plan(self) -> FaultPlan:
         """Return the faults.

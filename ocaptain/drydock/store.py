@@ -42,12 +42,14 @@ class Berths:
         patience: when they pause.
         isolated: each has a network of its own.
         ports: of the host's loopback, that isolated ones may reach.
+        layers: directories laid over the base below all of them, the first one highest.
     """
 
     limit: int | None = None
     patience: Patience = field(default_factory=Patience)
     isolated: bool = False
     ports: tuple[int, ...] = ()
+    layers: tuple[Path, ...] = ()
 
 
 @dataclass
@@ -116,7 +118,9 @@ class Store:
         self._reserved.add(body.name)
         try:
             directory = self._directory / uuid.uuid4().hex
-            box = await Sandbox.create(body.name, directory, self._base, isolated=self.berths.isolated)
+            box = await Sandbox.create(
+                body.name, directory, self._base, isolated=self.berths.isolated, layers=self.berths.layers
+            )
             try:
                 now = stamp(time.time())
                 record = Record(body=body, id=f"sprite-{uuid.uuid4()}", created_at=now, updated_at=now)
@@ -162,7 +166,9 @@ class Store:
                 log.warning("%s holds no sprite and goes: %s", directory, error)
                 await asyncio.to_thread(_remove_stubborn, directory)
                 continue
-            box = Sandbox(record.body.name, directory, self._base, isolated=self.berths.isolated)
+            box = Sandbox(
+                record.body.name, directory, self._base, isolated=self.berths.isolated, layers=self.berths.layers
+            )
             self._sprites[record.body.name] = self._sprite(record, box)
 
     async def tend(self) -> None:

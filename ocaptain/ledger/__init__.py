@@ -8,6 +8,7 @@ from ocaptain.ledger.ledger import (
     LedgerError,
     NewVoyage,
     ShipRow,
+    Spent,
     Voyage,
 )
 from ocaptain.ledger.view import Overview, TaskView, overview, task_views
@@ -21,6 +22,7 @@ __all__ = [
     "NewVoyage",
     "Overview",
     "ShipRow",
+    "Spent",
     "TaskView",
     "Voyage",
     "overview",

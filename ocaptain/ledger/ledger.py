@@ -20,6 +20,8 @@ import json
 import os
 import sqlite3
 import time
+import uuid
+from collections import Counter
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Self
@@ -27,11 +29,13 @@ from typing import TYPE_CHECKING, Any, Self
 from ocaptain.errors import OcaptainError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
 MOST_FAILURES = 3
-VERSION = 2  # of the schema: PRAGMA user_version
+MOST_CHANCES = 2  # of one session; then an attempt begins afresh
+MOST_SESSIONS = 3
+VERSION = 3  # of the schema: PRAGMA user_version
 _BUSY_SECONDS = 30.0
 #: A ship in one of these is not part of the fleet any more.
 NOT_SAILING = ("lost", "failed", "gone")
@@ -66,6 +70,8 @@ class NewVoyage:
     ships: Sequence[tuple[str, str]]
     replace_lost: bool = False
     place: str = ""
+    model: str | None = None
+    max_turns: int | None = None
 
 
 @dataclass(frozen=True)
@@ -96,11 +102,19 @@ class Voyage:
     replace_lost: int
     replacements: int
     place: str
+    model: str | None
+    max_turns: int | None
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A task handed to a ship."""
+    """A task handed to a ship.
+
+    Attributes:
+        session: of the agent, for this attempt.
+        sessions: of earlier attempts on this ship that may be gone on with, the last one first.
+        work: what the last attempt on this ship left in its files, None if nothing.
+    """
 
     token: int
     task: str
@@ -110,6 +124,30 @@ class Claim:
     raw: Mapping[str, Any]
     base: str | None
     reason: str | None
+    session: str = ""
+    sessions: tuple[str, ...] = ()
+    work: str | None = None
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What an attempt used so far.
+
+    Attributes:
+        model: that worked most.
+        tokens_in, tokens_out, tokens_cached: read (cached or not), written, and read from the cache.
+        cost_nano: in nano-dollars, None if a price is not known.
+        mark: ``api`` or ``subscription``.
+        usage: by model: ``model tokens cost_nano``.
+    """
+
+    model: str | None
+    tokens_in: int
+    tokens_out: int
+    tokens_cached: int
+    cost_nano: int | None
+    mark: str | None
+    usage: Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -192,11 +230,11 @@ class Ledger:
             db.execute(
                 "INSERT INTO voyage (one, id, name, state, provider, digest, repo, root, agent_cmd, spec,"
                 " verify_script, verify_timeout, setup, prompt, created, replace_lost,"
-                " place) VALUES (1, ?, ?, 'preparing', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " place, model, max_turns) VALUES (1, ?, ?, 'preparing', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     *(new.id, new.name, new.provider, new.digest, new.repo, new.root, new.agent_cmd, new.spec),
                     *(new.verify_script, new.verify_timeout, new.setup, new.prompt, time.time()),
-                    *(int(new.replace_lost), new.place),
+                    *(int(new.replace_lost), new.place, new.model, new.max_turns),
                 ),
             )
             done = {row["id"] for row in new.tasks if row["status"] == "completed"}
@@ -288,15 +326,16 @@ class Ledger:
         with self._write() as db:
             db.execute("UPDATE voyage SET note = ?", (note,))
 
-    def claim(self, ship: str) -> Claim | None:
-        """Hand the best ready task to ``ship``: longest remaining chain first, then lowest id."""
+    def claim(self, ship: str, *, first: Collection[str] = (), others: Collection[str] = ()) -> Claim | None:
+        """Hand the best ready task to ``ship``: longest remaining chain first, then lowest id.
+
+        Args:
+            ship: its id.
+            first: tasks that this ship had and should have again, before all others.
+            others: tasks that are kept for another ship for now.
+        """
         with self._write() as db:
-            row = db.execute(
-                "SELECT id, raw, agent, attempts, reason FROM tasks"
-                " WHERE status = 'pending' AND blockers = 0 AND held_by IS NULL AND (pin IS NULL OR pin = ?)"
-                " ORDER BY priority DESC, position LIMIT 1",
-                (ship,),
-            ).fetchone()
+            row = (_ready(db, ship, among=first) if first else None) or _ready(db, ship, without=others)
             if row is None:
                 return None
             (token,) = db.execute("UPDATE voyage SET last_token = last_token + 1 RETURNING last_token").fetchone()
@@ -305,14 +344,19 @@ class Ledger:
                 "UPDATE tasks SET status = 'in_progress', token = ?, ship = ?, attempts = ? WHERE id = ?",
                 (token, ship, number, row["id"]),
             )
+            session = str(uuid.uuid4())
             db.execute(
-                "INSERT INTO attempts (token, task, number, ship, state, started) VALUES (?, ?, ?, ?, 'claimed', ?)",
-                (token, row["id"], number, ship, time.time()),
+                "INSERT INTO attempts (token, task, number, ship, state, session, started)"
+                " VALUES (?, ?, ?, ?, 'claimed', ?, ?)",
+                (token, row["id"], number, ship, session, time.time()),
             )
             db.execute("UPDATE ships SET state = 'working', reason = NULL WHERE id = ?", (ship,))
             _event(db, "claim", ship, row["id"], f"attempt {number}")
             raw = json.loads(row["raw"])
-            return Claim(token, row["id"], number, ship, row["agent"], raw, None, row["reason"])
+            sessions, work = _earlier(db, row["id"], ship, token)
+            return Claim(
+                token, row["id"], number, ship, row["agent"], raw, None, row["reason"], session, sessions, work
+            )
 
     def started(self, token: int, base: str) -> None:
         """Note the commit that an attempt works from."""
@@ -329,6 +373,27 @@ class Ledger:
                 (work, code, seconds, token),
             )
             return True
+
+    def spent(self, token: int, spent: Spent, session: str | None) -> None:
+        """Note what an attempt used so far, and the session that it works in; a smaller cost is older news."""
+        with self._write() as db:
+            db.execute(
+                "UPDATE attempts SET model = ?, tokens_in = ?, tokens_out = ?, tokens_cached = ?, cost_nano = ?,"
+                " cost_mark = ?, usage = ?, session = coalesce(?, session) WHERE token = ?"
+                " AND coalesce(tokens_in, 0) + coalesce(tokens_out, 0) <= ?",
+                (
+                    *(spent.model, spent.tokens_in, spent.tokens_out, spent.tokens_cached, spent.cost_nano),
+                    *(spent.mark, json.dumps(list(spent.usage)), session, token, spent.tokens_in + spent.tokens_out),
+                ),
+            )
+
+    def left(self, token: int, work: str | None, *, fresh: bool) -> None:
+        """Note what an attempt left in its files, and whether its session is not to be gone on with."""
+        with self._write() as db:
+            db.execute(
+                "UPDATE attempts SET work = coalesce(?, work), fresh = max(fresh, ?) WHERE token = ?",
+                (work, int(fresh), token),
+            )
 
     def begin_landing(self, token: int, ref: str, old: str, new: str, evidence: Mapping[str, Any]) -> bool:
         """Commit the intent to move ``ref`` from ``old`` to ``new``; False if the token lost its task.
@@ -411,10 +476,13 @@ class Ledger:
             )
             return bool(row)
 
-    def fail(self, token: int, reason: str, evidence: Mapping[str, Any] | None = None) -> str | None:
+    def fail(
+        self, token: int, reason: str, evidence: Mapping[str, Any] | None = None, *, final: bool = False
+    ) -> str | None:
         """Count a failed attempt; return the task's new status, None if the token lost its task.
 
-        The third failure fails the task; every task that waits for it, however far, is held by it.
+        The third failure fails the task (or a ``final`` one); every task that waits for it, however
+        far, is held by it.
         """
         with self._write() as db:
             row = _holds(db, token)
@@ -425,7 +493,7 @@ class Ledger:
                 " WHERE token = ?",
                 (reason, time.time(), json.dumps(evidence) if evidence else None, token),
             )
-            status = "failed" if row["failures"] + 1 >= MOST_FAILURES else "pending"
+            status = "failed" if final or row["failures"] + 1 >= MOST_FAILURES else "pending"
             db.execute(
                 "UPDATE tasks SET status = ?, failures = failures + 1, token = NULL, reason = ?,"
                 " ship = CASE ? WHEN 'failed' THEN ship END WHERE id = ?",
@@ -541,11 +609,15 @@ class Ledger:
     def held(self, ship: str) -> Claim | None:
         """Return what ``ship`` holds, None if nothing."""
         row = self._db.execute(
-            "SELECT a.token, a.task, a.number, a.ship, t.agent, t.raw, a.base, t.reason FROM tasks t"
+            "SELECT a.token, a.task, a.number, a.ship, t.agent, t.raw, a.base, t.reason, a.session FROM tasks t"
             " JOIN attempts a ON a.token = t.token WHERE t.status = 'in_progress' AND t.ship = ?",
             (ship,),
         ).fetchone()
-        return Claim(**{**dict(row), "raw": json.loads(row["raw"])}) if row else None
+        if row is None:
+            return None
+        sessions, work = _earlier(self._db, row["task"], ship, row["token"])
+        more = {"raw": json.loads(row["raw"]), "session": row["session"] or "", "sessions": sessions, "work": work}
+        return Claim(**{**dict(row), **more})
 
     def attempt(self, token: int) -> dict[str, Any] | None:
         """Return an attempt's row."""
@@ -557,6 +629,15 @@ class Ledger:
         row = self._db.execute("SELECT count(*) FROM attempts WHERE task = ? AND state IN ('lost', 'late')", (task,))
         return int(row.fetchone()[0])
 
+    def waits(self, task: str) -> int:
+        """Return how many attempts at a task in a row found the service busy, the last ones."""
+        waits = 0
+        for (state,) in self._db.execute("SELECT state FROM attempts WHERE task = ? ORDER BY token DESC", (task,)):
+            if state != "waited":
+                break
+            waits += 1
+        return waits
+
     def worked(self, ship: str) -> bool:
         """Whether a ship was ever handed a task."""
         return bool(self._db.execute("SELECT 1 FROM attempts WHERE ship = ? LIMIT 1", (ship,)).fetchone())
@@ -566,15 +647,16 @@ class Ledger:
         rows = self._db.execute("SELECT status, count(*) FROM tasks GROUP BY status")
         return {"completed": 0, "in_progress": 0, "pending": 0, "failed": 0, **{row[0]: row[1] for row in rows}}
 
-    def claimable(self, ships: Sequence[str]) -> bool:
-        """Whether one of ``ships`` could claim a task now."""
+    def claimable(self, ships: Sequence[str], others: Collection[str] = ()) -> bool:
+        """Whether one of ``ships`` could claim a task now that is none of ``others``."""
         marks = ",".join("?" * len(ships))
+        left = " AND id NOT IN (SELECT value FROM json_each(?))" if others else ""
         return bool(
             ships
             and self._db.execute(
                 "SELECT 1 FROM tasks WHERE status = 'pending' AND blockers = 0 AND held_by IS NULL"  # noqa: S608 - only ?
-                f" AND (pin IS NULL OR pin IN ({marks})) LIMIT 1",
-                tuple(ships),
+                f" AND (pin IS NULL OR pin IN ({marks})){left} LIMIT 1",
+                (*ships, *([json.dumps(list(others))] if others else [])),
             ).fetchone()
         )
 
@@ -593,6 +675,39 @@ def _holds(db: sqlite3.Connection, token: int) -> sqlite3.Row | None:
         "SELECT id, ship, failures FROM tasks WHERE token = ? AND status = 'in_progress'", (token,)
     ).fetchone()
     return found
+
+
+def _ready(
+    db: sqlite3.Connection, ship: str, *, among: Collection[str] | None = None, without: Collection[str] = ()
+) -> sqlite3.Row | None:
+    """Return the best task that ``ship`` could have now. The order is an index's: it must stay so for large plans."""
+    chosen = "" if among is None else " AND id IN (SELECT value FROM json_each(:among))"
+    left = " AND id NOT IN (SELECT value FROM json_each(:without))" if without else ""
+    found: sqlite3.Row | None = db.execute(
+        "SELECT id, raw, agent, attempts, reason FROM tasks"  # noqa: S608 - our own words
+        f" WHERE status = 'pending' AND blockers = 0 AND held_by IS NULL AND (pin IS NULL OR pin = :ship){chosen}{left}"
+        " ORDER BY priority DESC, position LIMIT 1",
+        {"ship": ship, "among": json.dumps(list(among or ())), "without": json.dumps(list(without))},
+    ).fetchone()
+    return found
+
+
+def _earlier(db: sqlite3.Connection, task: str, ship: str, token: int) -> tuple[tuple[str, ...], str | None]:
+    """Return the sessions that an attempt may go on with, and what the last attempt there left.
+
+    Only those of the ship: a session's transcript is nowhere else. One in which so much failed, or that
+    conflicted, has had its chances.
+    """
+    rows = db.execute(
+        "SELECT session, work, fresh, state FROM attempts"
+        " WHERE task = ? AND ship = ? AND token < ? AND session IS NOT NULL ORDER BY token DESC",
+        (task, ship, token),
+    ).fetchall()
+    failures = Counter(row["session"] for row in rows if row["state"] in {"failed", "conflict"})
+    spoilt = {row["session"] for row in rows if row["fresh"]}
+    known = dict.fromkeys(row["session"] for row in rows)
+    good = [one for one in known if failures[one] < MOST_CHANCES and one not in spoilt]
+    return tuple(good[:MOST_SESSIONS]), rows[0]["work"] if rows else None
 
 
 def _event(db: sqlite3.Connection, kind: str, ship: str | None, task: str | None, text: str) -> None:

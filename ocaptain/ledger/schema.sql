@@ -10,6 +10,8 @@ CREATE TABLE voyage (
   repo            TEXT NOT NULL,          -- as the user named it, '' = a new one
   root            TEXT NOT NULL,          -- the commit the voyage branch started from
   agent_cmd       TEXT,
+  model           TEXT,                   -- of the agents whose task names none
+  max_turns       INTEGER,                -- likewise
   spec            TEXT NOT NULL,
   verify_script   BLOB NOT NULL,
   verify_timeout  REAL NOT NULL,
@@ -64,18 +66,24 @@ CREATE TABLE attempts (
   number       INTEGER NOT NULL,
   ship         TEXT NOT NULL,
   state        TEXT NOT NULL CHECK (state IN
-                 ('claimed', 'running', 'offered', 'landed', 'failed', 'conflict', 'lost', 'late', 'sunk')),
+                 ('claimed', 'running', 'offered', 'landed', 'failed', 'conflict', 'lost', 'late', 'sunk',
+                  'waited', 'denied')),
   base         TEXT,                      -- commit the work started from
-  work         TEXT,                      -- commit the ship offered
+  work         TEXT,                      -- commit that holds what it left in the files
+  session      TEXT,                      -- of the agent, if it has such
+  fresh        INTEGER NOT NULL DEFAULT 0,-- whether that session is not to be gone on with
   reason       TEXT,
   exit_code    INTEGER,
   started      REAL NOT NULL,
   ended        REAL,
   seconds      REAL,                      -- as the ship measured
-  tokens_in    INTEGER,
+  model        TEXT,                      -- that worked, as the agent says
+  tokens_in    INTEGER,                   -- all that was read, cached or not
   tokens_out   INTEGER,
-  cost_usd     REAL,
+  tokens_cached  INTEGER,                 -- of tokens_in, what came from the cache
+  cost_nano    INTEGER,                   -- nano-dollars (1e-9 $); NULL: a price is not known
   cost_mark    TEXT,                      -- api or subscription
+  usage        TEXT,                      -- JSON: tokens and cost by model
   evidence     TEXT                       -- JSON: commit, check, exit code, seconds, tail
 ) STRICT;
 CREATE INDEX attempts_of ON attempts (task, number);
@@ -120,4 +128,4 @@ CREATE TABLE events (
   task  TEXT,
   text  TEXT NOT NULL
 ) STRICT;
-PRAGMA user_version = 2;
+PRAGMA user_version = 3;

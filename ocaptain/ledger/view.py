@@ -7,7 +7,58 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from ocaptain.ledger.ledger import Ledger
+
+
+@dataclass(frozen=True)
+class Sum:
+    """What attempts used together.
+
+    Attributes:
+        attempts: how many told of any.
+        tokens_in, tokens_out, tokens_cached: read (cached or not), written, and read from the cache.
+        cost_nano: nano-dollars of those whose price is known.
+        unknown: attempts of which it is not.
+        marks: ``api``, ``subscription``.
+    """
+
+    attempts: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    tokens_cached: int = 0
+    cost_nano: int = 0
+    unknown: int = 0
+    marks: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the documented JSON shape; a cost of nothing that was used is null."""
+        return {
+            "cost_usd": usd(self.cost_nano) if self.attempts else None,
+            "cost_unknown": self.unknown,
+            "cost_mark": "+".join(self.marks) or None,
+            "tokens": {"in": self.tokens_in, "out": self.tokens_out, "cached": self.tokens_cached},
+        }
+
+
+def usd(nano: int) -> float:
+    """Return nano-dollars as dollars, to a millionth: for people and JSON, never for sums."""
+    return round(nano / 10**9, 6)
+
+
+def sum_of(rows: Iterable[Mapping[str, Any]]) -> Sum:
+    """Return what rows of attempts used (``tokens_in``, ``cost_nano``, …)."""
+    told = [row for row in rows if row["tokens_in"] is not None]
+    return Sum(
+        attempts=len(told),
+        tokens_in=sum(row["tokens_in"] for row in told),
+        tokens_out=sum(row["tokens_out"] for row in told),
+        tokens_cached=sum(row["tokens_cached"] for row in told),
+        cost_nano=sum(row["cost_nano"] or 0 for row in told),
+        unknown=sum(row["cost_nano"] is None for row in told),
+        marks=tuple(sorted({row["cost_mark"] for row in told if row["cost_mark"]})),
+    )
 
 
 @dataclass(frozen=True)
@@ -26,6 +77,7 @@ class TaskView:
     check: dict[str, Any] | None
     reason: str | None
     raw: dict[str, Any]
+    spent: Sum
 
     def as_dict(self) -> dict[str, Any]:
         """Return the documented JSON shape."""
@@ -41,6 +93,7 @@ class TaskView:
             "heldBy": self.held_by,
             "check": self.check,
             "reason": self.reason,
+            **self.spent.as_dict(),
         }
 
     def as_file(self) -> dict[str, Any]:
@@ -63,6 +116,8 @@ class Overview:
     ships: list[dict[str, Any]]
     verify: dict[str, Any] | None
     landed: list[dict[str, Any]]
+    spent: Sum
+    awake_seconds: float
 
     def as_dict(self) -> dict[str, Any]:
         """Return the documented JSON shape."""
@@ -75,6 +130,12 @@ class Overview:
             "verify": self.verify,
             "name": self.name,
             "note": self.note,
+            "cost": {
+                "agents_usd": usd(self.spent.cost_nano),
+                "unknown": self.spent.unknown,
+                "tokens": self.spent.as_dict()["tokens"],
+                "awake_seconds": round(self.awake_seconds, 1),
+            },
         }
 
 
@@ -85,7 +146,12 @@ def task_views(ledger: Ledger) -> list[TaskView]:
     for edge in ledger.rows("edges", "task, waits"):
         waits.setdefault(edge["task"], []).append(edge["waits"])
         blocks.setdefault(edge["waits"], []).append(edge["task"])
-    evidence = {row["task"]: json.loads(row["evidence"]) for row in ledger.rows("attempts", "token") if row["evidence"]}
+    attempts: dict[str, list[dict[str, Any]]] = {}
+    for attempt in ledger.rows("attempts", "token"):
+        attempts.setdefault(attempt["task"], []).append(attempt)
+    evidence = {
+        row["task"]: json.loads(row["evidence"]) for rows in attempts.values() for row in rows if row["evidence"]
+    }
     return [
         TaskView(
             id=row["id"],
@@ -100,6 +166,7 @@ def task_views(ledger: Ledger) -> list[TaskView]:
             check=(evidence.get(row["id"]) or {}).get("check"),
             reason=row["reason"],
             raw=json.loads(row["raw"]),
+            spent=sum_of(attempts.get(row["id"], ())),
         )
         for row in ledger.rows("tasks", "position")
     ]
@@ -143,4 +210,6 @@ def overview(ledger: Ledger) -> Overview:
             for row in tasks
             if row["commit_id"]
         ],
+        spent=sum_of(ledger.rows("attempts", "token")),
+        awake_seconds=sum(row["awake_seconds"] for row in ledger.rows("ships", "position")),
     )

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: An id becomes a file name, a ref name and a tmux window: nothing that could be a path.
 TaskId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+#: A model's name stands in an argv: nothing that could be an option.
+MODEL = r"^[A-Za-z0-9][A-Za-z0-9._:@/\[\]-]{0,199}$"
 
 
 def _no_nul(text: str) -> str:
@@ -46,6 +48,7 @@ class Metadata(_Strict):
         verify: the task's check, a shell line run on the merged candidate.
         agent: name of the agent.
         model: model of the agent.
+        max_turns: turns of the model that an attempt may take.
         verify_timeout: seconds the check may take.
         timeout: seconds an attempt may take.
         stall: seconds an attempt may be silent.
@@ -56,7 +59,8 @@ class Metadata(_Strict):
     verify: Line | None = None
     verify_timeout: Seconds | None = None
     agent: str | None = None
-    model: str | None = None
+    model: Annotated[str, StringConstraints(pattern=MODEL)] | None = None
+    max_turns: Annotated[int, Field(ge=1, le=100_000)] | None = None
     timeout: Seconds | None = None
     stall: Seconds | None = None
     ship: Annotated[str, StringConstraints(pattern=r"^ship-[0-9]+$")] | None = None

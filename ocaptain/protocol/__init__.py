@@ -73,9 +73,10 @@ def read_record(message: Message) -> tuple[int, Message] | None:
 
 
 class Lines:
-    """Cuts a byte stream into lines; drops a line that grows beyond :data:`LONGEST_LINE`."""
+    """Cuts a byte stream into lines; drops a line that grows beyond ``longest`` bytes."""
 
-    def __init__(self) -> None:
+    def __init__(self, longest: int = LONGEST_LINE) -> None:
+        self._longest = longest
         self._rest = bytearray()
         self._dropping = False
 
@@ -84,11 +85,11 @@ class Lines:
         lines = []
         *complete, rest = data.split(b"\n")
         for part in complete:
-            if not self._dropping and len(self._rest) + len(part) <= LONGEST_LINE:
+            if not self._dropping and len(self._rest) + len(part) <= self._longest:
                 lines.append(bytes(self._rest) + part)
             self._rest.clear()
             self._dropping = False
-        if self._dropping or len(self._rest) + len(rest) > LONGEST_LINE:
+        if self._dropping or len(self._rest) + len(rest) > self._longest:
             self._rest.clear()
             self._dropping = True
         else:

@@ -180,6 +180,8 @@ def _credentials(settings: Settings) -> Finding:
         "SPRITES_TOKEN": settings.sprites_token,
         "GH_TOKEN": settings.gh_token,
         "CLAUDE_CODE_OAUTH_TOKEN": settings.claude_code_oauth_token,
+        "ANTHROPIC_API_KEY": settings.anthropic_api_key,
+        "OCAPTAIN_CLAUDE_KEY_HELPER": settings.claude_key_helper,
         "OCAPTAIN_TAILSCALE_OAUTH_SECRET": settings.tailscale_oauth_secret,
     }
     there = [name for name, value in known.items() if value]

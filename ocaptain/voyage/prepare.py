@@ -13,6 +13,7 @@ import asyncio
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,8 @@ from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.ledger import Ledger, NewVoyage
 from ocaptain.locks import Lock
 from ocaptain.plan import Plan, critical_paths, edges, load_plan
+from ocaptain.plan.models import MODEL
+from ocaptain.prices import load_prices
 from ocaptain.provider import Endpoint, check_place, choose, endpoint, place_of, require_endpoint
 from ocaptain.voyage import source as sources
 from ocaptain.voyage.home import Home, VoyageDirectory, new_id, sprite_name
@@ -54,6 +57,8 @@ class Request:
     repo: str | None = None
     agent: str | None = None
     agent_cmd: str | None = None
+    model: str | None = None
+    max_turns: int | None = None
     provider: str | None = None
     on_active: OnActive = "resume"
     allow_partial: bool = False
@@ -117,6 +122,8 @@ def prepare(request: Request, settings: Settings, *, check: bool = False) -> Pre
     if provider == "drydock" and why != "named":
         notes.append(f"{why}: sailing on drydock, the local provider")
     notes += _drydocks_shortcoming() if provider == "drydock" else []
+    load_prices(settings.prices)  # a wrong table would be found out by the captain only
+    _check_model(request)
     size = fleet_size(request.ships, plan.manifest.recommended_ships, settings.default_ships)
     beside = Path.cwd() if request.repo else request.plan
     _check_pins(plan, size)
@@ -177,6 +184,13 @@ def _checked_plan(directory: Path) -> tuple[Plan, list[str]]:
     if report.plan is None:
         raise UsageError(f"the plan {directory} cannot be sailed:", [str(fault) for fault in report.faults])
     return report.plan, [f"warning: {warning}" for warning in report.warnings]
+
+
+def _check_model(request: Request) -> None:
+    if request.model is not None and not re.fullmatch(MODEL, request.model):
+        raise UsageError(f"--model {request.model!r} is not a model's name")
+    if request.max_turns is not None and request.max_turns < 1:
+        raise UsageError("--max-turns must be 1 or more")
 
 
 def _check_pins(plan: Plan, size: int) -> None:
@@ -244,6 +258,7 @@ def _resumed(directory: VoyageDirectory, settings: Settings, *, replace: bool, c
     voyage = directory.voyage()
     if voyage.state == "sunk":
         raise UsageError(f"{voyage.id} is sunk; start another voyage by `ocaptain sail PLAN --new`")
+    _check_missing(directory, settings)
     provider, _ = choose(settings, voyage.provider)
     reached = endpoint(provider, settings) if check else require_endpoint(provider, settings)
     check_place(voyage, reached)
@@ -254,6 +269,15 @@ def _resumed(directory: VoyageDirectory, settings: Settings, *, replace: bool, c
         wanted = [ship for ship in ledger.ships() if ship.replaced_by is None and voyage.state != "complete"]
     fleet = tuple((ship.id, ship.sprite) for ship in wanted)
     return Prepared(voyage.id, str(directory.path), provider, voyage.state, fleet, resumed=True)
+
+
+def _check_missing(directory: VoyageDirectory, settings: Settings) -> None:
+    """An agent that works on must have what it needs: ships that cannot be built anew for it would be left out."""
+    with directory.ledger() as ledger:
+        agents = {row["agent"] for row in ledger.rows("tasks", "position") if row["status"] != "completed"}
+    faults = [found for agent in sorted(agents & set(ADAPTERS)) if (found := ADAPTERS[agent].missing(settings))]
+    if faults:
+        raise UsageError(f"{directory.id} cannot go on:", faults)
 
 
 def _replace_lost(directory: VoyageDirectory, there: frozenset[str]) -> None:
@@ -348,6 +372,8 @@ def _new_voyage(
         repo=source.url,
         root=root,
         agent_cmd=request.agent_cmd,
+        model=request.model,
+        max_turns=request.max_turns,
         spec=plan.spec,
         verify_script=plan.verify,
         verify_timeout=plan.manifest.verify_timeout or VERIFY_SECONDS,

@@ -1,4 +1,4 @@
-"""Which of our roles build a ship: a decision, and nothing else. The plays apply them in this order."""
+"""Which of our roles build which ship: a decision, and nothing else. The plays apply them in this order."""
 
 from __future__ import annotations
 
@@ -11,11 +11,16 @@ if TYPE_CHECKING:
 LAST = "tmux-agent"
 
 
-def ship_roles(agents: Collection[str]) -> list[str]:
-    """Return the roles of a voyage's ships.
+#: Roles that an agent needs beside it: its program and its credential. ``command`` needs nothing.
+OF_AGENT = {"claude": ("claude",)}
+
+
+def ship_roles(tasks: Collection[tuple[str, str | None]], ship: str) -> list[str]:
+    """Return the roles of a ship: those of every agent that may work there, so that no other credential goes there.
 
     Args:
-        agents: of the tasks that are to be done.
+        tasks: that are to be done: agent, and the ship that it is pinned to or None.
+        ship: its id.
     """
-    del agents  # ``command`` needs nothing that is not on every ship
-    return [LAST]
+    agents = sorted({agent for agent, pin in tasks if pin in {None, ship}})
+    return [*(role for agent in agents for role in OF_AGENT.get(agent, ())), LAST]

@@ -27,6 +27,7 @@ from ocaptain.worker.hold import Hold
 from ocaptain.worker.journal import Journal
 from ocaptain.worker.places import Places, read_json, remove, write_atomic, write_json
 from ocaptain.worker.procs import MARKER, start_time, sweep
+from ocaptain.worker.stream import replay
 from ocaptain.worker.workspace import Unfit, Workspace, WorkspaceError
 
 POLL_SECONDS = 0.05
@@ -38,6 +39,9 @@ TAIL_BYTES = 8 * 1024
 BATCH = 64
 KEPT_RESULTS = 40
 RETRY_SECONDS = 1.0
+FACTS_NANOSECONDS = 5 * 10**9
+#: What the supervisor is told of an agent beside argv, environment and limits.
+LAUNCH = ("view", "env_files", "secret_files", "path_file", "resume", "prices")
 TMUX = "ocaptain"
 SESSION = "agent"
 
@@ -61,6 +65,7 @@ class Worker:
         self._channel: Channel | None = None
         self._hold = Hold()
         self._script_pid: int | None = None
+        self._told_at = 0  # when the facts that were journalled last were saved, in nanoseconds
 
     # -- state on disk ----------------------------------------------------------------------
 
@@ -234,7 +239,8 @@ class Worker:
             except Unfit as error:
                 ended = {**ended, "unfit": {"reason": error.reason, "paths": error.paths}}
                 snapshot = None
-        return {**ended, "token": token, "tail": _tail(Path(job["log"])), "snapshot": snapshot}
+        told = await asyncio.to_thread(self._told, job)
+        return {**ended, "token": token, "tail": _tail(Path(job["log"])), "snapshot": snapshot, "agent": told}
 
     def _launch(self, args: dict[str, Any]) -> None:
         self._places.make()
@@ -250,6 +256,7 @@ class Worker:
         directory.mkdir(parents=True)
         write_json(directory / "task.json", args["task"])
         write_atomic(directory / "prompt.md", args["prompt"].encode())
+        write_atomic(directory / "resume.md", args.get("resume_prompt", "").encode())
         log = self._places.logs / f"{args['label']}.log"
         log.unlink(missing_ok=True)
         marker = f"{self._fence.voyage}:{args['token']}"
@@ -269,6 +276,7 @@ class Worker:
                 "timeout": args["timeout"],
                 "stall": args["stall"],
                 "marker": marker,
+                **{name: args[name] for name in LAUNCH if name in args},
             },
         )
         self._job = {
@@ -280,6 +288,7 @@ class Worker:
             "marker": marker,
             "sent": 0,
         }
+        self._told_at = 0
         self._save()
         self._tmux(str(args["label"]), directory)
 
@@ -303,6 +312,7 @@ class Worker:
         while True:
             ended = read_json(directory / "exit.json")
             self._pass_log(job, final=ended is not None)
+            self._pass_facts(job)
             if ended is not None:
                 return {"code": int(ended["code"]), "reason": str(ended["reason"]), "seconds": ended["seconds"]}
             keeper = read_json(directory / "supervisor.json")
@@ -331,6 +341,25 @@ class Worker:
         body = {"kind": "log", "token": job["token"], "offset": job["sent"], "data": base64.b64encode(data).decode()}
         self._record(body, durable=False)
         job["sent"] += len(data)
+
+    def _pass_facts(self, job: dict[str, Any]) -> None:
+        """Journal what the agent's stream told so far, so that even a ship that is lost has told it."""
+        path = Path(job["directory"]) / "facts.json"
+        with contextlib.suppress(OSError):
+            saved = path.stat().st_mtime_ns
+            if saved - self._told_at >= FACTS_NANOSECONDS and (facts := read_json(path)) is not None:
+                self._record({"kind": "agent", "token": job["token"], "facts": facts}, durable=False)
+                self._told_at = saved
+
+    def _told(self, job: dict[str, Any]) -> dict[str, Any] | None:
+        """Return what the agent's stream told; read once more if its supervisor could not save it."""
+        directory = Path(job["directory"])
+        facts: dict[str, Any] | None = read_json(directory / "facts.json")
+        kept = directory / "stream.jsonl"
+        if not (directory / "exit.json").exists() and kept.exists():
+            prices = (read_json(directory / "job.json") or {}).get("prices") or {}
+            facts = {"resumed": (facts or {}).get("resumed"), **replay(kept, prices)}
+        return facts
 
     def stop_script(self) -> None:
         """End the check that runs, if there is one."""

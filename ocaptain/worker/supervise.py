@@ -3,6 +3,10 @@
 It bounds the attempt on the ship (time, silence) so that a hung agent ends without anybody
 watching, and takes every process of the attempt with it: as a child subreaper it inherits
 the orphans, and what escaped even that carries the attempt's marker in its environment.
+
+What the agent says goes to the attempt's log and to the pane, without the secrets that it was
+given: as it is (view ``raw``), or drawn from Claude Code's stream (``claude-stream``), which is kept
+beside the job, with what it told in ``facts.json``.
 """
 
 from __future__ import annotations
@@ -16,13 +20,19 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Dict, List, Optional
 
+from ocaptain.protocol import Lines
+from ocaptain.worker.launch import Start, prepare
 from ocaptain.worker.places import read_json, write_json
 from ocaptain.worker.procs import MARKER, start_time, sweep
+from ocaptain.worker.stream import MOST_LINE, ClaudeStream, LineMask, Masker
 
 _PR_SET_CHILD_SUBREAPER = 36
 TERM_SECONDS = 5.0
+SAVE_SECONDS = 1.0
+MOST_LEFT = 4 * 1024 * 1024
+MOST_STREAM = 256 * 1024 * 1024
 
 
 class Stopped(Exception):
@@ -48,29 +58,37 @@ def supervise(directory: Path) -> int:
     began = time.monotonic()
     code, reason = 127, "error"
     child: subprocess.Popen[bytes] | None = None
+    view: Optional[View] = None
     try:
-        with open(directory / "prompt.md", "rb") as prompt, open(job["log"], "ab", buffering=0) as log:
+        start = prepare(job, directory, Path(os.environ.get("OCAPTAIN_SHIP_HOME") or Path.home()))
+        with open(start.prompt, "rb") as prompt, open(job["log"], "ab", buffering=0) as log:
+            view = _view(job, directory, start, log)
             child = subprocess.Popen(
-                job["argv"],
+                start.argv,
                 cwd=job["cwd"],
-                env={**os.environ, **job["env"], MARKER: marker},
+                env={**start.env, MARKER: marker},
                 stdin=prompt,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
+                stderr=subprocess.PIPE if view.apart else subprocess.STDOUT,
                 start_new_session=True,
             )
-            reason = _watch(child, log, began, float(job["timeout"]), float(job["stall"]))
+            reason = _watch(child, view, began, float(job["timeout"]), float(job["stall"]))
             code = _end(child) if reason != "exit" else child.wait()
+            _drain(child, view)
     except Stopped:
         _ignore_signals()
         reason = "stopped"
         code = _end(child) if child else 143
+        if child and view:
+            _drain(child, view)
     except OSError as error:
         with contextlib.suppress(OSError), open(job["log"], "ab") as log:
             log.write(f"ocaptain: the agent could not be started: {error}\n".encode())
     _ignore_signals()
     sweep(marker, root=os.getpid(), spare=frozenset({os.getpid()}))
     seconds = round(time.monotonic() - began, 3)
+    if view:
+        view.close()
     write_json(
         directory / "exit.json",
         {"code": code if code >= 0 else 128 - code, "reason": reason, "seconds": seconds},
@@ -83,40 +101,159 @@ def _ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _watch(child: subprocess.Popen[bytes], log: Any, began: float, timeout: float, stall: float) -> str:
-    """Copy output to log and pane until the agent ends or a limit is passed."""
-    assert child.stdout
-    os.set_blocking(child.stdout.fileno(), False)
+class View:
+    """How output reaches log and pane: as it is, but for secrets. Nothing is shown twice.
+
+    Attributes:
+        apart: whether standard error is to come by a pipe of its own.
+    """
+
+    apart = False
+
+    def __init__(self, log: BinaryIO, mask: Masker) -> None:
+        self._log = os.dup(log.fileno())
+        self._mask = LineMask(mask)
+
+    def take(self, data: bytes, *, error: bool = False) -> None:
+        """Take what the agent said."""
+        del error
+        self._show(self._mask.feed(data))
+
+    def tick(self) -> None:
+        """Called now and then."""
+
+    def close(self) -> None:
+        """Show what is left."""
+        self._show(self._mask.close())
+        os.close(self._log)
+
+    def _show(self, data: bytes) -> None:
+        if data:
+            with contextlib.suppress(OSError):
+                os.write(self._log, data)
+            with contextlib.suppress(OSError):
+                sys.stdout.buffer.write(data)
+                sys.stdout.buffer.flush()
+
+
+class StreamView(View):
+    """Draws Claude Code's stream; keeps it, masked, and what it told."""
+
+    apart = True
+
+    def __init__(self, log: BinaryIO, start: Start, directory: Path, prices: Dict[str, Any]) -> None:
+        super().__init__(log, start.mask)
+        self._secrets = start.mask
+        self._directory = directory
+        self._resumed = start.resumed
+        self._lines = Lines(MOST_LINE)
+        self._stream = ClaudeStream(prices)
+        self._kept = open(directory / "stream.jsonl", "ab", buffering=0, opener=_private)  # noqa: SIM115 - closed below
+        self._size = 0
+        self._saved = 0.0
+
+    def take(self, data: bytes, *, error: bool = False) -> None:
+        """Draw whole lines; what is said on standard error is shown as it is."""
+        if error:
+            super().take(data)
+            return
+        for line in self._lines.feed(data):
+            self._take_line(self._secrets(line))
+
+    def _take_line(self, line: bytes) -> None:
+        if self._size < MOST_STREAM:
+            with contextlib.suppress(OSError):
+                self._size += self._kept.write(line + b"\n")
+        shown: List[str] = self._stream.line(line)
+        self._show("".join(f"{one}\n" for one in shown).encode(errors="replace"))
+
+    def tick(self) -> None:
+        """Save what is known, at most once a second."""
+        if self._stream.changed and time.monotonic() - self._saved >= SAVE_SECONDS:
+            self._save()
+
+    def _save(self) -> None:
+        self._stream.changed = False
+        self._saved = time.monotonic()
+        with contextlib.suppress(OSError):
+            write_json(self._directory / "facts.json", {**self._stream.facts(), "resumed": self._resumed})
+
+    def close(self) -> None:
+        """Take a last line without an end, and save."""
+        for line in self._lines.feed(b"\n"):
+            if line:
+                self._take_line(self._secrets(line))
+        self._save()
+        self._kept.close()
+        super().close()
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _view(job: Dict[str, Any], directory: Path, start: Start, log: BinaryIO) -> View:
+    if job.get("view") == "claude-stream":
+        return StreamView(log, start, directory, job.get("prices") or {})
+    return View(log, start.mask)
+
+
+def _watch(child: subprocess.Popen[bytes], view: View, began: float, timeout: float, stall: float) -> str:
+    """Pass output on until the agent ends or a limit is passed."""
     spoke = time.monotonic()
     ended_at: float | None = None
-    silent = False
     with selectors.DefaultSelector() as selector:
-        selector.register(child.stdout, selectors.EVENT_READ)
+        for pipe in filter(None, (child.stdout, child.stderr)):
+            os.set_blocking(pipe.fileno(), False)
+            selector.register(pipe, selectors.EVENT_READ)
         while True:
-            if not silent:
-                selector.select(timeout=0.05 if ended_at is None else 0.01)
-            data: bytes | None = b"" if silent else child.stdout.read(65536)
+            if selector.get_map():
+                ready = selector.select(timeout=0.05 if ended_at is None else 0.01)
+            else:
+                time.sleep(0.05)  # it closed its output; its limits still hold
+                ready = []
             now = time.monotonic()
+            data = _take(selector, [key for key, _ in ready], child, view)
             if data:
                 spoke = now
-                log.write(data)
-                with contextlib.suppress(OSError):
-                    sys.stdout.buffer.write(data)
-                    sys.stdout.buffer.flush()
-            elif data is not None and not silent:
-                selector.unregister(child.stdout)  # it closed its output; its limits still hold
-                silent = True
-            if silent:
-                time.sleep(0.05)
+            view.tick()
             if child.poll() is not None:
                 # A background child may hold the pipe; what the agent itself said is there.
                 ended_at = ended_at or now
-                if silent or (not data and now - ended_at > 0.2):
+                if not selector.get_map() or (not data and now - ended_at > 0.2):
                     return "exit"
             elif now - began > timeout:
                 return "timeout"
             elif now - spoke > stall:
                 return "stall"
+
+
+def _take(
+    selector: selectors.BaseSelector, ready: List[selectors.SelectorKey], child: subprocess.Popen[bytes], view: View
+) -> int:
+    """Read what is there; return how many bytes. A pipe that was closed is looked at no more."""
+    size = 0
+    for key in ready:
+        try:
+            data = os.read(key.fd, 65536)
+        except BlockingIOError:
+            continue
+        if not data:
+            selector.unregister(key.fileobj)
+        else:
+            view.take(data, error=key.fileobj is child.stderr)
+        size += len(data)
+    return size
+
+
+def _drain(child: subprocess.Popen[bytes], view: View) -> None:
+    """Take what an agent said while it was being ended."""
+    for pipe in filter(None, (child.stdout, child.stderr)):
+        left = MOST_LEFT
+        with contextlib.suppress(OSError):
+            while left > 0 and (data := os.read(pipe.fileno(), 65536)):
+                view.take(data, error=pipe is child.stderr)
+                left -= len(data)
 
 
 def _end(child: subprocess.Popen[bytes]) -> int:

@@ -20,6 +20,8 @@ SPEC = {
     "repo": {"type": "str"},
     "agent": {"type": "str"},
     "agent_cmd": {"type": "str"},
+    "model": {"type": "str"},
+    "max_turns": {"type": "int"},
     "provider": {"type": "str", "choices": ["sprites", "drydock"]},
     "on_active": {"type": "str", "choices": ["resume", "refuse", "new"], "default": "resume"},
     "allow_partial": {"type": "bool", "default": False},

@@ -15,7 +15,9 @@ options:
     type: str
     required: true
   files:
-    description: "The files: each C(path), C(mode) (octal, 0644 by default) and one of C(content) or C(src)."
+    description:
+      - "The files: each C(path), C(mode) (octal, 0644 by default), one of C(content) or C(src), and C(state)."
+      - C(state) is C(present), C(absent), or C(merged), which puts a JSON object into the one that is there.
     type: list
     elements: dict
     required: true

@@ -35,6 +35,12 @@ options:
   agent_cmd:
     description: The line that agent C(command) runs for tasks without metadata.run.
     type: str
+  model:
+    description: The model of agents whose task names none.
+    type: str
+  max_turns:
+    description: Turns that an attempt of a model may take.
+    type: int
   provider:
     description: Where ships come from; by default as configured.
     type: str

@@ -27,7 +27,14 @@ def test_the_wheel_is_whole(tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "wheel")
     package = tmp_path / "wheel/ocaptain"
-    content = ("ansible.cfg", "playbooks/**/*", "examples/**/*", "inventory_plugins/*", "roles/tmux-agent/**/*")
+    content = (
+        "ansible.cfg",
+        "playbooks/**/*",
+        "examples/**/*",
+        "inventory_plugins/*",
+        "roles/claude/**/*",
+        "roles/tmux-agent/**/*",
+    )
     plugins = ("plugins/action/*", "plugins/connection/*", "plugins/modules/*")
     assert names(package / "_ansible", "**/*") == names(REPO, *content, *plugins)
     sources = names(REPO / "ocaptain", "**/*")

@@ -160,7 +160,7 @@ def make_voyage(root: Path, tasks: list[dict], ships: int = 1, verify: str = "tr
                     "metadata": {k: v for k, v in task.items() if k not in {"waits", "pin"}},
                 }
             ),
-            "agent": "command",
+            "agent": task.get("agent", "command"),
             "pin": task.get("pin"),
             "priority": chains[str(n)],
             "status": "pending",

@@ -1,0 +1,84 @@
+"""Agent ``claude``: Claude Code, one headless run a task.
+
+What role ``claude`` lays down on a ship below ``~/.ocaptain/claude`` is the contract between the two:
+``env.json`` (the CLI's own environment, its secrets included), ``key`` (an API key, read by the
+settings' key helper), ``settings.json`` and ``path`` (where the CLI is). This adapter names the
+files; their content never comes here.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from ocaptain.agents.base import (
+    STALL_SECONDS,
+    TIMEOUT_SECONDS,
+    AgentRun,
+    Briefing,
+    Resume,
+    common_environment,
+    render,
+)
+
+if TYPE_CHECKING:
+    from ocaptain.config import Settings
+    from ocaptain.plan import Task
+
+MAX_TURNS = 200
+OWN = ".ocaptain/claude"
+REMEDY = "set CLAUDE_CODE_OAUTH_TOKEN (from `claude setup-token`), ANTHROPIC_API_KEY or OCAPTAIN_CLAUDE_KEY_HELPER"
+
+
+class ClaudeAgent:
+    """Runs ``claude -p`` in the ship's clone."""
+
+    is_model = True
+
+    def missing(self, settings: Settings) -> str | None:
+        """A credential must be configured; which one goes to the ships is the role's choice."""
+        if settings.claude_key_helper:
+            there = settings.claude_key_helper.expanduser()
+            return None if there.is_file() else f"OCAPTAIN_CLAUDE_KEY_HELPER: there is no file {there}; name a program"
+        if settings.claude_code_oauth_token or settings.anthropic_api_key:
+            return None
+        return f"agent claude has no credential; {REMEDY}, or sail with --agent command --agent-cmd CMD"
+
+    def problem(self, task: Task, agent_cmd: str | None, settings: Settings) -> str | None:
+        """It can work any task, if it has a credential."""
+        del task, agent_cmd
+        return self.missing(settings)
+
+    def brief(self, briefing: Briefing) -> AgentRun:
+        """One run, with a session of its own or an earlier one of this ship's."""
+        metadata = briefing.task.get("metadata") or {}
+        folder = files("ocaptain.agents")
+        template = briefing.template or (folder / "claude.md.j2").read_text("utf-8")
+        again = (folder / "claude-resume.md.j2").read_text("utf-8") if briefing.sessions else ""
+        model = metadata.get("model") or briefing.model
+        turns = metadata.get("max_turns") or briefing.max_turns or MAX_TURNS
+        common = (
+            *("claude", "-p", "--output-format", "stream-json", "--verbose"),
+            # Only these events say what a message used in the end, and why it stopped.
+            "--include-partial-messages",
+            "--dangerously-skip-permissions",
+            *("--settings", f"~/{OWN}/settings.json"),
+            *(("--model", str(model)) if model else ()),
+            *("--max-turns", str(turns)),
+        )
+        return AgentRun(
+            argv=(*common, "--session-id", briefing.session),
+            env=common_environment(briefing),
+            prompt=render(template, briefing),
+            timeout=float(metadata.get("timeout") or TIMEOUT_SECONDS),
+            stall=float(metadata.get("stall") or STALL_SECONDS),
+            env_files=(f"{OWN}/env.json",),
+            secret_files=(f"{OWN}/key",),
+            path_file=f"{OWN}/path",
+            view="claude-stream",
+            resume=tuple(
+                Resume(session, (*common, "--resume", session), f".claude/projects/*/{session}.jsonl")
+                for session in briefing.sessions
+            ),
+            resume_prompt=render(again, briefing) if again else "",
+        )

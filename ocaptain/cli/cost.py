@@ -1,0 +1,80 @@
+"""``cost``: what agents and machines cost so far."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from ocaptain.cli import render
+from ocaptain.cli.views import find
+from ocaptain.config import load_settings
+from ocaptain.ledger.costs import Costs, Line, costs
+from ocaptain.prices import load_prices
+from ocaptain.protocol.usage import dollars
+from ocaptain.text import clean_line
+
+if TYPE_CHECKING:
+    from ocaptain.ledger.costs import By
+
+
+def show_cost(voyage: str | None, *, by: By, as_json: bool) -> None:
+    """Show what a voyage cost."""
+    directory = find(voyage)
+    prices = load_prices(load_settings().prices)
+    with directory.ledger() as ledger:
+        about = ledger.voyage()
+        price = prices.machines.get(about.provider)
+        seen = costs(ledger, by, price.cost if price else lambda _: 0)
+    if as_json:
+        render.print_json({"voyage": about.id, "state": about.state, "provider": about.provider, **seen.as_dict()})
+        return
+    console = render.out()
+    console.print(cost_table(seen))
+    for note in notes(seen):
+        console.print(f"  {note}")
+
+
+def notes(seen: Costs) -> list[str]:
+    """Return what is to be said below the table."""
+    total, spent = seen.total, seen.total.spent
+    machines = f"machines: {dollars(total.machine_nano or 0)} for {duration(total.awake_seconds or 0)} awake"
+    found = [f"{machines}; with the agents {dollars(seen.total_nano)}{'+' if spent.unknown else ''}"]
+    if "subscription" in spent.marks:
+        found.append("a subscription is shown at list prices; it is not billed by tokens")
+    if spent.unknown:
+        found.append(f"+ {spent.unknown} attempts used a model without a known price; OCAPTAIN_PRICES may name one")
+    return found
+
+
+def cost_table(seen: Costs) -> Table:
+    """Return the costs as a table."""
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table.add_column(seen.by, no_wrap=True)
+    for name in ("tries", "tokens in", "cached", "out", "agents", *(("awake", "machine") if seen.by == "ship" else ())):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True, overflow="ellipsis")
+    for line in seen.lines:
+        table.add_row(*_cells(seen, line))
+    table.add_row(*_cells(seen, seen.total, "total"), style="bold")
+    return table
+
+
+def _cells(seen: Costs, line: Line, name: str | None = None) -> list[str]:
+    spent = line.spent
+    return [
+        name or clean_line(line.name, 40),
+        str(spent.attempts or ""),
+        f"{spent.tokens_in:,}",
+        f"{spent.tokens_cached:,}",
+        f"{spent.tokens_out:,}",
+        f"{dollars(spent.cost_nano)}{'+' if spent.unknown else ''}",
+        *([duration(line.awake_seconds or 0), dollars(line.machine_nano or 0)] if seen.by == "ship" else []),
+        clean_line(line.about, 50),
+    ]
+
+
+def duration(seconds: float) -> str:
+    """Return a time as ``1:02:03``."""
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"

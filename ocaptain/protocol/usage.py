@@ -1,0 +1,65 @@
+"""Tokens and what they cost, for ship and captain alike. Standard library only.
+
+Money is whole **nano-dollars** (10⁻⁹ $), so that sums are exact: a dollar a million tokens is 1,000
+nano-dollars a token. Tokens are five numbers, in the order of :data:`KINDS`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+KINDS = ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h")
+#: A model's prices: a number a kind, and those of a message with a long prompt: [more than, numbers …].
+Price = dict[str, list[int]]
+Tokens = list[int]
+NANO = 10**9
+_DATED = re.compile(r"(?:-20[0-9]{6}|\[[0-9]+m\])+$")
+
+
+def tokens_of(usage: Mapping[str, Any]) -> Tokens:
+    """Return the tokens of an API message's ``usage``; what is no number counts as nothing."""
+    written = _whole(usage.get("cache_creation_input_tokens"))
+    split = usage.get("cache_creation")
+    hour = min(written, _whole(split.get("ephemeral_1h_input_tokens"))) if isinstance(split, dict) else 0
+    return [
+        _whole(usage.get("input_tokens")),
+        _whole(usage.get("output_tokens")),
+        _whole(usage.get("cache_read_input_tokens")),
+        written - hour,
+        hour,
+    ]
+
+
+def _whole(value: Any) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**40 else 0
+
+
+def prompt_tokens(tokens: Sequence[int]) -> int:
+    """Return how long the prompt of a message was."""
+    return tokens[0] + tokens[2] + tokens[3] + tokens[4]
+
+
+def price_of(model: str, prices: Mapping[str, Price]) -> Price | None:
+    """Return a model's prices, whatever date or context size its name carries; None if nobody knows them."""
+    return prices.get(model) or prices.get(_DATED.sub("", model))
+
+
+def is_long(price: Price | None, tokens: Sequence[int]) -> bool:
+    """Whether a message is billed at the prices for long prompts."""
+    return bool(price and "long" in price and prompt_tokens(tokens) > price["long"][0])
+
+
+def cost_of(price: Price, tokens: Sequence[int], *, long: bool = False) -> int:
+    """Return what tokens cost, in nano-dollars."""
+    each = price["long"][1:] if long and "long" in price else price["each"]
+    return sum(number * one for number, one in zip(tokens, each, strict=True))
+
+
+def dollars(nano: float) -> str:
+    """Return an amount for people: to the cent, or two digits more below a dollar."""
+    value = nano / NANO
+    return f"${value:.2f}" if value >= 1 or not value else f"${value:.4f}"

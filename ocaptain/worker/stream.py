@@ -1,0 +1,351 @@
+"""Claude Code's stream of JSON lines: drawn for people, and what it tells of the run, kept.
+
+One pass does both, so that what was said can be watched, and a run that is killed has still told
+what it used: with ``--include-partial-messages`` each message says its final usage and why it
+stopped, which its ``assistant`` line does not.
+
+Nothing here decides what a run was worth; that is the captain's (:mod:`ocaptain.agents.verdict`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
+
+from ocaptain.protocol.usage import Price, Tokens, cost_of, dollars, is_long, price_of, tokens_of
+
+MOST_LINE = 64 * 1024 * 1024
+MOST_TEXT = 4000
+MOST_MODELS = 16
+WIDTH = 160
+_ESCAPES = re.compile(
+    "\x1b\\[[0-?]*[ -/]*[@-~]"  # CSI
+    "|\x1b[\\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\\\)?"  # OSC, DCS, SOS, PM, APC
+    "|\x1b[ -/]*[0-~]"
+    "|[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]"
+)
+#: Of a tool's input, what tells most; the first that is there is shown.
+_SHOWN = (
+    "command",
+    "file_path",
+    "notebook_path",
+    "path",
+    "pattern",
+    "url",
+    "query",
+    "subject",
+    "description",
+    "prompt",
+)
+
+
+def plain(text: str) -> str:
+    """Return text without terminal escapes and other control characters; tabs and newlines stay."""
+    return _ESCAPES.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def one_line(text: str, width: int = WIDTH) -> str:
+    """Return the first line that says something, cut, and how many more there are."""
+    lines = [line.strip() for line in plain(text).split("\n") if line.strip()]
+    if not lines:
+        return ""
+    first = lines[0] if len(lines[0]) <= width else lines[0][: width - 1] + "…"
+    return first if len(lines) == 1 else f"{first} (+{len(lines) - 1} lines)"
+
+
+class Masker:
+    """Replaces secrets in bytes, as they are and as JSON writes them."""
+
+    def __init__(self, secrets: List[str]) -> None:
+        forms = set()
+        for secret in secrets:
+            if len(secret) >= 6:
+                forms |= {secret.encode(), json.dumps(secret)[1:-1].encode()}
+        # The longest first: one may be the beginning of another.
+        self._pattern = re.compile(b"|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True)))
+        self.any = bool(forms)
+
+    def __call__(self, data: bytes) -> bytes:
+        """Return ``data`` without them."""
+        return self._pattern.sub(b"********", data) if self.any else data
+
+
+class LineMask:
+    """Masks a stream: whole lines, and of a line that is very long as much as is sure."""
+
+    def __init__(self, mask: Masker) -> None:
+        self._mask = mask
+        self._rest = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """Take bytes, return those that may be shown."""
+        if not self._mask.any:
+            return data
+        whole, newline, rest = (self._rest + data).rpartition(b"\n")
+        if len(rest) > MOST_LINE:
+            whole, newline, rest = whole + newline + rest, b"", b""
+        self._rest = rest
+        return self._mask(whole + newline)
+
+    def close(self) -> bytes:
+        """Return what is left."""
+        rest, self._rest = self._rest, b""
+        return self._mask(rest)
+
+
+class ClaudeStream:
+    """Takes the stream's lines.
+
+    Args:
+        prices: by model, for the cost so far.
+    """
+
+    def __init__(self, prices: Optional[Mapping[str, Price]] = None) -> None:
+        self._prices = prices or {}
+        self._used: Dict[str, Tuple[str, Tokens]] = {}  # by message id; a later word only adds
+        self._main: Optional[str] = None  # the conversation's last message, and why it stopped
+        self._stop: Optional[str] = None
+        self._open: Dict[Optional[str], str] = {}  # the message under way, by who speaks
+        self._cwd = ""
+        self._messages = 0
+        self._billed: Dict[str, List[int]] = {}  # tokens and cost by model, as results say
+        self._partial = False
+        self._facts: Dict[str, Any] = {
+            "session": None,
+            "model": None,
+            "auth": None,
+            "retries": 0,
+            "retry": None,
+            "result": None,
+        }
+        self.changed = False
+
+    # -- what it tells ----------------------------------------------------------------------
+
+    def facts(self) -> Dict[str, Any]:
+        """Return what is known so far, bounded in size.
+
+        ``billed`` is what the CLI counted up to its last result, ``usage`` are the messages after it.
+        """
+        sums: Dict[Tuple[str, bool], Tokens] = {}
+        for model, tokens in self._used.values():
+            key = (model, is_long(price_of(model, self._prices), tokens))
+            if key in sums or len(sums) < MOST_MODELS:
+                sums[key] = [a + b for a, b in zip(sums.get(key, [0] * 5), tokens, strict=True)]
+        return {
+            **self._facts,
+            "usage": [{"model": model, "long": long, "tokens": tokens} for (model, long), tokens in sums.items()],
+            "billed": [{"model": model, "tokens": one[:5], "cost": one[5]} for model, one in self._billed.items()],
+            "messages": self._messages,
+            "partial": self._partial,
+            "last_stop": self._stop,
+        }
+
+    def cost(self) -> Optional[int]:
+        """Return what the run cost so far, in nano-dollars; None if a price is not known."""
+        total = sum(one[5] for one in self._billed.values())
+        for model, tokens in self._used.values():
+            price = price_of(model, self._prices)
+            if price is None:
+                return None
+            total += cost_of(price, tokens, long=is_long(price, tokens))
+        return total
+
+    # -- the stream -------------------------------------------------------------------------
+
+    def line(self, data: bytes) -> List[str]:
+        """Take a line, return what is to be shown of it."""
+        if not data.strip():
+            return []
+        message: Any = None
+        if data.lstrip().startswith(b"{"):
+            try:
+                message = json.loads(data)
+            except (ValueError, RecursionError):
+                message = None
+        if not isinstance(message, dict) or not isinstance(message.get("type"), str):
+            return [plain(data.decode(errors="replace")).rstrip()]
+        handler: Optional[Callable[[Dict[str, Any]], Iterator[str]]] = {
+            "system": self._system,
+            "assistant": self._assistant,
+            "user": self._user,
+            "stream_event": self._event,
+            "result": self._result,
+        }.get(message["type"])
+        inner = "  " if message.get("parent_tool_use_id") else ""  # an agent of the agent's
+        try:
+            return [plain(f"{inner}{line}").rstrip() for line in handler(message)] if handler else []
+        except (TypeError, ValueError, AttributeError, KeyError, RecursionError):
+            return [f"… a line that cannot be understood ({one_line(message['type'], 40)})"]
+
+    def _system(self, message: Dict[str, Any]) -> Iterator[str]:
+        kind = message.get("subtype")
+        if kind == "init":
+            self._cwd = str(message.get("cwd") or "")
+            self._note(
+                session=_text(message.get("session_id"), 64),
+                model=_text(message.get("model"), 100),
+                auth=_text(message.get("apiKeySource"), 64),
+            )
+            yield f"── {self._facts['model'] or 'claude'}, session {self._facts['session'] or '?'}"
+        elif kind == "api_retry":
+            status, error = message.get("error_status"), _text(message.get("error"), 100)
+            delay = message.get("retry_delay_ms")
+            delay = float(delay) if isinstance(delay, (int, float)) else 0.0
+            retry = {"status": status if isinstance(status, int) else None, "error": error, "delay_ms": int(delay)}
+            self._note(retry=retry, retries=min(self._facts["retries"] + 1, 10**6))
+            what = f"{status} {error}" if status else str(error or "no answer")
+            numbers = f"{message.get('attempt')} of {message.get('max_retries')}"
+            yield f"… retry {numbers} in {delay / 1000:.1f} s: {what}"
+        elif isinstance(message.get("content"), str) and message["content"].strip():
+            yield f"… {one_line(message['content'])}"
+
+    def _assistant(self, line: Dict[str, Any]) -> Iterator[str]:
+        message = line.get("message")
+        if not isinstance(message, dict):
+            return
+        self._count(message, line.get("parent_tool_use_id"))
+        for block in _blocks(message.get("content")):
+            if block.get("type") == "text" and isinstance(block.get("text"), str):
+                yield from plain(block["text"]).strip("\n").split("\n")
+            elif block.get("type") == "tool_use":
+                yield f"→ {block.get('name')}: {self._input(block.get('input'))}"
+
+    def _input(self, given: Any) -> str:
+        if not isinstance(given, dict):
+            return ""
+        for name in _SHOWN:
+            if isinstance(given.get(name), str) and given[name].strip():
+                text = given[name]
+                if name.endswith("path") and self._cwd and text.startswith(self._cwd + "/"):
+                    text = text[len(self._cwd) + 1 :]
+                return one_line(text)
+        return one_line(json.dumps(given, ensure_ascii=False))
+
+    def _user(self, line: Dict[str, Any]) -> Iterator[str]:
+        message = line.get("message")
+        content = message.get("content") if isinstance(message, dict) else None
+        for block in _blocks(content):
+            if block.get("type") == "tool_result":
+                inner = block.get("content")
+                said = (
+                    inner
+                    if isinstance(inner, str)
+                    else "\n".join(str(part.get("text", f"[{part.get('type')}]")) for part in _blocks(inner))
+                )
+                yield f"{'✗' if block.get('is_error') else '←'} {one_line(said) or '(nothing)'}"
+            elif block.get("type") == "text" and line.get("isSynthetic"):
+                yield f"… {one_line(str(block.get('text')))}"
+
+    def _event(self, line: Dict[str, Any]) -> Iterator[str]:
+        """Take a message's beginning and end; its content comes again in one piece."""
+        event, parent = line.get("event"), line.get("parent_tool_use_id")
+        if not isinstance(event, dict):
+            return
+        self._partial = True
+        kind = event.get("type")
+        if kind == "message_start" and isinstance(event.get("message"), dict):
+            self._count(event["message"], parent)
+        elif kind == "message_delta":
+            name = self._open.get(parent)
+            delta = event.get("delta")
+            if name is not None:
+                usage, stop = event.get("usage"), delta.get("stop_reason") if isinstance(delta, dict) else None
+                self._count({"id": name, "model": None, "usage": usage, "stop_reason": stop}, parent)
+                cost = self.cost()
+                if cost:
+                    yield f"  {dollars(cost)} so far"
+
+    def _count(self, message: Dict[str, Any], parent: Any) -> None:
+        """Take a message's usage and stop reason, whichever line they stand in."""
+        name, model = message.get("id"), message.get("model")
+        if not isinstance(name, str) or model == "<synthetic>":
+            return
+        parent = parent if isinstance(parent, str) else None
+        self._open[parent] = name
+        if name not in self._used:
+            self._messages += 1
+        before = self._used.get(name, (str(model or "unknown")[:100], [0] * 5))
+        usage = message.get("usage")
+        now = tokens_of(usage) if isinstance(usage, dict) else [0] * 5
+        self._used[name] = (before[0], [max(a, b) for a, b in zip(before[1], now, strict=True)])
+        if parent is None:
+            known = self._stop if self._main == name else None
+            self._main, self._stop = name, _text(message.get("stop_reason"), 40) or known
+        self._note(retry=None)
+
+    def _result(self, message: Dict[str, Any]) -> Iterator[str]:
+        status, turns = message.get("api_error_status"), message.get("num_turns")
+        text = message.get("result")
+        errors = message.get("errors")
+        if not isinstance(text, str):
+            text = "; ".join(map(str, errors)) if isinstance(errors, list) else ""
+        fresh = message.get("model_usage_since_last_result")
+        if isinstance(fresh, dict):
+            self._bill(fresh)
+        self._note(
+            result={
+                "subtype": _text(message.get("subtype"), 64) or "",
+                "is_error": bool(message.get("is_error")),
+                "status": status if isinstance(status, int) else None,
+                "error": _text(message.get("api_error_type"), 64),
+                "stop": _text(message.get("stop_reason"), 40),
+                "terminal": _text(message.get("terminal_reason"), 64),
+                "turns": turns if isinstance(turns, int) and 0 <= turns < 10**6 else 0,
+                "text": plain(text)[-MOST_TEXT:],
+                "total_cost": _nano(message.get("total_cost_usd")),
+            }
+        )
+        good = message.get("subtype") == "success" and not message.get("is_error")
+        spent = self.cost()
+        parts = [f"{turns} turns", *([dollars(spent)] if spent is not None else [])]
+        verdict = "success" if good else f"an error ({message.get('subtype')})"
+        yield f"══ {verdict}: {', '.join(parts)}"
+        if not good and text:
+            yield f"   {one_line(text)}"
+
+    def _bill(self, fresh: Dict[str, Any]) -> None:
+        """Take what the CLI counted since its last result: helper models too, which are not in the stream."""
+        for model, one in list(fresh.items())[:MOST_MODELS]:
+            if isinstance(one, dict):
+                usage = {
+                    "input_tokens": one.get("inputTokens"),
+                    "output_tokens": one.get("outputTokens"),
+                    "cache_read_input_tokens": one.get("cacheReadInputTokens"),
+                    "cache_creation_input_tokens": one.get("cacheCreationInputTokens"),
+                    "cache_creation": {"ephemeral_1h_input_tokens": one.get("cacheCreationEphemeral1hInputTokens")},
+                }
+                now = [*tokens_of(usage), _nano(one.get("costUSD")) or 0]
+                before = self._billed.get(model[:100], [0] * 6)
+                self._billed[model[:100]] = [a + b for a, b in zip(before, now, strict=True)]
+        self._used.clear()
+        self._open.clear()
+
+    def _note(self, **facts: Any) -> None:
+        self._facts.update(facts)
+        self.changed = True
+
+
+def replay(path: Path, prices: Mapping[str, Price]) -> Dict[str, Any]:
+    """Return what a kept stream told."""
+    stream = ClaudeStream(prices)
+    with open(path, "rb") as kept:
+        for line in kept:
+            stream.line(line)
+    return stream.facts()
+
+
+def _text(value: Any, most: int) -> Optional[str]:
+    return plain(value)[:most] if isinstance(value, str) and value else None
+
+
+def _nano(value: Any) -> Optional[int]:
+    return round(value * 10**9) if isinstance(value, (int, float)) and 0 <= value < 10**6 else None
+
+
+def _blocks(content: Any) -> List[Dict[str, Any]]:
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}]
+    return [block for block in content if isinstance(block, dict)] if isinstance(content, list) else []

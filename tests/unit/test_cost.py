@@ -1,0 +1,111 @@
+"""``ocaptain cost``: exact sums by ship, task and model, machines beside them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ocaptain.cli.cost import show_cost
+from ocaptain.cli.views import show_status, show_tasks
+from ocaptain.ledger import Spent
+from tests.unit.test_ledger import make
+
+CENT = 10_000_000
+
+
+def spent(nano, model="opus", mark="api", read=100):
+    tokens = [read, 10, 0, 0, 0]
+    return Spent(model, read, 10, 0, nano, mark, [{"model": model, "tokens": tokens, "cost_nano": nano}])
+
+
+@pytest.fixture
+def voyage(tmp_path, monkeypatch):
+    monkeypatch.setenv("OCAPTAIN_HOME", str(tmp_path))
+    directory = tmp_path / "voyage-000000000000"
+    directory.mkdir()
+    with make(directory / "ledger.db", {"1": frozenset(), "2": frozenset()}) as ledger:
+        first = ledger.claim("ship-0")
+        ledger.spent(first.token, spent(CENT, read=50), None)
+        ledger.spent(first.token, spent(3 * CENT), None)  # it went on
+        ledger.spent(first.token, spent(CENT, read=50), None)  # older news that came late
+        ledger.fail(first.token, "no")
+        again = ledger.claim("ship-1")
+        ledger.spent(again.token, spent(CENT // 100 + 1, "haiku"), None)
+        other = ledger.claim("ship-0")
+        ledger.spent(other.token, spent(None, "unheard", "subscription"), None)
+        ledger.add_awake({"ship-0": 3600.0, "ship-1": 1800.0})
+    return directory
+
+
+def shown(capsys, by):
+    show_cost(None, by=by, as_json=True)
+    return json.loads(capsys.readouterr().out)
+
+
+def test_sums(voyage, capsys):
+    ships = {line["name"]: line for line in shown(capsys, "ship")["lines"]}
+    assert (ships["ship-0"]["cost_nano"], ships["ship-0"]["cost_unknown"]) == (3 * CENT, 1)
+    assert (ships["ship-1"]["cost_nano"], ships["ship-2"]["cost_usd"]) == (CENT // 100 + 1, None)
+    tasks = {line["name"]: line for line in shown(capsys, "task")["lines"]}
+    assert (tasks["1"]["cost_nano"], tasks["1"]["attempts"]) == (3 * CENT + CENT // 100 + 1, 2)
+    seen = shown(capsys, "model")
+    assert {line["name"]: line["cost_nano"] for line in seen["lines"]} == {
+        "haiku": CENT // 100 + 1,
+        "opus": 3 * CENT,
+        "unheard": 0,
+    }
+    assert seen["total"]["cost_mark"] == "api+subscription"
+    assert (seen["total"]["machine_usd"], seen["total"]["awake_seconds"]) == (0.0, 5400.0)
+    show_tasks(None, None, as_json=True)
+    first = json.loads(capsys.readouterr().out)[0]
+    assert (first["cost_usd"], first["tokens"]) == (0.0301, {"in": 200, "out": 20, "cached": 0})
+
+
+def test_for_people(voyage, capsys):
+    show_cost(None, by="ship", as_json=False)
+    out = capsys.readouterr().out
+    assert "$0.0300+" in out
+    assert "1:30:00" in out
+    show_status(None, as_json=False)
+    assert "agents: $0.0301+ (api/subscription), 300 tokens in, 30 out" in capsys.readouterr().out
+
+
+def test_machines_cost_where_they_do(voyage, capsys, tmp_path, monkeypatch):
+    prices = tmp_path / "prices.toml"
+    prices.write_text("[machines.drydock]\ncpus = 8\nmemory_gb = 4\ncpu_hour = 0.07\nmemory_gb_hour = 0.04375\n")
+    monkeypatch.setenv("OCAPTAIN_PRICES", str(prices))
+    seen = shown(capsys, "ship")
+    assert [line["machine_usd"] for line in seen["lines"]] == [0.735, 0.3675, 0.0]
+    assert seen["total"]["total_usd"] == pytest.approx(0.735 + 0.3675 + 0.0301)
+
+
+def test_sessions_that_may_be_gone_on_with(tmp_path):
+    with make(tmp_path / "ledger.db", {"1": frozenset()}) as ledger:
+        one = ledger.claim("ship-0")
+        assert (one.sessions, one.work) == ((), None)
+        ledger.left(one.token, "c" * 40, fresh=False)
+        ledger.give_back(one.token, "conflict", "x")
+        # Another ship does not have its transcript.
+        other = ledger.claim("ship-1")
+        assert (other.sessions, other.work) == ((), None)
+        ledger.give_back(other.token, "conflict", "x")
+        # A busy service is no failure of the session's.
+        for state in ("waited", "conflict"):
+            again = ledger.claim("ship-0")
+            assert (again.sessions[-1], again.work) == (one.session, "c" * 40 if state == "waited" else None)
+            ledger.spent(again.token, spent(0), one.session)  # it was gone on with
+            ledger.give_back(again.token, state, "x")
+        # It had its chances.
+        last = ledger.claim("ship-0")
+        assert last.sessions == ()
+        ledger.left(last.token, None, fresh=True)
+        ledger.give_back(last.token, "conflict", "x")
+        assert ledger.claim("ship-0").sessions == ()
+
+
+def test_a_task_is_kept_from_others_and_first_for_its_own(tmp_path):
+    with make(tmp_path / "ledger.db", {"1": frozenset(), "2": frozenset()}) as ledger:
+        assert not ledger.claimable(["ship-0"], ["1", "2"])
+        assert ledger.claim("ship-0", others=["1", "2"]) is None
+        assert ledger.claim("ship-0", first=["2"]).task == "2"

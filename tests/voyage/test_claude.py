@@ -1,0 +1,253 @@
+"""Agent ``claude`` over real workers: a told CLI in the real one's place, its streams as the real one writes them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+from types import SimpleNamespace
+
+import pytest
+
+from ocaptain.captain import captain as captains
+from ocaptain.git import Git
+from ocaptain.ledger import overview, task_views
+from tests.voyage import claude
+from tests.voyage.claude import MESSAGE_NANO, message, text, tool, tool_result
+from tests.voyage.local import VOYAGE, command, landed, make_voyage, sail
+
+SLEEP = f"{600 + os.getpid() / 10**7:.7f}"  # known among all processes of the machine
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    monkeypatch.setattr(captains, "FIRST_PAUSE", 0.2)
+
+
+def run(directory, ships, **more):
+    return asyncio.run(sail(directory, ships, **more))
+
+
+def rows(directory):
+    with command(directory) as ledger:
+        return {f"{row['task']}.{row['number']}": row for row in ledger.rows("attempts", "token")}
+
+
+def voyage(tmp_path, fleet, plays, tasks=None, ships=1, **more):
+    """Make a voyage whose ships are told ``plays``; every task in them is one of agent claude."""
+    count = len({key.partition(".")[0] for key in plays})
+    tasks = tasks or [{} for _ in range(count)]
+    for ship in fleet:
+        claude.install(ship.home, plays)
+    return make_voyage(tmp_path, [{"agent": "claude", **task} for task in tasks], ships, **more)
+
+
+def test_a_task_is_worked_drawn_and_billed(tmp_path, ships):
+    (ship,) = ships()
+    talk = [
+        claude.init(),
+        *message("m1", text("I look\x1b[31m first\x1b[0m."), tool("Read", file_path="/w/a.txt"), stop="tool_use"),
+        tool_result("one\ntwo\nthree"),
+        *message("m2", tool("Bash", command="env\n# all"), stop="tool_use"),
+        tool_result("CLAUDE_CODE_OAUTH_TOKEN=TOKEN"),
+        {"sh": "echo hello > a"},
+        *message("m3", text("It is TOKEN.")),
+        claude.result("All done.", messages=3),
+    ]
+    directory = voyage(tmp_path, [ship], {"1": {"steps": talk}}, spec="The whole.", model="claude-x", max_turns=7)
+    assert run(directory, [ship]) == "complete"
+    (call,) = claude.calls(ship.home)
+    assert call["token"] == "canary-oauth-1"
+    attempt = rows(directory)["1.1"]
+    settings = str(ship.home / ".ocaptain/claude/settings.json")
+    option = {name: call["argv"][call["argv"].index(name) + 1] for name in call["argv"] if name.startswith("--s")}
+    assert (option["--settings"], option["--session-id"]) == (settings, attempt["session"])
+    for wanted in (["--model", "claude-x"], ["--max-turns", "7"]):
+        assert wanted[1] == call["argv"][call["argv"].index(wanted[0]) + 1]
+    assert "The whole." in call["prompt"]
+    assert "NO CHANGE NEEDED" in call["prompt"]
+    assert (attempt["cost_nano"], attempt["cost_mark"], attempt["model"]) == (
+        3 * MESSAGE_NANO,
+        "subscription",
+        claude.MODEL,
+    )
+    assert (attempt["tokens_in"], attempt["tokens_out"], attempt["tokens_cached"]) == (3 * 3100, 150, 3 * 2000)
+    log = (directory / "logs/ship-0/1.1.log").read_text()
+    lines = [line.strip() for line in log.splitlines()]
+    assert lines[1:6] == [
+        "I look first.",
+        "→ Read: a.txt",
+        "$0.0068 so far",
+        "← one (+2 lines)",
+        "→ Bash: env (+1 lines)",
+    ]
+    assert "← CLAUDE_CODE_OAUTH_TOKEN=********" in lines
+    assert lines[-1] == "══ success: 1 turns, $0.0204"
+    everything = b"".join(path.read_bytes() for path in directory.rglob("*") if path.is_file())
+    assert b"canary-oauth-1" not in everything
+    kept = [path for path in (ship.home / ".ocaptain").rglob("*") if path.is_file() and path.name != "env.json"]
+    assert not [path for path in kept if b"canary-oauth-1" in path.read_bytes()]
+
+
+def test_what_failed_is_gone_on_with_in_its_session_and_with_its_reason(tmp_path, ships):
+    fleet = ships(2)
+    plays = {
+        "1.1": {"steps": [claude.init(), *message("a", text("I was ab"), stop=None), claude.result("I was ab")]},
+        "1.2": claude.turn("done", sh="echo bad > a"),
+        "1.3": claude.turn("now it is good", sh="git show HEAD:a; echo good > a"),
+    }
+    directory = voyage(tmp_path, fleet, plays, [{"verify": "grep good a"}], 2)
+    assert run(directory, fleet) == "complete"
+    seen = rows(directory)
+    assert {key: row["state"] for key, row in seen.items()} == {"1.1": "failed", "1.2": "failed", "1.3": "landed"}
+    # On one ship, although another one had nothing to do; a session that failed twice is given up.
+    assert len({row["ship"] for row in seen.values()}) == 1
+    first, second, third = [call for ship in fleet for call in claude.calls(ship.home)]
+    session = seen["1.1"]["session"]
+    assert first["argv"][-2:] == ["--session-id", session]
+    assert second["argv"][-2:] == ["--resume", session]
+    assert seen["1.2"]["session"] == session
+    assert third["argv"][-2:] == ["--session-id", seen["1.3"]["session"]]
+    assert "its last message was cut" in second["prompt"]
+    assert "the check `grep good a` ended with exit code 1" in third["prompt"]
+    assert seen["1.2"]["work"] in third["prompt"]
+    # What the resumed run cost is its own, not the session's.
+    assert [row["cost_nano"] for row in seen.values()] == [MESSAGE_NANO, 2 * MESSAGE_NANO, 2 * MESSAGE_NANO]
+    with command(directory) as ledger:
+        (view,) = task_views(ledger)
+        assert view.as_dict()["cost_usd"] == pytest.approx(5 * 0.0068)
+        assert overview(ledger).as_dict()["cost"]["agents_usd"] == pytest.approx(5 * 0.0068)
+
+
+def test_a_conflict_goes_back_to_its_session(tmp_path, ships):
+    fleet = ships(2)
+    wait = f"until test -e {tmp_path}/landed; do sleep 0.05; done"
+    plays = {
+        "1": claude.turn("one", sh="echo one >> list"),
+        "2.1": claude.turn("two", sh=f"echo two >> list; {wait}"),
+        "2.2": claude.turn("both", sh="echo two >> list"),
+    }
+    directory = voyage(tmp_path, fleet, plays, [{}, {}], 2)
+    git = Git(directory / "repo.git")
+
+    async def tell(captain):
+        while "1" not in landed(directory):
+            await asyncio.sleep(0.05)
+        (tmp_path / "landed").touch()
+        await asyncio.sleep(60)
+
+    assert run(directory, fleet, meanwhile=tell) == "complete"
+    seen = rows(directory)
+    assert (seen["2.1"]["state"], seen["2.2"]["state"]) == ("conflict", "landed")
+    assert (seen["2.1"]["ship"], seen["2.1"]["session"]) == (seen["2.2"]["ship"], seen["2.2"]["session"])
+    again = next(call for ship in fleet for call in claude.calls(ship.home) if call["key"] == "2.2")
+    assert "list was also changed by: Task 1" in again["prompt"]
+    assert git.text("show", f"{VOYAGE}:list") == "one\ntwo"
+
+
+def test_kinds_of_errors(tmp_path, ships):
+    (ship,) = ships()
+    killed = [claude.init(), *message("m", text("go"), stop="tool_use")]
+    busy = [claude.init(), claude.retry(429, "rate_limit", 300), claude.api_error(429, "slow down", "rate_limit_error")]
+    plays = {
+        "1.1": {"steps": busy, "exit": 1},
+        "1.2": {"steps": [claude.init(), claude.api_error(529, "busy", "overloaded_error")], "exit": 1},
+        "1.3": {"steps": [claude.init(), claude.api_error(500, "oops", "api_error")], "exit": 1},
+        "1.4": claude.turn("fine", sh="echo 1 > one"),
+        "2": {"steps": [claude.init(), claude.api_error(400, "prompt is too long")], "exit": 1},
+        "3.1": claude.turn("I think it is fine."),
+        "3.2": claude.turn("Looked.\n\n**NO CHANGE NEEDED:** it is all there"),
+        "4.1": {
+            "steps": [
+                claude.init(),
+                *message("m", text("no"), stop="refusal"),
+                claude.result("no", stop_reason="refusal"),
+            ]
+        },
+        "4.2": claude.turn("ok", sh="echo 4 > four"),
+        # A killed run has told what it used.
+        "5.1": {"steps": [*killed, {"sh": f"setsid sleep {SLEEP} & disown; kill -9 $PPID"}]},
+        "5.2": claude.turn("ok", sh="echo 5 > five"),
+        # So has one whose supervisor was killed.
+        "6.1": {
+            "steps": [*killed, {"sh": f"setsid sleep {SLEEP} & kill -9 $(ps -o ppid= -p $PPID)"}, {"sh": "sleep 60"}]
+        },
+        "6.2": claude.turn("ok", sh="echo 6 > six"),
+    }
+    directory = voyage(tmp_path, [ship], plays)
+    assert run(directory, [ship]) == "failed"
+    seen = rows(directory)
+    states = {key: row["state"] for key, row in seen.items()}
+    assert [states[f"1.{n}"] for n in range(1, 5)] == ["waited", "waited", "failed", "landed"]
+    assert {key: state for key, state in states.items() if key.startswith("2")} == {"2.1": "failed"}
+    assert (states["3.1"], states["3.2"]) == ("failed", "landed")
+    assert (states["4.1"], states["4.2"], states["5.1"], states["5.2"]) == ("failed", "landed", "failed", "landed")
+    assert seen["4.2"]["session"] != seen["4.1"]["session"]
+    assert seen["5.2"]["session"] == seen["5.1"]["session"]
+    assert (seen["5.1"]["cost_nano"], seen["6.1"]["cost_nano"], seen["2.1"]["cost_nano"]) == (
+        MESSAGE_NANO,
+        MESSAGE_NANO,
+        0,
+    )
+    assert (states["6.1"], states["6.2"]) == ("failed", "landed")
+    assert "supervisor was killed" in seen["6.1"]["reason"]
+    assert subprocess.run(["pgrep", "-f", f"sleep {SLEEP}"], check=False, capture_output=True).returncode == 1
+    assert "NO CHANGE NEEDED: it is all there" in json.loads(seen["3.2"]["evidence"])["agent"]["said"].replace("**", "")
+    with command(directory) as ledger:
+        assert ledger.voyage().note == "failed for good: task 2"
+    log = Git(directory / "repo.git").text("log", "--format=%B", VOYAGE)
+    assert "it is all there" in log
+    assert "fine" in log
+
+
+def test_a_refused_credential_stops_the_fleet_with_one_message(tmp_path, ships):
+    fleet = ships(2)
+    denied = {"steps": [claude.init(), claude.api_error(401, "bad token", "authentication_error")], "exit": 1}
+    plays = {str(n): denied for n in range(1, 6)}
+    directory = voyage(tmp_path, fleet, plays, ships=2)
+    assert run(directory, fleet) == "failed"
+    seen = rows(directory)
+    assert {row["state"] for row in seen.values()} == {"denied"}
+    assert len(seen) <= 2
+    with command(directory) as ledger:
+        note = ledger.voyage().note
+        assert "CLAUDE_CODE_OAUTH_TOKEN" in note
+        assert f"ocaptain sail --resume {VOYAGE}" in note
+        assert len([row for row in ledger.rows("events", "n") if re.search("credential was refused", row["text"])]) == 2
+        assert ledger.counts()["failed"] == 0
+        ledger.set_state("running")
+    # With a good one it goes on.
+    for ship in fleet:
+        claude.install(ship.home, {str(n): claude.turn("ok", sh=f"echo {n} > f{n}") for n in range(1, 6)})
+    assert run(directory, fleet) == "complete"
+
+
+def test_a_task_is_kept_for_its_ship_but_never_for_long(tmp_path, ships, monkeypatch):
+    monkeypatch.setattr(captains, "KEEP_SECONDS", 600.0)
+    directory = voyage(tmp_path, [], {"1": {}, "2": {}}, ships=2)
+
+    async def play():
+        with command(directory) as ledger:
+            captain = captains.Captain(directory, ledger, lambda row: None)
+            one, other = (SimpleNamespace(ship=f"ship-{n}", gone=False, channel=1, rests=False) for n in (0, 1))
+            captain._actors = {actor.ship: actor for actor in (one, other)}
+
+            def failed():
+                claim = captain.claim_for(one)
+                captain.given_back(claim, "conflict", "x", again=one)
+                return claim.task
+
+            assert failed() == "1"
+            assert captain.claim_for(other).task == "2"
+            assert captain.claim_for(other) is None
+            assert failed() == "1"
+            captain._kept = {task: (ship, 0.0) for task, (ship, _) in captain._kept.items()}
+            claim = captain.claim_for(other)  # its ship did not come for it
+            captain.given_back(claim, "conflict", "x", again=other)
+            assert captain.claim_for(one) is None
+            other.channel = None  # its ship does not answer
+            assert captain.claim_for(one).task == "1"
+
+    asyncio.run(play())
