@@ -110,6 +110,9 @@ class Adapter(Protocol):
 
     is_model: bool
 
+    def missing(self, settings: Settings) -> str | None:
+        """Return what this agent lacks whatever it is to do (with the remedy), None if nothing."""
+
     def problem(self, task: Task, agent_cmd: str | None, settings: Settings) -> str | None:
         """Return why this agent cannot work ``task`` (with the remedy), None if it can."""
 

@@ -35,15 +35,19 @@ class ClaudeAgent:
 
     is_model = True
 
-    def problem(self, task: Task, agent_cmd: str | None, settings: Settings) -> str | None:
+    def missing(self, settings: Settings) -> str | None:
         """A credential must be configured; which one goes to the ships is the role's choice."""
-        del task, agent_cmd
         if settings.claude_key_helper:
             there = settings.claude_key_helper.expanduser()
             return None if there.is_file() else f"OCAPTAIN_CLAUDE_KEY_HELPER: there is no file {there}; name a program"
         if settings.claude_code_oauth_token or settings.anthropic_api_key:
             return None
         return f"agent claude has no credential; {REMEDY}, or sail with --agent command --agent-cmd CMD"
+
+    def problem(self, task: Task, agent_cmd: str | None, settings: Settings) -> str | None:
+        """It can work any task, if it has a credential."""
+        del task, agent_cmd
+        return self.missing(settings)
 
     def brief(self, briefing: Briefing) -> AgentRun:
         """One run, with a session of its own or an earlier one of this ship's."""

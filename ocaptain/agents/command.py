@@ -17,9 +17,14 @@ class CommandAgent:
 
     is_model = False
 
+    def missing(self, settings: Settings) -> str | None:
+        """It needs no credential."""
+        del settings
+        return None
+
     def problem(self, task: Task, agent_cmd: str | None, settings: Settings) -> str | None:
         """A line must be there, without a NUL."""
-        del settings  # needs no credential
+        del settings
         line = task.metadata.run or agent_cmd
         if not line:
             return "agent command has nothing to run; give the task metadata.run, or sail with --agent-cmd CMD"

@@ -31,39 +31,46 @@ def show_cost(voyage: str | None, *, by: By, as_json: bool) -> None:
         return
     console = render.out()
     console.print(cost_table(seen))
-    if seen.total.spent.unknown:
-        number = seen.total.spent.unknown
-        console.print(f"  of {number} attempts the price is not known: OCAPTAIN_PRICES may name it; + marks their sums")
-    if "subscription" in seen.total.spent.marks:
-        console.print("  subscription: at list prices, though it is not billed by tokens")
+    for note in notes(seen):
+        console.print(f"  {note}")
+
+
+def notes(seen: Costs) -> list[str]:
+    """Return what is to be said below the table."""
+    total, spent = seen.total, seen.total.spent
+    machines = f"machines: {dollars(total.machine_nano or 0)} for {duration(total.awake_seconds or 0)} awake"
+    found = [f"{machines}; with the agents {dollars(seen.total_nano)}{'+' if spent.unknown else ''}"]
+    if "subscription" in spent.marks:
+        found.append("a subscription is shown at list prices; it is not billed by tokens")
+    if spent.unknown:
+        found.append(f"+ {spent.unknown} attempts used a model without a known price; OCAPTAIN_PRICES may name one")
+    return found
 
 
 def cost_table(seen: Costs) -> Table:
     """Return the costs as a table."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column(seen.by, no_wrap=True)
-    for name in ("tries", "tokens in", "cached", "out", "agents", "awake", "machine"):
+    for name in ("tries", "tokens in", "cached", "out", "agents", *(("awake", "machine") if seen.by == "ship" else ())):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("")
+    table.add_column("", no_wrap=True, overflow="ellipsis")
     for line in seen.lines:
-        table.add_row(*_cells(line))
-    table.add_row(*_cells(seen.total, "total"), style="bold")
+        table.add_row(*_cells(seen, line))
+    table.add_row(*_cells(seen, seen.total, "total"), style="bold")
     return table
 
 
-def _cells(line: Line, name: str | None = None) -> list[str]:
+def _cells(seen: Costs, line: Line, name: str | None = None) -> list[str]:
     spent = line.spent
-    more = "+" if spent.unknown else ""
     return [
         name or clean_line(line.name, 40),
         str(spent.attempts or ""),
         f"{spent.tokens_in:,}",
         f"{spent.tokens_cached:,}",
         f"{spent.tokens_out:,}",
-        f"{dollars(spent.cost_nano)}{more}",
-        "" if line.awake_seconds is None else duration(line.awake_seconds),
-        "" if line.machine_nano is None else dollars(line.machine_nano),
-        " ".join(filter(None, ("/".join(spent.marks), clean_line(line.about, 50)))),
+        f"{dollars(spent.cost_nano)}{'+' if spent.unknown else ''}",
+        *([duration(line.awake_seconds or 0), dollars(line.machine_nano or 0)] if seen.by == "ship" else []),
+        clean_line(line.about, 50),
     ]
 
 

@@ -222,6 +222,7 @@ def _resumed(directory: VoyageDirectory, settings: Settings, *, replace: bool) -
     voyage = directory.voyage()
     if voyage.state == "sunk":
         raise UsageError(f"{voyage.id} is sunk; start another voyage by `ocaptain sail PLAN --new`")
+    _check_missing(directory, settings)
     provider, _ = choose(settings, voyage.provider)
     reached = require_endpoint(provider, settings)
     check_place(voyage, reached)
@@ -232,6 +233,15 @@ def _resumed(directory: VoyageDirectory, settings: Settings, *, replace: bool) -
         wanted = [ship for ship in ledger.ships() if ship.replaced_by is None and voyage.state != "complete"]
     fleet = tuple((ship.id, ship.sprite) for ship in wanted)
     return Prepared(voyage.id, str(directory.path), provider, voyage.state, fleet, resumed=True)
+
+
+def _check_missing(directory: VoyageDirectory, settings: Settings) -> None:
+    """An agent that works on must have what it needs: ships that cannot be built anew for it would be left out."""
+    with directory.ledger() as ledger:
+        agents = {row["agent"] for row in ledger.rows("tasks", "position") if row["status"] != "completed"}
+    faults = [found for agent in sorted(agents & set(ADAPTERS)) if (found := ADAPTERS[agent].missing(settings))]
+    if faults:
+        raise UsageError(f"{directory.id} cannot go on:", faults)
 
 
 def _replace_lost(directory: VoyageDirectory, there: frozenset[str]) -> None:

@@ -174,8 +174,9 @@ class ClaudeStream:
             "stream_event": self._event,
             "result": self._result,
         }.get(message["type"])
+        inner = "  " if message.get("parent_tool_use_id") else ""  # an agent of the agent's
         try:
-            return [plain(line).rstrip() for line in handler(message)] if handler else []
+            return [plain(f"{inner}{line}").rstrip() for line in handler(message)] if handler else []
         except (TypeError, ValueError, AttributeError, KeyError, RecursionError):
             return [f"… a line that cannot be understood ({one_line(message['type'], 40)})"]
 

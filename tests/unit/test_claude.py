@@ -17,11 +17,14 @@ from ocaptain.errors import UsageError
 from ocaptain.plan import load_plan
 from ocaptain.prices import load_prices
 from ocaptain.protocol.usage import cost_of, is_long, price_of
+from ocaptain.voyage.prepare import Request
+from ocaptain.voyage.prepare import prepare as prepare_voyage
 from ocaptain.worker.launch import prepare
 from ocaptain.worker.stream import ClaudeStream, LineMask, Masker, plain
 from tests.helpers import run_task
 from tests.voyage import claude
 from tests.voyage.claude import MESSAGE_NANO, MODEL, api_error, init, message, result, retry, text, tool, tool_result
+from tests.voyage.local import VOYAGE, command, make_voyage
 
 PRICES = load_prices()
 
@@ -176,17 +179,19 @@ def test_drawing():
         *message("b", tool("Bash", command="make\nmake test", description="d"), stop="tool_use"),
         tool_result([{"type": "text", "text": big}]),
         tool_result("Exit code 2\nbad", error=True),
+        *message("c", text("I help."), parent="toolu_1", stop=None),
         retry(529, "overloaded", 1500),
         b"npm warn \x1b[33mold\x1b[0m",
         {"type": "unheard"},
-        result("", subtype="error_max_turns", is_error=True, messages=2),
+        result("", subtype="error_max_turns", is_error=True, messages=3),
     )
     assert drawn == [
         f"── {MODEL}, session SESSION",
         *("Hello", "→ Edit: src/x.py", "  $0.0068 so far", "← The file was updated"),
         *("→ Bash: make (+1 lines)", "  $0.0136 so far", "← line 0 (+199999 lines)", "✗ Exit code 2 (+1 lines)"),
+        "  I help.",
         *("… retry 1 of 4 in 1.5 s: 529 overloaded", "npm warn old"),
-        "══ an error (error_max_turns): 1 turns, $0.0136",
+        "══ an error (error_max_turns): 1 turns, $0.0204",
     ]
 
 
@@ -278,6 +283,17 @@ def test_a_credential_must_be_there(plan, monkeypatch, tmp_path):
     monkeypatch.delenv("OCAPTAIN_CLAUDE_KEY_HELPER")
     monkeypatch.setenv("ANTHROPIC_API_KEY", "canary-key-1")
     assert check_agents(found, None, None, load_settings()) == {"1": "claude", "2": "command"}
+
+
+def test_a_voyage_goes_on_only_with_what_its_agents_need(tmp_path, monkeypatch):
+    directory = make_voyage(tmp_path, [{"agent": "claude"}])
+    request = Request(voyage=VOYAGE)
+    monkeypatch.setenv("OCAPTAIN_HOME", str(tmp_path))
+    with pytest.raises(UsageError, match="cannot go on") as caught:
+        prepare_voyage(request, load_settings())
+    assert "CLAUDE_CODE_OAUTH_TOKEN" in caught.value.details[0]
+    with command(directory) as ledger:
+        assert ledger.ships()[0].state == "bootstrapping"
 
 
 def test_a_model_is_no_option(plan):

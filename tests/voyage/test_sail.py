@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from ocaptain.captain import process
+from ocaptain.ledger import Ledger
 from tests.helpers import REPO, run_task, wait_for
 
 pytestmark = pytest.mark.root
@@ -67,7 +68,12 @@ def test_the_lighthouse_lands_whole(sailor):
 def test_what_an_agent_finds(sailor, plan):
     line = 'env | grep ^OCAPTAIN_ | sort; pwd; cat; echo "tmux=${TMUX:+yes}"; cat "$OCAPTAIN_TASK_FILE" > file.json'
     tasks = [{**run_task(line), "subject": "Look {{ around }} $HOME", "description": "A description.", "extra": [1]}]
-    voyage = sailor.json("sail", plan(tasks), "-n", "1", "--wait", "--json")["voyage"]
+    models = ("--model", "claude-opus-5-5[1m]", "--max-turns", "7")  # of other agents than this one
+    voyage = sailor.json("sail", plan(tasks), "-n", "1", *models, "--wait", "--json")["voyage"]
+    with Ledger(sailor.voyage(voyage) / "ledger.db") as ledger:
+        assert (ledger.voyage().model, ledger.voyage().max_turns) == ("claude-opus-5-5[1m]", 7)
+    assert sailor.run("sail", plan(tasks, name="other"), "--model", "--all").code == 2
+    assert sailor.run("sail", plan(tasks, name="other"), "--max-turns", "0").code == 2
     log = sailor.run("logs", voyage).out
     for part in (
         "OCAPTAIN_ATTEMPT=1",
