@@ -516,6 +516,25 @@ def test_the_role_alone_twice(fleet, sprite):
     assert "changed=0" in play(fleet, tasks, "--check", hosts=sprite)
 
 
+def test_the_claude_role_on_a_host_without_the_cli(fleet, sprite):
+    """Check mode does not fail; what is missing is said with the remedy, and no secret."""
+    role = "include_role: {name: claude}"
+    variables = {"claude_pin": True, "claude_version": "0.0.1", "claude_oauth_token": "canary-of-a-token"}
+    tasks = f"""
+- block: [{{{role}, vars: {{claude_install: false}}}}]
+  rescue: [debug: {{msg: "first: {{{{ ansible_failed_result.msg }}}}"}}]
+- raw: sudo rm /usr/bin/npm /usr/bin/node; command -v npm; true
+- block: [{{{role}}}]
+  rescue: [debug: {{msg: "then: {{{{ ansible_failed_result.msg }}}}"}}]
+"""
+    said = " ".join(play(fleet, tasks, "-vv", hosts=sprite, **variables).split())
+    assert f"first: Claude Code 0.0.1 is not on {sprite}, and claude_install is false" in said
+    assert f"then: Claude Code 0.0.1 is not on {sprite}, and npm and Node are not there to install it" in said
+    checked = play(fleet, f"- {role}", "--check", "-vv", hosts=sprite, **variables)
+    assert "changed=1" in checked
+    assert "canary" not in checked + said
+
+
 def test_sprites_in_check_mode_are_not_made(fleet):
     made = f"never-{uuid.uuid4().hex[:8]}"
     assert "changed=1" in play(fleet, f"- sprite: {{names: [{made}]}}", "--check")
