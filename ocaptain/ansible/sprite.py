@@ -194,3 +194,11 @@ async def ensure_service(reached: Endpoint, sprite: str, wanted: ServiceSpec, *,
         if not check:
             await client.put_service(sprite, wanted.name, wanted.cmd, wanted.args, cwd=wanted.cwd)
         return True
+
+
+async def forget_service(reached: Endpoint, sprite: str, name: str, *, check: bool) -> bool:
+    """Stop and remove a service; return whether there was one."""
+    async with reached.client() as client:
+        if check:
+            return await client.get_service(sprite, name) is not None
+        return await client.delete_service(sprite, name)

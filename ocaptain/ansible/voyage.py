@@ -19,7 +19,9 @@ from ocaptain.voyage import (
     VoyageDirectory,
     begin_sink,
     finish_sink,
+    has_mesh,
     launch,
+    leave_mesh,
     left_of,
     prepare,
     wait,
@@ -45,11 +47,13 @@ def prepared(args: Args) -> Args:
         agent=args.get("agent"),
         agent_cmd=args.get("agent_cmd"),
         provider=args.get("provider"),
+        mesh=args.get("mesh"),
         on_active=args.get("on_active") or "resume",
         allow_partial=bool(args.get("allow_partial")),
         replace=bool(args.get("replace")),
     )
-    made = prepare(request, load_settings())
+    settings = load_settings()
+    made = prepare(request, settings)
     with VoyageDirectory(Path(made.directory)).ledger() as ledger:
         voyage = ledger.voyage()
         agents = {row["agent"] for row in ledger.rows("tasks", "position") if row["agent"]}
@@ -63,7 +67,9 @@ def prepared(args: Args) -> Args:
             "labels": [LABEL, made.id],
             "ships": [{"id": ship, "sprite": sprite} for ship, sprite in made.ships],
             "resumed": made.resumed,
-            "roles": ship_roles(agents),
+            "roles": ship_roles(agents, "tailscale" if voyage.mesh == "tailscale" else "none"),
+            "mesh": voyage.mesh,
+            "login_server": settings.tailscale_login_server or "",
             "spec": voyage.spec,
             "verify": voyage.verify_script.decode("utf-8", "surrogateescape").encode("utf-8", "replace").decode(),
             "worker": str(worker_path()),
@@ -140,17 +146,22 @@ def _rescue(directory: VoyageDirectory, *, abandon: bool) -> tuple[tuple[Rescue,
 
 def sunk(args: Args) -> Args:
     """Prove that nothing is left; what is left is named."""
-    directory = _directory(args)
+    directory, settings = _directory(args), load_settings()
     with directory.ledger() as ledger:
         over = ledger.voyage().state == "sunk" and all(ship.state == "gone" for ship in ledger.ships())
-    if over and not left_of(directory, load_settings()):
+    is_gone = over and not left_of(directory, settings)
+    if is_gone and not has_mesh(directory):
         return {"changed": False, "voyage": directory.id, "left": []}
     kept = dict(args.get("failed") or {})
-    left = finish_sink(directory, load_settings(), kept)
+    left = [] if is_gone else finish_sink(directory, settings, kept)
+    on_tailnet = leave_mesh(directory, settings, left)
     if left:
         lines = [f"{name}: {kept.get(name, 'the provider still lists it')}" for name in left]
         remedy = "work on a ship that cannot be reached is lost if you say --abandon"
-        raise PartialError(f"{directory.id} is not sunk, these ships are left ({remedy}):", lines)
+        raise PartialError(f"{directory.id} is not sunk, these ships are left ({remedy}):", [*lines, *on_tailnet])
+    if on_tailnet:
+        remedy = f"`ocaptain sink {directory.id}` tries again; devices leave by themselves in the end"
+        raise PartialError(f"{directory.id} is sunk, but not all of it has left the tailnet ({remedy}):", on_tailnet)
     return {"changed": True, "voyage": directory.id, "left": []}
 
 

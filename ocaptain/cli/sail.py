@@ -138,6 +138,7 @@ def run_sail(
     plan: Path | None,
     ships: int | None,
     provider: str | None,
+    mesh: str | None,
     agent: str | None,
     agent_cmd: str | None,
     repo: str | None,
@@ -152,7 +153,7 @@ def run_sail(
     """Sail; return the exit code."""
     if (plan is None) == (resume is None):
         raise UsageError("name a plan's directory, or --resume ID (one of them)")
-    if resume and (new or repo or agent or agent_cmd or ships or provider):
+    if resume and (new or repo or agent or agent_cmd or ships or provider or mesh):
         raise UsageError("--resume goes on with a voyage as it is; it takes --wait, --replace, --keep and --json")
     settings = load_settings()  # a wrong configuration is said at once, and in one line
     choose(settings, provider)
@@ -162,6 +163,7 @@ def run_sail(
         "voyage": resume,
         "ships": ships,
         "provider": provider,
+        "mesh": mesh,
         "agent": agent,
         "agent_cmd": agent_cmd,
         "repo": _from_here(repo),

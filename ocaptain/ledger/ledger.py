@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MOST_FAILURES = 3
-VERSION = 2  # of the schema: PRAGMA user_version
+VERSION = 3  # of the schema: PRAGMA user_version
 _BUSY_SECONDS = 30.0
 #: A ship in one of these is not part of the fleet any more.
 NOT_SAILING = ("lost", "failed", "gone")
@@ -66,6 +66,7 @@ class NewVoyage:
     ships: Sequence[tuple[str, str]]
     replace_lost: bool = False
     place: str = ""
+    mesh: str = "none"
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ class Voyage:
     replace_lost: int
     replacements: int
     place: str
+    mesh: str
 
 
 @dataclass(frozen=True)
@@ -192,11 +194,11 @@ class Ledger:
             db.execute(
                 "INSERT INTO voyage (one, id, name, state, provider, digest, repo, root, agent_cmd, spec,"
                 " verify_script, verify_timeout, setup, prompt, created, replace_lost,"
-                " place) VALUES (1, ?, ?, 'preparing', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " place, mesh) VALUES (1, ?, ?, 'preparing', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     *(new.id, new.name, new.provider, new.digest, new.repo, new.root, new.agent_cmd, new.spec),
                     *(new.verify_script, new.verify_timeout, new.setup, new.prompt, time.time()),
-                    *(int(new.replace_lost), new.place),
+                    *(int(new.replace_lost), new.place, new.mesh),
                 ),
             )
             done = {row["id"] for row in new.tasks if row["status"] == "completed"}

@@ -9,7 +9,7 @@
 """
 
 from ocaptain.voyage.home import Home, VoyageDirectory
-from ocaptain.voyage.life import Built, Outcome, begin_sink, finish_sink, launch, left_of, wait
+from ocaptain.voyage.life import Built, Outcome, begin_sink, finish_sink, has_mesh, launch, leave_mesh, left_of, wait
 from ocaptain.voyage.prepare import Prepared, Request, prepare
 
 __all__ = [
@@ -21,7 +21,9 @@ __all__ = [
     "VoyageDirectory",
     "begin_sink",
     "finish_sink",
+    "has_mesh",
     "launch",
+    "leave_mesh",
     "left_of",
     "prepare",
     "wait",

@@ -27,6 +27,7 @@ from ocaptain.config import MAX_SHIPS, Settings
 from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.ledger import Ledger, NewVoyage
 from ocaptain.locks import Lock
+from ocaptain.mesh import check_access, choose_mesh, tailnet_of
 from ocaptain.plan import Plan, critical_paths, edges, load_plan
 from ocaptain.provider import Endpoint, check_place, choose, place_of, require_endpoint
 from ocaptain.voyage import source as sources
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ocaptain.config import ProviderName
+    from ocaptain.mesh import Mesh
     from ocaptain.voyage.source import Source
 
 VERIFY_SECONDS = 1800.0
@@ -55,6 +57,7 @@ class Request:
     agent: str | None = None
     agent_cmd: str | None = None
     provider: str | None = None
+    mesh: str | None = None
     on_active: OnActive = "resume"
     allow_partial: bool = False
     replace: bool = False
@@ -112,6 +115,7 @@ def prepare(request: Request, settings: Settings) -> Prepared:
     if provider == "drydock" and why != "named":
         notes.append(f"{why}: sailing on drydock, the local provider")
     notes += _drydocks_shortcoming() if provider == "drydock" else []
+    mesh = choose_mesh(settings, provider, request.mesh)
     size = fleet_size(request.ships, plan.manifest.recommended_ships, settings.default_ships)
     beside = Path.cwd() if request.repo else request.plan
     _check_pins(plan, size)
@@ -121,8 +125,10 @@ def prepare(request: Request, settings: Settings) -> Prepared:
     with tempfile.TemporaryDirectory(prefix="ocaptain-check-") as scratch, ThreadPoolExecutor() as pool:
         access = pool.submit(sources.check_access, source, settings, Path(scratch))
         reach = pool.submit(_check_provider, provider, settings)
+        joinable = pool.submit(_check_mesh, mesh, settings)
         notes += access.result()
         reached = reach.result()
+        joinable.result()
     with Lock(home.path / ".lock") as lock:
         if not lock.wait(LOCK_SECONDS):
             raise OcaptainError(f"another `ocaptain sail` is still preparing a voyage in {home.path}")
@@ -135,7 +141,7 @@ def prepare(request: Request, settings: Settings) -> Prepared:
         if active and request.on_active == "resume":
             return _resumed(active, settings, replace=request.replace)
         place = place_of(reached)
-        return _make(home, request, plan, agents, provider, size, source, digest, settings, notes, place)
+        return _make(home, request, plan, agents, provider, mesh, size, source, digest, settings, notes, place)
 
 
 def _checked_plan(directory: Path) -> tuple[Plan, list[str]]:
@@ -183,6 +189,12 @@ def _check_provider(provider: ProviderName, settings: Settings) -> Endpoint:
     return reached
 
 
+def _check_mesh(mesh: Mesh, settings: Settings) -> None:
+    """Have the tailnet's service answer to our secret, before anything is created."""
+    if mesh == "tailscale":
+        asyncio.run(check_access(tailnet_of(settings)))
+
+
 async def _organisation(reached: Endpoint) -> str:
     async with reached.client() as client:
         return (await client.first_page()).organisation
@@ -211,6 +223,8 @@ def _resumed(directory: VoyageDirectory, settings: Settings, *, replace: bool) -
     provider, _ = choose(settings, voyage.provider)
     reached = require_endpoint(provider, settings)
     check_place(voyage, reached)
+    if voyage.mesh == "tailscale":
+        tailnet_of(settings)
     there = asyncio.run(sprites_of(voyage.id, reached))
     if replace:
         _replace_lost(directory, frozenset(there))
@@ -239,6 +253,7 @@ def _make(
     plan: Plan,
     agents: Mapping[str, str],
     provider: ProviderName,
+    mesh: Mesh,
     size: int,
     source: Source,
     digest: str,
@@ -260,7 +275,7 @@ def _make(
         ships = tuple((f"ship-{number}", sprite_name(voyage, f"ship-{number}")) for number in range(size))
         Ledger.create(
             scratch / "ledger.db",
-            _new_voyage(voyage, request, plan, agents, provider, source, digest, root, ships, place),
+            _new_voyage(voyage, request, plan, agents, provider, mesh, source, digest, root, ships, place),
         )
         scratch.rename(final)
     except BaseException:
@@ -281,6 +296,7 @@ def _new_voyage(
     plan: Plan,
     agents: Mapping[str, str],
     provider: ProviderName,
+    mesh: Mesh,
     source: Source,
     digest: str,
     root: str,
@@ -322,4 +338,5 @@ def _new_voyage(
         ships=ships,
         replace_lost=request.replace,
         place=place,
+        mesh=mesh,
     )

@@ -19,6 +19,7 @@ SPEC = {
     "agent": {"type": "str"},
     "agent_cmd": {"type": "str"},
     "provider": {"type": "str", "choices": ["sprites", "drydock"]},
+    "mesh": {"type": "str", "choices": ["auto", "none", "tailscale"]},
     "on_active": {"type": "str", "choices": ["resume", "refuse", "new"], "default": "resume"},
     "allow_partial": {"type": "bool", "default": False},
     "replace": {"type": "bool", "default": False},

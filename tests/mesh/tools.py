@@ -1,0 +1,112 @@
+"""A tailnet for tests: Tailscale's programs and a control server, built once from the committed go.sum.
+
+python -m tests.mesh.tools                     # build if need be, say where
+python -m tests.mesh.tools control KEYFILE     # and serve a tailnet in the background for ten minutes
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+CONTROL = Path(__file__).resolve().parent / "control"
+#: Features that are left out take two thirds of the build's time. What is left joins by a key,
+#: relays, and has the programs' command line in one binary; nothing in it uploads logs.
+OMITTED = """
+ace acme advertiseexitnode advertiseroutes appconnectors aws bakedroots bird c2n cachenetmap captiveportal capture
+clientmetrics clientupdate cloud colorable completion completion_scripts conn25 dbus debug debugeventbus
+debugportmapper desktop_sessions doctor drive flashappliance hujsonconf identityfederation iptables kube linkspeed
+linuxdnsfight listenrawdisco logtail netlog networkmanager osrouter peerapiclient peerapiserver portlist portmapper
+posture qrcodes relayserver remoteconfig resolved routecheck runtimemetrics sdnotify serve serviceclientprefs ssh
+synology syslog syspolicy systray taildrop tap tpm tundevstats useexitnode useproxy usermetrics useroutes wakeonlan
+webbrowser webclient
+"""
+TAGS = ",".join(["ts_include_cli", *(f"ts_omit_{name}" for name in OMITTED.split())])
+BUILD_SECONDS = 1500
+
+
+@dataclass(frozen=True)
+class Tailnet:
+    """A control server that serves.
+
+    Attributes:
+        process: of it; it ends with its standard input.
+        url: for ``--login-server``.
+        ports: TCP ports that machines must reach.
+    """
+
+    process: subprocess.Popen
+    url: str
+    ports: tuple[int, ...]
+
+
+def directory() -> Path:
+    """Return where the programs are, named by what they are built from."""
+    cache = os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser())
+    sources = b"".join((CONTROL / name).read_bytes() for name in ("go.mod", "go.sum", "main.go"))
+    return Path(cache) / "ocaptain/test-tools" / f"mesh-{hashlib.sha256(sources + TAGS.encode()).hexdigest()[:16]}"
+
+
+def build() -> Path:
+    """Build what is not built; return the directory of ``tailscale``, ``tailscaled`` and ``control``."""
+    final = directory()
+    final.parent.mkdir(parents=True, exist_ok=True)
+    with (final.parent / ".mesh.lock").open("w") as lock:  # several test processes may come here at once
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if final.is_dir():
+            return final
+        scratch = final.with_name(f".{final.name}")
+        shutil.rmtree(scratch, ignore_errors=True)
+        # The home of a test is no place for Go's caches.
+        home = Path(os.path.expanduser(f"~{_user()}"))
+        env = {
+            **os.environ,
+            "HOME": str(home),
+            "XDG_CACHE_HOME": str(final.parent.parent.parent),
+            "CGO_ENABLED": "0",
+            "GOFLAGS": "-mod=readonly -buildvcs=false -trimpath",
+            "GOTOOLCHAIN": "local",
+        }
+        for name, package in (("tailscaled", "tailscale.com/cmd/tailscaled"), ("control", ".")):
+            argv = ["nice", "go", "build", "-tags", TAGS, "-ldflags", "-s -w", "-o", str(scratch / name), package]
+            done = subprocess.run(
+                argv, cwd=CONTROL, env=env, capture_output=True, text=True, check=False, timeout=BUILD_SECONDS
+            )
+            if done.returncode:
+                raise RuntimeError(f"{' '.join(argv)}: {done.stderr[-2000:]}")
+        (scratch / "tailscale").hardlink_to(scratch / "tailscaled")  # its name decides which of the two it is
+        scratch.rename(final)
+    return final
+
+
+def _user() -> str:
+    import pwd
+
+    return pwd.getpwuid(os.getuid()).pw_name
+
+
+def serve(key_file: Path, *options: str, stdin: int = subprocess.PIPE) -> Tailnet:
+    """Start a control server."""
+    argv = [str(build() / "control"), "-key-file", str(key_file), *options]
+    process = subprocess.Popen(argv, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    told = json.loads(process.stdout.readline())
+    return Tailnet(process, told["url"], (told["port"], told["derp_port"]))
+
+
+def main() -> None:
+    """Build, and serve if that is asked for."""
+    print(build())  # noqa: T201 - what it is for
+    if sys.argv[1:2] == ["control"]:
+        tailnet = serve(Path(sys.argv[2]), stdin=subprocess.DEVNULL)
+        print(tailnet.url, tailnet.process.pid, sep="\n")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
