@@ -71,7 +71,8 @@ class Refused(MeshError):
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True)
+    # An answer may hold a key, which no error is to repeat.
+    model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True, hide_input_in_errors=True)
 
 
 class Key(_Model):

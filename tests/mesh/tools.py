@@ -10,9 +10,11 @@ import fcntl
 import hashlib
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
+import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +32,9 @@ webbrowser webclient
 """
 TAGS = ",".join(["ts_include_cli", *(f"ts_omit_{name}" for name in OMITTED.split())])
 BUILD_SECONDS = 1500
+VERSION = "1.102.5"
+ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), "")
+RELEASE = f"tailscale_{VERSION}_{ARCHITECTURE}"
 
 
 @dataclass(frozen=True)
@@ -51,11 +56,15 @@ def directory() -> Path:
     """Return where the programs are, named by what they are built from."""
     cache = os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser())
     sources = b"".join((CONTROL / name).read_bytes() for name in ("go.mod", "go.sum", "main.go"))
-    return Path(cache) / "ocaptain/test-tools" / f"mesh-{hashlib.sha256(sources + TAGS.encode()).hexdigest()[:16]}"
+    return (
+        Path(cache)
+        / "ocaptain/test-tools"
+        / f"mesh-{hashlib.sha256(sources + Path(__file__).read_bytes()).hexdigest()[:16]}"
+    )
 
 
 def build() -> Path:
-    """Build what is not built; return the directory of ``tailscale``, ``tailscaled`` and ``control``."""
+    """Build what is not built; return the directory of ``tailscale``, ``tailscaled``, ``control`` and an archive."""
     final = directory()
     final.parent.mkdir(parents=True, exist_ok=True)
     with (final.parent / ".mesh.lock").open("w") as lock:  # several test processes may come here at once
@@ -82,6 +91,9 @@ def build() -> Path:
             if done.returncode:
                 raise RuntimeError(f"{' '.join(argv)}: {done.stderr[-2000:]}")
         (scratch / "tailscale").hardlink_to(scratch / "tailscaled")  # its name decides which of the two it is
+        with tarfile.open(scratch / f"{RELEASE}.tgz", "w:gz", compresslevel=4) as archive:  # as the publisher's
+            for name in ("tailscaled", "tailscale"):
+                archive.add(scratch / name, f"{RELEASE}/{name}")
         scratch.rename(final)
     return final
 
@@ -96,7 +108,8 @@ def serve(key_file: Path, *options: str, stdin: int = subprocess.PIPE) -> Tailne
     """Start a control server."""
     argv = [str(build() / "control"), "-key-file", str(key_file), *options]
     process = subprocess.Popen(argv, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    told = json.loads(process.stdout.readline())
+    with process.stdout:
+        told = json.loads(process.stdout.readline())
     return Tailnet(process, told["url"], (told["port"], told["derp_port"]))
 
 
