@@ -88,6 +88,7 @@ func serve(keyFile, address string, lifetime time.Duration, withStdin bool) erro
 		for _, one := range control.AllNodes() {
 			nodes = append(nodes, node{string(one.StableID), one.Hostinfo.Hostname(), one.Tags})
 		}
+		w.Header().Set("Content-Type", "application/json")
 		json.NewEncoder(w).Encode(map[string]any{"nodes": nodes, "registrations": registrations.Load()})
 	})
 	// Machines that are known come back without a key in reality; the test package asks each of them for it.
