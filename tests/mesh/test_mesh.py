@@ -83,10 +83,9 @@ def mesh(tmp_path_factory):
     built = tools.build()
     (home / "key").write_text(KEY)
     found = Mesh(home)
-    found.tailnet = tools.serve(home / "key", "-with-stdin")
-    (home / "key").unlink()
     found.api = TailscaleApi(KEY, lambda: [{**one, "tags": ["tag:ship"]} for one in found.nodes()["nodes"]], built)
-    with found.api.served() as url:
+    with tools.serve(home / "key") as found.tailnet, found.api.served() as url:
+        (home / "key").unlink()
         found.env |= {
             "OCAPTAIN_PROVIDER": "drydock",
             "OCAPTAIN_TAILSCALE_OAUTH_SECRET": SECRET,
@@ -148,8 +147,6 @@ def mesh(tmp_path_factory):
         finally:
             found.run("sink", "--all", "--force", "--abandon")
             found.stop_drydock()
-            found.tailnet.process.stdin.close()
-            found.tailnet.process.wait(20)
     assert found.leftovers() == []
 
 

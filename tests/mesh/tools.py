@@ -6,6 +6,7 @@ python -m tests.mesh.tools control KEYFILE     # and serve a tailnet in the back
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -17,6 +18,10 @@ import sys
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 CONTROL = Path(__file__).resolve().parent / "control"
 #: Features that are left out take two thirds of the build's time. What is left joins by a key,
@@ -26,7 +31,7 @@ ace acme advertiseexitnode advertiseroutes appconnectors aws bakedroots bird c2n
 clientmetrics clientupdate cloud colorable completion completion_scripts conn25 dbus debug debugeventbus
 debugportmapper desktop_sessions doctor drive flashappliance hujsonconf identityfederation iptables kube linkspeed
 linuxdnsfight listenrawdisco logtail netlog networkmanager osrouter peerapiclient peerapiserver portlist portmapper
-posture qrcodes relayserver remoteconfig resolved routecheck runtimemetrics sdnotify serve serviceclientprefs ssh
+posture qrcodes relayserver remoteconfig resolved routecheck runtimemetrics serve serviceclientprefs ssh
 synology syslog syspolicy systray taildrop tap tpm tundevstats useexitnode useproxy usermetrics useroutes wakeonlan
 webbrowser webclient
 """
@@ -42,12 +47,10 @@ class Tailnet:
     """A control server that serves.
 
     Attributes:
-        process: of it; it ends with its standard input.
         url: for ``--login-server``.
         ports: TCP ports that machines must reach.
     """
 
-    process: subprocess.Popen
     url: str
     ports: tuple[int, ...]
 
@@ -59,7 +62,7 @@ def directory() -> Path:
     return (
         Path(cache)
         / "ocaptain/test-tools"
-        / f"mesh-{hashlib.sha256(sources + Path(__file__).read_bytes()).hexdigest()[:16]}"
+        / f"mesh-{hashlib.sha256(sources + f'{TAGS} {RELEASE}'.encode()).hexdigest()[:16]}"
     )
 
 
@@ -104,21 +107,46 @@ def _user() -> str:
     return pwd.getpwuid(os.getuid()).pw_name
 
 
-def serve(key_file: Path, *options: str, stdin: int = subprocess.PIPE) -> Tailnet:
+@contextlib.contextmanager
+def serve(key_file: Path, inside: Sequence[str] = ()) -> Iterator[Tailnet]:
+    """Have a control server for as long as it is needed.
+
+    Args:
+        key_file: with the key that machines join by.
+        inside: what stands before the program, if it is to run elsewhere.
+    """
+    process = start(key_file, "-with-stdin", inside=inside, stdin=subprocess.PIPE)
+    try:
+        with process.stdout:
+            told = json.loads(process.stdout.readline())
+        yield Tailnet(told["url"], (told["port"], told["derp_port"]))
+    finally:
+        process.stdin.close()
+        process.wait(20)
+
+
+def start(
+    key_file: Path, *options: str, inside: Sequence[str] = (), stdin: int = subprocess.DEVNULL
+) -> subprocess.Popen:
     """Start a control server."""
-    argv = [str(build() / "control"), "-key-file", str(key_file), *options]
-    process = subprocess.Popen(argv, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    with process.stdout:
-        told = json.loads(process.stdout.readline())
-    return Tailnet(process, told["url"], (told["port"], told["derp_port"]))
+    with key_file.open("rb") as key:  # opened here, since there may be no such path inside
+        argv = [*inside, str(build() / "control"), "-key-file", f"/proc/self/fd/{key.fileno()}", *options]
+        return subprocess.Popen(
+            argv,
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            pass_fds=(key.fileno(),),
+        )
 
 
 def main() -> None:
     """Build, and serve if that is asked for."""
     print(build())  # noqa: T201 - what it is for
     if sys.argv[1:2] == ["control"]:
-        tailnet = serve(Path(sys.argv[2]), stdin=subprocess.DEVNULL)
-        print(tailnet.url, tailnet.process.pid, sep="\n")  # noqa: T201
+        process = start(Path(sys.argv[2]))
+        print(json.loads(process.stdout.readline())["url"], process.pid, sep="\n")  # noqa: T201
 
 
 if __name__ == "__main__":
