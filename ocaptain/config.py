@@ -27,6 +27,8 @@ DOTENV_DIRECTORY = "OCAPTAIN_DOTENV_DIR"
 URL = r"^https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[^\s]*)?$"
 ProviderName = Literal["sprites", "drydock"]
 PROVIDERS: tuple[ProviderName, ...] = ("sprites", "drydock")
+#: A secret goes to it: https, or this machine.
+_TRUSTED_URL = r"^(https://[A-Za-z0-9._-]+|http://(127\.0\.0\.1|localhost|\[::1\]))(:[0-9]{1,5})?(/[^\s]*)?$"
 
 
 def _printable(token: SecretStr) -> SecretStr:
@@ -68,7 +70,22 @@ class Settings(BaseSettings):
     claude_key_helper: Path | None = Field(None, validation_alias="OCAPTAIN_CLAUDE_KEY_HELPER")
     #: What tokens and machines cost, over our own table.
     prices: Path | None = Field(None, validation_alias="OCAPTAIN_PRICES")
-    tailscale_oauth_secret: SecretStr | None = Field(None, validation_alias="OCAPTAIN_TAILSCALE_OAUTH_SECRET")
+    mesh: Literal["auto", "none", "tailscale"] = Field("auto", validation_alias="OCAPTAIN_MESH")
+    tailscale_oauth_secret: Token | None = Field(None, validation_alias="OCAPTAIN_TAILSCALE_OAUTH_SECRET")
+    #: The secret names its client; the service takes any id beside it.
+    tailscale_oauth_client_id: str = Field(
+        "ocaptain", validation_alias="OCAPTAIN_TAILSCALE_OAUTH_CLIENT_ID", pattern=r"^[!-9;-~]+$"
+    )
+    tailscale_api_url: str = Field(
+        "https://api.tailscale.com", validation_alias="OCAPTAIN_TAILSCALE_API_URL", pattern=_TRUSTED_URL
+    )
+    tailscale_tailnet: str = Field("-", validation_alias="OCAPTAIN_TAILSCALE_TAILNET", pattern=r"^[A-Za-z0-9._@-]+$")
+    tailscale_tag: str = Field(
+        "tag:ship", validation_alias="OCAPTAIN_TAILSCALE_TAG", pattern=r"^tag:[A-Za-z][A-Za-z0-9-]*$"
+    )
+    tailscale_login_server: str | None = Field(
+        None, validation_alias="OCAPTAIN_TAILSCALE_LOGIN_SERVER", pattern=r"^https?://[^\s'\"{}%]+$"
+    )
 
     @property
     def voyages(self) -> Path:

@@ -209,3 +209,11 @@ def service_text(found: Mapping[str, object]) -> str:
     """Return a service as the lines of a diff; "" if there is none."""
     shown = {name: found[name] for name in ("cmd", "args", "dir", "state") if name in found}
     return json.dumps(shown, indent=2) + "\n" if shown else ""
+
+
+async def forget_service(reached: Endpoint, sprite: str, name: str, *, check: bool) -> bool:
+    """Stop and remove a service; return whether there was one."""
+    async with reached.client() as client:
+        if check:
+            return await client.get_service(sprite, name) is not None
+        return await client.delete_service(sprite, name)

@@ -16,7 +16,18 @@ from ocaptain.errors import OcaptainError, PartialError, UsageError
 from ocaptain.git import GitError
 from ocaptain.plan import load_plan
 from ocaptain.voyage.home import LABEL, Home, VoyageDirectory
-from ocaptain.voyage.life import Built, Outcome, begin_sink, finish_sink, launch, left_of, outcome, wait
+from ocaptain.voyage.life import (
+    Built,
+    Outcome,
+    begin_sink,
+    finish_sink,
+    has_mesh,
+    launch,
+    leave_mesh,
+    left_of,
+    outcome,
+    wait,
+)
 from ocaptain.voyage.prepare import Request, prepare
 from ocaptain.voyage.roles import ship_roles
 from ocaptain.worker.build import worker_path
@@ -24,6 +35,7 @@ from ocaptain.worker.build import worker_path
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ocaptain.config import Settings
     from ocaptain.voyage.prepare import Prepared
 
 Args = dict[str, Any]
@@ -42,11 +54,13 @@ def prepared(args: Args) -> Args:
         model=args.get("model"),
         max_turns=args.get("max_turns"),
         provider=args.get("provider"),
+        mesh=args.get("mesh"),
         on_active=args.get("on_active") or "resume",
         allow_partial=bool(args.get("allow_partial")),
         replace=bool(args.get("replace")),
     )
-    made = prepare(request, load_settings(), check=bool(args.get("check")))
+    settings = load_settings()
+    made = prepare(request, settings, check=bool(args.get("check")))
     return {
         "changed": not made.resumed,
         "voyage": {
@@ -57,20 +71,22 @@ def prepared(args: Args) -> Args:
             "labels": [LABEL, made.id],
             "ships": [{"id": ship, "sprite": sprite} for ship, sprite in made.ships],
             "resumed": made.resumed,
-            **({"roles": {}} if args.get("check") and not made.resumed else _for_ships(made)),
+            **({"roles": {}} if args.get("check") and not made.resumed else _for_ships(made, settings)),
         },
         "notes": list(made.notes),
     }
 
 
-def _for_ships(made: Prepared) -> Args:
+def _for_ships(made: Prepared, settings: Settings) -> Args:
     """Return what the ships of a voyage that is there are built with."""
     with VoyageDirectory(Path(made.directory)).ledger() as ledger:
         voyage = ledger.voyage()
         left = [row for row in ledger.rows("tasks", "position") if row["agent"] and row["status"] != "completed"]
         tasks = [(row["agent"], row["pin"]) for row in left]
     return {
-        "roles": {ship: ship_roles(tasks, ship) for ship, _ in made.ships},
+        "roles": {ship: ship_roles(tasks, ship, voyage.mesh) for ship, _ in made.ships},
+        "mesh": voyage.mesh,
+        "login_server": settings.tailscale_login_server or "",
         "spec": voyage.spec,
         "verify": voyage.verify_script.decode("utf-8", "surrogateescape").encode("utf-8", "replace").decode(),
         "worker": str(worker_path()),
@@ -164,19 +180,24 @@ def _rescue(directory: VoyageDirectory, *, abandon: bool) -> tuple[tuple[Rescue,
 
 def sunk(args: Args) -> Args:
     """Prove that nothing is left; what is left is named."""
-    directory = _directory(args)
+    directory, settings = _directory(args), load_settings()
     with directory.ledger() as ledger:
         over = ledger.voyage().state == "sunk" and all(ship.state == "gone" for ship in ledger.ships())
-    if over and not left_of(directory, load_settings()):
+    is_gone = over and not left_of(directory, settings)
+    if is_gone and not has_mesh(directory):
         return {"changed": False, "voyage": directory.id, "left": []}
     if args.get("check"):
         return {"changed": True, "voyage": directory.id, "left": []}
     kept = dict(args.get("failed") or {})
-    left = finish_sink(directory, load_settings(), kept)
+    left = [] if is_gone else finish_sink(directory, settings, kept)
+    on_tailnet = leave_mesh(directory, settings, left)
     if left:
         lines = [f"{name}: {kept.get(name, 'the provider still lists it')}" for name in left]
         remedy = "work on a ship that cannot be reached is lost if you say --abandon"
-        raise PartialError(f"{directory.id} is not sunk, these ships are left ({remedy}):", lines)
+        raise PartialError(f"{directory.id} is not sunk, these ships are left ({remedy}):", [*lines, *on_tailnet])
+    if on_tailnet:
+        remedy = f"`ocaptain sink {directory.id}` tries again; devices leave by themselves in the end"
+        raise PartialError(f"{directory.id} is sunk, but not all of it has left the tailnet ({remedy}):", on_tailnet)
     return {"changed": True, "voyage": directory.id, "left": []}
 
 

@@ -34,6 +34,14 @@ class Provider(StrEnum):
     drydock = "drydock"
 
 
+class Mesh(StrEnum):
+    """What network ships join."""
+
+    auto = "auto"
+    none = "none"
+    tailscale = "tailscale"
+
+
 class Status(StrEnum):
     """State of a task."""
 
@@ -71,6 +79,9 @@ def sail(
     plan: Annotated[Path | None, typer.Argument(help="The plan's directory.")] = None,
     ships: Annotated[int | None, typer.Option("-n", "--ships", min=1, help="How many ships.")] = None,
     provider: Annotated[Provider | None, typer.Option(help="Where ships come from.")] = None,
+    mesh: Annotated[
+        Mesh | None, typer.Option(help="Network that ships join; auto: tailscale on sprites if its secret is set.")
+    ] = None,
     agent: Annotated[str | None, typer.Option(help="Agent of tasks that name none.")] = None,
     agent_cmd: Annotated[str | None, typer.Option(help="The line that agent `command` runs.")] = None,
     model: Annotated[str | None, typer.Option(help="Model of agents whose task names none.")] = None,
@@ -98,6 +109,7 @@ def sail(
             plan=plan,
             ships=ships,
             provider=provider.value if provider else None,
+            mesh=mesh.value if mesh else None,
             agent=agent,
             agent_cmd=agent_cmd,
             model=model,

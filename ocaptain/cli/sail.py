@@ -155,6 +155,7 @@ def run_sail(
     plan: Path | None,
     ships: int | None,
     provider: str | None,
+    mesh: str | None,
     agent: str | None,
     agent_cmd: str | None,
     model: str | None,
@@ -171,7 +172,7 @@ def run_sail(
     """Sail; return the exit code."""
     if (plan is None) == (resume is None):
         raise UsageError("name a plan's directory, or --resume ID (one of them)")
-    if resume and (new or repo or agent or agent_cmd or model or max_turns or ships or provider):
+    if resume and (new or repo or agent or agent_cmd or model or max_turns or ships or provider or mesh):
         raise UsageError("--resume goes on with a voyage as it is; it takes --wait, --replace, --keep and --json")
     settings = load_settings()  # a wrong configuration is said at once, and in one line
     choose(settings, provider)
@@ -181,6 +182,7 @@ def run_sail(
         "voyage": resume,
         "ships": ships,
         "provider": provider,
+        "mesh": mesh,
         "agent": agent,
         "agent_cmd": agent_cmd,
         "model": model,

@@ -72,6 +72,7 @@ class NewVoyage:
     place: str = ""
     model: str | None = None
     max_turns: int | None = None
+    mesh: str = "none"
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ class Voyage:
     place: str
     model: str | None
     max_turns: int | None
+    mesh: str
 
 
 @dataclass(frozen=True)
@@ -230,11 +232,12 @@ class Ledger:
             db.execute(
                 "INSERT INTO voyage (one, id, name, state, provider, digest, repo, root, agent_cmd, spec,"
                 " verify_script, verify_timeout, setup, prompt, created, replace_lost,"
-                " place, model, max_turns) VALUES (1, ?, ?, 'preparing', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " place, model, max_turns, mesh)"
+                " VALUES (1, ?, ?, 'preparing', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     *(new.id, new.name, new.provider, new.digest, new.repo, new.root, new.agent_cmd, new.spec),
                     *(new.verify_script, new.verify_timeout, new.setup, new.prompt, time.time()),
-                    *(int(new.replace_lost), new.place, new.model, new.max_turns),
+                    *(int(new.replace_lost), new.place, new.model, new.max_turns, new.mesh),
                 ),
             )
             done = {row["id"] for row in new.tasks if row["status"] == "completed"}

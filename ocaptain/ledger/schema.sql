@@ -29,7 +29,8 @@ CREATE TABLE voyage (
   note            TEXT,
   place           TEXT NOT NULL DEFAULT '',     -- which drydock, or which URL and organisation
   replace_lost    INTEGER NOT NULL DEFAULT 0,   -- whether ships that are lost are replaced
-  replacements    INTEGER NOT NULL DEFAULT 0    -- how many were begun
+  replacements    INTEGER NOT NULL DEFAULT 0,   -- how many were begun
+  mesh            TEXT NOT NULL DEFAULT 'none'  -- what the ships join: none, tailscale
 ) STRICT;
 
 CREATE TABLE tasks (

@@ -398,6 +398,15 @@ class SpritesClient:
         except NotFound:
             return None
 
+    async def delete_service(self, name: str, service: str) -> bool:
+        """Stop a service and forget it; return False if there is none."""
+        url = f"/v1/sprites/{quote(name, safe='')}/services/{quote(service, safe='')}"
+        try:
+            await self._request("DELETE", url, _nothing)
+        except NotFound:
+            return False
+        return True
+
     # -- checkpoints and policies -------------------------------------------------------------
 
     async def checkpoint(self, name: str, comment: str = "") -> None:

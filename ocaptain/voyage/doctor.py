@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ocaptain.config import cache_directory, dotenv_files, load_settings
-from ocaptain.errors import OcaptainError
+from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.ledger import LedgerError
+from ocaptain.mesh import MeshError, check_access, choose_mesh, tailnet_of
 from ocaptain.provider import SPRITES_FILE, Endpoint, choose, endpoint
 from ocaptain.voyage.home import Home
 
@@ -230,6 +231,23 @@ def _provider(settings: Settings, named: str | None) -> list[Finding]:
     return [*found, *(_reach(reached, settings) if reached else [])]
 
 
+def _mesh(settings: Settings, named: str | None) -> Finding:
+    try:
+        mesh = choose_mesh(settings, choose(settings, named)[0])
+    except UsageError as error:
+        what, _, remedy = error.message.partition(": ")
+        return Finding("mesh", "fault", what, remedy)
+    if mesh == "none":
+        return Finding("mesh", "ok", "none: all goes over the provider's API")
+    tailnet = tailnet_of(settings)
+    try:
+        devices = asyncio.run(check_access(tailnet))
+    except MeshError as error:
+        remedy = "check OCAPTAIN_TAILSCALE_OAUTH_SECRET and OCAPTAIN_TAILSCALE_API_URL, or sail with --mesh none"
+        return Finding("mesh", "fault", error.message, remedy)
+    return Finding("mesh", "ok", f"tailscale: {tailnet.url} answers, {devices} devices, ships are {tailnet.tag}")
+
+
 def examine(named: str | None = None) -> list[Finding]:
     """Look at everything that a voyage needs.
 
@@ -252,6 +270,7 @@ def examine(named: str | None = None) -> list[Finding]:
         _privacy,
         lambda: _credentials(settings),
         lambda: _provider(settings, named),
+        lambda: _mesh(settings, named),
     ]
     found = [first]
     with ThreadPoolExecutor(len(work)) as pool:

@@ -14,6 +14,7 @@ from ocaptain.errors import OcaptainError
 from ocaptain.ledger import Ledger, overview
 from ocaptain.ledger.ledger import NOT_SAILING
 from ocaptain.locks import Lock
+from ocaptain.mesh import Records, tailnet_of, take_away
 from ocaptain.provider import Endpoint, check_place, choose, endpoint
 
 if TYPE_CHECKING:
@@ -275,6 +276,27 @@ def finish_sink(directory: VoyageDirectory, settings: Settings, kept: Mapping[st
                 ledger.set_note(None)
                 ledger.set_state("sunk")
             return left
+
+
+def leave_mesh(directory: VoyageDirectory, settings: Settings, sprites: Sequence[str]) -> list[str]:
+    """Take the devices and keys of ships that are gone out of the tailnet; return what is left, a line each.
+
+    Args:
+        directory: the voyage's.
+        settings: for the tailnet.
+        sprites: that are left, and stay on the tailnet.
+    """
+    if not has_mesh(directory):
+        return []
+    try:
+        return asyncio.run(take_away(tailnet_of(settings), directory.path, keep=frozenset(sprites)))
+    except OcaptainError as error:
+        return [error.message]
+
+
+def has_mesh(directory: VoyageDirectory) -> bool:
+    """Whether something of a voyage may be left on a tailnet."""
+    return bool(Records(directory.path).files())
 
 
 def left_of(directory: VoyageDirectory, settings: Settings) -> list[str]:

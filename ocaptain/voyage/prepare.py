@@ -28,6 +28,7 @@ from ocaptain.config import MAX_SHIPS, Settings
 from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.ledger import Ledger, NewVoyage
 from ocaptain.locks import Lock
+from ocaptain.mesh import check_access, choose_mesh, tailnet_of
 from ocaptain.plan import Plan, critical_paths, edges, load_plan
 from ocaptain.plan.models import MODEL
 from ocaptain.prices import load_prices
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ocaptain.config import ProviderName
+    from ocaptain.mesh import Mesh
     from ocaptain.voyage.source import Source
 
 VERIFY_SECONDS = 1800.0
@@ -60,6 +62,7 @@ class Request:
     model: str | None = None
     max_turns: int | None = None
     provider: str | None = None
+    mesh: str | None = None
     on_active: OnActive = "resume"
     allow_partial: bool = False
     replace: bool = False
@@ -124,6 +127,7 @@ def prepare(request: Request, settings: Settings, *, check: bool = False) -> Pre
     notes += _drydocks_shortcoming() if provider == "drydock" else []
     load_prices(settings.prices)  # a wrong table would be found out by the captain only
     _check_model(request)
+    mesh = choose_mesh(settings, provider, request.mesh)
     size = fleet_size(request.ships, plan.manifest.recommended_ships, settings.default_ships)
     beside = Path.cwd() if request.repo else request.plan
     _check_pins(plan, size)
@@ -134,8 +138,10 @@ def prepare(request: Request, settings: Settings, *, check: bool = False) -> Pre
     with tempfile.TemporaryDirectory(prefix="ocaptain-check-") as scratch, ThreadPoolExecutor() as pool:
         access = pool.submit(sources.check_access, source, settings, Path(scratch))
         reach = pool.submit(_check_provider, provider, settings, start=not check)
+        joinable = pool.submit(_check_mesh, mesh, settings)
         notes += access.result()
         reached = reach.result()
+        joinable.result()
     if check:
         return _foreseen(home, request, provider, size, _digest(plan, source), settings, notes)
     assert reached is not None
@@ -146,7 +152,7 @@ def prepare(request: Request, settings: Settings, *, check: bool = False) -> Pre
         if active := _gone_on_with(home, request, digest):
             return _resumed(active, settings, replace=request.replace)
         place = place_of(reached)
-        return _make(home, request, plan, agents, provider, size, source, digest, settings, notes, place)
+        return _make(home, request, plan, agents, provider, mesh, size, source, digest, settings, notes, place)
 
 
 def _digest(plan: Plan, source: Source) -> str:
@@ -233,6 +239,12 @@ def _check_provider(provider: ProviderName, settings: Settings, *, start: bool) 
     return reached
 
 
+def _check_mesh(mesh: Mesh, settings: Settings) -> None:
+    """Have the tailnet's service answer to our secret, before anything is created."""
+    if mesh == "tailscale":
+        asyncio.run(check_access(tailnet_of(settings)))
+
+
 async def _organisation(reached: Endpoint) -> str:
     async with reached.client() as client:
         return (await client.first_page()).organisation
@@ -262,6 +274,8 @@ def _resumed(directory: VoyageDirectory, settings: Settings, *, replace: bool, c
     provider, _ = choose(settings, voyage.provider)
     reached = endpoint(provider, settings) if check else require_endpoint(provider, settings)
     check_place(voyage, reached)
+    if voyage.mesh == "tailscale":
+        tailnet_of(settings)
     there = asyncio.run(sprites_of(voyage.id, reached)) if reached else []
     if replace and not check:
         _replace_lost(directory, frozenset(there))
@@ -299,6 +313,7 @@ def _make(
     plan: Plan,
     agents: Mapping[str, str],
     provider: ProviderName,
+    mesh: Mesh,
     size: int,
     source: Source,
     digest: str,
@@ -320,7 +335,7 @@ def _make(
         ships = tuple((f"ship-{number}", sprite_name(voyage, f"ship-{number}")) for number in range(size))
         Ledger.create(
             scratch / "ledger.db",
-            _new_voyage(voyage, request, plan, agents, provider, source, digest, root, ships, place),
+            _new_voyage(voyage, request, plan, agents, provider, mesh, source, digest, root, ships, place),
         )
         scratch.rename(final)
     except BaseException:
@@ -341,6 +356,7 @@ def _new_voyage(
     plan: Plan,
     agents: Mapping[str, str],
     provider: ProviderName,
+    mesh: Mesh,
     source: Source,
     digest: str,
     root: str,
@@ -384,4 +400,5 @@ def _new_voyage(
         ships=ships,
         replace_lost=request.replace,
         place=place,
+        mesh=mesh,
     )

@@ -9,18 +9,19 @@ if TYPE_CHECKING:
 
 #: The worker comes last: when it runs, the ship is built.
 LAST = "tmux-agent"
-
-
 #: Roles that an agent needs beside it: its program and its credential. ``command`` needs nothing.
 OF_AGENT = {"claude": ("claude",)}
+#: Roles of a mesh.
+OF_MESH = {"tailscale": ("tailscale",)}
 
 
-def ship_roles(tasks: Collection[tuple[str, str | None]], ship: str) -> list[str]:
+def ship_roles(tasks: Collection[tuple[str, str | None]], ship: str, mesh: str = "none") -> list[str]:
     """Return the roles of a ship: those of every agent that may work there, so that no other credential goes there.
 
     Args:
         tasks: that are to be done: agent, and the ship that it is pinned to or None.
         ship: its id.
+        mesh: that the ships join.
     """
     agents = sorted({agent for agent, pin in tasks if pin in {None, ship}})
-    return [*(role for agent in agents for role in OF_AGENT.get(agent, ())), LAST]
+    return [*OF_MESH.get(mesh, ()), *(role for agent in agents for role in OF_AGENT.get(agent, ())), LAST]

@@ -8,13 +8,14 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from ocaptain.ansible.access import end_with_ansible, failure, of_host
-from ocaptain.ansible.sprite import ServiceSpec, ensure_service, service_text
+from ocaptain.ansible.sprite import ServiceSpec, ensure_service, forget_service, service_text
 from ocaptain.errors import OcaptainError
 
 SPEC = {
     "name": {"type": "str", "required": True},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     "sprite": {"type": "str"},
-    "cmd": {"type": "str", "required": True},
+    "cmd": {"type": "str"},
     "args": {"type": "list", "elements": "str", "default": []},
     "chdir": {"type": "str", "default": "/home/sprite"},
     "restarted": {"type": "bool", "default": False},
@@ -35,11 +36,14 @@ class ActionModule(ActionBase):
         """Run the task."""
         end_with_ansible()
         result: dict[str, Any] = super().run(tmp, task_vars)
-        _, args = self.validate_argument_spec(SPEC)
-        wanted = ServiceSpec(args["name"], args["cmd"], tuple(args["args"]), args["chdir"])
+        _, args = self.validate_argument_spec(SPEC, required_if=[("state", "present", ["cmd"])])
+        check = bool(self._task.check_mode)
         try:
             sprite, reached = of_host(args, task_vars or {}, self._templar.template)
-            work = ensure_service(reached, sprite, wanted, restart=args["restarted"], check=bool(self._task.check_mode))
+            if args["state"] == "absent":
+                return {**result, "changed": asyncio.run(forget_service(reached, sprite, args["name"], check=check))}
+            wanted = ServiceSpec(args["name"], args["cmd"], tuple(args["args"]), args["chdir"])
+            work = ensure_service(reached, sprite, wanted, restart=args["restarted"], check=check)
             before, changed = asyncio.run(work)
         except OcaptainError as error:
             return {**result, **failure(error)}

@@ -23,6 +23,7 @@ SPEC = {
     "model": {"type": "str"},
     "max_turns": {"type": "int"},
     "provider": {"type": "str", "choices": ["sprites", "drydock"]},
+    "mesh": {"type": "str", "choices": ["auto", "none", "tailscale"]},
     "on_active": {"type": "str", "choices": ["resume", "refuse", "new"], "default": "resume"},
     "allow_partial": {"type": "bool", "default": False},
     "replace": {"type": "bool", "default": False},

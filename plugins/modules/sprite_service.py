@@ -6,6 +6,7 @@ short_description: A service of a sprite
 description:
   - Defines and starts a service by the Sprites API; sprites have no systemd.
   - A service that is as described and runs is left alone.
+  - With C(state=absent) it is stopped and forgotten.
 author: The ocaptain authors
 version_added: 0.1.0
 options:
@@ -13,13 +14,17 @@ options:
     description: Name of the service.
     type: str
     required: true
+  state:
+    description: Whether there shall be such a service.
+    type: str
+    choices: [present, absent]
+    default: present
   sprite:
     description: Name of the sprite; by default the host.
     type: str
   cmd:
-    description: Program.
+    description: Program; needed with C(state=present).
     type: str
-    required: true
   args:
     description: Its arguments. Never put a secret here.
     type: list
@@ -51,6 +56,11 @@ EXAMPLES = r"""
     name: web
     cmd: python3
     args: ["-m", http.server, "8080"]
+
+- name: No web server any more
+  sprite_service:
+    name: web
+    state: absent
 """
 
 RETURN = r"""

@@ -45,6 +45,10 @@ options:
     description: Where ships come from; by default as configured.
     type: str
     choices: [sprites, drydock]
+  mesh:
+    description: Whether the ships join a tailnet; by default as configured.
+    type: str
+    choices: [auto, none, tailscale]
   on_active:
     description: What to do if the plan sails already.
     type: str

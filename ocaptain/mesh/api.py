@@ -1,0 +1,342 @@
+"""Tailscale's API, as far as a captain needs it: one access token, keys, devices.
+
+Retry rules:
+
+- 429: after ``Retry-After`` (else growing waits), for every call, since a refused one did nothing;
+- connect errors: for every call, since nothing was sent;
+- 500, 502, 503, 504 and broken replies: for every call but the minting of a key, which would
+  make a second one that nobody knows of;
+- an access token that is refused in the middle (401) is had anew, once.
+
+No text of an error holds a secret: what the service says is searched for ours before it is shown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import re
+import time
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+from urllib.parse import quote
+
+import httpx
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from ocaptain import __version__
+from ocaptain.errors import OcaptainError
+from ocaptain.text import clean_line
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+KEY_SECONDS = 600  # that a key can be used; a ship joins within seconds
+DESCRIPTION_LENGTH = 50
+REQUEST_SECONDS = 20.0
+ATTEMPTS = 4
+LONGEST_WAIT = 30.0
+_EARLY = 60.0  # an access token is had anew so long before it ends
+_PASSING = frozenset({500, 502, 503, 504})
+SCOPES = "auth_keys and devices:core"
+_Kind = TypeVar("_Kind", bound=BaseModel)
+
+
+class MeshError(OcaptainError):
+    """The tailnet's service could not be reached or did not do what was asked.
+
+    Attributes:
+        sent: whether the request may have been carried out.
+    """
+
+    def __init__(self, message: str, *, sent: bool = False) -> None:
+        super().__init__(message)
+        self.sent = sent
+
+
+class Refused(MeshError):
+    """The service refused; nothing was done.
+
+    Attributes:
+        status: HTTP status.
+        retry_after: seconds the service asks to wait, None if it does not say.
+    """
+
+    def __init__(self, message: str, *, status: int, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_after = retry_after
+        if status in {400, 401, 403}:
+            self.exit_code = 2  # type: ignore[misc]  # wrong configuration, which differs by status
+
+
+class _Model(BaseModel):
+    # An answer may hold a key, which no error is to repeat.
+    model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True, hide_input_in_errors=True)
+
+
+class Key(_Model):
+    """A key by which a machine joins; the service shows ``key`` once."""
+
+    id: str = Field(min_length=1)
+    key: SecretStr = SecretStr("")
+    description: str = ""
+
+
+class Device(_Model):
+    """A machine of the tailnet."""
+
+    node_id: str = Field("", alias="nodeId")
+    hostname: str = ""
+    name: str = ""
+    tags: tuple[str, ...] = ()
+    is_ephemeral: bool = Field(default=False, alias="isEphemeral")
+
+
+class _Keys(_Model):
+    keys: tuple[Key, ...] = ()
+
+
+class _Devices(_Model):
+    devices: tuple[Device, ...] = ()
+
+
+class _Access(_Model):
+    access_token: SecretStr
+    expires_in: float = 3600.0
+
+
+def key_request(description: str, tags: Sequence[str]) -> dict[str, Any]:
+    """Return the body that mints a key: short-lived, for one machine, which leaves when it goes silent."""
+    shown = re.sub(r"[^A-Za-z0-9 -]", "-", description)[:DESCRIPTION_LENGTH]
+    create = {"reusable": False, "ephemeral": True, "preauthorized": True, "tags": list(tags)}
+    return {"capabilities": {"devices": {"create": create}}, "expirySeconds": KEY_SECONDS, "description": shown}
+
+
+def remedy(status: int, call: str) -> str:
+    """Return what to do about a refusal, "" if that is not known."""
+    if status == 401:
+        return (
+            f"the OAuth client's secret is wrong or was revoked: make one with the scopes {SCOPES} in the admin"
+            " console (Settings, OAuth clients) and set OCAPTAIN_TAILSCALE_OAUTH_SECRET"
+        )
+    if status == 403:
+        return f"the OAuth client lacks a scope; it needs {SCOPES}, and for auth_keys the tag of OCAPTAIN_TAILSCALE_TAG"
+    if status == 404 and "/tailnet/" in call:
+        return "there is no such tailnet: OCAPTAIN_TAILSCALE_TAILNET must be - or the tailnet's name"
+    if status == 400 and call.startswith("POST") and "/keys" in call:
+        return (
+            "the tag of OCAPTAIN_TAILSCALE_TAG must be owned by the OAuth client and stand in tagOwners of the policy"
+        )
+    return ""
+
+
+def retry_wait(error: MeshError, attempt: int, *, again: bool) -> float | None:
+    """Return how many seconds to wait before the next try, None if there must be none.
+
+    Args:
+        error: what the try ended with.
+        attempt: number of tries made, from 1.
+        again: whether the call may be carried out twice.
+    """
+    if attempt >= ATTEMPTS:
+        return None
+    match error:
+        case Refused(status=429, retry_after=float(after)):
+            return after + random.uniform(0, 0.5) if after <= LONGEST_WAIT else None  # noqa: S311
+        case Refused(status=429):
+            return _grown(attempt)
+        case Refused(status=status):
+            return _grown(attempt) if again and status in _PASSING else None
+    return _grown(attempt) if again or not error.sent else None
+
+
+def _grown(attempt: int) -> float:
+    return min(LONGEST_WAIT, 0.25 * 2.0**attempt) * random.uniform(0.75, 1.25)  # noqa: S311 - no secret
+
+
+class TailscaleClient:
+    """A client of one tailnet. Use it as an async context manager.
+
+    Args:
+        url: of the API, without ``/api``.
+        secret: of the OAuth client; it never leaves this machine but to ``url``.
+        client_id: of the OAuth client; the secret names it as well.
+        tailnet: ``-`` = the one that the secret belongs to.
+        seconds: deadline of one request.
+        transport: an httpx transport in place of the network's, for tests.
+        sleep: how to wait between tries.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        secret: SecretStr,
+        *,
+        client_id: str = "ocaptain",
+        tailnet: str = "-",
+        seconds: float = REQUEST_SECONDS,
+        transport: httpx.AsyncBaseTransport | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._url = url.rstrip("/")
+        self._secret = secret
+        self._client_id = client_id
+        self._tailnet = f"/api/v2/tailnet/{quote(tailnet, safe='')}"
+        self._seconds = seconds
+        self._sleep = sleep
+        self._access: _Access | None = None
+        self._until = 0.0
+        self._asking = asyncio.Lock()
+        local = httpx.URL(self._url).host in {"127.0.0.1", "localhost", "::1"}
+        self._http = httpx.AsyncClient(
+            base_url=self._url,
+            headers={"User-Agent": f"ocaptain/{__version__}"},
+            timeout=seconds,
+            transport=transport,
+            trust_env=not local,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.aclose()
+
+    # -- one request ----------------------------------------------------------------------
+
+    async def _once(self, method: str, path: str, headers: dict[str, str], **body: Any) -> bytes:
+        what = f"{method} {self._url}{path}"
+        try:
+            async with asyncio.timeout(self._seconds):
+                response = await self._http.request(method, path, headers=headers, **body)
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+            raise MeshError(f"{what}: cannot be reached: {self._shown(str(error))}") from None
+        except (TimeoutError, httpx.TimeoutException):
+            raise MeshError(f"{what}: no answer in {self._seconds:g} s", sent=True) from None
+        except httpx.HTTPError as error:
+            raise MeshError(
+                f"{what}: broke off: {self._shown(str(error)) or type(error).__name__}", sent=True
+            ) from None
+        if response.is_success:
+            return response.content
+        raise self._refusal(what, f"{method} {path}", response)
+
+    def _refusal(self, what: str, call: str, response: httpx.Response) -> Refused:
+        try:
+            fields = json.loads(response.content)
+            said = str(fields.get("message") or fields.get("error") or "no reason given")
+        except (ValueError, AttributeError):
+            said = response.text or "no reason given"
+        try:
+            after = max(0.0, float(response.headers.get("retry-after", "")))
+        except ValueError:
+            after = None
+        help_ = remedy(response.status_code, call)
+        message = f"{what}: {self._shown(said)} (HTTP {response.status_code}){f'; {help_}' if help_ else ''}"
+        return Refused(message, status=response.status_code, retry_after=after)
+
+    def _shown(self, text: str) -> str:
+        """Return what others said as a short line, without any secret of ours."""
+        for secret in (self._secret, *([self._access.access_token] if self._access else [])):
+            text = text.replace(secret.get_secret_value(), "…")
+        return clean_line(text, 200)
+
+    async def _retrying(self, once: Callable[[], Awaitable[bytes]], *, again: bool) -> bytes:
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return await once()
+            except MeshError as error:
+                wait = retry_wait(error, attempt, again=again)
+                if wait is None:
+                    raise
+            await self._sleep(wait)
+
+    async def _token(self, refused: SecretStr | None = None) -> SecretStr:
+        """Return an access token; another one than ``refused``."""
+        async with self._asking:
+            if self._access and self._access.access_token != refused and time.monotonic() < self._until:
+                return self._access.access_token
+            basic = httpx.BasicAuth(self._client_id, self._secret.get_secret_value())
+            form = {"grant_type": "client_credentials"}
+            path = "/api/v2/oauth/token"
+            reply = await self._retrying(lambda: self._once("POST", path, {}, auth=basic, data=form), again=True)
+            self._access = self._parsed(_Access, reply, f"POST {path}")
+            self._until = time.monotonic() + self._access.expires_in - _EARLY
+            return self._access.access_token
+
+    async def _request(self, method: str, path: str, *, again: bool = True, **body: Any) -> bytes:
+        async def once() -> bytes:
+            token = await self._token()
+            try:
+                return await self._once(method, path, _bearer(token), **body)
+            except Refused as error:
+                if error.status != 401:
+                    raise
+                return await self._once(method, path, _bearer(await self._token(token)), **body)
+
+        return await self._retrying(once, again=again)
+
+    def _parsed(self, kind: type[_Kind], content: bytes, what: str) -> _Kind:
+        try:
+            return kind.model_validate_json(content)
+        except ValidationError as error:
+            # Never what was sent: it may hold a key.
+            fields = ", ".join(".".join(map(str, one["loc"])) for one in error.errors(include_input=False))
+            raise MeshError(f"{what}: the answer is not what it should be ({fields or 'no JSON'})", sent=True) from None
+
+    # -- keys -----------------------------------------------------------------------------
+
+    async def mint(self, description: str, tags: Sequence[str]) -> Key:
+        """Make a key for one machine.
+
+        Raises:
+            Refused: none was made.
+            MeshError: with ``sent``, one may have been made all the same.
+        """
+        path = f"{self._tailnet}/keys"
+        reply = await self._request("POST", path, again=False, json=key_request(description, tags))
+        made = self._parsed(Key, reply, f"POST {path}")
+        if not made.key.get_secret_value():
+            raise MeshError(f"POST {path}: the answer holds no key", sent=True)
+        return made
+
+    async def keys(self) -> list[Key]:
+        """Return the keys that can be used; the service may leave out all but their ids."""
+        path = f"{self._tailnet}/keys"
+        return list(self._parsed(_Keys, await self._request("GET", path), f"GET {path}").keys)
+
+    async def key(self, identity: str) -> Key | None:
+        """Return a key as it is described, None if there is none."""
+        path = f"{self._tailnet}/keys/{quote(identity, safe='')}"
+        found = await self._unless_gone("GET", path)
+        return None if found is None else self._parsed(Key, found, f"GET {path}")
+
+    async def delete_key(self, identity: str) -> bool:
+        """Delete a key; return False if there is none."""
+        return await self._unless_gone("DELETE", f"{self._tailnet}/keys/{quote(identity, safe='')}") is not None
+
+    # -- devices --------------------------------------------------------------------------
+
+    async def devices(self) -> list[Device]:
+        """Return the machines of the tailnet."""
+        path = f"{self._tailnet}/devices"
+        return list(self._parsed(_Devices, await self._request("GET", path), f"GET {path}").devices)
+
+    async def delete_device(self, node: str) -> bool:
+        """Take a machine out of the tailnet; return False if it is not there."""
+        return await self._unless_gone("DELETE", f"/api/v2/device/{quote(node, safe='')}") is not None
+
+    async def _unless_gone(self, method: str, path: str) -> bytes | None:
+        try:
+            return await self._request(method, path)
+        except Refused as error:
+            if error.status != 404:
+                raise
+            return None
+
+
+def _bearer(token: SecretStr) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token.get_secret_value()}"}
