@@ -26,6 +26,8 @@ MAX_SHIPS = 500
 DOTENV_DIRECTORY = "OCAPTAIN_DOTENV_DIR"
 ProviderName = Literal["sprites", "drydock"]
 PROVIDERS: tuple[ProviderName, ...] = ("sprites", "drydock")
+#: In a provider's place: the voyage's ships are hosts of an inventory; nothing makes or destroys them.
+HOSTS = "hosts"
 
 
 def _printable(token: SecretStr) -> SecretStr:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from ocaptain.background import start_module
 from ocaptain.captain.captain import Captain, sprite_transports
 from ocaptain.captain.fleet import Fleet
-from ocaptain.config import load_settings
+from ocaptain.captain.ssh import ssh_transports
+from ocaptain.config import HOSTS, load_settings
 from ocaptain.errors import OcaptainError
 from ocaptain.ledger import Fenced, Ledger
 from ocaptain.locks import Lock, end_holder, is_locked, start_time
@@ -126,6 +127,10 @@ def main(directory: Path) -> int:
 async def _run(directory: Path) -> None:
     with Ledger(directory / "ledger.db") as ledger:
         ledger.command()
+        if ledger.voyage().provider == HOSTS:
+            # Nobody makes another host, so nothing is replaced; and none is gone but by a person's word.
+            await _command(Captain(directory, ledger, ssh_transports(directory)))
+            return
         settings = load_settings()
         reached = endpoint(choose(settings, ledger.voyage().provider)[0], settings)
         if reached is None:
@@ -141,19 +146,24 @@ async def _run(directory: Path) -> None:
                 return frozenset(one.name for one in await client.list(f"{ledger.voyage().id}-ship-"))
 
             fleet = Fleet(directory, ledger, sprites)
-            captain = Captain(directory, ledger, sprite_transports(client), there, fleet)
-            work = asyncio.create_task(captain.run())
-            loop = asyncio.get_running_loop()
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-                loop.add_signal_handler(number, work.cancel)
-            try:
-                await work
-            except BaseExceptionGroup as group:
-                known = group.subgroup(OcaptainError)
-                if known is None:
-                    raise
-                raise _first(known) from group
-            log.info("voyage %s: %s", ledger.voyage().id, ledger.voyage().state)
+            await _command(Captain(directory, ledger, sprite_transports(client), there, fleet))
+
+
+async def _command(captain: Captain) -> None:
+    """Run the captain until it has ended, or a signal ends it."""
+    work = asyncio.create_task(captain.run())
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        loop.add_signal_handler(number, work.cancel)
+    try:
+        await work
+    except BaseExceptionGroup as group:
+        known = group.subgroup(OcaptainError)
+        if known is None:
+            raise
+        raise _first(known) from group
+    voyage = captain.ledger.voyage()
+    log.info("voyage %s: %s", voyage.id, voyage.state)
 
 
 def _first(group: BaseExceptionGroup[OcaptainError]) -> OcaptainError:

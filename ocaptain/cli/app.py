@@ -71,6 +71,10 @@ def sail(
     plan: Annotated[Path | None, typer.Argument(help="The plan's directory.")] = None,
     ships: Annotated[int | None, typer.Option("-n", "--ships", min=1, help="How many ships.")] = None,
     provider: Annotated[Provider | None, typer.Option(help="Where ships come from.")] = None,
+    hosts: Annotated[
+        str | None,
+        typer.Option("-i", "--hosts", metavar="INVENTORY[:GROUP]", help="Hosts of an inventory as ships, over ssh."),
+    ] = None,
     agent: Annotated[str | None, typer.Option(help="Agent of tasks that name none.")] = None,
     agent_cmd: Annotated[str | None, typer.Option(help="The line that agent `command` runs.")] = None,
     repo: Annotated[str | None, typer.Option(help="Repository to start from: owner/name, URL or path.")] = None,
@@ -94,6 +98,7 @@ def sail(
             plan=plan,
             ships=ships,
             provider=provider.value if provider else None,
+            hosts=hosts,
             agent=agent,
             agent_cmd=agent_cmd,
             repo=repo,

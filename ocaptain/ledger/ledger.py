@@ -20,7 +20,7 @@ import json
 import os
 import sqlite3
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Self
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MOST_FAILURES = 3
-VERSION = 2  # of the schema: PRAGMA user_version
+VERSION = 3  # of the schema: PRAGMA user_version
 _BUSY_SECONDS = 30.0
 #: A ship in one of these is not part of the fleet any more.
 NOT_SAILING = ("lost", "failed", "gone")
@@ -66,6 +66,7 @@ class NewVoyage:
     ships: Sequence[tuple[str, str]]
     replace_lost: bool = False
     place: str = ""
+    ways: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,7 @@ class ShipRow:
     journal: str | None
     cursor: int
     replaced_by: str | None
+    way: str | None
 
 
 class Ledger:
@@ -210,8 +212,8 @@ class Ledger:
                 [(task, before) for task, waits in new.edges.items() for before in sorted(waits)],
             )
             db.executemany(
-                "INSERT INTO ships (id, position, sprite, state) VALUES (?, ?, ?, 'provisioning')",
-                [(ship, number, sprite) for number, (ship, sprite) in enumerate(new.ships)],
+                "INSERT INTO ships (id, position, sprite, state, way) VALUES (?, ?, ?, 'provisioning', ?)",
+                [(ship, number, sprite, new.ways.get(ship)) for number, (ship, sprite) in enumerate(new.ships)],
             )
             db.execute("COMMIT")
 
@@ -530,7 +532,7 @@ class Ledger:
     def ships(self) -> list[ShipRow]:
         """Return the ships in order."""
         rows = self._db.execute(
-            "SELECT id, sprite, state, reason, head, journal, cursor, replaced_by FROM ships ORDER BY position"
+            "SELECT id, sprite, state, reason, head, journal, cursor, replaced_by, way FROM ships ORDER BY position"
         )
         return [ShipRow(**dict(row)) for row in rows]
 

@@ -100,6 +100,7 @@ CREATE TABLE ships (
   journal        TEXT,                    -- which numbering the cursor counts in
   cursor         INTEGER NOT NULL DEFAULT 0,
   replaced_by    TEXT,                    -- the ship that sails in its place
+  way            TEXT,                    -- JSON: how a host is reached by ssh; NULL = it is a sprite
   awake_seconds  REAL NOT NULL DEFAULT 0
 ) STRICT;
 
@@ -120,4 +121,4 @@ CREATE TABLE events (
   task  TEXT,
   text  TEXT NOT NULL
 ) STRICT;
-PRAGMA user_version = 2;
+PRAGMA user_version = 3;

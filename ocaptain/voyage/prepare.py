@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Literal
 from ocaptain.agents import ADAPTERS, Briefing, check_agents
 from ocaptain.captain import process
 from ocaptain.captain.replace import replacements
-from ocaptain.config import MAX_SHIPS, Settings
+from ocaptain.captain.ssh import way_of
+from ocaptain.config import DEFAULT_SHIPS, HOSTS, MAX_SHIPS, Settings
 from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.ledger import Ledger, NewVoyage
 from ocaptain.locks import Lock
@@ -34,9 +35,9 @@ from ocaptain.voyage.home import Home, VoyageDirectory, new_id, sprite_name
 from ocaptain.voyage.life import sprites_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from ocaptain.config import ProviderName
+    from ocaptain.captain.ssh import Way
     from ocaptain.voyage.source import Source
 
 VERIFY_SECONDS = 1800.0
@@ -46,7 +47,7 @@ OnActive = Literal["resume", "refuse", "new"]
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asks for. Either ``plan`` or ``voyage``."""
+    """What the user asks for. Either ``plan`` or ``voyage``; with ``hosts`` (name, way) they are the ships."""
 
     plan: Path | None = None
     voyage: str | None = None
@@ -58,6 +59,7 @@ class Request:
     on_active: OnActive = "resume"
     allow_partial: bool = False
     replace: bool = False
+    hosts: tuple[tuple[str, Way], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ class Prepared:
 
     Attributes:
         id, directory, provider, state: of the voyage.
-        ships: every ship that shall sail: (id, sprite).
+        ships: every ship that shall sail: (id, sprite or host).
+        ways: to those that are hosts, by id.
         resumed: whether the voyage was there before.
         notes: what the user should know, a line each.
     """
@@ -78,6 +81,7 @@ class Prepared:
     ships: tuple[tuple[str, str], ...]
     resumed: bool
     notes: tuple[str, ...] = field(default=())
+    ways: Mapping[str, Way] = field(default_factory=dict)
 
 
 def fleet_size(asked: int | None, recommended: int | None, default: int) -> int:
@@ -90,6 +94,19 @@ def fleet_size(asked: int | None, recommended: int | None, default: int) -> int:
     if not 1 <= size <= MAX_SHIPS:
         raise UsageError(f"ships must be 1 to {MAX_SHIPS}, not {size}")
     return size
+
+
+def host_ships(hosts: Sequence[tuple[str, Way]], asked: int | None) -> list[tuple[str, Way]]:
+    """Return the hosts that sail: the first of them in the inventory's order, all if no number is asked for.
+
+    Raises:
+        UsageError: more ships are asked for than there are hosts.
+    """
+    if asked is not None and asked > len(hosts):
+        names = ", ".join(name for name, _ in hosts)
+        raise UsageError(f"{asked} ships are asked for, and there are {len(hosts)} hosts: {names}")
+    fleet_size(asked, len(hosts), DEFAULT_SHIPS)
+    return list(hosts)[:asked]
 
 
 def prepare(request: Request, settings: Settings) -> Prepared:
@@ -108,11 +125,16 @@ def prepare(request: Request, settings: Settings) -> Prepared:
         raise UsageError("name a plan's directory (plan), or a voyage to go on with (voyage)")
     plan, notes = _checked_plan(request.plan)
     agents = check_agents(plan, request.agent, request.agent_cmd, settings)
-    provider, why = choose(settings, request.provider)
-    if provider == "drydock" and why != "named":
-        notes.append(f"{why}: sailing on drydock, the local provider")
-    notes += _drydocks_shortcoming() if provider == "drydock" else []
-    size = fleet_size(request.ships, plan.manifest.recommended_ships, settings.default_ships)
+    if request.hosts:
+        provider, hosts = HOSTS, host_ships(request.hosts, request.ships)
+        _check_hosts(request, hosts)
+        size = len(hosts)
+    else:
+        (provider, why), hosts = choose(settings, request.provider), []
+        if provider == "drydock" and why != "named":
+            notes.append(f"{why}: sailing on drydock, the local provider")
+        notes += _drydocks_shortcoming() if provider == "drydock" else []
+        size = fleet_size(request.ships, plan.manifest.recommended_ships, settings.default_ships)
     beside = Path.cwd() if request.repo else request.plan
     _check_pins(plan, size)
     _check_template(plan, request.agent_cmd, agents)
@@ -122,7 +144,7 @@ def prepare(request: Request, settings: Settings) -> Prepared:
         access = pool.submit(sources.check_access, source, settings, Path(scratch))
         reach = pool.submit(_check_provider, provider, settings)
         notes += access.result()
-        reached = reach.result()
+        reached = reach.result()  # whether a host answers is seen when it is built
     with Lock(home.path / ".lock") as lock:
         if not lock.wait(LOCK_SECONDS):
             raise OcaptainError(f"another `ocaptain sail` is still preparing a voyage in {home.path}")
@@ -133,9 +155,11 @@ def prepare(request: Request, settings: Settings) -> Prepared:
             message = f"this plan sails already as {active.id} ({state}):"
             raise UsageError(message, [f"go on with it: --resume {active.id}", "start another one: --new"])
         if active and request.on_active == "resume":
+            _check_same(active, provider)
             return _resumed(active, settings, replace=request.replace)
-        place = place_of(reached)
-        return _make(home, request, plan, agents, provider, size, source, digest, settings, notes, place)
+        place = place_of(reached) if reached else ""
+        fleet = [name for name, _ in hosts] if hosts else [None] * size
+        return _make(home, request, plan, agents, provider, fleet, dict(hosts), source, digest, settings, notes, place)
 
 
 def _checked_plan(directory: Path) -> tuple[Plan, list[str]]:
@@ -143,6 +167,25 @@ def _checked_plan(directory: Path) -> tuple[Plan, list[str]]:
     if report.plan is None:
         raise UsageError(f"the plan {directory} cannot be sailed:", [str(fault) for fault in report.faults])
     return report.plan, [f"warning: {warning}" for warning in report.warnings]
+
+
+def _check_hosts(request: Request, hosts: Sequence[tuple[str, Way]]) -> None:
+    """What is asked for must be possible with hosts, and from here."""
+    if request.replace:
+        raise UsageError("hosts of an inventory are not replaced when they are lost: leave replace out")
+    if request.provider:
+        raise UsageError(f"ships are either hosts of the inventory or sprites of {request.provider}: name one")
+    missing = {way.executable for _, way in hosts if shutil.which(way.executable) is None}
+    if missing:
+        raise UsageError(f"{', '.join(sorted(missing))} is not installed: apt-get install openssh-client")
+
+
+def _check_same(active: VoyageDirectory, provider: str) -> None:
+    """Going on with a voyage elsewhere than it sails would look as if it did as it was told."""
+    sails = active.voyage().provider
+    if HOSTS in {sails, provider} and sails != provider:
+        message = f"this plan sails already as {active.id}, on {sails}:"
+        raise UsageError(message, [f"go on with it: voyage={active.id}", "start another one: on_active=new"])
 
 
 def _check_pins(plan: Plan, size: int) -> None:
@@ -171,8 +214,11 @@ def _drydocks_shortcoming() -> list[str]:
     return [found] if found else []
 
 
-def _check_provider(provider: ProviderName, settings: Settings) -> Endpoint:
-    """Start drydock if it is meant, and have the provider answer to our token."""
+def _check_provider(named: str, settings: Settings) -> Endpoint | None:
+    """Start drydock if it is meant, and have the provider answer to our token; None for hosts."""
+    if named == HOSTS:
+        return None
+    provider, _ = choose(settings, named)
     reached = require_endpoint(provider, settings)
     found = asyncio.run(_organisation(reached))
     if provider == "sprites" and settings.sprites_org and found and found != settings.sprites_org:
@@ -208,16 +254,21 @@ def _resumed(directory: VoyageDirectory, settings: Settings, *, replace: bool) -
     voyage = directory.voyage()
     if voyage.state == "sunk":
         raise UsageError(f"{voyage.id} is sunk; start another voyage by `ocaptain sail PLAN --new`")
-    provider, _ = choose(settings, voyage.provider)
-    reached = require_endpoint(provider, settings)
-    check_place(voyage, reached)
-    there = asyncio.run(sprites_of(voyage.id, reached))
-    if replace:
-        _replace_lost(directory, frozenset(there))
+    if voyage.provider == HOSTS:
+        if replace:
+            raise UsageError(f"{voyage.id} sails on hosts of an inventory: they are not replaced")
+    else:
+        provider, _ = choose(settings, voyage.provider)
+        reached = require_endpoint(provider, settings)
+        check_place(voyage, reached)
+        there = asyncio.run(sprites_of(voyage.id, reached))
+        if replace:
+            _replace_lost(directory, frozenset(there))
     with directory.ledger() as ledger:
         wanted = [ship for ship in ledger.ships() if ship.replaced_by is None and voyage.state != "complete"]
     fleet = tuple((ship.id, ship.sprite) for ship in wanted)
-    return Prepared(voyage.id, str(directory.path), provider, voyage.state, fleet, resumed=True)
+    ways = {ship.id: way_of(ship) for ship in wanted if voyage.provider == HOSTS}
+    return Prepared(voyage.id, str(directory.path), voyage.provider, voyage.state, fleet, resumed=True, ways=ways)
 
 
 def _replace_lost(directory: VoyageDirectory, there: frozenset[str]) -> None:
@@ -238,8 +289,9 @@ def _make(
     request: Request,
     plan: Plan,
     agents: Mapping[str, str],
-    provider: ProviderName,
-    size: int,
+    provider: str,
+    fleet: Sequence[str | None],
+    hosts: Mapping[str, Way],
     source: Source,
     digest: str,
     settings: Settings,
@@ -257,16 +309,18 @@ def _make(
         sources.checkout(scratch / "repo.git", scratch / "workspace", voyage)
         for folder in ("logs", "tasks", "rescue"):
             (scratch / folder).mkdir()
-        ships = tuple((f"ship-{number}", sprite_name(voyage, f"ship-{number}")) for number in range(size))
+        named = [(f"ship-{number}", host) for number, host in enumerate(fleet)]
+        ships = tuple((ship, host or sprite_name(voyage, ship)) for ship, host in named)
+        ways = {ship: hosts[host] for ship, host in named if host}
         Ledger.create(
             scratch / "ledger.db",
-            _new_voyage(voyage, request, plan, agents, provider, source, digest, root, ships, place),
+            _new_voyage(voyage, request, plan, agents, provider, source, digest, root, ships, ways, place),
         )
         scratch.rename(final)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
-    return Prepared(voyage, str(final), provider, "preparing", ships, resumed=False, notes=tuple(notes))
+    return Prepared(voyage, str(final), provider, "preparing", ships, resumed=False, notes=tuple(notes), ways=ways)
 
 
 def _clear_away(home: Path) -> None:
@@ -280,11 +334,12 @@ def _new_voyage(
     request: Request,
     plan: Plan,
     agents: Mapping[str, str],
-    provider: ProviderName,
+    provider: str,
     source: Source,
     digest: str,
     root: str,
     ships: tuple[tuple[str, str], ...],
+    ways: Mapping[str, Way],
     place: str,
 ) -> NewVoyage:
     graph = edges(plan.tasks)
@@ -322,4 +377,5 @@ def _new_voyage(
         ships=ships,
         replace_lost=request.replace,
         place=place,
+        ways={ship: way.model_dump_json(exclude_defaults=True) for ship, way in ways.items()},
     )

@@ -8,7 +8,8 @@ from ansible.plugins.action import ActionBase
 
 from ocaptain.ansible.access import end_with_ansible, failure
 from ocaptain.ansible.voyage import STATES
-from ocaptain.errors import OcaptainError
+from ocaptain.ansible.ways import read_ways
+from ocaptain.errors import OcaptainError, UsageError
 
 SPEC = {
     "state": {"type": "str", "required": True, "choices": list(STATES)},
@@ -28,7 +29,14 @@ SPEC = {
     "failed": {"type": "dict", "default": {}},
     "abandon": {"type": "bool", "default": False},
     "strict": {"type": "bool", "default": False},
+    "hosts": {"type": "list", "elements": "str"},
 }
+
+
+def _ways(names: list[str], hostvars: Any) -> dict[str, Any]:
+    if not names:
+        raise UsageError("no host of the inventory is meant: name a group that has one (ocaptain_hosts)")
+    return read_ways(names, hostvars)
 
 
 class ActionModule(ActionBase):
@@ -41,9 +49,13 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run the task."""
         end_with_ansible()
+        known = task_vars or {}
         result: dict[str, Any] = super().run(tmp, task_vars)
         _, args = self.validate_argument_spec(SPEC)
+        args["inventory"] = list(known.get("groups", {}).get("all", ()))
         try:
+            if args["hosts"] is not None:
+                args["ways"] = _ways([str(name) for name in args["hosts"]], known["hostvars"])
             return {**result, **STATES[args["state"]](args)}
         except OcaptainError as error:
             return {**result, **failure(error)}
