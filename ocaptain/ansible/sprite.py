@@ -186,6 +186,16 @@ def service_differs(found: dict[str, object] | None, wanted: ServiceSpec) -> boo
     return not is_same or status not in {"running", "starting"}
 
 
+async def ensure_no_service(reached: Endpoint, sprite: str, name: str, *, check: bool) -> bool:
+    """Remove a service if it is there; return whether that was (or would be) done."""
+    async with reached.client() as client:
+        if await client.get_service(sprite, name) is None:
+            return False
+        if not check:
+            await client.delete_service(sprite, name)
+        return True
+
+
 async def ensure_service(reached: Endpoint, sprite: str, wanted: ServiceSpec, *, restart: bool, check: bool) -> bool:
     """Define and start a service if it is not as wanted; return whether that was (or would be) done."""
     async with reached.client() as client:

@@ -398,6 +398,12 @@ class SpritesClient:
         except NotFound:
             return None
 
+    async def delete_service(self, name: str, service: str) -> None:
+        """Stop and remove a service; one that is not there is removed already."""
+        with contextlib.suppress(NotFound):
+            url = f"/v1/sprites/{quote(name, safe='')}/services/{quote(service, safe='')}"
+            await self._request("DELETE", url, _nothing)
+
     # -- checkpoints and policies -------------------------------------------------------------
 
     async def checkpoint(self, name: str, comment: str = "") -> None:

@@ -16,10 +16,14 @@ options:
   sprite:
     description: Name of the sprite; by default the host.
     type: str
-  cmd:
-    description: Program.
+  state:
+    description: V(absent) stops and removes it.
     type: str
-    required: true
+    choices: [present, absent]
+    default: present
+  cmd:
+    description: Program; needed where it is to be V(present).
+    type: str
   args:
     description: Its arguments. Never put a secret here.
     type: list

@@ -27,13 +27,14 @@ def test_the_wheel_is_whole(tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "wheel")
     package = tmp_path / "wheel/ocaptain"
-    content = ("ansible.cfg", "playbooks/**/*", "examples/**/*", "inventory_plugins/*", "roles/tmux-agent/**/*")
+    content = ("ansible.cfg", "playbooks/**/*", "examples/**/*", "inventory_plugins/*")
     plugins = ("plugins/action/*", "plugins/connection/*", "plugins/modules/*")
-    assert names(package / "_ansible", "**/*") == names(REPO, *content, *plugins)
-    sources = names(REPO / "ocaptain", "**/*")
-    assert names(package, "**/*") - {f"_ansible/{name}" for name in names(package / "_ansible", "**/*")} == sources
     # Every role of the checkout is shipped (an alias is a link to one that is).
     real = {path.name for path in (REPO / "roles").iterdir() if not path.is_symlink()}
+    roles = [f"roles/{name}/**/*" for name in real]
+    assert names(package / "_ansible", "**/*") == names(REPO, *content, *plugins, *roles)
+    sources = names(REPO / "ocaptain", "**/*")
+    assert names(package, "**/*") - {f"_ansible/{name}" for name in names(package / "_ansible", "**/*")} == sources
     assert {path.name for path in (package / "_ansible/roles").iterdir()} == real
     found = subprocess.run(
         [sys.executable, "-c", "from ocaptain.ansible.content import content_root; print(content_root())"],

@@ -26,6 +26,7 @@ from ocaptain.drydock.sandbox import BASE_ENVIRONMENT, OWN, create_argv, remove_
 SSHD = """
 Port {port}
 ListenAddress {address}
+ListenAddress 127.0.0.1
 HostKey /etc/ssh/own_key
 PidFile none
 UsePAM no
@@ -77,6 +78,10 @@ class Machine:
 
     def mend(self):
         run("ip", "link", "set", self.link, "up")
+
+    def logins(self):
+        """Return how many connections were let in so far."""
+        return int(self.inside("grep -c 'Accepted publickey' /var/log/sshd.log || :"))
 
     def end_sessions(self):
         """Kill every sshd that serves a login; the one that listens stays."""
@@ -134,7 +139,8 @@ class Machines:
         public = self.key.with_suffix(".pub").read_text()
         made.inside(
             f"set -e; userdel sprite; rm -f /etc/sudoers.d/sprite; mkdir -p {Path(home).parent}\n"
-            f"useradd -p '*' -m -d {home} -s /bin/bash {user}; chmod 755 {home}; install -d -m 700 -o {user} {home}/.ssh\n"
+            f"useradd -p '*' -m -d {home} -s /bin/bash {user}; chmod 755 {home}\n"
+            f"install -d -m 700 -o {user} {home}/.ssh\n"
             f"echo '{public}' > {home}/.ssh/authorized_keys; chown {user} {home}/.ssh/authorized_keys\n"
             f"ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/own_key; mkdir -p /run/sshd\n"
             f"cat > /etc/ssh/own_config <<'E'{SSHD.format(port=port, address=address)}E\n"
