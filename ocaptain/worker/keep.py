@@ -174,5 +174,7 @@ def leave(places: Places) -> int:
     left = [str(path) for path in gone if os.path.lexists(path)]
     if left:
         raise SystemExit(f"these cannot be removed: {', '.join(left)}")
+    with contextlib.suppress(OSError):  # the lock is in it
+        places.own.rmdir()
     print(json.dumps({"removed": [str(path.relative_to(places.home)) for path in gone]}))
     return 0
