@@ -36,7 +36,9 @@ def machines(tmp_path_factory):
 @pytest.fixture(scope="module")
 def captain(tmp_path_factory):
     """A user without a drydock."""
-    return Sailor(tmp_path_factory.mktemp("captain"))
+    found = Sailor(tmp_path_factory.mktemp("captain"))
+    found.env["ANSIBLE_TIMEOUT"] = "2"  # a host that is cut off is not waited for as long as a user would
+    return found
 
 
 def recap(out):
