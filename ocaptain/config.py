@@ -29,6 +29,8 @@ ProviderName = Literal["sprites", "drydock"]
 PROVIDERS: tuple[ProviderName, ...] = ("sprites", "drydock")
 #: A secret goes to it: https, or this machine.
 _TRUSTED_URL = r"^(https://[A-Za-z0-9._-]+|http://(127\.0\.0\.1|localhost|\[::1\]))(:[0-9]{1,5})?(/[^\s]*)?$"
+#: In a provider's place: the voyage's ships are hosts of an inventory; nothing makes or destroys them.
+HOSTS = "hosts"
 
 
 def _printable(token: SecretStr) -> SecretStr:

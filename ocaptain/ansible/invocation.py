@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,7 @@ def build(
     caller: Mapping[str, str],
     here: Path,
     root: Path | None = None,
+    inventory: str | None = None,
 ) -> Invocation:
     """Return the invocation of one of our playbooks.
 
@@ -48,6 +49,7 @@ def build(
         caller: the caller's environment; what it says wins, and its roles come before ours.
         here: the caller's directory, whose ``.env`` counts.
         root: of the content; found if None.
+        inventory: absolute path, for plays that use hosts of it.
     """
     root = root or content_root()
     plugins = root / "plugins"
@@ -70,7 +72,8 @@ def build(
         DOTENV_DIRECTORY: caller.get(DOTENV_DIRECTORY) or str(here),
     }
     given = {name: value for name, value in extravars.items() if value is not None}
-    return Invocation(root / "playbooks" / f"{playbook}.yml", given, environment=ours)
+    made = Invocation(root / "playbooks" / f"{playbook}.yml", given, environment=ours)
+    return replace(made, inventory=inventory) if inventory else made
 
 
 def root_of_package() -> Path:

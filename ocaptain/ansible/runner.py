@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import tempfile
 import threading
@@ -127,7 +128,7 @@ def execute(invocation: Invocation, on_event: Callable[[Event], None], urgency: 
                 private_data_dir=private,
                 ident="run",
                 playbook=str(invocation.playbook),
-                cmdline=f"--inventory {invocation.inventory}",
+                cmdline=f"--inventory {shlex.quote(invocation.inventory)}",
                 extravars=dict(invocation.extravars),
                 event_handler=handle,
                 status_handler=status,

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ocaptain.captain.rescue import Rescue
-from ocaptain.config import load_settings
+from ocaptain.captain.ssh import way_of
+from ocaptain.config import HOSTS, load_settings
 from ocaptain.errors import OcaptainError, PartialError, UsageError
 from ocaptain.git import GitError
 from ocaptain.plan import load_plan
@@ -35,6 +36,7 @@ from ocaptain.worker.build import worker_path
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ocaptain.captain.ssh import Way
     from ocaptain.config import Settings
     from ocaptain.voyage.prepare import Prepared
 
@@ -58,6 +60,7 @@ def prepared(args: Args) -> Args:
         on_active=args.get("on_active") or "resume",
         allow_partial=bool(args.get("allow_partial")),
         replace=bool(args.get("replace")),
+        hosts=tuple((args.get("ways") or {}).items()),
     )
     settings = load_settings()
     made = prepare(request, settings, check=bool(args.get("check")))
@@ -69,7 +72,10 @@ def prepared(args: Args) -> Args:
             "provider": made.provider,
             "state": made.state,
             "labels": [LABEL, made.id],
-            "ships": [{"id": ship, "sprite": sprite} for ship, sprite in made.ships],
+            "ships": [
+                {"id": ship, "sprite": sprite, "variables": _variables(sprite, made.ways.get(ship), args)}
+                for ship, sprite in made.ships
+            ],
             "resumed": made.resumed,
             **({"roles": {}} if args.get("check") and not made.resumed else _for_ships(made, settings)),
         },
@@ -91,6 +97,11 @@ def _for_ships(made: Prepared, settings: Settings) -> Args:
         "verify": voyage.verify_script.decode("utf-8", "surrogateescape").encode("utf-8", "replace").decode(),
         "worker": str(worker_path()),
     }
+
+
+def _variables(name: str, way: Way | None, args: Args) -> Args:
+    """Return the connection's variables of a host that the inventory of this run does not know."""
+    return way.variables() if way and name not in (args.get("inventory") or ()) else {}
 
 
 def _directory(args: Args) -> VoyageDirectory:
@@ -145,7 +156,7 @@ def rescued(args: Args) -> Args:
     """Stop captain and agents, fetch every ship's work; say which sprites may be destroyed."""
     directory = _directory(args)
     voyage = directory.voyage()
-    about = {"voyage": directory.id, "provider": voyage.provider}
+    about: Args = {"voyage": directory.id, "provider": voyage.provider, "hosts": []}
     if voyage.state == "sunk" and not left_of(directory, load_settings()):
         return {**about, "changed": False, "destroy": [], "kept": {}, "rescues": [], "bundle": None}
     abandon = bool(args.get("abandon"))
@@ -154,10 +165,15 @@ def rescued(args: Args) -> Args:
             fleet = [ship.sprite for ship in ledger.ships()]
         return {**about, "changed": True, "destroy": fleet, "kept": {}, "rescues": [], "bundle": None}
     found, bundle, trouble = _rescue(directory, abandon=abandon)
+    destroy = [one.sprite for one in found if one.ok or abandon]
+    if voyage.provider == HOSTS:
+        with directory.ledger() as ledger:
+            ways = {ship.sprite: way_of(ship) for ship in ledger.ships() if ship.sprite in destroy}
+        about["hosts"] = [{"sprite": name, "variables": _variables(name, way, args)} for name, way in ways.items()]
     return {
         **about,
         "changed": True,
-        "destroy": [one.sprite for one in found if one.ok or abandon],
+        "destroy": destroy,
         "kept": {one.sprite: one.reason or "" for one in found if not one.ok and not abandon},
         "rescues": [asdict(one) for one in found],
         "bundle": str(bundle) if bundle else None,
@@ -189,10 +205,10 @@ def sunk(args: Args) -> Args:
     if args.get("check"):
         return {"changed": True, "voyage": directory.id, "left": []}
     kept = dict(args.get("failed") or {})
-    left = [] if is_gone else finish_sink(directory, settings, kept)
-    on_tailnet = leave_mesh(directory, settings, left)
+    left = {} if is_gone else finish_sink(directory, settings, kept, abandon=bool(args.get("abandon")))
+    on_tailnet = leave_mesh(directory, settings, list(left))
     if left:
-        lines = [f"{name}: {kept.get(name, 'the provider still lists it')}" for name in left]
+        lines = [f"{name}: {reason}" for name, reason in left.items()]
         remedy = "work on a ship that cannot be reached is lost if you say --abandon"
         raise PartialError(f"{directory.id} is not sunk, these ships are left ({remedy}):", [*lines, *on_tailnet])
     if on_tailnet:

@@ -10,4 +10,5 @@
     leases.py     when a silent ship loses its task (pure)
     rescue.py     before the fleet goes: stop agents, fetch what they were at
     transport.py  the seam to ships: Sprites exec and fs
+    ssh.py        the other way to a ship: ssh to a host of an inventory
 """

@@ -12,7 +12,8 @@ from pathlib import Path
 from ocaptain.captain.captain import Captain, sprite_transports
 from ocaptain.captain.fleet import Fleet
 from ocaptain.captain.process import lock_path
-from ocaptain.config import load_settings
+from ocaptain.captain.ssh import ssh_transports
+from ocaptain.config import HOSTS, load_settings
 from ocaptain.errors import OcaptainError
 from ocaptain.ledger import Fenced, Ledger
 from ocaptain.locks import Lock, start_time
@@ -58,6 +59,11 @@ async def _run(directory: Path) -> None:
     with Ledger(directory / "ledger.db") as ledger:
         ledger.command()
         settings = load_settings()
+        prices = load_prices(settings.prices)
+        if ledger.voyage().provider == HOSTS:
+            # Nobody makes another host, so nothing is replaced; and none is gone but by a person's word.
+            await _command(Captain(directory, ledger, ssh_transports(directory), prices=prices))
+            return
         reached = endpoint(choose(settings, ledger.voyage().provider)[0], settings)
         if reached is None:
             raise OcaptainError("drydock does not run, so its ships are gone; `ocaptain sink` ends the voyage")
@@ -72,20 +78,24 @@ async def _run(directory: Path) -> None:
                 return frozenset(one.name for one in await client.list(f"{ledger.voyage().id}-ship-"))
 
             fleet = Fleet(directory, ledger, sprites)
-            prices = load_prices(settings.prices)
-            captain = Captain(directory, ledger, sprite_transports(client), there, fleet, prices)
-            work = asyncio.create_task(captain.run())
-            loop = asyncio.get_running_loop()
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-                loop.add_signal_handler(number, work.cancel)
-            try:
-                await work
-            except BaseExceptionGroup as group:
-                known = group.subgroup(OcaptainError)
-                if known is None:
-                    raise
-                raise _first(known) from group
-            log.info("voyage %s: %s", ledger.voyage().id, ledger.voyage().state)
+            await _command(Captain(directory, ledger, sprite_transports(client), there, fleet, prices))
+
+
+async def _command(captain: Captain) -> None:
+    """Run the captain until it has ended, or a signal ends it."""
+    work = asyncio.create_task(captain.run())
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        loop.add_signal_handler(number, work.cancel)
+    try:
+        await work
+    except BaseExceptionGroup as group:
+        known = group.subgroup(OcaptainError)
+        if known is None:
+            raise
+        raise _first(known) from group
+    voyage = captain.ledger.voyage()
+    log.info("voyage %s: %s", voyage.id, voyage.state)
 
 
 def _first(group: BaseExceptionGroup[OcaptainError]) -> OcaptainError:

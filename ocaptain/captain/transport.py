@@ -1,6 +1,6 @@
 """The seam to a ship: one duplex byte stream to its worker, and whole small files both ways.
 
-Sprites exec and fs are the first transport; ssh to any inventory host is the next. Paths are
+Sprites exec and fs are the first transport; ssh to a host of an inventory is in ssh.py. Paths are
 relative to the ship user's home.
 """
 

@@ -82,6 +82,10 @@ def sail(
     mesh: Annotated[
         Mesh | None, typer.Option(help="Network that ships join; auto: tailscale on sprites if its secret is set.")
     ] = None,
+    hosts: Annotated[
+        str | None,
+        typer.Option("-i", "--hosts", metavar="INVENTORY[:GROUP]", help="Hosts of an inventory as ships, over ssh."),
+    ] = None,
     agent: Annotated[str | None, typer.Option(help="Agent of tasks that name none.")] = None,
     agent_cmd: Annotated[str | None, typer.Option(help="The line that agent `command` runs.")] = None,
     model: Annotated[str | None, typer.Option(help="Model of agents whose task names none.")] = None,
@@ -110,6 +114,7 @@ def sail(
             ships=ships,
             provider=provider.value if provider else None,
             mesh=mesh.value if mesh else None,
+            hosts=hosts,
             agent=agent,
             agent_cmd=agent_cmd,
             model=model,

@@ -10,14 +10,17 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
+from ocaptain.captain.ssh import argv, way_of
 from ocaptain.cli.views import find
 from ocaptain.config import load_settings
 from ocaptain.errors import Interrupted, OcaptainError, UsageError
 from ocaptain.ledger import overview
 from ocaptain.provider import choose, endpoint
 from ocaptain.sprites import NotFound
+from ocaptain.voyage.home import Home
 
 if TYPE_CHECKING:
+    from ocaptain.captain.ssh import Way
     from ocaptain.config import ProviderName
     from ocaptain.provider import Endpoint
     from ocaptain.sprites import Tunnel
@@ -37,11 +40,24 @@ def run_proxy(ship: str, port: int, *, provider: ProviderName | None) -> None:
     Raises:
         OcaptainError: the ship or the port cannot be reached.
     """
+    if (way := host_of(ship)) is not None:  # ssh is better at being ssh
+        command = argv(way, ["-W", f"127.0.0.1:{port}"], [])
+        os.execvp(command[0], command)  # noqa: S606 - an argv, no shell
     sprite, reached = resolve(ship, provider)
     try:
         asyncio.run(_join(reached, sprite, port))
     except asyncio.CancelledError:
         raise Interrupted("the connection was ended") from None
+
+
+def host_of(ship: str) -> Way | None:
+    """Return the way to a ship that is a host of the one voyage that sails; None if it is something else."""
+    active = Home(load_settings().voyages).active()
+    if len(active) != 1:
+        return None
+    with active[0].ledger() as ledger:
+        found = [one for one in ledger.ships() if ship in {one.id, one.sprite} and one.way]
+    return way_of(found[0]) if found else None
 
 
 def resolve(ship: str, provider: ProviderName | None) -> tuple[str, Endpoint]:

@@ -53,11 +53,15 @@ def run_playbook(
     on_pause: Callable[[], None],
     urgency: Callable[[], int],
     pause: float = 0.25,
+    inventory: str | None = None,
 ) -> RunResult:
-    """Run a playbook in a thread; call ``on_event`` and, when nothing happens, ``on_pause`` in this one."""
+    """Run a playbook in a thread; call ``on_event`` and, when nothing happens, ``on_pause`` in this one.
+
+    ``inventory`` is a path; without one the plays make all of their hosts.
+    """
     from ocaptain.ansible.runner import execute  # noqa: PLC0415 - a third of a second
 
-    what = invocation.build(name, extravars, os.environ, Path.cwd())
+    what = invocation.build(name, extravars, os.environ, Path.cwd(), inventory=inventory)
     events: queue.Queue[Event] = queue.Queue()
     results: list[RunResult | BaseException] = []
 

@@ -156,6 +156,7 @@ def run_sail(
     ships: int | None,
     provider: str | None,
     mesh: str | None,
+    hosts: str | None,
     agent: str | None,
     agent_cmd: str | None,
     model: str | None,
@@ -172,10 +173,12 @@ def run_sail(
     """Sail; return the exit code."""
     if (plan is None) == (resume is None):
         raise UsageError("name a plan's directory, or --resume ID (one of them)")
-    if resume and (new or repo or agent or agent_cmd or model or max_turns or ships or provider or mesh):
+    elsewhere = ships or provider or mesh or hosts
+    if resume and (new or repo or agent or agent_cmd or model or max_turns or elsewhere):
         raise UsageError("--resume goes on with a voyage as it is; it takes --wait, --replace, --keep and --json")
     settings = load_settings()  # a wrong configuration is said at once, and in one line
     choose(settings, provider)
+    inventory, group = split_hosts(hosts) if hosts else (None, None)
     before = {voyage.id for voyage in Home(settings.voyages).voyages()}
     variables = {
         "plan": str(plan.expanduser().absolute()) if plan else None,
@@ -193,13 +196,16 @@ def run_sail(
         "allow_partial": allow_partial,
         "replace": replace,
         "keep": keep,
+        "ocaptain_hosts": group,
     }
     with Signals().caught() as signals, Watch() as watch:
         if resume:
             watch.hold(Home(settings.voyages).find(resume).path)
         if not watch.refused:
             stop = lambda: signals.count or int(watch.refused)  # noqa: E731 - one line, and only here
-            result = run_playbook("sail", _untemplated(variables), watch.on_event, watch.on_pause, stop)
+            result = run_playbook(
+                "sail", _untemplated(variables), watch.on_event, watch.on_pause, stop, inventory=inventory
+            )
             watch.on_pause()
     if watch.refused:
         raise OcaptainError("another `sail` or `sink` is at work on this voyage's ships; wait for it, or interrupt it")
@@ -208,6 +214,21 @@ def run_sail(
         fresh = [one for one in Home(settings.voyages).voyages() if one.id not in before]
         raise Interrupted("interrupted.", _what_exists([watch.directory] if watch.directory else fresh))
     return _end(watch.directory, result, as_json=as_json, wait=wait)
+
+
+def split_hosts(text: str) -> tuple[str, str]:
+    """Return the inventory and the pattern of its hosts that ``INVENTORY[:GROUP]`` means; all, if it names none.
+
+    Raises:
+        UsageError: there is no such inventory.
+    """
+    path, colon, pattern = text.rpartition(":")
+    if not colon or Path(text).expanduser().exists():
+        path, pattern = text, "all"
+    found = Path(path).expanduser().absolute()
+    if not found.exists():
+        raise UsageError(f"there is no inventory {found}; --hosts takes INVENTORY[:GROUP]")
+    return str(found), pattern or "all"
 
 
 def _from_here(repo: str | None) -> str | None:

@@ -1,4 +1,4 @@
-"""``shell``: a terminal on a ship, over the Sprites exec.
+"""``shell``: a terminal on a ship, over the Sprites exec, or by ssh.
 
 The local terminal goes raw, so that every key reaches the ship (Ctrl-C too); its size follows
 ours; its exit code becomes ours. Without a terminal, standard input is fed to a shell instead.
@@ -11,15 +11,17 @@ import contextlib
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import termios
 import threading
 import tty
 from typing import TYPE_CHECKING
 
+from ocaptain.captain.ssh import terminal_argv, way_of
 from ocaptain.captain.transport import HOME
 from ocaptain.cli.views import find
-from ocaptain.config import load_settings
+from ocaptain.config import HOSTS, load_settings
 from ocaptain.errors import Interrupted, OcaptainError, UsageError
 from ocaptain.ledger import overview
 from ocaptain.provider import choose, endpoint
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from ocaptain.ledger import Overview
     from ocaptain.provider import Endpoint
     from ocaptain.sprites import Execution
+    from ocaptain.voyage.home import VoyageDirectory
 
 NO_AGENT = 97
 _TMUX = "tmux -L ocaptain -f ~/.ocaptain/tmux.conf"
@@ -52,17 +55,29 @@ def run_shell(voyage: str | None, ship: str | None, *, raw: bool) -> int:
     sprite = choose_ship(seen, ship)
     if not raw and not sys.stdin.isatty():
         raise UsageError("attaching needs a terminal; --raw also takes commands on standard input")
+    line = RAW if raw else ATTACH
+    code = _on_host(directory, sprite, line) if seen.provider == HOSTS else _on_sprite(seen, sprite, line)
+    if code == NO_AGENT and not raw:
+        raise OcaptainError(f"no agent has run on {sprite} yet; --raw opens a shell")
+    return code
+
+
+def _on_sprite(seen: Overview, sprite: str, line: str) -> int:
     settings = load_settings()
     reached = endpoint(choose(settings, seen.provider)[0], settings)
     if reached is None:
         raise OcaptainError("drydock does not run, so its ships are gone")
     try:
-        code = asyncio.run(_open(reached, sprite, RAW if raw else ATTACH))
+        return asyncio.run(_open(reached, sprite, line))
     except asyncio.CancelledError:
         raise Interrupted("ended; what runs on the ship goes on.") from None
-    if code == NO_AGENT and not raw:
-        raise OcaptainError(f"no agent has run on {sprite} yet; --raw opens a shell")
-    return code
+
+
+def _on_host(directory: VoyageDirectory, host: str, line: str) -> int:
+    """Let ssh itself do it: it knows terminals, and may ask a person here."""
+    with directory.ledger() as ledger:
+        way = way_of(next(ship for ship in ledger.ships() if ship.sprite == host))
+    return subprocess.run(terminal_argv(way, line, is_terminal=sys.stdin.isatty()), check=False).returncode
 
 
 def choose_ship(seen: Overview, named: str | None) -> str:

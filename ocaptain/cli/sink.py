@@ -13,7 +13,7 @@ from ocaptain.cli import render
 from ocaptain.cli.run import Signals, run_playbook
 from ocaptain.cli.sweep import sweep_after_sink
 from ocaptain.cli.views import find
-from ocaptain.config import load_settings
+from ocaptain.config import HOSTS, load_settings
 from ocaptain.errors import Interrupted, OcaptainError, PartialError, UsageError
 from ocaptain.ledger import overview
 from ocaptain.voyage.home import Home
@@ -34,7 +34,8 @@ def run_sink(voyage: str | None, *, every: bool, force: bool, abandon: bool, as_
     chosen = Home(settings.voyages).active() if every else [find(voyage)]
     if not force:
         _ask(chosen, every=every)
-    providers = {directory.voyage().provider for directory in chosen} if every else set()
+    # Hosts are no provider's: nothing of theirs can be left over that no voyage here knows.
+    providers = {directory.voyage().provider for directory in chosen} - {HOSTS} if every else set()
     done, errors = _sink_all(chosen, abandon=abandon)
     if as_json:
         render.print_json(done if every else next(iter(done), None))

@@ -22,7 +22,7 @@ import sqlite3
 import time
 import uuid
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Self
 
@@ -73,6 +73,7 @@ class NewVoyage:
     model: str | None = None
     max_turns: int | None = None
     mesh: str = "none"
+    ways: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -175,6 +176,7 @@ class ShipRow:
     journal: str | None
     cursor: int
     replaced_by: str | None
+    way: str | None
 
 
 class Ledger:
@@ -251,8 +253,8 @@ class Ledger:
                 [(task, before) for task, waits in new.edges.items() for before in sorted(waits)],
             )
             db.executemany(
-                "INSERT INTO ships (id, position, sprite, state) VALUES (?, ?, ?, 'provisioning')",
-                [(ship, number, sprite) for number, (ship, sprite) in enumerate(new.ships)],
+                "INSERT INTO ships (id, position, sprite, state, way) VALUES (?, ?, ?, 'provisioning', ?)",
+                [(ship, number, sprite, new.ways.get(ship)) for number, (ship, sprite) in enumerate(new.ships)],
             )
             db.execute("COMMIT")
 
@@ -601,7 +603,7 @@ class Ledger:
     def ships(self) -> list[ShipRow]:
         """Return the ships in order."""
         rows = self._db.execute(
-            "SELECT id, sprite, state, reason, head, journal, cursor, replaced_by FROM ships ORDER BY position"
+            "SELECT id, sprite, state, reason, head, journal, cursor, replaced_by, way FROM ships ORDER BY position"
         )
         return [ShipRow(**dict(row)) for row in rows]
 

@@ -109,6 +109,7 @@ CREATE TABLE ships (
   journal        TEXT,                    -- which numbering the cursor counts in
   cursor         INTEGER NOT NULL DEFAULT 0,
   replaced_by    TEXT,                    -- the ship that sails in its place
+  way            TEXT,                    -- JSON: how a host is reached by ssh; NULL = it is a sprite
   awake_seconds  REAL NOT NULL DEFAULT 0
 ) STRICT;
 

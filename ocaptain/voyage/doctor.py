@@ -125,6 +125,15 @@ def _git() -> Finding:
     return judge_git(done.stdout.strip())
 
 
+def _ssh() -> Finding:
+    found = shutil.which("ssh")
+    if found is None:
+        return Finding(
+            "ssh", "warning", "is not installed", "apt-get install openssh-client, to sail on hosts (--hosts)"
+        )
+    return Finding("ssh", "ok", found)
+
+
 def _python() -> Finding:
     return Finding("python", "ok", ".".join(map(str, sys.version_info[:3])))
 
@@ -264,6 +273,7 @@ def examine(named: str | None = None) -> list[Finding]:
         _python,
         _git,
         _ansible,
+        _ssh,
         lambda: _home(settings),
         lambda: _room(settings),
         lambda: _files(settings),

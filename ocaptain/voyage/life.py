@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from ocaptain.captain import fleet, process
 from ocaptain.captain.captain import sprite_transports
 from ocaptain.captain.rescue import Rescue, prove, rescue
+from ocaptain.captain.ssh import holding, ssh_transports
+from ocaptain.config import HOSTS
 from ocaptain.errors import OcaptainError
 from ocaptain.ledger import Ledger, overview
 from ocaptain.ledger.ledger import NOT_SAILING
@@ -108,7 +110,7 @@ def launch(directory: VoyageDirectory, built: Built, settings: Settings) -> Outc
         process.stop(directory.path)  # a waiting `sail` may be faster than we are: then once more
     if lock.is_held:
         with lock, _commanded(directory, lock) as ledger:
-            _note_fleet(ledger, built, settings)
+            _note_fleet(directory, ledger, built, settings)
             state = ledger.voyage().state
         if state == "complete":
             return outcome(directory)
@@ -132,14 +134,14 @@ def _has_news(directory: VoyageDirectory, built: Built) -> bool:
     return bool(off & set(built.ready)) or bool(set(built.created) & set(built.ready))
 
 
-def _note_fleet(ledger: Ledger, built: Built, settings: Settings) -> None:
+def _note_fleet(directory: VoyageDirectory, ledger: Ledger, built: Built, settings: Settings) -> None:
     if ledger.voyage().state == "complete":
         return
     if ledger.voyage().state == "sunk":
         raise OcaptainError(
             f"{ledger.voyage().id} was sunk meanwhile; `ocaptain sink {ledger.voyage().id}` takes the rest"
         )
-    there = _listed(ledger, settings) if built.failed else []
+    there = _listed(directory, ledger, settings) if built.failed else []
     for ship in ledger.ships():
         if ship.sprite in built.created:
             ledger.ship_has(ship.id, None)
@@ -150,7 +152,7 @@ def _note_fleet(ledger: Ledger, built: Built, settings: Settings) -> None:
             ledger.set_ship(ship.id, "gone" if gone else "failed", built.failed[ship.sprite])
     if not built.ready:
         reasons = [f"{sprite}: {reason}" for sprite, reason in built.failed.items()]
-        left = _close(ledger, settings)
+        left = _close(directory, ledger, settings)
         more = [f"left are {', '.join(left)}; end them with `ocaptain sink {ledger.voyage().id}`"] if left else []
         raise OcaptainError("no ship could be built:", [*reasons, *more])
     if ledger.voyage().state in {"failed", "paused"}:
@@ -158,9 +160,14 @@ def _note_fleet(ledger: Ledger, built: Built, settings: Settings) -> None:
         ledger.set_state("running")
 
 
-def _listed(ledger: Ledger, settings: Settings) -> list[str]:
-    """Return the voyage's sprites that exist, as the provider says; all, if it does not answer."""
+def _listed(directory: VoyageDirectory, ledger: Ledger, settings: Settings) -> list[str]:
+    """Return the voyage's sprites that exist, as the provider says; all, if it does not answer.
+
+    Of a voyage on hosts: those that it has, or may have.
+    """
     voyage = ledger.voyage()
+    if voyage.provider == HOSTS:
+        return list(_held(directory, ledger))
     try:
         reached = endpoint(choose(settings, voyage.provider)[0], settings)
         return asyncio.run(sprites_of(voyage.id, reached)) if reached else []
@@ -168,13 +175,18 @@ def _listed(ledger: Ledger, settings: Settings) -> list[str]:
         return [ship.sprite for ship in ledger.ships()]
 
 
-def _close(ledger: Ledger, settings: Settings) -> list[str]:
+def _held(directory: VoyageDirectory, ledger: Ledger) -> dict[str, str | None]:
+    """Return the hosts that the voyage has (None), or that cannot be asked (why)."""
+    return asyncio.run(holding(directory.path, directory.id, ledger.ships()))
+
+
+def _close(directory: VoyageDirectory, ledger: Ledger, settings: Settings) -> list[str]:
     """Nothing sails: a voyage of which nothing is left is over, so that the plan can sail anew.
 
     Returns:
         The sprites that are left, as the provider says; all, if it does not answer.
     """
-    left = _listed(ledger, settings)
+    left = _listed(directory, ledger, settings)
     ledger.set_state("failed" if left else "sunk", "no ship could be built")
     return left
 
@@ -225,7 +237,7 @@ def begin_sink(directory: VoyageDirectory, settings: Settings) -> Rescued:
         OcaptainError: the captain could not be stopped, or what was fetched is not sound.
     """
     voyage = directory.voyage()
-    reached = endpoint(choose(settings, voyage.provider)[0], settings)
+    reached = None if voyage.provider == HOSTS else endpoint(choose(settings, voyage.provider)[0], settings)
     check_place(voyage, reached)
     # Twice: a captain whose replacement run ends may begin another one, and that starts a captain.
     for _ in range(2):
@@ -239,7 +251,10 @@ def begin_sink(directory: VoyageDirectory, settings: Settings) -> Rescued:
         with _commanded(directory, lock) as ledger:
             if ledger.voyage().state not in ENDED:
                 ledger.set_state("paused", "being sunk")  # so that no waiting `sail` starts a captain again
-            if reached is None:
+            if voyage.provider == HOSTS:
+                transports = ssh_transports(directory.path)
+                found = asyncio.run(rescue(directory.path, ledger, transports, set(_held(directory, ledger))))
+            elif reached is None:
                 gone = "drydock does not run, so its sprites are gone"
                 found = [Rescue(ship.id, ship.sprite, ok=True, reason=gone) for ship in ledger.ships()]
             else:
@@ -253,24 +268,27 @@ async def _rescue(directory: VoyageDirectory, ledger: Ledger, reached: Endpoint)
         return await rescue(directory.path, ledger, sprite_transports(client), there)
 
 
-def finish_sink(directory: VoyageDirectory, settings: Settings, kept: Mapping[str, str]) -> list[str]:
-    """Prove what is gone, by the provider's own list; return the sprites that are left.
+def finish_sink(
+    directory: VoyageDirectory, settings: Settings, kept: Mapping[str, str], *, abandon: bool = False
+) -> dict[str, str]:
+    """Prove what is gone, by the provider's own list; return the sprites that are left, with the reason.
 
     Args:
         directory: the voyage's.
         settings: for the provider.
         kept: sprites that were not destroyed on purpose, with the reason.
+        abandon: a host that cannot be asked counts as given back; it keeps its lock until a person removes it.
     """
     with Lock(process.lock_path(directory.path)) as lock:
         if not lock.wait(process.STOP_SECONDS):
             raise OcaptainError(f"another process commands {directory.id}")
         with _commanded(directory, lock) as ledger:
-            reached = endpoint(choose(settings, ledger.voyage().provider)[0], settings)
-            left = asyncio.run(sprites_of(directory.id, reached)) if reached else []
+            left = _left(directory, ledger, settings, abandon=abandon)
             for ship in ledger.ships():
                 if ship.sprite not in left:
                     ledger.set_ship(ship.id, "gone")
                 elif ship.sprite in kept:
+                    left[ship.sprite] = kept[ship.sprite]
                     ledger.set_ship(ship.id, "lost", kept[ship.sprite])
             if not left:
                 ledger.set_note(None)
@@ -299,13 +317,28 @@ def has_mesh(directory: VoyageDirectory) -> bool:
     return bool(Records(directory.path).files())
 
 
+def _left(directory: VoyageDirectory, ledger: Ledger, settings: Settings, *, abandon: bool) -> dict[str, str]:
+    """Return what is left of a fleet, and what tells it."""
+    provider = ledger.voyage().provider
+    if provider == HOSTS:
+        held = _held(directory, ledger)
+        return {name: why or "it is still this voyage's" for name, why in held.items() if not (abandon and why)}
+    reached = endpoint(choose(settings, provider)[0], settings)
+    left = asyncio.run(sprites_of(directory.id, reached)) if reached else []
+    return dict.fromkeys(left, "the provider still lists it")
+
+
 def left_of(directory: VoyageDirectory, settings: Settings) -> list[str]:
-    """Return the sprites of a voyage that exist.
+    """Return the sprites of a voyage that exist; a host is left while it is not known to be given back.
 
     Raises:
         OcaptainError: the provider cannot be asked.
     """
     voyage = directory.voyage()
+    if voyage.provider == HOSTS:
+        with directory.ledger() as ledger:
+            sailed = [ship for ship in ledger.ships() if ship.state != "gone"]
+        return [ship.sprite for ship in sailed]
     reached = endpoint(choose(settings, voyage.provider)[0], settings)
     check_place(voyage, reached)
     return asyncio.run(sprites_of(directory.id, reached)) if reached else []

@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Literal
 from ocaptain.agents import ADAPTERS, Briefing, check_agents
 from ocaptain.captain import process
 from ocaptain.captain.replace import replacements
-from ocaptain.config import MAX_SHIPS, Settings
+from ocaptain.captain.ssh import way_of
+from ocaptain.config import DEFAULT_SHIPS, HOSTS, MAX_SHIPS, Settings
 from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.ledger import Ledger, NewVoyage
 from ocaptain.locks import Lock
@@ -38,9 +39,9 @@ from ocaptain.voyage.home import Home, VoyageDirectory, new_id, sprite_name
 from ocaptain.voyage.life import sprites_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from ocaptain.config import ProviderName
+    from ocaptain.captain.ssh import Way
     from ocaptain.mesh import Mesh
     from ocaptain.voyage.source import Source
 
@@ -51,7 +52,7 @@ OnActive = Literal["resume", "refuse", "new"]
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asks for. Either ``plan`` or ``voyage``."""
+    """What the user asks for. Either ``plan`` or ``voyage``; with ``hosts`` (name, way) they are the ships."""
 
     plan: Path | None = None
     voyage: str | None = None
@@ -66,6 +67,7 @@ class Request:
     on_active: OnActive = "resume"
     allow_partial: bool = False
     replace: bool = False
+    hosts: tuple[tuple[str, Way], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,8 @@ class Prepared:
 
     Attributes:
         id, directory, provider, state: of the voyage.
-        ships: every ship that shall sail: (id, sprite).
+        ships: every ship that shall sail: (id, sprite or host).
+        ways: to those that are hosts, by id.
         resumed: whether the voyage was there before.
         notes: what the user should know, a line each.
     """
@@ -86,6 +89,7 @@ class Prepared:
     ships: tuple[tuple[str, str], ...]
     resumed: bool
     notes: tuple[str, ...] = field(default=())
+    ways: Mapping[str, Way] = field(default_factory=dict)
 
 
 def fleet_size(asked: int | None, recommended: int | None, default: int) -> int:
@@ -98,6 +102,19 @@ def fleet_size(asked: int | None, recommended: int | None, default: int) -> int:
     if not 1 <= size <= MAX_SHIPS:
         raise UsageError(f"ships must be 1 to {MAX_SHIPS}, not {size}")
     return size
+
+
+def host_ships(hosts: Sequence[tuple[str, Way]], asked: int | None) -> list[tuple[str, Way]]:
+    """Return the hosts that sail: the first of them in the inventory's order, all if no number is asked for.
+
+    Raises:
+        UsageError: more ships are asked for than there are hosts.
+    """
+    if asked is not None and asked > len(hosts):
+        names = ", ".join(name for name, _ in hosts)
+        raise UsageError(f"{asked} ships are asked for, and there are {len(hosts)} hosts: {names}")
+    fleet_size(asked, len(hosts), DEFAULT_SHIPS)
+    return list(hosts)[:asked]
 
 
 def prepare(request: Request, settings: Settings, *, check: bool = False) -> Prepared:
@@ -121,60 +138,104 @@ def prepare(request: Request, settings: Settings, *, check: bool = False) -> Pre
         raise UsageError("name a plan's directory (plan), or a voyage to go on with (voyage)")
     plan, notes = _checked_plan(request.plan)
     agents = check_agents(plan, request.agent, request.agent_cmd, settings)
-    provider, why = choose(settings, request.provider)
-    if provider == "drydock" and why != "named":
-        notes.append(f"{why}: sailing on drydock, the local provider")
-    notes += _drydocks_shortcoming() if provider == "drydock" else []
+    fleet = _fleet(request, plan, settings, notes)
     load_prices(settings.prices)  # a wrong table would be found out by the captain only
     _check_model(request)
-    mesh = choose_mesh(settings, provider, request.mesh)
-    size = fleet_size(request.ships, plan.manifest.recommended_ships, settings.default_ships)
     beside = Path.cwd() if request.repo else request.plan
-    _check_pins(plan, size)
+    _check_pins(plan, fleet.size)
     _check_template(plan, request.agent_cmd, agents)
     source = sources.resolve(request.repo or plan.manifest.repo, beside)
     if not check:
         _make_home(home.path)
     with tempfile.TemporaryDirectory(prefix="ocaptain-check-") as scratch, ThreadPoolExecutor() as pool:
         access = pool.submit(sources.check_access, source, settings, Path(scratch))
-        reach = pool.submit(_check_provider, provider, settings, start=not check)
-        joinable = pool.submit(_check_mesh, mesh, settings)
+        reach = pool.submit(_check_provider, fleet.provider, settings, start=not check)
+        joinable = pool.submit(_check_mesh, fleet.mesh, settings)
         notes += access.result()
-        reached = reach.result()
+        reached = reach.result()  # whether a host answers is seen when it is built
         joinable.result()
+    digest = hashlib.sha256(f"{plan.digest()}\0{source.url}".encode()).hexdigest()[:16]
     if check:
-        return _foreseen(home, request, provider, size, _digest(plan, source), settings, notes)
-    assert reached is not None
+        return _foreseen(home, request, fleet, digest, settings, notes)
     with Lock(home.path / ".lock") as lock:
         if not lock.wait(LOCK_SECONDS):
             raise OcaptainError(f"another `ocaptain sail` is still preparing a voyage in {home.path}")
-        digest = _digest(plan, source)
-        if active := _gone_on_with(home, request, digest):
+        if active := _gone_on_with(home, request, fleet, digest):
             return _resumed(active, settings, replace=request.replace)
-        place = place_of(reached)
-        return _make(home, request, plan, agents, provider, mesh, size, source, digest, settings, notes, place)
+        place = place_of(reached) if reached else ""
+        return _make(home, request, plan, agents, fleet, source, digest, settings, notes, place)
 
 
-def _digest(plan: Plan, source: Source) -> str:
-    return hashlib.sha256(f"{plan.digest()}\0{source.url}".encode()).hexdigest()[:16]
+@dataclass(frozen=True)
+class _Fleet:
+    """Where a voyage's ships come from.
+
+    Attributes:
+        provider: of sprites, or :data:`HOSTS`.
+        size: how many sail.
+        mesh: that they join.
+        hosts: of an inventory, as many as sail.
+    """
+
+    provider: str
+    size: int
+    mesh: Mesh = "none"
+    hosts: tuple[tuple[str, Way], ...] = ()
+
+    def ships(self, voyage: str) -> tuple[tuple[str, str], ...]:
+        """Return each ship's id, and the name of its sprite or host."""
+        ids = [f"ship-{number}" for number in range(self.size)]
+        names = [name for name, _ in self.hosts] or [sprite_name(voyage, ship) for ship in ids]
+        return tuple(zip(ids, names, strict=True))
+
+    def ways(self) -> dict[str, Way]:
+        """Return how each ship is reached that is a host, by the ship's id."""
+        return {f"ship-{number}": way for number, (_, way) in enumerate(self.hosts)}
+
+
+def _fleet(request: Request, plan: Plan, settings: Settings, notes: list[str]) -> _Fleet:
+    """Decide where ships come from and how many sail; what the user should know of it goes to ``notes``."""
+    if request.hosts:
+        hosts = host_ships(request.hosts, request.ships)
+        _check_hosts(request, hosts)
+        return _Fleet(HOSTS, len(hosts), hosts=tuple(hosts))
+    provider, why = choose(settings, request.provider)
+    if provider == "drydock" and why != "named":
+        notes.append(f"{why}: sailing on drydock, the local provider")
+    notes += _drydocks_shortcoming() if provider == "drydock" else []
+    size = fleet_size(request.ships, plan.manifest.recommended_ships, settings.default_ships)
+    return _Fleet(provider, size, choose_mesh(settings, provider, request.mesh))
 
 
 def _foreseen(
-    home: Home, request: Request, provider: ProviderName, size: int, digest: str, settings: Settings, notes: list[str]
+    home: Home, request: Request, fleet: _Fleet, digest: str, settings: Settings, notes: list[str]
 ) -> Prepared:
     """Return the voyage that would be made, or the one that would be gone on with."""
-    if active := _gone_on_with(home, request, digest):
+    if active := _gone_on_with(home, request, fleet, digest):
         return _resumed(active, settings, replace=request.replace, check=True)
     voyage = new_id()
-    ships = tuple((f"ship-{number}", sprite_name(voyage, f"ship-{number}")) for number in range(size))
-    return Prepared(voyage, str(home.path / voyage), provider, "preparing", ships, resumed=False, notes=tuple(notes))
+    return _fresh(voyage, home, fleet, notes)
 
 
-def _gone_on_with(home: Home, request: Request, digest: str) -> VoyageDirectory | None:
+def _fresh(voyage: str, home: Home, fleet: _Fleet, notes: list[str]) -> Prepared:
+    """Return a voyage that is new."""
+    return Prepared(
+        voyage,
+        str(home.path / voyage),
+        fleet.provider,
+        "preparing",
+        fleet.ships(voyage),
+        resumed=False,
+        notes=tuple(notes),
+        ways=fleet.ways(),
+    )
+
+
+def _gone_on_with(home: Home, request: Request, fleet: _Fleet, digest: str) -> VoyageDirectory | None:
     """Return the active voyage of this plan, None if another one is to be made.
 
     Raises:
-        UsageError: there is one, and the request will have none.
+        UsageError: there is one, and the request will have none, or will have it elsewhere.
     """
     if request.on_active == "new":
         return None
@@ -182,6 +243,8 @@ def _gone_on_with(home: Home, request: Request, digest: str) -> VoyageDirectory 
     if active and request.on_active == "refuse":
         message = f"this plan sails already as {active.id} ({active.voyage().state}):"
         raise UsageError(message, [f"go on with it: --resume {active.id}", "start another one: --new"])
+    if active:
+        _check_same(active, fleet.provider)
     return active
 
 
@@ -197,6 +260,25 @@ def _check_model(request: Request) -> None:
         raise UsageError(f"--model {request.model!r} is not a model's name")
     if request.max_turns is not None and request.max_turns < 1:
         raise UsageError("--max-turns must be 1 or more")
+
+
+def _check_hosts(request: Request, hosts: Sequence[tuple[str, Way]]) -> None:
+    """What is asked for must be possible with hosts, and from here."""
+    if request.replace:
+        raise UsageError("hosts of an inventory are not replaced when they are lost: leave replace out")
+    if request.provider:
+        raise UsageError(f"ships are either hosts of the inventory or sprites of {request.provider}: name one")
+    missing = {way.executable for _, way in hosts if shutil.which(way.executable) is None}
+    if missing:
+        raise UsageError(f"{', '.join(sorted(missing))} is not installed: apt-get install openssh-client")
+
+
+def _check_same(active: VoyageDirectory, provider: str) -> None:
+    """Going on with a voyage elsewhere than it sails would look as if it did as it was told."""
+    sails = active.voyage().provider
+    if HOSTS in {sails, provider} and sails != provider:
+        message = f"this plan sails already as {active.id}, on {sails}:"
+        raise UsageError(message, [f"go on with it: voyage={active.id}", "start another one: on_active=new"])
 
 
 def _check_pins(plan: Plan, size: int) -> None:
@@ -225,8 +307,11 @@ def _drydocks_shortcoming() -> list[str]:
     return [found] if found else []
 
 
-def _check_provider(provider: ProviderName, settings: Settings, *, start: bool) -> Endpoint | None:
-    """Have the provider answer to our token; drydock is started for it, or None is returned."""
+def _check_provider(named: str, settings: Settings, *, start: bool) -> Endpoint | None:
+    """Have the provider answer to our token; drydock is started for it, or None is returned, as for hosts."""
+    if named == HOSTS:
+        return None
+    provider, _ = choose(settings, named)
     reached = require_endpoint(provider, settings) if start else endpoint(provider, settings)
     if reached is None:
         return None
@@ -271,18 +356,23 @@ def _resumed(directory: VoyageDirectory, settings: Settings, *, replace: bool, c
     if voyage.state == "sunk":
         raise UsageError(f"{voyage.id} is sunk; start another voyage by `ocaptain sail PLAN --new`")
     _check_missing(directory, settings)
-    provider, _ = choose(settings, voyage.provider)
-    reached = endpoint(provider, settings) if check else require_endpoint(provider, settings)
-    check_place(voyage, reached)
-    if voyage.mesh == "tailscale":
-        tailnet_of(settings)
-    there = asyncio.run(sprites_of(voyage.id, reached)) if reached else []
-    if replace and not check:
-        _replace_lost(directory, frozenset(there))
+    if voyage.provider == HOSTS:
+        if replace:
+            raise UsageError(f"{voyage.id} sails on hosts of an inventory: they are not replaced")
+    else:
+        provider, _ = choose(settings, voyage.provider)
+        reached = endpoint(provider, settings) if check else require_endpoint(provider, settings)
+        check_place(voyage, reached)
+        if voyage.mesh == "tailscale":
+            tailnet_of(settings)
+        there = asyncio.run(sprites_of(voyage.id, reached)) if reached else []
+        if replace and not check:
+            _replace_lost(directory, frozenset(there))
     with directory.ledger() as ledger:
         wanted = [ship for ship in ledger.ships() if ship.replaced_by is None and voyage.state != "complete"]
     fleet = tuple((ship.id, ship.sprite) for ship in wanted)
-    return Prepared(voyage.id, str(directory.path), provider, voyage.state, fleet, resumed=True)
+    ways = {ship.id: way_of(ship) for ship in wanted if voyage.provider == HOSTS}
+    return Prepared(voyage.id, str(directory.path), voyage.provider, voyage.state, fleet, resumed=True, ways=ways)
 
 
 def _check_missing(directory: VoyageDirectory, settings: Settings) -> None:
@@ -312,9 +402,7 @@ def _make(
     request: Request,
     plan: Plan,
     agents: Mapping[str, str],
-    provider: ProviderName,
-    mesh: Mesh,
-    size: int,
+    fleet: _Fleet,
     source: Source,
     digest: str,
     settings: Settings,
@@ -332,16 +420,15 @@ def _make(
         sources.checkout(scratch / "repo.git", scratch / "workspace", voyage)
         for folder in ("logs", "tasks", "rescue"):
             (scratch / folder).mkdir()
-        ships = tuple((f"ship-{number}", sprite_name(voyage, f"ship-{number}")) for number in range(size))
         Ledger.create(
             scratch / "ledger.db",
-            _new_voyage(voyage, request, plan, agents, provider, mesh, source, digest, root, ships, place),
+            _new_voyage(voyage, request, plan, agents, fleet, source, digest, root, place),
         )
         scratch.rename(final)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
-    return Prepared(voyage, str(final), provider, "preparing", ships, resumed=False, notes=tuple(notes))
+    return _fresh(voyage, home, fleet, notes)
 
 
 def _clear_away(home: Path) -> None:
@@ -355,12 +442,10 @@ def _new_voyage(
     request: Request,
     plan: Plan,
     agents: Mapping[str, str],
-    provider: ProviderName,
-    mesh: Mesh,
+    fleet: _Fleet,
     source: Source,
     digest: str,
     root: str,
-    ships: tuple[tuple[str, str], ...],
     place: str,
 ) -> NewVoyage:
     graph = edges(plan.tasks)
@@ -383,7 +468,7 @@ def _new_voyage(
     return NewVoyage(
         id=voyage,
         name=plan.name,
-        provider=provider,
+        provider=fleet.provider,
         digest=digest,
         repo=source.url,
         root=root,
@@ -397,8 +482,9 @@ def _new_voyage(
         prompt=plan.prompt,
         tasks=tasks,
         edges=graph,
-        ships=ships,
+        ships=fleet.ships(voyage),
         replace_lost=request.replace,
         place=place,
-        mesh=mesh,
+        mesh=fleet.mesh,
+        ways={ship: way.model_dump_json(exclude_defaults=True) for ship, way in fleet.ways().items()},
     )

@@ -1,11 +1,13 @@
 """The ship-side program: takes tasks, runs the agent, offers the work.
 
 Standard library only; travels as one zipapp (:mod:`ocaptain.worker.build`, which stays at
-home). Three programs in one::
+home). Several programs in one::
 
     worker serve       the service: obeys the captain on a unix socket, keeps the journal
     worker channel     joins stdin and stdout to that socket: what the captain's exec runs
     worker supervise   runs one agent in tmux, outlives worker and captain
+    worker keep        runs the service where no service manager is: start, stop, status
+    worker leave       removes everything of ours from a host that is given back
 
 On the ship's disk, below its home::
 

@@ -1,4 +1,4 @@
-"""The zipapp's entry: ``worker.pyz serve | channel | supervise DIR``."""
+"""The zipapp's entry: ``worker.pyz serve | channel | supervise DIR | keep start|stop|status | leave``."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def channel(path: Path) -> int:
 
 
 def main(argv: list[str]) -> int:
-    """Run one of the three programs."""
+    """Run one of the programs."""
     from ocaptain.worker.places import Places
 
     program = Path(sys.argv[0]).resolve()
@@ -64,7 +64,15 @@ def main(argv: list[str]) -> int:
         from ocaptain.worker.supervise import supervise
 
         return supervise(Path(argv[1]))
-    sys.stderr.write(f"usage: {program.name} serve | channel | supervise DIR\n")
+    if len(argv) == 2 and argv[0] == "keep" and argv[1] in {"start", "stop", "status", "run"}:
+        from ocaptain.worker.keep import keep
+
+        return keep(places, program, argv[1])
+    if argv == ["leave"]:
+        from ocaptain.worker.keep import leave
+
+        return leave(places)
+    sys.stderr.write(f"usage: {program.name} serve | channel | supervise DIR | keep start|stop|status | leave\n")
     return 2
 
 

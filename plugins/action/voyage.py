@@ -8,7 +8,8 @@ from ansible.plugins.action import ActionBase
 
 from ocaptain.ansible.access import end_with_ansible, failure
 from ocaptain.ansible.voyage import STATES
-from ocaptain.errors import OcaptainError
+from ocaptain.ansible.ways import read_ways
+from ocaptain.errors import OcaptainError, UsageError
 
 #: The connection plugin's name for the plays: a collection's has its whole one.
 CONNECTION = "ocaptain.fleet.sprite" if __name__.startswith("ansible_collections.") else "sprite"
@@ -33,7 +34,14 @@ SPEC = {
     "failed": {"type": "dict", "default": {}},
     "abandon": {"type": "bool", "default": False},
     "strict": {"type": "bool", "default": False},
+    "hosts": {"type": "list", "elements": "str"},
 }
+
+
+def _ways(names: list[str], hostvars: Any) -> dict[str, Any]:
+    if not names:
+        raise UsageError("no host of the inventory is meant: name a group that has one (ocaptain_hosts)")
+    return read_ways(names, hostvars)
 
 
 class ActionModule(ActionBase):
@@ -46,10 +54,14 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run the task."""
         end_with_ansible()
+        known = task_vars or {}
         result: dict[str, Any] = super().run(tmp, task_vars)
         _, args = self.validate_argument_spec(SPEC)
+        args["inventory"] = list(known.get("groups", {}).get("all", ()))
         try:
             given = {**args, "check": bool(self._task.check_mode)}
+            if args["hosts"] is not None:
+                given["ways"] = _ways([str(name) for name in args["hosts"]], known["hostvars"])
             return {**result, "connection": CONNECTION, **STATES[args["state"]](given)}
         except OcaptainError as error:
             return {**result, **failure(error)}

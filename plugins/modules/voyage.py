@@ -82,9 +82,17 @@ options:
     type: dict
     default: {}
   abandon:
-    description: Destroy also ships whose work cannot be fetched.
+    description:
+      - Destroy also ships whose work cannot be fetched (C(rescued)).
+      - Give up hosts that cannot be asked (C(sunk)).
     type: bool
     default: false
+  hosts:
+    description:
+      - Hosts of the inventory that become the ships, in this order, in place of sprites (C(prepared)).
+      - How each is reached is taken from its variables and Ansible's configuration, as data. Passwords are refused.
+    type: list
+    elements: str
   strict:
     description: Fail if fewer ships sailed than were asked for (C(complete)).
     type: bool
@@ -99,6 +107,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+hosts:
+  description: Hosts that are to be given back, with the connection's variables where the inventory lacks them.
+  returned: C(rescued)
+  type: list
 voyage:
   description: Id, directory, provider, state and ships of the voyage.
   returned: C(prepared)

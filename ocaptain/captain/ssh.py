@@ -1,0 +1,356 @@
+"""The way to a ship that is a host of an inventory: OpenSSH's client, as the inventory says.
+
+::
+
+    way        what the inventory says of a host (data: it is stored in the ledger)
+    argv       way ──> the command line of ssh (pure)
+    transport  the channel is an ssh that other calls share (ControlMaster); files go through stdin and stdout
+
+A host is never gone: one that does not answer may only be cut off, and its work is on it.
+Nothing secret is in a way or an argv: keys are named by their path, passwords are not taken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import shlex
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from ocaptain.captain.transport import WORKER, FileFault, Stream, TransportError
+from ocaptain.errors import OcaptainError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+    from pathlib import Path
+
+    from ocaptain.captain.transport import Transport
+    from ocaptain.ledger import ShipRow
+
+LOCK = ".ocaptain/voyage.lock"  # on the host: which voyage has it (playbooks/tasks/take.yml)
+ALIVE_SECONDS = 10  # between two signs of life on a link that carries nothing; three that stay out end it
+FILE_SECONDS = 600.0  # a part of a bundle has at most 32 MiB
+ASK_SECONDS = 60.0
+CLOSE_SECONDS = 2.0
+MOST_SAID = 2000
+_CHUNK = 64 * 1024
+_SSH_FAILED = 255
+_MISSING = 44
+#: Begins the output that counts: what a user's shell says before it is noise.
+_MARK = b"\x01ocaptain-output\n"
+
+# A host may be hostile: nothing of the captain's machine is offered to it, whatever ~/.ssh/config says.
+_FIRM = (
+    *("-o", "BatchMode=yes", "-o", "ForwardAgent=no", "-o", "ForwardX11=no"),
+    *("-o", "ClearAllForwardings=yes", "-o", "PermitLocalCommand=no"),
+)
+# ssh takes the first value that it is given, so these are what the inventory may say otherwise.
+_WEAK = (
+    *("-o", "ConnectTimeout=15", "-o", f"ServerAliveInterval={ALIVE_SECONDS}", "-o", "ServerAliveCountMax=3"),
+    "-T",
+)
+
+
+class Way(BaseModel):
+    """How a host is reached.
+
+    Attributes:
+        host: name or address for ssh.
+        port, user: None = as ssh's own configuration says.
+        key: path of a private key.
+        executable: the ssh client.
+        args: further options, in the user's order (``ansible_ssh_common_args`` and the like).
+        home: of the ship; None = where a login starts.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: Annotated[str, StringConstraints(pattern=r"^[^\s-][^\s]*$")]
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    user: Annotated[str, StringConstraints(pattern=r"^[^\s-][^\s]*$")] | None = None
+    key: str | None = None
+    executable: str = "ssh"
+    args: tuple[str, ...] = ()
+    home: str | None = None
+
+    def variables(self) -> dict[str, str | int]:
+        """Return Ansible's variables for it."""
+        given: dict[str, str | int | None] = {
+            "ansible_host": self.host,
+            "ansible_port": self.port,
+            "ansible_user": self.user,
+            "ansible_ssh_private_key_file": self.key,
+            "ansible_ssh_executable": self.executable,
+            "ansible_ssh_common_args": shlex.join(self.args) or None,
+            "tmux_agent_home": self.home,
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
+
+def argv(way: Way, before: Sequence[str], after: Sequence[str]) -> list[str]:
+    """Return ssh's command line: options that nothing overrides, the inventory's, defaults, host, command.
+
+    Args:
+        way: to the host.
+        before: further options that nothing overrides.
+        after: what is run there, as the words that the remote shell reads; may be empty.
+    """
+    own: list[str] = []
+    if way.port is not None:
+        own += ["-o", f"Port={way.port}"]
+    if way.key is not None:
+        own += ["-o", f'IdentityFile="{way.key}"']
+    if way.user is not None:
+        own += ["-o", f'User="{way.user}"']
+    return [way.executable, *_FIRM, *before, *own, *way.args, *_WEAK, "--", way.host, *after]
+
+
+def remote(way: Way, script: str) -> list[str]:
+    """Return the words that run a POSIX script in the ship's home, whatever the login shell is."""
+    place = f'cd -- {shlex.quote(way.home)} && export OCAPTAIN_SHIP_HOME="$PWD" && ' if way.home else ""
+    return ["exec", "sh", "-c", shlex.quote(f"{place}{script}")]
+
+
+def terminal_argv(way: Way, line: str, *, is_terminal: bool) -> list[str]:
+    """Return what opens a shell line on the host for a person, with the terminal that they have."""
+    words = remote(way, f"exec bash -c {shlex.quote(line)}")
+    # What comes first counts: a person may be asked. What comes last counts of -t and -T.
+    plain = [*argv(way, ["-o", "ControlPath=none"], [])]
+    at = plain.index("--")
+    interactive = [plain[0], "-o", "BatchMode=no", *plain[1:at], *(("-t", "-t") if is_terminal else ()), *plain[at:]]
+    return [*interactive, *words]
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A script that ended: exit code, output (cut at the limit that was asked for), complaints."""
+
+    code: int
+    out: bytes
+    said: str
+
+
+class SshTransport:
+    """A host.
+
+    Args:
+        way: to it.
+        name: of the ship's host, for messages.
+        sockets: a directory of this machine for the shared connections' sockets.
+    """
+
+    def __init__(self, way: Way, name: str, sockets: Path) -> None:
+        self._way = way
+        self._name = name
+        self._sockets = sockets
+        self._shared: str | None = None
+
+    async def open(self) -> Stream:
+        """Start ``worker channel`` over a connection that file calls share while it lives."""
+        # A name of its own each time: a socket that a killed ssh left behind is in nobody's way.
+        self._sockets.mkdir(mode=0o700, exist_ok=True)
+        self._shared = f"{os.getpid()}-{secrets.token_hex(4)}"
+        options = ["-o", "ControlMaster=yes", "-o", f"ControlPath={self._shared}", "-o", "ControlPersist=no"]
+        process = await self._start(options, f"exec python3 {WORKER} channel")
+        return SshStream(process, self._name, self._sockets / self._shared)
+
+    async def put(self, path: str, data: bytes) -> None:
+        """Write a file whole or not at all: what a broken link cut short is never renamed."""
+        names = (path, f"{path}.{secrets.token_hex(4)}.part", str(PurePosixPath(path).parent))
+        target, scratch, folder = map(shlex.quote, names)
+        script = (
+            f"umask 077; target={target} scratch={scratch}; mkdir -p -- {folder} && "
+            'trap \'rm -f -- "$scratch"\' EXIT && cat > "$scratch" && '
+            f'[ "$(wc -c < "$scratch")" -eq {len(data)} ] && mv -f -- "$scratch" "$target"'
+        )
+        ran = await self.run(script, data=data, seconds=FILE_SECONDS)
+        if ran.code:
+            raise TransportError(f"{self._name}: {path} could not be written: {ran.said or f'exit {ran.code}'}")
+
+    async def get(self, path: str, limit: int) -> bytes:
+        """Read a file. One that is not there, or is too long, is no missing host."""
+        target = shlex.quote(path)
+        script = f"[ -f {target} ] || exit {_MISSING}; exec head -c {limit + 1} -- {target}"
+        ran = await self.run(script, limit=limit + 1, seconds=FILE_SECONDS)
+        if ran.code == _MISSING:
+            raise FileFault(f"{self._name}: there is no file {path}")
+        if ran.code:
+            raise TransportError(f"{self._name}: {path} could not be read: {ran.said or f'exit {ran.code}'}")
+        if len(ran.out) > limit:
+            raise FileFault(f"{self._name}: {path} is longer than {limit} bytes")
+        return ran.out
+
+    async def run(self, script: str, *, data: bytes = b"", limit: int = MOST_SAID, seconds: float = ASK_SECONDS) -> Ran:
+        """Run a script in the ship's home; its exit code is its own.
+
+        Raises:
+            TransportError: the host cannot be reached, or did not answer in time.
+        """
+        options = ["-o", "ControlMaster=no", "-o", f"ControlPath={self._shared or 'none'}"]
+        process = await self._start(options, f"printf '\\001ocaptain-output\\n'; {script}")
+        assert process.stdin
+        assert process.stdout
+        assert process.stderr
+        try:
+            async with asyncio.timeout(seconds):
+                _, said, out = await asyncio.gather(
+                    _feed(process.stdin, data), _tail(process.stderr), _head(process.stdout, limit)
+                )
+                code = await process.wait()
+        except TimeoutError as error:
+            raise TransportError(f"{self._name}: no answer in {seconds:g} s") from error
+        finally:
+            await _end(process)
+        if code == _SSH_FAILED or out is None:
+            raise TransportError(f"{self._name}: {said or f'ssh ended (exit {code})'}")
+        return Ran(code, out, said)
+
+    async def holder(self) -> str | None:
+        """Return the voyage that has the host, None if none has. Raises :class:`TransportError`."""
+        ran = await self.run(f"[ ! -e {LOCK} ] || head -n 1 {LOCK}")
+        if ran.code:
+            raise TransportError(f"{self._name}: {LOCK} could not be read: {ran.said}")
+        words = ran.out.decode(errors="replace").split()
+        return words[0] if words else None
+
+    async def _start(self, options: Sequence[str], script: str) -> asyncio.subprocess.Process:
+        self._sockets.mkdir(mode=0o700, exist_ok=True)
+        try:
+            return await asyncio.create_subprocess_exec(
+                *argv(self._way, options, remote(self._way, script)),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                # A socket's path may have 108 bytes; one that is relative always fits.
+                cwd=self._sockets,
+            )
+        except OSError as error:
+            raise TransportError(f"{self._way.executable} cannot be run: {error.strerror}") from error
+
+
+class SshStream:
+    """An ssh as a stream; stderr is noise and becomes the reason of a broken stream."""
+
+    def __init__(self, process: asyncio.subprocess.Process, name: str, socket: Path) -> None:
+        self._process = process
+        self._name = name
+        self._socket = socket
+        assert process.stderr
+        self._said = asyncio.create_task(_tail(process.stderr))
+
+    async def send(self, data: bytes) -> None:
+        """Send on stdin."""
+        assert self._process.stdin
+        try:
+            self._process.stdin.write(data)
+            await self._process.stdin.drain()
+        except (OSError, RuntimeError) as error:
+            raise TransportError(f"{self._name}: ssh has ended") from error
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        assert self._process.stdout
+        while data := await self._process.stdout.read(_CHUNK):
+            yield data
+        said = await self._said
+        code = await self._process.wait()
+        raise TransportError(f"{self._name}: the worker's channel ended (exit {code}){f': {said}' if said else ''}")
+
+    async def close(self) -> None:
+        """End the ssh; the remote end goes with it."""
+        await _end(self._process, CLOSE_SECONDS)
+        self._said.cancel()
+        await asyncio.gather(self._said, return_exceptions=True)
+        with contextlib.suppress(OSError):
+            self._socket.unlink(missing_ok=True)
+
+
+async def _feed(stdin: asyncio.StreamWriter, data: bytes) -> None:
+    with contextlib.suppress(OSError):  # whoever does not read says why by its exit code
+        stdin.write(data)
+        await stdin.drain()
+        stdin.close()
+        await stdin.wait_closed()
+
+
+async def _head(stdout: asyncio.StreamReader, limit: int) -> bytes | None:
+    """Return the output behind the mark, at most ``limit`` bytes of it; None if the mark never came."""
+    taken = bytearray()
+    begins = -1
+    while data := await stdout.read(_CHUNK):
+        if begins < 0 or len(taken) - begins < limit:  # more is read only so that the other end can end
+            taken += data
+        if begins < 0:
+            at = taken.find(_MARK)
+            begins = at + len(_MARK) if at >= 0 else -1
+            del taken[: max(0, len(taken) - _CHUNK) if at < 0 else 0]
+    return None if begins < 0 else bytes(taken[begins : begins + limit])
+
+
+async def _tail(stderr: asyncio.StreamReader) -> str:
+    said = b""
+    while data := await stderr.read(_CHUNK):
+        said = (said + data)[-MOST_SAID:]
+    return said.decode(errors="replace").strip()
+
+
+async def _end(process: asyncio.subprocess.Process, patience: float = 0.0) -> None:
+    """End an ssh: by the end of its input, by force if that is not enough; nothing of it is left."""
+    if process.stdin:
+        process.stdin.close()
+    if process.returncode is None and patience:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), patience)
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+    await process.wait()
+
+
+def sockets_of(directory: Path) -> Path:
+    """Return where a voyage's shared connections have their sockets."""
+    return directory / "ssh"
+
+
+def way_of(ship: ShipRow) -> Way:
+    """Return the way to a ship, as the ledger has it.
+
+    Raises:
+        OcaptainError: the ledger has none that can be understood.
+    """
+    try:
+        return Way.model_validate_json(ship.way or "")
+    except ValidationError as error:
+        raise OcaptainError(f"the ledger does not say how {ship.id} ({ship.sprite}) is reached") from error
+
+
+def transport_of(directory: Path, ship: ShipRow) -> SshTransport:
+    """Return the transport to a ship that is a host."""
+    return SshTransport(way_of(ship), ship.sprite, sockets_of(directory))
+
+
+def ssh_transports(directory: Path) -> Callable[[ShipRow], Transport]:
+    """Return what makes the transport to a ship that is a host."""
+    return lambda row: transport_of(directory, row)
+
+
+async def holding(directory: Path, voyage: str, ships: Sequence[ShipRow]) -> dict[str, str | None]:
+    """Ask all hosts at once who has them.
+
+    Returns:
+        The hosts that the voyage has (None), or that cannot be asked (why), by name.
+    """
+
+    async def ask(ship: ShipRow) -> tuple[bool, str | None]:
+        try:
+            return await transport_of(directory, ship).holder() == voyage, None
+        except TransportError as error:
+            return True, str(error)
+
+    answers = await asyncio.gather(*(ask(ship) for ship in ships))
+    return {ship.sprite: why for ship, (has, why) in zip(ships, answers, strict=True) if has}

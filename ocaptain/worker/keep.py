@@ -1,0 +1,180 @@
+"""Where no service manager is: a keeper that runs the worker, and starts it again when it ends.
+
+It has a session of its own, so it outlives the login that started it, and holds a lock for as
+long as it lives: who cannot take the lock knows that it runs, and the lock's file says what.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from ocaptain.worker.places import Places, read_json, remove
+from ocaptain.worker.procs import start_time, sweep
+
+START_SECONDS = 20.0
+STOP_SECONDS = 15.0
+MOST_LOG = 1024 * 1024
+LOCK = "voyage.lock"  # whose the host is: not ours to remove
+_PR_SET_PDEATHSIG = 1
+
+
+def keep(places: Places, program: Path, verb: str) -> int:
+    """Do ``start``, ``stop`` or ``status``, and say in a word what was found or done.
+
+    ``start`` starts what does not run, and starts anew what runs another program than there is now.
+    """
+    places.own.mkdir(mode=0o700, parents=True, exist_ok=True)
+    running = _running(places)
+    if verb == "run":
+        return _run(places, program)
+    if verb == "status":
+        word = "running" if running else "stopped"
+    elif verb == "stop":
+        word = _stop(places) if running else "absent"
+    elif running and running.get("program") == _digest(program):
+        word = "running"
+    else:
+        word = "restarted" if running else "started"
+        _stop(places)
+        _start(places, program)
+    print(word)
+    return 0
+
+
+def _digest(program: Path) -> str:
+    return hashlib.sha256(program.read_bytes()).hexdigest()
+
+
+def _lock(places: Places) -> int | None:
+    """Take the keeper's lock; return its descriptor, None if a keeper has it."""
+    fd = os.open(places.own / "keeper.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        return None
+    return fd
+
+
+def _running(places: Places) -> dict[str, Any]:
+    """Return what the keeper that runs says of itself, {} if none runs."""
+    until = time.monotonic() + 2.0
+    while (fd := _lock(places)) is None:
+        found = read_json(places.own / "keeper.lock")
+        if isinstance(found, dict) and start_time(int(found["pid"])) == found["start"]:
+            return found
+        if time.monotonic() > until:  # somebody else is just looking, or it has not said it yet
+            raise SystemExit("the worker's keeper holds its lock, and does not say who it is")
+        time.sleep(0.02)
+    os.close(fd)
+    return {}
+
+
+def _start(places: Places, program: Path) -> None:
+    path = places.own / "worker.log"
+    with contextlib.suppress(OSError):
+        if path.stat().st_size > MOST_LOG:
+            path.unlink()
+    # What a login brings along is none of the agents' business, above all its agent of keys.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SSH_")}
+    with open(path, "ab") as log:
+        subprocess.Popen(
+            [sys.executable, str(program), "keep", "run"],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=places.home,
+            env={**environment, "OCAPTAIN_SHIP_HOME": str(places.home)},
+            start_new_session=True,
+        )
+    until = time.monotonic() + START_SECONDS
+    while not (_running(places) and places.socket.exists()):
+        if time.monotonic() > until:
+            tail = path.read_bytes()[-2000:].decode(errors="replace").strip()
+            raise SystemExit(f"the worker did not come up; {path} says: {tail}")
+        time.sleep(0.02)
+
+
+def _stop(places: Places) -> str:
+    """End the keeper, and with it the worker; agents go on in their tmux."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        until = time.monotonic() + STOP_SECONDS
+        while (found := _running(places)) and time.monotonic() < until:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(found["pid"]), number)
+            time.sleep(0.05)
+    places.socket.unlink(missing_ok=True)
+    return "stopped"
+
+
+def _run(places: Places, program: Path) -> int:
+    """Be the keeper; return when told to stop, or at once if there is one."""
+    fd = _lock(places)
+    if fd is None:
+        return 0
+    said = {"pid": os.getpid(), "start": start_time(os.getpid()), "program": _digest(program)}
+    os.ftruncate(fd, 0)
+    os.write(fd, json.dumps(said).encode())
+    stopped = []
+    child: subprocess.Popen[bytes] | None = None
+
+    def stop(number: int, _: object) -> None:
+        stopped.append(number)
+        if child is not None:
+            child.terminate()
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, stop)
+    wait = 1.0
+    while not stopped:
+        began = time.monotonic()
+        argv = [sys.executable, str(program), "serve"]
+        child = subprocess.Popen(argv, preexec_fn=_die_with_parent)  # noqa: PLW1509 - there is one thread
+        if stopped:  # it was told while the child was being made
+            child.terminate()
+        code = child.wait()
+        if not stopped:
+            print(f"the worker ended (exit {code}); it is started again", flush=True)
+            wait = 1.0 if time.monotonic() - began > 60 else min(30.0, wait * 2)
+            until = time.monotonic() + (wait if time.monotonic() - began < 1 else 0.2)
+            while not stopped and time.monotonic() < until:
+                time.sleep(0.1)
+    return 0
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+
+
+def leave(places: Places) -> int:
+    """Remove everything of ours from the host but the lock that says whose it is; name what was there."""
+    if _running(places):
+        _stop(places)
+    job = (read_json(places.state) or {}).get("job")
+    tmux = ["tmux", "-L", "ocaptain", "kill-server"]
+    with contextlib.suppress(OSError):
+        subprocess.run(tmux, capture_output=True, timeout=30, check=False)
+    if job:
+        sweep(str(job["marker"]))
+    mine = [places.voyage, *sorted(path for path in places.own.glob("*") if path.name != LOCK)]
+    gone = [path for path in mine if os.path.lexists(path)]
+    for path in gone:
+        remove(path)
+    left = [str(path) for path in gone if os.path.lexists(path)]
+    if left:
+        raise SystemExit(f"these cannot be removed: {', '.join(left)}")
+    with contextlib.suppress(OSError):  # the lock is in it
+        places.own.rmdir()
+    print(json.dumps({"removed": [str(path.relative_to(places.home)) for path in gone]}))
+    return 0

@@ -1,0 +1,114 @@
+"""From an inventory's host to ssh's command line, as data."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+
+from ocaptain.ansible.ways import PLAIN_ARGS, build_way
+from ocaptain.captain.ssh import Way, argv, remote, terminal_argv
+from ocaptain.cli.sail import split_hosts
+from ocaptain.errors import UsageError
+from ocaptain.voyage.prepare import host_ships
+
+PLAIN = {"host": "web1", "port": None, "remote_user": None, "ssh_args": PLAIN_ARGS, "host_key_checking": True}
+
+
+def test_a_way_is_what_the_inventory_says():
+    given = {
+        **PLAIN,
+        "port": 2022,
+        "remote_user": "deck",
+        "private_key_file": "/keys/id x",
+        "ssh_common_args": "-o ProxyJump='gate way' -o ServerAliveInterval=3",
+        "ssh_extra_args": "-4",
+        "host_key_checking": False,
+        "ssh_executable": "/opt/ssh",
+    }
+    way = build_way("web1", "ssh", given, "/srv/ship")
+    assert way == Way(
+        host="web1",
+        port=2022,
+        user="deck",
+        key="/keys/id x",
+        executable="/opt/ssh",
+        args=("-o", "StrictHostKeyChecking=no", "-o", "ProxyJump=gate way", "-o", "ServerAliveInterval=3", "-4"),
+        home="/srv/ship",
+    )
+    assert Way.model_validate_json(way.model_dump_json(exclude_defaults=True)) == way
+    assert build_way("web1", "smart", PLAIN) == Way(host="web1")
+    # A later run that knows no inventory gives Ansible the same.
+    variables = way.variables()
+    assert shlex.split(str(variables.pop("ansible_ssh_common_args"))) == list(way.args)
+    assert variables == {
+        "ansible_host": "web1",
+        "ansible_port": 2022,
+        "ansible_user": "deck",
+        "ansible_ssh_private_key_file": "/keys/id x",
+        "ansible_ssh_executable": "/opt/ssh",
+        "tmux_agent_home": "/srv/ship",
+    }
+
+
+def test_the_command_line():
+    way = Way(host="web1", port=2022, user="deck", key="/k", args=("-o", "ServerAliveInterval=3"))
+    line = argv(way, ["-o", "ControlMaster=no"], remote(way, "echo it's"))
+    at = line.index("--")
+    assert line[0] == "ssh"
+    assert line[at:] == ["--", "web1", "exec", "sh", "-c", shlex.quote("echo it's")]
+    options = [line[n + 1] for n, word in enumerate(line[:at]) if word == "-o"]
+    # ssh takes the first of two: nothing is forwarded whatever is said, and the inventory's sign of life counts.
+    assert options[:5] == [
+        "BatchMode=yes",
+        "ForwardAgent=no",
+        "ForwardX11=no",
+        "ClearAllForwardings=yes",
+        "PermitLocalCommand=no",
+    ]
+    assert options[5:9] == ["ControlMaster=no", "Port=2022", 'IdentityFile="/k"', 'User="deck"']
+    assert options.index("ServerAliveInterval=3") < options.index("ServerAliveInterval=10")
+    inside = remote(Way(host="h", home="/a b"), "true")
+    assert shlex.split(inside[-1]) == ["cd -- '/a b' && export OCAPTAIN_SHIP_HOME=\"$PWD\" && true"]
+    person = terminal_argv(way, "tmux attach", is_terminal=True)
+    assert person[:3] == ["ssh", "-o", "BatchMode=no"]
+    assert person.index("-t") > person.index("-T")
+
+
+@pytest.mark.parametrize(
+    ("connection", "options", "message"),
+    [
+        ("local", {}, "not by ansible_connection 'local'"),
+        ("sprite", {}, "not by ansible_connection 'sprite'"),
+        ("ssh", {"password": "canary"}, "ansible_password"),
+        ("ssh", {"private_key": "canary"}, "a key in a variable"),
+        ("ssh", {"private_key_passphrase": "canary"}, "a passphrase"),
+        ("ssh", {"host": "-oProxyCommand=x"}, "host:"),
+        ("ssh", {"remote_user": "-l"}, "user:"),
+        ("ssh", {"port": 70000}, "port:"),
+    ],
+)
+def test_what_the_captain_cannot_use_is_refused_and_not_shown(connection, options, message):
+    with pytest.raises(UsageError) as refused:
+        build_way("web1", connection, {**PLAIN, **options})
+    assert message in str(refused.value)
+    assert "web1" in str(refused.value)
+    assert "canary" not in str(refused.value)
+
+
+def test_which_hosts_sail():
+    hosts = [(name, Way(host=name)) for name in "abc"]
+    assert host_ships(hosts, None) == hosts
+    assert host_ships(hosts, 2) == hosts[:2]
+    with pytest.raises(UsageError, match="4 ships are asked for, and there are 3 hosts: a, b, c"):
+        host_ships(hosts, 4)
+
+
+def test_an_inventory_and_its_group(tmp_path):
+    for name in ("hosts.yml", "odd:name"):
+        (tmp_path / name).touch()
+    assert split_hosts(f"{tmp_path}/hosts.yml") == (f"{tmp_path}/hosts.yml", "all")
+    assert split_hosts(f"{tmp_path}/hosts.yml:web") == (f"{tmp_path}/hosts.yml", "web")
+    assert split_hosts(f"{tmp_path}/odd:name") == (f"{tmp_path}/odd:name", "all")
+    with pytest.raises(UsageError, match="there is no inventory"):
+        split_hosts(f"{tmp_path}/nowhere:web")
