@@ -62,7 +62,7 @@ def run_playbook(
     from ocaptain.ansible.runner import execute  # noqa: PLC0415 - a third of a second
 
     what = invocation.build(name, extravars, os.environ, Path.cwd(), inventory=inventory)
-    events: queue.Queue[Event] = queue.Queue()
+    events: queue.Queue[Event | None] = queue.Queue()  # None: that was all
     results: list[RunResult | BaseException] = []
 
     def work() -> None:
@@ -70,14 +70,20 @@ def run_playbook(
             results.append(execute(what, events.put, urgency))
         except BaseException as error:  # noqa: BLE001 - handed to the caller below
             results.append(error)
+        finally:
+            events.put(None)
 
     thread = threading.Thread(target=work, name="ansible", daemon=True)
     thread.start()
-    while thread.is_alive() or not events.empty():
+    while True:
         try:
-            on_event(events.get(timeout=pause if thread.is_alive() else 0.01))
+            event = events.get(timeout=pause)
         except queue.Empty:
             on_pause()
+            continue
+        if event is None:
+            break
+        on_event(event)
     thread.join()
     result = results[0]
     if isinstance(result, BaseException):

@@ -511,6 +511,8 @@ def test_trees_and_services_are_idempotent_and_clean_in_check_mode(fleet, sprite
 
 def test_the_role_alone_twice(fleet, sprite):
     tasks = "- include_role: {name: tmux-agent}"
+    assert "changed=2" in play(fleet, tasks, "--check", "--diff", hosts=sprite)
+    assert fleet.inside(sprite, "ls -A .ocaptain voyage 2>/dev/null; true") == ""
     assert "changed=2" in play(fleet, tasks, hosts=sprite)
     assert "changed=0" in play(fleet, tasks, hosts=sprite)
     assert "changed=0" in play(fleet, tasks, "--check", hosts=sprite)
