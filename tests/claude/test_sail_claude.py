@@ -8,6 +8,7 @@ import json
 import shutil
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,7 +67,8 @@ class Harbour(Sailor):
         return "".join(file.read_text(errors="replace") for file in self.home.parent.glob("execve-*[0-9]"))
 
     def end(self) -> None:
-        self.run("sink", "--all", "--force", "--abandon")
+        if self.sprites():
+            self.run("sink", "--all", "--force", "--abandon")
         self.api.close()
         self.stop_drydock()
         wait_for(lambda: self.leftovers() == [], 20)
@@ -131,6 +133,18 @@ def translation(language: str, number: int):
         Turn((Use("Bash", {"command": f"file {path}; env; cat /proc/$$/environ", "description": "look"}),), output=77),
         Turn((Say(f"{name} is there."),), output=13, cached=14_000),
     )
+
+
+#: The CLI in a terminal, as a user of `ocaptain shell` would start it; ends once it is ready, or after 20 s.
+START = """import json, os
+own = os.path.expanduser("~/.ocaptain/claude/")
+argv = ["claude", "--settings", own + "settings.json", "--dangerously-skip-permissions"]
+os.execvpe(argv[0], argv, {**os.environ, **json.load(open(own + "env.json"))})
+"""
+INTERACTIVE = f"""cd ~/voyage/workspace; tmux -L seen new-session -d -x 100 -y 30 python3 -c '{START}'
+for n in $(seq 80); do tmux -L seen capture-pane -p | grep -q 'bypass permissions on' && break; sleep 0.25; done
+tmux -L seen capture-pane -p; tmux -L seen kill-server
+"""
 
 
 def costs(harbour, voyage: str) -> dict[str, float]:
@@ -220,6 +234,7 @@ def test_a_plan_is_landed_and_its_bill_is_known(harbour, source, tmp_path):
     assert api.strange == []
     assert_secret(harbour, voyage, OAUTH, {"ship-0", "ship-1", "ship-2"}, "env.json")
     assert harbour.inside(f"{voyage}-ship-0", "cat /proc/net/dev").count(":") == 1, "a ship has more than its loopback"
+    assert "bypass permissions on" in harbour.inside(f"{voyage}-ship-0", INTERACTIVE), "a dialog came"
 
 
 def write(name: str, text: str = "done\n") -> Use:
@@ -297,12 +312,21 @@ def test_what_goes_wrong_is_judged_and_its_cost_counted(harbour, source, tmp_pat
             seen.extend([in_ships(harbour, KEY), in_ships(harbour, "stream-json"), pane])
         return "1" in landed
 
+    survivors: list[list[str]] = []
+
+    def look() -> bool:  # when the next attempt asks for the first time
+        lines = map(arguments, Path("/proc").glob("[0-9]*/cmdline"))
+        survivors.append([line for line in lines if line.startswith(STAYS)])
+        return True
+
     api.keys = {KEY}
     api.script = {
         "Change line 3 as A": side("A", lambda: bool(api.prompts("Change line 3 as B"))),
         "Change line 3 as B": side("B", a_is_there),
         **{subject: plays for subject, (plays, _, _) in TRAPS.items()},
     }
+    killed, (again, *rest) = api.script["Is killed in a tool"]
+    api.script["Is killed in a tool"] = (killed, (replace(again, gate=look), *rest))
     harbour.env["ANTHROPIC_API_KEY"] = KEY
     sailed = harbour.traced("sail", write_plan(tmp_path / "plan", tasks), "-n", "3", "--repo", source, "--json")
     del harbour.env["ANTHROPIC_API_KEY"]
@@ -331,7 +355,7 @@ def test_what_goes_wrong_is_judged_and_its_cost_counted(harbour, source, tmp_pat
     assert with_the_key == set(), "a process of a ship has the key in its environment or arguments"
     assert "→ Edit: log.txt" in pane
     assert "$0.0" in pane
-    assert not [one for one in Path("/proc").glob("[0-9]*/cmdline") if STAYS in arguments(one)]
+    assert survivors == [[]], "a child of a killed agent outlived its attempt"
     log = harbour.run("logs", voyage, "-g", "retry|NO CHANGE|killed")
     assert "429" in log.out
     assert "529" in log.out
