@@ -37,10 +37,10 @@ class Harbour(Sailor):
     def __init__(self, home: Path) -> None:
         super().__init__(home)
         home.mkdir(exist_ok=True)
-        self.api = Api()
+        self.anthropic = Api()
         self._traces = 0
-        self.env |= {"ANTHROPIC_BASE_URL": self.api.url, "OCAPTAIN_PROVIDER": "drydock"}
-        options = ("--network", "isolated", "--allow-host-port", str(self.api.port), "--layer", str(layer()))
+        self.env |= {"ANTHROPIC_BASE_URL": self.anthropic.url, "OCAPTAIN_PROVIDER": "drydock"}
+        options = ("--network", "isolated", "--allow-host-port", str(self.anthropic.port), "--layer", str(layer()))
         self.traced("drydock", "start", *options)
 
     def traced(self, *arguments: object) -> Done:
@@ -67,10 +67,12 @@ class Harbour(Sailor):
         return "".join(file.read_text(errors="replace") for file in self.home.parent.glob("execve-*[0-9]"))
 
     def end(self) -> None:
-        if self.sprites():
-            self.run("sink", "--all", "--force", "--abandon")
-        self.api.close()
-        self.stop_drydock()
+        try:
+            if self.sprites():
+                self.run("sink", "--all", "--force", "--abandon")
+        finally:
+            self.anthropic.close()
+            self.stop_drydock()
         wait_for(lambda: self.leftovers() == [], 20)
 
 
@@ -198,11 +200,11 @@ def assert_secret(harbour, voyage: str, secret: str, ships: set[str], file: str)
     assert secret not in harbour.executed(), "it stands in an argv"
     assert "--output-format" in harbour.executed()
     # What the agents' tools printed (`env` among it) is in what the model was sent.
-    assert secret not in "".join(json.dumps(one.body) for one in harbour.api.seen)
+    assert secret not in "".join(json.dumps(one.body) for one in harbour.anthropic.seen)
 
 
 def test_a_plan_is_landed_and_its_bill_is_known(harbour, source, tmp_path):
-    api = harbour.api
+    api = harbour.anthropic
     plan = multilingual(tmp_path / "plan")
     languages = [f"({name})" for name in (f"README.{language}.md" for language in GREETINGS)]
     script = {
@@ -296,7 +298,7 @@ def side(name: str, gate) -> tuple:
 
 def test_what_goes_wrong_is_judged_and_its_cost_counted(harbour, source, tmp_path):
     """All traps, and two agents at the same lines, in one voyage; the API key is in a file, not in an environment."""
-    api = harbour.api
+    api = harbour.anthropic
     tasks = [
         {"subject": "Change line 3 as A", "metadata": {"ship": "ship-0"}},
         {"subject": "Change line 3 as B", "metadata": {"ship": "ship-1"}},
@@ -364,7 +366,7 @@ def test_what_goes_wrong_is_judged_and_its_cost_counted(harbour, source, tmp_pat
 
 def test_a_refused_credential_stops_the_fleet_and_a_good_one_goes_on(harbour, source, tmp_path):
     """By a key helper, on the one ship whose tasks need it."""
-    api, helper = harbour.api, tmp_path / "helper"
+    api, helper = harbour.anthropic, tmp_path / "helper"
     helper.write_text(f"#!/bin/sh\n# of a test\necho {HELPED}\n")
     tasks = [
         {"subject": "By a command", "metadata": {"run": "env > plain.txt", "ship": "ship-0"}},
