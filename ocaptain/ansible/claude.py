@@ -19,7 +19,7 @@ from ocaptain.ansible.tree import TreeFile
 from ocaptain.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from ocaptain.config import Settings
@@ -102,6 +102,7 @@ def tree(
     base_url: str = "",
     environment: Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
+    workspaces: Sequence[str] = (),
 ) -> list[TreeFile]:
     """Return the files below ``home``.
 
@@ -113,6 +114,8 @@ def tree(
         base_url: of the API, "" = the CLI's own.
         environment: more variables of the CLI; a value of None leaves one out.
         settings: more of Claude Code's settings.
+        workspaces: directories below ``home`` that are trusted, each by its own name: a git repository does
+            not inherit it.
     """
     helper, key, program = f"{home}/{OWN}/key-helper", there.api_key, there.key_helper_program
     variables = {
@@ -131,7 +134,8 @@ def tree(
         **(settings or {}),
         **({"apiKeyHelper": lines[kind]} if kind in lines else {}),
     }
-    started = {"hasCompletedOnboarding": True, "projects": {home: {"hasTrustDialogAccepted": True}}}
+    trusted = {f"{home}/{name}": {"hasTrustDialogAccepted": True} for name in workspaces}
+    started = {"hasCompletedOnboarding": True, "projects": trusted}
     given = kind == "key_helper" and not there.key_helper
     return [
         TreeFile(f"{OWN}/env.json", _json(variables), 0o600),

@@ -24,6 +24,7 @@ SPEC = {
     "base_url": {"type": "str"},
     "environment": {"type": "dict", "default": {}},
     "settings": {"type": "dict", "default": {}},
+    "workspaces": {"type": "list", "elements": "str", "default": []},
 }
 
 
@@ -55,6 +56,7 @@ class ActionModule(ActionBase):
                 base_url=args["base_url"] or settings.anthropic_base_url or "",
                 environment=args["environment"],
                 settings=args["settings"],
+                workspaces=args["workspaces"],
             )
             sent = send(self, task_vars or {}, home, files)
         except OcaptainError as error:

@@ -52,6 +52,13 @@ options:
     description: More of Claude Code's settings.
     type: dict
     default: {}
+  workspaces:
+    description:
+      - Directories below O(home) that the CLI is to trust without asking.
+      - Each by its own name, since a git repository does not inherit the trust in what it lies in.
+    type: list
+    elements: str
+    default: []
 """
 
 EXAMPLES = r"""

@@ -8,6 +8,7 @@ import json
 import shutil
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,10 +37,10 @@ class Harbour(Sailor):
     def __init__(self, home: Path) -> None:
         super().__init__(home)
         home.mkdir(exist_ok=True)
-        self.api = Api()
+        self.anthropic = Api()
         self._traces = 0
-        self.env |= {"ANTHROPIC_BASE_URL": self.api.url, "OCAPTAIN_PROVIDER": "drydock"}
-        options = ("--network", "isolated", "--allow-host-port", str(self.api.port), "--layer", str(layer()))
+        self.env |= {"ANTHROPIC_BASE_URL": self.anthropic.url, "OCAPTAIN_PROVIDER": "drydock"}
+        options = ("--network", "isolated", "--allow-host-port", str(self.anthropic.port), "--layer", str(layer()))
         self.traced("drydock", "start", *options)
 
     def traced(self, *arguments: object) -> Done:
@@ -66,9 +67,12 @@ class Harbour(Sailor):
         return "".join(file.read_text(errors="replace") for file in self.home.parent.glob("execve-*[0-9]"))
 
     def end(self) -> None:
-        self.run("sink", "--all", "--force", "--abandon")
-        self.api.close()
-        self.stop_drydock()
+        try:
+            if self.sprites():
+                self.run("sink", "--all", "--force", "--abandon")
+        finally:
+            self.anthropic.close()
+            self.stop_drydock()
         wait_for(lambda: self.leftovers() == [], 20)
 
 
@@ -133,6 +137,18 @@ def translation(language: str, number: int):
     )
 
 
+#: The CLI in a terminal, as a user of `ocaptain shell` would start it; ends once it is ready, or after 20 s.
+START = """import json, os
+own = os.path.expanduser("~/.ocaptain/claude/")
+argv = ["claude", "--settings", own + "settings.json", "--dangerously-skip-permissions"]
+os.execvpe(argv[0], argv, {**os.environ, **json.load(open(own + "env.json"))})
+"""
+INTERACTIVE = f"""cd ~/voyage/workspace; tmux -L seen new-session -d -x 100 -y 30 python3 -c '{START}'
+for n in $(seq 80); do tmux -L seen capture-pane -p | grep -q 'bypass permissions on' && break; sleep 0.25; done
+tmux -L seen capture-pane -p; tmux -L seen kill-server
+"""
+
+
 def costs(harbour, voyage: str) -> dict[str, float]:
     """Return what ocaptain says that each task cost, by its subject."""
     return {task["subject"]: task["cost_usd"] for task in harbour.json("tasks", voyage, "--json")}
@@ -184,11 +200,11 @@ def assert_secret(harbour, voyage: str, secret: str, ships: set[str], file: str)
     assert secret not in harbour.executed(), "it stands in an argv"
     assert "--output-format" in harbour.executed()
     # What the agents' tools printed (`env` among it) is in what the model was sent.
-    assert secret not in "".join(json.dumps(one.body) for one in harbour.api.seen)
+    assert secret not in "".join(json.dumps(one.body) for one in harbour.anthropic.seen)
 
 
 def test_a_plan_is_landed_and_its_bill_is_known(harbour, source, tmp_path):
-    api = harbour.api
+    api = harbour.anthropic
     plan = multilingual(tmp_path / "plan")
     languages = [f"({name})" for name in (f"README.{language}.md" for language in GREETINGS)]
     script = {
@@ -220,6 +236,7 @@ def test_a_plan_is_landed_and_its_bill_is_known(harbour, source, tmp_path):
     assert api.strange == []
     assert_secret(harbour, voyage, OAUTH, {"ship-0", "ship-1", "ship-2"}, "env.json")
     assert harbour.inside(f"{voyage}-ship-0", "cat /proc/net/dev").count(":") == 1, "a ship has more than its loopback"
+    assert "bypass permissions on" in harbour.inside(f"{voyage}-ship-0", INTERACTIVE), "a dialog came"
 
 
 def write(name: str, text: str = "done\n") -> Use:
@@ -281,7 +298,7 @@ def side(name: str, gate) -> tuple:
 
 def test_what_goes_wrong_is_judged_and_its_cost_counted(harbour, source, tmp_path):
     """All traps, and two agents at the same lines, in one voyage; the API key is in a file, not in an environment."""
-    api = harbour.api
+    api = harbour.anthropic
     tasks = [
         {"subject": "Change line 3 as A", "metadata": {"ship": "ship-0"}},
         {"subject": "Change line 3 as B", "metadata": {"ship": "ship-1"}},
@@ -297,12 +314,21 @@ def test_what_goes_wrong_is_judged_and_its_cost_counted(harbour, source, tmp_pat
             seen.extend([in_ships(harbour, KEY), in_ships(harbour, "stream-json"), pane])
         return "1" in landed
 
+    survivors: list[list[str]] = []
+
+    def look() -> bool:  # when the next attempt asks for the first time
+        lines = map(arguments, Path("/proc").glob("[0-9]*/cmdline"))
+        survivors.append([line for line in lines if line.startswith(STAYS)])
+        return True
+
     api.keys = {KEY}
     api.script = {
         "Change line 3 as A": side("A", lambda: bool(api.prompts("Change line 3 as B"))),
         "Change line 3 as B": side("B", a_is_there),
         **{subject: plays for subject, (plays, _, _) in TRAPS.items()},
     }
+    killed, (again, *rest) = api.script["Is killed in a tool"]
+    api.script["Is killed in a tool"] = (killed, (replace(again, gate=look), *rest))
     harbour.env["ANTHROPIC_API_KEY"] = KEY
     sailed = harbour.traced("sail", write_plan(tmp_path / "plan", tasks), "-n", "3", "--repo", source, "--json")
     del harbour.env["ANTHROPIC_API_KEY"]
@@ -331,7 +357,7 @@ def test_what_goes_wrong_is_judged_and_its_cost_counted(harbour, source, tmp_pat
     assert with_the_key == set(), "a process of a ship has the key in its environment or arguments"
     assert "→ Edit: log.txt" in pane
     assert "$0.0" in pane
-    assert not [one for one in Path("/proc").glob("[0-9]*/cmdline") if STAYS in arguments(one)]
+    assert survivors == [[]], "a child of a killed agent outlived its attempt"
     log = harbour.run("logs", voyage, "-g", "retry|NO CHANGE|killed")
     assert "429" in log.out
     assert "529" in log.out
@@ -340,7 +366,7 @@ def test_what_goes_wrong_is_judged_and_its_cost_counted(harbour, source, tmp_pat
 
 def test_a_refused_credential_stops_the_fleet_and_a_good_one_goes_on(harbour, source, tmp_path):
     """By a key helper, on the one ship whose tasks need it."""
-    api, helper = harbour.api, tmp_path / "helper"
+    api, helper = harbour.anthropic, tmp_path / "helper"
     helper.write_text(f"#!/bin/sh\n# of a test\necho {HELPED}\n")
     tasks = [
         {"subject": "By a command", "metadata": {"run": "env > plain.txt", "ship": "ship-0"}},

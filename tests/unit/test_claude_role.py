@@ -116,8 +116,8 @@ def apply(home, files, *, check=False):
 
 def test_the_tree_is_written_once_merged_and_cleared(tmp_path):
     state = tmp_path / ".claude.json"
-    state.write_text(json.dumps({"userID": "u", "projects": {"/x": {"y": 1}, HOME: {"z": 2}}}))
-    files = tree(HOME, "c", "api_key", ALL)
+    state.write_text(json.dumps({"userID": "u", "projects": {"/x": {"y": 1}, f"{HOME}/w": {"z": 2}}}))
+    files = tree(HOME, "c", "api_key", ALL, workspaces=["w"])
     first = apply(tmp_path, files, check=True)
     assert not (tmp_path / ".ocaptain").exists()
     assert apply(tmp_path, files) == first
@@ -125,7 +125,7 @@ def test_the_tree_is_written_once_merged_and_cleared(tmp_path):
     assert apply(tmp_path, files) == []
     assert json.loads(state.read_text()) == {
         "userID": "u",
-        "projects": {"/x": {"y": 1}, HOME: {"z": 2, "hasTrustDialogAccepted": True}},
+        "projects": {"/x": {"y": 1}, f"{HOME}/w": {"z": 2, "hasTrustDialogAccepted": True}},
         "hasCompletedOnboarding": True,
     }
     assert stat.S_IMODE((tmp_path / ".ocaptain/claude/key").stat().st_mode) == 0o600
