@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from ocaptain.config import PROVIDERS, ProviderName, Settings
 from ocaptain.errors import UsageError
-from ocaptain.sprites import SpritesClient
 
 if TYPE_CHECKING:
     from ocaptain.drydock.server import ServerRecord
     from ocaptain.ledger import Voyage
+    from ocaptain.sprites import SpritesClient
 
 DRYDOCK_IDLE_EXIT = 30.0
 SPRITES_FILE = Path("~/.sprites/sprites.json")
@@ -38,6 +38,8 @@ class Endpoint:
 
     def client(self) -> SpritesClient:
         """Return a client of it."""
+        from ocaptain.sprites import SpritesClient  # noqa: PLC0415 - a fifth of a second, and only here
+
         return SpritesClient(self.url, self.token, seconds=self.seconds)
 
 
@@ -66,7 +68,7 @@ def endpoint(provider: ProviderName, settings: Settings) -> Endpoint | None:
     """
     if provider == "sprites":
         return Endpoint("sprites", settings.sprites_api_url, sprites_token(settings), settings.api_timeout)
-    from ocaptain.drydock import server  # noqa: PLC0415 - uvicorn is heavy and Linux-only work
+    from ocaptain.drydock import server  # noqa: PLC0415 - Linux-only work
 
     found = server.running()
     return _drydock(found, settings) if found else None

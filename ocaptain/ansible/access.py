@@ -1,8 +1,13 @@
-"""What the plugins share."""
+"""What the plugins share.
+
+Ansible forks for each task of each host, after it has loaded the task's action: whatever a plugin
+of ours needs is imported here, once, so that fifty ships do not load it fifty times.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import importlib
 import multiprocessing
 import os
 import signal
@@ -16,6 +21,9 @@ from ocaptain.provider import Endpoint, choose, endpoint
 if TYPE_CHECKING:
     from ocaptain.config import ProviderName
 
+
+for _needed in ("ocaptain.sprites", "ocaptain.drydock.server"):
+    importlib.import_module(_needed)
 
 _PR_SET_PDEATHSIG = 1
 

@@ -12,20 +12,9 @@ from ocaptain.config import HOSTS, load_settings
 from ocaptain.errors import OcaptainError, PartialError
 from ocaptain.git import GitError
 from ocaptain.plan import load_plan
-from ocaptain.voyage import (
-    Built,
-    Home,
-    Outcome,
-    Request,
-    VoyageDirectory,
-    begin_sink,
-    finish_sink,
-    launch,
-    left_of,
-    prepare,
-    wait,
-)
-from ocaptain.voyage.home import LABEL
+from ocaptain.voyage.home import LABEL, Home, VoyageDirectory
+from ocaptain.voyage.life import Built, Outcome, begin_sink, finish_sink, launch, left_of, wait
+from ocaptain.voyage.prepare import Request, prepare
 from ocaptain.voyage.roles import ship_roles
 from ocaptain.worker.build import worker_path
 

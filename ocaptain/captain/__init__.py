@@ -2,7 +2,7 @@
 
 ::
 
-    process.py    in the background, one at a time (flock), pid file, log
+    process.py    in the background, one at a time (flock), pid file; __main__.py is what runs there
     captain.py    the voyage's life: reconcile, one actor a ship, ticks, final verify
     ship.py       a ship's actor: channel up, claim, start, outcome, again
     channel.py    hello, records in order, commands and their results

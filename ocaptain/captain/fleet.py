@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from ocaptain.background import start_module
 from ocaptain.captain.replace import Replacements, replacements
-from ocaptain.locks import Lock, start_time
+from ocaptain.locks import start_time
 from ocaptain.sprites import AuthenticationError, SpritesError
 
 if TYPE_CHECKING:
@@ -106,11 +106,6 @@ class Fleet:
         if self._ledger.ship(ship).state == "failed":
             return True
         return now - self._silent_since.setdefault(ship, now) > GRACE_SECONDS
-
-
-def work_lock(directory: Path) -> Lock:
-    """Return the lock of whoever makes or ends ships of a voyage: one `sail` or `sink` at a time."""
-    return Lock(directory / "fleet.lock")
 
 
 def _runner(directory: Path) -> tuple[int, str] | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from rich.live import Live
 
-from ocaptain.captain.fleet import work_lock
+from ocaptain.captain.process import work_lock
 from ocaptain.cli import render
 from ocaptain.cli.run import Signals, run_playbook
 from ocaptain.config import load_settings

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ocaptain.captain import fleet
-from ocaptain.captain.fleet import work_lock
+from ocaptain.captain.process import work_lock
 from ocaptain.cli import render
 from ocaptain.cli.run import Signals, run_playbook
 from ocaptain.cli.sweep import sweep_after_sink

@@ -8,7 +8,7 @@ The way of a request::
                                 ├─ files     the fs API, confined by openat2(RESOLVE_IN_ROOT)
                                 └─ services  supervised commands
 
-It binds loopback only, always wants a token, keeps nothing across its own end: when the
-server dies, the kernel ends every sandbox with it (parent-death signal), and the next
-start removes what is left on disk.
+It binds loopback only and always wants a token. When the server dies, the kernel ends every
+process of a sandbox with it (parent-death signal); the next start finds the disks again, as cold
+sprites. An orderly end removes them.
 """

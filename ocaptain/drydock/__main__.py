@@ -1,4 +1,4 @@
-"""``python -m ocaptain.drydock``: the server in the foreground (see :mod:`ocaptain.drydock.server`)."""
+"""``python -m ocaptain.drydock``: the server in the foreground (see :mod:`ocaptain.drydock.serve`)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import sys
 
 from ocaptain.drydock.life import COLD_SECONDS, IDLE_SECONDS
 from ocaptain.drydock.rootless import become_root
-from ocaptain.drydock.server import Options, build_base, serve
+from ocaptain.drydock.serve import build_base, serve
+from ocaptain.drydock.server import Options
 from ocaptain.errors import OcaptainError
 
 

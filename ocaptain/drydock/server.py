@@ -1,4 +1,4 @@
-"""Drydock as a process: serve, start in the background, ask for its state, stop.
+"""Drydock as a process: start in the background, ask for its state, stop (:mod:`.serve` serves).
 
 State directory (0700)::
 
@@ -12,39 +12,27 @@ State directory (0700)::
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
 import os
-import secrets
 import shutil
-import signal
-import socket
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-import uvicorn
 from pydantic import ValidationError
 
 from ocaptain.background import start_module
 from ocaptain.config import cache_directory, state_directory
-from ocaptain.drydock.api.app import Gate, build
-from ocaptain.drydock.base import ensure_base
 from ocaptain.drydock.errors import DrydockError
-from ocaptain.drydock.faults import FaultPlan, Faults
-from ocaptain.drydock.life import COLD_SECONDS, IDLE_SECONDS, Patience
+from ocaptain.drydock.faults import FaultPlan
+from ocaptain.drydock.life import COLD_SECONDS, IDLE_SECONDS
 from ocaptain.drydock.record import Process
-from ocaptain.drydock.rootless import mode, namespace
-from ocaptain.drydock.sandbox import OVERLAID, remove_tree
-from ocaptain.drydock.store import Berths, Store
+from ocaptain.drydock.rootless import namespace
+from ocaptain.drydock.sandbox import OVERLAID
 from ocaptain.errors import UsageError
-from ocaptain.locks import Lock, end_holder, is_locked
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+from ocaptain.locks import end_holder, is_locked
 
 START_SECONDS = 660.0  # the first start installs the base layer
 STOP_SECONDS = 20.0
@@ -91,7 +79,12 @@ def running(where: Path | None = None) -> ServerRecord | None:
 
 
 def check_machine(where: Path) -> None:
-    """Raise :class:`DrydockError` if sandboxes cannot be made here; says what to do."""
+    """Say what to do if sandboxes cannot be made here.
+
+    Raises:
+        DrydockError: this machine lacks something.
+        UsageError: drydock's files are configured to lie where they cannot.
+    """
     if sys.platform != "linux":
         raise DrydockError("drydock needs Linux; elsewhere use sprites (--provider sprites)")
     missing = [tool for tool in TOOLS if shutil.which(tool) is None]
@@ -103,9 +96,9 @@ def check_machine(where: Path) -> None:
         top = place.resolve().parts[1]
         if top in OVERLAID:
             message = f"drydock's files cannot lie below /{top} ({place}): the ships overlay it; "
-            raise DrydockError(message + "set XDG_STATE_HOME and XDG_CACHE_HOME to another place")
+            raise UsageError(message + "set XDG_STATE_HOME and XDG_CACHE_HOME to another place")
         if set(str(place.resolve())) & set(",:\\"):
-            raise DrydockError(f"drydock's files cannot lie in {place}: overlay mounts forbid , : and \\ in paths")
+            raise UsageError(f"drydock's files cannot lie in {place}: overlay mounts forbid , : and \\ in paths")
 
 
 @dataclass(frozen=True)
@@ -143,10 +136,6 @@ class Options:
             *(("--faults", self.faults) if self.faults else ()),
         ]
 
-    def berths(self) -> Berths:
-        """Return what every sprite is made with."""
-        return Berths(self.limit, Patience(self.idle, self.cold), self.network == "isolated", self.ports)
-
     def plan(self) -> FaultPlan:
         """Return the faults.
 
@@ -159,124 +148,6 @@ class Options:
             first = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(map(str, first["loc"]))
             raise UsageError(f"the fault plan is wrong: {where}: {first['msg']}") from error
-
-
-async def serve(options: Options) -> None:
-    """Serve until asked to stop.
-
-    Raises:
-        DrydockError: it serves already, or cannot on this machine.
-    """
-    where = directory()
-    faults = Faults(options.plan())
-    check_machine(where)
-    where.mkdir(parents=True, exist_ok=True, mode=0o700)
-    os.umask(0o022)
-    with Lock(where / "lock") as lock:
-        if not lock.wait(1.0):  # somebody may just be looking whether it is held
-            raise DrydockError(f"drydock already serves from {where}; see `ocaptain drydock status`")
-        (where / "server.json").unlink(missing_ok=True)
-        await asyncio.to_thread(_wipe, where, "stale-*")
-        base = await ensure_base(cache_directory() / "drydock")
-        store = Store(where / "sprites", base, options.berths())
-        token = secrets.token_urlsafe(32)
-        _write(where / "token", token)
-        # The protocol is named: asyncio sets TCP_NODELAY only then, and without it the last small
-        # frames of a command wait 40 ms for an acknowledgement.
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                listener.bind(("127.0.0.1", options.port))
-            except OSError as error:
-                raise DrydockError(
-                    f"port {options.port} cannot be had: {error.strerror}; choose another one"
-                ) from error
-            listener.listen(1024)
-            record = ServerRecord(
-                f"http://127.0.0.1:{listener.getsockname()[1]}", str(where / "token"), os.getpid(), mode()
-            )
-            try:
-                await _serve(store, token, listener, options.idle_exit, faults, lambda: _announce(where, record))
-            finally:
-                (where / "server.json").unlink(missing_ok=True)
-                await store.destroy_all()
-                if (where / "sprites").exists():
-                    (where / "sprites").rename(where / f"stale-{secrets.token_hex(4)}")
-                await asyncio.to_thread(_wipe, where, "stale-*")
-
-
-async def build_base() -> Path:
-    """Make the base layer that the ships of this user stand on, and return where it is.
-
-    Raises:
-        DrydockError: it could not be made.
-    """
-    check_machine(directory())
-    return await ensure_base(cache_directory() / "drydock")
-
-
-def _announce(where: Path, record: ServerRecord) -> None:
-    _write(where / "server.json", json.dumps(asdict(record)))
-
-
-class _Server(uvicorn.Server):
-    """uvicorn re-raises the signals it caught, which would end us before the sandboxes."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-async def _serve(
-    store: Store,
-    token: str,
-    listener: socket.socket,
-    idle_exit: float | None,
-    faults: Faults,
-    announce: Callable[[], None],
-) -> None:
-    def stop() -> None:
-        server.should_exit = True
-
-    gate = build(store, token, stop, faults)
-    await store.adopt()
-    config = uvicorn.Config(
-        gate,
-        ws="wsproto",  # the other implementations refuse an argv of more than 8 KiB in the URL
-        http="h11",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        ws_per_message_deflate=False,  # the official js SDK fails with it
-        ws_ping_interval=None,  # the official Go SDK never answers pings
-        ws_max_size=64 * 1024 * 1024,
-        h11_max_incomplete_event_size=512 * 1024,
-        timeout_graceful_shutdown=1,
-        backlog=1024,
-    )
-    server = _Server(config)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        loop.add_signal_handler(number, stop)
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    while not server.started and not serving.done():  # noqa: ASYNC110
-        await asyncio.sleep(0.005)  # uvicorn has a flag and no event
-    announce()
-    watching = [asyncio.create_task(_end_when_idle(gate, store, idle_exit, stop)), asyncio.create_task(store.tend())]
-    try:
-        await serving
-    finally:
-        for task in watching:
-            task.cancel()
-        await asyncio.gather(*watching, return_exceptions=True)
-
-
-async def _end_when_idle(gate: Gate, store: Store, seconds: float | None, stop: Callable[[], None]) -> None:
-    while seconds is not None:
-        await asyncio.sleep(0.5)
-        if not store and not gate.open and time.monotonic() - gate.last_activity > seconds:
-            stop()
-            return
 
 
 def start(options: Options) -> ServerRecord:
@@ -336,25 +207,3 @@ def stop(where: Path | None = None) -> bool:
     while process and process.alive and time.monotonic() < until:  # the lock is free a moment before
         time.sleep(0.01)
     return True
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a private file so that no reader ever sees half of it."""
-    scratch = path.with_name(path.name + ".tmp")
-    scratch.unlink(missing_ok=True)
-    fd = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(fd, "w") as file:
-        file.write(text)
-    scratch.replace(path)
-
-
-def _wipe(where: Path, pattern: str) -> None:
-    """Remove what was set aside; what cannot go now must not keep us from serving."""
-    for left in where.glob(pattern):
-        for _ in range(20):  # the last mounts may need a moment to go
-            try:
-                remove_tree(left)
-            except DrydockError:
-                time.sleep(0.1)
-            else:
-                break

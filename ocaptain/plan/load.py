@@ -22,6 +22,7 @@ _REMEDIES = {
     "string_type": "write text in quotes",
     "literal_error": "use pending, in_progress, completed or deleted",
     "string_pattern_mismatch": "use letters, digits, - and _ (not a path)",
+    "nul": "remove it",
     "missing": "add it",
     "string_too_short": "write something, or leave the field out",
 }

@@ -11,14 +11,23 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic_core import PydanticCustomError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 #: An id becomes a file name, a ref name and a tmux window: nothing that could be a path.
 TaskId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
-Line = Annotated[str, StringConstraints(min_length=1, pattern=r"^[^\x00]*$")]
+
+
+def _no_nul(text: str) -> str:
+    if "\0" in text:
+        raise PydanticCustomError("nul", "no shell line can hold a NUL byte")
+    return text
+
+
+Line = Annotated[str, StringConstraints(min_length=1), AfterValidator(_no_nul)]
 Status = Literal["pending", "in_progress", "completed", "deleted"]
 Seconds = Annotated[float, Field(gt=0, le=7 * 24 * 3600)]
 

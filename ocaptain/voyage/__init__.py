@@ -6,23 +6,9 @@
     source.py    the repository that a voyage starts from
     prepare.py   check everything, then make directory, repository and ledger
     life.py      launch, wait, and the two halves of a sink
+    roles.py     which roles build a ship
+    doctor.py    what a voyage needs of this machine
+    sweep.py     ships that no voyage answers for
+
+Import from these: a command that only looks at a voyage must not load what sails one.
 """
-
-from ocaptain.voyage.home import Home, VoyageDirectory
-from ocaptain.voyage.life import Built, Outcome, begin_sink, finish_sink, launch, left_of, wait
-from ocaptain.voyage.prepare import Prepared, Request, prepare
-
-__all__ = [
-    "Built",
-    "Home",
-    "Outcome",
-    "Prepared",
-    "Request",
-    "VoyageDirectory",
-    "begin_sink",
-    "finish_sink",
-    "launch",
-    "left_of",
-    "prepare",
-    "wait",
-]

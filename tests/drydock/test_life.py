@@ -371,11 +371,13 @@ def test_a_killed_server_loses_no_sprite(own):
 
 def test_nothing_of_the_host_or_of_other_ships_can_be_reached(dock, tmp_path):
     marker = f"9{os.getpid()}"
-    dock.make("neighbour").run("sh", "-c", f"setsid sleep {marker} >/dev/null 2>&1 &")
+    dock.make("neighbour")
     ship = dock.make("prisoner")
     facts = {"pid": os.getpid(), "home": str(dock.sailor.home), "other": f"sleep.{marker}"}
-    assert succeeded(lambda line: ship.run("sh", "-c", line).returncode, sudo=True, **facts) == []
-    assert dock.sdk.sprite("neighbour").run("pgrep", "-f", f"^sleep {marker}").returncode == 0
+    # Attached: a neighbour that fell asleep would have nothing left to reach.
+    with dock.socket(f"/v1/sprites/neighbour/exec?cmd=sleep&cmd={marker}"):
+        assert succeeded(lambda line: ship.run("sh", "-c", line).returncode, sudo=True, **facts) == []
+        assert dock.sdk.sprite("neighbour").run("pgrep", "-f", f"^sleep {marker}").returncode == 0
     for name in ("neighbour", "prisoner"):
         dock.sdk.delete_sprite(name)
 

@@ -33,6 +33,7 @@ FAULTS = [
     ("block of wrong type", {"1": {"blocks": [2]}}, "tasks/1.json: blocks.0"),
     ("metadata of wrong type", {"1": {"metadata": []}}, "tasks/1.json: metadata"),
     ("run of wrong type", {"1": {"metadata": {"run": ["a"]}}}, "tasks/1.json: metadata.run"),
+    ("check with a NUL", {"1": {"metadata": {"verify": "a\0b"}}}, "no shell line can hold a NUL byte"),
     ("timeout not positive", {"1": {"metadata": {"timeout": 0}}}, "tasks/1.json: metadata.timeout"),
     ("pin to no ship", {"1": {"metadata": {"ship": "../x"}}}, "tasks/1.json: metadata.ship"),
 ]

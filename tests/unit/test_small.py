@@ -29,7 +29,7 @@ from ocaptain.plan import load_plan
 from ocaptain.provider import choose, sprites_token
 from ocaptain.sprites import Sprite
 from ocaptain.text import clean, clean_bytes, clean_line
-from ocaptain.voyage import Home
+from ocaptain.voyage.home import Home
 from ocaptain.voyage.prepare import fleet_size
 from ocaptain.voyage.source import Source, resolve
 from ocaptain.worker.build import worker_bytes

@@ -14,7 +14,7 @@ import pytest
 from ocaptain.git import Git
 from ocaptain.ledger import task_views
 from ocaptain.protocol import Lines, decode, encode, record
-from tests.helpers import run_task
+from tests.helpers import HELD, run_task
 from tests.voyage.local import VOYAGE, command, landed, make_voyage, sail
 
 AGENTS = {
@@ -224,7 +224,7 @@ def test_a_ship_speaks_for_its_own_attempt_alone(tmp_path, ships):
 def test_odd_files_in_the_voyages_directory(lone, plan):
     """`status` and `tasks` always answer; the voyage goes on."""
     voyage = lone.json(
-        "sail", plan([run_task("echo 1 > a"), run_task("sleep 5; echo 2 > b", "1")]), "-n", "1", "--json"
+        "sail", plan([run_task("echo 1 > a"), run_task(f"{HELD}; echo 2 > b", "1")]), "-n", "1", "--json"
     )
     directory = Path(voyage["directory"])
     name = voyage["voyage"]
@@ -252,6 +252,7 @@ def test_odd_files_in_the_voyages_directory(lone, plan):
         assert done.code == 0, done.err
         assert "\x1b" not in done.out + done.err
     assert lone.run("status", "voyage-00000000000c").code == 1
+    lone.go(f"{name}-ship-0")
     assert lone.json("sail", "--resume", name, "--wait", "--json")["state"] == "complete"
     assert json.loads((directory / "tasks/2.json").read_text())["status"] == "completed"
     assert lone.json("sink", name, "--force", "--json")["state"] == "sunk"

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ocaptain.captain import process
-from tests.helpers import REPO, run_task, wait_for
+from tests.helpers import HELD, REPO, run_task, wait_for
 
 pytestmark = pytest.mark.root
 TRAILERS = "|".join(f"%(trailers:key={key},valueonly,separator=%x2C)" for key in ("Task", "Ship", "Attempt"))
@@ -262,24 +262,22 @@ def test_sink_of_a_ship_that_cannot_be_reached_needs_abandon(sailor, plan):
 
 
 def test_a_ship_destroyed_behind_our_back_gives_its_task_to_another(sailor, plan):
-    tasks = [run_task("echo started; sleep 4; echo x > a"), run_task("sleep 1; echo y > b")]
+    tasks = [run_task(f"echo started; {HELD}; echo x > a"), run_task(f"{HELD}; echo y > b")]
     voyage = sailor.json("sail", plan(tasks, verify="test -f a"), "-n", "2", "--json")["voyage"]
     owner = wait_for(lambda: sailor.json("tasks", voyage, "--json")[0]["owner"])
-    record = json.loads((sailor.home / "state/ocaptain/drydock/server.json").read_text())
-    import httpx
-
-    headers = {"Authorization": f"Bearer {Path(record['token_file']).read_text()}"}
-    httpx.delete(f"{record['url']}/v1/sprites/{voyage}-{owner}", headers=headers, timeout=30, trust_env=False)
+    sailor.api("DELETE", f"/v1/sprites/{voyage}-{owner}")
+    sailor.go(f"{voyage}-{'ship-1' if owner == 'ship-0' else 'ship-0'}")
     done = sailor.run("sail", "--resume", voyage, "--wait", "--json")
     assert done.json["state"] == "complete", done.err
     assert sorted(sailor.landed(voyage)) == ["1", "2"]
 
 
 def test_the_worker_is_killed_and_the_agent_goes_on(sailor, plan):
-    line = "echo started; sleep 3; echo x > a; echo attempt $OCAPTAIN_ATTEMPT"
+    line = f"echo started; {HELD}; echo x > a; echo attempt $OCAPTAIN_ATTEMPT"
     voyage = sailor.json("sail", plan([run_task(line)]), "-n", "1", "--json")["voyage"]
     wait_for(lambda: "started" in sailor.run("logs", voyage).out)
     sailor.inside(f"{voyage}-ship-0", "pkill -KILL -f '[w]orker.pyz serve'")
+    sailor.go(f"{voyage}-ship-0")
     assert sailor.json("sail", "--resume", voyage, "--wait", "--json")["state"] == "complete"
     assert sailor.json("tasks", voyage, "--json")[0]["attempt"] == 1
     assert sailor.run("logs", voyage, "-g", "^ship-0 1#1").out.count("started") == 1
@@ -324,19 +322,21 @@ def test_kill_the_captain_at_any_moment(sailor, plan, seed):
 
 
 def new_captain(sailor, before):
-    """Wait for the captain of a voyage that was not there before; return its pid."""
+    """Wait for the captain of a voyage that was not there before; return the voyage and its pid."""
 
     def look():
         fresh = set(sailor.voyages.glob("voyage-*")) - before
-        return next((pid for voyage in fresh if (pid := captain_pid(sailor, voyage.name))), None)
+        return next(((voyage.name, pid) for voyage in fresh if (pid := captain_pid(sailor, voyage.name))), None)
 
     return wait_for(look)
 
 
 def test_the_waiter_starts_a_captain_that_was_killed(sailor, plan):
     before = set(sailor.voyages.glob("voyage-*"))
-    sailing = sailor.popen("sail", plan([run_task("sleep 3; echo x > a")]), "-n", "1", "--wait", "--json")
-    os.kill(new_captain(sailor, before), signal.SIGKILL)
+    sailing = sailor.popen("sail", plan([run_task(f"{HELD}; echo x > a")]), "-n", "1", "--wait", "--json")
+    voyage, pid = new_captain(sailor, before)
+    os.kill(pid, signal.SIGKILL)
+    sailor.go(f"{voyage}-ship-0")
     out, err = sailing.communicate(timeout=120)
     assert sailing.returncode == 0, err
     assert json.loads(out)["state"] == "complete"
@@ -376,11 +376,11 @@ def test_only_one_captain(sailor, plan):
 
 
 def test_changes_of_the_users_in_the_checkout_are_left_alone(sailor, plan, source):
-    voyage = sailor.json("sail", plan([run_task("sleep 3; echo x > a")]), "-n", "1", "--repo", source, "--json")[
-        "voyage"
-    ]
+    tasks = [run_task(f"{HELD}; echo x > a")]
+    voyage = sailor.json("sail", plan(tasks), "-n", "1", "--repo", source, "--json")["voyage"]
     readme = sailor.voyage(voyage) / "workspace/README"
     readme.write_text("mine\n")
+    sailor.go(f"{voyage}-ship-0")
     assert sailor.json("sail", "--resume", voyage, "--wait", "--json")["state"] == "complete"
     assert readme.read_text() == "mine\n"
     assert "has changes and was left" in sailor.run("status", voyage).out
@@ -388,13 +388,15 @@ def test_changes_of_the_users_in_the_checkout_are_left_alone(sailor, plan, sourc
 
 def test_interrupt_says_what_exists_and_how_to_go_on(sailor, plan):
     before = set(sailor.voyages.glob("voyage-*"))
-    sailing = sailor.popen("sail", plan([run_task("sleep 2; echo x > a")]), "-n", "1", "--wait")
-    new_captain(sailor, before)
+    sailing = sailor.popen("sail", plan([run_task(f"{HELD}; echo x > a")]), "-n", "1", "--wait")
+    made, _ = new_captain(sailor, before)
     sailing.send_signal(signal.SIGINT)
     _, err = sailing.communicate(timeout=60)
     assert sailing.returncode == 130, err
     voyage = re.search(r"ocaptain sail --resume (voyage-[0-9a-f]{12})", err)
     assert voyage, err
+    assert voyage[1] == made
+    sailor.go(f"{made}-ship-0")
     assert sailor.json("sail", "--resume", voyage[1], "--wait", "--json")["state"] == "complete"
 
 
@@ -537,9 +539,11 @@ def test_hostile_text_reaches_no_terminal(sailor, plan):
 
 def test_a_ship_that_cannot_be_built_is_left_out_and_said(sailor, plan):
     """The voyage goes on with the others; exit 3 names the ship; its work, if any, is not destroyed."""
-    voyage = sailor.json("sail", plan([run_task("sleep 5; echo x > a", ship="ship-0")]), "-n", "2", "--json")["voyage"]
+    task = run_task(f"{HELD}; echo x > a", ship="ship-0")
+    voyage = sailor.json("sail", plan([task]), "-n", "2", "--json")["voyage"]
     sailor.inside(f"{voyage}-ship-1", "sudo mv /usr/bin/python3 /usr/bin/away; sudo mv /usr/bin/python3.11 /usr/bin/x")
     os.kill(captain_pid(sailor, voyage), signal.SIGKILL)
+    sailor.go(f"{voyage}-ship-0")
     done = sailor.run("sail", "--resume", voyage, "--wait", "--json")
     assert done.code == 3, done.err
     assert done.json["state"] == "complete"
