@@ -56,7 +56,7 @@ def nothing_left(machine):
 
 def test_the_lighthouse_lands_on_hosts_and_gives_them_back(machines, captain):
     inventory = machines.inventory()
-    sail = ("-i", inventory, "playbooks/sail.yml", "-e", f"plan={PLAN}", "-e", "ocaptain_hosts=crew")
+    sail = ("-i", inventory, "playbooks/sail.yml", "-e", f"plan={PLAN}")
     first = captain.playbook(*sail)
     assert first.code == 0, first.out + first.err
     (directory,) = captain.voyages.glob("voyage-*")
