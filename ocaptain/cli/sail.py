@@ -222,13 +222,12 @@ def split_hosts(text: str) -> tuple[str, str]:
     Raises:
         UsageError: there is no such inventory.
     """
-    path, colon, pattern = text.rpartition(":")
-    if not colon or Path(text).expanduser().exists():
-        path, pattern = text, "all"
-    found = Path(path).expanduser().absolute()
-    if not found.exists():
-        raise UsageError(f"there is no inventory {found}; --hosts takes INVENTORY[:GROUP]")
-    return str(found), pattern or "all"
+    # Both may hold colons: the longest path that is there counts.
+    for at in (len(text), *(found.start() for found in reversed([*re.finditer(":", text)]))):
+        path = Path(text[:at]).expanduser().absolute()
+        if text[:at] and path.exists():
+            return str(path), text[at + 1 :] or "all"
+    raise UsageError(f"there is no inventory {text.partition(':')[0]}; --hosts takes INVENTORY[:GROUP]")
 
 
 def _from_here(repo: str | None) -> str | None:

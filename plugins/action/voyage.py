@@ -41,6 +41,8 @@ SPEC = {
 def _ways(names: list[str], hostvars: Any) -> dict[str, Any]:
     if not names:
         raise UsageError("no host of the inventory is meant: name a group that has one (ocaptain_hosts)")
+    if "localhost" in names:
+        raise UsageError("localhost is Ansible's name for where it runs: give the ship another one")
     return read_ways(names, hostvars)
 
 

@@ -109,6 +109,7 @@ def test_an_inventory_and_its_group(tmp_path):
         (tmp_path / name).touch()
     assert split_hosts(f"{tmp_path}/hosts.yml") == (f"{tmp_path}/hosts.yml", "all")
     assert split_hosts(f"{tmp_path}/hosts.yml:web") == (f"{tmp_path}/hosts.yml", "web")
+    assert split_hosts(f"{tmp_path}/hosts.yml:web:!db") == (f"{tmp_path}/hosts.yml", "web:!db")
     assert split_hosts(f"{tmp_path}/odd:name") == (f"{tmp_path}/odd:name", "all")
     with pytest.raises(UsageError, match="there is no inventory"):
         split_hosts(f"{tmp_path}/nowhere:web")

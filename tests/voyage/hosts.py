@@ -169,7 +169,7 @@ class Machines:
             for one in chosen
         }
         path = self.root / f"{uuid.uuid4().hex[:8]}.yml"
-        path.write_text(yaml.safe_dump({"crew": {"hosts": hosts, "vars": shared}}, sort_keys=False))
+        path.write_text(yaml.safe_dump({"ocaptain_hosts": {"hosts": hosts, "vars": shared}}, sort_keys=False))
         return path
 
     def end(self):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import signal
 import subprocess
 
 import pytest
@@ -56,7 +57,7 @@ def nothing_left(machine):
 
 def test_the_lighthouse_lands_on_hosts_and_gives_them_back(machines, captain):
     inventory = machines.inventory()
-    sail = ("-i", inventory, "playbooks/sail.yml", "-e", f"plan={PLAN}", "-e", "ocaptain_hosts=crew")
+    sail = ("-i", inventory, "playbooks/sail.yml", "-e", f"plan={PLAN}")
     first = captain.playbook(*sail)
     assert first.code == 0, first.out + first.err
     (directory,) = captain.voyages.glob("voyage-*")
@@ -217,6 +218,10 @@ def test_a_channel_that_is_cut_heals_and_no_work_is_lost(machines, captain, tmp_
     wait_for(lambda: ship()["reason"] is not None)
     beta.mend()
     wait_for(lambda: ship()["reason"] is None)
+    # The captain dies, and its ssh with it; a run that knows no inventory goes on by what the ledger has.
+    pid, _, _ = (captain.voyage(voyage) / "captain.pid").read_text().partition(" ")
+    os.kill(int(pid), signal.SIGKILL)
+    assert captain.run("sail", "--resume", voyage).code == 0
     beta.inside(f"touch {beta.home}/go")
     wait_for(lambda: exists("second"))
     one, two = captain.json("tasks", voyage, "--json")

@@ -66,7 +66,7 @@ def role(name, *, check=False, **variables):
 def both(sailor, host, *steps, options=()):
     """Run steps on the sprite and the host in one play; return what each changed in each step."""
     machines, _ = host
-    crew = yaml.safe_load(machines.inventory().read_text())["crew"]
+    crew = yaml.safe_load(machines.inventory().read_text())["ocaptain_hosts"]
     path = sailor.home / "both.yml"
     path.write_text(
         yaml.safe_dump({"all": {"hosts": {"endpoint": {"ansible_connection": "sprite"}}, "children": {"crew": crew}}})
