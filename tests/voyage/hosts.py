@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import shutil
 import signal
@@ -38,6 +39,9 @@ Subsystem sftp internal-sftp
 """
 
 
+_NUMBERS = itertools.count()
+
+
 def run(*argv, data=None, check=True):
     done = subprocess.run(
         list(map(str, argv)), input=data, capture_output=True, text=True, timeout=60, check=False, env=BASE_ENVIRONMENT
@@ -54,7 +58,6 @@ class Machine:
     user: str
     home: str
     port: int
-    number: int
     directory: Path
     keeper: subprocess.Popen
     init: int
@@ -107,7 +110,6 @@ class Machines:
 
     def add(self, name, user, home, port=22):
         """Bring up a machine with one user."""
-        number = len(self.all)
         directory = self.root / name
         for sub in ("root", "upper", "work", "home", "tmp", "dot-sprite", *OWN):
             (directory / sub).mkdir(parents=True)
@@ -126,9 +128,9 @@ class Machines:
         (init,) = Path(f"/proc/{keeper.pid}/task/{keeper.pid}/children").read_text().split()
         link = f"oc{uuid.uuid4().hex[:8]}"
         # A range that is for tests of networks alone (RFC 2544).
-        net = f"198.18.{os.getpid() % 256}"
-        near, address = f"{net}.{4 * number + 1}", f"{net}.{4 * number + 2}"
-        made = Machine(name, user, home, port, number, directory, keeper, int(init), link, near, address)
+        net, at = f"198.{18 + os.getpid() // 256 % 2}.{os.getpid() % 256}", 4 * (next(_NUMBERS) % 64)
+        near, address = f"{net}.{at + 1}", f"{net}.{at + 2}"
+        made = Machine(name, user, home, port, directory, keeper, int(init), link, near, address)
         self.all.append(made)
         run("ip", "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", init)
         run("ip", "address", "add", f"{near}/30", "dev", link)
