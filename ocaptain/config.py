@@ -40,7 +40,13 @@ def _printable(token: SecretStr) -> SecretStr:
     return token
 
 
+def _from_here(path: Path) -> Path:
+    """A relative path is the caller's; the runner changes directory."""
+    return (_here() / path.expanduser()).absolute()
+
+
 Token = Annotated[SecretStr, AfterValidator(_printable)]
+CallersPath = Annotated[Path, AfterValidator(_from_here)]
 
 
 class Settings(BaseSettings):
@@ -69,7 +75,7 @@ class Settings(BaseSettings):
     anthropic_api_key: Token | None = Field(None, validation_alias="ANTHROPIC_API_KEY")
     anthropic_base_url: str | None = Field(None, validation_alias="ANTHROPIC_BASE_URL", pattern=URL)
     #: A program of this machine that prints an API key; it is put on the ships, and runs there.
-    claude_key_helper: Path | None = Field(None, validation_alias="OCAPTAIN_CLAUDE_KEY_HELPER")
+    claude_key_helper: CallersPath | None = Field(None, validation_alias="OCAPTAIN_CLAUDE_KEY_HELPER")
     #: What tokens and machines cost, over our own table.
     prices: Path | None = Field(None, validation_alias="OCAPTAIN_PRICES")
     mesh: Literal["auto", "none", "tailscale"] = Field("auto", validation_alias="OCAPTAIN_MESH")
@@ -92,7 +98,7 @@ class Settings(BaseSettings):
     @property
     def voyages(self) -> Path:
         """The directory that holds one directory a voyage; a relative one is the caller's."""
-        return (_here() / self.home.expanduser()).absolute()
+        return _from_here(self.home)
 
     @classmethod
     def settings_customise_sources(

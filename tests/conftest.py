@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import Sailor, write_plan
+from tests.helpers import CLEARED, Sailor, write_plan
 
 REPO = Path(__file__).resolve().parent.parent
-CLEARED = ("SPRITES_TOKEN", "SPRITE_TOKEN", "SPRITES_API_URL", "GH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN", "OCAPTAIN_HOME")
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +19,7 @@ def _own_environment(tmp_path_factory, monkeypatch):
     # The base layer is made once for all tests; everything else is theirs alone.
     cache = os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser())
     for name in list(os.environ):
-        if name in CLEARED or name.startswith("OCAPTAIN_"):
+        if name.startswith(CLEARED):
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("XDG_STATE_HOME", str(home / "state"))

@@ -18,6 +18,8 @@ REPO = Path(__file__).resolve().parent.parent
 OCAPTAIN = Path(sys.executable).parent / "ocaptain"
 PLAYBOOK = Path(sys.executable).parent / "ansible-playbook"
 SECONDS = 240
+#: What no test may have of a developer's: configuration and credentials, by how the variables begin.
+CLEARED = ("SPRITE_", "SPRITES_", "OCAPTAIN_", "GH_", "ANTHROPIC_", "CLAUDE_")
 
 
 def write_plan(directory: Path, tasks: list[dict], verify: str = "exit 0", **voyage) -> Path:
@@ -61,15 +63,13 @@ class Sailor:
         self.home = home
         self.voyages = home / "voyages"
         self.env = {
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if not name.startswith(CLEARED)},
             "HOME": str(home),
             "XDG_STATE_HOME": str(home / "state"),
             "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser()),
             "COLUMNS": "120",
             "OCAPTAIN_API_TIMEOUT": "5",  # a call that hangs is given up sooner than a user would want
         }
-        for name in ("SPRITES_TOKEN", "SPRITE_TOKEN", "SPRITES_API_URL", "OCAPTAIN_HOME", "OCAPTAIN_PROVIDER"):
-            self.env.pop(name, None)
 
     def popen(self, *arguments, **more) -> subprocess.Popen:
         argv = [str(OCAPTAIN), *map(str, arguments)]

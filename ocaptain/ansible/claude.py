@@ -66,7 +66,7 @@ def configured(settings: Settings) -> Credentials:
 
 def _program(path: Path) -> bytes:
     try:
-        return path.expanduser().read_bytes()
+        return path.read_bytes()
     except OSError as error:
         message = f"the key helper {path} (OCAPTAIN_CLAUDE_KEY_HELPER) cannot be read: {error.strerror}"
         raise UsageError(message) from error

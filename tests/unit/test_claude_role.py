@@ -62,7 +62,8 @@ def test_ocaptains_own_configuration(monkeypatch, tmp_path):
     helper = tmp_path / "helper"
     monkeypatch.setenv("CLAUDE_CODE_OAUTH_TOKEN", "a-token")
     monkeypatch.setenv("ANTHROPIC_API_KEY", "a-key")
-    monkeypatch.setenv("OCAPTAIN_CLAUDE_KEY_HELPER", str(helper))
+    monkeypatch.setenv("OCAPTAIN_CLAUDE_KEY_HELPER", "helper")  # the caller's, wherever the runner is
+    monkeypatch.setenv("OCAPTAIN_DOTENV_DIR", str(tmp_path))
     with pytest.raises(UsageError, match="OCAPTAIN_CLAUDE_KEY_HELPER"):
         configured(load_settings())
     helper.write_bytes(ALL.key_helper_program)
