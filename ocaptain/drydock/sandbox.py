@@ -34,6 +34,7 @@ CONFINE = (
 CONFINE_SINGLE = ("unshare", "--user", f"--map-user={UID}", f"--map-group={UID}")
 OVERLAID = ("usr", "etc", "var", "opt")
 OWN = ("own/root", "own/srv", "own/mnt", "own/media")
+VAR_TMP = "own/var-tmp"
 BASE_ENVIRONMENT: Mapping[str, str] = {
     "HOME": "/home/sprite",
     "USER": "sprite",
@@ -139,8 +140,9 @@ class Sandbox:
             DrydockError: the kernel refused a step; it is down.
         """
         await asyncio.to_thread(remove_tree, self.directory / "tmp")
-        (self.directory / "tmp").mkdir()
-        (self.directory / "tmp").chmod(0o1777)
+        for scratch in ("tmp", VAR_TMP):
+            (self.directory / scratch).mkdir(parents=True, exist_ok=True)
+            (self.directory / scratch).chmod(0o1777)
         with as_file(files("ocaptain.drydock") / "sandbox.sh") as script:
             self._keeper = keeper = await asyncio.create_subprocess_exec(
                 *create_argv(

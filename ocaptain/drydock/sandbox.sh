@@ -47,6 +47,9 @@ for own in root srv mnt media; do
 done
 chmod 0700 root
 mount --bind ../tmp tmp
+# The host's holds what its users put there.
+mkdir -p var/tmp
+mount --bind ../own/var-tmp var/tmp
 mount --bind ../dot-sprite .sprite
 
 # Never the host's /dev: it hands over disks and /dev/kvm.

@@ -6,6 +6,8 @@ number that only a command of another ship has.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 PTRACE = (
     "import ctypes, os, sys; libc = ctypes.CDLL(None, use_errno=True);"
     "sys.exit(0 if libc.ptrace(16, {pid}, 0, 0) == 0 else 1)"
@@ -27,6 +29,7 @@ ATTEMPTS = {
     "change the machine's name": "hostname evil",
     "mount": "mount -t tmpfs x /mnt",
     "see what is kept of sprites": "find / -xdev -name sprite.json 2>/dev/null | grep -q .",
+    "read what the host's users put aside": "ls /var/tmp/.ocaptain-isolation-{pid}",
     "use the host's disk": "ls /dev/sd* /dev/vd* /dev/nvme* /dev/loop0 2>/dev/null | grep -q .",
     "join another namespace": "nsenter -t 1 -n true && nsenter -t 1 -m --mount=/proc/1/ns/mnt ls {home}",
 }
@@ -40,8 +43,13 @@ def attempts(*, pid: int, home: str, other: str) -> dict[str, str]:
 def succeeded(run, *, sudo: bool, **facts) -> list[str]:
     """Return which attempts were not refused; ``run(line)`` returns the exit code of a line inside."""
     found = []
-    for what, line in attempts(**facts).items():
-        quoted = line.replace("'", "'\\''")
-        ways = (line, *((f"sudo -n sh -c '{quoted}'",) if sudo else ()))
-        found += [f"{what}: {way}" for way in ways if run(f"{{ {way}; }} >/dev/null 2>&1") == 0]
+    aside = Path(f"/var/tmp/.ocaptain-isolation-{facts['pid']}")
+    aside.touch()
+    try:
+        for what, line in attempts(**facts).items():
+            quoted = line.replace("'", "'\\''")
+            ways = (line, *((f"sudo -n sh -c '{quoted}'",) if sudo else ()))
+            found += [f"{what}: {way}" for way in ways if run(f"{{ {way}; }} >/dev/null 2>&1") == 0]
+    finally:
+        aside.unlink()
     return found
