@@ -33,11 +33,12 @@ if TYPE_CHECKING:
     from ocaptain.captain.transport import Transport
     from ocaptain.ledger import ShipRow
 
-LOCK = ".ocaptain/voyage.lock"  # on the host: which voyage has it (playbooks/tasks/take.yml)
+LOCK = ".ocaptain/voyage.lock"  # on the host: which voyage has it, and as which ship (playbooks/tasks/take.yml)
 ALIVE_SECONDS = 10  # between two signs of life on a link that carries nothing; three that stay out end it
 FILE_SECONDS = 600.0  # a part of a bundle has at most 32 MiB
 ASK_SECONDS = 60.0
 CLOSE_SECONDS = 2.0
+TAIL_SECONDS = 1.0  # for the last complaint of an ssh that has ended
 MOST_SAID = 2000
 _CHUNK = 64 * 1024
 _SSH_FAILED = 255
@@ -197,16 +198,16 @@ class SshTransport:
         assert process.stdin
         assert process.stdout
         assert process.stderr
+        complaints = asyncio.create_task(_tail(process.stderr))
         try:
             async with asyncio.timeout(seconds):
-                _, said, out = await asyncio.gather(
-                    _feed(process.stdin, data), _tail(process.stderr), _head(process.stdout, limit)
-                )
-                code = await process.wait()
+                _, out = await asyncio.gather(_feed(process.stdin, data), _head(process.stdout, limit))
+                said, code = await _ended(process, complaints)
         except TimeoutError as error:
             raise TransportError(f"{self._name}: no answer in {seconds:g} s") from error
         finally:
             await _end(process)
+            await complaints  # its pipe is closed
         if code == _SSH_FAILED or out is None:
             raise TransportError(f"{self._name}: {said or f'ssh ended (exit {code})'}")
         return Ran(code, out, said)
@@ -257,15 +258,13 @@ class SshStream:
         assert self._process.stdout
         while data := await self._process.stdout.read(_CHUNK):
             yield data
-        said = await self._said
-        code = await self._process.wait()
+        said, code = await _ended(self._process, self._said)
         raise TransportError(f"{self._name}: the worker's channel ended (exit {code}){f': {said}' if said else ''}")
 
     async def close(self) -> None:
         """End the ssh; the remote end goes with it."""
         await _end(self._process, CLOSE_SECONDS)
-        self._said.cancel()
-        await asyncio.gather(self._said, return_exceptions=True)
+        await self._said
         with contextlib.suppress(OSError):
             self._socket.unlink(missing_ok=True)
 
@@ -299,6 +298,24 @@ async def _tail(stderr: asyncio.StreamReader) -> str:
     return said.decode(errors="replace").strip()
 
 
+async def _ended(process: asyncio.subprocess.Process, said: asyncio.Task[str]) -> tuple[str, int]:
+    """Return what an ssh complained of whose output has ended, and its exit code."""
+    await asyncio.wait([said], timeout=TAIL_SECONDS)
+    _let_go(process)
+    return await said, await process.wait()
+
+
+def _let_go(process: asyncio.subprocess.Process) -> None:
+    """Close what is read of an ssh: a process of its own (ProxyJump) may hold the other ends for long after it.
+
+    Python waits for the end of a process *and* of its pipes.
+    """
+    for fd in (1, 2):
+        pipe = process._transport.get_pipe_transport(fd)  # type: ignore[attr-defined]  # noqa: SLF001
+        if pipe:
+            pipe.close()
+
+
 async def _end(process: asyncio.subprocess.Process, patience: float = 0.0) -> None:
     """End an ssh: by the end of its input, by force if that is not enough; nothing of it is left."""
     if process.stdin:
@@ -309,6 +326,7 @@ async def _end(process: asyncio.subprocess.Process, patience: float = 0.0) -> No
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
+    _let_go(process)
     await process.wait()
 
 
