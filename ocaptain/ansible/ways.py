@@ -27,7 +27,9 @@ SECRET = {
 }
 
 
-def build_way(name: str, connection: str, options: Mapping[str, Any], home: str | None = None) -> Way:
+def build_way(
+    name: str, connection: str, options: Mapping[str, Any], home: str | None = None, *, become: bool = False
+) -> Way:
     """Return the way to a host.
 
     Args:
@@ -36,12 +38,17 @@ def build_way(name: str, connection: str, options: Mapping[str, Any], home: str 
         options: of the connection plugin ``ssh`` for it, as Ansible resolves them (variables,
             configuration, environment and command line).
         home: its ``tmux_agent_home``, if there is one.
+        become: its ``ansible_become``.
 
     Raises:
         UsageError: the captain cannot reach it like that; says what to do.
     """
     if connection not in SSH:
         raise UsageError(f"{name}: ships are reached by ssh, not by ansible_connection {connection!r}")
+    if become:
+        why = "the ship would be built as another user than the captain logs in as"
+        remedy = "the roles become root by themselves where they must"
+        raise UsageError(f"{name}: {why} (ansible_become): take it out of the inventory, {remedy}")
     for option, what in SECRET.items():
         if options.get(option):
             raise UsageError(f"{name}: the captain keeps no secret, and {what} is one: give ssh a key file or an agent")
@@ -74,6 +81,7 @@ def read_ways(names: Sequence[str], hostvars: Mapping[str, Mapping[str, Any]]) -
         UsageError: as :func:`build_way`.
     """
     from ansible import constants  # noqa: PLC0415 - Ansible's own process has it loaded
+    from ansible.module_utils.parsing.convert_bool import boolean  # noqa: PLC0415
     from ansible.playbook.play_context import PlayContext  # noqa: PLC0415
     from ansible.plugins.loader import connection_loader  # noqa: PLC0415
 
@@ -85,5 +93,6 @@ def read_ways(names: Sequence[str], hostvars: Mapping[str, Mapping[str, Any]]) -
         plugin.set_options(var_options={key: variables[key] for key in known if key in variables})
         options = plugin.get_options()
         connection = str(variables.get("ansible_connection") or constants.DEFAULT_TRANSPORT)
-        ways[name] = build_way(name, connection, options, variables.get("tmux_agent_home"))
+        become = boolean(variables.get("ansible_become", False), strict=False)
+        ways[name] = build_way(name, connection, options, variables.get("tmux_agent_home"), become=become)
     return ways

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import subprocess
 
 import pytest
+import yaml
 
 from ocaptain.ansible.ways import PLAIN_ARGS, build_way
 from ocaptain.captain.ssh import Way, argv, remote, terminal_argv
 from ocaptain.cli.sail import split_hosts
 from ocaptain.errors import UsageError
 from ocaptain.voyage.prepare import host_ships
+from tests.helpers import PLAYBOOK, REPO
 
 PLAIN = {"host": "web1", "port": None, "remote_user": None, "ssh_args": PLAIN_ARGS, "host_key_checking": True}
 
@@ -94,6 +98,30 @@ def test_what_the_captain_cannot_use_is_refused_and_not_shown(connection, option
     assert message in str(refused.value)
     assert "web1" in str(refused.value)
     assert "canary" not in str(refused.value)
+
+
+def test_a_ship_is_of_the_user_that_the_captain_logs_in_as():
+    with pytest.raises(UsageError, match=r"web1: .*another user.*ansible_become.*take it out"):
+        build_way("web1", "ssh", PLAIN, become=True)
+
+
+def test_become_is_read_as_ansible_resolves_it(tmp_path):
+    hosts = {"root": {"ansible_become": "{{ 1 == 1 }}"}, "crew": {"ansible_become": "no"}}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": hosts}}))
+    tasks = [{"voyage": {"state": "prepared", "hosts": [name]}, "ignore_errors": True} for name in hosts]
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}]))
+    done = subprocess.run(
+        [PLAYBOOK, "-i", tmp_path / "hosts.yml", tmp_path / "play.yml"],
+        env={**os.environ, "ANSIBLE_CONFIG": str(REPO / "ansible.cfg"), "OCAPTAIN_HOME": str(tmp_path / "voyages")},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    root, crew = done.stdout.split("TASK [")[1:]
+    assert "(ansible_become)" in root
+    assert "name a plan's directory" in crew
+    assert "(ansible_become)" not in crew
 
 
 def test_which_hosts_sail():
