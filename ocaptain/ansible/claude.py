@@ -11,6 +11,7 @@ credential goes there, so that the CLI has nothing to choose from::
 from __future__ import annotations
 
 import json
+import posixpath
 import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -103,11 +104,12 @@ def tree(
     environment: Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
     workspaces: Sequence[str] = (),
+    login_home: str = "",
 ) -> list[TreeFile]:
     """Return the files below ``home``.
 
     Args:
-        home: of the user that the agents run as, absolute.
+        home: that the agents work below, absolute.
         cli: path of the CLI.
         kind: of the credential, as :func:`choose` returns it.
         there: the credentials.
@@ -116,6 +118,7 @@ def tree(
         settings: more of Claude Code's settings.
         workspaces: directories below ``home`` that are trusted, each by its own name: a git repository does
             not inherit it.
+        login_home: ``$HOME`` of the user, where the CLI keeps what it remembers, if that is not ``home``.
     """
     helper, key, program = f"{home}/{OWN}/key-helper", there.api_key, there.key_helper_program
     variables = {
@@ -136,6 +139,7 @@ def tree(
     }
     trusted = {f"{home}/{name}": {"hasTrustDialogAccepted": True} for name in workspaces}
     started = {"hasCompletedOnboarding": True, "projects": trusted}
+    elsewhere = login_home if login_home.rstrip("/") != home else ""
     given = kind == "key_helper" and not there.key_helper
     return [
         TreeFile(f"{OWN}/env.json", _json(variables), 0o600),
@@ -143,7 +147,7 @@ def tree(
         TreeFile(f"{OWN}/key-helper", program, 0o700) if given else _absent("key-helper"),
         TreeFile(f"{OWN}/settings.json", _json(own), 0o600),
         TreeFile(f"{OWN}/path", f"{cli}\n".encode(), 0o644),
-        TreeFile(".claude.json", _json(started), 0o600, "merged"),
+        TreeFile(posixpath.join(elsewhere, ".claude.json"), _json(started), 0o600, "merged"),
     ]
 
 

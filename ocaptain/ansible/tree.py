@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 from ocaptain.errors import OcaptainError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 LARGEST_TREE = 16 * 1024 * 1024
 MARK = "OCAPTAIN-TREE:"
+PYTHON = "/usr/bin/python3"
 STATES = ("present", "merged", "absent")
 
 #: Runs on the ship: Python 3 and its standard library are all that it needs.
@@ -155,6 +156,19 @@ def parse_reply(stdout: str) -> list[str] | None:
     return None
 
 
+def interpreter(known: Mapping[str, Any], template: Callable[[Any], Any]) -> str:
+    """Return the host's Python as its variables say; one that is to be discovered is none before it was.
+
+    Args:
+        known: the host's variables.
+        template: resolves one.
+    """
+    named = str(template(known.get("ansible_python_interpreter")) or "")
+    if named and not named.startswith("auto"):
+        return named
+    return str((known.get("ansible_facts") or {}).get("discovered_interpreter_python") or PYTHON)
+
+
 def send(action: Any, task_vars: Mapping[str, Any], dest: str, files: Sequence[TreeFile]) -> dict[str, Any]:
     """Write a tree on an action's host; return the task's result.
 
@@ -167,7 +181,7 @@ def send(action: Any, task_vars: Mapping[str, Any], dest: str, files: Sequence[T
     Raises:
         OcaptainError: it was not written; what is said holds nothing of the files.
     """
-    python = task_vars.get("ansible_python_interpreter") or "/usr/bin/python3"
+    python = interpreter(task_vars, action._templar.template)  # noqa: SLF001 - as Ansible's own actions do
     done = action._low_level_execute_command(  # noqa: SLF001 - how actions reach their host
         f"{shlex.quote(python)} -c {shlex.quote(PROGRAM)}",
         in_data=payload(dest, files, check=bool(action._task.check_mode)),  # noqa: SLF001

@@ -15,6 +15,7 @@ from ocaptain.errors import OcaptainError, UsageError
 
 SPEC = {
     "home": {"type": "str", "required": True},
+    "login_home": {"type": "str"},
     "cli": {"type": "str", "required": True},
     "credential": {"type": "str", "choices": list(CHOICES), "default": "auto"},
     "oauth_token": {"type": "str", "no_log": True},
@@ -57,6 +58,7 @@ class ActionModule(ActionBase):
                 environment=args["environment"],
                 settings=args["settings"],
                 workspaces=args["workspaces"],
+                login_home=args["login_home"] or "",
             )
             sent = send(self, task_vars or {}, home, files)
         except OcaptainError as error:

@@ -15,9 +15,12 @@ author: The ocaptain authors
 version_added: 0.1.0
 options:
   home:
-    description: Home of the user that the agents run as, an absolute path.
+    description: Home that the agents work below, an absolute path.
     type: str
     required: true
+  login_home:
+    description: Where the CLI looks for C(.claude.json), its user's C($HOME), if that is not O(home).
+    type: str
   cli:
     description: Path of the CLI on the host; written to C(.ocaptain/claude/path).
     type: str

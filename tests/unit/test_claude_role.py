@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from ocaptain.ansible.claude import KINDS, Credentials, choose, configured, tree
-from ocaptain.ansible.tree import PROGRAM, TreeFile, parse_files, parse_reply, payload
+from ocaptain.ansible.tree import PROGRAM, TreeFile, interpreter, parse_files, parse_reply, payload
 from ocaptain.config import load_settings
 from ocaptain.errors import UsageError
 from ocaptain.voyage.roles import ship_roles
@@ -156,3 +156,29 @@ def test_a_wrong_item_is_named(item):
 
 def test_an_absent_item_needs_nothing_else():
     assert parse_files([{"path": "a", "state": "absent"}], lambda _: b"") == [TreeFile("a", state="absent")]
+
+
+def test_what_the_cli_remembers_is_in_its_users_home(tmp_path):
+    ship, login = tmp_path / "ship", tmp_path / "login"
+    for home in (ship, login):
+        home.mkdir()
+    apply(ship, tree(str(ship), "c", "api_key", ALL, workspaces=["w"], login_home=str(login)))
+    assert [path.name for path in ship.iterdir()] == [".ocaptain"]
+    assert list(json.loads((login / ".claude.json").read_text())["projects"]) == [f"{ship}/w"]
+    assert tree(HOME, "c", "none", ALL, login_home=f"{HOME}/") == tree(HOME, "c", "none", ALL)
+
+
+@pytest.mark.parametrize(
+    ("known", "python"),
+    [
+        ({}, "/usr/bin/python3"),
+        ({"ansible_python_interpreter": "{{ place }}"}, "/opt/{{ place }}"),
+        ({"ansible_python_interpreter": "auto_silent"}, "/usr/bin/python3"),
+        ({"ansible_python_interpreter": "auto", "ansible_facts": {"discovered_interpreter_python": "/p"}}, "/p"),
+    ],
+)
+def test_which_python_writes_a_tree(known, python):
+    def template(value):
+        return f"/opt/{value}" if value and "{{" in value else value
+
+    assert interpreter(known, template) == python
