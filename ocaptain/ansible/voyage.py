@@ -168,8 +168,10 @@ def rescued(args: Args) -> Args:
     destroy = [one.sprite for one in found if one.ok or abandon]
     if voyage.provider == HOSTS:
         with directory.ledger() as ledger:
-            ways = {ship.sprite: way_of(ship) for ship in ledger.ships() if ship.sprite in destroy}
-        about["hosts"] = [{"sprite": name, "variables": _variables(name, way, args)} for name, way in ways.items()]
+            known = [(ship.id, ship.sprite, way_of(ship)) for ship in ledger.ships() if ship.sprite in destroy]
+        about["hosts"] = [
+            {"id": ship, "sprite": name, "variables": _variables(name, way, args)} for ship, name, way in known
+        ]
     return {
         **about,
         "changed": True,

@@ -154,6 +154,7 @@ def _note_fleet(directory: VoyageDirectory, ledger: Ledger, built: Built, settin
         reasons = [f"{sprite}: {reason}" for sprite, reason in built.failed.items()]
         left = _close(directory, ledger, settings)
         more = [f"left are {', '.join(left)}; end them with `ocaptain sink {ledger.voyage().id}`"] if left else []
+        more += [] if left else leave_mesh(directory, settings, [])  # no sink will
         raise OcaptainError("no ship could be built:", [*reasons, *more])
     if ledger.voyage().state in {"failed", "paused"}:
         ledger.set_note(None)
@@ -284,6 +285,8 @@ def finish_sink(
             raise OcaptainError(f"another process commands {directory.id}")
         with _commanded(directory, lock) as ledger:
             left = _left(directory, ledger, settings, abandon=abandon)
+            if ledger.voyage().provider == HOSTS and not abandon:
+                left = {**kept, **left}  # a host that is free may still have something of ours
             for ship in ledger.ships():
                 if ship.sprite not in left:
                     ledger.set_ship(ship.id, "gone")

@@ -268,9 +268,23 @@ def _check_hosts(request: Request, hosts: Sequence[tuple[str, Way]]) -> None:
         raise UsageError("hosts of an inventory are not replaced when they are lost: leave replace out")
     if request.provider:
         raise UsageError(f"ships are either hosts of the inventory or sprites of {request.provider}: name one")
+    if request.mesh == "tailscale":
+        remedy = "leave --mesh out, and apply the role tailscale to them with a key of your own"
+        raise UsageError(f"hosts of an inventory are not put on the voyage's tailnet: {remedy}")
+    _check_distinct(hosts)
     missing = {way.executable for _, way in hosts if shutil.which(way.executable) is None}
     if missing:
         raise UsageError(f"{', '.join(sorted(missing))} is not installed: apt-get install openssh-client")
+
+
+def _check_distinct(hosts: Sequence[tuple[str, Way]]) -> None:
+    """A ship has its host's user for itself: two of them would end each other's agents."""
+    known: dict[tuple[str, int, str | None], str] = {}
+    for name, way in hosts:
+        other = known.setdefault((way.host, way.port or 22, way.user), name)
+        if other != name:
+            where = f"{way.user or 'the same user'} on {way.host}, port {way.port or 22}"
+            raise UsageError(f"{other} and {name} are one host ({where}): leave one out, or give it another user")
 
 
 def _check_same(active: VoyageDirectory, provider: str) -> None:

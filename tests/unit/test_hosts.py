@@ -1,0 +1,121 @@
+"""Hosts as ships without a host: an ssh that runs here what it is given, and leaves a process behind (ProxyJump)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from ocaptain.captain.ssh import SshTransport, Way
+from ocaptain.captain.transport import TransportError
+from ocaptain.config import load_settings
+from ocaptain.errors import UsageError
+from ocaptain.ledger import Ledger, NewVoyage
+from ocaptain.voyage.home import VoyageDirectory
+from ocaptain.voyage.life import finish_sink
+from ocaptain.voyage.prepare import Request, prepare
+from tests.helpers import run_task, write_plan
+
+VOYAGE = "voyage-00000000000c"
+SSH = """#!/bin/sh
+sleep 600 < /dev/null > /dev/null &
+echo $! >> {pids}
+while [ "$1" != -- ]; do shift; done
+shift 2
+exec sh -c "$*"
+"""
+
+
+@pytest.fixture
+def way(tmp_path):
+    """Return the way to a host that is a directory of this machine."""
+    home, program, pids = tmp_path / "host", tmp_path / "ssh-to-here", tmp_path / "pids"
+    home.mkdir()
+    pids.touch()
+    program.write_text(SSH.format(pids=pids))
+    program.chmod(0o755)
+    yield Way(host="alpha", executable=str(program), home=str(home))
+    for pid in pids.read_text().split():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
+
+
+def test_what_an_ssh_leaves_behind_is_not_waited_for(way, tmp_path):
+    async def work():
+        ship = SshTransport(way, "alpha", tmp_path / "ssh")
+        async with asyncio.timeout(60):
+            ran = await ship.run("echo out; echo complaint >&2; exit 3")
+            assert (ran.code, ran.out, ran.said) == (3, b"out\n", "complaint")
+            await ship.put("a", b"data")
+            assert await ship.get("a", 9) == b"data"
+            with pytest.raises(TransportError, match="no answer in"):
+                await ship.run("sleep 600", seconds=0.5)
+            stream = await ship.open()
+            with pytest.raises(TransportError, match=r"channel ended \(exit 2\).*worker.pyz"):
+                async for _ in stream:
+                    pass
+            await stream.close()
+            await (await ship.open()).close()
+
+    asyncio.run(work())
+    left = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+    assert left
+    assert all(Path(f"/proc/{pid}").exists() for pid in left), "nothing was left behind, so nothing was tried"
+
+
+def make(tmp_path, provider, ships, ways=None):
+    """Return a voyage's directory."""
+    directory = VoyageDirectory(tmp_path / "voyages" / VOYAGE)
+    directory.path.mkdir(parents=True)
+    new = NewVoyage(
+        id=VOYAGE,
+        name="n",
+        provider=provider,
+        digest="d",
+        repo="/r",
+        root="0" * 40,
+        agent_cmd=None,
+        spec="",
+        verify_script=b"",
+        verify_timeout=1.0,
+        setup=None,
+        prompt=None,
+        tasks=[],
+        edges={},
+        ships=ships,
+        ways=ways or {},
+    )
+    Ledger.create(directory.path / "ledger.db", new)
+    return directory
+
+
+def test_a_host_that_is_free_but_was_not_cleared_is_left_and_named(way, tmp_path):
+    directory = make(tmp_path, "hosts", [("ship-0", "alpha")], {"ship-0": way.model_dump_json()})
+    kept = {"alpha": "Remove the rest: Permission denied"}
+    assert finish_sink(directory, load_settings(), kept) == kept
+    assert directory.voyage().state != "sunk"
+    assert finish_sink(directory, load_settings(), kept, abandon=True) == {}
+    assert directory.voyage().state == "sunk"
+
+
+HERE = Way(host="h")
+
+
+@pytest.mark.parametrize(
+    ("ways", "more", "message"),
+    [
+        ([HERE, HERE], {}, "a and b are one host"),
+        ([Way(host="h", user="deck"), Way(host="h", user="deck", port=22, home="/b")], {}, r"deck on h, port 22"),
+        ([HERE, Way(host="h", port=2022)], {"mesh": "tailscale"}, "leave --mesh out"),
+        ([HERE, Way(host="h", user="deck")], {"replace": True}, "not replaced"),
+    ],
+)
+def test_hosts_that_cannot_sail_together(tmp_path, ways, more, message):
+    plan = write_plan(tmp_path / "plan", [run_task("true")])
+    asked = Request(plan=plan, hosts=tuple(zip("ab", ways, strict=True)), **more)
+    with pytest.raises(UsageError, match=message):
+        prepare(asked, load_settings(), check=True)
