@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -15,6 +16,7 @@ from ocaptain.captain.transport import FileFault, ShipGone, TransportError
 from ocaptain.protocol import PROTOCOL, encode
 from ocaptain.worker.build import worker_bytes
 from tests.helpers import OCAPTAIN, REPO, Sailor, run_task, wait_for, write_plan
+from tests.voyage import claude
 from tests.voyage.hosts import Machines
 
 pytestmark = pytest.mark.root
@@ -69,9 +71,9 @@ def test_the_lighthouse_lands_on_hosts_and_gives_them_back(machines, captain):
         ("ship-1", "beta"),
         ("ship-2", "gamma"),
     ]
-    for machine in machines.all:
+    for number, machine in enumerate(machines.all):
         lock = machine.inside(f"cat {machine.home}/.ocaptain/voyage.lock")
-        assert lock.startswith(f"{voyage} from ")
+        assert lock.startswith(f"{voyage} ship-{number} from ")
     # Again, while it sails: nothing is changed, and it goes on to the end.
     again = captain.playbook(*sail, "-e", "wait=true")
     assert again.code == 0, again.out + again.err
@@ -85,7 +87,7 @@ def test_the_lighthouse_lands_on_hosts_and_gives_them_back(machines, captain):
     # Another voyage finds them taken, says by whom, and leaves them alone.
     other = captain.playbook(*sail, "-e", "on_active=new")
     assert other.code != 0
-    assert f"alpha is held by {voyage} from " in other.out
+    assert f"alpha is held by {voyage} ship-0 from " in other.out
     for machine in machines.all:
         assert machine.inside(f"cat {machine.home}/.ocaptain/voyage.lock").startswith(voyage)
     assert captain.json("status", "--json")["voyage"] == voyage, "the other one is over"
@@ -284,3 +286,78 @@ def test_what_is_not_free_is_left_out_and_what_was_given_up_is_cleared(machines,
     assert gamma.inside(f"cat {gamma.home}/.ocaptain/voyage.lock").startswith(voyage)
     gamma.inside(f"rm {gamma.home}/.ocaptain/voyage.lock; python3 {gamma.home}/.ocaptain/worker.pyz leave", user="cook")
     assert nothing_left(gamma), gamma.processes()
+
+
+CLI = """#!/usr/bin/python3
+import os, pathlib, sys
+if sys.argv[1:] == ["--version"]:
+    sys.exit(print("2.1.330 (Claude Code)"))
+"""
+CANARY = "canary-oauth-token-of-hosts"
+#: A package manager that has Python, and no lists at first.
+APT = """#!/bin/sh
+[ "$1" != update ] || exec touch /lists
+[ -e /lists ] && [ "$1 $4" = "install python3" ] && exec mv /usr/bin/python3.away /usr/bin/python3
+exit 100
+"""
+
+
+def test_claude_on_a_host_and_what_a_half_built_ship_is_given_back_as(machines, captain, tmp_path):
+    """Its home is not its user's; python3 is missing at first, and tmux too, so that no worker comes aboard."""
+    gamma, home = machines.all[2], "/opt/crew/cook/a ship"
+    gamma.inside(f"install -d -o cook '{home}'; echo 'cook ALL=(ALL:ALL) NOPASSWD: ALL' > /etc/sudoers.d/cook")
+    gamma.inside(f"cat > /usr/local/bin/apt-get <<'E'\n{APT}E\nchmod 755 /usr/local/bin/apt-get")
+    cli = tmp_path / "claude"
+    cli.write_text(CLI + claude.PROGRAM.partition("\n")[2])
+    told = tmp_path / "play.json"
+    told.write_text(json.dumps({"1": claude.turn("done", sh="echo hello > a")}))
+    gamma.inside(f"cat > /opt/crew/cook/play.json <<'E'\n{told.read_text()}\nE\nchown cook /opt/crew/cook/play.json")
+    plan = write_plan(tmp_path / "plan", [{"subject": "Say", "description": "Say hello."}], verify="grep hello a")
+    inventory = machines.inventory("gamma", tmux_agent_home=home, ansible_python_interpreter="auto_silent")
+    captain.env["CLAUDE_CODE_OAUTH_TOKEN"] = CANARY
+    given = ("playbooks/sail.yml", "-e", f"plan={plan}", "-e", "agent=claude", "-e", f"claude_src={cli}")
+    sail = ("-i", inventory, *given, "-e", "wait=true")
+    try:
+        # Looked at first: nothing is changed, and nothing fails that would not.
+        looked = captain.playbook(*sail, "--check")
+        assert looked.code == 0, looked.out + looked.err
+        assert gamma.inside(f"ls -A '{home}'") == ""
+        gamma.inside("mv /usr/bin/python3 /usr/bin/python3.away; mv /usr/bin/tmux /usr/bin/tmux.away")
+        failed = captain.playbook(*sail)
+        assert failed.code != 0
+        assert "no ship could be built" in failed.out, failed.out
+        voyage = captain.json("status", "--json")["voyage"]
+        credential = f"{home}/.ocaptain/claude/env.json"
+        assert CANARY in gamma.inside(f"cat '{credential}'; [ ! -e '{home}/.ocaptain/worker.pyz' ]")
+        # What cannot be removed keeps its lock, and the sink says so.
+        gamma.inside(f"chown -R root '{home}/.ocaptain/claude'")
+        kept = captain.run("sink", voyage, "--force")
+        assert kept.code == 3, kept.out + kept.err
+        assert re.search(r"gamma: Remove the rest, and the lock:", kept.err), kept.err
+        assert CANARY in gamma.inside(f"cat '{credential}'")
+        assert gamma.inside(f"cat '{home}/.ocaptain/voyage.lock'").startswith(f"{voyage} ship-0 from ")
+        gamma.inside(f"chown -R cook '{home}/.ocaptain/claude'")
+        assert captain.json("sink", voyage, "--force", "--json")["state"] == "sunk"
+        assert gamma.inside(f"ls -A '{home}'") == ""
+        # Nothing is missing now.
+        gamma.inside("mv /usr/bin/tmux.away /usr/bin/tmux")
+        sailed = captain.playbook(*sail)
+        assert sailed.code == 0, sailed.out + sailed.err
+        (call,) = map(json.loads, gamma.inside("cat /opt/crew/cook/calls.jsonl").splitlines())
+        assert call["token"] == CANARY
+        assert f"{home}/.ocaptain/claude/settings.json" in call["argv"]
+        remembered = json.loads(gamma.inside("cat /opt/crew/cook/.claude.json"))
+        assert list(remembered["projects"]) == [f"{home}/voyage/workspace"]
+        # A user has one ship: another home of theirs is none.
+        second = captain.playbook("-i", machines.inventory("gamma"), *given, "-e", "on_active=new")
+        assert f"gamma has a ship of the same user in {home}" in second.out, second.out
+        assert gamma.inside("ls -A /opt/crew/cook/.ocaptain", check=False) == ""
+        assert captain.run("sink", "--all", "--force").code == 0
+        assert gamma.inside(f"ls -A '{home}'") == ""
+    finally:
+        del captain.env["CLAUDE_CODE_OAUTH_TOKEN"]
+        gamma.inside("[ ! -e /usr/bin/tmux.away ] || mv /usr/bin/tmux.away /usr/bin/tmux")
+        gamma.inside("[ ! -e /usr/bin/python3.away ] || mv /usr/bin/python3.away /usr/bin/python3")
+        gamma.inside(
+            "rm -rf /etc/sudoers.d/cook /usr/local/bin/apt-get /lists /opt/crew/cook/.claude* /opt/crew/cook/*"
+        )
