@@ -47,6 +47,8 @@ for kept in lib/postgresql lib/mysql lib/docker lib/containerd mail spool/mail s
   cache/debconf/passwords.dat; do
   rm -rf "$root/var/$kept"
 done
+# To index the manuals costs more than most packages that a ship installs.
+rm -f "$root/var/lib/man-db/auto-update"
 rm -f shadow- gshadow- passwd- group- ssh/ssh_host_*_key ssh/ssh_host_*_key.pub
 cut -d: -f1 passwd | sed 's/$/:*:19000:0:99999:7:::/' > shadow
 cut -d: -f1 group | sed 's/$/:*::/' > gshadow

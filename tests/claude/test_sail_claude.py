@@ -5,7 +5,7 @@ but its own loopback, and one port of it leads to the API.
 from __future__ import annotations
 
 import json
-import shutil
+import os
 import subprocess
 import time
 from dataclasses import replace
@@ -78,8 +78,8 @@ class Harbour(Sailor):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    if shutil.which("npm") is None:
-        pytest.fail("npm is missing: apt-get install npm")
+    if os.geteuid() != 0:
+        pytest.skip("drydock needs root")
     harbour = Harbour(tmp_path_factory.mktemp("harbour") / "home")
     yield harbour
     harbour.end()
