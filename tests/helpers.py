@@ -13,6 +13,8 @@ from pathlib import Path
 import httpx
 
 from ocaptain.drydock import server
+from ocaptain.ledger import Ledger, NewVoyage
+from ocaptain.voyage.home import VoyageDirectory
 
 REPO = Path(__file__).resolve().parent.parent
 OCAPTAIN = Path(sys.executable).parent / "ocaptain"
@@ -37,6 +39,32 @@ def write_plan(directory: Path, tasks: list[dict], verify: str = "exit 0", **voy
 def run_task(line: str, *after: str, **metadata) -> dict:
     """Return a task that runs a shell line after other tasks."""
     return {"blockedBy": list(after), "metadata": {"run": line, **metadata}}
+
+
+def make_directory(root: Path, voyage: str, provider: str, ships, ways=None) -> VoyageDirectory:
+    """Return the directory of a voyage without tasks, which holds a ledger and nothing else."""
+    directory = VoyageDirectory(root / "voyages" / voyage)
+    directory.path.mkdir(parents=True)
+    new = NewVoyage(
+        id=voyage,
+        name="n",
+        provider=provider,
+        digest="d",
+        repo="/r",
+        root="0" * 40,
+        agent_cmd=None,
+        spec="",
+        verify_script=b"",
+        verify_timeout=1.0,
+        setup=None,
+        prompt=None,
+        tasks=[],
+        edges={},
+        ships=ships,
+        ways=ways or {},
+    )
+    Ledger.create(directory.path / "ledger.db", new)
+    return directory
 
 
 #: A line that waits until :meth:`Sailor.go`: a test that counts seconds is a test of the machine.

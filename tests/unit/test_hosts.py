@@ -14,11 +14,9 @@ from ocaptain.captain.ssh import SshTransport, Way
 from ocaptain.captain.transport import TransportError
 from ocaptain.config import load_settings
 from ocaptain.errors import UsageError
-from ocaptain.ledger import Ledger, NewVoyage
-from ocaptain.voyage.home import VoyageDirectory
 from ocaptain.voyage.life import finish_sink
 from ocaptain.voyage.prepare import Request, prepare
-from tests.helpers import run_task, write_plan
+from tests.helpers import make_directory, run_task, write_plan
 
 VOYAGE = "voyage-00000000000c"
 SSH = """#!/bin/sh
@@ -67,34 +65,8 @@ def test_what_an_ssh_leaves_behind_is_not_waited_for(way, tmp_path):
     assert all(Path(f"/proc/{pid}").exists() for pid in left), "nothing was left behind, so nothing was tried"
 
 
-def make(tmp_path, provider, ships, ways=None):
-    """Return a voyage's directory."""
-    directory = VoyageDirectory(tmp_path / "voyages" / VOYAGE)
-    directory.path.mkdir(parents=True)
-    new = NewVoyage(
-        id=VOYAGE,
-        name="n",
-        provider=provider,
-        digest="d",
-        repo="/r",
-        root="0" * 40,
-        agent_cmd=None,
-        spec="",
-        verify_script=b"",
-        verify_timeout=1.0,
-        setup=None,
-        prompt=None,
-        tasks=[],
-        edges={},
-        ships=ships,
-        ways=ways or {},
-    )
-    Ledger.create(directory.path / "ledger.db", new)
-    return directory
-
-
 def test_a_host_that_is_free_but_was_not_cleared_is_left_and_named(way, tmp_path):
-    directory = make(tmp_path, "hosts", [("ship-0", "alpha")], {"ship-0": way.model_dump_json()})
+    directory = make_directory(tmp_path, VOYAGE, "hosts", [("ship-0", "alpha")], {"ship-0": way.model_dump_json()})
     kept = {"alpha": "Remove the rest: Permission denied"}
     assert finish_sink(directory, load_settings(), kept) == kept
     assert directory.voyage().state != "sunk"

@@ -12,12 +12,14 @@ import pytest
 from pydantic import SecretStr
 
 from ocaptain.config import load_settings
-from ocaptain.errors import UsageError
+from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.mesh import MeshError, Records, Refused, Tailnet, TailscaleClient, choose_mesh, joined, mint, take_away
 from ocaptain.mesh.api import Device, key_request, retry_wait
 from ocaptain.mesh.life import devices_of
 from ocaptain.mesh.record import Left
+from ocaptain.voyage.life import Built, has_mesh, launch, leave_mesh
 from ocaptain.voyage.roles import ship_roles
+from tests.helpers import make_directory
 from tests.mesh.api import KEY, SECRET, TailscaleApi
 
 VOYAGE = "voyage-00000000000a"
@@ -344,3 +346,22 @@ def test_no_secret_is_shown_or_kept(api, tailnet, voyage):
     assert json.loads(kept)["keys"] == [made.id]
     for secret in (SECRET, made.key.get_secret_value()):
         assert secret not in shown + kept
+
+
+def test_a_voyage_that_never_sailed_leaves_the_tailnet_at_once(api, tailnet, tmp_path, monkeypatch):
+    """Its ships are destroyed, so it is over: there will be no sink that takes its devices away."""
+    monkeypatch.setenv("OCAPTAIN_TAILSCALE_OAUTH_SECRET", SECRET)
+    directory = make_directory(tmp_path, VOYAGE, "drydock", [("ship-1", f"{VOYAGE}-ship-1")])
+    made = run_mint(tailnet, directory.path)
+    api.devices = [
+        {"nodeId": "n1", "hostname": f"{VOYAGE}-ship-1", "tags": ["tag:ship"], "isEphemeral": True},
+    ]
+    api.fail("DELETE /api/v2/device/n1", 501)
+    built = Built(failed={f"{VOYAGE}-ship-1": "no python"})
+    with pytest.raises(OcaptainError, match="no ship could be built") as failed:
+        launch(directory, built, load_settings())
+    assert any("device n1" in line for line in failed.value.details), failed.value.details
+    assert (directory.voyage().state, api.keys) == ("sunk", {})
+    assert made.id
+    assert leave_mesh(directory, load_settings(), []) == []
+    assert (api.tailnet(), has_mesh(directory)) == ([], False)

@@ -294,6 +294,7 @@ if sys.argv[1:] == ["--version"]:
     sys.exit(print("2.1.330 (Claude Code)"))
 """
 CANARY = "canary-oauth-token-of-hosts"
+OWN = ["tailscale_login_server == 'https://own.example'", "tailscale_voyage | default('') == ''"]
 #: A package manager that has Python, and no lists at first.
 APT = """#!/bin/sh
 [ "$1" != update ] || exec touch /lists
@@ -303,18 +304,21 @@ exit 100
 
 
 def test_claude_on_a_host_and_what_a_half_built_ship_is_given_back_as(machines, captain, tmp_path):
-    """Its home is not its user's; python3 is missing at first, and tmux too, so that no worker comes aboard."""
+    """Its home is not its user's; python3 is missing at first, and no worker comes aboard."""
     gamma, home = machines.all[2], "/opt/crew/cook/a ship"
     gamma.inside(f"install -d -o cook '{home}'; echo 'cook ALL=(ALL:ALL) NOPASSWD: ALL' > /etc/sudoers.d/cook")
     gamma.inside(f"cat > /usr/local/bin/apt-get <<'E'\n{APT}E\nchmod 755 /usr/local/bin/apt-get")
-    cli = tmp_path / "claude"
+    cli = tmp_path / "claude-cli"
     cli.write_text(CLI + claude.PROGRAM.partition("\n")[2])
     told = tmp_path / "play.json"
     told.write_text(json.dumps({"1": claude.turn("done", sh="echo hello > a")}))
     gamma.inside(f"cat > /opt/crew/cook/play.json <<'E'\n{told.read_text()}\nE\nchown cook /opt/crew/cook/play.json")
     plan = write_plan(tmp_path / "plan", [{"subject": "Say", "description": "Say hello."}], verify="grep hello a")
-    inventory = machines.inventory("gamma", tmux_agent_home=home, ansible_python_interpreter="auto_silent")
-    captain.env["CLAUDE_CODE_OAUTH_TOKEN"] = CANARY
+    variables = {"ansible_python_interpreter": "auto_silent", "tailscale_login_server": "https://own.example"}
+    inventory = machines.inventory("gamma", tmux_agent_home=home, **variables)
+    captain.env |= {"CLAUDE_CODE_OAUTH_TOKEN": CANARY, "ANSIBLE_ROLES_PATH": f"{tmp_path}:{REPO / 'roles'}"}
+    (tmp_path / "own/tasks").mkdir(parents=True)
+    (tmp_path / "own/tasks/main.yml").write_text(json.dumps([{"assert": {"that": OWN}}]))
     given = ("playbooks/sail.yml", "-e", f"plan={plan}", "-e", "agent=claude", "-e", f"claude_src={cli}")
     sail = ("-i", inventory, *given, "-e", "wait=true")
     try:
@@ -322,8 +326,8 @@ def test_claude_on_a_host_and_what_a_half_built_ship_is_given_back_as(machines, 
         looked = captain.playbook(*sail, "--check")
         assert looked.code == 0, looked.out + looked.err
         assert gamma.inside(f"ls -A '{home}'") == ""
-        gamma.inside("mv /usr/bin/python3 /usr/bin/python3.away; mv /usr/bin/tmux /usr/bin/tmux.away")
-        failed = captain.playbook(*sail)
+        gamma.inside("mv /usr/bin/python3 /usr/bin/python3.away")
+        failed = captain.playbook(*sail, "-e", "tmux_agent_worker=/nowhere")
         assert failed.code != 0
         assert "no ship could be built" in failed.out, failed.out
         voyage = captain.json("status", "--json")["voyage"]
@@ -339,9 +343,8 @@ def test_claude_on_a_host_and_what_a_half_built_ship_is_given_back_as(machines, 
         gamma.inside(f"chown -R cook '{home}/.ocaptain/claude'")
         assert captain.json("sink", voyage, "--force", "--json")["state"] == "sunk"
         assert gamma.inside(f"ls -A '{home}'") == ""
-        # Nothing is missing now.
-        gamma.inside("mv /usr/bin/tmux.away /usr/bin/tmux")
-        sailed = captain.playbook(*sail)
+        # A team's own headscale and key are its own, on a voyage without a mesh.
+        sailed = captain.playbook(*sail, "-e", '{"ocaptain_pre_roles": ["own"]}')
         assert sailed.code == 0, sailed.out + sailed.err
         (call,) = map(json.loads, gamma.inside("cat /opt/crew/cook/calls.jsonl").splitlines())
         assert call["token"] == CANARY
@@ -355,8 +358,7 @@ def test_claude_on_a_host_and_what_a_half_built_ship_is_given_back_as(machines, 
         assert captain.run("sink", "--all", "--force").code == 0
         assert gamma.inside(f"ls -A '{home}'") == ""
     finally:
-        del captain.env["CLAUDE_CODE_OAUTH_TOKEN"]
-        gamma.inside("[ ! -e /usr/bin/tmux.away ] || mv /usr/bin/tmux.away /usr/bin/tmux")
+        del captain.env["CLAUDE_CODE_OAUTH_TOKEN"], captain.env["ANSIBLE_ROLES_PATH"]
         gamma.inside("[ ! -e /usr/bin/python3.away ] || mv /usr/bin/python3.away /usr/bin/python3")
         gamma.inside(
             "rm -rf /etc/sudoers.d/cook /usr/local/bin/apt-get /lists /opt/crew/cook/.claude* /opt/crew/cook/*"

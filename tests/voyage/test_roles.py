@@ -14,7 +14,7 @@ import tarfile
 import pytest
 import yaml
 
-from tests.helpers import OCAPTAIN, Sailor
+from tests.helpers import OCAPTAIN, REPO, Sailor
 from tests.voyage.hosts import Machines
 from tests.voyage.test_ansible import play
 
@@ -211,3 +211,56 @@ def test_the_unit_of_a_host_with_systemd(tmp_path, host):
         )
         assert done.returncode == 0, done.stderr
         assert path.name not in done.stderr, done.stderr
+
+
+def test_what_role_tailscale_makes_of_a_host(tmp_path):
+    """The connection tells a sprite, whatever a ship's variables are; a login's greeting is no answer of the probe."""
+    hosts = {name: {"ansible_connection": name, "ocaptain_sprite": name} for name in ("ssh", "sprite")}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": hosts}}))
+    said = json.dumps({"machine": "aarch64", "cli": "", "daemon": "", "installed": "", "joined": None, "status": None})
+    tasks = f"""
+- include_vars: {REPO}/roles/tailscale/{{{{ item }}}}/main.yml
+  loop: [defaults, vars]
+- assert:
+    that:
+      - tailscale_service_manager == {{'ssh': 'systemd', 'sprite': 'sprite'}}[inventory_hostname]
+      - tailscale_arch == 'arm64'
+      - not tailscale_is_ours
+"""
+    noisy = {"stdout": "sudo: {unable} to resolve\n" + said.replace('{"', '{ "', 1)}
+    play(Sailor(tmp_path), tasks, "-i", tmp_path / "hosts.yml", hosts="all", tailscale_probe=noisy)
+
+
+def test_a_tailscale_that_is_a_persons_own_is_not_taken_away(tmp_path, host):
+    machines, plain = host
+    status = json.dumps({"BackendState": "Running"})
+    plain.inside(
+        f"mkdir -p {plain.home}/bin {plain.home}/state; touch {plain.home}/state/tailscaled.state\n"
+        f"cat > {plain.home}/bin/tailscale <<'E'\n#!/bin/sh\n"
+        f"case \"$*\" in *status*) echo '{status}' ;; *logout*) touch {plain.home}/out ;; esac\nE\n"
+        f"cp {plain.home}/bin/tailscale {plain.home}/bin/tailscaled\n"
+        f"chmod 755 {plain.home}/bin/*; chown -R deck {plain.home}/bin {plain.home}/state\n"
+        "echo '# a person' > /etc/systemd/system/tailscaled.service"
+    )
+    given = {
+        "tailscale_state": "absent",
+        "tailscale_become": False,
+        "tailscale_bin_dir": f"{plain.home}/bin",
+        "tailscale_state_dir": f"{plain.home}/state",
+    }
+    try:
+        sailor = Sailor(tmp_path)
+        gone = role("tailscale", **given)
+        out = play(sailor, gone, "-i", machines.inventory(), hosts="plain")
+        assert "changed: [plain]" not in out
+        assert plain.inside(f"ls {plain.home}/out {plain.home}/state", check=False).endswith("tailscaled.state\n")
+        assert plain.inside(f"[ ! -e {plain.home}/out ]; cat /etc/systemd/system/tailscaled.service") == "# a person\n"
+        # One that the role joined is left, and its state goes.
+        plain.inside(f"echo '{{}}' > {plain.home}/state/joined.json")
+        assert "changed: [plain]" in play(sailor, gone, "-i", machines.inventory(), hosts="plain")
+        assert plain.inside(f"ls -d {plain.home}/out {plain.home}/state", check=False) == f"{plain.home}/out\n"
+        assert plain.inside("cat /etc/systemd/system/tailscaled.service") == "# a person\n"
+    finally:
+        plain.inside(
+            f"rm -rf {plain.home}/bin {plain.home}/state {plain.home}/out /etc/systemd/system/tailscaled.service"
+        )
