@@ -223,7 +223,7 @@ def test_what_role_tailscale_makes_of_a_host(tmp_path):
   loop: [defaults, vars]
 - assert:
     that:
-      - tailscale_service_manager == {{'ssh': 'systemd', 'sprite': 'sprite'}}[inventory_hostname]
+      - tailscale_service_manager == ('sprite' if inventory_hostname == 'sprite' else 'systemd')
       - tailscale_arch == 'arm64'
       - not tailscale_is_ours
 """
