@@ -12,6 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
+REPO = Path(__file__).resolve().parent.parent
 SYSTEMD = Path("/lib/systemd/systemd")
 BOOT = r"""
 set -eu
@@ -26,6 +27,8 @@ mount -o remount,bind,ro proc/sys
 mount -t sysfs -o ro sysfs sys
 for place in run tmp var/tmp dev; do mount -t tmpfs -o mode=0755 machine "$place"; done
 chmod 1777 tmp var/tmp
+mkdir -p ".$2"  # the checkout, which may lie below one of these
+mount --rbind "$2" ".$2"
 for device in null zero full random urandom tty; do
   touch "dev/$device"; mount --bind "/dev/$device" "dev/$device"
 done
@@ -77,7 +80,7 @@ def machine():
     group = groups / f"ocaptain-machine-{os.getpid()}"
     group.mkdir()
     with tempfile.TemporaryDirectory(prefix="ocaptain-machine-") as root:
-        enter = f'echo $$ > {group}/cgroup.procs; exec unshare -fpmnuiC --kill-child bash -c "$1" boot {root}'
+        enter = f'echo $$ > {group}/cgroup.procs; exec unshare -fpmnuiC --kill-child bash -c "$1" boot {root} {REPO}'
         with (Path(root).with_suffix(".log")).open("wb") as log:
             parent = subprocess.Popen(
                 ["bash", "-c", enter, "enter", BOOT], stdin=subprocess.DEVNULL, stdout=log, stderr=log

@@ -60,6 +60,7 @@ def test_the_inventory_lists_and_groups(fleet, sprite, tmp_path):
     other.write_text("plugin: sprites\nlabels: [nobodys]\n")
     assert "lone-" not in ansible(fleet, "ansible-inventory", "-i", other, "--list").stdout
     other.write_text("plugin: sprites\nkeyed_groups: [{key: ocaptain_status, prefix: is}]\n")
+    fleet.inside(sprite, "true")  # on a busy machine it has fallen asleep meanwhile
     assert "@is_running" in ansible(fleet, "ansible-inventory", "-i", other, "--graph").stdout
 
 

@@ -467,7 +467,7 @@ FAULTS = [
     (["sail", "{plan}", "--repo", "file:///nowhere"], "cannot be read"),
     (["sail", "{plan}", "--repo", "https://u:canary@x.invalid/y"], "password"),
     (["sail", "{plan}", "--agent", "codex"], 'agent "codex" is not in this version'),
-    (["sail", "{bare}"], 'agent "claude" is not in this version'),
+    (["sail", "{bare}"], "agent claude has no credential"),
     (["sail", "{bare}", "--agent", "command"], "nothing to run"),
     (["sail", "{cycle}"], "wait for each other"),
     (["plan", "check", "{cycle}"], "wait for each other"),
