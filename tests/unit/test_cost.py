@@ -90,18 +90,20 @@ def test_sessions_that_may_be_gone_on_with(tmp_path):
         other = ledger.claim("ship-1")
         assert (other.sessions, other.work) == ((), None)
         ledger.give_back(other.token, "conflict", "x")
-        # A busy service is no failure of the session's.
-        for state in ("waited", "conflict"):
+        # A busy service is no failure of the session's, and what was done and why it did not do is not forgotten.
+        for state in ("waited", "denied", "lost", "conflict"):
             again = ledger.claim("ship-0")
-            assert (again.sessions[-1], again.work) == (one.session, "c" * 40 if state == "waited" else None)
+            assert (again.sessions[-1], again.work) == (one.session, "c" * 40)
+            assert again.reason == ("the ship fell silent" if state == "conflict" else "x")
             ledger.spent(again.token, spent(0), one.session)  # it was gone on with
-            ledger.give_back(again.token, state, "x")
-        # It had its chances.
+            ledger.give_back(again.token, state, "the ship fell silent" if state == "lost" else f"not because {state}")
+        # It had its chances; newer work counts.
         last = ledger.claim("ship-0")
-        assert last.sessions == ()
-        ledger.left(last.token, None, fresh=True)
+        assert (last.sessions, last.reason) == ((), "not because conflict")
+        ledger.left(last.token, "d" * 40, fresh=True)
         ledger.give_back(last.token, "conflict", "x")
-        assert ledger.claim("ship-0").sessions == ()
+        last = ledger.claim("ship-0")
+        assert (last.sessions, last.work) == ((), "d" * 40)
 
 
 def test_a_task_is_kept_from_others_and_first_for_its_own(tmp_path):
