@@ -11,9 +11,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from ocaptain.agents.verdict import Ending, Facts
 from ocaptain.captain import captain as captains
+from ocaptain.captain import ship as ship_module
 from ocaptain.git import Git
-from ocaptain.ledger import overview, task_views
+from ocaptain.ledger import Ledger, overview, task_views
 from tests.voyage import claude
 from tests.voyage.claude import MESSAGE_NANO, message, text, tool, tool_result
 from tests.voyage.local import VOYAGE, command, landed, make_voyage, sail
@@ -243,11 +245,85 @@ def test_a_task_is_kept_for_its_ship_but_never_for_long(tmp_path, ships, monkeyp
             assert captain.claim_for(other).task == "2"
             assert captain.claim_for(other) is None
             assert failed() == "1"
-            captain._kept = {task: (ship, 0.0) for task, (ship, _) in captain._kept.items()}
+            captain._kept = {task: (ship, 0.0, sleeps) for task, (ship, _, sleeps) in captain._kept.items()}
             claim = captain.claim_for(other)  # its ship did not come for it
             captain.given_back(claim, "conflict", "x", again=other)
             assert captain.claim_for(one) is None
-            other.channel = None  # its ship does not answer
-            assert captain.claim_for(one).task == "1"
+            other.channel = None  # its ship does not answer, and there was no pause to sleep through
+            claim = captain.claim_for(one)
+            assert claim.task == "1"
+            # The service is busy: that it sleeps meanwhile does not lose its session, that it is gone does.
+            one.rests_until = 0.0
+            captain.ended(one, claim, Ending("busy", "529", wait=200.0), {})
+            one.channel = None
+            assert captain.claim_for(other) is None
+            (until,) = [until for _, until, _ in captain._kept.values()]
+            wanted = captains.KEEP_SECONDS + captains.WAKE_SECONDS
+            assert until - one.rests_until == pytest.approx(wanted, abs=1)
+            one.gone = True
+            assert captain.claim_for(other).task == "1"
 
     asyncio.run(play())
+
+
+def test_a_ship_that_slept_through_a_pause_goes_on_in_its_session(tmp_path, ships, monkeypatch):
+    monkeypatch.setattr(captains, "FIRST_PAUSE", 1.5)
+    monkeypatch.setattr(ship_module, "SLEEP_AFTER", 0.2)
+    fleet = ships(2)
+    busy = {"steps": [claude.init(), claude.api_error(529, "busy", "overloaded_error")], "exit": 1}
+    plays = {"1.1": claude.turn("done", sh="echo bad > a"), "1.2": busy, "1.3": claude.turn("ok", sh="echo good > a")}
+    directory = voyage(tmp_path, fleet, plays, [{"verify": "grep good a"}], 2)
+    slept = []
+
+    async def look(captain):
+        while True:
+            with Ledger(directory / "ledger.db") as ledger:
+                slept.extend(row.id for row in ledger.ships() if row.state == "asleep")
+            await asyncio.sleep(0.05)
+
+    assert run(directory, fleet, meanwhile=look) == "complete"
+    seen = rows(directory)
+    assert [row["state"] for row in seen.values()] == ["failed", "waited", "landed"]
+    (name,) = {row["ship"] for row in seen.values()}
+    assert name in slept
+    assert len({row["session"] for row in seen.values()}) == 1
+    # What it had done and why that was not enough is told again after the pause.
+    last = [call for ship in fleet for call in claude.calls(ship.home)][-1]
+    assert "the check `grep good a` ended with exit code 1" in last["prompt"]
+    assert seen["1.1"]["work"] in last["prompt"]
+
+
+@pytest.mark.parametrize(
+    ("waits", "asked", "pause"),
+    [
+        (0, 0.0, 5.0),
+        (1, 0.0, 10.0),
+        (2, 0.0, 20.0),
+        (0, 42.0, 42.0),
+        (0, 3600.0, 300.0),
+        (9, 0.0, 300.0),
+        (60, 1.0, None),
+    ],
+)
+def test_how_long_a_busy_service_is_waited_for(monkeypatch, waits, asked, pause):
+    monkeypatch.setattr(captains, "FIRST_PAUSE", 5.0)
+    assert captains.pause_of(waits, asked) == pause
+
+
+def test_a_ship_adds_to_its_own_logs_alone(tmp_path):
+    directory = make_voyage(tmp_path, [{}], 2)
+    with command(directory) as ledger:
+        captain = captains.Captain(directory, ledger, lambda row: None)
+        piece = {"token": 1, "offset": 0, "data": "Zm9yZ2VkCg=="}
+        captain.write_log("ship-0", piece)  # before there is such an attempt
+        token = ledger.claim("ship-0").token
+        for odd in (True, 0, -1, 2**53, 2**70, "1", None):
+            captain.write_log("ship-0", {**piece, "token": odd})
+            captain.note_spent("ship-0", odd, Facts())
+        captain.write_log("ship-1", piece)
+        assert not list(directory.glob("logs/*/*"))
+        captain.write_log("ship-0", {"token": token, "offset": 0, "data": "bWluZQo="})
+        captain.write_log("ship-1", {**piece, "offset": 5})
+        captain.write_log("ship-1", piece)
+        (log,) = directory.glob("logs/*/*")
+        assert (log.parent.name, log.read_text()) == ("ship-0", "mine\n")
