@@ -94,7 +94,30 @@ ENDINGS = {
     "no money": ("denied", "credit", [init(), api_error(400, "Your credit balance is too low")], {"code": 1}),
     "bad request": ("hopeless", "400", [init(), api_error(400, "prompt is too long")], {"code": 1}),
     "no such model": ("hopeless", "404", [init(), api_error(404, "model: claude-9")], {"code": 1}),
-    "no answer": ("failed", "did not answer", [init(), api_error(None, "Connection error")], {"code": 1}),
+    "no answer": ("busy", "did not answer", [init(), api_error(None, "Connection error")], {"code": 1}),
+    "refused connections": (
+        *("busy", "did not answer: Connection error"),
+        [init(), retry(None, None), api_error(None, "Connection error", terminal_reason=None)],
+        {"code": 1},
+    ),
+    "no answer until it was ended": (
+        *("busy", "did not answer: it was ended"),
+        [*GOOD, retry(None, None)],
+        {"code": 143, "reason": "timeout"},
+    ),
+    "a gateway's error": ("busy", "502", [init(), api_error(502, "Bad gateway")], {"code": 1}),
+    "not available": ("busy", "503", [init(), api_error(503, "no")], {"code": 1}),
+    "a gateway that waited": ("busy", "504", [init(), api_error(504, "late")], {"code": 1}),
+    "not logged in": (
+        *("denied", "/login"),
+        [init(), api_error(None, "Not logged in · Please run /login")],
+        {"code": 1},
+    ),
+    "an error of its own": (
+        *("failed", "it ended with an error"),
+        [init(), result("it broke", subtype="error_during_execution", is_error=True, terminal_reason=None)],
+        {"code": 1},
+    ),
     "no change, unsaid": ("failed", "without a change", [*GOOD, result("It is fine.")], {"empty": True}),
     "no change, no reason": ("failed", "without a change", [*GOOD, result("NO CHANGE NEEDED:")], {"empty": True}),
     "no change, but a check": ("done", "", [*GOOD, result("It is fine.")], {"empty": True, "checked": True}),
@@ -214,13 +237,48 @@ def test_no_stream_can_break_the_drawing(content, kind):
     spent_of(facts, PRICES)
 
 
+MANY = {"inputTokens": 2**36, "costUSD": 0.999 * 10**6}
+
+
+@pytest.mark.parametrize(
+    ("odd", "kind"),
+    [
+        ([result("a \ud800 b"), *message("m", text("\udfff"))], "done"),
+        ([*message("m\ud800", text("x"), model="m\ud800"), result("x")], "done"),
+        (
+            ['{"type": "system", "subtype": "api_retry", "retry_delay_ms": 1e999}', api_error(429, "x", messages=1)],
+            "busy",
+        ),
+        ([retry(429, "x", -5), api_error(429, "x", messages=1)], "busy"),
+        ([retry(429, "x", float("nan")), api_error(429, "x", messages=1)], "busy"),
+        ([retry(10**9, "x"), api_error(True, "x", messages=1)], "busy"),
+        ([retry(429, "x", 10**400), api_error(429, "x", messages=1)], "busy"),
+        ([init() | {"session_id": "odd"}, result("x", num_turns=True)], "done"),
+        ([result("x", model_usage_since_last_result={f"m{n}": MANY for n in range(16)})] * 9, "done"),
+    ],
+)
+def test_no_odd_line_costs_a_run_its_verdict_and_its_cost(odd, kind):
+    odd = [line.encode() if isinstance(line, str) else line for line in odd]
+    facts = read(init(), *message("a", text("x")), *odd)[0]
+    spent = spent_of(facts, PRICES)
+    assert spent.cost_nano >= MESSAGE_NANO
+    assert spent.tokens_in < 2**63
+    assert judge(code=int(kind != "done"), reason="exit", facts=facts, empty=False, checked=True).kind == kind
+
+
+def test_a_wait_is_bounded_however_the_service_asks():
+    assert verdict(init(), retry(429, "x", 10**400), api_error(429, "slow"), code=1).wait == 2**31 / 1000
+    assert verdict(init(), retry(429, "x", -1500), api_error(429, "slow"), code=1).wait == 0
+
+
 @pytest.mark.parametrize(
     "lie",
     [
         {"session": "../../x"},
         {"usage": [{"model": "m", "long": False, "tokens": [1]}]},
         {"billed": [{}] * 100},
-        {"usage": [{"model": "m", "long": False, "tokens": [2**41] * 5}]},
+        {"usage": [{"model": "m", "long": False, "tokens": [2**36 + 1] * 5}]},
+        {"messages": 2**36 + 1},
         {"last_stop": "x" * 200},
         "x",
         None,
