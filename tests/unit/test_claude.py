@@ -19,7 +19,7 @@ from ocaptain.prices import load_prices
 from ocaptain.protocol.usage import cost_of, is_long, price_of
 from ocaptain.voyage.prepare import Request
 from ocaptain.voyage.prepare import prepare as prepare_voyage
-from ocaptain.worker.launch import prepare
+from ocaptain.worker.launch import prepare, secrets_of
 from ocaptain.worker.stream import ClaudeStream, LineMask, Masker, plain
 from tests.helpers import run_task
 from tests.voyage import claude
@@ -328,6 +328,48 @@ def test_what_the_ship_alone_knows(tmp_path):
     start = prepare(job, tmp_path, tmp_path)
     assert (start.argv[-2:], start.resumed, start.prompt.name) == (["--resume", sessions[1]], sessions[1], "resume.md")
     assert "why" in run.resume_prompt
+
+
+def test_what_was_laid_down_comes_before_what_the_host_has_and_must_be_whole(tmp_path, monkeypatch):
+    own = tmp_path / ".ocaptain/claude/env.json"
+    own.parent.mkdir(parents=True)
+    for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CONFIG_DIR"):
+        monkeypatch.setenv(name, "canary-host")
+    monkeypatch.setenv("HTTPS_PROXY", "http://me:canary-proxy@proxy:1")
+    job = {"argv": ["x"], "env": {"A": "1"}, "env_files": [".ocaptain/claude/env.json"]}
+    own.write_text('{"CLAUDE_CODE_OAUTH_TOKEN": "canary-own"}')
+    start = prepare(job, tmp_path, tmp_path)
+    assert [name for name, value in start.env.items() if value == "canary-host"] == []
+    assert (start.env["CLAUDE_CODE_OAUTH_TOKEN"], start.env["A"]) == ("canary-own", "1")
+    assert start.mask(b"via canary-proxy") == b"via ********"
+    # A plain command has no environment of its own.
+    assert prepare({**job, "env_files": []}, tmp_path, tmp_path).env["ANTHROPIC_API_KEY"] == "canary-host"
+    for torn in ('{"CLAUDE', "[]", ""):
+        own.write_text(torn)
+        with pytest.raises(OSError, match="not whole"):
+            prepare(job, tmp_path, tmp_path)
+    own.unlink()
+    with pytest.raises(OSError, match=r"env\.json"):
+        prepare(job, tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("HTTPS_PROXY", "http://me:canary%2F1@proxy:8080/", "canary/1 canary%2F1 me:canary%2F1"),
+        ("ANTHROPIC_BASE_URL", "https://canary-token@gateway/v1", "canary-token"),
+        (
+            "ANTHROPIC_CUSTOM_HEADERS",
+            "X-Org: canary-org\nAuthorization: Bearer canary-bearer",
+            "canary-org canary-bearer",
+        ),
+        ("MY_TOKEN", "canary", "canary"),
+    ],
+)
+def test_secrets_inside_of_variables(name, value, shown):
+    mask = Masker(secrets_of(name, value))
+    assert "canary" not in mask(shown.encode()).decode()
+    assert secrets_of("PAGER", "https://host/me@there less") == []
 
 
 def test_a_credential_must_be_there(plan, monkeypatch, tmp_path):

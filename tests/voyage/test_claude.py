@@ -226,6 +226,19 @@ def test_a_refused_credential_stops_the_fleet_with_one_message(tmp_path, ships):
     assert run(directory, fleet) == "complete"
 
 
+@pytest.mark.parametrize("broken", ["path", "env.json"])
+def test_a_ship_that_cannot_start_the_agent_is_benched_and_costs_no_task_its_tries(tmp_path, ships, broken):
+    fleet = ships(2)
+    plays = {str(n): claude.turn("ok", sh=f"sleep 0.3; echo {n} > f{n}") for n in range(1, 5)}
+    directory = voyage(tmp_path, fleet, plays, ships=2)
+    (fleet[0].home / ".ocaptain/claude" / broken).write_text("/none/claude\n")
+    assert run(directory, fleet) == "complete"
+    with command(directory) as ledger:
+        assert ledger.ships()[0].state == "failed"
+        assert "could not be started" in ledger.ships()[0].reason
+        assert all(row["failures"] == 0 for row in ledger.rows("tasks", "position"))
+
+
 def test_a_task_is_kept_for_its_ship_but_never_for_long(tmp_path, ships, monkeypatch):
     monkeypatch.setattr(captains, "KEEP_SECONDS", 600.0)
     directory = voyage(tmp_path, [], {"1": {}, "2": {}}, ships=2)
