@@ -139,16 +139,16 @@ class Spent:
     Attributes:
         model: that worked most.
         tokens_in, tokens_out, tokens_cached: read (cached or not), written, and read from the cache.
-        cost_nano: in nano-dollars, None if a price is not known.
+        cost_nano: in nano-dollars, of what has a known price.
         mark: ``api`` or ``subscription``.
-        usage: by model: ``model tokens cost_nano``.
+        usage: by model: ``model tokens cost_nano``; what has no known price is a row with a cost of None.
     """
 
     model: str | None
     tokens_in: int
     tokens_out: int
     tokens_cached: int
-    cost_nano: int | None
+    cost_nano: int
     mark: str | None
     usage: Sequence[Mapping[str, Any]]
 

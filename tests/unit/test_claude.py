@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from decimal import Decimal
 
 import pytest
@@ -19,7 +20,9 @@ from ocaptain.prices import load_prices
 from ocaptain.protocol.usage import cost_of, is_long, price_of
 from ocaptain.voyage.prepare import Request
 from ocaptain.voyage.prepare import prepare as prepare_voyage
+from ocaptain.worker.keep import leave
 from ocaptain.worker.launch import prepare, secrets_of
+from ocaptain.worker.places import Places
 from ocaptain.worker.stream import ClaudeStream, LineMask, Masker, plain
 from tests.helpers import run_task
 from tests.voyage import claude
@@ -164,7 +167,11 @@ def test_what_was_billed_counts_helpers_too_and_goes_on_after_a_result():
 
 def test_a_price_that_nobody_knows_is_no_guess(tmp_path):
     unknown = [init(), *message("a", text("x"), model="other-1")]
-    assert spent_of(read(*unknown)[0], PRICES).cost_nano is None
+    spent = spent_of(read(*unknown, *message("b", text("y")))[0], PRICES)
+    # What is known counts all the same.
+    assert (spent.cost_nano, [row["cost_nano"] for row in spent.usage]) == (MESSAGE_NANO, [None, MESSAGE_NANO])
+    late = read(*GOOD, result(model_usage_since_last_result={"other-1": MANY}), *unknown[1:])[0]
+    assert [row["cost_nano"] for row in spent_of(late, PRICES).usage] == [999 * 10**12, None]
     own = tmp_path / "prices.toml"
     own.write_text(
         "[models.other-1]\ninput = 1\noutput = 1\ncache_read = 1\ncache_write_5m = 1\ncache_write_1h = 1\n"
@@ -174,6 +181,11 @@ def test_a_price_that_nobody_knows_is_no_guess(tmp_path):
     assert spent_of(read(*unknown)[0], mine).cost_nano == 3150 * 1000
     # What the CLI says does not count for a model that the user priced.
     assert spent_of(read(*GOOD, result())[0], mine).cost_nano == 50 * 1000
+    # Whatever date or context size the CLI's name for it carries.
+    dated = [init(), *message("a", text("x"), model=f"{MODEL}-20260101")]
+    assert spent_of(read(*dated)[0], mine).cost_nano == 50 * 1000
+    billed = {f"{MODEL}[1m]": {"outputTokens": 7, "costUSD": 1.0}}
+    assert spent_of(read(*GOOD, result(model_usage_since_last_result=billed))[0], mine).cost_nano == 7 * 1000
     own.write_text("[models.x]\ninput = 0.0001\n")
     with pytest.raises(UsageError, match="prices are wrong") as caught:
         load_prices(own)
@@ -370,6 +382,22 @@ def test_secrets_inside_of_variables(name, value, shown):
     mask = Masker(secrets_of(name, value))
     assert "canary" not in mask(shown.encode()).decode()
     assert secrets_of("PAGER", "https://host/me@there less") == []
+
+
+def test_what_was_said_in_the_workspace_leaves_with_the_voyage(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TMUX_TMPDIR", str(tmp_path))
+    for folder in ("kurz", "l" * 220):
+        places = Places(tmp_path / folder)
+        places.make()
+        said = re.sub("[^A-Za-z0-9]", "-", str(places.workspace))
+        said = said if len(said) <= 200 else f"{said[:200]}-1a2b3c"
+        projects = places.home / ".claude/projects"
+        for name in (said, "-home-me-own"):
+            (projects / name).mkdir(parents=True)
+            (projects / name / "session.jsonl").touch()
+        assert leave(places) == 0
+        assert [path.name for path in projects.iterdir()] == ["-home-me-own"]
+        assert f".claude/projects/{said}" in json.loads(capsys.readouterr().out)["removed"]
 
 
 def test_a_credential_must_be_there(plan, monkeypatch, tmp_path):

@@ -19,6 +19,7 @@ from ocaptain.ledger import Ledger, overview, task_views
 from tests.voyage import claude
 from tests.voyage.claude import MESSAGE_NANO, message, text, tool, tool_result
 from tests.voyage.local import VOYAGE, command, landed, make_voyage, sail
+from tests.voyage.test_captain import interrupted, saved
 
 SLEEP = f"{600 + os.getpid() / 10**7:.7f}"  # known among all processes of the machine
 
@@ -237,6 +238,26 @@ def test_a_ship_that_cannot_start_the_agent_is_benched_and_costs_no_task_its_tri
         assert ledger.ships()[0].state == "failed"
         assert "could not be started" in ledger.ships()[0].reason
         assert all(row["failures"] == 0 for row in ledger.rows("tasks", "position"))
+
+
+@pytest.mark.parametrize("how", ["sunk", "no snapshot"])
+def test_the_last_seconds_of_a_run_are_billed_without_a_result_too(tmp_path, ships, how):
+    fleet = ships(1 if how == "sunk" else 2)
+    last = "touch ~/there; sleep 300" if how == "sunk" else "rm -r ~/.ocaptain/git; touch ~/.ocaptain/git"
+    steps = [claude.init(), *message("a", text("x")), {"sh": "sleep 1.5"}, *message("b", text("y")), {"sh": last}]
+    plays = {"1.1": {"steps": steps}, "1": claude.turn("ok", sh="echo ok > a")}
+    directory = voyage(tmp_path, fleet, plays, ships=len(fleet))
+
+    async def sunk():
+        await interrupted(directory, fleet, (fleet[0].home / "there").exists)
+        assert rows(directory)["1.1"]["cost_nano"] < 2 * MESSAGE_NANO
+        return await saved(directory, fleet)
+
+    if how == "sunk":
+        assert [found.ok for found in asyncio.run(sunk())] == [True]
+    else:
+        assert run(directory, fleet) == "complete"
+    assert rows(directory)["1.1"]["cost_nano"] == 2 * MESSAGE_NANO
 
 
 def test_a_task_is_kept_for_its_ship_but_never_for_long(tmp_path, ships, monkeypatch):
