@@ -21,7 +21,7 @@ from ocaptain.worker.stream import Masker
 _OWN = "~/.ocaptain/"
 _SECRET = re.compile(r"TOKEN|KEY|SECRET|PASSWORD|CREDENTIAL|HEADERS", re.IGNORECASE)
 _AGENTS = re.compile(r"ANTHROPIC_|CLAUDE_CODE_|CLAUDE_CONFIG_DIR$")
-_USER = re.compile(r"://([^/?#\s@]+)@")
+_USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#\s@]+)@")
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,9 @@ def prepare(job: Dict[str, Any], directory: Path, home: Path) -> Start:
         env.update(_environment(home / name))
         # What the host has set for itself must not come before what was laid down for this agent.
         outer = {key: value for key, value in outer.items() if not _AGENTS.match(key)}
-    given = {**outer, **env} if job.get("env_files") else {}
-    secrets = [secret for key, value in given.items() for secret in secrets_of(key, value)]
+    secrets = [secret for key, value in env.items() for secret in secrets_of(key, value)]
+    if job.get("env_files"):  # of the host's own, what its name says is not ours to judge; but it may have a proxy
+        secrets += [secret for value in outer.values() for secret in secrets_of("", value)]
     hidden = [home / name for name in job.get("secret_files", [])]
     secrets += [path.read_text("utf-8", "replace").strip() for path in hidden if path.is_file()]
     argv, prompt, resumed = list(job["argv"]), directory / "prompt.md", None
@@ -91,7 +92,8 @@ def secrets_of(name: str, value: str) -> List[str]:
             for line in value.splitlines():
                 content = line.partition(":")[2].strip()
                 found += [line.strip(), content, content.rpartition(" ")[2]]
-    for user in _USER.findall(value):
+    for scheme, user in _USER.findall(value):
         password = user.partition(":")[2]
-        found += [user, password, unquote(password)]
+        if password or scheme.lower().startswith("http"):  # of a gateway, the name alone may be a key
+            found += [user, password, unquote(password)]
     return found

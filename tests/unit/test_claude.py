@@ -348,12 +348,13 @@ def test_what_was_laid_down_comes_before_what_the_host_has_and_must_be_whole(tmp
     for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CONFIG_DIR"):
         monkeypatch.setenv(name, "canary-host")
     monkeypatch.setenv("HTTPS_PROXY", "http://me:canary-proxy@proxy:1")
+    monkeypatch.setenv("SORT_KEY", "result")
     job = {"argv": ["x"], "env": {"A": "1"}, "env_files": [".ocaptain/claude/env.json"]}
     own.write_text('{"CLAUDE_CODE_OAUTH_TOKEN": "canary-own"}')
     start = prepare(job, tmp_path, tmp_path)
     assert [name for name, value in start.env.items() if value == "canary-host"] == []
     assert (start.env["CLAUDE_CODE_OAUTH_TOKEN"], start.env["A"]) == ("canary-own", "1")
-    assert start.mask(b"via canary-proxy") == b"via ********"
+    assert start.mask(b"result via canary-proxy") == b"result via ********"
     # A plain command has no environment of its own.
     assert prepare({**job, "env_files": []}, tmp_path, tmp_path).env["ANTHROPIC_API_KEY"] == "canary-host"
     for torn in ('{"CLAUDE', "[]", ""):
@@ -381,7 +382,7 @@ def test_what_was_laid_down_comes_before_what_the_host_has_and_must_be_whole(tmp
 def test_secrets_inside_of_variables(name, value, shown):
     mask = Masker(secrets_of(name, value))
     assert "canary" not in mask(shown.encode()).decode()
-    assert secrets_of("PAGER", "https://host/me@there less") == []
+    assert secrets_of("PAGER", "https://host/me@there less ssh://somebody@host") == []
 
 
 def test_what_was_said_in_the_workspace_leaves_with_the_voyage(tmp_path, monkeypatch, capsys):
