@@ -14,20 +14,23 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from ocaptain.protocol.usage import MOST_COUNT
 from ocaptain.text import clean, clean_line
 
-Count = Annotated[int, Field(ge=0, le=2**40)]  # so that no sum of prices outgrows a ledger's integer
+Count = Annotated[int, Field(ge=0, le=MOST_COUNT)]
 Nano = Annotated[int, Field(ge=0, le=2**50)]
 Name = Annotated[str, StringConstraints(max_length=100)]
 Session = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
 
 #: How a message ends that is all there.
 WHOLE = ("end_turn", "stop_sequence")
-BUSY = (429, 503, 529)
+BUSY = (429, 502, 503, 504, 529)
 DENIED = (401, 403)
 NO_CHANGE = re.compile(r"^[\s*_`>#-]*NO CHANGE NEEDED[*_`]*\s*[:\-–—]\s*[*_`]*\s*(\S.*)$", re.MULTILINE)  # noqa: RUF001
 _BILLING = re.compile(r"credit balance|billing|payment", re.IGNORECASE)
+_LOGIN = re.compile(r"not logged in|please run /login", re.IGNORECASE)
 LONGEST_TEXT = 2000
+LONGEST_ERROR = 200
 LONGEST_SUMMARY = 1500
 Kind = Literal["done", "failed", "hopeless", "busy", "denied"]
 
@@ -165,7 +168,7 @@ def _unfinished(code: int, reason: str, facts: Facts | None, said: str) -> Endin
     """A stream without a last word: killed, hung, or never begun."""
     tail = clean(said[-LONGEST_TEXT:]).strip()
     told = f"; it said last:\n{tail}" if tail else ""
-    if facts and facts.retry and facts.retry.status is not None and facts.retry.status != 500:
+    if facts and facts.retry and facts.retry.status != 500:
         return _api_error(facts.retry.status, facts.retry.error, facts, f"it was ended while it tried again{told}")
     if reason == "exit" and code == 0:
         return Ending("failed", f"its stream ended without a result{told}")
@@ -183,12 +186,16 @@ def _ended(code: int, reason: str, told: str) -> Ending:
 
 
 def _api_error(status: int | None, error: str | None, facts: Facts, text: str) -> Ending:
-    delay = facts.retry.delay_ms / 1000 if facts.retry else 0.0
-    named = f"the API answered {status}" if status else "the API did not answer as it should"
+    result, delay = facts.result, facts.retry.delay_ms / 1000 if facts.retry else 0.0
+    # Without a status: it could not be reached. That is so only of a request; what else ends so is the CLI's own.
+    away = status is None and (facts.retry is not None or (result is not None and result.terminal == "api_error"))
+    named = f"the API answered {status}" if status else "the API did not answer" if away else "it ended with an error"
     what = f"{named}{f' ({clean_line(error, 60)})' if error else ''}: {text}"
     if status in DENIED or (status in {400, 402} and _BILLING.search(text)):
         return Ending("denied", what)
-    if status in BUSY:
+    if status is None and result is not None and _LOGIN.search(text[:LONGEST_ERROR]):
+        return Ending("denied", what)
+    if status in BUSY or away:
         return Ending("busy", what, wait=delay)
     if status is not None and 400 <= status < 500 and status not in {408, 409}:
         return Ending("hopeless", what)

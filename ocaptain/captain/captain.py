@@ -13,12 +13,12 @@ import json
 import logging
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from ocaptain.agents import ADAPTERS
 from ocaptain.captain.landing import Lander
 from ocaptain.captain.leases import TICK, Leases
-from ocaptain.captain.ship import ShipActor, VerifyJob, log_piece
+from ocaptain.captain.ship import SLEEP_AFTER, ShipActor, VerifyJob, log_piece
 from ocaptain.captain.spending import spent_of
 from ocaptain.captain.transport import SpriteTransport
 from ocaptain.git import Git, GitError
@@ -44,6 +44,7 @@ KEEP_SECONDS = 5.0  # a task that comes back is kept so long for the ship that h
 FIRST_PAUSE = 5.0  # a ship whose agent found the service busy; it doubles
 MOST_PAUSE = 300.0
 MOST_WAITS = 60  # about four hours and a half, as long as a limit may last
+WAKE_SECONDS = 30.0  # what a ship that slept meanwhile may take to be there again
 CREDENTIAL = (
     "work that landed or was offered is kept; set a good CLAUDE_CODE_OAUTH_TOKEN, ANTHROPIC_API_KEY or"
     " OCAPTAIN_CLAUDE_KEY_HELPER, then go on with: ocaptain sail --resume"
@@ -83,7 +84,8 @@ class Captain:
         self.claiming = True
         self.over = False
         self._denied: str | None = None
-        self._kept: dict[str, tuple[str, float]] = {}  # task: ship that has it again, until when
+        #: By task: the ship that has it again, until when, and whether that ship may sleep until then.
+        self._kept: dict[str, tuple[str, float, bool]] = {}
         self._transports = transports
         self._provider_there = provider_there
         self._fleet = fleet
@@ -91,7 +93,7 @@ class Captain:
         self._leases = Leases({})
         self._news = asyncio.Condition()
         self._projected: dict[str, str] = {}
-        self._logs: dict[int, Path | None] = {}
+        self._logs: dict[tuple[str, int], Path] = {}
         self._checkout = asyncio.Lock()
         self._verify_job: VerifyJob | None = None
         self._jobs: set[asyncio.Task[Any]] = set()
@@ -268,18 +270,21 @@ class Captain:
     def _kept_for(self, which: Callable[[str], bool]) -> list[str]:
         """Return the tasks that are kept for ships of a kind, as long as those can take them."""
         now = asyncio.get_running_loop().time()
-        for task, (ship, until) in list(self._kept.items()):
+        for task, (ship, until, sleeps) in list(self._kept.items()):
             actor = self._actors.get(ship)
-            if now >= until or actor is None or actor.gone or actor.channel is None:
+            if now >= until or actor is None or actor.gone or (actor.channel is None and not sleeps):
                 del self._kept[task]
-        return [task for task, (ship, _) in self._kept.items() if which(ship)]
+        return [task for task, (ship, *_) in self._kept.items() if which(ship)]
 
-    def _keep(self, claim: Claim, actor: ShipActor | None, seconds: float | None = None) -> None:
-        """Keep a task that comes back for the ship that has its agent's session, for a moment."""
+    def _keep(self, claim: Claim, actor: ShipActor | None, pause: float = 0.0) -> None:
+        """Keep a task that comes back for the ship that has its agent's session, for a moment.
+
+        A ship that is to pause first may let go of its channel meanwhile, and is waited for.
+        """
         if actor is None or not ADAPTERS[claim.agent].is_model:
             return
-        seconds = KEEP_SECONDS if seconds is None else seconds
-        self._kept[claim.task] = (actor.ship, asyncio.get_running_loop().time() + seconds)
+        seconds = pause + KEEP_SECONDS + (WAKE_SECONDS if pause > SLEEP_AFTER else 0.0)
+        self._kept[claim.task] = (actor.ship, asyncio.get_running_loop().time() + seconds, pause > 0)
         self._later(seconds)
 
     def _later(self, seconds: float) -> None:
@@ -312,7 +317,7 @@ class Captain:
 
     def note_spent(self, ship: str, token: Any, facts: Facts | None) -> None:
         """Take what an agent used so far; only the ship that has or had the attempt may tell."""
-        if facts is None or not isinstance(token, int):
+        if facts is None or not is_token(token):
             return
         attempt = self.ledger.attempt(token)
         if attempt is not None and attempt["ship"] == ship:
@@ -326,13 +331,13 @@ class Captain:
                 self.given_back(claim, "denied", ending.reason)
             case "busy":
                 waits = self.ledger.waits(claim.task)
-                if waits >= MOST_WAITS:
+                pause = pause_of(waits, ending.wait)
+                if pause is None:
                     self.failed(claim, f"{ending.reason} (it waited {waits} times before)", evidence)
                     return
-                pause = min(MOST_PAUSE, max(ending.wait, FIRST_PAUSE * 2**waits))
                 actor.rests_until = asyncio.get_running_loop().time() + pause
                 self._later(pause)
-                self._keep(claim, actor, pause + KEEP_SECONDS)
+                self._keep(claim, actor, pause)
                 reason = f"{ending.reason}; it waits {pause:.0f} s"
                 self.given_back(claim, "waited", reason)
                 self.ledger.set_ship(actor.ship, "idle", clean(reason)[:300])
@@ -452,25 +457,36 @@ class Captain:
     def write_log(self, ship: str, body: Message) -> None:
         """Add to an attempt's log; only the ship that has or had the attempt may."""
         token = body.get("token")
-        if not isinstance(token, int):
+        if not is_token(token):
             return
-        if token not in self._logs:
-            attempt = self.ledger.attempt(token)
-            mine = attempt is not None and attempt["ship"] == ship
-            self._logs[token] = (
-                self.directory / "logs" / ship / f"{attempt['task']}.{attempt['number']}.log"
-                if attempt and mine
-                else None
-            )
-        path = self._logs[token]
+        path = self._logs.get((ship, token))
         if path is None:
-            return
+            attempt = self.ledger.attempt(token)
+            if attempt is None or attempt["ship"] != ship:
+                return  # and it is not remembered: the token may be handed to this ship yet
+            path = self.directory / "logs" / ship / f"{attempt['task']}.{attempt['number']}.log"
+            self._logs[ship, token] = path
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("ab") as file:
                 piece = log_piece(body, os.fstat(file.fileno()).st_size)
                 if piece:
                     file.write(piece[1])
+
+
+def pause_of(waits: int, asked: float) -> float | None:
+    """Return for how many seconds a ship waits for a busy service, None if it did so for long enough.
+
+    Args:
+        waits: attempts in a row that found it busy before.
+        asked: seconds that the service wants.
+    """
+    return None if waits >= MOST_WAITS else min(MOST_PAUSE, max(asked, FIRST_PAUSE * 2**waits))
+
+
+def is_token(value: Any) -> TypeGuard[int]:
+    """Whether what a ship tells may be an attempt's token; a ledger takes no number without bounds."""
+    return type(value) is int and 0 < value < 2**53
 
 
 def sprite_transports(client: SpritesClient) -> Callable[[ShipRow], Transport]:

@@ -36,6 +36,7 @@ MOST_ROUNDS = 20
 READS = 3
 LONGEST_TAIL = 4000
 Oid = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class PartOffer(BaseModel):
@@ -84,8 +85,8 @@ class Outcome(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True)
 
     code: Annotated[int, Field(ge=-1, le=255)]
-    reason: str
-    seconds: Annotated[float, Field(ge=0)]
+    reason: Annotated[str, StringConstraints(max_length=100)]
+    seconds: Seconds
     tail: str = ""
     snapshot: SnapshotOffer | None = None
     unfit: UnfitOffer | None = None
@@ -98,7 +99,7 @@ class CheckResult(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True)
 
     code: Annotated[int, Field(ge=0, le=255)]
-    seconds: Annotated[float, Field(ge=0)]
+    seconds: Seconds
     timed_out: bool = False
     tail: str = ""
 

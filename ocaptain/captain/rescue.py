@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from ocaptain.captain.transport import Transport
     from ocaptain.ledger import Ledger, ShipRow
+    from ocaptain.prices import Prices
 
 RESCUE_SECONDS = 180.0
 TRIES = 3
@@ -54,7 +55,11 @@ class Rescue:
 
 
 async def rescue(
-    directory: Path, ledger: Ledger, transports: Callable[[ShipRow], Transport], there: AbstractSet[str] = frozenset()
+    directory: Path,
+    ledger: Ledger,
+    transports: Callable[[ShipRow], Transport],
+    there: AbstractSet[str] = frozenset(),
+    prices: Prices | None = None,
 ) -> list[Rescue]:
     """Stop and fetch every ship, all at once.
 
@@ -63,8 +68,9 @@ async def rescue(
         ledger: with its epoch taken.
         transports: make the way to a ship.
         there: sprites that the provider lists: what the ledger calls gone may be there after all.
+        prices: of what agents used at last; by default ours.
     """
-    captain = Captain(directory, ledger, transports)
+    captain = Captain(directory, ledger, transports, prices=prices)
     captain.claiming = False
     await asyncio.to_thread(captain.lander.reconcile)
     actors = [

@@ -255,6 +255,9 @@ class ShipActor:
         if isinstance(outcome, str):
             await self._settle(channel, number)
             raise ShipFault(outcome)
+        if outcome.reason == "error":  # no attempt was made: the ship's supervisor could not begin one
+            await self._settle(channel, number)
+            raise ShipFault(f"the agent could not be started: {clean(outcome.tail).strip()[-2000:]}")
         await self._judge(channel, claim, base, outcome)
         await self._settle(channel, number)
         self._progress()

@@ -11,39 +11,46 @@ if TYPE_CHECKING:
     from ocaptain.agents.verdict import Facts
     from ocaptain.prices import Prices
 
+MOST_COST = 2**62  # what a ledger's integer holds, whatever a ship tells at whatever price
+
 
 def spent_of(facts: Facts, prices: Prices) -> Spent:
     """Return what an attempt used so far.
 
-    What the CLI says that it billed counts up to its last result, the messages after it at our prices;
-    so a run that was killed has its cost as well.
+    What the CLI says that it billed counts up to its last result (but for models that the user priced), the
+    messages after it at our prices; so a run that was killed has its cost as well. What has no price is told
+    apart: a row of ``usage`` without a cost.
+
+    What is billed is a model's sum: of how long its messages were it tells nothing, so that the user's price
+    for long prompts counts for messages after it alone.
     """
-    models: dict[str, list[int | None]] = {}
+    own = {name: prices.models[name] for name in prices.own}
+    rows: dict[tuple[str, bool], list[int]] = {}  # tokens and cost, by model and whether it has a price
 
     def add(model: str, tokens: list[int], cost: int | None) -> None:
-        before = models.setdefault(model, [0, 0, 0, 0, 0, 0])
-        sums = [(a or 0) + b for a, b in zip(before[:5], tokens, strict=True)]
-        known = None if before[5] is None or cost is None else before[5] + cost
-        models[model] = [*sums, known]
+        key = (model, cost is not None)
+        rows[key] = [a + b for a, b in zip(rows.get(key, [0] * 6), [*tokens, cost or 0], strict=True)]
 
     for one in facts.billed:
-        price = prices.models[one.model] if one.model in prices.own else None
+        price = price_of(one.model, own)
         add(one.model, one.tokens, cost_of(price, one.tokens) if price else one.cost)
     for used in facts.usage:
-        price = price_of(used.model, prices.models)
+        price = price_of(used.model, own) or price_of(used.model, prices.models)
         add(used.model, used.tokens, cost_of(price, used.tokens, long=used.long) if price else None)
     result = facts.result
-    if result and result.total_cost is not None and not facts.billed and not facts.resumed and len(models) == 1:
+    if result and result.total_cost is not None and not facts.billed and not facts.resumed and len(rows) == 1:
         # An older CLI: its total is of the session, which is this run.
-        (alone,) = models.values()
-        alone[5] = result.total_cost
-    costs = [one[5] for one in models.values()]
+        ((model, _), alone) = rows.popitem()
+        rows[model, True] = [*alone[:5], result.total_cost]
     return Spent(
-        model=max(models, key=lambda name: models[name][1] or 0) if models else facts.model,
-        tokens_in=sum((one[0] or 0) + (one[2] or 0) + (one[3] or 0) + (one[4] or 0) for one in models.values()),
-        tokens_out=sum(one[1] or 0 for one in models.values()),
-        tokens_cached=sum(one[2] or 0 for one in models.values()),
-        cost_nano=None if None in costs else sum(one or 0 for one in costs),
+        model=max(rows, key=lambda key: rows[key][1])[0] if rows else facts.model,
+        tokens_in=sum(one[0] + one[2] + one[3] + one[4] for one in rows.values()),
+        tokens_out=sum(one[1] for one in rows.values()),
+        tokens_cached=sum(one[2] for one in rows.values()),
+        cost_nano=min(MOST_COST, sum(one[5] for one in rows.values())),
         mark=None if facts.auth is None else "subscription" if facts.auth == "none" else "api",
-        usage=[{"model": name, "tokens": one[:5], "cost_nano": one[5]} for name, one in models.items()],
+        usage=[
+            {"model": model, "tokens": one[:5], "cost_nano": min(MOST_COST, one[5]) if known else None}
+            for (model, known), one in rows.items()
+        ],
     )

@@ -104,15 +104,19 @@ def _lines(
         ]
     models: dict[str, list[dict[str, Any]]] = {}
     for row in attempts:
+        parts: dict[str, list[dict[str, Any]]] = {}
         for one in json.loads(row["usage"] or "[]"):
-            read, out, cached, short, long = one["tokens"]
-            models.setdefault(one["model"], []).append(
+            parts.setdefault(one["model"], []).append(one)
+        for model, part in parts.items():
+            read, out, cached, short, long = map(sum, zip(*(one["tokens"] for one in part), strict=True))
+            models.setdefault(model, []).append(
                 {
                     "tokens_in": read + cached + short + long,
                     "tokens_out": out,
                     "tokens_cached": cached,
-                    "cost_nano": one["cost_nano"],
+                    "cost_nano": sum(one["cost_nano"] or 0 for one in part),
                     "cost_mark": row["cost_mark"],
+                    "usage": json.dumps(part),
                 }
             )
     return [Line(model, "", sum_of(rows)) for model, rows in sorted(models.items())]

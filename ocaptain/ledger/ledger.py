@@ -139,16 +139,16 @@ class Spent:
     Attributes:
         model: that worked most.
         tokens_in, tokens_out, tokens_cached: read (cached or not), written, and read from the cache.
-        cost_nano: in nano-dollars, None if a price is not known.
+        cost_nano: in nano-dollars, of what has a known price.
         mark: ``api`` or ``subscription``.
-        usage: by model: ``model tokens cost_nano``.
+        usage: by model: ``model tokens cost_nano``; what has no known price is a row with a cost of None.
     """
 
     model: str | None
     tokens_in: int
     tokens_out: int
     tokens_cached: int
-    cost_nano: int | None
+    cost_nano: int
     mark: str | None
     usage: Sequence[Mapping[str, Any]]
 
@@ -454,20 +454,23 @@ class Ledger:
         return [Intent(**dict(row)) for row in rows]
 
     def give_back(self, token: int, state: str, reason: str, *, ship_state: str = "idle") -> bool:
-        """Return a task to the pool without counting a failure (``lost``, ``conflict``, ``sunk``).
+        """Return a task to the pool without counting a failure.
 
         Args:
             token: the attempt.
-            state: that the attempt ends in.
-            reason: why; the next attempt is told.
+            state: that the attempt ends in: ``lost``, ``conflict``, ``sunk``, ``waited`` or ``denied``.
+            reason: why; the next attempt is told. That a service was ``waited`` for or ``denied`` the work
+                says nothing of the work: a reason from before stays.
             ship_state: what the ship that held it is from now on.
         """
         with self._write() as db:
             row = _holds(db, token)
             if row:
                 db.execute(
-                    "UPDATE tasks SET status = 'pending', token = NULL, ship = NULL, reason = ? WHERE id = ?",
-                    (reason, row["id"]),
+                    "UPDATE tasks SET status = 'pending', token = NULL, ship = NULL,"
+                    " reason = CASE WHEN ?1 IN ('waited', 'denied') THEN coalesce(reason, ?2) ELSE ?2 END"
+                    " WHERE id = ?3",
+                    (state, reason, row["id"]),
                 )
                 _event(db, state, row["ship"], row["id"], reason)
                 db.execute(
@@ -635,9 +638,14 @@ class Ledger:
         return int(row.fetchone()[0])
 
     def waits(self, task: str) -> int:
-        """Return how many attempts at a task in a row found the service busy, the last ones."""
+        """Return how many attempts at a task in a row found the service busy, the last ones that ended."""
         waits = 0
-        for (state,) in self._db.execute("SELECT state FROM attempts WHERE task = ? ORDER BY token DESC", (task,)):
+        ended = self._db.execute(
+            "SELECT a.state FROM attempts a JOIN tasks t ON t.id = a.task"
+            " WHERE a.task = ? AND (t.token IS NULL OR a.token != t.token) ORDER BY a.token DESC",
+            (task,),
+        )
+        for (state,) in ended:
             if state != "waited":
                 break
             waits += 1
@@ -698,10 +706,11 @@ def _ready(
 
 
 def _earlier(db: sqlite3.Connection, task: str, ship: str, token: int) -> tuple[tuple[str, ...], str | None]:
-    """Return the sessions that an attempt may go on with, and what the last attempt there left.
+    """Return the sessions that an attempt may go on with, and what the last attempt there that did anything left.
 
     Only those of the ship: a session's transcript is nowhere else. One in which so much failed, or that
-    conflicted, has had its chances.
+    conflicted, has had its chances. An attempt that came to nothing (its service was busy, its ship was
+    lost) takes nothing away from what there was before it.
     """
     rows = db.execute(
         "SELECT session, work, fresh, state FROM attempts"
@@ -712,7 +721,7 @@ def _earlier(db: sqlite3.Connection, task: str, ship: str, token: int) -> tuple[
     spoilt = {row["session"] for row in rows if row["fresh"]}
     known = dict.fromkeys(row["session"] for row in rows)
     good = [one for one in known if failures[one] < MOST_CHANCES and one not in spoilt]
-    return tuple(good[:MOST_SESSIONS]), rows[0]["work"] if rows else None
+    return tuple(good[:MOST_SESSIONS]), next((row["work"] for row in rows if row["work"]), None)
 
 
 def _event(db: sqlite3.Connection, kind: str, ship: str | None, task: str | None, text: str) -> None:

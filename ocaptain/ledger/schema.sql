@@ -82,9 +82,9 @@ CREATE TABLE attempts (
   tokens_in    INTEGER,                   -- all that was read, cached or not
   tokens_out   INTEGER,
   tokens_cached  INTEGER,                 -- of tokens_in, what came from the cache
-  cost_nano    INTEGER,                   -- nano-dollars (1e-9 $); NULL: a price is not known
+  cost_nano    INTEGER,                   -- nano-dollars (1e-9 $) of what has a known price
   cost_mark    TEXT,                      -- api or subscription
-  usage        TEXT,                      -- JSON: tokens and cost by model
+  usage        TEXT,                      -- JSON: tokens and cost by model; null: its price is not known
   evidence     TEXT                       -- JSON: commit, check, exit code, seconds, tail
 ) STRICT;
 CREATE INDEX attempts_of ON attempts (task, number);

@@ -19,8 +19,8 @@ class Sum:
     Attributes:
         attempts: how many told of any.
         tokens_in, tokens_out, tokens_cached: read (cached or not), written, and read from the cache.
-        cost_nano: nano-dollars of those whose price is known.
-        unknown: attempts of which it is not.
+        cost_nano: nano-dollars of what has a known price.
+        unknown: attempts that used something else.
         marks: ``api``, ``subscription``.
     """
 
@@ -48,7 +48,7 @@ def usd(nano: int) -> float:
 
 
 def sum_of(rows: Iterable[Mapping[str, Any]]) -> Sum:
-    """Return what rows of attempts used (``tokens_in``, ``cost_nano``, …)."""
+    """Return what rows of attempts used (``tokens_in``, ``cost_nano``, ``usage``, …)."""
     told = [row for row in rows if row["tokens_in"] is not None]
     return Sum(
         attempts=len(told),
@@ -56,7 +56,7 @@ def sum_of(rows: Iterable[Mapping[str, Any]]) -> Sum:
         tokens_out=sum(row["tokens_out"] for row in told),
         tokens_cached=sum(row["tokens_cached"] for row in told),
         cost_nano=sum(row["cost_nano"] or 0 for row in told),
-        unknown=sum(row["cost_nano"] is None for row in told),
+        unknown=sum(any(one["cost_nano"] is None for one in json.loads(row["usage"] or "[]")) for row in told),
         marks=tuple(sorted({row["cost_mark"] for row in told if row["cost_mark"]})),
     )
 

@@ -16,9 +16,9 @@ Worker to captain::
     refused  reason, epoch, generation              a newer captain or channel is known
     record   n, crc, body                           one journal entry
 
-A record's body has a ``kind``: ``log`` (token, offset, data in base64), ``started`` (token) or
-``result`` (id, ok, data). Records are numbered from 1 without gaps; ``journal`` names the
-numbering, which starts anew when a ship's disk does.
+A record's body has a ``kind``: ``log`` (token, offset, data in base64), ``agent`` (token, facts: what
+the agent's stream told so far) or ``result`` (id, ok, data). Records are numbered from 1 without gaps;
+``journal`` names the numbering, which starts anew when a ship's disk does.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -12,11 +13,12 @@ from ocaptain.captain.captain import sprite_transports
 from ocaptain.captain.rescue import Rescue, prove, rescue
 from ocaptain.captain.ssh import holding, ssh_transports
 from ocaptain.config import HOSTS
-from ocaptain.errors import OcaptainError
+from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.ledger import Ledger, overview
 from ocaptain.ledger.ledger import NOT_SAILING
 from ocaptain.locks import Lock
 from ocaptain.mesh import Records, tailnet_of, take_away
+from ocaptain.prices import load_prices
 from ocaptain.provider import Endpoint, check_place, choose, endpoint
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ocaptain.config import Settings
+    from ocaptain.prices import Prices
     from ocaptain.voyage.home import VoyageDirectory
 
 REACH_SECONDS = 60.0
@@ -240,6 +243,9 @@ def begin_sink(directory: VoyageDirectory, settings: Settings) -> Rescued:
     voyage = directory.voyage()
     reached = None if voyage.provider == HOSTS else endpoint(choose(settings, voyage.provider)[0], settings)
     check_place(voyage, reached)
+    prices = None
+    with contextlib.suppress(UsageError):  # a wrong table keeps no ship afloat: ours counts then
+        prices = load_prices(settings.prices)
     # Twice: a captain whose replacement run ends may begin another one, and that starts a captain.
     for _ in range(2):
         if not process.stop(directory.path):
@@ -254,19 +260,19 @@ def begin_sink(directory: VoyageDirectory, settings: Settings) -> Rescued:
                 ledger.set_state("paused", "being sunk")  # so that no waiting `sail` starts a captain again
             if voyage.provider == HOSTS:
                 transports = ssh_transports(directory.path)
-                found = asyncio.run(rescue(directory.path, ledger, transports, set(_held(directory, ledger))))
+                found = asyncio.run(rescue(directory.path, ledger, transports, set(_held(directory, ledger)), prices))
             elif reached is None:
                 gone = "drydock does not run, so its sprites are gone"
                 found = [Rescue(ship.id, ship.sprite, ok=True, reason=gone) for ship in ledger.ships()]
             else:
-                found = asyncio.run(_rescue(directory, ledger, reached))
+                found = asyncio.run(_rescue(directory, ledger, reached, prices))
             return Rescued(tuple(found), prove(directory.path, ledger))
 
 
-async def _rescue(directory: VoyageDirectory, ledger: Ledger, reached: Endpoint) -> list[Rescue]:
+async def _rescue(directory: VoyageDirectory, ledger: Ledger, reached: Endpoint, prices: Prices | None) -> list[Rescue]:
     async with reached.client() as client:
         there = {sprite.name for sprite in await client.list(f"{directory.id}-ship-")}
-        return await rescue(directory.path, ledger, sprite_transports(client), there)
+        return await rescue(directory.path, ledger, sprite_transports(client), there, prices)
 
 
 def finish_sink(

@@ -8,17 +8,20 @@ in no job, journal or argv.
 from __future__ import annotations
 
 import glob
+import json
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional
+from urllib.parse import unquote
 
-from ocaptain.worker.places import read_json
 from ocaptain.worker.stream import Masker
 
 _OWN = "~/.ocaptain/"
 _SECRET = re.compile(r"TOKEN|KEY|SECRET|PASSWORD|CREDENTIAL|HEADERS", re.IGNORECASE)
+_AGENTS = re.compile(r"ANTHROPIC_|CLAUDE_CODE_|CLAUDE_CONFIG_DIR$")
+_USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#\s@]+)@")
 
 
 @dataclass(frozen=True)
@@ -42,15 +45,17 @@ def prepare(job: Dict[str, Any], directory: Path, home: Path) -> Start:
     """Return what to run for ``job``.
 
     Raises:
-        OSError: a file of the agent's environment is there and cannot be read.
+        OSError: a file of the agent's environment is not there, or not whole.
     """
     env: Dict[str, str] = {}
-    secrets: List[str] = []
+    outer = dict(os.environ)
     for name in job.get("env_files", []):
-        for key, value in (read_json(home / name) or {}).items():
-            env[str(key)] = str(value)
-            if _SECRET.search(str(key)):
-                secrets.append(str(value))
+        env.update(_environment(home / name))
+        # What the host has set for itself must not come before what was laid down for this agent.
+        outer = {key: value for key, value in outer.items() if not _AGENTS.match(key)}
+    secrets = [secret for key, value in env.items() for secret in secrets_of(key, value)]
+    if job.get("env_files"):  # of the host's own, what its name says is not ours to judge; but it may have a proxy
+        secrets += [secret for value in outer.values() for secret in secrets_of("", value)]
     hidden = [home / name for name in job.get("secret_files", [])]
     secrets += [path.read_text("utf-8", "replace").strip() for path in hidden if path.is_file()]
     argv, prompt, resumed = list(job["argv"]), directory / "prompt.md", None
@@ -61,4 +66,34 @@ def prepare(job: Dict[str, Any], directory: Path, home: Path) -> Start:
     argv = [f"{home}/{one[2:]}" if one.startswith(_OWN) else one for one in argv]
     if job.get("path_file") and (home / job["path_file"]).is_file():
         argv[0] = (home / job["path_file"]).read_text("utf-8").strip() or argv[0]
-    return Start(argv, {**os.environ, **job["env"], **env}, prompt, Masker(secrets), resumed)
+    return Start(argv, {**outer, **job["env"], **env}, prompt, Masker(secrets), resumed)
+
+
+def _environment(path: Path) -> Dict[str, str]:
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise OSError(f"{path} is not whole: {error}") from error
+    if not isinstance(content, dict):
+        raise OSError(f"{path} is not whole: it holds no variables")
+    return {str(key): str(value) for key, value in content.items()}
+
+
+def secrets_of(name: str, value: str) -> List[str]:
+    """Return what must never be shown of an environment's variable.
+
+    All of it if its name says so, and of several headers each one; of any other what an URL in it says of
+    its user.
+    """
+    found = []
+    if _SECRET.search(name):
+        found.append(value)
+        if "HEADER" in name.upper():
+            for line in value.splitlines():
+                content = line.partition(":")[2].strip()
+                found += [line.strip(), content, content.rpartition(" ")[2]]
+    for scheme, user in _USER.findall(value):
+        password = user.partition(":")[2]
+        if password or scheme.lower().startswith("http"):  # of a gateway, the name alone may be a key
+            found += [user, password, unquote(password)]
+    return found

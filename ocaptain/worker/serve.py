@@ -312,7 +312,7 @@ class Worker:
         while True:
             ended = read_json(directory / "exit.json")
             self._pass_log(job, final=ended is not None)
-            self._pass_facts(job)
+            self._pass_facts(job, final=ended is not None)
             if ended is not None:
                 return {"code": int(ended["code"]), "reason": str(ended["reason"]), "seconds": ended["seconds"]}
             keeper = read_json(directory / "supervisor.json")
@@ -323,6 +323,7 @@ class Worker:
             if gone and not (directory / "exit.json").exists():
                 await asyncio.to_thread(sweep, job["marker"])
                 self._pass_log(job, final=True)
+                self._tell(job, await asyncio.to_thread(self._told, job))
                 return {"code": 137, "reason": "died", "seconds": round(time.monotonic() - began, 3)}
             await asyncio.sleep(POLL_SECONDS)
 
@@ -342,14 +343,22 @@ class Worker:
         self._record(body, durable=False)
         job["sent"] += len(data)
 
-    def _pass_facts(self, job: dict[str, Any]) -> None:
-        """Journal what the agent's stream told so far, so that even a ship that is lost has told it."""
+    def _pass_facts(self, job: dict[str, Any], *, final: bool) -> None:
+        """Journal what the agent's stream told so far, so that even a ship that is lost has told it.
+
+        The last of it, too: there may be no result that brings it (a snapshot fails, the fleet is sunk).
+        """
         path = Path(job["directory"]) / "facts.json"
         with contextlib.suppress(OSError):
             saved = path.stat().st_mtime_ns
-            if saved - self._told_at >= FACTS_NANOSECONDS and (facts := read_json(path)) is not None:
-                self._record({"kind": "agent", "token": job["token"], "facts": facts}, durable=False)
+            if saved - self._told_at >= (1 if final else FACTS_NANOSECONDS):
+                self._tell(job, read_json(path))
                 self._told_at = saved
+
+    def _tell(self, job: dict[str, Any], facts: dict[str, Any] | None) -> None:
+        if facts is not None:
+            with contextlib.suppress(OSError):
+                self._record({"kind": "agent", "token": job["token"], "facts": facts}, durable=False)
 
     def _told(self, job: dict[str, Any]) -> dict[str, Any] | None:
         """Return what the agent's stream told; read once more if its supervisor could not save it."""

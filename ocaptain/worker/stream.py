@@ -14,18 +14,21 @@ import re
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
 
-from ocaptain.protocol.usage import Price, Tokens, cost_of, dollars, is_long, price_of, tokens_of
+from ocaptain.protocol.usage import MOST_COUNT, Price, Tokens, cost_of, dollars, is_long, price_of, tokens_of
 
 MOST_LINE = 64 * 1024 * 1024
 MOST_TEXT = 4000
 MOST_MODELS = 16
+MOST_DELAY = 2**31
+MOST_NANO = 2**50
 WIDTH = 160
 _ESCAPES = re.compile(
     "\x1b\\[[0-?]*[ -/]*[@-~]"  # CSI
     "|\x1b[\\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\\\)?"  # OSC, DCS, SOS, PM, APC
     "|\x1b[ -/]*[0-~]"
-    "|[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]"
+    "|[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 )
+_SESSION = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 #: Of a tool's input, what tells most; the first that is there is shown.
 _SHOWN = (
     "command",
@@ -42,7 +45,7 @@ _SHOWN = (
 
 
 def plain(text: str) -> str:
-    """Return text without terminal escapes and other control characters; tabs and newlines stay."""
+    """Return text without terminal escapes, other control characters and lone surrogates; tabs and newlines stay."""
     return _ESCAPES.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
@@ -133,7 +136,7 @@ class ClaudeStream:
         for model, tokens in self._used.values():
             key = (model, is_long(price_of(model, self._prices), tokens))
             if key in sums or len(sums) < MOST_MODELS:
-                sums[key] = [a + b for a, b in zip(sums.get(key, [0] * 5), tokens, strict=True)]
+                sums[key] = _sum(sums.get(key, [0] * 5), tokens)
         return {
             **self._facts,
             "usage": [{"model": model, "long": long, "tokens": tokens} for (model, long), tokens in sums.items()],
@@ -177,7 +180,7 @@ class ClaudeStream:
         inner = "  " if message.get("parent_tool_use_id") else ""  # an agent of the agent's
         try:
             return [plain(f"{inner}{line}").rstrip() for line in handler(message)] if handler else []
-        except (TypeError, ValueError, AttributeError, KeyError, RecursionError):
+        except (TypeError, ValueError, AttributeError, KeyError, ArithmeticError, RecursionError):
             return [f"… a line that cannot be understood ({one_line(message['type'], 40)})"]
 
     def _system(self, message: Dict[str, Any]) -> Iterator[str]:
@@ -185,16 +188,16 @@ class ClaudeStream:
         if kind == "init":
             self._cwd = str(message.get("cwd") or "")
             self._note(
-                session=_text(message.get("session_id"), 64),
+                session=_session(message.get("session_id")),
                 model=_text(message.get("model"), 100),
                 auth=_text(message.get("apiKeySource"), 64),
             )
-            yield f"── {self._facts['model'] or 'claude'}, session {self._facts['session'] or '?'}"
+            session = _text(message.get("session_id"), 64)
+            yield f"── {self._facts['model'] or 'claude'}, session {session or '?'}"
         elif kind == "api_retry":
-            status, error = message.get("error_status"), _text(message.get("error"), 100)
-            delay = message.get("retry_delay_ms")
-            delay = float(delay) if isinstance(delay, (int, float)) else 0.0
-            retry = {"status": status if isinstance(status, int) else None, "error": error, "delay_ms": int(delay)}
+            status, error = _status(message.get("error_status")), _text(message.get("error"), 100)
+            delay = _milliseconds(message.get("retry_delay_ms"))
+            retry = {"status": status, "error": error, "delay_ms": delay}
             self._note(retry=retry, retries=min(self._facts["retries"] + 1, 10**6))
             what = f"{status} {error}" if status else str(error or "no answer")
             numbers = f"{message.get('attempt')} of {message.get('max_retries')}"
@@ -267,7 +270,7 @@ class ClaudeStream:
         self._open[parent] = name
         if name not in self._used:
             self._messages += 1
-        before = self._used.get(name, (str(model or "unknown")[:100], [0] * 5))
+        before = self._used.get(name, (_text(model, 100) or "unknown", [0] * 5))
         usage = message.get("usage")
         now = tokens_of(usage) if isinstance(usage, dict) else [0] * 5
         self._used[name] = (before[0], [max(a, b) for a, b in zip(before[1], now, strict=True)])
@@ -277,7 +280,7 @@ class ClaudeStream:
         self._note(retry=None)
 
     def _result(self, message: Dict[str, Any]) -> Iterator[str]:
-        status, turns = message.get("api_error_status"), message.get("num_turns")
+        status, turns = _status(message.get("api_error_status")), message.get("num_turns")
         text = message.get("result")
         errors = message.get("errors")
         if not isinstance(text, str):
@@ -289,11 +292,11 @@ class ClaudeStream:
             result={
                 "subtype": _text(message.get("subtype"), 64) or "",
                 "is_error": bool(message.get("is_error")),
-                "status": status if isinstance(status, int) else None,
+                "status": status,
                 "error": _text(message.get("api_error_type"), 64),
                 "stop": _text(message.get("stop_reason"), 40),
                 "terminal": _text(message.get("terminal_reason"), 64),
-                "turns": turns if isinstance(turns, int) and 0 <= turns < 10**6 else 0,
+                "turns": turns if type(turns) is int and 0 <= turns < 10**6 else 0,
                 "text": plain(text)[-MOST_TEXT:],
                 "total_cost": _nano(message.get("total_cost_usd")),
             }
@@ -317,9 +320,11 @@ class ClaudeStream:
                     "cache_creation_input_tokens": one.get("cacheCreationInputTokens"),
                     "cache_creation": {"ephemeral_1h_input_tokens": one.get("cacheCreationEphemeral1hInputTokens")},
                 }
-                now = [*tokens_of(usage), _nano(one.get("costUSD")) or 0]
-                before = self._billed.get(model[:100], [0] * 6)
-                self._billed[model[:100]] = [a + b for a, b in zip(before, now, strict=True)]
+                name, cost = _text(model, 100) or "unknown", _nano(one.get("costUSD")) or 0
+                if name not in self._billed and len(self._billed) >= MOST_MODELS:
+                    name = next(reversed(self._billed))  # of so many names none is sound; the sums still are
+                before = self._billed.get(name, [0] * 6)
+                self._billed[name] = [*_sum(before[:5], tokens_of(usage)), min(before[5] + cost, MOST_NANO)]
         self._used.clear()
         self._open.clear()
 
@@ -338,7 +343,23 @@ def replay(path: Path, prices: Mapping[str, Price]) -> Dict[str, Any]:
 
 
 def _text(value: Any, most: int) -> Optional[str]:
-    return plain(value)[:most] if isinstance(value, str) and value else None
+    return (plain(value)[:most] or None) if isinstance(value, str) else None
+
+
+def _session(value: Any) -> Optional[str]:
+    return value if isinstance(value, str) and _SESSION.fullmatch(value) else None
+
+
+def _status(value: Any) -> Optional[int]:
+    return value if type(value) is int and 0 <= value <= 999 else None
+
+
+def _milliseconds(value: Any) -> int:
+    return int(min(value, MOST_DELAY)) if isinstance(value, (int, float)) and value >= 0 else 0
+
+
+def _sum(one: Tokens, other: Tokens) -> Tokens:
+    return [min(a + b, MOST_COUNT) for a, b in zip(one, other, strict=True)]
 
 
 def _nano(value: Any) -> Optional[int]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import selectors
 import signal
@@ -31,6 +32,7 @@ from ocaptain.worker.stream import MOST_LINE, ClaudeStream, LineMask, Masker
 _PR_SET_CHILD_SUBREAPER = 36
 TERM_SECONDS = 5.0
 SAVE_SECONDS = 1.0
+AFTER_SECONDS = 5.0  # what an agent's children may still say after it
 MOST_LEFT = 4 * 1024 * 1024
 MOST_STREAM = 256 * 1024 * 1024
 
@@ -46,8 +48,8 @@ def _stop(number: int, _: Any) -> None:
 def supervise(directory: Path) -> int:
     """Run the job described by ``directory/job.json``; return the agent's exit code.
 
-    ``exit.json`` then holds code, signal, reason (``exit``, ``timeout``, ``stall``,
-    ``stopped``, ``error``) and seconds.
+    ``exit.json`` then holds code, reason (``exit``, ``timeout``, ``stall``, ``stopped``, or ``error``:
+    this ship cannot start it) and seconds.
     """
     job = read_json(directory / "job.json")
     marker = str(job["marker"])
@@ -82,6 +84,8 @@ def supervise(directory: Path) -> int:
         if child and view:
             _drain(child, view)
     except OSError as error:
+        if error.errno == errno.E2BIG:  # not the ship's fault: no ship can start it, as a shell says by this code
+            code, reason = 126, "exit"
         with contextlib.suppress(OSError), open(job["log"], "ab") as log:
             log.write(f"ocaptain: the agent could not be started: {error}\n".encode())
     _ignore_signals()
@@ -220,7 +224,8 @@ def _watch(child: subprocess.Popen[bytes], view: View, began: float, timeout: fl
             if child.poll() is not None:
                 # A background child may hold the pipe; what the agent itself said is there.
                 ended_at = ended_at or now
-                if not selector.get_map() or (not data and now - ended_at > 0.2):
+                quiet = not data and now - ended_at > 0.2
+                if not selector.get_map() or quiet or now - ended_at > AFTER_SECONDS:
                     return "exit"
             elif now - began > timeout:
                 return "timeout"

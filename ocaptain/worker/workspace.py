@@ -298,11 +298,11 @@ class Workspace:
             problems.append((f"more than {MOST_FILES} new files ({len(files)})", sorted(_tops(files))[:10]))
         if problems and not lenient:
             reasons = "; ".join(reason for reason, _ in problems)
-            raise Unfit(reasons, [path for _, paths in problems for path in paths][:MOST_NAMES])
+            raise Unfit(reasons, _shown([path for _, paths in problems for path in paths][:MOST_NAMES]))
         unread = self._stage(base, [])
         if unread and not lenient:
-            raise Unfit("files that git cannot read", unread[:MOST_NAMES])
-        return unread[:100]
+            raise Unfit("files that git cannot read", _shown(unread[:MOST_NAMES]))
+        return _shown(unread[:MOST_NAMES])
 
     def _stage(self, base: str, skipped: list[str]) -> list[str]:
         """Stage everything but ``skipped``; return what could not be read."""
@@ -376,6 +376,11 @@ class Workspace:
                 )
         path.unlink()
         return {"ref": OUT_REF, "parts": parts}
+
+
+def _shown(names: Sequence[str]) -> list[str]:
+    """Return file names as text: a name is bytes, and what is no UTF-8 of it cannot be told to anybody."""
+    return [os.fsencode(name).decode(errors="replace") for name in names]
 
 
 def _tops(files: list[str]) -> set[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ocaptain.voyage import VoyageDirectory
+from ocaptain.voyage.home import VoyageDirectory
 from tests.claude.api import Api, Fault, Say, Turn, Use
 from tests.claude.cli import layer
 from tests.helpers import OCAPTAIN, REPO, SECONDS, Done, Sailor, in_a_ship, wait_for, write_plan

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from decimal import Decimal
 
 import pytest
@@ -19,7 +20,9 @@ from ocaptain.prices import load_prices
 from ocaptain.protocol.usage import cost_of, is_long, price_of
 from ocaptain.voyage.prepare import Request
 from ocaptain.voyage.prepare import prepare as prepare_voyage
-from ocaptain.worker.launch import prepare
+from ocaptain.worker.keep import leave
+from ocaptain.worker.launch import prepare, secrets_of
+from ocaptain.worker.places import Places
 from ocaptain.worker.stream import ClaudeStream, LineMask, Masker, plain
 from tests.helpers import run_task
 from tests.voyage import claude
@@ -94,7 +97,30 @@ ENDINGS = {
     "no money": ("denied", "credit", [init(), api_error(400, "Your credit balance is too low")], {"code": 1}),
     "bad request": ("hopeless", "400", [init(), api_error(400, "prompt is too long")], {"code": 1}),
     "no such model": ("hopeless", "404", [init(), api_error(404, "model: claude-9")], {"code": 1}),
-    "no answer": ("failed", "did not answer", [init(), api_error(None, "Connection error")], {"code": 1}),
+    "no answer": ("busy", "did not answer", [init(), api_error(None, "Connection error")], {"code": 1}),
+    "refused connections": (
+        *("busy", "did not answer: Connection error"),
+        [init(), retry(None, None), api_error(None, "Connection error", terminal_reason=None)],
+        {"code": 1},
+    ),
+    "no answer until it was ended": (
+        *("busy", "did not answer: it was ended"),
+        [*GOOD, retry(None, None)],
+        {"code": 143, "reason": "timeout"},
+    ),
+    "a gateway's error": ("busy", "502", [init(), api_error(502, "Bad gateway")], {"code": 1}),
+    "not available": ("busy", "503", [init(), api_error(503, "no")], {"code": 1}),
+    "a gateway that waited": ("busy", "504", [init(), api_error(504, "late")], {"code": 1}),
+    "not logged in": (
+        *("denied", "/login"),
+        [init(), api_error(None, "Not logged in · Please run /login")],
+        {"code": 1},
+    ),
+    "an error of its own": (
+        *("failed", "it ended with an error"),
+        [init(), result("it broke", subtype="error_during_execution", is_error=True, terminal_reason=None)],
+        {"code": 1},
+    ),
     "no change, unsaid": ("failed", "without a change", [*GOOD, result("It is fine.")], {"empty": True}),
     "no change, no reason": ("failed", "without a change", [*GOOD, result("NO CHANGE NEEDED:")], {"empty": True}),
     "no change, but a check": ("done", "", [*GOOD, result("It is fine.")], {"empty": True, "checked": True}),
@@ -141,7 +167,11 @@ def test_what_was_billed_counts_helpers_too_and_goes_on_after_a_result():
 
 def test_a_price_that_nobody_knows_is_no_guess(tmp_path):
     unknown = [init(), *message("a", text("x"), model="other-1")]
-    assert spent_of(read(*unknown)[0], PRICES).cost_nano is None
+    spent = spent_of(read(*unknown, *message("b", text("y")))[0], PRICES)
+    # What is known counts all the same.
+    assert (spent.cost_nano, [row["cost_nano"] for row in spent.usage]) == (MESSAGE_NANO, [None, MESSAGE_NANO])
+    late = read(*GOOD, result(model_usage_since_last_result={"other-1": MANY}), *unknown[1:])[0]
+    assert [row["cost_nano"] for row in spent_of(late, PRICES).usage] == [999 * 10**12, None]
     own = tmp_path / "prices.toml"
     own.write_text(
         "[models.other-1]\ninput = 1\noutput = 1\ncache_read = 1\ncache_write_5m = 1\ncache_write_1h = 1\n"
@@ -151,6 +181,11 @@ def test_a_price_that_nobody_knows_is_no_guess(tmp_path):
     assert spent_of(read(*unknown)[0], mine).cost_nano == 3150 * 1000
     # What the CLI says does not count for a model that the user priced.
     assert spent_of(read(*GOOD, result())[0], mine).cost_nano == 50 * 1000
+    # Whatever date or context size the CLI's name for it carries.
+    dated = [init(), *message("a", text("x"), model=f"{MODEL}-20260101")]
+    assert spent_of(read(*dated)[0], mine).cost_nano == 50 * 1000
+    billed = {f"{MODEL}[1m]": {"outputTokens": 7, "costUSD": 1.0}}
+    assert spent_of(read(*GOOD, result(model_usage_since_last_result=billed))[0], mine).cost_nano == 7 * 1000
     own.write_text("[models.x]\ninput = 0.0001\n")
     with pytest.raises(UsageError, match="prices are wrong") as caught:
         load_prices(own)
@@ -214,13 +249,48 @@ def test_no_stream_can_break_the_drawing(content, kind):
     spent_of(facts, PRICES)
 
 
+MANY = {"inputTokens": 2**36, "costUSD": 0.999 * 10**6}
+
+
+@pytest.mark.parametrize(
+    ("odd", "kind"),
+    [
+        ([result("a \ud800 b"), *message("m", text("\udfff"))], "done"),
+        ([*message("m\ud800", text("x"), model="m\ud800"), result("x")], "done"),
+        (
+            ['{"type": "system", "subtype": "api_retry", "retry_delay_ms": 1e999}', api_error(429, "x", messages=1)],
+            "busy",
+        ),
+        ([retry(429, "x", -5), api_error(429, "x", messages=1)], "busy"),
+        ([retry(429, "x", float("nan")), api_error(429, "x", messages=1)], "busy"),
+        ([retry(10**9, "x"), api_error(True, "x", messages=1)], "busy"),
+        ([retry(429, "x", 10**400), api_error(429, "x", messages=1)], "busy"),
+        ([init() | {"session_id": "odd"}, result("x", num_turns=True)], "done"),
+        ([result("x", model_usage_since_last_result={f"m{n}": MANY for n in range(16)})] * 9, "done"),
+    ],
+)
+def test_no_odd_line_costs_a_run_its_verdict_and_its_cost(odd, kind):
+    odd = [line.encode() if isinstance(line, str) else line for line in odd]
+    facts = read(init(), *message("a", text("x")), *odd)[0]
+    spent = spent_of(facts, PRICES)
+    assert spent.cost_nano >= MESSAGE_NANO
+    assert spent.tokens_in < 2**63
+    assert judge(code=int(kind != "done"), reason="exit", facts=facts, empty=False, checked=True).kind == kind
+
+
+def test_a_wait_is_bounded_however_the_service_asks():
+    assert verdict(init(), retry(429, "x", 10**400), api_error(429, "slow"), code=1).wait == 2**31 / 1000
+    assert verdict(init(), retry(429, "x", -1500), api_error(429, "slow"), code=1).wait == 0
+
+
 @pytest.mark.parametrize(
     "lie",
     [
         {"session": "../../x"},
         {"usage": [{"model": "m", "long": False, "tokens": [1]}]},
         {"billed": [{}] * 100},
-        {"usage": [{"model": "m", "long": False, "tokens": [2**41] * 5}]},
+        {"usage": [{"model": "m", "long": False, "tokens": [2**36 + 1] * 5}]},
+        {"messages": 2**36 + 1},
         {"last_stop": "x" * 200},
         "x",
         None,
@@ -270,6 +340,65 @@ def test_what_the_ship_alone_knows(tmp_path):
     start = prepare(job, tmp_path, tmp_path)
     assert (start.argv[-2:], start.resumed, start.prompt.name) == (["--resume", sessions[1]], sessions[1], "resume.md")
     assert "why" in run.resume_prompt
+
+
+def test_what_was_laid_down_comes_before_what_the_host_has_and_must_be_whole(tmp_path, monkeypatch):
+    own = tmp_path / ".ocaptain/claude/env.json"
+    own.parent.mkdir(parents=True)
+    for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CONFIG_DIR"):
+        monkeypatch.setenv(name, "canary-host")
+    monkeypatch.setenv("HTTPS_PROXY", "http://me:canary-proxy@proxy:1")
+    monkeypatch.setenv("SORT_KEY", "result")
+    job = {"argv": ["x"], "env": {"A": "1"}, "env_files": [".ocaptain/claude/env.json"]}
+    own.write_text('{"CLAUDE_CODE_OAUTH_TOKEN": "canary-own"}')
+    start = prepare(job, tmp_path, tmp_path)
+    assert [name for name, value in start.env.items() if value == "canary-host"] == []
+    assert (start.env["CLAUDE_CODE_OAUTH_TOKEN"], start.env["A"]) == ("canary-own", "1")
+    assert start.mask(b"result via canary-proxy") == b"result via ********"
+    # A plain command has no environment of its own.
+    assert prepare({**job, "env_files": []}, tmp_path, tmp_path).env["ANTHROPIC_API_KEY"] == "canary-host"
+    for torn in ('{"CLAUDE', "[]", ""):
+        own.write_text(torn)
+        with pytest.raises(OSError, match="not whole"):
+            prepare(job, tmp_path, tmp_path)
+    own.unlink()
+    with pytest.raises(OSError, match=r"env\.json"):
+        prepare(job, tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("HTTPS_PROXY", "http://me:canary%2F1@proxy:8080/", "canary/1 canary%2F1 me:canary%2F1"),
+        ("ANTHROPIC_BASE_URL", "https://canary-token@gateway/v1", "canary-token"),
+        (
+            "ANTHROPIC_CUSTOM_HEADERS",
+            "X-Org: canary-org\nAuthorization: Bearer canary-bearer",
+            "canary-org canary-bearer",
+        ),
+        ("MY_TOKEN", "canary", "canary"),
+    ],
+)
+def test_secrets_inside_of_variables(name, value, shown):
+    mask = Masker(secrets_of(name, value))
+    assert "canary" not in mask(shown.encode()).decode()
+    assert secrets_of("PAGER", "https://host/me@there less ssh://somebody@host") == []
+
+
+def test_what_was_said_in_the_workspace_leaves_with_the_voyage(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TMUX_TMPDIR", str(tmp_path))
+    for folder in ("kurz", "l" * 220):
+        places = Places(tmp_path / folder)
+        places.make()
+        said = re.sub("[^A-Za-z0-9]", "-", str(places.workspace))
+        said = said if len(said) <= 200 else f"{said[:200]}-1a2b3c"
+        projects = places.home / ".claude/projects"
+        for name in (said, "-home-me-own"):
+            (projects / name).mkdir(parents=True)
+            (projects / name / "session.jsonl").touch()
+        assert leave(places) == 0
+        assert [path.name for path in projects.iterdir()] == ["-home-me-own"]
+        assert f".claude/projects/{said}" in json.loads(capsys.readouterr().out)["removed"]
 
 
 def test_a_credential_must_be_there(plan, monkeypatch, tmp_path):

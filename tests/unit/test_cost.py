@@ -8,7 +8,7 @@ import pytest
 
 from ocaptain.cli.cost import show_cost
 from ocaptain.cli.views import show_status, show_tasks
-from ocaptain.ledger import Spent
+from ocaptain.ledger import Ledger, Spent
 from tests.unit.test_ledger import make
 
 CENT = 10_000_000
@@ -16,7 +16,7 @@ CENT = 10_000_000
 
 def spent(nano, model="opus", mark="api", read=100):
     tokens = [read, 10, 0, 0, 0]
-    return Spent(model, read, 10, 0, nano, mark, [{"model": model, "tokens": tokens, "cost_nano": nano}])
+    return Spent(model, read, 10, 0, nano or 0, mark, [{"model": model, "tokens": tokens, "cost_nano": nano}])
 
 
 @pytest.fixture
@@ -62,6 +62,24 @@ def test_sums(voyage, capsys):
     assert (first["cost_usd"], first["tokens"]) == (0.0301, {"in": 200, "out": 20, "cached": 0})
 
 
+def test_what_is_known_counts_beside_what_is_not(voyage, capsys):
+    rows = [
+        {"model": "opus", "tokens": [100, 10, 5, 0, 0], "cost_nano": CENT},
+        {"model": "opus", "tokens": [50, 5, 0, 0, 0], "cost_nano": None},
+        {"model": "unheard", "tokens": [1, 1, 0, 0, 0], "cost_nano": None},
+    ]
+    with Ledger(voyage / "ledger.db") as ledger:
+        ledger.command()
+        ledger.spent(ledger.held("ship-1").token, Spent("opus", 156, 16, 5, CENT, "api", rows), None)
+    seen = {by: shown(capsys, by) for by in ("ship", "task", "model")}
+    for split in seen.values():
+        assert sum(line["cost_nano"] for line in split["lines"]) == split["total"]["cost_nano"] == 4 * CENT
+    models = {line["name"]: line for line in seen["model"]["lines"]}
+    assert (models["opus"]["attempts"], models["opus"]["cost_unknown"], models["opus"]["tokens"]["in"]) == (2, 1, 255)
+    assert (models["unheard"]["attempts"], models["unheard"]["cost_unknown"]) == (2, 2)
+    assert seen["model"]["total"]["cost_unknown"] == 2
+
+
 def test_for_people(voyage, capsys):
     show_cost(None, by="ship", as_json=False)
     out = capsys.readouterr().out
@@ -90,18 +108,20 @@ def test_sessions_that_may_be_gone_on_with(tmp_path):
         other = ledger.claim("ship-1")
         assert (other.sessions, other.work) == ((), None)
         ledger.give_back(other.token, "conflict", "x")
-        # A busy service is no failure of the session's.
-        for state in ("waited", "conflict"):
+        # A busy service is no failure of the session's, and what was done and why it did not do is not forgotten.
+        for state in ("waited", "denied", "lost", "conflict"):
             again = ledger.claim("ship-0")
-            assert (again.sessions[-1], again.work) == (one.session, "c" * 40 if state == "waited" else None)
+            assert (again.sessions[-1], again.work) == (one.session, "c" * 40)
+            assert again.reason == ("the ship fell silent" if state == "conflict" else "x")
             ledger.spent(again.token, spent(0), one.session)  # it was gone on with
-            ledger.give_back(again.token, state, "x")
-        # It had its chances.
+            ledger.give_back(again.token, state, "the ship fell silent" if state == "lost" else f"not because {state}")
+        # It had its chances; newer work counts.
         last = ledger.claim("ship-0")
-        assert last.sessions == ()
-        ledger.left(last.token, None, fresh=True)
+        assert (last.sessions, last.reason) == ((), "not because conflict")
+        ledger.left(last.token, "d" * 40, fresh=True)
         ledger.give_back(last.token, "conflict", "x")
-        assert ledger.claim("ship-0").sessions == ()
+        last = ledger.claim("ship-0")
+        assert (last.sessions, last.work) == ((), "d" * 40)
 
 
 def test_a_task_is_kept_from_others_and_first_for_its_own(tmp_path):

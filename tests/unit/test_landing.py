@@ -9,6 +9,7 @@ import subprocess
 from contextlib import closing
 
 import pytest
+from pydantic import ValidationError
 
 from ocaptain.captain import landing
 from ocaptain.captain.landing import (
@@ -307,9 +308,26 @@ def test_a_forged_offer_is_refused(snapshot):
     assert isinstance(parse_outcome({**OUTCOME, "snapshot": snapshot}), str)
 
 
-@pytest.mark.parametrize("data", [{}, {"code": "0"}, {**OUTCOME, "code": 10**9}, {**OUTCOME, "seconds": -1}])
+@pytest.mark.parametrize(
+    "data",
+    [
+        {},
+        {"code": "0"},
+        {**OUTCOME, "code": 10**9},
+        {**OUTCOME, "seconds": -1},
+        {**OUTCOME, "seconds": float("inf")},
+        {**OUTCOME, "seconds": float("nan")},
+        {**OUTCOME, "reason": "x" * 101},
+    ],
+)
 def test_a_forged_outcome_is_refused(data):
     assert isinstance(parse_outcome(data), str)
+
+
+@pytest.mark.parametrize("seconds", [-1.0, float("inf"), float("nan")])
+def test_a_forged_check_is_refused(seconds):
+    with pytest.raises(ValidationError):
+        CheckResult.model_validate({"code": 0, "seconds": seconds})
 
 
 class Reads:

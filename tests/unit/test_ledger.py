@@ -74,6 +74,18 @@ def test_the_longest_chain_goes_first_then_the_lowest_id(ledger):
     assert ledger.claim("ship-2").task == "3"
 
 
+def test_waits_in_a_row_are_counted_while_the_next_attempt_holds_the_task(ledger):
+    for number in range(3):
+        held = ledger.claim("ship-0")
+        assert (held.task, ledger.waits("1")) == ("1", number)
+        ledger.give_back(held.token, "waited", f"busy {number}")
+    held = ledger.claim("ship-0")
+    assert (ledger.waits("1"), held.reason) == (3, "busy 0")
+    ledger.fail(held.token, "no")
+    assert ledger.waits("1") == 0
+    assert ledger.claim("ship-0").reason == "no"
+
+
 def test_tokens_only_grow_and_a_lost_one_can_do_nothing(ledger):
     old = ledger.claim("ship-0")
     assert ledger.give_back(old.token, "lost", "silent")

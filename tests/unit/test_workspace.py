@@ -196,6 +196,26 @@ def test_too_many_files_are_refused(ship, monkeypatch):
         ship.work.snapshot(ship.base, "x")
 
 
+def test_a_name_that_is_no_text_can_be_told(ship, monkeypatch):
+    os.mkdir(os.fsencode(ship.root) + b"/caf\xe9")
+    subprocess.run(["git", "init", "-q", os.fsencode(ship.root) + b"/caf\xe9"], check=True)
+    with pytest.raises(Unfit) as refused:
+        ship.work.snapshot(ship.base, "x")
+    assert refused.value.paths == ["caf\ufffd"]
+    with open(os.fsencode(ship.root) + b"/\xff.bin", "wb") as file:
+        file.write(b"x" * 2000)
+    monkeypatch.setattr(module, "MOST_BYTES", 1000)
+    with pytest.raises(Unfit, match="changed files") as refused:
+        ship.work.snapshot(ship.base, "x")
+    assert "\ufffd.bin" in refused.value.paths
+    # As work it is welcome: the tree holds bytes.
+    monkeypatch.undo()
+    found, tree = ship.offer(lenient=True)
+    assert (found["left_out"], tree["\udcff.bin"]) == ([], b"x" * 2000)
+    monkeypatch.setattr(ship.work, "_stage", lambda *_: ["\udcff.bin"])
+    assert ship.work.snapshot(ship.base, "x", lenient=True)["left_out"] == ["\ufffd.bin"]
+
+
 def test_reset_replaces_what_stands_in_the_way(ship):
     (ship.root / "a.txt").unlink()
     (ship.root / "a.txt").mkdir()

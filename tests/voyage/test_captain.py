@@ -202,6 +202,17 @@ def test_a_broken_ship_is_benched_and_costs_no_task_its_tries(tmp_path, ships):
         assert all(row["failures"] == 0 for row in ledger.rows("tasks", "position"))
 
 
+def test_a_task_that_no_ship_can_start_fails_and_a_child_that_never_stops_talking_holds_up_nothing(tmp_path, ships):
+    chatter = "(while :; do echo x; sleep 0.05; done) & echo x > f"
+    directory = make_voyage(tmp_path, [{"run": f": {'x' * 200_000}"}, {"run": chatter}])
+    assert run(sail(directory, ships())) == "failed"
+    assert landed(directory) == ["2"]
+    with command(directory) as ledger:
+        assert ledger.voyage().note == "failed for good: task 1"
+        assert "Argument list too long" in ledger.rows("tasks", "position")[0]["reason"]
+        assert ledger.ships()[0].state == "idle"
+
+
 def test_a_claim_of_a_ship_that_does_not_sail_any_more_goes_to_another(tmp_path, ships):
     directory = make_voyage(tmp_path, [{"run": "echo 1 > a"}], 2)
     with command(directory) as ledger:

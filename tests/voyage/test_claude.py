@@ -11,12 +11,15 @@ from types import SimpleNamespace
 
 import pytest
 
+from ocaptain.agents.verdict import Ending, Facts
 from ocaptain.captain import captain as captains
+from ocaptain.captain import ship as ship_module
 from ocaptain.git import Git
-from ocaptain.ledger import overview, task_views
+from ocaptain.ledger import Ledger, overview, task_views
 from tests.voyage import claude
 from tests.voyage.claude import MESSAGE_NANO, message, text, tool, tool_result
 from tests.voyage.local import VOYAGE, command, landed, make_voyage, sail
+from tests.voyage.test_captain import interrupted, saved
 
 SLEEP = f"{600 + os.getpid() / 10**7:.7f}"  # known among all processes of the machine
 
@@ -224,6 +227,39 @@ def test_a_refused_credential_stops_the_fleet_with_one_message(tmp_path, ships):
     assert run(directory, fleet) == "complete"
 
 
+@pytest.mark.parametrize("broken", ["path", "env.json"])
+def test_a_ship_that_cannot_start_the_agent_is_benched_and_costs_no_task_its_tries(tmp_path, ships, broken):
+    fleet = ships(2)
+    plays = {str(n): claude.turn("ok", sh=f"sleep 0.3; echo {n} > f{n}") for n in range(1, 5)}
+    directory = voyage(tmp_path, fleet, plays, ships=2)
+    (fleet[0].home / ".ocaptain/claude" / broken).write_text("/none/claude\n")
+    assert run(directory, fleet) == "complete"
+    with command(directory) as ledger:
+        assert ledger.ships()[0].state == "failed"
+        assert "could not be started" in ledger.ships()[0].reason
+        assert all(row["failures"] == 0 for row in ledger.rows("tasks", "position"))
+
+
+@pytest.mark.parametrize("how", ["sunk", "no snapshot"])
+def test_the_last_seconds_of_a_run_are_billed_without_a_result_too(tmp_path, ships, how):
+    fleet = ships(1 if how == "sunk" else 2)
+    last = "touch ~/there; sleep 300" if how == "sunk" else "rm -r ~/.ocaptain/git; touch ~/.ocaptain/git"
+    steps = [claude.init(), *message("a", text("x")), {"sh": "sleep 1.5"}, *message("b", text("y")), {"sh": last}]
+    plays = {"1.1": {"steps": steps}, "1": claude.turn("ok", sh="echo ok > a")}
+    directory = voyage(tmp_path, fleet, plays, ships=len(fleet))
+
+    async def sunk():
+        await interrupted(directory, fleet, (fleet[0].home / "there").exists)
+        assert rows(directory)["1.1"]["cost_nano"] < 2 * MESSAGE_NANO
+        return await saved(directory, fleet)
+
+    if how == "sunk":
+        assert [found.ok for found in asyncio.run(sunk())] == [True]
+    else:
+        assert run(directory, fleet) == "complete"
+    assert rows(directory)["1.1"]["cost_nano"] == 2 * MESSAGE_NANO
+
+
 def test_a_task_is_kept_for_its_ship_but_never_for_long(tmp_path, ships, monkeypatch):
     monkeypatch.setattr(captains, "KEEP_SECONDS", 600.0)
     directory = voyage(tmp_path, [], {"1": {}, "2": {}}, ships=2)
@@ -243,11 +279,85 @@ def test_a_task_is_kept_for_its_ship_but_never_for_long(tmp_path, ships, monkeyp
             assert captain.claim_for(other).task == "2"
             assert captain.claim_for(other) is None
             assert failed() == "1"
-            captain._kept = {task: (ship, 0.0) for task, (ship, _) in captain._kept.items()}
+            captain._kept = {task: (ship, 0.0, sleeps) for task, (ship, _, sleeps) in captain._kept.items()}
             claim = captain.claim_for(other)  # its ship did not come for it
             captain.given_back(claim, "conflict", "x", again=other)
             assert captain.claim_for(one) is None
-            other.channel = None  # its ship does not answer
-            assert captain.claim_for(one).task == "1"
+            other.channel = None  # its ship does not answer, and there was no pause to sleep through
+            claim = captain.claim_for(one)
+            assert claim.task == "1"
+            # The service is busy: that it sleeps meanwhile does not lose its session, that it is gone does.
+            one.rests_until = 0.0
+            captain.ended(one, claim, Ending("busy", "529", wait=200.0), {})
+            one.channel = None
+            assert captain.claim_for(other) is None
+            (until,) = [until for _, until, _ in captain._kept.values()]
+            wanted = captains.KEEP_SECONDS + captains.WAKE_SECONDS
+            assert until - one.rests_until == pytest.approx(wanted, abs=1)
+            one.gone = True
+            assert captain.claim_for(other).task == "1"
 
     asyncio.run(play())
+
+
+def test_a_ship_that_slept_through_a_pause_goes_on_in_its_session(tmp_path, ships, monkeypatch):
+    monkeypatch.setattr(captains, "FIRST_PAUSE", 1.5)
+    monkeypatch.setattr(ship_module, "SLEEP_AFTER", 0.2)
+    fleet = ships(2)
+    busy = {"steps": [claude.init(), claude.api_error(529, "busy", "overloaded_error")], "exit": 1}
+    plays = {"1.1": claude.turn("done", sh="echo bad > a"), "1.2": busy, "1.3": claude.turn("ok", sh="echo good > a")}
+    directory = voyage(tmp_path, fleet, plays, [{"verify": "grep good a"}], 2)
+    slept = []
+
+    async def look(captain):
+        while True:
+            with Ledger(directory / "ledger.db") as ledger:
+                slept.extend(row.id for row in ledger.ships() if row.state == "asleep")
+            await asyncio.sleep(0.05)
+
+    assert run(directory, fleet, meanwhile=look) == "complete"
+    seen = rows(directory)
+    assert [row["state"] for row in seen.values()] == ["failed", "waited", "landed"]
+    (name,) = {row["ship"] for row in seen.values()}
+    assert name in slept
+    assert len({row["session"] for row in seen.values()}) == 1
+    # What it had done and why that was not enough is told again after the pause.
+    last = [call for ship in fleet for call in claude.calls(ship.home)][-1]
+    assert "the check `grep good a` ended with exit code 1" in last["prompt"]
+    assert seen["1.1"]["work"] in last["prompt"]
+
+
+@pytest.mark.parametrize(
+    ("waits", "asked", "pause"),
+    [
+        (0, 0.0, 5.0),
+        (1, 0.0, 10.0),
+        (2, 0.0, 20.0),
+        (0, 42.0, 42.0),
+        (0, 3600.0, 300.0),
+        (9, 0.0, 300.0),
+        (60, 1.0, None),
+    ],
+)
+def test_how_long_a_busy_service_is_waited_for(monkeypatch, waits, asked, pause):
+    monkeypatch.setattr(captains, "FIRST_PAUSE", 5.0)
+    assert captains.pause_of(waits, asked) == pause
+
+
+def test_a_ship_adds_to_its_own_logs_alone(tmp_path):
+    directory = make_voyage(tmp_path, [{}], 2)
+    with command(directory) as ledger:
+        captain = captains.Captain(directory, ledger, lambda row: None)
+        piece = {"token": 1, "offset": 0, "data": "Zm9yZ2VkCg=="}
+        captain.write_log("ship-0", piece)  # before there is such an attempt
+        token = ledger.claim("ship-0").token
+        for odd in (True, 0, -1, 2**53, 2**70, "1", None):
+            captain.write_log("ship-0", {**piece, "token": odd})
+            captain.note_spent("ship-0", odd, Facts())
+        captain.write_log("ship-1", piece)
+        assert not list(directory.glob("logs/*/*"))
+        captain.write_log("ship-0", {"token": token, "offset": 0, "data": "bWluZQo="})
+        captain.write_log("ship-1", {**piece, "offset": 5})
+        captain.write_log("ship-1", piece)
+        (log,) = directory.glob("logs/*/*")
+        assert (log.parent.name, log.read_text()) == ("ship-0", "mine\n")
