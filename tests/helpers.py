@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +97,6 @@ class Sailor:
             "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser()),
             "COLUMNS": "120",
             "OCAPTAIN_API_TIMEOUT": "5",  # a call that hangs is given up sooner than a user would want
-            "ANSIBLE_SSH_CONTROL_PATH_DIR": tempfile.gettempdir(),  # ssh's sockets: a test's own path is too long
         }
 
     def popen(self, *arguments, **more) -> subprocess.Popen:

@@ -10,6 +10,8 @@ import re
 import shutil
 import subprocess
 import tarfile
+import tempfile
+from pathlib import Path
 
 import pytest
 import yaml
@@ -188,9 +190,16 @@ def test_tmux_agent_on_a_plain_host_and_a_sprite(fleet, sprite, host):
         assert found == ""
 
 
-def test_the_unit_of_a_host_with_systemd(tmp_path, host):
+@pytest.fixture
+def short():
+    """A home whose path leaves room for the names of ssh's sockets."""
+    with tempfile.TemporaryDirectory(prefix="oc-") as path:
+        yield Path(path)
+
+
+def test_the_unit_of_a_host_with_systemd(tmp_path, host, short):
     machines, plain = host
-    sailor = Sailor(tmp_path)
+    sailor = Sailor(short)
     plain.inside("echo 'deck ALL=(ALL:ALL) NOPASSWD: ALL' > /etc/sudoers.d/deck")
     given = {"tmux_agent_service_manager": "systemd"}
     # No systemd runs in a namespace: what is looked at must need none.
@@ -231,7 +240,7 @@ def test_what_role_tailscale_makes_of_a_host(tmp_path):
     play(Sailor(tmp_path), tasks, "-i", tmp_path / "hosts.yml", hosts="all", tailscale_probe=noisy)
 
 
-def test_a_tailscale_that_is_a_persons_own_is_not_taken_away(tmp_path, host):
+def test_a_tailscale_that_is_a_persons_own_is_not_taken_away(short, host):
     machines, plain = host
     status = json.dumps({"BackendState": "Running"})
     plain.inside(
@@ -249,7 +258,7 @@ def test_a_tailscale_that_is_a_persons_own_is_not_taken_away(tmp_path, host):
         "tailscale_state_dir": f"{plain.home}/state",
     }
     try:
-        sailor = Sailor(tmp_path)
+        sailor = Sailor(short)
         gone = role("tailscale", **given)
         out = play(sailor, gone, "-i", machines.inventory(), hosts="plain")
         assert "changed: [plain]" not in out
