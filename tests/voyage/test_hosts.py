@@ -77,9 +77,10 @@ def test_the_lighthouse_lands_on_hosts_and_gives_them_back(machines, captain):
     # Again, while it sails: nothing is changed, and it goes on to the end.
     again = captain.playbook(*sail, "-e", "wait=true")
     assert again.code == 0, again.out + again.err
-    assert {host: row["changed"] for host, row in recap(again.out).items()} == dict.fromkeys(
-        ("localhost", "alpha", "beta", "gamma"), 0
-    )
+    changed = {host: row["changed"] for host, row in recap(again.out).items()}
+    assert set(changed.values()) == {0}, changed
+    # On a busy machine it has come to its end before: then no ship is built again.
+    assert set(changed) in ({"localhost", "alpha", "beta", "gamma"}, {"localhost"})
     seen = captain.json("status", voyage, "--json")
     assert seen["state"] == "complete", seen
     assert seen["verify"]["ok"]
