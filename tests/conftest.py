@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -25,6 +26,9 @@ def _own_environment(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(home / "state"))
     monkeypatch.setenv("XDG_CACHE_HOME", cache)
     monkeypatch.chdir(home)
+    # Programs that a test ran (ssh, node) may have left it otherwise, and Ansible refuses to start then.
+    with contextlib.suppress(OSError):
+        os.set_blocking(0, True)
 
 
 @pytest.fixture

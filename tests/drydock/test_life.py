@@ -627,7 +627,7 @@ def test_a_boot_that_fails_leaves_a_cold_sprite_that_boots_again(own):
     (folder / ".sprite.json.tmp").mkdir()  # in the way of the next one
     assert dock.rest.get("/v1/sprites/one/fs/list?path=/").status_code == 500
     assert dock.status("one") == "cold"
-    assert [one for one in Path("/proc").glob("[0-9]*") if in_a_ship(one, dock.sailor.home)] == []
+    wait_for(lambda: not [one for one in Path("/proc").glob("[0-9]*") if in_a_ship(one, dock.sailor.home)], 20)
     (folder / ".sprite.json.tmp").rmdir()
     assert (folder / "sprite.json").read_text() == record
     assert sprite.run("true").returncode == 0
