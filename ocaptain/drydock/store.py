@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import re
 import time
 import uuid
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 PAGE = 50
 TICK_SECONDS = 0.5
+#: The looks of one jump of the clock; a longer jump has coarser ones.
+MOST_STEPS = 10_000
 log = logging.getLogger("drydock")
 
 
@@ -173,10 +176,25 @@ class Store:
 
     async def tend(self) -> None:
         """Pause sprites when it is due, for ever."""
-        patience = self.berths.patience
-        tick = min([TICK_SECONDS, *(seconds / 4 for seconds in (patience.idle, patience.cold) if seconds > 0)])
         while True:
-            await asyncio.sleep(tick)
+            await asyncio.sleep(self._tick)
+            await self.settle()
+
+    @property
+    def _tick(self) -> float:
+        """Seconds between two looks at who is to be paused."""
+        patience = self.berths.patience
+        return min([TICK_SECONDS, *(seconds / 4 for seconds in (patience.idle, patience.cold) if seconds > 0)])
+
+    async def advance(self, seconds: float) -> None:
+        """Put the clock forward, with all the pauses that would have come in that time.
+
+        It goes from look to look, as if the time had passed: what is quiet for long enough becomes
+        warm and then cold, and a hold that ends on the way counts until its end.
+        """
+        steps = max(min(math.ceil(seconds / self._tick), MOST_STEPS), 1)
+        for _ in range(steps):
+            self.clock.advance(seconds / steps)
             await self.settle()
 
     async def settle(self) -> None:

@@ -156,8 +156,7 @@ def build(store: Store, token: str, stop: Callable[[], None], faults: Faults) ->
         return JSONResponse(faults.describe())
 
     async def clock(request: Request) -> Response:
-        store.clock.advance((await read_body(request, Advance)).advance)
-        await store.settle()
+        await store.advance((await read_body(request, Advance)).advance)
         return JSONResponse(store.counts())
 
     async def shutdown(_: Request) -> Response:
