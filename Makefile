@@ -1,6 +1,9 @@
 # Everything sets itself up: only python3, make and git are assumed.
 .PHONY: setup setup-dev demo test fuzz molecule lint fix clean
 
+# Every command here starts many Pythons; each would compile everything anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 VENV := .venv
 BIN := $(VENV)/bin
 

@@ -38,8 +38,12 @@ def main(directory: Path) -> int:
         pid_file = directory / "captain.pid"
         # Whole at once: who reads it half-written would hold the captain for one that cannot be stopped.
         scratch = directory / "captain.pid.new"
-        scratch.write_text(f"{os.getpid()} {start_time(os.getpid())}\n", "ascii")
-        scratch.replace(pid_file)
+        try:
+            scratch.write_text(f"{os.getpid()} {start_time(os.getpid())}\n", "ascii")
+            scratch.replace(pid_file)
+        except OSError as error:
+            log.error("%s cannot be written: %s", pid_file, error.strerror)  # noqa: TRY400 - likewise
+            return 1
         try:
             asyncio.run(_run(directory))
         except Fenced as error:

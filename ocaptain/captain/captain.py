@@ -16,12 +16,13 @@ import time
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from ocaptain.agents import ADAPTERS
+from ocaptain.captain.checkout import forward
 from ocaptain.captain.landing import Lander
 from ocaptain.captain.leases import TICK, Leases
 from ocaptain.captain.ship import SLEEP_AFTER, ShipActor, VerifyJob, log_piece
 from ocaptain.captain.spending import spent_of
 from ocaptain.captain.transport import SpriteTransport
-from ocaptain.git import Git, GitError
+from ocaptain.git import Git
 from ocaptain.ledger import Fenced, Ledger, task_views
 from ocaptain.prices import our_prices
 from ocaptain.text import clean
@@ -432,27 +433,12 @@ class Captain:
     async def _update_checkout(self) -> None:
         """Fast-forward ``workspace/`` if it is clean; else leave it and say so."""
         async with self._checkout:
-            note = await asyncio.to_thread(self._forward)
+            workspace, source = self.directory / "workspace", self.directory / "repo.git"
+            note = await asyncio.to_thread(forward, workspace, source, self.voyage.id)
         with contextlib.suppress(Fenced):
             # Why a voyage failed is not to be overwritten by how its checkout is.
             if not self.over and note != self.ledger.voyage().note:
                 self.ledger.set_note(note)
-
-    def _forward(self) -> str | None:
-        workspace = self.directory / "workspace"
-        remedy = f"`git -C {workspace} pull` brings it up to date"
-        try:
-            git = Git(workspace)
-            if git.text("symbolic-ref", "--quiet", "--short", "HEAD") != self.voyage.id:
-                return f"workspace/ is on another branch and was left; {remedy}"
-            if git.text("status", "--porcelain", "--untracked-files=no"):
-                return f"workspace/ has changes and was left; {remedy}"
-            git.run("fetch", "--quiet", str(self.directory / "repo.git"), self.voyage.id)
-            git.run("merge", "--quiet", "--ff-only", "--no-verify", "FETCH_HEAD")
-        except (GitError, OSError) as error:
-            log.info("workspace/: %s", error)
-            return f"workspace/ could not be brought forward and was left; {remedy}"
-        return None
 
     def write_log(self, ship: str, body: Message) -> None:
         """Add to an attempt's log; only the ship that has or had the attempt may."""

@@ -6,10 +6,14 @@ import contextlib
 import os
 import socket
 import struct
+import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 _LISTEN = "0A"
+#: To read the table of a network takes milliseconds, and every open command of its ships asks once a second.
+_FRESH_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -40,14 +44,7 @@ def listening(init_pid: int, leader: int | None = None) -> frozenset[Port]:
 
     The network may be the host's, so a socket counts if a process of the ship has it open.
     """
-    sockets: dict[str, tuple[int, str]] = {}
-    for table in ("tcp", "tcp6"):
-        with contextlib.suppress(OSError):
-            for line in Path(f"/proc/{init_pid}/net/{table}").read_text("ascii").splitlines()[1:]:
-                fields = line.split()
-                if fields[3] == _LISTEN:
-                    address, _, port = fields[1].partition(":")
-                    sockets[f"socket:[{fields[9]}]"] = int(port, 16), _address(address)
+    sockets = _tables.of(init_pid)
     found = set()
     for place, pid in _below(leader) if leader else _all(init_pid):
         for target in _open_files(f"{place}/fd"):
@@ -55,6 +52,42 @@ def listening(init_pid: int, leader: int | None = None) -> frozenset[Port]:
                 port_number, bound = sockets[target]
                 found.add(Port(port_number, bound, pid))
     return frozenset(found)
+
+
+class _Tables:
+    """The listening sockets of each network, as they were less than half a second ago."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: dict[int, tuple[float, dict[str, tuple[int, str]]]] = {}
+
+    def of(self, init_pid: int) -> dict[str, tuple[int, str]]:
+        """Return port and address by the name that an open file of the socket has."""
+        try:
+            network = os.stat(f"/proc/{init_pid}/ns/net").st_ino
+        except OSError:
+            return {}
+        with self._lock:
+            now = time.monotonic()
+            self._known = {key: value for key, value in self._known.items() if now - value[0] < _FRESH_SECONDS}
+            if network not in self._known:
+                self._known[network] = now, _listeners(init_pid)
+            return self._known[network][1]
+
+
+_tables = _Tables()
+
+
+def _listeners(init_pid: int) -> dict[str, tuple[int, str]]:
+    sockets = {}
+    for table in ("tcp", "tcp6"):
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/{init_pid}/net/{table}").read_text("ascii").splitlines()[1:]:
+                fields = line.split()
+                if fields[3] == _LISTEN:
+                    address, _, port = fields[1].partition(":")
+                    sockets[f"socket:[{fields[9]}]"] = int(port, 16), _address(address)
+    return sockets
 
 
 def _all(init_pid: int) -> list[tuple[str, int]]:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 REACH_SECONDS = 60.0
 PROBE_SECONDS = 1.0  # somebody may just be looking whether the lock is held
 POLL_SECONDS = 0.1
+LOOK_SECONDS = 0.2  # at a voyage that may take hours: each look opens its ledger
 MOST_RESTARTS = 5
 ENDED = ("complete", "failed", "sunk")
 
@@ -217,7 +218,7 @@ def wait(directory: VoyageDirectory) -> Outcome:
                 raise OcaptainError(f"the captain of {directory.id} ended {restarts} times (log: {log}); {remedy}")
             restarts += 1
             process.start(directory.path)
-        time.sleep(POLL_SECONDS)
+        time.sleep(LOOK_SECONDS)
     return now
 
 

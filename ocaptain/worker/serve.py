@@ -31,6 +31,8 @@ from ocaptain.worker.stream import replay
 from ocaptain.worker.workspace import Unfit, Workspace, WorkspaceError
 
 POLL_SECONDS = 0.05
+#: Between two looks at an attempt whose supervisor will wake who waits by its end.
+LOOK_SECONDS = 0.25
 SUPERVISOR_SECONDS = 30.0
 CANCEL_SECONDS = 15.0
 LOG_CHUNK = 48 * 1024
@@ -44,6 +46,40 @@ FACTS_NANOSECONDS = 5 * 10**9
 LAUNCH = ("view", "env_files", "secret_files", "path_file", "resume", "prices")
 TMUX = "ocaptain"
 SESSION = "agent"
+
+
+class End:
+    """Waits until it is time to look at a process again: at once when it ends (Linux 5.3), else now and then."""
+
+    def __init__(self) -> None:
+        self._ended = asyncio.Event()
+        self._fd: int | None = None
+
+    def of(self, pid: int) -> None:
+        """Watch a process from now on; the first one counts."""
+        if self._fd is None:
+            with contextlib.suppress(OSError):  # it has ended, or the kernel does not know this
+                self._fd = os.pidfd_open(pid)
+                asyncio.get_running_loop().add_reader(self._fd, self._set)
+
+    def _set(self) -> None:
+        self._ended.set()
+        self.close()
+
+    async def rest(self) -> None:
+        """Wait for the end of the process, or for the next look."""
+        if self._fd is None:
+            await asyncio.sleep(POLL_SECONDS)
+            return
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._ended.wait(), LOOK_SECONDS)
+
+    def close(self) -> None:
+        """Watch no more."""
+        if self._fd is not None:
+            asyncio.get_running_loop().remove_reader(self._fd)
+            os.close(self._fd)
+            self._fd = None
 
 
 class Worker:
@@ -309,23 +345,26 @@ class Worker:
     async def _wait(self, job: dict[str, Any]) -> dict[str, Any]:
         """Wait for the supervisor's exit file, passing the log on; an orphan is swept up."""
         directory, began = Path(job["directory"]), time.monotonic()
-        while True:
-            ended = read_json(directory / "exit.json")
-            self._pass_log(job, final=ended is not None)
-            self._pass_facts(job, final=ended is not None)
-            if ended is not None:
-                return {"code": int(ended["code"]), "reason": str(ended["reason"]), "seconds": ended["seconds"]}
-            keeper = read_json(directory / "supervisor.json")
-            gone = keeper is not None and start_time(int(keeper["pid"])) != keeper["start"]
-            late = keeper is None and time.monotonic() - began > SUPERVISOR_SECONDS
-            if late:
-                raise WorkspaceError("tmux", "the agent's supervisor did not start")
-            if gone and not (directory / "exit.json").exists():
-                await asyncio.to_thread(sweep, job["marker"])
-                self._pass_log(job, final=True)
-                self._tell(job, await asyncio.to_thread(self._told, job))
-                return {"code": 137, "reason": "died", "seconds": round(time.monotonic() - began, 3)}
-            await asyncio.sleep(POLL_SECONDS)
+        with contextlib.closing(End()) as end:
+            while True:
+                ended = read_json(directory / "exit.json")
+                self._pass_log(job, final=ended is not None)
+                self._pass_facts(job, final=ended is not None)
+                if ended is not None:
+                    return {"code": int(ended["code"]), "reason": str(ended["reason"]), "seconds": ended["seconds"]}
+                keeper = read_json(directory / "supervisor.json")
+                gone = keeper is not None and start_time(int(keeper["pid"])) != keeper["start"]
+                late = keeper is None and time.monotonic() - began > SUPERVISOR_SECONDS
+                if late:
+                    raise WorkspaceError("tmux", "the agent's supervisor did not start")
+                if gone and not (directory / "exit.json").exists():
+                    await asyncio.to_thread(sweep, job["marker"])
+                    self._pass_log(job, final=True)
+                    self._tell(job, await asyncio.to_thread(self._told, job))
+                    return {"code": 137, "reason": "died", "seconds": round(time.monotonic() - began, 3)}
+                if keeper is not None and not gone:
+                    end.of(int(keeper["pid"]))
+                await end.rest()
 
     def _pass_log(self, job: dict[str, Any], *, final: bool) -> None:
         """Journal what the log grew by; the beginning of a very long one is all that travels."""

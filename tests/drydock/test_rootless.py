@@ -146,6 +146,7 @@ def has_base(user: User) -> None:
             subprocess.run(["cp", "-al", theirs, kept], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("user", [False, True], ids=["one-id", "range"], indirect=True)
 def test_a_voyage_of_an_ordinary_user(user, request):
     whole = request.node.callspec.params["user"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import os
 import stat
@@ -32,6 +34,7 @@ from ocaptain.text import clean, clean_bytes, clean_line
 from ocaptain.voyage.home import Home
 from ocaptain.voyage.prepare import fleet_size
 from ocaptain.voyage.source import Source, resolve
+from ocaptain.worker import serve
 from ocaptain.worker.build import worker_bytes
 from tests.helpers import REPO, run_task
 from tests.unit.test_ledger import make
@@ -440,3 +443,19 @@ def test_help_imports_nothing_heavy():
     )
     assert done.returncode == 0, done.stderr
     assert "sail" in done.stdout
+
+
+def test_who_waits_for_a_process_is_woken_by_its_end(monkeypatch):
+    monkeypatch.setattr(serve, "LOOK_SECONDS", 3600)
+
+    async def wait():
+        with contextlib.closing(serve.End()) as end:
+            child = subprocess.Popen(["sleep", "0.2"])
+            end.of(child.pid)
+            end.of(os.getpid())  # the first one counts
+            await end.rest()
+            assert child.wait() == 0
+            end.of(child.pid)  # gone, which is no fault
+            await end.rest()
+
+    asyncio.run(wait())

@@ -43,10 +43,14 @@ VICTIMS = {
     "API hangs": PHASES,
     "API truncates": PHASES,
 }
-#: They mostly wait: all phases of one run at the same time.
-LONG = ("channel 60 s", "captain stopped 120 s", "API hangs")
-#: These leave command, Ansible and ships alive: one voyage can meet them again and again.
-AGAIN = ("worker", "captain", "exec sessions", "API 429", "API 500", "API truncates")
+#: Those that leave the ships alive: one voyage can meet them again and again, the command being resumed if it died.
+AGAIN = {
+    victim: tuple(phase for phase in SAILING if phase in phases)
+    for victim, phases in VICTIMS.items()
+    if victim not in {"agent", "supervisor", "ship"}
+}
+#: They mostly wait. Of the first each phase takes minutes, so it is two voyages' work.
+LONG = ("captain stopped 120 s", "channel 60 s", "API hangs")
 FAULTS = {
     "API 429": {"kind": "status", "status": 429, "retry_after": 0.5},
     "API 500": {"kind": "status", "status": 500},
@@ -140,6 +144,10 @@ class Cell:
         """Let git go on, wherever it is held."""
         for phase in PHASES:
             (self.ctl / f"go {phase}").touch()
+
+    def go_on(self) -> None:
+        """Let git go on where it is held now."""
+        self.go()
 
     def clear(self) -> None:
         self.go()
@@ -248,6 +256,14 @@ class Cell:
             for one in self.sailor.api("GET", f"/v1/sprites/{ship}/exec").json()["sessions"]:
                 self.sailor.api("POST", f"/v1/sprites/{ship}/exec/{one['id']}/kill?signal=KILL&timeout=0s")
 
+    def children(self) -> list[int]:
+        """Return the processes that the command has started."""
+        found = []
+        with contextlib.suppress(OSError):
+            for path in Path(f"/proc/{self.process.pid}/task").glob("*/children"):
+                found += [int(pid) for pid in path.read_text().split()]
+        return found
+
     def captain(self) -> int | None:
         return process.pid_of(self.sailor.voyage(self.voyage))
 
@@ -266,9 +282,8 @@ class Cell:
             case "git":
                 os.kill(int((self.ctl / "at").read_text()), signal.SIGKILL)
             case "ansible":
-                for found in Path(f"/proc/{self.process.pid}/task").glob("*/children"):
-                    for pid in found.read_text().split():
-                        os.kill(int(pid), signal.SIGKILL)
+                for pid in self.children():
+                    os.kill(pid, signal.SIGKILL)
             case "command":
                 self.process.kill()
             case "ship":
@@ -280,10 +295,11 @@ class Cell:
                 self.sailor.faults({"call": "* /v1/sprites/*/*", "status": 503})
                 self.end_sessions_by_fault()
                 time.sleep(60)
+                self.sailor.faults()
             case "captain stopped 120 s":
                 pid = self.captain()
                 os.kill(pid, signal.SIGSTOP)
-                self.go()
+                self.go_on()
                 time.sleep(120)
                 os.kill(pid, signal.SIGCONT)
             case "disk full":
@@ -312,7 +328,7 @@ class Cell:
                 with contextlib.suppress(OSError):
                     while True:
                         file.write(b"x" * size)
-        self.go()
+        self.go_on()
         self.sailor.faults()
         time.sleep(5)
         full.unlink()
@@ -421,10 +437,11 @@ class Cell:
 
 
 class Cruise(Cell):
-    """A voyage that meets one victim's death in each phase of its sailing, in turn."""
+    """A voyage that meets one victim's death in each of ``phases`` of its sailing, in turn."""
 
-    def __init__(self, victim: str, seed: int, root: Path) -> None:
-        super().__init__(victim, SAILING[0], seed, root)
+    def __init__(self, victim: str, phases: tuple[str, ...], seed: int, root: Path) -> None:
+        super().__init__(victim, phases[0], seed, root)
+        self.phases = phases
         self.ships_wanted = "2"
         self.tasks = 16  # each phase needs a task or two that is not done yet
         self.met: list[str] = []
@@ -440,7 +457,7 @@ class Cruise(Cell):
 
     def begin(self) -> None:
         """Sail; git is held at the first phase from the start."""
-        self.hold(SAILING[0])
+        self.hold(self.phases[0])
         self.process = self.sailor.popen("sail", self.plan(), "-n", self.ships_wanted, "--wait", "--json")
 
     def hold(self, phase: str) -> None:
@@ -464,6 +481,8 @@ class Cruise(Cell):
     def meet(self, phase: str) -> None:
         """Bring the voyage to ``phase`` and strike there."""
         self.phase = phase
+        if self.victim in {"ansible", "command"}:
+            self.until(self.children)  # of one that is resumed
         self.hold(phase)
         if phase == "work":
             newest = self.row("SELECT max(token) FROM attempts") or 0
@@ -478,15 +497,18 @@ class Cruise(Cell):
         if self.victim == "captain":
             self.until(self.captain)  # the waiting `sail` starts one that died
         self.strike()
-        (self.ctl / f"go {phase}").touch()
+        self.go_on()
         self.met.append(phase)
+
+    def go_on(self) -> None:
+        (self.ctl / f"go {self.phase}").touch()
 
     def run(self) -> str:
         """Play all phases; return how it ended, which is the outcome of each of them."""
         self.set()
         try:
             self.begin()
-            for phase in SAILING:
+            for phase in self.phases:
                 self.meet(phase)
             self.release()
             self.was = self.landed(self.resumed)

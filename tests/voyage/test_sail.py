@@ -324,9 +324,9 @@ def captain_pid(sailor, voyage):
 ROUNDS = 4
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_kill_the_captain_at_any_moment(sailor, plan, seed):
-    """kill -9 at moments drawn by the seed, each time --resume (12 rounds in all): every task landed once."""
+    """kill -9 at moments drawn by the seed, each time --resume (8 rounds in all): every task landed once."""
     import random
 
     draw = random.Random(seed)

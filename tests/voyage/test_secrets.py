@@ -21,6 +21,7 @@ CANARIES = {
 }
 
 
+@pytest.mark.slow
 def test_canaries(lone, plan):
     """execve traced on the host, every file that is left, git objects, tmux history, artefacts, errors."""
     lone.run("drydock", "stop")
