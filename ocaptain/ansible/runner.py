@@ -11,7 +11,6 @@ import contextlib
 import os
 import shlex
 import signal
-import tempfile
 import threading
 import time
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import ansible_runner
 
 from ocaptain.errors import BY_EXIT_CODE, OcaptainError
+from ocaptain.scratch import scratch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -120,12 +120,12 @@ def execute(invocation: Invocation, on_event: Callable[[Event], None], urgency: 
         if data.get("status") == "running":
             Path(runner_config.artifact_dir, "command").unlink(missing_ok=True)
 
-    with tempfile.TemporaryDirectory(prefix="ocaptain-run-") as private:
+    with scratch("run") as private:
         before = dict(os.environ)
         os.environ.update(invocation.environment)
         try:
             run = ansible_runner.run(
-                private_data_dir=private,
+                private_data_dir=str(private),
                 ident="run",
                 playbook=str(invocation.playbook),
                 cmdline=f"--inventory {shlex.quote(invocation.inventory)}",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ocaptain.git.run import Git, GitError
 from ocaptain.protocol import PART_BYTES
+from ocaptain.scratch import scratch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -36,8 +37,8 @@ class Part:
 
 def make_bundle(git: Git, ref: str, have: str | None) -> bytes:
     """Return a bundle of ``ref`` for somebody who has ``have`` (None: nothing)."""
-    with tempfile.TemporaryDirectory(prefix="ocaptain-bundle-") as scratch:
-        path = Path(scratch) / "bundle"
+    with scratch("bundle") as directory:
+        path = directory / "bundle"
         git.run("bundle", "create", "--quiet", str(path), ref, *((f"^{have}",) if have else ()))
         return path.read_bytes()
 
@@ -53,13 +54,13 @@ def secure(git: Git, refs: Mapping[str, str], path: Path) -> None:
     Raises:
         GitError: the repository or the bundle is not sound.
     """
-    with tempfile.TemporaryDirectory(prefix=".proof-", dir=path.parent) as scratch:
-        made, clone = Path(scratch) / "bundle", Path(scratch) / "clone.git"
+    with tempfile.TemporaryDirectory(prefix=".proof-", dir=path.parent) as proving:
+        made, clone = Path(proving) / "bundle", Path(proving) / "clone.git"
         names = "\n".join(refs).encode()
         git.run("bundle", "create", "--quiet", str(made), "--stdin", stdin=names, seconds=FSCK_SECONDS)
         unchecked = ("-c", "transfer.fsckObjects=false", "-c", "fetch.fsckObjects=false")  # see fsck
         arguments = ("clone", "--quiet", "--mirror", "--template=", "--", str(made), str(clone))
-        Git(Path(scratch)).run(*unchecked, *arguments, seconds=FSCK_SECONDS)
+        Git(Path(proving)).run(*unchecked, *arguments, seconds=FSCK_SECONDS)
         proof = Git(clone)
         fsck(proof)
         for ref, commit in refs.items():

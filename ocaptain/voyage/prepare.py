@@ -34,6 +34,7 @@ from ocaptain.plan import Plan, critical_paths, edges, load_plan
 from ocaptain.plan.models import MODEL
 from ocaptain.prices import load_prices
 from ocaptain.provider import Endpoint, check_place, choose, endpoint, place_of, require_endpoint
+from ocaptain.scratch import scratch
 from ocaptain.voyage import source as sources
 from ocaptain.voyage.home import Home, VoyageDirectory, new_id, sprite_name
 from ocaptain.voyage.life import sprites_of
@@ -147,8 +148,8 @@ def prepare(request: Request, settings: Settings, *, check: bool = False) -> Pre
     source = sources.resolve(request.repo or plan.manifest.repo, beside)
     if not check:
         _make_home(home.path)
-    with tempfile.TemporaryDirectory(prefix="ocaptain-check-") as scratch, ThreadPoolExecutor() as pool:
-        access = pool.submit(sources.check_access, source, settings, Path(scratch))
+    with scratch("check") as directory, ThreadPoolExecutor() as pool:
+        access = pool.submit(sources.check_access, source, settings, directory)
         reach = pool.submit(_check_provider, fleet.provider, settings, start=not check)
         joinable = pool.submit(_check_mesh, fleet.mesh, settings)
         notes += access.result()
@@ -198,6 +199,8 @@ def _fleet(request: Request, plan: Plan, settings: Settings, notes: list[str]) -
     if request.hosts:
         hosts = host_ships(request.hosts, request.ships)
         _check_hosts(request, hosts)
+        if settings.mesh == "tailscale":
+            notes.append("OCAPTAIN_MESH=tailscale is not for hosts of an inventory: they are not put on a tailnet")
         return _Fleet(HOSTS, len(hosts), hosts=tuple(hosts))
     provider, why = choose(settings, request.provider)
     if provider == "drydock" and why != "named":
@@ -426,21 +429,21 @@ def _make(
     _clear_away(home.path)
     voyage = new_id()
     final = home.path / voyage
-    scratch = Path(tempfile.mkdtemp(prefix=f".{voyage}-", dir=home.path))
+    building = Path(tempfile.mkdtemp(prefix=f".{voyage}-", dir=home.path))
     try:
         root = sources.bring(
-            source, scratch / "repo.git", voyage, plan.name, settings, allow_partial=request.allow_partial
+            source, building / "repo.git", voyage, plan.name, settings, allow_partial=request.allow_partial
         )
-        sources.checkout(scratch / "repo.git", scratch / "workspace", voyage)
+        sources.checkout(building / "repo.git", building / "workspace", voyage)
         for folder in ("logs", "tasks", "rescue"):
-            (scratch / folder).mkdir()
+            (building / folder).mkdir()
         Ledger.create(
-            scratch / "ledger.db",
+            building / "ledger.db",
             _new_voyage(voyage, request, plan, agents, fleet, source, digest, root, place),
         )
-        scratch.rename(final)
+        building.rename(final)
     except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
+        shutil.rmtree(building, ignore_errors=True)
         raise
     return _fresh(voyage, home, fleet, notes)
 

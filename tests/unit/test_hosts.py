@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -91,3 +92,11 @@ def test_hosts_that_cannot_sail_together(tmp_path, ways, more, message):
     asked = Request(plan=plan, hosts=tuple(zip("ab", ways, strict=True)), **more)
     with pytest.raises(UsageError, match=message):
         prepare(asked, load_settings(), check=True)
+
+
+@pytest.mark.skipif(shutil.which("ssh") is None, reason="hosts are reached by ssh")
+def test_a_mesh_that_is_configured_is_not_for_hosts_and_it_is_said(tmp_path, monkeypatch):
+    monkeypatch.setenv("OCAPTAIN_MESH", "tailscale")
+    plan = write_plan(tmp_path / "plan", [run_task("true")])
+    prepared = prepare(Request(plan=plan, hosts=(("a", HERE),)), load_settings(), check=True)
+    assert any("OCAPTAIN_MESH=tailscale is not for hosts" in note for note in prepared.notes), prepared.notes

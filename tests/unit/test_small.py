@@ -9,12 +9,14 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ocaptain import scratch as scratches
 from ocaptain.agents import Briefing, agent_of, check_agents
 from ocaptain.agents.command import CommandAgent
 from ocaptain.ansible import invocation
@@ -459,3 +461,28 @@ def test_who_waits_for_a_process_is_woken_by_its_end(monkeypatch):
             await end.rest()
 
     asyncio.run(wait())
+
+
+def test_scratch_directories_go_with_their_process_or_the_next_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(scratches, "YOUNG_SECONDS", -1)
+    dies = "import os, ocaptain.scratch as s; c = s.scratch('run'); print(c.__enter__(), flush=True); "
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(REPO)}
+
+    def start(line):
+        argv = [sys.executable, "-c", dies + line]
+        return subprocess.Popen(argv, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    with start("input()") as living, start("os.kill(os.getpid(), 9)") as killed:
+        left, held = Path(killed.stdout.readline().strip()), Path(living.stdout.readline().strip())
+        killed.wait()
+        assert (left.is_dir(), held.is_dir()) == (True, True)
+        (tmp_path / "ocaptain-run-file").write_text("not a directory")
+        (tmp_path / "ocaptain-mine").mkdir()
+        with scratches.scratch("check") as own:
+            assert stat.S_IMODE(own.stat().st_mode) == 0o700
+            assert sorted(tmp_path.iterdir()) == sorted(
+                [held, own, tmp_path / "ocaptain-run-file", tmp_path / "ocaptain-mine"]
+            )
+        assert not own.exists()
+        living.kill()

@@ -1,0 +1,58 @@
+"""Private directories for a moment: gone with their process, or with the next one if it was killed."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import stat
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Purpose = Literal["run", "check", "bundle"]
+PURPOSES: tuple[Purpose, ...] = ("run", "check", "bundle")
+YOUNG_SECONDS = 60.0  # its maker may not have locked it yet
+
+
+@contextlib.contextmanager
+def scratch(purpose: Purpose) -> Iterator[Path]:
+    """Make a directory that only this user can read, and remove it in the end.
+
+    It is locked as long as this process lives. Those of processes that were killed are removed first.
+    """
+    _clear_up()
+    with tempfile.TemporaryDirectory(prefix=_prefix(purpose)) as name, _locked(name):
+        yield Path(name)
+
+
+def _prefix(purpose: Purpose) -> str:
+    return f"ocaptain-{purpose}-"
+
+
+@contextlib.contextmanager
+def _locked(path: str) -> Iterator[None]:
+    """Hold a directory's lock; raises BlockingIOError if another process does, OSError if it is no directory."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _clear_up() -> None:
+    """Remove what killed processes of this user left."""
+    for purpose in PURPOSES:
+        for path in Path(tempfile.gettempdir()).glob(f"{_prefix(purpose)}*"):
+            with contextlib.suppress(OSError):
+                seen = path.lstat()
+                ours = stat.S_ISDIR(seen.st_mode) and seen.st_uid == os.geteuid()
+                if ours and time.time() - seen.st_mtime > YOUNG_SECONDS:
+                    with _locked(str(path)):
+                        shutil.rmtree(path, ignore_errors=True)
