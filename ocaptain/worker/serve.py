@@ -56,10 +56,11 @@ class End:
         self._fd: int | None = None
 
     def of(self, pid: int) -> None:
-        """Watch a process from now on; the first one counts."""
+        """Watch a process from now on, if none is watched."""
         if self._fd is None:
-            with contextlib.suppress(OSError):  # it has ended, or the kernel does not know this
+            with contextlib.suppress(OSError, AttributeError):  # it has ended, or kernel or Python do not know this
                 self._fd = os.pidfd_open(pid)
+                self._ended.clear()
                 asyncio.get_running_loop().add_reader(self._fd, self._set)
 
     def _set(self) -> None:

@@ -2,79 +2,60 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from ansible.plugins.action import ActionBase
-
-from ocaptain.ansible.access import end_with_ansible, failure
+from ocaptain.ansible.action import Action
 from ocaptain.ansible.claude import CHOICES, Credentials, choose, configured, tree
 from ocaptain.ansible.tree import send
 from ocaptain.config import load_settings
-from ocaptain.errors import OcaptainError, UsageError
-
-SPEC = {
-    "home": {"type": "str", "required": True},
-    "login_home": {"type": "str"},
-    "cli": {"type": "str", "required": True},
-    "credential": {"type": "str", "choices": list(CHOICES), "default": "auto"},
-    "oauth_token": {"type": "str", "no_log": True},
-    "api_key": {"type": "str", "no_log": True},
-    "key_helper": {"type": "str", "no_log": False},
-    "key_helper_src": {"type": "str", "no_log": False},
-    "base_url": {"type": "str"},
-    "environment": {"type": "dict", "default": {}},
-    "settings": {"type": "dict", "default": {}},
-    "workspaces": {"type": "list", "elements": "str", "default": []},
-}
+from ocaptain.errors import UsageError
 
 
-class ActionModule(ActionBase):
+class ActionModule(Action):
     """Parses, asks :mod:`ocaptain.ansible.claude` for the tree, sends it."""
 
-    TRANSFERS_FILES = False
-    _supports_check_mode = True
+    SPEC: ClassVar = {
+        "home": {"type": "str", "required": True},
+        "login_home": {"type": "str"},
+        "cli": {"type": "str", "required": True},
+        "credential": {"type": "str", "choices": list(CHOICES), "default": "auto"},
+        "oauth_token": {"type": "str", "no_log": True},
+        "api_key": {"type": "str", "no_log": True},
+        "key_helper": {"type": "str", "no_log": False},
+        "key_helper_src": {"type": "str", "no_log": False},
+        "base_url": {"type": "str"},
+        "environment": {"type": "dict", "default": {}},
+        "settings": {"type": "dict", "default": {}},
+        "workspaces": {"type": "list", "elements": "str", "default": []},
+    }
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+    def act(self, args: dict[str, Any]) -> dict[str, Any]:
         """Run the task."""
-        end_with_ansible()
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        _, args = self.validate_argument_spec(SPEC)
-        try:
-            home = str(args["home"])
-            if not home.startswith("/"):
-                raise UsageError(f"home must be an absolute path, not {home!r}")
-            settings = load_settings()
-            there = self._given(args)
-            # A task that names one does not look at ocaptain's configuration.
-            there = configured(settings) if there == Credentials() and args["credential"] != "none" else there
-            kind = choose(args["credential"], there)
-            files = tree(
-                home.rstrip("/"),
-                args["cli"],
-                kind,
-                there,
-                base_url=args["base_url"] or settings.anthropic_base_url or "",
-                environment=args["environment"],
-                settings=args["settings"],
-                workspaces=args["workspaces"],
-                login_home=args["login_home"] or "",
-            )
-            sent = send(self, task_vars or {}, home, files)
-        except OcaptainError as error:
-            return {**result, **failure(error)}
-        return {**result, **sent, "credential": kind}
+        home = str(args["home"])
+        if not home.startswith("/"):
+            raise UsageError(f"home must be an absolute path, not {home!r}")
+        settings = load_settings()
+        there = self._given(args)
+        # A task that names one does not look at ocaptain's configuration.
+        there = configured(settings) if there == Credentials() and args["credential"] != "none" else there
+        kind = choose(args["credential"], there)
+        files = tree(
+            home.rstrip("/"),
+            args["cli"],
+            kind,
+            there,
+            base_url=args["base_url"] or settings.anthropic_base_url or "",
+            environment=args["environment"],
+            settings=args["settings"],
+            workspaces=args["workspaces"],
+            login_home=args["login_home"] or "",
+        )
+        return {**send(self, self.known, home, files), "credential": kind}
 
     def _given(self, args: dict[str, Any]) -> Credentials:
         return Credentials(
             key_helper=args["key_helper"] or "",
-            key_helper_program=self._read(args["key_helper_src"]) if args["key_helper_src"] else b"",
+            key_helper_program=self.read("key_helper_src", args["key_helper_src"]) if args["key_helper_src"] else b"",
             oauth_token=args["oauth_token"] or "",
             api_key=args["api_key"] or "",
         )
-
-    def _read(self, src: str) -> bytes:
-        try:
-            return Path(self._find_needle("files", src)).read_bytes()
-        except Exception as error:
-            raise UsageError(f"key_helper_src {src} cannot be read on the controller: {error}") from error

@@ -2,43 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
-from ansible.plugins.action import ActionBase
-
-from ocaptain.ansible.access import end_with_ansible, failure
+from ocaptain.ansible.action import ControllerAction
 from ocaptain.ansible.mesh import Joining, end_key, make_key
-from ocaptain.errors import OcaptainError
-
-SPEC = {
-    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-    "voyage": {"type": "str", "required": True},
-    "ship": {"type": "str"},
-    "sprite": {"type": "str"},
-    "id": {"type": "str"},
-    "node": {"type": "str", "default": ""},
-}
 
 
-class ActionModule(ActionBase):
+class ActionModule(ControllerAction):
     """Parses, calls :mod:`ocaptain.ansible.mesh`, returns."""
 
-    TRANSFERS_FILES = False
-    _requires_connection = False
-    _supports_check_mode = True
+    SPEC: ClassVar = {
+        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        "voyage": {"type": "str", "required": True},
+        "ship": {"type": "str"},
+        "sprite": {"type": "str"},
+        "id": {"type": "str"},
+        "node": {"type": "str", "default": ""},
+    }
+    RULES: ClassVar = {"required_if": [("state", "absent", ["id"])]}
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+    def act(self, args: dict[str, Any]) -> dict[str, Any]:
         """Run the task."""
-        known = task_vars or {}
-        end_with_ansible()
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        _, args = self.validate_argument_spec(SPEC, required_if=[("state", "absent", ["id"])])
-        sprite = args["sprite"] or known.get("ocaptain_sprite") or known["inventory_hostname"]
-        joining = Joining(args["voyage"], args["ship"] or known.get("ocaptain_ship") or sprite, sprite)
-        check = bool(self._task.check_mode)
-        try:
-            if args["state"] == "absent":
-                return {**result, **end_key(joining, key=args["id"], node=args["node"], check=check)}
-            return {**result, **make_key(joining, check=check)}
-        except OcaptainError as error:
-            return {**result, **failure(error)}
+        sprite = args["sprite"] or self.known.get("ocaptain_sprite") or self.known["inventory_hostname"]
+        joining = Joining(args["voyage"], args["ship"] or self.known.get("ocaptain_ship") or sprite, sprite)
+        if args["state"] == "absent":
+            return end_key(joining, key=args["id"], node=args["node"], check=self.check)
+        return make_key(joining, check=self.check)

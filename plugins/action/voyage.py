@@ -2,40 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
-from ansible.plugins.action import ActionBase
-
-from ocaptain.ansible.access import end_with_ansible, failure
+from ocaptain.ansible.action import ControllerAction
 from ocaptain.ansible.voyage import STATES
 from ocaptain.ansible.ways import read_ways
-from ocaptain.errors import OcaptainError, UsageError
+from ocaptain.errors import UsageError
 
 #: The connection plugin's name for the plays: a collection's has its whole one.
 CONNECTION = "ocaptain.fleet.sprite" if __name__.startswith("ansible_collections.") else "sprite"
-SPEC = {
-    "state": {"type": "str", "required": True, "choices": list(STATES)},
-    "plan": {"type": "path"},
-    "voyage": {"type": "str"},
-    "ships": {"type": "int"},
-    "repo": {"type": "str"},
-    "agent": {"type": "str"},
-    "agent_cmd": {"type": "str"},
-    "model": {"type": "str"},
-    "max_turns": {"type": "int"},
-    "provider": {"type": "str", "choices": ["sprites", "drydock"]},
-    "mesh": {"type": "str", "choices": ["auto", "none", "tailscale"]},
-    "on_active": {"type": "str", "choices": ["resume", "refuse", "new"], "default": "resume"},
-    "allow_partial": {"type": "bool", "default": False},
-    "replace": {"type": "bool", "default": False},
-    "ready": {"type": "list", "elements": "str", "default": []},
-    "created": {"type": "list", "elements": "str", "default": []},
-    "destroyed": {"type": "list", "elements": "str", "default": []},
-    "failed": {"type": "dict", "default": {}},
-    "abandon": {"type": "bool", "default": False},
-    "strict": {"type": "bool", "default": False},
-    "hosts": {"type": "list", "elements": "str"},
-}
 
 
 def _ways(names: list[str], hostvars: Any) -> dict[str, Any]:
@@ -46,24 +21,36 @@ def _ways(names: list[str], hostvars: Any) -> dict[str, Any]:
     return read_ways(names, hostvars)
 
 
-class ActionModule(ActionBase):
+class ActionModule(ControllerAction):
     """Parses, calls :data:`ocaptain.ansible.voyage.STATES`, returns."""
 
-    TRANSFERS_FILES = False
-    _requires_connection = False
-    _supports_check_mode = True
+    SPEC: ClassVar = {
+        "state": {"type": "str", "required": True, "choices": list(STATES)},
+        "plan": {"type": "path"},
+        "voyage": {"type": "str"},
+        "ships": {"type": "int"},
+        "repo": {"type": "str"},
+        "agent": {"type": "str"},
+        "agent_cmd": {"type": "str"},
+        "model": {"type": "str"},
+        "max_turns": {"type": "int"},
+        "provider": {"type": "str", "choices": ["sprites", "drydock"]},
+        "mesh": {"type": "str", "choices": ["auto", "none", "tailscale"]},
+        "on_active": {"type": "str", "choices": ["resume", "refuse", "new"], "default": "resume"},
+        "allow_partial": {"type": "bool", "default": False},
+        "replace": {"type": "bool", "default": False},
+        "ready": {"type": "list", "elements": "str", "default": []},
+        "created": {"type": "list", "elements": "str", "default": []},
+        "destroyed": {"type": "list", "elements": "str", "default": []},
+        "failed": {"type": "dict", "default": {}},
+        "abandon": {"type": "bool", "default": False},
+        "strict": {"type": "bool", "default": False},
+        "hosts": {"type": "list", "elements": "str"},
+    }
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+    def act(self, args: dict[str, Any]) -> dict[str, Any]:
         """Run the task."""
-        end_with_ansible()
-        known = task_vars or {}
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        _, args = self.validate_argument_spec(SPEC)
-        args["inventory"] = list(known.get("groups", {}).get("all", ()))
-        try:
-            given = {**args, "check": bool(self._task.check_mode)}
-            if args["hosts"] is not None:
-                given["ways"] = _ways([str(name) for name in args["hosts"]], known["hostvars"])
-            return {**result, "connection": CONNECTION, **STATES[args["state"]](given)}
-        except OcaptainError as error:
-            return {**result, **failure(error)}
+        given = {**args, "inventory": list(self.known.get("groups", {}).get("all", ())), "check": self.check}
+        if args["hosts"] is not None:
+            given["ways"] = _ways([str(name) for name in args["hosts"]], self.known["hostvars"])
+        return {"connection": CONNECTION, **STATES[args["state"]](given)}

@@ -454,7 +454,7 @@ def test_who_waits_for_a_process_is_woken_by_its_end(monkeypatch):
         with contextlib.closing(serve.End()) as end:
             child = subprocess.Popen(["sleep", "0.2"])
             end.of(child.pid)
-            end.of(os.getpid())  # the first one counts
+            end.of(os.getpid())  # one is watched already
             await end.rest()
             assert child.wait() == 0
             end.of(child.pid)  # gone, which is no fault
