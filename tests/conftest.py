@@ -63,18 +63,16 @@ def lone(tmp_path):
     found.home.mkdir()
     found.json("drydock", "start")
     yield found
-    if found.drydock():
-        found.faults()
-        found.run("sink", "--all", "--force", "--abandon")
+    found.scuttle()
     found.stop_drydock()
     assert found.leftovers() == []
 
 
 @pytest.fixture
 def sailor(fleet):
-    """The session's home; whatever a test left sailing is sunk after it."""
+    """The session's home; whatever a test left sailing has its end after it."""
     yield fleet
-    fleet.run("sink", "--all", "--force", "--abandon")
+    fleet.scuttle()
 
 
 def pytest_collection_modifyitems(items):

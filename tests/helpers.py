@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
+import signal
 import ssl
 import subprocess
 import sys
@@ -200,8 +203,20 @@ class Sailor:
     def sprites(self) -> int:
         return self.metrics()["sprites"]
 
-    def leftovers(self) -> list[str]:
-        """Return processes, mounts and files of this home's drydock and captains that are still there."""
+    def scuttle(self) -> None:
+        """End all that sails here, commands and captains as well: what a sink does, at a tenth of the time."""
+        for pid, line in self._processes():
+            if "ocaptain.drydock" not in line and not in_a_ship(Path(f"/proc/{pid}"), self.home):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        if self.drydock():
+            self.faults()
+            for sprite in self.api("GET", "/v1/sprites").json()["sprites"]:
+                self.api("DELETE", f"/v1/sprites/{sprite['name']}")
+        shutil.rmtree(self.voyages, ignore_errors=True)
+
+    def _processes(self) -> list[tuple[int, str]]:
+        """Return the processes of this home, as they were called."""
         found = []
         for status in Path("/proc").glob("[0-9]*/cmdline"):
             try:
@@ -211,7 +226,12 @@ class Sailor:
                 continue
             ours = str(self.home) in line or f"XDG_STATE_HOME={self.home}".encode() in environ
             if (ours and ("ocaptain" in line or "sandbox.sh" in line)) or in_a_ship(status.parent, self.home):
-                found.append(line)
+                found.append((int(status.parent.name), line))
+        return found
+
+    def leftovers(self) -> list[str]:
+        """Return processes, mounts and files of this home's drydock and captains that are still there."""
+        found = [line for _, line in self._processes()]
         found += [line for line in Path("/proc/mounts").read_text().splitlines() if str(self.home) in line]
         sprites = self.home / "state/ocaptain/drydock/sprites"
         return found + [str(one) for one in (sprites.iterdir() if sprites.is_dir() else [])]

@@ -88,6 +88,8 @@ async def rescue(
 
 
 async def _one(captain: Captain, actor: ShipActor, row: ShipRow) -> Rescue:
+    if not captain.ledger.worked(row.id):  # it may never have been built, and would be waited for
+        return Rescue(row.id, row.sprite, ok=True, reason="it never had a task")
     reason = ""
     for attempt in range(TRIES):
         try:
@@ -97,9 +99,6 @@ async def _one(captain: Captain, actor: ShipActor, row: ShipRow) -> Rescue:
             return Rescue(row.id, row.sprite, ok=True, reason=f"was gone already: {clean(str(error))}")
         except (TransportError, OcaptainError, ValidationError, TimeoutError) as error:
             reason = clean(str(error)) or f"no answer in {RESCUE_SECONDS:g} s"
-            # A ship that was never handed a task has no work.
-            if not captain.ledger.worked(row.id):
-                return Rescue(row.id, row.sprite, ok=True, reason="it never had a task")
         else:
             return Rescue(row.id, row.sprite, ok=True, ref=ref)
         finally:

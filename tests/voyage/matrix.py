@@ -159,7 +159,7 @@ class Cell:
             self.process.communicate()
         if not self.was:  # it failed: whatever is left must not go on
             with contextlib.suppress(Exception):
-                self.sailor.run("sink", "--all", "--force", "--abandon")
+                self.sailor.scuttle()
         self.sailor.stop_drydock()
         until = time.monotonic() + 10
         while (left := self.sailor.leftovers()) and time.monotonic() < until:
