@@ -10,7 +10,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ocaptain.captain.rescue import Rescue
 from ocaptain.captain.ssh import way_of
 from ocaptain.config import HOSTS, load_settings
 from ocaptain.errors import OcaptainError, PartialError, UsageError
@@ -20,7 +19,6 @@ from ocaptain.voyage.home import LABEL, Home, VoyageDirectory
 from ocaptain.voyage.life import (
     Built,
     Outcome,
-    begin_sink,
     finish_sink,
     has_mesh,
     launch,
@@ -36,6 +34,7 @@ from ocaptain.worker.build import worker_path
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ocaptain.captain.rescue import Rescue
     from ocaptain.captain.ssh import Way
     from ocaptain.config import Settings
     from ocaptain.voyage.prepare import Prepared
@@ -185,6 +184,10 @@ def rescued(args: Args) -> Args:
 
 def _rescue(directory: VoyageDirectory, *, abandon: bool) -> tuple[tuple[Rescue, ...], Path | None, str | None]:
     """Fetch and prove; with ``abandon`` a repository that is not sound is only said."""
+    # Only a sink loads what commands ships.
+    from ocaptain.captain.rescue import Rescue  # noqa: PLC0415
+    from ocaptain.voyage.rescue import begin_sink  # noqa: PLC0415
+
     try:
         rescued = begin_sink(directory, load_settings())
     except GitError as error:

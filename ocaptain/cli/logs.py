@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from ocaptain.cli.views import find
 from ocaptain.errors import UsageError
 from ocaptain.ledger import LedgerError
+from ocaptain.ledger.ledger import ENDED
 from ocaptain.text import clean
-from ocaptain.voyage.life import ENDED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,11 +15,10 @@ from ocaptain.cli.run import Signals, run_playbook
 from ocaptain.config import load_settings
 from ocaptain.errors import Interrupted, OcaptainError, PartialError, UsageError
 from ocaptain.ledger import LedgerError, overview
-from ocaptain.ledger.ledger import NOT_SAILING
+from ocaptain.ledger.ledger import ENDED, NOT_SAILING
 from ocaptain.provider import choose
 from ocaptain.text import clean_line
 from ocaptain.voyage.home import Home, VoyageDirectory
-from ocaptain.voyage.life import ENDED
 
 if TYPE_CHECKING:
     from ocaptain.ansible.runner import Event, RunResult

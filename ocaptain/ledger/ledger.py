@@ -37,6 +37,8 @@ MOST_CHANCES = 2  # of one session; then an attempt begins afresh
 MOST_SESSIONS = 3
 VERSION = 3  # of the schema: PRAGMA user_version
 _BUSY_SECONDS = 30.0
+#: A voyage in one of these has nothing more to do.
+ENDED = ("complete", "failed", "sunk")
 #: A ship in one of these is not part of the fleet any more.
 NOT_SAILING = ("lost", "failed", "gone")
 

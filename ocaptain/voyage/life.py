@@ -1,32 +1,26 @@
-"""The other steps: launch, wait, and the two halves of a sink. Provisioning between them is Ansible's."""
+"""The other steps: launch, wait, and the end of a sink. Provisioning between them is Ansible's."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ocaptain.captain import fleet, process
-from ocaptain.captain.captain import sprite_transports
-from ocaptain.captain.rescue import Rescue, prove, rescue
-from ocaptain.captain.ssh import holding, ssh_transports
+from ocaptain.captain import process
+from ocaptain.captain.ssh import holding
 from ocaptain.config import HOSTS
-from ocaptain.errors import OcaptainError, UsageError
+from ocaptain.errors import OcaptainError
 from ocaptain.ledger import Ledger, overview
-from ocaptain.ledger.ledger import NOT_SAILING
+from ocaptain.ledger.ledger import ENDED, NOT_SAILING
 from ocaptain.locks import Lock
 from ocaptain.mesh import Records, tailnet_of, take_away
-from ocaptain.prices import load_prices
 from ocaptain.provider import Endpoint, check_place, choose, endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from ocaptain.config import Settings
-    from ocaptain.prices import Prices
     from ocaptain.voyage.home import VoyageDirectory
 
 REACH_SECONDS = 60.0
@@ -34,7 +28,6 @@ PROBE_SECONDS = 1.0  # somebody may just be looking whether the lock is held
 POLL_SECONDS = 0.1
 LOOK_SECONDS = 0.2  # at a voyage that may take hours: each look opens its ledger
 MOST_RESTARTS = 5
-ENDED = ("complete", "failed", "sunk")
 
 
 @dataclass(frozen=True)
@@ -75,7 +68,7 @@ def outcome(directory: VoyageDirectory) -> Outcome:
     )
 
 
-def _commanded(directory: VoyageDirectory, lock: Lock) -> Ledger:
+def commanded(directory: VoyageDirectory, lock: Lock) -> Ledger:
     """Open the ledger for writing under ``lock``, which is held."""
     assert lock.path.parent == directory.path
     ledger = Ledger(directory.path / "ledger.db")
@@ -113,7 +106,7 @@ def launch(directory: VoyageDirectory, built: Built, settings: Settings) -> Outc
     while not lock.wait(PROBE_SECONDS) and _has_news(directory, built):
         process.stop(directory.path)  # a waiting `sail` may be faster than we are: then once more
     if lock.is_held:
-        with lock, _commanded(directory, lock) as ledger:
+        with lock, commanded(directory, lock) as ledger:
             _note_fleet(directory, ledger, built, settings)
             state = ledger.voyage().state
         if state == "complete":
@@ -172,7 +165,7 @@ def _listed(directory: VoyageDirectory, ledger: Ledger, settings: Settings) -> l
     """
     voyage = ledger.voyage()
     if voyage.provider == HOSTS:
-        return list(_held(directory, ledger))
+        return list(held(directory, ledger))
     try:
         reached = endpoint(choose(settings, voyage.provider)[0], settings)
         return asyncio.run(sprites_of(voyage.id, reached)) if reached else []
@@ -180,7 +173,7 @@ def _listed(directory: VoyageDirectory, ledger: Ledger, settings: Settings) -> l
         return [ship.sprite for ship in ledger.ships()]
 
 
-def _held(directory: VoyageDirectory, ledger: Ledger) -> dict[str, str | None]:
+def held(directory: VoyageDirectory, ledger: Ledger) -> dict[str, str | None]:
     """Return the hosts that the voyage has (None), or that cannot be asked (why)."""
     return asyncio.run(holding(directory.path, directory.id, ledger.ships()))
 
@@ -222,60 +215,6 @@ def wait(directory: VoyageDirectory) -> Outcome:
     return now
 
 
-@dataclass(frozen=True)
-class Rescued:
-    """What became of a fleet's work.
-
-    Attributes:
-        ships: one each.
-        bundle: of what had not landed, proven by a clone; None if all had.
-    """
-
-    ships: tuple[Rescue, ...]
-    bundle: Path | None
-
-
-def begin_sink(directory: VoyageDirectory, settings: Settings) -> Rescued:
-    """Stop the captain, take command, fetch every ship's work and prove it. Nothing is destroyed here.
-
-    Raises:
-        OcaptainError: the captain could not be stopped, or what was fetched is not sound.
-    """
-    voyage = directory.voyage()
-    reached = None if voyage.provider == HOSTS else endpoint(choose(settings, voyage.provider)[0], settings)
-    check_place(voyage, reached)
-    prices = None
-    with contextlib.suppress(UsageError):  # a wrong table keeps no ship afloat: ours counts then
-        prices = load_prices(settings.prices)
-    # Twice: a captain whose replacement run ends may begin another one, and that starts a captain.
-    for _ in range(2):
-        if not process.stop(directory.path):
-            message = f"the captain of {directory.id} does not end, or another sink is at it"
-            raise OcaptainError(f"{message}; see {directory.path / 'captain.log'}")
-        fleet.stop(directory.path)
-    with Lock(process.lock_path(directory.path)) as lock:
-        if not lock.wait(process.STOP_SECONDS):
-            raise OcaptainError(f"another process commands {directory.id}")
-        with _commanded(directory, lock) as ledger:
-            if ledger.voyage().state not in ENDED:
-                ledger.set_state("paused", "being sunk")  # so that no waiting `sail` starts a captain again
-            if voyage.provider == HOSTS:
-                transports = ssh_transports(directory.path)
-                found = asyncio.run(rescue(directory.path, ledger, transports, set(_held(directory, ledger)), prices))
-            elif reached is None:
-                gone = "drydock does not run, so its sprites are gone"
-                found = [Rescue(ship.id, ship.sprite, ok=True, reason=gone) for ship in ledger.ships()]
-            else:
-                found = asyncio.run(_rescue(directory, ledger, reached, prices))
-            return Rescued(tuple(found), prove(directory.path, ledger))
-
-
-async def _rescue(directory: VoyageDirectory, ledger: Ledger, reached: Endpoint, prices: Prices | None) -> list[Rescue]:
-    async with reached.client() as client:
-        there = {sprite.name for sprite in await client.list(f"{directory.id}-ship-")}
-        return await rescue(directory.path, ledger, sprite_transports(client), there, prices)
-
-
 def finish_sink(
     directory: VoyageDirectory, settings: Settings, kept: Mapping[str, str], *, abandon: bool = False
 ) -> dict[str, str]:
@@ -290,7 +229,7 @@ def finish_sink(
     with Lock(process.lock_path(directory.path)) as lock:
         if not lock.wait(process.STOP_SECONDS):
             raise OcaptainError(f"another process commands {directory.id}")
-        with _commanded(directory, lock) as ledger:
+        with commanded(directory, lock) as ledger:
             left = _left(directory, ledger, settings, abandon=abandon)
             if ledger.voyage().provider == HOSTS and not abandon:
                 left = {**kept, **left}  # a host that is free may still have something of ours
@@ -331,8 +270,8 @@ def _left(directory: VoyageDirectory, ledger: Ledger, settings: Settings, *, aba
     """Return what is left of a fleet, and what tells it."""
     provider = ledger.voyage().provider
     if provider == HOSTS:
-        held = _held(directory, ledger)
-        return {name: why or "it is still this voyage's" for name, why in held.items() if not (abandon and why)}
+        there = held(directory, ledger)
+        return {name: why or "it is still this voyage's" for name, why in there.items() if not (abandon and why)}
     reached = endpoint(choose(settings, provider)[0], settings)
     left = asyncio.run(sprites_of(directory.id, reached)) if reached else []
     return dict.fromkeys(left, "the provider still lists it")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 import sys
@@ -54,6 +53,8 @@ def main(argv: list[str]) -> int:
     program = Path(sys.argv[0]).resolve()
     places = Places(Path(os.environ.get("OCAPTAIN_SHIP_HOME") or Path.home()))
     if argv == ["serve"]:
+        import asyncio  # which takes half of the time that the others start in
+
         from ocaptain.worker.serve import serve
 
         asyncio.run(serve(places, program))

@@ -1,0 +1,85 @@
+"""The first half of a sink: take command, fetch every ship's work, prove it.
+
+Apart from the other steps, since it is a captain's work and loads all of the captain.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ocaptain.captain import fleet, process
+from ocaptain.captain.captain import sprite_transports
+from ocaptain.captain.rescue import Rescue, prove, rescue
+from ocaptain.captain.ssh import ssh_transports
+from ocaptain.config import HOSTS
+from ocaptain.errors import OcaptainError, UsageError
+from ocaptain.ledger.ledger import ENDED
+from ocaptain.locks import Lock
+from ocaptain.prices import load_prices
+from ocaptain.provider import Endpoint, check_place, choose, endpoint
+from ocaptain.voyage.life import commanded, held
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ocaptain.config import Settings
+    from ocaptain.ledger import Ledger
+    from ocaptain.prices import Prices
+    from ocaptain.voyage.home import VoyageDirectory
+
+
+@dataclass(frozen=True)
+class Rescued:
+    """What became of a fleet's work.
+
+    Attributes:
+        ships: one each.
+        bundle: of what had not landed, proven by a clone; None if all had.
+    """
+
+    ships: tuple[Rescue, ...]
+    bundle: Path | None
+
+
+def begin_sink(directory: VoyageDirectory, settings: Settings) -> Rescued:
+    """Stop the captain, take command, fetch every ship's work and prove it. Nothing is destroyed here.
+
+    Raises:
+        OcaptainError: the captain could not be stopped, or what was fetched is not sound.
+    """
+    voyage = directory.voyage()
+    reached = None if voyage.provider == HOSTS else endpoint(choose(settings, voyage.provider)[0], settings)
+    check_place(voyage, reached)
+    prices = None
+    with contextlib.suppress(UsageError):  # a wrong table keeps no ship afloat: ours counts then
+        prices = load_prices(settings.prices)
+    # Twice: a captain whose replacement run ends may begin another one, and that starts a captain.
+    for _ in range(2):
+        if not process.stop(directory.path):
+            message = f"the captain of {directory.id} does not end, or another sink is at it"
+            raise OcaptainError(f"{message}; see {directory.path / 'captain.log'}")
+        fleet.stop(directory.path)
+    with Lock(process.lock_path(directory.path)) as lock:
+        if not lock.wait(process.STOP_SECONDS):
+            raise OcaptainError(f"another process commands {directory.id}")
+        with commanded(directory, lock) as ledger:
+            if ledger.voyage().state not in ENDED:
+                ledger.set_state("paused", "being sunk")  # so that no waiting `sail` starts a captain again
+            if voyage.provider == HOSTS:
+                transports = ssh_transports(directory.path)
+                found = asyncio.run(rescue(directory.path, ledger, transports, set(held(directory, ledger)), prices))
+            elif reached is None:
+                gone = "drydock does not run, so its sprites are gone"
+                found = [Rescue(ship.id, ship.sprite, ok=True, reason=gone) for ship in ledger.ships()]
+            else:
+                found = asyncio.run(_rescue(directory, ledger, reached, prices))
+            return Rescued(tuple(found), prove(directory.path, ledger))
+
+
+async def _rescue(directory: VoyageDirectory, ledger: Ledger, reached: Endpoint, prices: Prices | None) -> list[Rescue]:
+    async with reached.client() as client:
+        there = {sprite.name for sprite in await client.list(f"{directory.id}-ship-")}
+        return await rescue(directory.path, ledger, sprite_transports(client), there, prices)
