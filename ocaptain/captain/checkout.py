@@ -11,6 +11,7 @@ from ocaptain.git import Git, GitError
 if TYPE_CHECKING:
     from pathlib import Path
 
+REFUSED = "would be overwritten by merge"  # git's words, before it has touched anything
 log = logging.getLogger(__name__)
 
 
@@ -39,11 +40,13 @@ def forward(workspace: Path, source: Path, branch: str) -> str | None:
             return f"workspace/ has files where others are to come, and was left; move them, then {remedy}"
         try:
             git.run("merge", "--quiet", "--ff-only", "--no-verify", "FETCH_HEAD")
-        except GitError:
-            # A full disk ends it halfway, and what it had written would be in its own way for ever.
-            for path in added:
-                path.unlink(missing_ok=True)
-            git.run("restore", "--quiet", ".")
+        except GitError as error:
+            # A full disk ends it halfway, and what it had written would be in its own way for ever. Where git
+            # refused, nothing was written: what is in the way is its user's, who was quicker than our looks.
+            if REFUSED not in error.message:
+                for path in added:
+                    path.unlink(missing_ok=True)
+                git.run("restore", "--quiet", ".")
             raise
     except (GitError, OSError) as error:
         log.info("workspace/: %s", error)

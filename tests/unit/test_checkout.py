@@ -54,6 +54,22 @@ def test_what_is_the_users_stays(source, workspace, name, says):
     assert not (workspace / "third").exists()
 
 
+@pytest.mark.parametrize("name", ["first", "second"])
+def test_what_its_user_writes_at_the_last_moment_stays(source, workspace, monkeypatch, name):
+    path, commit = source
+    commit(first=b"2\n", second=b"2\n")
+    real = Git.run
+
+    def run(git, *arguments, **more):
+        if arguments[0] == "merge":
+            (workspace / name).write_text("mine")
+        return real(git, *arguments, **more)
+
+    monkeypatch.setattr(Git, "run", run)
+    assert "could not be brought forward" in forward(workspace, path, "trunk")
+    assert (workspace / name).read_text() == "mine"
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small disk")
 def test_a_disk_that_was_full_is_not_in_its_way_for_ever(tmp_path, source):
     path, commit = source
