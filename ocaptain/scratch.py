@@ -1,4 +1,4 @@
-"""Private directories for a moment: gone with their process, or with the next one if it was killed."""
+"""Private directories for a moment: gone with their process, or with the next sail if it was killed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 Purpose = Literal["run", "check", "bundle"]
-PURPOSES: tuple[Purpose, ...] = ("run", "check", "bundle")
+_PREFIXES = ("ocaptain-run-", "ocaptain-check-", "ocaptain-bundle-")
 YOUNG_SECONDS = 60.0  # its maker may not have locked it yet
 
 
@@ -24,15 +24,10 @@ YOUNG_SECONDS = 60.0  # its maker may not have locked it yet
 def scratch(purpose: Purpose) -> Iterator[Path]:
     """Make a directory that only this user can read, and remove it in the end.
 
-    It is locked as long as this process lives. Those of processes that were killed are removed first.
+    It is locked as long as this process lives, which tells :func:`clear_up` whose process was killed.
     """
-    _clear_up()
-    with tempfile.TemporaryDirectory(prefix=_prefix(purpose)) as name, _locked(name):
+    with tempfile.TemporaryDirectory(prefix=f"ocaptain-{purpose}-") as name, _locked(name):
         yield Path(name)
-
-
-def _prefix(purpose: Purpose) -> str:
-    return f"ocaptain-{purpose}-"
 
 
 @contextlib.contextmanager
@@ -46,10 +41,10 @@ def _locked(path: str) -> Iterator[None]:
         os.close(fd)
 
 
-def _clear_up() -> None:
+def clear_up() -> None:
     """Remove what killed processes of this user left."""
-    for purpose in PURPOSES:
-        for path in Path(tempfile.gettempdir()).glob(f"{_prefix(purpose)}*"):
+    for path in Path(tempfile.gettempdir()).glob("ocaptain-*"):
+        if path.name.startswith(_PREFIXES):
             with contextlib.suppress(OSError):
                 seen = path.lstat()
                 ours = stat.S_ISDIR(seen.st_mode) and seen.st_uid == os.geteuid()

@@ -34,7 +34,7 @@ from ocaptain.plan import Plan, critical_paths, edges, load_plan
 from ocaptain.plan.models import MODEL
 from ocaptain.prices import load_prices
 from ocaptain.provider import Endpoint, check_place, choose, endpoint, place_of, require_endpoint
-from ocaptain.scratch import scratch
+from ocaptain.scratch import clear_up, scratch
 from ocaptain.voyage import source as sources
 from ocaptain.voyage.home import Home, VoyageDirectory, new_id, sprite_name
 from ocaptain.voyage.life import sprites_of
@@ -148,6 +148,7 @@ def prepare(request: Request, settings: Settings, *, check: bool = False) -> Pre
     source = sources.resolve(request.repo or plan.manifest.repo, beside)
     if not check:
         _make_home(home.path)
+    clear_up()
     with scratch("check") as directory, ThreadPoolExecutor() as pool:
         access = pool.submit(sources.check_access, source, settings, directory)
         reach = pool.submit(_check_provider, fleet.provider, settings, start=not check)

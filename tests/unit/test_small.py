@@ -463,7 +463,7 @@ def test_who_waits_for_a_process_is_woken_by_its_end(monkeypatch):
     asyncio.run(wait())
 
 
-def test_scratch_directories_go_with_their_process_or_the_next_one(tmp_path, monkeypatch):
+def test_scratch_directories_go_with_their_process_or_are_cleared_up(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(scratches, "YOUNG_SECONDS", -1)
     dies = "import os, ocaptain.scratch as s; c = s.scratch('run'); print(c.__enter__(), flush=True); "
@@ -479,6 +479,7 @@ def test_scratch_directories_go_with_their_process_or_the_next_one(tmp_path, mon
         assert (left.is_dir(), held.is_dir()) == (True, True)
         (tmp_path / "ocaptain-run-file").write_text("not a directory")
         (tmp_path / "ocaptain-mine").mkdir()
+        scratches.clear_up()
         with scratches.scratch("check") as own:
             assert stat.S_IMODE(own.stat().st_mode) == 0o700
             assert sorted(tmp_path.iterdir()) == sorted(
