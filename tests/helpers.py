@@ -47,28 +47,32 @@ def run_task(line: str, *after: str, **metadata) -> dict:
     return {"blockedBy": list(after), "metadata": {"run": line, **metadata}}
 
 
+def new_voyage(**fields) -> NewVoyage:
+    """Return a voyage of nothing, but for ``fields``."""
+    nothing = {
+        "id": "voyage-000000000000",
+        "name": "n",
+        "provider": "drydock",
+        "digest": "d",
+        "repo": "",
+        "root": "0" * 40,
+        "agent_cmd": None,
+        "spec": "",
+        "verify_script": b"",
+        "verify_timeout": 1.0,
+        "setup": None,
+        "prompt": None,
+        "tasks": [],
+        "edges": {},
+    }
+    return NewVoyage(**{**nothing, **fields})
+
+
 def make_directory(root: Path, voyage: str, provider: str, ships, ways=None) -> VoyageDirectory:
     """Return the directory of a voyage without tasks, which holds a ledger and nothing else."""
     directory = VoyageDirectory(root / "voyages" / voyage)
     directory.path.mkdir(parents=True)
-    new = NewVoyage(
-        id=voyage,
-        name="n",
-        provider=provider,
-        digest="d",
-        repo="/r",
-        root="0" * 40,
-        agent_cmd=None,
-        spec="",
-        verify_script=b"",
-        verify_timeout=1.0,
-        setup=None,
-        prompt=None,
-        tasks=[],
-        edges={},
-        ships=ships,
-        ways=ways or {},
-    )
+    new = new_voyage(id=voyage, provider=provider, repo="/r", ships=ships, ways=ways or {})
     Ledger.create(directory.path / "ledger.db", new)
     return directory
 

@@ -10,8 +10,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from ocaptain.ledger import Fenced, Ledger, LedgerError, NewVoyage, overview, task_views
+from ocaptain.ledger import Fenced, Ledger, LedgerError, overview, task_views
 from ocaptain.plan.graph import critical_paths
+from tests.helpers import new_voyage
 
 SHIPS = ("ship-0", "ship-1", "ship-2")
 
@@ -31,23 +32,7 @@ def make(path, graph, *, pins=None, done=()):
         }
         for number, task in enumerate(graph)
     ]
-    new = NewVoyage(
-        id="voyage-000000000000",
-        name="n",
-        provider="drydock",
-        digest="d",
-        repo="",
-        root="0" * 40,
-        agent_cmd=None,
-        spec="",
-        verify_script=b"",
-        verify_timeout=1.0,
-        setup=None,
-        prompt=None,
-        tasks=tasks,
-        edges=graph,
-        ships=[(ship, f"v-{ship}") for ship in SHIPS],
-    )
+    new = new_voyage(tasks=tasks, edges=graph, ships=[(ship, f"v-{ship}") for ship in SHIPS])
     Ledger.create(path, new)
     ledger = Ledger(path)
     ledger.command()

@@ -1,7 +1,7 @@
 """The kill matrix: every victim in every phase. The table is printed at the end of the run.
 
 ``OCAPTAIN_MATRIX_SEED`` repeats a run; the moments inside a phase are drawn by it.
-``OCAPTAIN_MATRIX_ALONE=1`` plays every cell as a voyage of its own, which takes three times as long.
+``OCAPTAIN_MATRIX_ALONE=1`` plays every cell as a voyage of its own, which takes longer.
 """
 
 from __future__ import annotations
