@@ -62,7 +62,7 @@ def due(now: Standing, patience: Patience) -> State:
 
 
 class Clock:
-    """The clock of pauses and holds; it can be put forward, so that tests need not wait."""
+    """The clock of pauses, holds, bills and stamps; it can be put forward, so that tests need not wait."""
 
     def __init__(self) -> None:
         self._ahead = 0.0

@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import json
 import logging
-import time
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -133,18 +132,18 @@ class Sprite:
     @property
     def awake_seconds(self) -> float:
         """Seconds in which it was neither warm nor cold: what Sprites would bill."""
-        return self._awake + (time.monotonic() - self._awake_since if self._awake_since is not None else 0.0)
+        return self._awake + (self._clock.monotonic() - self._awake_since if self._awake_since is not None else 0.0)
 
     def _enter(self, state: State) -> None:
-        now = time.monotonic()
+        now = self._clock.monotonic()
         if state is State.RUNNING:
-            self._active = self._clock.monotonic()
+            self._active = now
             self._awake_since = now if self._awake_since is None else self._awake_since
-            self.last_running_at = stamp(time.time())
+            self.last_running_at = stamp(self._clock.wall())
         else:
             self._awake, self._awake_since = self.awake_seconds, None
             if state is State.WARM:
-                self.last_warming_at = stamp(time.time())
+                self.last_warming_at = stamp(self._clock.wall())
         self.state = state
         self._changed(self)
 
@@ -342,7 +341,7 @@ class Sprite:
             taken = max([int(one.id[1:]) for one in self.record.checkpoints], default=0)
             made = checkpoints.Checkpoint(
                 id=f"v{taken + 1}",
-                create_time=stamp(time.time()),
+                create_time=stamp(self._clock.wall()),
                 comment=comment,
                 source_id=self.record.stands_on,
             )

@@ -125,7 +125,7 @@ class Store:
                 body.name, directory, self._base, isolated=self.berths.isolated, layers=self.berths.layers
             )
             try:
-                now = stamp(time.time())
+                now = stamp(self.clock.wall())
                 record = Record(body=body, id=f"sprite-{uuid.uuid4()}", created_at=now, updated_at=now)
                 sprite = self._sprite(record, box)
                 _outfit(directory)
@@ -215,7 +215,7 @@ class Store:
             body.labels = change.labels
         if change.url_settings is not None:
             body.url_settings = change.url_settings
-        sprite.record.updated_at = stamp(time.time())
+        sprite.record.updated_at = stamp(self.clock.wall())
         sprite.save()
         return sprite
 
@@ -296,7 +296,7 @@ class Store:
         shown = sprite.describe()
         wanted = ("name", "status", "last_running_at", "last_warming_at")
         kept = {str(key): value for key, value in shown.items() if key in wanted}
-        return {**kept, "timestamp": stamp(time.time()), "org": self.organisation()}
+        return {**kept, "timestamp": stamp(self.clock.wall()), "org": self.organisation()}
 
     def _tell(self, sprite: Sprite) -> None:
         if self._listeners and self._sprites.get(sprite.name) is sprite:  # else it is not yet, or no longer

@@ -295,7 +295,8 @@ class Cell:
                 self.sailor.faults({"call": "* /v1/sprites/*/*", "status": 503})
                 self.end_sessions_by_fault()
                 time.sleep(60)
-                self.sailor.faults()
+                if self.sailor.drydock():  # it ends itself once a sink that was quicker than the fault is done
+                    self.sailor.faults()
             case "captain stopped 120 s":
                 pid = self.captain()
                 os.kill(pid, signal.SIGSTOP)

@@ -173,9 +173,14 @@ def test_kinds_of_errors(tmp_path, ships):
         # A killed run has told what it used.
         "5.1": {"steps": [*killed, {"sh": f"setsid sleep {SLEEP} & disown; kill -9 $PPID"}]},
         "5.2": claude.turn("ok", sh="echo 5 > five"),
-        # So has one whose supervisor was killed.
+        # So has one whose supervisor was killed, once it had read it.
         "6.1": {
-            "steps": [*killed, {"sh": f"setsid sleep {SLEEP} & kill -9 $(ps -o ppid= -p $PPID)"}, {"sh": "sleep 60"}]
+            "steps": [
+                *killed,
+                {"sh": 'until grep -q message_delta "$(ls -td ~/.ocaptain/attempts/* | head -1)/stream.jsonl"; do sleep 0.1; done'},
+                {"sh": f"setsid sleep {SLEEP} & kill -9 $(ps -o ppid= -p $PPID)"},
+                {"sh": "sleep 60"},
+            ]
         },
         "6.2": claude.turn("ok", sh="echo 6 > six"),
     }

@@ -55,7 +55,7 @@ class Sprites:
                 try:
                     event = await asyncio.wait_for(queue.get(), HEARTBEAT_SECONDS)
                 except TimeoutError:
-                    yield {"type": "heartbeat", "timestamp": stamp(time.time()), "org": self._store.organisation()}
+                    yield {"type": "heartbeat", "timestamp": stamp(self._store.clock.wall()), "org": self._store.organisation()}
                     continue
                 if str(event["name"]).startswith(prefix):
                     yield event
@@ -96,7 +96,7 @@ class Sprites:
             "sprite_name": sprite.name,
             "sprite_id": sprite.record.id,
             "status": status,
-            "checked_at": stamp(time.time()),
+            "checked_at": stamp(self._store.clock.wall()),
             "elapsed": round(time.monotonic() - began, 3),
         }
         return JSONResponse({**shown, **({"reason": reason} if reason else {})})
