@@ -7,7 +7,9 @@
           ──intent in the ledger──> git update-ref REF new old ──> task marked
 
 What lands is made here from a tree: one commit, parent = the head, our trailers. A head that
-moved during the check means merge again and check once more, with the head held.
+moved during the check means merge again and check once more. Checks of several offers run side by
+side; only the move of the branch excludes others, and the check of an offer that was overtaken
+again and again.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ if TYPE_CHECKING:
     from ocaptain.captain.transport import Transport
     from ocaptain.ledger import Claim, Intent, Ledger
 
-MOST_ROUNDS = 20
+MAX_ROUNDS = 20
+MAX_FREE_CHECKS = 5  # after so many checks whose head was overtaken the next one is made with the head held
 READS = 3
 LONGEST_TAIL = 4000
 Oid = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
@@ -251,7 +254,7 @@ class Lander:
         """Settle what an earlier try at this landing left open; return the commit if it landed.
 
         Its git was killed, say: this try makes a commit of its own, and the ledger must name the
-        one that is on the branch.
+        one that is on the branch. Needs no hold on the head: it moves by compare and swap.
         """
         intent = next((one for one in self._ledger.open_intents() if one.token == token), None)
         if intent is None:
@@ -278,9 +281,8 @@ class Lander:
             TransportError: the ship was lost during its check.
             GitError: our own repository failed; what was begun is settled by the next try.
         """
-        async with self._head_held:
-            if commit := await self._settled(claim.token):
-                return Landed(commit)
+        if commit := await self._settled(claim.token):
+            return Landed(commit)
         work = await asyncio.to_thread(
             partial(self._commit, fixed=True),
             await asyncio.to_thread(self._git.tree, offer.commit),
@@ -288,26 +290,41 @@ class Lander:
             "work",
             claim.ship,
         )
+        for number in range(MAX_ROUNDS):
+            if check and number < MAX_FREE_CHECKS:
+                verdict = await self._try_once(claim, base, work, offer, check, facts, held=False)
+            else:
+                async with self._head_held:
+                    verdict = await self._try_once(claim, base, work, offer, check, facts, held=True)
+            if verdict:
+                return verdict
+        raise GitError(f"{self.ref} moved {MAX_ROUNDS} times while task {claim.task} was landing")
+
+    async def _try_once(
+        self,
+        claim: Claim,
+        base: str,
+        work: str,
+        offer: SnapshotOffer,
+        check: Check | None,
+        facts: dict[str, Any],
+        *,
+        held: bool,
+    ) -> Verdict | None:
+        """Check and land on the head of now; None if the head moved meanwhile. ``held``: nobody of ours can move it."""
         head = await self.head()
-        evidence: dict[str, Any] = facts
+        evidence = facts
         if check:
             tested = await self._tested(claim, head, base, work, check, facts)
             if not isinstance(tested, dict):
                 return tested
             evidence = tested
+        if held:
+            return await self._move(claim, head, base, work, offer, evidence)
         async with self._head_held:
-            for _ in range(MOST_ROUNDS):
-                now = await self.head()
-                if check and now != head:
-                    tested = await self._tested(claim, now, base, work, check, facts)
-                    if not isinstance(tested, dict):
-                        return tested
-                    evidence = tested
-                head = now
-                verdict = await self._move(claim, head, base, work, offer, evidence)
-                if verdict:
-                    return verdict
-        raise GitError(f"{self.ref} moved {MOST_ROUNDS} times while task {claim.task} was landing")
+            if await self.head() != head:
+                return None
+            return await self._move(claim, head, base, work, offer, evidence)
 
     async def _move(
         self, claim: Claim, head: str, base: str, work: str, offer: SnapshotOffer, evidence: dict[str, Any]

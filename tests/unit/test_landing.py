@@ -131,37 +131,60 @@ def test_the_check_sees_the_merged_candidate(sea):
     assert seen == [["a.txt", "b.txt", "c.txt"]]
 
 
-def test_a_head_that_moved_means_one_more_check_with_the_head_held(sea):
+def test_a_check_keeps_no_other_from_checking_and_landing(sea):
+    """The second check of a task, whose head had moved, lasts until another task was checked and has landed."""
     seen = []
 
     async def both():
-        first = sea.ledger.claim("ship-0")
-        second = sea.ledger.claim("ship-1")
-        third = sea.ledger.claim("ship-2")
+        first, second, third = (sea.ledger.claim(f"ship-{n}") for n in range(3))
+
+        async def quick(_):
+            return result(0)
 
         async def check(candidate):
             seen.append(candidate)
-            if len(seen) == 1:  # somebody lands while the first check runs
-                other = sea.offer({"a.txt": LINES, "b.txt": "b\n"})
-                assert isinstance(await sea.lander.land(second, sea.base, other, None, {}), Landed)
-            else:  # nobody can while the second one runs
-                other = sea.offer({"a.txt": LINES, "d.txt": "d\n"})
-                waiting = asyncio.create_task(sea.lander.land(third, sea.base, other, None, {}))
-                await asyncio.sleep(0.3)
-                assert not waiting.done()
-                late.append(waiting)
+            if len(seen) < 3:
+                claim, name = (second, "b.txt") if len(seen) == 1 else (third, "d.txt")
+                other = sea.offer({"a.txt": LINES, name: "x\n"})
+                landing = sea.lander.land(claim, sea.base, other, quick, {})
+                assert isinstance(await asyncio.wait_for(landing, 30), Landed)
             return result(0)
 
-        late = []
-        offer = sea.offer({"a.txt": LINES, "c.txt": "c\n"})
-        verdict = await sea.lander.land(first, sea.base, offer, check, {})
+        verdict = await sea.lander.land(first, sea.base, sea.offer({"a.txt": LINES, "c.txt": "c\n"}), check, {})
+        assert isinstance(verdict, Landed)
+        assert sea.git.tree(seen[-1]) == sea.git.tree(verdict.commit)
+
+    asyncio.run(both())
+    assert len(seen) == 3
+    assert sea.git.text("ls-tree", "--name-only", BRANCH).split() == ["a.txt", "b.txt", "c.txt", "d.txt"]
+
+
+def test_who_is_overtaken_again_and_again_is_checked_with_the_head_held(sea, monkeypatch):
+    monkeypatch.setattr(landing, "MAX_FREE_CHECKS", 1)
+    seen, late = [], []
+
+    async def both():
+        first, second, third = (sea.ledger.claim(f"ship-{n}") for n in range(3))
+
+        async def check(candidate):
+            seen.append(candidate)
+            if len(seen) == 1:
+                other = sea.offer({"a.txt": LINES, "b.txt": "b\n"})
+                assert isinstance(await sea.lander.land(second, sea.base, other, None, {}), Landed)
+            else:
+                other = sea.offer({"a.txt": LINES, "d.txt": "d\n"})
+                late.append(asyncio.create_task(sea.lander.land(third, sea.base, other, None, {})))
+                await asyncio.sleep(0.3)
+                assert not late[0].done()
+            return result(0)
+
+        verdict = await sea.lander.land(first, sea.base, sea.offer({"a.txt": LINES, "c.txt": "c\n"}), check, {})
         assert isinstance(verdict, Landed)
         assert sea.git.tree(seen[1]) == sea.git.tree(verdict.commit)
         assert isinstance(await late[0], Landed)
 
     asyncio.run(both())
     assert len(seen) == 2
-    assert sea.git.text("ls-tree", "--name-only", BRANCH).split() == ["a.txt", "b.txt", "c.txt", "d.txt"]
 
 
 def test_a_token_that_lost_its_task_does_not_land(sea):
