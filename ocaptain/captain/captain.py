@@ -23,7 +23,7 @@ from ocaptain.captain.ship import SLEEP_AFTER, ShipActor, VerifyJob, log_piece
 from ocaptain.captain.spending import spent_of
 from ocaptain.captain.transport import SpriteTransport
 from ocaptain.git import Git
-from ocaptain.ledger import Fenced, Ledger, task_views
+from ocaptain.ledger import Fenced, Ledger, task_files, task_views
 from ocaptain.prices import our_prices
 from ocaptain.text import clean
 
@@ -51,6 +51,7 @@ CREDENTIAL = (
     " OCAPTAIN_CLAUDE_KEY_HELPER, then go on with: ocaptain sail --resume"
 )
 MOST_LOSSES = 10
+MAX_LANDED_TOLD = 100  # landings that a prompt names, the last ones
 log = logging.getLogger("ocaptain.captain")
 
 
@@ -93,7 +94,7 @@ class Captain:
         self._actors: dict[str, ShipActor] = {}
         self._leases = Leases({})
         self._news = asyncio.Condition()
-        self._projected: dict[str, str] = {}
+        self._unwritten: dict[str, None] = {}
         self._logs: dict[tuple[str, int], Path] = {}
         self._checkout = asyncio.Lock()
         self._verify_job: VerifyJob | None = None
@@ -121,7 +122,7 @@ class Captain:
             elif claim := self.ledger.held(row.id):
                 reason = f"{row.id} does not sail any more"
                 self.ledger.give_back(claim.token, "lost", reason, ship_state=row.state)
-        self.project()
+        self.project(whole=True)
         await self._update_checkout()
         async with asyncio.TaskGroup() as group:
             sailing = [group.create_task(actor.run(), name=actor.ship) for actor in self._actors.values()]
@@ -412,23 +413,31 @@ class Captain:
         self.changed()
 
     def landed(self) -> tuple[tuple[str, str], ...]:
-        """Return (task, subject) of what landed so far, for prompts."""
-        return tuple((view.id, view.subject) for view in task_views(self.ledger) if view.commit)
+        """Return (task, subject) of what landed last, for prompts."""
+        return tuple(self.ledger.landed(MAX_LANDED_TOLD))
 
     # -- views ------------------------------------------------------------------------------------
 
-    def project(self) -> None:
-        """Write ``tasks/N.json`` where it changed: a view by one writer, never read back."""
+    def project(self, *, whole: bool = False) -> None:
+        """Write ``tasks/N.json`` of what changed: a view by one writer, never read back.
+
+        Args:
+            whole: of every task, as at the start, when the files may be of any age.
+        """
+        changed = self.ledger.take_changed()
+        tasks = [row["id"] for row in self.ledger.rows("tasks", "position")] if whole else [*self._unwritten, *changed]
+        if not tasks:
+            return
+        self._unwritten.clear()
         folder = self.directory / "tasks"
-        folder.mkdir(exist_ok=True)
-        for view in task_views(self.ledger):
-            content = json.dumps(view.as_file(), indent=2, ensure_ascii=False) + "\n"
-            if self._projected.get(view.id) != content:
-                scratch = folder / f".{view.id}.json.tmp"
-                with contextlib.suppress(OSError):  # a full disk must not stop the voyage
-                    scratch.write_text(content, "utf-8")
-                    scratch.replace(folder / f"{view.id}.json")
-                    self._projected[view.id] = content
+        for task, shown in task_files(self.ledger, tasks).items():
+            scratch = folder / f".{task}.json.tmp"
+            try:
+                folder.mkdir(exist_ok=True)
+                scratch.write_text(json.dumps(shown, indent=2, ensure_ascii=False) + "\n", "utf-8")
+                scratch.replace(folder / f"{task}.json")
+            except OSError:  # a full disk must not stop the voyage: once more with the next change
+                self._unwritten[task] = None
 
     async def _update_checkout(self) -> None:
         """Fast-forward ``workspace/`` if it is clean; else leave it and say so."""

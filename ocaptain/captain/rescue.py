@@ -83,7 +83,7 @@ async def rescue(
         claim = ledger.held(row.id)
         if claim:
             ledger.give_back(claim.token, "sunk", "the fleet was sunk")
-    captain.project()
+    captain.project(whole=True)
     return found
 
 

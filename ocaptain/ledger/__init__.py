@@ -11,7 +11,7 @@ from ocaptain.ledger.ledger import (
     Spent,
     Voyage,
 )
-from ocaptain.ledger.view import Overview, TaskView, overview, task_views
+from ocaptain.ledger.view import Overview, TaskView, overview, task_files, task_views
 
 __all__ = [
     "Claim",
@@ -26,5 +26,6 @@ __all__ = [
     "TaskView",
     "Voyage",
     "overview",
+    "task_files",
     "task_views",
 ]

@@ -37,8 +37,18 @@ MOST_CHANCES = 2  # of one session; then an attempt begins afresh
 MOST_SESSIONS = 3
 VERSION = 3  # of the schema: PRAGMA user_version
 _BUSY_SECONDS = 30.0
+#: Made by whoever commands, also in a ledger that an earlier version made: without them each attempt costs the
+#: more the larger the plan is.
+_INDICES = (
+    "CREATE INDEX IF NOT EXISTS tasks_by_status ON tasks (status)",
+    "CREATE INDEX IF NOT EXISTS holding ON tasks (token) WHERE status = 'in_progress'",
+    "CREATE INDEX IF NOT EXISTS held_by_ship ON tasks (ship) WHERE status = 'in_progress'",
+    "CREATE INDEX IF NOT EXISTS attempts_by_ship ON attempts (ship, task)",
+    "CREATE INDEX IF NOT EXISTS open_intents ON intents (token) WHERE state = 'open'",
+)
 #: A voyage in one of these has nothing more to do.
 ENDED = ("complete", "failed", "sunk")
+_SHIPS = "SELECT id, sprite, state, reason, head, journal, cursor, replaced_by, way FROM ships"
 #: A ship in one of these is not part of the fleet any more.
 NOT_SAILING = ("lost", "failed", "gone")
 
@@ -193,6 +203,7 @@ class Ledger:
         self.path = path
         self.epoch = epoch
         self._turn: int | None = None
+        self._changed: dict[str, None] = {}
         if not path.is_file():
             raise LedgerError(f"there is no ledger at {path}")
         try:
@@ -312,10 +323,20 @@ class Ledger:
         try:
             with self._queue():
                 (epoch,) = self._db.execute("UPDATE voyage SET epoch = epoch + 1 RETURNING epoch").fetchone()
+                for index in _INDICES:
+                    self._db.execute(index)
         except sqlite3.Error as error:
             raise LedgerError(f"{self.path} cannot be written: {error}") from error
         self.epoch = int(epoch)
         return self.epoch
+
+    def take_changed(self) -> list[str]:
+        """Return the tasks that this connection changed since it was asked last, in the order of the changes."""
+        changed, self._changed = list(self._changed), {}
+        return changed
+
+    def _note_changed(self, *tasks: str) -> None:
+        self._changed.update(dict.fromkeys(tasks))
 
     def next_generation(self) -> int:
         """Return a number for a new channel; it only grows."""
@@ -359,6 +380,7 @@ class Ledger:
             )
             db.execute("UPDATE ships SET state = 'working', reason = NULL WHERE id = ?", (ship,))
             _event(db, "claim", ship, row["id"], f"attempt {number}")
+            self._note_changed(row["id"])
             raw = json.loads(row["raw"])
             sessions, work = _earlier(db, row["id"], ship, token)
             return Claim(
@@ -444,6 +466,7 @@ class Ledger:
                 )
             db.execute("UPDATE ships SET state = 'idle' WHERE id = ? AND state = 'working'", (attempt["ship"],))
             _event(db, "landed", attempt["ship"], intent["task"], intent["new"])
+            self._note_changed(intent["task"])
 
     def void_landing(self, token: int) -> None:
         """Take back an intent whose ref did not move."""
@@ -475,6 +498,7 @@ class Ledger:
                     (state, reason, row["id"]),
                 )
                 _event(db, state, row["ship"], row["id"], reason)
+                self._note_changed(row["id"])
                 db.execute(
                     "UPDATE ships SET state = ?, reason = CASE ? WHEN 'idle' THEN reason ELSE ? END WHERE id = ?",
                     (ship_state, ship_state, reason, row["ship"]),
@@ -510,13 +534,16 @@ class Ledger:
                 (status, reason, status, row["id"]),
             )
             db.execute("UPDATE ships SET state = 'idle' WHERE id = ? AND state = 'working'", (row["ship"],))
+            self._note_changed(row["id"])
             if status == "failed":
-                db.execute(
+                held = db.execute(
                     "WITH RECURSIVE later (id) AS (SELECT task FROM edges WHERE waits = ?1"
                     " UNION SELECT task FROM edges JOIN later ON waits = later.id)"
-                    " UPDATE tasks SET held_by = ?1 WHERE id IN later AND status = 'pending' AND held_by IS NULL",
+                    " UPDATE tasks SET held_by = ?1 WHERE id IN later AND status = 'pending' AND held_by IS NULL"
+                    " RETURNING id",
                     (row["id"],),
                 )
+                self._note_changed(*(one["id"] for one in held))
             _event(db, status if status == "failed" else "retry", row["ship"], row["id"], reason)
             return status
 
@@ -607,14 +634,11 @@ class Ledger:
 
     def ships(self) -> list[ShipRow]:
         """Return the ships in order."""
-        rows = self._db.execute(
-            "SELECT id, sprite, state, reason, head, journal, cursor, replaced_by, way FROM ships ORDER BY position"
-        )
-        return [ShipRow(**dict(row)) for row in rows]
+        return [ShipRow(**dict(row)) for row in self._db.execute(f"{_SHIPS} ORDER BY position")]
 
     def ship(self, ship: str) -> ShipRow:
         """Return one ship."""
-        return next(row for row in self.ships() if row.id == ship)
+        return ShipRow(**dict(self._db.execute(f"{_SHIPS} WHERE id = ?", (ship,)).fetchone()))
 
     def held(self, ship: str) -> Claim | None:
         """Return what ``ship`` holds, None if nothing."""
@@ -674,6 +698,32 @@ class Ledger:
                 (*ships, *([json.dumps(list(others))] if others else [])),
             ).fetchone()
         )
+
+    def landed(self, limit: int) -> list[tuple[str, str]]:
+        """Return (task, subject) of the last ``limit`` landings, oldest first."""
+        rows = self._db.execute(
+            "SELECT t.id, t.subject FROM intents i JOIN tasks t ON t.id = i.task WHERE i.state = 'done'"
+            " AND t.commit_id = i.new ORDER BY i.token DESC LIMIT ?",
+            (limit,),
+        )
+        return [(row["id"], row["subject"]) for row in rows][::-1]
+
+    def task_rows(self, tasks: Sequence[str]) -> list[dict[str, Any]]:
+        """Return the rows of some tasks, in the plan's order."""
+        rows = self._db.execute(
+            "SELECT * FROM tasks WHERE id IN (SELECT value FROM json_each(?)) ORDER BY position",
+            (json.dumps(list(tasks)),),
+        )
+        return [dict(row) for row in rows]
+
+    def edge_rows(self, tasks: Sequence[str]) -> list[dict[str, Any]]:
+        """Return the edges that some tasks are at either end of."""
+        rows = self._db.execute(
+            "WITH some AS (SELECT value FROM json_each(?)) SELECT * FROM edges WHERE task IN some"
+            " UNION SELECT * FROM edges WHERE waits IN some ORDER BY task, waits",
+            (json.dumps(list(tasks)),),
+        )
+        return [dict(row) for row in rows]
 
     def rows(self, table: str, order: str) -> list[dict[str, Any]]:
         """Return a table's rows, for views."""

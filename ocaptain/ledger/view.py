@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from ocaptain.ledger.ledger import Ledger
 
@@ -63,7 +63,7 @@ def sum_of(rows: Iterable[Mapping[str, Any]]) -> Sum:
 
 @dataclass(frozen=True)
 class TaskView:
-    """A task as ``tasks --json`` shows it, and its raw file."""
+    """A task as ``tasks --json`` shows it."""
 
     id: str
     subject: str
@@ -76,7 +76,6 @@ class TaskView:
     held_by: str | None
     check: dict[str, Any] | None
     reason: str | None
-    raw: dict[str, Any]
     spent: Sum
 
     def as_dict(self) -> dict[str, Any]:
@@ -95,12 +94,6 @@ class TaskView:
             "reason": self.reason,
             **self.spent.as_dict(),
         }
-
-    def as_file(self) -> dict[str, Any]:
-        """Return what ``tasks/N.json`` holds: the plan's task with its state of now."""
-        state: dict[str, Any] = {"status": self.status, "blocks": self.blocks, "blockedBy": self.blocked_by}
-        content = {key: value for key, value in self.raw.items() if key != "owner"} | state
-        return content | ({"owner": self.owner} if self.owner else {})
 
 
 @dataclass(frozen=True)
@@ -139,13 +132,34 @@ class Overview:
         }
 
 
-def task_views(ledger: Ledger) -> list[TaskView]:
-    """Return every task, in order."""
+def task_files(ledger: Ledger, tasks: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return what ``tasks/N.json`` holds of some tasks, by id: the plan's task with its state of now."""
+    waits, blocks = _both_ends(ledger.edge_rows(tasks))
+    return {
+        row["id"]: {
+            **{key: value for key, value in json.loads(row["raw"]).items() if key != "owner"},
+            "status": row["status"],
+            "blocks": blocks.get(row["id"], []),
+            "blockedBy": waits.get(row["id"], []),
+            **({"owner": row["ship"]} if row["ship"] else {}),
+        }
+        for row in ledger.task_rows(tasks)
+    }
+
+
+def _both_ends(edges: Iterable[Mapping[str, str]]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Return what each task waits for, and what waits for it."""
     waits: dict[str, list[str]] = {}
     blocks: dict[str, list[str]] = {}
-    for edge in ledger.rows("edges", "task, waits"):
+    for edge in edges:
         waits.setdefault(edge["task"], []).append(edge["waits"])
         blocks.setdefault(edge["waits"], []).append(edge["task"])
+    return waits, blocks
+
+
+def task_views(ledger: Ledger) -> list[TaskView]:
+    """Return every task, in order."""
+    waits, blocks = _both_ends(ledger.rows("edges", "task, waits"))
     attempts: dict[str, list[dict[str, Any]]] = {}
     for attempt in ledger.rows("attempts", "token"):
         attempts.setdefault(attempt["task"], []).append(attempt)
@@ -165,7 +179,6 @@ def task_views(ledger: Ledger) -> list[TaskView]:
             held_by=row["held_by"],
             check=(evidence.get(row["id"]) or {}).get("check"),
             reason=row["reason"],
-            raw=json.loads(row["raw"]),
             spent=sum_of(attempts.get(row["id"], ())),
         )
         for row in ledger.rows("tasks", "position")

@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from ocaptain.ledger import Fenced, Ledger, LedgerError, overview, task_views
+from ocaptain.ledger import Fenced, Ledger, LedgerError, Spent, overview, task_files, task_views
 from ocaptain.plan.graph import critical_paths
 from tests.helpers import new_voyage
 
@@ -103,6 +103,58 @@ def test_the_third_failure_fails_the_task_and_holds_what_waits(ledger):
     assert views["3"].held_by == views["4"].held_by == "1"
     assert ledger.claim("ship-0").task == "2"
     assert ledger.claim("ship-1") is None
+
+
+def test_a_write_tells_which_tasks_it_changed(ledger):
+    assert ledger.take_changed() == []
+    first = ledger.claim("ship-0")
+    assert ledger.take_changed() == ["1"]
+    ledger.give_back(first.token, "lost", "silent")
+    assert ledger.take_changed() == ["1"]
+    ledger.spent(first.token, Spent(None, 1, 1, 0, 1, None, ()), None)
+    assert ledger.take_changed() == []
+    ledger.fail(ledger.claim("ship-0").token, "no", final=True)
+    assert sorted(ledger.take_changed()) == ["1", "3", "4"]  # what waits for it is held now
+    land(ledger, ledger.claim("ship-1"))
+    assert ledger.take_changed() == ["2"]
+    assert ledger.landed(10) == [("2", "Task 2")]
+    assert ledger.landed(0) == []
+    shown = task_files(ledger, ["3", "2"])
+    assert list(shown) == ["2", "3"]
+    assert (shown["2"]["status"], shown["2"]["owner"]) == ("completed", "ship-1")
+    assert (shown["3"]["blockedBy"], shown["3"]["blocks"], "owner" in shown["3"]) == (["1"], ["4"], False)
+
+
+def test_what_an_attempt_costs_the_ledger_does_not_grow_with_the_plan(tmp_path):
+    """Each question that is asked once an attempt or more often finds its rows by an index."""
+    graph = {str(n): frozenset() for n in range(50)}
+    with make(tmp_path / "ledger.db", graph) as ledger:
+        asked = []
+        ledger._db.set_trace_callback(asked.append)
+        claim = ledger.claim("ship-0")
+        ledger.started(claim.token, "b" * 40)
+        ledger.held("ship-0")
+        ledger.ship("ship-0")
+        ledger.attempt(claim.token)
+        ledger.losses("1")
+        ledger.waits("1")
+        ledger.counts()
+        ledger.claimable(["ship-0"])
+        ledger.worked("ship-0")
+        ledger.open_intents()
+        land(ledger, claim)
+        ledger.landed(10)
+        task_files(ledger, ledger.take_changed())
+        ledger._db.set_trace_callback(None)
+        scans = set()
+        for line in asked:
+            if line.startswith(("SELECT", "UPDATE tasks", "WITH")):
+                plan = ledger._db.execute(f"EXPLAIN QUERY PLAN {line}")
+                scans |= {
+                    (row["detail"], line) for row in plan if row["detail"].startswith(("SCAN tasks", "SCAN attempts"))
+                }
+    whole = {(detail, line) for detail, line in scans if "INDEX" not in detail}
+    assert whole == set()
 
 
 def test_a_conflict_is_no_failure(ledger):

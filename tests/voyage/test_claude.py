@@ -154,6 +154,7 @@ def test_kinds_of_errors(tmp_path, ships):
     (ship,) = ships()
     killed = [claude.init(), *message("m", text("go"), stop="tool_use")]
     busy = [claude.init(), claude.retry(429, "rate_limit", 300), claude.api_error(429, "slow down", "rate_limit_error")]
+    read = 'until grep -q message_delta "$(ls -td ~/.ocaptain/attempts/* | head -1)/stream.jsonl"; do sleep 0.1; done'
     plays = {
         "1.1": {"steps": busy, "exit": 1},
         "1.2": {"steps": [claude.init(), claude.api_error(529, "busy", "overloaded_error")], "exit": 1},
@@ -177,7 +178,7 @@ def test_kinds_of_errors(tmp_path, ships):
         "6.1": {
             "steps": [
                 *killed,
-                {"sh": 'until grep -q message_delta "$(ls -td ~/.ocaptain/attempts/* | head -1)/stream.jsonl"; do sleep 0.1; done'},
+                {"sh": read},
                 {"sh": f"setsid sleep {SLEEP} & kill -9 $(ps -o ppid= -p $PPID)"},
                 {"sh": "sleep 60"},
             ]

@@ -55,7 +55,8 @@ class Sprites:
                 try:
                     event = await asyncio.wait_for(queue.get(), HEARTBEAT_SECONDS)
                 except TimeoutError:
-                    yield {"type": "heartbeat", "timestamp": stamp(self._store.clock.wall()), "org": self._store.organisation()}
+                    now = stamp(self._store.clock.wall())
+                    yield {"type": "heartbeat", "timestamp": now, "org": self._store.organisation()}
                     continue
                 if str(event["name"]).startswith(prefix):
                     yield event
