@@ -693,7 +693,8 @@ class Ledger:
         return bool(
             ships
             and self._db.execute(
-                "SELECT 1 FROM tasks WHERE status = 'pending' AND blockers = 0 AND held_by IS NULL"  # noqa: S608 - only ?
+                "SELECT 1 FROM tasks INDEXED BY ready"  # noqa: S608 - only ?
+                " WHERE status = 'pending' AND blockers = 0 AND held_by IS NULL"
                 f" AND (pin IS NULL OR pin IN ({marks})){left} LIMIT 1",
                 (*ships, *([json.dumps(list(others))] if others else [])),
             ).fetchone()
@@ -749,7 +750,7 @@ def _ready(
     chosen = "" if among is None else " AND id IN (SELECT value FROM json_each(:among))"
     left = " AND id NOT IN (SELECT value FROM json_each(:without))" if without else ""
     found: sqlite3.Row | None = db.execute(
-        "SELECT id, raw, agent, attempts, reason FROM tasks"  # noqa: S608 - our own words
+        "SELECT id, raw, agent, attempts, reason FROM tasks INDEXED BY ready"  # noqa: S608 - our own words
         f" WHERE status = 'pending' AND blockers = 0 AND held_by IS NULL AND (pin IS NULL OR pin = :ship){chosen}{left}"
         " ORDER BY priority DESC, position LIMIT 1",
         {"ship": ship, "among": json.dumps(list(among or ())), "without": json.dumps(list(without))},

@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 
+from benchmarks import claims
+from ocaptain.ledger import Ledger
 from tests.helpers import REPO
 
 
@@ -24,4 +26,27 @@ def test_claimers_under_kill(tmp_path):
     assert found["tokens_unique"]
     assert found["tokens_growing"]
     assert found["killed"] >= 10
-    assert found["ratio"] >= 1 / 3
+
+
+def steps_of_a_claim(path, tasks):
+    """How many of SQLite's instructions ten claims take, half of the tasks being claimed already."""
+    epoch = claims.make(path, tasks)
+    steps = 0
+
+    def count():
+        nonlocal steps
+        steps += 1
+
+    with Ledger(path, epoch=epoch) as ledger:
+        for _ in range(tasks // 2):
+            ledger.claim("ship-0")
+        ledger._db.set_progress_handler(count, 1)  # noqa: SLF001
+        for _ in range(10):
+            assert ledger.claim("ship-0")
+    return steps
+
+
+def test_a_claim_costs_the_same_at_any_size(tmp_path):
+    """The planner once took another index, and a claim read every pending task."""
+    few, many = steps_of_a_claim(tmp_path / "few.db", 40), steps_of_a_claim(tmp_path / "many.db", 2000)
+    assert few <= many <= 1.2 * few
