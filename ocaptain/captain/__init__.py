@@ -7,6 +7,7 @@
     ship.py       a ship's actor: channel up, claim, start, outcome, again
     channel.py    hello, records in order, commands and their results
     landing.py    from an offered bundle to a moved branch
+    cargo.py      bundles for ships: each made and hashed once
     leases.py     when a silent ship loses its task (pure)
     rescue.py     before the fleet goes: stop agents, fetch what they were at
     transport.py  the seam to ships: Sprites exec and fs

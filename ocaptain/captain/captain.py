@@ -16,6 +16,7 @@ import time
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from ocaptain.agents import ADAPTERS
+from ocaptain.captain.cargo import CargoStore
 from ocaptain.captain.checkout import forward
 from ocaptain.captain.landing import Lander
 from ocaptain.captain.leases import TICK, Leases
@@ -82,6 +83,7 @@ class Captain:
         self.voyage = ledger.voyage()
         self.git = Git(directory / "repo.git")
         self.lander = Lander(self.git, ledger, self.voyage.id)
+        self.cargo = CargoStore(self.git, directory / "sending")
         self.prices = prices or our_prices()
         self.claiming = True
         self.over = False
@@ -112,6 +114,7 @@ class Captain:
             log.info("task %s: the landing of an earlier captain is settled", intent.task)
         if self.voyage.state in {"complete", "sunk"}:
             return
+        await asyncio.to_thread(self.cargo.clear)  # of a captain that was killed
         self.ledger.set_state("running")
         # A lost ship may answer again; one that failed or is gone is not asked.
         for row in self.ledger.ships():
@@ -135,6 +138,7 @@ class Captain:
         await asyncio.gather(*self._jobs, return_exceptions=True)
         for actor in self._actors.values():
             await actor.disconnect()
+        await asyncio.to_thread(self.cargo.clear)
 
     async def _finish(self) -> None:
         """Wait until nothing more can be done, then verify; sets the voyage's last state."""

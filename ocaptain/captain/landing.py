@@ -17,17 +17,18 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+import tempfile
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from ocaptain.captain.transport import CutShort, FileFault
 from ocaptain.git import BadBundle, Conflict, Git, GitError, commit_message, import_bundle, merge
 from ocaptain.git.bundles import LARGEST_BUNDLE
-from ocaptain.protocol import PART_BYTES
+from ocaptain.protocol import MAX_PART_BYTES, PART_BYTES
 from ocaptain.text import clean
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class PartOffer(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True)
 
     path: Annotated[str, StringConstraints(pattern=r"^\.ocaptain/out/[A-Za-z0-9-]+\.[0-9]{1,3}$")]
-    size: Annotated[int, Field(ge=0, le=PART_BYTES)]
+    size: Annotated[int, Field(ge=0, le=MAX_PART_BYTES)]
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -188,10 +189,20 @@ async def fetch(git: Git, transport: Transport, offer: SnapshotOffer) -> None:
         CutShort: less arrives than was offered, which is the way's fault before it is the ship's.
         BadBundle: what arrived is not what was offered.
     """
-    data = bytearray()
-    for part in offer.bundle.parts:
-        data += await _fetch_part(transport, part)
-    await asyncio.to_thread(import_bundle, git, bytes(data), offer.commit)
+    try:
+        with tempfile.TemporaryFile(dir=git.directory, buffering=0) as file:
+            for part in offer.bundle.parts:
+                piece = await _fetch_part(transport, part)
+                await asyncio.to_thread(_write_whole, file, piece)
+            await asyncio.to_thread(import_bundle, git, file, offer.commit)
+    except OSError as error:
+        raise GitError(f"{git.directory}: what a ship offers cannot be written: {error.strerror}") from error
+
+
+def _write_whole(file: BinaryIO, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]
 
 
 async def _fetch_part(transport: Transport, part: PartOffer) -> bytes:
@@ -202,11 +213,15 @@ async def _fetch_part(transport: Transport, part: PartOffer) -> bytes:
             piece = await transport.get(part.path, part.size)
         except FileFault as error:
             raise BadBundle(str(error)) from error
-        if len(piece) == part.size and hashlib.sha256(piece).hexdigest() == part.sha256:
+        if len(piece) == part.size and await asyncio.to_thread(_sum, piece) == part.sha256:
             return piece
     if len(piece) < part.size:
         raise CutShort(f"{part.path}: {len(piece)} of {part.size} bytes arrive")
     raise BadBundle(f"{part.path} is not what was offered")
+
+
+def _sum(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 class Lander:

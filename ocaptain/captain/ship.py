@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import hashlib
 import logging
 import os
 import re
@@ -22,7 +21,7 @@ from ocaptain.captain import landing
 from ocaptain.captain.channel import Channel, Cursor
 from ocaptain.captain.transport import CutShort, ShipGone, Transport, TransportError
 from ocaptain.errors import UsageError
-from ocaptain.git import BadBundle, GitError, make_bundle, split
+from ocaptain.git import BadBundle, GitError
 from ocaptain.ledger import LedgerError
 from ocaptain.text import clean, clean_bytes
 
@@ -322,21 +321,13 @@ class ShipActor:
 
     async def _send_bundle(self, commit: str, have: str | None) -> dict[str, Any]:
         """Put a bundle of ``commit`` into the ship's inbox; return what the worker needs to know."""
-        git = self._captain.git
-        ref = f"refs/ocaptain/send/{self.ship}"
-        await self._captain.lander.keep(ref, commit)
-
-        def pack() -> bytes:
-            # What the ship has may be a candidate that never landed: its parent did.
-            return make_bundle(git, ref, git.merge_base(have, commit) if have else None)
-
-        data = await asyncio.to_thread(pack)
-        parts = []
-        for index, part in enumerate(split(data)):
-            path = f".ocaptain/in/{hashlib.sha256(data).hexdigest()[:24]}.{index}"
-            await self.transport.put(path, part.data)
-            parts.append({"path": path, "size": len(part.data), "sha256": part.sha256})
-        return {"ref": ref, "parts": parts}
+        async with self._captain.cargo.lend(commit, have) as cargo:
+            parts = []
+            for index, part in enumerate(cargo.parts):
+                path = f".ocaptain/in/{cargo.name}.{index}"
+                await self.transport.put(path, await cargo.read(part))
+                parts.append({"path": path, "size": part.size, "sha256": part.sha256})
+            return {"ref": cargo.ref, "parts": parts}
 
     # -- judging ----------------------------------------------------------------------------
 

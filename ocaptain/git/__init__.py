@@ -5,7 +5,7 @@ update-ref) in a bare repository, with no configuration but our own and no hook,
 file-system monitor or submodule: nothing of it is ever executed.
 """
 
-from ocaptain.git.bundles import BadBundle, Part, fsck, import_bundle, make_bundle, secure, split
+from ocaptain.git.bundles import BadBundle, Part, fsck, import_bundle, secure, write_bundle
 from ocaptain.git.landing import Conflict, Merged, commit_message, merge
 from ocaptain.git.run import Git, GitError, askpass_environment
 
@@ -20,8 +20,7 @@ __all__ = [
     "commit_message",
     "fsck",
     "import_bundle",
-    "make_bundle",
     "merge",
     "secure",
-    "split",
+    "write_bundle",
 ]

@@ -7,17 +7,18 @@ import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from ocaptain.git.run import Git, GitError
 from ocaptain.protocol import PART_BYTES
-from ocaptain.scratch import scratch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 LARGEST_BUNDLE = 1024 * 1024 * 1024
+MAX_HEADER = 1024 * 1024
 FSCK_SECONDS = 3600.0
+BUNDLE_SECONDS = 3600.0
 _OID = re.compile(rb"[0-9a-f]{40}")
 #: What git fsck says of an object that is whole, but odd.
 _ODD_OBJECT = re.compile(r"(error|warning) in (commit|tree|tag|blob) [0-9a-f]{40}: |Checking |notice: ")
@@ -29,18 +30,30 @@ class BadBundle(GitError):
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of a bundle."""
+    """A piece of a bundle: where it begins, its bytes, and its SHA-256 in hex."""
 
-    data: bytes
+    offset: int
+    size: int
     sha256: str
 
 
-def make_bundle(git: Git, ref: str, have: str | None) -> bytes:
-    """Return a bundle of ``ref`` for somebody who has ``have`` (None: nothing)."""
-    with scratch("bundle") as directory:
-        path = directory / "bundle"
-        git.run("bundle", "create", "--quiet", str(path), ref, *((f"^{have}",) if have else ()))
-        return path.read_bytes()
+def write_bundle(git: Git, ref: str, have: str | None, path: Path) -> list[Part]:
+    """Write a bundle of ``ref`` for somebody who has ``have`` (None: nothing); return its parts.
+
+    Raises:
+        GitError: git cannot make it.
+        OSError: it cannot be read again.
+    """
+    git.run("bundle", "create", "--quiet", str(path), ref, *((f"^{have}",) if have else ()), seconds=BUNDLE_SECONDS)
+    with path.open("rb") as file:
+        return list(_parts(file))
+
+
+def _parts(file: BinaryIO) -> Iterator[Part]:
+    offset = 0
+    while data := file.read(PART_BYTES):
+        yield Part(offset, len(data), hashlib.sha256(data).hexdigest())
+        offset += len(data)
 
 
 def secure(git: Git, refs: Mapping[str, str], path: Path) -> None:
@@ -85,15 +98,13 @@ def fsck(git: Git) -> None:
         raise GitError(f"git fsck in {git.directory}: {'; '.join(damage)[-2000:]}")
 
 
-def split(data: bytes) -> Iterator[Part]:
-    """Cut a bundle into parts."""
-    for start in range(0, len(data), PART_BYTES):
-        piece = data[start : start + PART_BYTES]
-        yield Part(piece, hashlib.sha256(piece).hexdigest())
-
-
-def import_bundle(git: Git, data: bytes, commit: str) -> None:
+def import_bundle(git: Git, file: BinaryIO, commit: str) -> None:
     """Take the objects of a bundle into the repository; no ref is touched.
+
+    Args:
+        git: the repository.
+        file: of the bundle, unbuffered: git reads the pack from its descriptor.
+        commit: that it must hold.
 
     ``commit`` must be the only thing it offers. The pack goes through ``index-pack --strict``,
     which refuses broken objects and links and names that no checkout should see.
@@ -101,13 +112,12 @@ def import_bundle(git: Git, data: bytes, commit: str) -> None:
     Raises:
         BadBundle: it is none, or does not hold ``commit``.
     """
-    pack, tips = _header(data)
+    pack, tips = _header(file)
+    file.seek(pack)
     if tips != [commit]:
         raise BadBundle(f"the bundle offers {tips}, not {commit}")
     try:
-        git.run(
-            "index-pack", "--stdin", "--fix-thin", "--strict", f"--max-input-size={LARGEST_BUNDLE}", stdin=data[pack:]
-        )
+        git.run(*("index-pack", "--stdin", "--fix-thin", "--strict", f"--max-input-size={LARGEST_BUNDLE}"), file=file)
         # Reachability: every object below the commit is here.
         git.run("rev-list", "--objects", "--quiet", commit, "--not", "--all")
     except GitError as error:
@@ -116,8 +126,12 @@ def import_bundle(git: Git, data: bytes, commit: str) -> None:
         raise BadBundle(f"the bundle does not hold commit {commit}")
 
 
-def _header(data: bytes) -> tuple[int, list[str]]:
+def _header(file: BinaryIO) -> tuple[int, list[str]]:
     """Return where the pack begins and the offered commits of a version 2 bundle."""
+    file.seek(0)
+    data = b""
+    while b"\n\n" not in data and len(data) < MAX_HEADER and (piece := file.read(64 * 1024)):
+        data += piece
     end = data.find(b"\n\n")
     lines = data[:end].split(b"\n")
     if end < 0 or lines[0] not in {b"# v2 git bundle", b"# v3 git bundle"}:

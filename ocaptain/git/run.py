@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from ocaptain.errors import OcaptainError
 
@@ -85,11 +85,12 @@ class Git:
         self,
         *arguments: str,
         stdin: bytes = b"",
+        file: BinaryIO | None = None,
         ok: tuple[int, ...] = (0,),
         seconds: float = SECONDS,
         extra: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[bytes]:
-        """Run a command and return what it did.
+        """Run a command and return what it did; its input is ``stdin``, or ``file`` from where that stands.
 
         Raises:
             GitError: its exit code is not in ``ok``, or it took too long.
@@ -98,7 +99,8 @@ class Git:
         try:
             done = subprocess.run(
                 self.argv(*arguments),
-                input=stdin,
+                stdin=file,
+                input=None if file else stdin,
                 capture_output=True,
                 cwd=self.directory,
                 env={**self.env(), **(extra or {})},

@@ -30,7 +30,9 @@ from typing import Any
 PROTOCOL = 1
 #: Longest line that is taken for a message; a result with a long list of names fits.
 LONGEST_LINE = 4 * 1024 * 1024
-PART_BYTES = 32 * 1024 * 1024
+#: Of a bundle that travels: six ships that are sent one at the same time need 24 MiB of memory.
+PART_BYTES = 4 * 1024 * 1024
+MAX_PART_BYTES = 32 * 1024 * 1024  # that is taken: workers of earlier versions send such
 
 Message = dict[str, Any]
 

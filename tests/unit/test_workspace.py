@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from ocaptain.git import Git, import_bundle, make_bundle, split
+from ocaptain.git import Git, import_bundle, write_bundle
 from ocaptain.git.bundles import BadBundle
 from ocaptain.worker import workspace as module
 from ocaptain.worker.places import Places
@@ -28,6 +29,12 @@ def commit(git, files, parent=None):
     return git.text("commit-tree", tree, "-m", "c", *(["-p", parent] if parent else []))
 
 
+def import_bytes(git, data, commit):
+    with tempfile.TemporaryFile(buffering=0) as file:
+        file.write(data)
+        import_bundle(git, file, commit)
+
+
 class Ship:
     """A captain's repository and a ship's workspace, joined by bundles."""
 
@@ -44,20 +51,20 @@ class Ship:
 
     def give(self, oid, have=None):
         self.git.update_ref("refs/ocaptain/send", oid)
-        data = make_bundle(self.git, "refs/ocaptain/send", have)
+        whole = self.git.directory.parent / "bundle"
         parts = []
         self.places.make()
-        for number, part in enumerate(split(data)):
+        for number, part in enumerate(write_bundle(self.git, "refs/ocaptain/send", have, whole)):
             path = self.places.inbox / f"x.{number}"
-            path.write_bytes(part.data)
-            parts.append({"path": f".ocaptain/in/x.{number}", "size": len(part.data), "sha256": part.sha256})
+            path.write_bytes(whole.read_bytes()[part.offset :][: part.size])
+            parts.append({"path": f".ocaptain/in/x.{number}", "size": part.size, "sha256": part.sha256})
         self.work.take({"ref": "refs/ocaptain/send", "parts": parts}, oid)
 
     def offer(self, **more):
         """Snapshot and import; return (snapshot, {path: content} of the tree)."""
         found = self.work.snapshot(self.base, "attempt-1", **more)
         data = b"".join((self.places.home / part["path"]).read_bytes() for part in found["bundle"]["parts"])
-        import_bundle(self.git, data, found["commit"])
+        import_bytes(self.git, data, found["commit"])
         names = self.git.run("ls-tree", "-r", "-z", "--name-only", found["commit"]).stdout.split(b"\0")
         tree = {
             os.fsdecode(name): self.git.run("show", f"{found['commit']}:{os.fsdecode(name)}").stdout
@@ -271,9 +278,9 @@ def test_the_captain_refuses_what_is_no_sound_bundle(ship):
     data = b"".join((ship.places.home / part["path"]).read_bytes() for part in found["bundle"]["parts"])
     for broken in (b"", b"PACK", data[:-30], data.replace(b"# v2", b"# v9")):
         with pytest.raises(BadBundle):
-            import_bundle(ship.git, broken, found["commit"])
+            import_bytes(ship.git, broken, found["commit"])
     with pytest.raises(BadBundle):
-        import_bundle(ship.git, data, "1" * 40)
+        import_bytes(ship.git, data, "1" * 40)
 
 
 def test_a_tree_that_no_checkout_should_see_is_refused(tmp_path, ship):
@@ -285,5 +292,6 @@ def test_a_tree_that_no_checkout_should_see_is_refused(tmp_path, ship):
     tree = evil.text("hash-object", "-t", "tree", "-w", "--literally", "--stdin", stdin=raw)
     oid = evil.text("commit-tree", tree, "-m", "x")
     evil.update_ref("refs/heads/x", oid)
+    write_bundle(evil, "refs/heads/x", None, tmp_path / "bundle")
     with pytest.raises(BadBundle, match="refused"):
-        import_bundle(ship.git, make_bundle(evil, "refs/heads/x", None), oid)
+        import_bytes(ship.git, (tmp_path / "bundle").read_bytes(), oid)

@@ -189,7 +189,7 @@ def test_a_forged_result_lands_nothing_and_reads_nothing_else(tmp_path, kind):
     assert landed(directory) == []
     assert set(forger.got) <= {".ocaptain/out/a.0"}
     refs = Git(directory / "repo.git").refs("refs")
-    assert set(refs) == {f"refs/heads/{VOYAGE}", "refs/ocaptain/send/ship-0"}
+    assert set(refs) == {f"refs/heads/{VOYAGE}"}
 
 
 def test_a_ship_speaks_for_its_own_attempt_alone(tmp_path, ships):

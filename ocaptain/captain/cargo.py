@@ -1,0 +1,150 @@
+"""What is sent to ships: one bundle file for each (commit, have), made and hashed once, read in parts.
+
+::
+
+    lend(commit, have) ──the first asks git, in a thread──> sending/<n>.bundle, its parts' sums
+                       ──the others wait for the same file──> each reads it part by part
+    no user left ──> the oldest files beyond MAX_IDLE go, with the refs that named their commits
+
+Nothing of it is in memory but the part that is on its way, and nothing is hashed on the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import itertools
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ocaptain.git import GitError, write_bundle
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from ocaptain.git import Git, Part
+
+MAX_IDLE = 4  # bundles that nobody sends now; a ship that is a moment late finds them
+SEND_REFS = "refs/ocaptain/send"
+
+
+@dataclass(frozen=True)
+class Cargo:
+    """A bundle on this machine's disk.
+
+    Attributes:
+        path: of the file.
+        ref: that it holds.
+        name: of its parts on a ship; the same for the same content.
+        parts: where each begins, its size and its sum.
+    """
+
+    path: Path
+    ref: str
+    name: str
+    parts: tuple[Part, ...]
+
+    async def read(self, part: Part) -> bytes:
+        """Return a part's bytes.
+
+        Raises:
+            GitError: the file cannot be read.
+        """
+        try:
+            return await asyncio.to_thread(self._read, part)
+        except OSError as error:
+            raise GitError(f"{self.path} cannot be read: {error.strerror}") from error
+
+    def _read(self, part: Part) -> bytes:
+        with self.path.open("rb") as file:
+            file.seek(part.offset)
+            return file.read(part.size)
+
+
+@dataclass
+class _Entry:
+    """A bundle that is made or being made, and how many send it now."""
+
+    making: asyncio.Task[Cargo]
+    users: int = 0
+
+
+class CargoStore:
+    """The bundles of one voyage.
+
+    Args:
+        git: the repository.
+        directory: for the files; whatever an earlier captain left there goes.
+    """
+
+    def __init__(self, git: Git, directory: Path) -> None:
+        self._git = git
+        self._directory = directory
+        self._entries: dict[tuple[str, str | None], _Entry] = {}
+        self._numbers = itertools.count()
+
+    def clear(self) -> None:
+        """Remove every file and ref; nobody sends any more, or not yet."""
+        self._entries.clear()
+        shutil.rmtree(self._directory, ignore_errors=True)
+        refs = self._git.refs(SEND_REFS)
+        if refs:
+            with contextlib.suppress(GitError):  # a full disk: the next captain removes them
+                self._git.run("update-ref", "--stdin", stdin="".join(f"delete {ref}\n" for ref in refs).encode())
+
+    @contextlib.asynccontextmanager
+    async def lend(self, commit: str, have: str | None) -> AsyncIterator[Cargo]:
+        """Yield the bundle of ``commit`` for a ship that has ``have`` (None: nothing).
+
+        Raises:
+            GitError: it cannot be made; whoever asks next has it tried again.
+        """
+        entry = self._entries.get((commit, have))
+        if entry is None:
+            making = asyncio.create_task(asyncio.to_thread(self._make, next(self._numbers), commit, have))
+            entry = self._entries[commit, have] = _Entry(making)
+        entry.users += 1
+        try:
+            yield await asyncio.shield(entry.making)
+        except BaseException:
+            if entry.making.done() and (entry.making.cancelled() or entry.making.exception()):
+                self._entries.pop((commit, have), None)
+            raise
+        finally:
+            entry.users -= 1
+            await self._remove_idle()
+
+    def _make(self, number: int, commit: str, have: str | None) -> Cargo:
+        # What the ship has may be a candidate that never landed: its parent did.
+        base = self._git.merge_base(have, commit) if have else None
+        ref = f"{SEND_REFS}/{commit}"
+        self._git.update_ref(ref, commit)
+        path = self._directory / f"{number}.bundle"
+        try:
+            self._directory.mkdir(mode=0o700, exist_ok=True)
+            parts = tuple(write_bundle(self._git, ref, base, path))
+        except (GitError, OSError) as error:  # ours, and no ship's
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+            reason = error.message if isinstance(error, GitError) else str(error.strerror)
+            raise GitError(f"the bundle of {commit} cannot be written to {path}: {reason}") from error
+        name = hashlib.sha256("".join(part.sha256 for part in parts).encode()).hexdigest()[:24]
+        return Cargo(path, ref, name, parts)
+
+    async def _remove_idle(self) -> None:
+        idle = [key for key, entry in self._entries.items() if not entry.users and entry.making.done()]
+        for key in idle[: max(0, len(idle) - MAX_IDLE)]:
+            entry = self._entries.pop(key)
+            if not entry.making.cancelled() and entry.making.exception() is None:
+                named = any(other[0] == key[0] for other in self._entries)
+                await asyncio.to_thread(self._remove, entry.making.result(), named=named)
+
+    def _remove(self, cargo: Cargo, *, named: bool) -> None:
+        """Remove a file, and its ref unless another bundle is ``named`` by it; a full disk may keep the ref."""
+        cargo.path.unlink(missing_ok=True)
+        if not named:
+            with contextlib.suppress(GitError):
+                self._git.run("update-ref", "-d", cargo.ref)
