@@ -40,7 +40,7 @@ def steps_of_a_claim(path, tasks):
     with Ledger(path, epoch=epoch) as ledger:
         for _ in range(tasks // 2):
             ledger.claim("ship-0")
-        ledger._db.set_progress_handler(count, 1)  # noqa: SLF001
+        ledger._db.set_progress_handler(count, 1)
         for _ in range(10):
             assert ledger.claim("ship-0")
     return steps
