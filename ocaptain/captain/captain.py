@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 from ocaptain.agents import ADAPTERS
 from ocaptain.captain.cargo import CargoStore
 from ocaptain.captain.checkout import forward
+from ocaptain.captain.decide.dispatch import Idle, Work, whom_to_call
 from ocaptain.captain.landing import Lander
 from ocaptain.captain.leases import TICK, Leases
 from ocaptain.captain.ship import SLEEP_AFTER, ShipActor, VerifyJob, log_piece
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from ocaptain.agents.verdict import Ending, Facts
     from ocaptain.captain.fleet import Fleet
     from ocaptain.captain.landing import VerifyResult
-    from ocaptain.captain.transport import Transport, TransportError
+    from ocaptain.captain.transport import Transport
     from ocaptain.ledger import Claim, ShipRow
     from ocaptain.prices import Prices
     from ocaptain.protocol import Message
@@ -46,6 +47,7 @@ KEEP_SECONDS = 5.0  # a task that comes back is kept so long for the ship that h
 FIRST_PAUSE = 5.0  # a ship whose agent found the service busy; it doubles
 MOST_PAUSE = 300.0
 MOST_WAITS = 60  # about four hours and a half, as long as a limit may last
+START_SECONDS = 10.0  # so long a ship that was not reached yet is waited for with what was wished for it
 WAKE_SECONDS = 30.0  # what a ship that slept meanwhile may take to be there again
 CREDENTIAL = (
     "work that landed or was offered is kept; set a good CLAUDE_CODE_OAUTH_TOKEN, ANTHROPIC_API_KEY or"
@@ -95,9 +97,11 @@ class Captain:
         self._fleet = fleet
         self._actors: dict[str, ShipActor] = {}
         self._leases = Leases({})
-        self._news = asyncio.Condition()
+        self._news = asyncio.Event()
+        self._began = 0.0
         self._unwritten: dict[str, None] = {}
         self._logs: dict[tuple[str, int], Path] = {}
+        self._skips: dict[int, int] = {}
         self._checkout = asyncio.Lock()
         self._verify_job: VerifyJob | None = None
         self._jobs: set[asyncio.Task[Any]] = set()
@@ -127,11 +131,13 @@ class Captain:
                 self.ledger.give_back(claim.token, "lost", reason, ship_state=row.state)
         self.project(whole=True)
         await self._update_checkout()
+        self._began = asyncio.get_running_loop().time()
+        self._later(START_SECONDS)
         async with asyncio.TaskGroup() as group:
             sailing = [group.create_task(actor.run(), name=actor.ship) for actor in self._actors.values()]
             ticking = group.create_task(self._tick(), name="tick")
             await self._finish()
-            await self._wake()
+            await asyncio.gather(*(actor.let_go() for actor in self._actors.values()))
             for task in sailing:
                 task.cancel()
             ticking.cancel()
@@ -155,8 +161,9 @@ class Captain:
             self.over = True
 
     async def _nothing_left(self) -> None:
-        async with self._news:
-            await self._news.wait_for(self._stuck_or_done)
+        while not self._stuck_or_done():
+            self._news.clear()
+            await self._news.wait()
 
     def _stuck_or_done(self) -> bool:
         if self.ledger.counts()["in_progress"]:
@@ -182,7 +189,7 @@ class Captain:
         job = self._verify_job = VerifyJob(await self.lander.head(), loop.create_future())
         try:
             while not job.result.done():
-                await self._wake()
+                self.dispatch()
                 await asyncio.wait([job.result], timeout=TICK)
                 if job.tries >= VERIFY_TRIES or all(actor.gone for actor in self._actors.values()):
                     why = job.problem or "no ship is left"
@@ -235,43 +242,53 @@ class Captain:
                 self.ledger.add_awake(awake)
             if self._fleet:
                 await self._fleet.look_after()
-                await self._wake()
+            self._news.set()
+            self.dispatch()  # one that was called and did not come is not counted on any more
 
     # -- what actors tell -----------------------------------------------------------------------
 
-    async def something_to_claim(
-        self, actor: ShipActor, seconds: float, broken: asyncio.Future[TransportError] | None
-    ) -> bool:
-        """Wait until ``actor`` could claim, at most ``seconds``; False if not, or if its channel broke."""
-
-        async def wait() -> None:
-            async with self._news:
-                await self._news.wait_for(lambda: self.over or self._may_claim(actor))
-
-        waiting = asyncio.create_task(wait())
-        futures: list[asyncio.Future[Any]] = [waiting, *([broken] if broken else [])]
-        await asyncio.wait(futures, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        if not waiting.done():
-            waiting.cancel()
-            await asyncio.gather(waiting, return_exceptions=True)
-            return False
-        return not self.over and not (broken and broken.done())
-
-    def _may_claim(self, actor: ShipActor) -> bool:
-        job = self._verify_job
-        wanted = job is not None and not job.taken and not job.result.done()
-        others = self._kept_for(lambda ship: ship != actor.ship)
-        return wanted or (self.claiming and not actor.rests and self.ledger.claimable([actor.ship], others))
+    def dispatch(self) -> None:
+        """Call as many idle ships as there is work for."""
+        idle = [actor for actor in self._actors.values() if actor.idle and not actor.gone]
+        if not idle or self.over:
+            return
+        work = []
+        if (job := self._verify_job) is not None and not job.taken and not job.result.done():
+            work.append(Work("verify"))
+        willing = [actor.ship for actor in idle if not actor.rests] if self.claiming else []
+        if willing:
+            kept = {task: self._kept[task][0] for task in self._kept_for(lambda _: True)}
+            found = self.ledger.ready(willing, list(kept))
+            kept_now = [
+                (task, ship) for task, ship in kept.items() if ship in willing and self.ledger.is_ready(task, ship)
+            ]
+            wishes = self.ledger.wish_of([task for task, _ in found])
+            work += [
+                Work(task, pin or (wish if (wish := wishes.get(task)) in willing else None)) for task, pin in found
+            ]
+            work += [Work(task, ship) for task, ship in kept_now]
+        ships = [Idle(actor.ship, actor.channel is not None, actor.called) for actor in idle]
+        for ship in whom_to_call(work, ships):
+            self._actors[ship].call()
 
     def claim_for(self, actor: ShipActor) -> Claim | None:
         """Claim a task for a ship, first what it had before; None if there is nothing for it now."""
         if not self.claiming or actor.rests:
             return None
         others = self._kept_for(lambda ship: ship != actor.ship)
-        claim = self.ledger.claim(actor.ship, first=self._kept_for(lambda ship: ship == actor.ship), others=others)
+        mine = self._kept_for(lambda ship: ship == actor.ship)
+        free = [one.ship for one in self._actors.values() if one is not actor and self._is_free(one)]
+        claim = self.ledger.claim(actor.ship, first=mine, others=others, free=free)
         if claim:
             self._kept.pop(claim.task, None)
         return claim
+
+    def _is_free(self, actor: ShipActor) -> bool:
+        """Whether a ship can take what was wished for it: it is idle, or is only just being reached."""
+        if actor.gone or actor.rests:
+            return False
+        young = asyncio.get_running_loop().time() - self._began < START_SECONDS
+        return actor.idle or (young and not actor.connected_once and self.ledger.held(actor.ship) is None)
 
     def _kept_for(self, which: Callable[[str], bool]) -> list[str]:
         """Return the tasks that are kept for ships of a kind, as long as those can take them."""
@@ -298,17 +315,16 @@ class Captain:
         asyncio.get_running_loop().call_later(seconds + 0.05, self._look_again)
 
     def _look_again(self) -> None:
-        if not self.over:
-            self._spawn(self._wake())
+        self._news.set()
+        self.dispatch()
 
     def changed(self) -> None:
-        """Bring the views up to date and wake who waits for work."""
-        self.project()
-        self._spawn(self._wake())
+        """Bring the views up to date, and have it looked whether that was all.
 
-    async def _wake(self) -> None:
-        async with self._news:
-            self._news.notify_all()
+        Nobody is called: the ship that brought the change may take what it made ready.
+        """
+        self.project()
+        self._news.set()
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.create_task(work)
@@ -415,6 +431,7 @@ class Captain:
             self.given_back(claim, "lost", f"{actor.ship}: {reason}", ship_state=state)
         self.ledger.set_ship(actor.ship, state, reason)
         self.changed()
+        self.dispatch()
 
     def landed(self) -> tuple[tuple[str, str], ...]:
         """Return (task, subject) of what landed last, for prompts."""
@@ -453,6 +470,13 @@ class Captain:
             if not self.over and note != self.ledger.voyage().note:
                 self.ledger.set_note(note)
 
+    def _skipped(self, token: int) -> int:
+        """Return how many bytes of an attempt's log are not in its file, less the notes that say so."""
+        if token not in self._skips:
+            attempt = self.ledger.attempt(token)
+            self._skips[token] = attempt["log_skipped"] if attempt else 0
+        return self._skips[token]
+
     def write_log(self, ship: str, body: Message) -> None:
         """Add to an attempt's log; only the ship that has or had the attempt may."""
         token = body.get("token")
@@ -468,9 +492,12 @@ class Captain:
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("ab") as file:
-                piece = log_piece(body, os.fstat(file.fileno()).st_size)
-                if piece:
-                    file.write(piece[1])
+                size, skipped = os.fstat(file.fileno()).st_size, self._skipped(token)
+                piece = log_piece(body, size, skipped)
+                if piece.skips:
+                    self._skips[token] = skipped + piece.skips
+                    self.ledger.log_skipped(token, skipped + piece.skips)
+                file.write(piece.data)
 
 
 def pause_of(waits: int, asked: float) -> float | None:

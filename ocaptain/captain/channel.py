@@ -1,21 +1,26 @@
 """The captain's end of a channel: hello, records exactly once and in order, commands.
 
-A record counts when it is sound, follows the last one and is of the journal that the cursor
-counts in. A gap or a damaged record makes the captain pull again from its cursor; duplicates are
-dropped. A record is acknowledged only when it is done with: a ``result`` when its effect is in
-the ledger (:meth:`Channel.settle`), anything else at once, but never beyond an unsettled result.
+A record counts when it is sound, follows the last one of its class and is of the journal that the
+cursors count in. A gap or a damaged record makes the captain pull again from its cursor; duplicates
+are dropped. A record is acknowledged only when it is done with: a ``result`` when its effect is in
+the ledger (:meth:`Channel.settle`), anything else at once.
+
+A worker of protocol 1 has one numbering for all records: here they are of the class ``all``, in
+which nothing is acknowledged beyond an unsettled result.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from ocaptain.captain.transport import Stream, TransportError
-from ocaptain.protocol import PROTOCOL, Lines, Message, decode, encode, read_record
+from ocaptain.protocol import CLASSES, PROTOCOL, PROTOCOLS, Lines, Message, class_of, decode, encode, read_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,6 +29,13 @@ HELLO_SECONDS = 30.0
 ACKNOWLEDGE_EVERY = 20
 PING_SECONDS = 10.0
 SILENCE_SECONDS = 45.0
+REST_SECONDS = 20.0
+log = logging.getLogger("ocaptain.captain")
+
+
+#: The class of all records of a worker of protocol 1.
+ALL = "all"
+Number = Annotated[int, Field(ge=0, le=2**53)]
 
 
 class Welcome(BaseModel):
@@ -32,8 +44,8 @@ class Welcome(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True)
 
     journal: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8,64}$")]
-    first: Annotated[int, Field(ge=1, le=2**53)]
-    last: Annotated[int, Field(ge=0, le=2**53)]
+    first: dict[str, Number] | Number
+    last: dict[str, Number] | Number
     busy: Annotated[int, Field(ge=1, le=2**53)] | None = None
 
 
@@ -41,20 +53,31 @@ class Superseded(TransportError):
     """The worker knows a newer captain or channel."""
 
 
-class Cursor:
-    """Which records are seen, and up to where they are done with. Pure bookkeeping."""
+class OtherProtocol(TransportError):
+    """The worker speaks another version of the protocol.
 
-    def __init__(self, journal: str | None, settled: int) -> None:
-        self.journal = journal
+    Attributes:
+        speaks: that one.
+    """
+
+    def __init__(self, speaks: int) -> None:
+        super().__init__(
+            f"its worker speaks protocol {speaks}, this ocaptain speaks up to {PROTOCOL}: use the newer ocaptain"
+        )
+        self.speaks = speaks
+
+
+class Cursor:
+    """Which records of a class are seen, and up to where they are done with. Pure bookkeeping."""
+
+    def __init__(self, settled: int = 0) -> None:
         self.settled = settled
         self.seen = settled
         self._unsettled: set[int] = set()
 
-    def welcome(self, journal: str, first: int) -> None:
-        """Take the worker's numbering; another journal, or one that was cut, starts where it starts."""
-        if journal != self.journal:
-            self.journal, self.settled = journal, first - 1
-        self.settled = max(self.settled, first - 1)
+    def begin(self, first: int, *, anew: bool) -> None:
+        """Begin with a channel whose oldest record is ``first``; another journal counts anew."""
+        self.settled = first - 1 if anew else max(self.settled, first - 1)
         self.seen = self.settled
         self._unsettled.clear()
 
@@ -71,6 +94,13 @@ class Cursor:
             self._advance()
         return "use"
 
+    def skip(self, upto: int) -> int:
+        """Pass over records that are not there any more; return how many."""
+        missed = max(0, upto - self.seen)
+        self.seen = max(self.seen, upto)
+        self._advance()
+        return missed
+
     def settle(self, number: int) -> None:
         """Note that a held record is done with."""
         self._unsettled.discard(number)
@@ -80,24 +110,59 @@ class Cursor:
         self.settled = min(self._unsettled) - 1 if self._unsettled else self.seen
 
 
+class Cursors:
+    """The cursors of a ship's journal, by class of records."""
+
+    def __init__(self, journal: str | None, settled: Mapping[str, int]) -> None:
+        self.journal = journal
+        self._by_class = {name: Cursor(number) for name, number in settled.items()}
+
+    def of(self, name: str) -> Cursor:
+        """Return the cursor of a class."""
+        return self._by_class.setdefault(name, Cursor())
+
+    def welcome(self, journal: str, first: Mapping[str, int]) -> None:
+        """Take the worker's numbering; another journal, or one that was cut, starts where it starts."""
+        anew = journal != self.journal
+        self.journal = journal
+        if anew:
+            self._by_class.clear()
+        for name, number in first.items():
+            self.of(name).begin(max(number, 1), anew=anew)
+
+    def settled(self) -> dict[str, int]:
+        """Return up to where each class is done with."""
+        return {name: cursor.settled for name, cursor in self._by_class.items()}
+
+
 class Channel:
     """An open channel. Made by :meth:`open`.
 
     Args:
+        stream: to the worker.
+        cursors: of its journal.
+        protocol: that is spoken.
         on_record: called for each record that is no result.
         on_orphan: called for a result that nobody waits for: (record number, id, ok, data).
+        on_trouble: called with the reason why the worker waits, empty when it does not any more.
     """
 
     def __init__(
         self,
         stream: Stream,
-        cursor: Cursor,
+        cursors: Cursors,
         on_record: Callable[[Message], None],
         on_orphan: Callable[[int, str, bool, dict[str, Any]], None],
+        on_trouble: Callable[[str], None] = lambda _: None,
+        protocol: int = PROTOCOL,
     ) -> None:
-        self.cursor = cursor
+        self.cursors = cursors
         self.busy: int | None = None
-        self.backlog = 0
+        self.protocol = protocol
+        self._on_trouble = on_trouble
+        self._classes = CLASSES if protocol > 1 else (ALL,)  # the first is the one that results are of
+        self._resting: asyncio.Future[dict[str, int]] | None = None
+        self._backlog = 0
         self._stream = stream
         self._on_record = on_record
         self._on_orphan = on_orphan
@@ -107,25 +172,27 @@ class Channel:
         self._heard = asyncio.get_running_loop().time()
         self._welcomed: asyncio.Future[Welcome] = asyncio.get_running_loop().create_future()
         self._progress = asyncio.Event()
-        self._acknowledged = 0
+        self._acknowledged: dict[str, int] = {}
         self.broken: asyncio.Future[TransportError] = asyncio.get_running_loop().create_future()
 
     async def open(self, hello: Mapping[str, Any]) -> None:
-        """Say hello and wait until the journal's backlog has been read.
+        """Say hello and wait until the results that the journal has are here. Logs come when they come.
 
         Raises:
             TransportError: no welcome came, or the stream broke.
             Superseded: the worker obeys somebody newer.
+            OtherProtocol: the worker does not understand this one.
         """
         self._reader = asyncio.create_task(self._read())
         self._beat = asyncio.create_task(self._heartbeat())
-        position = {"journal": self.cursor.journal, "after": self.cursor.settled}
-        await self._send({"type": "hello", "protocol": PROTOCOL, **hello, **position})
+        after: object = self.cursors.of(ALL).settled if self.protocol == 1 else self.cursors.settled()
+        position = {"journal": self.cursors.journal, "after": after}
+        await self._send({"type": "hello", "protocol": self.protocol, **hello, **position})
         try:
             async with asyncio.timeout(HELLO_SECONDS):
                 welcome: Welcome = await self._or_broken(self._welcomed)
                 self.busy = welcome.busy
-                while self.cursor.seen < self.backlog:
+                while self.cursors.of(self._classes[0]).seen < self._backlog:
                     self._progress.clear()
                     await self._or_broken(asyncio.ensure_future(self._progress.wait()))
         except TimeoutError as error:
@@ -169,24 +236,53 @@ class Channel:
     async def _take(self, message: Message) -> None:
         kind = message["type"]
         if kind == "welcome" and not self._welcomed.done():
-            welcome = Welcome.model_validate(message)
-            self.cursor.welcome(welcome.journal, welcome.first)
-            self.backlog = welcome.last
-            self._welcomed.set_result(welcome)
+            self._welcome(Welcome.model_validate(message))
         elif kind == "refused":
+            if speaks := _other_protocol(message, self.protocol):
+                raise OtherProtocol(speaks)
             raise Superseded(f"the worker refused: {message.get('reason')}")
         elif kind == "record" and self._welcomed.done():
             found = read_record(message)
-            if found is None:
-                await self._send({"type": "pull", "after": self.cursor.seen})
+            if found is not None:
+                await self._record(*found)
                 return
-            await self._record(*found)
+            for name in self._classes:  # of which class it was is not to be trusted
+                await self._pull(name)
+        elif self._welcomed.done():
+            self._told(kind, message)
+
+    def _welcome(self, welcome: Welcome) -> None:
+        first, last = (one if isinstance(one, dict) else {ALL: one} for one in (welcome.first, welcome.last))
+        if any(name not in first or name not in last for name in self._classes):
+            raise TransportError("a welcome without the numbers of its journal")
+        self.cursors.welcome(welcome.journal, {name: first[name] for name in self._classes})
+        self._backlog = last[self._classes[0]]
+        self._welcomed.set_result(welcome)
+
+    def _told(self, kind: str, message: Message) -> None:
+        """Take what a worker of protocol 2 says beside its journal."""
+        if kind == "dropped" and message.get("class") in CLASSES and _is_number(message.get("upto")):
+            missed = self.cursors.of(message["class"]).skip(message["upto"])
+            if missed:
+                log.warning("%d records (%s) were dropped on the ship for want of space", missed, message["class"])
+            self._progress.set()
+        elif kind == "trouble" and isinstance(message.get("reason"), str):
+            self._on_trouble(message["reason"])
+        elif kind == "resting" and self._resting and not self._resting.done():
+            told = message.get("last")
+            numbers: dict[str, Any] = told if isinstance(told, dict) else {}
+            self._resting.set_result({name: numbers[name] for name in CLASSES if _is_number(numbers.get(name))})
+
+    async def _pull(self, name: str) -> None:
+        which = {} if name == ALL else {"class": name}
+        await self._send({"type": "pull", **which, "after": self.cursors.of(name).seen})
 
     async def _record(self, number: int, body: Message) -> None:
         result = body.get("kind") == "result"
-        verdict = self.cursor.take(number, hold=result)
+        name = ALL if self.protocol == 1 else class_of(body)
+        verdict = self.cursors.of(name).take(number, hold=result)
         if verdict == "pull":
-            await self._send({"type": "pull", "after": self.cursor.seen})
+            await self._pull(name)
         elif verdict == "use":
             if result:
                 self._result(number, body)
@@ -207,18 +303,20 @@ class Channel:
 
     async def _acknowledge(self) -> None:
         # Not for every log line: the journal is cut in steps anyhow.
-        if self.cursor.settled - self._acknowledged >= ACKNOWLEDGE_EVERY:
+        settled = self.cursors.settled()
+        if sum(settled.values()) - sum(self._acknowledged.values()) >= ACKNOWLEDGE_EVERY:
             await self.acknowledge()
 
     async def acknowledge(self) -> None:
         """Tell the worker what is done with."""
-        if self.cursor.settled > self._acknowledged:
-            self._acknowledged = self.cursor.settled
-            await self._send({"type": "ack", "upto": self.cursor.settled})
+        settled = self.cursors.settled()
+        if settled != self._acknowledged:
+            self._acknowledged = settled
+            await self._send({"type": "ack", "upto": settled[ALL] if self.protocol == 1 else settled})
 
     async def settle(self, number: int) -> None:
         """Note that a result's effect is durable, and let the worker forget it."""
-        self.cursor.settle(number)
+        self.cursors.of(self._classes[0]).settle(number)
         with contextlib.suppress(TransportError):
             await self.acknowledge()
 
@@ -243,6 +341,28 @@ class Channel:
         finally:
             self._waiting.pop(name_id, None)
 
+    async def rest(self) -> None:
+        """Tell the worker that there is nothing for it, and wait until all that it has written is here.
+
+        Then its ship may sleep: nothing keeps it awake but this channel. It waits as long as records come
+        at least every :data:`REST_SECONDS`.
+
+        Raises:
+            TransportError: the channel broke.
+        """
+        if self.protocol == 1:
+            return
+        self._resting = asyncio.get_running_loop().create_future()
+        await self._send({"type": "rest"})
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(REST_SECONDS):
+                last = await self._or_broken(self._resting)
+            while any(self.cursors.of(name).seen < number for name, number in last.items()):
+                self._progress.clear()
+                async with asyncio.timeout(REST_SECONDS):
+                    await self._or_broken(asyncio.ensure_future(self._progress.wait()))
+        await self.acknowledge()
+
     async def close(self) -> None:
         """Close the channel; the worker goes on by itself."""
         for task in (self._reader, self._beat):
@@ -261,3 +381,27 @@ class Channel:
                 return
             with contextlib.suppress(TransportError):
                 await self._send({"type": "ping"})
+
+
+def _is_number(value: object) -> bool:
+    return type(value) is int and 0 <= value < 2**53
+
+
+def _other_protocol(refusal: Message, mine: int) -> int | None:
+    """Return which protocol a worker that refused speaks, None if that was not why."""
+    told = refusal.get("protocol")
+    if told is None:  # the first version says it in words only
+        found = re.search(r"this worker speaks ([0-9]{1,6})$", str(refusal.get("reason")))
+        told = int(found[1]) if found else None
+    return told if type(told) is int and told != mine else None
+
+
+def speak(refused: OtherProtocol) -> int:
+    """Return the protocol in which to greet a worker that refused another.
+
+    Raises:
+        OtherProtocol: this captain speaks none that the worker does.
+    """
+    if refused.speaks not in PROTOCOLS:
+        raise refused
+    return refused.speaks

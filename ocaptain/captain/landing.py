@@ -2,7 +2,7 @@
 
 ::
 
-    offer ──fetch, check sums──> objects in repo.git, refs/ocaptain/attempts/<task>/<n>
+    offer ──fetch, check sums──> objects in repo.git, refs/ocaptain/tasks/<task>/<n>/work
           ──merge onto the head──> candidate ──the task's check, on the ship──> passed
           ──intent in the ledger──> git update-ref REF new old ──> task marked
 

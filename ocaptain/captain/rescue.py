@@ -1,7 +1,7 @@
 """Before the fleet goes: take command, stop every agent, fetch what each ship was at.
 
 Runs in the process that sinks, with the captain's lock and a new epoch, over the same channels.
-What is fetched is under ``refs/ocaptain/rescue/<ship>/<epoch>`` before anything is destroyed; then
+What is fetched is under ``refs/ocaptain/saved/<ship>/<epoch>`` before anything is destroyed; then
 :func:`prove` has git look at the whole repository, and puts what had not landed into a bundle that
 stands by itself and was cloned once.
 """
@@ -11,12 +11,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from ocaptain.captain.captain import Captain
 from ocaptain.captain.landing import SnapshotOffer, fetch
+from ocaptain.captain.refs import ROOT, former_work_ref, saved_ref, unlanded, work_ref
 from ocaptain.captain.ship import ShipActor
 from ocaptain.captain.transport import ShipGone, TransportError
 from ocaptain.errors import OcaptainError
@@ -24,7 +25,7 @@ from ocaptain.git import Git, fsck, secure
 from ocaptain.text import clean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
     from collections.abc import Set as AbstractSet
     from pathlib import Path
 
@@ -126,8 +127,9 @@ async def _fetch_work(captain: Captain, actor: ShipActor, attempt: int) -> str |
     await fetch(captain.git, actor.transport, offer)
     if await asyncio.to_thread(_is_known, captain, actor.ship, offer.commit):
         return None
-    ref = f"refs/ocaptain/rescue/{actor.ship}/{ledger.epoch}"
+    ref = saved_ref(actor.ship, ledger.epoch or 0)
     await captain.lander.keep(ref, offer.commit)
+    ledger.saved(ref, actor.ship, held.token if held else None, offer.commit)
     ledger.event("rescue", f"work in progress is {ref}", ship=actor.ship, task=held.task if held else None)
     return ref
 
@@ -136,9 +138,10 @@ def _is_known(captain: Captain, ship: str, commit: str) -> bool:
     """Whether a workspace holds just what one of the ship's attempts offered, or what landed."""
     tree = captain.git.tree(commit)
     offered = [
-        f"refs/ocaptain/attempts/{row['task']}/{row['number']}"
+        name(row["task"], row["number"])
         for row in captain.ledger.rows("attempts", "token")
         if row["ship"] == ship and row["work"]
+        for name in (work_ref, former_work_ref)
     ]
     known = [*offered, captain.lander.ref]
     return any(captain.git.tree(found) == tree for ref in known if (found := captain.git.resolve(ref)))
@@ -155,7 +158,7 @@ def prove(directory: Path, ledger: Ledger) -> Path | None:
     """
     git = Git(directory / "repo.git")
     fsck(git)
-    refs = git.refs("refs/ocaptain")
+    refs = git.refs(ROOT)
     kept = unlanded(refs, ledger.rows("attempts", "token"))
     if not kept:
         return None
@@ -167,15 +170,3 @@ def prove(directory: Path, ledger: Ledger) -> Path | None:
         path.parent.mkdir(exist_ok=True)
         secure(git, wanted, path)
     return path
-
-
-def unlanded(refs: Mapping[str, str], attempts: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Return the refs that hold work which is not on the branch.
-
-    Args:
-        refs: below ``refs/ocaptain``, with their commits.
-        attempts: of the ledger.
-    """
-    landed = {f"refs/ocaptain/attempts/{row['task']}/{row['number']}" for row in attempts if row["state"] == "landed"}
-    kinds = ("refs/ocaptain/attempts/", "refs/ocaptain/late/", "refs/ocaptain/rescue/")
-    return {ref: commit for ref, commit in refs.items() if ref.startswith(kinds) and ref not in landed}

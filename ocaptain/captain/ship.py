@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
 import logging
 import os
 import re
@@ -18,12 +19,15 @@ from typing import TYPE_CHECKING, Any
 from ocaptain.agents import ADAPTERS, Briefing
 from ocaptain.agents.verdict import judge, parse_facts
 from ocaptain.captain import landing
-from ocaptain.captain.channel import Channel, Cursor
-from ocaptain.captain.transport import CutShort, ShipGone, Transport, TransportError
+from ocaptain.captain.channel import Channel, Cursors, OtherProtocol, speak
+from ocaptain.captain.refs import stale_ref, work_ref
+from ocaptain.captain.transport import WORKER, CutShort, ShipGone, Transport, TransportError
 from ocaptain.errors import UsageError
 from ocaptain.git import BadBundle, GitError
 from ocaptain.ledger import LedgerError
+from ocaptain.protocol import PROTOCOL
 from ocaptain.text import clean, clean_bytes
+from ocaptain.worker.build import worker_bytes
 
 if TYPE_CHECKING:
     from ocaptain.agents.verdict import Ending, Facts
@@ -37,8 +41,11 @@ MOST_FAULTS = 2
 MOST_TROUBLES = 20
 RECONNECT_FIRST = 0.2
 RECONNECT_MOST = 10.0
-SLEEP_AFTER = 30.0  # with nothing to claim the channel is closed, so that the VM may sleep
-MOST_LOG = 17 * 1024 * 1024
+SLEEP_AFTER = 5.0  # with nothing to claim the channel is closed, so that the VM may sleep
+CALL_SECONDS = 20.0  # so long a ship that was called is counted on
+INSTALL_SECONDS = 60.0
+MAX_LOG = 65 * 1024 * 1024
+MAX_LOG_OFFSET = 2**40
 log = logging.getLogger("ocaptain.captain")
 
 
@@ -57,21 +64,33 @@ class ShipActor:
         self.gone = False
         self._captain = captain
         self._ledger = captain.ledger
-        self._cursor = Cursor(*self._position())
+        row = self._ledger.ship(ship)
+        self._cursors = Cursors(row.journal, row.cursors)
+        self._protocol = PROTOCOL
         self._parked: list[tuple[int, str, bool, dict[str, Any]]] = []
         self._faults = 0
         self._troubles = 0
         self._wait = RECONNECT_FIRST
         self.rests_until = 0.0  # on the loop's clock: before that it claims nothing
+        self.idle = False  # it has nothing to do, connected or asleep
+        self.connected_once = False
+        self._call = asyncio.Event()
+        self._called_at = 0.0
 
     @property
     def rests(self) -> bool:
         """Whether the service that its agents need was busy, and is given time."""
         return asyncio.get_running_loop().time() < self.rests_until
 
-    def _position(self) -> tuple[str | None, int]:
-        row = self._ledger.ship(self.ship)
-        return row.journal, row.cursor
+    @property
+    def called(self) -> bool:
+        """Whether it was called, and may still come."""
+        return self._call.is_set() and asyncio.get_running_loop().time() - self._called_at < CALL_SECONDS
+
+    def call(self) -> None:
+        """Have it look what there is to do, waking it if it sleeps."""
+        self._called_at = asyncio.get_running_loop().time()
+        self._call.set()
 
     # -- channel ----------------------------------------------------------------------------
 
@@ -104,10 +123,16 @@ class ShipActor:
                 self._captain.ship_faulty(self, str(error) or type(error).__name__, benched=self.gone)
                 if self.gone:
                     return
+            else:
+                self._wait = RECONNECT_FIRST
+                continue  # it slept, and was called
             finally:
+                self.idle = False
                 await self.disconnect()
             if self._captain.over:
                 return
+            self._call.clear()
+            self._captain.dispatch()
             await asyncio.sleep(self._wait)
             self._wait = min(RECONNECT_MOST, self._wait * 2)
 
@@ -126,9 +151,16 @@ class ShipActor:
         self._faults, self._troubles, self._wait = 0, 0, RECONNECT_FIRST
 
     async def connect(self) -> Channel:
-        """Open the channel and read the journal's backlog."""
+        """Open the channel and have the results that the journal has; an older worker in its own protocol."""
+        try:
+            return await self._connect()
+        except OtherProtocol as refused:
+            self._protocol = speak(refused)
+            return await self._connect()
+
+    async def _connect(self) -> Channel:
         stream = await self.transport.open()
-        channel = Channel(stream, self._cursor, self._take, self._park)
+        channel = Channel(stream, self._cursors, self._take, self._park, self._trouble_there, self._protocol)
         self._parked.clear()
         try:
             voyage = self._captain.voyage
@@ -144,7 +176,16 @@ class ShipActor:
             await channel.close()
             raise
         self.channel = channel
+        self.connected_once = True
         return channel
+
+    async def let_go(self) -> None:
+        """The voyage has ended: have all that the ship wrote, then let it sleep."""
+        channel, self.channel = self.channel, None
+        if channel:
+            with contextlib.suppress(TransportError):
+                await channel.rest()
+            await channel.close()
 
     async def disconnect(self) -> None:
         """Close the channel; the ship goes on by itself."""
@@ -162,9 +203,14 @@ class ShipActor:
         elif body.get("kind") == "agent":
             self._captain.note_spent(self.ship, body.get("token"), parse_facts(body.get("facts")))
 
+    def _trouble_there(self, reason: str) -> None:
+        """Show why the worker waits."""
+        row = self._ledger.ship(self.ship)
+        self._ledger.set_ship(self.ship, row.state, clean(reason)[:300] or None)
+
     async def _settle(self, channel: Channel, number: int) -> None:
         await channel.settle(number)
-        self._ledger.ship_cursor(self.ship, str(channel.cursor.journal), channel.cursor.settled)
+        self._ledger.ship_cursors(self.ship, str(channel.cursors.journal), channel.cursors.settled())
 
     # -- work -------------------------------------------------------------------------------
 
@@ -180,9 +226,13 @@ class ShipActor:
         self._ledger.set_ship(self.ship, "working" if held else "idle")
         if held:
             await self._attempt(channel, held)
+        if channel.protocol != PROTOCOL:
+            await self._clear_parked(channel)
+            await self._bring_worker()
+            return
         while not self._captain.over:
             await self._clear_parked(channel)
-            self._captain.changed()
+            self._call.clear()
             if job := self._captain.take_verify():
                 await self._verify(channel, job)
                 continue
@@ -190,37 +240,61 @@ class ShipActor:
             if claim:
                 self._captain.changed()
                 await self._attempt(channel, claim)
-            elif not await self._idle(channel):
+                continue
+            self.idle = True
+            self._captain.changed()
+            if not await self._idle(channel):
                 return
+            self.idle = False
 
     async def _idle(self, channel: Channel) -> bool:
-        """Wait for something to claim; False if the channel was let go of meanwhile."""
-        if await self._captain.something_to_claim(self, SLEEP_AFTER, channel.broken):
-            return True
-        if channel.broken.done():
-            raise channel.broken.result()
-        if self._captain.over:
-            return False
-        await self.disconnect()
-        self._ledger.set_ship(self.ship, "asleep")
-        while not await self._captain.something_to_claim(self, 3600.0, None):
-            if self._captain.over:
-                break
-        return False
+        """Wait until it is called; False if the channel was let go of meanwhile."""
+        call = asyncio.ensure_future(self._call.wait())
+        try:
+            futures: list[asyncio.Future[Any]] = [call, channel.broken]
+            await asyncio.wait(futures, timeout=SLEEP_AFTER, return_when=asyncio.FIRST_COMPLETED)
+            if channel.broken.done():
+                raise channel.broken.result()
+            if call.done():
+                return not self._captain.over
+            await channel.rest()
+            if not self._call.is_set():
+                await self.disconnect()
+                self._ledger.set_ship(self.ship, "asleep")
+                await call
+                return False
+        finally:
+            call.cancel()
+        return not self._captain.over
+
+    async def _bring_worker(self) -> None:
+        """Put this version's worker in the place of an older one, whose last attempt's result is here.
+
+        Raises:
+            ShipFault: it could not be put there.
+        """
+        log.info("%s: its worker is of an earlier version and is replaced", self.ship)
+        fresh = f"{WORKER}.new"
+        await self.transport.put(fresh, await asyncio.to_thread(worker_bytes))
+        code, said = await self.transport.execute(["python3", fresh, "install"], INSTALL_SECONDS)
+        if code:
+            raise ShipFault(f"the worker could not be replaced (exit {code}): {clean(said)[-500:]}")
+        self._protocol = PROTOCOL
 
     async def _clear_parked(self, channel: Channel) -> None:
         """Deal with results that nobody waits for: late ones are kept, the others forgotten."""
         while self._parked:
             number, name, ok, data = self._parked.pop(0)
             kind, _, token = name.partition(":")
+            token, _, opening = token.partition(":")
             if kind == "start" and ok and re.fullmatch(r"[0-9]{1,15}", token):
-                await self._keep_late(int(token), data)
+                await self._keep_late(int(token), opening, data)
             await self._settle(channel, number)
 
-    async def _keep_late(self, token: int, data: dict[str, Any]) -> None:
+    async def _keep_late(self, token: int, opening: str, data: dict[str, Any]) -> None:
         attempt = self._ledger.attempt(token)
         outcome = landing.parse_outcome(data)
-        if not attempt or attempt["ship"] != self.ship or isinstance(outcome, str):
+        if not attempt or (attempt["ship"], attempt["opening"]) != (self.ship, opening) or isinstance(outcome, str):
             return
         self._captain.note_spent(self.ship, token, parse_facts(outcome.agent))
         if attempt["state"] != "lost":
@@ -234,8 +308,9 @@ class ShipActor:
                 raise
             log.warning("%s: late result of task %s: %s", self.ship, attempt["task"], error)
             return
-        ref = f"refs/ocaptain/late/{attempt['task']}/{attempt['number']}"
+        ref = stale_ref(token)
         await self._captain.lander.keep(ref, outcome.snapshot.commit)
+        self._ledger.saved(ref, self.ship, token, outcome.snapshot.commit)
         self._ledger.mark_late(token, f"kept as {ref}")
 
     async def _attempt(self, channel: Channel, claim: Claim) -> None:
@@ -262,7 +337,7 @@ class ShipActor:
         self._progress()
 
     async def _outcome(self, channel: Channel, claim: Claim, base: str) -> tuple[int, bool, dict[str, Any]]:
-        name = f"start:{claim.token}"
+        name = command_id("start", claim)
         parked = next((one for one in self._parked if one[1] == name), None)
         if parked:
             self._parked.remove(parked)
@@ -388,13 +463,14 @@ class ShipActor:
         except BadBundle as error:
             return error.message
         held = self._ledger.held(self.ship)
-        place = "attempts" if held and held.token == claim.token else "late"
-        await self._captain.lander.keep(f"refs/ocaptain/{place}/{claim.task}/{claim.number}", outcome.snapshot.commit)
+        ref = work_ref(claim.task, claim.number) if held and held.token == claim.token else stale_ref(claim.token)
+        await self._captain.lander.keep(ref, outcome.snapshot.commit)
+        self._ledger.saved(ref, self.ship, claim.token, outcome.snapshot.commit)
         return None
 
     async def _run_check(self, channel: Channel, claim: Claim, candidate: str, command: str) -> landing.CheckResult:
         # The same candidate is the same check: one that ended while the channel was down is told again.
-        name = f"check:{claim.token}:{candidate}"
+        name = f"{command_id('check', claim)}:{candidate}"
         timeout = float((claim.raw.get("metadata") or {}).get("verify_timeout") or CHECK_SECONDS)
         args = {
             "commit": candidate,
@@ -437,6 +513,14 @@ class ShipActor:
         self._progress()
 
 
+def command_id(name: str, claim: Claim) -> str:
+    """Return the id of a command of an attempt: of this opening of the ledger, in which tokens are unique.
+
+    Attempts that an earlier version handed out have no opening, and their commands none in the id.
+    """
+    return f"{name}:{claim.token}:{claim.opening}" if claim.opening else f"{name}:{claim.token}"
+
+
 @dataclass
 class VerifyJob:
     """The final verify of a commit, to be taken by one ship at a time."""
@@ -457,19 +541,39 @@ class VerifyJob:
         self.taken, self.tries, self.problem = False, self.tries + 1, problem
 
 
-def log_piece(body: Message, size: int) -> tuple[int, bytes] | None:
-    """Return where and what to write of a log record, None if there is nothing new or it is unsound.
+@dataclass(frozen=True)
+class LogPiece:
+    """What to add to a log's file.
+
+    Attributes:
+        data: bytes.
+        skips: how many more bytes of the log are missing in the file, less the note in ``data``.
+    """
+
+    data: bytes = b""
+    skips: int = 0
+
+
+def log_piece(body: Message, size: int, skipped: int = 0) -> LogPiece:
+    """Return what to add of a log record: nothing if it is not new or not sound.
 
     Args:
         body: the record.
-        size: bytes of the log that are there.
+        size: bytes of the file.
+        skipped: bytes of the log that are missing in it, less the notes that say so.
     """
     offset, encoded = body.get("offset"), body.get("data")
-    if not isinstance(offset, int) or not isinstance(encoded, str) or not 0 <= offset <= size:
-        return None
+    if type(offset) is not int or not isinstance(encoded, str) or not 0 <= offset <= MAX_LOG_OFFSET:
+        return LogPiece()
     try:
         data = clean_bytes(base64.b64decode(encoded, validate=True))
     except (binascii.Error, ValueError):
-        return None
-    fresh = data[size - offset :]
-    return (size, fresh) if fresh and size + len(fresh) <= MOST_LOG else None
+        return LogPiece()
+    there = size + skipped  # up to where the log is in the file
+    note = b""
+    if offset > there:
+        note = f"\n[ocaptain: {offset - there} bytes of this log are missing: the ship had no room for them]\n".encode()
+    fresh = note + data[max(0, there - offset) :]
+    if not fresh or size + len(fresh) > MAX_LOG:
+        return LogPiece()
+    return LogPiece(fresh, max(0, offset - there) - len(note))

@@ -212,6 +212,11 @@ class SshTransport:
             raise TransportError(f"{self._name}: {said or f'ssh ended (exit {code})'}")
         return Ran(code, out, said)
 
+    async def execute(self, argv: Sequence[str], seconds: float) -> tuple[int, str]:
+        """Run a command by its script."""
+        ran = await self.run(shlex.join(argv), seconds=seconds)
+        return ran.code, ran.out.decode(errors="replace") + ran.said
+
     async def holder(self) -> str | None:
         """Return the voyage that has the host, None if none has. Raises :class:`TransportError`."""
         ran = await self.run(f"[ ! -e {LOCK} ] || head -n 1 {LOCK}")

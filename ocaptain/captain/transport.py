@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from ocaptain.sprites import ExecInterrupted, Execution, NotFound, SpritesClient, SpritesError, TooLarge
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
 HOME = "/home/sprite"
 WORKER = ".ocaptain/worker.pyz"
@@ -60,6 +60,9 @@ class Transport(Protocol):
 
     async def get(self, path: str, limit: int) -> bytes:
         """Read a file of at most ``limit`` bytes. Raises :class:`TransportError`."""
+
+    async def execute(self, argv: Sequence[str], seconds: float) -> tuple[int, str]:
+        """Run a short command in the home; return exit code and what it said. Raises :class:`TransportError`."""
 
 
 @contextlib.contextmanager
@@ -111,6 +114,12 @@ class SpriteTransport:
             raise FileFault(f"{self._sprite}: {error.message}") from error
         except SpritesError as error:
             raise TransportError(f"{self._sprite}: {error.message}") from error
+
+    async def execute(self, argv: Sequence[str], seconds: float) -> tuple[int, str]:
+        """Run by exec."""
+        with _translated(self._sprite):
+            done = await self._client.run(self._sprite, argv, cwd=HOME, seconds=seconds)
+        return done.code, (done.stdout + done.stderr).decode(errors="replace")
 
 
 class SpriteStream:

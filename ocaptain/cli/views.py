@@ -29,7 +29,7 @@ def show_status(voyage: str | None, *, as_json: bool) -> None:
         return
     console = render.out()
     console.print(render.status_lines(seen))
-    if not commanded and seen.state in {"running", "verifying", "paused"}:
+    if not commanded and seen.state in {"running", "verifying"}:
         console.print(f"  no captain is running; go on with: ocaptain sail --resume {seen.voyage}")
     console.print(f"  {directory.path}")
 

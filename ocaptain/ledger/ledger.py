@@ -18,15 +18,16 @@ import contextlib
 import fcntl
 import json
 import os
+import secrets
 import sqlite3
 import time
 import uuid
 from collections import Counter
 from dataclasses import dataclass, field
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Self
 
 from ocaptain.errors import OcaptainError
+from ocaptain.ledger.migrate import OLDER, VERSION, bring_file_forward, copy_forward, schema
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -35,20 +36,10 @@ if TYPE_CHECKING:
 MOST_FAILURES = 3
 MOST_CHANCES = 2  # of one session; then an attempt begins afresh
 MOST_SESSIONS = 3
-VERSION = 3  # of the schema: PRAGMA user_version
 _BUSY_SECONDS = 30.0
-#: Made by whoever commands, also in a ledger that an earlier version made: without them each attempt costs the
-#: more the larger the plan is.
-_INDICES = (
-    "CREATE INDEX IF NOT EXISTS tasks_by_status ON tasks (status)",
-    "CREATE INDEX IF NOT EXISTS holding ON tasks (token) WHERE status = 'in_progress'",
-    "CREATE INDEX IF NOT EXISTS held_by_ship ON tasks (ship) WHERE status = 'in_progress'",
-    "CREATE INDEX IF NOT EXISTS attempts_by_ship ON attempts (ship, task)",
-    "CREATE INDEX IF NOT EXISTS open_intents ON intents (token) WHERE state = 'open'",
-)
 #: A voyage in one of these has nothing more to do.
 ENDED = ("complete", "failed", "sunk")
-_SHIPS = "SELECT id, sprite, state, reason, head, journal, cursor, replaced_by, way FROM ships"
+_SHIPS = "SELECT id, sprite, state, reason, head, journal, cursors, replaced_by, way, role FROM ships"
 #: A ship in one of these is not part of the fleet any more.
 NOT_SAILING = ("lost", "failed", "gone")
 
@@ -86,6 +77,8 @@ class NewVoyage:
     max_turns: int | None = None
     mesh: str = "none"
     ways: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -119,6 +112,11 @@ class Voyage:
     model: str | None
     max_turns: int | None
     mesh: str
+    paused_reason: str | None
+    options: str
+    home: str
+    ticket: str | None
+    opening: str
 
 
 @dataclass(frozen=True)
@@ -139,6 +137,7 @@ class Claim:
     raw: Mapping[str, Any]
     base: str | None
     reason: str | None
+    opening: str = ""
     session: str = ""
     sessions: tuple[str, ...] = ()
     work: str | None = None
@@ -186,9 +185,10 @@ class ShipRow:
     reason: str | None
     head: str | None
     journal: str | None
-    cursor: int
+    cursors: Mapping[str, int]
     replaced_by: str | None
     way: str | None
+    role: str
 
 
 class Ledger:
@@ -207,16 +207,30 @@ class Ledger:
         if not path.is_file():
             raise LedgerError(f"there is no ledger at {path}")
         try:
-            self._db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-            self._db.row_factory = sqlite3.Row
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._db.execute("PRAGMA foreign_keys = ON")
-            self._db.execute("SELECT id FROM voyage").fetchone()
-            (version,) = self._db.execute("PRAGMA user_version").fetchone()
+            self._open()
         except sqlite3.Error as error:
             raise LedgerError(f"{path} is not a ledger that can be read: {error}") from error
-        if version != VERSION:
-            raise LedgerError(f"{path} was made by another version of ocaptain (format {version}, this is {VERSION})")
+
+    def _open(self) -> None:
+        db = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        db.execute("SELECT id FROM voyage").fetchone()
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        #: Whether this is a copy, in memory, of a ledger of an earlier format.
+        self.is_copy = version in OLDER
+        if self.is_copy:
+            with contextlib.closing(db) as former:
+                db = copy_forward(former)
+        elif version != VERSION:
+            db.close()
+            which = "a newer" if version > VERSION else "an older"
+            raise LedgerError(
+                f"{self.path} was made by {which} version of ocaptain (format {version}, this one reads"
+                f" {OLDER[0]} to {VERSION}); use that version"
+            )
+        db.row_factory = sqlite3.Row
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA foreign_keys = ON")
+        self._db = db
 
     def close(self) -> None:
         """Close the connection."""
@@ -242,29 +256,36 @@ class Ledger:
         with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
-            db.executescript((files("ocaptain.ledger") / "schema.sql").read_text("utf-8"))
             db.execute("BEGIN IMMEDIATE")
+            for statement in schema():
+                db.execute(statement)
             db.execute(
                 "INSERT INTO voyage (one, id, name, state, provider, digest, repo, root, agent_cmd, spec,"
                 " verify_script, verify_timeout, setup, prompt, created, replace_lost,"
-                " place, model, max_turns, mesh)"
-                " VALUES (1, ?, ?, 'preparing', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " place, model, max_turns, mesh, options)"
+                " VALUES (1, ?, ?, 'preparing', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     *(new.id, new.name, new.provider, new.digest, new.repo, new.root, new.agent_cmd, new.spec),
                     *(new.verify_script, new.verify_timeout, new.setup, new.prompt, time.time()),
                     *(int(new.replace_lost), new.place, new.model, new.max_turns, new.mesh),
+                    json.dumps(dict(new.options)),
                 ),
             )
             done = {row["id"] for row in new.tasks if row["status"] == "completed"}
             db.executemany(
-                "INSERT INTO tasks (id, position, subject, raw, agent, pin, priority, blockers, status)"
-                " VALUES (:id, :position, :subject, :raw, :agent, :pin, :priority, :blockers, :status)",
-                [{**row, "blockers": len(new.edges[row["id"]] - done)} for row in new.tasks],
+                "INSERT INTO tasks (id, position, subject, raw, agent, wish, pin, approved, priority, blockers, status)"
+                " VALUES (:id, :position, :subject, :raw, :agent, :wish, :pin, :approved, :priority, :blockers,"
+                " :status)",
+                [
+                    {"wish": None, "approved": 1, **row, "blockers": len(new.edges[row["id"]] - done)}
+                    for row in new.tasks
+                ],
             )
             db.executemany(
                 "INSERT INTO edges (task, waits) VALUES (?, ?)",
                 [(task, before) for task, waits in new.edges.items() for before in sorted(waits)],
             )
+            db.executemany("INSERT INTO plan_files (path, data) VALUES (?, ?)", new.files.items())
             db.executemany(
                 "INSERT INTO ships (id, position, sprite, state, way) VALUES (?, ?, ?, 'provisioning', ?)",
                 [(ship, number, sprite, new.ways.get(ship)) for number, (ship, sprite) in enumerate(new.ships)],
@@ -319,13 +340,20 @@ class Ledger:
             raise
 
     def command(self) -> int:
-        """Take command: a new epoch, which fences every earlier writer. The caller holds the lock."""
+        """Take command: a new epoch, which fences every earlier writer. The caller holds the lock.
+
+        A ledger of an earlier format is brought forward first.
+        """
         try:
             with self._queue():
-                (epoch,) = self._db.execute("UPDATE voyage SET epoch = epoch + 1 RETURNING epoch").fetchone()
-                for index in _INDICES:
-                    self._db.execute(index)
-        except sqlite3.Error as error:
+                if self.is_copy:
+                    bring_file_forward(self.path)
+                    self._db.close()
+                    self._open()
+                (epoch,) = self._db.execute(
+                    "UPDATE voyage SET epoch = epoch + 1, opening = ? RETURNING epoch", (secrets.token_hex(4),)
+                ).fetchone()
+        except (sqlite3.Error, OSError) as error:
             raise LedgerError(f"{self.path} cannot be written: {error}") from error
         self.epoch = int(epoch)
         return self.epoch
@@ -354,19 +382,25 @@ class Ledger:
         with self._write() as db:
             db.execute("UPDATE voyage SET note = ?", (note,))
 
-    def claim(self, ship: str, *, first: Collection[str] = (), others: Collection[str] = ()) -> Claim | None:
+    def claim(
+        self, ship: str, *, first: Collection[str] = (), others: Collection[str] = (), free: Collection[str] = ()
+    ) -> Claim | None:
         """Hand the best ready task to ``ship``: longest remaining chain first, then lowest id.
 
         Args:
             ship: its id.
             first: tasks that this ship had and should have again, before all others.
             others: tasks that are kept for another ship for now.
+            free: other ships that are free: what was wished for them is left to them.
         """
         with self._write() as db:
-            row = (_ready(db, ship, among=first) if first else None) or _ready(db, ship, without=others)
+            row = _ready(db, ship, among=first) if first else None
+            row = row or _wished(db, ship, without=others) or _ready(db, ship, without=others, free=free)
             if row is None:
                 return None
-            (token,) = db.execute("UPDATE voyage SET last_token = last_token + 1 RETURNING last_token").fetchone()
+            token, opening = db.execute(
+                "UPDATE voyage SET last_token = last_token + 1 RETURNING last_token, opening"
+            ).fetchone()
             number = row["attempts"] + 1
             db.execute(
                 "UPDATE tasks SET status = 'in_progress', token = ?, ship = ?, attempts = ? WHERE id = ?",
@@ -374,9 +408,9 @@ class Ledger:
             )
             session = str(uuid.uuid4())
             db.execute(
-                "INSERT INTO attempts (token, task, number, ship, state, session, started)"
-                " VALUES (?, ?, ?, ?, 'claimed', ?, ?)",
-                (token, row["id"], number, ship, session, time.time()),
+                "INSERT INTO attempts (token, task, number, ship, opening, state, session, started)"
+                " VALUES (?, ?, ?, ?, ?, 'claimed', ?, ?)",
+                (token, row["id"], number, ship, opening, session, time.time()),
             )
             db.execute("UPDATE ships SET state = 'working', reason = NULL WHERE id = ?", (ship,))
             _event(db, "claim", ship, row["id"], f"attempt {number}")
@@ -384,7 +418,18 @@ class Ledger:
             raw = json.loads(row["raw"])
             sessions, work = _earlier(db, row["id"], ship, token)
             return Claim(
-                token, row["id"], number, ship, row["agent"], raw, None, row["reason"], session, sessions, work
+                token=token,
+                task=row["id"],
+                number=number,
+                ship=ship,
+                agent=row["agent"],
+                raw=raw,
+                base=None,
+                reason=row["reason"],
+                opening=opening,
+                session=session,
+                sessions=sessions,
+                work=work,
             )
 
     def started(self, token: int, base: str) -> None:
@@ -423,6 +468,11 @@ class Ledger:
                 "UPDATE attempts SET work = coalesce(?, work), fresh = max(fresh, ?) WHERE token = ?",
                 (work, int(fresh), token),
             )
+
+    def log_skipped(self, token: int, skipped: int) -> None:
+        """Note how many bytes of an attempt's log are missing, less the notes that say so."""
+        with self._write() as db:
+            db.execute("UPDATE attempts SET log_skipped = ? WHERE token = ?", (skipped, token))
 
     def begin_landing(self, token: int, ref: str, old: str, new: str, evidence: Mapping[str, Any]) -> bool:
         """Commit the intent to move ``ref`` from ``old`` to ``new``; False if the token lost its task.
@@ -463,6 +513,10 @@ class Ledger:
                 db.execute(
                     "UPDATE tasks SET blockers = blockers - 1 WHERE id IN (SELECT task FROM edges WHERE waits = ?)",
                     (intent["task"],),
+                )
+                db.execute(
+                    "INSERT INTO landings (kind, task, token, commit_id, at) VALUES ('task', ?, ?, ?, ?)",
+                    (intent["task"], token, intent["new"], time.time()),
                 )
             db.execute("UPDATE ships SET state = 'idle' WHERE id = ? AND state = 'working'", (attempt["ship"],))
             _event(db, "landed", attempt["ship"], intent["task"], intent["new"])
@@ -527,9 +581,9 @@ class Ledger:
                 " WHERE token = ?",
                 (reason, time.time(), json.dumps(evidence) if evidence else None, token),
             )
-            status = "failed" if final or row["failures"] + 1 >= MOST_FAILURES else "pending"
+            status = "failed" if final or row["tries"] + 1 >= MOST_FAILURES else "pending"
             db.execute(
-                "UPDATE tasks SET status = ?, failures = failures + 1, token = NULL, reason = ?,"
+                "UPDATE tasks SET status = ?, tries = tries + 1, token = NULL, reason = ?,"
                 " ship = CASE ? WHEN 'failed' THEN ship END WHERE id = ?",
                 (status, reason, status, row["id"]),
             )
@@ -556,6 +610,15 @@ class Ledger:
                     "UPDATE attempts SET state = 'late', reason = ? WHERE token = ? AND state = 'lost'", (reason, token)
                 )
                 _event(db, "late", row["ship"], row["task"], reason)
+
+    def saved(self, ref: str, ship: str, token: int | None, commit: str) -> None:
+        """Note where work of a ship is kept."""
+        with self._write() as db:
+            db.execute(
+                "INSERT INTO saved_refs (ref, ship, token, commit_id, at) VALUES (?, ?, ?, ?, ?)"
+                " ON CONFLICT (ref) DO UPDATE SET commit_id = excluded.commit_id, at = excluded.at",
+                (ref, ship, token, commit, time.time()),
+            )
 
     def set_ship(self, ship: str, state: str, reason: str | None = None) -> None:
         """Set a ship's state."""
@@ -597,10 +660,12 @@ class Ledger:
         with self._write() as db:
             db.execute("UPDATE ships SET head = ? WHERE id = ?", (commit, ship))
 
-    def ship_cursor(self, ship: str, journal: str, cursor: int) -> None:
-        """Note up to where a ship's journal is done with."""
+    def ship_cursors(self, ship: str, journal: str, cursors: Mapping[str, int]) -> None:
+        """Note up to where a ship's journal is done with, by class of records."""
         with self._write() as db:
-            db.execute("UPDATE ships SET journal = ?, cursor = ? WHERE id = ?", (journal, cursor, ship))
+            db.execute(
+                "UPDATE ships SET journal = ?, cursors = ? WHERE id = ?", (journal, json.dumps(dict(cursors)), ship)
+            )
 
     def add_awake(self, seconds: Mapping[str, float]) -> None:
         """Add to the time that ships were awake."""
@@ -634,17 +699,17 @@ class Ledger:
 
     def ships(self) -> list[ShipRow]:
         """Return the ships in order."""
-        return [ShipRow(**dict(row)) for row in self._db.execute(f"{_SHIPS} ORDER BY position")]
+        return [_ship(row) for row in self._db.execute(f"{_SHIPS} ORDER BY position")]
 
     def ship(self, ship: str) -> ShipRow:
         """Return one ship."""
-        return ShipRow(**dict(self._db.execute(f"{_SHIPS} WHERE id = ?", (ship,)).fetchone()))
+        return _ship(self._db.execute(f"{_SHIPS} WHERE id = ?", (ship,)).fetchone())
 
     def held(self, ship: str) -> Claim | None:
         """Return what ``ship`` holds, None if nothing."""
         row = self._db.execute(
-            "SELECT a.token, a.task, a.number, a.ship, t.agent, t.raw, a.base, t.reason, a.session FROM tasks t"
-            " JOIN attempts a ON a.token = t.token WHERE t.status = 'in_progress' AND t.ship = ?",
+            "SELECT a.token, a.task, a.number, a.ship, t.agent, t.raw, a.base, t.reason, a.opening, a.session"
+            " FROM tasks t JOIN attempts a ON a.token = t.token WHERE t.status = 'in_progress' AND t.ship = ?",
             (ship,),
         ).fetchone()
         if row is None:
@@ -683,8 +748,7 @@ class Ledger:
 
     def counts(self) -> dict[str, int]:
         """Return how many tasks are in each state."""
-        rows = self._db.execute("SELECT status, count(*) FROM tasks GROUP BY status")
-        return {"completed": 0, "in_progress": 0, "pending": 0, "failed": 0, **{row[0]: row[1] for row in rows}}
+        return {row[0]: row[1] for row in self._db.execute("SELECT status, n FROM task_counts ORDER BY status")}
 
     def claimable(self, ships: Sequence[str], others: Collection[str] = ()) -> bool:
         """Whether one of ``ships`` could claim a task now that is none of ``others``."""
@@ -700,11 +764,50 @@ class Ledger:
             ).fetchone()
         )
 
+    def ready(self, ships: Sequence[str], others: Collection[str] = ()) -> list[tuple[str, str | None]]:
+        """Return (task, pin) of what ``ships`` could claim now, at most one each; what any may take last.
+
+        Args:
+            ships: their ids.
+            others: tasks that are kept for some ship, and do not count here.
+        """
+        without = json.dumps(list(others))
+        found: list[tuple[str, str | None]] = []
+        for ship in ships:
+            row = self._db.execute(
+                "SELECT id, pin FROM tasks INDEXED BY ready_pinned WHERE pin = ? AND status = 'pending'"
+                " AND blockers = 0 AND held_by IS NULL AND id NOT IN (SELECT value FROM json_each(?)) LIMIT 1",
+                (ship, without),
+            ).fetchone()
+            found += [(row["id"], row["pin"])] if row else []
+        rows = self._db.execute(
+            "SELECT id FROM tasks INDEXED BY ready WHERE status = 'pending' AND blockers = 0 AND held_by IS NULL"
+            " AND pin IS NULL AND id NOT IN (SELECT value FROM json_each(?)) LIMIT ?",
+            (without, len(ships)),
+        )
+        return [*found, *((row["id"], None) for row in rows)]
+
+    def is_ready(self, task: str, ship: str) -> bool:
+        """Whether ``ship`` could claim a task now."""
+        row = self._db.execute(
+            "SELECT 1 FROM tasks WHERE id = ? AND status = 'pending' AND blockers = 0 AND held_by IS NULL"
+            " AND (pin IS NULL OR pin = ?)",
+            (task, ship),
+        )
+        return row.fetchone() is not None
+
+    def wish_of(self, tasks: Sequence[str]) -> dict[str, str]:
+        """Return the ships that some tasks are wished for."""
+        rows = self._db.execute(
+            "SELECT id, wish FROM tasks WHERE wish IS NOT NULL AND id IN (SELECT value FROM json_each(?))",
+            (json.dumps(list(tasks)),),
+        )
+        return {row["id"]: row["wish"] for row in rows}
+
     def landed(self, limit: int) -> list[tuple[str, str]]:
         """Return (task, subject) of the last ``limit`` landings, oldest first."""
         rows = self._db.execute(
-            "SELECT t.id, t.subject FROM intents i JOIN tasks t ON t.id = i.task WHERE i.state = 'done'"
-            " AND t.commit_id = i.new ORDER BY i.token DESC LIMIT ?",
+            "SELECT t.id, t.subject FROM landings l JOIN tasks t ON t.id = l.task ORDER BY l.n DESC LIMIT ?",
             (limit,),
         )
         return [(row["id"], row["subject"]) for row in rows][::-1]
@@ -736,24 +839,51 @@ class Ledger:
         return [dict(row) for row in rows]
 
 
+def _ship(row: sqlite3.Row) -> ShipRow:
+    return ShipRow(**{**dict(row), "cursors": json.loads(row["cursors"])})
+
+
 def _holds(db: sqlite3.Connection, token: int) -> sqlite3.Row | None:
     found: sqlite3.Row | None = db.execute(
-        "SELECT id, ship, failures FROM tasks WHERE token = ? AND status = 'in_progress'", (token,)
+        "SELECT id, ship, tries FROM tasks WHERE token = ? AND status = 'in_progress'", (token,)
     ).fetchone()
     return found
 
 
 def _ready(
-    db: sqlite3.Connection, ship: str, *, among: Collection[str] | None = None, without: Collection[str] = ()
+    db: sqlite3.Connection,
+    ship: str,
+    *,
+    among: Collection[str] | None = None,
+    without: Collection[str] = (),
+    free: Collection[str] = (),
 ) -> sqlite3.Row | None:
     """Return the best task that ``ship`` could have now. The order is an index's: it must stay so for large plans."""
     chosen = "" if among is None else " AND id IN (SELECT value FROM json_each(:among))"
     left = " AND id NOT IN (SELECT value FROM json_each(:without))" if without else ""
+    left += " AND (wish IS NULL OR wish NOT IN (SELECT value FROM json_each(:free)))" if free else ""
     found: sqlite3.Row | None = db.execute(
         "SELECT id, raw, agent, attempts, reason FROM tasks INDEXED BY ready"  # noqa: S608 - our own words
         f" WHERE status = 'pending' AND blockers = 0 AND held_by IS NULL AND (pin IS NULL OR pin = :ship){chosen}{left}"
         " ORDER BY priority DESC, position LIMIT 1",
-        {"ship": ship, "among": json.dumps(list(among or ())), "without": json.dumps(list(without))},
+        {
+            "ship": ship,
+            "among": json.dumps(list(among or ())),
+            "without": json.dumps(list(without)),
+            "free": json.dumps(list(free)),
+        },
+    ).fetchone()
+    return found
+
+
+def _wished(db: sqlite3.Connection, ship: str, *, without: Collection[str]) -> sqlite3.Row | None:
+    """Return the best task that is ready and was wished for ``ship``."""
+    found: sqlite3.Row | None = db.execute(
+        "SELECT id, raw, agent, attempts, reason FROM tasks INDEXED BY ready_wished"
+        " WHERE wish = ? AND status = 'pending' AND blockers = 0 AND held_by IS NULL"
+        " AND (pin IS NULL OR pin = ?) AND id NOT IN (SELECT value FROM json_each(?))"
+        " ORDER BY priority DESC, position LIMIT 1",
+        (ship, ship, json.dumps(list(without))),
     ).fetchone()
     return found
 

@@ -1,10 +1,11 @@
--- One voyage a file. Times are Unix seconds, for people; no lease or order depends on them.
+-- Format 4. One voyage a file. Times are Unix seconds, for people; no lease or order depends on them.
 CREATE TABLE voyage (
   one             INTEGER PRIMARY KEY CHECK (one = 1),
   id              TEXT NOT NULL,
   name            TEXT NOT NULL,
   state           TEXT NOT NULL CHECK (state IN
-                    ('preparing', 'running', 'paused', 'verifying', 'complete', 'failed', 'sunk')),
+                    ('preparing', 'running', 'paused', 'verifying', 'complete', 'failed', 'sinking', 'sunk')),
+  paused_reason   TEXT CHECK (paused_reason IN ('user', 'budget', 'limit', 'ours', 'provider')),
   provider        TEXT NOT NULL,
   digest          TEXT NOT NULL,          -- of plan and repository
   repo            TEXT NOT NULL,          -- as the user named it, '' = a new one
@@ -30,7 +31,11 @@ CREATE TABLE voyage (
   place           TEXT NOT NULL DEFAULT '',     -- which drydock, or which URL and organisation
   replace_lost    INTEGER NOT NULL DEFAULT 0,   -- whether ships that are lost are replaced
   replacements    INTEGER NOT NULL DEFAULT 0,   -- how many were begun
-  mesh            TEXT NOT NULL DEFAULT 'none'  -- what the ships join: none, tailscale
+  mesh            TEXT NOT NULL DEFAULT 'none', -- what the ships join: none, tailscale
+  options         TEXT NOT NULL DEFAULT '{}',   -- JSON: what the voyage was asked to be
+  home            TEXT NOT NULL DEFAULT 'here', -- where its captain lives: here, or a ship
+  ticket          TEXT,                         -- by which another place may take it over
+  opening         TEXT NOT NULL DEFAULT ''      -- a nonce of the captain that commands
 ) STRICT;
 
 CREATE TABLE tasks (
@@ -39,20 +44,29 @@ CREATE TABLE tasks (
   subject   TEXT NOT NULL,
   raw       TEXT NOT NULL,                -- the plan's JSON
   agent     TEXT NOT NULL,
+  wish      TEXT,                         -- the ship that had best take it
   pin       TEXT,                         -- the only ship that may take it
+  approved  INTEGER NOT NULL DEFAULT 1,   -- 0: it waits for a person's word
   priority  INTEGER NOT NULL,             -- tasks on the longest chain it starts
   blockers  INTEGER NOT NULL,             -- tasks it still waits for
   status    TEXT NOT NULL CHECK (status IN ('pending', 'in_progress', 'completed', 'failed')),
   held_by   TEXT,                         -- why a pending task cannot run
   token     INTEGER,                      -- of the attempt that holds it
   ship      TEXT,                         -- that holds it, or that landed it
-  attempts  INTEGER NOT NULL DEFAULT 0,
-  failures  INTEGER NOT NULL DEFAULT 0,
+  attempts  INTEGER NOT NULL DEFAULT 0,   -- that were made, whatever became of them
+  tries     INTEGER NOT NULL DEFAULT 0,   -- of these, those that failed and count
   commit_id TEXT,                         -- what landed
   reason    TEXT                          -- of the last failure
 ) STRICT;
 CREATE INDEX ready ON tasks (priority DESC, position)
   WHERE status = 'pending' AND blockers = 0 AND held_by IS NULL;
+CREATE INDEX ready_pinned ON tasks (pin, priority DESC, position)
+  WHERE pin IS NOT NULL AND status = 'pending' AND blockers = 0 AND held_by IS NULL;
+CREATE INDEX ready_wished ON tasks (wish, priority DESC, position)
+  WHERE wish IS NOT NULL AND status = 'pending' AND blockers = 0 AND held_by IS NULL;
+CREATE INDEX tasks_by_status ON tasks (status);
+CREATE INDEX holding ON tasks (token) WHERE status = 'in_progress';
+CREATE INDEX held_by_ship ON tasks (ship) WHERE status = 'in_progress';
 
 CREATE TABLE edges (
   task   TEXT NOT NULL REFERENCES tasks (id),
@@ -66,6 +80,7 @@ CREATE TABLE attempts (
   task         TEXT NOT NULL REFERENCES tasks (id),
   number       INTEGER NOT NULL,
   ship         TEXT NOT NULL,
+  opening      TEXT NOT NULL DEFAULT '',  -- of the captain that handed it out: part of its command's id
   state        TEXT NOT NULL CHECK (state IN
                  ('claimed', 'running', 'offered', 'landed', 'failed', 'conflict', 'lost', 'late', 'sunk',
                   'waited', 'denied')),
@@ -85,9 +100,11 @@ CREATE TABLE attempts (
   cost_nano    INTEGER,                   -- nano-dollars (1e-9 $) of what has a known price
   cost_mark    TEXT,                      -- api or subscription
   usage        TEXT,                      -- JSON: tokens and cost by model; null: its price is not known
+  log_skipped  INTEGER NOT NULL DEFAULT 0,-- bytes of its log that its ship had no room for
   evidence     TEXT                       -- JSON: commit, check, exit code, seconds, tail
 ) STRICT;
 CREATE INDEX attempts_of ON attempts (task, number);
+CREATE INDEX attempts_by_ship ON attempts (ship, task);
 
 CREATE TABLE intents (
   token  INTEGER PRIMARY KEY REFERENCES attempts (token),
@@ -97,20 +114,105 @@ CREATE TABLE intents (
   new    TEXT NOT NULL,
   state  TEXT NOT NULL CHECK (state IN ('open', 'done', 'void'))
 ) STRICT;
+CREATE INDEX open_intents ON intents (token) WHERE state = 'open';
+
+-- What is on the voyage branch, in its order.
+CREATE TABLE landings (
+  n          INTEGER PRIMARY KEY AUTOINCREMENT,
+  kind       TEXT NOT NULL CHECK (kind IN ('task', 'local')),
+  task       TEXT REFERENCES tasks (id),
+  token      INTEGER REFERENCES attempts (token),
+  commit_id  TEXT NOT NULL,
+  at         REAL NOT NULL
+) STRICT;
+
+-- What of a ship's work is kept under refs/ocaptain/, beside what landed.
+CREATE TABLE saved_refs (
+  ref        TEXT PRIMARY KEY,
+  ship       TEXT NOT NULL,
+  token      INTEGER REFERENCES attempts (token),
+  name       TEXT,                        -- the agent's own name for it
+  commit_id  TEXT NOT NULL,
+  bytes      INTEGER,
+  at         REAL NOT NULL
+) STRICT;
+
+-- The plan's files as they were brought.
+CREATE TABLE plan_files (
+  path  TEXT PRIMARY KEY,
+  data  BLOB NOT NULL
+) STRICT;
+
+-- Where the result was published: a branch pushed, a pull request.
+CREATE TABLE publications (
+  n          INTEGER PRIMARY KEY AUTOINCREMENT,
+  kind       TEXT NOT NULL,
+  url        TEXT NOT NULL,
+  commit_id  TEXT NOT NULL,
+  state      TEXT NOT NULL,
+  at         REAL NOT NULL
+) STRICT;
+
+-- What all attempts used together, kept by the triggers below: no question has to add them up.
+CREATE TABLE spending (
+  one            INTEGER PRIMARY KEY CHECK (one = 1),
+  attempts       INTEGER NOT NULL DEFAULT 0,   -- that told of any
+  tokens_in      INTEGER NOT NULL DEFAULT 0,
+  tokens_out     INTEGER NOT NULL DEFAULT 0,
+  tokens_cached  INTEGER NOT NULL DEFAULT 0,
+  cost_nano      INTEGER NOT NULL DEFAULT 0,
+  unknown        INTEGER NOT NULL DEFAULT 0,   -- that used something without a known price
+  api            INTEGER NOT NULL DEFAULT 0,   -- by cost_mark
+  subscription   INTEGER NOT NULL DEFAULT 0
+) STRICT;
+INSERT INTO spending (one) VALUES (1);
+CREATE TRIGGER spent AFTER UPDATE OF tokens_in, tokens_out, tokens_cached, cost_nano, cost_mark, usage ON attempts
+BEGIN
+  UPDATE spending SET
+    attempts = attempts + (new.tokens_in IS NOT NULL) - (old.tokens_in IS NOT NULL),
+    tokens_in = tokens_in + coalesce(new.tokens_in, 0) - coalesce(old.tokens_in, 0),
+    tokens_out = tokens_out + coalesce(new.tokens_out, 0) - coalesce(old.tokens_out, 0),
+    tokens_cached = tokens_cached + coalesce(new.tokens_cached, 0) - coalesce(old.tokens_cached, 0),
+    cost_nano = cost_nano + coalesce(new.cost_nano, 0) - coalesce(old.cost_nano, 0),
+    unknown = unknown
+      + (EXISTS (SELECT 1 FROM json_each(coalesce(new.usage, '[]')) WHERE json_extract(value, '$.cost_nano') IS NULL))
+      - (EXISTS (SELECT 1 FROM json_each(coalesce(old.usage, '[]')) WHERE json_extract(value, '$.cost_nano') IS NULL)),
+    api = api + (coalesce(new.cost_mark, '') = 'api') - (coalesce(old.cost_mark, '') = 'api'),
+    subscription = subscription
+      + (coalesce(new.cost_mark, '') = 'subscription') - (coalesce(old.cost_mark, '') = 'subscription');
+END;
+
+CREATE TABLE task_counts (
+  status  TEXT PRIMARY KEY,
+  n       INTEGER NOT NULL
+) STRICT;
+INSERT INTO task_counts VALUES ('pending', 0), ('in_progress', 0), ('completed', 0), ('failed', 0);
+CREATE TRIGGER task_added AFTER INSERT ON tasks
+BEGIN
+  UPDATE task_counts SET n = n + 1 WHERE status = new.status;
+END;
+CREATE TRIGGER task_moved AFTER UPDATE OF status ON tasks WHEN new.status != old.status
+BEGIN
+  UPDATE task_counts SET n = n - 1 WHERE status = old.status;
+  UPDATE task_counts SET n = n + 1 WHERE status = new.status;
+END;
 
 CREATE TABLE ships (
   id             TEXT PRIMARY KEY,
   position       INTEGER NOT NULL,
   sprite         TEXT NOT NULL,
+  role           TEXT NOT NULL DEFAULT 'work' CHECK (role IN ('work', 'verify', 'captain')),
   state          TEXT NOT NULL CHECK (state IN
-                   ('provisioning', 'bootstrapping', 'idle', 'working', 'asleep', 'lost', 'failed', 'gone')),
+                   ('provisioning', 'bootstrapping', 'idle', 'working', 'asleep', 'held', 'draining',
+                    'lost', 'failed', 'gone')),
   reason         TEXT,
   head           TEXT,                    -- newest commit known to be there
   journal        TEXT,                    -- which numbering the cursor counts in
-  cursor         INTEGER NOT NULL DEFAULT 0,
+  cursors        TEXT NOT NULL DEFAULT '{}',   -- JSON: by class of records, up to where they are done with
   replaced_by    TEXT,                    -- the ship that sails in its place
   way            TEXT,                    -- JSON: how a host is reached by ssh; NULL = it is a sprite
-  awake_seconds  REAL NOT NULL DEFAULT 0
+  awake_seconds  REAL NOT NULL DEFAULT 0,
+  meter          TEXT                     -- JSON: the run of the VM that is being counted
 ) STRICT;
 
 CREATE TABLE proposals (
@@ -130,4 +232,4 @@ CREATE TABLE events (
   task  TEXT,
   text  TEXT NOT NULL
 ) STRICT;
-PRAGMA user_version = 3;
+PRAGMA user_version = 4;

@@ -5,20 +5,31 @@ a line after a broken connection) is noise and ignored.
 
 Captain to worker::
 
-    hello    protocol, voyage, ship, epoch, generation, after   first; opens the channel
-    command  id, name, args                                     idempotent by id
-    ack      upto                                               records up to here are done with
-    pull     after                                              send again from here
+    hello    protocol, voyage, ship, epoch, generation, journal, after   first; opens the channel
+    command  id, name, args                              idempotent by id
+    ack      upto                                        records up to here are done with
+    pull     class, after                                send again from here
+    rest                                                 there is nothing for this ship: it may sleep
+    ping
 
 Worker to captain::
 
-    welcome  protocol, journal, first, last, busy   answer to hello; records follow
-    refused  reason, epoch, generation              a newer captain or channel is known
-    record   n, crc, body                           one journal entry
+    welcome  protocol, journal, first, last, busy        answer to hello; records follow
+    refused  protocol, reason, epoch, generation         a newer captain or channel is known, or another protocol
+    record   n, crc, body                                one journal entry
+    dropped  class, upto                                 records up to here are not there any more
+    trouble  reason                                      why the worker waits (its disk is full)
+    resting  last                                        answer to rest
+    pong
 
-A record's body has a ``kind``: ``log`` (token, offset, data in base64), ``agent`` (token, facts: what
-the agent's stream told so far) or ``result`` (id, ok, data). Records are numbered from 1 without gaps;
-``journal`` names the numbering, which starts anew when a ship's disk does.
+A record's body has a ``kind``: ``result`` (id, ok, data), ``log`` (token, offset, data in base64) or
+``agent`` (token, facts: what the agent's stream told so far). The kind says the record's class:
+``result``, ``log`` or ``telemetry``. The records of a class are numbered from 1 without gaps and
+sent in order; results come before logs, logs before telemetry. ``after``, ``upto``, ``first`` and
+``last`` are numbers by class. ``journal`` names the numbering, which starts anew when a ship's disk does.
+
+Protocol 1 knew one numbering for all (``after``, ``upto``, ``first`` and ``last`` were numbers), and
+neither ``class``, ``rest``, ``dropped`` nor ``trouble``. A captain speaks it to a worker that does.
 """
 
 from __future__ import annotations
@@ -27,7 +38,11 @@ import json
 import zlib
 from typing import Any
 
-PROTOCOL = 1
+PROTOCOL = 2
+#: What a captain can speak, the newest first.
+PROTOCOLS = (2, 1)
+#: Of a journal's records, in the order in which they are sent.
+CLASSES = ("result", "log", "telemetry")
 #: Longest line that is taken for a message; a result with a long list of names fits.
 LONGEST_LINE = 4 * 1024 * 1024
 #: Of a bundle that travels: six ships that are sent one at the same time need 24 MiB of memory.
@@ -72,6 +87,12 @@ def read_record(message: Message) -> tuple[int, Message] | None:
     if not isinstance(number, int) or number < 1 or not isinstance(body, dict):
         return None
     return (number, body) if message.get("crc") == checksum(number, body) else None
+
+
+def class_of(body: Message) -> str:
+    """Return the class of a record with this body."""
+    kind = body.get("kind")
+    return "result" if kind == "result" else "log" if kind == "log" else "telemetry"
 
 
 class Lines:
@@ -119,6 +140,7 @@ class Fence:
         """
         voyage, epoch, generation = hello.get("voyage"), hello.get("epoch"), hello.get("generation")
         if hello.get("protocol") != PROTOCOL:
+            # The words of the first version, too: an older captain shows them to its user.
             raise Refused(f"protocol {hello.get('protocol')!r}, this worker speaks {PROTOCOL}")
         if not isinstance(voyage, str) or not isinstance(epoch, int) or not isinstance(generation, int):
             raise Refused("hello without voyage, epoch and generation")

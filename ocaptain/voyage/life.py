@@ -153,7 +153,7 @@ def _note_fleet(directory: VoyageDirectory, ledger: Ledger, built: Built, settin
         more = [f"left are {', '.join(left)}; end them with `ocaptain sink {ledger.voyage().id}`"] if left else []
         more += [] if left else leave_mesh(directory, settings, [])  # no sink will
         raise OcaptainError("no ship could be built:", [*reasons, *more])
-    if ledger.voyage().state in {"failed", "paused"}:
+    if ledger.voyage().state in {"failed", "paused", "sinking"}:
         ledger.set_note(None)
         ledger.set_state("running")
 
@@ -197,7 +197,7 @@ def wait(directory: VoyageDirectory) -> Outcome:
     """
     restarts = 0
     while (now := outcome(directory)).state not in ENDED:
-        if now.state == "paused":
+        if now.state == "sinking":
             raise OcaptainError(
                 f"{directory.id} is being sunk; `ocaptain sail --resume {directory.id}` takes it up again"
             )

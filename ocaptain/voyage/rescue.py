@@ -67,7 +67,7 @@ def begin_sink(directory: VoyageDirectory, settings: Settings) -> Rescued:
             raise OcaptainError(f"another process commands {directory.id}")
         with commanded(directory, lock) as ledger:
             if ledger.voyage().state not in ENDED:
-                ledger.set_state("paused", "being sunk")  # so that no waiting `sail` starts a captain again
+                ledger.set_state("sinking")  # so that no waiting `sail` starts a captain again
             if voyage.provider == HOSTS:
                 transports = ssh_transports(directory.path)
                 found = asyncio.run(rescue(directory.path, ledger, transports, set(held(directory, ledger)), prices))

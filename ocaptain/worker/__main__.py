@@ -1,4 +1,4 @@
-"""The zipapp's entry: ``worker.pyz serve | channel | supervise DIR | keep start|stop|status | leave``."""
+"""The zipapp's entry: ``worker.pyz serve | channel | supervise DIR | install | keep start|stop|status | leave``."""
 
 from __future__ import annotations
 
@@ -69,11 +69,15 @@ def main(argv: list[str]) -> int:
         from ocaptain.worker.keep import keep
 
         return keep(places, program, argv[1])
+    if argv == ["install"]:
+        from ocaptain.worker.install import install
+
+        return install(places, program)
     if argv == ["leave"]:
         from ocaptain.worker.keep import leave
 
         return leave(places)
-    sys.stderr.write(f"usage: {program.name} serve | channel | supervise DIR | keep start|stop|status | leave\n")
+    sys.stderr.write(f"usage: {program.name} serve | channel | supervise DIR | install | keep … | leave\n")
     return 2
 
 

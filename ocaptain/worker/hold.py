@@ -1,8 +1,9 @@
 """Keeping the VM awake while there is work, and not longer.
 
-A sprite pauses after about 30 s without activity. While a command runs, and for a while after a
-result, the worker keeps a Task at the sprite's own API socket; letting it lapse lets the sprite
-sleep and ends its bill. Where there is no such socket (drydock, an ssh host) nothing sleeps.
+A sprite pauses after about 30 s without activity. While a command runs, the worker keeps a Task at
+the sprite's own API socket, and after it until the captain has the result and says that there is
+nothing more (:meth:`Hold.rest`); without a captain for :data:`LINGER_SECONDS`. Letting it go lets
+the sprite sleep and ends its bill. Where there is no such socket (an ssh host) nothing sleeps.
 """
 
 from __future__ import annotations
@@ -56,8 +57,13 @@ class Hold:
             self._working -= 1
             self._until = time.monotonic() + LINGER_SECONDS
 
+    def rest(self) -> None:
+        """Let go now, unless something works."""
+        self._until = 0.0
+        self._wake.set()
+
     def _keep(self) -> None:
-        held = False
+        held = True  # by a worker that was here before, perhaps: then it is let go
         while True:
             self._wake.clear()  # before looking: work that begins after the look wakes us again
             wanted = self._working > 0 or time.monotonic() < self._until

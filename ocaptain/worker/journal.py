@@ -1,100 +1,298 @@
-"""The worker's append-only journal: survives the worker, is cut when the captain acknowledges."""
+"""The worker's journal: what the captain does not have yet, on the ship's disk, bounded.
+
+Three classes, each with a numbering of its own and pushed in this order: ``result`` (never
+dropped), ``log`` and ``telemetry`` (beyond a bound the oldest go, and the captain is told).
+
+On disk: ``<class>-<first number>.jsonl``, one record a line, a new file about every MiB. Nothing
+is held in memory but the files' names and sizes. What is acknowledged costs no write: whole files
+are removed; the newest of a class stays, since its last line says where the numbering is. So an
+acknowledgement cannot fail on a full disk, and an append that fails leaves the journal as it was:
+the file is closed, and the next append opens it and cuts off what was written in part.
+"""
 
 from __future__ import annotations
 
-import json
+import contextlib
+import errno
 import os
 import uuid
 from pathlib import Path
+from typing import Iterable, Iterator
 
-from ocaptain.protocol import Message, decode, encode, read_record, record
+from ocaptain.protocol import CLASSES, Message, class_of, decode, encode, read_record, record
 from ocaptain.worker.places import write_atomic
 
-CUT_BYTES = 1024 * 1024
+SEGMENT_BYTES = 1024 * 1024
+#: On disk, of a class that may be dropped.
+MAX_BYTES = {"log": 64 * 1024 * 1024, "telemetry": 32 * 1024 * 1024}
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+class _Segment:
+    """One file: its first number, and how many of its bytes are sound."""
+
+    def __init__(self, path: Path, first: int, size: int = 0) -> None:
+        self.path = path
+        self.first = first
+        self.size = size
+
+
+class _Class:
+    """The records of one class."""
+
+    def __init__(self, directory: Path, name: str, segment_bytes: int) -> None:
+        self.name = name
+        self.last = 0
+        self.segments: list[_Segment] = []
+        self._directory = directory
+        self._segment_bytes = segment_bytes
+        self._fd: int | None = None
+        self._find()
+
+    def _find(self) -> None:
+        for path in sorted(self._directory.glob(f"{self.name}-*.jsonl")):
+            with contextlib.suppress(ValueError, OSError):
+                first = int(path.name[len(self.name) + 1 : -len(".jsonl")])
+                self.segments.append(_Segment(path, first, path.stat().st_size))
+        if self.segments:
+            newest = self.segments[-1]
+            self.last, newest.size = newest.first - 1, 0
+            for number, _, end in _sound(newest.path, 0, None, newest.first - 1):
+                self.last, newest.size = number, end
+
+    @property
+    def first(self) -> int:
+        """Number of the oldest record that may be here."""
+        return self.segments[0].first if self.segments else self.last + 1
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+        return sum(segment.size for segment in self.segments)
+
+    def append(self, body: Message, *, durable: bool) -> int:
+        number = self.last + 1
+        line = encode(record(number, body))
+        if not self.segments or self.segments[-1].size >= self._segment_bytes:
+            self.roll()
+        segment = self.segments[-1]
+        try:
+            fd = self._open(segment)
+            rest = memoryview(line)
+            while rest:
+                rest = rest[os.write(fd, rest) :]
+            if durable:
+                os.fsync(fd)
+        except OSError:
+            self.close()
+            raise
+        segment.size += len(line)
+        self.last = number
+        return number
+
+    def _open(self, segment: _Segment) -> int:
+        """Open the newest file; what is behind its sound part was never told to anybody."""
+        if self._fd is None:
+            self._directory.mkdir(mode=0o700, exist_ok=True)
+            fd = os.open(segment.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            try:
+                segment.size = min(segment.size, os.fstat(fd).st_size)  # somebody may have cut it
+                os.ftruncate(fd, segment.size)
+            except OSError:
+                os.close(fd)
+                raise
+            self._fd = fd
+        return self._fd
+
+    def roll(self) -> None:
+        """Start another file."""
+        self._directory.mkdir(mode=0o700, exist_ok=True)
+        segment = _Segment(self._directory / f"{self.name}-{self.last + 1:016d}.jsonl", self.last + 1)
+        os.close(os.open(segment.path, os.O_WRONLY | os.O_CREAT, 0o600))
+        self.close()
+        self.segments.append(segment)
+
+    def forget(self, upto: int) -> None:
+        """Remove the files all of whose records are at most ``upto``."""
+        while len(self.segments) > 1 and self.segments[1].first - 1 <= upto:
+            self.drop_oldest()
+
+    def drop_oldest(self) -> bool:
+        """Remove the oldest file; False if there is nothing that could be removed."""
+        if len(self.segments) == 1 and self.segments[0].size:
+            try:
+                self.roll()
+            except OSError:
+                return False
+        if len(self.segments) < 2:
+            return False
+        oldest = self.segments.pop(0)
+        with contextlib.suppress(OSError):
+            oldest.path.unlink()
+        return True
+
+    def close(self) -> None:
+        if self._fd is not None:
+            with contextlib.suppress(OSError):
+                os.close(self._fd)
+            self._fd = None
 
 
 class Journal:
-    """Numbered records on disk; those not yet acknowledged are also in memory.
+    """See the module.
 
-    The first line names the numbering and the last acknowledged record. A torn last line (the
-    machine died while writing) is dropped: nobody was told of it.
+    Args:
+        directory: where it is kept; made if it is not there.
+        former: the one file of an earlier version, whose records are taken over.
+        max_bytes: on disk, by class that may be dropped.
+        segment_bytes: at which another file is begun.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.name = uuid.uuid4().hex
-        self.acknowledged = 0
-        self._open: dict[int, Message] = {}
-        self._read()
-        self._rewrite()
+    def __init__(
+        self,
+        directory: Path,
+        former: Path | None = None,
+        *,
+        max_bytes: dict[str, int] | None = None,
+        segment_bytes: int = SEGMENT_BYTES,
+    ) -> None:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._directory = directory
+        self._max_bytes = MAX_BYTES if max_bytes is None else max_bytes
+        self._classes = {name: _Class(directory, name, segment_bytes) for name in CLASSES}
+        self.name = ""
+        with contextlib.suppress(OSError, ValueError):
+            self.name = uuid.UUID((directory / "name").read_text()).hex
+        if not self.name:
+            self.rename()
+        if former is not None and former.exists():
+            self._take_over(former)
 
-    def _read(self) -> None:
-        try:
-            lines = self._path.read_bytes().split(b"\n")
-        except FileNotFoundError:
-            return
-        head = decode(lines[0])
-        if head is None or head.get("type") != "journal":
-            return
-        self.name, self.acknowledged = str(head["name"]), int(head["acknowledged"])
-        for line in lines[1:]:
-            message = decode(line)
-            found = read_record(message) if message else None
-            if found is None or found[0] != self.last + 1:
-                break
-            self._open[found[0]] = found[1]
+    def _take_over(self, former: Path) -> None:
+        with former.open("rb") as lines:
+            for line in lines:
+                message = decode(line)
+                found = read_record(message) if message and message["type"] == "record" else None
+                if found is None:
+                    continue
+                try:
+                    self.append(found[1], durable=class_of(found[1]) == "result")
+                except OSError:
+                    if class_of(found[1]) == "result":
+                        raise
+        former.unlink()
 
-    def _rewrite(self) -> None:
-        head = encode({"type": "journal", "name": self.name, "acknowledged": self.acknowledged})
-        write_atomic(self._path, head + b"".join(encode(record(n, body)) for n, body in self._open.items()))
-        self._file = self._path.open("ab")
+    def first(self, name: str) -> int:
+        """Return the number of the oldest record of a class that may be here."""
+        return self._classes[name].first
 
-    @property
-    def last(self) -> int:
-        """Number of the newest record."""
-        return next(reversed(self._open), self.acknowledged)
+    def last(self, name: str) -> int:
+        """Return the number of the newest record of a class."""
+        return self._classes[name].last
+
+    def size(self, name: str) -> int:
+        """Return the bytes that a class has on disk."""
+        return self._classes[name].size
 
     def append(self, body: Message, *, durable: bool) -> int:
-        """Append a record; if ``durable`` it is on disk when this returns.
+        """Append a record to its class; if ``durable`` it is on disk when this returns.
+
+        For a result the oldest telemetry and then the oldest logs make room on a full disk.
 
         Raises:
-            OSError: it could not be written (a full disk); the journal is as it was.
+            OSError: it could not be written; the journal is as it was.
         """
-        number = self.last + 1
-        body = json.loads(json.dumps(body))
-        line, size = encode(record(number, body)), os.fstat(self._file.fileno()).st_size
-        try:
-            while line:
-                line = line[os.write(self._file.fileno(), line) :]
-            if durable:
-                os.fsync(self._file.fileno())
-        except OSError:
-            os.ftruncate(self._file.fileno(), size)  # half a record would hide the next ones
-            raise
-        self._open[number] = body
+        one = self._classes[class_of(body)]
+        while True:
+            try:
+                number = one.append(body, durable=durable)
+            except OSError as error:
+                if one.name != "result" or error.errno not in _NO_SPACE or not self._make_room():
+                    raise
+            else:
+                break
+        most = self._max_bytes.get(one.name)
+        while most is not None and one.size > most and len(one.segments) > 1:
+            one.drop_oldest()
         return number
 
-    def after(self, number: int, most: int) -> list[tuple[int, Message]]:
-        """Return the first ``most`` unacknowledged records after ``number``."""
-        start = max(number, self.acknowledged) + 1
-        return [(n, self._open[n]) for n in range(start, min(self.last, start + most - 1) + 1)]
+    def _make_room(self) -> bool:
+        return any(self._classes[name].drop_oldest() for name in reversed(CLASSES) if name != "result")
 
-    def acknowledge(self, upto: int) -> None:
-        """Forget the records up to ``upto``."""
-        upto = min(upto, self.last)
-        for number in range(self.acknowledged + 1, upto + 1):
-            self._open.pop(number, None)
-        self.acknowledged = max(self.acknowledged, upto)
-        if os.fstat(self._file.fileno()).st_size > CUT_BYTES:
-            self.close()
-            self._rewrite()
+    def acknowledge(self, upto: dict[str, int]) -> None:
+        """Forget the records up to ``upto``, by class; whole files at a time."""
+        for name, number in upto.items():
+            if name in self._classes:
+                self._classes[name].forget(number)
+
+    def reader(self) -> Reader:
+        """Return a place to read from, before all that is here."""
+        return Reader(self._classes.values())
 
     def rename(self) -> None:
         """Start another numbering: somebody has seen records of this one that are not here any more."""
         self.name = uuid.uuid4().hex
-        self.close()
-        self._rewrite()
+        with contextlib.suppress(OSError):  # then a worker that starts again takes yet another name
+            write_atomic(self._directory / "name", self.name.encode())
 
     def close(self) -> None:
-        """Close the file; what was appended is in it."""
-        self._file.close()
+        """Close the files; what was appended is in them."""
+        for one in self._classes.values():
+            one.close()
+
+
+class Reader:
+    """Reads the journal for one channel; holds no record."""
+
+    def __init__(self, classes: Iterable[_Class]) -> None:
+        self._classes = {one.name: one for one in classes}
+        #: By class: the last number that was read, and behind which byte of which file it ended.
+        self._at: dict[str, tuple[int, Path | None, int]] = dict.fromkeys(self._classes, (0, None, 0))
+
+    def go(self, name: str, after: int) -> None:
+        """Go on behind record ``after`` of a class."""
+        if name in self._at:
+            self._at[name] = (after, None, 0)
+
+    def read(self, name: str, most: int) -> list[tuple[int, Message]]:
+        """Return the next records of a class, at most ``most``; a gap shows in their numbers."""
+        after, path, offset = self._at[name]
+        one, found = self._classes[name], []
+        for index, segment in enumerate(one.segments):
+            if index + 1 < len(one.segments) and one.segments[index + 1].first - 1 <= after:
+                continue
+            start = offset if segment.path == path else 0
+            for number, body, end in _sound(segment.path, start, segment.size, after):
+                after = number
+                self._at[name] = (number, segment.path, end)
+                found.append((number, body))
+                if len(found) >= most:
+                    return found
+        return found
+
+    def missed(self, name: str) -> int:
+        """Return how many numbers there are behind what was read, of which nothing is here."""
+        return self._classes[name].last - self._at[name][0]
+
+
+def _sound(path: Path, start: int, size: int | None, after: int) -> Iterator[tuple[int, Message, int]]:
+    """Yield the sound records of a file with numbers that grow from ``after``: number, body, where it ends.
+
+    Without ``size``, up to the first that is not sound; else up to ``size``, leaving those out.
+    """
+    try:
+        file = path.open("rb")
+    except OSError:
+        return
+    with file:
+        file.seek(start)
+        end = start
+        for line in file:
+            end += len(line)
+            message = decode(line) if line.endswith(b"\n") and (size is None or end <= size) else None
+            found = read_record(message) if message else None
+            if found is not None and found[0] > after:
+                after = found[0]
+                yield found[0], found[1], end
+            elif (size is None and found is None) or (size is not None and end > size):
+                return

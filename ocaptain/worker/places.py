@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ class Places:
         self.attempts = self.own / "attempts"
         self.inbox = self.own / "in"
         self.outbox = self.own / "out"
-        self.journal = self.own / "journal.jsonl"
+        self.journal = self.own / "journal"
+        self.former_journal = self.own / "journal.jsonl"  # of workers of protocol 1
         self.state = self.own / "state.json"
         self.socket = self.own / "worker.sock"
         self.tmux_conf = self.own / "tmux.conf"
@@ -40,14 +42,23 @@ class Places:
 
 
 def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Write a file so that a reader sees all of it or what was there before."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    fd = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(fd, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(scratch, path)
+    """Write a file so that a reader sees all of it or what was there before; threads may do so at one time.
+
+    Raises:
+        OSError: it could not be written; what was there before is.
+    """
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    try:
+        fd = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(scratch, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            scratch.unlink()  # it takes what a full disk has left
+        raise
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -17,14 +17,15 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 import time
 import traceback
 from pathlib import Path
 from typing import Any, Awaitable, Callable
 
-from ocaptain.protocol import PROTOCOL, Fence, Lines, Message, Refused, decode, encode, record
+from ocaptain.protocol import CLASSES, PROTOCOL, Fence, Lines, Message, Refused, decode, encode, record
 from ocaptain.worker.hold import Hold
-from ocaptain.worker.journal import Journal
+from ocaptain.worker.journal import Journal, Reader
 from ocaptain.worker.places import Places, read_json, remove, write_atomic, write_json
 from ocaptain.worker.procs import MARKER, start_time, sweep
 from ocaptain.worker.stream import replay
@@ -36,10 +37,12 @@ LOOK_SECONDS = 0.25
 SUPERVISOR_SECONDS = 30.0
 CANCEL_SECONDS = 15.0
 LOG_CHUNK = 48 * 1024
-MOST_LOG = 16 * 1024 * 1024
+MAX_LOG = 64 * 1024 * 1024
 TAIL_BYTES = 8 * 1024
-BATCH = 64
+#: Records that are sent before it is looked again for some of a class that goes before theirs.
+BATCH = 16
 KEPT_RESULTS = 40
+KEPT_LOGS = 20
 RETRY_SECONDS = 1.0
 FACTS_NANOSECONDS = 5 * 10**9
 #: What the supervisor is told of an agent beside argv, environment and limits.
@@ -89,7 +92,7 @@ class Worker:
     def __init__(self, places: Places, program: Path) -> None:
         self._places = places
         self._program = program
-        self._journal = Journal(places.journal)
+        self._journal = Journal(places.journal, places.former_journal)
         state = read_json(places.state) or {}
         self._fence = Fence(state.get("voyage", ""), state.get("epoch", 0), state.get("generation", 0))
         self._ship: str = state.get("ship", "ship")
@@ -97,28 +100,33 @@ class Worker:
         self._job: dict[str, Any] | None = state.get("job")
         self._at: str | None = state.get("at")  # the commit that the workspace was last set to
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._saving = threading.Lock()
         self._work = asyncio.Lock()
         self._news = asyncio.Event()
         self._channel: Channel | None = None
         self._hold = Hold()
         self._script_pid: int | None = None
+        self._trouble = ""  # why a result waits
         self._told_at = 0  # when the facts that were journalled last were saved, in nanoseconds
 
     # -- state on disk ----------------------------------------------------------------------
 
     def _save(self) -> None:
-        write_json(
-            self._places.state,
-            {
-                "voyage": self._fence.voyage,
-                "epoch": self._fence.epoch,
-                "generation": self._fence.generation,
-                "ship": self._ship,
-                "done": dict(list(self._done.items())[-KEPT_RESULTS:]),
-                "job": self._job,
-                "at": self._at,
-            },
-        )
+        with self._saving:  # the last one to come writes the last state
+            for old in list(self._done)[:-KEPT_RESULTS]:
+                self._done.pop(old, None)
+            write_json(
+                self._places.state,
+                {
+                    "voyage": self._fence.voyage,
+                    "epoch": self._fence.epoch,
+                    "generation": self._fence.generation,
+                    "ship": self._ship,
+                    "done": dict(self._done),
+                    "job": self._job,
+                    "at": self._at,
+                },
+            )
 
     def _record(self, body: Message, *, durable: bool) -> None:
         self._journal.append(body, durable=durable)
@@ -157,25 +165,29 @@ class Worker:
             self._fence.admit(hello)
         except Refused as reason:
             newer = {"epoch": self._fence.epoch, "generation": self._fence.generation}
-            await channel.send({"type": "refused", "reason": str(reason), **newer})
+            await channel.send({"type": "refused", "protocol": PROTOCOL, "reason": str(reason), **newer})
             return False
         self._ship = str(hello.get("ship", self._ship))
-        self._save()
+        with contextlib.suppress(OSError):  # a full disk: the fence is kept in memory, and saved with the next change
+            self._save()
         older, self._channel = self._channel, channel
         if older and older is not channel:
             older.close()
+        after = _numbers(hello.get("after"))
         known = hello.get("journal") == self._journal.name
-        if known and int(hello.get("after", 0)) > self._journal.last:
+        if known and any(after.get(name, 0) > self._journal.last(name) for name in CLASSES):
             self._journal.rename()  # the disk went back in time: those numbers mean something else now
             known = False
-        channel.sent = int(hello.get("after", 0)) if known else 0
+        channel.reader = self._journal.reader()
+        for name in CLASSES:
+            channel.go(name, after.get(name, 0) if known else self._journal.first(name) - 1)
         await channel.send(
             {
                 "type": "welcome",
                 "protocol": PROTOCOL,
                 "journal": self._journal.name,
-                "first": self._journal.acknowledged + 1,
-                "last": self._journal.last,
+                "first": {name: self._journal.first(name) for name in CLASSES},
+                "last": {name: self._journal.last(name) for name in CLASSES},
                 "busy": self._job["token"] if self._job else None,
             }
         )
@@ -185,20 +197,47 @@ class Worker:
         if message["type"] == "command":
             self.command(str(message.get("id")), str(message.get("name")), message.get("args") or {})
         elif message["type"] == "ack":
-            self._journal.acknowledge(int(message.get("upto", 0)))
+            self._journal.acknowledge(_numbers(message.get("upto")))
         elif message["type"] == "pull":
-            channel.sent = int(message.get("after", 0))
+            after = message.get("after")
+            if message.get("class") in CLASSES and isinstance(after, int):
+                channel.go(str(message["class"]), after)
+                self._news.set()
+        elif message["type"] == "rest":
+            channel.asked_to_rest = True
             self._news.set()
 
     async def _push(self, channel: Channel) -> None:
+        """Send what the journal has: a few records of the first class that has any, then look again."""
         while True:
             self._news.clear()
-            while batch := self._journal.after(channel.sent, BATCH):
-                for number, body in batch:
-                    await channel.send(record(number, body))
-                    channel.sent = number
+            while await self._push_some(channel):
+                pass
+            if self._trouble and not channel.told_trouble:
+                channel.told_trouble = True
+                await channel.send({"type": "trouble", "reason": self._trouble})
+            if channel.asked_to_rest and not self._running:
+                channel.asked_to_rest = False
+                self._hold.rest()
+                await channel.send({"type": "resting", "last": {name: self._journal.last(name) for name in CLASSES}})
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._news.wait(), 5)
+
+    async def _push_some(self, channel: Channel) -> bool:
+        for name in CLASSES:
+            batch = channel.reader.read(name, BATCH)
+            for number, body in batch:
+                if number != channel.sent[name] + 1:
+                    await channel.send({"type": "dropped", "class": name, "upto": number - 1})
+                await channel.send(record(number, body))
+                channel.sent[name] = number
+            if batch:
+                return True
+            if channel.sent[name] < self._journal.last(name):  # all of the rest has been dropped, or is not sound
+                channel.sent[name] = self._journal.last(name)
+                channel.reader.go(name, channel.sent[name])
+                await channel.send({"type": "dropped", "class": name, "upto": channel.sent[name]})
+        return False
 
     # -- commands ---------------------------------------------------------------------------
 
@@ -226,6 +265,7 @@ class Worker:
         args: dict[str, Any],
     ) -> None:
         ok, data = False, {}
+        args = {**args, "id": name_id}
         try:
             if handler is None:
                 raise WorkspaceError("unknown", f"this worker has no command {name}")
@@ -247,19 +287,35 @@ class Worker:
 
     async def _report(self, name_id: str, result: dict[str, Any], *, ends_job: bool = False) -> None:
         """Journal a result, however long a full disk takes to have room for it; then forget the job."""
+        body = {"kind": "result", "id": name_id, **result}
+        await self._until_room(lambda: self._record(body, durable=True))
+        # Only now: a worker that dies before this goes on with the job and reports again.
+        if ends_job:
+            self._job = None
+        self._running.pop(name_id, None)
+        await self._until_room(self._save)
+        self._news.set()
+
+    async def _until_room(self, write: Callable[[], None]) -> None:
+        """Write, again and again while the disk refuses, and say so meanwhile."""
         while True:
             try:
-                self._record({"kind": "result", "id": name_id, **result}, durable=True)
-                # Only now: a worker that dies before this goes on with the job and reports again.
-                if ends_job:
-                    self._job = None
-                self._running.pop(name_id, None)
-                self._save()
-            except OSError:
-                traceback.print_exc()
+                write()
+            except OSError as error:
+                if not self._trouble:
+                    traceback.print_exc()
+                self._say_trouble(f"a result waits to be written on the ship: {error.strerror or error}")
                 await asyncio.sleep(RETRY_SECONDS)
             else:
+                self._say_trouble("")
                 return
+
+    def _say_trouble(self, reason: str) -> None:
+        if reason != self._trouble:
+            self._trouble = reason
+            if self._channel:
+                self._channel.told_trouble = False
+            self._news.set()
 
     async def _start(self, args: dict[str, Any]) -> dict[str, Any]:
         """Run an attempt to its end and offer what it left."""
@@ -281,11 +337,10 @@ class Worker:
 
     def _launch(self, args: dict[str, Any]) -> None:
         self._places.make()
-        # A new attempt means that the captain has everything of the ones before it.
-        for old in self._places.outbox.iterdir():
-            remove(old)
+        self._tidy(int(args["token"]))
         workspace = Workspace(self._places, self._ship)
         workspace.take(args.get("bundle"), args["base"])
+        workspace.pack()
         workspace.reset(args["base"], args["branch"])
         self._at = args["base"]
         directory = self._places.attempts / str(int(args["token"]))
@@ -317,6 +372,7 @@ class Worker:
             },
         )
         self._job = {
+            "id": args["id"],
             "token": args["token"],
             "base": args["base"],
             "branch": args["branch"],
@@ -328,6 +384,20 @@ class Worker:
         self._told_at = 0
         self._save()
         self._tmux(str(args["label"]), directory)
+
+    def _tidy(self, token: int) -> None:
+        """Remove what is of no use to a new attempt: the captain has everything of the ones before it.
+
+        Agents' sessions are elsewhere; the newest logs stay, for people.
+        """
+        for old in self._places.outbox.iterdir():
+            remove(old)
+        for old in self._places.attempts.iterdir():
+            if old.name != str(token):
+                remove(old)
+        logs = sorted(self._places.logs.glob("*.log"), key=lambda one: one.lstat().st_mtime)
+        for old in logs[:-KEPT_LOGS]:
+            remove(old)
 
     def _tmux(self, label: str, directory: Path) -> None:
         """Start the supervisor in a window of session ``agent``."""
@@ -371,9 +441,9 @@ class Worker:
         """Journal what the log grew by; the beginning of a very long one is all that travels."""
         with contextlib.suppress(OSError), open(job["log"], "rb") as log:
             log.seek(job["sent"])
-            while job["sent"] < MOST_LOG and (data := log.read(LOG_CHUNK)):
+            while job["sent"] < MAX_LOG and (data := log.read(LOG_CHUNK)):
                 self._log(job, data)
-            if final and job["sent"] >= MOST_LOG and log.read(1):
+            if final and job["sent"] >= MAX_LOG and log.read(1):
                 note = f"\n[ocaptain: the rest of this log is on the ship: {job['log']}]\n"
                 self._log(job, note.encode())
 
@@ -437,8 +507,10 @@ class Worker:
         """End the attempt ``token`` if it runs; answered when its own result is journalled."""
         if self._job and self._job["token"] == args.get("token"):
             await self._stop_agent()
-        if ending := self._running.get(f"start:{args.get('token')}"):
-            await asyncio.wait([ending], timeout=CANCEL_SECONDS * 4)
+        own = f"start:{args.get('token')}"
+        for name_id, ending in list(self._running.items()):
+            if name_id == own or name_id.startswith(f"{own}:"):
+                await asyncio.wait([ending], timeout=CANCEL_SECONDS * 4)
         return {}
 
     async def _check(self, args: dict[str, Any]) -> dict[str, Any]:
@@ -522,7 +594,7 @@ class Worker:
     async def resume(self) -> None:
         """Take up the attempt that an earlier worker left, so that its result is journalled."""
         if self._job:
-            name_id = f"start:{self._job['token']}"
+            name_id = str(self._job.get("id") or f"start:{self._job['token']}")
             if name_id in self._done:
                 self._job = None
                 self._save()
@@ -536,7 +608,15 @@ class Channel:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
-        self.sent = 0
+        self.reader: Reader
+        self.sent: dict[str, int] = {}
+        self.asked_to_rest = False
+        self.told_trouble = False
+
+    def go(self, name: str, after: int) -> None:
+        """Send the records of a class from behind ``after`` on."""
+        self.sent[name] = after
+        self.reader.go(name, after)
 
     async def __aiter__(self):  # type: ignore[no-untyped-def]
         lines = Lines()
@@ -555,6 +635,13 @@ class Channel:
         """Close the connection."""
         with contextlib.suppress(OSError, RuntimeError):
             self._writer.close()
+
+
+def _numbers(told: Any) -> dict[str, int]:
+    """Return the numbers by class that a captain told."""
+    if not isinstance(told, dict):
+        return {}
+    return {name: told[name] for name in CLASSES if isinstance(told.get(name), int)}
 
 
 def _tail(path: Path) -> str:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import errno
+import os
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ocaptain import protocol
-from ocaptain.captain.channel import Cursor
-from ocaptain.protocol import Fence, Lines, Refused
+from ocaptain.captain.channel import Cursor, Cursors, OtherProtocol, _other_protocol, speak
+from ocaptain.protocol import CLASSES, Fence, Lines, Refused
 from ocaptain.worker.journal import Journal
 
 bodies = st.dictionaries(st.text(max_size=5), st.one_of(st.integers(), st.text(max_size=20), st.none()), max_size=4)
@@ -83,8 +85,7 @@ def test_the_cursor_uses_each_record_once_and_in_order(data):
     """Records come late, twice and out of order; pulls send them again from where the cursor is."""
     total = data.draw(st.integers(0, 25))
     held = set(data.draw(st.lists(st.integers(1, 25), max_size=6)))
-    cursor = Cursor(None, 0)
-    cursor.welcome("j", 1)
+    cursor = Cursor()
     used: list[int] = []
     for number in data.draw(st.lists(st.integers(1, max(total, 1)), max_size=60)):
         if number <= total and cursor.take(number, hold=number in held) == "use":
@@ -100,44 +101,192 @@ def test_the_cursor_uses_each_record_once_and_in_order(data):
     assert cursor.settled == total
 
 
-def test_a_new_journal_starts_the_cursor_anew():
-    cursor = Cursor("old", 40)
-    cursor.welcome("new", 1)
-    assert (cursor.seen, cursor.settled) == (0, 0)
-    assert cursor.take(1, hold=False) == "use"
-    cursor = Cursor("same", 40)
-    cursor.welcome("same", 35)
-    assert cursor.take(36, hold=False) == "drop"
-    assert cursor.take(41, hold=False) == "use"
+def test_a_new_journal_starts_the_cursors_anew():
+    cursors = Cursors("old", {"log": 40, "all": 7})
+    cursors.welcome("new", {"log": 1, "result": 3})
+    assert cursors.settled() == {"log": 0, "result": 2}
+    assert cursors.of("log").take(1, hold=False) == "use"
+    cursors = Cursors("same", {"log": 40})
+    cursors.welcome("same", {"log": 35})
+    assert cursors.of("log").take(36, hold=False) == "drop"
+    assert cursors.of("log").take(41, hold=False) == "use"
+    cursors.welcome("same", {"log": 60})  # what is between was dropped while nobody listened
+    assert cursors.of("log").take(60, hold=False) == "use"
+
+
+def test_what_was_dropped_is_passed_over_and_no_unsettled_result_with_it():
+    cursor = Cursor()
+    assert cursor.take(1, hold=True) == "use"
+    assert cursor.skip(5) == 4
+    assert cursor.skip(5) == 0
+    assert cursor.settled == 0
+    cursor.settle(1)
+    assert (cursor.settled, cursor.seen) == (5, 5)
+    assert cursor.take(6, hold=False) == "use"
+
+
+KINDS = {"result": "result", "log": "log", "telemetry": "agent"}
+
+
+def all_of(journal, after=None):
+    """Every record that is there, by class."""
+    reader = journal.reader()
+    found = {}
+    for name in CLASSES:
+        reader.go(name, (after or {}).get(name, 0))
+        found[name] = []
+        while batch := reader.read(name, 3):
+            found[name] += batch
+    return found
 
 
 @settings(max_examples=60)
 @given(st.data())
 def test_the_journal_loses_nothing_that_was_not_acknowledged(tmp_path_factory, data):
-    path = tmp_path_factory.mktemp("journal") / "journal.jsonl"
-    written, acknowledged = 0, 0
+    path = tmp_path_factory.mktemp("journal")
+    written, acknowledged = dict.fromkeys(CLASSES, 0), dict.fromkeys(CLASSES, 0)
     with contextlib.ExitStack() as opened:
 
         def reopen():
             opened.close()
-            return opened.enter_context(contextlib.closing(Journal(path)))
+            return opened.enter_context(contextlib.closing(Journal(path, segment_bytes=150)))
 
         journal = reopen()
-        for step in data.draw(st.lists(st.sampled_from(["append", "ack", "restart", "torn"]), max_size=30)):
+        steps = st.tuples(st.sampled_from(["append", "append", "ack", "restart", "torn"]), st.sampled_from(CLASSES))
+        for step, name in data.draw(st.lists(steps, max_size=40)):
             if step == "append":
-                written += 1
-                assert journal.append({"value": written}, durable=False) == written
-            elif step == "ack" and written:
-                acknowledged = max(acknowledged, data.draw(st.integers(0, written)))
+                written[name] += 1
+                body = {"kind": KINDS[name], "value": written[name]}
+                assert journal.append(body, durable=False) == written[name]
+            elif step == "ack":
+                acknowledged[name] = max(acknowledged[name], data.draw(st.integers(0, written[name])))
                 journal.acknowledge(acknowledged)
             else:
-                if step == "torn":
-                    with path.open("ab") as file:
+                if step == "torn" and (files := sorted(path.glob(f"{name}-*"))):
+                    with files[-1].open("ab") as file:
                         file.write(b'{"type":"record","n":')
+                before = journal.name
                 journal = reopen()
+                assert journal.name == before
             # What was acknowledged may come again after a restart; what was not must.
-            first = journal.acknowledged + 1
-            assert first <= acknowledged + 1
-            found = journal.after(0, 1000)
-            assert found == [(number, {"value": number}) for number in range(first, written + 1)]
-        assert journal.name == json.loads(path.read_bytes().split(b"\n")[0])["name"]
+            for one, records in all_of(journal).items():
+                assert journal.first(one) <= acknowledged[one] + 1
+                expected = range(journal.first(one), written[one] + 1)
+                assert records == [(number, {"kind": KINDS[one], "value": number}) for number in expected]
+
+
+def test_the_oldest_logs_and_telemetry_go_and_results_stay(tmp_path):
+    journal = Journal(tmp_path, max_bytes={"log": 3000, "telemetry": 2000}, segment_bytes=500)
+    with contextlib.closing(journal):
+        for number in range(100):
+            for kind in KINDS.values():
+                journal.append({"kind": kind, "value": number, "data": "x" * 50}, durable=False)
+            assert journal.size("log") <= 3000
+            assert journal.size("telemetry") <= 2000
+        found = all_of(journal)
+        assert [number for number, _ in found["result"]] == list(range(1, 101))
+        assert 5 < len(found["log"]) < 40
+        assert found["log"][-1][0] == found["telemetry"][-1][0] == 100
+        assert found["log"][0][0] == journal.first("log")
+
+
+@pytest.mark.parametrize("where", ["write", "open", "fsync", "ftruncate"])
+def test_after_an_error_the_journal_goes_on(tmp_path, monkeypatch, where):
+    """A full disk once left the file closed: the ship then answered hello, and never a command, for ever."""
+    journal = Journal(tmp_path, segment_bytes=200)
+    result = {"kind": "result", "id": "x", "data": "y" * 150}
+    with contextlib.closing(journal):
+        for _ in range(3):
+            journal.append(result, durable=True)
+        real = getattr(os, where)
+
+        def fails(*arguments, **more):
+            if where == "write":  # half of it is there
+                real(arguments[0], bytes(arguments[1])[:10])
+            raise OSError(errno.EIO, "no")
+
+        monkeypatch.setattr(os, where, fails)
+        for name in CLASSES:
+            journal.acknowledge({name: 1})
+        journal.close()
+        with pytest.raises(OSError, match="no"):
+            journal.append(result, durable=True)
+        journal.acknowledge({"result": 2})
+        monkeypatch.undo()
+        assert journal.append(result, durable=True) == 4
+        assert [number for number, _ in all_of(journal, {"result": 2})["result"]] == [3, 4]
+
+
+def test_on_a_full_disk_telemetry_and_logs_make_room_for_a_result(tmp_path, monkeypatch):
+    journal = Journal(tmp_path, segment_bytes=300)
+    with contextlib.closing(journal):
+        for _ in range(20):
+            for kind in ("log", "agent"):
+                journal.append({"kind": kind, "data": "x" * 100}, durable=False)
+        limit = sum(file.stat().st_size for file in tmp_path.iterdir()) - 600
+        real = os.write
+
+        def write(fd, data):
+            if sum(file.stat().st_size for file in tmp_path.iterdir()) + len(data) > limit:
+                raise OSError(errno.ENOSPC, "full")
+            return real(fd, data)
+
+        monkeypatch.setattr(os, "write", write)
+        with pytest.raises(OSError, match="full"):
+            journal.append({"kind": "log", "data": ""}, durable=False)
+        assert journal.append({"kind": "result", "data": "x" * 100}, durable=True) == 1
+        found = all_of(journal)
+        assert len(found["log"]) == 20
+        assert 0 < len(found["telemetry"]) < 20
+
+
+def test_a_former_journal_is_taken_over_once(tmp_path):
+    former = tmp_path / "journal.jsonl"
+    bodies = [{"kind": "log", "offset": 0}, {"kind": "result", "id": "start:3"}, {"kind": "agent"}]
+    lines = [{"type": "journal", "name": "ab" * 16, "acknowledged": 6}]
+    lines += [protocol.record(number, body) for number, body in enumerate(bodies, 7)]
+    former.write_bytes(b"".join(protocol.encode(line) for line in lines) + b'{"type":"rec')
+    for _ in range(2):
+        with contextlib.closing(Journal(tmp_path / "journal", former)) as journal:
+            assert {name: [body for _, body in found] for name, found in all_of(journal).items()} == {
+                "log": [bodies[0]],
+                "result": [bodies[1]],
+                "telemetry": [bodies[2]],
+            }
+        assert not former.exists()
+
+
+def test_nothing_of_a_long_journal_is_held_in_memory(tmp_path):
+    with contextlib.closing(Journal(tmp_path)) as journal:
+        piece = {"kind": "log", "data": "x" * 48 * 1024}
+        tracemalloc.start()
+        try:
+            for _ in range(400):
+                journal.append(piece, durable=False)
+            reader = journal.reader()
+            while reader.read("log", 16):
+                pass
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak < 4 * 1024 * 1024 < journal.size("log")
+
+
+@pytest.mark.parametrize(
+    ("refusal", "speaks"),
+    [
+        ({"reason": "protocol 2, this worker speaks 1"}, 1),
+        ({"reason": "protocol 2, this worker speaks 3", "protocol": 3}, 3),
+        ({"reason": "a newer captain is known (epoch 3, channel 1)"}, None),
+        ({"reason": "a newer captain is known", "protocol": 2}, None),
+        ({"reason": "x", "protocol": "3"}, None),
+    ],
+)
+def test_a_refusal_says_which_protocol_the_worker_speaks(refusal, speaks):
+    assert _other_protocol(refusal, 2) == speaks
+
+
+def test_a_newer_worker_is_refused_in_one_line():
+    with pytest.raises(OtherProtocol, match=r"protocol 3, .* use the newer ocaptain$"):
+        speak(OtherProtocol(3))
+    assert speak(OtherProtocol(1)) == 1

@@ -24,7 +24,7 @@ from ocaptain.ansible.hosts import build_host, matches
 from ocaptain.ansible.sprite import ServiceSpec, service_differs
 from ocaptain.ansible.tree import PROGRAM, TreeFile, parse_files, parse_reply, payload
 from ocaptain.captain.leases import LEASE_SECONDS, MOST_A_TICK, Leases
-from ocaptain.captain.ship import log_piece
+from ocaptain.captain.ship import LogPiece, log_piece
 from ocaptain.config import load_settings
 from ocaptain.drydock.api.common import parse_duration
 from ocaptain.drydock.errors import ApiError
@@ -97,12 +97,21 @@ def test_a_silent_ship_loses_its_lease_and_one_that_is_heard_starts_afresh():
 
 def test_log_pieces_are_written_once_whatever_comes_twice():
     piece = {"offset": 0, "data": "aGVsbG8bIQ=="}  # hello ESC !
-    assert log_piece(piece, 0) == (0, b"hello?!")
-    assert log_piece(piece, 5) == (5, b"?!")
-    assert log_piece(piece, 7) is None
-    for forged in ({}, {"offset": -1, "data": ""}, {"offset": 9, "data": "aGk="}, {"offset": 0, "data": "§"}):
-        assert log_piece(forged, 0) is None
-    assert log_piece({"offset": 0, "data": "aGk="}, 10**9) is None
+    assert log_piece(piece, 0) == LogPiece(b"hello?!")
+    assert log_piece(piece, 5) == LogPiece(b"?!")
+    assert log_piece(piece, 7) == LogPiece()
+    for forged in ({}, {"offset": -1, "data": ""}, {"offset": True, "data": "aGk="}, {"offset": 0, "data": "§"}):
+        assert log_piece(forged, 0) == LogPiece()
+    assert log_piece({"offset": 0, "data": "aGk="}, 10**9) == LogPiece()
+
+
+def test_what_a_log_misses_is_said_and_the_rest_is_in_its_place():
+    first = log_piece({"offset": 100, "data": "aGk="}, 10)
+    assert b"90 bytes" in first.data
+    assert first.data.endswith(b"hi")
+    size = 10 + len(first.data)
+    assert log_piece({"offset": 100, "data": "aGkh"}, size, first.skips) == LogPiece(b"!")
+    assert log_piece({"offset": 102, "data": "aGkh"}, size, first.skips) == LogPiece(b"hi!")
 
 
 # -- inventory --------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from ocaptain.captain.channel import Cursor
+from ocaptain.captain.channel import Cursors
 from ocaptain.captain.landing import (
     BundleOffer,
     CheckFailed,
@@ -30,9 +30,10 @@ from ocaptain.captain.landing import (
     SnapshotOffer,
 )
 from ocaptain.captain.leases import LEASE_SECONDS, MOST_A_TICK, Leases
+from ocaptain.captain.refs import stale_ref, work_ref
 from ocaptain.git import Git
 from ocaptain.ledger import Fenced, Ledger, task_views
-from ocaptain.protocol import Fence, Refused, read_record, record
+from ocaptain.protocol import CLASSES, PROTOCOL, Fence, Refused, class_of, read_record, record
 from ocaptain.worker.journal import Journal
 from tests.unit.test_ledger import SHIPS, make
 from tests.unit.test_workspace import commit
@@ -46,7 +47,7 @@ GRAPH = {
     "4": frozenset(),
     "5": frozenset({"4"}),
 }
-PROTOCOL = {"protocol": 1, "voyage": BRANCH, "ship": "s"}
+HELLO = {"protocol": PROTOCOL, "voyage": BRANCH, "ship": "s"}
 
 
 class Crash(BaseException):
@@ -85,7 +86,7 @@ class Storm(RuleBasedStateMachine):
         self.git.update_ref(f"refs/heads/{BRANCH}", self.base)
         self.path = root / "ledger.db"
         self.ledger = make(self.path, GRAPH)
-        self.ships = {ship: Ship(root / f"{ship}.jsonl") for ship in SHIPS}
+        self.ships = {ship: Ship(root / f"{ship}-journal") for ship in SHIPS}
         self.clock = 0.0
         self.tokens: list[int] = []
         self.offers: dict[str, int] = {}  # commit -> token, of everything that ever reached a captain
@@ -114,7 +115,7 @@ class Storm(RuleBasedStateMachine):
         self.ledger.command()
         self.lander = Lander(self.git, self.ledger, BRANCH)
         self.lander.reconcile()
-        self.cursors: dict[str, Cursor] = {}
+        self.cursors: dict[str, Cursors] = {}
         self.leases = Leases({})
 
     def head(self):
@@ -140,10 +141,10 @@ class Storm(RuleBasedStateMachine):
             self.lost(ship, "gone")
             return
         row = self.ledger.ship(ship)
-        cursor = self.cursors[ship] = Cursor(row.journal, row.cursor)
-        hello = {**PROTOCOL, "epoch": self.ledger.epoch, "generation": self.ledger.next_generation()}
+        cursors = self.cursors[ship] = Cursors(row.journal, row.cursors)
+        hello = {**HELLO, "epoch": self.ledger.epoch, "generation": self.ledger.next_generation()}
         there.fence.admit(hello)
-        cursor.welcome(there.journal.name, there.journal.acknowledged + 1)
+        cursors.welcome(there.journal.name, {name: there.journal.first(name) for name in CLASSES})
         self.deliver(ship, [])
         held = self.ledger.held(ship)
         if there.job and (held is None or held.token != there.job[0]):
@@ -194,8 +195,11 @@ class Storm(RuleBasedStateMachine):
         """Records come as the network will have it; a gap is asked for again."""
         if not self.is_up(ship) or not self.ships[ship].there:
             return
-        journal, cursor = self.ships[ship].journal, self.cursors[ship]
-        sent = [record(number, body) for number, body in journal.after(cursor.seen, 64)]
+        journal, cursors = self.ships[ship].journal, self.cursors[ship]
+        reader, sent = journal.reader(), []
+        for name in CLASSES:
+            reader.go(name, cursors.of(name).seen)
+            sent += [record(number, body) for number, body in reader.read(name, 64)]
         for kind in weather:
             if kind == "skip":
                 sent = sent[1:]
@@ -210,18 +214,18 @@ class Storm(RuleBasedStateMachine):
             if found is None:
                 break
             number, body = found
-            result = body["kind"] == "result"
+            result, cursor = body["kind"] == "result", cursors.of(class_of(body))
             if cursor.take(number, hold=result) != "use":
                 continue
             if result:
                 try:
-                    self.judge(ship, int(body["id"].partition(":")[2]), body["data"], crash="crash" in weather)
+                    self.judge(ship, int(body["id"].split(":")[1]), body["data"], crash="crash" in weather)
                 except Crash:
                     self.command()
                     return
                 cursor.settle(number)
-            self.ledger.ship_cursor(ship, cursor.journal, cursor.settled)
-            journal.acknowledge(cursor.settled)
+            self.ledger.ship_cursors(ship, cursors.journal, cursors.settled())
+            journal.acknowledge(cursors.settled())
 
     def judge(self, ship, token, data, *, crash):
         claim = self.ledger.held(ship)
@@ -230,9 +234,9 @@ class Storm(RuleBasedStateMachine):
         assert attempt["ship"] == ship
         work = data["work"]
         if work:
-            place = "attempts" if mine else "late"
+            ref = work_ref(attempt["task"], attempt["number"]) if mine else stale_ref(token)
             self.offers[work] = token
-            asyncio.run(self.lander.keep(f"refs/ocaptain/{place}/{attempt['task']}/{attempt['number']}", work))
+            asyncio.run(self.lander.keep(ref, work))
         if not mine:
             if work:
                 self.ledger.mark_late(token, "kept")
@@ -328,7 +332,7 @@ class Storm(RuleBasedStateMachine):
                 attempt()
         if self.ships[ship].fence.epoch > old.epoch:
             with pytest.raises(Refused):
-                self.ships[ship].fence.admit({**PROTOCOL, "epoch": old.epoch, "generation": 1})
+                self.ships[ship].fence.admit({**HELLO, "epoch": old.epoch, "generation": 1})
 
     # -- promises -----------------------------------------------------------------------------------
 

@@ -134,6 +134,21 @@ class LocalShip:
             raise FileFault(f"{path} is longer than {limit}")
         return data
 
+    async def execute(self, argv, seconds):
+        if self.down:
+            raise TransportError("cut")
+        done = await asyncio.to_thread(
+            subprocess.run,
+            list(argv),
+            cwd=self.home,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+        return done.returncode, done.stdout + done.stderr
+
 
 def make_voyage(root: Path, tasks: list[dict], ships: int = 1, verify: str = "true", **more) -> Path:
     """Make a voyage directory; a task has ``run`` and may have ``verify``, ``waits``, ``pin``."""

@@ -57,6 +57,41 @@ def test_an_asleep_ship_is_woken_for_work_and_for_the_verify(tmp_path, ships, mo
     assert ("ship-1", "asleep") in seen
 
 
+def test_as_many_ships_are_woken_as_there_is_work_for(tmp_path, ships, monkeypatch):
+    """One task that became ready, and the final verify, once woke every ship that slept."""
+    monkeypatch.setattr(actors, "SLEEP_AFTER", 0.2)
+    chain = [{"run": "sleep 2; echo 1 > a"}, {"run": "echo 2 > b; sleep 1", "waits": ["1"]}]
+    fork = [{"run": f"sleep 1; echo {n} > f{n}", "waits": ["2"]} for n in (3, 4)]
+    fleet = ships(4)
+    assert run(sail(make_voyage(tmp_path, [*chain, *fork], 4), fleet)) == "complete"
+    # Each is reached once; one more is woken when two tasks become ready, none for the chain or the verify.
+    assert sorted(ship.opened for ship in fleet) == [1, 1, 1, 2]
+
+
+def test_a_ship_that_was_woken_answers_at_once_however_often(tmp_path, ships, monkeypatch):
+    """Each call once doubled the pause before the next answer."""
+    monkeypatch.setattr(actors, "SLEEP_AFTER", 0.1)
+    monkeypatch.setattr(actors, "RECONNECT_FIRST", 5.0)
+    directory = make_voyage(tmp_path, [{"run": "until test -e " + str(tmp_path / "end") + "; do sleep 0.1; done"}], 2)
+    fleet = ships(2)
+
+    async def call_in_vain(captain):
+        sleeper = next(iter(captain._actors.values()))
+        for _ in range(6):
+            await until(lambda: captain.ledger.ship(sleeper.ship).state == "asleep")
+            opened = sum(ship.opened for ship in fleet)
+            sleeper.call()
+            await until(lambda opened=opened: sum(ship.opened for ship in fleet) > opened, 4)
+        (tmp_path / "end").touch()
+
+    async def meanwhile(captain):
+        await until(lambda: any(actor.idle for actor in captain._actors.values()))
+        captain._actors = dict(sorted(captain._actors.items(), key=lambda one: not one[1].idle))
+        await call_in_vain(captain)
+
+    assert run(sail(directory, fleet, meanwhile=meanwhile)) == "complete"
+
+
 @pytest.mark.parametrize("back", [True, False])
 def test_a_lapsed_lease_hands_the_task_on_and_the_late_result_is_kept(tmp_path, ships, monkeypatch, back):
     monkeypatch.setattr(leases, "LEASE_SECONDS", 2.0)
@@ -84,7 +119,7 @@ def test_a_lapsed_lease_hands_the_task_on_and_the_late_result_is_kept(tmp_path, 
         if back:
             await until(lambda: captain.ledger.losses("1"))
             ship.down = False
-            await until(lambda: git.resolve("refs/ocaptain/late/1/1"))
+            await until(lambda: git.resolve("refs/ocaptain/stale/1"))
             seen.touch()
         await asyncio.sleep(60)
 
@@ -92,7 +127,7 @@ def test_a_lapsed_lease_hands_the_task_on_and_the_late_result_is_kept(tmp_path, 
     assert sorted(landed(directory)) == ["1", "2"]
     assert git.resolve(f"{VOYAGE}:late") is None
     if back:
-        assert git.text("show", "refs/ocaptain/late/1/1:late") == "late"
+        assert git.text("show", "refs/ocaptain/stale/1:late") == "late"
 
 
 def test_a_lapsed_agent_that_still_runs_is_ended_when_its_ship_returns(tmp_path, ships, monkeypatch):
@@ -110,7 +145,7 @@ def test_a_lapsed_agent_that_still_runs_is_ended_when_its_ship_returns(tmp_path,
 
     assert run(sail(directory, [ship], meanwhile=cut)) == "complete"
     assert sorted(landed(directory)) == ["1", "2"]
-    assert Git(directory / "repo.git").text("show", "refs/ocaptain/late/1/1:wip") == "wip"
+    assert Git(directory / "repo.git").text("show", "refs/ocaptain/stale/1:wip") == "wip"
 
 
 def test_a_channel_that_is_cut_again_and_again(tmp_path, ships):
@@ -199,7 +234,7 @@ def test_a_broken_ship_is_benched_and_costs_no_task_its_tries(tmp_path, ships):
     assert run(sail(directory, ships(0))) == "complete"
     with command(directory) as ledger:
         assert {row.id: row.state for row in ledger.ships()}["ship-0"] == "failed"
-        assert all(row["failures"] == 0 for row in ledger.rows("tasks", "position"))
+        assert all(row["tries"] == 0 for row in ledger.rows("tasks", "position"))
 
 
 def test_a_task_that_no_ship_can_start_fails_and_a_child_that_never_stops_talking_holds_up_nothing(tmp_path, ships):
@@ -284,7 +319,7 @@ def test_a_rescue_brings_everything(tmp_path, ships):
         return await saved(directory, [ship])
 
     (found,) = run(both())
-    assert (found.ok, found.ref) == (True, f"refs/ocaptain/rescue/ship-0/{found.ref.rpartition('/')[2]}")
+    assert (found.ok, found.ref) == (True, f"refs/ocaptain/saved/ship-0/{found.ref.rpartition('/')[2]}")
     names = Git(directory / "repo.git").text("ls-tree", "-r", "--name-only", found.ref).splitlines()
     assert {"wip", "big", "sub/in"} <= set(names)
     with command(directory) as ledger:
@@ -334,7 +369,7 @@ def test_a_rescue_while_a_check_runs(tmp_path, ships):
     (found,) = run(both())
     assert found.ok
     refs = Git(directory / "repo.git").text("for-each-ref", "--format=%(refname)")
-    assert "refs/ocaptain/attempts/1/1" in refs
+    assert "refs/ocaptain/tasks/1/1/work" in refs
 
 
 # -- the worker's own deaths -----------------------------------------------------------------------

@@ -243,7 +243,7 @@ def test_a_ship_that_cannot_start_the_agent_is_benched_and_costs_no_task_its_tri
     with command(directory) as ledger:
         assert ledger.ships()[0].state == "failed"
         assert "could not be started" in ledger.ships()[0].reason
-        assert all(row["failures"] == 0 for row in ledger.rows("tasks", "position"))
+        assert all(row["tries"] == 0 for row in ledger.rows("tasks", "position"))
 
 
 @pytest.mark.parametrize("how", ["sunk", "no snapshot"])
@@ -273,7 +273,8 @@ def test_a_task_is_kept_for_its_ship_but_never_for_long(tmp_path, ships, monkeyp
     async def play():
         with command(directory) as ledger:
             captain = captains.Captain(directory, ledger, lambda row: None)
-            one, other = (SimpleNamespace(ship=f"ship-{n}", gone=False, channel=1, rests=False) for n in (0, 1))
+            still = {"gone": False, "channel": 1, "rests": False, "idle": False, "connected_once": True}
+            one, other = (SimpleNamespace(ship=f"ship-{n}", **still) for n in (0, 1))
             captain._actors = {actor.ship: actor for actor in (one, other)}
 
             def failed():

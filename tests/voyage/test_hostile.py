@@ -13,7 +13,7 @@ import pytest
 
 from ocaptain.git import Git
 from ocaptain.ledger import task_views
-from ocaptain.protocol import Lines, decode, encode, record
+from ocaptain.protocol import CLASSES, Lines, class_of, decode, encode, record
 from tests.helpers import HELD, run_task
 from tests.voyage.local import VOYAGE, command, landed, make_voyage, sail
 
@@ -119,23 +119,25 @@ class ForgedStream:
         self.forger = forger
         self.out: asyncio.Queue[bytes] = asyncio.Queue()
         self.lines = Lines()
-        self.number = 0
+        self.numbers = dict.fromkeys(CLASSES, 0)
         self.journal = os.urandom(16).hex()
 
     def say(self, message):
         self.out.put_nowait(encode(message))
 
     def tell(self, body):
-        self.number += 1
-        self.say(record(self.number, body))
+        name = class_of(body)
+        self.numbers[name] += 1
+        self.say(record(self.numbers[name], body))
 
     async def send(self, data):
         for line in self.lines.feed(data):
             message = decode(line)
             if message["type"] == "hello":
-                self.say(
-                    {"type": "welcome", "protocol": 1, "journal": self.journal, "first": 1, "last": 0, "busy": None}
-                )
+                numbers = {"first": dict.fromkeys(CLASSES, 1), "last": dict.fromkeys(CLASSES, 0)}
+                self.say({"type": "welcome", "protocol": 2, "journal": self.journal, **numbers, "busy": None})
+            elif message["type"] == "rest":
+                self.say({"type": "resting", "last": self.numbers})
             elif message["type"] == "command" and message["name"] == "start":
                 for body in self.forger.answer(message["args"]["token"], message["id"]):
                     self.tell(body)

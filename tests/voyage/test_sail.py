@@ -204,7 +204,7 @@ def test_a_task_whose_check_fails_never_lands_and_holds_what_waits(sailor, plan)
     assert status["state"] == "failed"
     assert status["verify"] is None
     assert sailor.landed(status["voyage"]) == ["3"]
-    assert len(sailor.git(status["voyage"], "for-each-ref", "refs/ocaptain/attempts/1").splitlines()) == 3
+    assert len(sailor.git(status["voyage"], "for-each-ref", "refs/ocaptain/tasks/1").splitlines()) == 3
     assert [task["id"] for task in sailor.json("tasks", "--json", "-s", "failed")] == ["1"]
 
 

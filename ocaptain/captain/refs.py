@@ -1,0 +1,52 @@
+"""Where work is kept in ``repo.git``, beside the voyage branch. Only the captain names refs.
+
+Written are ``refs/ocaptain/tasks/<task>/<attempt>/work`` (what an attempt left in its files),
+``stale/<token>`` (what came after the attempt had lost its task) and ``saved/<ship>/<n>`` (of a ship
+that was lost or sunk). The first version's ``attempts/``, ``late/`` and ``rescue/`` are only read.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+ROOT = "refs/ocaptain"
+_KEPT = tuple(f"{ROOT}/{kind}/" for kind in ("tasks", "stale", "saved", "attempts", "late", "rescue"))
+
+
+def work_ref(task: str, number: int) -> str:
+    """Return where the files that an attempt left are kept."""
+    return f"{ROOT}/tasks/{task}/{number}/work"
+
+
+def former_work_ref(task: str, number: int) -> str:
+    """Return where the first version kept them."""
+    return f"{ROOT}/attempts/{task}/{number}"
+
+
+def stale_ref(token: int) -> str:
+    """Return where what an attempt brought is kept that had lost its task."""
+    return f"{ROOT}/stale/{token}"
+
+
+def saved_ref(ship: str, number: int) -> str:
+    """Return where the work in progress of a ship that is given up is kept."""
+    return f"{ROOT}/saved/{ship}/{number}"
+
+
+def unlanded(refs: Mapping[str, str], attempts: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the refs that hold work which is not on the branch.
+
+    Args:
+        refs: below :data:`ROOT`, with their commits.
+        attempts: of the ledger.
+    """
+    landed = {
+        name(row["task"], row["number"])
+        for row in attempts
+        if row["state"] == "landed"
+        for name in (work_ref, former_work_ref)
+    }
+    return {ref: commit for ref, commit in refs.items() if ref.startswith(_KEPT) and ref not in landed}

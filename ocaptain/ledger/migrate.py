@@ -1,0 +1,119 @@
+"""Bringing a ledger of an earlier format forward.
+
+A ledger of format 3 is brought forward by whoever opens it for writing, in one transaction; the
+old file stays beside it as ``ledger.db.3``. Who only reads brings a copy in memory forward.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+VERSION = 4  # of the schema: PRAGMA user_version
+OLDER = (3,)
+
+#: What each table of format 4 takes from the one of format 3 under another name, or makes of it.
+_MADE = {
+    "tasks": {"tries": "failures"},
+    # The numbering of then was one for all: its name is that of no journal of now.
+    "ships": {"cursors": "json_object('all', cursor)"},
+}
+_TABLES = ("voyage", "tasks", "edges", "attempts", "intents", "ships", "proposals", "events")
+_LANDINGS = """
+INSERT INTO landings (kind, task, token, commit_id, at)
+SELECT 'task', i.task, i.token, i.new, coalesce(a.ended, a.started) FROM intents i JOIN attempts a ON a.token = i.token
+WHERE i.state = 'done' ORDER BY coalesce(a.ended, a.started), i.token
+"""
+_SPENDING = """
+UPDATE spending SET (attempts, tokens_in, tokens_out, tokens_cached, cost_nano, api, subscription, unknown) = (
+  SELECT count(tokens_in), coalesce(sum(tokens_in), 0), coalesce(sum(tokens_out), 0), coalesce(sum(tokens_cached), 0),
+    coalesce(sum(cost_nano), 0), count(CASE cost_mark WHEN 'api' THEN 1 END),
+    count(CASE cost_mark WHEN 'subscription' THEN 1 END),
+    count(CASE WHEN EXISTS (SELECT 1 FROM json_each(coalesce(usage, '[]'))
+      WHERE json_extract(value, '$.cost_nano') IS NULL) THEN 1 END)
+  FROM attempts)
+"""
+# What was paused by a sink is being sunk.
+_STATES = "UPDATE voyage SET state = 'sinking' WHERE state = 'paused'"
+
+
+def schema() -> Iterator[str]:
+    """Yield the statements that make an empty ledger of this version."""
+    statement = ""
+    for line in (files("ocaptain.ledger") / "schema.sql").read_text("utf-8").splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+
+
+def bring_forward(db: sqlite3.Connection) -> None:
+    """Bring a ledger of format 3 to this one, in one transaction.
+
+    Args:
+        db: in autocommit, without foreign keys.
+
+    Raises:
+        sqlite3.Error: it is as it was.
+    """
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        columns: dict[str, set[str]] = {}
+        for table in _TABLES:
+            columns[table] = {row[1] for row in db.execute(f"PRAGMA table_info({table})")}
+            db.execute(f"CREATE TEMP TABLE former_{table} AS SELECT * FROM main.{table}")  # noqa: S608 - our own names
+        for table in reversed(_TABLES):
+            db.execute(f"DROP TABLE main.{table}")
+        for statement in schema():
+            db.execute(statement)
+        for table in _TABLES:
+            now = [row[1] for row in db.execute(f"PRAGMA main.table_info({table})")]
+            taken = {name: name for name in now if name in columns[table]} | _MADE.get(table, {})
+            db.execute(
+                f"INSERT INTO main.{table} ({', '.join(taken)})"  # noqa: S608 - likewise
+                f" SELECT {', '.join(taken.values())} FROM temp.former_{table} ORDER BY rowid"
+            )
+            db.execute(f"DROP TABLE temp.former_{table}")
+        for statement in (_LANDINGS, _SPENDING, _STATES):
+            db.execute(statement)
+        db.execute("COMMIT")
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+
+
+def bring_file_forward(path: Path) -> None:
+    """Bring the ledger at ``path`` forward; the caller holds the captain's lock.
+
+    Raises:
+        sqlite3.Error, OSError: it is as it was.
+    """
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        if version not in OLDER:
+            return
+        kept = path.with_name(f"{path.name}.{version}")
+        if not kept.exists():
+            scratch = path.with_name(f"{path.name}.{version}.tmp")
+            scratch.unlink(missing_ok=True)
+            with contextlib.closing(sqlite3.connect(scratch)) as copy:
+                db.backup(copy)
+            with scratch.open("rb") as written:
+                os.fsync(written.fileno())
+            scratch.replace(kept)
+        bring_forward(db)
+
+
+def copy_forward(db: sqlite3.Connection) -> sqlite3.Connection:
+    """Return a copy in memory of a ledger of an earlier format, brought forward."""
+    copy = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    db.backup(copy)
+    bring_forward(copy)
+    return copy

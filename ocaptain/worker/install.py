@@ -1,0 +1,57 @@
+"""Taking an older worker's place: the captain put this program beside it, and nothing is under way.
+
+The program's file is replaced, then the worker that serves is killed: whatever keeps it (the
+sprite's services, systemd, our keeper) starts it again, which is this program then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import struct
+import sys
+import time
+from pathlib import Path
+from typing import Optional
+
+from ocaptain.worker.places import Places
+from ocaptain.worker.procs import start_time
+
+NAME = "worker.pyz"
+RESTART_SECONDS = 45.0
+
+
+def install(places: Places, program: Path) -> int:
+    """Put ``program`` in the worker's place; return 0 when it serves."""
+    target = places.own / NAME
+    with program.open("rb") as file:
+        os.fsync(file.fileno())
+    os.replace(program, target)
+    former = serving(places.socket)
+    born = start_time(former) if former else None
+    if former:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(former, signal.SIGKILL)
+    until = time.monotonic() + RESTART_SECONDS
+    while time.monotonic() < until:
+        now = serving(places.socket)
+        if now is not None and (now, start_time(now)) != (former, born):
+            return 0
+        time.sleep(0.1)
+    sys.stderr.write(f"the worker does not come up again on {places.socket}\n")
+    return 1
+
+
+def serving(path: Path) -> Optional[int]:
+    """Return the pid of who listens on a unix socket, None if nobody does."""
+    with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as joined:
+        joined.settimeout(5)
+        try:
+            joined.connect(str(path))
+            size = struct.calcsize("3i")
+            pid, _, _ = struct.unpack("3i", joined.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+        except OSError:
+            return None
+    return int(pid) or None

@@ -1,0 +1,150 @@
+"""The worker's service and the captain's channel, joined in one process."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import errno
+import os
+
+from ocaptain.captain.channel import Channel, Cursors
+from ocaptain.protocol import CLASSES
+from ocaptain.worker import serve
+from ocaptain.worker.places import Places, write_json
+from ocaptain.worker.serve import Worker
+from tests.voyage.local import SocketStream
+
+HELLO = {"voyage": "voyage-00000000cafe", "ship": "ship-0", "epoch": 1, "generation": 1}
+
+
+@contextlib.asynccontextmanager
+async def joined(home):
+    places = Places(home)
+    places.make()
+    worker = Worker(places, home / "worker.pyz")
+    server = await asyncio.start_unix_server(worker.connected, str(home / "sock"))
+    troubles, records = [], []
+
+    async def connect(cursors=None, generation=1):
+        stream = SocketStream(*await asyncio.open_unix_connection(str(home / "sock")))
+        cursors = cursors or Cursors(None, {})
+        channel = Channel(stream, cursors, records.append, lambda *result: records.append(result), troubles.append)
+        await channel.open({**HELLO, "generation": generation})
+        return channel
+
+    try:
+        yield worker, connect, records, troubles
+    finally:
+        server.close()
+        worker._journal.close()
+
+
+def test_with_no_room_for_a_result_the_worker_says_so_and_goes_on_when_there_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(serve, "RETRY_SECONDS", 0.05)
+    real, full = os.write, [True]
+
+    def write(fd, data):
+        if full[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(fd, data)
+
+    async def play():
+        async with joined(tmp_path) as (_, connect, _, troubles):
+            channel = await connect()
+            monkeypatch.setattr(os, "write", write)
+            answer = asyncio.create_task(channel.call("x:1", "no such command", {}))
+            while not troubles:
+                await asyncio.sleep(0.01)
+            assert troubles == ["a result waits to be written on the ship: No space left on device"]
+            assert not answer.done()
+            full[0] = False
+            number, ok, data = await answer
+            assert (number, ok, data["code"]) == (1, False, "unknown")
+            await channel.settle(number)
+            assert (await channel.call("x:2", "no such command", {}))[0] == 2
+            await channel.close()
+
+    asyncio.run(asyncio.wait_for(play(), 30))
+
+
+def test_hello_waits_for_no_backlog_and_rest_brings_all_of_it(tmp_path):
+    """Results come before logs, logs before telemetry; what was dropped is passed over."""
+
+    async def play():
+        async with joined(tmp_path) as (worker, connect, records, _):
+            for number in range(1, 301):
+                data = base64.b64encode(b"x" * 20_000).decode()
+                worker._record({"kind": "agent", "token": 1, "facts": {"number": number}}, durable=False)
+                worker._record({"kind": "log", "token": 1, "offset": number, "data": data}, durable=False)
+            worker._record({"kind": "result", "id": "start:1", "ok": True, "data": {}}, durable=True)
+            worker._journal._classes["log"].drop_oldest()
+            first = worker._journal.first("log")
+            assert first > 1
+            channel = await connect()
+            seen = list(records)
+            assert (1, "start:1", True, {}) in seen
+            assert len(seen) < 100
+            await channel.rest()
+            kinds = [one["kind"] for one in records if isinstance(one, dict)]
+            assert kinds == ["log"] * (301 - first) + ["agent"] * 300
+            await channel.settle(1)
+            assert channel.cursors.settled() == {"result": 1, "log": 300, "telemetry": 300}
+            await channel.close()
+            while worker._channel:
+                await asyncio.sleep(0.01)
+            again = await connect(channel.cursors, 2)
+            await again.rest()
+            assert len(records) == 1 + len(kinds)  # nothing comes twice
+            await again.close()
+
+    asyncio.run(asyncio.wait_for(play(), 30))
+
+
+def test_a_disk_that_went_back_in_time_counts_anew(tmp_path):
+    async def play():
+        async with joined(tmp_path) as (worker, connect, records, _):
+            worker._record({"kind": "log", "token": 1, "offset": 0, "data": ""}, durable=False)
+            ahead = Cursors(worker._journal.name, dict.fromkeys(CLASSES, 9))
+            channel = await connect(ahead)
+            await channel.rest()
+            assert len(records) == 1
+            assert channel.cursors.settled() == {"result": 0, "log": 1, "telemetry": 0}
+            await channel.close()
+
+    asyncio.run(asyncio.wait_for(play(), 30))
+
+
+def test_the_worker_s_state_is_saved_by_threads_at_one_time_and_does_not_grow(tmp_path):
+    """Two threads once shared one scratch name: 71 of 300 failed."""
+
+    async def play():
+        async with joined(tmp_path) as (worker, _, _, _):
+            worker._done = {f"check:{number}": {"ok": True, "data": {}} for number in range(200)}
+            await asyncio.gather(*(asyncio.to_thread(worker._save) for _ in range(100)))
+            assert len(worker._done) == serve.KEPT_RESULTS
+            await asyncio.gather(
+                *(asyncio.to_thread(write_json, tmp_path / "one.json", {"n": number}) for number in range(100))
+            )
+            assert sorted(one.name for one in tmp_path.glob(".one*")) == []
+
+    asyncio.run(play())
+
+
+def test_a_new_attempt_leaves_nothing_of_old_ones_but_the_newest_logs(tmp_path):
+    async def play():
+        async with joined(tmp_path) as (worker, _, _, _):
+            places = worker._places
+            for number in range(1, 31):
+                (places.attempts / str(number)).mkdir()
+                (places.outbox / f"{number}.bundle").touch()
+                log = places.logs / f"check-{number}.log"
+                log.touch()
+                os.utime(log, (number, number))
+            worker._tidy(30)
+            assert [one.name for one in places.attempts.iterdir()] == ["30"]
+            assert not list(places.outbox.iterdir())
+            left = {int(one.stem.removeprefix("check-")) for one in places.logs.iterdir()}
+            assert left == set(range(31 - serve.KEPT_LOGS, 31))
+
+    asyncio.run(play())
