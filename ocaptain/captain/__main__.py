@@ -9,6 +9,7 @@ import signal
 import sys
 from pathlib import Path
 
+from ocaptain.captain.awake import Awake
 from ocaptain.captain.captain import Captain, sprite_transports
 from ocaptain.captain.fleet import Fleet
 from ocaptain.captain.process import lock_path
@@ -82,7 +83,8 @@ async def _run(directory: Path) -> None:
                 return frozenset(one.name for one in await client.list(f"{ledger.voyage().id}-ship-"))
 
             fleet = Fleet(directory, ledger, sprites)
-            await _command(Captain(directory, ledger, sprite_transports(client), there, fleet, prices))
+            awake = Awake(ledger, client, ledger.voyage().id)
+            await _command(Captain(directory, ledger, sprite_transports(client), there, fleet, prices, awake))
 
 
 async def _command(captain: Captain) -> None:

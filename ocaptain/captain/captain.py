@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ocaptain.agents.verdict import Ending, Facts
+    from ocaptain.captain.awake import Awake
     from ocaptain.captain.fleet import Fleet
     from ocaptain.captain.landing import VerifyResult
     from ocaptain.captain.transport import Transport
@@ -48,6 +49,7 @@ FIRST_PAUSE = 5.0  # a ship whose agent found the service busy; it doubles
 MOST_PAUSE = 300.0
 MOST_WAITS = 60  # about four hours and a half, as long as a limit may last
 START_SECONDS = 10.0  # so long a ship that was not reached yet is waited for with what was wished for it
+FALL_ASLEEP_SECONDS = 60.0  # a provider pauses a ship after about 30 s of nothing
 WAKE_SECONDS = 30.0  # what a ship that slept meanwhile may take to be there again
 CREDENTIAL = (
     "work that landed or was offered is kept; set a good CLAUDE_CODE_OAUTH_TOKEN, ANTHROPIC_API_KEY or"
@@ -69,6 +71,7 @@ class Captain:
             drydock that ended took its sprites with it.
         fleet: replaces ships that are lost; None = nobody does.
         prices: of tokens; by default ours.
+        awake: counts how long ships are awake; None = the time of open channels counts (hosts bill nobody).
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class Captain:
         provider_there: Callable[[], bool] = lambda: True,
         fleet: Fleet | None = None,
         prices: Prices | None = None,
+        awake: Awake | None = None,
     ) -> None:
         self.directory = directory
         self.ledger = ledger
@@ -95,6 +99,7 @@ class Captain:
         self._transports = transports
         self._provider_there = provider_there
         self._fleet = fleet
+        self._awake = awake
         self._actors: dict[str, ShipActor] = {}
         self._leases = Leases({})
         self._news = asyncio.Event()
@@ -136,11 +141,15 @@ class Captain:
         async with asyncio.TaskGroup() as group:
             sailing = [group.create_task(actor.run(), name=actor.ship) for actor in self._actors.values()]
             ticking = group.create_task(self._tick(), name="tick")
+            counting = group.create_task(self._awake.follow(), name="awake") if self._awake else None
             await self._finish()
             await asyncio.gather(*(actor.let_go() for actor in self._actors.values()))
             for task in sailing:
                 task.cancel()
+            await self._all_sleep()
             ticking.cancel()
+            if counting:
+                counting.cancel()
         await asyncio.gather(*self._jobs, return_exceptions=True)
         for actor in self._actors.values():
             await actor.disconnect()
@@ -200,6 +209,14 @@ class Captain:
             self._verify_job = None
         self._verified(job.commit, job.result.result())
 
+    async def _all_sleep(self) -> None:
+        """See the ships fall asleep, so that all of their time is counted; the voyage has ended already."""
+        for actor in self._actors.values():
+            await actor.disconnect()
+        if self._awake:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._awake.all_paused(), FALL_ASLEEP_SECONDS)
+
     def take_verify(self) -> VerifyJob | None:
         """Return the final verify if there is one to run and nobody runs it; the caller does."""
         job = self._verify_job
@@ -225,25 +242,32 @@ class Captain:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK)
-            if not self._provider_there():
-                self._fleet = None
-                for actor in self._actors.values():
-                    if not actor.gone:
-                        actor.gone = True
-                        self.ship_lost(actor, "the drydock that it was on has ended")
-            silent = {name for name, actor in self._actors.items() if actor.channel is None and self.ledger.held(name)}
-            self._leases, lapsed = self._leases.tick(time.monotonic(), silent)
-            for name in lapsed:
-                claim = self.ledger.held(name)
-                if claim:
-                    self.given_back(claim, "lost", f"{name} was silent for too long", ship_state="lost")
-            awake = {name: TICK for name, actor in self._actors.items() if actor.channel is not None}
-            if awake:
-                self.ledger.add_awake(awake)
-            if self._fleet:
-                await self._fleet.look_after()
-            self._news.set()
-            self.dispatch()  # one that was called and did not come is not counted on any more
+            self._count_awake()
+            if not self.over:
+                await self._look_after_ships()
+
+    def _count_awake(self) -> None:
+        if self._awake:
+            self._awake.count()
+        elif connected := [name for name, actor in self._actors.items() if actor.channel is not None]:
+            self.ledger.add_awake(dict.fromkeys(connected, (None, TICK)))
+
+    async def _look_after_ships(self) -> None:
+        if not self._provider_there():
+            self._fleet = None
+            for actor in self._actors.values():
+                if not actor.gone:
+                    actor.gone = True
+                    self.ship_lost(actor, "the drydock that it was on has ended")
+        silent = {name for name, actor in self._actors.items() if actor.channel is None and self.ledger.held(name)}
+        self._leases, lapsed = self._leases.tick(time.monotonic(), silent)
+        for name in lapsed:
+            if claim := self.ledger.held(name):
+                self.given_back(claim, "lost", f"{name} was silent for too long", ship_state="lost")
+        if self._fleet:
+            await self._fleet.look_after()
+        self._news.set()
+        self.dispatch()  # one that was called and did not come is not counted on any more
 
     # -- what actors tell -----------------------------------------------------------------------
 

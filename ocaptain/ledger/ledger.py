@@ -667,12 +667,21 @@ class Ledger:
                 "UPDATE ships SET journal = ?, cursors = ? WHERE id = ?", (journal, json.dumps(dict(cursors)), ship)
             )
 
-    def add_awake(self, seconds: Mapping[str, float]) -> None:
-        """Add to the time that ships were awake."""
+    def meters(self) -> dict[str, Mapping[str, Any]]:
+        """Return up to where the time that ships were awake is counted, as :meth:`add_awake` was told."""
+        rows = self._db.execute("SELECT id, meter FROM ships WHERE meter IS NOT NULL")
+        return {row["id"]: json.loads(row["meter"]) for row in rows}
+
+    def add_awake(self, found: Mapping[str, tuple[Mapping[str, Any] | None, float]]) -> None:
+        """Add to the time that ships were awake.
+
+        Args:
+            found: by ship: up to where it is counted now (None: it has no meter), and the seconds to add.
+        """
         with self._write() as db:
             db.executemany(
-                "UPDATE ships SET awake_seconds = awake_seconds + ? WHERE id = ?",
-                [(value, ship) for ship, value in seconds.items()],
+                "UPDATE ships SET awake_seconds = max(0.0, awake_seconds + ?), meter = coalesce(?, meter) WHERE id = ?",
+                [(seconds, json.dumps(meter) if meter else None, ship) for ship, (meter, seconds) in found.items()],
             )
 
     def verified(self, *, ok: bool, code: int, clean: bool, commit: str, tail: str) -> None:

@@ -43,7 +43,7 @@ from ocaptain.sprites.errors import (
     TooLarge,
     api_error,
 )
-from ocaptain.sprites.models import Checkpoint, Sprite, SpritePage
+from ocaptain.sprites.models import Change, Checkpoint, Sprite, SpritePage
 from ocaptain.sprites.sockets import STDERR, Execution, Tunnel
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ CREATE_FACTOR = 2.5
 CHECKPOINT_FACTOR = 5.0  # the documentation says milliseconds here and half a minute there
 _CHECKPOINTS = TypeAdapter(tuple[Checkpoint, ...])
 TRANSFER_FACTOR = 10.0
+WATCH_SECONDS = 60.0  # without a line, heartbeats included
 ATTEMPTS = 5
 LONGEST_WAIT = 60.0
 STDIN_CHUNK = 64 * 1024
@@ -273,6 +274,29 @@ class SpritesClient:
             if not page.has_more or not page.next_continuation_token or page.next_continuation_token == token:
                 return found
             token = page.next_continuation_token
+
+    async def watch(self, prefix: str) -> AsyncIterator[Change]:
+        """Yield the status of every sprite whose name starts with ``prefix``, then each change and heartbeats.
+
+        Raises:
+            SpritesError: it cannot be watched, or the stream broke. It ends without one where the service
+                gives a list only.
+        """
+        what = "GET /v1/sprites (watch)"
+        headers = {"Accept": "application/x-ndjson"}
+        try:
+            async with self._http.stream(
+                "GET", "/v1/sprites", params={"prefix": prefix}, headers=headers, timeout=WATCH_SECONDS
+            ) as response:
+                if not response.is_success:
+                    raise api_error(what, response.status_code, response.headers, await response.aread())
+                if "ndjson" not in response.headers.get("Content-Type", ""):
+                    return
+                async for line in response.aiter_lines():
+                    with contextlib.suppress(ValueError):
+                        yield Change.model_validate_json(line)
+        except httpx.HTTPError as error:
+            raise ConnectionFailed(f"{what}: {self._url} broke off: {str(error) or type(error).__name__}") from error
 
     async def first_page(self) -> SpritePage:
         """Return the list's first page: whose token this is, how many sprites run and may run."""

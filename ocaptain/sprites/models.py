@@ -21,6 +21,23 @@ class Sprite(BaseModel):
     labels: tuple[str, ...] = ()
     created_at: str = ""
     updated_at: str = ""
+    last_running_at: str | None = None
+    last_warming_at: str | None = None
+
+
+class Change(BaseModel):
+    """A line of the list that is watched: a sprite's status, or a heartbeat (without a name).
+
+    Source: the official JavaScript SDK, ``watchSprites``.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    name: str = ""
+    status: str = ""
+    last_running_at: str | None = None
+    last_warming_at: str | None = None
+    timestamp: str = ""
 
 
 class SpritePage(BaseModel):

@@ -125,8 +125,10 @@ def launch(directory: VoyageDirectory, built: Built, settings: Settings) -> Outc
 
 
 def _has_news(directory: VoyageDirectory, built: Built) -> bool:
-    """Whether a ship is there that the captain does not count on."""
+    """Whether the captain has ended its work, is of an earlier version, or does not count on a ship that is there."""
     with directory.ledger() as ledger:
+        if ledger.is_copy or ledger.voyage().state in ENDED:
+            return True
         off = {ship.sprite for ship in ledger.ships() if ship.state in {*NOT_SAILING, "provisioning"}}
     return bool(off & set(built.ready)) or bool(set(built.created) & set(built.ready))
 

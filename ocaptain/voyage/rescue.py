@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ocaptain.captain import fleet, process
+from ocaptain.captain.awake import Awake
 from ocaptain.captain.captain import sprite_transports
 from ocaptain.captain.rescue import Rescue, prove, rescue
 from ocaptain.captain.ssh import ssh_transports
@@ -20,6 +21,7 @@ from ocaptain.ledger.ledger import ENDED
 from ocaptain.locks import Lock
 from ocaptain.prices import load_prices
 from ocaptain.provider import Endpoint, check_place, choose, endpoint
+from ocaptain.sprites import SpritesError
 from ocaptain.voyage.life import commanded, held
 
 if TYPE_CHECKING:
@@ -82,4 +84,13 @@ def begin_sink(directory: VoyageDirectory, settings: Settings) -> Rescued:
 async def _rescue(directory: VoyageDirectory, ledger: Ledger, reached: Endpoint, prices: Prices | None) -> list[Rescue]:
     async with reached.client() as client:
         there = {sprite.name for sprite in await client.list(f"{directory.id}-ship-")}
-        return await rescue(directory.path, ledger, sprite_transports(client), there, prices)
+        awake = Awake(ledger, client, directory.id)
+        await _count(awake)  # how long they slept, before they are woken
+        found = await rescue(directory.path, ledger, sprite_transports(client), there, prices)
+        await _count(awake)
+        return found
+
+
+async def _count(awake: Awake) -> None:
+    with contextlib.suppress(SpritesError):  # what they cost is not worth their work
+        await awake.ask()

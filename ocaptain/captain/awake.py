@@ -1,0 +1,139 @@
+"""How long ships were awake, by their provider's own times: what it bills.
+
+The provider's list is watched (a line for each change, and heartbeats); between two lines its time
+goes on as ours does. Where a service gives a list only, it is asked now and then. The decision
+what a line means is :func:`ocaptain.captain.decide.meter.count`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import logging
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from ocaptain.captain.decide.meter import Meter, Sample, count
+from ocaptain.errors import OcaptainError
+from ocaptain.ledger import LedgerError
+
+if TYPE_CHECKING:
+    from ocaptain.ledger import Ledger
+    from ocaptain.sprites import SpritesClient
+    from ocaptain.sprites.models import Change, Sprite
+
+POLL_SECONDS = 15.0
+RETRY_SECONDS = 3.0
+RUNNING = "running"
+PAUSED = frozenset({"warm", "cold"})
+log = logging.getLogger("ocaptain.captain")
+
+
+class Awake:
+    """Counts for the ledger.
+
+    Args:
+        ledger: of a captain, or of a sink.
+        client: of the provider.
+        voyage: its id; its sprites' names begin with it.
+    """
+
+    def __init__(self, ledger: Ledger, client: SpritesClient, voyage: str) -> None:
+        self._ledger = ledger
+        self._client = client
+        self._prefix = f"{voyage}-ship-"
+        self._meters = {ship: Meter(**told) for ship, told in ledger.meters().items()}
+        self._ships = {ship.sprite: ship.id for ship in ledger.ships()}
+        self._last: dict[str, Change | Sprite] = {}
+        self._changed = asyncio.Event()
+        self._told: tuple[float, float] | None = None  # the provider's time, and ours (monotonic) then
+
+    async def all_paused(self) -> None:
+        """Wait until the provider has said of every ship that it does not run."""
+        while not self._last or any(seen.status == RUNNING for seen in self._last.values()):
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def follow(self) -> None:
+        """Count until cancelled; a provider that does not answer is asked again."""
+        while True:
+            wait = RETRY_SECONDS
+            try:
+                async for change in self._client.watch(self._prefix):
+                    self._take(change)
+                await self.ask()  # it gives a list only
+                wait = POLL_SECONDS
+            except LedgerError:
+                raise
+            except OcaptainError as error:
+                log.debug("how long ships are awake is not known now: %s", error)
+            await asyncio.sleep(wait)
+
+    async def ask(self, seconds: float = 5.0) -> None:
+        """Count up to now: by the first lines of the watch, else by the list and our own time.
+
+        Raises:
+            SpritesError: the provider did not answer.
+        """
+        listed = await self._client.list(self._prefix)
+        missing = {sprite.name for sprite in listed}
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                async for change in self._client.watch(self._prefix):
+                    self._take(change)
+                    missing.discard(change.name)
+                    if not missing:
+                        return
+        if self._told is None or missing:
+            for sprite in listed:
+                if sprite.name in missing:
+                    self._last[sprite.name] = sprite
+                    self._changed.set()
+            self._told = (time.time(), time.monotonic())
+            self.count()
+
+    def _take(self, change: Change) -> None:
+        now = seconds_of(change.timestamp)
+        if now is not None:
+            self._told = (now, time.monotonic())
+        if change.name:
+            self._last[change.name] = change
+            self._changed.set()
+        self.count()
+
+    def count(self) -> None:
+        """Count every ship up to the provider's time of now."""
+        if self._told is None:
+            return
+        told, then = self._told
+        now = told + time.monotonic() - then
+        found: dict[str, tuple[dict[str, Any], float]] = {}
+        for sprite, seen in self._last.items():
+            if seen.status != RUNNING and seen.status not in PAUSED:
+                continue
+            ship = self._ships.get(sprite) or self._find(sprite)
+            if ship is None:
+                continue
+            times = seconds_of(seen.last_running_at), seconds_of(seen.last_warming_at)
+            meter = self._meters.get(ship, Meter())
+            after, added = count(meter, Sample(seen.status == RUNNING, *times, now))
+            if after != meter:
+                self._meters[ship] = after
+                found[ship] = (asdict(after), added)
+        if found:
+            self._ledger.add_awake(found)
+
+    def _find(self, sprite: str) -> str | None:
+        """A ship that came later: one that stands in for another."""
+        self._ships = {ship.sprite: ship.id for ship in self._ledger.ships()}
+        return self._ships.get(sprite)
+
+
+def seconds_of(stamp: str | None) -> float | None:
+    """Return an RFC 3339 time as Unix seconds, None if it is none."""
+    try:
+        return dt.datetime.fromisoformat(stamp).timestamp() if stamp else None
+    except ValueError:
+        return None
