@@ -6,11 +6,13 @@ import json
 import os
 import stat
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from ocaptain.plan import keys
 from ocaptain.plan.graph import edges, find_cycle
+from ocaptain.plan.keys import doubts
 from ocaptain.plan.models import Finding, Manifest, Plan, Task
 
 if TYPE_CHECKING:
@@ -99,6 +101,19 @@ class _Reader:
             return None
         return found
 
+    def doubt(self, name: str, within: str, found: Any, known: dict[str, bool]) -> None:
+        """Take keys that are likely to be wrong as faults or warnings."""
+        for doubt in doubts(found, known) if isinstance(found, dict) else ():
+            field = f"{within}{doubt.key}"
+            if doubt.meant is None:
+                self.faults.append(Finding(name, field, "is not enforced by this version", "remove it"))
+            elif doubt.is_fault:
+                remedy = f"did you mean `{doubt.meant}`? A key of your own may begin with x_"
+                self.faults.append(Finding(name, field, f"is not a key, and is almost `{doubt.meant}`", remedy))
+            else:
+                problem = f"is not a key, and is almost `{doubt.meant}`"
+                self.warnings.append(Finding(name, field, problem, f"did you mean `{doubt.meant}`? It is ignored"))
+
     def invalid(self, name: str, error: ValidationError) -> None:
         """Take a model's complaints as faults."""
         for fault in error.errors(include_url=False, include_context=False):
@@ -150,6 +165,7 @@ def _manifest(directory: Path, reader: _Reader) -> Manifest | None:
     found = reader.object(name, "write a JSON object")
     if found is None:
         return None
+    reader.doubt(name, "", found, keys.MANIFEST)
     try:
         return Manifest.model_validate(found)
     except ValidationError as error:
@@ -184,15 +200,28 @@ def _task_files(directory: Path, reader: _Reader) -> Iterable[str]:
 def _tasks(directory: Path, reader: _Reader) -> list[Task]:
     tasks: list[Task] = []
     origin: dict[str, str] = {}
+    spelt: dict[str, str] = {}
     for name in _task_files(directory, reader):
         file = f"tasks/{name}"
         found = reader.object(file, "write a JSON object")
         if found is None:
             continue
+        reader.doubt(file, "", found, keys.TASK)
+        reader.doubt(file, "metadata.", found.get("metadata"), keys.METADATA)
         try:
             task = Task.model_validate(found)
         except ValidationError as error:
             reader.invalid(file, error)
+            continue
+        if twin := spelt.get(task.id.lower()):
+            problem = f'"{task.id}" differs from the id of {twin} only in capitals'
+            if task.id not in origin:
+                reader.faults.append(Finding(file, "id", problem, "give each task its own id"))
+                continue
+        spelt[task.id.lower()] = file
+        if task.id.startswith(("voyage-", "ship-")):
+            problem = f'"{task.id}" begins as a voyage or a ship does'
+            reader.faults.append(Finding(file, "id", problem, "give it another id"))
             continue
         if task.id in origin:
             problem = f'"{task.id}" is also the id of {origin[task.id]}'

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic_core import PydanticCustomError
@@ -52,7 +52,8 @@ class Metadata(_Strict):
         verify_timeout: seconds the check may take.
         timeout: seconds an attempt may take.
         stall: seconds an attempt may be silent.
-        ship: the only ship that may take it (``ship-0``).
+        ship: the ship that had best take it (``ship-0``): kept where that one sails and is free, else any.
+        pin: the only ship that may take it; which ships get whose role and credential follows this alone.
     """
 
     run: Line | None = None
@@ -63,7 +64,8 @@ class Metadata(_Strict):
     max_turns: Annotated[int, Field(ge=1, le=100_000)] | None = None
     timeout: Seconds | None = None
     stall: Seconds | None = None
-    ship: Annotated[str, StringConstraints(pattern=r"^ship-[0-9]+$")] | None = None
+    ship: Any = None  # plans of other tools may have anything there
+    pin: Annotated[str, StringConstraints(pattern=r"^ship-[0-9]+$")] | None = None
 
 
 class Task(_Strict):

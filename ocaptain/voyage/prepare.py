@@ -302,9 +302,9 @@ def _check_same(active: VoyageDirectory, provider: str) -> None:
 def _check_pins(plan: Plan, size: int) -> None:
     """A task that is pinned to a ship that will not sail would wait for ever."""
     pinned = [
-        f"tasks/{task.id}.json: metadata.ship: {task.metadata.ship} does not sail; use ship-0 to ship-{size - 1}"
+        f"tasks/{task.id}.json: metadata.pin: {task.metadata.pin} does not sail; use ship-0 to ship-{size - 1}"
         for task in plan.tasks.values()
-        if task.metadata.ship and int(task.metadata.ship.removeprefix("ship-")) >= size
+        if task.metadata.pin and int(task.metadata.pin.removeprefix("ship-")) >= size
     ]
     if pinned:
         raise UsageError(f"tasks are pinned to ships beyond the {size} that sail:", pinned)
@@ -476,7 +476,8 @@ def _new_voyage(
             "subject": task.subject,
             "raw": json.dumps(task.model_copy(update={"owner": None}).raw(), ensure_ascii=False),
             "agent": agents.get(task.id, ""),
-            "pin": task.metadata.ship,
+            "wish": task.metadata.ship if isinstance(task.metadata.ship, str) else None,
+            "pin": task.metadata.pin,
             "priority": chains.get(task.id, 0),
             # An earlier run's in_progress is nobody's work now.
             "status": "completed" if task.id in done else "pending",

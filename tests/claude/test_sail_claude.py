@@ -300,8 +300,8 @@ def test_what_goes_wrong_is_judged_and_its_cost_counted(harbour, source, tmp_pat
     """All traps, and two agents at the same lines, in one voyage; the API key is in a file, not in an environment."""
     api = harbour.anthropic
     tasks = [
-        {"subject": "Change line 3 as A", "metadata": {"ship": "ship-0"}},
-        {"subject": "Change line 3 as B", "metadata": {"ship": "ship-1"}},
+        {"subject": "Change line 3 as A", "metadata": {"pin": "ship-0"}},
+        {"subject": "Change line 3 as B", "metadata": {"pin": "ship-1"}},
         *({"subject": subject, "metadata": {"stall": 5} if subject == "Hangs" else {}} for subject in TRAPS),
     ]
     landing: list[str] = []
@@ -369,9 +369,9 @@ def test_a_refused_credential_stops_the_fleet_and_a_good_one_goes_on(harbour, so
     api, helper = harbour.anthropic, tmp_path / "helper"
     helper.write_text(f"#!/bin/sh\n# of a test\necho {HELPED}\n")
     tasks = [
-        {"subject": "By a command", "metadata": {"run": "env > plain.txt", "ship": "ship-0"}},
-        {"subject": "By the agent first", "metadata": {"ship": "ship-1", "model": "claude-sonnet-4-5"}},
-        {"subject": "By the agent then", "metadata": {"ship": "ship-1"}},
+        {"subject": "By a command", "metadata": {"run": "env > plain.txt", "pin": "ship-0"}},
+        {"subject": "By the agent first", "metadata": {"pin": "ship-1", "model": "claude-sonnet-4-5"}},
+        {"subject": "By the agent then", "metadata": {"pin": "ship-1"}},
     ]
     api.keys, api.script = {"another-key"}, {"By the agent first": (simple("x"),), "By the agent then": (simple("y"),)}
     harbour.env["OCAPTAIN_CLAUDE_KEY_HELPER"] = str(helper)

@@ -34,7 +34,7 @@ def voyage(tmp_path, monkeypatch):
         ledger.spent(again.token, spent(CENT // 100 + 1, "haiku"), None)
         other = ledger.claim("ship-0")
         ledger.spent(other.token, spent(None, "unheard", "subscription"), None)
-        ledger.add_awake({"ship-0": 3600.0, "ship-1": 1800.0})
+        ledger.add_awake({"ship-0": (None, 3600.0), "ship-1": (None, 1800.0)})
     return directory
 
 

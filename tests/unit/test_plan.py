@@ -35,7 +35,7 @@ FAULTS = [
     ("run of wrong type", {"1": {"metadata": {"run": ["a"]}}}, "tasks/1.json: metadata.run"),
     ("check with a NUL", {"1": {"metadata": {"verify": "a\0b"}}}, "no shell line can hold a NUL byte"),
     ("timeout not positive", {"1": {"metadata": {"timeout": 0}}}, "tasks/1.json: metadata.timeout"),
-    ("pin to no ship", {"1": {"metadata": {"ship": "../x"}}}, "tasks/1.json: metadata.ship"),
+    ("pin to no ship", {"1": {"metadata": {"pin": "../x"}}}, "tasks/1.json: metadata.pin"),
 ]
 
 

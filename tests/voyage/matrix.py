@@ -428,10 +428,11 @@ class Cell:
         assert git(voyage, "fsck", "--no-progress", "--no-dangling") == ""
         refs = git(voyage, "for-each-ref", "--format=%(refname)").split()
         with contextlib.closing(sqlite3.connect(self.sailor.voyage(voyage) / "ledger.db")) as db:
-            offers = db.execute("SELECT task, number, work FROM attempts WHERE work IS NOT NULL").fetchall()
+            offers = db.execute("SELECT token, task, number, work FROM attempts WHERE work IS NOT NULL").fetchall()
             landed = db.execute("SELECT commit_id FROM tasks WHERE commit_id IS NOT NULL").fetchall()
-        for task, number, work in offers:
-            held = {git(voyage, "rev-parse", ref) for ref in refs if ref.endswith(f"/{task}/{number}")}
+        for token, task, number, work in offers:
+            names = (f"refs/ocaptain/tasks/{task}/{number}/work", f"refs/ocaptain/stale/{token}")
+            held = {git(voyage, "rev-parse", ref) for ref in refs if ref in names}
             assert work in held, (task, number, work)
         branch = git(voyage, "rev-list", voyage).split()
         assert all(commit in branch for (commit,) in landed)

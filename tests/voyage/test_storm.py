@@ -153,7 +153,7 @@ def test_an_interrupted_sink_is_finished_by_the_next(lone, plan):
     lone.faults()
     sunk = lone.json("sink", voyage, "--force", "--json")
     assert (sunk["state"], sunk["left"]) == ("sunk", [])
-    refs = lone.git(voyage, "for-each-ref", "--format=%(refname)", "refs/ocaptain/rescue").splitlines()
+    refs = lone.git(voyage, "for-each-ref", "--format=%(refname)", "refs/ocaptain/saved").splitlines()
     assert [lone.git(voyage, "show", f"{ref}:wip") for ref in refs] == ["wip"]
 
 
