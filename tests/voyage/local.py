@@ -58,8 +58,9 @@ class LocalShip:
         self.opened = 0
         self._streams: list[asyncio.StreamWriter] = []
         own = home / ".ocaptain"
-        own.mkdir(parents=True, mode=0o700)
-        (own / "worker.pyz").write_bytes(worker_bytes())
+        own.mkdir(parents=True, mode=0o700, exist_ok=True)
+        if not (own / "worker.pyz").exists():
+            (own / "worker.pyz").write_bytes(worker_bytes())
         (own / "tmux.conf").write_text("")
         self.env = {
             "PATH": os.environ["PATH"],
@@ -88,7 +89,7 @@ class LocalShip:
         if self.process and self.process.poll() is None:
             self.kill()
         subprocess.run(["tmux", "-L", "ocaptain", "kill-server"], env=self.env, capture_output=True, check=False)
-        marker = f"OCAPTAIN_MARKER={VOYAGE}".encode()
+        marker = b"OCAPTAIN_MARKER=voyage-"
         for found in Path("/proc").glob("[0-9]*/environ"):
             try:
                 data = found.read_bytes()
