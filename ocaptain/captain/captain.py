@@ -24,7 +24,7 @@ from ocaptain.captain.leases import TICK, Leases
 from ocaptain.captain.ship import SLEEP_AFTER, ShipActor, VerifyJob, log_piece
 from ocaptain.captain.spending import spent_of
 from ocaptain.captain.transport import SpriteTransport
-from ocaptain.git import Git
+from ocaptain.git import Git, GitError, pack
 from ocaptain.ledger import Fenced, Ledger, task_files, task_views
 from ocaptain.prices import our_prices
 from ocaptain.text import clean
@@ -110,6 +110,7 @@ class Captain:
         self._checkout = asyncio.Lock()
         self._verify_job: VerifyJob | None = None
         self._jobs: set[asyncio.Task[Any]] = set()
+        self._packing: asyncio.Task[Any] | None = None
 
     # -- the voyage's life --------------------------------------------------------------------
 
@@ -350,16 +351,25 @@ class Captain:
         self.project()
         self._news.set()
 
-    def _spawn(self, work: Any) -> None:
+    def _spawn(self, work: Any) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)
         self._jobs.add(task)
         task.add_done_callback(self._jobs.discard)
+        return task
 
     async def has_landed(self, claim: Claim, commit: str) -> None:
         """Take note of a landing."""
         log.info("task %s landed as %s (%s, attempt %d)", claim.task, commit, claim.ship, claim.number)
         self.changed()
         self._spawn(self._update_checkout())
+        if self._packing is None or self._packing.done():
+            self._packing = self._spawn(self._pack())
+
+    async def _pack(self) -> None:
+        try:
+            await asyncio.to_thread(pack, self.git)
+        except GitError as error:  # a full disk, say: what is not packed is there all the same
+            log.warning("the repository could not be packed: %s", error.message)
 
     def note_spent(self, ship: str, token: Any, facts: Facts | None) -> None:
         """Take what an agent used so far; only the ship that has or had the attempt may tell."""

@@ -7,6 +7,7 @@ file-system monitor or submodule: nothing of it is ever executed.
 
 from ocaptain.git.bundles import BadBundle, Part, fsck, import_bundle, secure, write_bundle
 from ocaptain.git.landing import Conflict, Merged, commit_message, merge
+from ocaptain.git.packing import pack
 from ocaptain.git.run import Git, GitError, askpass_environment
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "fsck",
     "import_bundle",
     "merge",
+    "pack",
     "secure",
     "write_bundle",
 ]

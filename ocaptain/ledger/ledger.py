@@ -805,6 +805,10 @@ class Ledger:
         )
         return row.fetchone() is not None
 
+    def spending(self) -> dict[str, Any]:
+        """Return what all attempts used together: sums that are kept, not made."""
+        return dict(self._db.execute("SELECT * FROM spending").fetchone())
+
     def wish_of(self, tasks: Sequence[str]) -> dict[str, str]:
         """Return the ships that some tasks are wished for."""
         rows = self._db.execute(

@@ -61,6 +61,13 @@ def sum_of(rows: Iterable[Mapping[str, Any]]) -> Sum:
     )
 
 
+def sum_of_all(row: Mapping[str, Any]) -> Sum:
+    """Return what all attempts used, from the ledger's kept sums."""
+    marks = tuple(mark for mark in ("api", "subscription") if row[mark])
+    names = ("attempts", "tokens_in", "tokens_out", "tokens_cached", "cost_nano", "unknown")
+    return Sum(**{name: row[name] for name in names}, marks=marks)
+
+
 @dataclass(frozen=True)
 class TaskView:
     """A task as ``tasks --json`` shows it."""
@@ -223,6 +230,6 @@ def overview(ledger: Ledger) -> Overview:
             for row in tasks
             if row["commit_id"]
         ],
-        spent=sum_of(ledger.rows("attempts", "token")),
+        spent=sum_of_all(ledger.spending()),
         awake_seconds=sum(row["awake_seconds"] for row in ledger.rows("ships", "position")),
     )

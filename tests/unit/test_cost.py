@@ -9,6 +9,7 @@ import pytest
 from ocaptain.cli.cost import show_cost
 from ocaptain.cli.views import show_status, show_tasks
 from ocaptain.ledger import Ledger, Spent
+from ocaptain.ledger.view import sum_of, sum_of_all
 from tests.unit.test_ledger import make
 
 CENT = 10_000_000
@@ -78,6 +79,11 @@ def test_what_is_known_counts_beside_what_is_not(voyage, capsys):
     assert (models["opus"]["attempts"], models["opus"]["cost_unknown"], models["opus"]["tokens"]["in"]) == (2, 1, 255)
     assert (models["unheard"]["attempts"], models["unheard"]["cost_unknown"]) == (2, 2)
     assert seen["model"]["total"]["cost_unknown"] == 2
+
+
+def test_the_kept_sums_are_those_of_all_attempts(voyage):
+    with Ledger(voyage / "ledger.db") as ledger:
+        assert sum_of_all(ledger.spending()) == sum_of(ledger.rows("attempts", "token"))
 
 
 def test_for_people(voyage, capsys):

@@ -78,7 +78,7 @@ def test_a_ship_that_was_woken_answers_at_once_however_often(tmp_path, ships, mo
     async def call_in_vain(captain):
         sleeper = next(iter(captain._actors.values()))
         for _ in range(6):
-            await until(lambda: captain.ledger.ship(sleeper.ship).state == "asleep")
+            await until(lambda: sleeper.idle and captain.ledger.ship(sleeper.ship).state == "asleep")
             opened = sum(ship.opened for ship in fleet)
             sleeper.call()
             await until(lambda opened=opened: sum(ship.opened for ship in fleet) > opened)

@@ -1,0 +1,34 @@
+"""A repository after hundreds of landings: packed, and nothing missing."""
+
+from __future__ import annotations
+
+import subprocess
+
+from ocaptain.git import Git, fsck, pack, packing
+from tests.unit.test_workspace import commit
+
+
+def count(git):
+    objects = git.directory / "objects"
+    return sum(1 for _ in objects.glob("??/*")), sum(1 for _ in objects.glob("pack/*.pack"))
+
+
+def test_it_is_packed_when_there_is_much_and_keeps_all(tmp_path, monkeypatch):
+    monkeypatch.setattr(packing, "MAX_LOOSE", 60)
+    subprocess.run(["git", "init", "-q", "--bare", tmp_path / "repo.git"], check=True)
+    git = Git(tmp_path / "repo.git")
+    head, packed, kept = None, 0, []
+    for number in range(60):
+        head = commit(git, {"line": f"{number}\n"}, *([head] if head else []))
+        git.update_ref("refs/heads/voyage", head)
+        git.update_ref(f"refs/ocaptain/tasks/{number}/1/work", head)
+        kept.append(commit(git, {"dangling": f"{number}\n"}))  # being brought in, and named in a moment
+        packed += pack(git)
+        loose, packs = count(git)
+        assert loose <= 60 + 6
+        assert packs <= 6
+    assert 3 <= packed <= 10
+    fsck(git)
+    assert len(git.refs("refs/ocaptain/tasks")) == 60
+    assert all(git.resolve(one) == one for one in kept)
+    assert int(git.text("rev-list", "--count", "refs/heads/voyage")) == 60
