@@ -14,15 +14,17 @@ from ocaptain.cli import render
 from ocaptain.cli.run import Signals, run_playbook
 from ocaptain.config import load_settings
 from ocaptain.errors import Interrupted, OcaptainError, PartialError, UsageError
-from ocaptain.ledger import LedgerError, overview
+from ocaptain.ledger import LedgerError, overview, task_views
 from ocaptain.ledger.ledger import ENDED, NOT_SAILING
 from ocaptain.provider import choose
 from ocaptain.text import clean_line
 from ocaptain.voyage.home import Home, VoyageDirectory
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ocaptain.ansible.runner import Event, RunResult
-    from ocaptain.ledger import Overview
+    from ocaptain.ledger import Overview, TaskView
     from ocaptain.locks import Lock
 
 PREPARE = "Check everything and prepare the voyage"
@@ -95,11 +97,20 @@ class Watch:
             self.hold(self.directory.path)
             verb = "goes on" if made["resumed"] else "is prepared"
             self._say(f"{made['id']} {verb}: {len(made['ships'])} ships on {made['provider']}")
+            if made["resumed"]:
+                self._take_up(self.directory)
         elif event.kind == "runner_on_ok" and event.task == LAUNCH:
             self._let_go()  # what is left to do is to wait
         elif event.kind == "runner_on_unreachable" or (event.kind == "runner_on_failed" and event.host != "localhost"):
             self._say(f"{event.host}: {event.task}: {event.result.get('msg', 'failed')}")
         self.on_pause()
+
+    def _take_up(self, directory: VoyageDirectory) -> None:
+        """Show nothing of before as if it happened now, and say if there is nothing that can be tried."""
+        with contextlib.suppress(LedgerError), directory.ledger() as ledger:
+            self._seen = ledger.last_event()
+            if left := nothing_to_try(ledger.voyage().state, task_views(ledger)):
+                self._say(left)
 
     def on_pause(self) -> None:
         """Look at the ledger."""
@@ -117,6 +128,19 @@ class Watch:
                 self._say(event_line(event))
         if self._live and seen:
             self._live.update(render.status_lines(seen))
+
+
+def nothing_to_try(state: str, tasks: Sequence[TaskView]) -> str | None:
+    """Return why a voyage that is taken up has nothing to do, None if it has."""
+    if state == "complete":
+        return "it is complete: nothing is left to do"
+    failed = [task.id for task in tasks if task.status == "failed"]
+    open_ones = [
+        task for task in tasks if task.status == "in_progress" or (task.status == "pending" and not task.held_by)
+    ]
+    if failed and not open_ones:
+        return f"nothing is tried again: task {', '.join(failed)} failed for good, and the rest is done or waits for it"
+    return None
 
 
 def _first_ten(found: re.Match[str]) -> str:

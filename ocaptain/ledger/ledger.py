@@ -846,6 +846,10 @@ class Ledger:
         """Return a table's rows, for views."""
         return [dict(row) for row in self._db.execute(f"SELECT * FROM {table} ORDER BY {order}")]  # noqa: S608
 
+    def last_event(self) -> int:
+        """Return the number of the newest event, 0 if there is none."""
+        return int(self._db.execute("SELECT coalesce(max(n), 0) FROM events").fetchone()[0])
+
     def events_after(self, number: int) -> list[dict[str, Any]]:
         """Return the events after ``number``."""
         rows = self._db.execute("SELECT * FROM events WHERE n > ? ORDER BY n LIMIT 1000", (number,))

@@ -7,6 +7,7 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ocaptain.captain.process import is_running
 from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.ledger import Ledger, LedgerError
 from ocaptain.text import clean_line
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 ID = re.compile(r"voyage-[0-9a-f]{12}")
 LABEL = "ocaptain"
+#: A file in the directory of a voyage that is sunk; from that no voyage comes back.
+SUNK = "sunk"
 
 
 def new_id() -> str:
@@ -68,13 +71,18 @@ class Home:
         return [VoyageDirectory(one) for one in sorted(found, key=lambda one: one.stat().st_mtime)]
 
     def active(self) -> list[VoyageDirectory]:
-        """Return the voyages that are not sunk."""
+        """Return the voyages that are not sunk; the ledger of one that is known to be sunk is not opened again."""
         active = []
         for directory in self.voyages():
+            mark = directory.path / SUNK
             try:
+                if mark.exists():
+                    continue
                 if directory.voyage().state != "sunk":
                     active.append(directory)
-            except LedgerError:  # one broken voyage must not hide the others
+                else:
+                    mark.touch()
+            except (LedgerError, OSError):  # one broken voyage must not hide the others
                 continue
         return active
 
@@ -100,6 +108,9 @@ class Home:
             active = self.active()
             if len(active) == 1:
                 return active[0]
+            sailing = [one for one in active if is_running(one.path)]
+            if len(sailing) == 1:
+                return sailing[0]
             if not active:
                 recent = self.voyages()
                 if len(recent) == 1:

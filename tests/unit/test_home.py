@@ -1,0 +1,53 @@
+"""Which voyage is meant, and what finding it costs."""
+
+from __future__ import annotations
+
+import pytest
+
+from ocaptain.captain import process
+from ocaptain.cli.sail import nothing_to_try
+from ocaptain.errors import UsageError
+from ocaptain.ledger import Ledger, task_views
+from ocaptain.locks import Lock
+from ocaptain.voyage.home import Home
+from tests.unit.test_ledger import make
+
+
+@pytest.fixture
+def home(tmp_path):
+    for number in range(3):
+        directory = tmp_path / f"voyage-{number:012x}"
+        directory.mkdir()
+        with make(directory / "ledger.db", {"1": frozenset()}) as ledger:
+            ledger.set_state("sunk" if number == 0 else "running")
+    return Home(tmp_path)
+
+
+def test_a_sunk_voyage_s_ledger_is_opened_once(home, monkeypatch):
+    opened = []
+    real = Ledger.__init__
+
+    def count(self, path, **more):
+        opened.append(path.parent.name[-1])
+        real(self, path, **more)
+
+    monkeypatch.setattr(Ledger, "__init__", count)
+    for _ in range(3):
+        assert [one.id[-1] for one in home.active()] == ["1", "2"]
+    assert opened.count("0") == 1
+
+
+def test_the_one_that_sails_is_meant_among_several(home):
+    with pytest.raises(UsageError, match="several voyages are active"):
+        home.find(None)
+    with Lock(process.lock_path(home.path / "voyage-000000000002")) as lock:
+        assert lock.wait(1)
+        assert home.find(None).id == "voyage-000000000002"
+
+
+def test_what_is_taken_up_and_has_nothing_to_do_says_so(tmp_path):
+    with make(tmp_path / "ledger.db", {"1": frozenset(), "2": frozenset({"1"})}) as ledger:
+        assert nothing_to_try("running", task_views(ledger)) is None
+        ledger.fail(ledger.claim("ship-0").token, "no", final=True)
+        assert nothing_to_try("failed", task_views(ledger)).startswith("nothing is tried again: task 1 failed for good")
+        assert nothing_to_try("complete", []) == "it is complete: nothing is left to do"
