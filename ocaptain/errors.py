@@ -5,6 +5,7 @@
     OcaptainError                 1  the work failed; the message says where and what to do
     ├─ UsageError                 2  wrong input, plan or configuration; nothing was created
     ├─ PartialError               3  done, but less than was asked for
+    ├─ Paused                     4  paused, and can go on
     └─ Interrupted              130  the user stopped it; says what exists and how to go on
 
 Errors of the Sprites API are a tree of their own below :class:`OcaptainError`
@@ -50,10 +51,16 @@ class PartialError(OcaptainError):
     exit_code = 3
 
 
+class Paused(OcaptainError):
+    """Paused, and can go on."""
+
+    exit_code = 4
+
+
 class Interrupted(OcaptainError):
     """The user stopped it."""
 
     exit_code = 130
 
 
-BY_EXIT_CODE = {kind.exit_code: kind for kind in (OcaptainError, UsageError, PartialError, Interrupted)}
+BY_EXIT_CODE = {kind.exit_code: kind for kind in (OcaptainError, UsageError, PartialError, Paused, Interrupted)}

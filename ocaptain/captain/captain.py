@@ -24,6 +24,8 @@ from ocaptain.captain.leases import TICK, Leases
 from ocaptain.captain.ship import SLEEP_AFTER, ShipActor, VerifyJob, log_piece
 from ocaptain.captain.spending import spent_of
 from ocaptain.captain.transport import SpriteTransport
+from ocaptain.control.commands import carry_out
+from ocaptain.control.listen import listening
 from ocaptain.git import Git, GitError, pack
 from ocaptain.ledger import Fenced, Ledger, task_files, task_views
 from ocaptain.prices import our_prices
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from ocaptain.captain.fleet import Fleet
     from ocaptain.captain.landing import VerifyResult
     from ocaptain.captain.transport import Transport
+    from ocaptain.control.commands import Answer, Command
     from ocaptain.ledger import Claim, ShipRow
     from ocaptain.prices import Prices
     from ocaptain.protocol import Message
@@ -94,6 +97,7 @@ class Captain:
         self.claiming = True
         self.over = False
         self._denied: str | None = None
+        self._is_paused = False
         #: By task: the ship that has it again, until when, and whether that ship may sleep until then.
         self._kept: dict[str, tuple[str, float, bool]] = {}
         self._transports = transports
@@ -122,8 +126,10 @@ class Captain:
         """
         for intent in await asyncio.to_thread(self.lander.reconcile):
             log.info("task %s: the landing of an earlier captain is settled", intent.task)
-        if self.voyage.state in {"complete", "sunk"}:
+        if self.voyage.state in {"complete", "paused", "sunk"}:
             return
+        self._is_paused = self.voyage.paused_reason is not None  # and the captain before was killed on the way
+        self.claiming = not self._is_paused
         await asyncio.to_thread(self.cargo.clear)  # of a captain that was killed
         self.ledger.set_state("running")
         # A lost ship may answer again; one that failed or is gone is not asked.
@@ -139,7 +145,7 @@ class Captain:
         await self._update_checkout()
         self._began = asyncio.get_running_loop().time()
         self._later(START_SECONDS)
-        async with asyncio.TaskGroup() as group:
+        async with listening(self.directory, self._carry_out), asyncio.TaskGroup() as group:
             sailing = [group.create_task(actor.run(), name=actor.ship) for actor in self._actors.values()]
             ticking = group.create_task(self._tick(), name="tick")
             counting = group.create_task(self._awake.follow(), name="awake") if self._awake else None
@@ -163,6 +169,9 @@ class Captain:
         if self._denied:
             self.over = True
             self.ledger.set_state("failed", self._denied)
+        elif self._is_paused:
+            self.over = True
+            self.ledger.set_state("paused")
         elif counts["pending"] or counts["failed"]:
             self.over = True
             self.ledger.set_state("failed", self._why_stuck(counts))
@@ -178,7 +187,7 @@ class Captain:
     def _stuck_or_done(self) -> bool:
         if self.ledger.counts()["in_progress"]:
             return False
-        if self._denied:
+        if self._denied or self._is_paused:
             return True
         if self.ledger.claimable([name for name, actor in self._actors.items() if not actor.gone]):
             return False
@@ -191,6 +200,14 @@ class Captain:
         if all(actor.gone for actor in self._actors.values()):
             return f"no ship is left; `ocaptain sail --resume {self.voyage.id}` makes new ones"
         return "the tasks that are left are pinned to ships that are gone"
+
+    def _carry_out(self, command: Command) -> Answer:
+        """Do what a user asks of this voyage."""
+        answer = carry_out(command, self.ledger)
+        if answer.done and not self.over:
+            self._is_paused, self.claiming = True, False
+            self._news.set()
+        return answer
 
     async def _verify(self) -> None:
         """Have some ship run the final verify, and set what it says."""

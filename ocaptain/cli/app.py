@@ -199,6 +199,14 @@ def clone(
 
 
 @app.command()
+def pause(voyage: VoyageId = None, json: Json = False) -> None:
+    """Hand out nothing more: what is under way is finished, checked and lands; then the ships sleep."""
+    from ocaptain.cli.control import run_pause  # noqa: PLC0415
+
+    run_pause(voyage, as_json=json)
+
+
+@app.command()
 def sink(
     voyage: VoyageId = None,
     all_: Annotated[bool, typer.Option("--all", help="Every active voyage, and what is left over.")] = False,

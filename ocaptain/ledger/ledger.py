@@ -377,6 +377,17 @@ class Ledger:
             db.execute("UPDATE voyage SET state = ?, note = coalesce(?, note)", (state, note))
             _event(db, "voyage", None, None, f"{state}{f': {note}' if note else ''}")
 
+    def pause(self, reason: str) -> None:
+        """Note that nothing more is to be handed out, and why; the state changes when all has ended that runs."""
+        with self._write() as db:
+            db.execute("UPDATE voyage SET paused_reason = ?", (reason,))
+            _event(db, "pause", None, None, reason)
+
+    def go_on(self) -> None:
+        """Hand out tasks again."""
+        with self._write() as db:
+            db.execute("UPDATE voyage SET paused_reason = NULL, note = NULL")
+
     def set_note(self, note: str | None) -> None:
         """Set what ``status`` says of the voyage."""
         with self._write() as db:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ocaptain.captain import process
 from ocaptain.captain.ssh import holding
 from ocaptain.config import HOSTS
-from ocaptain.errors import OcaptainError
+from ocaptain.errors import OcaptainError, Paused
 from ocaptain.ledger import Ledger, overview
 from ocaptain.ledger.ledger import ENDED, NOT_SAILING
 from ocaptain.locks import Lock
@@ -127,7 +127,8 @@ def launch(directory: VoyageDirectory, built: Built, settings: Settings) -> Outc
 def _has_news(directory: VoyageDirectory, built: Built) -> bool:
     """Whether the captain has ended its work, is of an earlier version, or does not count on a ship that is there."""
     with directory.ledger() as ledger:
-        if ledger.is_copy or ledger.voyage().state in ENDED:
+        voyage = ledger.voyage()
+        if ledger.is_copy or voyage.state in {*ENDED, "paused"} or voyage.paused_reason:
             return True
         off = {ship.sprite for ship in ledger.ships() if ship.state in {*NOT_SAILING, "provisioning"}}
     return bool(off & set(built.ready)) or bool(set(built.created) & set(built.ready))
@@ -155,6 +156,8 @@ def _note_fleet(directory: VoyageDirectory, ledger: Ledger, built: Built, settin
         more = [f"left are {', '.join(left)}; end them with `ocaptain sink {ledger.voyage().id}`"] if left else []
         more += [] if left else leave_mesh(directory, settings, [])  # no sink will
         raise OcaptainError("no ship could be built:", [*reasons, *more])
+    if ledger.voyage().paused_reason:
+        ledger.go_on()
     if ledger.voyage().state in {"failed", "paused", "sinking"}:
         ledger.set_note(None)
         ledger.set_state("running")
@@ -199,6 +202,8 @@ def wait(directory: VoyageDirectory) -> Outcome:
     """
     restarts = 0
     while (now := outcome(directory)).state not in ENDED:
+        if now.state == "paused":
+            raise Paused(f"{directory.id} is paused; go on with `ocaptain sail --resume {directory.id}`")
         if now.state == "sinking":
             raise OcaptainError(
                 f"{directory.id} is being sunk; `ocaptain sail --resume {directory.id}` takes it up again"

@@ -1,0 +1,106 @@
+"""Having a command carried out."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from ocaptain.captain.process import lock_path, start
+from ocaptain.control.commands import Answer, Command, carry_out
+from ocaptain.errors import OcaptainError
+from ocaptain.ledger import Ledger
+from ocaptain.locks import Lock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NAME = "control.sock"
+MAX_PATH = 100  # bytes; the kernel's own limit is 108
+MAX_LINE = 64 * 1024
+ANSWER_SECONDS = 10.0
+PATIENCE_SECONDS = 30.0  # a captain may just be starting or ending
+
+
+@contextlib.contextmanager
+def socket_path(directory: Path) -> Iterator[Path]:
+    """Yield where a voyage's captain listens, by a path that the kernel takes, good inside the block.
+
+    Raises:
+        OcaptainError: no path is short enough.
+    """
+    path = directory / NAME
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    if len(os.fsencode(path)) <= MAX_PATH:
+        yield path
+    elif runtime and len(os.fsencode(runtime)) < MAX_PATH - 40:
+        yield Path(runtime) / f"ocaptain-{directory.name}.sock"
+    elif Path("/proc/self/fd").is_dir():  # Linux: the same file by way of an open directory
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            yield Path(f"/proc/self/fd/{fd}") / NAME
+        finally:
+            os.close(fd)
+    else:
+        raise OcaptainError(f"{directory} is too long a path for a socket; set XDG_RUNTIME_DIR to a short directory")
+
+
+def ask(directory: Path, command: Command) -> Answer:
+    """Have a command carried out by the voyage's captain, or here if none lives.
+
+    Raises:
+        OcaptainError: the captain does not answer.
+    """
+    until = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        for way in (_of_captain, _under_lock):
+            if (answer := way(directory, command)) is not None:
+                return answer
+        if time.monotonic() > until:
+            raise OcaptainError(f"the captain of {directory.name} does not answer; see {directory / 'captain.log'}")
+        time.sleep(0.2)
+
+
+def _of_captain(directory: Path, command: Command) -> Answer | None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as joined:
+        joined.settimeout(ANSWER_SECONDS)
+        try:
+            with socket_path(directory) as path:
+                joined.connect(str(path))
+            joined.sendall(command.model_dump_json().encode() + b"\n")
+            line = b"".join(_until_line(joined))
+        except OSError:
+            return None
+    try:
+        return Answer.model_validate_json(line)
+    except ValidationError:
+        return None  # it ended meanwhile; the command may be repeated
+
+
+def _until_line(joined: socket.socket) -> Iterator[bytes]:
+    size = 0
+    while size < MAX_LINE and (data := joined.recv(4096)):
+        size += len(data)
+        yield data
+        if data.endswith(b"\n"):
+            return
+
+
+def _under_lock(directory: Path, command: Command) -> Answer | None:
+    with Lock(lock_path(directory)) as lock:
+        if not lock.wait(0.5):
+            return None
+        with Ledger(directory / "ledger.db") as ledger:
+            ledger.command()
+            answer = carry_out(command, ledger)
+            under_way = ledger.counts()["in_progress"]
+            if answer.done and not under_way:
+                ledger.set_state("paused")
+    if answer.done and under_way:
+        start(directory)  # somebody has to bring home what is under way
+    return answer

@@ -1,0 +1,78 @@
+"""The captain's end: commands of this user, one a line, each answered by a line."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import struct
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from ocaptain.control.ask import MAX_LINE, socket_path
+from ocaptain.control.commands import Answer, Command
+from ocaptain.errors import OcaptainError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+
+@contextlib.asynccontextmanager
+async def listening(directory: Path, carry_out: Callable[[Command], Answer]) -> AsyncIterator[None]:
+    """Take commands inside the block; where no socket can be made, none comes.
+
+    Args:
+        directory: the voyage's.
+        carry_out: does a command; called on the loop.
+    """
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            if not _is_ours(writer):
+                return
+            answer = _answer(await reader.readline(), carry_out)
+            writer.write(answer.model_dump_json().encode() + b"\n")
+            await writer.drain()
+        except (OSError, ValueError):  # it hung up, or its line does not end
+            pass
+        finally:
+            writer.close()
+
+    try:
+        with socket_path(directory) as path:
+            path.unlink(missing_ok=True)  # of a captain that was killed: we hold its lock
+            before = os.umask(0o177)
+            try:
+                server = await asyncio.start_unix_server(serve, str(path), limit=MAX_LINE)
+            finally:
+                os.umask(before)
+    except (OcaptainError, OSError):
+        yield
+        return
+    try:
+        yield
+    finally:
+        server.close()
+        with contextlib.suppress(OSError), socket_path(directory) as path:
+            path.unlink(missing_ok=True)
+
+
+def _answer(line: bytes, carry_out: Callable[[Command], Answer]) -> Answer:
+    try:
+        return carry_out(Command.model_validate_json(line))
+    except ValidationError:
+        return Answer(done=False, said="this captain does not know that command")
+    except OcaptainError as error:
+        return Answer(done=False, said=error.message)
+
+
+def _is_ours(writer: asyncio.StreamWriter) -> bool:
+    """Whether the other end runs as this user (Linux tells; elsewhere the socket's mode has to do)."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return True
+    size = struct.calcsize("3i")
+    told = writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    return bool(struct.unpack("3i", told)[1] == os.geteuid())

@@ -1,0 +1,146 @@
+"""``pause``: what is under way is finished and lands, nothing more is handed out, and it can go on."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import stat
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from ocaptain.control import Command, ask, carry_out
+from ocaptain.control.ask import socket_path
+from ocaptain.ledger import Ledger
+from tests.helpers import OCAPTAIN, run_task
+from tests.unit.test_ledger import make
+from tests.voyage.local import VOYAGE, command, landed, make_voyage, sail
+
+PAUSE = Command(name="pause")
+
+
+@pytest.mark.parametrize(
+    ("state", "done", "said"),
+    [
+        ("running", True, "is paused; go on with: ocaptain sail --resume"),
+        ("paused", True, "is paused"),
+        ("verifying", False, "cannot be paused: its final verify runs"),
+        ("complete", False, "cannot be paused: it is complete"),
+        ("failed", False, "it is failed"),
+        ("sinking", False, "it is sinking"),
+        ("sunk", False, "it is sunk"),
+    ],
+)
+def test_what_a_pause_is_answered_with(tmp_path, state, done, said):
+    with make(tmp_path / "ledger.db", {"1": frozenset()}) as ledger:
+        ledger.set_state(state)
+        for _ in range(2):
+            answer = carry_out(PAUSE, ledger)
+            assert answer.done is done
+            assert said in answer.said
+        assert (ledger.voyage().paused_reason == "user") is done
+
+
+def test_what_runs_lands_and_nothing_more_is_handed_out(tmp_path, ships):
+    go = tmp_path / "go"
+    tasks = [{"run": f"until test -e {go}; do sleep 0.1; done; echo 1 > a"}, {"run": "echo 2 > b", "waits": ["1"]}]
+    directory, fleet = make_voyage(tmp_path, tasks, 2), ships(2)
+
+    async def meanwhile(captain):
+        while not captain.ledger.counts()["in_progress"]:
+            await asyncio.sleep(0.02)
+        with socket_path(directory) as path:
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        said = [(await asyncio.to_thread(ask, directory, PAUSE)).said for _ in range(2)]
+        assert all("pauses: 1 task is finished first" in one for one in said)
+        with socket.socket(socket.AF_UNIX) as joined, socket_path(directory) as path:  # garbage does no harm
+            joined.connect(str(path))
+            joined.sendall(b'{"name": "destroy"}\n')
+            assert b'"done":false' in await asyncio.to_thread(joined.recv, 1000)
+        go.touch()
+
+    assert asyncio.run(sail(directory, fleet, meanwhile=meanwhile)) == "paused"
+    assert landed(directory) == ["1"]
+    with socket_path(directory) as path:
+        assert not path.exists()
+    assert asyncio.run(sail(directory, fleet)) == "paused"  # a captain alone does not go on
+    assert ask(directory, PAUSE).done
+    with command(directory) as ledger:
+        ledger.go_on()
+        ledger.set_state("running")
+    assert asyncio.run(sail(directory, fleet)) == "complete"
+    assert landed(directory) == ["1", "2"]
+
+
+def test_a_captain_that_is_killed_while_it_pauses_is_followed_by_one_that_pauses(tmp_path, ships):
+    go = tmp_path / "go"
+    tasks = [{"run": f"until test -e {go}; do sleep 0.1; done; echo 1 > a"}, {"run": "echo 2 > b"}]
+    directory, fleet = make_voyage(tmp_path, tasks, 1), ships(1)
+
+    async def stop(captain):
+        while not captain.ledger.counts()["in_progress"]:
+            await asyncio.sleep(0.02)
+        await asyncio.to_thread(ask, directory, PAUSE)
+        raise_in.cancel()
+
+    async def first():
+        nonlocal raise_in
+        raise_in = asyncio.current_task()
+        await sail(directory, fleet, meanwhile=stop)
+
+    raise_in = None
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(first())
+    go.touch()
+    assert asyncio.run(sail(directory, fleet)) == "paused"
+    assert len(landed(directory)) == 1
+
+
+def test_where_a_captain_listens(tmp_path, monkeypatch):
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    with socket_path(Path("/short") / VOYAGE) as path:
+        assert path == Path("/short") / VOYAGE / "control.sock"
+    directory = tmp_path / ("x" * 100) / VOYAGE
+    directory.mkdir(parents=True)
+    with socket_path(directory) as path:
+        path.touch()
+    assert (directory / "control.sock").exists()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/0")
+    with socket_path(directory) as path:
+        assert path == Path(f"/run/user/0/ocaptain-{VOYAGE}.sock")
+
+
+def test_a_user_pauses_and_goes_on(sailor, plan):
+    """`pause` ends at once with 0, a waiting `sail` with 4; `sail --resume` goes on."""
+    chain = [run_task("until test -e ~/go; do sleep 0.2; done; echo 1 > a"), run_task("echo 2 > b", "1")]
+    waiting = subprocess.Popen(
+        [OCAPTAIN, "sail", plan(chain), "-n", "1", "--wait"],
+        env=sailor.env,
+        cwd=sailor.home,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    until, voyage = time.monotonic() + 120, None
+    known = {one.name for one in sailor.voyages.glob("voyage-*")}
+    while voyage is None or sailor.json("status", voyage, "--json")["tasks"]["in_progress"] == 0:
+        assert time.monotonic() < until
+        assert waiting.poll() is None, waiting.stdout.read()
+        time.sleep(0.3)
+        voyage = next((one.name for one in sailor.voyages.glob("voyage-*") if one.name not in known), None)
+    paused = sailor.run("pause", voyage)
+    assert (paused.code, "1 task is finished first" in paused.out) == (0, True), paused.out + paused.err
+    sailor.inside(f"{voyage}-ship-0", "touch ~/go")
+    out, _ = waiting.communicate(timeout=120)
+    assert waiting.returncode == 4, out
+    assert f"go on with `ocaptain sail --resume {voyage}`" in out
+    with Ledger(sailor.voyage(voyage) / "ledger.db") as ledger:
+        assert (ledger.voyage().state, ledger.voyage().paused_reason) == ("paused", "user")
+        assert ledger.counts()["pending"] == 1
+    result = sailor.json("sail", "--resume", voyage, "--wait", "--json")
+    assert result["state"] == "complete"
+    refused = sailor.run("pause", voyage)
+    assert (refused.code, len(refused.err.splitlines())) == (2, 1), refused.err
