@@ -114,6 +114,8 @@ class ShipActor:
             except (GitError, CutShort) as error:
                 self._trouble(error)
             except TransportError as error:
+                if self._captain.over:  # we let go of it ourselves
+                    return
                 log.warning("%s: %s", self.ship, error)
                 self._captain.note_silence(self, str(error))
             except Exception as error:

@@ -137,7 +137,7 @@ def test_by_ansible_playbook_and_again_without_a_second_fleet(sailor, plan):
 
 def test_calls_from_create_to_running_worker_are_few(sailor, plan):
     """Ours are five: create, look, tree, service (looked at only when it may be there), channel."""
-    working = plan([run_task("sleep 20", ship="ship-3")])  # what a task costs is not part of it
+    working = plan([run_task("sleep 20", pin="ship-3")])  # what a task costs is not part of it
     voyage = sailor.json("sail", working, "-n", "4", "--json")["voyage"]
     calls = sailor.metrics()["calls"]
     for number in range(3):
@@ -180,7 +180,7 @@ def test_check_mode_checks_everything_and_makes_nothing(tmp_path, plan):
 
 def test_two_edits_of_one_line_both_land(sailor, plan, source):
     edit = 'sleep 1; printf \'%s\\n\' "$(cat shared.txt | head -1) {}" "$(tail -n +2 shared.txt)" > shared.txt'
-    tasks = [run_task(edit.format(word), ship=f"ship-{number}") for number, word in enumerate(("left", "right"))]
+    tasks = [run_task(edit.format(word), pin=f"ship-{number}") for number, word in enumerate(("left", "right"))]
     result = sailor.json(
         "sail", plan(tasks, verify="grep left shared.txt | grep right"), "-n", "2", "--repo", source, "--wait", "--json"
     )
@@ -285,9 +285,7 @@ def test_sink_in_mid_voyage_keeps_the_work(sailor, plan):
 
 
 def test_sink_of_a_ship_that_cannot_be_reached_needs_abandon(sailor, plan):
-    voyage = sailor.json("sail", plan([run_task("echo x > a; sleep 300", ship="ship-0")]), "-n", "2", "--json")[
-        "voyage"
-    ]
+    voyage = sailor.json("sail", plan([run_task("echo x > a; sleep 300", pin="ship-0")]), "-n", "2", "--json")["voyage"]
     wait_for(lambda: sailor.json("tasks", voyage, "--json")[0]["owner"])
     stopper = "for p in $(pgrep -f '[w]orker.pyz serve'); do kill -STOP $p; done; mv ~/.ocaptain/worker.pyz ~/away"
     sailor.inside(f"{voyage}-ship-0", stopper)
@@ -579,7 +577,7 @@ def test_hostile_text_reaches_no_terminal(sailor, plan):
 
 def test_a_ship_that_cannot_be_built_is_left_out_and_said(sailor, plan):
     """The voyage goes on with the others; exit 3 names the ship; its work, if any, is not destroyed."""
-    task = run_task(f"{HELD}; echo x > a", ship="ship-0")
+    task = run_task(f"{HELD}; echo x > a", pin="ship-0")
     voyage = sailor.json("sail", plan([task]), "-n", "2", "--json")["voyage"]
     sailor.inside(f"{voyage}-ship-1", "sudo mv /usr/bin/python3 /usr/bin/away; sudo mv /usr/bin/python3.11 /usr/bin/x")
     os.kill(captain_pid(sailor, voyage), signal.SIGKILL)

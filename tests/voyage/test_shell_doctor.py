@@ -67,8 +67,8 @@ def voyage(fleet, tmp_path_factory):
     from tests.helpers import write_plan
 
     tasks = [
-        run_task("echo I am an agent; sleep 600", ship="ship-0"),
-        run_task("echo so am I; sleep 600", ship="ship-1"),
+        run_task("echo I am an agent; sleep 600", pin="ship-0"),
+        run_task("echo so am I; sleep 600", pin="ship-1"),
     ]
     directory = write_plan(tmp_path_factory.mktemp("plan"), tasks)
     found = fleet.json("sail", directory, "-n", "2", "--new", "--json")["voyage"]
@@ -149,7 +149,7 @@ def test_wrong_ships_are_exit_2(fleet, voyage, arguments, part):
 
 @root
 def test_a_ship_that_ran_no_agent_says_so(fleet, plan):
-    tasks = [run_task("sleep 60", ship="ship-0")]
+    tasks = [run_task("sleep 60", pin="ship-0")]
     voyage = fleet.json("sail", plan(tasks), "-n", "2", "--new", "--json")["voyage"]
     terminal = Terminal(fleet, "shell", voyage, "ship-1")
     terminal.until("no agent has run")

@@ -218,7 +218,7 @@ def test_with_keep_what_could_not_be_built_stays(lone, plan):
 def test_a_ship_that_is_destroyed_is_made_again(lone, plan):
     # The first attempt would wait for ever; the ship that is made anew has the second.
     line = f"echo started; test $OCAPTAIN_ATTEMPT -ge 2 || {{ {HELD}; }}; echo 1 > a"
-    tasks = [run_task(line, ship="ship-1"), run_task("echo 2 > b")]
+    tasks = [run_task(line, pin="ship-1"), run_task("echo 2 > b")]
     sailing = lone.popen("sail", plan(tasks), "-n", "2", "--replace", "--wait", "--json")
     voyage = wait_for(lambda: [path.parent.parent.name for path in lone.voyages.glob("voyage-*/logs/ship-1")])[0]
     lone.api("DELETE", f"/v1/sprites/{voyage}-ship-1")
@@ -234,7 +234,7 @@ def test_a_ship_that_is_destroyed_is_made_again(lone, plan):
 
 def test_a_broken_ship_that_still_exists_gets_a_stand_in(lone, plan):
     second = f"echo started; test $OCAPTAIN_ATTEMPT -ge 2 || {{ {HELD}; }}; echo 2 > b"
-    tasks = [run_task(f"echo started; {HELD}; echo 1 > a", ship="ship-0"), run_task(second)]
+    tasks = [run_task(f"echo started; {HELD}; echo 1 > a", pin="ship-0"), run_task(second)]
     sailing = lone.popen("sail", plan(tasks), "-n", "2", "--replace", "--wait", "--json")
     voyage = wait_for(lambda: list(lone.voyages.glob("voyage-*/logs/ship-1")))[0].parent.parent.name
     # The worker answers no more, and cannot work: what it is asked for fails.
