@@ -114,10 +114,7 @@ class ShipActor:
             except (GitError, CutShort) as error:
                 self._trouble(error)
             except TransportError as error:
-                if self._captain.over:  # we let go of it ourselves
-                    return
-                log.warning("%s: %s", self.ship, error)
-                self._captain.note_silence(self, str(error))
+                self._silent(error)
             except Exception as error:
                 log.warning("%s: %s", self.ship, error, exc_info=not isinstance(error, ShipFault))
                 self._faults += 1
@@ -137,6 +134,12 @@ class ShipActor:
             self._captain.dispatch()
             await asyncio.sleep(self._wait)
             self._wait = min(RECONNECT_MOST, self._wait * 2)
+
+    def _silent(self, error: TransportError) -> None:
+        """The way broke; at the voyage's end we let go of it ourselves."""
+        if not self._captain.over:
+            log.warning("%s: %s", self.ship, error)
+            self._captain.note_silence(self, str(error))
 
     def _trouble(self, error: GitError | CutShort) -> None:
         """Our own repository fails (a full disk, say), or the way: no task is to blame, and it may pass."""
