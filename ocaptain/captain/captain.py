@@ -305,9 +305,9 @@ class Captain:
                 (task, ship) for task, ship in kept.items() if ship in willing and self.ledger.is_ready(task, ship)
             ]
             wishes = self.ledger.wish_of([task for task, _ in found])
-            work += [
-                Work(task, pin or (wish if (wish := wishes.get(task)) in willing else None)) for task, pin in found
-            ]
+            free = self._free()
+            # As a claim does: what was wished for a ship that is free is left to that one, even if it cannot be called.
+            work += [Work(task, pin or (wish if (wish := wishes.get(task)) in free else None)) for task, pin in found]
             work += [Work(task, ship) for task, ship in kept_now]
         ships = [Idle(actor.ship, actor.channel is not None, actor.called) for actor in idle]
         for ship in whom_to_call(work, ships):
@@ -319,11 +319,13 @@ class Captain:
             return None
         others = self._kept_for(lambda ship: ship != actor.ship)
         mine = self._kept_for(lambda ship: ship == actor.ship)
-        free = [one.ship for one in self._actors.values() if one is not actor and self._is_free(one)]
-        claim = self.ledger.claim(actor.ship, first=mine, others=others, free=free)
+        claim = self.ledger.claim(actor.ship, first=mine, others=others, free=self._free() - {actor.ship})
         if claim:
             self._kept.pop(claim.task, None)
         return claim
+
+    def _free(self) -> set[str]:
+        return {ship for ship, actor in self._actors.items() if self._is_free(actor)}
 
     def _is_free(self, actor: ShipActor) -> bool:
         """Whether a ship can take what was wished for it: it is idle, or is only just being reached."""
@@ -540,15 +542,15 @@ class Captain:
                 return  # and it is not remembered: the token may be handed to this ship yet
             path = self.directory / "logs" / ship / f"{attempt['task']}.{attempt['number']}.log"
             self._logs[ship, token] = path
+        skipped = self._skipped(token)
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("ab") as file:
-                size, skipped = os.fstat(file.fileno()).st_size, self._skipped(token)
-                piece = log_piece(body, size, skipped)
-                if piece.skips:
-                    self._skips[token] = skipped + piece.skips
-                    self.ledger.log_skipped(token, skipped + piece.skips)
+                piece = log_piece(body, os.fstat(file.fileno()).st_size, skipped)
                 file.write(piece.data)
+            if piece.skips:  # only of what is written: what is not is missed, and said, with the next piece
+                self._skips[token] = skipped + piece.skips
+                self.ledger.log_skipped(token, skipped + piece.skips)
 
 
 def pause_of(waits: int, asked: float) -> float | None:

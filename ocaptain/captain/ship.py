@@ -242,13 +242,12 @@ class ShipActor:
                 await self._verify(channel, job)
                 continue
             claim = self._captain.claim_for(self)
-            if claim:
-                self._captain.changed()
-                await self._attempt(channel, claim)
-                continue
-            self.idle = True
+            self.idle = claim is None
             self._captain.changed()
-            if not await self._idle(channel):
+            self._captain.dispatch()  # what is left after this ship took its share
+            if claim:
+                await self._attempt(channel, claim)
+            elif not await self._idle(channel):
                 return
             self.idle = False
 

@@ -173,11 +173,12 @@ def make_voyage(root: Path, tasks: list[dict], ships: int = 1, verify: str = "tr
                     "id": str(n),
                     "subject": f"Task {n}",
                     "description": "",
-                    "metadata": {k: v for k, v in task.items() if k not in {"waits", "pin"}},
+                    "metadata": {k: v for k, v in task.items() if k not in {"waits", "pin", "wish"}},
                 }
             ),
             "agent": task.get("agent", "command"),
             "pin": task.get("pin"),
+            "wish": task.get("wish"),
             "priority": chains[str(n)],
             "status": "pending",
         }

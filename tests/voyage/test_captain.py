@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from ocaptain.captain import captain as captains
 from ocaptain.captain import leases
 from ocaptain.captain import ship as actors
 from ocaptain.captain.landing import Lander
@@ -66,6 +67,20 @@ def test_as_many_ships_are_woken_as_there_is_work_for(tmp_path, ships, monkeypat
     assert run(sail(make_voyage(tmp_path, [*chain, *fork], 4), fleet)) == "complete"
     # Each is reached once; one more is woken when two tasks become ready, none for the chain or the verify.
     assert sorted(ship.opened for ship in fleet) == [1, 1, 1, 2]
+
+
+def test_what_is_left_to_a_ship_that_is_being_reached_calls_nobody_else(tmp_path, ships, monkeypatch):
+    """Its wish is kept for a moment; then any ship may have the task, which is asked once, not all the time."""
+    monkeypatch.setattr(captains, "START_SECONDS", 1.5)
+    directory = make_voyage(tmp_path, [{"run": "echo 1 > a", "wish": "ship-1"}], 2)
+    fleet = ships(2)
+    fleet[1].cut()
+    asked = []
+    real = captains.Captain.claim_for
+    monkeypatch.setattr(captains.Captain, "claim_for", lambda self, actor: asked.append(actor) or real(self, actor))
+    assert run(sail(directory, fleet)) == "complete"
+    assert landed(directory) == ["1"]
+    assert len(asked) <= 8
 
 
 def test_a_ship_that_was_woken_answers_at_once_however_often(tmp_path, ships, monkeypatch):

@@ -38,7 +38,7 @@ class Idle:
 
 
 def whom_to_call(work: Sequence[Work], idle: Sequence[Idle]) -> list[str]:
-    """Return the ships to call now, in the order of the work, the most urgent first.
+    """Return the ships to call now.
 
     What only one ship may have goes to that ship. For the rest, ships that were called already count
     first, then connected ones, then those that sleep. No ship is called twice.
