@@ -18,7 +18,7 @@ Worker to captain::
     refused  protocol, reason, epoch, generation         a newer captain or channel is known, or another protocol
     record   n, crc, body                                one journal entry
     dropped  class, upto                                 records up to here are not there any more
-    trouble  reason                                      why the worker waits (its disk is full)
+    trouble  reason                                      why the worker waits (its disk is full), "" = no more
     resting  last                                        answer to rest
     pong
 

@@ -213,9 +213,9 @@ class Worker:
             self._news.clear()
             while await self._push_some(channel):
                 pass
-            if self._trouble and not channel.told_trouble:
-                channel.told_trouble = True
-                await channel.send({"type": "trouble", "reason": self._trouble})
+            if channel.told_trouble != self._trouble:
+                channel.told_trouble = self._trouble
+                await channel.send({"type": "trouble", "reason": channel.told_trouble})
             if channel.asked_to_rest and not self._running:
                 channel.asked_to_rest = False
                 self._hold.rest()
@@ -313,8 +313,6 @@ class Worker:
     def _say_trouble(self, reason: str) -> None:
         if reason != self._trouble:
             self._trouble = reason
-            if self._channel:
-                self._channel.told_trouble = False
             self._news.set()
 
     async def _start(self, args: dict[str, Any]) -> dict[str, Any]:
@@ -611,7 +609,7 @@ class Channel:
         self.reader: Reader
         self.sent: dict[str, int] = {}
         self.asked_to_rest = False
-        self.told_trouble = False
+        self.told_trouble = ""
 
     def go(self, name: str, after: int) -> None:
         """Send the records of a class from behind ``after`` on."""

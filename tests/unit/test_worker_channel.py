@@ -61,6 +61,9 @@ def test_with_no_room_for_a_result_the_worker_says_so_and_goes_on_when_there_is(
             full[0] = False
             number, ok, data = await answer
             assert (number, ok, data["code"]) == (1, False, "unknown")
+            while len(troubles) < 2:
+                await asyncio.sleep(0.01)
+            assert troubles[1:] == [""]
             await channel.settle(number)
             assert (await channel.call("x:2", "no such command", {}))[0] == 2
             await channel.close()
