@@ -81,11 +81,12 @@ class Awake:
         missing = {sprite.name for sprite in listed}
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                async for change in self._client.watch(self._prefix):
-                    self._take(change)
-                    missing.discard(change.name)
-                    if not missing:
-                        return
+                async with contextlib.aclosing(self._client.watch(self._prefix)) as changes:
+                    async for change in changes:
+                        self._take(change)
+                        missing.discard(change.name)
+                        if not missing:
+                            return
         if self._told is None or missing:
             for sprite in listed:
                 if sprite.name in missing:

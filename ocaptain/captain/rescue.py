@@ -143,8 +143,9 @@ def _is_known(captain: Captain, ship: str, commit: str) -> bool:
         if row["ship"] == ship and row["work"]
         for name in (work_ref, former_work_ref)
     ]
+    refs = captain.git.refs("refs")
     known = [*offered, captain.lander.ref]
-    return any(captain.git.tree(found) == tree for ref in known if (found := captain.git.resolve(ref)))
+    return any(captain.git.tree(refs[ref]) == tree for ref in known if ref in refs)
 
 
 def prove(directory: Path, ledger: Ledger) -> Path | None:

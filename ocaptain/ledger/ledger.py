@@ -770,17 +770,16 @@ class Ledger:
         """Return how many tasks are in each state."""
         return {row[0]: row[1] for row in self._db.execute("SELECT status, n FROM task_counts ORDER BY status")}
 
-    def claimable(self, ships: Sequence[str], others: Collection[str] = ()) -> bool:
-        """Whether one of ``ships`` could claim a task now that is none of ``others``."""
+    def claimable(self, ships: Sequence[str]) -> bool:
+        """Whether one of ``ships`` could claim a task now."""
         marks = ",".join("?" * len(ships))
-        left = " AND id NOT IN (SELECT value FROM json_each(?))" if others else ""
         return bool(
             ships
             and self._db.execute(
                 "SELECT 1 FROM tasks INDEXED BY ready"  # noqa: S608 - only ?
                 " WHERE status = 'pending' AND blockers = 0 AND held_by IS NULL"
-                f" AND (pin IS NULL OR pin IN ({marks})){left} LIMIT 1",
-                (*ships, *([json.dumps(list(others))] if others else [])),
+                f" AND (pin IS NULL OR pin IN ({marks})) LIMIT 1",
+                ships,
             ).fetchone()
         )
 

@@ -47,7 +47,7 @@ from ocaptain.sprites.models import Change, Checkpoint, Sprite, SpritePage
 from ocaptain.sprites.sockets import STDERR, Execution, Tunnel
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
 REQUEST_SECONDS = 60.0  # a handshake may wake a sleeping sprite
 CREATE_FACTOR = 2.5
@@ -275,7 +275,7 @@ class SpritesClient:
                 return found
             token = page.next_continuation_token
 
-    async def watch(self, prefix: str) -> AsyncIterator[Change]:
+    async def watch(self, prefix: str) -> AsyncGenerator[Change, None]:
         """Yield the status of every sprite whose name starts with ``prefix``, then each change and heartbeats.
 
         Raises:

@@ -270,10 +270,6 @@ class Reader:
                     return found
         return found
 
-    def missed(self, name: str) -> int:
-        """Return how many numbers there are behind what was read, of which nothing is here."""
-        return self._classes[name].last - self._at[name][0]
-
 
 def _sound(path: Path, start: int, size: int | None, after: int) -> Iterator[tuple[int, Message, int]]:
     """Yield the sound records of a file with numbers that grow from ``after``: number, body, where it ends.
