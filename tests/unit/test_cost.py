@@ -132,6 +132,6 @@ def test_sessions_that_may_be_gone_on_with(tmp_path):
 
 def test_a_task_is_kept_from_others_and_first_for_its_own(tmp_path):
     with make(tmp_path / "ledger.db", {"1": frozenset(), "2": frozenset()}) as ledger:
-        assert not ledger.claimable(["ship-0"], ["1", "2"])
+        assert not ledger.ready(["ship-0"], ["1", "2"])
         assert ledger.claim("ship-0", others=["1", "2"]) is None
         assert ledger.claim("ship-0", first=["2"]).task == "2"
