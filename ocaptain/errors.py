@@ -38,6 +38,11 @@ class OcaptainError(Exception):
     def __str__(self) -> str:
         return "\n".join((self.message, *self.details))
 
+    @property
+    def remedy(self) -> str | None:
+        """What to do, where the message says so: it is written "what happened; what to do"."""
+        return self.message.rpartition("; ")[2] if "; " in self.message else None
+
 
 class UsageError(OcaptainError):
     """Wrong input, plan or configuration."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import jsonschema
 
 from ocaptain.drydock import server
 from ocaptain.ledger import Ledger, NewVoyage
@@ -81,6 +83,20 @@ def make_directory(root: Path, voyage: str, provider: str, ships, ways=None) -> 
 HELD = "until [ -e ~/go ]; do sleep 0.1; done"
 
 
+@functools.cache
+def schema_of(kind: str) -> jsonschema.protocols.Validator:
+    """Return what checks the JSON of a kind."""
+    schema = json.loads((REPO / "docs/json" / f"{kind}.json").read_text())
+    return jsonschema.Draft202012Validator(schema)
+
+
+def as_documented(text: str):
+    """Return the one JSON object that a command printed, checked against its schema."""
+    found = json.loads(text)
+    schema_of(found["kind"]).validate(found)
+    return found
+
+
 @dataclass
 class Done:
     """A command that ended."""
@@ -91,7 +107,7 @@ class Done:
 
     @property
     def json(self):
-        return json.loads(self.out)
+        return as_documented(self.out)
 
 
 class Sailor:

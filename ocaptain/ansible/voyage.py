@@ -15,6 +15,7 @@ from ocaptain.config import HOSTS, load_settings
 from ocaptain.errors import OcaptainError, PartialError, UsageError
 from ocaptain.git import GitError
 from ocaptain.plan import load_plan
+from ocaptain.query import Query
 from ocaptain.voyage.home import LABEL, Home, VoyageDirectory
 from ocaptain.voyage.life import (
     Built,
@@ -28,16 +29,13 @@ from ocaptain.voyage.life import (
     wait,
 )
 from ocaptain.voyage.prepare import Request, prepare
-from ocaptain.voyage.roles import ship_roles
-from ocaptain.worker.build import worker_path
+from ocaptain.voyage.roles import ship_facts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ocaptain.captain.rescue import Rescue
     from ocaptain.captain.ssh import Way
-    from ocaptain.config import Settings
-    from ocaptain.voyage.prepare import Prepared
 
 Args = dict[str, Any]
 
@@ -63,6 +61,8 @@ def prepared(args: Args) -> Args:
     )
     settings = load_settings()
     made = prepare(request, settings, check=bool(args.get("check")))
+    is_there = made.resumed or not args.get("check")
+    facts: Args = asdict(ship_facts(Path(made.directory), settings)) if is_there else {"roles": {}}
     return {
         "changed": not made.resumed,
         "voyage": {
@@ -76,25 +76,9 @@ def prepared(args: Args) -> Args:
                 for ship, sprite in made.ships
             ],
             "resumed": made.resumed,
-            **({"roles": {}} if args.get("check") and not made.resumed else _for_ships(made, settings)),
+            **facts,
         },
         "notes": list(made.notes),
-    }
-
-
-def _for_ships(made: Prepared, settings: Settings) -> Args:
-    """Return what the ships of a voyage that is there are built with."""
-    with VoyageDirectory(Path(made.directory)).ledger() as ledger:
-        voyage = ledger.voyage()
-        left = [row for row in ledger.rows("tasks", "position") if row["agent"] and row["status"] != "completed"]
-        tasks = [(row["agent"], row["pin"]) for row in left]
-    return {
-        "roles": {ship: ship_roles(tasks, ship, voyage.mesh) for ship, _ in made.ships},
-        "mesh": voyage.mesh,
-        "login_server": settings.tailscale_login_server or "",
-        "spec": voyage.spec,
-        "verify": voyage.verify_script.decode("utf-8", "surrogateescape").encode("utf-8", "replace").decode(),
-        "worker": str(worker_path()),
     }
 
 
@@ -116,7 +100,7 @@ def launched(args: Args) -> Args:
     if args.get("check"):
         return _foreseen(args)
     directory = _directory(args)
-    before = directory.voyage()
+    before = Query(directory.path).state()
     built = Built(
         ready=tuple(args.get("ready") or ()),
         failed=dict(args.get("failed") or {}),
@@ -124,7 +108,7 @@ def launched(args: Args) -> Args:
         destroyed=tuple(args.get("destroyed") or ()),
     )
     now = launch(directory, built, load_settings())
-    return _result(now, changed=bool(built.created) or before.state not in {"running", "complete", "verifying"})
+    return _result(now, changed=bool(built.created) or before not in {"running", "complete", "verifying"})
 
 
 def _foreseen(args: Args) -> Args:
@@ -154,20 +138,19 @@ def complete(args: Args) -> Args:
 def rescued(args: Args) -> Args:
     """Stop captain and agents, fetch every ship's work; say which sprites may be destroyed."""
     directory = _directory(args)
-    voyage = directory.voyage()
-    about: Args = {"voyage": directory.id, "provider": voyage.provider, "hosts": []}
-    if voyage.state == "sunk" and not left_of(directory, load_settings()):
+    query = Query(directory.path)
+    seen = query.overview()
+    about: Args = {"voyage": directory.id, "provider": seen.provider, "hosts": []}
+    if seen.state == "sunk" and not left_of(directory, load_settings()):
         return {**about, "changed": False, "destroy": [], "kept": {}, "rescues": [], "bundle": None}
     abandon = bool(args.get("abandon"))
     if args.get("check"):
-        with directory.ledger() as ledger:
-            fleet = [ship.sprite for ship in ledger.ships()]
+        fleet = [ship.sprite for ship in query.ships()]
         return {**about, "changed": True, "destroy": fleet, "kept": {}, "rescues": [], "bundle": None}
     found, bundle, trouble = _rescue(directory, abandon=abandon)
     destroy = [one.sprite for one in found if one.ok or abandon]
-    if voyage.provider == HOSTS:
-        with directory.ledger() as ledger:
-            known = [(ship.id, ship.sprite, way_of(ship)) for ship in ledger.ships() if ship.sprite in destroy]
+    if seen.provider == HOSTS:
+        known = [(ship.id, ship.sprite, way_of(ship)) for ship in query.ships() if ship.sprite in destroy]
         about["hosts"] = [
             {"id": ship, "sprite": name, "variables": _variables(name, way, args)} for ship, name, way in known
         ]
@@ -194,16 +177,16 @@ def _rescue(directory: VoyageDirectory, *, abandon: bool) -> tuple[tuple[Rescue,
         if not abandon:
             remedy = f"no ship was destroyed; repair {directory.path / 'repo.git'}, or say --abandon"
             raise PartialError(f"{directory.id}: {error.message} ({remedy})") from error
-        with directory.ledger() as ledger:
-            return tuple(Rescue(ship.id, ship.sprite, ok=False) for ship in ledger.ships()), None, error.message
+        ships = Query(directory.path).ships()
+        return tuple(Rescue(ship.id, ship.sprite, ok=False) for ship in ships), None, error.message
     return rescued.ships, rescued.bundle, None
 
 
 def sunk(args: Args) -> Args:
     """Prove that nothing is left; what is left is named."""
     directory, settings = _directory(args), load_settings()
-    with directory.ledger() as ledger:
-        over = ledger.voyage().state == "sunk" and all(ship.state == "gone" for ship in ledger.ships())
+    seen = Query(directory.path).overview()
+    over = seen.state == "sunk" and all(ship["state"] == "gone" for ship in seen.ships)
     is_gone = over and not left_of(directory, settings)
     if is_gone and not has_mesh(directory):
         return {"changed": False, "voyage": directory.id, "left": []}

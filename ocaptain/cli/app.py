@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ocaptain import __version__
+from ocaptain.cli.words import one_of, port, split
 from ocaptain.durations import seconds
 
 app = typer.Typer(
@@ -19,6 +20,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+#: What wrong options and arguments raise; versions of typer keep it in different places.
+wrong_input: type[Any] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 plan_app = typer.Typer(help="Look at plans.", no_args_is_help=True)
 drydock_app = typer.Typer(help="The local, Sprites-compatible provider.", no_args_is_help=True)
 app.add_typer(plan_app, name="plan")
@@ -53,8 +56,9 @@ class Status(StrEnum):
 
 VoyageId = Annotated[
     str | None,
-    typer.Argument(metavar="[ID]", help="Voyage id or any unique prefix; found by itself where one is active."),
+    typer.Argument(metavar="ID", help="Voyage id or any unique prefix; found by itself where one is active."),
 ]
+NAMES = "A first word that begins with `voyage-` is the voyage's ID; by default the one that is active."
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
 
 
@@ -173,8 +177,10 @@ def cost(
 
 @app.command()
 def logs(
-    voyage: VoyageId = None,
-    ship: Annotated[str | None, typer.Option("-s", "--ship", help="Only this ship.")] = None,
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID] [SHIP|TASK]...", help=f"Only these ships and tasks. {NAMES}")
+    ] = None,
+    ship: Annotated[list[str] | None, typer.Option("-s", "--ship", help="Only this ship.")] = None,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the voyage ends.")] = False,
     grep: Annotated[
         str | None, typer.Option("-g", "--grep", help="Only lines that match (regular expression).")
@@ -184,7 +190,8 @@ def logs(
     """Show what the agents said."""
     from ocaptain.cli.logs import show_logs  # noqa: PLC0415
 
-    show_logs(voyage, ship=ship, follow=follow, grep=grep, tail=tail)
+    meant = split(words or [])
+    show_logs(meant.voyage, names=(*meant.names, *(ship or ())), follow=follow, grep=grep, tail=tail)
 
 
 @app.command()
@@ -224,20 +231,24 @@ def sink(
 
 @app.command()
 def shell(
-    voyage: VoyageId = None,
-    ship: Annotated[str | None, typer.Argument(metavar="[SHIP]", help="Which ship; by default the only one.")] = None,
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID] [SHIP]", help=f"Which ship; by default the only one. {NAMES}")
+    ] = None,
     raw: Annotated[bool, typer.Option("--raw", help="A login shell, not the agents' tmux.")] = False,
 ) -> None:
     """Attach to a ship's tmux, where its agent runs (Ctrl-b d leaves it)."""
     from ocaptain.cli.shell import run_shell  # noqa: PLC0415
 
-    raise typer.Exit(run_shell(voyage, ship, raw=raw))
+    meant = split(words or [])
+    raise typer.Exit(run_shell(meant.voyage, one_of(meant.names, "ship"), raw=raw))
 
 
 @app.command()
 def proxy(
-    ship: Annotated[str, typer.Argument(help="A sprite's name, or a ship (ship-0) of the voyage that sails.")],
-    port: Annotated[int, typer.Argument(min=1, max=65535, help="TCP port of the ship.")],
+    words: Annotated[
+        list[str],
+        typer.Argument(metavar="[ID] SHIP PORT", help=f"A ship (ship-0) or a sprite's name, and a TCP port. {NAMES}"),
+    ],
     provider: Annotated[
         Provider | None, typer.Option(help="Where the ship is; by default where its voyage sails.")
     ] = None,
@@ -245,7 +256,8 @@ def proxy(
     """Join standard input and output to a port of a ship (ssh -o ProxyCommand='ocaptain proxy %h %p')."""
     from ocaptain.cli.proxy import run_proxy  # noqa: PLC0415
 
-    run_proxy(ship, port, provider=provider.value if provider else None)
+    meant = split(words[:-1])
+    run_proxy(meant.voyage, one_of(meant.names, "ship"), port(words[-1]), provider=provider.value if provider else None)
 
 
 @app.command()
@@ -349,11 +361,12 @@ def drydock_status() -> None:
 @drydock_app.command("stop")
 def drydock_stop(
     force: Annotated[bool, typer.Option("-f", "--force", help="Even if a voyage's ships are on it.")] = False,
+    json: Json = False,
 ) -> None:
     """Stop it, and with it every sprite on it."""
     from ocaptain.cli.drydock import stop  # noqa: PLC0415
 
-    raise typer.Exit(stop(force=force))
+    raise typer.Exit(stop(force=force, as_json=json))
 
 
 @base_app.command("build")

@@ -19,6 +19,6 @@ def run_pause(voyage: str | None, *, as_json: bool) -> None:
     if not answer.done:
         raise UsageError(answer.said)
     if as_json:
-        render.print_json({"schema": 1, "kind": "pause", "voyage": directory.id, "said": answer.said})
+        render.print_json("pause", {"voyage": directory.id, "said": answer.said})
     else:
         render.out().print(answer.said)

@@ -9,25 +9,26 @@ from rich.table import Table
 from ocaptain.cli import render
 from ocaptain.cli.views import find
 from ocaptain.config import load_settings
-from ocaptain.ledger.costs import Costs, Line, costs
 from ocaptain.prices import load_prices
 from ocaptain.protocol.usage import dollars
+from ocaptain.query import Query
 from ocaptain.text import clean_line
 
 if TYPE_CHECKING:
-    from ocaptain.ledger.costs import By
+    from ocaptain.query import By, Costs, Line
 
 
 def show_cost(voyage: str | None, *, by: By, as_json: bool) -> None:
     """Show what a voyage cost."""
     directory = find(voyage)
     prices = load_prices(load_settings().prices)
-    with directory.ledger() as ledger:
-        about = ledger.voyage()
-        price = prices.machines.get(about.provider)
-        seen = costs(ledger, by, price.cost if price else lambda _: 0)
+    query = Query(directory.path)
+    about = query.overview()
+    price = prices.machines.get(about.provider)
+    seen = query.costs(by, price.cost if price else lambda _: 0)
     if as_json:
-        render.print_json({"voyage": about.id, "state": about.state, "provider": about.provider, **seen.as_dict()})
+        facts = {"voyage": about.voyage, "state": about.state, "provider": about.provider}
+        render.print_json("cost", {**facts, **seen.as_dict()})
         return
     console = render.out()
     console.print(cost_table(seen))

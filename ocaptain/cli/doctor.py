@@ -17,7 +17,7 @@ def run_doctor(provider: str | None, *, as_json: bool) -> int:
     found = examine(provider)
     ok = all(one.status != "fault" for one in found)
     if as_json:
-        render.print_json({"ok": ok, "checks": [one.as_dict() for one in found]})
+        render.print_json("doctor", {"ok": ok, "checks": [one.as_dict() for one in found]})
         return 0 if ok else 1
     table = Table.grid(padding=(0, 2))
     for one in found:

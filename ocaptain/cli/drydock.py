@@ -32,7 +32,7 @@ def start(options: server.Options) -> None:
     options.plan(), options.checked_layers()  # a wrong one is said here, not in the log of a server that did not start
     if server.running() and options != server.Options(port=options.port):
         raise UsageError("drydock runs already, with the options it was started with; stop it first")
-    render.print_json(asdict(server.start(options)))
+    render.print_json("drydock", {"running": True, **asdict(server.start(options))})
 
 
 def fault_plan(latency: float, jitter: float, seed: int, file: Path | None) -> str:
@@ -69,15 +69,21 @@ def status() -> int:
     """Print whether it serves, where, and its calls by sprite and endpoint; return the exit code."""
     record = server.running()
     if record is None:
-        render.print_json({"running": False})
+        render.print_json("drydock", {"running": False})
         return 1
     headers = {"Authorization": f"Bearer {record.token}"}
-    metrics = httpx.get(f"{record.url}/drydock/metrics", headers=headers, trust_env=False, timeout=30).json()
-    render.print_json({"running": True, **asdict(record), **metrics})
+    try:
+        answer = httpx.get(f"{record.url}/drydock/metrics", headers=headers, trust_env=False, timeout=30)
+        metrics = answer.raise_for_status().json()
+    except (httpx.HTTPError, ValueError) as error:
+        why = str(error) or type(error).__name__
+        remedy = f"end its process {record.pid} if it hangs"
+        raise OcaptainError(f"drydock at {record.url} does not answer ({why}); {remedy}") from error
+    render.print_json("drydock", {"running": True, **asdict(record), **metrics})
     return 0
 
 
-def stop(*, force: bool) -> int:
+def stop(*, force: bool, as_json: bool) -> int:
     """Stop it, unless a voyage's ships are on it; return the exit code."""
     record = server.running()
     if record is not None and not force:
@@ -85,5 +91,9 @@ def stop(*, force: bool) -> int:
         if ships:
             remedy = "sink their voyages first (`ocaptain sink --all`), or stop with --force and lose their work:"
             raise OcaptainError(f"{len(ships)} ships are on drydock; {remedy}", ships)
-    render.print_json({"stopped": server.stop()})
+    stopped = server.stop()
+    if as_json:
+        render.print_json("drydock", {"running": False, "stopped": stopped})
+    else:
+        render.out().print("drydock is stopped" if stopped else "drydock does not run")
     return 0

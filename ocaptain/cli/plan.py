@@ -19,12 +19,13 @@ def check(directory: Path, *, as_json: bool) -> int:
     report = load_plan(directory.expanduser())
     if as_json:
         render.print_json(
+            "plan_check",
             {
                 "ok": report.plan is not None,
                 "tasks": len(report.plan.tasks) if report.plan else None,
                 "faults": [fault.as_dict() for fault in report.faults],
                 "warnings": [warning.as_dict() for warning in report.warnings],
-            }
+            },
         )
         return 0 if report.plan else FAULTY
     problems = render.err()

@@ -11,76 +11,62 @@ import threading
 from typing import TYPE_CHECKING
 
 from ocaptain.captain.ssh import argv, way_of
+from ocaptain.cli.shell import choose_ship
 from ocaptain.cli.views import find
-from ocaptain.config import load_settings
-from ocaptain.errors import Interrupted, OcaptainError, UsageError
-from ocaptain.ledger import overview
+from ocaptain.config import HOSTS, load_settings
+from ocaptain.errors import Interrupted, OcaptainError
 from ocaptain.provider import choose, endpoint
+from ocaptain.query import Query
 from ocaptain.sprites import NotFound
 from ocaptain.voyage.home import Home
 
 if TYPE_CHECKING:
-    from ocaptain.captain.ssh import Way
     from ocaptain.config import ProviderName
     from ocaptain.provider import Endpoint
     from ocaptain.sprites import Tunnel
 
 CHUNK = 64 * 1024
+_SHIP = re.compile(r"ship-[0-9]+")
 LINGER_SECONDS = 2.0  # for what the other side still says when our input has ended
 
 
-def run_proxy(ship: str, port: int, *, provider: ProviderName | None) -> None:
+def run_proxy(voyage: str | None, ship: str | None, port: int, *, provider: ProviderName | None) -> None:
     """Carry bytes both ways until either side ends.
 
     Args:
-        ship: a sprite's whole name, or a ship (``ship-0``) of the one voyage that sails.
+        voyage: whose ship it is; None = the one that sails.
+        ship: one of its ships (``ship-0``), or any sprite's whole name; None = the voyage's only one.
         port: of the ship.
         provider: where the sprite is; by default where its voyage sails, else as configured.
 
     Raises:
+        UsageError: there is no such ship.
         OcaptainError: the ship or the port cannot be reached.
     """
-    if (way := host_of(ship)) is not None:  # ssh is better at being ssh
-        command = argv(way, ["-W", f"127.0.0.1:{port}"], [])
-        os.execvp(command[0], command)  # noqa: S606 - an argv, no shell
-    sprite, reached = resolve(ship, provider)
+    settings = load_settings()
+    sprite = ship
+    if voyage or ship is None or _SHIP.fullmatch(ship) or _is_host(ship):
+        query = Query(find(voyage).path)
+        seen = query.overview()
+        sprite = ship if any(ship == one["sprite"] for one in seen.ships) else choose_ship(seen, ship)
+        if seen.provider == HOSTS:  # ssh is better at being ssh
+            way = way_of(next(one for one in query.ships() if one.sprite == sprite))
+            command = argv(way, ["-W", f"127.0.0.1:{port}"], [])
+            os.execvp(command[0], command)  # noqa: S606 - an argv, no shell
+        provider = provider or choose(settings, seen.provider)[0]
+    reached = endpoint(provider or choose(settings, None)[0], settings)
+    if reached is None:
+        raise OcaptainError("drydock does not run, so its ships are gone")
     try:
-        asyncio.run(_join(reached, sprite, port))
+        asyncio.run(_join(reached, str(sprite), port))
     except asyncio.CancelledError:
         raise Interrupted("the connection was ended") from None
 
 
-def host_of(ship: str) -> Way | None:
-    """Return the way to a ship that is a host of the one voyage that sails; None if it is something else."""
+def _is_host(name: str) -> bool:
+    """Whether it is a host of the one voyage that sails."""
     active = Home(load_settings().voyages).active()
-    if len(active) != 1:
-        return None
-    with active[0].ledger() as ledger:
-        found = [one for one in ledger.ships() if ship in {one.id, one.sprite} and one.way]
-    return way_of(found[0]) if found else None
-
-
-def resolve(ship: str, provider: ProviderName | None) -> tuple[str, Endpoint]:
-    """Return the sprite that is meant and how to reach its service.
-
-    Raises:
-        UsageError: no ship of that name sails.
-        OcaptainError: drydock does not run.
-    """
-    settings = load_settings()
-    sprite = ship
-    of_voyage = re.fullmatch(r"(?:(voyage-[0-9a-f]{12})-)?ship-[0-9]+", ship)
-    if of_voyage:
-        with find(of_voyage[1]).ledger() as ledger:
-            seen = overview(ledger)
-        there = {name: str(one["sprite"]) for one in seen.ships for name in (one["id"], one["sprite"])}
-        if ship not in there:
-            raise UsageError(f"{seen.voyage} has no ship {ship!r}; it has {', '.join(sorted(set(there.values())))}")
-        sprite, provider = there[ship], provider or choose(settings, seen.provider)[0]
-    reached = endpoint(provider or choose(settings, None)[0], settings)
-    if reached is None:
-        raise OcaptainError("drydock does not run, so its ships are gone")
-    return sprite, reached
+    return len(active) == 1 and any(one.sprite == name and one.way for one in Query(active[0].path).ships())
 
 
 async def _join(reached: Endpoint, sprite: str, port: int) -> None:

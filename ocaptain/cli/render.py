@@ -6,16 +6,23 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
+import typer
 from rich.console import Console, Group
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from ocaptain.errors import Interrupted, OcaptainError
 from ocaptain.protocol.usage import dollars
-from ocaptain.text import clean_line
+from ocaptain.text import clean, clean_line
 
 if TYPE_CHECKING:
-    from ocaptain.ledger import Overview, TaskView
+    from collections.abc import Mapping, Sequence
+
+    from ocaptain.query import Landing, Overview, TaskView
+
+#: Of what ``--json`` prints; additions keep the number (``docs/json/`` has a schema for each kind).
+SCHEMA = 1
 
 COLOURS = {
     "completed": "green",
@@ -42,9 +49,42 @@ def err() -> Console:
     return Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
 
 
-def print_json(content: Any) -> None:
-    """Print JSON on standard output."""
-    sys.stdout.write(json.dumps(content, indent=2) + "\n")
+def print_json(kind: str, content: Mapping[str, Any]) -> None:
+    """Print the one JSON object of a command on standard output."""
+    global _told  # noqa: PLW0603 - standard output is one, too
+    _told = True
+    sys.stdout.write(json.dumps({"schema": SCHEMA, "kind": kind, **content}, indent=2) + "\n")
+
+
+def error_object(error: OcaptainError | None) -> dict[str, Any] | None:
+    """Return an error as JSON has it."""
+    if error is None:
+        return None
+    return {"exit_code": error.exit_code, "message": clean(str(error)), "remedy": error.remedy and clean(error.remedy)}
+
+
+def print_json_error(error: OcaptainError) -> None:
+    """Print an error as JSON, unless the command's own object was printed: there is one object, never two."""
+    if not _told:
+        print_json("error", error_object(error) or {})
+
+
+_told = False  # whether the object was printed
+
+
+def confirm(question: str) -> None:
+    """Ask a person, on standard error.
+
+    Raises:
+        OcaptainError: the answer is no.
+        Interrupted: there is none.
+    """
+    try:
+        wanted = typer.confirm(question, err=True)
+    except typer.Abort:
+        raise Interrupted("interrupted; nothing was changed") from None
+    if not wanted:
+        raise OcaptainError("nothing was changed")
 
 
 def state_text(state: str) -> Text:
@@ -80,6 +120,8 @@ def status_lines(seen: Overview, *, note: bool = True) -> Group:
         known = f"{dollars(spent.cost_nano)}{'+' if spent.unknown else ''}"
         mark = f" ({'/'.join(spent.marks)})" if spent.marks else ""
         lines.append(Text(f"  agents: {known}{mark}, {spent.tokens_in:,} tokens in, {spent.tokens_out:,} out"))
+    if seen.paused_reason and seen.state != "paused":
+        lines.append(Text(f"  pausing ({seen.paused_reason}): what is under way is finished first"))
     if note and seen.note:
         lines.append(Text(f"  {clean_line(seen.note)}"))
     return Group(*lines)
@@ -104,9 +146,9 @@ def task_table(views: list[TaskView]) -> Table:
     return table
 
 
-def landed_table(seen: Overview) -> Table:
+def landed_table(landings: Sequence[Landing]) -> Table:
     """Return what landed, a line a task."""
     table = Table.grid(padding=(0, 2))
-    for row in seen.landed:
-        table.add_row(f"  {row['commit'][:10]}", f"task {row['task']}", row["ship"], clean_line(row["subject"], 80))
+    for one in landings:
+        table.add_row(f"  {one.commit[:10]}", f"task {one.task}", one.ship, clean_line(one.subject, 80))
     return table

@@ -14,9 +14,8 @@ from ocaptain.cli import render
 from ocaptain.cli.run import Signals, run_playbook
 from ocaptain.config import load_settings
 from ocaptain.errors import Interrupted, OcaptainError, PartialError, UsageError
-from ocaptain.ledger import LedgerError, overview, task_views
-from ocaptain.ledger.ledger import ENDED, NOT_SAILING
 from ocaptain.provider import choose
+from ocaptain.query import ENDED, NOT_SAILING, LedgerError, Query
 from ocaptain.text import clean_line
 from ocaptain.voyage.home import Home, VoyageDirectory
 
@@ -24,8 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ocaptain.ansible.runner import Event, RunResult
-    from ocaptain.ledger import Overview, TaskView
     from ocaptain.locks import Lock
+    from ocaptain.query import Event as VoyageEvent
+    from ocaptain.query import Overview, TaskView
 
 PREPARE = "Check everything and prepare the voyage"
 LAUNCH = "Start the captain"
@@ -107,9 +107,10 @@ class Watch:
 
     def _take_up(self, directory: VoyageDirectory) -> None:
         """Show nothing of before as if it happened now, and say if there is nothing that can be tried."""
-        with contextlib.suppress(LedgerError), directory.ledger() as ledger:
-            self._seen = ledger.last_event()
-            if left := nothing_to_try(ledger.voyage().state, task_views(ledger)):
+        query = Query(directory.path)
+        with contextlib.suppress(LedgerError):
+            self._seen = query.last_event()
+            if left := nothing_to_try(query.state(), query.tasks()):
                 self._say(left)
 
     def on_pause(self) -> None:
@@ -117,14 +118,14 @@ class Watch:
         if self.directory is None:
             return
         try:
-            with self.directory.ledger() as ledger:
-                news = ledger.events_after(self._seen)
-                seen = overview(ledger) if self._live else None
+            query = Query(self.directory.path)
+            news = query.events(self._seen)
+            seen = query.overview() if self._live else None
         except LedgerError:
             return
         for event in news:
-            self._seen = event["n"]
-            if event["kind"] in SHOWN_EVENTS:
+            self._seen = event.n
+            if event.kind in SHOWN_EVENTS:
                 self._say(event_line(event))
         if self._live and seen:
             self._live.update(render.status_lines(seen))
@@ -147,30 +148,30 @@ def _first_ten(found: re.Match[str]) -> str:
     return found[0][:10]
 
 
-def event_line(event: dict[str, Any]) -> str:
-    """Return an event of the ledger as a line."""
-    text = clean_line(event["text"], 160)
-    where = f" on {event['ship']}" if event["ship"] else ""
-    match event["kind"]:
+def event_line(event: VoyageEvent) -> str:
+    """Return an event of the voyage as a line."""
+    text = clean_line(event.text, 160)
+    where = f" on {event.ship}" if event.ship else ""
+    match event.kind:
         case "claim":
-            return f"task {event['task']} → {event['ship']} ({text})"
+            return f"task {event.task} → {event.ship} ({text})"
         case "landed":
-            return f"task {event['task']} landed as {text[:10]} ({event['ship']})"
+            return f"task {event.task} landed as {text[:10]} ({event.ship})"
         case "ship":
-            return f"{event['ship']} is {text}"
+            return f"{event.ship} is {text}"
         case "voyage":
             return f"voyage: {text.partition(':')[0]}"  # why is said at the end, once
         case "denied":
-            return f"task {event['task']} goes back{where}" if event["task"] else "no ship can go on working"
+            return f"task {event.task} goes back{where}" if event.task else "no ship can go on working"
         case "replace":
-            return f"{event['ship']} is replaced: {text}"
+            return f"{event.ship} is replaced: {text}"
         case "verify":
             return f"final verify: {_LONG_ID.sub(_first_ten, text)}"
         case "retry":
-            return f"task {event['task']} failed{where} and is tried again: {text}"
+            return f"task {event.task} failed{where} and is tried again: {text}"
         case "failed":
-            return f"task {event['task']} failed for good{where}: {text}"
-    return f"task {event['task']} {event['kind']}{where}: {text}"
+            return f"task {event.task} failed for good{where}: {text}"
+    return f"task {event.task} {event.kind}{where}: {text}"
 
 
 def run_sail(
@@ -274,8 +275,8 @@ def _untemplated(variables: dict[str, Any]) -> dict[str, Any]:
 def _what_exists(found: list[VoyageDirectory]) -> list[str]:
     lines = []
     for directory in found:
-        with contextlib.suppress(LedgerError), directory.ledger() as ledger:
-            seen = overview(ledger)
+        with contextlib.suppress(LedgerError):
+            seen = Query(directory.path).overview()
             lines.append(f"{seen.voyage} exists ({seen.state}), with up to {len(seen.ships)} ships on {seen.provider}")
         lines += [f"go on with:  ocaptain sail --resume {directory.id}", f"or end it:   ocaptain sink {directory.id}"]
     return lines or ["nothing was created"]
@@ -287,33 +288,41 @@ def _end(directory: VoyageDirectory | None, result: RunResult, *, as_json: bool,
         raise result.error or OcaptainError(
             "Ansible failed before the voyage was prepared:", result.failures or result.output
         )
-    with directory.ledger() as ledger:
-        seen = overview(ledger)
+    seen = Query(directory.path).overview()
+    error = _fault(seen, result, wait=wait)
     if as_json:
-        render.print_json({**seen.as_dict(), "directory": str(directory.path)})
+        facts = {"directory": str(directory.path), "error": render.error_object(error)}
+        render.print_json("sail", {**seen.as_dict(), **facts})
     else:
         _show(directory, seen)
+    if error:
+        raise error
+    return 0
+
+
+def _fault(seen: Overview, result: RunResult, *, wait: bool) -> OcaptainError | None:
+    """Return what the run is to end with, None if all is as it was asked for."""
     if result.error and not result.ok:
-        raise result.error
+        return result.error
     left_out = [
         f"{ship['id']}: {ship['reason'] or ship['state']}"
         for ship in seen.ships
         if ship["state"] in NOT_SAILING and not ship["replaced_by"]
     ]
     if seen.state == "failed" or (wait and seen.state != "complete"):
-        raise OcaptainError(f"{seen.voyage} is {seen.state}:", result.failures or [seen.note or "see its logs"])
+        return OcaptainError(f"{seen.voyage} is {seen.state}:", result.failures or [seen.note or "see its logs"])
     if left_out:
-        raise PartialError(f"{seen.voyage} sails with fewer ships than asked for:", left_out)
+        return PartialError(f"{seen.voyage} sails with fewer ships than asked for:", left_out)
     # Ansible is never content with a host that it lost, even if the host was built at the second go.
     if not result.ok and LAST not in result.results:
-        raise PartialError(f"{seen.voyage} sails, but Ansible broke off:", result.failures or result.output)
-    return 0
+        return PartialError(f"{seen.voyage} sails, but Ansible broke off:", result.failures or result.output)
+    return None
 
 
 def _show(directory: VoyageDirectory, seen: Overview) -> None:
     console = render.out()
     console.print(render.status_lines(seen))
-    if seen.landed and seen.state in ENDED:
+    if seen.state in ENDED and (landings := Query(directory.path).landings()):
         console.print("landed, one commit a task:")
-        console.print(render.landed_table(seen))
+        console.print(render.landed_table(landings))
     console.print(f"  {directory.path}")

@@ -23,16 +23,16 @@ from ocaptain.captain.transport import HOME
 from ocaptain.cli.views import find
 from ocaptain.config import HOSTS, load_settings
 from ocaptain.errors import Interrupted, OcaptainError, UsageError
-from ocaptain.ledger import overview
 from ocaptain.provider import choose, endpoint
+from ocaptain.query import Query
 from ocaptain.sprites import ExecInterrupted, NotFound
 from ocaptain.text import clean_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ocaptain.ledger import Overview
     from ocaptain.provider import Endpoint
+    from ocaptain.query import Overview
     from ocaptain.sprites import Execution
     from ocaptain.voyage.home import VoyageDirectory
 
@@ -48,8 +48,7 @@ _STDERR = 2
 def run_shell(voyage: str | None, ship: str | None, *, raw: bool) -> int:
     """Open it; return the exit code of what ran there."""
     directory = find(voyage)
-    with directory.ledger() as ledger:
-        seen = overview(ledger)
+    seen = Query(directory.path).overview()
     if seen.state == "sunk":
         raise UsageError(f"{seen.voyage} is sunk: it has no ships")
     sprite = choose_ship(seen, ship)
@@ -75,8 +74,7 @@ def _on_sprite(seen: Overview, sprite: str, line: str) -> int:
 
 def _on_host(directory: VoyageDirectory, host: str, line: str) -> int:
     """Let ssh itself do it: it knows terminals, and may ask a person here."""
-    with directory.ledger() as ledger:
-        way = way_of(next(ship for ship in ledger.ships() if ship.sprite == host))
+    way = way_of(next(ship for ship in Query(directory.path).ships() if ship.sprite == host))
     return subprocess.run(terminal_argv(way, line, is_terminal=sys.stdin.isatty()), check=False).returncode
 
 

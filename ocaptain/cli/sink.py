@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from ocaptain.captain import fleet
 from ocaptain.captain.process import work_lock
 from ocaptain.cli import render
@@ -15,11 +13,12 @@ from ocaptain.cli.sweep import sweep_after_sink
 from ocaptain.cli.views import find
 from ocaptain.config import HOSTS, load_settings
 from ocaptain.errors import Interrupted, OcaptainError, PartialError, UsageError
-from ocaptain.ledger import overview
+from ocaptain.query import Query
 from ocaptain.voyage.home import Home
 
 if TYPE_CHECKING:
     from ocaptain.ansible.runner import Event, RunResult
+    from ocaptain.config import Settings
     from ocaptain.voyage.home import VoyageDirectory
 
 RESCUE = "Stop the agents and fetch what they were at"
@@ -35,22 +34,38 @@ def run_sink(voyage: str | None, *, every: bool, force: bool, abandon: bool, as_
     if not force:
         _ask(chosen, every=every)
     # Hosts are no provider's: nothing of theirs can be left over that no voyage here knows.
-    providers = {directory.voyage().provider for directory in chosen} - {HOSTS} if every else set()
+    providers = {Query(directory.path).overview().provider for directory in chosen} - {HOSTS} if every else set()
     done, errors = _sink_all(chosen, abandon=abandon)
-    if as_json:
-        render.print_json(done if every else next(iter(done), None))
-    else:
-        for summary in done:
-            _show(summary)
     if every:
-        if broken := Home(settings.voyages).unreadable():
-            errors.append(PartialError("not sunk, since they cannot be read:", broken))
-        try:
-            sweep_after_sink(settings, providers, force=force, abandon=abandon)
-        except OcaptainError as error:
-            errors.append(error)
-    _raise(errors, len(chosen))
+        errors += _clear_up(settings, providers, force=force, abandon=abandon)
+    fault = _fault(errors, len(chosen))
+    if as_json:
+        _print(done, fault, every=every)
+    else:
+        _show(done, every=every)
+    if fault:
+        raise fault
     return 0
+
+
+def _clear_up(settings: Settings, providers: set[str], *, force: bool, abandon: bool) -> list[OcaptainError]:
+    """Deal with what no voyage that can be read answers for; return what went wrong."""
+    errors: list[OcaptainError] = []
+    if broken := Home(settings.voyages).unreadable():
+        errors.append(PartialError("not sunk, since they cannot be read:", broken))
+    try:
+        sweep_after_sink(settings, providers, force=force, abandon=abandon)
+    except OcaptainError as error:
+        errors.append(error)
+    return errors
+
+
+def _print(done: list[dict[str, Any]], fault: OcaptainError | None, *, every: bool) -> None:
+    error = {"error": render.error_object(fault)}
+    if every:
+        render.print_json("sink_all", {"voyages": done, **error})
+    elif done:  # else the error is all there is to say
+        render.print_json("sink", {**done[0], **error})
 
 
 def _sink_all(chosen: list[VoyageDirectory], *, abandon: bool) -> tuple[list[dict[str, Any]], list[OcaptainError]]:
@@ -75,19 +90,18 @@ def _sink_all(chosen: list[VoyageDirectory], *, abandon: bool) -> tuple[list[dic
     return done, errors
 
 
-def _raise(errors: list[OcaptainError], asked: int) -> None:
-    """Raise what went wrong, as one error."""
-    if len(errors) == 1:
-        raise errors[0]
-    if errors:
-        partial = len(errors) < asked or any(isinstance(one, PartialError) for one in errors)
-        kind = PartialError if partial else OcaptainError
-        raise kind("not every voyage was sunk:", [line for error in errors for line in str(error).splitlines()])
+def _fault(errors: list[OcaptainError], asked: int) -> OcaptainError | None:
+    """Return what went wrong, as one error."""
+    if len(errors) < 2:
+        return next(iter(errors), None)
+    partial = len(errors) < asked or any(isinstance(one, PartialError) for one in errors)
+    kind = PartialError if partial else OcaptainError
+    return kind("not every voyage was sunk:", [line for error in errors for line in str(error).splitlines()])
 
 
 def _ask(chosen: list[VoyageDirectory], *, every: bool) -> None:
     """Ask a person; a script that means all must say so."""
-    busy = [directory for directory in chosen if directory.voyage().state != "sunk"]
+    busy = [directory for directory in chosen if Query(directory.path).state() != "sunk"]
     if not busy:
         return
     if not sys.stdin.isatty():
@@ -95,9 +109,8 @@ def _ask(chosen: list[VoyageDirectory], *, every: bool) -> None:
             raise UsageError("sink --all without a terminal needs --force")
         return
     for directory in busy:
-        with directory.ledger() as ledger:
-            render.err().print(render.status_lines(overview(ledger)))
-    typer.confirm("Fetch their work and destroy these ships?", abort=True, err=True)
+        render.err().print(render.status_lines(Query(directory.path).overview()))
+    render.confirm("Fetch their work and destroy these ships?")
 
 
 def _sink_one(directory: VoyageDirectory, signals: Signals, *, abandon: bool) -> RunResult:
@@ -121,8 +134,7 @@ def _sink_one(directory: VoyageDirectory, signals: Signals, *, abandon: bool) ->
 
 
 def _summary(directory: VoyageDirectory, result: RunResult) -> dict[str, Any]:
-    with directory.ledger() as ledger:
-        seen = overview(ledger)
+    seen = Query(directory.path).overview()
     rescued = result.results.get(RESCUE, {})
     rescues = rescued.get("rescues", [])
     return {
@@ -136,13 +148,16 @@ def _summary(directory: VoyageDirectory, result: RunResult) -> dict[str, Any]:
     }
 
 
-def _show(summary: dict[str, Any]) -> None:
+def _show(done: list[dict[str, Any]], *, every: bool) -> None:
     console = render.out()
-    if summary["state"] == "sunk":
-        console.print(f"{summary['voyage']} is sunk; what landed is in {summary['directory']}")
-    for one in summary["rescued"]:
-        console.print(f"  {one['ship']}: {one['ref']}")
-    if summary["trouble"]:
-        console.print(f"  abandoned all the same: {summary['trouble']}")
-    if summary["bundle"]:
-        console.print(f"  what had not landed, proven by a clone of it: {summary['bundle']}")
+    if every and not done:
+        console.print("no voyage was sunk")
+    for summary in done:
+        if summary["state"] == "sunk":
+            console.print(f"{summary['voyage']} is sunk; what landed is in {summary['directory']}")
+        for one in summary["rescued"]:
+            console.print(f"  {one['ship']}: {one['ref']}")
+        if summary["trouble"]:
+            console.print(f"  abandoned all the same: {summary['trouble']}")
+        if summary["bundle"]:
+            console.print(f"  what had not landed, proven by a clone of it: {summary['bundle']}")

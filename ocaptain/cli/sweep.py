@@ -7,7 +7,6 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-import typer
 from rich.table import Table
 
 from ocaptain.cli import render
@@ -19,7 +18,7 @@ from ocaptain.voyage import sweep
 from ocaptain.voyage.home import Home
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from ocaptain.config import Settings
     from ocaptain.provider import Endpoint
@@ -35,14 +34,19 @@ def run_sweep(*, provider: str | None, dry_run: bool, force: bool, abandon: bool
         show(found)
     if dry_run or not found or reached is None:
         if as_json:
-            render.print_json([{**asdict(one), "destroyed": False} for one in found])
+            _print(name, found, destroyed=())
         elif not found:
             render.out().print(f"nothing is left over on {name}")
         return 0
     failed = clear(reached, found, force=force, abandon=abandon)
     if as_json:
-        render.print_json([{**asdict(one), "destroyed": one.sprite not in failed} for one in found])
+        _print(name, found, destroyed=[one.sprite for one in found if one.sprite not in failed])
     return _end(failed)
+
+
+def _print(provider: str, found: Sequence[sweep.Leftover], *, destroyed: Collection[str]) -> None:
+    ships = [{**asdict(one), "created_at": one.created or None, "destroyed": one.sprite in destroyed} for one in found]
+    render.print_json("sweep", {"provider": provider, "ships": ships})
 
 
 def _find(reached: Endpoint | None, settings: Settings) -> list[sweep.Leftover]:
@@ -90,7 +94,7 @@ def clear(reached: Endpoint, found: Sequence[sweep.Leftover], *, force: bool, ab
     if names and not force:
         if not sys.stdin.isatty():
             raise UsageError("sweeping without a terminal needs --force (or --dry-run, to look only)")
-        typer.confirm(f"Destroy these {len(names)}? What is on them cannot be fetched any more.", abort=True, err=True)
+        render.confirm(f"Destroy these {len(names)}? What is on them cannot be fetched any more.")
     failed = sweep.destroy(reached, names)
     gone = len(names) - len(failed)
     if gone:

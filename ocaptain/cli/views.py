@@ -9,7 +9,7 @@ from ocaptain.cli import render
 from ocaptain.config import load_settings
 from ocaptain.errors import UsageError
 from ocaptain.git import Git
-from ocaptain.ledger import overview, task_views
+from ocaptain.query import Query
 from ocaptain.voyage.home import Home, VoyageDirectory
 
 
@@ -21,11 +21,10 @@ def find(voyage: str | None) -> VoyageDirectory:
 def show_status(voyage: str | None, *, as_json: bool) -> None:
     """Show how a voyage stands."""
     directory = find(voyage)
-    with directory.ledger() as ledger:
-        seen = overview(ledger)
+    seen = Query(directory.path).overview()
     commanded = is_running(directory.path)
     if as_json:
-        render.print_json({**seen.as_dict(), "captain": commanded, "directory": str(directory.path)})
+        render.print_json("status", {**seen.as_dict(), "captain": commanded, "directory": str(directory.path)})
         return
     console = render.out()
     console.print(render.status_lines(seen))
@@ -36,10 +35,10 @@ def show_status(voyage: str | None, *, as_json: bool) -> None:
 
 def show_tasks(voyage: str | None, status: str | None, *, as_json: bool) -> None:
     """List tasks."""
-    with find(voyage).ledger() as ledger:
-        views = [view for view in task_views(ledger) if status in {None, view.status}]
+    directory = find(voyage)
+    views = Query(directory.path).tasks(status)
     if as_json:
-        render.print_json([view.as_dict() for view in views])
+        render.print_json("tasks", {"voyage": directory.id, "tasks": [view.as_dict() for view in views]})
     else:
         render.out().print(render.task_table(views))
 

@@ -11,12 +11,13 @@ from ocaptain.ledger.ledger import (
     Spent,
     Voyage,
 )
-from ocaptain.ledger.view import Overview, TaskView, overview, task_files, task_views
+from ocaptain.ledger.view import Landing, Overview, TaskView, landings, overview, task_files, task_views
 
 __all__ = [
     "Claim",
     "Fenced",
     "Intent",
+    "Landing",
     "Ledger",
     "LedgerError",
     "NewVoyage",
@@ -25,6 +26,7 @@ __all__ = [
     "Spent",
     "TaskView",
     "Voyage",
+    "landings",
     "overview",
     "task_files",
     "task_views",

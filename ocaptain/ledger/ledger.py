@@ -856,6 +856,11 @@ class Ledger:
         """Return a table's rows, for views."""
         return [dict(row) for row in self._db.execute(f"SELECT * FROM {table} ORDER BY {order}")]  # noqa: S608
 
+    def working(self) -> dict[str, str]:
+        """Return the task that each ship is at, by ship."""
+        rows = self._db.execute("SELECT ship, id FROM tasks WHERE status = 'in_progress' AND ship IS NOT NULL")
+        return {row["ship"]: row["id"] for row in rows}
+
     def last_event(self) -> int:
         """Return the number of the newest event, 0 if there is none."""
         return int(self._db.execute("SELECT coalesce(max(n), 0) FROM events").fetchone()[0])

@@ -104,18 +104,28 @@ class TaskView:
 
 
 @dataclass(frozen=True)
+class Landing:
+    """A task that landed."""
+
+    task: str
+    subject: str
+    ship: str | None
+    commit: str
+
+
+@dataclass(frozen=True)
 class Overview:
     """The voyage as ``status`` shows it."""
 
     voyage: str
     name: str
     state: str
+    paused_reason: str | None
     provider: str
     note: str | None
     tasks: dict[str, int]
     ships: list[dict[str, Any]]
     verify: dict[str, Any] | None
-    landed: list[dict[str, Any]]
     spent: Sum
     awake_seconds: float
 
@@ -124,6 +134,7 @@ class Overview:
         return {
             "voyage": self.voyage,
             "state": self.state,
+            "paused_reason": self.paused_reason,
             "provider": self.provider,
             "tasks": self.tasks,
             "ships": self.ships,
@@ -192,12 +203,20 @@ def task_views(ledger: Ledger) -> list[TaskView]:
     ]
 
 
+def landings(ledger: Ledger) -> list[Landing]:
+    """Return what landed, in the plan's order."""
+    return [
+        Landing(row["id"], row["subject"], row["ship"], row["commit_id"])
+        for row in ledger.rows("tasks", "position")
+        if row["commit_id"]
+    ]
+
+
 def overview(ledger: Ledger) -> Overview:
     """Return the voyage as it stands."""
     voyage = ledger.voyage()
     counts = ledger.counts()
-    tasks = ledger.rows("tasks", "position")
-    working = {row["ship"]: row["id"] for row in tasks if row["status"] == "in_progress"}
+    working = ledger.working()
     verify = None
     if voyage.verify_ok is not None:
         verify = {
@@ -210,6 +229,7 @@ def overview(ledger: Ledger) -> Overview:
         voyage=voyage.id,
         name=voyage.name,
         state=voyage.state,
+        paused_reason=voyage.paused_reason,
         provider=voyage.provider,
         note=voyage.note,
         tasks={"total": sum(counts.values()), **counts},
@@ -225,11 +245,6 @@ def overview(ledger: Ledger) -> Overview:
             for ship in ledger.ships()
         ],
         verify=verify,
-        landed=[
-            {"task": row["id"], "subject": row["subject"], "ship": row["ship"], "commit": row["commit_id"]}
-            for row in tasks
-            if row["commit_id"]
-        ],
         spent=sum_of_all(ledger.spending()),
         awake_seconds=sum(row["awake_seconds"] for row in ledger.rows("ships", "position")),
     )

@@ -117,6 +117,8 @@ class Home:
                     return recent[0]
                 raise UsageError(f"there is no active voyage in {self.path}; name one, or `ocaptain sail PLAN`")
             raise UsageError("several voyages are active, name one:", [one.id for one in active])
+        if not prefix:
+            raise UsageError("an empty word names no voyage; name its id, or nothing for the one that sails")
         shown = repr(clean_line(prefix, 60))
         wanted = prefix if prefix.startswith("voyage-") else f"voyage-{prefix}"
         found = [one for one in self.voyages() if one.id.startswith(wanted)]

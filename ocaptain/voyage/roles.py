@@ -1,11 +1,18 @@
-"""Which of our roles build which ship: a decision, and nothing else. The plays apply them in this order."""
+"""Which of our roles build which ship, and with what. The plays apply them in this order."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ocaptain.ledger import Ledger
+from ocaptain.worker.build import worker_path
+
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping, Sequence
+    from pathlib import Path
+
+    from ocaptain.config import Settings
 
 #: The worker comes last: when it runs, the ship is built.
 LAST = "tmux-agent"
@@ -25,3 +32,43 @@ def ship_roles(tasks: Collection[tuple[str, str | None]], ship: str, mesh: str =
     """
     agents = sorted({agent for agent, pin in tasks if pin in {None, ship}})
     return [*OF_MESH.get(mesh, ()), *(role for agent in agents for role in OF_AGENT.get(agent, ())), LAST]
+
+
+@dataclass(frozen=True)
+class ShipFacts:
+    """What the ships of a voyage are built with.
+
+    Attributes:
+        roles: of each ship, by its id.
+        mesh: that they join.
+        login_server: of the mesh; "" is Tailscale's own.
+        spec, verify: the plan's ``spec.md`` and ``verify.sh``.
+        worker: path of the worker on this machine.
+    """
+
+    roles: Mapping[str, Sequence[str]]
+    mesh: str
+    login_server: str
+    spec: str
+    verify: str
+    worker: str
+
+
+def ship_facts(directory: Path, settings: Settings) -> ShipFacts:
+    """Return what the ships of the voyage in a directory are built with.
+
+    Raises:
+        LedgerError: its ledger cannot be read.
+    """
+    with Ledger(directory / "ledger.db") as ledger:
+        voyage, ships = ledger.voyage(), ledger.ships()
+        left = [row for row in ledger.rows("tasks", "position") if row["agent"] and row["status"] != "completed"]
+    tasks = [(row["agent"], row["pin"]) for row in left]
+    return ShipFacts(
+        roles={ship.id: ship_roles(tasks, ship.id, voyage.mesh) for ship in ships},
+        mesh=voyage.mesh,
+        login_server=settings.tailscale_login_server or "",
+        spec=voyage.spec,
+        verify=voyage.verify_script.decode("utf-8", "surrogateescape").encode("utf-8", "replace").decode(),
+        worker=str(worker_path()),
+    )

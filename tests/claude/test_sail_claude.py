@@ -151,7 +151,7 @@ tmux -L seen capture-pane -p; tmux -L seen kill-server
 
 def costs(harbour, voyage: str) -> dict[str, float]:
     """Return what ocaptain says that each task cost, by its subject."""
-    return {task["subject"]: task["cost_usd"] for task in harbour.json("tasks", voyage, "--json")}
+    return {task["subject"]: task["cost_usd"] for task in harbour.json("tasks", voyage, "--json")["tasks"]}
 
 
 def in_ships(harbour, word: str) -> set[str]:
@@ -342,7 +342,7 @@ def test_what_goes_wrong_is_judged_and_its_cost_counted(harbour, source, tmp_pat
         return VoyageDirectory(harbour.voyage(voyage)).voyage().state == "failed"
 
     wait_for(over, 300)
-    ended = {task["subject"]: task for task in harbour.json("tasks", voyage, "--json")}
+    ended = {task["subject"]: task for task in harbour.json("tasks", voyage, "--json")["tasks"]}
     for subject, (_, state, attempts) in TRAPS.items():
         task = ended[subject]
         assert (task["status"], task["attempt"]) == (state, attempts), (subject, task)
@@ -382,7 +382,7 @@ def test_a_refused_credential_stops_the_fleet_and_a_good_one_goes_on(harbour, so
     assert refused.err.count("credential was refused") == 1
     assert refused.err.count(f"--resume {voyage}") == 1
     assert "2" not in harbour.landed(voyage)
-    before = {task["id"]: task for task in harbour.json("tasks", voyage, "--json")}
+    before = {task["id"]: task for task in harbour.json("tasks", voyage, "--json")["tasks"]}
     assert (before["2"]["status"], before["3"]["status"], before["3"]["attempt"]) == ("pending", "pending", 0)
     api.keys = {HELPED}
     resumed = harbour.traced("sail", "--resume", voyage, "--wait", "--json")

@@ -365,7 +365,7 @@ def test_a_killed_server_loses_no_sprite(own):
     assert again.rest.get("/v1/sprites/busy-0/checkpoints").json()[0]["comment"] == "c"
     assert again.rest.get("/v1/sprites/busy-1/policy/network").json()["rules"][0]["action"] == "deny"
     assert again.rest.get("/v1/sprites/busy-2/services/spin").json()["state"]["status"] == "stopped"
-    again.sailor.json("drydock", "stop")
+    again.sailor.json("drydock", "stop", "--json")
     assert again.sailor.leftovers() == []
 
 

@@ -59,7 +59,7 @@ def test_sums(voyage, capsys):
     assert seen["total"]["cost_mark"] == "api+subscription"
     assert (seen["total"]["machine_usd"], seen["total"]["awake_seconds"]) == (0.0, 5400.0)
     show_tasks(None, None, as_json=True)
-    first = json.loads(capsys.readouterr().out)[0]
+    first = json.loads(capsys.readouterr().out)["tasks"][0]
     assert (first["cost_usd"], first["tokens"]) == (0.0301, {"in": 200, "out": 20, "cached": 0})
 
 

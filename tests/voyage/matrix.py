@@ -390,7 +390,8 @@ class Cell:
         assert set(self.ships()) <= ours
         if self.draw.random() < SUNK:
             sunk = self.sailor.run("sink", "--all", "--force", "--json", seconds=WAIT)
-            assert (sunk.code, [one["left"] for one in sunk.json]) == (0, [[]] * len(sunk.json)), sunk.err
+            left = [one["left"] for one in sunk.json["voyages"]]
+            assert (sunk.code, left) == (0, [[]] * len(left)), sunk.err
             assert self.sailor.sprites() == 0
         else:
             self.end_captains()

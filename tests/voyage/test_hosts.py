@@ -232,7 +232,7 @@ def test_a_channel_that_is_cut_heals_and_no_work_is_lost(machines, captain, tmp_
     assert captain.run("sail", "--resume", voyage).code == 0
     beta.inside(f"touch {beta.home}/go")
     wait_for(lambda: exists("second"))
-    one, two = captain.json("tasks", voyage, "--json")
+    one, two = captain.json("tasks", voyage, "--json")["tasks"]
     assert (one["status"], one["attempt"], two["attempt"]) == ("completed", 1, 1)
     # A person on the ship, and a port of it.
     raw = subprocess.run(

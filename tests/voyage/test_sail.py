@@ -47,7 +47,7 @@ def test_the_lighthouse_lands_whole(sailor):
     assert {row[3] for row in rows} == {"1"}
     assert len({row[2] for row in rows}) >= 2
     assert (sailor.voyage(voyage) / "workspace/site/index.html").is_file()
-    tasks = {task["id"]: task for task in sailor.json("tasks", voyage, "--json")}
+    tasks = {task["id"]: task for task in sailor.json("tasks", voyage, "--json")["tasks"]}
     assert tasks["9"]["check"]["ok"] is True
     assert tasks["9"]["blockedBy"] == ["5", "8"]
     assert tasks["9"]["commit"] == sailor.git(voyage, "log", "--format=%H", "--grep=^Task: 9$", voyage)
@@ -185,7 +185,7 @@ def test_two_edits_of_one_line_both_land(sailor, plan, source):
         "sail", plan(tasks, verify="grep left shared.txt | grep right"), "-n", "2", "--repo", source, "--wait", "--json"
     )
     assert result["state"] == "complete"
-    attempts = [task["attempt"] for task in sailor.json("tasks", result["voyage"], "--json")]
+    attempts = [task["attempt"] for task in sailor.json("tasks", result["voyage"], "--json")["tasks"]]
     assert sorted(attempts) == [1, 2]
     assert len(sailor.landed(result["voyage"])) == 2
     events = sailor.git(result["voyage"], "for-each-ref", "--format=%(refname)", "refs/ocaptain/tasks")
@@ -201,7 +201,7 @@ def test_a_task_whose_check_fails_never_lands_and_holds_what_waits(sailor, plan)
     done = sailor.run("sail", plan(tasks), "-n", "2", "--wait", "--json")
     assert done.code == 1
     assert "failed for good: task 1" in done.err
-    seen = {task["id"]: task for task in sailor.json("tasks", "--json")}
+    seen = {task["id"]: task for task in sailor.json("tasks", "--json")["tasks"]}
     assert (seen["1"]["status"], seen["1"]["attempt"], seen["1"]["check"]["exit_code"]) == ("failed", 3, 1)
     assert (seen["2"]["status"], seen["2"]["heldBy"]) == ("pending", "1")
     assert seen["3"]["status"] == "completed"
@@ -210,13 +210,13 @@ def test_a_task_whose_check_fails_never_lands_and_holds_what_waits(sailor, plan)
     assert status["verify"] is None
     assert sailor.landed(status["voyage"]) == ["3"]
     assert len(sailor.git(status["voyage"], "for-each-ref", "refs/ocaptain/tasks/1").splitlines()) == 3
-    assert [task["id"] for task in sailor.json("tasks", "--json", "-s", "failed")] == ["1"]
+    assert [task["id"] for task in sailor.json("tasks", "--json", "-s", "failed")["tasks"]] == ["1"]
 
 
 def test_a_check_that_passes_is_evidence(sailor, plan):
     tasks = [run_task("echo x > a"), run_task("echo y > b", "1", verify="test -f a && test -f b && echo sound")]
     voyage = sailor.json("sail", plan(tasks), "-n", "2", "--wait", "--json")["voyage"]
-    check = sailor.json("tasks", voyage, "--json")[1]["check"]
+    check = sailor.json("tasks", voyage, "--json")["tasks"][1]["check"]
     assert (check["ok"], check["exit_code"], check["tail"]) == (True, 0, "sound\n")
 
 
@@ -255,7 +255,7 @@ def test_limits_hold_on_the_ship(sailor, plan):
     tasks = [run_task("sleep 30", timeout=1), run_task("sleep 30 & echo x; wait", stall=1)]
     done = sailor.run("sail", plan(tasks), "-n", "2", "--wait", "--json")
     assert done.code == 1
-    reasons = [task["reason"] for task in sailor.json("tasks", "--json")]
+    reasons = [task["reason"] for task in sailor.json("tasks", "--json")["tasks"]]
     assert "time limit" in reasons[0]
     assert "silent" in reasons[1]
 
@@ -286,7 +286,7 @@ def test_sink_in_mid_voyage_keeps_the_work(sailor, plan):
 
 def test_sink_of_a_ship_that_cannot_be_reached_needs_abandon(sailor, plan):
     voyage = sailor.json("sail", plan([run_task("echo x > a; sleep 300", pin="ship-0")]), "-n", "2", "--json")["voyage"]
-    wait_for(lambda: sailor.json("tasks", voyage, "--json")[0]["owner"])
+    wait_for(lambda: sailor.json("tasks", voyage, "--json")["tasks"][0]["owner"])
     stopper = "for p in $(pgrep -f '[w]orker.pyz serve'); do kill -STOP $p; done; mv ~/.ocaptain/worker.pyz ~/away"
     sailor.inside(f"{voyage}-ship-0", stopper)
     done = sailor.run("sink", voyage, "--force", "--json")
@@ -301,7 +301,7 @@ def test_sink_of_a_ship_that_cannot_be_reached_needs_abandon(sailor, plan):
 def test_a_ship_destroyed_behind_our_back_gives_its_task_to_another(sailor, plan):
     tasks = [run_task(f"echo started; {HELD}; echo x > a"), run_task(f"{HELD}; echo y > b")]
     voyage = sailor.json("sail", plan(tasks, verify="test -f a"), "-n", "2", "--json")["voyage"]
-    owner = wait_for(lambda: sailor.json("tasks", voyage, "--json")[0]["owner"])
+    owner = wait_for(lambda: sailor.json("tasks", voyage, "--json")["tasks"][0]["owner"])
     sailor.api("DELETE", f"/v1/sprites/{voyage}-{owner}")
     sailor.go(f"{voyage}-{'ship-1' if owner == 'ship-0' else 'ship-0'}")
     done = sailor.run("sail", "--resume", voyage, "--wait", "--json")
@@ -316,7 +316,7 @@ def test_the_worker_is_killed_and_the_agent_goes_on(sailor, plan):
     sailor.inside(f"{voyage}-ship-0", "pkill -KILL -f '[w]orker.pyz serve'")
     sailor.go(f"{voyage}-ship-0")
     assert sailor.json("sail", "--resume", voyage, "--wait", "--json")["state"] == "complete"
-    assert sailor.json("tasks", voyage, "--json")[0]["attempt"] == 1
+    assert sailor.json("tasks", voyage, "--json")["tasks"][0]["attempt"] == 1
     assert sailor.run("logs", voyage, "-g", "^ship-0 1#1").out.count("started") == 1
 
 

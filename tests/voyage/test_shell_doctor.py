@@ -72,7 +72,7 @@ def voyage(fleet, tmp_path_factory):
     ]
     directory = write_plan(tmp_path_factory.mktemp("plan"), tasks)
     found = fleet.json("sail", directory, "-n", "2", "--new", "--json")["voyage"]
-    wait_for(lambda: all(task["owner"] for task in fleet.json("tasks", found, "--json")))
+    wait_for(lambda: all(task["owner"] for task in fleet.json("tasks", found, "--json")["tasks"]))
     yield found
     fleet.run("sink", found, "--force", "--abandon")
 
@@ -106,7 +106,7 @@ def test_attached_to_the_agents_tmux(fleet, voyage):
     terminal.until("so am I")
     terminal.type("\x02d")
     assert terminal.end() == 0
-    assert {task["status"] for task in fleet.json("tasks", voyage, "--json")} == {"in_progress"}
+    assert {task["status"] for task in fleet.json("tasks", voyage, "--json")["tasks"]} == {"in_progress"}
 
 
 @root
@@ -138,7 +138,8 @@ def test_commands_on_standard_input(fleet, voyage):
     [
         (["{voyage}"], "which ship"),
         (["{voyage}", "ship-9"], "no ship 'ship-9'"),
-        (["nope"], "no voyage"),
+        (["nope"], "no ship 'nope'"),
+        (["voyage-nope"], "no voyage"),
         (["{voyage}", "ship-0"], "terminal"),
     ],
 )

@@ -69,7 +69,7 @@ def test_sweep_takes_leftovers_and_nothing_else(lone, plan):
     assert looked.code == 0
     assert re.search(rf"{LOST}-ship-0 +[0-9]+ s +no voyage here knows it", looked.err)
     assert not any(name in looked.err for name in foreign)
-    assert len(lone.json("sweep", "--dry-run", "--json")) == 2
+    assert len(lone.json("sweep", "--dry-run", "--json")["ships"]) == 2
     refused = lone.run("sweep")
     assert (refused.code, "--force" in refused.err) == (2, True)
     assert len(names(lone)) == 6

@@ -42,7 +42,7 @@ def test_every_call_of_a_voyage_fails_once_and_again(lone, plan, fault):
     seen = {re.sub(r"voyage-[^/]*|ocaptain-worker", "*", one["call"]) for one in lone.injected()}
     assert seen == set(CALLS)
     assert sorted(lone.landed(voyage)) == ["1", "2", "3"]
-    assert all(task["attempt"] == 1 for task in lone.json("tasks", voyage, "--json"))
+    assert all(task["attempt"] == 1 for task in lone.json("tasks", voyage, "--json")["tasks"])
     lone.faults(*[{"call": call, "times": 2, **FAULTS[fault]} for call in (*CALLS, "DELETE /v1/sprites/*")])
     sunk = lone.json("sink", voyage, "--force", "--json")
     assert (sunk["state"], sunk["left"]) == ("sunk", [])

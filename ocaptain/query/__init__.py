@@ -1,0 +1,28 @@
+"""What can be asked of a voyage, and the answers, as data.
+
+    command line, Ansible's action ──question──> query ──reads──> ledger, files of the voyage's directory
+
+Every question is complete in itself and changes nothing. Whoever asks holds no ledger open, so that
+the same questions can be put to a captain on another machine.
+"""
+
+from ocaptain.ledger.costs import By, Costs, Line
+from ocaptain.ledger.ledger import ENDED, NOT_SAILING, LedgerError, ShipRow
+from ocaptain.ledger.view import Landing, Overview, TaskView
+from ocaptain.query.local import Event, Log, Query
+
+__all__ = [
+    "ENDED",
+    "NOT_SAILING",
+    "By",
+    "Costs",
+    "Event",
+    "Landing",
+    "LedgerError",
+    "Line",
+    "Log",
+    "Overview",
+    "Query",
+    "ShipRow",
+    "TaskView",
+]

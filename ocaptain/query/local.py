@@ -1,0 +1,135 @@
+"""The questions, answered from a voyage's directory on this machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ocaptain.ledger import Ledger, landings, overview, task_views
+from ocaptain.ledger.costs import costs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+    from pathlib import Path
+
+    from ocaptain.ledger import Landing, Overview, ShipRow, TaskView
+    from ocaptain.ledger.costs import By, Costs
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened.
+
+    Attributes:
+        n: its number; later ones have higher numbers.
+        at: when, in seconds since 1970.
+        kind: ``claim``, ``landed``, ``ship``, …
+        ship, task: that it is about, if any.
+        text: more of it, for people.
+    """
+
+    n: int
+    at: float
+    kind: str
+    ship: str | None
+    task: str | None
+    text: str
+
+
+@dataclass(frozen=True)
+class Log:
+    """What an attempt, or the final verify, printed.
+
+    Attributes:
+        path: of the file; it may not be there yet.
+        ship, task, attempt: whose it is; None of the final verify.
+    """
+
+    path: Path
+    ship: str | None = None
+    task: str | None = None
+    attempt: int | None = None
+
+    @property
+    def label(self) -> str:
+        """What stands before each of its lines."""
+        return f"{self.ship} {self.task}#{self.attempt}" if self.task else "verify"
+
+    def is_of(self, names: Collection[str]) -> bool:
+        """Whether it is of one of these ships or tasks."""
+        return self.ship in names or self.task in names
+
+
+@dataclass(frozen=True)
+class Query:
+    """Asks about one voyage.
+
+    Every question raises :class:`~ocaptain.ledger.LedgerError` where the ledger cannot be read.
+
+    Attributes:
+        directory: the voyage's.
+    """
+
+    directory: Path
+
+    def _ledger(self) -> Ledger:
+        return Ledger(self.directory / "ledger.db")
+
+    def state(self) -> str:
+        """Return the voyage's state."""
+        with self._ledger() as ledger:
+            return ledger.voyage().state
+
+    def overview(self) -> Overview:
+        """Return the voyage as it stands."""
+        with self._ledger() as ledger:
+            return overview(ledger)
+
+    def tasks(self, status: str | None = None) -> list[TaskView]:
+        """Return the tasks, all or those in one state, in the plan's order."""
+        with self._ledger() as ledger:
+            return [view for view in task_views(ledger) if status in {None, view.status}]
+
+    def landings(self) -> list[Landing]:
+        """Return what landed, a line a task, in the plan's order."""
+        with self._ledger() as ledger:
+            return landings(ledger)
+
+    def ships(self) -> list[ShipRow]:
+        """Return the ships, gone ones too."""
+        with self._ledger() as ledger:
+            return ledger.ships()
+
+    def last_event(self) -> int:
+        """Return the number of the last event, 0 if there was none."""
+        with self._ledger() as ledger:
+            return ledger.last_event()
+
+    def events(self, after: int = 0) -> list[Event]:
+        """Return the events after a number, oldest first."""
+        with self._ledger() as ledger:
+            return [Event(**row) for row in ledger.events_after(after)]
+
+    def logs(self) -> list[Log]:
+        """Return the logs in the order in which their attempts began, the final verify last."""
+        folder = self.directory / "logs"
+        with self._ledger() as ledger:
+            found = [
+                Log(
+                    folder / one["ship"] / f"{one['task']}.{one['number']}.log", one["ship"], one["task"], one["number"]
+                )
+                for one in ledger.rows("attempts", "token")
+            ]
+            if ledger.voyage().verify_ok is not None:
+                found.append(Log(folder / "verify.log"))
+        return found
+
+    def costs(self, by: By, machine: Callable[[float], int]) -> Costs:
+        """Return what the voyage cost so far.
+
+        Args:
+            by: how it is split.
+            machine: what so many seconds awake cost, in nano-dollars.
+        """
+        with self._ledger() as ledger:
+            return costs(ledger, by, machine)

@@ -1,0 +1,278 @@
+"""The command line's grammar, its JSON, and where it gets what it shows."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+
+import jsonschema
+import pytest
+
+from ocaptain.cli import render
+from ocaptain.cli.cost import show_cost
+from ocaptain.cli.logs import show_logs
+from ocaptain.cli.sail import event_line
+from ocaptain.cli.views import show_status, show_tasks
+from ocaptain.cli.words import Words, one_of, port, split
+from ocaptain.errors import BY_EXIT_CODE, OcaptainError, UsageError
+from ocaptain.ledger import Ledger
+from ocaptain.query import Event, Query
+from tests.helpers import OCAPTAIN, REPO, as_documented, new_voyage
+
+VOYAGE = "voyage-0123456789ab"
+
+
+# -- grammar ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        ([], Words(None)),
+        (["voyage-4f59"], Words("voyage-4f59")),
+        (["voyage-4f59", "ship-0"], Words("voyage-4f59", ("ship-0",))),
+        (["ship-0"], Words(None, ("ship-0",))),
+        (["4f59"], Words(None, ("4f59",))),  # a task may be called so
+        (["3", "voyage-4f59"], Words(None, ("3", "voyage-4f59"))),
+        ([f"{VOYAGE}-ship-12", "3"], Words(VOYAGE, ("ship-12", "3"))),
+        ([f"{VOYAGE}-ship-01"], Words(f"{VOYAGE}-ship-01")),
+        ([""], Words(None, ("",))),
+    ],
+)
+def test_words_after_a_verb(words, meant):
+    assert split(words) == meant
+
+
+def test_one_name_is_one():
+    assert (one_of([], "ship"), one_of(["a"], "ship")) == (None, "a")
+    with pytest.raises(UsageError, match="name one ship, not 2"):
+        one_of(["a", "b"], "ship")
+
+
+@pytest.mark.parametrize("text", ["0", "65536", "x", "", "-1", "٣", "1" * 5000])
+def test_a_port_that_is_none(text):
+    assert port("22") == 22
+    with pytest.raises(UsageError, match="is no TCP port"):
+        port(text)
+
+
+# -- JSON ------------------------------------------------------------------------------------
+
+
+def printed_kinds() -> set[str]:
+    """Return every kind that the command line's source prints."""
+    found = set()
+    for file in (REPO / "ocaptain/cli").glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("print_json"):
+                assert isinstance(node.args[0], ast.Constant), f"{file.name}: a kind that only running it tells"
+                found.add(node.args[0].value)
+    return found
+
+
+def test_each_kind_has_a_schema_and_each_schema_a_kind():
+    schemas = {file.stem: json.loads(file.read_text()) for file in (REPO / "docs/json").glob("*.json")}
+    assert printed_kinds() == set(schemas)
+    for kind, schema in schemas.items():
+        jsonschema.Draft202012Validator.check_schema(schema)
+        assert schema["properties"]["kind"] == {"const": kind}
+        assert schema["properties"]["schema"] == {"const": render.SCHEMA}
+        assert {"schema", "kind"} <= set(schema["required"])
+
+
+@pytest.fixture
+def voyage(tmp_path, monkeypatch):
+    """The directory of a voyage that has done a bit of everything."""
+    monkeypatch.setenv("OCAPTAIN_HOME", str(tmp_path))
+    monkeypatch.setattr(render, "_told", False)
+    directory = tmp_path / VOYAGE
+    (directory / "logs/ship-0").mkdir(parents=True)
+    rows = [
+        {
+            "id": name,
+            "position": n,
+            "subject": f"Task {name} \x1b[1m",
+            "raw": "{}",
+            "agent": "command",
+            "pin": None,
+            "priority": 0,
+            "status": "pending",
+        }
+        for n, name in enumerate(("1", "2", "3"))
+    ]
+    new = new_voyage(
+        id=VOYAGE,
+        tasks=rows,
+        edges={"1": frozenset(), "2": frozenset(), "3": frozenset({"2"})},
+        ships=[("ship-0", f"{VOYAGE}-ship-0"), ("ship-1", f"{VOYAGE}-ship-1")],
+    )
+    Ledger.create(directory / "ledger.db", new)
+    with Ledger(directory / "ledger.db") as ledger:
+        ledger.command()
+        ledger.set_state("running")
+        ledger.set_ship("ship-1", "failed", "no power")
+        for name, code in (("1", 0), ("2", 7)):
+            claim = ledger.claim("ship-0")
+            assert claim.task == name
+            (directory / f"logs/ship-0/{name}.1.log").write_text(f"hello from {name}\n")
+            ledger.started(claim.token, "0" * 40)
+            ledger.offered(claim.token, work="1" * 40, code=code, seconds=1.5)
+            if code:
+                ledger.fail(claim.token, "exit code 7")
+                continue
+            check = {"command": "true", "ok": True, "exit_code": 0, "seconds": 0.1, "tail": ""}
+            ledger.begin_landing(claim.token, "refs/heads/x", "0" * 40, "2" * 40, {"check": check})
+            ledger.finish_landing(claim.token)
+    return directory
+
+
+@pytest.mark.parametrize(
+    "show",
+    [
+        lambda: show_status(VOYAGE, as_json=True),
+        lambda: show_tasks(VOYAGE, None, as_json=True),
+        lambda: show_cost(VOYAGE, by="ship", as_json=True),
+        lambda: show_cost(VOYAGE, by="task", as_json=True),
+        lambda: show_cost(VOYAGE, by="model", as_json=True),
+    ],
+)
+def test_what_is_shown_as_json_is_as_documented(voyage, capsys, show):
+    show()
+    assert as_documented(capsys.readouterr().out)["voyage"] == voyage.name
+
+
+def test_tasks_of_one_state(voyage, capsys):
+    show_tasks(voyage.name, "completed", as_json=True)
+    (task,) = as_documented(capsys.readouterr().out)["tasks"]
+    assert (task["id"], task["owner"], task["check"]["seconds"]) == ("1", "ship-0", 0.1)
+
+
+def run(*arguments, **env):
+    return subprocess.run(
+        [OCAPTAIN, *arguments], capture_output=True, text=True, check=False, env={"HOME": "/nowhere", **env}
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["status", "voyage-ffff"], "there is no voyage 'voyage-ffff' in"),
+        (["status", ""], "an empty word names no voyage"),
+        (["status", "--bogus"], "No such option: --bogus"),
+        (["tasks", "-s", "foo"], "'foo' is not one of"),
+        (["statu"], "No such command 'statu'"),
+        (["proxy", "ship-0", "no"], "'no' is no TCP port"),
+        (["shell", "a", "b"], "name one ship, not 2 ('a', 'b')"),
+        (["plan", "check"], "Missing argument 'directory'"),
+    ],
+)
+def test_wrong_input_is_one_line_and_one_object(tmp_path, arguments, said):
+    done = run(*arguments, "--json", OCAPTAIN_HOME=str(tmp_path))
+    told = as_documented(done.stdout)
+    assert (done.returncode, told["kind"], told["exit_code"]) == (2, "error", 2), done
+    plain = run(*arguments, OCAPTAIN_HOME=str(tmp_path))
+    assert (plain.returncode, plain.stdout) == (2, "")
+    if "--json" not in done.stderr:  # of a verb that has no such option
+        assert (said in told["message"], told["message"] in done.stderr) == (True, True), done
+    assert said in plain.stderr
+    assert len(plain.stderr.splitlines()) == 1, plain.stderr
+
+
+def test_a_word_behind_two_dashes_asks_for_no_json():
+    assert run("status", "--", "--json").stdout == ""
+
+
+def test_what_a_terminal_cannot_show_is_escaped(tmp_path):
+    done = run("status", "schöner", OCAPTAIN_HOME=str(tmp_path), PYTHONIOENCODING="ascii", LC_ALL="C.UTF-8")
+    assert (done.returncode, "internal" in done.stderr) == (2, False), done.stderr
+
+
+def test_an_error_says_its_remedy():
+    for kind in BY_EXIT_CODE.values():
+        error = kind("it broke; mend it", ["a detail; not a remedy"])
+        assert render.error_object(error) == {
+            "exit_code": kind.exit_code,
+            "message": "it broke; mend it\na detail; not a remedy",
+            "remedy": "mend it",
+        }
+    assert OcaptainError("it broke").remedy is None
+
+
+def test_there_is_one_object_never_two(capsys, monkeypatch):
+    monkeypatch.setattr(render, "_told", False)
+    render.print_json("pause", {"voyage": VOYAGE, "said": "x"})
+    render.print_json_error(OcaptainError("later"))
+    assert as_documented(capsys.readouterr().out)["kind"] == "pause"
+
+
+# -- logs ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("names", "lines"),
+    [
+        ((), ["ship-0 1#1 | hello from 1", "ship-0 2#1 | hello from 2"]),
+        (("ship-0",), ["ship-0 1#1 | hello from 1", "ship-0 2#1 | hello from 2"]),
+        (("ship-1",), []),
+        (("2",), ["ship-0 2#1 | hello from 2"]),
+        (("ship-1", "1"), ["ship-0 1#1 | hello from 1"]),
+    ],
+)
+def test_logs_of_some(voyage, capsys, names, lines):
+    show_logs(voyage.name, names=names, follow=False, grep=None, tail=None)
+    assert capsys.readouterr().out.splitlines() == lines
+
+
+def test_logs_of_nobody(voyage):
+    with pytest.raises(UsageError, match="no ship and no task 'ship-9'; its ships are ship-0, ship-1"):
+        show_logs(voyage.name, names=("ship-9",), follow=False, grep=None, tail=None)
+
+
+# -- query -----------------------------------------------------------------------------------
+
+
+def test_events_and_landings(voyage):
+    query = Query(voyage)
+    events = query.events()
+    assert [one.n for one in events] == list(range(1, query.last_event() + 1))
+    assert query.events(events[-2].n) == events[-1:]
+    assert [(one.task, one.ship, one.commit) for one in query.landings()] == [("1", "ship-0", "2" * 40)]
+    assert event_line(Event(1, 0.0, "claim", "ship-0", "1", "a\x1bb")) == "task 1 → ship-0 (a\\x1bb)"
+
+
+def test_a_pause_that_is_under_way_is_shown(voyage, capsys):
+    with Ledger(voyage / "ledger.db") as ledger:
+        ledger.command()
+        ledger.pause("user")
+    show_status(voyage.name, as_json=False)
+    assert "pausing (user): what is under way is finished first" in capsys.readouterr().out
+
+
+def opens_a_ledger(node: ast.AST) -> bool:
+    """Whether a piece of source imports what opens ledgers, or opens a voyage's."""
+    match node:
+        case ast.Import(names=names):
+            return any(one.name.startswith("ocaptain.ledger") for one in names)
+        case ast.ImportFrom(module=module):
+            return str(module).startswith("ocaptain.ledger")
+        case ast.Attribute(value=value, attr="ledger" | "voyage"):
+            return "directory" in ast.unparse(value)
+    return False
+
+
+def test_command_line_and_ansible_open_no_ledger():
+    files = [
+        file for folder in ("ocaptain/cli", "ocaptain/ansible", "plugins") for file in (REPO / folder).rglob("*.py")
+    ]
+    assert len(files) > 20
+    for file in [*files, *(REPO / "inventory_plugins").glob("*.py")]:
+        assert not any(opens_a_ledger(node) for node in ast.walk(ast.parse(file.read_text()))), file
+
+
+def test_help_loads_nothing_heavy():
+    heavy = "{'ansible', 'httpx', 'rich.live', 'pydantic'}"
+    source = f"import sys; from ocaptain.cli.app import app; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
