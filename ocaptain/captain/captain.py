@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from ocaptain.sprites import SpritesClient
 
 VERIFY_TRIES = 5
+ANSWER_SECONDS = 0.1  # for the answer to a command that ends this captain
 KEEP_SECONDS = 5.0  # a task that comes back is kept so long for the ship that has its agent's session
 FIRST_PAUSE = 5.0  # a ship whose agent found the service busy; it doubles
 MOST_PAUSE = 300.0
@@ -98,6 +99,7 @@ class Captain:
         self.over = False
         self._denied: str | None = None
         self._is_paused = False
+        self._running: asyncio.Task[Any] | None = None
         #: By task: the ship that has it again, until when, and whether that ship may sleep until then.
         self._kept: dict[str, tuple[str, float, bool]] = {}
         self._transports = transports
@@ -124,6 +126,7 @@ class Captain:
         Raises:
             Fenced: another captain commands.
         """
+        self._running = asyncio.current_task()
         for intent in await asyncio.to_thread(self.lander.reconcile):
             log.info("task %s: the landing of an earlier captain is settled", intent.task)
         if self.voyage.state in {"complete", "paused", "sunk"}:
@@ -204,9 +207,17 @@ class Captain:
     def _carry_out(self, command: Command) -> Answer:
         """Do what a user asks of this voyage."""
         answer = carry_out(command, self.ledger)
-        if answer.done and not self.over:
-            self._is_paused, self.claiming = True, False
-            self._news.set()
+        if command.name == "stop" and self._running:
+            asyncio.get_running_loop().call_later(ANSWER_SECONDS, self._running.cancel)
+        if not answer.done or self.over:
+            return answer
+        match command.name:
+            case "pause":
+                self._is_paused, self.claiming = True, False
+            case "retry":
+                self.project()
+                self.dispatch()
+        self._news.set()
         return answer
 
     async def _verify(self) -> None:

@@ -37,6 +37,7 @@ SHOWN_EVENTS = frozenset(
         "claim",
         "landed",
         "retry",
+        "again",
         "failed",
         "conflict",
         "lost",
@@ -169,6 +170,8 @@ def event_line(event: VoyageEvent) -> str:
             return f"final verify: {_LONG_ID.sub(_first_ten, text)}"
         case "retry":
             return f"task {event.task} failed{where} and is tried again: {text}"
+        case "again":
+            return f"task {event.task} is tried again"
         case "failed":
             return f"task {event.task} failed for good{where}: {text}"
     return f"task {event.task} {event.kind}{where}: {text}"

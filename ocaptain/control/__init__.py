@@ -8,7 +8,7 @@ voyage's directory (0600; in ``XDG_RUNTIME_DIR`` where that path is too long), a
 user must be ours.
 """
 
-from ocaptain.control.ask import ask
+from ocaptain.control.ask import ask, stop
 from ocaptain.control.commands import Answer, Command, carry_out
 
-__all__ = ["Answer", "Command", "ask", "carry_out"]
+__all__ = ["Answer", "Command", "ask", "carry_out", "stop"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from ocaptain.captain.process import lock_path, start
+from ocaptain.captain import process
 from ocaptain.control.commands import Answer, Command, carry_out
 from ocaptain.errors import OcaptainError
 from ocaptain.ledger import Ledger
@@ -92,15 +92,28 @@ def _until_line(joined: socket.socket) -> Iterator[bytes]:
 
 
 def _under_lock(directory: Path, command: Command) -> Answer | None:
-    with Lock(lock_path(directory)) as lock:
+    with Lock(process.lock_path(directory)) as lock:
         if not lock.wait(0.5):
             return None
         with Ledger(directory / "ledger.db") as ledger:
             ledger.command()
             answer = carry_out(command, ledger)
+            pauses = answer.done and command.name == "pause"
             under_way = ledger.counts()["in_progress"]
-            if answer.done and not under_way:
+            if pauses and not under_way:
                 ledger.set_state("paused")
-    if answer.done and under_way:
-        start(directory)  # somebody has to bring home what is under way
+    if pauses and under_way:
+        process.start(directory)  # somebody has to bring home what is under way
     return answer
+
+
+def stop(directory: Path) -> bool:
+    """End the captain that runs, in order if it listens, else by signals; True if none runs afterwards.
+
+    Its ships work on.
+    """
+    if process.is_running(directory) and _of_captain(directory, Command(name="stop")) is not None:
+        until = time.monotonic() + process.STOP_SECONDS
+        while process.is_running(directory) and time.monotonic() < until:
+            time.sleep(0.05)
+    return process.stop(directory)

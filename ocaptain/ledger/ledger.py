@@ -601,16 +601,35 @@ class Ledger:
             db.execute("UPDATE ships SET state = 'idle' WHERE id = ? AND state = 'working'", (row["ship"],))
             self._note_changed(row["id"])
             if status == "failed":
-                held = db.execute(
-                    "WITH RECURSIVE later (id) AS (SELECT task FROM edges WHERE waits = ?1"
-                    " UNION SELECT task FROM edges JOIN later ON waits = later.id)"
-                    " UPDATE tasks SET held_by = ?1 WHERE id IN later AND status = 'pending' AND held_by IS NULL"
-                    " RETURNING id",
-                    (row["id"],),
-                )
-                self._note_changed(*(one["id"] for one in held))
+                self._note_changed(*_hold(db, row["id"]))
             _event(db, status if status == "failed" else "retry", row["ship"], row["id"], reason)
             return status
+
+    def retry(self, tasks: Collection[str]) -> list[str]:
+        """Put tasks that failed for good back, with fresh tries; return them, in the plan's order.
+
+        What waits for them is held no more, unless another task that it waits for has failed, too.
+
+        Args:
+            tasks: that are meant; none = all that failed. Others are left as they are.
+        """
+        with self._write() as db:
+            rows = db.execute(
+                "UPDATE tasks SET status = 'pending', tries = 0, ship = NULL WHERE status = 'failed'"
+                " AND (?1 = '[]' OR id IN (SELECT value FROM json_each(?1))) RETURNING id, position",
+                (json.dumps(list(tasks)),),
+            ).fetchall()
+            back = [row["id"] for row in sorted(rows, key=lambda row: row["position"])]
+            free = db.execute(
+                "UPDATE tasks SET held_by = NULL WHERE held_by IN (SELECT value FROM json_each(?)) RETURNING id",
+                (json.dumps(back),),
+            ).fetchall()
+            for row in db.execute("SELECT id FROM tasks WHERE status = 'failed' ORDER BY position").fetchall():
+                _hold(db, row["id"])
+            for task in back:
+                _event(db, "again", None, task, "it is tried again, as was asked")
+            self._note_changed(*back, *(row["id"] for row in free))
+            return back
 
     def mark_late(self, token: int, reason: str) -> None:
         """Note that a lost attempt's result was kept after all."""
@@ -880,6 +899,18 @@ def _holds(db: sqlite3.Connection, token: int) -> sqlite3.Row | None:
         "SELECT id, ship, tries FROM tasks WHERE token = ? AND status = 'in_progress'", (token,)
     ).fetchone()
     return found
+
+
+def _hold(db: sqlite3.Connection, task: str) -> list[str]:
+    """Hold whatever waits for a task that failed, however far, and is not held yet; return it."""
+    held = db.execute(
+        "WITH RECURSIVE later (id) AS (SELECT task FROM edges WHERE waits = ?1"
+        " UNION SELECT task FROM edges JOIN later ON waits = later.id)"
+        " UPDATE tasks SET held_by = ?1 WHERE id IN later AND status = 'pending' AND held_by IS NULL"
+        " RETURNING id",
+        (task,),
+    )
+    return [row["id"] for row in held.fetchall()]
 
 
 def _ready(

@@ -16,6 +16,7 @@ from ocaptain.captain.captain import sprite_transports
 from ocaptain.captain.rescue import Rescue, prove, rescue
 from ocaptain.captain.ssh import ssh_transports
 from ocaptain.config import HOSTS
+from ocaptain.control import stop
 from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.ledger.ledger import ENDED
 from ocaptain.locks import Lock
@@ -60,7 +61,7 @@ def begin_sink(directory: VoyageDirectory, settings: Settings) -> Rescued:
         prices = load_prices(settings.prices)
     # Twice: a captain whose replacement run ends may begin another one, and that starts a captain.
     for _ in range(2):
-        if not process.stop(directory.path):
+        if not stop(directory.path):
             message = f"the captain of {directory.id} does not end, or another sink is at it"
             raise OcaptainError(f"{message}; see {directory.path / 'captain.log'}")
         fleet.stop(directory.path)

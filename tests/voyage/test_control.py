@@ -1,4 +1,4 @@
-"""``pause``: what is under way is finished and lands, nothing more is handed out, and it can go on."""
+"""What is asked of a voyage: to pause, to try again, to be left by its captain."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ocaptain.control import Command, ask, carry_out
+from ocaptain.control import Command, ask, carry_out, stop
 from ocaptain.control.ask import socket_path
 from ocaptain.ledger import Ledger
 from tests.helpers import OCAPTAIN, run_task
@@ -96,6 +96,109 @@ def test_a_captain_that_is_killed_while_it_pauses_is_followed_by_one_that_pauses
     go.touch()
     assert asyncio.run(sail(directory, fleet)) == "paused"
     assert len(landed(directory)) == 1
+
+
+def fail_for_good(ledger: Ledger, task: str) -> None:
+    """Let the task that is next fail until it is given up."""
+    while (claim := ledger.claim("ship-0")) is not None and claim.task == task:
+        ledger.fail(claim.token, "it broke")
+        if ledger.task_rows([task])[0]["status"] == "failed":
+            return
+
+
+GRAPH = {"1": frozenset(), "2": frozenset({"1"}), "3": frozenset({"2"}), "4": frozenset(), "5": frozenset({"3", "4"})}
+
+
+def test_what_failed_is_put_back_and_what_it_held_is_held_no_more(tmp_path):
+    with make(tmp_path / "ledger.db", GRAPH) as ledger:
+        ledger.set_state("running")
+        fail_for_good(ledger, "1")
+        fail_for_good(ledger, "4")
+        rows = {row["id"]: row for row in ledger.rows("tasks", "position")}
+        assert {name: row["held_by"] for name, row in rows.items()} == {
+            "1": None,
+            "2": "1",
+            "3": "1",
+            "4": None,
+            "5": "1",
+        }
+        ledger.take_changed()
+        answer = carry_out(Command(name="retry", tasks=("1",)), ledger)
+        assert (answer.done, answer.said) == (True, "tried again: task 1")
+        assert sorted(ledger.take_changed()) == ["1", "2", "3", "5"]
+        rows = {row["id"]: row for row in ledger.rows("tasks", "position")}
+        assert {name: row["held_by"] for name, row in rows.items()} == {
+            "1": None,
+            "2": None,
+            "3": None,
+            "4": None,
+            "5": "4",
+        }
+        assert (rows["1"]["status"], rows["1"]["tries"], rows["1"]["attempts"]) == ("pending", 0, 3)
+        assert rows["4"]["status"] == "failed"
+        claim = ledger.claim("ship-0")
+        assert (claim.task, claim.number) == ("1", 4)
+        assert carry_out(Command(name="retry"), ledger).said == "tried again: task 4"
+        again = carry_out(Command(name="retry"), ledger)
+        assert (again.done, "no task" in again.said) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("state", "tasks", "done", "said"),
+    [
+        ("running", ("9", "1"), False, "has no task 9"),
+        ("failed", (), True, "tried again: task 1; go on with: ocaptain sail --resume"),
+        ("paused", ("1",), True, "go on with"),
+        ("running", ("2",), True, "no task of"),
+        ("complete", (), False, "it is complete"),
+        ("verifying", (), False, "it is verifying"),
+        ("sunk", ("1",), False, "it is sunk"),
+    ],
+)
+def test_what_a_retry_is_answered_with(tmp_path, state, tasks, done, said):
+    with make(tmp_path / "ledger.db", {"1": frozenset(), "2": frozenset()}) as ledger:
+        fail_for_good(ledger, "1")
+        ledger.set_state(state)
+        answer = carry_out(Command(name="retry", tasks=tasks), ledger)
+        assert (answer.done, said in answer.said) == (done, True), answer
+
+
+def test_a_task_is_tried_again_while_its_voyage_sails(tmp_path, ships):
+    """A captain at work takes it up at once; its voyage is complete in the end."""
+    good, go = tmp_path / "good", tmp_path / "go"
+    tasks = [{"run": f"test -e {good} && echo 1 > a"}, {"run": f"until test -e {go}; do sleep 0.1; done; echo 2 > b"}]
+    directory, fleet = make_voyage(tmp_path, tasks, 2), ships(2)
+
+    async def meanwhile(captain):
+        while not captain.ledger.counts()["failed"]:
+            await asyncio.sleep(0.02)
+        good.touch()
+        assert (await asyncio.to_thread(ask, directory, Command(name="retry"))).said == "tried again: task 1"
+        while not captain.ledger.counts()["completed"]:
+            await asyncio.sleep(0.02)
+        go.touch()
+
+    assert asyncio.run(sail(directory, fleet, meanwhile=meanwhile)) == "complete"
+    assert landed(directory) == ["1", "2"]
+
+
+def test_a_captain_ends_when_it_is_told_and_another_goes_on(tmp_path, ships):
+    go = tmp_path / "go"
+    directory = make_voyage(tmp_path, [{"run": f"until test -e {go}; do sleep 0.1; done; echo 1 > a"}], 1)
+    fleet = ships(1)
+
+    async def meanwhile(captain):
+        while not captain.ledger.counts()["in_progress"]:
+            await asyncio.sleep(0.02)
+        assert (await asyncio.to_thread(ask, directory, Command(name="stop"))).done
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(sail(directory, fleet, meanwhile=meanwhile))
+    go.touch()
+    assert stop(directory)  # none runs: done
+    assert asyncio.run(sail(directory, fleet)) == "complete"
+    with Ledger(directory / "ledger.db") as ledger:
+        assert [row["number"] for row in ledger.rows("attempts", "token")] == [1]
 
 
 def test_where_a_captain_listens(tmp_path, monkeypatch):

@@ -1,0 +1,214 @@
+"""What a captain costs as plans and repositories grow.
+
+    python benchmarks/scale.py [--attempts 100] [--tasks 3000] [--pairs 3] [--mebibytes 512] [--ships 6]
+
+Prints JSON. The captain runs in a process of its own over real workers on this machine (the tests'
+``LocalShip``: a unix socket and plain files for a transport), so that what it uses is its own:
+
+* ``attempt``: its processor time (with its git's) for one attempt, in a plan of ``--tasks`` and in one of
+  ``--attempts``, run in turn; the median of the pairs, and ``growth``, the one over the other.
+* ``repository``: ``--mebibytes`` that do not compress, sent to ``--ships`` ships, beside an empty one: the
+  bundles that were hashed, the peak of its memory above the empty one's, and the longest that one callback kept
+  the event loop's thread computing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from ocaptain.captain import cargo
+from ocaptain.captain.captain import Captain
+from ocaptain.git import Git
+from tests.voyage.local import VOYAGE, LocalShip, command, make_voyage
+
+WARM = 10  # attempts before the count begins
+BLOB = 16 * 2**20
+SECONDS = 1800
+
+
+class Ship(LocalShip):
+    """A ship whose files are written off the loop, as a network would."""
+
+    async def put(self, path: str, data: bytes) -> None:
+        """Write a file in a thread."""
+        await asyncio.to_thread(self._write, path, data)
+
+    def _write(self, path: str, data: bytes) -> None:
+        target = self.home / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+
+
+class Loop:
+    """The longest time that one callback kept the loop's thread computing."""
+
+    def __init__(self) -> None:
+        self.seconds, self.what = 0.0, ""
+        run = asyncio.events.Handle._run  # noqa: SLF001 - there is no other place to stand
+
+        def timed(handle: asyncio.Handle) -> None:
+            before = time.thread_time()
+            run(handle)
+            took = time.thread_time() - before
+            if took > self.seconds:
+                self.seconds, self.what = took, repr(handle)[:300]
+
+        asyncio.events.Handle._run = timed  # type: ignore[method-assign]  # noqa: SLF001
+
+
+def used() -> float:
+    """Return the processor time of this process and of the ones that it waited for."""
+    both = (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
+    return sum(one.ru_utime + one.ru_stime for one in both)
+
+
+def command_voyage(directory: Path, homes: list[Path], attempts: int) -> dict[str, Any]:
+    """Be the captain until so many tasks landed; return what that took."""
+    hashed: list[int] = []
+    write = cargo.write_bundle
+
+    def counted(*arguments: Any) -> Any:
+        parts = write(*arguments)
+        hashed.append(sum(part.size for part in parts))
+        return parts
+
+    cargo.write_bundle = counted
+    loop, ships = Loop(), [Ship(home) for home in homes]
+    marks: dict[int, tuple[float, float]] = {}
+
+    async def run() -> None:
+        with command(directory) as ledger:
+            captain = Captain(directory, ledger, lambda row: ships[int(row.id.removeprefix("ship-"))])
+            sailing = asyncio.create_task(captain.run())
+            while (done := ledger.counts()["completed"]) < attempts and not sailing.done():
+                if done >= WARM or not attempts > WARM:
+                    marks.setdefault(done, (used(), time.perf_counter()))
+                await asyncio.sleep(0.05)
+            marks[done] = (used(), time.perf_counter())
+            sailing.cancel()
+            await asyncio.gather(sailing, return_exceptions=True)
+
+    asyncio.run(run())
+    first, last = min(marks), max(marks)
+    return {
+        "attempts": last - first,
+        "cpu_seconds": marks[last][0] - marks[first][0],
+        "wall_seconds": marks[last][1] - marks[first][1],
+        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "callback_seconds": loop.seconds,
+        "callback": loop.what,
+        "bundle_bytes": hashed,
+    }
+
+
+def sail(root: Path, tasks: list[dict[str, Any]], ships: int, attempts: int, mebibytes: int = 0) -> dict[str, Any]:
+    """Sail a plan on new ships until so many tasks landed; return what the captain says."""
+    root.mkdir()
+    directory = make_voyage(root, tasks, ships=ships)
+    fill(directory, mebibytes)
+    fleet = [Ship(root / f"ship-{number}").start() for number in range(ships)]
+    try:
+        homes = [str(ship.home) for ship in fleet]
+        argv = [sys.executable, __file__, "--captain", str(directory), "--attempts", str(attempts), *homes]
+        env = {**os.environ, "OCAPTAIN_HOME": str(root)}
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=SECONDS, check=False, env=env)
+        if done.returncode:
+            raise SystemExit(done.stderr)
+        return dict(json.loads(done.stdout))
+    finally:
+        for ship in fleet:
+            ship.end()
+        shutil.rmtree(root)
+
+
+def attempts(root: Path, few: int, many: int, pairs: int) -> dict[str, Any]:
+    """Compare a plan of ``few`` tasks with one of ``many``."""
+    found: dict[int, list[float]] = {few: [], many: []}
+    for number in range(pairs):
+        for size in (few, many):
+            plan = [{"run": "true", "waits": [str(n - 20)] if n > 20 else []} for n in range(1, size + 1)]
+            seen = sail(root / f"attempts-{number}-{size}", plan, 2, few)
+            found[size].append(seen["cpu_seconds"] / seen["attempts"])
+    medians = {size: statistics.median(values) for size, values in found.items()}
+    return {
+        "cpu_milliseconds": {str(size): [round(value * 1000, 1) for value in values] for size, values in found.items()},
+        "median_milliseconds": {str(size): round(value * 1000, 1) for size, value in medians.items()},
+        "growth": round(medians[many] / medians[few], 2),
+    }
+
+
+def fill(directory: Path, mebibytes: int) -> None:
+    """Put so much that does not compress on the voyage's branch."""
+    git = Git(directory / "repo.git")
+    entries = []
+    for number in range(-(-mebibytes * 2**20 // BLOB)):
+        size = min(BLOB, mebibytes * 2**20 - number * BLOB)
+        blob = git.text("hash-object", "-w", "--stdin", stdin=os.urandom(size))
+        entries.append(f"100644 blob {blob}\tfile-{number}\n")
+    tree = git.text("mktree", stdin="".join(entries).encode())
+    branch = f"refs/heads/{VOYAGE}"
+    git.update_ref(branch, git.text("commit-tree", tree, "-p", branch, "-m", "much"))
+
+
+def repository(root: Path, mebibytes: int, ships: int) -> dict[str, Any]:
+    """Compare a large repository with an empty one."""
+    plan = [{"run": "true", "pin": f"ship-{number}"} for number in range(ships)]
+    empty = sail(root / "empty", plan, ships, ships)
+    large = sail(root / "large", plan, ships, ships, mebibytes)
+    return {
+        "mebibytes": mebibytes,
+        "ships": ships,
+        "bundle_mebibytes_hashed": [round(size / 2**20, 1) for size in large["bundle_bytes"]],
+        "peak_mebibytes_above_empty": round((large["peak_bytes"] - empty["peak_bytes"]) / 2**20, 1),
+        "longest_callback_milliseconds": round(large["callback_seconds"] * 1000, 1),
+        "longest_callback": large["callback"],
+        "cpu_seconds": round(large["cpu_seconds"], 1),
+        "wall_seconds": round(large["wall_seconds"], 1),
+    }
+
+
+def measure(root: Path, asked: argparse.Namespace) -> dict[str, Any]:
+    """Return every figure, and how busy the machine was."""
+    before = os.getloadavg()
+    return {
+        "attempt": attempts(root, asked.attempts, asked.tasks, asked.pairs),
+        "repository": repository(root, asked.mebibytes, asked.ships),
+        "load": {"before": before, "after": os.getloadavg(), "processors": os.cpu_count()},
+    }
+
+
+def main() -> None:
+    """Measure."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--attempts", type=int, default=100)
+    parser.add_argument("--tasks", type=int, default=3000)
+    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--mebibytes", type=int, default=512)
+    parser.add_argument("--ships", type=int, default=6)
+    parser.add_argument("--captain", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("homes", type=Path, nargs="*", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.captain:
+        print(json.dumps(command_voyage(asked.captain, asked.homes, asked.attempts)))  # noqa: T201
+        return
+    with tempfile.TemporaryDirectory(prefix="ocaptain-scale-") as made:
+        root = Path(made)
+        print(json.dumps(measure(root, asked), indent=2))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
