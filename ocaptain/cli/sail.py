@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ocaptain.query import Overview, TaskView
 
 PREPARE = "Check everything and prepare the voyage"
+AGAIN = "Bootstrap what could not be reached once more"
 LAUNCH = "Start the captain"
 LAST = "Say what sails"
 HOLD_SECONDS = 2.0
@@ -59,6 +60,7 @@ class Watch:
         self._console = render.err()
         self._live: Live | None = None
         self._seen = 0
+        self._again = False
         self._work: Lock | None = None
         self.refused = False
 
@@ -89,7 +91,12 @@ class Watch:
     def on_event(self, event: Event) -> None:
         """Take an event of Ansible's."""
         if event.kind == "playbook_on_play_start":
-            self._say(f"{event.task} …")
+            self._again = event.task == AGAIN
+            if not self._again:
+                self._say(f"{event.task} …")
+        elif event.kind == "runner_on_start" and self._again and event.host != "localhost":
+            self._again = False
+            self._say(f"{AGAIN} …")  # on a good day there is no such ship
         elif event.kind == "runner_on_ok" and event.task == PREPARE:
             for note in event.result.get("notes", []):
                 self._say(str(note))
@@ -153,28 +160,19 @@ def event_line(event: VoyageEvent) -> str:
     """Return an event of the voyage as a line."""
     text = clean_line(event.text, 160)
     where = f" on {event.ship}" if event.ship else ""
-    match event.kind:
-        case "claim":
-            return f"task {event.task} → {event.ship} ({text})"
-        case "landed":
-            return f"task {event.task} landed as {text[:10]} ({event.ship})"
-        case "ship":
-            return f"{event.ship} is {text}"
-        case "voyage":
-            return f"voyage: {text.partition(':')[0]}"  # why is said at the end, once
-        case "denied":
-            return f"task {event.task} goes back{where}" if event.task else "no ship can go on working"
-        case "replace":
-            return f"{event.ship} is replaced: {text}"
-        case "verify":
-            return f"final verify: {_LONG_ID.sub(_first_ten, text)}"
-        case "retry":
-            return f"task {event.task} failed{where} and is tried again: {text}"
-        case "again":
-            return f"task {event.task} is tried again"
-        case "failed":
-            return f"task {event.task} failed for good{where}: {text}"
-    return f"task {event.task} {event.kind}{where}: {text}"
+    about = {
+        "claim": f"task {event.task} → {event.ship} ({text})",
+        "landed": f"task {event.task} landed as {text[:10]} ({event.ship})",
+        "ship": f"{event.ship} is {text}",
+        "voyage": f"voyage: {text.partition(':')[0]}",  # why is said at the end, once
+        "denied": f"task {event.task} goes back{where}" if event.task else "no ship can go on working",
+        "replace": f"{event.ship} is replaced: {text}",
+        "verify": f"final verify: {_LONG_ID.sub(_first_ten, text)}",
+        "retry": f"task {event.task} failed{where} and is tried again: {text}",
+        "again": f"task {event.task} is tried again",
+        "failed": f"task {event.task} failed for good{where}: {text}",
+    }
+    return about.get(event.kind, f"task {event.task} {event.kind}{where}: {text}")
 
 
 def run_sail(

@@ -50,6 +50,7 @@ class _Reader:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self.files: dict[str, bytes] = {}  # what was read
         self.faults: list[Finding] = []
         self.warnings: list[Finding] = []
 
@@ -69,6 +70,7 @@ class _Reader:
             self.faults.append(Finding(name, "", f"cannot be read: {error.strerror}", remedy))
         else:
             if len(data) <= LARGEST_FILE:
+                self.files[name] = data
                 return data
             self.faults.append(Finding(name, "", f"is larger than {LARGEST_FILE} bytes", "make it smaller"))
         return None
@@ -153,7 +155,7 @@ def load_plan(directory: Path) -> Report:
         name: task.model_copy(update={"blocks": tuple(one for one in task.blocks if one not in gone)})
         for name, task in kept.items()
     }
-    plan = Plan(manifest.name or directory.resolve().name, spec, verify, manifest, kept, prompt)
+    plan = Plan(manifest.name or directory.resolve().name, spec, verify, manifest, kept, prompt, reader.files)
     return Report(plan, (), tuple(reader.warnings))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, StringConstraints
@@ -140,6 +140,7 @@ class Plan:
         manifest: voyage.json.
         tasks: by id, in the files' order.
         prompt: the plan's own prompt template (prompt.md.j2), if it has one.
+        files: all of these as they were read, by path.
     """
 
     name: str
@@ -148,6 +149,7 @@ class Plan:
     manifest: Manifest
     tasks: Mapping[str, Task]
     prompt: str | None = None
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
     def digest(self) -> str:
         """Return what identifies the plan's content: 16 hex digits."""

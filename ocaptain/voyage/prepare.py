@@ -19,7 +19,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ocaptain.agents import ADAPTERS, Briefing, check_agents
 from ocaptain.captain import process
@@ -69,6 +69,23 @@ class Request:
     allow_partial: bool = False
     replace: bool = False
     hosts: tuple[tuple[str, Way], ...] = ()
+
+    def options(self) -> dict[str, Any]:
+        """Return what was asked for of a new voyage, as the ledger keeps it; what was left open is left out."""
+        asked = {
+            "ships": self.ships,
+            "repo": self.repo,
+            "agent": self.agent,
+            "agent_cmd": self.agent_cmd,
+            "model": self.model,
+            "max_turns": self.max_turns,
+            "provider": self.provider,
+            "mesh": self.mesh,
+            "allow_partial": self.allow_partial or None,
+            "replace": self.replace or None,
+            "hosts": [name for name, _ in self.hosts] or None,
+        }
+        return {name: value for name, value in asked.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -506,4 +523,6 @@ def _new_voyage(
         place=place,
         mesh=fleet.mesh,
         ways={ship: way.model_dump_json(exclude_defaults=True) for ship, way in fleet.ways().items()},
+        options=request.options(),
+        files=plan.files,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import stat
 import subprocess
@@ -243,6 +244,12 @@ def test_a_user_pauses_and_goes_on(sailor, plan):
     with Ledger(sailor.voyage(voyage) / "ledger.db") as ledger:
         assert (ledger.voyage().state, ledger.voyage().paused_reason) == ("paused", "user")
         assert ledger.counts()["pending"] == 1
+        brought = {row["path"]: row["data"] for row in ledger.rows("plan_files", "path")}
+        assert brought.keys() == {"spec.md", "verify.sh", "voyage.json", "tasks/1.json", "tasks/2.json"}
+        assert brought["verify.sh"] == ledger.voyage().verify_script
+        assert json.loads(ledger.voyage().options) == {"ships": 1}
+    assert "Bootstrap the ships …" in out
+    assert "once more" not in out  # nothing was
     result = sailor.json("sail", "--resume", voyage, "--wait", "--json")
     assert result["state"] == "complete"
     refused = sailor.run("pause", voyage)
