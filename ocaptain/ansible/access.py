@@ -11,6 +11,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
+from ocaptain.background import seldom_collect
 from ocaptain.config import load_settings
 from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.provider import Endpoint, choose, endpoint
@@ -30,6 +31,10 @@ for _name in (
 ):
     with contextlib.suppress(ImportError):  # how httpx is made inside is its own affair
         importlib.import_module(_name)
+
+# Ansible holds some hundred thousand objects until it ends, and forks for each task: a collector that
+# walks over all of them in each of these processes was a quarter of what a run computes.
+seldom_collect()
 
 _PR_SET_PDEATHSIG = 1
 

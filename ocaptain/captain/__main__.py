@@ -9,6 +9,7 @@ import signal
 import sys
 from pathlib import Path
 
+from ocaptain.background import seldom_collect
 from ocaptain.captain.awake import Awake
 from ocaptain.captain.captain import Captain, sprite_transports
 from ocaptain.captain.fleet import Fleet
@@ -27,6 +28,7 @@ log = logging.getLogger("ocaptain.captain")
 
 def main(directory: Path) -> int:
     """Run the captain in this process; return the exit code."""
+    seldom_collect()
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%Y-%m-%dT%H:%M:%S%z"
     )

@@ -7,22 +7,19 @@
           a new captain takes over, which knows them (this one is stopped for it)
 
 The run is a process of its own in a session of its own, so that the captain's end does not end
-it; ``replace.pid`` names it, for :func:`stop`, which ``sink`` calls first.
+it; ``replace.pid`` names it, for :func:`ocaptain.captain.process.stop_replacement`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
-import signal
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ocaptain.background import start_module
+from ocaptain.captain import process
 from ocaptain.captain.replace import Replacements, replacements
-from ocaptain.locks import start_time
 from ocaptain.sprites import AuthenticationError, SpritesError
 
 if TYPE_CHECKING:
@@ -35,7 +32,6 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 5.0  # between two looks, while a ship is lost
 GRACE_SECONDS = 120.0  # after an outage the provider's list answers before the ships do
 HOPE_SECONDS = 600.0  # with a provider that does not answer
-STOP_SECONDS = 10.0
 log = logging.getLogger("ocaptain.captain")
 
 
@@ -60,7 +56,7 @@ class Fleet:
 
     def hopes(self) -> bool:
         """Whether a ship may still come: a replacement is under way, or one may be begun."""
-        return not self._hopeless and (_runs(self._directory) or bool(self._needed(frozenset())))
+        return not self._hopeless and (process.replaces(self._directory) or bool(self._needed(frozenset())))
 
     def _needed(self, there: frozenset[str]) -> Replacements:
         voyage = self._ledger.voyage()
@@ -74,7 +70,7 @@ class Fleet:
         if self._run is not None:
             self._run.poll()  # so that it is no zombie
         now = time.monotonic()
-        if (self._looked is not None and now - self._looked < LOOK_SECONDS) or _runs(self._directory):
+        if (self._looked is not None and now - self._looked < LOOK_SECONDS) or process.replaces(self._directory):
             return
         self._looked = now
         for ship in self._ledger.ships():
@@ -98,39 +94,10 @@ class Fleet:
         log.info("replacing %s", ", ".join((*decided.again, *decided.fresh)))
         arguments = ["sail", "--resume", self._directory.name, "--json"]
         self._run = start_module("ocaptain", arguments, self._directory / "replace.log")
-        record = f"{self._run.pid} {start_time(self._run.pid)}\n"
-        (self._directory / "replace.pid").write_text(record, "ascii")
+        process.note_replacement(self._directory, self._run.pid)
 
     def _is_overdue(self, ship: str, now: float) -> bool:
         """Whether a ship that exists is to be given up: a broken one is, a silent one may only be late."""
         if self._ledger.ship(ship).state == "failed":
             return True
         return now - self._silent_since.setdefault(ship, now) > GRACE_SECONDS
-
-
-def _runner(directory: Path) -> tuple[int, str] | None:
-    try:
-        pid, _, born = (directory / "replace.pid").read_text("ascii").strip().partition(" ")
-        return int(pid), born
-    except (OSError, ValueError):
-        return None
-
-
-def _runs(directory: Path) -> bool:
-    found = _runner(directory)
-    return found is not None and start_time(found[0]) == found[1]
-
-
-def stop(directory: Path) -> None:
-    """End a replacement that is under way: what it made so far is in the provider's list."""
-    found = _runner(directory)
-    if found is None:
-        return
-    for kind in (signal.SIGTERM, signal.SIGKILL):
-        if not _runs(directory):
-            return
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(found[0], kind)
-        until = time.monotonic() + STOP_SECONDS
-        while _runs(directory) and time.monotonic() < until:
-            time.sleep(0.1)

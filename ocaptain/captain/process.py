@@ -1,11 +1,15 @@
 """The captain as a process: in the background, one at a time, found by its lock.
 
-In the voyage directory: ``captain.lock`` (flock for life), ``captain.pid``, ``captain.log``. What
-runs there is :mod:`ocaptain.captain.__main__`; a command that only looks must not load it.
+In the voyage directory: ``captain.lock`` (flock for life), ``captain.pid``, ``captain.log``; and
+``replace.pid`` of the run that makes ships in the place of lost ones. What runs as captain is
+:mod:`ocaptain.captain.__main__`; a command that only looks must not load it.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import time
 from typing import TYPE_CHECKING
 
@@ -38,8 +42,12 @@ def is_running(directory: Path) -> bool:
 
 def pid_of(directory: Path) -> int | None:
     """Return the pid of the voyage's captain, None if it is not there: a pid alone may be anybody's by now."""
+    return _running(directory / "captain.pid")
+
+
+def _running(file: Path) -> int | None:
     try:
-        pid, _, born = (directory / "captain.pid").read_text("ascii").strip().partition(" ")
+        pid, _, born = file.read_text("ascii").strip().partition(" ")
         return int(pid) if born and start_time(int(pid)) == born else None
     except (OSError, ValueError):
         return None
@@ -85,3 +93,26 @@ def stop(directory: Path) -> bool:
     if not is_locked(lock):
         return True
     return pid is not None and end_holder(lock, pid, STOP_SECONDS)
+
+
+def note_replacement(directory: Path, pid: int) -> None:
+    """Note who makes ships in the place of lost ones; ``pid`` leads a session of its own."""
+    (directory / "replace.pid").write_text(f"{pid} {start_time(pid)}\n", "ascii")
+
+
+def replaces(directory: Path) -> bool:
+    """Whether ships are being made in the place of lost ones."""
+    return _running(directory / "replace.pid") is not None
+
+
+def stop_replacement(directory: Path) -> None:
+    """End a replacement that is under way: what it made so far is in the provider's list."""
+    for kind in (signal.SIGTERM, signal.SIGKILL):
+        pid = _running(directory / "replace.pid")
+        if pid is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, kind)
+        until = time.monotonic() + STOP_SECONDS
+        while replaces(directory) and time.monotonic() < until:
+            time.sleep(0.1)

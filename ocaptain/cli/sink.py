@@ -5,11 +5,9 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from ocaptain.captain import fleet
-from ocaptain.captain.process import work_lock
+from ocaptain.captain import process
 from ocaptain.cli import render
 from ocaptain.cli.run import Signals, run_playbook
-from ocaptain.cli.sweep import sweep_after_sink
 from ocaptain.cli.views import find
 from ocaptain.config import HOSTS, load_settings
 from ocaptain.errors import Interrupted, OcaptainError, PartialError, UsageError
@@ -50,6 +48,8 @@ def run_sink(voyage: str | None, *, every: bool, force: bool, abandon: bool, as_
 
 def _clear_up(settings: Settings, providers: set[str], *, force: bool, abandon: bool) -> list[OcaptainError]:
     """Deal with what no voyage that can be read answers for; return what went wrong."""
+    from ocaptain.cli.sweep import sweep_after_sink  # noqa: PLC0415 - loads the API's client
+
     errors: list[OcaptainError] = []
     if broken := Home(settings.voyages).unreadable():
         errors.append(PartialError("not sunk, since they cannot be read:", broken))
@@ -125,9 +125,11 @@ def _sink_one(directory: VoyageDirectory, signals: Signals, *, abandon: bool) ->
                     console.print(f"  {one['ship']}: {one.get('reason')}")
 
     variables = {"voyage": directory.id, "abandon": abandon}
-    with work_lock(directory.path) as lock:
+    with process.work_lock(directory.path) as lock:
         for _ in range(3):
-            fleet.stop(directory.path)  # a replacement that is under way is ours to end; a person's `sail` is not
+            process.stop_replacement(
+                directory.path
+            )  # a replacement that is under way is ours to end; a person's `sail` is not
             if lock.wait(HOLD_SECONDS):
                 return run_playbook("sink", variables, on_event, lambda: None, lambda: signals.count)
     raise OcaptainError(f"a `sail` or another `sink` is at work on {directory.id}; wait for it, or interrupt it")

@@ -45,7 +45,7 @@ def commit_message(subject: str, body: str, *, task: str, ship: str, attempt: in
     """Return the message of a landing.
 
     One-line subject, the agent's own words, then our trailers. Lines of the agent's that look
-    like one of ours are dropped, control characters are made visible, and so is a comment sign.
+    like one of ours are dropped, and control characters are made visible.
     """
     head = " ".join(clean(subject).split())[:LONGEST_SUBJECT] or f"Task {task}"
     forged = re.compile(rf"\s*({'|'.join(OWN_TRAILERS)})\s*:", re.IGNORECASE)

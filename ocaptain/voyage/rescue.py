@@ -10,7 +10,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ocaptain.captain import fleet, process
+from ocaptain.captain import process
 from ocaptain.captain.awake import Awake
 from ocaptain.captain.captain import sprite_transports
 from ocaptain.captain.rescue import Rescue, prove, rescue
@@ -64,7 +64,7 @@ def begin_sink(directory: VoyageDirectory, settings: Settings) -> Rescued:
         if not stop(directory.path):
             message = f"the captain of {directory.id} does not end, or another sink is at it"
             raise OcaptainError(f"{message}; see {directory.path / 'captain.log'}")
-        fleet.stop(directory.path)
+        process.stop_replacement(directory.path)
     with Lock(process.lock_path(directory.path)) as lock:
         if not lock.wait(process.STOP_SECONDS):
             raise OcaptainError(f"another process commands {directory.id}")
