@@ -24,6 +24,13 @@ from tests.helpers import Sailor, run_task, wait_for, write_plan
 
 PHASES = ("provision", "bootstrap", "claim", "work", "offer", "landing: before", "landing: after", "verify", "sink")
 SAILING = PHASES[2:8]
+
+
+def is_api(victim: str) -> bool:
+    """Whether it is the provider's answers."""
+    return victim.startswith("API")
+
+
 #: Which victims are there in which phase.
 VICTIMS = {
     "agent": ("work", "sink"),
@@ -44,8 +51,9 @@ VICTIMS = {
     "API truncates": PHASES,
 }
 #: Those that leave the ships alive: one voyage can meet them again and again, the command being resumed if it died.
+#: A provider that fails, and answers again, can be met from the start.
 AGAIN = {
-    victim: tuple(phase for phase in SAILING if phase in phases)
+    victim: tuple(phase for phase in PHASES[:2] + SAILING if phase in phases and (phase in SAILING or is_api(victim)))
     for victim, phases in VICTIMS.items()
     if victim not in {"agent", "supervisor", "ship"}
 }
@@ -115,7 +123,7 @@ class Cell:
         self.root = root
         self.ctl = root / "ctl"
         # Answers fail for one ship as for two; a sink needs one at work and one that landed.
-        self.ships_wanted = "1" if victim.startswith("API") and phase != "sink" else "2"
+        self.ships_wanted = "1" if is_api(victim) and phase != "sink" else "2"
         self.disk: Path | None = None
         self.process: subprocess.Popen | None = None
         self.seen: list[str] = []  # its voyages, in the order in which they came
@@ -131,7 +139,7 @@ class Cell:
         shim.write_text(GIT.replace("CTL", str(self.ctl)).replace("REAL", str(shutil.which("git"))))
         shim.chmod(0o755)
         self.sailor.env |= {"PATH": f"{self.root}/bin:{os.environ['PATH']}", "OCAPTAIN_API_TIMEOUT": "60"}
-        if self.victim.startswith("API"):
+        if is_api(self.victim):
             self.sailor.env["OCAPTAIN_API_TIMEOUT"] = "3"
         if self.victim == "disk full":
             self.disk = self.root / "voyages"
@@ -219,7 +227,7 @@ class Cell:
         if self.victim == "git" or hold is None:
             if self.phase not in {"work", "verify"}:
                 (self.ctl / "point").write_text(self.phase)
-        elif hold and not self.victim.startswith("API"):
+        elif hold and not is_api(self.victim):
             self.sailor.faults(hold)
         if self.phase == "sink":
             self.process = self.sailor.popen("sink", self.voyage, "--force")
@@ -233,13 +241,13 @@ class Cell:
         elif self.phase == "verify":
             wait_for(lambda: self.row("SELECT 1 FROM voyage WHERE state = 'verifying'"), WAIT)
             time.sleep(self.draw.uniform(0.1, 1.0))
-        elif not self.victim.startswith("API"):
+        elif not is_api(self.victim):
             wait_for(self.sailor.injected, WAIT)
 
     def release(self) -> None:
         self.go()
         # A drydock whose fleet was sunk meanwhile has ended by itself.
-        if not self.victim.startswith("API") and self.sailor.drydock():
+        if not is_api(self.victim) and self.sailor.drydock():
             self.sailor.faults()
 
     # -- what dies --------------------------------------------------------------------------------
@@ -340,7 +348,7 @@ class Cell:
         """Play the cell; return ``finished`` or how often it had to be resumed."""
         self.set()
         try:
-            if self.victim.startswith("API") and self.phase in HOLDS:
+            if is_api(self.victim) and self.phase in HOLDS:
                 if self.phase == "sink":
                     self.reach_and_strike_early()
                 else:
@@ -376,9 +384,7 @@ class Cell:
         while self.row("SELECT state FROM voyage") != "complete":
             tries += 1
             assert tries <= most, f"not complete after {tries - 1} times --resume: {err}"
-            known = self.voyage and self.row("SELECT state FROM voyage") not in {None, "sunk"}
-            again = ["--resume", self.voyage] if known else [self.root / "plan", "-n", self.ships_wanted]
-            done = self.sailor.run("sail", *again, "--wait", "--json", seconds=WAIT)
+            done = self.sailor.run("sail", *self.again(), "--wait", "--json", seconds=WAIT)
             assert "internal error" not in done.err, done.err
             err = done.err
         voyage = self.voyage
@@ -398,6 +404,11 @@ class Cell:
         # A command that was killed in the end needed nobody to go on: its voyage did.
         assert tries or code in {0, 3} or self.victim in {"ansible", "command"}, err
         return f"resumed {tries}x" if tries else "finished"
+
+    def again(self) -> list[str | Path]:
+        """Return what a user would type next: a voyage of which nothing could be built is over."""
+        known = self.voyage and self.row("SELECT state FROM voyage") not in {None, "sunk"}
+        return ["--resume", self.voyage] if known else [self.root / "plan", "-n", self.ships_wanted]
 
     def end_captains(self) -> None:
         for path in self.sailor.voyages.glob("voyage-*/captain.pid"):
@@ -460,7 +471,10 @@ class Cruise(Cell):
 
     def begin(self) -> None:
         """Sail; git is held at the first phase from the start."""
-        self.hold(self.phases[0])
+        if self.phases[0] == "provision":
+            self.strike()
+        else:
+            self.hold(self.phases[0])
         self.process = self.sailor.popen("sail", self.plan(), "-n", self.ships_wanted, "--wait", "--json")
 
     def hold(self, phase: str) -> None:
@@ -476,7 +490,7 @@ class Cruise(Cell):
                 _, err = self.ended()
                 self.resumed += 1
                 assert self.resumed <= len(SAILING), err
-                self.process = self.sailor.popen("sail", "--resume", self.voyage, "--wait", "--json")
+                self.process = self.sailor.popen("sail", *self.again(), "--wait", "--json")
             return check()
 
         wait_for(look, WAIT)
@@ -484,6 +498,14 @@ class Cruise(Cell):
     def meet(self, phase: str) -> None:
         """Bring the voyage to ``phase`` and strike there."""
         self.phase = phase
+        if phase in HOLDS:
+            if phase == "bootstrap":
+                self.until(lambda: self.sailor.sprites() == int(self.ships_wanted))  # a call that no fault meets
+                self.strike()
+            else:
+                self.until(self.sailor.injected)
+            self.met.append(phase)
+            return
         if self.victim in {"ansible", "command"}:
             self.until(self.children)  # of one that is resumed
         self.hold(phase)
