@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.helpers import CLEARED, Sailor, write_plan
+from tests.helpers import CLEARED, Sailor, wait_for, write_plan
 
 REPO = Path(__file__).resolve().parent.parent
 
@@ -54,18 +55,35 @@ def fleet(tmp_path_factory):
     assert sailor.leftovers() == []
 
 
+@pytest.fixture(scope="session")
+def lone_home(tmp_path_factory):
+    """A home that is one test's after the other; its drydock stays, unless a test did something to it."""
+    home = tmp_path_factory.mktemp("lone")
+    yield home
+    last = Sailor(home)
+    last.stop_drydock()
+    assert last.leftovers() == []
+
+
 @pytest.fixture
-def lone(tmp_path):
-    """A home with a drydock of its own, to do harm to."""
+def lone(lone_home):
+    """A home with a drydock of its own, to do harm to: as new at the beginning of each test."""
     if os.geteuid() != 0:
         pytest.skip("drydock needs root")
-    found = Sailor(tmp_path / "lone")
-    found.home.mkdir()
-    found.json("drydock", "start")
+    found = Sailor(lone_home)
+    if found.drydock() is None:
+        found.json("drydock", "start")
+    before = found.drydock()
     yield found
     found.scuttle()
-    found.stop_drydock()
-    assert found.leftovers() == []
+    if found.drydock() != before:
+        found.stop_drydock()
+    # A drydock that goes on is no leftover; whatever else is there, is one.
+    wait_for(lambda: [one for one in found.leftovers() if "ocaptain.drydock" not in one] == [], 10)
+    for place in (lone_home, lone_home / "state/ocaptain"):
+        for one in place.iterdir() if place.is_dir() else ():
+            if one not in {lone_home / "state", lone_home / "state/ocaptain", lone_home / "state/ocaptain/drydock"}:
+                shutil.rmtree(one) if one.is_dir() and not one.is_symlink() else one.unlink()
 
 
 @pytest.fixture

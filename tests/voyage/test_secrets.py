@@ -78,11 +78,11 @@ def test_canaries(lone, plan):
 
 def traced_run(sailor, trace, *arguments):
     """Run a command with every execve of it and its children noted, those that outlive it too."""
-    argv = ["strace", "-D", "-f", "-qq", "-s", "200000", "-e", "trace=execve", "-e", "signal=none", "-o", trace]
+    argv = ["strace", "-D", "-f", "--seccomp-bpf", "-qq", "-s", "200000", "-e", "trace=execve", "-e", "signal=none"]
     out, err = trace.with_suffix(".out"), trace.with_suffix(".err")
     with out.open("wb") as stdout, err.open("wb") as stderr:  # files: strace holds what pipes it was given
         code = subprocess.run(
-            [*map(str, argv), str(OCAPTAIN), *map(str, arguments)],
+            [*argv, "-o", str(trace), str(OCAPTAIN), *map(str, arguments)],
             env=sailor.env,
             cwd=sailor.home,
             stdin=subprocess.DEVNULL,
