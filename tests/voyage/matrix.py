@@ -31,6 +31,14 @@ def is_api(victim: str) -> bool:
     return victim.startswith("API")
 
 
+#: Victims that one voyage can meet while it is made.
+MAKING = {
+    "git": ("provision",),
+    "ansible": ("provision", "bootstrap"),
+    "command": ("provision", "bootstrap"),
+    "exec sessions": ("bootstrap",),
+    **dict.fromkeys(("API 429", "API 500", "API hangs", "API truncates"), ("provision", "bootstrap")),
+}
 #: Which victims are there in which phase.
 VICTIMS = {
     "agent": ("work", "sink"),
@@ -50,12 +58,12 @@ VICTIMS = {
     "API hangs": PHASES,
     "API truncates": PHASES,
 }
-#: Those that leave the ships alive: one voyage can meet them again and again, the command being resumed if it died.
-#: A provider that fails, and answers again, can be met from the start.
+#: One voyage can meet these again and again: the command is resumed if it died, and a fleet that loses ships is
+#: a larger one. What ends a voyage's making can be met there, too.
 AGAIN = {
-    victim: tuple(phase for phase in PHASES[:2] + SAILING if phase in phases and (phase in SAILING or is_api(victim)))
+    victim: tuple(phase for phase in (*MAKING.get(victim, ()), *SAILING) if phase in phases)
     for victim, phases in VICTIMS.items()
-    if victim not in {"agent", "supervisor", "ship"}
+    if victim not in {"agent", "supervisor"}
 }
 #: They mostly wait. Of the first each phase takes minutes, so it is two voyages' work.
 LONG = ("captain stopped 120 s", "channel 60 s", "API hangs")
@@ -458,6 +466,8 @@ class Cruise(Cell):
         self.phases = phases
         self.ships_wanted = "2"
         self.tasks = 16  # each phase needs a task or two that is not done yet
+        if victim == "ship":
+            self.ships_wanted, self.tasks = str(len(phases) + 1), 40
         self.met: list[str] = []
         self.resumed = 0
 
@@ -470,11 +480,14 @@ class Cruise(Cell):
         return write_plan(self.root / "plan", tasks, verify=verify)
 
     def begin(self) -> None:
-        """Sail; git is held at the first phase from the start."""
-        if self.phases[0] == "provision":
+        """Sail; the first phase is held from the start."""
+        first = self.phases[0]
+        if first in HOLDS and is_api(self.victim):
             self.strike()
+        elif first in HOLDS and self.victim != "git":
+            self.sailor.faults(HOLDS[first])
         else:
-            self.hold(self.phases[0])
+            self.hold(first)
         self.process = self.sailor.popen("sail", self.plan(), "-n", self.ships_wanted, "--wait", "--json")
 
     def hold(self, phase: str) -> None:
@@ -486,10 +499,10 @@ class Cruise(Cell):
         """Wait for ``check``; a command that gave up meanwhile is resumed, as a user would."""
 
         def look():
-            if self.process.poll() is not None and self.row("SELECT state FROM voyage") not in {None, "complete"}:
+            if self.process.poll() is not None and self.row("SELECT state FROM voyage") != "complete":
                 _, err = self.ended()
                 self.resumed += 1
-                assert self.resumed <= len(SAILING), err
+                assert self.resumed <= len(self.phases), err
                 self.process = self.sailor.popen("sail", *self.again(), "--wait", "--json")
             return check()
 
@@ -498,12 +511,8 @@ class Cruise(Cell):
     def meet(self, phase: str) -> None:
         """Bring the voyage to ``phase`` and strike there."""
         self.phase = phase
-        if phase in HOLDS:
-            if phase == "bootstrap":
-                self.until(lambda: self.sailor.sprites() == int(self.ships_wanted))  # a call that no fault meets
-                self.strike()
-            else:
-                self.until(self.sailor.injected)
+        if phase in HOLDS and self.victim != "git":
+            self.meet_while_made(phase)
             self.met.append(phase)
             return
         if self.victim in {"ansible", "command"}:
@@ -524,6 +533,21 @@ class Cruise(Cell):
         self.strike()
         self.go_on()
         self.met.append(phase)
+
+    def meet_while_made(self, phase: str) -> None:
+        if is_api(self.victim):
+            if phase == "provision":
+                self.until(self.sailor.injected)
+            else:
+                self.until(lambda: self.sailor.sprites() == int(self.ships_wanted))  # a call that no fault meets
+                self.strike()
+            return
+        if phase != self.phases[0]:  # what was struck has ended the command
+            self.process.wait(WAIT)
+            self.sailor.faults(HOLDS[phase])
+        self.until(self.sailor.injected)
+        self.strike()
+        self.sailor.faults()
 
     def go_on(self) -> None:
         (self.ctl / f"go {self.phase}").touch()
