@@ -353,9 +353,8 @@ def test_kill_the_captain_at_any_moment(sailor, plan, seed):
             with contextlib.suppress(ProcessLookupError):  # it had just come to its own end
                 os.kill(pid, signal.SIGKILL)
         if turn < ROUNDS - 1:
-            process.start(
-                sailor.voyage(voyage)
-            )  # as a waiting `sail` does; `--resume` again and again: the kill matrix
+            # As a waiting `sail` does; the kill matrix has `--resume` again and again.
+            subprocess.run([sys.executable, "-c", START, sailor.voyage(voyage)], env=sailor.env, check=True)
     result = sailor.json("sail", "--resume", voyage, "--wait", "--json")
     assert result["state"] == "complete"
     assert sorted(sailor.landed(voyage), key=int) == [str(number) for number in range(1, total + 1)]
