@@ -8,17 +8,15 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError
-from pydantic_settings import (
-    BaseSettings,
-    DotEnvSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from dotenv import dotenv_values
+from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from ocaptain.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 DEFAULT_SHIPS = 3
 MAX_SHIPS = 500
@@ -49,12 +47,10 @@ Token = Annotated[SecretStr, AfterValidator(_printable)]
 CallersPath = Annotated[Path, AfterValidator(_from_here)]
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """Everything that is configured outside the command line. Build it by :func:`load_settings`."""
 
-    model_config = SettingsConfigDict(
-        extra="ignore", env_file_encoding="utf-8", env_ignore_empty=True, case_sensitive=True, frozen=True
-    )
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
     sprites_token: Token | None = Field(None, validation_alias=AliasChoices("SPRITES_TOKEN", "SPRITE_TOKEN"))
     sprites_api_url: str = Field(
@@ -100,19 +96,6 @@ class Settings(BaseSettings):
         """The directory that holds one directory a voyage; a relative one is the caller's."""
         return _from_here(self.home)
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """One source a file: two spellings of one setting must not reach over the files' order."""
-        del init_settings, dotenv_settings, file_secret_settings
-        return (env_settings, *(DotEnvSettingsSource(settings_cls, env_file=file) for file in dotenv_files()))
-
 
 def _here() -> Path:
     return Path(os.environ.get(DOTENV_DIRECTORY) or ".").absolute()
@@ -123,6 +106,20 @@ def dotenv_files() -> tuple[Path, Path]:
     return _here() / ".env", Path("~/.config/ocaptain/.env").expanduser()
 
 
+def chosen(sources: Sequence[Mapping[str, str | None]]) -> dict[str, str]:
+    """Return the variables that count, of sources in their order: the strongest first; an empty one is none.
+
+    Of a setting that has two spellings the stronger source decides, whichever it uses.
+    """
+    found: dict[str, str] = {}
+    for field in Settings.model_fields.values():
+        alias = field.validation_alias
+        names = [str(one) for one in alias.choices] if isinstance(alias, AliasChoices) else [str(alias)]
+        given = ((name, value) for source in sources for name in names if (value := source.get(name)))
+        found |= dict([first]) if (first := next(given, None)) else {}
+    return found
+
+
 def load_settings() -> Settings:
     """Read the configuration.
 
@@ -130,7 +127,9 @@ def load_settings() -> Settings:
         UsageError: a value is not what it should be; names the variable, never the value.
     """
     try:
-        return Settings()
+        sources: list[Mapping[str, str | None]] = [os.environ]
+        sources += (dotenv_values(file, encoding="utf-8") for file in dotenv_files() if file.is_file())
+        return Settings.model_validate(chosen(sources))
     except ValidationError as error:
         faults = [f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors(include_input=False)]
         message = "configuration is wrong (environment, ./.env or ~/.config/ocaptain/.env):"
