@@ -10,7 +10,6 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from dotenv import dotenv_values
 from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from ocaptain.errors import UsageError
@@ -120,6 +119,12 @@ def chosen(sources: Sequence[Mapping[str, str | None]]) -> dict[str, str]:
     return found
 
 
+def _dotenv(file: Path) -> Mapping[str, str | None]:
+    from dotenv import dotenv_values  # noqa: PLC0415 - most have no such file
+
+    return dotenv_values(file, encoding="utf-8")
+
+
 def load_settings() -> Settings:
     """Read the configuration.
 
@@ -127,8 +132,7 @@ def load_settings() -> Settings:
         UsageError: a value is not what it should be; names the variable, never the value.
     """
     try:
-        sources: list[Mapping[str, str | None]] = [os.environ]
-        sources += (dotenv_values(file, encoding="utf-8") for file in dotenv_files() if file.is_file())
+        sources = [os.environ, *(_dotenv(file) for file in dotenv_files() if file.is_file())]
         return Settings.model_validate(chosen(sources))
     except ValidationError as error:
         faults = [f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors(include_input=False)]
