@@ -37,6 +37,9 @@ _SETTINGS = (
 )
 # What of the caller's environment git may see. Nothing that starts with GIT_: GIT_DIR alone
 # would turn every command to another repository.
+#: Commands that write packs: to look for what two large files have in common takes minutes, and rarely finds any.
+#: Not for others: git takes files above this size for binary ones when it merges.
+_WRITES_PACKS = {"bundle": "core.bigFileThreshold=8m", "repack": "core.bigFileThreshold=8m"}
 _KEPT = ("PATH", "HOME", "USER", "TMPDIR", "SSH_AUTH_SOCK", "SSL_CERT_FILE", "http_proxy", "https_proxy", "no_proxy")
 
 
@@ -61,7 +64,8 @@ class Git:
 
     def argv(self, *arguments: str) -> list[str]:
         """Return the command."""
-        settings = [word for setting in _SETTINGS for word in ("-c", setting)]
+        packs = [_WRITES_PACKS[arguments[0]]] if arguments and arguments[0] in _WRITES_PACKS else []
+        settings = [word for setting in (*_SETTINGS, *packs) for word in ("-c", setting)]
         return ["git", *settings, *arguments]
 
     def env(self) -> dict[str, str]:

@@ -24,6 +24,8 @@ MOST_FILES = 5000
 MOST_MESSAGE = 8000
 MOST_NAMES = 100
 GIT_SECONDS = 600
+#: Between large files: to look for them takes minutes, and rarely finds any.
+NO_DELTAS = ("-c", "core.bigFileThreshold=8m")
 HEAD_REF = "refs/ocaptain/head"
 OUT_REF = "refs/ocaptain/out"
 IGNORED = [
@@ -179,7 +181,7 @@ class Workspace:
         packs = sum(1 for _ in (self._places.git / "objects" / "pack").glob("*.pack"))
         loose = sum(1 for _ in (self._places.git / "objects").glob("[0-9a-f][0-9a-f]/*"))
         if packs > MAX_PACKS or loose > MAX_LOOSE:
-            self._git("repack", "--geometric=2", "-d", "--quiet", check=False)
+            self._git(*NO_DELTAS, "repack", "--geometric=2", "-d", "--quiet", check=False)
             self._git("pack-refs", "--all", check=False)
 
     def reset(self, commit: str, branch: str) -> None:
@@ -376,7 +378,7 @@ class Workspace:
 
     def _bundle(self, base: str, name: str) -> dict[str, Any]:
         path = self._places.outbox / f"{name}.bundle"
-        self._git("bundle", "create", "--quiet", str(path), OUT_REF, f"^{base}")
+        self._git(*NO_DELTAS, "bundle", "create", "--quiet", str(path), OUT_REF, f"^{base}")
         parts = []
         with open(path, "rb") as whole:
             for number, data in enumerate(iter(lambda: whole.read(PART_BYTES), b"")):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 
+import pytest
+
 from ocaptain.git import Git, fsck, pack, packing
 from tests.unit.test_workspace import commit
 
@@ -32,3 +34,11 @@ def test_it_is_packed_when_there_is_much_and_keeps_all(tmp_path, monkeypatch):
     assert len(git.refs("refs/ocaptain/tasks")) == 60
     assert all(git.resolve(one) == one for one in kept)
     assert int(git.text("rev-list", "--count", "refs/heads/voyage")) == 60
+
+
+@pytest.mark.parametrize(
+    ("arguments", "is_set"),
+    [(("bundle", "create"), True), (("repack",), True), (("merge-tree",), False), ((), False)],
+)
+def test_only_what_writes_packs_leaves_large_files_apart(tmp_path, arguments, is_set):
+    assert ("core.bigFileThreshold=8m" in Git(tmp_path).argv(*arguments)) is is_set
