@@ -19,15 +19,16 @@ from ocaptain.agents import ADAPTERS
 from ocaptain.captain.cargo import CargoStore
 from ocaptain.captain.checkout import forward
 from ocaptain.captain.decide.dispatch import Idle, Work, whom_to_call
+from ocaptain.captain.decide.finish import Standing, finish
+from ocaptain.captain.decide.leases import TICK, Leases
 from ocaptain.captain.landing import Lander
-from ocaptain.captain.leases import TICK, Leases
 from ocaptain.captain.ship import SLEEP_AFTER, ShipActor, VerifyJob, log_piece
 from ocaptain.captain.spending import spent_of
 from ocaptain.captain.transport import SpriteTransport
 from ocaptain.control.commands import carry_out
 from ocaptain.control.listen import listening
 from ocaptain.git import Git, GitError, pack
-from ocaptain.ledger import Fenced, Ledger, task_files, task_views
+from ocaptain.ledger import Fenced, Ledger, task_files
 from ocaptain.prices import our_prices
 from ocaptain.text import clean
 
@@ -167,42 +168,30 @@ class Captain:
 
     async def _finish(self) -> None:
         """Wait until nothing more can be done, then verify; sets the voyage's last state."""
-        await self._nothing_left()
-        counts = self.ledger.counts()
-        if self._denied:
-            self.over = True
-            self.ledger.set_state("failed", self._denied)
-        elif self._is_paused:
-            self.over = True
-            self.ledger.set_state("paused")
-        elif counts["pending"] or counts["failed"]:
-            self.over = True
-            self.ledger.set_state("failed", self._why_stuck(counts))
-        else:
-            await self._verify()
-            self.over = True
-
-    async def _nothing_left(self) -> None:
-        while not self._stuck_or_done():
+        while (found := finish(self._standing())).next == "wait":
             self._news.clear()
             await self._news.wait()
+        if found.next == "verify":
+            await self._verify()
+        self.over = True
+        if found.next != "verify":
+            self.ledger.set_state(found.next, found.why)
 
-    def _stuck_or_done(self) -> bool:
-        if self.ledger.counts()["in_progress"]:
-            return False
-        if self._denied or self._is_paused:
-            return True
-        if self.ledger.claimable([name for name, actor in self._actors.items() if not actor.gone]):
-            return False
-        return self._fleet is None or not self._fleet.hopes()
-
-    def _why_stuck(self, counts: dict[str, int]) -> str:
-        if counts["failed"]:
-            failed = [view.id for view in task_views(self.ledger) if view.status == "failed"]
-            return f"failed for good: task {', '.join(failed)}"
-        if all(actor.gone for actor in self._actors.values()):
-            return f"no ship is left; `ocaptain sail --resume {self.voyage.id}` makes new ones"
-        return "the tasks that are left are pinned to ships that are gone"
+    def _standing(self) -> Standing:
+        counts = self.ledger.counts()
+        if counts["in_progress"]:  # nothing else counts then, and this is asked with each piece of news
+            return Standing(self.voyage.id, working=counts["in_progress"])
+        sailing = [name for name, actor in self._actors.items() if not actor.gone]
+        return Standing(
+            voyage=self.voyage.id,
+            pending=counts["pending"],
+            failed=tuple(self.ledger.failed()) if counts["failed"] else (),
+            claimable=self.ledger.claimable(sailing),
+            sails=bool(sailing),
+            hopes=self._fleet is not None and self._fleet.hopes(),
+            paused=self._is_paused,
+            denied=self._denied,
+        )
 
     def _carry_out(self, command: Command) -> Answer:
         """Do what a user asks of this voyage."""

@@ -2,7 +2,7 @@
 
 ::
 
-    a ship is lost ──decide (replace.py)──> noted in the ledger
+    a ship is lost ──decide (decide/replace.py)──> noted in the ledger
         ──`ocaptain sail --resume` in the background──> made, built by Ansible, launched:
           a new captain takes over, which knows them (this one is stopped for it)
 
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from ocaptain.background import start_module
 from ocaptain.captain import process
-from ocaptain.captain.replace import Replacements, replacements
+from ocaptain.captain.decide.replace import Replacements, replacements
 from ocaptain.sprites import AuthenticationError, SpritesError
 
 if TYPE_CHECKING:

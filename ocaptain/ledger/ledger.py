@@ -789,6 +789,10 @@ class Ledger:
         """Return how many tasks are in each state."""
         return {row[0]: row[1] for row in self._db.execute("SELECT status, n FROM task_counts ORDER BY status")}
 
+    def failed(self) -> list[str]:
+        """Return the tasks that failed for good, in the plan's order."""
+        return [row["id"] for row in self._db.execute("SELECT id FROM tasks WHERE status = 'failed' ORDER BY position")]
+
     def claimable(self, ships: Sequence[str]) -> bool:
         """Whether one of ``ships`` could claim a task now."""
         marks = ",".join("?" * len(ships))

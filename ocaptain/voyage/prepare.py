@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ocaptain.agents import ADAPTERS, Briefing, check_agents
 from ocaptain.captain import process
-from ocaptain.captain.replace import replacements
+from ocaptain.captain.decide.replace import replacements
 from ocaptain.captain.ssh import way_of
 from ocaptain.config import DEFAULT_SHIPS, HOSTS, MAX_SHIPS, Settings
 from ocaptain.errors import OcaptainError, UsageError

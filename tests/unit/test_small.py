@@ -23,7 +23,7 @@ from ocaptain.ansible import invocation
 from ocaptain.ansible.hosts import build_host, matches
 from ocaptain.ansible.sprite import ServiceSpec, service_differs
 from ocaptain.ansible.tree import PROGRAM, TreeFile, parse_files, parse_reply, payload
-from ocaptain.captain.leases import LEASE_SECONDS, MOST_A_TICK, Leases
+from ocaptain.captain.decide.leases import LEASE_SECONDS, MOST_A_TICK, Leases
 from ocaptain.captain.ship import LogPiece, log_piece
 from ocaptain.config import load_settings
 from ocaptain.drydock.api.common import parse_duration

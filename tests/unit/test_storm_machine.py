@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from ocaptain.captain.channel import Cursors
+from ocaptain.captain.decide.leases import LEASE_SECONDS, MOST_A_TICK, Leases
 from ocaptain.captain.landing import (
     BundleOffer,
     CheckFailed,
@@ -29,7 +30,6 @@ from ocaptain.captain.landing import (
     Lander,
     SnapshotOffer,
 )
-from ocaptain.captain.leases import LEASE_SECONDS, MOST_A_TICK, Leases
 from ocaptain.captain.refs import stale_ref, work_ref
 from ocaptain.git import Git
 from ocaptain.ledger import Fenced, Ledger, task_views

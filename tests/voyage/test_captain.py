@@ -11,8 +11,8 @@ import time
 import pytest
 
 from ocaptain.captain import captain as captains
-from ocaptain.captain import leases
 from ocaptain.captain import ship as actors
+from ocaptain.captain.decide import leases
 from ocaptain.captain.landing import Lander
 from ocaptain.captain.rescue import rescue
 from ocaptain.git import Git
