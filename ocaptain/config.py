@@ -5,6 +5,7 @@ Also the places on this machine: the voyages' home, drydock's state and its cach
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from pathlib import Path
@@ -115,7 +116,7 @@ def chosen(sources: Sequence[Mapping[str, str | None]]) -> dict[str, str]:
         alias = field.validation_alias
         names = [str(one) for one in alias.choices] if isinstance(alias, AliasChoices) else [str(alias)]
         given = ((name, value) for source in sources for name in names if (value := source.get(name)))
-        found |= dict([first]) if (first := next(given, None)) else {}
+        found |= dict(itertools.islice(given, 1))
     return found
 
 

@@ -32,8 +32,8 @@ for _name in (
     with contextlib.suppress(ImportError):  # how httpx is made inside is its own affair
         importlib.import_module(_name)
 
-# Ansible holds some hundred thousand objects until it ends, and forks for each task: a collector that
-# walks over all of them in each of these processes was a quarter of what a run computes.
+# Ansible holds some hundred thousand objects until it ends, and forks for each task: the collector would
+# walk over all of them in each of these processes.
 seldom_collect()
 
 _PR_SET_PDEATHSIG = 1

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from ocaptain.sprites import SpritesClient
 
 VERIFY_TRIES = 5
-ANSWER_SECONDS = 0.1  # for the answer to a command that ends this captain
+STOP_SECONDS = 0.1  # so that the answer to a command that ends this captain goes out first
 KEEP_SECONDS = 5.0  # a task that comes back is kept so long for the ship that has its agent's session
 FIRST_PAUSE = 5.0  # a ship whose agent found the service busy; it doubles
 MOST_PAUSE = 300.0
@@ -197,7 +197,7 @@ class Captain:
         """Do what a user asks of this voyage."""
         answer = carry_out(command, self.ledger)
         if command.name == "stop" and self._running:
-            asyncio.get_running_loop().call_later(ANSWER_SECONDS, self._running.cancel)
+            asyncio.get_running_loop().call_later(STOP_SECONDS, self._running.cancel)
         if not answer.done or self.over:
             return answer
         match command.name:

@@ -127,9 +127,8 @@ def _sink_one(directory: VoyageDirectory, signals: Signals, *, abandon: bool) ->
     variables = {"voyage": directory.id, "abandon": abandon}
     with process.work_lock(directory.path) as lock:
         for _ in range(3):
-            process.stop_replacement(
-                directory.path
-            )  # a replacement that is under way is ours to end; a person's `sail` is not
+            # A replacement that is under way is ours to end; a person's `sail` is not.
+            process.stop_replacement(directory.path)
             if lock.wait(HOLD_SECONDS):
                 return run_playbook("sink", variables, on_event, lambda: None, lambda: signals.count)
     raise OcaptainError(f"a `sail` or another `sink` is at work on {directory.id}; wait for it, or interrupt it")

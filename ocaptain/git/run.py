@@ -35,11 +35,12 @@ _SETTINGS = (
     "commit.gpgSign=false",
     "credential.sanitizePrompt=true",
 )
+#: To look for what two large files have in common takes minutes, and rarely finds any. Only for commands that write
+#: packs: git takes files above this size for binary ones when it merges.
+_NO_DELTAS = "core.bigFileThreshold=8m"
+_WRITE_PACKS = frozenset({"bundle", "repack"})
 # What of the caller's environment git may see. Nothing that starts with GIT_: GIT_DIR alone
 # would turn every command to another repository.
-#: Commands that write packs: to look for what two large files have in common takes minutes, and rarely finds any.
-#: Not for others: git takes files above this size for binary ones when it merges.
-_WRITES_PACKS = {"bundle": "core.bigFileThreshold=8m", "repack": "core.bigFileThreshold=8m"}
 _KEPT = ("PATH", "HOME", "USER", "TMPDIR", "SSH_AUTH_SOCK", "SSL_CERT_FILE", "http_proxy", "https_proxy", "no_proxy")
 
 
@@ -64,7 +65,7 @@ class Git:
 
     def argv(self, *arguments: str) -> list[str]:
         """Return the command."""
-        packs = [_WRITES_PACKS[arguments[0]]] if arguments and arguments[0] in _WRITES_PACKS else []
+        packs = [_NO_DELTAS] if _WRITE_PACKS.intersection(arguments[:1]) else []
         settings = [word for setting in (*_SETTINGS, *packs) for word in ("-c", setting)]
         return ["git", *settings, *arguments]
 

@@ -601,7 +601,7 @@ class Ledger:
             db.execute("UPDATE ships SET state = 'idle' WHERE id = ? AND state = 'working'", (row["ship"],))
             self._note_changed(row["id"])
             if status == "failed":
-                self._note_changed(*_hold(db, row["id"]))
+                self._note_changed(*_hold_dependents(db, row["id"]))
             _event(db, status if status == "failed" else "retry", row["ship"], row["id"], reason)
             return status
 
@@ -625,7 +625,7 @@ class Ledger:
                 (json.dumps(back),),
             ).fetchall()
             for row in db.execute("SELECT id FROM tasks WHERE status = 'failed' ORDER BY position").fetchall():
-                _hold(db, row["id"])
+                _hold_dependents(db, row["id"])
             for task in back:
                 _event(db, "again", None, task, "it is tried again, as was asked")
             self._note_changed(*back, *(row["id"] for row in free))
@@ -905,7 +905,7 @@ def _holds(db: sqlite3.Connection, token: int) -> sqlite3.Row | None:
     return found
 
 
-def _hold(db: sqlite3.Connection, task: str) -> list[str]:
+def _hold_dependents(db: sqlite3.Connection, task: str) -> list[str]:
     """Hold whatever waits for a task that failed, however far, and is not held yet; return it."""
     held = db.execute(
         "WITH RECURSIVE later (id) AS (SELECT task FROM edges WHERE waits = ?1"
