@@ -266,6 +266,15 @@ def in_a_ship(process: Path, home: Path) -> bool:
     return " - tmpfs ship " in mounts and str(home) in mounts
 
 
+def children(pid):
+    """Return the processes that a process has started."""
+    found = []
+    with contextlib.suppress(OSError):
+        for path in Path(f"/proc/{pid}/task").glob("*/children"):
+            found += [int(child) for child in path.read_text().split()]
+    return found
+
+
 def wait_for(check, seconds=60):
     """Return what ``check`` finds, as soon as it finds something."""
     until = time.monotonic() + seconds

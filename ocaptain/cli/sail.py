@@ -204,7 +204,9 @@ def run_sail(
     settings = load_settings()  # a wrong configuration is said at once, and in one line
     choose(settings, provider)
     inventory, group = split_hosts(hosts) if hosts else (None, None)
-    before = {voyage.id for voyage in Home(settings.voyages).voyages()}
+    home = Home(settings.voyages)
+    resumed = home.find(resume) if resume else None
+    before = {voyage.id for voyage in home.voyages()}
     variables = {
         "plan": str(plan.expanduser().absolute()) if plan else None,
         "voyage": resume,
@@ -224,8 +226,8 @@ def run_sail(
         "ocaptain_hosts": group,
     }
     with Signals().caught() as signals, Watch() as watch:
-        if resume:
-            watch.hold(Home(settings.voyages).find(resume).path)
+        if resumed:
+            watch.hold(resumed.path)
         if not watch.refused:
             stop = lambda: signals.count or int(watch.refused)  # noqa: E731 - one line, and only here
             result = run_playbook(
@@ -236,8 +238,9 @@ def run_sail(
         raise OcaptainError("another `sail` or `sink` is at work on this voyage's ships; wait for it, or interrupt it")
     if signals.count:
         # It may have been made before we could be told.
-        fresh = [one for one in Home(settings.voyages).voyages() if one.id not in before]
-        raise Interrupted("interrupted.", _what_exists([watch.directory] if watch.directory else fresh))
+        known = watch.directory or resumed
+        fresh = [known] if known else [voyage for voyage in home.voyages() if voyage.id not in before]
+        raise Interrupted("interrupted.", _what_exists(fresh))
     return _end(watch.directory, result, as_json=as_json, wait=wait)
 
 

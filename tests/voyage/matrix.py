@@ -1,7 +1,7 @@
 """The kill matrix: what dies, in which phase of a voyage, and what must hold afterwards.
 
-A :class:`Cell` is a voyage of its own and one death. A :class:`Cruise` is one voyage that meets the
-same death in every phase of its sailing, one after the other.
+A :class:`Cell` is a voyage of its own and one death. A :class:`Cruise` is one voyage that meets a
+death in every phase of its sailing, one after the other; a :class:`Sinking` one whose sink meets several.
 
 Moments that last only milliseconds are held open: those of git by a ``git`` in front of the real
 one that waits at a chosen command, those of the API by drydock's own faults.
@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 from ocaptain.captain import process
-from tests.helpers import Sailor, run_task, wait_for, write_plan
+from tests.helpers import Sailor, children, run_task, wait_for, write_plan
 
 PHASES = ("provision", "bootstrap", "claim", "work", "offer", "landing: before", "landing: after", "verify", "sink")
 SAILING = PHASES[2:8]
@@ -58,15 +58,35 @@ VICTIMS = {
     "API hangs": PHASES,
     "API truncates": PHASES,
 }
-#: One voyage can meet these again and again: the command is resumed if it died, and a fleet that loses ships is
-#: a larger one. What ends a voyage's making can be met there, too.
-AGAIN = {
-    victim: tuple(phase for phase in (*MAKING.get(victim, ()), *SAILING) if phase in phases)
-    for victim, phases in VICTIMS.items()
-    if victim not in {"agent", "supervisor"}
-}
 #: They mostly wait. Of the first each phase takes minutes, so it is two voyages' work.
 LONG = ("captain stopped 120 s", "channel 60 s", "API hangs")
+
+
+def cruises() -> list[tuple[tuple[str, str], ...]]:
+    """Return what single voyages can meet, one after the other.
+
+    The command is resumed if it died, and a fleet that loses ships is a larger one. What ends a
+    voyage's making can be met there, too.
+    """
+    found = []
+    for victim, phases in VICTIMS.items():
+        meets = [(victim, phase) for phase in (*MAKING.get(victim, ()), *SAILING) if phase in phases]
+        if victim == LONG[0]:
+            found += [tuple(meets[:3]), tuple(meets[3:])]
+        elif victim == "worker":
+            meets[2:2] = [("agent", "work"), ("supervisor", "work")]
+        if victim not in {LONG[0], "agent", "supervisor"}:
+            found.append(tuple(meets))
+    return found
+
+
+#: What one sink can meet: what ends it, one after the other; on each ship another death, and then
+#: git's on the bundles that came; and each kind of answer.
+SINKS = (
+    ("command", "ansible"),
+    ("agent", "supervisor", "worker", "exec sessions", "ship", "git"),
+    ("API 429", "API 500", "API truncates"),
+)
 FAULTS = {
     "API 429": {"kind": "status", "status": 429, "retry_after": 0.5},
     "API 500": {"kind": "status", "status": 500},
@@ -136,6 +156,7 @@ class Cell:
         self.process: subprocess.Popen | None = None
         self.seen: list[str] = []  # its voyages, in the order in which they came
         self.tasks = 4
+        self.landed_first = ["2", "3"]  # before a sink begins, while task 1 is at work
         self.was = ""
 
     # -- the stage ---------------------------------------------------------------------------
@@ -218,19 +239,29 @@ class Cell:
         verify = "sleep 1.5; for n in 1 2 3 4; do test $(cat f$n) = $n; done"
         return write_plan(self.root / "plan", tasks, verify=verify)
 
-    def says_started(self) -> bool:
-        logs = self.sailor.voyage(self.voyage).glob("logs/*/1.*.log")
+    def says_started(self, task: str = "1") -> bool:
+        logs = self.sailor.voyage(self.voyage).glob(f"logs/*/{task}.*.log")
         return any("started" in path.read_text() for path in logs)
+
+    def sail_to_sink(self) -> None:
+        """Sail until two tasks have landed and the others are at work."""
+        self.sailor.json("sail", self.plan(), "-n", self.ships_wanted, "--json")
+        wait_for(lambda: self.row("SELECT count(*) FROM tasks WHERE status = 'completed'") == 2, WAIT)
+        wait_for(lambda: all(self.says_started(task) for task in self.at_work()), WAIT)
+
+    def at_work(self) -> list[str]:
+        """Return the tasks that a sink interrupts."""
+        return ["1"]
+
+    def loses_a_ship(self) -> bool:
+        return self.victim == "ship"
 
     # -- the moment ----------------------------------------------------------------------------
 
     def reach(self) -> None:
         """Bring the voyage to the phase, and hold it there."""
-        plan = self.plan()
         if self.phase == "sink":
-            self.sailor.json("sail", plan, "-n", "2", "--json")
-            wait_for(lambda: self.row("SELECT count(*) FROM tasks WHERE status = 'completed'") == 2, WAIT)
-            wait_for(self.says_started, WAIT)
+            self.sail_to_sink()
         hold = HOLDS.get(self.phase)
         if self.victim == "git" or hold is None:
             if self.phase not in {"work", "verify"}:
@@ -240,7 +271,7 @@ class Cell:
         if self.phase == "sink":
             self.process = self.sailor.popen("sink", self.voyage, "--force")
         else:
-            self.process = self.sailor.popen("sail", plan, "-n", self.ships_wanted, "--wait", "--json")
+            self.process = self.sailor.popen("sail", self.plan(), "-n", self.ships_wanted, "--wait", "--json")
         if (self.ctl / "point").exists():
             wait_for(lambda: (self.ctl / "at").exists(), WAIT)
         elif self.phase == "work":
@@ -263,22 +294,25 @@ class Cell:
     def ships(self) -> list[str]:
         return [one["name"] for one in self.sailor.api("GET", "/v1/sprites").json()["sprites"]]
 
+    def struck(self) -> list[str]:
+        """Return the ships on which the victim dies."""
+        if self.victim == "ship":
+            busy = self.row("SELECT ship FROM tasks WHERE status = 'in_progress' ORDER BY id")
+            return [ship for ship in self.ships() if busy is None or ship.endswith(busy)][:1]
+        return self.ships()
+
     def inside(self, line: str) -> None:
-        for ship in self.ships():
+        for ship in self.struck():
             self.sailor.inside(ship, line)
 
     def end_sessions(self) -> None:
-        for ship in self.ships():
+        for ship in self.struck():
             for one in self.sailor.api("GET", f"/v1/sprites/{ship}/exec").json()["sessions"]:
                 self.sailor.api("POST", f"/v1/sprites/{ship}/exec/{one['id']}/kill?signal=KILL&timeout=0s")
 
     def children(self) -> list[int]:
         """Return the processes that the command has started."""
-        found = []
-        with contextlib.suppress(OSError):
-            for path in Path(f"/proc/{self.process.pid}/task").glob("*/children"):
-                found += [int(pid) for pid in path.read_text().split()]
-        return found
+        return children(self.process.pid)
 
     def captain(self) -> int | None:
         return process.pid_of(self.sailor.voyage(self.voyage))
@@ -303,9 +337,7 @@ class Cell:
             case "command":
                 self.process.kill()
             case "ship":
-                busy = self.row("SELECT ship FROM tasks WHERE status = 'in_progress' ORDER BY id")
-                ships = [ship for ship in self.ships() if busy is None or ship.endswith(busy)]
-                for ship in ships[:1]:
+                for ship in self.struck():
                     self.sailor.api("DELETE", f"/v1/sprites/{ship}")
             case "channel 60 s":
                 self.sailor.faults({"call": "* /v1/sprites/*/*", "status": 503})
@@ -322,9 +354,13 @@ class Cell:
             case "disk full":
                 self.fill()
             case _:
-                calls = ("* /v1/sprites", "* /v1/sprites/*/exec", "* /v1/sprites/*/services/*")
-                calls = (*calls, "* /v1/sprites/*/fs/*", "* /v1/sprites/*")
-                self.sailor.faults(*[{"call": call, "times": 2, **FAULTS[self.victim]} for call in calls])
+                self.sailor.faults(*self.answers(self.victim))
+
+    def answers(self, victim: str) -> list[dict]:
+        """Return the faults that make each kind of call fail twice."""
+        calls = ("* /v1/sprites", "* /v1/sprites/*/exec", "* /v1/sprites/*/services/*")
+        calls = (*calls, "* /v1/sprites/*/fs/*", "* /v1/sprites/*")
+        return [{"call": call, "times": 2, **FAULTS[victim]} for call in calls]
 
     def end_sessions_by_fault(self) -> None:
         """Every open channel ends; none can be opened while the fault lasts."""
@@ -373,10 +409,7 @@ class Cell:
 
     def reach_and_strike_early(self) -> None:
         """The API's faults begin with the sink itself."""
-        plan = self.plan()
-        self.sailor.json("sail", plan, "-n", "2", "--json")
-        wait_for(lambda: self.row("SELECT count(*) FROM tasks WHERE status = 'completed'") == 2, WAIT)
-        wait_for(self.says_started, WAIT)
+        self.sail_to_sink()
         self.strike()
         self.process = self.sailor.popen("sink", self.voyage, "--force")
 
@@ -434,12 +467,12 @@ class Cell:
         # A drydock without sprites may have ended by itself meanwhile.
         assert not self.sailor.drydock() or self.ships() == []
         self.sound(self.voyage)
-        assert sorted(self.sailor.landed(self.voyage)) == ["2", "3"]
+        assert sorted(self.sailor.landed(self.voyage)) == self.landed_first
         git = self.sailor.git
         kept = git(self.voyage, "for-each-ref", "--format=%(refname)", "refs/ocaptain").split()
         found = [ref for ref in kept if "wip" in git(self.voyage, "ls-tree", "--name-only", ref).split()]
         # Work in progress is lost only with its ship.
-        assert found or self.victim == "ship", kept
+        assert len(found) >= len(self.at_work()) - self.loses_a_ship(), kept
         return "finished" if tries == 0 and code == 0 else f"again {tries}x"
 
     def sound(self, voyage: str) -> None:
@@ -459,16 +492,17 @@ class Cell:
 
 
 class Cruise(Cell):
-    """A voyage that meets one victim's death in each of ``phases`` of its sailing, in turn."""
+    """A voyage that meets each of ``meets`` (a victim and a phase) while it sails, in turn."""
 
-    def __init__(self, victim: str, phases: tuple[str, ...], seed: int, root: Path) -> None:
-        super().__init__(victim, phases[0], seed, root)
-        self.phases = phases
+    def __init__(self, meets: tuple[tuple[str, str], ...], seed: int, root: Path) -> None:
+        victim, phase = meets[0]
+        super().__init__(victim, phase, seed, root)
+        self.meets = meets
         self.ships_wanted = "2"
         self.tasks = 16  # each phase needs a task or two that is not done yet
         if victim == "ship":
-            self.ships_wanted, self.tasks = str(len(phases) + 1), 40
-        self.met: list[str] = []
+            self.ships_wanted, self.tasks = str(len(meets) + 1), 40
+        self.met: list[tuple[str, str]] = []
         self.resumed = 0
 
     def plan(self) -> Path:
@@ -481,7 +515,7 @@ class Cruise(Cell):
 
     def begin(self) -> None:
         """Sail; the first phase is held from the start."""
-        first = self.phases[0]
+        first = self.phase
         if first in HOLDS and is_api(self.victim):
             self.strike()
         elif first in HOLDS and self.victim != "git":
@@ -502,19 +536,22 @@ class Cruise(Cell):
             if self.process.poll() is not None and self.row("SELECT state FROM voyage") != "complete":
                 _, err = self.ended()
                 self.resumed += 1
-                assert self.resumed <= len(self.phases), err
+                assert self.resumed <= len(self.meets), err
                 self.process = self.sailor.popen("sail", *self.again(), "--wait", "--json")
             return check()
 
         wait_for(look, WAIT)
 
-    def meet(self, phase: str) -> None:
-        """Bring the voyage to ``phase`` and strike there."""
-        self.phase = phase
-        if phase in HOLDS and self.victim != "git":
+    def meet(self, victim: str, phase: str) -> None:
+        """Bring the voyage to ``phase`` and let ``victim`` die there."""
+        self.victim, self.phase = victim, phase
+        if phase in HOLDS and victim != "git":
             self.meet_while_made(phase)
-            self.met.append(phase)
-            return
+        else:
+            self.meet_while_it_sails(phase)
+        self.met.append((victim, phase))
+
+    def meet_while_it_sails(self, phase: str) -> None:
         if self.victim in {"ansible", "command"}:
             self.until(self.children)  # of one that is resumed
         self.hold(phase)
@@ -532,7 +569,6 @@ class Cruise(Cell):
             self.until(self.captain)  # the waiting `sail` starts one that died
         self.strike()
         self.go_on()
-        self.met.append(phase)
 
     def meet_while_made(self, phase: str) -> None:
         if is_api(self.victim):
@@ -542,7 +578,7 @@ class Cruise(Cell):
                 self.until(lambda: self.sailor.sprites() == int(self.ships_wanted))  # a call that no fault meets
                 self.strike()
             return
-        if phase != self.phases[0]:  # what was struck has ended the command
+        if self.met:  # what was struck has ended the command
             self.process.wait(WAIT)
             self.sailor.faults(HOLDS[phase])
         self.until(self.sailor.injected)
@@ -557,10 +593,86 @@ class Cruise(Cell):
         self.set()
         try:
             self.begin()
-            for phase in self.phases:
-                self.meet(phase)
+            for victim, phase in self.meets:
+                self.meet(victim, phase)
             self.release()
             self.was = self.landed(self.resumed)
         finally:
             self.clear()
         return self.was
+
+
+class Sinking(Cell):
+    """A fleet whose sink meets the deaths of ``victims``, which is a row of :data:`SINKS`."""
+
+    def __init__(self, victims: tuple[str, ...], seed: int, root: Path) -> None:
+        super().__init__(victims[0], "sink", seed, root)
+        self.victims = victims
+        self.on_ships = "ship" in victims
+        if self.on_ships:
+            self.ships_wanted = str(len(victims) - 1)
+            self.landed_first = ["1", "2"]
+        else:
+            self.ships_wanted = "2"
+
+    def at_work(self) -> list[str]:
+        return [str(number) for number in range(3, 2 + len(self.victims))] if self.on_ships else ["1"]
+
+    def plan(self) -> Path:
+        if not self.on_ships:
+            return super().plan()
+        long = [run_task("echo wip > wip; echo started; sleep 300") for _ in self.at_work()]
+        tasks = [run_task("echo 1 > f1"), run_task("echo 2 > f2", "1"), *long]
+        return write_plan(self.root / "plan", tasks)
+
+    def loses_a_ship(self) -> bool:
+        return self.on_ships
+
+    def struck(self) -> list[str]:
+        """Each ship meets another death."""
+        return [self.fleet[self.victims.index(self.victim)]] if self.on_ships else super().struck()
+
+    def run(self) -> str:
+        """Play it; return how it ended, which is the outcome for each of the victims."""
+        self.set()
+        try:
+            self.sail_to_sink()
+            self.fleet = self.ships()
+            if is_api(self.victim):
+                self.sailor.faults(*[fault for victim in self.victims for fault in self.answers(victim)])
+                self.process = self.sailor.popen("sink", self.voyage, "--force")
+            elif self.on_ships:
+                (self.ctl / "point").write_text(self.phase)
+                self.hold_sink(self.sailor.injected, HOLDS["sink"])
+                for victim in self.victims:
+                    self.victim = victim
+                    if victim == "git":
+                        self.sailor.faults()
+                        wait_for((self.ctl / "at").exists, WAIT)
+                    self.strike()
+            else:
+                for victim in self.victims:
+                    self.victim = victim
+                    self.hold_sink(self.sailor.injected, HOLDS["sink"])
+                    self.strike()
+                    self.sailor.faults()
+                    if victim != self.victims[-1]:
+                        self.ended()
+            self.release()
+            self.was = self.sunk()
+        finally:
+            self.clear()
+        return self.was
+
+    def hold_sink(self, held, *faults: dict) -> None:
+        """Sink until ``held``; a sink that found the one before still there is called again."""
+        self.sailor.faults(*faults)
+        self.process = self.sailor.popen("sink", self.voyage, "--force")
+
+        def look():
+            if self.process.poll() is not None and self.row("SELECT state FROM voyage") != "sunk":
+                self.process.communicate()
+                self.process = self.sailor.popen("sink", self.voyage, "--force")
+            return held()
+
+        wait_for(look, WAIT)

@@ -11,68 +11,64 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.voyage.matrix import AGAIN, LONG, VICTIMS, Cell, Cruise
+from tests.voyage.matrix import LONG, SINKS, VICTIMS, Cell, Cruise, Sinking, cruises
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
 SEED = int(os.environ.get("OCAPTAIN_MATRIX_SEED", "1"))
 MOST_AT_ONCE = 9
-CRUISING = {} if os.environ.get("OCAPTAIN_MATRIX_ALONE") else AGAIN
-CRUISES = [
-    (victim, part)
-    for victim, phases in CRUISING.items()
-    for part in ([phases[:3], phases[3:]] if victim == LONG[0] else [phases])
-]
-CELLS = [
-    (victim, phase) for victim, phases in VICTIMS.items() for phase in phases if phase not in CRUISING.get(victim, ())
-]
+ALONE = bool(os.environ.get("OCAPTAIN_MATRIX_ALONE"))
+CRUISES = [] if ALONE else cruises()
+SINKINGS = () if ALONE else SINKS
+TOGETHER = {meet for meets in CRUISES for meet in meets} | {(one, "sink") for victims in SINKINGS for one in victims}
+CELLS = [(victim, phase) for victim, phases in VICTIMS.items() for phase in phases if (victim, phase) not in TOGETHER]
 
 
-def short(cases):
-    return [(victim, what) for victim, what in cases if victim not in LONG]
-
-
-def long(cases):
-    return [(victim, what) for victim, what in cases if victim in LONG]
-
-
-def cruise(root, record_property, victim, phases):
-    """Play one voyage that meets ``victim`` in all ``phases``."""
-    played = Cruise(victim, phases, SEED, root)
+def play(record_property, met, played):
+    """Play one voyage, and note what it meets and how it ended."""
     was = "FAILED"
     try:
         was = played.run()
     finally:
-        for phase in played.met:
+        for victim, phase in met:
             record_property("matrix", [victim, phase, was])
-    assert tuple(played.met) == phases
 
 
-def cell(root, record_property, victim, phase):
-    """Play one voyage that meets ``victim`` in ``phase``."""
-    was = "FAILED"
-    try:
-        was = Cell(victim, phase, SEED, root).run()
-    finally:
-        record_property("matrix", [victim, phase, was])
+def cruise(root, record_property, meets):
+    played = Cruise(meets, SEED, root)
+    play(record_property, played.met, played)
+    assert tuple(played.met) == meets
+
+
+def cell(root, record_property, meet):
+    play(record_property, [meet], Cell(*meet, SEED, root))
 
 
 @pytest.mark.slow
 def test_those_that_mostly_wait_at_the_same_time(tmp_path, record_property):
-    plays = [(cruise, *case) for case in long(CRUISES)] + [(cell, *case) for case in long(CELLS)]
+    plays = [(cruise, meets) for meets in CRUISES if meets[0][0] in LONG]
+    plays += [(cell, meet) for meet in CELLS if meet[0] in LONG]
     with ThreadPoolExecutor(min(len(plays), MOST_AT_ONCE)) as pool:
         played = [
-            pool.submit(play, tmp_path / str(number), record_property, victim, what)
-            for number, (play, victim, what) in enumerate(plays)
+            pool.submit(one, tmp_path / str(number), record_property, what) for number, (one, what) in enumerate(plays)
         ]
     if errors := [error for one in played if (error := one.exception())]:
         raise BaseExceptionGroup("they were not all finished or resumed", errors)
 
 
-@pytest.mark.parametrize(("victim", "phases"), short(CRUISES))
-def test_one_voyage_meets_it_again_and_again(tmp_path, record_property, victim, phases):
-    cruise(tmp_path / "cruise", record_property, victim, phases)
+def name(meets):
+    return meets[0][0]
 
 
-@pytest.mark.parametrize(("victim", "phase"), short(CELLS))
-def test_cell(tmp_path, record_property, victim, phase):
-    cell(tmp_path / "cell", record_property, victim, phase)
+@pytest.mark.parametrize("meets", [meets for meets in CRUISES if meets[0][0] not in LONG], ids=name)
+def test_one_voyage_meets_it_again_and_again(tmp_path, record_property, meets):
+    cruise(tmp_path / "cruise", record_property, meets)
+
+
+@pytest.mark.parametrize("victims", SINKINGS, ids=",".join)
+def test_one_sink_meets_them_all(tmp_path, record_property, victims):
+    play(record_property, [(victim, "sink") for victim in victims], Sinking(victims, SEED, tmp_path / "sinking"))
+
+
+@pytest.mark.parametrize("meet", [meet for meet in CELLS if meet[0] not in LONG], ids="-".join)
+def test_cell(tmp_path, record_property, meet):
+    cell(tmp_path / "cell", record_property, meet)
