@@ -30,8 +30,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ocaptain.captain import cargo
-from ocaptain.captain.captain import Captain
+from ocaptain.captain.life import Captain
+from ocaptain.captain.ship import cargo
 from ocaptain.git import Git
 from tests.voyage.local import VOYAGE, LocalShip, command, make_voyage
 

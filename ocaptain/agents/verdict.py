@@ -14,10 +14,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from ocaptain.protocol.usage import MOST_COUNT
+from ocaptain.protocol.usage import MAX_COUNT
 from ocaptain.text import clean, clean_line
 
-Count = Annotated[int, Field(ge=0, le=MOST_COUNT)]
+Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 Nano = Annotated[int, Field(ge=0, le=2**50)]
 Name = Annotated[str, StringConstraints(max_length=100)]
 Session = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
@@ -29,9 +29,9 @@ DENIED = (401, 403)
 NO_CHANGE = re.compile(r"^[\s*_`>#-]*NO CHANGE NEEDED[*_`]*\s*[:\-–—]\s*[*_`]*\s*(\S.*)$", re.MULTILINE)  # noqa: RUF001
 _BILLING = re.compile(r"credit balance|billing|payment", re.IGNORECASE)
 _LOGIN = re.compile(r"not logged in|please run /login", re.IGNORECASE)
-LONGEST_TEXT = 2000
-LONGEST_ERROR = 200
-LONGEST_SUMMARY = 1500
+MAX_TEXT = 2000
+MAX_ERROR = 200
+MAX_SUMMARY = 1500
 Kind = Literal["done", "failed", "hopeless", "busy", "denied"]
 
 
@@ -143,7 +143,7 @@ def judge(*, code: int, reason: str, facts: Facts | None, empty: bool, checked: 
     result = facts.result if facts else None
     if facts is None or result is None:
         return _unfinished(code, reason, facts, said)
-    text = clean(result.text).strip()[-LONGEST_TEXT:]
+    text = clean(result.text).strip()[-MAX_TEXT:]
     told = f":\n{text}" if text else ""
     if result.stop == "refusal" or facts.last_stop == "refusal":
         return Ending("failed", f"the model refused to go on{told}", fresh=True)
@@ -161,12 +161,12 @@ def judge(*, code: int, reason: str, facts: Facts | None, empty: bool, checked: 
         if not found:
             return Ending("failed", f"it ended without a change and without the line `NO CHANGE NEEDED: why`{told}")
         return Ending("done", said=clean_line(found[0].strip(), 500))
-    return Ending("done", said=text[:LONGEST_SUMMARY])
+    return Ending("done", said=text[:MAX_SUMMARY])
 
 
 def _unfinished(code: int, reason: str, facts: Facts | None, said: str) -> Ending:
     """A stream without a last word: killed, hung, or never begun."""
-    tail = clean(said[-LONGEST_TEXT:]).strip()
+    tail = clean(said[-MAX_TEXT:]).strip()
     told = f"; it said last:\n{tail}" if tail else ""
     if facts and facts.retry and facts.retry.status != 500:
         return _api_error(facts.retry.status, facts.retry.error, facts, f"it was ended while it tried again{told}")
@@ -193,7 +193,7 @@ def _api_error(status: int | None, error: str | None, facts: Facts, text: str) -
     what = f"{named}{f' ({clean_line(error, 60)})' if error else ''}: {text}"
     if status in DENIED or (status in {400, 402} and _BILLING.search(text)):
         return Ending("denied", what)
-    if status is None and result is not None and _LOGIN.search(text[:LONGEST_ERROR]):
+    if status is None and result is not None and _LOGIN.search(text[:MAX_ERROR]):
         return Ending("denied", what)
     if status in BUSY or away:
         return Ending("busy", what, wait=delay)

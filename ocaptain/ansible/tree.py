@@ -18,7 +18,7 @@ from ocaptain.errors import OcaptainError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-LARGEST_TREE = 16 * 1024 * 1024
+MAX_TREE = 16 * 1024 * 1024
 MARK = "OCAPTAIN-TREE:"
 PYTHON = "/usr/bin/python3"
 STATES = ("present", "merged", "absent")
@@ -126,8 +126,8 @@ def parse_files(items: Sequence[dict[str, Any]], read: Any) -> list[TreeFile]:
         if state == "merged" and not _is_object(data):
             raise UsageError(f"{where} ({path}): only a JSON object can be merged")
         files.append(TreeFile(path, data, mode, state))
-    if sum(len(file.data) for file in files) > LARGEST_TREE:
-        raise UsageError(f"a tree is for small files: these are more than {LARGEST_TREE // 2**20} MB")
+    if sum(len(file.data) for file in files) > MAX_TREE:
+        raise UsageError(f"a tree is for small files: these are more than {MAX_TREE // 2**20} MB")
     return files
 
 

@@ -10,32 +10,27 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ocaptain.captain.ssh import way_of
+from ocaptain.captain.transport.target import way_of
 from ocaptain.config import HOSTS, load_settings
 from ocaptain.errors import OcaptainError, PartialError, UsageError
 from ocaptain.git import GitError
+from ocaptain.options import SailOptions
 from ocaptain.plan import load_plan
 from ocaptain.query import Query
+from ocaptain.voyage.fleet import Outcome, outcome
 from ocaptain.voyage.home import LABEL, Home, VoyageDirectory
-from ocaptain.voyage.life import (
-    Built,
-    Outcome,
-    finish_sink,
-    has_mesh,
-    launch,
-    leave_mesh,
-    left_of,
-    outcome,
-    wait,
-)
-from ocaptain.voyage.prepare import Request, prepare
+from ocaptain.voyage.launch import Built, launch
+from ocaptain.voyage.prepare import prepare
+from ocaptain.voyage.request import Request
 from ocaptain.voyage.roles import ship_facts
+from ocaptain.voyage.sink import finish_sink, has_mesh, leave_mesh, left_of
+from ocaptain.voyage.wait import wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ocaptain.captain.rescue import Rescue
-    from ocaptain.captain.ssh import Way
+    from ocaptain.captain.transport.target import Way
 
 Args = dict[str, Any]
 
@@ -46,17 +41,8 @@ def prepared(args: Args) -> Args:
     request = Request(
         plan=plan,
         voyage=args.get("voyage"),
-        ships=args.get("ships"),
-        repo=args.get("repo"),
-        agent=args.get("agent"),
-        agent_cmd=args.get("agent_cmd"),
-        model=args.get("model"),
-        max_turns=args.get("max_turns"),
-        provider=args.get("provider"),
-        mesh=args.get("mesh"),
+        options=SailOptions.of(args),
         on_active=args.get("on_active") or "resume",
-        allow_partial=bool(args.get("allow_partial")),
-        replace=bool(args.get("replace")),
         hosts=tuple((args.get("ways") or {}).items()),
     )
     settings = load_settings()

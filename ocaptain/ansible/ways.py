@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from ocaptain.captain.ssh import Way
+from ocaptain.captain.transport.target import Way
 from ocaptain.errors import UsageError
 
 if TYPE_CHECKING:

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from ocaptain.background import seldom_collect
 from ocaptain.captain.awake import Awake
-from ocaptain.captain.captain import Captain, sprite_transports
 from ocaptain.captain.fleet import Fleet
+from ocaptain.captain.life import Captain
 from ocaptain.captain.process import lock_path
-from ocaptain.captain.ssh import ssh_transports
+from ocaptain.captain.transport.sprite import sprite_transports
+from ocaptain.captain.transport.ssh import ssh_transports
 from ocaptain.config import HOSTS, load_settings
 from ocaptain.errors import OcaptainError
 from ocaptain.ledger import Fenced, Ledger

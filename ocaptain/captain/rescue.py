@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from ocaptain.captain.captain import Captain
+from ocaptain.captain.cursors import Cursors
 from ocaptain.captain.landing import SnapshotOffer, fetch
+from ocaptain.captain.records import Records
 from ocaptain.captain.refs import ROOT, former_work_ref, saved_ref, unlanded, work_ref
-from ocaptain.captain.ship import ShipActor
-from ocaptain.captain.transport import ShipGone, TransportError
+from ocaptain.captain.ship.context import Context
+from ocaptain.captain.ship.link import Link
+from ocaptain.captain.transport.base import ShipGone, TransportError
+from ocaptain.captain.views import Views
 from ocaptain.errors import OcaptainError
 from ocaptain.git import Git, fsck, secure
 from ocaptain.text import clean
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
     from pathlib import Path
 
-    from ocaptain.captain.transport import Transport
+    from ocaptain.captain.transport.base import Transport
     from ocaptain.ledger import Ledger, ShipRow
     from ocaptain.prices import Prices
 
@@ -71,49 +74,47 @@ async def rescue(
         there: sprites that the provider lists: what the ledger calls gone may be there after all.
         prices: of what agents used at last; by default ours.
     """
-    captain = Captain(directory, ledger, transports, prices=prices)
-    captain.claiming = False
-    await asyncio.to_thread(captain.lander.reconcile)
-    actors = [
-        (row, ShipActor(captain, row.id, row.sprite, transports(row)))
-        for row in ledger.ships()
-        if row.state != "gone" or row.sprite in there
-    ]
-    found = await asyncio.gather(*(_one(captain, actor, row) for row, actor in actors))
-    for row, _ in actors:
+    context = Context.of(directory, ledger, prices)
+    records = Records(directory, ledger, context.prices)
+    await asyncio.to_thread(context.lander.reconcile)
+    rows = [row for row in ledger.ships() if row.state != "gone" or row.sprite in there]
+    found = await asyncio.gather(*(_one(context, records, transports(row), row) for row in rows))
+    for row in rows:
         claim = ledger.held(row.id)
         if claim:
             ledger.give_back(claim.token, "sunk", "the fleet was sunk")
-    captain.project(whole=True)
+    Views(directory, ledger, context.git, context.voyage.id).write_tasks(whole=True)
     return found
 
 
-async def _one(captain: Captain, actor: ShipActor, row: ShipRow) -> Rescue:
-    if not captain.ledger.worked(row.id):  # it may never have been built, and would be waited for
+async def _one(context: Context, records: Records, transport: Transport, row: ShipRow) -> Rescue:
+    if not context.ledger.worked(row.id):  # it may never have been built, and would be waited for
         return Rescue(row.id, row.sprite, ok=True, reason="it never had a task")
+    cursors = Cursors(row.journal, row.cursors)
     reason = ""
     for attempt in range(TRIES):
         try:
             async with asyncio.timeout(RESCUE_SECONDS):
-                ref = await _fetch_work(captain, actor, attempt)
+                link = await Link.open(row.id, context, transport, cursors, records.take)
+                try:
+                    ref = await _fetch_work(context, link, transport, attempt)
+                finally:
+                    await link.channel.close()
         except ShipGone as error:
             return Rescue(row.id, row.sprite, ok=True, reason=f"was gone already: {clean(str(error))}")
         except (TransportError, OcaptainError, ValidationError, TimeoutError) as error:
             reason = clean(str(error)) or f"no answer in {RESCUE_SECONDS:g} s"
         else:
             return Rescue(row.id, row.sprite, ok=True, ref=ref)
-        finally:
-            await actor.disconnect()
         await asyncio.sleep(0.5 * (attempt + 1))
     return Rescue(row.id, row.sprite, ok=False, reason=reason)
 
 
-async def _fetch_work(captain: Captain, actor: ShipActor, attempt: int) -> str | None:
-    ledger = captain.ledger
-    channel = await actor.connect()
-    held = ledger.held(actor.ship)
+async def _fetch_work(context: Context, link: Link, transport: Transport, attempt: int) -> str | None:
+    ledger, ship = context.ledger, link.ship
+    held = ledger.held(ship)
     name = f"{ledger.epoch}-{attempt}"
-    _, ok, data = await channel.call(f"rescue:{name}", "rescue", {"name": name})
+    _, ok, data = await link.channel.call(f"rescue:{name}", "rescue", {"name": name})
     if not ok:
         raise TransportError(f"the work could not be packed: {data.get('reason')}")
     if data.get("snapshot") is None:
@@ -124,28 +125,28 @@ async def _fetch_work(captain: Captain, actor: ShipActor, attempt: int) -> str |
         raise TransportError(f"not all of its work can be packed: {names}")
     if offer.empty:
         return None
-    await fetch(captain.git, actor.transport, offer)
-    if await asyncio.to_thread(_is_known, captain, actor.ship, offer.commit):
+    await fetch(context.git, transport, offer)
+    if await asyncio.to_thread(_is_known, context, ship, offer.commit):
         return None
-    ref = saved_ref(actor.ship, ledger.epoch or 0)
-    await captain.lander.keep(ref, offer.commit)
-    ledger.saved(ref, actor.ship, held.token if held else None, offer.commit)
-    ledger.event("rescue", f"work in progress is {ref}", ship=actor.ship, task=held.task if held else None)
+    ref = saved_ref(ship, ledger.epoch or 0)
+    await context.lander.save_ref(ref, offer.commit)
+    ledger.saved(ref, ship, held.token if held else None, offer.commit)
+    ledger.event("rescue", f"work in progress is {ref}", ship=ship, task=held.task if held else None)
     return ref
 
 
-def _is_known(captain: Captain, ship: str, commit: str) -> bool:
+def _is_known(context: Context, ship: str, commit: str) -> bool:
     """Whether a workspace holds just what one of the ship's attempts offered, or what landed."""
-    tree = captain.git.tree(commit)
+    tree = context.git.tree(commit)
     offered = [
         name(row["task"], row["number"])
-        for row in captain.ledger.rows("attempts", "token")
+        for row in context.ledger.rows("attempts", "token")
         if row["ship"] == ship and row["work"]
         for name in (work_ref, former_work_ref)
     ]
-    refs = captain.git.refs("refs")
-    known = [*offered, captain.lander.ref]
-    return any(captain.git.tree(refs[ref]) == tree for ref in known if ref in refs)
+    refs = context.git.refs("refs")
+    known = [*offered, context.lander.ref]
+    return any(context.git.tree(refs[ref]) == tree for ref in known if ref in refs)
 
 
 def prove(directory: Path, ledger: Ledger) -> Path | None:

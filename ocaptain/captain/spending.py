@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ocaptain.agents.verdict import Facts
     from ocaptain.prices import Prices
 
-MOST_COST = 2**62  # what a ledger's integer holds, whatever a ship tells at whatever price
+MAX_COST = 2**62  # what a ledger's integer holds, whatever a ship tells at whatever price
 
 
 def spent_of(facts: Facts, prices: Prices) -> Spent:
@@ -47,10 +47,10 @@ def spent_of(facts: Facts, prices: Prices) -> Spent:
         tokens_in=sum(one[0] + one[2] + one[3] + one[4] for one in rows.values()),
         tokens_out=sum(one[1] for one in rows.values()),
         tokens_cached=sum(one[2] for one in rows.values()),
-        cost_nano=min(MOST_COST, sum(one[5] for one in rows.values())),
+        cost_nano=min(MAX_COST, sum(one[5] for one in rows.values())),
         mark=None if facts.auth is None else "subscription" if facts.auth == "none" else "api",
         usage=[
-            {"model": model, "tokens": one[:5], "cost_nano": min(MOST_COST, one[5]) if known else None}
+            {"model": model, "tokens": one[:5], "cost_nano": min(MAX_COST, one[5]) if known else None}
             for (model, known), one in rows.items()
         ],
     )

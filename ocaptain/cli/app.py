@@ -9,8 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from ocaptain import __version__
+from ocaptain.cli.options import with_sail_options
 from ocaptain.cli.words import one_of, port, split
 from ocaptain.durations import seconds
+from ocaptain.options import SailOptions  # noqa: TC001 - typer reads annotations
 
 app = typer.Typer(
     name="ocaptain",
@@ -35,14 +37,6 @@ class Provider(StrEnum):
 
     sprites = "sprites"
     drydock = "drydock"
-
-
-class Mesh(StrEnum):
-    """What network ships join."""
-
-    auto = "auto"
-    none = "none"
-    tailscale = "tailscale"
 
 
 class Status(StrEnum):
@@ -79,60 +73,25 @@ def root(
 
 
 @app.command()
+@with_sail_options
 def sail(
+    options: SailOptions,
     plan: Annotated[Path | None, typer.Argument(help="The plan's directory.")] = None,
-    ships: Annotated[int | None, typer.Option("-n", "--ships", min=1, help="How many ships.")] = None,
-    provider: Annotated[Provider | None, typer.Option(help="Where ships come from.")] = None,
-    mesh: Annotated[
-        Mesh | None, typer.Option(help="Network that ships join; auto: tailscale on sprites if its secret is set.")
-    ] = None,
     hosts: Annotated[
         str | None,
         typer.Option("-i", "--hosts", metavar="INVENTORY[:GROUP]", help="Hosts of an inventory as ships, over ssh."),
     ] = None,
-    agent: Annotated[str | None, typer.Option(help="Agent of tasks that name none.")] = None,
-    agent_cmd: Annotated[str | None, typer.Option(help="The line that agent `command` runs.")] = None,
-    model: Annotated[str | None, typer.Option(help="Model of agents whose task names none.")] = None,
-    max_turns: Annotated[
-        int | None, typer.Option("--max-turns", min=1, help="Turns that an attempt of a model may take (200).")
-    ] = None,
-    repo: Annotated[str | None, typer.Option(help="Repository to start from: owner/name, URL or path.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the voyage's end.")] = False,
     new: Annotated[bool, typer.Option("--new", help="Sail anew, even if this plan sails already.")] = False,
     resume: Annotated[str | None, typer.Option(metavar="ID", help="Go on with a voyage.")] = None,
-    allow_partial: Annotated[
-        bool, typer.Option("--allow-partial", help="Sail without the repository's submodules and LFS files.")
-    ] = False,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Replace ships that are lost, for as long as the voyage sails.")
-    ] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Keep ships that could not be built, to look at them.")] = False,
     json: Json = False,
 ) -> None:
     """Create a fleet, build it, and set it to work on a plan."""
-    from ocaptain.cli.sail import run_sail  # noqa: PLC0415
+    from ocaptain.cli.sail import Asked, run_sail  # noqa: PLC0415
 
-    raise typer.Exit(
-        run_sail(
-            plan=plan,
-            ships=ships,
-            provider=provider.value if provider else None,
-            mesh=mesh.value if mesh else None,
-            hosts=hosts,
-            agent=agent,
-            agent_cmd=agent_cmd,
-            model=model,
-            max_turns=max_turns,
-            repo=repo,
-            wait=wait,
-            new=new,
-            resume=resume,
-            allow_partial=allow_partial,
-            replace=replace,
-            keep=keep,
-            as_json=json,
-        )
-    )
+    asked = Asked(plan=plan, hosts=hosts, wait=wait, new=new, resume=resume, keep=keep)
+    raise typer.Exit(run_sail(options, asked, as_json=json))
 
 
 @app.command()

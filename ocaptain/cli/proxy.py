@@ -10,7 +10,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
-from ocaptain.captain.ssh import argv, way_of
+from ocaptain.captain.transport.target import argv, way_of
 from ocaptain.cli.shell import choose_ship
 from ocaptain.cli.views import find
 from ocaptain.config import HOSTS, load_settings

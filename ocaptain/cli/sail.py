@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from ocaptain.ansible.runner import Event, RunResult
     from ocaptain.locks import Lock
+    from ocaptain.options import SailOptions
     from ocaptain.query import Event as VoyageEvent
     from ocaptain.query import Overview, TaskView
 
@@ -175,64 +177,37 @@ def event_line(event: VoyageEvent) -> str:
     return about.get(event.kind, f"task {event.task} {event.kind}{where}: {text}")
 
 
-def run_sail(
-    *,
-    plan: Path | None,
-    ships: int | None,
-    provider: str | None,
-    mesh: str | None,
-    hosts: str | None,
-    agent: str | None,
-    agent_cmd: str | None,
-    model: str | None,
-    max_turns: int | None,
-    repo: str | None,
-    wait: bool,
-    new: bool,
-    resume: str | None,
-    allow_partial: bool,
-    replace: bool,
-    keep: bool,
-    as_json: bool,
-) -> int:
+@dataclass(frozen=True)
+class Asked:
+    """What the command line asks for beside the options of a voyage."""
+
+    plan: Path | None
+    hosts: str | None
+    wait: bool
+    new: bool
+    resume: str | None
+    keep: bool
+
+
+def run_sail(options: SailOptions, asked: Asked, *, as_json: bool) -> int:
     """Sail; return the exit code."""
-    if (plan is None) == (resume is None):
+    if (asked.plan is None) == (asked.resume is None):
         raise UsageError("name a plan's directory, or --resume ID (one of them)")
-    elsewhere = ships or provider or mesh or hosts
-    if resume and (new or repo or agent or agent_cmd or model or max_turns or elsewhere):
+    if asked.resume and (asked.new or asked.hosts or options.refused_on_resume()):
         raise UsageError("--resume goes on with a voyage as it is; it takes --wait, --replace, --keep and --json")
     settings = load_settings()  # a wrong configuration is said at once, and in one line
-    choose(settings, provider)
-    inventory, group = split_hosts(hosts) if hosts else (None, None)
+    choose(settings, options.provider)
+    inventory, group = split_hosts(asked.hosts) if asked.hosts else (None, None)
     home = Home(settings.voyages)
-    resumed = home.find(resume) if resume else None
+    resumed = home.find(asked.resume) if asked.resume else None
     before = {voyage.id for voyage in home.voyages()}
-    variables = {
-        "plan": str(plan.expanduser().absolute()) if plan else None,
-        "voyage": resume,
-        "ships": ships,
-        "provider": provider,
-        "mesh": mesh,
-        "agent": agent,
-        "agent_cmd": agent_cmd,
-        "model": model,
-        "max_turns": max_turns,
-        "repo": _from_here(repo),
-        "wait": wait,
-        "on_active": "new" if new else "refuse",
-        "allow_partial": allow_partial,
-        "replace": replace,
-        "keep": keep,
-        "ocaptain_hosts": group,
-    }
+    variables = _untemplated(_variables(options, asked, group))
     with Signals().caught() as signals, Watch() as watch:
         if resumed:
             watch.hold(resumed.path)
         if not watch.refused:
             stop = lambda: signals.count or int(watch.refused)  # noqa: E731 - one line, and only here
-            result = run_playbook(
-                "sail", _untemplated(variables), watch.on_event, watch.on_pause, stop, inventory=inventory
-            )
+            result = run_playbook("sail", variables, watch.on_event, watch.on_pause, stop, inventory=inventory)
             watch.on_pause()
     if watch.refused:
         raise OcaptainError("another `sail` or `sink` is at work on this voyage's ships; wait for it, or interrupt it")
@@ -241,7 +216,21 @@ def run_sail(
         known = watch.directory or resumed
         fresh = [known] if known else [voyage for voyage in home.voyages() if voyage.id not in before]
         raise Interrupted("interrupted.", _what_exists(fresh))
-    return _end(watch.directory, result, as_json=as_json, wait=wait)
+    return _end(watch.directory, result, as_json=as_json, wait=asked.wait)
+
+
+def _variables(options: SailOptions, asked: Asked, group: str | None) -> dict[str, Any]:
+    """Return the variables of playbooks/sail.yml."""
+    return {
+        **asdict(options),
+        "repo": _from_here(options.repo),
+        "plan": str(asked.plan.expanduser().absolute()) if asked.plan else None,
+        "voyage": asked.resume,
+        "wait": asked.wait,
+        "on_active": "new" if asked.new else "refuse",
+        "keep": asked.keep,
+        "ocaptain_hosts": group,
+    }
 
 
 def split_hosts(text: str) -> tuple[str, str]:

@@ -18,8 +18,8 @@ import threading
 import tty
 from typing import TYPE_CHECKING
 
-from ocaptain.captain.ssh import terminal_argv, way_of
-from ocaptain.captain.transport import HOME
+from ocaptain.captain.transport.sprite import HOME
+from ocaptain.captain.transport.target import terminal_argv, way_of
 from ocaptain.cli.views import find
 from ocaptain.config import HOSTS, load_settings
 from ocaptain.errors import Interrupted, OcaptainError, UsageError

@@ -6,19 +6,23 @@ handed to anybody, and goes.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
+import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from ocaptain.drydock.checkpoints import Checkpoint
+from ocaptain.drydock.errors import DrydockError
 from ocaptain.drydock.policy import NetworkPolicy, PrivilegesPolicy, ResourcesPolicy
 
 EnvName = Annotated[str, StringConstraints(pattern=r"^[^=\x00]+$")]
 EnvValue = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 FILE = "sprite.json"
+END_SECONDS = 30.0
 
 
 class UrlSettings(BaseModel):
@@ -92,6 +96,18 @@ class Process(BaseModel):
     def alive(self) -> bool:
         """Whether it still is there."""
         return Process.of(self.pid) == self
+
+    async def wait(self) -> None:
+        """Wait for its end.
+
+        Raises:
+            DrydockError: it does not end in :data:`END_SECONDS`.
+        """
+        until = time.monotonic() + END_SECONDS
+        while self.alive:
+            if time.monotonic() > until:
+                raise DrydockError(f"pid {self.pid} of a drydock that was killed does not end")
+            await asyncio.sleep(0.05)
 
 
 class Record(BaseModel):

@@ -25,7 +25,7 @@ MAX_BACKOFF = 30.0
 DRAIN_SECONDS = 0.8
 STOP_SECONDS = 10.0
 STREAMS = ("stdout", "stderr")
-LONGEST_LINE = 64 * 1024
+MAX_LINE = 64 * 1024
 
 
 class Service:
@@ -214,7 +214,7 @@ class Service:
 def _log_lines(log: int | None, stream: str, data: bytes) -> bytes:
     """Write whole lines, each with its time and stream, as live; return what is no line yet."""
     *lines, rest = data.split(b"\n")
-    if len(rest) > LONGEST_LINE:
+    if len(rest) > MAX_LINE:
         lines, rest = [*lines, rest], b""
     head = f"{stamp(time.time())} [{stream}] ".encode()
     if log is not None and lines:

@@ -23,8 +23,7 @@ from ocaptain.drydock.files import Files
 from ocaptain.drydock.life import Standing, State, due
 from ocaptain.drydock.network import Bridge
 from ocaptain.drydock.policy import allows
-from ocaptain.drydock.record import FILE as RECORD
-from ocaptain.drydock.record import Process, Record, ServiceDefinition, ServiceRecord
+from ocaptain.drydock.record import FILE, Process, Record, ServiceDefinition, ServiceRecord
 from ocaptain.drydock.services import Service, in_order
 from ocaptain.drydock.sessions import ExecRequest, Session
 from ocaptain.drydock.tasks import Tasks, stamp
@@ -184,7 +183,7 @@ class Sprite:
 
     async def _boot(self) -> None:
         for process in self.record.processes:  # of a drydock that was killed: they end with it
-            await _ended(process)
+            await process.wait()
         await self.box.boot()
         try:
             await self.started()
@@ -276,7 +275,7 @@ class Sprite:
             await self._down()
             self._enter(State.COLD)
             # First: whatever of it cannot be removed must not come back as a sprite.
-            (self.box.directory / RECORD).unlink(missing_ok=True)
+            (self.box.directory / FILE).unlink(missing_ok=True)
             await self.box.destroy()
 
     async def check(self) -> tuple[str, str | None]:
@@ -392,19 +391,10 @@ class Sprite:
         self.save()
         for bridge in self._bridges:
             bridge.drop()
-        text = json.dumps(policy.model_dump(exclude_none=True)).encode()
 
         async def content() -> AsyncIterator[bytes]:
-            yield text
+            yield json.dumps(policy.model_dump(exclude_none=True)).encode()
 
         # Below the folder's own root: the ship's user owns it and may have planted links.
         with contextlib.suppress(FsError):
             await Files(self.box.directory / "dot-sprite", as_root=True).write("/policy/network.json", content(), 0o444)
-
-
-async def _ended(process: Process) -> None:
-    for _ in range(600):
-        if not process.alive:
-            return
-        await asyncio.sleep(0.05)
-    raise DrydockError(f"pid {process.pid} of a drydock that was killed does not end")

@@ -32,7 +32,7 @@ NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 PAGE = 50
 TICK_SECONDS = 0.5
 #: The looks of one jump of the clock; a longer jump has coarser ones.
-MOST_STEPS = 10_000
+MAX_STEPS = 10_000
 log = logging.getLogger("drydock")
 
 
@@ -192,7 +192,7 @@ class Store:
         It goes from look to look, as if the time had passed: what is quiet for long enough becomes
         warm and then cold, and a hold that ends on the way counts until its end.
         """
-        steps = max(min(math.ceil(seconds / self._tick), MOST_STEPS), 1)
+        steps = max(min(math.ceil(seconds / self._tick), MAX_STEPS), 1)
         for _ in range(steps):
             self.clock.advance(seconds / steps)
             await self.settle()

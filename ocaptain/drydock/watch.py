@@ -36,7 +36,7 @@ _KINDS = {
     _DELETE_SELF: "remove",
     _MOVE_SELF: "rename",
 }
-MOST_DIRECTORIES = 4096
+MAX_DIRECTORIES = 4096
 _libc = ctypes.CDLL(None, use_errno=True)
 _HEAD = struct.Struct("iIII")
 
@@ -94,8 +94,8 @@ class Watch:
         await self._files.do(path, lambda root_fd: self._add(root_fd, os.path.normpath(full), recursive=recursive))
 
     def _add(self, root_fd: int, full: str, *, recursive: bool) -> None:
-        if len(self._watched) >= MOST_DIRECTORIES:
-            raise FsError("EINVAL", full, f"more than {MOST_DIRECTORIES} directories cannot be watched")
+        if len(self._watched) >= MAX_DIRECTORIES:
+            raise FsError("EINVAL", full, f"more than {MAX_DIRECTORIES} directories cannot be watched")
         fd = open_beneath(root_fd, full, os.O_PATH)
         try:
             is_directory = stat.S_ISDIR(os.fstat(fd).st_mode)

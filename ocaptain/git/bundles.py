@@ -15,7 +15,7 @@ from ocaptain.protocol import PART_BYTES
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-LARGEST_BUNDLE = 1024 * 1024 * 1024
+MAX_BUNDLE = 1024 * 1024 * 1024
 MAX_HEADER = 1024 * 1024
 FSCK_SECONDS = 3600.0
 BUNDLE_SECONDS = 3600.0
@@ -117,7 +117,7 @@ def import_bundle(git: Git, file: BinaryIO, commit: str) -> None:
     if tips != [commit]:
         raise BadBundle(f"the bundle offers {tips}, not {commit}")
     try:
-        git.run(*("index-pack", "--stdin", "--fix-thin", "--strict", f"--max-input-size={LARGEST_BUNDLE}"), file=file)
+        git.run(*("index-pack", "--stdin", "--fix-thin", "--strict", f"--max-input-size={MAX_BUNDLE}"), file=file)
         # Reachability: every object below the commit is here.
         git.run("rev-list", "--objects", "--quiet", commit, "--not", "--all")
     except GitError as error:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from ocaptain.git.run import Git
 
 OWN_TRAILERS = ("Task", "Ship", "Attempt")
-LONGEST_SUBJECT = 200
-LONGEST_BODY = 8000
+MAX_SUBJECT = 200
+MAX_BODY = 8000
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ def commit_message(subject: str, body: str, *, task: str, ship: str, attempt: in
     One-line subject, the agent's own words, then our trailers. Lines of the agent's that look
     like one of ours are dropped, and control characters are made visible.
     """
-    head = " ".join(clean(subject).split())[:LONGEST_SUBJECT] or f"Task {task}"
+    head = " ".join(clean(subject).split())[:MAX_SUBJECT] or f"Task {task}"
     forged = re.compile(rf"\s*({'|'.join(OWN_TRAILERS)})\s*:", re.IGNORECASE)
-    lines = [clean(line).rstrip() for line in body[:LONGEST_BODY].splitlines()]
+    lines = [clean(line).rstrip() for line in body[:MAX_BODY].splitlines()]
     kept = "\n".join(line for line in lines if not forged.match(line)).strip()
     trailers = f"Task: {task}\nShip: {ship}\nAttempt: {attempt}\n"
     return "\n\n".join(part for part in (head, kept, trailers) if part)

@@ -1,17 +1,8 @@
 """The ledger: a voyage's database and the only truth about it."""
 
-from ocaptain.ledger.ledger import (
-    Claim,
-    Fenced,
-    Intent,
-    Ledger,
-    LedgerError,
-    NewVoyage,
-    ShipRow,
-    Spent,
-    Voyage,
-)
-from ocaptain.ledger.view import Landing, Overview, TaskView, landings, overview, task_files, task_views
+from ocaptain.ledger.ledger import Ledger
+from ocaptain.ledger.records import Claim, Fenced, Intent, LedgerError, NewVoyage, ShipRow, Spent, Voyage
+from ocaptain.ledger.views import Landing, Overview, TaskView, landings, overview, task_files, task_views
 
 __all__ = [
     "Claim",

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from ocaptain.ledger.view import Sum, sum_of, usd
+from ocaptain.ledger.views import Sum, sum_of, usd
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -35,7 +35,7 @@ KEY_SECONDS = 600  # that a key can be used; a ship joins within seconds
 DESCRIPTION_LENGTH = 50
 REQUEST_SECONDS = 20.0
 ATTEMPTS = 4
-LONGEST_WAIT = 30.0
+MAX_WAIT = 30.0
 _EARLY = 60.0  # an access token is had anew so long before it ends
 _PASSING = frozenset({500, 502, 503, 504})
 SCOPES = "auth_keys and devices:core"
@@ -143,7 +143,7 @@ def retry_wait(error: MeshError, attempt: int, *, again: bool) -> float | None:
         return None
     match error:
         case Refused(status=429, retry_after=float(after)):
-            return after + random.uniform(0, 0.5) if after <= LONGEST_WAIT else None  # noqa: S311
+            return after + random.uniform(0, 0.5) if after <= MAX_WAIT else None  # noqa: S311
         case Refused(status=429):
             return _grown(attempt)
         case Refused(status=status):
@@ -152,7 +152,7 @@ def retry_wait(error: MeshError, attempt: int, *, again: bool) -> float | None:
 
 
 def _grown(attempt: int) -> float:
-    return min(LONGEST_WAIT, 0.25 * 2.0**attempt) * random.uniform(0.75, 1.25)  # noqa: S311 - no secret
+    return min(MAX_WAIT, 0.25 * 2.0**attempt) * random.uniform(0.75, 1.25)  # noqa: S311 - no secret
 
 
 class TailscaleClient:

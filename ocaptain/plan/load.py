@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-LARGEST_FILE = 4 * 1024 * 1024
+MAX_FILE = 4 * 1024 * 1024
 _REMEDIES = {
     "string_type": "write text in quotes",
     "literal_error": "use pending, in_progress, completed or deleted",
@@ -63,16 +63,16 @@ class _Reader:
                 if not stat.S_ISREG(os.fstat(fd).st_mode):
                     self.faults.append(Finding(name, "", "is not a regular file", remedy))
                     return None
-                data = file.read(LARGEST_FILE + 1)
+                data = file.read(MAX_FILE + 1)
         except FileNotFoundError:
             self.faults.append(Finding(name, "", "is missing", remedy))
         except OSError as error:
             self.faults.append(Finding(name, "", f"cannot be read: {error.strerror}", remedy))
         else:
-            if len(data) <= LARGEST_FILE:
+            if len(data) <= MAX_FILE:
                 self.files[name] = data
                 return data
-            self.faults.append(Finding(name, "", f"is larger than {LARGEST_FILE} bytes", "make it smaller"))
+            self.faults.append(Finding(name, "", f"is larger than {MAX_FILE} bytes", "make it smaller"))
         return None
 
     def text(self, name: str, remedy: str) -> str | None:

@@ -44,7 +44,7 @@ PROTOCOLS = (2, 1)
 #: Of a journal's records, in the order in which they are sent.
 CLASSES = ("result", "log", "telemetry")
 #: Longest line that is taken for a message; a result with a long list of names fits.
-LONGEST_LINE = 4 * 1024 * 1024
+MAX_LINE = 4 * 1024 * 1024
 #: Of a bundle that travels: six ships that are sent one at the same time need 24 MiB of memory.
 PART_BYTES = 4 * 1024 * 1024
 MAX_PART_BYTES = 32 * 1024 * 1024  # that is taken: workers of earlier versions send such
@@ -59,7 +59,7 @@ def encode(message: Message) -> bytes:
 
 def decode(line: bytes) -> Message | None:
     """Return the message in a line, None for noise."""
-    if len(line) > LONGEST_LINE or not line.lstrip().startswith(b"{"):
+    if len(line) > MAX_LINE or not line.lstrip().startswith(b"{"):
         return None
     try:
         message = json.loads(line)
@@ -98,7 +98,7 @@ def class_of(body: Message) -> str:
 class Lines:
     """Cuts a byte stream into lines; drops a line that grows beyond ``longest`` bytes."""
 
-    def __init__(self, longest: int = LONGEST_LINE) -> None:
+    def __init__(self, longest: int = MAX_LINE) -> None:
         self._longest = longest
         self._rest = bytearray()
         self._dropping = False

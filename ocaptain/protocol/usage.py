@@ -17,7 +17,7 @@ KINDS = ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h")
 Price = dict[str, list[int]]
 Tokens = list[int]
 NANO = 10**9
-MOST_COUNT = 2**36  # of tokens of one kind, or of anything else that an agent counts
+MAX_COUNT = 2**36  # of tokens of one kind, or of anything else that an agent counts
 _DATED = re.compile(r"(?:-20[0-9]{6}|\[[0-9]+m\])+$")
 
 
@@ -36,7 +36,7 @@ def tokens_of(usage: Mapping[str, Any]) -> Tokens:
 
 
 def _whole(value: Any) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_COUNT else 0
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_COUNT else 0
 
 
 def prompt_tokens(tokens: Sequence[int]) -> int:

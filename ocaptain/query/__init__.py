@@ -7,8 +7,8 @@ the same questions can be put to a captain on another machine.
 """
 
 from ocaptain.ledger.costs import By, Costs, Line
-from ocaptain.ledger.ledger import ENDED, NOT_SAILING, LedgerError, ShipRow
-from ocaptain.ledger.view import Landing, Overview, TaskView
+from ocaptain.ledger.records import ENDED, NOT_SAILING, LedgerError, ShipRow
+from ocaptain.ledger.views import Landing, Overview, TaskView
 from ocaptain.query.local import Event, Log, Query
 
 __all__ = [

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING
 
 from ocaptain.captain import process
 from ocaptain.captain.awake import Awake
-from ocaptain.captain.captain import sprite_transports
 from ocaptain.captain.rescue import Rescue, prove, rescue
-from ocaptain.captain.ssh import ssh_transports
+from ocaptain.captain.transport.sprite import sprite_transports
+from ocaptain.captain.transport.ssh import ssh_transports
 from ocaptain.config import HOSTS
 from ocaptain.control import stop
 from ocaptain.errors import OcaptainError, UsageError
-from ocaptain.ledger.ledger import ENDED
+from ocaptain.ledger.records import ENDED
 from ocaptain.locks import Lock
 from ocaptain.prices import load_prices
 from ocaptain.provider import Endpoint, check_place, choose, endpoint
 from ocaptain.sprites import SpritesError
-from ocaptain.voyage.life import commanded, held
+from ocaptain.voyage.fleet import held, open_for_writing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,7 +68,7 @@ def begin_sink(directory: VoyageDirectory, settings: Settings) -> Rescued:
     with Lock(process.lock_path(directory.path)) as lock:
         if not lock.wait(process.STOP_SECONDS):
             raise OcaptainError(f"another process commands {directory.id}")
-        with commanded(directory, lock) as ledger:
+        with open_for_writing(directory, lock) as ledger:
             if ledger.voyage().state not in ENDED:
                 ledger.set_state("sinking")  # so that no waiting `sail` starts a captain again
             if voyage.provider == HOSTS:

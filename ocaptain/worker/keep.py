@@ -25,8 +25,8 @@ from ocaptain.worker.procs import start_time, sweep
 
 START_SECONDS = 20.0
 STOP_SECONDS = 15.0
-MOST_LOG = 1024 * 1024
-MOST_NAME = 200  # of a directory of Claude Code's; a checksum follows a longer one
+MAX_LOG = 1024 * 1024
+MAX_NAME = 200  # of a directory of Claude Code's; a checksum follows a longer one
 _NO_NAME = re.compile("[^A-Za-z0-9]")
 LOCK = "voyage.lock"  # whose the host is: not ours to remove
 _PR_SET_PDEATHSIG = 1
@@ -87,7 +87,7 @@ def _running(places: Places) -> dict[str, Any]:
 def _start(places: Places, program: Path) -> None:
     path = places.own / "worker.log"
     with contextlib.suppress(OSError):
-        if path.stat().st_size > MOST_LOG:
+        if path.stat().st_size > MAX_LOG:
             path.unlink()
     # What a login brings along is none of the agents' business, above all its agent of keys.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SSH_")}
@@ -164,7 +164,7 @@ def _transcripts(places: Places) -> list[Path]:
     """Return where Claude Code keeps what was said in the workspace: its path names it, cut if it is long."""
     projects = places.home / ".claude/projects"
     names = {_NO_NAME.sub("-", str(path)) for path in (places.workspace, places.workspace.resolve())}
-    cut = {name[:MOST_NAME] for name in names if len(name) > MOST_NAME}
+    cut = {name[:MAX_NAME] for name in names if len(name) > MAX_NAME}
     return [
         *(projects / name for name in sorted(names - cut)),
         *(one for name in cut for one in projects.glob(f"{name}-*")),

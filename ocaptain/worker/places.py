@@ -11,6 +11,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
+MAX_TAIL = 8 * 1024
+
 
 class Places:
     """The directories below the ship user's home."""
@@ -89,3 +91,12 @@ def remove(path: Path) -> None:
             path.unlink()
     if os.path.lexists(path):
         subprocess.run(["sudo", "-n", "rm", "-rf", "--", str(path)], capture_output=True, timeout=60, check=False)
+
+
+def tail(path: Path) -> str:
+    """Return the last :data:`MAX_TAIL` bytes of a file, nothing if it cannot be read."""
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        file.seek(max(0, size - MAX_TAIL))
+        return file.read().decode(errors="replace")
+    return ""

@@ -3,130 +3,48 @@
 The way of a command: the channel's line → :meth:`Worker.command` → a job (a thread, since git
 and waiting block) → a ``result`` record in the journal → the captain. A command id that is
 known is not run again, so the captain may repeat what it is not sure of.
-
-The attempt survives the worker: its job file and its supervisor are on disk and in tmux; a
-worker that starts again goes on waiting for them.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import os
-import shutil
 import signal
-import subprocess
-import threading
-import time
 import traceback
 from pathlib import Path
 from typing import Any, Awaitable, Callable
 
-from ocaptain.protocol import CLASSES, PROTOCOL, Fence, Lines, Message, Refused, decode, encode, record
+from ocaptain.protocol import CLASSES, PROTOCOL, Message, Refused, record
+from ocaptain.worker.attempts import CANCEL_SECONDS, Attempts
+from ocaptain.worker.channels import Channel, numbers
+from ocaptain.worker.errors import Unfit, WorkspaceError
 from ocaptain.worker.hold import Hold
-from ocaptain.worker.journal import Journal, Reader
-from ocaptain.worker.places import Places, read_json, remove, write_atomic, write_json
-from ocaptain.worker.procs import MARKER, start_time, sweep
-from ocaptain.worker.stream import replay
-from ocaptain.worker.workspace import Unfit, Workspace, WorkspaceError
+from ocaptain.worker.journal import Journal
+from ocaptain.worker.places import Places, tail
+from ocaptain.worker.scripts import Scripts
+from ocaptain.worker.state import State
+from ocaptain.worker.workspace import Workspace
 
-POLL_SECONDS = 0.05
-#: Between two looks at an attempt whose supervisor will wake who waits by its end.
-LOOK_SECONDS = 0.25
-SUPERVISOR_SECONDS = 30.0
-CANCEL_SECONDS = 15.0
-LOG_CHUNK = 48 * 1024
-MAX_LOG = 64 * 1024 * 1024
-TAIL_BYTES = 8 * 1024
 #: Records that are sent before it is looked again for some of a class that goes before theirs.
 BATCH = 16
-KEPT_RESULTS = 40
-KEPT_LOGS = 20
 RETRY_SECONDS = 1.0
-FACTS_NANOSECONDS = 5 * 10**9
-#: What the supervisor is told of an agent beside argv, environment and limits.
-LAUNCH = ("view", "env_files", "secret_files", "path_file", "resume", "prices")
-TMUX = "ocaptain"
-SESSION = "agent"
-
-
-class End:
-    """Waits until it is time to look at a process again: at once when it ends (Linux 5.3), else now and then."""
-
-    def __init__(self) -> None:
-        self._ended = asyncio.Event()
-        self._fd: int | None = None
-
-    def of(self, pid: int) -> None:
-        """Watch a process from now on, if none is watched."""
-        if self._fd is None:
-            with contextlib.suppress(OSError, AttributeError):  # it has ended, or kernel or Python do not know this
-                self._fd = os.pidfd_open(pid)
-                self._ended.clear()
-                asyncio.get_running_loop().add_reader(self._fd, self._set)
-
-    def _set(self) -> None:
-        self._ended.set()
-        self.close()
-
-    async def rest(self) -> None:
-        """Wait for the end of the process, or for the next look."""
-        if self._fd is None:
-            await asyncio.sleep(POLL_SECONDS)
-            return
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._ended.wait(), LOOK_SECONDS)
-
-    def close(self) -> None:
-        """Watch no more."""
-        if self._fd is not None:
-            asyncio.get_running_loop().remove_reader(self._fd)
-            os.close(self._fd)
-            self._fd = None
 
 
 class Worker:
-    """The state of the service."""
+    """The service: its channels and commands."""
 
     def __init__(self, places: Places, program: Path) -> None:
-        self._places = places
-        self._program = program
+        self._state = State(places)
         self._journal = Journal(places.journal, places.former_journal)
-        state = read_json(places.state) or {}
-        self._fence = Fence(state.get("voyage", ""), state.get("epoch", 0), state.get("generation", 0))
-        self._ship: str = state.get("ship", "ship")
-        self._done: dict[str, dict[str, Any]] = state.get("done", {})  # the last results, by id
-        self._job: dict[str, Any] | None = state.get("job")
-        self._at: str | None = state.get("at")  # the commit that the workspace was last set to
+        self._attempts = Attempts(self._state, program, lambda body: self._record(body, durable=False))
+        self._scripts = Scripts(self._state)
         self._running: dict[str, asyncio.Task[None]] = {}
-        self._saving = threading.Lock()
         self._work = asyncio.Lock()
         self._news = asyncio.Event()
         self._channel: Channel | None = None
         self._hold = Hold()
-        self._script_pid: int | None = None
         self._trouble = ""  # why a result waits
-        self._told_at = 0  # when the facts that were journalled last were saved, in nanoseconds
-
-    # -- state on disk ----------------------------------------------------------------------
-
-    def _save(self) -> None:
-        with self._saving:  # the last one to come writes the last state
-            for old in list(self._done)[:-KEPT_RESULTS]:
-                self._done.pop(old, None)
-            write_json(
-                self._places.state,
-                {
-                    "voyage": self._fence.voyage,
-                    "epoch": self._fence.epoch,
-                    "generation": self._fence.generation,
-                    "ship": self._ship,
-                    "done": dict(self._done),
-                    "job": self._job,
-                    "at": self._at,
-                },
-            )
 
     def _record(self, body: Message, *, durable: bool) -> None:
         self._journal.append(body, durable=durable)
@@ -162,18 +80,18 @@ class Worker:
 
     async def _hello(self, channel: Channel, hello: Message) -> bool:
         try:
-            self._fence.admit(hello)
+            self._state.fence.admit(hello)
         except Refused as reason:
-            newer = {"epoch": self._fence.epoch, "generation": self._fence.generation}
+            newer = {"epoch": self._state.fence.epoch, "generation": self._state.fence.generation}
             await channel.send({"type": "refused", "protocol": PROTOCOL, "reason": str(reason), **newer})
             return False
-        self._ship = str(hello.get("ship", self._ship))
+        self._state.ship = str(hello.get("ship", self._state.ship))
         with contextlib.suppress(OSError):  # a full disk: the fence is kept in memory, and saved with the next change
-            self._save()
+            self._state.save()
         older, self._channel = self._channel, channel
         if older and older is not channel:
             older.close()
-        after = _numbers(hello.get("after"))
+        after = numbers(hello.get("after"))
         known = hello.get("journal") == self._journal.name
         if known and any(after.get(name, 0) > self._journal.last(name) for name in CLASSES):
             self._journal.rename()  # the disk went back in time: those numbers mean something else now
@@ -188,7 +106,7 @@ class Worker:
                 "journal": self._journal.name,
                 "first": {name: self._journal.first(name) for name in CLASSES},
                 "last": {name: self._journal.last(name) for name in CLASSES},
-                "busy": self._job["token"] if self._job else None,
+                "busy": self._state.job["token"] if self._state.job else None,
             }
         )
         return True
@@ -197,7 +115,7 @@ class Worker:
         if message["type"] == "command":
             self.command(str(message.get("id")), str(message.get("name")), message.get("args") or {})
         elif message["type"] == "ack":
-            self._journal.acknowledge(_numbers(message.get("upto")))
+            self._journal.acknowledge(numbers(message.get("upto")))
         elif message["type"] == "pull":
             after = message.get("after")
             if message.get("class") in CLASSES and isinstance(after, int):
@@ -213,9 +131,9 @@ class Worker:
             self._news.clear()
             while await self._push_some(channel):
                 pass
-            if channel.told_trouble != self._trouble:
-                channel.told_trouble = self._trouble
-                await channel.send({"type": "trouble", "reason": channel.told_trouble})
+            if channel.shown_trouble != self._trouble:
+                channel.shown_trouble = self._trouble
+                await channel.send({"type": "trouble", "reason": channel.shown_trouble})
             if channel.asked_to_rest and not self._running:
                 channel.asked_to_rest = False
                 self._hold.rest()
@@ -239,14 +157,12 @@ class Worker:
                 await channel.send({"type": "dropped", "class": name, "upto": channel.sent[name]})
         return False
 
-    # -- commands ---------------------------------------------------------------------------
-
     def command(self, name_id: str, name: str, args: dict[str, Any]) -> None:
         """Run a command; one that runs goes on, the result of one that ended is told again."""
         if name_id in self._running:
             return
-        if name_id in self._done:
-            self._running[name_id] = asyncio.create_task(self._report(name_id, self._done[name_id]))
+        if name_id in self._state.done:
+            self._running[name_id] = asyncio.create_task(self._report(name_id, self._state.done[name_id]))
             return
         handlers: dict[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]] = {
             "start": self._start,
@@ -282,7 +198,7 @@ class Worker:
         result = {"ok": ok, "data": data}
         # An id that failed may be asked again: the captain repeats it with what was missing.
         if ok:
-            self._done[name_id] = result
+            self._state.done[name_id] = result
         await self._report(name_id, result, ends_job=name == "start")
 
     async def _report(self, name_id: str, result: dict[str, Any], *, ends_job: bool = False) -> None:
@@ -291,9 +207,9 @@ class Worker:
         await self._until_room(lambda: self._record(body, durable=True))
         # Only now: a worker that dies before this goes on with the job and reports again.
         if ends_job:
-            self._job = None
+            self._state.job = None
         self._running.pop(name_id, None)
-        await self._until_room(self._save)
+        await self._until_room(self._state.save)
         self._news.set()
 
     async def _until_room(self, write: Callable[[], None]) -> None:
@@ -319,270 +235,54 @@ class Worker:
         """Run an attempt to its end and offer what it left."""
         token = int(args["token"])
         async with self._work:
-            if not (self._job and self._job["token"] == token):
-                await asyncio.to_thread(self._launch, args)
-            job = self._job
+            if not (self._state.job and self._state.job["token"] == token):
+                await asyncio.to_thread(self._attempts.launch, args)
+            job = self._state.job
             assert job
-            ended = await self._wait(job)
+            ended = await self._attempts.wait(job)
             try:
-                workspace = Workspace(self._places, self._ship)
+                workspace = Workspace(self._state.places, self._state.ship)
                 snapshot = await asyncio.to_thread(workspace.snapshot, job["base"], f"attempt-{token}")
             except Unfit as error:
                 ended = {**ended, "unfit": {"reason": error.reason, "paths": error.paths}}
                 snapshot = None
-        told = await asyncio.to_thread(self._told, job)
-        return {**ended, "token": token, "tail": _tail(Path(job["log"])), "snapshot": snapshot, "agent": told}
+        facts = await asyncio.to_thread(self._attempts.facts, job)
+        return {**ended, "token": token, "tail": tail(Path(job["log"])), "snapshot": snapshot, "agent": facts}
 
-    def _launch(self, args: dict[str, Any]) -> None:
-        self._places.make()
-        self._tidy(int(args["token"]))
-        workspace = Workspace(self._places, self._ship)
-        workspace.take(args.get("bundle"), args["base"])
-        workspace.pack()
-        workspace.reset(args["base"], args["branch"])
-        self._at = args["base"]
-        directory = self._places.attempts / str(int(args["token"]))
-        shutil.rmtree(directory, ignore_errors=True)
-        directory.mkdir(parents=True)
-        write_json(directory / "task.json", args["task"])
-        write_atomic(directory / "prompt.md", args["prompt"].encode())
-        write_atomic(directory / "resume.md", args.get("resume_prompt", "").encode())
-        log = self._places.logs / f"{args['label']}.log"
-        log.unlink(missing_ok=True)
-        marker = f"{self._fence.voyage}:{args['token']}"
-        environment = {
-            "OCAPTAIN_TASK_FILE": str(directory / "task.json"),
-            "OCAPTAIN_WORKSPACE": str(self._places.workspace),
-            "OCAPTAIN_ARTIFACTS": str(self._places.artifacts),
-            **args["env"],
-        }
-        write_json(
-            directory / "job.json",
-            {
-                "argv": args["argv"],
-                "env": environment,
-                "cwd": str(self._places.workspace),
-                "log": str(log),
-                "timeout": args["timeout"],
-                "stall": args["stall"],
-                "marker": marker,
-                **{name: args[name] for name in LAUNCH if name in args},
-            },
-        )
-        self._job = {
-            "id": args["id"],
-            "token": args["token"],
-            "base": args["base"],
-            "branch": args["branch"],
-            "directory": str(directory),
-            "log": str(log),
-            "marker": marker,
-            "sent": 0,
-        }
-        self._told_at = 0
-        self._save()
-        self._tmux(str(args["label"]), directory)
+    async def _check(self, args: dict[str, Any]) -> dict[str, Any]:
+        async with self._work:
+            return await asyncio.to_thread(self._scripts.check, args)
 
-    def _tidy(self, token: int) -> None:
-        """Remove what is of no use to a new attempt: the captain has everything of the ones before it.
+    async def _verify(self, args: dict[str, Any]) -> dict[str, Any]:
+        async with self._work:
+            return await asyncio.to_thread(self._scripts.verify, args)
 
-        Agents' sessions are elsewhere; the newest logs stay, for people.
-        """
-        for old in self._places.outbox.iterdir():
-            remove(old)
-        for old in self._places.attempts.iterdir():
-            if old.name != str(token):
-                remove(old)
-        logs = sorted(self._places.logs.glob("*.log"), key=lambda one: one.lstat().st_mtime)
-        for old in logs[:-KEPT_LOGS]:
-            remove(old)
-
-    def _tmux(self, label: str, directory: Path) -> None:
-        """Start the supervisor in a window of session ``agent``."""
-        tmux = ["tmux", "-L", TMUX, "-f", str(self._places.tmux_conf)]
-        inside = ["python3", str(self._program), "supervise", str(directory)]
-        window = ["-n", label[:40], "-c", str(self._places.voyage), *inside]
-        for argv in (
-            ["new-window", "-d", "-t", f"={SESSION}:", *window],
-            ["new-session", "-d", "-s", SESSION, *window],
-        ):
-            done = subprocess.run([*tmux, *argv], capture_output=True, timeout=30, check=False)
-            if done.returncode == 0:
-                return
-        raise WorkspaceError("tmux", f"tmux: {done.stderr.decode(errors='replace').strip()}")
-
-    async def _wait(self, job: dict[str, Any]) -> dict[str, Any]:
-        """Wait for the supervisor's exit file, passing the log on; an orphan is swept up."""
-        directory, began = Path(job["directory"]), time.monotonic()
-        with contextlib.closing(End()) as end:
-            while True:
-                ended = read_json(directory / "exit.json")
-                self._pass_log(job, final=ended is not None)
-                self._pass_facts(job, final=ended is not None)
-                if ended is not None:
-                    return {"code": int(ended["code"]), "reason": str(ended["reason"]), "seconds": ended["seconds"]}
-                keeper = read_json(directory / "supervisor.json")
-                gone = keeper is not None and start_time(int(keeper["pid"])) != keeper["start"]
-                late = keeper is None and time.monotonic() - began > SUPERVISOR_SECONDS
-                if late:
-                    raise WorkspaceError("tmux", "the agent's supervisor did not start")
-                if gone and not (directory / "exit.json").exists():
-                    await asyncio.to_thread(sweep, job["marker"])
-                    self._pass_log(job, final=True)
-                    self._tell(job, await asyncio.to_thread(self._told, job))
-                    return {"code": 137, "reason": "died", "seconds": round(time.monotonic() - began, 3)}
-                if keeper is not None and not gone:
-                    end.of(int(keeper["pid"]))
-                await end.rest()
-
-    def _pass_log(self, job: dict[str, Any], *, final: bool) -> None:
-        """Journal what the log grew by; the beginning of a very long one is all that travels."""
-        with contextlib.suppress(OSError), open(job["log"], "rb") as log:
-            log.seek(job["sent"])
-            while job["sent"] < MAX_LOG and (data := log.read(LOG_CHUNK)):
-                self._log(job, data)
-            if final and job["sent"] >= MAX_LOG and log.read(1):
-                note = f"\n[ocaptain: the rest of this log is on the ship: {job['log']}]\n"
-                self._log(job, note.encode())
-
-    def _log(self, job: dict[str, Any], data: bytes) -> None:
-        # A log that cannot be journalled now is read again later: `sent` has not moved.
-        body = {"kind": "log", "token": job["token"], "offset": job["sent"], "data": base64.b64encode(data).decode()}
-        self._record(body, durable=False)
-        job["sent"] += len(data)
-
-    def _pass_facts(self, job: dict[str, Any], *, final: bool) -> None:
-        """Journal what the agent's stream told so far, so that even a ship that is lost has told it.
-
-        The last of it, too: there may be no result that brings it (a snapshot fails, the fleet is sunk).
-        """
-        path = Path(job["directory"]) / "facts.json"
-        with contextlib.suppress(OSError):
-            saved = path.stat().st_mtime_ns
-            if saved - self._told_at >= (1 if final else FACTS_NANOSECONDS):
-                self._tell(job, read_json(path))
-                self._told_at = saved
-
-    def _tell(self, job: dict[str, Any], facts: dict[str, Any] | None) -> None:
-        if facts is not None:
-            with contextlib.suppress(OSError):
-                self._record({"kind": "agent", "token": job["token"], "facts": facts}, durable=False)
-
-    def _told(self, job: dict[str, Any]) -> dict[str, Any] | None:
-        """Return what the agent's stream told; read once more if its supervisor could not save it."""
-        directory = Path(job["directory"])
-        facts: dict[str, Any] | None = read_json(directory / "facts.json")
-        kept = directory / "stream.jsonl"
-        if not (directory / "exit.json").exists() and kept.exists():
-            prices = (read_json(directory / "job.json") or {}).get("prices") or {}
-            facts = {"resumed": (facts or {}).get("resumed"), **replay(kept, prices)}
-        return facts
+    async def _stop(self) -> None:
+        """End the attempt or check that runs, if there is one; its command then ends by itself."""
+        self.stop_script()
+        await self._attempts.stop()
 
     def stop_script(self) -> None:
         """End the check that runs, if there is one."""
-        if self._script_pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._script_pid, signal.SIGKILL)
-
-    async def _stop_agent(self) -> None:
-        """End the running attempt or check, if there is one; its command then ends by itself."""
-        self.stop_script()
-        job = self._job
-        if job is None:
-            return
-        keeper = read_json(Path(job["directory"]) / "supervisor.json")
-        if keeper and start_time(int(keeper["pid"])) == keeper["start"]:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(int(keeper["pid"]), signal.SIGTERM)
-        until = time.monotonic() + CANCEL_SECONDS
-        while self._job is job and time.monotonic() < until:
-            if (Path(job["directory"]) / "exit.json").exists():
-                return
-            await asyncio.sleep(POLL_SECONDS)
-        await asyncio.to_thread(sweep, job["marker"])
+        self._scripts.stop()
 
     async def _cancel(self, args: dict[str, Any]) -> dict[str, Any]:
         """End the attempt ``token`` if it runs; answered when its own result is journalled."""
-        if self._job and self._job["token"] == args.get("token"):
-            await self._stop_agent()
+        if self._state.job and self._state.job["token"] == args.get("token"):
+            await self._stop()
         own = f"start:{args.get('token')}"
         for name_id, ending in list(self._running.items()):
             if name_id == own or name_id.startswith(f"{own}:"):
                 await asyncio.wait([ending], timeout=CANCEL_SECONDS * 4)
         return {}
 
-    async def _check(self, args: dict[str, Any]) -> dict[str, Any]:
-        """Run a task's check on a candidate."""
-        async with self._work:
-            workspace = Workspace(self._places, self._ship)
-            await asyncio.to_thread(workspace.take, args.get("bundle"), args["commit"])
-            await asyncio.to_thread(workspace.reset, args["commit"], args["branch"])
-            self._at = args["commit"]
-            return await asyncio.to_thread(self._script, ["bash", "-c", args["command"]], args)
-
-    async def _verify(self, args: dict[str, Any]) -> dict[str, Any]:
-        """Run the final verify on exactly ``commit``, with the captain's copy of the script."""
-        async with self._work:
-            return await asyncio.to_thread(self._verify_now, args)
-
-    def _verify_now(self, args: dict[str, Any]) -> dict[str, Any]:
-        workspace = Workspace(self._places, self._ship)
-        workspace.take(args.get("bundle"), args["commit"])
-        self._at = args["commit"]
-        script = self._places.artifacts / "verify.sh"
-        data = base64.b64decode(args["script"])
-        write_atomic(script, data, 0o755)
-        setup = args.get("setup")
-        if setup:
-            workspace.clone(args["commit"], args["branch"])
-            done = self._script(["bash", "-c", setup], args)
-            if done["code"]:
-                return {**done, "clean": True, "stage": "setup"}
-        else:
-            workspace.reset(args["commit"], args["branch"])
-        argv = [str(script)] if data.startswith(b"#!") else ["bash", str(script)]
-        return {**self._script(argv, args), "clean": bool(setup), "stage": "verify"}
-
-    def _script(self, argv: list[str], args: dict[str, Any]) -> dict[str, Any]:
-        """Run a check in the workspace, bounded in time, its whole process tree with it."""
-        marker = f"{self._fence.voyage}:check"
-        sweep(marker)  # one that a killed worker left behind must not run beside this one
-        log = self._places.logs / f"{args['label']}.log"
-        began = time.monotonic()
-        environment = {**os.environ, "OCAPTAIN_VOYAGE": self._fence.voyage, "OCAPTAIN_SHIP": self._ship, MARKER: marker}
-        timed_out = False
-        with open(log, "wb") as output:
-            child = subprocess.Popen(
-                argv,
-                cwd=self._places.workspace,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-            self._script_pid = child.pid
-            try:
-                code = child.wait(float(args["timeout"]))
-            except subprocess.TimeoutExpired:
-                timed_out, code = True, 124
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(child.pid, signal.SIGKILL)
-                child.wait()
-            finally:
-                self._script_pid = None
-        sweep(marker)
-        seconds = round(time.monotonic() - began, 3)
-        code = code if code >= 0 else 128 - code
-        return {"code": code, "seconds": seconds, "timed_out": timed_out, "tail": _tail(log)}
-
     async def _rescue(self, args: dict[str, Any]) -> dict[str, Any]:
         """Stop the agent and snapshot whatever the workspace holds against what it was set to."""
-        job = self._job
-        await self._stop_agent()
+        job = self._state.job
+        await self._stop()
         async with self._work:
-            base = job["base"] if job else self._at
-            workspace = Workspace(self._places, self._ship)
+            base = job["base"] if job else self._state.at
+            workspace = Workspace(self._state.places, self._state.ship)
             if base is None:  # the workspace was never set to anything
                 return {"snapshot": None}
             name = f"rescue-{args['name']}"
@@ -591,63 +291,13 @@ class Worker:
 
     async def resume(self) -> None:
         """Take up the attempt that an earlier worker left, so that its result is journalled."""
-        if self._job:
-            name_id = str(self._job.get("id") or f"start:{self._job['token']}")
-            if name_id in self._done:
-                self._job = None
-                self._save()
+        if self._state.job:
+            name_id = str(self._state.job.get("id") or f"start:{self._state.job['token']}")
+            if name_id in self._state.done:
+                self._state.job = None
+                self._state.save()
             else:
-                self.command(name_id, "start", {"token": self._job["token"]})
-
-
-class Channel:
-    """One connection of the unix socket."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-        self.reader: Reader
-        self.sent: dict[str, int] = {}
-        self.asked_to_rest = False
-        self.told_trouble = ""
-
-    def go(self, name: str, after: int) -> None:
-        """Send the records of a class from behind ``after`` on."""
-        self.sent[name] = after
-        self.reader.go(name, after)
-
-    async def __aiter__(self):  # type: ignore[no-untyped-def]
-        lines = Lines()
-        while data := await self._reader.read(65536):
-            for line in lines.feed(data):
-                message = decode(line)
-                if message is not None:
-                    yield message
-
-    async def send(self, message: Message) -> None:
-        """Send a message; waits while the other end does not read."""
-        self._writer.write(encode(message))
-        await self._writer.drain()
-
-    def close(self) -> None:
-        """Close the connection."""
-        with contextlib.suppress(OSError, RuntimeError):
-            self._writer.close()
-
-
-def _numbers(told: Any) -> dict[str, int]:
-    """Return the numbers by class that a captain told."""
-    if not isinstance(told, dict):
-        return {}
-    return {name: told[name] for name in CLASSES if isinstance(told.get(name), int)}
-
-
-def _tail(path: Path) -> str:
-    with contextlib.suppress(OSError), open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        file.seek(max(0, size - TAIL_BYTES))
-        return file.read().decode(errors="replace")
-    return ""
+                self.command(name_id, "start", {"token": self._state.job["token"]})
 
 
 async def serve(places: Places, program: Path) -> None:

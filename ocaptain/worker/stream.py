@@ -14,13 +14,13 @@ import re
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
 
-from ocaptain.protocol.usage import MOST_COUNT, Price, Tokens, cost_of, dollars, is_long, price_of, tokens_of
+from ocaptain.protocol.usage import MAX_COUNT, Price, Tokens, cost_of, dollars, is_long, price_of, tokens_of
 
-MOST_LINE = 64 * 1024 * 1024
-MOST_TEXT = 4000
-MOST_MODELS = 16
-MOST_DELAY = 2**31
-MOST_NANO = 2**50
+MAX_LINE = 64 * 1024 * 1024
+MAX_TEXT = 4000
+MAX_MODELS = 16
+MAX_DELAY = 2**31
+MAX_NANO = 2**50
 WIDTH = 160
 _ESCAPES = re.compile(
     "\x1b\\[[0-?]*[ -/]*[@-~]"  # CSI
@@ -87,7 +87,7 @@ class LineMask:
         if not self._mask.any:
             return data
         whole, newline, rest = (self._rest + data).rpartition(b"\n")
-        if len(rest) > MOST_LINE:
+        if len(rest) > MAX_LINE:
             whole, newline, rest = whole + newline + rest, b"", b""
         self._rest = rest
         return self._mask(whole + newline)
@@ -135,7 +135,7 @@ class ClaudeStream:
         sums: Dict[Tuple[str, bool], Tokens] = {}
         for model, tokens in self._used.values():
             key = (model, is_long(price_of(model, self._prices), tokens))
-            if key in sums or len(sums) < MOST_MODELS:
+            if key in sums or len(sums) < MAX_MODELS:
                 sums[key] = _sum(sums.get(key, [0] * 5), tokens)
         return {
             **self._facts,
@@ -297,7 +297,7 @@ class ClaudeStream:
                 "stop": _text(message.get("stop_reason"), 40),
                 "terminal": _text(message.get("terminal_reason"), 64),
                 "turns": turns if type(turns) is int and 0 <= turns < 10**6 else 0,
-                "text": plain(text)[-MOST_TEXT:],
+                "text": plain(text)[-MAX_TEXT:],
                 "total_cost": _nano(message.get("total_cost_usd")),
             }
         )
@@ -311,7 +311,7 @@ class ClaudeStream:
 
     def _bill(self, fresh: Dict[str, Any]) -> None:
         """Take what the CLI counted since its last result: helper models too, which are not in the stream."""
-        for model, one in list(fresh.items())[:MOST_MODELS]:
+        for model, one in list(fresh.items())[:MAX_MODELS]:
             if isinstance(one, dict):
                 usage = {
                     "input_tokens": one.get("inputTokens"),
@@ -321,10 +321,10 @@ class ClaudeStream:
                     "cache_creation": {"ephemeral_1h_input_tokens": one.get("cacheCreationEphemeral1hInputTokens")},
                 }
                 name, cost = _text(model, 100) or "unknown", _nano(one.get("costUSD")) or 0
-                if name not in self._billed and len(self._billed) >= MOST_MODELS:
+                if name not in self._billed and len(self._billed) >= MAX_MODELS:
                     name = next(reversed(self._billed))  # of so many names none is sound; the sums still are
                 before = self._billed.get(name, [0] * 6)
-                self._billed[name] = [*_sum(before[:5], tokens_of(usage)), min(before[5] + cost, MOST_NANO)]
+                self._billed[name] = [*_sum(before[:5], tokens_of(usage)), min(before[5] + cost, MAX_NANO)]
         self._used.clear()
         self._open.clear()
 
@@ -355,11 +355,11 @@ def _status(value: Any) -> Optional[int]:
 
 
 def _milliseconds(value: Any) -> int:
-    return int(min(value, MOST_DELAY)) if isinstance(value, (int, float)) and value >= 0 else 0
+    return int(min(value, MAX_DELAY)) if isinstance(value, (int, float)) and value >= 0 else 0
 
 
 def _sum(one: Tokens, other: Tokens) -> Tokens:
-    return [min(a + b, MOST_COUNT) for a, b in zip(one, other, strict=True)]
+    return [min(a + b, MAX_COUNT) for a, b in zip(one, other, strict=True)]
 
 
 def _nano(value: Any) -> Optional[int]:

@@ -27,14 +27,14 @@ from ocaptain.protocol import Lines
 from ocaptain.worker.launch import Start, prepare
 from ocaptain.worker.places import read_json, write_json
 from ocaptain.worker.procs import MARKER, start_time, sweep
-from ocaptain.worker.stream import MOST_LINE, ClaudeStream, LineMask, Masker
+from ocaptain.worker.stream import MAX_LINE, ClaudeStream, LineMask, Masker
 
 _PR_SET_CHILD_SUBREAPER = 36
 TERM_SECONDS = 5.0
 SAVE_SECONDS = 1.0
 AFTER_SECONDS = 5.0  # what an agent's children may still say after it
-MOST_LEFT = 4 * 1024 * 1024
-MOST_STREAM = 256 * 1024 * 1024
+MAX_LEFT = 4 * 1024 * 1024
+MAX_STREAM = 256 * 1024 * 1024
 
 
 class Stopped(Exception):
@@ -150,7 +150,7 @@ class StreamView(View):
         self._secrets = start.mask
         self._directory = directory
         self._resumed = start.resumed
-        self._lines = Lines(MOST_LINE)
+        self._lines = Lines(MAX_LINE)
         self._stream = ClaudeStream(prices)
         self._kept = open(directory / "stream.jsonl", "ab", buffering=0, opener=_private)  # noqa: SIM115 - closed below
         self._size = 0
@@ -165,7 +165,7 @@ class StreamView(View):
             self._take_line(self._secrets(line))
 
     def _take_line(self, line: bytes) -> None:
-        if self._size < MOST_STREAM:
+        if self._size < MAX_STREAM:
             with contextlib.suppress(OSError):
                 self._size += self._kept.write(line + b"\n")
         shown: List[str] = self._stream.line(line)
@@ -254,7 +254,7 @@ def _take(
 def _drain(child: subprocess.Popen[bytes], view: View) -> None:
     """Take what an agent said while it was being ended."""
     for pipe in filter(None, (child.stdout, child.stderr)):
-        left = MOST_LEFT
+        left = MAX_LEFT
         with contextlib.suppress(OSError):
             while left > 0 and (data := os.read(pipe.fileno(), 65536)):
                 view.take(data, error=pipe is child.stderr)

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any, Sequence
 
 from ocaptain.protocol import PART_BYTES
+from ocaptain.worker.errors import Unfit, WorkspaceError
 from ocaptain.worker.places import Places, remove
 
-MOST_BYTES = 50 * 1024 * 1024
-MOST_FILES = 5000
-MOST_MESSAGE = 8000
-MOST_NAMES = 100
+MAX_BYTES = 50 * 1024 * 1024
+MAX_FILES = 5000
+MAX_MESSAGE = 8000
+MAX_NAMES = 100
 GIT_SECONDS = 600
 #: Between large files: to look for them takes minutes, and rarely finds any.
 NO_DELTAS = ("-c", "core.bigFileThreshold=8m")
@@ -53,23 +54,6 @@ IGNORED = [
 #: In the worker's git directory, before they are joined.
 MAX_PACKS = 20
 MAX_LOOSE = 2000
-
-
-class WorkspaceError(Exception):
-    """Something about the trees; ``code`` tells the captain what to do (``need_full`` …)."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-class Unfit(Exception):
-    """The tree cannot be offered; ``paths`` names what has to go."""
-
-    def __init__(self, reason: str, paths: Sequence[str]) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.paths = list(paths)
 
 
 class Workspace:
@@ -309,17 +293,17 @@ class Workspace:
         problems: list[tuple[str, list[str]]] = []
         if nested:
             problems.append(("nested git repositories", nested))
-        if sum(sizes.values()) > MOST_BYTES:
-            problems.append((f"more than {MOST_BYTES // 2**20} MB of changed files", too_large[:10]))
-        if len(files) > MOST_FILES:
-            problems.append((f"more than {MOST_FILES} new files ({len(files)})", sorted(_tops(files))[:10]))
+        if sum(sizes.values()) > MAX_BYTES:
+            problems.append((f"more than {MAX_BYTES // 2**20} MB of changed files", too_large[:10]))
+        if len(files) > MAX_FILES:
+            problems.append((f"more than {MAX_FILES} new files ({len(files)})", sorted(_tops(files))[:10]))
         if problems and not lenient:
             reasons = "; ".join(reason for reason, _ in problems)
-            raise Unfit(reasons, _shown([path for _, paths in problems for path in paths][:MOST_NAMES]))
+            raise Unfit(reasons, _shown([path for _, paths in problems for path in paths][:MAX_NAMES]))
         unread = self._stage(base, [])
         if unread and not lenient:
-            raise Unfit("files that git cannot read", _shown(unread[:MOST_NAMES]))
-        return _shown(unread[:MOST_NAMES])
+            raise Unfit("files that git cannot read", _shown(unread[:MAX_NAMES]))
+        return _shown(unread[:MAX_NAMES])
 
     def _stage(self, base: str, skipped: list[str]) -> list[str]:
         """Stage everything but ``skipped``; return what could not be read."""
@@ -369,12 +353,12 @@ class Workspace:
             if head == base:
                 return "", ""
             self._git("merge-base", "--is-ancestor", base, head)
-            if int(self._git("rev-list", "--objects", "--disk-usage", head, f"^{base}")) > MOST_BYTES:
+            if int(self._git("rev-list", "--objects", "--disk-usage", head, f"^{base}")) > MAX_BYTES:
                 return "", ""  # what counts is the tree; a history of that size stays behind
             text = self._git("log", "--reverse", "--no-merges", "--max-count=50", "--format=%B", f"{base}..{head}")
         except (WorkspaceError, subprocess.TimeoutExpired, ValueError):
             return "", ""
-        return head, text.decode(errors="replace").strip()[:MOST_MESSAGE]
+        return head, text.decode(errors="replace").strip()[:MAX_MESSAGE]
 
     def _bundle(self, base: str, name: str) -> dict[str, Any]:
         path = self._places.outbox / f"{name}.bundle"

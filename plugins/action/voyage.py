@@ -8,6 +8,7 @@ from ocaptain.ansible.action import ControllerAction
 from ocaptain.ansible.voyage import STATES
 from ocaptain.ansible.ways import read_ways
 from ocaptain.errors import UsageError
+from ocaptain.options import argument_spec
 
 #: The connection plugin's name for the plays: a collection's has its whole one.
 CONNECTION = "ocaptain.fleet.sprite" if __name__.startswith("ansible_collections.") else "sprite"
@@ -28,17 +29,8 @@ class ActionModule(ControllerAction):
         "state": {"type": "str", "required": True, "choices": list(STATES)},
         "plan": {"type": "path"},
         "voyage": {"type": "str"},
-        "ships": {"type": "int"},
-        "repo": {"type": "str"},
-        "agent": {"type": "str"},
-        "agent_cmd": {"type": "str"},
-        "model": {"type": "str"},
-        "max_turns": {"type": "int"},
-        "provider": {"type": "str", "choices": ["sprites", "drydock"]},
-        "mesh": {"type": "str", "choices": ["auto", "none", "tailscale"]},
+        **argument_spec(),
         "on_active": {"type": "str", "choices": ["resume", "refuse", "new"], "default": "resume"},
-        "allow_partial": {"type": "bool", "default": False},
-        "replace": {"type": "bool", "default": False},
         "ready": {"type": "list", "elements": "str", "default": []},
         "created": {"type": "list", "elements": "str", "default": []},
         "destroyed": {"type": "list", "elements": "str", "default": []},

@@ -23,45 +23,52 @@ options:
   voyage:
     description: Id of a voyage, or any unique prefix; without it the only active one.
     type: str
-  ships:
-    description: How many ships shall sail; by default what the plan recommends.
-    type: int
-  repo:
-    description: The repository to start from (owner/name on GitHub, a URL or a path); by default the plan's.
-    type: str
-  agent:
-    description: The agent of tasks that name none.
-    type: str
-  agent_cmd:
-    description: The line that agent C(command) runs for tasks without metadata.run.
-    type: str
-  model:
-    description: The model of agents whose task names none.
-    type: str
-  max_turns:
-    description: Turns that an attempt of a model may take.
-    type: int
-  provider:
-    description: Where ships come from; by default as configured.
-    type: str
-    choices: [sprites, drydock]
-  mesh:
-    description: Whether the ships join a tailnet; by default as configured.
-    type: str
-    choices: [auto, none, tailscale]
   on_active:
     description: What to do if the plan sails already.
     type: str
     choices: [resume, refuse, new]
     default: resume
+  # Made by scripts/document.
+  ships:
+    description: How many ships sail; by default what the plan recommends.
+    type: int
+  provider:
+    description: Where ships come from; by default as configured.
+    type: str
+    choices:
+    - sprites
+    - drydock
+  mesh:
+    description: Network that ships join; auto means tailscale on sprites if its secret is set.
+    type: str
+    choices:
+    - auto
+    - none
+    - tailscale
+  agent:
+    description: Agent of tasks that name none.
+    type: str
+  agent_cmd:
+    description: The line that agent C(command) runs for tasks without metadata.run.
+    type: str
+  model:
+    description: Model of agents whose task names none.
+    type: str
+  max_turns:
+    description: Turns that an attempt of a model may take (200).
+    type: int
+  repo:
+    description: Repository to start from (owner/name on GitHub, a URL or a path); by default the plan's.
+    type: str
   allow_partial:
     description: Sail without the repository's submodules and LFS files.
     type: bool
     default: false
   replace:
-    description: Replace ships that are lost, now and while the voyage sails (C(prepared)).
+    description: Replace ships that are lost, for as long as the voyage sails.
     type: bool
     default: false
+  # End of what scripts/document made.
   ready:
     description: Sprites that were built (C(launched)).
     type: list

@@ -9,8 +9,8 @@ import threading
 
 import pytest
 
-from ocaptain.captain import cargo
-from ocaptain.captain.cargo import CargoStore
+from ocaptain.captain.ship import cargo
+from ocaptain.captain.ship.cargo import CargoStore
 from ocaptain.git import Git, GitError, bundles
 from tests.unit.test_workspace import commit
 

@@ -18,8 +18,8 @@ from ocaptain.errors import UsageError
 from ocaptain.plan import load_plan
 from ocaptain.prices import load_prices
 from ocaptain.protocol.usage import cost_of, is_long, price_of
-from ocaptain.voyage.prepare import Request
 from ocaptain.voyage.prepare import prepare as prepare_voyage
+from ocaptain.voyage.request import Request
 from ocaptain.worker.keep import leave
 from ocaptain.worker.launch import prepare, secrets_of
 from ocaptain.worker.places import Places

@@ -9,7 +9,7 @@ import pytest
 from ocaptain.cli.cost import show_cost
 from ocaptain.cli.views import show_status, show_tasks
 from ocaptain.ledger import Ledger, Spent
-from ocaptain.ledger.view import sum_of, sum_of_all
+from ocaptain.ledger.views import sum_of, sum_of_all
 from tests.unit.test_ledger import make
 
 CENT = 10_000_000
@@ -133,5 +133,5 @@ def test_sessions_that_may_be_gone_on_with(tmp_path):
 def test_a_task_is_kept_from_others_and_first_for_its_own(tmp_path):
     with make(tmp_path / "ledger.db", {"1": frozenset(), "2": frozenset()}) as ledger:
         assert not ledger.ready(["ship-0"], ["1", "2"])
-        assert ledger.claim("ship-0", others=["1", "2"]) is None
-        assert ledger.claim("ship-0", first=["2"]).task == "2"
+        assert ledger.claim("ship-0", excluded=["1", "2"]) is None
+        assert ledger.claim("ship-0", preferred=["2"]).task == "2"

@@ -11,12 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from ocaptain.captain.ssh import SshTransport, Way
-from ocaptain.captain.transport import TransportError
+from ocaptain.captain.transport import Completed, TransportError, run
+from ocaptain.captain.transport.ssh import SshTransport
+from ocaptain.captain.transport.target import Way
 from ocaptain.config import load_settings
 from ocaptain.errors import UsageError
-from ocaptain.voyage.life import finish_sink
-from ocaptain.voyage.prepare import Request, prepare
+from ocaptain.options import SailOptions
+from ocaptain.voyage.prepare import prepare
+from ocaptain.voyage.request import Request
+from ocaptain.voyage.sink import finish_sink
 from tests.helpers import make_directory, run_task, write_plan
 
 VOYAGE = "voyage-00000000000c"
@@ -47,12 +50,18 @@ def test_what_an_ssh_leaves_behind_is_not_waited_for(way, tmp_path):
     async def work():
         ship = SshTransport(way, "alpha", tmp_path / "ssh")
         async with asyncio.timeout(60):
-            ran = await ship.run("echo out; echo complaint >&2; exit 3")
-            assert (ran.code, ran.out, ran.said) == (3, b"out\n", "complaint")
+            done = await run(ship, ["sh", "-c", "echo out; echo complaint >&2; exit 3"], 30)
+            assert done == Completed(3, b"out\n", b"complaint\n")
+            command = await ship.command(["cat"])
+            await command.send(b"input")
+            await command.send_eof()
+            assert [piece async for piece in command] == [(1, b"input")]
+            assert command.code == 0
+            await command.close()
             await ship.put("a", b"data")
             assert await ship.get("a", 9) == b"data"
-            with pytest.raises(TransportError, match="no answer in"):
-                await ship.run("sleep 600", seconds=0.5)
+            with pytest.raises(TransportError, match="took longer than"):
+                await run(ship, ["sleep", "600"], 0.5)
             stream = await ship.open()
             with pytest.raises(TransportError, match=r"channel ended \(exit 2\).*worker.pyz"):
                 async for _ in stream:
@@ -89,7 +98,7 @@ HERE = Way(host="h")
 )
 def test_hosts_that_cannot_sail_together(tmp_path, ways, more, message):
     plan = write_plan(tmp_path / "plan", [run_task("true")])
-    asked = Request(plan=plan, hosts=tuple(zip("ab", ways, strict=True)), **more)
+    asked = Request(plan=plan, hosts=tuple(zip("ab", ways, strict=True)), options=SailOptions(**more))
     with pytest.raises(UsageError, match=message):
         prepare(asked, load_settings(), check=True)
 

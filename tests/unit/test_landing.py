@@ -11,9 +11,8 @@ from contextlib import closing
 import pytest
 from pydantic import ValidationError
 
-from ocaptain.captain import landing
+from ocaptain.captain.decide.outcome import failure_of
 from ocaptain.captain.landing import (
-    BundleOffer,
     CheckFailed,
     CheckResult,
     Conflicted,
@@ -21,9 +20,11 @@ from ocaptain.captain.landing import (
     Lander,
     SnapshotOffer,
     TokenLost,
-    failure_of,
+    lander,
     parse_outcome,
 )
+from ocaptain.captain.landing.fetch import _fetch_part
+from ocaptain.captain.landing.offers import BundleOffer, PartOffer
 from ocaptain.captain.transport import CutShort
 from ocaptain.git import BadBundle, Git, GitError, commit_message
 from ocaptain.ledger import LedgerError
@@ -160,7 +161,7 @@ def test_a_check_keeps_no_other_from_checking_and_landing(sea):
 
 
 def test_who_is_overtaken_again_and_again_is_checked_with_the_head_held(sea, monkeypatch):
-    monkeypatch.setattr(landing, "MAX_FREE_CHECKS", 1)
+    monkeypatch.setattr(lander, "MAX_FREE_CHECKS", 1)
     seen, late = [], []
 
     async def both():
@@ -268,8 +269,8 @@ def test_an_intent_that_cannot_move_any_more_is_void(sea):
 
 def test_only_our_own_refs_are_ever_written(sea):
     for ref in ("refs/heads/main", "refs/ocaptain/../heads/x", "refs/ocaptain/a b", "--help"):
-        with pytest.raises(landing.GitError):
-            asyncio.run(sea.lander.keep(ref, sea.base))
+        with pytest.raises(GitError):
+            asyncio.run(sea.lander.save_ref(ref, sea.base))
 
 
 def test_the_message_has_our_trailers_and_no_others_of_that_name():
@@ -376,8 +377,8 @@ PART = {"path": ".ocaptain/out/a.0", "size": 4, "sha256": hashlib.sha256(b"work"
     ],
 )
 def test_what_arrives_short_is_the_ways_fault_and_what_is_other_the_ships(answers, error):
-    part = landing.PartOffer(**PART)
-    reading = landing._fetch_part(Reads(*answers), part)
+    part = PartOffer(**PART)
+    reading = _fetch_part(Reads(*answers), part)
     if error is None:
         assert asyncio.run(reading) == b"work"
     else:

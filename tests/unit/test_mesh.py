@@ -17,8 +17,9 @@ from ocaptain.mesh import MeshError, Records, Refused, Tailnet, TailscaleClient,
 from ocaptain.mesh.api import Device, key_request, retry_wait
 from ocaptain.mesh.life import devices_of
 from ocaptain.mesh.record import Left
-from ocaptain.voyage.life import Built, has_mesh, launch, leave_mesh
+from ocaptain.voyage.launch import Built, launch
 from ocaptain.voyage.roles import ship_roles
+from ocaptain.voyage.sink import has_mesh, leave_mesh
 from tests.helpers import make_directory
 from tests.mesh.api import KEY, SECRET, TailscaleApi
 

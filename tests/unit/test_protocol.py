@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ocaptain import protocol
-from ocaptain.captain.channel import Cursor, Cursors, OtherProtocol, _other_protocol, speak
+from ocaptain.captain.channel import OtherProtocol, _other_protocol, speak
+from ocaptain.captain.cursors import Cursor, Cursors
 from ocaptain.protocol import CLASSES, Fence, Lines, Refused
 from ocaptain.worker.journal import Journal
 

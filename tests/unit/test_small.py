@@ -23,8 +23,8 @@ from ocaptain.ansible import invocation
 from ocaptain.ansible.hosts import build_host, matches
 from ocaptain.ansible.sprite import ServiceSpec, service_differs
 from ocaptain.ansible.tree import PROGRAM, TreeFile, parse_files, parse_reply, payload
-from ocaptain.captain.decide.leases import LEASE_SECONDS, MOST_A_TICK, Leases
-from ocaptain.captain.ship import LogPiece, log_piece
+from ocaptain.captain.decide.leases import LEASE_SECONDS, MAX_TICK, Leases
+from ocaptain.captain.records import LogPiece, log_piece
 from ocaptain.config import load_settings
 from ocaptain.drydock.api.common import parse_duration
 from ocaptain.drydock.errors import ApiError
@@ -33,10 +33,10 @@ from ocaptain.plan import load_plan
 from ocaptain.provider import choose, sprites_token
 from ocaptain.sprites import Sprite
 from ocaptain.text import clean, clean_bytes, clean_line
+from ocaptain.voyage.check import fleet_size
 from ocaptain.voyage.home import Home
-from ocaptain.voyage.prepare import fleet_size
 from ocaptain.voyage.source import Source, resolve
-from ocaptain.worker import serve
+from ocaptain.worker import attempts
 from ocaptain.worker.build import worker_bytes
 from tests.helpers import REPO, run_task
 from tests.unit.test_ledger import make
@@ -73,7 +73,7 @@ def test_a_clock_that_jumps_takes_no_task_away(jumps):
         now += jump
         leases, lapsed = leases.tick(now, {"ship-0"})
         if lapsed:
-            assert count * MOST_A_TICK >= LEASE_SECONDS
+            assert count * MAX_TICK >= LEASE_SECONDS
 
 
 def test_a_silent_ship_loses_its_lease_and_one_that_is_heard_starts_afresh():
@@ -457,10 +457,10 @@ def test_help_imports_nothing_heavy():
 
 
 def test_who_waits_for_a_process_is_woken_by_its_end(monkeypatch):
-    monkeypatch.setattr(serve, "LOOK_SECONDS", 3600)
+    monkeypatch.setattr(attempts, "LOOK_SECONDS", 3600)
 
     async def wait():
-        with contextlib.closing(serve.End()) as end:
+        with contextlib.closing(attempts.End()) as end:
             child = subprocess.Popen(["sleep", "0.2"])
             end.of(child.pid)
             end.of(os.getpid())  # one is watched already

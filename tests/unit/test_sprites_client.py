@@ -17,8 +17,8 @@ from ocaptain.sprites import (
     SpritesClient,
     SpritesError,
 )
-from ocaptain.sprites.client import ATTEMPTS, retry_wait
 from ocaptain.sprites.errors import api_error
+from ocaptain.sprites.retry import ATTEMPTS, retry_wait
 
 SPRITE = {"name": "x", "id": "sprite-1", "status": "cold", "labels": ["a"], "org_slug": "o", "more": {"un": "known"}}
 

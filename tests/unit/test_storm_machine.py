@@ -19,10 +19,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from ocaptain.captain.channel import Cursors
-from ocaptain.captain.decide.leases import LEASE_SECONDS, MOST_A_TICK, Leases
+from ocaptain.captain.cursors import Cursors
+from ocaptain.captain.decide.leases import LEASE_SECONDS, MAX_TICK, Leases
 from ocaptain.captain.landing import (
-    BundleOffer,
     CheckFailed,
     CheckResult,
     Conflicted,
@@ -30,6 +29,7 @@ from ocaptain.captain.landing import (
     Lander,
     SnapshotOffer,
 )
+from ocaptain.captain.landing.offers import BundleOffer
 from ocaptain.captain.refs import stale_ref, work_ref
 from ocaptain.git import Git
 from ocaptain.ledger import Fenced, Ledger, task_views
@@ -236,7 +236,7 @@ class Storm(RuleBasedStateMachine):
         if work:
             ref = work_ref(attempt["task"], attempt["number"]) if mine else stale_ref(token)
             self.offers[work] = token
-            asyncio.run(self.lander.keep(ref, work))
+            asyncio.run(self.lander.save_ref(ref, work))
         if not mine:
             if work:
                 self.ledger.mark_late(token, "kept")
@@ -318,7 +318,7 @@ class Storm(RuleBasedStateMachine):
             silent = {ship for ship in SHIPS if not self.is_up(ship) and self.ledger.held(ship)}
             self.leases, lapsed = self.leases.tick(self.clock, silent)
             for ship in lapsed:
-                assert before.get(ship, 0.0) + MOST_A_TICK * ticks >= LEASE_SECONDS
+                assert before.get(ship, 0.0) + MAX_TICK * ticks >= LEASE_SECONDS
                 self.lost(ship, "silent")
 
     @rule(ship=st.sampled_from(SHIPS))

@@ -10,10 +10,10 @@ import pytest
 import yaml
 
 from ocaptain.ansible.ways import PLAIN_ARGS, build_way
-from ocaptain.captain.ssh import Way, argv, remote, terminal_argv
+from ocaptain.captain.transport.target import Way, argv, remote, terminal_argv
 from ocaptain.cli.sail import split_hosts
 from ocaptain.errors import UsageError
-from ocaptain.voyage.prepare import host_ships
+from ocaptain.voyage.check import host_ships
 from tests.helpers import PLAYBOOK, REPO
 
 PLAIN = {"host": "web1", "port": None, "remote_user": None, "ssh_args": PLAIN_ARGS, "host_key_checking": True}

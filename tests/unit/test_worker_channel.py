@@ -8,9 +8,10 @@ import contextlib
 import errno
 import os
 
-from ocaptain.captain.channel import Channel, Cursors
+from ocaptain.captain.channel import Channel
+from ocaptain.captain.cursors import Cursors
 from ocaptain.protocol import CLASSES
-from ocaptain.worker import serve
+from ocaptain.worker import attempts, serve, state
 from ocaptain.worker.places import Places, write_json
 from ocaptain.worker.serve import Worker
 from tests.voyage.local import SocketStream
@@ -123,9 +124,9 @@ def test_the_worker_s_state_is_saved_by_threads_at_one_time_and_does_not_grow(tm
 
     async def play():
         async with joined(tmp_path) as (worker, _, _, _):
-            worker._done = {f"check:{number}": {"ok": True, "data": {}} for number in range(200)}
-            await asyncio.gather(*(asyncio.to_thread(worker._save) for _ in range(100)))
-            assert len(worker._done) == serve.KEPT_RESULTS
+            worker._state.done = {f"check:{number}": {"ok": True, "data": {}} for number in range(200)}
+            await asyncio.gather(*(asyncio.to_thread(worker._state.save) for _ in range(100)))
+            assert len(worker._state.done) == state.MAX_RESULTS
             await asyncio.gather(
                 *(asyncio.to_thread(write_json, tmp_path / "one.json", {"n": number}) for number in range(100))
             )
@@ -137,17 +138,17 @@ def test_the_worker_s_state_is_saved_by_threads_at_one_time_and_does_not_grow(tm
 def test_a_new_attempt_leaves_nothing_of_old_ones_but_the_newest_logs(tmp_path):
     async def play():
         async with joined(tmp_path) as (worker, _, _, _):
-            places = worker._places
+            places = worker._state.places
             for number in range(1, 31):
                 (places.attempts / str(number)).mkdir()
                 (places.outbox / f"{number}.bundle").touch()
                 log = places.logs / f"check-{number}.log"
                 log.touch()
                 os.utime(log, (number, number))
-            worker._tidy(30)
+            worker._attempts._tidy(30)
             assert [one.name for one in places.attempts.iterdir()] == ["30"]
             assert not list(places.outbox.iterdir())
             left = {int(one.stem.removeprefix("check-")) for one in places.logs.iterdir()}
-            assert left == set(range(31 - serve.KEPT_LOGS, 31))
+            assert left == set(range(31 - attempts.MAX_LOGS, 31))
 
     asyncio.run(play())

@@ -12,8 +12,9 @@ import pytest
 from ocaptain.git import Git, import_bundle, write_bundle
 from ocaptain.git.bundles import BadBundle
 from ocaptain.worker import workspace as module
+from ocaptain.worker.errors import Unfit, WorkspaceError
 from ocaptain.worker.places import Places
-from ocaptain.worker.workspace import Unfit, Workspace, WorkspaceError
+from ocaptain.worker.workspace import Workspace
 
 
 def commit(git, files, parent=None):
@@ -184,7 +185,7 @@ def test_nested_repositories_are_refused_by_name(ship):
 
 
 def test_too_much_is_refused_by_name_and_rescued_all_the_same(ship, monkeypatch):
-    monkeypatch.setattr(module, "MOST_BYTES", 1000)
+    monkeypatch.setattr(module, "MAX_BYTES", 1000)
     (ship.root / "big.bin").write_bytes(b"x" * 2000)
     (ship.root / "small.txt").write_text("s")
     with pytest.raises(Unfit, match="changed files") as refused:
@@ -196,7 +197,7 @@ def test_too_much_is_refused_by_name_and_rescued_all_the_same(ship, monkeypatch)
 
 
 def test_too_many_files_are_refused(ship, monkeypatch):
-    monkeypatch.setattr(module, "MOST_FILES", 3)
+    monkeypatch.setattr(module, "MAX_FILES", 3)
     for number in range(5):
         (ship.root / f"{number}.txt").write_text("x")
     with pytest.raises(Unfit, match="new files"):
@@ -211,7 +212,7 @@ def test_a_name_that_is_no_text_can_be_told(ship, monkeypatch):
     assert refused.value.paths == ["caf\ufffd"]
     with open(os.fsencode(ship.root) + b"/\xff.bin", "wb") as file:
         file.write(b"x" * 2000)
-    monkeypatch.setattr(module, "MOST_BYTES", 1000)
+    monkeypatch.setattr(module, "MAX_BYTES", 1000)
     with pytest.raises(Unfit, match="changed files") as refused:
         ship.work.snapshot(ship.base, "x")
     assert "\ufffd.bin" in refused.value.paths

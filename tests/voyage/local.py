@@ -14,7 +14,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from ocaptain.captain.captain import Captain
+from ocaptain.captain.life import Captain
 from ocaptain.captain.transport import FileFault, TransportError
 from ocaptain.git import Git
 from ocaptain.ledger import Ledger, NewVoyage
@@ -135,20 +135,38 @@ class LocalShip:
             raise FileFault(f"{path} is longer than {limit}")
         return data
 
-    async def execute(self, argv, seconds):
+    async def command(self, argv):
         if self.down:
             raise TransportError("cut")
-        done = await asyncio.to_thread(
-            subprocess.run,
-            list(argv),
-            cwd=self.home,
-            env=self.env,
-            capture_output=True,
-            text=True,
-            timeout=seconds,
-            check=False,
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(
+            *argv, cwd=self.home, env=self.env, stdin=pipe, stdout=pipe, stderr=pipe
         )
-        return done.returncode, done.stdout + done.stderr
+        return LocalCommand(process)
+
+
+class LocalCommand:
+    """A command on this machine; all of its output comes at its end."""
+
+    def __init__(self, process):
+        self._process = process
+
+    @property
+    def code(self):
+        return self._process.returncode
+
+    async def send_eof(self):
+        self._process.stdin.close()
+
+    async def __aiter__(self):
+        out, complaints = await self._process.communicate()
+        yield 1, out
+        yield 2, complaints
+
+    async def close(self):
+        if self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
 
 
 def make_voyage(root: Path, tasks: list[dict], ships: int = 1, verify: str = "true", **more) -> Path:

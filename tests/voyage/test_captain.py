@@ -10,11 +10,11 @@ import time
 
 import pytest
 
-from ocaptain.captain import captain as captains
-from ocaptain.captain import ship as actors
-from ocaptain.captain.decide import leases
+from ocaptain.captain import pool
+from ocaptain.captain.decide import dispatch, leases
 from ocaptain.captain.landing import Lander
 from ocaptain.captain.rescue import rescue
+from ocaptain.captain.ship import actor as actors
 from ocaptain.git import Git
 from ocaptain.ledger import task_views
 from tests.voyage.local import VOYAGE, command, landed, make_voyage, sail
@@ -71,13 +71,14 @@ def test_as_many_ships_are_woken_as_there_is_work_for(tmp_path, ships, monkeypat
 
 def test_what_is_left_to_a_ship_that_is_being_reached_calls_nobody_else(tmp_path, ships, monkeypatch):
     """Its wish is kept for a moment; then any ship may have the task, which is asked once, not all the time."""
-    monkeypatch.setattr(captains, "START_SECONDS", 1.5)
+    for module in (dispatch, pool):
+        monkeypatch.setattr(module, "START_SECONDS", 1.5)
     directory = make_voyage(tmp_path, [{"run": "echo 1 > a", "wish": "ship-1"}], 2)
     fleet = ships(2)
     fleet[1].cut()
     asked = []
-    real = captains.Captain.claim_for
-    monkeypatch.setattr(captains.Captain, "claim_for", lambda self, actor: asked.append(actor) or real(self, actor))
+    real = pool.Pool.next_job
+    monkeypatch.setattr(pool.Pool, "next_job", lambda self, ship: asked.append(ship) or real(self, ship))
     assert run(sail(directory, fleet)) == "complete"
     assert landed(directory) == ["1"]
     assert len(asked) <= 8
@@ -86,12 +87,12 @@ def test_what_is_left_to_a_ship_that_is_being_reached_calls_nobody_else(tmp_path
 def test_a_ship_that_was_woken_answers_at_once_however_often(tmp_path, ships, monkeypatch):
     """Each call once doubled the pause before the next answer."""
     monkeypatch.setattr(actors, "SLEEP_AFTER", 0.1)
-    monkeypatch.setattr(actors, "RECONNECT_FIRST", 3600.0)
+    monkeypatch.setattr(actors, "FIRST_RECONNECT", 3600.0)
     directory = make_voyage(tmp_path, [{"run": "until test -e " + str(tmp_path / "end") + "; do sleep 0.1; done"}], 2)
     fleet = ships(2)
 
     async def call_in_vain(captain):
-        sleeper = next(iter(captain._actors.values()))
+        sleeper = next(iter(captain.actors.values()))
         for _ in range(6):
             await until(lambda: sleeper.idle and captain.ledger.ship(sleeper.ship).state == "asleep")
             opened = sum(ship.opened for ship in fleet)
@@ -100,8 +101,8 @@ def test_a_ship_that_was_woken_answers_at_once_however_often(tmp_path, ships, mo
         (tmp_path / "end").touch()
 
     async def meanwhile(captain):
-        await until(lambda: any(actor.idle for actor in captain._actors.values()))
-        captain._actors = dict(sorted(captain._actors.items(), key=lambda one: not one[1].idle))
+        await until(lambda: any(actor.idle for actor in captain.actors.values()))
+        captain.pool.actors = dict(sorted(captain.actors.items(), key=lambda one: not one[1].idle))
         await call_in_vain(captain)
 
     assert run(sail(directory, fleet, meanwhile=meanwhile)) == "complete"

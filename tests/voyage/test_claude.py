@@ -7,13 +7,17 @@ import json
 import os
 import re
 import subprocess
-from types import SimpleNamespace
+from dataclasses import replace
 
 import pytest
 
 from ocaptain.agents.verdict import Ending, Facts
-from ocaptain.captain import captain as captains
-from ocaptain.captain import ship as ship_module
+from ocaptain.captain import pool
+from ocaptain.captain.decide import dispatch, outcome
+from ocaptain.captain.decide.dispatch import ShipStatus
+from ocaptain.captain.decide.outcome import Decision, after_ending
+from ocaptain.captain.life import Captain
+from ocaptain.captain.ship import actor
 from ocaptain.git import Git
 from ocaptain.ledger import Ledger, overview, task_views
 from tests.voyage import claude
@@ -26,7 +30,7 @@ SLEEP = f"{600 + os.getpid() / 10**7:.7f}"  # known among all processes of the m
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr(captains, "FIRST_PAUSE", 0.2)
+    monkeypatch.setattr(outcome, "FIRST_PAUSE", 0.2)
 
 
 def run(directory, ships, **more):
@@ -266,50 +270,68 @@ def test_the_last_seconds_of_a_run_are_billed_without_a_result_too(tmp_path, shi
     assert rows(directory)["1.1"]["cost_nano"] == 2 * MESSAGE_NANO
 
 
-def test_a_task_is_kept_for_its_ship_but_never_for_long(tmp_path, ships, monkeypatch):
-    monkeypatch.setattr(captains, "KEEP_SECONDS", 600.0)
+class StillShip:
+    """A ship that is at work, as the pool sees it."""
+
+    def __init__(self, ship):
+        self.now = ShipStatus(ship, connected=True)
+        self.pause = 0.0
+
+    def status(self):
+        return self.now
+
+    def rest(self, seconds):
+        self.pause = seconds
+
+    def change(self, **facts):
+        self.now = replace(self.now, **facts)
+
+
+def test_a_task_is_reserved_for_its_ship_but_never_for_long(tmp_path, ships, monkeypatch):
+    monkeypatch.setattr(dispatch, "RESERVE_SECONDS", 600.0)
     directory = voyage(tmp_path, [], {"1": {}, "2": {}}, ships=2)
 
     async def play():
         with command(directory) as ledger:
-            captain = captains.Captain(directory, ledger, lambda row: None)
-            still = {"gone": False, "channel": 1, "rests": False, "idle": False, "connected_once": True}
-            one, other = (SimpleNamespace(ship=f"ship-{n}", **still) for n in (0, 1))
-            captain._actors = {actor.ship: actor for actor in (one, other)}
+            pool = Captain(directory, ledger, lambda row: None).pool
+            one, other = StillShip("ship-0"), StillShip("ship-1")
+            pool.actors = {"ship-0": one, "ship-1": other}
+            conflict = Decision("return", "x", "conflict", same_ship=True)
 
-            def failed():
-                claim = captain.claim_for(one)
-                captain.given_back(claim, "conflict", "x", again=one)
+            def returned():
+                claim = pool.next_job("ship-0")
+                pool.apply(claim, conflict)
                 return claim.task
 
-            assert failed() == "1"
-            assert captain.claim_for(other).task == "2"
-            assert captain.claim_for(other) is None
-            assert failed() == "1"
-            captain._kept = {task: (ship, 0.0, sleeps) for task, (ship, _, sleeps) in captain._kept.items()}
-            claim = captain.claim_for(other)  # its ship did not come for it
-            captain.given_back(claim, "conflict", "x", again=other)
-            assert captain.claim_for(one) is None
-            other.channel = None  # its ship does not answer, and there was no pause to sleep through
-            claim = captain.claim_for(one)
+            assert returned() == "1"
+            assert pool.next_job("ship-1").task == "2"
+            assert pool.next_job("ship-1") is None
+            assert returned() == "1"
+            pool._reservations = {task: replace(found, until=0.0) for task, found in pool._reservations.items()}
+            claim = pool.next_job("ship-1")  # its ship did not come for it
+            pool.apply(claim, conflict)
+            assert pool.next_job("ship-0") is None
+            other.change(connected=False)  # its ship does not answer, and there was no pause to sleep through
+            claim = pool.next_job("ship-0")
             assert claim.task == "1"
             # The service is busy: that it sleeps meanwhile does not lose its session, that it is gone does.
-            one.rests_until = 0.0
-            captain.ended(one, claim, Ending("busy", "529", wait=200.0), {})
-            one.channel = None
-            assert captain.claim_for(other) is None
-            (until,) = [until for _, until, _ in captain._kept.values()]
-            wanted = captains.KEEP_SECONDS + captains.WAKE_SECONDS
-            assert until - one.rests_until == pytest.approx(wanted, abs=1)
-            one.gone = True
-            assert captain.claim_for(other).task == "1"
+            now = asyncio.get_running_loop().time()
+            pool.apply(claim, after_ending(Ending("busy", "529", wait=200.0), 0))
+            assert one.pause == 200.0
+            one.change(connected=False)
+            assert pool.next_job("ship-1") is None
+            (reservation,) = pool._reservations.values()
+            assert reservation.until - now == pytest.approx(200.0 + 600.0 + dispatch.WAKE_SECONDS, abs=1)
+            one.change(gone=True)
+            assert pool.next_job("ship-1").task == "1"
 
     asyncio.run(play())
 
 
 def test_a_ship_that_slept_through_a_pause_goes_on_in_its_session(tmp_path, ships, monkeypatch):
-    monkeypatch.setattr(captains, "FIRST_PAUSE", 1.5)
-    monkeypatch.setattr(ship_module, "SLEEP_AFTER", 0.2)
+    monkeypatch.setattr(outcome, "FIRST_PAUSE", 1.5)
+    for module in (actor, pool):
+        monkeypatch.setattr(module, "SLEEP_AFTER", 0.2)
     fleet = ships(2)
     busy = {"steps": [claude.init(), claude.api_error(529, "busy", "overloaded_error")], "exit": 1}
     plays = {"1.1": claude.turn("done", sh="echo bad > a"), "1.2": busy, "1.3": claude.turn("ok", sh="echo good > a")}
@@ -334,37 +356,20 @@ def test_a_ship_that_slept_through_a_pause_goes_on_in_its_session(tmp_path, ship
     assert seen["1.1"]["work"] in last["prompt"]
 
 
-@pytest.mark.parametrize(
-    ("waits", "asked", "pause"),
-    [
-        (0, 0.0, 5.0),
-        (1, 0.0, 10.0),
-        (2, 0.0, 20.0),
-        (0, 42.0, 42.0),
-        (0, 3600.0, 300.0),
-        (9, 0.0, 300.0),
-        (60, 1.0, None),
-    ],
-)
-def test_how_long_a_busy_service_is_waited_for(monkeypatch, waits, asked, pause):
-    monkeypatch.setattr(captains, "FIRST_PAUSE", 5.0)
-    assert captains.pause_of(waits, asked) == pause
-
-
 def test_a_ship_adds_to_its_own_logs_alone(tmp_path):
     directory = make_voyage(tmp_path, [{}], 2)
     with command(directory) as ledger:
-        captain = captains.Captain(directory, ledger, lambda row: None)
+        records = Captain(directory, ledger, lambda row: None).pool._records
         piece = {"token": 1, "offset": 0, "data": "Zm9yZ2VkCg=="}
-        captain.write_log("ship-0", piece)  # before there is such an attempt
+        records.take_log("ship-0", piece)  # before there is such an attempt
         token = ledger.claim("ship-0").token
         for odd in (True, 0, -1, 2**53, 2**70, "1", None):
-            captain.write_log("ship-0", {**piece, "token": odd})
-            captain.note_spent("ship-0", odd, Facts())
-        captain.write_log("ship-1", piece)
+            records.take_log("ship-0", {**piece, "token": odd})
+            records.take_usage("ship-0", odd, Facts())
+        records.take_log("ship-1", piece)
         assert not list(directory.glob("logs/*/*"))
-        captain.write_log("ship-0", {"token": token, "offset": 0, "data": "bWluZQo="})
-        captain.write_log("ship-1", {**piece, "offset": 5})
-        captain.write_log("ship-1", piece)
+        records.take_log("ship-0", {"token": token, "offset": 0, "data": "bWluZQo="})
+        records.take_log("ship-1", {**piece, "offset": 5})
+        records.take_log("ship-1", piece)
         (log,) = directory.glob("logs/*/*")
         assert (log.parent.name, log.read_text()) == ("ship-0", "mine\n")

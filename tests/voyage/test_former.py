@@ -112,7 +112,7 @@ def test_an_attempt_of_then_lands_and_its_worker_is_replaced(former):
 
     async def keeper(captain):
         """Let the agent end when the new captain is there, and start the worker again, as its service does."""
-        while not any(actor._protocol == 1 for actor in captain._actors.values()):
+        while not any(actor._protocol == 1 for actor in captain.actors.values()):
             await asyncio.sleep(0.02)
         (home / "go").touch()
         while True:

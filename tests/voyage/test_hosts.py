@@ -12,8 +12,9 @@ import subprocess
 import pytest
 
 from ocaptain.captain import process
-from ocaptain.captain.ssh import SshTransport, Way
-from ocaptain.captain.transport import FileFault, ShipGone, TransportError
+from ocaptain.captain.transport import FileFault, ShipGone, TransportError, run
+from ocaptain.captain.transport.ssh import SshTransport
+from ocaptain.captain.transport.target import Way
 from ocaptain.protocol import PROTOCOL, encode
 from ocaptain.worker.build import worker_bytes
 from tests.helpers import OCAPTAIN, REPO, Sailor, run_task, wait_for, write_plan
@@ -128,6 +129,11 @@ async def aboard(ship, voyage):
     raise AssertionError
 
 
+async def said(ship, line):
+    """Return the standard output of a shell line on a ship."""
+    return (await run(ship, ["sh", "-c", line], 60)).stdout
+
+
 def test_the_transport_on_a_host_that_talks_and_a_link_that_breaks(machines, tmp_path):
     alpha = machines.all[0]
     # What a shell says at each login must not get into files.
@@ -147,8 +153,8 @@ def test_the_transport_on_a_host_that_talks_and_a_link_that_breaks(machines, tmp
         # The worker, with nobody but its own keeper to run it.
         await ship.put(".ocaptain/worker.pyz", worker_bytes())
         keep = "python3 .ocaptain/worker.pyz keep"
-        assert (await ship.run(f"{keep} start")).out == b"started\n"
-        assert (await ship.run(f"{keep} start")).out == b"running\n"
+        assert await said(ship, f"{keep} start") == b"started\n"
+        assert await said(ship, f"{keep} start") == b"running\n"
         before = alpha.logins()
         stream = await aboard(ship, "voyage-0")
         await ship.put("shared", data)
@@ -171,18 +177,18 @@ def test_the_transport_on_a_host_that_talks_and_a_link_that_breaks(machines, tmp
         alpha.mend()
         assert await ship.get("shared", len(data)) == data
         alpha.end_sessions()  # what the cut left over there
-        there = (await ship.run("ls -A . 'new folder' .ocaptain")).out.decode()
+        there = (await said(ship, "ls -A . 'new folder' .ocaptain")).decode()
         assert "half" not in there
         assert ".part" not in there
         # A keeper that is killed takes its worker along; another program is another worker.
         pid = int(re.search(rb'"pid": (\d+)', await ship.get(".ocaptain/keeper.lock", 1000))[1])
-        await ship.run(f"kill -KILL {pid}")
-        assert (await ship.run(f"{keep} start")).out == b"started\n"
-        await ship.run("kill $(pgrep -f '[w]orker.pyz serve')")
+        await said(ship, f"kill -KILL {pid}")
+        assert await said(ship, f"{keep} start") == b"started\n"
+        await said(ship, "kill $(pgrep -f '[w]orker.pyz serve')")
         await ship.put(".ocaptain/worker.pyz", worker_bytes() + b"\0")
-        assert (await ship.run(f"{keep} start")).out == b"restarted\n"
-        assert b"worker.pyz" in (await ship.run("python3 .ocaptain/worker.pyz leave")).out
-        await ship.run("rm -r shared 'new folder'")
+        assert await said(ship, f"{keep} start") == b"restarted\n"
+        assert b"worker.pyz" in await said(ship, "python3 .ocaptain/worker.pyz leave")
+        await said(ship, "rm -r shared 'new folder'")
 
     async def refused():
         wrong = SshTransport(
@@ -269,7 +275,7 @@ def test_what_is_not_free_is_left_out_and_what_was_given_up_is_cleared(machines,
     async def abandoned():
         ship = SshTransport(way(machines, gamma), "gamma", tmp_path / "ssh")
         await ship.put(".ocaptain/worker.pyz", worker_bytes())
-        await ship.run("python3 .ocaptain/worker.pyz keep start && touch voyage/workspace/stale")
+        await said(ship, "python3 .ocaptain/worker.pyz keep start && touch voyage/workspace/stale")
         await (await aboard(ship, "voyage-0")).close()
 
     asyncio.run(abandoned())

@@ -15,7 +15,7 @@ from tests.voyage.matrix import LONG, SINKS, VICTIMS, Cell, Cruise, Sinking, cru
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
 SEED = int(os.environ.get("OCAPTAIN_MATRIX_SEED", "1"))
-MOST_AT_ONCE = 9
+MAX_AT_ONCE = 9
 ALONE = bool(os.environ.get("OCAPTAIN_MATRIX_ALONE"))
 CRUISES = [] if ALONE else cruises()
 SINKINGS = () if ALONE else SINKS
@@ -47,7 +47,7 @@ def cell(root, record_property, meet):
 def test_those_that_mostly_wait_at_the_same_time(tmp_path, record_property):
     plays = [(cruise, meets) for meets in CRUISES if meets[0][0] in LONG]
     plays += [(cell, meet) for meet in CELLS if meet[0] in LONG]
-    with ThreadPoolExecutor(min(len(plays), MOST_AT_ONCE)) as pool:
+    with ThreadPoolExecutor(min(len(plays), MAX_AT_ONCE)) as pool:
         played = [
             pool.submit(one, tmp_path / str(number), record_property, what) for number, (one, what) in enumerate(plays)
         ]
@@ -59,6 +59,7 @@ def name(meets):
     return meets[0][0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("meets", [meets for meets in CRUISES if meets[0][0] not in LONG], ids=name)
 def test_one_voyage_meets_it_again_and_again(tmp_path, record_property, meets):
     cruise(tmp_path / "cruise", record_property, meets)

@@ -1,6 +1,6 @@
 """Leases age by the captain's ticks, not by any clock.
 
-A tick adds what passed since the last one, but at most :data:`MOST_A_TICK` seconds, however late
+A tick adds what passed since the last one, but at most :data:`MAX_TICK` seconds, however late
 it comes. So a laptop that slept, or a captain that was stopped, takes no task away; and since
 nothing is stored, a captain that starts again begins every lease afresh.
 """
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
 TICK = 1.0
-MOST_A_TICK = 2.0
+MAX_TICK = 2.0
 LEASE_SECONDS = 60.0
 
 
@@ -36,7 +36,7 @@ class Leases:
         Returns:
             The new leases, and the ships whose lease lapsed with this tick.
         """
-        passed = min(MOST_A_TICK, max(0.0, now - self.last)) if self.last is not None else 0.0
+        passed = min(MAX_TICK, max(0.0, now - self.last)) if self.last is not None else 0.0
         ages = {ship: self.silent.get(ship, 0.0) + passed for ship in silent}
         lapsed = frozenset(ship for ship, age in ages.items() if age >= LEASE_SECONDS)
         kept = {ship: age for ship, age in ages.items() if ship not in lapsed}

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from starlette.requests import Request
+    from starlette.routing import BaseRoute
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from ocaptain.drydock.store import Store, Tally
@@ -138,12 +139,86 @@ class Waker:
 
 def build(store: Store, token: str, stop: Callable[[], None], faults: Faults) -> Gate:
     """Return the application over ``store``; ``stop`` ends the server, ``faults`` spoil its answers."""
-    sprites, commands, fs, services = Sprites(store), Exec(store), Fs(store), Services(store)
-    checkpoints, policies, streams, tasks = Checkpoints(store), Policies(store), Streams(store), TaskCalls(store)
     absent = ApiError(404, "not_found", "drydock has no such endpoint")
 
     async def nothing(scope: Scope, receive: Receive, send: Send) -> None:
         await deny(scope, receive, send, error_reply(absent))
+
+    handlers: dict[Any, Any] = dict.fromkeys((ApiError, DrydockError, RecursionError, ClientDisconnect, 500), on_error)
+    own = _own_routes(store)
+    rest = Mount("/", app=nothing)
+    inner = Starlette(routes=[*own, *_task_routes(store), rest], exception_handlers=handlers)
+    store.door = lambda name: _door(inner, name)
+    routes = [*_sprite_routes(store), *own, *_policy_routes(store), *_drydock_routes(store, stop, faults), rest]
+    return Gate(FaultGate(Waker(Starlette(routes=routes, exception_handlers=handlers), store), faults), token, store)
+
+
+def _route(path: str, handler: Callable[[Any], Awaitable[Response]], *methods: str) -> Route:
+    return Route(ONE + path, handler, methods=list(methods))
+
+
+def _own_routes(store: Store) -> list[BaseRoute]:
+    """Return what a sprite may also ask for itself."""
+    checkpoints, services = Checkpoints(store), Services(store)
+    return [
+        _route("/checkpoint", checkpoints.create, "POST"),
+        _route("/checkpoints", checkpoints.list, "GET"),
+        _route("/checkpoints/{id}", checkpoints.one, "GET", "DELETE"),
+        _route("/checkpoints/{id}/restore", checkpoints.restore, "POST"),
+        _route("/services", services.list, "GET"),
+        _route("/services/signal", services.signal, "POST"),
+        _route("/services/{service}", services.one, "GET", "PUT", "DELETE"),
+        _route("/services/{service}/logs", services.logs, "GET"),
+        _route("/services/{service}/{verb}", services.act, "POST"),
+    ]
+
+
+def _task_routes(store: Store) -> list[BaseRoute]:
+    tasks = TaskCalls(store)
+    return [
+        _route("/tasks", tasks.collection, "GET", "POST", "PUT"),
+        _route("/tasks/{task}", tasks.one, "GET", "PUT", "DELETE"),
+    ]
+
+
+def _sprite_routes(store: Store) -> list[BaseRoute]:
+    sprites, commands, fs, streams = Sprites(store), Exec(store), Fs(store), Streams(store)
+    return [
+        Route("/v1/sprites", sprites.create, methods=["POST"]),
+        Route("/v1/sprites", sprites.list, methods=["GET"]),
+        _route("", sprites.one, "GET", "PUT", "DELETE"),
+        _route("/upgrade", sprites.upgrade, "POST"),
+        _route("/restart", sprites.restart, "POST"),
+        _route("/check", sprites.check, "GET"),
+        WebSocketRoute(ONE + "/exec", commands.socket),
+        WebSocketRoute(ONE + "/exec/{id}", commands.socket),
+        _route("/exec", commands.collection, "GET", "HEAD", "POST"),
+        _route("/exec/{id}/kill", commands.kill, "POST"),
+        WebSocketRoute(ONE + "/proxy", streams.proxy),
+        WebSocketRoute(ONE + "/fs/watch", streams.watch_files),
+        WebSocketRoute(ONE + "/ports/watch", streams.watch_ports),
+        _route("/fs/read", fs.read, "GET"),
+        _route("/fs/write", fs.write, "PUT"),
+        _route("/fs/list", fs.list, "GET"),
+        _route("/fs/delete", fs.delete, "DELETE"),
+        _route("/fs/rename", fs.rename, "POST"),
+        _route("/fs/copy", fs.copy, "POST"),
+        _route("/fs/chmod", fs.chmod, "POST"),
+        _route("/fs/chown", fs.chown, "POST"),
+    ]
+
+
+def _policy_routes(store: Store) -> list[BaseRoute]:
+    policies = Policies(store)
+    return [
+        _route("/policy/network", policies.network, "GET", "POST"),
+        _route("/policy/privileges", policies.privileges, "GET", "POST", "DELETE"),
+        _route("/policy/resources", policies.resources, "GET", "POST", "DELETE"),
+    ]
+
+
+def _drydock_routes(store: Store, stop: Callable[[], None], faults: Faults) -> list[BaseRoute]:
+    """Return what only drydock has: for tests, and for the command that stops it."""
 
     async def metrics(_: Request) -> Response:
         return JSONResponse(store.metrics())
@@ -163,67 +238,12 @@ def build(store: Store, token: str, stop: Callable[[], None], faults: Faults) ->
         stop()
         return Response(status_code=202)
 
-    def route(path: str, handler: Callable[[Any], Awaitable[Response]], *methods: str) -> Route:
-        return Route(ONE + path, handler, methods=list(methods))
-
-    own = [  # what a sprite may also ask for itself
-        route("/checkpoint", checkpoints.create, "POST"),
-        route("/checkpoints", checkpoints.list, "GET"),
-        route("/checkpoints/{id}", checkpoints.one, "GET", "DELETE"),
-        route("/checkpoints/{id}/restore", checkpoints.restore, "POST"),
-        route("/services", services.list, "GET"),
-        route("/services/signal", services.signal, "POST"),
-        route("/services/{service}", services.one, "GET", "PUT", "DELETE"),
-        route("/services/{service}/logs", services.logs, "GET"),
-        route("/services/{service}/{verb}", services.act, "POST"),
+    return [
+        Route("/drydock/metrics", metrics, methods=["GET"]),
+        Route("/drydock/faults", fault_plan, methods=["GET", "PUT", "DELETE"]),
+        Route("/drydock/clock", clock, methods=["POST"]),
+        Route("/drydock/shutdown", shutdown, methods=["POST"]),
     ]
-    handlers: dict[Any, Any] = dict.fromkeys((ApiError, DrydockError, RecursionError, ClientDisconnect, 500), on_error)
-    inner = Starlette(
-        routes=[
-            *own,
-            route("/tasks", tasks.collection, "GET", "POST", "PUT"),
-            route("/tasks/{task}", tasks.one, "GET", "PUT", "DELETE"),
-            Mount("/", app=nothing),
-        ],
-        exception_handlers=handlers,
-    )
-    store.door = lambda name: _door(inner, name)
-    app = Starlette(
-        routes=[
-            Route("/v1/sprites", sprites.create, methods=["POST"]),
-            Route("/v1/sprites", sprites.list, methods=["GET"]),
-            route("", sprites.one, "GET", "PUT", "DELETE"),
-            route("/upgrade", sprites.upgrade, "POST"),
-            route("/restart", sprites.restart, "POST"),
-            route("/check", sprites.check, "GET"),
-            WebSocketRoute(ONE + "/exec", commands.socket),
-            WebSocketRoute(ONE + "/exec/{id}", commands.socket),
-            route("/exec", commands.collection, "GET", "HEAD", "POST"),
-            route("/exec/{id}/kill", commands.kill, "POST"),
-            WebSocketRoute(ONE + "/proxy", streams.proxy),
-            WebSocketRoute(ONE + "/fs/watch", streams.watch_files),
-            WebSocketRoute(ONE + "/ports/watch", streams.watch_ports),
-            route("/fs/read", fs.read, "GET"),
-            route("/fs/write", fs.write, "PUT"),
-            route("/fs/list", fs.list, "GET"),
-            route("/fs/delete", fs.delete, "DELETE"),
-            route("/fs/rename", fs.rename, "POST"),
-            route("/fs/copy", fs.copy, "POST"),
-            route("/fs/chmod", fs.chmod, "POST"),
-            route("/fs/chown", fs.chown, "POST"),
-            *own,
-            route("/policy/network", policies.network, "GET", "POST"),
-            route("/policy/privileges", policies.privileges, "GET", "POST", "DELETE"),
-            route("/policy/resources", policies.resources, "GET", "POST", "DELETE"),
-            Route("/drydock/metrics", metrics, methods=["GET"]),
-            Route("/drydock/faults", fault_plan, methods=["GET", "PUT", "DELETE"]),
-            Route("/drydock/clock", clock, methods=["POST"]),
-            Route("/drydock/shutdown", shutdown, methods=["POST"]),
-            Mount("/", app=nothing),
-        ],
-        exception_handlers=handlers,
-    )
-    return Gate(FaultGate(Waker(app, store), faults), token, store)
 
 
 def _door(inner: ASGIApp, name: str) -> ASGIApp:

@@ -15,104 +15,22 @@ again and again.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import re
-import tempfile
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
-
-from ocaptain.captain.transport import CutShort, FileFault
-from ocaptain.git import BadBundle, Conflict, Git, GitError, commit_message, import_bundle, merge
-from ocaptain.git.bundles import LARGEST_BUNDLE
-from ocaptain.protocol import MAX_PART_BYTES, PART_BYTES
+from ocaptain.git import Conflict, Git, GitError, commit_message, merge
 from ocaptain.text import clean
 
 if TYPE_CHECKING:
-    from ocaptain.captain.transport import Transport
+    from ocaptain.captain.landing.offers import CheckResult, SnapshotOffer
     from ocaptain.ledger import Claim, Intent, Ledger
 
 MAX_ROUNDS = 20
 MAX_FREE_CHECKS = 5  # after so many checks whose head was overtaken the next one is made with the head held
-READS = 3
-LONGEST_TAIL = 4000
-Oid = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
-class PartOffer(BaseModel):
-    """A part of a bundle on the ship; the path is one that only the worker's outbox can have."""
-
-    model_config = ConfigDict(extra="ignore", strict=True)
-
-    path: Annotated[str, StringConstraints(pattern=r"^\.ocaptain/out/[A-Za-z0-9-]+\.[0-9]{1,3}$")]
-    size: Annotated[int, Field(ge=0, le=MAX_PART_BYTES)]
-    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-
-
-class BundleOffer(BaseModel):
-    """A bundle on the ship."""
-
-    model_config = ConfigDict(extra="ignore", strict=True)
-
-    parts: Annotated[list[PartOffer], Field(max_length=LARGEST_BUNDLE // PART_BYTES)]
-
-
-class SnapshotOffer(BaseModel):
-    """What a workspace held."""
-
-    model_config = ConfigDict(extra="ignore", strict=True)
-
-    commit: Oid
-    base: Oid
-    empty: bool
-    message: Annotated[str, StringConstraints(max_length=20000)] = ""
-    left_out: Annotated[list[str], Field(max_length=200)] = []
-    bundle: BundleOffer
-
-
-class UnfitOffer(BaseModel):
-    """Why a workspace could not be offered."""
-
-    model_config = ConfigDict(extra="ignore", strict=True)
-
-    reason: str
-    paths: Annotated[list[str], Field(max_length=1000)]
-
-
-class Outcome(BaseModel):
-    """How an attempt ended, as the ship says."""
-
-    model_config = ConfigDict(extra="ignore", strict=True)
-
-    code: Annotated[int, Field(ge=-1, le=255)]
-    reason: Annotated[str, StringConstraints(max_length=100)]
-    seconds: Seconds
-    tail: str = ""
-    snapshot: SnapshotOffer | None = None
-    unfit: UnfitOffer | None = None
-    agent: dict[str, Any] | None = None  # looked at by ocaptain.agents.verdict
-
-
-class CheckResult(BaseModel):
-    """How a check ended, as the ship says."""
-
-    model_config = ConfigDict(extra="ignore", strict=True)
-
-    code: Annotated[int, Field(ge=0, le=255)]
-    seconds: Seconds
-    timed_out: bool = False
-    tail: str = ""
-
-
-class VerifyResult(CheckResult):
-    """How the final verify ended, as the ship says."""
-
-    clean: bool
-    stage: str = "verify"
+MAX_TAIL = 4000
 
 
 @dataclass(frozen=True)
@@ -143,85 +61,12 @@ class TokenLost:
 
 
 Verdict = Landed | Conflicted | CheckFailed | TokenLost
-Check = Callable[[str], Awaitable[CheckResult]]
+Check = Callable[[str], "Awaitable[CheckResult]"]
 
 
 def _remove_stale_lock(git: Git, ref: str) -> None:
     """Remove the lock that a killed git left on our own branch; the caller commands the voyage."""
     (git.directory / f"{ref}.lock").unlink(missing_ok=True)
-
-
-def parse_outcome(data: dict[str, Any]) -> Outcome | str:
-    """Return a ship's outcome, or what is wrong with it."""
-    try:
-        return Outcome.model_validate(data)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        return f"the ship's result cannot be understood: {'.'.join(map(str, first['loc']))}: {first['msg']}"
-
-
-def failure_of(outcome: Outcome) -> str | None:
-    """Return why an attempt failed by itself, None if it is to be offered."""
-    tail = clean(outcome.tail[-LONGEST_TAIL:]).strip()
-    said = f"; it said last:\n{tail}" if tail else ""
-    match outcome:
-        case Outcome(reason="timeout"):
-            return f"the agent took longer than its time limit ({outcome.seconds:.0f} s){said}"
-        case Outcome(reason="stall"):
-            return f"the agent was silent for too long and was ended{said}"
-        case Outcome(reason="died"):
-            return f"the agent's supervisor was killed{said}"
-        case Outcome(reason="exit", code=0, unfit=UnfitOffer() as unfit):
-            names = ", ".join(clean(path) for path in unfit.paths[:10])
-            return f"the work cannot be taken: {clean(unfit.reason)}: {names}"
-        case Outcome(reason="exit", code=0, snapshot=SnapshotOffer()):
-            return None
-        case Outcome(reason="exit", code=0):
-            return "the ship offered nothing"
-    return f"the agent ended with exit code {outcome.code}{said}"
-
-
-async def fetch(git: Git, transport: Transport, offer: SnapshotOffer) -> None:
-    """Bring an offered commit's objects into the repository.
-
-    Raises:
-        TransportError: the ship cannot be reached.
-        CutShort: less arrives than was offered, which is the way's fault before it is the ship's.
-        BadBundle: what arrived is not what was offered.
-    """
-    try:
-        with tempfile.TemporaryFile(dir=git.directory, buffering=0) as file:
-            for part in offer.bundle.parts:
-                piece = await _fetch_part(transport, part)
-                await asyncio.to_thread(_write_whole, file, piece)
-            await asyncio.to_thread(import_bundle, git, file, offer.commit)
-    except OSError as error:
-        raise GitError(f"{git.directory}: what a ship offers cannot be written: {error.strerror}") from error
-
-
-def _write_whole(file: BinaryIO, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[file.write(view) :]
-
-
-async def _fetch_part(transport: Transport, part: PartOffer) -> bytes:
-    """Read a part; one that arrives damaged is read again, since that may be the way's fault."""
-    piece = b""
-    for _ in range(READS):
-        try:
-            piece = await transport.get(part.path, part.size)
-        except FileFault as error:
-            raise BadBundle(str(error)) from error
-        if len(piece) == part.size and await asyncio.to_thread(_sum, piece) == part.sha256:
-            return piece
-    if len(piece) < part.size:
-        raise CutShort(f"{part.path}: {len(piece)} of {part.size} bytes arrive")
-    raise BadBundle(f"{part.path} is not what was offered")
-
-
-def _sum(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 class Lander:
@@ -240,7 +85,7 @@ class Lander:
             raise GitError(f"{self._git.directory}: {self.ref} is gone")
         return found
 
-    async def keep(self, ref: str, commit: str) -> None:
+    async def save_ref(self, ref: str, commit: str) -> None:
         """Make a ship's commit reachable under a name that we chose."""
         if not re.fullmatch(r"refs/ocaptain/[A-Za-z0-9/_-]+", ref):
             raise GitError(f"not one of our refs: {ref}")
@@ -393,7 +238,7 @@ class Lander:
             await asyncio.to_thread(commit, merged, head, f"candidate of task {claim.task}", claim.ship)
         )
         command = str((claim.raw.get("metadata") or {}).get("verify"))
-        tail = clean(result.tail[-LONGEST_TAIL:])
+        tail = clean(result.tail[-MAX_TAIL:])
         ok = result.code == 0
         shown = {
             "command": command,

@@ -1,13 +1,8 @@
 """The way to a ship that is a host of an inventory: OpenSSH's client, as the inventory says.
 
-::
-
-    way        what the inventory says of a host (data: it is stored in the ledger)
-    argv       way ──> the command line of ssh (pure)
-    transport  the channel is an ssh that other calls share (ControlMaster); files go through stdin and stdout
-
-A host is never gone: one that does not answer may only be cut off, and its work is on it.
-Nothing secret is in a way or an argv: keys are named by their path, passwords are not taken.
+The channel is an ssh whose connection other calls share (ControlMaster); files go through stdin and
+stdout. How a host is reached is data (``target``). A host is never gone: one that does not answer
+may only be cut off, and its work is on it.
 """
 
 from __future__ import annotations
@@ -19,113 +14,30 @@ import secrets
 import shlex
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
-
-from ocaptain.captain.transport import WORKER, FileFault, Stream, TransportError
-from ocaptain.errors import OcaptainError
+from ocaptain.captain.transport.base import STDERR, STDOUT, WORKER, FileFault, RemoteCommand, Stream, TransportError
+from ocaptain.captain.transport.target import argv, remote, way_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
-    from ocaptain.captain.transport import Transport
+    from ocaptain.captain.transport.base import Transport
+    from ocaptain.captain.transport.target import Way
     from ocaptain.ledger import ShipRow
 
 LOCK = ".ocaptain/voyage.lock"  # on the host: which voyage has it, and as which ship (playbooks/tasks/take.yml)
-ALIVE_SECONDS = 10  # between two signs of life on a link that carries nothing; three that stay out end it
 FILE_SECONDS = 600.0  # a part of a bundle has at most 32 MiB
 ASK_SECONDS = 60.0
 CLOSE_SECONDS = 2.0
 TAIL_SECONDS = 1.0  # for the last complaint of an ssh that has ended
-MOST_SAID = 2000
+MAX_REASON = 2000
 _CHUNK = 64 * 1024
 _SSH_FAILED = 255
 _MISSING = 44
 #: Begins the output that counts: what a user's shell says before it is noise.
 _MARK = b"\x01ocaptain-output\n"
-
-# A host may be hostile: nothing of the captain's machine is offered to it, whatever ~/.ssh/config says.
-_FIRM = (
-    *("-o", "BatchMode=yes", "-o", "ForwardAgent=no", "-o", "ForwardX11=no"),
-    *("-o", "ClearAllForwardings=yes", "-o", "PermitLocalCommand=no"),
-)
-# ssh takes the first value that it is given, so these are what the inventory may say otherwise.
-_WEAK = (
-    *("-o", "ConnectTimeout=15", "-o", f"ServerAliveInterval={ALIVE_SECONDS}", "-o", "ServerAliveCountMax=3"),
-    "-T",
-)
-
-
-class Way(BaseModel):
-    """How a host is reached.
-
-    Attributes:
-        host: name or address for ssh.
-        port, user: None = as ssh's own configuration says.
-        key: path of a private key.
-        executable: the ssh client.
-        args: further options, in the user's order (``ansible_ssh_common_args`` and the like).
-        home: of the ship; None = where a login starts.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    host: Annotated[str, StringConstraints(pattern=r"^[^\s-][^\s]*$")]
-    port: Annotated[int, Field(ge=1, le=65535)] | None = None
-    user: Annotated[str, StringConstraints(pattern=r"^[^\s-][^\s]*$")] | None = None
-    key: str | None = None
-    executable: str = "ssh"
-    args: tuple[str, ...] = ()
-    home: str | None = None
-
-    def variables(self) -> dict[str, str | int]:
-        """Return Ansible's variables for it."""
-        given: dict[str, str | int | None] = {
-            "ansible_host": self.host,
-            "ansible_port": self.port,
-            "ansible_user": self.user,
-            "ansible_ssh_private_key_file": self.key,
-            "ansible_ssh_executable": self.executable,
-            "ansible_ssh_common_args": shlex.join(self.args) or None,
-            "tmux_agent_home": self.home,
-        }
-        return {name: value for name, value in given.items() if value is not None}
-
-
-def argv(way: Way, before: Sequence[str], after: Sequence[str]) -> list[str]:
-    """Return ssh's command line: options that nothing overrides, the inventory's, defaults, host, command.
-
-    Args:
-        way: to the host.
-        before: further options that nothing overrides.
-        after: what is run there, as the words that the remote shell reads; may be empty.
-    """
-    own: list[str] = []
-    if way.port is not None:
-        own += ["-o", f"Port={way.port}"]
-    if way.key is not None:
-        own += ["-o", f'IdentityFile="{way.key}"']
-    if way.user is not None:
-        own += ["-o", f'User="{way.user}"']
-    return [way.executable, *_FIRM, *before, *own, *way.args, *_WEAK, "--", way.host, *after]
-
-
-def remote(way: Way, script: str) -> list[str]:
-    """Return the words that run a POSIX script in the ship's home, whatever the login shell is."""
-    place = f'cd -- {shlex.quote(way.home)} && export OCAPTAIN_SHIP_HOME="$PWD" && ' if way.home else ""
-    return ["exec", "sh", "-c", shlex.quote(f"{place}{script}")]
-
-
-def terminal_argv(way: Way, line: str, *, is_terminal: bool) -> list[str]:
-    """Return what opens a shell line on the host for a person, with the terminal that they have."""
-    words = remote(way, f"exec bash -c {shlex.quote(line)}")
-    # What comes first counts: a person may be asked. What comes last counts of -t and -T.
-    plain = [*argv(way, ["-o", "ControlPath=none"], [])]
-    at = plain.index("--")
-    interactive = [plain[0], "-o", "BatchMode=no", *plain[1:at], *(("-t", "-t") if is_terminal else ()), *plain[at:]]
-    return [*interactive, *words]
 
 
 @dataclass(frozen=True)
@@ -170,7 +82,7 @@ class SshTransport:
             'trap \'rm -f -- "$scratch"\' EXIT && cat > "$scratch" && '
             f'[ "$(wc -c < "$scratch")" -eq {len(data)} ] && mv -f -- "$scratch" "$target"'
         )
-        ran = await self.run(script, data=data, seconds=FILE_SECONDS)
+        ran = await self._script(script, data=data, seconds=FILE_SECONDS)
         if ran.code:
             raise TransportError(f"{self._name}: {path} could not be written: {ran.said or f'exit {ran.code}'}")
 
@@ -178,7 +90,7 @@ class SshTransport:
         """Read a file. One that is not there, or is too long, is no missing host."""
         target = shlex.quote(path)
         script = f"[ -f {target} ] || exit {_MISSING}; exec head -c {limit + 1} -- {target}"
-        ran = await self.run(script, limit=limit + 1, seconds=FILE_SECONDS)
+        ran = await self._script(script, limit=limit + 1, seconds=FILE_SECONDS)
         if ran.code == _MISSING:
             raise FileFault(f"{self._name}: there is no file {path}")
         if ran.code:
@@ -187,14 +99,19 @@ class SshTransport:
             raise FileFault(f"{self._name}: {path} is longer than {limit} bytes")
         return ran.out
 
-    async def run(self, script: str, *, data: bytes = b"", limit: int = MOST_SAID, seconds: float = ASK_SECONDS) -> Ran:
+    async def command(self, argv: Sequence[str]) -> RemoteCommand:
+        """Start a command over the shared connection, if there is one."""
+        return SshCommand(await self._start_script(shlex.join(argv)), self._name)
+
+    async def _script(
+        self, script: str, *, data: bytes = b"", limit: int = MAX_REASON, seconds: float = ASK_SECONDS
+    ) -> Ran:
         """Run a script in the ship's home; its exit code is its own.
 
         Raises:
             TransportError: the host cannot be reached, or did not answer in time.
         """
-        options = ["-o", "ControlMaster=no", "-o", f"ControlPath={self._shared or 'none'}"]
-        process = await self._start(options, f"printf '\\001ocaptain-output\\n'; {script}")
+        process = await self._start_script(script)
         assert process.stdin
         assert process.stdout
         assert process.stderr
@@ -212,18 +129,18 @@ class SshTransport:
             raise TransportError(f"{self._name}: {said or f'ssh ended (exit {code})'}")
         return Ran(code, out, said)
 
-    async def execute(self, argv: Sequence[str], seconds: float) -> tuple[int, str]:
-        """Run a command by its script."""
-        ran = await self.run(shlex.join(argv), seconds=seconds)
-        return ran.code, ran.out.decode(errors="replace") + ran.said
-
     async def holder(self) -> str | None:
         """Return the voyage that has the host, None if none has. Raises :class:`TransportError`."""
-        ran = await self.run(f"[ ! -e {LOCK} ] || head -n 1 {LOCK}")
+        ran = await self._script(f"[ ! -e {LOCK} ] || head -n 1 {LOCK}")
         if ran.code:
             raise TransportError(f"{self._name}: {LOCK} could not be read: {ran.said}")
         words = ran.out.decode(errors="replace").split()
         return words[0] if words else None
+
+    async def _start_script(self, script: str) -> asyncio.subprocess.Process:
+        """Start a script whose output begins behind :data:`_MARK`."""
+        options = ["-o", "ControlMaster=no", "-o", f"ControlPath={self._shared or 'none'}"]
+        return await self._start(options, f"printf '\\001ocaptain-output\\n'; {script}")
 
     async def _start(self, options: Sequence[str], script: str) -> asyncio.subprocess.Process:
         self._sockets.mkdir(mode=0o700, exist_ok=True)
@@ -238,6 +155,83 @@ class SshTransport:
             )
         except OSError as error:
             raise TransportError(f"{self._way.executable} cannot be run: {error.strerror}") from error
+
+
+class SshCommand:
+    """An ssh as a command; what a user's shell says before the command is dropped."""
+
+    def __init__(self, process: asyncio.subprocess.Process, name: str) -> None:
+        self._process = process
+        self._name = name
+        self._marked = False
+        self._stderr = b""
+
+    @property
+    def code(self) -> int:
+        """The exit code."""
+        code = self._process.returncode
+        if code is None or code == _SSH_FAILED or not self._marked:
+            reason = self._stderr.decode(errors="replace").strip() or f"ssh ended (exit {code})"
+            raise TransportError(f"{self._name}: {reason}")
+        return code
+
+    async def send(self, data: bytes) -> None:
+        """Send on stdin."""
+        assert self._process.stdin
+        try:
+            self._process.stdin.write(data)
+            await self._process.stdin.drain()
+        except (OSError, RuntimeError) as error:
+            raise TransportError(f"{self._name}: ssh has ended") from error
+
+    async def send_eof(self) -> None:
+        """End stdin."""
+        assert self._process.stdin
+        self._process.stdin.close()
+
+    async def __aiter__(self) -> AsyncIterator[tuple[int, bytes]]:
+        pieces: asyncio.Queue[tuple[int, bytes]] = asyncio.Queue(1)
+        readers = [
+            asyncio.create_task(_pass_on(self._process.stdout, STDOUT, pieces)),
+            asyncio.create_task(_pass_on(self._process.stderr, STDERR, pieces)),
+        ]
+        ended: set[int] = set()
+        before = b""
+        try:
+            while len(ended) < len(readers):
+                # A process of ssh's own (ProxyJump) may hold its stderr for long after it.
+                async with asyncio.timeout(TAIL_SECONDS if STDOUT in ended else None):
+                    stream, data = await pieces.get()
+                if not data:
+                    ended.add(stream)
+                elif stream == STDERR:
+                    self._stderr = (self._stderr + data)[-MAX_REASON:]
+                elif not self._marked:
+                    noise, mark, data = (before + data).partition(_MARK)
+                    self._marked = bool(mark)
+                    before = noise[-_CHUNK:]
+                if data:
+                    yield stream, data
+        except TimeoutError:
+            ended.add(STDERR)
+        finally:
+            for reader in readers:
+                reader.cancel()
+            _let_go(self._process)
+        await self._process.wait()
+        _ = self.code  # raises if the command's end was not seen
+
+    async def close(self) -> None:
+        """End the ssh; the command ends with it."""
+        await _end(self._process)
+
+
+async def _pass_on(source: asyncio.StreamReader | None, stream: int, pieces: asyncio.Queue[tuple[int, bytes]]) -> None:
+    """Read to the end, which an empty piece tells."""
+    assert source
+    while data := await source.read(_CHUNK):
+        await pieces.put((stream, data))
+    await pieces.put((stream, b""))
 
 
 class SshStream:
@@ -299,7 +293,7 @@ async def _head(stdout: asyncio.StreamReader, limit: int) -> bytes | None:
 async def _tail(stderr: asyncio.StreamReader) -> str:
     said = b""
     while data := await stderr.read(_CHUNK):
-        said = (said + data)[-MOST_SAID:]
+        said = (said + data)[-MAX_REASON:]
     return said.decode(errors="replace").strip()
 
 
@@ -338,18 +332,6 @@ async def _end(process: asyncio.subprocess.Process, patience: float = 0.0) -> No
 def sockets_of(directory: Path) -> Path:
     """Return where a voyage's shared connections have their sockets."""
     return directory / "ssh"
-
-
-def way_of(ship: ShipRow) -> Way:
-    """Return the way to a ship, as the ledger has it.
-
-    Raises:
-        OcaptainError: the ledger has none that can be understood.
-    """
-    try:
-        return Way.model_validate_json(ship.way or "")
-    except ValidationError as error:
-        raise OcaptainError(f"the ledger does not say how {ship.id} ({ship.sprite}) is reached") from error
 
 
 def transport_of(directory: Path, ship: ShipRow) -> SshTransport:

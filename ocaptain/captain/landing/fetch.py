@@ -1,0 +1,60 @@
+"""Fetching an offered commit: read part by part, checked against its sums, then taken by git."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import tempfile
+from typing import TYPE_CHECKING, BinaryIO
+
+from ocaptain.captain.transport.base import CutShort, FileFault
+from ocaptain.git import BadBundle, Git, GitError, import_bundle
+
+if TYPE_CHECKING:
+    from ocaptain.captain.landing.offers import PartOffer, SnapshotOffer
+    from ocaptain.captain.transport.base import Transport
+
+MAX_READS = 3
+
+
+async def fetch(git: Git, transport: Transport, offer: SnapshotOffer) -> None:
+    """Bring an offered commit's objects into the repository.
+
+    Raises:
+        TransportError: the ship cannot be reached.
+        CutShort: less arrives than was offered, which is the way's fault before it is the ship's.
+        BadBundle: what arrived is not what was offered.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=git.directory, buffering=0) as file:
+            for part in offer.bundle.parts:
+                piece = await _fetch_part(transport, part)
+                await asyncio.to_thread(_write_whole, file, piece)
+            await asyncio.to_thread(import_bundle, git, file, offer.commit)
+    except OSError as error:
+        raise GitError(f"{git.directory}: what a ship offers cannot be written: {error.strerror}") from error
+
+
+def _write_whole(file: BinaryIO, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]
+
+
+async def _fetch_part(transport: Transport, part: PartOffer) -> bytes:
+    """Read a part; one that arrives damaged is read again, since that may be the way's fault."""
+    piece = b""
+    for _ in range(MAX_READS):
+        try:
+            piece = await transport.get(part.path, part.size)
+        except FileFault as error:
+            raise BadBundle(str(error)) from error
+        if len(piece) == part.size and await asyncio.to_thread(_sum, piece) == part.sha256:
+            return piece
+    if len(piece) < part.size:
+        raise CutShort(f"{part.path}: {len(piece)} of {part.size} bytes arrive")
+    raise BadBundle(f"{part.path} is not what was offered")
+
+
+def _sum(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,242 @@
+"""The pool of tasks: hands each to exactly one ship, and takes back what did not land.
+
+Who holds a task is in the ledger; what is here (reservations, who was called) can be lost at any moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from ocaptain.agents import ADAPTERS
+from ocaptain.captain.decide.dispatch import (
+    START_SECONDS,
+    Reservation,
+    Work,
+    free_ships,
+    open_work,
+    reserve,
+    ships_to_call,
+    still_reserved,
+)
+from ocaptain.captain.decide.outcome import Decision, after_loss
+from ocaptain.captain.ship.actor import SLEEP_AFTER, ShipActor
+from ocaptain.text import clean
+
+if TYPE_CHECKING:
+    from ocaptain.agents.verdict import Facts
+    from ocaptain.captain.decide.dispatch import ShipStatus
+    from ocaptain.captain.records import Records
+    from ocaptain.captain.ship.hooks import Hooks
+    from ocaptain.captain.ship.job import VerifyJob
+    from ocaptain.captain.views import Views
+    from ocaptain.ledger import Claim, Ledger
+    from ocaptain.protocol import Message
+
+MAX_NOTE = 300  # characters
+CREDENTIAL = (
+    "work that landed or was offered is kept; set a good CLAUDE_CODE_OAUTH_TOKEN, ANTHROPIC_API_KEY or"
+    " OCAPTAIN_CLAUDE_KEY_HELPER, then go on with: ocaptain sail --resume"
+)
+log = logging.getLogger("ocaptain.captain")
+
+
+class Pool:
+    """Gives the ships of a voyage their work; the captain as its actors see it (``ship.context.Orders``).
+
+    Attributes:
+        actors: by ship.
+        over: whether the voyage has ended.
+        claiming: whether tasks are handed out.
+        refused: why no ship can work, None if they can.
+        verify_job: the final verify, while there is one to run.
+        news: set whenever something changed that may end the voyage.
+    """
+
+    def __init__(self, voyage: str, ledger: Ledger, views: Views, records: Records, hooks: Hooks) -> None:
+        self.actors: dict[str, ShipActor] = {}
+        self.over = False
+        self.claiming = True
+        self.refused: str | None = None
+        self.verify_job: VerifyJob | None = None
+        self.news = asyncio.Event()
+        self._voyage = voyage
+        self._ledger = ledger
+        self._views = views
+        self._records = records
+        self._hooks = hooks
+        self._reservations: dict[str, Reservation] = {}
+        self._began = 0.0
+
+    def begin(self) -> None:
+        """Begin to hand out; ships that are not reached yet are waited for a moment."""
+        self._began = asyncio.get_running_loop().time()
+        self._look_after(START_SECONDS)
+
+    # -- handing out --------------------------------------------------------------------------
+
+    def look_for_work(self) -> None:
+        """Show what changed, have it looked whether that was all, and call as many idle ships as there is work for."""
+        self.changed()
+        self.dispatch()
+
+    def changed(self) -> None:
+        """Bring the views up to date, and have it looked whether that was all.
+
+        Nobody is called: the ship that brought the change may take what it made ready.
+        """
+        self._views.write_tasks()
+        self.news.set()
+
+    def dispatch(self) -> None:
+        """Call as many idle ships as there is work for."""
+        ships = self._statuses()
+        idle = [one for one in ships.values() if one.idle and not one.gone]
+        if not idle or self.over:
+            return
+        work = [Work("verify")] if self._is_verify_open() else []
+        willing = [one.ship for one in idle if not one.resting] if self.claiming else []
+        if willing:
+            reserved = {task: one.ship for task, one in self._reserved(ships).items()}
+            ready = self._ledger.ready(willing, list(reserved))
+            preferred = self._ledger.wish_of([task for task, _ in ready])
+            again = {
+                task: ship for task, ship in reserved.items() if ship in willing and self._ledger.is_ready(task, ship)
+            }
+            work += open_work(ready, preferred, again, self._free(ships))
+        for ship in ships_to_call(work, idle):
+            self.actors[ship].call()
+
+    def next_job(self, ship: str) -> Claim | VerifyJob | None:
+        """Return what the ship is to do now: the final verify, or a task that it holds from now on."""
+        if self._is_verify_open():
+            assert self.verify_job
+            self.verify_job.taken = True
+            return self.verify_job
+        ships = self._statuses()
+        if not self.claiming or ships[ship].resting:
+            return None
+        reserved = self._reserved(ships)
+        own = [task for task, one in reserved.items() if one.ship == ship]
+        others = [task for task, one in reserved.items() if one.ship != ship]
+        claim = self._ledger.claim(ship, preferred=own, excluded=others, free=self._free(ships) - {ship})
+        if claim:
+            self._reservations.pop(claim.task, None)
+        return claim
+
+    def _statuses(self) -> dict[str, ShipStatus]:
+        return {ship: actor.status() for ship, actor in self.actors.items()}
+
+    def _is_verify_open(self) -> bool:
+        job = self.verify_job
+        return job is not None and not job.taken and not job.result.done()
+
+    def _free(self, ships: dict[str, ShipStatus]) -> frozenset[str]:
+        is_start = asyncio.get_running_loop().time() - self._began < START_SECONDS
+        unreached = [one.ship for one in ships.values() if is_start and not one.reached]
+        holding = {ship for ship in unreached if self._ledger.held(ship) is not None}
+        return free_ships(ships.values(), holding, is_start=is_start)
+
+    def _reserved(self, ships: dict[str, ShipStatus]) -> dict[str, Reservation]:
+        now = asyncio.get_running_loop().time()
+        self._reservations = still_reserved(self._reservations, ships, now)
+        return self._reservations
+
+    def _reserve_for(self, claim: Claim, pause: float = 0.0) -> None:
+        """Reserve a task that comes back for the ship that has its agent's session, for a moment."""
+        if claim.ship not in self.actors or not ADAPTERS[claim.agent].is_model:
+            return
+        now = asyncio.get_running_loop().time()
+        found = self._reservations[claim.task] = reserve(claim.ship, now, pause, SLEEP_AFTER)
+        self._look_after(found.until - now)
+
+    def _look_after(self, seconds: float) -> None:
+        """Look again for work when a time has passed."""
+        asyncio.get_running_loop().call_later(seconds + 0.05, self._look_again)
+
+    def _look_again(self) -> None:
+        self.news.set()
+        self.dispatch()
+
+    # -- what actors tell -----------------------------------------------------------------------
+
+    def has_landed(self, claim: Claim, commit: str) -> None:
+        """Take note of a landing."""
+        log.info("task %s landed as %s (%s, attempt %d)", claim.task, commit, claim.ship, claim.number)
+        self.changed()
+        self._views.has_landed()
+
+    def take_record(self, ship: str, body: Message) -> None:
+        """Take what a ship tells that is no result."""
+        self._records.take(ship, body)
+
+    def take_usage(self, ship: str, token: Any, facts: Facts | None) -> None:
+        """Take what an attempt's agent used."""
+        self._records.take_usage(ship, token, facts)
+
+    def apply(self, claim: Claim, decision: Decision, evidence: dict[str, Any] | None = None) -> None:
+        """Carry out what was decided of an attempt that brought nothing to land."""
+        if decision.refused:
+            self._refuse(decision.reason)
+        if decision.pause and (actor := self.actors.get(claim.ship)):
+            actor.rest(decision.pause)
+            self._look_after(decision.pause)
+        if decision.same_ship:
+            self._reserve_for(claim, decision.pause)
+        if decision.kind == "fail":
+            self._fail(claim, decision, evidence)
+        else:
+            self._return_to_pool(claim, decision)
+        if decision.pause:
+            self._ledger.set_ship(claim.ship, "idle", clean(decision.reason)[:MAX_NOTE])
+
+    def _fail(self, claim: Claim, decision: Decision, evidence: dict[str, Any] | None) -> None:
+        status = self._ledger.fail(claim.token, decision.reason, evidence, final=decision.final)
+        log.warning("task %s attempt %d failed (%s): %s", claim.task, claim.number, status, decision.reason)
+        self.changed()
+
+    def _return_to_pool(self, claim: Claim, decision: Decision, ship_state: str = "idle") -> None:
+        self._ledger.give_back(claim.token, decision.state, decision.reason, ship_state=ship_state)
+        log.warning("task %s attempt %d: %s: %s", claim.task, claim.number, decision.state, decision.reason)
+        self.changed()
+
+    def _refuse(self, reason: str) -> None:
+        """No ship can work with this credential: hand out nothing more, and say so once."""
+        if self.refused is None:
+            self.claiming = False
+            what = clean(reason).split("\n", 1)[0][:MAX_NOTE]
+            self.refused = f"the agents' credential was refused: {what}; {CREDENTIAL} {self._voyage}"
+            self._ledger.event("denied", self.refused)
+            log.error("%s", self.refused)
+
+    def take_from(self, ship: str, reason: str, *, ship_state: str) -> None:
+        """Take the task of a ship that lost it, if it has one; the ship's state changes in the same transaction."""
+        if (claim := self._ledger.held(ship)) is None:
+            return
+        decision = after_loss(reason, self._ledger.losses(claim.task))
+        if decision.kind == "fail":
+            self._fail(claim, decision, None)
+        else:
+            self._return_to_pool(claim, decision, ship_state)
+
+    def ship_silent(self, ship: str, reason: str) -> None:
+        """Show why a ship does not answer, or waits."""
+        self._ledger.set_ship(ship, self._ledger.ship(ship).state, clean(reason)[:MAX_NOTE])
+
+    def ship_lost(self, ship: str, reason: str) -> None:
+        """A ship is gone for good: its task goes to another at once."""
+        self._take_out_of_service(ship, "lost", clean(reason)[:MAX_NOTE])
+        self._hooks.lost(ship, reason)
+
+    def ship_faulty(self, ship: str, reason: str, *, final: bool) -> None:
+        """A ship cannot do its work: its task goes back, without blame for the task."""
+        self._take_out_of_service(ship, "failed" if final else "idle", clean(reason)[:MAX_NOTE])
+        if final:
+            self._hooks.lost(ship, reason)
+
+    def _take_out_of_service(self, ship: str, state: str, reason: str) -> None:
+        # One transaction: a captain that dies here leaves no task with a ship that does not sail.
+        self.take_from(ship, f"{ship}: {reason}", ship_state=state)
+        self._ledger.set_ship(ship, state, reason)
+        self.look_for_work()

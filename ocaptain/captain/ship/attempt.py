@@ -1,0 +1,218 @@
+"""One attempt at a task on one ship: start it (or find it started), fetch what it brought, judge and land that.
+
+::
+
+    claim ──brief of its agent──> command `start` ──> outcome ──fetch──> refs/ocaptain/…/work
+          ──judge──> offered ──check on the ship──> landed      (or a Decision, which the captain applies)
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from ocaptain.agents import ADAPTERS, Briefing
+from ocaptain.agents.verdict import judge, parse_facts
+from ocaptain.captain import landing
+from ocaptain.captain.decide.outcome import Decision, after_ending, failure_of
+from ocaptain.captain.refs import stale_ref, work_ref
+from ocaptain.captain.ship.context import ShipFault
+from ocaptain.captain.ship.link import command_id
+from ocaptain.captain.ship.verify import run_check
+from ocaptain.captain.transport.base import CutShort
+from ocaptain.errors import UsageError
+from ocaptain.git import BadBundle, GitError
+from ocaptain.text import clean
+
+if TYPE_CHECKING:
+    from ocaptain.agents.verdict import Ending, Facts
+    from ocaptain.captain.ship.context import Context, Orders
+    from ocaptain.captain.ship.link import Link
+    from ocaptain.captain.transport.base import Transport
+    from ocaptain.ledger import Claim
+
+MAX_LANDED_SHOWN = 100  # landings that a prompt names, the last ones
+log = logging.getLogger("ocaptain.captain")
+
+
+class Attempts:
+    """Sees the attempts of one ship through, one at a time."""
+
+    def __init__(self, ship: str, context: Context, orders: Orders, transport: Transport) -> None:
+        self._ship = ship
+        self._context = context
+        self._ledger = context.ledger
+        self._orders = orders
+        self._transport = transport
+
+    async def run(self, link: Link, claim: Claim) -> bool:
+        """See an attempt through; return whether the ship showed that it can work.
+
+        Raises:
+            ShipFault: the ship cannot do what every ship can.
+            TransportError: the channel broke; the attempt goes on.
+            GitError: our own repository failed.
+        """
+        base = claim.base or await self._context.lander.head()
+        self._ledger.started(claim.token, base)
+        try:
+            number, ok, data = await self._outcome(link, claim, base)
+        except UsageError as error:  # the plan's prompt template
+            self._orders.apply(claim, Decision("fail", error.message))
+            return False
+        outcome = _checked(ok, data)
+        if isinstance(outcome, ShipFault):
+            await link.settle(number)
+            raise outcome
+        await self._judge(link, claim, base, outcome)
+        await link.settle(number)
+        return True
+
+    async def _outcome(self, link: Link, claim: Claim, base: str) -> tuple[int, bool, dict[str, Any]]:
+        name = command_id("start", claim)
+        if parked := link.take_parked(name):
+            return parked.number, parked.ok, parked.data
+        channel = link.channel
+        if channel.busy == claim.token:
+            channel.busy = None
+            return await channel.call(name, "start", {"token": claim.token})
+        return await link.call_with_commit(base, name, "start", self._start_args(claim, base))
+
+    def _start_args(self, claim: Claim, base: str) -> dict[str, Any]:
+        voyage = self._context.voyage
+        model = ADAPTERS[claim.agent].is_model
+        run = ADAPTERS[claim.agent].brief(
+            Briefing(
+                voyage=voyage.id,
+                ship=self._ship,
+                attempt=claim.number,
+                task=claim.raw,
+                spec=voyage.spec,
+                agent_cmd=voyage.agent_cmd,
+                landed=tuple(self._ledger.landed(MAX_LANDED_SHOWN)),
+                reason=claim.reason,
+                template=voyage.prompt,
+                session=claim.session,
+                sessions=claim.sessions if model else (),
+                work=claim.work if model else None,
+                model=voyage.model,
+                max_turns=voyage.max_turns,
+            )
+        )
+        return {
+            "token": claim.token,
+            "base": base,
+            "branch": voyage.id,
+            "label": f"task-{claim.task}.{claim.number}",
+            "task": dict(claim.raw),
+            **run.as_args(),
+            **({"prices": dict(self._context.prices.models)} if model else {}),
+        }
+
+    # -- judging ----------------------------------------------------------------------------
+
+    async def _judge(self, link: Link, claim: Claim, base: str, outcome: landing.Outcome) -> None:
+        evidence: dict[str, Any] = {
+            "agent": {"exit_code": outcome.code, "seconds": outcome.seconds, "reason": outcome.reason}
+        }
+        command = (claim.raw.get("metadata") or {}).get("verify")
+        facts = parse_facts(outcome.agent)
+        self._orders.take_usage(self._ship, claim.token, facts)
+        if problem := await self._save_snapshot(claim, outcome):
+            self._orders.apply(claim, Decision("fail", problem))
+            return
+        if ADAPTERS[claim.agent].is_model:
+            ending = self._ending(claim, outcome, facts, checked=bool(command))
+            if ending.kind != "done":
+                self._orders.apply(claim, after_ending(ending, self._ledger.waits(claim.task)), evidence)
+                return
+            evidence["agent"] |= {"model": facts.model if facts else None, "said": ending.said}
+        if failure := failure_of(outcome):
+            self._orders.apply(claim, Decision("fail", failure, same_ship=True), evidence)
+            return
+        offer = outcome.snapshot
+        assert offer
+        offer = offer.model_copy(update={"message": offer.message or evidence["agent"].get("said", "")})
+        if not self._ledger.offered(claim.token, work=offer.commit, code=outcome.code, seconds=outcome.seconds):
+            return
+
+        async def check(candidate: str) -> landing.CheckResult:
+            return await run_check(link, self._context, claim, candidate, str(command))
+
+        match await self._context.lander.land(claim, base, offer, check if command else None, evidence):
+            case landing.Landed(commit=commit):
+                self._orders.has_landed(claim, commit)
+            case landing.Conflicted(reason=reason):
+                self._orders.apply(claim, Decision("return", reason, "conflict", same_ship=True))
+            case landing.CheckFailed(reason=reason, evidence=shown):
+                self._orders.apply(claim, Decision("fail", reason, same_ship=True), shown)
+
+    def _ending(self, claim: Claim, outcome: landing.Outcome, facts: Facts | None, *, checked: bool) -> Ending:
+        """Return what a model's run was worth, and note what the next one is to know of it."""
+        snapshot = outcome.snapshot
+        empty = snapshot is not None and snapshot.empty
+        ending = judge(
+            code=outcome.code, reason=outcome.reason, facts=facts, empty=empty, checked=checked, said=outcome.tail
+        )
+        self._ledger.left(claim.token, snapshot.commit if snapshot and not empty else None, fresh=ending.fresh)
+        return ending
+
+    async def _save_snapshot(self, claim: Claim, outcome: landing.Outcome) -> str | None:
+        """Fetch the attempt's snapshot and name it; return what is wrong with it, if anything."""
+        if outcome.snapshot is None:
+            return None
+        try:
+            await landing.fetch(self._context.git, self._transport, outcome.snapshot)
+        except BadBundle as error:
+            return error.message
+        held = self._ledger.held(self._ship)
+        ref = work_ref(claim.task, claim.number) if held and held.token == claim.token else stale_ref(claim.token)
+        await self._save_ref(ref, claim.token, outcome.snapshot.commit)
+        return None
+
+    async def save_late_result(self, token: int, opening: str, data: dict[str, Any], *, last_try: bool) -> None:
+        """Save the work of an attempt whose task went to another ship meanwhile.
+
+        Args:
+            token: of the attempt.
+            opening: of the ledger that handed it out, as the result says.
+            data: the result.
+            last_try: whether it is given up if less arrives than there is.
+
+        Raises:
+            CutShort: less arrives than there is.
+            TransportError: the ship cannot be reached.
+        """
+        attempt = self._ledger.attempt(token)
+        outcome = landing.parse_outcome(data)
+        if not attempt or (attempt["ship"], attempt["opening"]) != (self._ship, opening) or isinstance(outcome, str):
+            return
+        self._orders.take_usage(self._ship, token, parse_facts(outcome.agent))
+        if attempt["state"] != "lost" or outcome.snapshot is None or outcome.snapshot.empty:
+            return
+        try:
+            await landing.fetch(self._context.git, self._transport, outcome.snapshot)
+        except (GitError, CutShort) as error:
+            if isinstance(error, CutShort) and not last_try:
+                raise
+            log.warning("%s: late result of task %s: %s", self._ship, attempt["task"], error)
+            return
+        ref = stale_ref(token)
+        await self._save_ref(ref, token, outcome.snapshot.commit)
+        self._ledger.mark_late(token, f"kept as {ref}")
+
+    async def _save_ref(self, ref: str, token: int, commit: str) -> None:
+        await self._context.lander.save_ref(ref, commit)
+        self._ledger.saved(ref, self._ship, token, commit)
+
+
+def _checked(ok: bool, data: dict[str, Any]) -> landing.Outcome | ShipFault:  # noqa: FBT001
+    """Return the outcome of an attempt, or why the ship made none."""
+    if not ok:
+        return ShipFault(f"the agent could not be started: {clean(str(data.get('reason', '')))[:2000]}")
+    outcome = landing.parse_outcome(data)
+    if isinstance(outcome, str):
+        return ShipFault(outcome)
+    if outcome.reason == "error":  # no attempt was made: the ship's supervisor could not begin one
+        return ShipFault(f"the agent could not be started: {clean(outcome.tail).strip()[-2000:]}")
+    return outcome

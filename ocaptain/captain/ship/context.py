@@ -1,0 +1,98 @@
+"""What a ship's actor is given, and what it asks of and tells its captain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ocaptain.captain.landing.lander import Lander
+from ocaptain.captain.ship.cargo import CargoStore
+from ocaptain.captain.ship.hooks import Hooks
+from ocaptain.git import Git
+from ocaptain.prices import our_prices
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from ocaptain.agents.verdict import Facts
+    from ocaptain.captain.decide.outcome import Decision
+    from ocaptain.captain.ship.hooks import ShipHook
+    from ocaptain.captain.ship.job import VerifyJob
+    from ocaptain.ledger import Claim, Ledger, Voyage
+    from ocaptain.prices import Prices
+    from ocaptain.protocol import Message
+
+
+class Orders(Protocol):
+    """The captain, as an actor sees it."""
+
+    over: bool  #: whether the voyage has ended
+
+    def next_job(self, ship: str) -> Claim | VerifyJob | None:
+        """Return what the ship is to do now: the final verify, or a task that it holds from now on."""
+
+    def look_for_work(self) -> None:
+        """Look what has changed and which ships can be called."""
+
+    def has_landed(self, claim: Claim, commit: str) -> None:
+        """Take note of a landing."""
+
+    def apply(self, claim: Claim, decision: Decision, evidence: dict[str, Any] | None = None) -> None:
+        """Carry out what was decided of an attempt that brought nothing to land."""
+
+    def take_record(self, ship: str, body: Message) -> None:
+        """Take what the ship tells that is no result: a piece of log, or what an agent used so far."""
+
+    def take_usage(self, ship: str, token: Any, facts: Facts | None) -> None:
+        """Take what an attempt's agent used."""
+
+    def ship_silent(self, ship: str, reason: str) -> None:
+        """Show why a ship does not answer, or waits."""
+
+    def ship_faulty(self, ship: str, reason: str, *, final: bool) -> None:
+        """Take the task of a ship that cannot do its work; after a ``final`` fault it gets no other."""
+
+    def ship_lost(self, ship: str, reason: str) -> None:
+        """Take the task of a ship that is gone for good."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What all actors of a voyage share."""
+
+    voyage: Voyage
+    ledger: Ledger
+    git: Git
+    lander: Lander
+    cargo: CargoStore
+    prices: Prices
+    hooks: Hooks
+
+    @classmethod
+    def of(
+        cls, directory: Path, ledger: Ledger, prices: Prices | None = None, hooks: Sequence[ShipHook] = ()
+    ) -> Context:
+        """Return the context of a voyage.
+
+        Args:
+            directory: the voyage's.
+            ledger: opened for writing, with an epoch taken.
+            prices: of tokens; by default ours.
+            hooks: of the parts that follow ships.
+        """
+        voyage = ledger.voyage()
+        git = Git(directory / "repo.git")
+        return cls(
+            voyage=voyage,
+            ledger=ledger,
+            git=git,
+            lander=Lander(git, ledger, voyage.id),
+            cargo=CargoStore(git, directory / "sending"),
+            prices=prices or our_prices(),
+            hooks=Hooks(hooks),
+        )
+
+
+class ShipFault(Exception):
+    """A ship that answers, but cannot do what every ship can."""

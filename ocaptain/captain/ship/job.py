@@ -1,0 +1,31 @@
+"""The final verify as a job that ships take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from ocaptain.captain.landing.offers import VerifyResult
+
+
+@dataclass
+class VerifyJob:
+    """The final verify of a commit, to be taken by one ship at a time."""
+
+    commit: str
+    result: asyncio.Future[VerifyResult]
+    taken: bool = False
+    tries: int = 0
+    problem: str = ""
+
+    def answer(self, result: VerifyResult) -> None:
+        """Report how it ended."""
+        if not self.result.done():
+            self.result.set_result(result)
+
+    def give_back(self, problem: str) -> None:
+        """Let another ship (or the same one) try."""
+        self.taken, self.tries, self.problem = False, self.tries + 1, problem

@@ -1,0 +1,170 @@
+"""An open channel to a ship, and the results of its journal that nobody waits for yet."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ocaptain.captain.channel import Channel, OtherProtocol, speak
+from ocaptain.protocol import PROTOCOL
+from ocaptain.text import clean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ocaptain.captain.cursors import Cursors
+    from ocaptain.captain.ship.context import Context
+    from ocaptain.captain.transport.base import Transport
+    from ocaptain.ledger import Claim
+    from ocaptain.protocol import Message
+
+CANCEL_SECONDS = 120.0
+MAX_NOTE = 300  # characters
+#: What a ship answers a command whose commit it cannot make of the bundle: all of it is sent then.
+NEEDS_ALL = frozenset({"need_full", "damaged"})
+
+
+class Parked(NamedTuple):
+    """A result that came while nobody waited for it."""
+
+    number: int
+    name: str
+    ok: bool
+    data: dict[str, Any]
+
+
+class Link:
+    """The way of commands to one ship and of their results back; made by :meth:`open`."""
+
+    def __init__(
+        self, ship: str, context: Context, transport: Transport, channel: Channel, parked: list[Parked]
+    ) -> None:
+        self.ship = ship
+        self.channel = channel
+        self._context = context
+        self._transport = transport
+        self._parked = parked
+
+    @classmethod
+    async def open(
+        cls,
+        ship: str,
+        context: Context,
+        transport: Transport,
+        cursors: Cursors,
+        on_record: Callable[[str, Message], None],
+        protocol: int = PROTOCOL,
+    ) -> Link:
+        """Open the channel and have the results that the journal has; an older worker in its own protocol.
+
+        Args:
+            ship: its id.
+            context: of the voyage.
+            transport: to the ship.
+            cursors: of its journal.
+            on_record: called with the ship and each record that is no result.
+            protocol: that its worker spoke last.
+
+        Raises:
+            TransportError: the ship cannot be reached.
+        """
+        try:
+            return await cls._open(ship, context, transport, cursors, on_record, protocol)
+        except OtherProtocol as refused:
+            return await cls._open(ship, context, transport, cursors, on_record, speak(refused))
+
+    @classmethod
+    async def _open(
+        cls,
+        ship: str,
+        context: Context,
+        transport: Transport,
+        cursors: Cursors,
+        on_record: Callable[[str, Message], None],
+        protocol: int,
+    ) -> Link:
+        parked: list[Parked] = []
+
+        def worker_waits(reason: str) -> None:
+            """Show why the worker waits; nothing any more, if it goes on."""
+            context.ledger.set_ship(ship, context.ledger.ship(ship).state, clean(reason)[:MAX_NOTE] or None)
+
+        channel = Channel(
+            await transport.open(),
+            cursors,
+            on_record=partial(on_record, ship),
+            on_orphan=lambda *result: parked.append(Parked(*result)),
+            on_trouble=worker_waits,
+            protocol=protocol,
+        )
+        hello = {"voyage": context.voyage.id, "ship": ship}
+        numbers = {"epoch": context.ledger.epoch, "generation": context.ledger.next_generation()}
+        try:
+            await channel.open({**hello, **numbers})
+        except BaseException:
+            await channel.close()
+            raise
+        return cls(ship, context, transport, channel, parked)
+
+    def take_parked(self, name: str | None = None) -> Parked | None:
+        """Return the parked result of a command, or the oldest one; it is parked no more."""
+        found = next((one for one in self._parked if name in {None, one.name}), None)
+        if found:
+            self._parked.remove(found)
+        return found
+
+    async def settle(self, number: int) -> None:
+        """Let the worker forget a result whose effect is in the ledger."""
+        await self.channel.settle(number)
+        cursors = self.channel.cursors
+        self._context.ledger.ship_cursors(self.ship, str(cursors.journal), cursors.settled())
+
+    async def cancel(self, token: int) -> None:
+        """Have the worker end an attempt that the ship does not hold any more."""
+        name = f"cancel:{token}:{os.urandom(4).hex()}"
+        number, _, _ = await self.channel.call(name, "cancel", {"token": token}, seconds=CANCEL_SECONDS)
+        await self.settle(number)
+
+    async def call_with_commit(
+        self, commit: str, name_id: str, name: str, args: dict[str, Any], seconds: float | None = None
+    ) -> tuple[int, bool, dict[str, Any]]:
+        """Call a command that needs ``commit`` on the ship: send what is missing, all of it if it must be.
+
+        Returns:
+            The record's number (settle it when done with), whether it worked, and what it says.
+
+        Raises:
+            TransportError: the channel broke, or no answer came in ``seconds``.
+            GitError: the bundle cannot be made.
+        """
+        have = self._context.ledger.ship(self.ship).head
+        there = have is not None and await asyncio.to_thread(self._context.git.is_ancestor, commit, have)
+        for attempt in range(2):
+            bundle = None if there and not attempt else await self._send_bundle(commit, None if attempt else have)
+            number, ok, data = await self.channel.call(name_id, name, {**args, "bundle": bundle}, seconds=seconds)
+            if ok or data.get("code") not in NEEDS_ALL or attempt:
+                break
+            await self.settle(number)
+        if ok:
+            self._context.ledger.ship_has(self.ship, commit)
+        return number, ok, data
+
+    async def _send_bundle(self, commit: str, have: str | None) -> dict[str, Any]:
+        """Put a bundle of ``commit`` into the ship's inbox; return what the worker needs to know."""
+        async with self._context.cargo.lend(commit, have) as cargo:
+            parts = []
+            for index, part in enumerate(cargo.parts):
+                path = f".ocaptain/in/{cargo.name}.{index}"
+                await self._transport.put(path, await cargo.read(part))
+                parts.append({"path": path, "size": part.size, "sha256": part.sha256})
+            return {"ref": cargo.ref, "parts": parts}
+
+
+def command_id(name: str, claim: Claim) -> str:
+    """Return the id of a command of an attempt: of this opening of the ledger, in which tokens are unique.
+
+    Attempts that an earlier version handed out have no opening, and their commands none in the id.
+    """
+    return f"{name}:{claim.token}:{claim.opening}" if claim.opening else f"{name}:{claim.token}"

@@ -1,0 +1,69 @@
+"""Checks that a ship runs: that of a task on the merged candidate, and the final verify of the voyage."""
+
+from __future__ import annotations
+
+import base64
+import os
+from typing import TYPE_CHECKING
+
+from ocaptain.captain.landing.offers import CheckResult, VerifyResult
+from ocaptain.captain.ship.context import ShipFault
+from ocaptain.captain.ship.link import command_id
+from ocaptain.text import clean
+
+if TYPE_CHECKING:
+    from ocaptain.captain.ship.context import Context
+    from ocaptain.captain.ship.job import VerifyJob
+    from ocaptain.captain.ship.link import Link
+    from ocaptain.ledger import Claim
+
+CHECK_SECONDS = 900.0
+ANSWER_SECONDS = 120.0  # after its own time limit a check has so long to say how it ended
+
+
+async def run_check(link: Link, context: Context, claim: Claim, candidate: str, command: str) -> CheckResult:
+    """Run a task's check on a candidate.
+
+    Raises:
+        ShipFault: the ship could not run it.
+        TransportError: the channel broke.
+    """
+    # The same candidate is the same check: one that ended while the channel was down is told again.
+    name = f"{command_id('check', claim)}:{candidate}"
+    timeout = float((claim.raw.get("metadata") or {}).get("verify_timeout") or CHECK_SECONDS)
+    args = {
+        "commit": candidate,
+        "branch": context.voyage.id,
+        "command": command,
+        "timeout": timeout,
+        "label": f"check-{claim.task}.{claim.number}",
+    }
+    number, ok, data = await link.call_with_commit(candidate, name, "check", args, timeout + ANSWER_SECONDS)
+    await link.settle(number)
+    if not ok:
+        raise ShipFault(f"the check could not be run: {clean(str(data.get('reason')))[:2000]}")
+    return CheckResult.model_validate(data)
+
+
+async def run_verify(link: Link, context: Context, job: VerifyJob) -> None:
+    """Run the final verify and report it; whatever goes wrong gives the job back to another ship."""
+    voyage = context.voyage
+    args = {
+        "commit": job.commit,
+        "branch": voyage.id,
+        "script": base64.b64encode(voyage.verify_script).decode(),
+        "setup": voyage.setup,
+        "timeout": voyage.verify_timeout,
+        "label": "verify",
+    }
+    name = f"verify:{context.ledger.epoch}:{os.urandom(4).hex()}"
+    seconds = voyage.verify_timeout * 2 + ANSWER_SECONDS
+    try:
+        number, ok, data = await link.call_with_commit(job.commit, name, "verify", args, seconds)
+        await link.settle(number)
+        if not ok:
+            raise ShipFault(f"the final verify could not be run: {clean(str(data.get('reason')))[:2000]}")
+        job.answer(VerifyResult.model_validate(data))
+    except Exception as error:
+        job.give_back(str(error))
+        raise

@@ -1,0 +1,153 @@
+"""The way to a ship that is a sprite: exec for streams and commands, the fs API for files."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+from ocaptain.captain.transport.base import STDERR, WORKER, FileFault, RemoteCommand, ShipGone, Stream, TransportError
+from ocaptain.sprites import ExecInterrupted, Execution, NotFound, SpritesClient, SpritesError, TooLarge
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+
+    from ocaptain.captain.transport.base import Transport
+    from ocaptain.ledger import ShipRow
+
+HOME = "/home/sprite"
+MAX_REASON = 500  # bytes of stderr that say why a stream broke
+
+
+@contextlib.contextmanager
+def _translated(ship: str) -> Iterator[None]:
+    try:
+        yield
+    except NotFound as error:
+        raise ShipGone(f"{ship}: {error.message}") from error
+    except SpritesError as error:
+        raise TransportError(f"{ship}: {error.message}") from error
+
+
+@contextlib.contextmanager
+def _interrupted() -> Iterator[None]:
+    try:
+        yield
+    except ExecInterrupted as error:
+        raise TransportError(error.message) from error
+
+
+class SpriteTransport:
+    """A sprite: exec for the stream, fs for files."""
+
+    def __init__(self, client: SpritesClient, sprite: str) -> None:
+        self._client = client
+        self._sprite = sprite
+
+    async def open(self) -> Stream:
+        """Start ``worker channel`` by exec."""
+        argv = ["python3", f"{HOME}/{WORKER}", "channel"]
+        with _translated(self._sprite):
+            try:
+                execution = await self._client.exec(self._sprite, argv, cwd=HOME, run_on="1s")
+            except NotFound as error:
+                await self._confirm_gone(error)
+                raise
+            return SpriteStream(execution, self._sprite)
+
+    async def _confirm_gone(self, answer: NotFound) -> None:
+        """Confirm a 404 by a second call: ShipGone makes the captain give the ship up for good."""
+        await self._client.get(self._sprite)
+        raise TransportError(f"{self._sprite}: {answer.message}, yet it is there") from answer
+
+    async def put(self, path: str, data: bytes) -> None:
+        """Write by the fs API."""
+        with _translated(self._sprite):
+            try:
+                await self._client.write_file(self._sprite, f"{HOME}/{path}", data)
+            except NotFound as error:
+                await self._confirm_gone(error)
+
+    async def get(self, path: str, limit: int) -> bytes:
+        """Read by the fs API. A file that is not there is no missing ship."""
+        try:
+            return await self._client.read_file(self._sprite, f"{HOME}/{path}", limit=limit)
+        except (NotFound, TooLarge) as error:
+            raise FileFault(f"{self._sprite}: {error.message}") from error
+        except SpritesError as error:
+            raise TransportError(f"{self._sprite}: {error.message}") from error
+
+    async def command(self, argv: Sequence[str]) -> RemoteCommand:
+        """Run by exec."""
+        with _translated(self._sprite):
+            return SpriteCommand(await self._client.exec(self._sprite, argv, cwd=HOME), self._sprite)
+
+
+class SpriteCommand:
+    """An exec session as a command."""
+
+    def __init__(self, execution: Execution, sprite: str) -> None:
+        self._execution = execution
+        self._sprite = sprite
+
+    @property
+    def code(self) -> int:
+        """The exit code."""
+        with _interrupted():
+            return self._execution.code
+
+    async def send(self, data: bytes) -> None:
+        """Send on stdin."""
+        with _interrupted():
+            await self._execution.send(data)
+
+    async def send_eof(self) -> None:
+        """End stdin."""
+        with _interrupted():
+            await self._execution.send_eof()
+
+    async def __aiter__(self) -> AsyncIterator[tuple[int, bytes]]:
+        with _interrupted():
+            async for stream, data in self._execution:
+                yield stream, data
+
+    async def close(self) -> None:
+        """Close the socket; the command ends with it."""
+        with contextlib.suppress(TransportError, asyncio.TimeoutError):
+            await self._execution.close()
+
+
+class SpriteStream:
+    """An exec session as a stream; stderr is noise and becomes the reason of a broken stream."""
+
+    def __init__(self, execution: Execution, sprite: str) -> None:
+        self._execution = execution
+        self._sprite = sprite
+        self._stderr = b""
+
+    async def send(self, data: bytes) -> None:
+        """Send on stdin."""
+        with _interrupted():
+            await self._execution.send(data)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        with _interrupted():
+            async for stream, data in self._execution:
+                if stream == STDERR:
+                    self._stderr = (self._stderr + data)[-MAX_REASON:]
+                else:
+                    yield data
+            code = self._execution.code
+        reason = self._stderr.decode(errors="replace").strip()
+        ended = f"{self._sprite}: the worker's channel ended (exit {code})"
+        raise TransportError(f"{ended}: {reason}" if reason else ended)
+
+    async def close(self) -> None:
+        """Close the socket; the remote end goes with it."""
+        with contextlib.suppress(TransportError, asyncio.TimeoutError):
+            await self._execution.close()
+
+
+def sprite_transports(client: SpritesClient) -> Callable[[ShipRow], Transport]:
+    """Return what makes the transport to a ship that is a sprite."""
+    return lambda row: SpriteTransport(client, row.sprite)

@@ -1,0 +1,113 @@
+"""How a host of an inventory is reached: data, and the command lines that come of it. Nothing here runs anything.
+
+Nothing secret is in a target or an argv: keys are named by their path, passwords are not taken.
+"""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from ocaptain.errors import OcaptainError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ocaptain.ledger import ShipRow
+
+ALIVE_SECONDS = 10  # between two signs of life on a link that carries nothing; three that stay out end it
+
+# A host may be hostile: nothing of the captain's machine is offered to it, whatever ~/.ssh/config says.
+_FIRM = (
+    *("-o", "BatchMode=yes", "-o", "ForwardAgent=no", "-o", "ForwardX11=no"),
+    *("-o", "ClearAllForwardings=yes", "-o", "PermitLocalCommand=no"),
+)
+# ssh takes the first value that it is given, so these are what the inventory may say otherwise.
+_WEAK = (
+    *("-o", "ConnectTimeout=15", "-o", f"ServerAliveInterval={ALIVE_SECONDS}", "-o", "ServerAliveCountMax=3"),
+    "-T",
+)
+
+
+class Way(BaseModel):
+    """How a host is reached.
+
+    Attributes:
+        host: name or address for ssh.
+        port, user: None = as ssh's own configuration says.
+        key: path of a private key.
+        executable: the ssh client.
+        args: further options, in the user's order (``ansible_ssh_common_args`` and the like).
+        home: of the ship; None = where a login starts.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: Annotated[str, StringConstraints(pattern=r"^[^\s-][^\s]*$")]
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    user: Annotated[str, StringConstraints(pattern=r"^[^\s-][^\s]*$")] | None = None
+    key: str | None = None
+    executable: str = "ssh"
+    args: tuple[str, ...] = ()
+    home: str | None = None
+
+    def variables(self) -> dict[str, str | int]:
+        """Return Ansible's variables for it."""
+        given: dict[str, str | int | None] = {
+            "ansible_host": self.host,
+            "ansible_port": self.port,
+            "ansible_user": self.user,
+            "ansible_ssh_private_key_file": self.key,
+            "ansible_ssh_executable": self.executable,
+            "ansible_ssh_common_args": shlex.join(self.args) or None,
+            "tmux_agent_home": self.home,
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
+
+def argv(way: Way, before: Sequence[str], after: Sequence[str]) -> list[str]:
+    """Return ssh's command line: options that nothing overrides, the inventory's, defaults, host, command.
+
+    Args:
+        way: to the host.
+        before: further options that nothing overrides.
+        after: what is run there, as the words that the remote shell reads; may be empty.
+    """
+    own: list[str] = []
+    if way.port is not None:
+        own += ["-o", f"Port={way.port}"]
+    if way.key is not None:
+        own += ["-o", f'IdentityFile="{way.key}"']
+    if way.user is not None:
+        own += ["-o", f'User="{way.user}"']
+    return [way.executable, *_FIRM, *before, *own, *way.args, *_WEAK, "--", way.host, *after]
+
+
+def remote(way: Way, script: str) -> list[str]:
+    """Return the words that run a POSIX script in the ship's home, whatever the login shell is."""
+    place = f'cd -- {shlex.quote(way.home)} && export OCAPTAIN_SHIP_HOME="$PWD" && ' if way.home else ""
+    return ["exec", "sh", "-c", shlex.quote(f"{place}{script}")]
+
+
+def terminal_argv(way: Way, line: str, *, is_terminal: bool) -> list[str]:
+    """Return what opens a shell line on the host for a person, with the terminal that they have."""
+    words = remote(way, f"exec bash -c {shlex.quote(line)}")
+    # What comes first counts: a person may be asked. What comes last counts of -t and -T.
+    plain = [*argv(way, ["-o", "ControlPath=none"], [])]
+    at = plain.index("--")
+    interactive = [plain[0], "-o", "BatchMode=no", *plain[1:at], *(("-t", "-t") if is_terminal else ()), *plain[at:]]
+    return [*interactive, *words]
+
+
+def way_of(ship: ShipRow) -> Way:
+    """Return the way to a ship, as the ledger has it.
+
+    Raises:
+        OcaptainError: the ledger has none that can be understood.
+    """
+    try:
+        return Way.model_validate_json(ship.way or "")
+    except ValidationError as error:
+        raise OcaptainError(f"the ledger does not say how {ship.id} ({ship.sprite}) is reached") from error

@@ -1,0 +1,90 @@
+"""What the captain shows of a voyage in its directory: ``tasks/N.json`` and ``workspace/``. Never read back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+
+from ocaptain.captain.checkout import forward
+from ocaptain.git import GitError, pack
+from ocaptain.ledger import Fenced, task_files
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from pathlib import Path
+
+    from ocaptain.git import Git
+    from ocaptain.ledger import Ledger
+
+log = logging.getLogger("ocaptain.captain")
+
+
+class Views:
+    """The views of one voyage; this is their only writer."""
+
+    def __init__(self, directory: Path, ledger: Ledger, git: Git, voyage: str) -> None:
+        self._directory = directory
+        self._ledger = ledger
+        self._git = git
+        self._voyage = voyage
+        self._unwritten: dict[str, None] = {}
+        self._checkout = asyncio.Lock()
+        self._jobs: set[asyncio.Task[None]] = set()
+        self._packing: asyncio.Task[None] | None = None
+        #: Whether the note of a voyage is its last word, which the state of a checkout must not replace.
+        self.is_final = False
+
+    def write_tasks(self, *, whole: bool = False) -> None:
+        """Write ``tasks/N.json`` of what changed.
+
+        Args:
+            whole: of every task, as at the start, when the files may be of any age.
+        """
+        changed = self._ledger.take_changed()
+        tasks = [row["id"] for row in self._ledger.rows("tasks", "position")] if whole else [*self._unwritten, *changed]
+        if not tasks:
+            return
+        self._unwritten.clear()
+        folder = self._directory / "tasks"
+        for task, shown in task_files(self._ledger, tasks).items():
+            scratch = folder / f".{task}.json.tmp"
+            try:
+                folder.mkdir(exist_ok=True)
+                scratch.write_text(json.dumps(shown, indent=2, ensure_ascii=False) + "\n", "utf-8")
+                scratch.replace(folder / f"{task}.json")
+            except OSError:  # a full disk must not stop the voyage: once more with the next change
+                self._unwritten[task] = None
+
+    def has_landed(self) -> None:
+        """Bring the checkout up to date, and pack the repository, in the background."""
+        self._spawn(self.update_checkout())
+        if self._packing is None or self._packing.done():
+            self._packing = self._spawn(self._pack())
+
+    async def finish(self) -> None:
+        """Wait until all that was begun is done."""
+        await asyncio.gather(*self._jobs, return_exceptions=True)
+
+    async def update_checkout(self) -> None:
+        """Fast-forward ``workspace/`` if it is clean; else leave it and say so."""
+        async with self._checkout:
+            workspace, source = self._directory / "workspace", self._directory / "repo.git"
+            note = await asyncio.to_thread(forward, workspace, source, self._voyage)
+        with contextlib.suppress(Fenced):
+            if not self.is_final and note != self._ledger.voyage().note:
+                self._ledger.set_note(note)
+
+    async def _pack(self) -> None:
+        try:
+            await asyncio.to_thread(pack, self._git)
+        except GitError as error:  # a full disk, say: what is not packed is there all the same
+            log.warning("the repository could not be packed: %s", error.message)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._jobs.add(task)
+        task.add_done_callback(self._jobs.discard)
+        return task

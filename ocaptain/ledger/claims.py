@@ -1,0 +1,354 @@
+"""Who holds which task: claims, what becomes of attempts, and what can be claimed.
+
+A task's life::
+
+    pending ──claim──> in_progress ──begin/finish_landing──> completed
+       ^                    │
+       └──lose, conflict────┤      (no failure is counted)
+       └──fail──────────────┘      (the third one: failed, dependents held by it)
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from ocaptain.ledger.records import (
+    Claim,
+)
+from ocaptain.ledger.store import Store, add_event, hold_dependents, holds
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Collection, Mapping, Sequence
+
+
+MAX_FAILURES = 3
+MAX_CHANCES = 2  # of one session; then an attempt begins afresh
+MAX_SESSIONS = 3
+
+
+class Claims(Store):
+    """Tasks and the attempts at them."""
+
+    def claim(
+        self, ship: str, *, preferred: Collection[str] = (), excluded: Collection[str] = (), free: Collection[str] = ()
+    ) -> Claim | None:
+        """Hand the best ready task to ``ship``: longest remaining chain first, then lowest id.
+
+        Args:
+            ship: its id.
+            preferred: tasks that this ship had and should have again, before all others.
+            excluded: tasks that are reserved for another ship for now.
+            free: other ships that can take a task: what prefers them is left to them.
+        """
+        with self._write() as db:
+            row = _ready(db, ship, among=preferred) if preferred else None
+            row = row or _wished(db, ship, without=excluded) or _ready(db, ship, without=excluded, free=free)
+            if row is None:
+                return None
+            token, opening = db.execute(
+                "UPDATE voyage SET last_token = last_token + 1 RETURNING last_token, opening"
+            ).fetchone()
+            number = row["attempts"] + 1
+            db.execute(
+                "UPDATE tasks SET status = 'in_progress', token = ?, ship = ?, attempts = ? WHERE id = ?",
+                (token, ship, number, row["id"]),
+            )
+            session = str(uuid.uuid4())
+            db.execute(
+                "INSERT INTO attempts (token, task, number, ship, opening, state, session, started)"
+                " VALUES (?, ?, ?, ?, ?, 'claimed', ?, ?)",
+                (token, row["id"], number, ship, opening, session, time.time()),
+            )
+            db.execute("UPDATE ships SET state = 'working', reason = NULL WHERE id = ?", (ship,))
+            add_event(db, "claim", ship, row["id"], f"attempt {number}")
+            self._note_changed(row["id"])
+            raw = json.loads(row["raw"])
+            sessions, work = _earlier(db, row["id"], ship, token)
+            return Claim(
+                token=token,
+                task=row["id"],
+                number=number,
+                ship=ship,
+                agent=row["agent"],
+                raw=raw,
+                base=None,
+                reason=row["reason"],
+                opening=opening,
+                session=session,
+                sessions=sessions,
+                work=work,
+            )
+
+    def started(self, token: int, base: str) -> None:
+        """Note the commit that an attempt works from."""
+        with self._write() as db:
+            db.execute("UPDATE attempts SET base = ? WHERE token = ? AND state = 'claimed'", (base, token))
+
+    def offered(self, token: int, *, work: str | None, code: int, seconds: float) -> bool:
+        """Note what an attempt brought; return whether it still holds its task."""
+        with self._write() as db:
+            if not holds(db, token):
+                return False
+            db.execute(
+                "UPDATE attempts SET state = 'offered', work = ?, exit_code = ?, seconds = ? WHERE token = ?",
+                (work, code, seconds, token),
+            )
+            return True
+
+    def left(self, token: int, work: str | None, *, fresh: bool) -> None:
+        """Note what an attempt left in its files, and whether its session is not to be gone on with."""
+        with self._write() as db:
+            db.execute(
+                "UPDATE attempts SET work = coalesce(?, work), fresh = max(fresh, ?) WHERE token = ?",
+                (work, int(fresh), token),
+            )
+
+    def give_back(self, token: int, state: str, reason: str, *, ship_state: str = "idle") -> bool:
+        """Return a task to the pool without counting a failure.
+
+        Args:
+            token: the attempt.
+            state: that the attempt ends in: ``lost``, ``conflict``, ``sunk``, ``waited`` or ``denied``.
+            reason: why; the next attempt is told. That a service was ``waited`` for or ``denied`` the work
+                says nothing of the work: a reason from before stays.
+            ship_state: what the ship that held it is from now on.
+        """
+        with self._write() as db:
+            row = holds(db, token)
+            if row:
+                db.execute(
+                    "UPDATE tasks SET status = 'pending', token = NULL, ship = NULL,"
+                    " reason = CASE WHEN ?1 IN ('waited', 'denied') THEN coalesce(reason, ?2) ELSE ?2 END"
+                    " WHERE id = ?3",
+                    (state, reason, row["id"]),
+                )
+                add_event(db, state, row["ship"], row["id"], reason)
+                self._note_changed(row["id"])
+                db.execute(
+                    "UPDATE ships SET state = ?, reason = CASE ? WHEN 'idle' THEN reason ELSE ? END WHERE id = ?",
+                    (ship_state, ship_state, reason, row["ship"]),
+                )
+            db.execute(
+                "UPDATE attempts SET state = ?, reason = ?, ended = ?"
+                " WHERE token = ? AND state NOT IN ('landed', 'failed')",
+                (state, reason, time.time(), token),
+            )
+            return bool(row)
+
+    def fail(
+        self, token: int, reason: str, evidence: Mapping[str, Any] | None = None, *, final: bool = False
+    ) -> str | None:
+        """Count a failed attempt; return the task's new status, None if the token lost its task.
+
+        The third failure fails the task (or a ``final`` one); every task that waits for it, however
+        far, is held by it.
+        """
+        with self._write() as db:
+            row = holds(db, token)
+            if not row:
+                return None
+            db.execute(
+                "UPDATE attempts SET state = 'failed', reason = ?, ended = ?, evidence = coalesce(?, evidence)"
+                " WHERE token = ?",
+                (reason, time.time(), json.dumps(evidence) if evidence else None, token),
+            )
+            status = "failed" if final or row["tries"] + 1 >= MAX_FAILURES else "pending"
+            db.execute(
+                "UPDATE tasks SET status = ?, tries = tries + 1, token = NULL, reason = ?,"
+                " ship = CASE ? WHEN 'failed' THEN ship END WHERE id = ?",
+                (status, reason, status, row["id"]),
+            )
+            db.execute("UPDATE ships SET state = 'idle' WHERE id = ? AND state = 'working'", (row["ship"],))
+            self._note_changed(row["id"])
+            if status == "failed":
+                self._note_changed(*hold_dependents(db, row["id"]))
+            add_event(db, status if status == "failed" else "retry", row["ship"], row["id"], reason)
+            return status
+
+    def retry(self, tasks: Collection[str]) -> list[str]:
+        """Put tasks that failed for good back, with fresh tries; return them, in the plan's order.
+
+        What waits for them is held no more, unless another task that it waits for has failed, too.
+
+        Args:
+            tasks: that are meant; none = all that failed. Others are left as they are.
+        """
+        with self._write() as db:
+            rows = db.execute(
+                "UPDATE tasks SET status = 'pending', tries = 0, ship = NULL WHERE status = 'failed'"
+                " AND (?1 = '[]' OR id IN (SELECT value FROM json_each(?1))) RETURNING id, position",
+                (json.dumps(list(tasks)),),
+            ).fetchall()
+            back = [row["id"] for row in sorted(rows, key=lambda row: row["position"])]
+            free = db.execute(
+                "UPDATE tasks SET held_by = NULL WHERE held_by IN (SELECT value FROM json_each(?)) RETURNING id",
+                (json.dumps(back),),
+            ).fetchall()
+            for row in db.execute("SELECT id FROM tasks WHERE status = 'failed' ORDER BY position").fetchall():
+                hold_dependents(db, row["id"])
+            for task in back:
+                add_event(db, "again", None, task, "it is tried again, as was asked")
+            self._note_changed(*back, *(row["id"] for row in free))
+            return back
+
+    def mark_late(self, token: int, reason: str) -> None:
+        """Note that a lost attempt's result was kept after all."""
+        with self._write() as db:
+            row = db.execute("SELECT task, ship FROM attempts WHERE token = ?", (token,)).fetchone()
+            if row:
+                db.execute(
+                    "UPDATE attempts SET state = 'late', reason = ? WHERE token = ? AND state = 'lost'", (reason, token)
+                )
+                add_event(db, "late", row["ship"], row["task"], reason)
+
+    def held(self, ship: str) -> Claim | None:
+        """Return what ``ship`` holds, None if nothing."""
+        row = self._db.execute(
+            "SELECT a.token, a.task, a.number, a.ship, t.agent, t.raw, a.base, t.reason, a.opening, a.session"
+            " FROM tasks t JOIN attempts a ON a.token = t.token WHERE t.status = 'in_progress' AND t.ship = ?",
+            (ship,),
+        ).fetchone()
+        if row is None:
+            return None
+        sessions, work = _earlier(self._db, row["task"], ship, row["token"])
+        more = {"raw": json.loads(row["raw"]), "session": row["session"] or "", "sessions": sessions, "work": work}
+        return Claim(**{**dict(row), **more})
+
+    def attempt(self, token: int) -> dict[str, Any] | None:
+        """Return an attempt's row."""
+        row = self._db.execute("SELECT * FROM attempts WHERE token = ?", (token,)).fetchone()
+        return dict(row) if row else None
+
+    def losses(self, task: str) -> int:
+        """Return how many attempts at a task were lost (neither failed nor in conflict)."""
+        row = self._db.execute("SELECT count(*) FROM attempts WHERE task = ? AND state IN ('lost', 'late')", (task,))
+        return int(row.fetchone()[0])
+
+    def waits(self, task: str) -> int:
+        """Return how many attempts at a task in a row found the service busy, the last ones that ended."""
+        waits = 0
+        ended = self._db.execute(
+            "SELECT a.state FROM attempts a JOIN tasks t ON t.id = a.task"
+            " WHERE a.task = ? AND (t.token IS NULL OR a.token != t.token) ORDER BY a.token DESC",
+            (task,),
+        )
+        for (state,) in ended:
+            if state != "waited":
+                break
+            waits += 1
+        return waits
+
+    def ready(self, ships: Sequence[str], excluded: Collection[str] = ()) -> list[tuple[str, str | None]]:
+        """Return (task, pin) of what ``ships`` could claim now, at most one each; what any may take last.
+
+        Args:
+            ships: their ids.
+            excluded: tasks that are reserved for some ship, and do not count here.
+        """
+        without = json.dumps(list(excluded))
+        found: list[tuple[str, str | None]] = []
+        for ship in ships:
+            row = self._db.execute(
+                "SELECT id, pin FROM tasks INDEXED BY ready_pinned WHERE pin = ? AND status = 'pending'"
+                " AND blockers = 0 AND held_by IS NULL AND id NOT IN (SELECT value FROM json_each(?)) LIMIT 1",
+                (ship, without),
+            ).fetchone()
+            found += [(row["id"], row["pin"])] if row else []
+        rows = self._db.execute(
+            "SELECT id FROM tasks INDEXED BY ready WHERE status = 'pending' AND blockers = 0 AND held_by IS NULL"
+            " AND pin IS NULL AND id NOT IN (SELECT value FROM json_each(?)) LIMIT ?",
+            (without, len(ships)),
+        )
+        return [*found, *((row["id"], None) for row in rows)]
+
+    def is_ready(self, task: str, ship: str) -> bool:
+        """Whether ``ship`` could claim a task now."""
+        row = self._db.execute(
+            "SELECT 1 FROM tasks WHERE id = ? AND status = 'pending' AND blockers = 0 AND held_by IS NULL"
+            " AND (pin IS NULL OR pin = ?)",
+            (task, ship),
+        )
+        return row.fetchone() is not None
+
+    def wish_of(self, tasks: Sequence[str]) -> dict[str, str]:
+        """Return the ships that some tasks are wished for."""
+        rows = self._db.execute(
+            "SELECT id, wish FROM tasks WHERE wish IS NOT NULL AND id IN (SELECT value FROM json_each(?))",
+            (json.dumps(list(tasks)),),
+        )
+        return {row["id"]: row["wish"] for row in rows}
+
+    def claimable(self, ships: Sequence[str]) -> bool:
+        """Whether one of ``ships`` could claim a task now."""
+        marks = ",".join("?" * len(ships))
+        return bool(
+            ships
+            and self._db.execute(
+                "SELECT 1 FROM tasks INDEXED BY ready"  # noqa: S608 - only ?
+                " WHERE status = 'pending' AND blockers = 0 AND held_by IS NULL"
+                f" AND (pin IS NULL OR pin IN ({marks})) LIMIT 1",
+                ships,
+            ).fetchone()
+        )
+
+
+def _earlier(db: sqlite3.Connection, task: str, ship: str, token: int) -> tuple[tuple[str, ...], str | None]:
+    """Return the sessions that an attempt may go on with, and what the last attempt there that did anything left.
+
+    Only those of the ship: a session's transcript is nowhere else. One in which so much failed, or that
+    conflicted, has had its chances. An attempt that came to nothing (its service was busy, its ship was
+    lost) takes nothing away from what there was before it.
+    """
+    rows = db.execute(
+        "SELECT session, work, fresh, state FROM attempts"
+        " WHERE task = ? AND ship = ? AND token < ? AND session IS NOT NULL ORDER BY token DESC",
+        (task, ship, token),
+    ).fetchall()
+    failures = Counter(row["session"] for row in rows if row["state"] in {"failed", "conflict"})
+    spoilt = {row["session"] for row in rows if row["fresh"]}
+    known = dict.fromkeys(row["session"] for row in rows)
+    good = [one for one in known if failures[one] < MAX_CHANCES and one not in spoilt]
+    return tuple(good[:MAX_SESSIONS]), next((row["work"] for row in rows if row["work"]), None)
+
+
+def _ready(
+    db: sqlite3.Connection,
+    ship: str,
+    *,
+    among: Collection[str] | None = None,
+    without: Collection[str] = (),
+    free: Collection[str] = (),
+) -> sqlite3.Row | None:
+    """Return the best task that ``ship`` could have now. The order is an index's: it must stay so for large plans."""
+    chosen = "" if among is None else " AND id IN (SELECT value FROM json_each(:among))"
+    left = " AND id NOT IN (SELECT value FROM json_each(:without))" if without else ""
+    left += " AND (wish IS NULL OR wish NOT IN (SELECT value FROM json_each(:free)))" if free else ""
+    found: sqlite3.Row | None = db.execute(
+        "SELECT id, raw, agent, attempts, reason FROM tasks INDEXED BY ready"  # noqa: S608 - our own words
+        f" WHERE status = 'pending' AND blockers = 0 AND held_by IS NULL AND (pin IS NULL OR pin = :ship){chosen}{left}"
+        " ORDER BY priority DESC, position LIMIT 1",
+        {
+            "ship": ship,
+            "among": json.dumps(list(among or ())),
+            "without": json.dumps(list(without)),
+            "free": json.dumps(list(free)),
+        },
+    ).fetchone()
+    return found
+
+
+def _wished(db: sqlite3.Connection, ship: str, *, without: Collection[str]) -> sqlite3.Row | None:
+    """Return the best task that is ready and was wished for ``ship``."""
+    found: sqlite3.Row | None = db.execute(
+        "SELECT id, raw, agent, attempts, reason FROM tasks INDEXED BY ready_wished"
+        " WHERE wish = ? AND status = 'pending' AND blockers = 0 AND held_by IS NULL"
+        " AND (pin IS NULL OR pin = ?) AND id NOT IN (SELECT value FROM json_each(?))"
+        " ORDER BY priority DESC, position LIMIT 1",
+        (ship, ship, json.dumps(list(without))),
+    ).fetchone()
+    return found

@@ -1,0 +1,85 @@
+"""The ships of a voyage."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from ocaptain.ledger.records import (
+    ShipRow,
+)
+from ocaptain.ledger.store import Store, add_event
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Mapping, Sequence
+
+
+_SHIPS = "SELECT id, sprite, state, reason, head, journal, cursors, replaced_by, way, role FROM ships"
+
+
+class Fleet(Store):
+    """The ships of a voyage."""
+
+    def set_ship(self, ship: str, state: str, reason: str | None = None) -> None:
+        """Set a ship's state."""
+        with self._write() as db:
+            before = db.execute("SELECT state, reason FROM ships WHERE id = ?", (ship,)).fetchone()
+            if before is not None and (before["state"], before["reason"]) != (state, reason):
+                db.execute("UPDATE ships SET state = ?, reason = ? WHERE id = ?", (state, reason, ship))
+                add_event(db, "ship", ship, None, f"{state}{f': {reason}' if reason else ''}")
+
+    def set_replace(self) -> None:
+        """Have ships that are lost replaced from now on."""
+        with self._write() as db:
+            db.execute("UPDATE voyage SET replace_lost = 1")
+
+    def replace(self, again: Sequence[str], fresh: Sequence[str]) -> None:
+        """Note replacements that begin.
+
+        Args:
+            again: ships whose sprite is gone and is made again under its name.
+            fresh: ships that another one stands in for from now on.
+        """
+        with self._write() as db:
+            (position,) = db.execute("SELECT max(position) FROM ships").fetchone()
+            (voyage,) = db.execute("SELECT id FROM voyage").fetchone()
+            for number, old in enumerate(fresh, position + 1):
+                ship = f"ship-{number}"
+                db.execute(
+                    "INSERT INTO ships (id, position, sprite, state) VALUES (?, ?, ?, 'provisioning')",
+                    (ship, number, f"{voyage}-{ship}"),
+                )
+                db.execute("UPDATE ships SET replaced_by = ? WHERE id = ?", (ship, old))
+                add_event(db, "replace", old, None, f"{ship} sails in its place")
+            for ship in again:
+                add_event(db, "replace", ship, None, "it is made again")
+            db.execute("UPDATE voyage SET replacements = replacements + ?", (len(again) + len(fresh),))
+
+    def ship_has(self, ship: str, commit: str | None) -> None:
+        """Note the newest commit that a ship has (None: nothing is known)."""
+        with self._write() as db:
+            db.execute("UPDATE ships SET head = ? WHERE id = ?", (commit, ship))
+
+    def ship_cursors(self, ship: str, journal: str, cursors: Mapping[str, int]) -> None:
+        """Note up to where a ship's journal is done with, by class of records."""
+        with self._write() as db:
+            db.execute(
+                "UPDATE ships SET journal = ?, cursors = ? WHERE id = ?", (journal, json.dumps(dict(cursors)), ship)
+            )
+
+    def ships(self) -> list[ShipRow]:
+        """Return the ships in order."""
+        return [_ship(row) for row in self._db.execute(f"{_SHIPS} ORDER BY position")]
+
+    def ship(self, ship: str) -> ShipRow:
+        """Return one ship."""
+        return _ship(self._db.execute(f"{_SHIPS} WHERE id = ?", (ship,)).fetchone())
+
+    def worked(self, ship: str) -> bool:
+        """Whether a ship was ever handed a task."""
+        return bool(self._db.execute("SELECT 1 FROM attempts WHERE ship = ? LIMIT 1", (ship,)).fetchone())
+
+
+def _ship(row: sqlite3.Row) -> ShipRow:
+    return ShipRow(**{**dict(row), "cursors": json.loads(row["cursors"])})

@@ -1,0 +1,105 @@
+"""What landed: intents, commits, saved refs, and the final verify."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+from ocaptain.ledger.records import (
+    Intent,
+    LedgerError,
+)
+from ocaptain.ledger.store import Store, add_event, holds
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Landings(Store):
+    """What landed: intents, commits, saved refs, and the final verify."""
+
+    def begin_landing(self, token: int, ref: str, old: str, new: str, evidence: Mapping[str, Any]) -> bool:
+        """Commit the intent to move ``ref`` from ``old`` to ``new``; False if the token lost its task.
+
+        Raises:
+            LedgerError: another landing of this token is under way.
+        """
+        with self._write() as db:
+            row = holds(db, token)
+            if not row:
+                return False
+            begun = db.execute(
+                "INSERT INTO intents (token, task, ref, old, new, state) VALUES (?, ?, ?, ?, ?, 'open')"
+                " ON CONFLICT (token) DO UPDATE SET ref = excluded.ref, old = excluded.old, new = excluded.new,"
+                " state = 'open' WHERE state = 'void'",
+                (token, row["id"], ref, old, new),
+            ).rowcount
+            if not begun:
+                raise LedgerError(f"{self.path}: token {token} has a landing under way")
+            db.execute("UPDATE attempts SET evidence = ? WHERE token = ?", (json.dumps(evidence), token))
+            return True
+
+    def finish_landing(self, token: int) -> None:
+        """Mark the task of an intent whose ref moved as completed, and free what waited for it."""
+        with self._write() as db:
+            intent = db.execute("SELECT * FROM intents WHERE token = ? AND state = 'open'", (token,)).fetchone()
+            if intent is None:
+                raise LedgerError(f"{self.path}: token {token} has no landing under way")
+            attempt = db.execute("SELECT ship FROM attempts WHERE token = ?", (token,)).fetchone()
+            db.execute("UPDATE intents SET state = 'done' WHERE token = ?", (token,))
+            db.execute("UPDATE attempts SET state = 'landed', ended = ? WHERE token = ?", (time.time(), token))
+            changed = db.execute(
+                "UPDATE tasks SET status = 'completed', commit_id = ?, ship = ?, token = ?, reason = NULL,"
+                " held_by = NULL WHERE id = ? AND status != 'completed'",
+                (intent["new"], attempt["ship"], token, intent["task"]),
+            ).rowcount
+            if changed:
+                db.execute(
+                    "UPDATE tasks SET blockers = blockers - 1 WHERE id IN (SELECT task FROM edges WHERE waits = ?)",
+                    (intent["task"],),
+                )
+                db.execute(
+                    "INSERT INTO landings (kind, task, token, commit_id, at) VALUES ('task', ?, ?, ?, ?)",
+                    (intent["task"], token, intent["new"], time.time()),
+                )
+            db.execute("UPDATE ships SET state = 'idle' WHERE id = ? AND state = 'working'", (attempt["ship"],))
+            add_event(db, "landed", attempt["ship"], intent["task"], intent["new"])
+            self._note_changed(intent["task"])
+
+    def void_landing(self, token: int) -> None:
+        """Take back an intent whose ref did not move."""
+        with self._write() as db:
+            db.execute("UPDATE intents SET state = 'void' WHERE token = ? AND state = 'open'", (token,))
+
+    def open_intents(self) -> list[Intent]:
+        """Return the landings that were begun and not finished."""
+        rows = self._db.execute("SELECT token, task, ref, old, new FROM intents WHERE state = 'open'")
+        return [Intent(**dict(row)) for row in rows]
+
+    def saved(self, ref: str, ship: str, token: int | None, commit: str) -> None:
+        """Note where work of a ship is kept."""
+        with self._write() as db:
+            db.execute(
+                "INSERT INTO saved_refs (ref, ship, token, commit_id, at) VALUES (?, ?, ?, ?, ?)"
+                " ON CONFLICT (ref) DO UPDATE SET commit_id = excluded.commit_id, at = excluded.at",
+                (ref, ship, token, commit, time.time()),
+            )
+
+    def verified(self, *, ok: bool, code: int, clean: bool, commit: str, tail: str) -> None:
+        """Note the final verify."""
+        with self._write() as db:
+            db.execute(
+                "UPDATE voyage SET verify_ok = ?, verify_code = ?, verify_clean = ?,"
+                " verify_commit = ?, verify_tail = ?",
+                (int(ok), code, int(clean), commit, tail),
+            )
+            add_event(db, "verify", None, None, f"{'passed' if ok else f'exit {code}'} at {commit}")
+
+    def landed(self, limit: int) -> list[tuple[str, str]]:
+        """Return (task, subject) of the last ``limit`` landings, oldest first."""
+        rows = self._db.execute(
+            "SELECT t.id, t.subject FROM landings l JOIN tasks t ON t.id = l.task ORDER BY l.n DESC LIMIT ?",
+            (limit,),
+        )
+        return [(row["id"], row["subject"]) for row in rows][::-1]

@@ -1,0 +1,54 @@
+"""What else can be asked of a ledger."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from ocaptain.ledger.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Queries(Store):
+    """What else can be asked of a ledger."""
+
+    def counts(self) -> dict[str, int]:
+        """Return how many tasks are in each state."""
+        return {row[0]: row[1] for row in self._db.execute("SELECT status, n FROM task_counts ORDER BY status")}
+
+    def failed(self) -> list[str]:
+        """Return the tasks that failed for good, in the plan's order."""
+        return [row["id"] for row in self._db.execute("SELECT id FROM tasks WHERE status = 'failed' ORDER BY position")]
+
+    def task_rows(self, tasks: Sequence[str]) -> list[dict[str, Any]]:
+        """Return the rows of some tasks, in the plan's order."""
+        rows = self._db.execute(
+            "SELECT * FROM tasks WHERE id IN (SELECT value FROM json_each(?)) ORDER BY position",
+            (json.dumps(list(tasks)),),
+        )
+        return [dict(row) for row in rows]
+
+    def edge_rows(self, tasks: Sequence[str]) -> list[dict[str, Any]]:
+        """Return the edges that some tasks are at either end of."""
+        rows = self._db.execute(
+            "WITH some AS (SELECT value FROM json_each(?)) SELECT * FROM edges WHERE task IN some"
+            " UNION SELECT * FROM edges WHERE waits IN some ORDER BY task, waits",
+            (json.dumps(list(tasks)),),
+        )
+        return [dict(row) for row in rows]
+
+    def working(self) -> dict[str, str]:
+        """Return the task that each ship is at, by ship."""
+        rows = self._db.execute("SELECT ship, id FROM tasks WHERE status = 'in_progress' AND ship IS NOT NULL")
+        return {row["ship"]: row["id"] for row in rows}
+
+    def last_event(self) -> int:
+        """Return the number of the newest event, 0 if there is none."""
+        return int(self._db.execute("SELECT coalesce(max(n), 0) FROM events").fetchone()[0])
+
+    def events_after(self, number: int) -> list[dict[str, Any]]:
+        """Return the events after ``number``."""
+        rows = self._db.execute("SELECT * FROM events WHERE n > ? ORDER BY n LIMIT 1000", (number,))
+        return [dict(row) for row in rows]

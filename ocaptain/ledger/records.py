@@ -1,0 +1,163 @@
+"""What the ledger's rows are to those who ask, and its errors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ocaptain.errors import OcaptainError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+#: A voyage in one of these has nothing more to do.
+ENDED = ("complete", "failed", "sunk")
+#: A ship in one of these is not part of the fleet any more.
+NOT_SAILING = ("lost", "failed", "gone")
+
+
+class LedgerError(OcaptainError):
+    """The ledger cannot be read or written; the message says which file."""
+
+
+class Fenced(LedgerError):
+    """Another captain commands this voyage now."""
+
+
+@dataclass(frozen=True)
+class NewVoyage:
+    """What a ledger is made from."""
+
+    id: str
+    name: str
+    provider: str
+    digest: str
+    repo: str
+    root: str
+    agent_cmd: str | None
+    spec: str
+    verify_script: bytes
+    verify_timeout: float
+    setup: str | None
+    prompt: str | None
+    tasks: Sequence[Mapping[str, Any]]
+    edges: Mapping[str, frozenset[str]]
+    ships: Sequence[tuple[str, str]]
+    replace_lost: bool = False
+    place: str = ""
+    model: str | None = None
+    max_turns: int | None = None
+    mesh: str = "none"
+    ways: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Voyage:
+    """The voyage's row."""
+
+    id: str
+    name: str
+    state: str
+    provider: str
+    digest: str
+    repo: str
+    root: str
+    agent_cmd: str | None
+    spec: str
+    verify_script: bytes
+    verify_timeout: float
+    setup: str | None
+    prompt: str | None
+    created: float
+    epoch: int
+    verify_ok: int | None
+    verify_code: int | None
+    verify_clean: int | None
+    verify_commit: str | None
+    verify_tail: str | None
+    note: str | None
+    replace_lost: int
+    replacements: int
+    place: str
+    model: str | None
+    max_turns: int | None
+    mesh: str
+    paused_reason: str | None
+    options: str
+    home: str
+    ticket: str | None
+    opening: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A task handed to a ship.
+
+    Attributes:
+        session: of the agent, for this attempt.
+        sessions: of earlier attempts on this ship that may be gone on with, the last one first.
+        work: what the last attempt on this ship left in its files, None if nothing.
+    """
+
+    token: int
+    task: str
+    number: int
+    ship: str
+    agent: str
+    raw: Mapping[str, Any]
+    base: str | None
+    reason: str | None
+    opening: str = ""
+    session: str = ""
+    sessions: tuple[str, ...] = ()
+    work: str | None = None
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What an attempt used so far.
+
+    Attributes:
+        model: that worked most.
+        tokens_in, tokens_out, tokens_cached: read (cached or not), written, and read from the cache.
+        cost_nano: in nano-dollars, of what has a known price.
+        mark: ``api`` or ``subscription``.
+        usage: by model: ``model tokens cost_nano``; what has no known price is a row with a cost of None.
+    """
+
+    model: str | None
+    tokens_in: int
+    tokens_out: int
+    tokens_cached: int
+    cost_nano: int
+    mark: str | None
+    usage: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Intent:
+    """A landing that was begun."""
+
+    token: int
+    task: str
+    ref: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True)
+class ShipRow:
+    """A ship."""
+
+    id: str
+    sprite: str
+    state: str
+    reason: str | None
+    head: str | None
+    journal: str | None
+    cursors: Mapping[str, int]
+    replaced_by: str | None
+    way: str | None
+    role: str

@@ -1,0 +1,267 @@
+"""The ledger's file: opening it, one writer at a time, and the voyage's own row.
+
+One writer: the process that holds the captain's lock. It takes an epoch once
+(:meth:`Store.command`), and every write after that checks that the epoch is still its own, so
+a captain that was thought dead and is not writes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import sqlite3
+import time
+from typing import TYPE_CHECKING, Any, Self
+
+from ocaptain.ledger.migrate import OLDER, VERSION, bring_file_forward, copy_forward, schema
+from ocaptain.ledger.records import Fenced, LedgerError, NewVoyage, Voyage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_BUSY_SECONDS = 30.0
+
+
+class Store:
+    """A connection to a voyage's ledger. Not for several threads at once.
+
+    Args:
+        path: of ``ledger.db``.
+        epoch: the writer's epoch; None for a reader.
+    """
+
+    def __init__(self, path: Path, *, epoch: int | None = None) -> None:
+        self.path = path
+        self.epoch = epoch
+        self._turn: int | None = None
+        self._changed: dict[str, None] = {}
+        if not path.is_file():
+            raise LedgerError(f"there is no ledger at {path}")
+        try:
+            self._open()
+        except sqlite3.Error as error:
+            raise LedgerError(f"{path} is not a ledger that can be read: {error}") from error
+
+    def _open(self) -> None:
+        db = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        db.execute("SELECT id FROM voyage").fetchone()
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        #: Whether this is a copy, in memory, of a ledger of an earlier format.
+        self.is_copy = version in OLDER
+        if self.is_copy:
+            with contextlib.closing(db) as former:
+                db = copy_forward(former)
+        elif version != VERSION:
+            db.close()
+            which = "a newer" if version > VERSION else "an older"
+            raise LedgerError(
+                f"{self.path} was made by {which} version of ocaptain (format {version}, this one reads"
+                f" {OLDER[0]} to {VERSION}); use that version"
+            )
+        db.row_factory = sqlite3.Row
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA foreign_keys = ON")
+        self._db = db
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._db.close()
+        if self._turn is not None:
+            os.close(self._turn)
+            self._turn = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @staticmethod
+    def create(path: Path, new: NewVoyage) -> None:
+        """Make the ledger of a new voyage.
+
+        ``new.tasks`` are rows with ``id position subject raw agent pin priority status``.
+        """
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = FULL")
+            db.execute("BEGIN IMMEDIATE")
+            for statement in schema():
+                db.execute(statement)
+            db.execute(
+                "INSERT INTO voyage (one, id, name, state, provider, digest, repo, root, agent_cmd, spec,"
+                " verify_script, verify_timeout, setup, prompt, created, replace_lost,"
+                " place, model, max_turns, mesh, options)"
+                " VALUES (1, ?, ?, 'preparing', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    *(new.id, new.name, new.provider, new.digest, new.repo, new.root, new.agent_cmd, new.spec),
+                    *(new.verify_script, new.verify_timeout, new.setup, new.prompt, time.time()),
+                    *(int(new.replace_lost), new.place, new.model, new.max_turns, new.mesh),
+                    json.dumps(dict(new.options)),
+                ),
+            )
+            done = {row["id"] for row in new.tasks if row["status"] == "completed"}
+            db.executemany(
+                "INSERT INTO tasks (id, position, subject, raw, agent, wish, pin, approved, priority, blockers, status)"
+                " VALUES (:id, :position, :subject, :raw, :agent, :wish, :pin, :approved, :priority, :blockers,"
+                " :status)",
+                [
+                    {"wish": None, "approved": 1, **row, "blockers": len(new.edges[row["id"]] - done)}
+                    for row in new.tasks
+                ],
+            )
+            db.executemany(
+                "INSERT INTO edges (task, waits) VALUES (?, ?)",
+                [(task, before) for task, waits in new.edges.items() for before in sorted(waits)],
+            )
+            db.executemany("INSERT INTO plan_files (path, data) VALUES (?, ?)", new.files.items())
+            db.executemany(
+                "INSERT INTO ships (id, position, sprite, state, way) VALUES (?, ?, ?, 'provisioning', ?)",
+                [(ship, number, sprite, new.ways.get(ship)) for number, (ship, sprite) in enumerate(new.ships)],
+            )
+            db.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def _queue(self) -> Iterator[None]:
+        """Wait for one's turn to write.
+
+        SQLite lets writers poll, so that under contention some never come to it; the kernel has
+        a queue. A file of its own: closing any descriptor of the database would drop SQLite's locks.
+        """
+        try:
+            if self._turn is None:
+                self._turn = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._turn, fcntl.LOCK_EX)
+        except OSError as error:
+            raise LedgerError(f"{self.path} cannot be written: {error.strerror}") from error
+        try:
+            yield
+        finally:
+            fcntl.flock(self._turn, fcntl.LOCK_UN)
+
+    @contextlib.contextmanager
+    def _write(self) -> Iterator[sqlite3.Connection]:
+        """One transaction, refused if another captain took over."""
+        with self._queue(), self._transaction() as db:
+            yield db
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            raise LedgerError(f"{self.path} cannot be written: {error}") from error
+        try:
+            (epoch,) = self._db.execute("SELECT epoch FROM voyage").fetchone()
+            if epoch != self.epoch:
+                raise Fenced(f"{self.path}: epoch {epoch} commands, this is {self.epoch}")
+            yield self._db
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            with contextlib.suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
+            raise LedgerError(f"{self.path} cannot be written: {error}") from error
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
+            raise
+
+    def command(self) -> int:
+        """Take command: a new epoch, which fences every earlier writer. The caller holds the lock.
+
+        A ledger of an earlier format is brought forward first.
+        """
+        try:
+            with self._queue():
+                if self.is_copy:
+                    bring_file_forward(self.path)
+                    self._db.close()
+                    self._open()
+                (epoch,) = self._db.execute(
+                    "UPDATE voyage SET epoch = epoch + 1, opening = ? RETURNING epoch", (secrets.token_hex(4),)
+                ).fetchone()
+        except (sqlite3.Error, OSError) as error:
+            raise LedgerError(f"{self.path} cannot be written: {error}") from error
+        self.epoch = int(epoch)
+        return self.epoch
+
+    def take_changed(self) -> list[str]:
+        """Return the tasks that this connection changed since it was asked last, in the order of the changes."""
+        changed, self._changed = list(self._changed), {}
+        return changed
+
+    def _note_changed(self, *tasks: str) -> None:
+        self._changed.update(dict.fromkeys(tasks))
+
+    def next_generation(self) -> int:
+        """Return a number for a new channel; it only grows."""
+        with self._write() as db:
+            return int(db.execute("UPDATE voyage SET generation = generation + 1 RETURNING generation").fetchone()[0])
+
+    def set_state(self, state: str, note: str | None = None) -> None:
+        """Set the voyage's state; a note says why, for people."""
+        with self._write() as db:
+            db.execute("UPDATE voyage SET state = ?, note = coalesce(?, note)", (state, note))
+            add_event(db, "voyage", None, None, f"{state}{f': {note}' if note else ''}")
+
+    def pause(self, reason: str) -> None:
+        """Note that nothing more is to be handed out, and why; the state changes when all has ended that runs."""
+        with self._write() as db:
+            db.execute("UPDATE voyage SET paused_reason = ?", (reason,))
+            add_event(db, "pause", None, None, reason)
+
+    def go_on(self) -> None:
+        """Hand out tasks again."""
+        with self._write() as db:
+            db.execute("UPDATE voyage SET paused_reason = NULL, note = NULL")
+
+    def set_note(self, note: str | None) -> None:
+        """Set what ``status`` says of the voyage."""
+        with self._write() as db:
+            db.execute("UPDATE voyage SET note = ?", (note,))
+
+    def event(self, kind: str, text: str, *, ship: str | None = None, task: str | None = None) -> None:
+        """Add an event, for people."""
+        with self._write() as db:
+            add_event(db, kind, ship, task, text)
+
+    def voyage(self) -> Voyage:
+        """Return the voyage's row."""
+        columns = ", ".join(Voyage.__dataclass_fields__)
+        return Voyage(**dict(self._db.execute(f"SELECT {columns} FROM voyage").fetchone()))  # noqa: S608 - our own names
+
+    def rows(self, table: str, order: str) -> list[dict[str, Any]]:
+        """Return a table's rows, for views."""
+        return [dict(row) for row in self._db.execute(f"SELECT * FROM {table} ORDER BY {order}")]  # noqa: S608
+
+
+def holds(db: sqlite3.Connection, token: int) -> sqlite3.Row | None:
+    """Return the task that an attempt holds (``id ship tries``), None if it holds none any more."""
+    found: sqlite3.Row | None = db.execute(
+        "SELECT id, ship, tries FROM tasks WHERE token = ? AND status = 'in_progress'", (token,)
+    ).fetchone()
+    return found
+
+
+def hold_dependents(db: sqlite3.Connection, task: str) -> list[str]:
+    """Hold whatever waits for a task that failed, however far, and is not held yet; return it."""
+    held = db.execute(
+        "WITH RECURSIVE later (id) AS (SELECT task FROM edges WHERE waits = ?1"
+        " UNION SELECT task FROM edges JOIN later ON waits = later.id)"
+        " UPDATE tasks SET held_by = ?1 WHERE id IN later AND status = 'pending' AND held_by IS NULL"
+        " RETURNING id",
+        (task,),
+    )
+    return [row["id"] for row in held.fetchall()]
+
+
+def add_event(db: sqlite3.Connection, kind: str, ship: str | None, task: str | None, text: str) -> None:
+    """Add a line to the voyage's events, in the caller's transaction."""
+    db.execute(
+        "INSERT INTO events (at, kind, ship, task, text) VALUES (?, ?, ?, ?, ?)",
+        (time.time(), kind, ship, task, text),
+    )

@@ -1,0 +1,120 @@
+"""What a voyage can be asked.
+
+One model, of which command line, Ansible's argument spec and its documentation, the request and the
+ledger's column are made.
+
+To add an option: a field here, its line in ``playbooks/provision.yml``, ``scripts/document`` for the module's
+documentation, and the place where it counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Self, get_type_hints
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+PROVIDERS = ("sprites", "drydock")
+MESHES = ("auto", "none", "tailscale")
+
+
+@dataclass(frozen=True)
+class Option:
+    """What is said of an option wherever it is offered.
+
+    Attributes:
+        name: of the field.
+        kind: ``str``, ``int`` or ``bool``.
+        help: a sentence for the command line and Ansible's documentation.
+        short: its short form on the command line, with the dash.
+        choices: the words that are allowed; none = any.
+        minimum: of a number.
+        on_resume: whether it may be given for a voyage that sails already.
+    """
+
+    name: str
+    kind: type
+    help: str
+    short: str | None = None
+    choices: tuple[str, ...] = ()
+    minimum: int | None = None
+    on_resume: bool = False
+
+    @property
+    def flag(self) -> str:
+        """Its form on the command line."""
+        return f"--{self.name.replace('_', '-')}"
+
+
+def _option(text: str, default: Any = None, **more: Any) -> Any:
+    return field(default=default, metadata={"help": text, **more})
+
+
+@dataclass(frozen=True)
+class SailOptions:
+    """What a voyage can be asked; None = as plan or configuration say."""
+
+    ships: int | None = _option("How many ships sail; by default what the plan recommends.", short="-n", minimum=1)
+    provider: str | None = _option("Where ships come from; by default as configured.", choices=PROVIDERS)
+    mesh: str | None = _option(
+        "Network that ships join; auto means tailscale on sprites if its secret is set.", choices=MESHES
+    )
+    agent: str | None = _option("Agent of tasks that name none.")
+    agent_cmd: str | None = _option("The line that agent `command` runs for tasks without metadata.run.")
+    model: str | None = _option("Model of agents whose task names none.")
+    max_turns: int | None = _option("Turns that an attempt of a model may take (200).", minimum=1)
+    repo: str | None = _option(
+        "Repository to start from (owner/name on GitHub, a URL or a path); by default the plan's."
+    )
+    allow_partial: bool = _option(
+        "Sail without the repository's submodules and LFS files.", default=False, on_resume=True
+    )
+    replace: bool = _option(
+        "Replace ships that are lost, for as long as the voyage sails.", default=False, on_resume=True
+    )
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Self:
+        """Return the options among ``given``; what is None counts as not given."""
+        names = {one.name for one in fields(cls)}
+        return cls(**{name: value for name, value in given.items() if name in names and value is not None})
+
+    def chosen(self) -> dict[str, Any]:
+        """Return what is not left as it is by default, as the ledger keeps it."""
+        return {one.name: value for one in fields(self) if (value := getattr(self, one.name)) != one.default}
+
+    def refused_on_resume(self) -> list[str]:
+        """Return the flags that were given and say nothing to a voyage that sails already."""
+        chosen = self.chosen()
+        return [one.flag for one in options() if one.name in chosen and not one.on_resume]
+
+
+def options() -> Iterator[Option]:
+    """Yield what is said of each field of :class:`SailOptions`."""
+    hints = get_type_hints(SailOptions)
+    for one in fields(SailOptions):
+        kind = next(
+            kind for kind in (bool, int, str) if kind in (hints[one.name], *getattr(hints[one.name], "__args__", ()))
+        )
+        yield Option(one.name, kind, **one.metadata)
+
+
+def argument_spec() -> dict[str, dict[str, Any]]:
+    """Return the options in the form of Ansible's argument specs."""
+    return {
+        one.name: {
+            "type": one.kind.__name__,
+            **({"choices": list(one.choices)} if one.choices else {}),
+            **({"default": False} if one.kind is bool else {}),
+        }
+        for one in options()
+    }
+
+
+def documentation() -> dict[str, dict[str, Any]]:
+    """Return the options in the form of a module's documentation."""
+    spec = argument_spec()
+    return {
+        one.name: {"description": one.help.replace("`command`", "C(command)"), **spec[one.name]} for one in options()
+    }

@@ -1,0 +1,291 @@
+"""The REST part of the API: sprites, files, services, checkpoints, policies."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import httpx
+from pydantic import TypeAdapter
+
+from ocaptain.sprites.errors import (
+    Conflict,
+    ConnectionFailed,
+    NotFound,
+    SpritesError,
+    TooLarge,
+    api_error,
+)
+from ocaptain.sprites.http import Http
+from ocaptain.sprites.models import Change, Checkpoint, Sprite, SpritePage
+from ocaptain.sprites.replies import as_events, as_fields, as_nothing, check_finished, parser, parser_of
+from ocaptain.sprites.retry import ATTEMPTS, growing_wait, may_have_worked
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+
+CREATE_FACTOR = 2.5
+CHECKPOINT_FACTOR = 5.0  # the documentation says milliseconds here and half a minute there
+_CHECKPOINTS = TypeAdapter(tuple[Checkpoint, ...])
+TRANSFER_FACTOR = 10.0
+WATCH_SECONDS = 60.0  # without a line, heartbeats included
+PIECE = 256 * 1024
+PARTIAL = 206
+
+
+class Rest(Http):
+    """The calls that httpx makes."""
+
+    async def create(self, name: str, *, labels: Sequence[str] = ()) -> tuple[Sprite, bool]:
+        """Create a sprite, or find that it is there.
+
+        Returns:
+            The sprite, and whether this call made it.
+
+        Raises:
+            SpritesError: it could not be made and is not there.
+        """
+        body = {"name": name, "labels": list(labels)}
+        unsure, attempt = False, 0
+        while True:
+            attempt += 1
+            try:
+                work = self.request(
+                    "POST", "/v1/sprites", parser(Sprite), body=body, factor=CREATE_FACTOR, idempotent=False
+                )
+                return await work, True
+            except Conflict:
+                # After a try whose answer was lost it is that one's: nobody else uses our names.
+                try:
+                    return await self.get(name), unsure
+                except NotFound:  # just being made, or just being destroyed: the name is not free yet
+                    if attempt >= ATTEMPTS:
+                        raise
+            except SpritesError as error:
+                if not may_have_worked(error):
+                    raise
+                # Look before trying again: it may have been made before the answer was lost.
+                unsure = True
+                try:
+                    return await self.get(name), True
+                except NotFound:
+                    if attempt >= ATTEMPTS:
+                        raise error from None
+            await self._sleep(growing_wait(attempt))
+
+    async def get(self, name: str) -> Sprite:
+        """Return a sprite.
+
+        Raises:
+            NotFound: there is none of that name.
+        """
+        return await self.request("GET", f"/v1/sprites/{quote(name, safe='')}", parser(Sprite))
+
+    async def list(self, prefix: str = "") -> list[Sprite]:
+        """Return every sprite whose name starts with ``prefix``, over all pages."""
+        found: list[Sprite] = []
+        token: str | None = None
+        while True:
+            params = {"max_results": "50", **({"prefix": prefix} if prefix else {})}
+            if token:
+                params["continuation_token"] = token
+            page = await self.request("GET", "/v1/sprites", parser(SpritePage), params=params)
+            found += page.sprites
+            # `has_more` without a token would go on for ever.
+            if not page.has_more or not page.next_continuation_token or page.next_continuation_token == token:
+                return found
+            token = page.next_continuation_token
+
+    async def watch(self, prefix: str) -> AsyncGenerator[Change, None]:
+        """Yield the status of every sprite whose name starts with ``prefix``, then each change and heartbeats.
+
+        Raises:
+            SpritesError: it cannot be watched, or the stream broke. It ends without one where the service
+                gives a list only.
+        """
+        what = "GET /v1/sprites (watch)"
+        headers = {"Accept": "application/x-ndjson"}
+        try:
+            async with self._http.stream(
+                "GET", "/v1/sprites", params={"prefix": prefix}, headers=headers, timeout=WATCH_SECONDS
+            ) as response:
+                if not response.is_success:
+                    raise api_error(what, response.status_code, response.headers, await response.aread())
+                if "ndjson" not in response.headers.get("Content-Type", ""):
+                    return
+                async for line in response.aiter_lines():
+                    with contextlib.suppress(ValueError):
+                        yield Change.model_validate_json(line)
+        except httpx.HTTPError as error:
+            raise ConnectionFailed(f"{what}: {self._url} broke off: {str(error) or type(error).__name__}") from error
+
+    async def first_page(self) -> SpritePage:
+        """Return the list's first page: whose token this is, how many sprites run and may run."""
+        return await self.request("GET", "/v1/sprites", parser(SpritePage), params={"max_results": "1"})
+
+    async def destroy(self, name: str) -> bool:
+        """Destroy a sprite; return False if it was not there."""
+        try:
+            await self.request("DELETE", f"/v1/sprites/{quote(name, safe='')}", as_nothing)
+        except NotFound:
+            return False
+        return True
+
+    async def sessions(self, name: str) -> Sequence[str]:
+        """Return the commands that run on a sprite by exec.
+
+        Raises:
+            NotFound: there is no such sprite.
+        """
+        found = await self.request("GET", f"/v1/sprites/{quote(name, safe='')}/exec", as_fields)
+        listed = found.get("sessions")
+        sessions = listed if isinstance(listed, list) else []
+        return [str(one.get("command", "")) for one in sessions if isinstance(one, dict)]
+
+    async def write_file(self, name: str, path: str, data: bytes, *, mode: int = 0o600) -> None:
+        """Write a whole file in one call (not atomic; missing parents are made)."""
+        params = {"path": path, "workingDir": "/", "mode": f"{mode:04o}", "mkdirParents": "true"}
+        url = f"/v1/sprites/{quote(name, safe='')}/fs/write"
+        await self.request("PUT", url, as_nothing, params=params, content=lambda: data, factor=TRANSFER_FACTOR)
+
+    async def read_file(self, name: str, path: str, *, limit: int) -> bytes:
+        """Return a file's content, at most ``limit`` bytes.
+
+        Raises:
+            NotFound: no such file (or no such sprite: the service does not tell them apart).
+            SpritesError: the file is longer than ``limit``.
+        """
+        url = f"/v1/sprites/{quote(name, safe='')}/fs/read"
+        what = f"GET {url}"
+
+        async def once() -> httpx.Response:
+            data = bytearray()
+            try:
+                async with (
+                    asyncio.timeout(self._seconds * TRANSFER_FACTOR),
+                    self._http.stream("GET", url, params={"path": path, "workingDir": "/"}) as response,
+                ):
+                    if not response.is_success:
+                        raise api_error(what, response.status_code, response.headers, await response.aread())
+                    async for chunk in response.aiter_bytes():
+                        data += chunk
+                        if len(data) > limit:
+                            raise TooLarge(f"{what}: {path} is longer than {limit} bytes")
+            except (TimeoutError, httpx.TimeoutException) as error:
+                raise ConnectionFailed(f"{what}: not read in time", sent=True) from error
+            except httpx.HTTPError as error:
+                raise ConnectionFailed(f"{what}: {str(error) or type(error).__name__}", sent=True) from error
+            return httpx.Response(200, content=bytes(data))
+
+        return (await self.retrying(True, once)).content  # noqa: FBT003
+
+    async def list_files(self, name: str, path: str) -> dict[str, int]:
+        """Return the files in a directory and their sizes; none if it is not there."""
+        url = f"/v1/sprites/{quote(name, safe='')}/fs/list"
+        try:
+            found = await self.request("GET", url, as_fields, params={"path": path, "workingDir": "/"})
+        except NotFound:
+            return {}
+        entries = found.get("entries")
+        return {
+            str(entry.get("name")): int(entry.get("size") or 0)
+            for entry in (entries if isinstance(entries, list) else [])
+            if isinstance(entry, dict)
+        }
+
+    async def read_from(self, name: str, path: str, offset: int) -> AsyncIterator[tuple[int, bytes]]:
+        """Stream a file; yields where each piece belongs and the piece.
+
+        Args:
+            name: the sprite.
+            path: absolute.
+            offset: where to begin. A service that does not know ranges begins at 0 again.
+
+        Raises:
+            NotFound: no such file, or no such sprite.
+            ConnectionFailed: it broke off; what came is good.
+        """
+        url = f"/v1/sprites/{quote(name, safe='')}/fs/read"
+        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        params = {"path": path, "workingDir": "/"}
+        try:
+            async with self._http.stream("GET", url, params=params, headers=headers) as response:
+                if not response.is_success:
+                    content = await response.aread()
+                    raise api_error(f"GET {url}", response.status_code, response.headers, content)
+                at = offset if response.status_code == PARTIAL else 0
+                async for chunk in response.aiter_bytes(PIECE):
+                    yield at, chunk
+                    at += len(chunk)
+        except httpx.HTTPError as error:
+            raise ConnectionFailed(f"GET {url}: {str(error) or type(error).__name__}", sent=True) from error
+
+    async def put_service(
+        self, name: str, service: str, cmd: str, args: Sequence[str], *, cwd: str, watch: float = 0.0
+    ) -> None:
+        """Define a service and start it; a running one of that name is replaced."""
+        url = f"/v1/sprites/{quote(name, safe='')}/services/{quote(service, safe='')}"
+        body = {"cmd": cmd, "args": list(args), "dir": cwd}
+        events = await self.request("PUT", url, as_events, params={"duration": f"{watch:g}s"}, body=body)
+        for event in events:
+            if event.get("type") == "error":
+                raise SpritesError(f"PUT {url}: {event.get('data') or event}")
+
+    async def get_service(self, name: str, service: str) -> dict[str, object] | None:
+        """Return a service's definition and state, None if there is none."""
+        url = f"/v1/sprites/{quote(name, safe='')}/services/{quote(service, safe='')}"
+        try:
+            return await self.request("GET", url, as_fields)
+        except NotFound:
+            return None
+
+    async def delete_service(self, name: str, service: str) -> bool:
+        """Stop a service and forget it; return False if there is none."""
+        url = f"/v1/sprites/{quote(name, safe='')}/services/{quote(service, safe='')}"
+        try:
+            await self.request("DELETE", url, as_nothing)
+        except NotFound:
+            return False
+        return True
+
+    async def checkpoint(self, name: str, comment: str = "") -> None:
+        """Copy a sprite's disk as it is now. It is not tried again: a second copy would be one too many.
+
+        Raises:
+            SpritesError: it was not made, or that cannot be told.
+        """
+        url = f"/v1/sprites/{quote(name, safe='')}/checkpoint"
+        work = self.request(
+            "POST", url, as_events, body={"comment": comment}, factor=CHECKPOINT_FACTOR, idempotent=False
+        )
+        check_finished(f"POST {url}", await work)
+
+    async def checkpoints(self, name: str) -> tuple[Checkpoint, ...]:
+        """Return a sprite's checkpoints, newest first."""
+        url = f"/v1/sprites/{quote(name, safe='')}/checkpoints"
+        return await self.request("GET", url, parser_of(_CHECKPOINTS))
+
+    async def restore(self, name: str, checkpoint: str) -> None:
+        """Put a checkpoint in the place of a sprite's disk; what runs there ends.
+
+        Raises:
+            NotFound: there is no such checkpoint.
+            SpritesError: it was not restored, or that cannot be told.
+        """
+        url = f"/v1/sprites/{quote(name, safe='')}/checkpoints/{quote(checkpoint, safe='')}/restore"
+        check_finished(f"POST {url}", await self.request("POST", url, as_events, factor=CHECKPOINT_FACTOR))
+
+    async def network_policy(self, name: str) -> Sequence[dict[str, object]]:
+        """Return the rules of a sprite's egress; without one nothing is restricted."""
+        rules = (await self.request("GET", _policy(name), as_fields)).get("rules")
+        return [rule for rule in rules if isinstance(rule, dict)] if isinstance(rules, list) else []
+
+    async def set_network_policy(self, name: str, rules: Sequence[Mapping[str, object]]) -> None:
+        """Replace the rules of a sprite's egress."""
+        await self.request("POST", _policy(name), as_nothing, body={"rules": [dict(rule) for rule in rules]})
+
+
+def _policy(name: str) -> str:
+    return f"/v1/sprites/{quote(name, safe='')}/policy/network"

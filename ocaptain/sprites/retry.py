@@ -1,0 +1,63 @@
+"""When a call is tried again, and after how long: pure decisions.
+
+The service's SDKs retry nothing, so the rules are ours:
+
+- 429: after ``Retry-After`` (else growing waits), for every call, since a refused one did nothing;
+- connect errors: for every call, since nothing was sent;
+- 500, 502, 503, 504, broken replies and replies that cannot be understood: for idempotent calls
+  only; a create is made one by looking whether the sprite is there;
+- a command's handshake: as above, until the 101; never after it, since the command may have run.
+"""
+
+from __future__ import annotations
+
+import random
+
+from ocaptain.sprites.errors import (
+    ApiError,
+    BadReply,
+    ConnectionFailed,
+    RateLimited,
+    SpritesError,
+)
+
+ATTEMPTS = 5
+MAX_WAIT = 60.0
+_PASSING = frozenset({500, 502, 503, 504})
+
+
+def retry_wait(error: SpritesError, attempt: int, *, idempotent: bool) -> float | None:
+    """Return how many seconds to wait before the next try, None if there must be none.
+
+    Args:
+        error: what the try ended with.
+        attempt: number of tries made, from 1.
+        idempotent: whether the call may be made twice.
+    """
+    if attempt >= ATTEMPTS:
+        return None
+    match error:
+        case RateLimited(code="concurrent_sprite_limit_exceeded"):
+            return None
+        case RateLimited(retry_after=float(after)):
+            return after + random.uniform(0, 0.25) if after <= MAX_WAIT else None  # noqa: S311
+        case RateLimited() | ConnectionFailed(sent=False):
+            return growing_wait(attempt)
+    return growing_wait(attempt) if idempotent and may_have_worked(error) else None
+
+
+def may_have_worked(error: SpritesError) -> bool:
+    """Whether a call that ended with ``error`` may have been carried out all the same."""
+    match error:
+        case ConnectionFailed(sent=sent):
+            return sent
+        case BadReply():
+            return True
+        case ApiError(status=status):
+            return status in _PASSING
+    return False
+
+
+def growing_wait(attempt: int) -> float:
+    """Return the wait after the n-th try: half a second, doubled each time, spread by a quarter."""
+    return min(MAX_WAIT, 0.25 * 2.0**attempt) * random.uniform(0.75, 1.25)  # noqa: S311 - no secret

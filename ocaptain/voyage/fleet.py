@@ -1,0 +1,98 @@
+"""Where a voyage and its ships stand."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ocaptain.captain.transport.ssh import holding
+from ocaptain.config import HOSTS
+from ocaptain.errors import OcaptainError
+from ocaptain.ledger import Ledger, overview
+from ocaptain.ledger.records import NOT_SAILING
+from ocaptain.provider import choose, endpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ocaptain.config import Settings
+    from ocaptain.locks import Lock
+    from ocaptain.provider import Endpoint
+    from ocaptain.voyage.home import VoyageDirectory
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Where a voyage stands after a step.
+
+    Attributes:
+        state: of the voyage.
+        sailing: ships that sail.
+        left_out: ships that do not, and why.
+        verify_ok: the final verify, None if it was not run.
+        note: what the voyage says of itself.
+    """
+
+    voyage: str
+    state: str
+    sailing: tuple[str, ...]
+    left_out: Mapping[str, str]
+    verify_ok: bool | None
+    note: str | None
+
+
+def outcome(directory: VoyageDirectory) -> Outcome:
+    """Return where the voyage stands."""
+    with directory.ledger() as ledger:
+        seen = overview(ledger)
+    return Outcome(
+        voyage=seen.voyage,
+        state=seen.state,
+        sailing=tuple(ship["id"] for ship in seen.ships if ship["state"] not in NOT_SAILING),
+        left_out={
+            ship["id"]: ship["reason"] or ""
+            for ship in seen.ships
+            if ship["state"] in NOT_SAILING and not ship["replaced_by"]
+        },
+        verify_ok=seen.verify["ok"] if seen.verify else None,
+        note=seen.note,
+    )
+
+
+def open_for_writing(directory: VoyageDirectory, lock: Lock) -> Ledger:
+    """Open the ledger for writing under ``lock``, which is held."""
+    assert lock.path.parent == directory.path
+    ledger = Ledger(directory.path / "ledger.db")
+    ledger.command()
+    return ledger
+
+
+def listed(directory: VoyageDirectory, ledger: Ledger, settings: Settings) -> list[str]:
+    """Return the voyage's sprites that exist, as the provider says; all, if it does not answer.
+
+    Of a voyage on hosts: those that it has, or may have.
+    """
+    voyage = ledger.voyage()
+    if voyage.provider == HOSTS:
+        return list(held(directory, ledger))
+    try:
+        reached = endpoint(choose(settings, voyage.provider)[0], settings)
+        return asyncio.run(sprites_of(voyage.id, reached)) if reached else []
+    except OcaptainError:
+        return [ship.sprite for ship in ledger.ships()]
+
+
+def held(directory: VoyageDirectory, ledger: Ledger) -> dict[str, str | None]:
+    """Return the hosts that the voyage has (None), or that cannot be asked (why)."""
+    return asyncio.run(holding(directory.path, directory.id, ledger.ships()))
+
+
+async def sprites_of(voyage: str, reached: Endpoint) -> list[str]:
+    """Return the sprites of a voyage that the provider lists.
+
+    Raises:
+        SpritesError: it cannot be asked.
+    """
+    async with reached.client() as client:
+        return [sprite.name for sprite in await client.list(f"{voyage}-ship-")]

@@ -1,0 +1,52 @@
+"""One connection of the worker's unix socket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+from ocaptain.protocol import CLASSES, Lines, Message, decode, encode
+from ocaptain.worker.journal import Reader
+
+
+class Channel:
+    """One connection of the unix socket."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self.reader: Reader
+        self.sent: dict[str, int] = {}
+        self.asked_to_rest = False
+        self.shown_trouble = ""
+
+    def go(self, name: str, after: int) -> None:
+        """Send the records of a class from behind ``after`` on."""
+        self.sent[name] = after
+        self.reader.go(name, after)
+
+    async def __aiter__(self):  # type: ignore[no-untyped-def]
+        lines = Lines()
+        while data := await self._reader.read(65536):
+            for line in lines.feed(data):
+                message = decode(line)
+                if message is not None:
+                    yield message
+
+    async def send(self, message: Message) -> None:
+        """Send a message; waits while the other end does not read."""
+        self._writer.write(encode(message))
+        await self._writer.drain()
+
+    def close(self) -> None:
+        """Close the connection."""
+        with contextlib.suppress(OSError, RuntimeError):
+            self._writer.close()
+
+
+def numbers(given: Any) -> dict[str, int]:
+    """Return the numbers by class that a captain given."""
+    if not isinstance(given, dict):
+        return {}
+    return {name: given[name] for name in CLASSES if isinstance(given.get(name), int)}

@@ -1,0 +1,95 @@
+"""Checks and the final verify, run in the workspace; everything here blocks."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from typing import Any
+
+from ocaptain.worker.places import tail, write_atomic
+from ocaptain.worker.procs import MARKER, sweep
+from ocaptain.worker.state import State
+from ocaptain.worker.workspace import Workspace
+
+
+class Scripts:
+    """Runs one script at a time."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._pid: int | None = None
+
+    def stop(self) -> None:
+        """End the check that runs, if there is one."""
+        if self._pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._pid, signal.SIGKILL)
+
+    def check(self, args: dict[str, Any]) -> dict[str, Any]:
+        """Run a task's check on a candidate."""
+        workspace = Workspace(self._state.places, self._state.ship)
+        workspace.take(args.get("bundle"), args["commit"])
+        workspace.reset(args["commit"], args["branch"])
+        self._state.at = args["commit"]
+        return self._run(["bash", "-c", args["command"]], args)
+
+    def verify(self, args: dict[str, Any]) -> dict[str, Any]:
+        """Run the final verify on exactly ``commit``, with the captain's copy of the script."""
+        workspace = Workspace(self._state.places, self._state.ship)
+        workspace.take(args.get("bundle"), args["commit"])
+        self._state.at = args["commit"]
+        script = self._state.places.artifacts / "verify.sh"
+        data = base64.b64decode(args["script"])
+        write_atomic(script, data, 0o755)
+        setup = args.get("setup")
+        if setup:
+            workspace.clone(args["commit"], args["branch"])
+            done = self._run(["bash", "-c", setup], args)
+            if done["code"]:
+                return {**done, "clean": True, "stage": "setup"}
+        else:
+            workspace.reset(args["commit"], args["branch"])
+        argv = [str(script)] if data.startswith(b"#!") else ["bash", str(script)]
+        return {**self._run(argv, args), "clean": bool(setup), "stage": "verify"}
+
+    def _run(self, argv: list[str], args: dict[str, Any]) -> dict[str, Any]:
+        """Run a check in the workspace, bounded in time, its whole process tree with it."""
+        marker = f"{self._state.fence.voyage}:check"
+        sweep(marker)  # one that a killed worker left behind must not run beside this one
+        log = self._state.places.logs / f"{args['label']}.log"
+        began = time.monotonic()
+        environment = {
+            **os.environ,
+            "OCAPTAIN_VOYAGE": self._state.fence.voyage,
+            "OCAPTAIN_SHIP": self._state.ship,
+            MARKER: marker,
+        }
+        timed_out = False
+        with open(log, "wb") as output:
+            child = subprocess.Popen(
+                argv,
+                cwd=self._state.places.workspace,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            self._pid = child.pid
+            try:
+                code = child.wait(float(args["timeout"]))
+            except subprocess.TimeoutExpired:
+                timed_out, code = True, 124
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(child.pid, signal.SIGKILL)
+                child.wait()
+            finally:
+                self._pid = None
+        sweep(marker)
+        seconds = round(time.monotonic() - began, 3)
+        code = code if code >= 0 else 128 - code
+        return {"code": code, "seconds": seconds, "timed_out": timed_out, "tail": tail(log)}

@@ -1,0 +1,52 @@
+"""What the worker knows, and has on disk so that another worker knows it."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from ocaptain.protocol import Fence
+from ocaptain.worker.places import Places, read_json, write_json
+
+MAX_RESULTS = 40
+
+
+class State:
+    """The worker's state.
+
+    Attributes:
+        places: where everything is on this ship.
+        fence: who may command.
+        ship: this ship's id.
+        done: the last results, by the id of their command.
+        job: the attempt that runs.
+        at: the commit that the workspace was last set to.
+    """
+
+    def __init__(self, places: Places) -> None:
+        saved = read_json(places.state) or {}
+        self.places = places
+        self.fence = Fence(saved.get("voyage", ""), saved.get("epoch", 0), saved.get("generation", 0))
+        self.ship: str = saved.get("ship", "ship")
+        self.done: dict[str, dict[str, Any]] = saved.get("done", {})
+        self.job: dict[str, Any] | None = saved.get("job")
+        self.at: str | None = saved.get("at")
+        self._saving = threading.Lock()
+
+    def save(self) -> None:
+        """Write it down. Raises OSError."""
+        with self._saving:  # the last one to come writes the last state
+            for old in list(self.done)[:-MAX_RESULTS]:
+                self.done.pop(old, None)
+            write_json(
+                self.places.state,
+                {
+                    "voyage": self.fence.voyage,
+                    "epoch": self.fence.epoch,
+                    "generation": self.fence.generation,
+                    "ship": self.ship,
+                    "done": dict(self.done),
+                    "job": self.job,
+                    "at": self.at,
+                },
+            )

@@ -1,0 +1,51 @@
+"""What the end of an attempt means: tables of cases."""
+
+from __future__ import annotations
+
+import pytest
+
+from ocaptain.agents.verdict import Ending
+from ocaptain.captain.decide.outcome import MAX_LOSSES, MAX_WAITS, Decision, after_ending, after_loss, pause_of
+
+
+@pytest.mark.parametrize(
+    ("ending", "waits", "decision"),
+    [
+        (Ending("failed", "x"), 0, Decision("fail", "x", same_ship=True)),
+        (Ending("hopeless", "x"), 0, Decision("fail", "x", final=True)),
+        (Ending("denied", "x"), 0, Decision("return", "x", "denied", refused=True)),
+        (Ending("busy", "x"), 0, Decision("return", "x; it waits 5 s", "waited", same_ship=True, pause=5.0)),
+        (Ending("busy", "x", wait=42.0), 1, Decision("return", "x; it waits 42 s", "waited", same_ship=True, pause=42)),
+        (Ending("busy", "x"), MAX_WAITS, Decision("fail", f"x (it waited {MAX_WAITS} times before)")),
+    ],
+)
+def test_after_an_ending(ending, waits, decision):
+    assert after_ending(ending, waits) == decision
+
+
+@pytest.mark.parametrize(
+    ("losses", "decision"),
+    [
+        (0, Decision("return", "x")),
+        (MAX_LOSSES - 1, Decision("return", "x")),
+        (MAX_LOSSES, Decision("fail", f"x; it was lost {MAX_LOSSES} times before")),
+    ],
+)
+def test_after_a_loss(losses, decision):
+    assert after_loss("x", losses) == decision
+
+
+@pytest.mark.parametrize(
+    ("waits", "asked", "pause"),
+    [
+        (0, 0.0, 5.0),
+        (1, 0.0, 10.0),
+        (2, 0.0, 20.0),
+        (0, 42.0, 42.0),
+        (0, 3600.0, 300.0),
+        (9, 0.0, 300.0),
+        (60, 1.0, None),
+    ],
+)
+def test_how_long_a_busy_service_is_waited_for(waits, asked, pause):
+    assert pause_of(waits, asked) == pause
