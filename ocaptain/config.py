@@ -9,14 +9,14 @@ import itertools
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from ocaptain.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 DEFAULT_SHIPS = 3
 MAX_SHIPS = 500
@@ -47,6 +47,9 @@ Token = Annotated[SecretStr, AfterValidator(_printable)]
 CallersPath = Annotated[Path, AfterValidator(_from_here)]
 
 
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
 class Settings(BaseModel):
     """Everything that is configured outside the command line. Build it by :func:`load_settings`."""
 
@@ -67,11 +70,6 @@ class Settings(BaseModel):
     home: Path = Field(Path("~/voyages"), validation_alias="OCAPTAIN_HOME")
     gh_token: SecretStr | None = Field(None, validation_alias="GH_TOKEN")
     gh_host: str | None = Field(None, validation_alias="GH_HOST")
-    claude_code_oauth_token: Token | None = Field(None, validation_alias="CLAUDE_CODE_OAUTH_TOKEN")
-    anthropic_api_key: Token | None = Field(None, validation_alias="ANTHROPIC_API_KEY")
-    anthropic_base_url: str | None = Field(None, validation_alias="ANTHROPIC_BASE_URL", pattern=URL)
-    #: A program of this machine that prints an API key; it is put on the ships, and runs there.
-    claude_key_helper: CallersPath | None = Field(None, validation_alias="OCAPTAIN_CLAUDE_KEY_HELPER")
     #: What tokens and machines cost, over our own table.
     prices: Path | None = Field(None, validation_alias="OCAPTAIN_PRICES")
     mesh: Literal["auto", "none", "tailscale"] = Field("auto", validation_alias="OCAPTAIN_MESH")
@@ -106,13 +104,13 @@ def dotenv_files() -> tuple[Path, Path]:
     return _here() / ".env", Path("~/.config/ocaptain/.env").expanduser()
 
 
-def chosen(sources: Sequence[Mapping[str, str | None]]) -> dict[str, str]:
-    """Return the variables that count, of sources in their order: the strongest first; an empty one is none.
+def chosen(sources: Sequence[Mapping[str, str | None]], model: type[BaseModel] = Settings) -> dict[str, str]:
+    """Return the variables of a model that count, of sources in their order: the strongest first; an empty one is none.
 
     Of a setting that has two spellings the stronger source decides, whichever it uses.
     """
     found: dict[str, str] = {}
-    for field in Settings.model_fields.values():
+    for field in model.model_fields.values():
         alias = field.validation_alias
         names = [str(one) for one in alias.choices] if isinstance(alias, AliasChoices) else [str(alias)]
         given = ((name, value) for source in sources for name in names if (value := source.get(name)))
@@ -132,13 +130,37 @@ def load_settings() -> Settings:
     Raises:
         UsageError: a value is not what it should be; names the variable, never the value.
     """
+    return load(Settings)
+
+
+def load(model: type[_Model]) -> _Model:
+    """Read the part of the configuration that a model describes by the aliases of its fields.
+
+    Raises:
+        UsageError: as :func:`load_settings`.
+    """
     try:
-        sources = [os.environ, *(_dotenv(file) for file in dotenv_files() if file.is_file())]
-        return Settings.model_validate(chosen(sources))
+        return model.model_validate(chosen(_sources(), model))
     except ValidationError as error:
         faults = [f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors(include_input=False)]
         message = "configuration is wrong (environment, ./.env or ~/.config/ocaptain/.env):"
         raise UsageError(message, faults) from None
+
+
+def variables(names: Iterable[str]) -> dict[str, str]:
+    """Return those of the variables that are set.
+
+    Raises:
+        UsageError: a ``.env`` file cannot be read.
+    """
+    sources = _sources()
+    found = {name: next((value for source in sources if (value := source.get(name))), None) for name in names}
+    return {name: value for name, value in found.items() if value}
+
+
+def _sources() -> list[Mapping[str, str | None]]:
+    try:
+        return [os.environ, *(_dotenv(file) for file in dotenv_files() if file.is_file())]
     except (OSError, UnicodeDecodeError) as error:
         message = f"a .env file cannot be read ({', '.join(str(file) for file in dotenv_files())}): {error}"
         raise UsageError(message) from None

@@ -1,26 +1,62 @@
-"""Agents: one adapter each, which says as data what is run for a task.
+"""Agents: a folder each, found by its name.
 
-An adapter decides; the worker's supervisor carries out. Adding an agent is a module with an
-:class:`Adapter` and a line in :data:`ADAPTERS`.
+::
+
+    adapter.py   ADAPTER: says as data what is run, what an attempt was worth, credentials, roles
+    stream.py    for the worker, plain Python of its own: Stream (draws the output, says what it means)
+                 and transcripts (what the agent keeps on a host); optional
+    role/        of Ansible: puts program and credential on a ship; optional
+
+An adapter decides; the worker's supervisor carries out. To add an agent is to add its folder.
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ocaptain.agents.base import Adapter, AgentRun, Briefing
-from ocaptain.agents.claude import ClaudeAgent
-from ocaptain.agents.command import CommandAgent
 from ocaptain.errors import UsageError
 
 if TYPE_CHECKING:
-    from ocaptain.config import Settings
     from ocaptain.plan import Plan, Task
 
 DEFAULT_AGENT = "claude"
-ADAPTERS: dict[str, Adapter] = {"claude": ClaudeAgent(), "command": CommandAgent()}
+FOLDER = Path(__file__).parent
 
-__all__ = ["ADAPTERS", "Adapter", "AgentRun", "Briefing", "agent_of", "check_agents"]
+__all__ = ["ADAPTERS", "Adapter", "AgentRun", "Briefing", "agent_of", "check_agents", "roles_of"]
+
+
+class _Adapters(Mapping[str, Adapter]):
+    """The adapters, by the names of their folders; each is loaded when it is first asked for."""
+
+    def __getitem__(self, name: str) -> Adapter:
+        if name not in self._names:
+            raise KeyError(name)
+        adapter: Adapter = import_module(f"ocaptain.agents.{name}.adapter").ADAPTER
+        return adapter
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    @functools.cached_property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(sorted(path.parent.name for path in FOLDER.glob("*/adapter.py")))
+
+
+ADAPTERS: Mapping[str, Adapter] = _Adapters()
+
+
+def roles_of(name: str) -> tuple[str, ...]:
+    """Return the roles that an agent needs on its ships: names, and the path of the one in its folder."""
+    own = FOLDER / name / "role"
+    return (*ADAPTERS[name].roles, *([str(own)] if own.is_dir() else []))
 
 
 def agent_of(task: Task, agent: str | None, agent_cmd: str | None) -> str:
@@ -35,7 +71,7 @@ def agent_of(task: Task, agent: str | None, agent_cmd: str | None) -> str:
     return "command" if task.metadata.run or agent_cmd else DEFAULT_AGENT
 
 
-def check_agents(plan: Plan, agent: str | None, agent_cmd: str | None, settings: Settings) -> dict[str, str]:
+def check_agents(plan: Plan, agent: str | None, agent_cmd: str | None) -> dict[str, str]:
     """Return the agent of each task that is still to be done.
 
     Raises:
@@ -51,7 +87,7 @@ def check_agents(plan: Plan, agent: str | None, agent_cmd: str | None, settings:
                 f'tasks/{task_id}.json: agent "{name}" is not in this version (there is: {known}); '
                 "give the task metadata.run, or sail with --agent command --agent-cmd CMD"
             )
-        elif problem := adapter.problem(plan.tasks[task_id], agent_cmd, settings):
+        elif problem := adapter.problem(plan.tasks[task_id], agent_cmd):
             faults.append(f"tasks/{task_id}.json: {problem}")
     if faults:
         raise UsageError("these tasks have no agent that can work them:", faults)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import SandboxedEnvironment
@@ -13,7 +13,7 @@ from ocaptain.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ocaptain.config import Settings
+    from ocaptain.agents.facts import Ended, Ending
     from ocaptain.plan import Task
 
 TIMEOUT_SECONDS = 2 * 3600.0
@@ -79,7 +79,8 @@ class AgentRun:
         env_files: JSON objects below the ship user's home that the environment is taken from.
         secret_files: files below it whose content must never be shown.
         path_file: a file below it that names the program, if it is there.
-        view: how the output is shown: ``raw``, or ``claude-stream``.
+        own_env: beginnings of variables that are this agent's own: what the host has set of them is not passed on.
+        stream: module of the worker that draws the output and says what it means; None = it is shown as it is.
         resume: earlier sessions to go on with in place of ``argv``; the first that is there.
         resume_prompt: what such a session is told.
     """
@@ -92,7 +93,8 @@ class AgentRun:
     env_files: tuple[str, ...] = ()
     secret_files: tuple[str, ...] = ()
     path_file: str | None = None
-    view: Literal["raw", "claude-stream"] = "raw"
+    own_env: tuple[str, ...] = ()
+    stream: str | None = None
     resume: tuple[Resume, ...] = ()
     resume_prompt: str = ""
 
@@ -106,18 +108,27 @@ class Adapter(Protocol):
 
     Attributes:
         is_model: whether a model works, which must say so when it leaves everything as it was.
+        credentials: variables of the configuration that hold its secrets.
+        remedy: what to set when it has none, or when that is refused; begins with a verb.
+        roles: of Ansible, that put program and credential on a ship, beside a ``role/`` in its own folder.
     """
 
     is_model: bool
+    credentials: tuple[str, ...]
+    remedy: str
+    roles: tuple[str, ...]
 
-    def missing(self, settings: Settings) -> str | None:
+    def missing(self) -> str | None:
         """Return what this agent lacks whatever it is to do (with the remedy), None if nothing."""
 
-    def problem(self, task: Task, agent_cmd: str | None, settings: Settings) -> str | None:
+    def problem(self, task: Task, agent_cmd: str | None) -> str | None:
         """Return why this agent cannot work ``task`` (with the remedy), None if it can."""
 
     def brief(self, briefing: Briefing) -> AgentRun:
         """Return what to run."""
+
+    def judge(self, ended: Ended) -> Ending:
+        """Return what an attempt of a model was worth."""
 
 
 def render(template: str, briefing: Briefing) -> str:

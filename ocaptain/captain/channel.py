@@ -20,7 +20,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from ocaptain.captain.transport.base import Stream, TransportError
-from ocaptain.protocol import CLASSES, PROTOCOL, PROTOCOLS, Lines, Message, class_of, decode, encode, read_record
+from ocaptain.protocol import (
+    CLASSES,
+    COMMAND,
+    PROTOCOL,
+    PROTOCOLS,
+    Lines,
+    Message,
+    class_of,
+    decode,
+    encode,
+    read_record,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -267,7 +278,7 @@ class Channel:
         future: asyncio.Future[tuple[int, bool, dict[str, Any]]] = asyncio.get_running_loop().create_future()
         self._waiting[name_id] = future
         try:
-            await self._send({"type": "command", "id": name_id, "name": name, "args": dict(args)})
+            await self._send({"type": COMMAND, "id": name_id, "name": name, "args": dict(args)})
             async with asyncio.timeout(seconds):
                 return await future
         except TimeoutError as error:

@@ -25,7 +25,7 @@ from ocaptain.captain.ship.actor import SLEEP_AFTER, ShipActor
 from ocaptain.text import clean
 
 if TYPE_CHECKING:
-    from ocaptain.agents.verdict import Facts
+    from ocaptain.agents.facts import Facts
     from ocaptain.captain.decide.dispatch import ShipStatus
     from ocaptain.captain.records import Records
     from ocaptain.captain.ship.hooks import Hooks
@@ -35,10 +35,6 @@ if TYPE_CHECKING:
     from ocaptain.protocol import Message
 
 MAX_NOTE = 300  # characters
-CREDENTIAL = (
-    "work that landed or was offered is kept; set a good CLAUDE_CODE_OAUTH_TOKEN, ANTHROPIC_API_KEY or"
-    " OCAPTAIN_CLAUDE_KEY_HELPER, then go on with: ocaptain sail --resume"
-)
 log = logging.getLogger("ocaptain.captain")
 
 
@@ -178,7 +174,7 @@ class Pool:
     def apply(self, claim: Claim, decision: Decision, evidence: dict[str, Any] | None = None) -> None:
         """Carry out what was decided of an attempt that brought nothing to land."""
         if decision.refused:
-            self._refuse(decision.reason)
+            self._refuse(claim.agent, decision.reason)
         if decision.pause and (actor := self.actors.get(claim.ship)):
             actor.rest(decision.pause)
             self._look_after(decision.pause)
@@ -201,12 +197,14 @@ class Pool:
         log.warning("task %s attempt %d: %s: %s", claim.task, claim.number, decision.state, decision.reason)
         self.changed()
 
-    def _refuse(self, reason: str) -> None:
+    def _refuse(self, agent: str, reason: str) -> None:
         """No ship can work with this credential: hand out nothing more, and say so once."""
         if self.refused is None:
             self.claiming = False
             what = clean(reason).split("\n", 1)[0][:MAX_NOTE]
-            self.refused = f"the agents' credential was refused: {what}; {CREDENTIAL} {self._voyage}"
+            remedy = f"{ADAPTERS[agent].remedy}, then go on with: ocaptain sail --resume {self._voyage}"
+            kept = "work that landed or was offered is kept"
+            self.refused = f"the agents' credential was refused: {what}; {kept}; {remedy}"
             self._ledger.event("denied", self.refused)
             log.error("%s", self.refused)
 

@@ -9,14 +9,14 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from ocaptain.agents.verdict import parse_facts
+from ocaptain.agents.facts import parse_facts
 from ocaptain.captain.spending import spent_of
 from ocaptain.text import clean_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ocaptain.agents.verdict import Facts
+    from ocaptain.agents.facts import Facts
     from ocaptain.ledger import Ledger
     from ocaptain.prices import Prices
     from ocaptain.protocol import Message

@@ -8,7 +8,7 @@ from ocaptain.ledger import Spent
 from ocaptain.protocol.usage import cost_of, price_of
 
 if TYPE_CHECKING:
-    from ocaptain.agents.verdict import Facts
+    from ocaptain.agents.facts import Facts
     from ocaptain.prices import Prices
 
 MAX_COST = 2**62  # what a ledger's integer holds, whatever a ship tells at whatever price

@@ -41,6 +41,8 @@ from typing import Any
 PROTOCOL = 2
 #: What a captain can speak, the newest first.
 PROTOCOLS = (2, 1)
+#: The type of the message that carries a command.
+COMMAND = "command"
 #: Of a journal's records, in the order in which they are sent.
 CLASSES = ("result", "log", "telemetry")
 #: Longest line that is taken for a message; a result with a long list of names fits.

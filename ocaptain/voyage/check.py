@@ -116,7 +116,7 @@ def check_request(request: Request, settings: Settings) -> Checked:
     if request.plan is None:
         raise UsageError("name a plan's directory (plan), or a voyage to go on with (voyage)")
     plan, notes = _load(request.plan)
-    agents = check_agents(plan, request.options.agent, request.options.agent_cmd, settings)
+    agents = check_agents(plan, request.options.agent, request.options.agent_cmd)
     fleet = _fleet(request, plan, settings, notes)
     load_prices(settings.prices)  # a wrong table would be found out by the captain only
     _check_model(request)

@@ -19,7 +19,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ocaptain.config import cache_directory, dotenv_files, load_settings
+from ocaptain.agents import ADAPTERS
+from ocaptain.config import cache_directory, dotenv_files, load_settings, variables
 from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.ledger import LedgerError
 from ocaptain.mesh import MeshError, check_access, choose_mesh, tailnet_of
@@ -186,15 +187,13 @@ def _privacy() -> Finding:
 
 
 def _credentials(settings: Settings) -> Finding:
-    known = {
+    known: dict[str, object] = {
         "SPRITES_TOKEN": settings.sprites_token,
         "GH_TOKEN": settings.gh_token,
-        "CLAUDE_CODE_OAUTH_TOKEN": settings.claude_code_oauth_token,
-        "ANTHROPIC_API_KEY": settings.anthropic_api_key,
-        "OCAPTAIN_CLAUDE_KEY_HELPER": settings.claude_key_helper,
         "OCAPTAIN_TAILSCALE_OAUTH_SECRET": settings.tailscale_oauth_secret,
     }
-    there = [name for name, value in known.items() if value]
+    of_agents = variables(name for adapter in ADAPTERS.values() for name in adapter.credentials)
+    there = [name for name, value in {**known, **of_agents}.items() if value]
     return Finding("credentials", "ok", f"set: {', '.join(there)}" if there else "none are set")
 
 

@@ -70,7 +70,7 @@ def resume(directory: VoyageDirectory, settings: Settings, *, replace: bool, che
     voyage = directory.voyage()
     if voyage.state == "sunk":
         raise UsageError(f"{voyage.id} is sunk; start another voyage by `ocaptain sail PLAN --new`")
-    _check_missing(directory, settings)
+    _check_missing(directory)
     if voyage.provider == HOSTS:
         if replace:
             raise UsageError(f"{voyage.id} sails on hosts of an inventory: they are not replaced")
@@ -90,11 +90,11 @@ def resume(directory: VoyageDirectory, settings: Settings, *, replace: bool, che
     return Prepared(voyage.id, str(directory.path), voyage.provider, voyage.state, fleet, resumed=True, ways=ways)
 
 
-def _check_missing(directory: VoyageDirectory, settings: Settings) -> None:
+def _check_missing(directory: VoyageDirectory) -> None:
     """An agent that works on must have what it needs: ships that cannot be built anew for it would be left out."""
     with directory.ledger() as ledger:
         agents = {row["agent"] for row in ledger.rows("tasks", "position") if row["status"] != "completed"}
-    faults = [found for agent in sorted(agents & set(ADAPTERS)) if (found := ADAPTERS[agent].missing(settings))]
+    faults = [found for agent in sorted(agents & set(ADAPTERS)) if (found := ADAPTERS[agent].missing())]
     if faults:
         raise UsageError(f"{directory.id} cannot go on:", faults)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ocaptain.agents import ADAPTERS, roles_of
 from ocaptain.ledger import Ledger
 from ocaptain.worker.build import worker_path
 
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 
 #: The worker comes last: when it runs, the ship is built.
 LAST = "tmux-agent"
-#: Roles that an agent needs beside it: its program and its credential. ``command`` needs nothing.
-OF_AGENT = {"claude": ("claude",)}
 #: Roles of a mesh.
 OF_MESH = {"tailscale": ("tailscale",)}
 
@@ -30,8 +29,8 @@ def ship_roles(tasks: Collection[tuple[str, str | None]], ship: str, mesh: str =
         ship: its id.
         mesh: that the ships join.
     """
-    agents = sorted({agent for agent, pin in tasks if pin in {None, ship}})
-    return [*OF_MESH.get(mesh, ()), *(role for agent in agents for role in OF_AGENT.get(agent, ())), LAST]
+    agents = sorted({agent for agent, pin in tasks if pin in {None, ship} and agent in ADAPTERS})
+    return [*OF_MESH.get(mesh, ()), *(role for agent in agents for role in roles_of(agent)), LAST]
 
 
 @dataclass(frozen=True)

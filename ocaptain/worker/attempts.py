@@ -22,7 +22,7 @@ from ocaptain.worker.errors import WorkspaceError
 from ocaptain.worker.places import read_json, remove, write_atomic, write_json
 from ocaptain.worker.procs import start_time, sweep
 from ocaptain.worker.state import State
-from ocaptain.worker.stream import replay
+from ocaptain.worker.streams import replay
 from ocaptain.worker.workspace import Workspace
 
 POLL_SECONDS = 0.05
@@ -35,7 +35,7 @@ MAX_LOG = 64 * 1024 * 1024
 MAX_LOGS = 20
 FACTS_NANOSECONDS = 5 * 10**9
 #: What the supervisor is told of an agent beside argv, environment and limits.
-LAUNCH = ("view", "env_files", "secret_files", "path_file", "resume", "prices")
+LAUNCH = ("stream", "own_env", "env_files", "secret_files", "path_file", "resume", "prices")
 TMUX = "ocaptain"
 SESSION = "agent"
 
@@ -232,8 +232,10 @@ class Attempts:
         facts: dict[str, Any] | None = read_json(directory / "facts.json")
         kept = directory / "stream.jsonl"
         if not (directory / "exit.json").exists() and kept.exists():
-            prices = (read_json(directory / "job.json") or {}).get("prices") or {}
-            facts = {"resumed": (facts or {}).get("resumed"), **replay(kept, prices)}
+            job_file = read_json(directory / "job.json") or {}
+            if job_file.get("stream"):
+                said = replay(job_file["stream"], kept, job_file.get("prices") or {})
+                facts = {"resumed": (facts or {}).get("resumed"), **said}
         return facts
 
     async def stop(self) -> None:

@@ -22,11 +22,15 @@ _HOME_ONLY = frozenset({"build.py"})
 def worker_bytes() -> bytes:
     """Return the zipapp."""
     package = files("ocaptain")
-    sources = {"ocaptain/__init__.py": b""}
+    sources = {"ocaptain/__init__.py": b"", "ocaptain/agents/__init__.py": b""}
     for part in ("protocol", "worker"):
         for source in sorted((package / part).iterdir(), key=lambda one: one.name):
             if source.name.endswith(".py") and source.name not in _HOME_ONLY:
                 sources[f"ocaptain/{part}/{source.name}"] = source.read_bytes()
+    for folder in (package / "agents").iterdir():
+        if (folder / "stream.py").is_file():
+            sources[f"ocaptain/agents/{folder.name}/__init__.py"] = b""
+            sources[f"ocaptain/agents/{folder.name}/stream.py"] = (folder / "stream.py").read_bytes()
     sources["__main__.py"] = sources.pop("ocaptain/worker/__main__.py")
     buffer = io.BytesIO(b"#!/usr/bin/env python3\n")
     buffer.seek(0, os.SEEK_END)

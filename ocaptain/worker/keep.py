@@ -12,7 +12,6 @@ import fcntl
 import hashlib
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -22,12 +21,11 @@ from typing import Any
 
 from ocaptain.worker.places import Places, read_json, remove
 from ocaptain.worker.procs import start_time, sweep
+from ocaptain.worker.streams import transcripts
 
 START_SECONDS = 20.0
 STOP_SECONDS = 15.0
 MAX_LOG = 1024 * 1024
-MAX_NAME = 200  # of a directory of Claude Code's; a checksum follows a longer one
-_NO_NAME = re.compile("[^A-Za-z0-9]")
 LOCK = "voyage.lock"  # whose the host is: not ours to remove
 _PR_SET_PDEATHSIG = 1
 
@@ -160,17 +158,6 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
-def _transcripts(places: Places) -> list[Path]:
-    """Return where Claude Code keeps what was said in the workspace: its path names it, cut if it is long."""
-    projects = places.home / ".claude/projects"
-    names = {_NO_NAME.sub("-", str(path)) for path in (places.workspace, places.workspace.resolve())}
-    cut = {name[:MAX_NAME] for name in names if len(name) > MAX_NAME}
-    return [
-        *(projects / name for name in sorted(names - cut)),
-        *(one for name in cut for one in projects.glob(f"{name}-*")),
-    ]
-
-
 def leave(places: Places) -> int:
     """Remove everything of ours from the host but the lock that says whose it is; name what was there."""
     if _running(places):
@@ -182,7 +169,11 @@ def leave(places: Places) -> int:
     if job:
         sweep(str(job["marker"]))
     mine = [places.voyage, *sorted(path for path in places.own.glob("*") if path.name != LOCK)]
-    gone = [path for path in (*mine, *_transcripts(places)) if os.path.lexists(path)]
+    gone = [
+        path
+        for path in (*mine, *transcripts(places.home, (places.workspace, places.workspace.resolve())))
+        if os.path.lexists(path)
+    ]
     for path in gone:
         remove(path)
     left = [str(path) for path in gone if os.path.lexists(path)]

@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional
 from urllib.parse import unquote
 
-from ocaptain.worker.stream import Masker
+from ocaptain.worker.show import Masker
 
 _OWN = "~/.ocaptain/"
 _SECRET = re.compile(r"TOKEN|KEY|SECRET|PASSWORD|CREDENTIAL|HEADERS", re.IGNORECASE)
-_AGENTS = re.compile(r"ANTHROPIC_|CLAUDE_CODE_|CLAUDE_CONFIG_DIR$")
 _USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#\s@]+)@")
 
 
@@ -52,7 +51,7 @@ def prepare(job: Dict[str, Any], directory: Path, home: Path) -> Start:
     for name in job.get("env_files", []):
         env.update(_environment(home / name))
         # What the host has set for itself must not come before what was laid down for this agent.
-        outer = {key: value for key, value in outer.items() if not _AGENTS.match(key)}
+        outer = {key: value for key, value in outer.items() if not key.startswith(tuple(job.get("own_env", ())))}
     secrets = [secret for key, value in env.items() for secret in secrets_of(key, value)]
     if job.get("env_files"):  # of the host's own, what its name says is not ours to judge; but it may have a proxy
         secrets += [secret for value in outer.values() for secret in secrets_of("", value)]

@@ -15,7 +15,7 @@ import traceback
 from pathlib import Path
 from typing import Any, Awaitable, Callable
 
-from ocaptain.protocol import CLASSES, PROTOCOL, Message, Refused, record
+from ocaptain.protocol import CLASSES, COMMAND, PROTOCOL, Message, Refused, record
 from ocaptain.worker.attempts import CANCEL_SECONDS, Attempts
 from ocaptain.worker.channels import Channel, numbers
 from ocaptain.worker.errors import Unfit, WorkspaceError
@@ -112,7 +112,7 @@ class Worker:
         return True
 
     def _obey(self, channel: Channel, message: Message) -> None:
-        if message["type"] == "command":
+        if message["type"] == COMMAND:
             self.command(str(message.get("id")), str(message.get("name")), message.get("args") or {})
         elif message["type"] == "ack":
             self._journal.acknowledge(numbers(message.get("upto")))

@@ -5,8 +5,8 @@ watching, and takes every process of the attempt with it: as a child subreaper i
 the orphans, and what escaped even that carries the attempt's marker in its environment.
 
 What the agent says goes to the attempt's log and to the pane, without the secrets that it was
-given: as it is (view ``raw``), or drawn from Claude Code's stream (``claude-stream``), which is kept
-beside the job, with what it told in ``facts.json``.
+given: as it is, or drawn by the agent's own ``stream`` module; then it is saved beside the job, with
+what it said in ``facts.json``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from ocaptain.protocol import Lines
 from ocaptain.worker.launch import Start, prepare
 from ocaptain.worker.places import read_json, write_json
 from ocaptain.worker.procs import MARKER, start_time, sweep
-from ocaptain.worker.stream import MAX_LINE, ClaudeStream, LineMask, Masker
+from ocaptain.worker.show import MAX_LINE, LineMask, Masker
+from ocaptain.worker.streams import new_stream
 
 _PR_SET_CHILD_SUBREAPER = 36
 TERM_SECONDS = 5.0
@@ -141,17 +142,17 @@ class View:
 
 
 class StreamView(View):
-    """Draws Claude Code's stream; keeps it, masked, and what it told."""
+    """Draws an agent's stream; saves it, masked, and what it said."""
 
     apart = True
 
-    def __init__(self, log: BinaryIO, start: Start, directory: Path, prices: Dict[str, Any]) -> None:
+    def __init__(self, log: BinaryIO, start: Start, directory: Path, stream: Any) -> None:
         super().__init__(log, start.mask)
         self._secrets = start.mask
         self._directory = directory
         self._resumed = start.resumed
         self._lines = Lines(MAX_LINE)
-        self._stream = ClaudeStream(prices)
+        self._stream = stream
         self._kept = open(directory / "stream.jsonl", "ab", buffering=0, opener=_private)  # noqa: SIM115 - closed below
         self._size = 0
         self._saved = 0.0
@@ -197,8 +198,8 @@ def _private(path: str, flags: int) -> int:
 
 
 def _view(job: Dict[str, Any], directory: Path, start: Start, log: BinaryIO) -> View:
-    if job.get("view") == "claude-stream":
-        return StreamView(log, start, directory, job.get("prices") or {})
+    if job.get("stream"):
+        return StreamView(log, start, directory, new_stream(job["stream"], job.get("prices") or {}))
     return View(log, start.mask)
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from ocaptain.agents.claude.files import CHOICES, Credentials, choose, configured, tree
+from ocaptain.agents.claude.settings import ClaudeSettings
 from ocaptain.ansible.action import Action
-from ocaptain.ansible.claude import CHOICES, Credentials, choose, configured, tree
 from ocaptain.ansible.tree import send
-from ocaptain.config import load_settings
+from ocaptain.config import load
 from ocaptain.errors import UsageError
 
 
 class ActionModule(Action):
-    """Parses, asks :mod:`ocaptain.ansible.claude` for the tree, sends it."""
+    """Parses, asks :mod:`ocaptain.agents.claude.files` for the tree, sends it."""
 
     SPEC: ClassVar = {
         "home": {"type": "str", "required": True},
@@ -34,7 +35,7 @@ class ActionModule(Action):
         home = str(args["home"])
         if not home.startswith("/"):
             raise UsageError(f"home must be an absolute path, not {home!r}")
-        settings = load_settings()
+        settings = load(ClaudeSettings)
         there = self._given(args)
         # A task that names one does not look at ocaptain's configuration.
         there = configured(settings) if there == Credentials() and args["credential"] != "none" else there
@@ -44,7 +45,7 @@ class ActionModule(Action):
             args["cli"],
             kind,
             there,
-            base_url=args["base_url"] or settings.anthropic_base_url or "",
+            base_url=args["base_url"] or settings.base_url or "",
             environment=args["environment"],
             settings=args["settings"],
             workspaces=args["workspaces"],

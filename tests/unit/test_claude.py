@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocaptain.agents import ADAPTERS, Briefing, check_agents
-from ocaptain.agents.verdict import judge, parse_facts
+from ocaptain.agents.claude.stream import Stream
+from ocaptain.agents.claude.verdict import judge
+from ocaptain.agents.facts import Ended, parse_facts
 from ocaptain.captain.spending import spent_of
 from ocaptain.config import load_settings
 from ocaptain.errors import UsageError
@@ -23,7 +25,7 @@ from ocaptain.voyage.request import Request
 from ocaptain.worker.keep import leave
 from ocaptain.worker.launch import prepare, secrets_of
 from ocaptain.worker.places import Places
-from ocaptain.worker.stream import ClaudeStream, LineMask, Masker, plain
+from ocaptain.worker.show import LineMask, Masker, plain
 from tests.helpers import run_task
 from tests.voyage import claude
 from tests.voyage.claude import MESSAGE_NANO, MODEL, api_error, init, message, result, retry, text, tool, tool_result
@@ -34,7 +36,7 @@ PRICES = load_prices()
 
 def read(*lines):
     """Return (what a stream told, as the captain takes it; what was drawn)."""
-    stream = ClaudeStream(PRICES.models)
+    stream = Stream(PRICES.models)
     drawn = [
         one for line in lines for one in stream.line(line if isinstance(line, bytes) else json.dumps(line).encode())
     ]
@@ -44,7 +46,7 @@ def read(*lines):
 
 
 def verdict(*lines, code=0, reason="exit", empty=False, checked=False, said=""):
-    return judge(code=code, reason=reason, facts=read(*lines)[0], empty=empty, checked=checked, said=said)
+    return judge(Ended(code, reason, read(*lines)[0], empty=empty, checked=checked, tail=said))
 
 
 GOOD = [init(), *message("m", text("done"))]
@@ -275,7 +277,7 @@ def test_no_odd_line_costs_a_run_its_verdict_and_its_cost(odd, kind):
     spent = spent_of(facts, PRICES)
     assert spent.cost_nano >= MESSAGE_NANO
     assert spent.tokens_in < 2**63
-    assert judge(code=int(kind != "done"), reason="exit", facts=facts, empty=False, checked=True).kind == kind
+    assert judge(Ended(int(kind != "done"), "exit", facts, empty=False, checked=True)).kind == kind
 
 
 def test_a_wait_is_bounded_however_the_service_asks():
@@ -349,7 +351,12 @@ def test_what_was_laid_down_comes_before_what_the_host_has_and_must_be_whole(tmp
         monkeypatch.setenv(name, "canary-host")
     monkeypatch.setenv("HTTPS_PROXY", "http://me:canary-proxy@proxy:1")
     monkeypatch.setenv("SORT_KEY", "result")
-    job = {"argv": ["x"], "env": {"A": "1"}, "env_files": [".ocaptain/claude/env.json"]}
+    job = {
+        "argv": ["x"],
+        "env": {"A": "1"},
+        "own_env": ["ANTHROPIC_", "CLAUDE_"],
+        "env_files": [".ocaptain/claude/env.json"],
+    }
     own.write_text('{"CLAUDE_CODE_OAUTH_TOKEN": "canary-own"}')
     start = prepare(job, tmp_path, tmp_path)
     assert [name for name, value in start.env.items() if value == "canary-host"] == []
@@ -404,14 +411,14 @@ def test_what_was_said_in_the_workspace_leaves_with_the_voyage(tmp_path, monkeyp
 def test_a_credential_must_be_there(plan, monkeypatch, tmp_path):
     found = load_plan(plan([{}, run_task("true")])).plan
     with pytest.raises(UsageError) as caught:
-        check_agents(found, None, None, load_settings())
+        check_agents(found, None, None)
     assert [one for one in caught.value.details if "CLAUDE_CODE_OAUTH_TOKEN" in one and "tasks/1.json" in one]
     monkeypatch.setenv("OCAPTAIN_CLAUDE_KEY_HELPER", str(tmp_path / "none"))
     with pytest.raises(UsageError, match="no agent"):
-        check_agents(found, None, None, load_settings())
+        check_agents(found, None, None)
     monkeypatch.delenv("OCAPTAIN_CLAUDE_KEY_HELPER")
     monkeypatch.setenv("ANTHROPIC_API_KEY", "canary-key-1")
-    assert check_agents(found, None, None, load_settings()) == {"1": "claude", "2": "command"}
+    assert check_agents(found, None, None) == {"1": "claude", "2": "command"}
 
 
 def test_a_voyage_goes_on_only_with_what_its_agents_need(tmp_path, monkeypatch):

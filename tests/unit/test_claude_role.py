@@ -9,9 +9,10 @@ import sys
 
 import pytest
 
-from ocaptain.ansible.claude import KINDS, Credentials, choose, configured, tree
+from ocaptain.agents.claude.files import KINDS, Credentials, choose, configured, tree
+from ocaptain.agents.claude.settings import ClaudeSettings
 from ocaptain.ansible.tree import PROGRAM, TreeFile, interpreter, parse_files, parse_reply, payload
-from ocaptain.config import load_settings
+from ocaptain.config import load
 from ocaptain.errors import UsageError
 from ocaptain.voyage.roles import ship_roles
 
@@ -65,12 +66,12 @@ def test_ocaptains_own_configuration(monkeypatch, tmp_path):
     monkeypatch.setenv("OCAPTAIN_CLAUDE_KEY_HELPER", "helper")  # the caller's, wherever the runner is
     monkeypatch.setenv("OCAPTAIN_DOTENV_DIR", str(tmp_path))
     with pytest.raises(UsageError, match="OCAPTAIN_CLAUDE_KEY_HELPER"):
-        configured(load_settings())
+        configured(load(ClaudeSettings))
     helper.write_bytes(ALL.key_helper_program)
-    assert configured(load_settings()) == ALL
+    assert configured(load(ClaudeSettings)) == ALL
     monkeypatch.setenv("ANTHROPIC_API_KEY", "two words")
     with pytest.raises(UsageError, match="ANTHROPIC_API_KEY") as told:
-        load_settings()
+        load(ClaudeSettings)
     assert "two words" not in str(told.value)
 
 

@@ -74,3 +74,36 @@ def test_no_function_is_long():
         and (lines := node.end_lineno - node.lineno + 1) > MAX_FUNCTION
     }
     assert long == {}
+
+
+def strings(node):
+    return {one.value for one in ast.walk(node) if isinstance(one, ast.Constant) and isinstance(one.value, str)}
+
+
+def compared(tree):
+    """Yield each string that something is compared or matched with."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Compare):
+            yield from strings(node)
+        elif isinstance(node, ast.MatchValue):
+            yield from strings(node.value)
+
+
+def looked_up(tree):
+    """Yield each string that is a key of a table, or is looked up in one."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Dict):
+            yield from (key.value for key in node.keys if isinstance(key, ast.Constant))
+        elif isinstance(node, ast.Subscript):
+            yield from strings(node.slice)
+
+
+def test_outside_agents_nothing_depends_on_an_agents_name():
+    agents = {path.parent.name for path in (ROOT / "ocaptain/agents").glob("*/adapter.py")}
+    assert agents >= {"claude", "command"}
+    found = {}
+    for name, (_, tree) in modules().items():
+        if not name.startswith("ocaptain.agents"):
+            # Of tables, `command` is a field: of a check, and of an exec session.
+            found[name] = agents & set(compared(tree)) | (agents - {"command"}) & set(looked_up(tree))
+    assert {name: names for name, names in found.items() if names} == {}

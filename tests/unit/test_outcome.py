@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ocaptain.agents.verdict import Ending
+from ocaptain.agents.facts import Ending
 from ocaptain.captain.decide.outcome import MAX_LOSSES, MAX_WAITS, Decision, after_ending, after_loss, pause_of
 
 

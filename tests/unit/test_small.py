@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from ocaptain import scratch as scratches
 from ocaptain.agents import Briefing, agent_of, check_agents
-from ocaptain.agents.command import CommandAgent
+from ocaptain.agents.command.adapter import CommandAgent
 from ocaptain.ansible import invocation
 from ocaptain.ansible.hosts import build_host, matches
 from ocaptain.ansible.sprite import ServiceSpec, service_differs
@@ -348,10 +348,10 @@ def test_which_agent_works_a_task(plan):
 def test_a_task_that_nobody_can_work_is_named(plan):
     found = load_plan(plan([run_task("true"), {}, {"metadata": {"agent": "codex"}}, {"status": "completed"}])).plan
     with pytest.raises(UsageError) as refused:
-        check_agents(found, None, None, load_settings())
+        check_agents(found, None, None)
     assert [line.split(":")[0] for line in refused.value.details] == ["tasks/2.json", "tasks/3.json"]
     with pytest.raises(UsageError, match=r"tasks/2.json: agent command has nothing to run"):
-        check_agents(found, "command", None, load_settings())
+        check_agents(found, "command", None)
 
 
 def test_the_briefing_becomes_a_command():

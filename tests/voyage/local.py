@@ -233,10 +233,10 @@ def command(directory: Path) -> Ledger:
     return ledger
 
 
-async def sail(directory: Path, ships: list[LocalShip], *, seconds: float = 60, meanwhile=None) -> str:
+async def sail(directory: Path, ships: list[LocalShip], *, seconds: float = 60, meanwhile=None, hooks=()) -> str:
     """Run a captain to the voyage's end (or for ``seconds``); return the voyage's state."""
     with command(directory) as ledger:
-        captain = Captain(directory, ledger, lambda row: ships[int(row.id.removeprefix("ship-"))])
+        captain = Captain(directory, ledger, lambda row: ships[int(row.id.removeprefix("ship-"))], hooks=hooks)
         helper = asyncio.create_task(meanwhile(captain)) if meanwhile else None
         try:
             await asyncio.wait_for(captain.run(), seconds)

@@ -15,6 +15,7 @@ from ocaptain.captain.decide import dispatch, leases
 from ocaptain.captain.landing import Lander
 from ocaptain.captain.rescue import rescue
 from ocaptain.captain.ship import actor as actors
+from ocaptain.captain.transport import ShipGone
 from ocaptain.git import Git
 from ocaptain.ledger import task_views
 from tests.voyage.local import VOYAGE, command, landed, make_voyage, sail
@@ -427,3 +428,44 @@ def test_a_stopped_captain_takes_nothing_away(tmp_path, ships, monkeypatch):
     assert os.waitpid(pid, 0)[1] == 0
     with command(directory) as ledger:
         assert task_views(ledger)[0].attempt == 1
+
+
+class Noted:
+    """A hook that notes what it is told, and fails at each of it: that must change nothing."""
+
+    def __init__(self):
+        self.seen = []
+
+    def __getattr__(self, moment):
+        def note(ship, *about):
+            self.seen.append((moment, ship))
+            raise RuntimeError(moment)
+
+        return note
+
+
+def test_hooks_are_told_the_moments_of_a_ships_life(tmp_path, ships, caplog):
+    directory = make_voyage(tmp_path, [{"run": "echo 1 > a"}], 1)
+    hook = Noted()
+    assert run(sail(directory, ships(1), hooks=[hook])) == "complete"
+    assert [moment for moment, ship in hook.seen if ship == "ship-0"] == [
+        "joined",
+        "attempt_begins",
+        "attempt_ended",
+        "leaving",
+        "channel_closed",
+    ]
+    assert "a hook failed at 'leaving'" in caplog.text
+
+
+def test_hooks_are_told_of_a_ship_that_is_lost(tmp_path, ships):
+    directory = make_voyage(tmp_path, [{"run": "echo 1 > a"}], 2)
+    fleet = ships(2)
+
+    async def gone():
+        raise ShipGone("ship-0 is gone")
+
+    fleet[0].open = gone
+    hook = Noted()
+    assert run(sail(directory, fleet, hooks=[hook])) == "complete"
+    assert ("lost", "ship-0") in hook.seen

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 
-from ocaptain.agents.verdict import Ending, Facts
+from ocaptain.agents.facts import Ending, Facts
 from ocaptain.captain import pool
 from ocaptain.captain.decide import dispatch, outcome
 from ocaptain.captain.decide.dispatch import ShipStatus

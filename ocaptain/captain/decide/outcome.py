@@ -9,7 +9,7 @@ from ocaptain.captain.landing.offers import Outcome, SnapshotOffer, UnfitOffer
 from ocaptain.text import clean
 
 if TYPE_CHECKING:
-    from ocaptain.agents.verdict import Ending
+    from ocaptain.agents.facts import Ending
 
 FIRST_PAUSE = 5.0  # seconds; of a ship whose agent found its service busy; it doubles
 MAX_PAUSE = 300.0

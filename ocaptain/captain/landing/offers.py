@@ -64,7 +64,7 @@ class Outcome(BaseModel):
     tail: str = ""
     snapshot: SnapshotOffer | None = None
     unfit: UnfitOffer | None = None
-    agent: dict[str, Any] | None = None  # looked at by ocaptain.agents.verdict
+    agent: dict[str, Any] | None = None  # looked at by its agent
 
 
 class CheckResult(BaseModel):

@@ -12,7 +12,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from ocaptain.agents import ADAPTERS, Briefing
-from ocaptain.agents.verdict import judge, parse_facts
+from ocaptain.agents.facts import Ended, parse_facts
 from ocaptain.captain import landing
 from ocaptain.captain.decide.outcome import Decision, after_ending, failure_of
 from ocaptain.captain.refs import stale_ref, work_ref
@@ -25,7 +25,7 @@ from ocaptain.git import BadBundle, GitError
 from ocaptain.text import clean
 
 if TYPE_CHECKING:
-    from ocaptain.agents.verdict import Ending, Facts
+    from ocaptain.agents.facts import Ending, Facts
     from ocaptain.captain.ship.context import Context, Orders
     from ocaptain.captain.ship.link import Link
     from ocaptain.captain.transport.base import Transport
@@ -151,9 +151,8 @@ class Attempts:
         """Return what a model's run was worth, and note what the next one is to know of it."""
         snapshot = outcome.snapshot
         empty = snapshot is not None and snapshot.empty
-        ending = judge(
-            code=outcome.code, reason=outcome.reason, facts=facts, empty=empty, checked=checked, said=outcome.tail
-        )
+        ended = Ended(outcome.code, outcome.reason, facts, empty=empty, checked=checked, tail=outcome.tail)
+        ending = ADAPTERS[claim.agent].judge(ended)
         self._ledger.left(claim.token, snapshot.commit if snapshot and not empty else None, fresh=ending.fresh)
         return ending
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from ocaptain.agents.verdict import Facts
+    from ocaptain.agents.facts import Facts
     from ocaptain.captain.decide.outcome import Decision
     from ocaptain.captain.ship.hooks import ShipHook
     from ocaptain.captain.ship.job import VerifyJob

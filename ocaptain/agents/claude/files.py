@@ -16,6 +16,7 @@ import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ocaptain.agents.claude.settings import REMEDY
 from ocaptain.ansible.tree import TreeFile
 from ocaptain.errors import UsageError
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from ocaptain.config import Settings
+    from ocaptain.agents.claude.settings import ClaudeSettings
 
 OWN = ".ocaptain/claude"
 KINDS = ("key_helper", "oauth_token", "api_key")
@@ -51,13 +52,13 @@ class Credentials:
         return bool(getattr(self, kind) or (kind == "key_helper" and self.key_helper_program))
 
 
-def configured(settings: Settings) -> Credentials:
+def configured(settings: ClaudeSettings) -> Credentials:
     """Return what ocaptain is configured with.
 
     Raises:
         UsageError: the key helper cannot be read.
     """
-    helper, token, key = settings.claude_key_helper, settings.claude_code_oauth_token, settings.anthropic_api_key
+    helper, token, key = settings.key_helper, settings.oauth_token, settings.api_key
     return Credentials(
         key_helper_program=_program(helper) if helper else b"",
         oauth_token=token.get_secret_value() if token else "",
@@ -90,8 +91,7 @@ def choose(wanted: str, there: Credentials) -> str:
     if wanted in found:
         return wanted
     message = "no credential for Claude Code" if wanted == "auto" else f"no {wanted} for Claude Code"
-    remedy = "set CLAUDE_CODE_OAUTH_TOKEN (from `claude setup-token`), ANTHROPIC_API_KEY or OCAPTAIN_CLAUDE_KEY_HELPER"
-    raise UsageError(f"{message}: {remedy}, or the role's variable of that name")
+    raise UsageError(f"{message}: {REMEDY}, or the role's variable of that name")
 
 
 def tree(

@@ -20,41 +20,51 @@ from ocaptain.agents.base import (
     common_environment,
     render,
 )
+from ocaptain.agents.claude.settings import CREDENTIALS, REMEDY, ClaudeSettings
+from ocaptain.agents.claude.verdict import judge
+from ocaptain.config import load
 
 if TYPE_CHECKING:
-    from ocaptain.config import Settings
+    from ocaptain.agents.facts import Ended, Ending
     from ocaptain.plan import Task
 
 MAX_TURNS = 200
 OWN = ".ocaptain/claude"
-REMEDY = "set CLAUDE_CODE_OAUTH_TOKEN (from `claude setup-token`), ANTHROPIC_API_KEY or OCAPTAIN_CLAUDE_KEY_HELPER"
 
 
 class ClaudeAgent:
     """Runs ``claude -p`` in the ship's clone."""
 
     is_model = True
+    credentials = CREDENTIALS
+    remedy = REMEDY
+    roles = ("claude",)
 
-    def missing(self, settings: Settings) -> str | None:
+    def missing(self) -> str | None:
         """A credential must be configured; which one goes to the ships is the role's choice."""
-        if settings.claude_key_helper:
-            there = settings.claude_key_helper.expanduser()
+        settings = load(ClaudeSettings)
+        if settings.key_helper:
+            there = settings.key_helper.expanduser()
             return None if there.is_file() else f"OCAPTAIN_CLAUDE_KEY_HELPER: there is no file {there}; name a program"
-        if settings.claude_code_oauth_token or settings.anthropic_api_key:
+        if settings.oauth_token or settings.api_key:
             return None
         return f"agent claude has no credential; {REMEDY}, or sail with --agent command --agent-cmd CMD"
 
-    def problem(self, task: Task, agent_cmd: str | None, settings: Settings) -> str | None:
+    def problem(self, task: Task, agent_cmd: str | None) -> str | None:
         """It can work any task, if it has a credential."""
         del task, agent_cmd
-        return self.missing(settings)
+        return self.missing()
+
+    def judge(self, ended: Ended) -> Ending:
+        """See :mod:`ocaptain.agents.claude.verdict`."""
+        return judge(ended)
 
     def brief(self, briefing: Briefing) -> AgentRun:
         """One run, with a session of its own or an earlier one of this ship's."""
         metadata = briefing.task.get("metadata") or {}
-        folder = files("ocaptain.agents")
-        template = briefing.template or (folder / "claude.md.j2").read_text("utf-8")
-        again = (folder / "claude-resume.md.j2").read_text("utf-8") if briefing.sessions else ""
+        folder = files("ocaptain.agents.claude")
+        template = briefing.template or (folder / "prompt.md.j2").read_text("utf-8")
+        again = (folder / "resume.md.j2").read_text("utf-8") if briefing.sessions else ""
         model = metadata.get("model") or briefing.model
         turns = metadata.get("max_turns") or briefing.max_turns or MAX_TURNS
         common = (
@@ -75,10 +85,14 @@ class ClaudeAgent:
             env_files=(f"{OWN}/env.json",),
             secret_files=(f"{OWN}/key",),
             path_file=f"{OWN}/path",
-            view="claude-stream",
+            own_env=("ANTHROPIC_", "CLAUDE_CODE_", "CLAUDE_CONFIG_DIR"),
+            stream="ocaptain.agents.claude.stream",
             resume=tuple(
                 Resume(session, (*common, "--resume", session), f".claude/projects/*/{session}.jsonl")
                 for session in briefing.sessions
             ),
             resume_prompt=render(again, briefing) if again else "",
         )
+
+
+ADAPTER = ClaudeAgent()

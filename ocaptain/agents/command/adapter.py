@@ -6,9 +6,10 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from ocaptain.agents.base import STALL_SECONDS, TIMEOUT_SECONDS, AgentRun, Briefing, common_environment, render
+from ocaptain.agents.facts import Ending
 
 if TYPE_CHECKING:
-    from ocaptain.config import Settings
+    from ocaptain.agents.facts import Ended
     from ocaptain.plan import Task
 
 
@@ -16,24 +17,29 @@ class CommandAgent:
     """Runs a line by bash in the ship's clone."""
 
     is_model = False
+    credentials: tuple[str, ...] = ()
+    remedy = ""
+    roles: tuple[str, ...] = ()
 
-    def missing(self, settings: Settings) -> str | None:
+    def missing(self) -> str | None:
         """It needs no credential."""
-        del settings
         return None
 
-    def problem(self, task: Task, agent_cmd: str | None, settings: Settings) -> str | None:
+    def problem(self, task: Task, agent_cmd: str | None) -> str | None:
         """A line must be there, without a NUL."""
-        del settings
         line = task.metadata.run or agent_cmd
         if not line:
             return "agent command has nothing to run; give the task metadata.run, or sail with --agent-cmd CMD"
         return "the command holds a NUL byte; remove it" if "\0" in line else None
 
+    def judge(self, ended: Ended) -> Ending:
+        """It did what its exit code says."""
+        return Ending("done") if (ended.code, ended.reason) == (0, "exit") else Ending("failed", "its line failed")
+
     def brief(self, briefing: Briefing) -> AgentRun:
         """The line, the usual variables, and the prompt on stdin."""
         metadata = briefing.task.get("metadata") or {}
-        template = briefing.template or (files("ocaptain.agents") / "prompt.md.j2").read_text("utf-8")
+        template = briefing.template or (files("ocaptain.agents.command") / "prompt.md.j2").read_text("utf-8")
         return AgentRun(
             argv=("bash", "-c", metadata.get("run") or briefing.agent_cmd or ""),
             env=common_environment(briefing),
@@ -41,3 +47,6 @@ class CommandAgent:
             timeout=float(metadata.get("timeout") or TIMEOUT_SECONDS),
             stall=float(metadata.get("stall") or STALL_SECONDS),
         )
+
+
+ADAPTER = CommandAgent()

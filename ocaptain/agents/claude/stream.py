@@ -4,30 +4,26 @@ One pass does both, so that what was said can be watched, and a run that is kill
 what it used: with ``--include-partial-messages`` each message says its final usage and why it
 stopped, which its ``assistant`` line does not.
 
-Nothing here decides what a run was worth; that is the captain's (:mod:`ocaptain.agents.verdict`).
+Nothing here decides what a run was worth; that is the captain's (``verdict``).
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Any
 
 from ocaptain.protocol.usage import MAX_COUNT, Price, Tokens, cost_of, dollars, is_long, price_of, tokens_of
+from ocaptain.worker.show import one_line, plain
 
-MAX_LINE = 64 * 1024 * 1024
 MAX_TEXT = 4000
 MAX_MODELS = 16
 MAX_DELAY = 2**31
 MAX_NANO = 2**50
-WIDTH = 160
-_ESCAPES = re.compile(
-    "\x1b\\[[0-?]*[ -/]*[@-~]"  # CSI
-    "|\x1b[\\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\\\)?"  # OSC, DCS, SOS, PM, APC
-    "|\x1b[ -/]*[0-~]"
-    "|[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
-)
+MAX_NAME = 200  # of a directory of transcripts; a checksum follows a longer one
+_NO_NAME = re.compile("[^A-Za-z0-9]")
 _SESSION = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 #: Of a tool's input, what tells most; the first that is there is shown.
 _SHOWN = (
@@ -44,78 +40,24 @@ _SHOWN = (
 )
 
 
-def plain(text: str) -> str:
-    """Return text without terminal escapes, other control characters and lone surrogates; tabs and newlines stay."""
-    return _ESCAPES.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
-
-
-def one_line(text: str, width: int = WIDTH) -> str:
-    """Return the first line that says something, cut, and how many more there are."""
-    lines = [line.strip() for line in plain(text).split("\n") if line.strip()]
-    if not lines:
-        return ""
-    first = lines[0] if len(lines[0]) <= width else lines[0][: width - 1] + "…"
-    return first if len(lines) == 1 else f"{first} (+{len(lines) - 1} lines)"
-
-
-class Masker:
-    """Replaces secrets in bytes, as they are and as JSON writes them."""
-
-    def __init__(self, secrets: List[str]) -> None:
-        forms = set()
-        for secret in secrets:
-            if len(secret) >= 6:
-                forms |= {secret.encode(), json.dumps(secret)[1:-1].encode()}
-        # The longest first: one may be the beginning of another.
-        self._pattern = re.compile(b"|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True)))
-        self.any = bool(forms)
-
-    def __call__(self, data: bytes) -> bytes:
-        """Return ``data`` without them."""
-        return self._pattern.sub(b"********", data) if self.any else data
-
-
-class LineMask:
-    """Masks a stream: whole lines, and of a line that is very long as much as is sure."""
-
-    def __init__(self, mask: Masker) -> None:
-        self._mask = mask
-        self._rest = b""
-
-    def feed(self, data: bytes) -> bytes:
-        """Take bytes, return those that may be shown."""
-        if not self._mask.any:
-            return data
-        whole, newline, rest = (self._rest + data).rpartition(b"\n")
-        if len(rest) > MAX_LINE:
-            whole, newline, rest = whole + newline + rest, b"", b""
-        self._rest = rest
-        return self._mask(whole + newline)
-
-    def close(self) -> bytes:
-        """Return what is left."""
-        rest, self._rest = self._rest, b""
-        return self._mask(rest)
-
-
-class ClaudeStream:
+class Stream:
     """Takes the stream's lines.
 
     Args:
         prices: by model, for the cost so far.
     """
 
-    def __init__(self, prices: Optional[Mapping[str, Price]] = None) -> None:
+    def __init__(self, prices: Mapping[str, Price] | None = None) -> None:
         self._prices = prices or {}
-        self._used: Dict[str, Tuple[str, Tokens]] = {}  # by message id; a later word only adds
-        self._main: Optional[str] = None  # the conversation's last message, and why it stopped
-        self._stop: Optional[str] = None
-        self._open: Dict[Optional[str], str] = {}  # the message under way, by who speaks
+        self._used: dict[str, tuple[str, Tokens]] = {}  # by message id; a later word only adds
+        self._main: str | None = None  # the conversation's last message, and why it stopped
+        self._stop: str | None = None
+        self._open: dict[str | None, str] = {}  # the message under way, by who speaks
         self._cwd = ""
         self._messages = 0
-        self._billed: Dict[str, List[int]] = {}  # tokens and cost by model, as results say
+        self._billed: dict[str, list[int]] = {}  # tokens and cost by model, as results say
         self._partial = False
-        self._facts: Dict[str, Any] = {
+        self._facts: dict[str, Any] = {
             "session": None,
             "model": None,
             "auth": None,
@@ -127,12 +69,12 @@ class ClaudeStream:
 
     # -- what it tells ----------------------------------------------------------------------
 
-    def facts(self) -> Dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Return what is known so far, bounded in size.
 
         ``billed`` is what the CLI counted up to its last result, ``usage`` are the messages after it.
         """
-        sums: Dict[Tuple[str, bool], Tokens] = {}
+        sums: dict[tuple[str, bool], Tokens] = {}
         for model, tokens in self._used.values():
             key = (model, is_long(price_of(model, self._prices), tokens))
             if key in sums or len(sums) < MAX_MODELS:
@@ -146,7 +88,7 @@ class ClaudeStream:
             "last_stop": self._stop,
         }
 
-    def cost(self) -> Optional[int]:
+    def cost(self) -> int | None:
         """Return what the run cost so far, in nano-dollars; None if a price is not known."""
         total = sum(one[5] for one in self._billed.values())
         for model, tokens in self._used.values():
@@ -158,7 +100,7 @@ class ClaudeStream:
 
     # -- the stream -------------------------------------------------------------------------
 
-    def line(self, data: bytes) -> List[str]:
+    def line(self, data: bytes) -> list[str]:
         """Take a line, return what is to be shown of it."""
         if not data.strip():
             return []
@@ -170,7 +112,7 @@ class ClaudeStream:
                 message = None
         if not isinstance(message, dict) or not isinstance(message.get("type"), str):
             return [plain(data.decode(errors="replace")).rstrip()]
-        handler: Optional[Callable[[Dict[str, Any]], Iterator[str]]] = {
+        handler: Callable[[dict[str, Any]], Iterator[str]] | None = {
             "system": self._system,
             "assistant": self._assistant,
             "user": self._user,
@@ -183,7 +125,7 @@ class ClaudeStream:
         except (TypeError, ValueError, AttributeError, KeyError, ArithmeticError, RecursionError):
             return [f"… a line that cannot be understood ({one_line(message['type'], 40)})"]
 
-    def _system(self, message: Dict[str, Any]) -> Iterator[str]:
+    def _system(self, message: dict[str, Any]) -> Iterator[str]:
         kind = message.get("subtype")
         if kind == "init":
             self._cwd = str(message.get("cwd") or "")
@@ -205,7 +147,7 @@ class ClaudeStream:
         elif isinstance(message.get("content"), str) and message["content"].strip():
             yield f"… {one_line(message['content'])}"
 
-    def _assistant(self, line: Dict[str, Any]) -> Iterator[str]:
+    def _assistant(self, line: dict[str, Any]) -> Iterator[str]:
         message = line.get("message")
         if not isinstance(message, dict):
             return
@@ -227,7 +169,7 @@ class ClaudeStream:
                 return one_line(text)
         return one_line(json.dumps(given, ensure_ascii=False))
 
-    def _user(self, line: Dict[str, Any]) -> Iterator[str]:
+    def _user(self, line: dict[str, Any]) -> Iterator[str]:
         message = line.get("message")
         content = message.get("content") if isinstance(message, dict) else None
         for block in _blocks(content):
@@ -242,7 +184,7 @@ class ClaudeStream:
             elif block.get("type") == "text" and line.get("isSynthetic"):
                 yield f"… {one_line(str(block.get('text')))}"
 
-    def _event(self, line: Dict[str, Any]) -> Iterator[str]:
+    def _event(self, line: dict[str, Any]) -> Iterator[str]:
         """Take a message's beginning and end; its content comes again in one piece."""
         event, parent = line.get("event"), line.get("parent_tool_use_id")
         if not isinstance(event, dict):
@@ -261,7 +203,7 @@ class ClaudeStream:
                 if cost:
                     yield f"  {dollars(cost)} so far"
 
-    def _count(self, message: Dict[str, Any], parent: Any) -> None:
+    def _count(self, message: dict[str, Any], parent: Any) -> None:
         """Take a message's usage and stop reason, whichever line they stand in."""
         name, model = message.get("id"), message.get("model")
         if not isinstance(name, str) or model == "<synthetic>":
@@ -279,7 +221,7 @@ class ClaudeStream:
             self._main, self._stop = name, _text(message.get("stop_reason"), 40) or known
         self._note(retry=None)
 
-    def _result(self, message: Dict[str, Any]) -> Iterator[str]:
+    def _result(self, message: dict[str, Any]) -> Iterator[str]:
         status, turns = _status(message.get("api_error_status")), message.get("num_turns")
         text = message.get("result")
         errors = message.get("errors")
@@ -309,7 +251,7 @@ class ClaudeStream:
         if not good and text:
             yield f"   {one_line(text)}"
 
-    def _bill(self, fresh: Dict[str, Any]) -> None:
+    def _bill(self, fresh: dict[str, Any]) -> None:
         """Take what the CLI counted since its last result: helper models too, which are not in the stream."""
         for model, one in list(fresh.items())[:MAX_MODELS]:
             if isinstance(one, dict):
@@ -333,24 +275,26 @@ class ClaudeStream:
         self.changed = True
 
 
-def replay(path: Path, prices: Mapping[str, Price]) -> Dict[str, Any]:
-    """Return what a kept stream told."""
-    stream = ClaudeStream(prices)
-    with open(path, "rb") as kept:
-        for line in kept:
-            stream.line(line)
-    return stream.facts()
+def transcripts(home: Path, workspaces: Iterable[Path]) -> list[Path]:
+    """Return where Claude Code keeps what was said in workspaces: their paths name it, cut if they are long."""
+    projects = home / ".claude/projects"
+    names = {_NO_NAME.sub("-", str(path)) for path in workspaces}
+    cut = {name[:MAX_NAME] for name in names if len(name) > MAX_NAME}
+    return [
+        *(projects / name for name in sorted(names - cut)),
+        *(one for name in cut for one in projects.glob(f"{name}-*")),
+    ]
 
 
-def _text(value: Any, most: int) -> Optional[str]:
+def _text(value: Any, most: int) -> str | None:
     return (plain(value)[:most] or None) if isinstance(value, str) else None
 
 
-def _session(value: Any) -> Optional[str]:
+def _session(value: Any) -> str | None:
     return value if isinstance(value, str) and _SESSION.fullmatch(value) else None
 
 
-def _status(value: Any) -> Optional[int]:
+def _status(value: Any) -> int | None:
     return value if type(value) is int and 0 <= value <= 999 else None
 
 
@@ -362,11 +306,11 @@ def _sum(one: Tokens, other: Tokens) -> Tokens:
     return [min(a + b, MAX_COUNT) for a, b in zip(one, other, strict=True)]
 
 
-def _nano(value: Any) -> Optional[int]:
+def _nano(value: Any) -> int | None:
     return round(value * 10**9) if isinstance(value, (int, float)) and 0 <= value < 10**6 else None
 
 
-def _blocks(content: Any) -> List[Dict[str, Any]]:
+def _blocks(content: Any) -> list[dict[str, Any]]:
     if isinstance(content, str):
         return [{"type": "text", "text": content}]
     return [block for block in content if isinstance(block, dict)] if isinstance(content, list) else []

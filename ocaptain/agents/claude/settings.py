@@ -1,0 +1,24 @@
+"""How Claude Code's credentials are configured."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ocaptain.config import URL, CallersPath, Token
+
+CREDENTIALS = ("CLAUDE_CODE_OAUTH_TOKEN", "ANTHROPIC_API_KEY", "OCAPTAIN_CLAUDE_KEY_HELPER")
+REMEDY = "set CLAUDE_CODE_OAUTH_TOKEN (from `claude setup-token`), ANTHROPIC_API_KEY or OCAPTAIN_CLAUDE_KEY_HELPER"
+
+
+class ClaudeSettings(BaseModel):
+    """What is configured; read it by :func:`ocaptain.config.load`."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    oauth_token: Token | None = Field(None, validation_alias="CLAUDE_CODE_OAUTH_TOKEN")
+    api_key: Token | None = Field(None, validation_alias="ANTHROPIC_API_KEY")
+    base_url: Annotated[str, Field(pattern=URL)] | None = Field(None, validation_alias="ANTHROPIC_BASE_URL")
+    #: A program of this machine that prints an API key; it is put on the ships, and runs there.
+    key_helper: CallersPath | None = Field(None, validation_alias="OCAPTAIN_CLAUDE_KEY_HELPER")

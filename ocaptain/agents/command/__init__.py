@@ -1,0 +1,1 @@
+"""Agent ``command``: a shell line."""

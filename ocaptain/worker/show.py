@@ -1,0 +1,70 @@
+"""What of an agent's output may be shown: no terminal escapes, and no secrets."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import List
+
+MAX_LINE = 64 * 1024 * 1024
+WIDTH = 160
+_ESCAPES = re.compile(
+    "\x1b\\[[0-?]*[ -/]*[@-~]"  # CSI
+    "|\x1b[\\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\\\)?"  # OSC, DCS, SOS, PM, APC
+    "|\x1b[ -/]*[0-~]"
+    "|[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
+
+
+def plain(text: str) -> str:
+    """Return text without terminal escapes, other control characters and lone surrogates; tabs and newlines stay."""
+    return _ESCAPES.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def one_line(text: str, width: int = WIDTH) -> str:
+    """Return the first line that says something, cut, and how many more there are."""
+    lines = [line.strip() for line in plain(text).split("\n") if line.strip()]
+    if not lines:
+        return ""
+    first = lines[0] if len(lines[0]) <= width else lines[0][: width - 1] + "…"
+    return first if len(lines) == 1 else f"{first} (+{len(lines) - 1} lines)"
+
+
+class Masker:
+    """Replaces secrets in bytes, as they are and as JSON writes them."""
+
+    def __init__(self, secrets: List[str]) -> None:
+        forms = set()
+        for secret in secrets:
+            if len(secret) >= 6:
+                forms |= {secret.encode(), json.dumps(secret)[1:-1].encode()}
+        # The longest first: one may be the beginning of another.
+        self._pattern = re.compile(b"|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True)))
+        self.any = bool(forms)
+
+    def __call__(self, data: bytes) -> bytes:
+        """Return ``data`` without them."""
+        return self._pattern.sub(b"********", data) if self.any else data
+
+
+class LineMask:
+    """Masks a stream: whole lines, and of a line that is very long as much as is sure."""
+
+    def __init__(self, mask: Masker) -> None:
+        self._mask = mask
+        self._rest = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """Take bytes, return those that may be shown."""
+        if not self._mask.any:
+            return data
+        whole, newline, rest = (self._rest + data).rpartition(b"\n")
+        if len(rest) > MAX_LINE:
+            whole, newline, rest = whole + newline + rest, b"", b""
+        self._rest = rest
+        return self._mask(whole + newline)
+
+    def close(self) -> bytes:
+        """Return what is left."""
+        rest, self._rest = self._rest, b""
+        return self._mask(rest)

@@ -1,0 +1,30 @@
+"""The streams of agents: modules of theirs that are packed with the worker, loaded by name."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Dict, Iterable, List, Mapping
+
+
+def new_stream(module: str, prices: Mapping[str, Any]) -> Any:
+    """Return a new ``Stream`` of an agent: ``line(bytes) -> lines to show``, ``facts()``, ``changed``."""
+    return import_module(module).Stream(prices)
+
+
+def replay(module: str, path: Path, prices: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return what a stream that was saved says."""
+    stream = new_stream(module, prices)
+    with open(path, "rb") as saved:
+        for line in saved:
+            stream.line(line)
+    facts: Dict[str, Any] = stream.facts()
+    return facts
+
+
+def transcripts(home: Path, workspaces: Iterable[Path]) -> List[Path]:
+    """Return where the agents keep what was said in workspaces."""
+    names = sorted(one.name for one in files("ocaptain.agents").iterdir() if (one / "stream.py").is_file())
+    modules = [import_module(f"ocaptain.agents.{name}.stream") for name in names]
+    return [path for module in modules for path in module.transcripts(home, list(workspaces))]
