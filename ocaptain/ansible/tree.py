@@ -9,11 +9,11 @@ from __future__ import annotations
 import base64
 import json
 import shlex
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from ocaptain.errors import OcaptainError, UsageError
+from ocaptain.tree import TreeFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -76,20 +76,6 @@ for item in job["files"]:
     os.replace(scratch, path)
 print("MARK" + json.dumps({"changed": changed}))
 """.replace("MARK", MARK)
-
-
-@dataclass(frozen=True)
-class TreeFile:
-    """A file of the tree.
-
-    Attributes:
-        state: ``present``; ``merged``: a JSON object, put into the one that is there; ``absent``.
-    """
-
-    path: str
-    data: bytes = b""
-    mode: int = 0o644
-    state: str = "present"
 
 
 def parse_files(items: Sequence[dict[str, Any]], read: Any) -> list[TreeFile]:

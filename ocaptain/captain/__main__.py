@@ -13,7 +13,6 @@ from ocaptain.background import seldom_collect
 from ocaptain.captain.awake import Awake
 from ocaptain.captain.fleet import Fleet
 from ocaptain.captain.life import Captain
-from ocaptain.captain.process import lock_path
 from ocaptain.captain.transport.sprite import sprite_transports
 from ocaptain.captain.transport.ssh import ssh_transports
 from ocaptain.config import HOSTS, load_settings
@@ -21,6 +20,7 @@ from ocaptain.errors import OcaptainError
 from ocaptain.ledger import Fenced, Ledger
 from ocaptain.locks import Lock, start_time
 from ocaptain.prices import load_prices
+from ocaptain.process import lock_path
 from ocaptain.provider import check_place, choose, endpoint
 
 LOCK_SECONDS = 1.0  # somebody may just be looking whether it is held

@@ -7,7 +7,7 @@
           a new captain takes over, which knows them (this one is stopped for it)
 
 The run is a process of its own in a session of its own, so that the captain's end does not end
-it; ``replace.pid`` names it, for :func:`ocaptain.captain.process.stop_replacement`.
+it; ``replace.pid`` names it, for :func:`ocaptain.process.stop_replacement`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ocaptain import process
 from ocaptain.background import start_module
-from ocaptain.captain import process
 from ocaptain.captain.decide.replace import Replacements, replacements
 from ocaptain.sprites import AuthenticationError, SpritesError
 

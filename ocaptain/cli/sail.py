@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 from rich.live import Live
 
-from ocaptain.captain.process import work_lock
 from ocaptain.cli import render
 from ocaptain.cli.run import Signals, run_playbook
 from ocaptain.config import load_settings
 from ocaptain.errors import Interrupted, OcaptainError, PartialError, UsageError
+from ocaptain.process import work_lock
 from ocaptain.provider import choose
 from ocaptain.query import ENDED, NOT_SAILING, LedgerError, Query
 from ocaptain.text import clean_line

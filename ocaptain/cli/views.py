@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ocaptain.captain.process import is_running
 from ocaptain.cli import render
 from ocaptain.config import load_settings
 from ocaptain.errors import UsageError
 from ocaptain.git import Git
+from ocaptain.process import is_running
 from ocaptain.query import Query
 from ocaptain.voyage.home import Home, VoyageDirectory
 

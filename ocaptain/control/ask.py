@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from ocaptain.captain import process
+from ocaptain import process
 from ocaptain.control.commands import Answer, Command, carry_out
 from ocaptain.errors import OcaptainError
 from ocaptain.ledger import Ledger

@@ -7,9 +7,9 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ocaptain.captain.process import is_running
 from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.ledger import Ledger, LedgerError
+from ocaptain.process import is_running
 from ocaptain.text import clean_line
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ocaptain.captain import process
+from ocaptain import process
 from ocaptain.captain.awake import Awake
 from ocaptain.captain.rescue import Rescue, prove, rescue
 from ocaptain.captain.transport.sprite import sprite_transports

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from ocaptain import process
 from ocaptain.agents import ADAPTERS
-from ocaptain.captain import process
 from ocaptain.captain.decide.replace import replacements
 from ocaptain.captain.transport.target import way_of
 from ocaptain.config import HOSTS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from ocaptain.captain import process
+from ocaptain import process
 from ocaptain.config import HOSTS
 from ocaptain.errors import OcaptainError
 from ocaptain.locks import Lock

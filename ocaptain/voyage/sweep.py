@@ -14,10 +14,10 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ocaptain.ansible.sprite import make_absent
 from ocaptain.ledger import LedgerError
 from ocaptain.sprites import NotFound, SpritesError
 from ocaptain.voyage.home import LABEL
+from ocaptain.voyage.sprites import make_absent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

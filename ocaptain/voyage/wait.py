@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from ocaptain.captain import process
+from ocaptain import process
 from ocaptain.errors import OcaptainError, Paused
 from ocaptain.ledger.records import ENDED
 from ocaptain.voyage.fleet import Outcome, outcome

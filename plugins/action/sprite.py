@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 
 from ocaptain.ansible.access import failure, find_endpoint, require
 from ocaptain.ansible.action import ENDPOINT, ControllerAction
-from ocaptain.ansible.sprite import SpriteChange, make_absent, make_checkpointed, make_present, make_restored
 from ocaptain.errors import OcaptainError, UsageError
+from ocaptain.voyage.sprites import SpriteChange, make_absent, make_checkpointed, make_present, make_restored
 
 
 class ActionModule(ControllerAction):
-    """Parses, calls :mod:`ocaptain.ansible.sprite`, returns."""
+    """Parses, calls :mod:`ocaptain.voyage.sprites`, returns."""
 
     SPEC: ClassVar = {
         "names": {"type": "list", "elements": "str", "required": True, "aliases": ["name"]},

@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 
 from ocaptain.ansible.access import of_host
 from ocaptain.ansible.action import ENDPOINT, ControllerAction
-from ocaptain.ansible.sprite import ensure_policy, policy_rules
+from ocaptain.voyage.sprites import ensure_policy, policy_rules
 
 
 class ActionModule(ControllerAction):
-    """Parses, calls :func:`ocaptain.ansible.sprite.ensure_policy`, returns."""
+    """Parses, calls :func:`ocaptain.voyage.sprites.ensure_policy`, returns."""
 
     SPEC: ClassVar = {
         "sprite": {"type": "str"},

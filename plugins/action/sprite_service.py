@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 
 from ocaptain.ansible.access import of_host
 from ocaptain.ansible.action import ENDPOINT, ControllerAction
-from ocaptain.ansible.sprite import ServiceSpec, ensure_service, forget_service, service_text
+from ocaptain.voyage.sprites import ServiceSpec, ensure_service, forget_service, service_text
 
 
 class ActionModule(ControllerAction):
-    """Parses, calls :func:`ocaptain.ansible.sprite.ensure_service`, returns."""
+    """Parses, calls :func:`ocaptain.voyage.sprites.ensure_service`, returns."""
 
     SPEC: ClassVar = {
         "name": {"type": "str", "required": True},

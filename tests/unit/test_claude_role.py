@@ -11,9 +11,10 @@ import pytest
 
 from ocaptain.agents.claude.files import KINDS, Credentials, choose, configured, tree
 from ocaptain.agents.claude.settings import ClaudeSettings
-from ocaptain.ansible.tree import PROGRAM, TreeFile, interpreter, parse_files, parse_reply, payload
+from ocaptain.ansible.tree import PROGRAM, interpreter, parse_files, parse_reply, payload
 from ocaptain.config import load
 from ocaptain.errors import UsageError
+from ocaptain.tree import TreeFile
 from ocaptain.voyage.roles import ship_roles
 
 HOME = "/home/sprite"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ocaptain.captain import process
+from ocaptain import process
 from ocaptain.cli.sail import nothing_to_try
 from ocaptain.errors import UsageError
 from ocaptain.ledger import Ledger, task_views

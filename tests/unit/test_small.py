@@ -21,8 +21,7 @@ from ocaptain.agents import Briefing, agent_of, check_agents
 from ocaptain.agents.command.adapter import CommandAgent
 from ocaptain.ansible import invocation
 from ocaptain.ansible.hosts import build_host, matches
-from ocaptain.ansible.sprite import ServiceSpec, service_differs
-from ocaptain.ansible.tree import PROGRAM, TreeFile, parse_files, parse_reply, payload
+from ocaptain.ansible.tree import PROGRAM, parse_files, parse_reply, payload
 from ocaptain.captain.decide.leases import LEASE_SECONDS, MAX_TICK, Leases
 from ocaptain.captain.records import LogPiece, log_piece
 from ocaptain.config import load_settings
@@ -33,9 +32,11 @@ from ocaptain.plan import load_plan
 from ocaptain.provider import choose, sprites_token
 from ocaptain.sprites import Sprite
 from ocaptain.text import clean, clean_bytes, clean_line
+from ocaptain.tree import TreeFile
 from ocaptain.voyage.check import fleet_size
 from ocaptain.voyage.home import Home
 from ocaptain.voyage.source import Source, resolve
+from ocaptain.voyage.sprites import ServiceSpec, service_differs
 from ocaptain.worker import attempts
 from ocaptain.worker.build import worker_bytes
 from tests.helpers import REPO, run_task

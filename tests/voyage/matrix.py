@@ -19,7 +19,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from ocaptain.captain import process
+from ocaptain import process
 from tests.helpers import Sailor, children, run_task, wait_for, write_plan
 
 PHASES = ("provision", "bootstrap", "claim", "work", "offer", "landing: before", "landing: after", "verify", "sink")

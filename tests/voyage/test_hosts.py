@@ -11,7 +11,7 @@ import subprocess
 
 import pytest
 
-from ocaptain.captain import process
+from ocaptain import process
 from ocaptain.captain.transport import FileFault, ShipGone, TransportError, run
 from ocaptain.captain.transport.ssh import SshTransport
 from ocaptain.captain.transport.target import Way

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ocaptain.captain import process
+from ocaptain import process
 from ocaptain.ledger import Ledger
 from tests.helpers import HELD, REPO, Sailor, run_task, wait_for
 
@@ -326,7 +326,7 @@ def captain_pid(sailor, voyage):
 
 
 ROUNDS = 12
-START = "import pathlib, sys; from ocaptain.captain import process; process.start(pathlib.Path(sys.argv[1]))"
+START = "import pathlib, sys; from ocaptain import process; process.start(pathlib.Path(sys.argv[1]))"
 
 
 def test_kill_the_captain_at_any_moment(sailor, plan):

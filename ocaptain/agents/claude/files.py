@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ocaptain.agents.claude.settings import REMEDY
-from ocaptain.ansible.tree import TreeFile
 from ocaptain.errors import UsageError
+from ocaptain.tree import TreeFile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
