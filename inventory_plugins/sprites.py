@@ -94,8 +94,8 @@ from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructa
 from ocaptain.ansible.access import find_endpoint
 from ocaptain.ansible.hosts import build_host, matches
 from ocaptain.errors import OcaptainError
+from ocaptain.names import VOYAGE_ID
 from ocaptain.sprites import Sprite
-from ocaptain.voyage.home import ID
 
 if TYPE_CHECKING:
     from ansible.inventory.data import InventoryData
@@ -143,7 +143,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             known = ", ".join(sorted(self.get_options()))
             raise AnsibleParserError(f"{path}: there is no option {', '.join(unknown)}; there are {known}")
         voyage = self._option("voyage")
-        if voyage and not ID.fullmatch(voyage):
+        if voyage and not VOYAGE_ID.fullmatch(voyage):
             raise AnsibleParserError(f"{path}: voyage: {voyage!r} is none: write voyage-<12 hex digits>, all of it")
 
     def _ask(self) -> dict[str, Any]:

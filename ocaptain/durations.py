@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import time
+from email.utils import parsedate_to_datetime
 
 LONGEST = 366 * 86400.0
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
@@ -20,3 +22,15 @@ def seconds(text: str) -> float:
     if not text or _PART.sub("", text):
         raise ValueError(f"not a duration (30s, 1m30s, 250ms): {text!r}")
     return min(sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text)), LONGEST)
+
+
+def retry_after(given: object) -> float | None:
+    """Return the seconds of a Retry-After value: a number or an HTTP date; None if it is neither."""
+    try:
+        return max(0.0, float(given))  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(str(given)).timestamp() - time.time())
+    except (TypeError, ValueError):
+        return None

@@ -73,17 +73,6 @@ def is_locked(path: Path) -> bool:
     return False
 
 
-def start_time(pid: int) -> str:
-    """Return when ``pid`` started, in a form that a recycled pid does not share; "" if it is gone."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stat:  # noqa: PTH123
-            fields = stat.read().rpartition(")")[2].split()
-    except OSError:
-        return ""
-    # Field 22 counted from 1; a zombie is gone for our purposes.
-    return "" if fields[0] == "Z" else fields[19]
-
-
 def end_holder(lock: Path, pid: int, seconds: float) -> bool:
     """End the process ``pid`` that holds ``lock``: TERM, after ``seconds`` KILL.
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from ocaptain.background import start_module
 from ocaptain.errors import OcaptainError
-from ocaptain.locks import Lock, end_holder, is_locked, start_time
+from ocaptain.locks import Lock, end_holder, is_locked
+from ocaptain.protocol.files import start_time
 
 if TYPE_CHECKING:
     from pathlib import Path

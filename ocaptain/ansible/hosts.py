@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from ocaptain.names import split_sprite
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ocaptain.sprites import Sprite
-
-_SHIP = re.compile(r"(voyage-[0-9a-f]{12})-ship-([0-9]+)")
 
 
 class Host(TypedDict):
@@ -30,8 +30,8 @@ def matches(
     status: Sequence[str] = (),
 ) -> bool:
     """Whether a sprite is wanted: it passes every filter that is set."""
-    found = _SHIP.fullmatch(sprite.name)
-    of_voyage = not voyage or (found is not None and found[1] == voyage)
+    found = split_sprite(sprite.name)
+    of_voyage = not voyage or (found is not None and found[0] == voyage)
     in_state = not status or sprite.status in status
     return sprite.name.startswith(prefix) and of_voyage and in_state and set(labels) <= set(sprite.labels)
 
@@ -45,7 +45,7 @@ def build_host(sprite: Sprite, provider: str, connection: str = "sprite", api_ur
         connection: name of the connection plugin, which differs in a collection.
         api_url: of the API, if the inventory names one; its token never becomes a variable.
     """
-    found = _SHIP.fullmatch(sprite.name)
+    found = split_sprite(sprite.name)
     groups = ["ocaptain", *([f"status_{re.sub('[^a-z0-9_]', '_', sprite.status)}"] if sprite.status else [])]
     variables: dict[str, Any] = {
         "ansible_connection": connection,
@@ -61,6 +61,6 @@ def build_host(sprite: Sprite, provider: str, connection: str = "sprite", api_ur
     if api_url:
         variables["ocaptain_api_url"] = str(api_url)
     if found:
-        groups += [found[1].replace("-", "_"), f"ship_{found[2]}"]
-        variables |= {"ocaptain_voyage": found[1], "ocaptain_ship": f"ship-{found[2]}"}
+        groups += [found[0].replace("-", "_"), found[1].replace("-", "_")]
+        variables |= {"ocaptain_voyage": found[0], "ocaptain_ship": found[1]}
     return {"name": sprite.name, "groups": groups, "vars": variables}

@@ -14,11 +14,12 @@ from ocaptain.captain.transport.target import way_of
 from ocaptain.config import HOSTS, load_settings
 from ocaptain.errors import OcaptainError, PartialError, UsageError
 from ocaptain.git import GitError
+from ocaptain.names import LABEL
 from ocaptain.options import SailOptions
 from ocaptain.plan import load_plan
 from ocaptain.query import Query
 from ocaptain.voyage.fleet import Outcome, outcome
-from ocaptain.voyage.home import LABEL, Home, VoyageDirectory
+from ocaptain.voyage.home import Home, VoyageDirectory
 from ocaptain.voyage.launch import Built, launch
 from ocaptain.voyage.prepare import prepare
 from ocaptain.voyage.request import Request

@@ -18,9 +18,10 @@ from ocaptain.captain.transport.ssh import ssh_transports
 from ocaptain.config import HOSTS, load_settings
 from ocaptain.errors import OcaptainError
 from ocaptain.ledger import Fenced, Ledger
-from ocaptain.locks import Lock, start_time
+from ocaptain.locks import Lock
 from ocaptain.prices import load_prices
 from ocaptain.process import lock_path
+from ocaptain.protocol.files import start_time, write_atomic
 from ocaptain.provider import check_place, choose, endpoint
 
 LOCK_SECONDS = 1.0  # somebody may just be looking whether it is held
@@ -40,11 +41,8 @@ def main(directory: Path) -> int:
             log.error("another captain commands this voyage")
             return 1
         pid_file = directory / "captain.pid"
-        # Whole at once: who reads it half-written would hold the captain for one that cannot be stopped.
-        scratch = directory / "captain.pid.new"
         try:
-            scratch.write_text(f"{os.getpid()} {start_time(os.getpid())}\n", "ascii")
-            scratch.replace(pid_file)
+            write_atomic(pid_file, f"{os.getpid()} {start_time(os.getpid())}\n".encode(), 0o644, durable=False)
         except OSError as error:
             log.error("%s cannot be written: %s", pid_file, error.strerror)  # noqa: TRY400 - likewise
             return 1

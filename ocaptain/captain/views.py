@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ocaptain.captain.checkout import forward
 from ocaptain.git import GitError, pack
 from ocaptain.ledger import Fenced, task_files
+from ocaptain.protocol.files import write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -50,11 +51,10 @@ class Views:
         self._unwritten.clear()
         folder = self._directory / "tasks"
         for task, shown in task_files(self._ledger, tasks).items():
-            scratch = folder / f".{task}.json.tmp"
             try:
                 folder.mkdir(exist_ok=True)
-                scratch.write_text(json.dumps(shown, indent=2, ensure_ascii=False) + "\n", "utf-8")
-                scratch.replace(folder / f"{task}.json")
+                text = json.dumps(shown, indent=2, ensure_ascii=False) + "\n"
+                write_atomic(folder / f"{task}.json", text.encode(), 0o644, durable=False)
             except OSError:  # a full disk must not stop the voyage: once more with the next change
                 self._unwritten[task] = None
 

@@ -18,8 +18,8 @@ from ocaptain.drydock import server
 from ocaptain.drydock.errors import DrydockError
 from ocaptain.drydock.rootless import shortcoming
 from ocaptain.errors import OcaptainError, UsageError
+from ocaptain.names import LABEL
 from ocaptain.sprites import SpritesClient
-from ocaptain.voyage.home import LABEL
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import re
 import sys
 import threading
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from ocaptain.cli.shell import choose_ship
 from ocaptain.cli.views import find
 from ocaptain.config import HOSTS, load_settings
 from ocaptain.errors import Interrupted, OcaptainError
+from ocaptain.names import SHIP_ID
 from ocaptain.provider import choose, endpoint
 from ocaptain.query import Query
 from ocaptain.sprites import NotFound
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from ocaptain.sprites import Tunnel
 
 CHUNK = 64 * 1024
-_SHIP = re.compile(r"ship-[0-9]+")
 LINGER_SECONDS = 2.0  # for what the other side still says when our input has ended
 
 
@@ -45,7 +44,7 @@ def run_proxy(voyage: str | None, ship: str | None, port: int, *, provider: Prov
     """
     settings = load_settings()
     sprite = ship
-    if voyage or ship is None or _SHIP.fullmatch(ship) or _is_host(ship):
+    if voyage or ship is None or SHIP_ID.fullmatch(ship) or _is_host(ship):
         query = Query(find(voyage).path)
         seen = query.overview()
         sprite = ship if any(ship == one["sprite"] for one in seen.ships) else choose_ship(seen, ship)

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ocaptain.errors import UsageError
+from ocaptain.names import split_sprite
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-_SPRITE = re.compile(r"(voyage-[0-9a-f]{12})-(ship-(?:0|[1-9][0-9]*))")
 
 
 @dataclass(frozen=True)
@@ -33,8 +32,8 @@ def split(words: Sequence[str]) -> Words:
     A sprite's whole name (``voyage-4f59…-ship-0``) means its voyage and its ship.
     """
     first, rest = (words[0], tuple(words[1:])) if words else ("", ())
-    if sprite := _SPRITE.fullmatch(first):
-        return Words(sprite[1], (sprite[2], *rest))
+    if sprite := split_sprite(first):
+        return Words(sprite[0], (sprite[1], *rest))
     if first.startswith("voyage-"):
         return Words(first, rest)
     return Words(None, tuple(words))

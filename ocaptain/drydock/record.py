@@ -7,17 +7,18 @@ handed to anybody, and goes.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import time
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from ocaptain.drydock.checkpoints import Checkpoint
 from ocaptain.drydock.errors import DrydockError
 from ocaptain.drydock.policy import NetworkPolicy, PrivilegesPolicy, ResourcesPolicy
+from ocaptain.protocol.files import start_time, write_atomic
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 EnvName = Annotated[str, StringConstraints(pattern=r"^[^=\x00]+$")]
 EnvValue = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
@@ -81,16 +82,17 @@ class ServiceRecord(BaseModel):
 class Process(BaseModel):
     """A process that is known again: pids are used anew, start times are not."""
 
+    # An earlier version wrote the start time as a number.
+    model_config = ConfigDict(coerce_numbers_to_str=True)
+
     pid: int
-    started: int
+    started: str
 
     @classmethod
     def of(cls, pid: int) -> Process | None:
         """Return the process of a pid, None if there is none, or only its name is left to be reaped."""
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
-            return None if fields[0] in "ZX" else cls(pid=pid, started=int(fields[19]))
-        return None
+        started = start_time(pid)
+        return cls(pid=pid, started=started) if started else None
 
     @property
     def alive(self) -> bool:
@@ -131,11 +133,7 @@ class Record(BaseModel):
         Raises:
             OSError: the disk is full, say.
         """
-        scratch = directory / f".{FILE}.tmp"
-        fd = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(fd, "w") as file:
-            file.write(self.model_dump_json())
-        scratch.replace(directory / FILE)
+        write_atomic(directory / FILE, self.model_dump_json().encode(), durable=False)
 
     @classmethod
     def load(cls, directory: Path) -> Record:

@@ -26,6 +26,7 @@ from ocaptain.drydock.sandbox import remove_tree
 from ocaptain.drydock.server import Options, ServerRecord, check_machine, directory
 from ocaptain.drydock.store import Berths, Store
 from ocaptain.locks import Lock
+from ocaptain.protocol.files import write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -162,12 +163,7 @@ async def _end_when_idle(gate: Gate, store: Store, seconds: float | None, stop: 
 
 def _write(path: Path, text: str) -> None:
     """Write a private file so that no reader ever sees half of it."""
-    scratch = path.with_name(path.name + ".tmp")
-    scratch.unlink(missing_ok=True)
-    fd = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(fd, "w") as file:
-        file.write(text)
-    scratch.replace(path)
+    write_atomic(path, text.encode(), durable=False)
 
 
 def _wipe(where: Path, pattern: str) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
 from ocaptain.errors import OcaptainError
+from ocaptain.protocol.git import NO_DELTAS, git_argv
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,13 +17,9 @@ if TYPE_CHECKING:
 SECONDS = 600.0
 IDENTITY = ("ocaptain", "captain@ocaptain.invalid")
 _SETTINGS = (
-    "core.hooksPath=/dev/null",
-    "core.fsmonitor=false",
     "core.fsync=committed,reference",
-    "core.quotePath=false",
     "core.attributesFile=/dev/null",
     "core.excludesFile=/dev/null",
-    "gc.auto=0",
     "maintenance.auto=false",
     "submodule.recurse=false",
     "fetch.recurseSubmodules=false",
@@ -35,9 +32,6 @@ _SETTINGS = (
     "commit.gpgSign=false",
     "credential.sanitizePrompt=true",
 )
-#: To look for what two large files have in common takes minutes, and rarely finds any. Only for commands that write
-#: packs: git takes files above this size for binary ones when it merges.
-_NO_DELTAS = "core.bigFileThreshold=8m"
 _WRITE_PACKS = frozenset({"bundle", "repack"})
 # What of the caller's environment git may see. Nothing that starts with GIT_: GIT_DIR alone
 # would turn every command to another repository.
@@ -65,9 +59,8 @@ class Git:
 
     def argv(self, *arguments: str) -> list[str]:
         """Return the command."""
-        packs = [_NO_DELTAS] if _WRITE_PACKS.intersection(arguments[:1]) else []
-        settings = [word for setting in (*_SETTINGS, *packs) for word in ("-c", setting)]
-        return ["git", *settings, *arguments]
+        packs = [NO_DELTAS] if _WRITE_PACKS.intersection(arguments[:1]) else []
+        return [*git_argv(*_SETTINGS, *packs), *arguments]
 
     def env(self) -> dict[str, str]:
         """Return the environment of the command."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ocaptain.mesh.api import MeshError, Refused
 from ocaptain.mesh.record import Left, Records
+from ocaptain.names import sprite_of_device
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from ocaptain.mesh.choice import Tailnet
 
 AT_ONCE = 8
-_A_SHIP = re.compile(r"(voyage-[0-9a-f]{12}-ship-[0-9]+)(?:-[0-9]+)?")
 
 
 async def check_access(tailnet: Tailnet) -> int:
@@ -87,9 +86,7 @@ def devices_of(devices: Sequence[Device], records: Sequence[Left], tag: str) -> 
     for device in devices:
         if not device.node_id or not device.is_ephemeral or tag not in device.tags:
             continue
-        named = {
-            match[1] for name in (device.hostname, device.name.split(".")[0]) if (match := _A_SHIP.fullmatch(name))
-        }
+        named = {sprite for name in (device.hostname, device.name.split(".")[0]) if (sprite := sprite_of_device(name))}
         ours = {by_sprite[name] for name in named if name in by_sprite}
         if not named and device.node_id in by_node:
             ours = {by_node[device.node_id]}

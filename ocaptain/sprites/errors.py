@@ -22,10 +22,9 @@ from __future__ import annotations
 
 import json
 import re
-import time
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, ClassVar
 
+from ocaptain.durations import retry_after
 from ocaptain.errors import OcaptainError
 
 if TYPE_CHECKING:
@@ -137,22 +136,10 @@ def api_error(what: str, status: int, headers: Mapping[str, str], body: bytes) -
     is_fs = "path" in fields or str(fields.get("code", "")).startswith("E")
     code = str(fields.get("code" if is_fs else "error") or "")
     text = str((fields.get("error") if is_fs else fields.get("message") or fields.get("error")) or "no reason given")
-    wait = _retry_after(fields.get("retry_after_seconds", headers.get("retry-after")))
+    wait = retry_after(fields.get("retry_after_seconds", headers.get("retry-after")))
     kind = next((kind for kind in ApiError.__subclasses__() if status in kind.statuses), ApiError)
     if is_fs and kind is AuthenticationError:  # a file's permissions, not the token's
         kind = ApiError
     if status == 400 and not is_fs and re.search(r"already exist|taken", text):
         kind = Conflict
     return kind(f"{what}: {text} (HTTP {status})", status=status, code=code, retry_after=wait)
-
-
-def _retry_after(given: object) -> float | None:
-    """Return the seconds of a Retry-After value: a number or an HTTP date; None if it is neither."""
-    try:
-        return max(0.0, float(given))  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(str(given)).timestamp() - time.time())
-    except (TypeError, ValueError):
-        return None

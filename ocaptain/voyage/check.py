@@ -15,13 +15,13 @@ from ocaptain.agents import ADAPTERS, Briefing, check_agents
 from ocaptain.config import DEFAULT_SHIPS, HOSTS, MAX_SHIPS
 from ocaptain.errors import UsageError
 from ocaptain.mesh import check_access, choose_mesh, tailnet_of
+from ocaptain.names import sprite_name
 from ocaptain.plan import Plan, load_plan
 from ocaptain.plan.models import MODEL
 from ocaptain.prices import load_prices
 from ocaptain.provider import choose, endpoint, place_of, require_endpoint
 from ocaptain.scratch import clear_up, scratch
 from ocaptain.voyage import source as sources
-from ocaptain.voyage.home import sprite_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
-import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.ledger import Ledger, LedgerError
+from ocaptain.names import SUNK_FILE, VOYAGE_ID
 from ocaptain.process import is_running
 from ocaptain.text import clean_line
 
@@ -16,21 +15,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ocaptain.ledger import Voyage
-
-ID = re.compile(r"voyage-[0-9a-f]{12}")
-LABEL = "ocaptain"
-#: A file in the directory of a voyage that is sunk; from that no voyage comes back.
-SUNK = "sunk"
-
-
-def new_id() -> str:
-    """Return a new voyage id."""
-    return f"voyage-{secrets.token_hex(6)}"
-
-
-def sprite_name(voyage: str, ship: str) -> str:
-    """Return the name of a ship's sprite."""
-    return f"{voyage}-{ship}"
 
 
 @dataclass(frozen=True)
@@ -63,7 +47,9 @@ class Home:
     def voyages(self) -> list[VoyageDirectory]:
         """Return every voyage, oldest first; what is no voyage is passed over."""
         try:
-            found = [one for one in self.path.iterdir() if ID.fullmatch(one.name) and (one / "ledger.db").is_file()]
+            found = [
+                one for one in self.path.iterdir() if VOYAGE_ID.fullmatch(one.name) and (one / "ledger.db").is_file()
+            ]
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
@@ -74,7 +60,7 @@ class Home:
         """Return the voyages that are not sunk; the ledger of one that is known to be sunk is not opened again."""
         active = []
         for directory in self.voyages():
-            mark = directory.path / SUNK
+            mark = directory.path / SUNK_FILE
             try:
                 if mark.exists():
                     continue

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from ocaptain.errors import UsageError
 from ocaptain.ledger import Ledger, NewVoyage
+from ocaptain.names import new_voyage_id
 from ocaptain.plan import critical_paths, edges
 from ocaptain.voyage import source as sources
-from ocaptain.voyage.home import Home, new_id
 from ocaptain.voyage.request import Prepared, Request
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from ocaptain.config import Settings
     from ocaptain.voyage.check import Checked
+    from ocaptain.voyage.home import Home
 
 VERIFY_SECONDS = 1800.0
 
@@ -59,7 +60,7 @@ def make(
         OcaptainError: the repository cannot be brought here, or the directory not be written.
     """
     _clear_away(home.path)
-    voyage = new_id()
+    voyage = new_voyage_id()
     final = home.path / voyage
     building = Path(tempfile.mkdtemp(prefix=f".{voyage}-", dir=home.path))
     try:

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ocaptain.ledger import LedgerError
+from ocaptain.names import LABEL, split_sprite
 from ocaptain.sprites import NotFound, SpritesError
-from ocaptain.voyage.home import LABEL
 from ocaptain.voyage.sprites import make_absent
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from ocaptain.sprites import Sprite, SpritesClient
     from ocaptain.voyage.home import Home
 
-_SHIP = re.compile(r"(voyage-[0-9a-f]{12})-ship-(0|[1-9][0-9]{0,3})")
 UNKNOWN = "no voyage here knows it"
 CHANNEL = re.compile(r"worker\.pyz channel\b")
 
@@ -70,14 +69,14 @@ def leftovers(sprites: Sequence[Sprite], known: Mapping[str, str]) -> list[Lefto
     """
     found = []
     for sprite in sprites:
-        name = _SHIP.fullmatch(sprite.name)
-        if name is None or not {LABEL, name[1]} <= set(sprite.labels):
+        name = split_sprite(sprite.name)
+        if name is None or not {LABEL, name[0]} <= set(sprite.labels):
             continue
-        state = known.get(name[1])
+        state = known.get(name[0])
         if state is None:
-            found.append(Leftover(sprite.name, name[1], sprite.created_at, UNKNOWN))
+            found.append(Leftover(sprite.name, name[0], sprite.created_at, UNKNOWN))
         elif state == "sunk":
-            found.append(Leftover(sprite.name, name[1], sprite.created_at, "its voyage is sunk"))
+            found.append(Leftover(sprite.name, name[0], sprite.created_at, "its voyage is sunk"))
     return found
 
 

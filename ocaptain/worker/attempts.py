@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any, Callable
 
 from ocaptain.protocol import Message
+from ocaptain.protocol.files import read_json, start_time, write_atomic, write_json
 from ocaptain.worker.errors import WorkspaceError
-from ocaptain.worker.places import read_json, remove, write_atomic, write_json
-from ocaptain.worker.procs import start_time, sweep
+from ocaptain.worker.places import remove
+from ocaptain.worker.procs import sweep
 from ocaptain.worker.state import State
 from ocaptain.worker.streams import replay
 from ocaptain.worker.workspace import Workspace

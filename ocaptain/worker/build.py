@@ -14,6 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from ocaptain.config import cache_directory
+from ocaptain.protocol.files import write_atomic
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _HOME_ONLY = frozenset({"build.py"})
@@ -46,9 +47,7 @@ def worker_path() -> Path:
     path = cache_directory() / f"worker-{hashlib.sha256(data).hexdigest()[:16]}.pyz"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_name(f".{path.name}.{os.getpid()}")
-        scratch.write_bytes(data)
-        scratch.replace(path)
+        write_atomic(path, data, 0o644, durable=False)
     return path
 
 

@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 from typing import Optional
 
+from ocaptain.protocol.files import start_time
 from ocaptain.worker.places import Places
-from ocaptain.worker.procs import start_time
 
 NAME = "worker.pyz"
 RESTART_SECONDS = 45.0

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Iterable, Iterator
 
 from ocaptain.protocol import CLASSES, Message, class_of, decode, encode, read_record, record
-from ocaptain.worker.places import write_atomic
+from ocaptain.protocol.files import write_atomic
 
 SEGMENT_BYTES = 1024 * 1024
 #: On disk, of a class that may be dropped.

@@ -19,8 +19,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ocaptain.worker.places import Places, read_json, remove
-from ocaptain.worker.procs import start_time, sweep
+from ocaptain.protocol.files import read_json, start_time
+from ocaptain.worker.places import Places, remove
+from ocaptain.worker.procs import sweep
 from ocaptain.worker.streams import transcripts
 
 START_SECONDS = 20.0

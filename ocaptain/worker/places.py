@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import subprocess
-import threading
 from pathlib import Path
-from typing import Any
 
 MAX_TAIL = 8 * 1024
 
@@ -41,38 +38,6 @@ class Places:
             if path.is_symlink() or (path.exists() and not path.is_dir()):
                 remove(path)  # an agent put something else there
             path.mkdir(parents=True, exist_ok=True)
-
-
-def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Write a file so that a reader sees all of it or what was there before; threads may do so at one time.
-
-    Raises:
-        OSError: it could not be written; what was there before is.
-    """
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-    try:
-        fd = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-        with os.fdopen(fd, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(scratch, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            scratch.unlink()  # it takes what a full disk has left
-        raise
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON by :func:`write_atomic`."""
-    write_atomic(path, json.dumps(content).encode())
-
-
-def read_json(path: Path) -> Any:
-    """Return a JSON file's content, None if it is not there or not whole."""
-    with contextlib.suppress(OSError, ValueError):
-        return json.loads(path.read_bytes())
-    return None
 
 
 def remove(path: Path) -> None:

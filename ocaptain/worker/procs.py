@@ -7,17 +7,9 @@ import os
 import signal
 import time
 
+from ocaptain.protocol.files import start_time
+
 MARKER = "OCAPTAIN_MARKER"
-
-
-def start_time(pid: int) -> str:
-    """Return when ``pid`` started (clock ticks), "" if it is gone or a zombie."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as stat:
-            fields = stat.read().rpartition(b")")[2].split()
-    except OSError:
-        return ""
-    return "" if fields[0] == b"Z" else fields[19].decode()
 
 
 def _pids() -> list[int]:

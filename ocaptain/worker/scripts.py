@@ -10,7 +10,8 @@ import subprocess
 import time
 from typing import Any
 
-from ocaptain.worker.places import tail, write_atomic
+from ocaptain.protocol.files import write_atomic
+from ocaptain.worker.places import tail
 from ocaptain.worker.procs import MARKER, sweep
 from ocaptain.worker.state import State
 from ocaptain.worker.workspace import Workspace

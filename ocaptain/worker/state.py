@@ -6,7 +6,8 @@ import threading
 from typing import Any
 
 from ocaptain.protocol import Fence
-from ocaptain.worker.places import Places, read_json, write_json
+from ocaptain.protocol.files import read_json, write_json
+from ocaptain.worker.places import Places
 
 MAX_RESULTS = 40
 

@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, Dict, List, Optional
 
 from ocaptain.protocol import Lines
+from ocaptain.protocol.files import read_json, start_time, write_json
 from ocaptain.worker.launch import Start, prepare
-from ocaptain.worker.places import read_json, write_json
-from ocaptain.worker.procs import MARKER, start_time, sweep
+from ocaptain.worker.procs import MARKER, sweep
 from ocaptain.worker.show import MAX_LINE, LineMask, Masker
 from ocaptain.worker.streams import new_stream
 

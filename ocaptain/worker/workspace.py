@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Sequence
 
 from ocaptain.protocol import PART_BYTES
+from ocaptain.protocol.git import NO_DELTAS, git_argv
 from ocaptain.worker.errors import Unfit, WorkspaceError
 from ocaptain.worker.places import Places, remove
 
@@ -25,8 +26,6 @@ MAX_FILES = 5000
 MAX_MESSAGE = 8000
 MAX_NAMES = 100
 GIT_SECONDS = 600
-#: Between large files: to look for them takes minutes, and rarely finds any.
-NO_DELTAS = ("-c", "core.bigFileThreshold=8m")
 HEAD_REF = "refs/ocaptain/head"
 OUT_REF = "refs/ocaptain/out"
 IGNORED = [
@@ -80,8 +79,7 @@ class Workspace:
             "GIT_COMMITTER_NAME": self._ship,
             "GIT_COMMITTER_EMAIL": f"{self._ship}@ocaptain.invalid",
         }
-        argv = ["git", "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "gc.auto=0"]
-        argv += ["-c", "core.quotePath=false", "-c", "advice.addEmbeddedRepo=false", "-c", "safe.directory=*"]
+        argv = git_argv("advice.addEmbeddedRepo=false", "safe.directory=*")
         done = subprocess.run(
             [*argv, *arguments],
             input=stdin if stdin is not None else b"",
@@ -165,7 +163,7 @@ class Workspace:
         packs = sum(1 for _ in (self._places.git / "objects" / "pack").glob("*.pack"))
         loose = sum(1 for _ in (self._places.git / "objects").glob("[0-9a-f][0-9a-f]/*"))
         if packs > MAX_PACKS or loose > MAX_LOOSE:
-            self._git(*NO_DELTAS, "repack", "--geometric=2", "-d", "--quiet", check=False)
+            self._git("-c", NO_DELTAS, "repack", "--geometric=2", "-d", "--quiet", check=False)
             self._git("pack-refs", "--all", check=False)
 
     def reset(self, commit: str, branch: str) -> None:
@@ -362,7 +360,7 @@ class Workspace:
 
     def _bundle(self, base: str, name: str) -> dict[str, Any]:
         path = self._places.outbox / f"{name}.bundle"
-        self._git(*NO_DELTAS, "bundle", "create", "--quiet", str(path), OUT_REF, f"^{base}")
+        self._git("-c", NO_DELTAS, "bundle", "create", "--quiet", str(path), OUT_REF, f"^{base}")
         parts = []
         with open(path, "rb") as whole:
             for number, data in enumerate(iter(lambda: whole.read(PART_BYTES), b"")):

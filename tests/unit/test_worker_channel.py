@@ -11,8 +11,9 @@ import os
 from ocaptain.captain.channel import Channel
 from ocaptain.captain.cursors import Cursors
 from ocaptain.protocol import CLASSES
+from ocaptain.protocol.files import write_json
 from ocaptain.worker import attempts, serve, state
-from ocaptain.worker.places import Places, write_json
+from ocaptain.worker.places import Places
 from ocaptain.worker.serve import Worker
 from tests.voyage.local import SocketStream
 
