@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Protocol
 
 from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import SandboxedEnvironment
 
 from ocaptain.errors import UsageError
+from ocaptain.protocol.messages import Resume
+
+__all__ = [
+    "STALL_SECONDS",
+    "TIMEOUT_SECONDS",
+    "Adapter",
+    "AgentRun",
+    "Briefing",
+    "Resume",
+    "common_environment",
+    "render",
+]
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,21 +67,6 @@ class Briefing:
 
 
 @dataclass(frozen=True)
-class Resume:
-    """A session that is gone on with if the ship still has it.
-
-    Attributes:
-        session: its id.
-        argv: in place of the run's own.
-        transcript: pattern of a file below the ship user's home: whether it is there decides.
-    """
-
-    session: str
-    argv: tuple[str, ...]
-    transcript: str
-
-
-@dataclass(frozen=True)
 class AgentRun:
     """What the ship runs: argv without secrets, the environment, the prompt on stdin, limits in seconds.
 
@@ -100,7 +97,7 @@ class AgentRun:
 
     def as_args(self) -> dict[str, Any]:
         """Return what the worker's ``start`` takes of it."""
-        return asdict(self)
+        return {one.name: getattr(self, one.name) for one in fields(self)}
 
 
 class Adapter(Protocol):

@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
     from ocaptain.captain.awake import Awake
     from ocaptain.captain.fleet import Fleet
-    from ocaptain.captain.landing import VerifyResult
     from ocaptain.captain.ship.hooks import ShipHook
     from ocaptain.captain.transport.base import Transport
     from ocaptain.control.commands import Answer, Command
     from ocaptain.ledger import Ledger, ShipRow
     from ocaptain.prices import Prices
+    from ocaptain.protocol.messages import VerifyResult
 
 MAX_VERIFY_TRIES = 5
 STOP_SECONDS = 0.1  # so that the answer to a command that ends this captain goes out first

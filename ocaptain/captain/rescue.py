@@ -13,10 +13,8 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
 from ocaptain.captain.cursors import Cursors
-from ocaptain.captain.landing import SnapshotOffer, fetch
+from ocaptain.captain.landing import fetch
 from ocaptain.captain.records import Records
 from ocaptain.captain.refs import ROOT, former_work_ref, saved_ref, unlanded, work_ref
 from ocaptain.captain.ship.context import Context
@@ -25,6 +23,8 @@ from ocaptain.captain.transport.base import ShipGone, TransportError
 from ocaptain.captain.views import Views
 from ocaptain.errors import OcaptainError
 from ocaptain.git import Git, fsck, secure
+from ocaptain.protocol import messages as wire
+from ocaptain.protocol.codec import Malformed, from_dict
 from ocaptain.text import clean
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ async def _one(context: Context, records: Records, transport: Transport, row: Sh
                     await link.channel.close()
         except ShipGone as error:
             return Rescue(row.id, row.sprite, ok=True, reason=f"was gone already: {clean(str(error))}")
-        except (TransportError, OcaptainError, ValidationError, TimeoutError) as error:
+        except (TransportError, OcaptainError, Malformed, TimeoutError) as error:
             reason = clean(str(error)) or f"no answer in {RESCUE_SECONDS:g} s"
         else:
             return Rescue(row.id, row.sprite, ok=True, ref=ref)
@@ -114,12 +114,12 @@ async def _fetch_work(context: Context, link: Link, transport: Transport, attemp
     ledger, ship = context.ledger, link.ship
     held = ledger.held(ship)
     name = f"{ledger.epoch}-{attempt}"
-    _, ok, data = await link.channel.call(f"rescue:{name}", "rescue", {"name": name})
-    if not ok:
-        raise TransportError(f"the work could not be packed: {data.get('reason')}")
-    if data.get("snapshot") is None:
+    answer = await link.call(f"rescue:{name}", wire.Rescue(name))
+    if not answer.ok:
+        raise TransportError(f"the work could not be packed: {answer.failure().reason}")
+    offer = from_dict(wire.RescueResult, answer.data).snapshot
+    if offer is None:
         return None
-    offer = SnapshotOffer.model_validate(data["snapshot"])
     if offer.left_out:
         names = ", ".join(clean(path) for path in offer.left_out[:10])
         raise TransportError(f"not all of its work can be packed: {names}")

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from ocaptain.git.run import Git, GitError
-from ocaptain.protocol import PART_BYTES
+from ocaptain.protocol import MAX_BUNDLE, PART_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-MAX_BUNDLE = 1024 * 1024 * 1024
 MAX_HEADER = 1024 * 1024
 FSCK_SECONDS = 3600.0
 BUNDLE_SECONDS = 3600.0

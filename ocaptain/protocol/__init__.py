@@ -50,6 +50,8 @@ MAX_LINE = 4 * 1024 * 1024
 #: Of a bundle that travels: six ships that are sent one at the same time need 24 MiB of memory.
 PART_BYTES = 4 * 1024 * 1024
 MAX_PART_BYTES = 32 * 1024 * 1024  # that is taken: workers of earlier versions send such
+MAX_BUNDLE = 1024 * 1024 * 1024
+MAX_PARTS = MAX_BUNDLE // PART_BYTES
 
 Message = dict[str, Any]
 

@@ -15,11 +15,14 @@ import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Mapping
 
 from ocaptain.protocol import Message
+from ocaptain.protocol.codec import to_dict
 from ocaptain.protocol.files import read_json, start_time, write_atomic, write_json
+from ocaptain.protocol.messages import Outcome, Start
 from ocaptain.worker.errors import WorkspaceError
+from ocaptain.worker.job import Job, JobFile
 from ocaptain.worker.places import remove
 from ocaptain.worker.procs import sweep
 from ocaptain.worker.state import State
@@ -35,8 +38,6 @@ LOG_CHUNK = 48 * 1024
 MAX_LOG = 64 * 1024 * 1024
 MAX_LOGS = 20
 FACTS_NANOSECONDS = 5 * 10**9
-#: What the supervisor is told of an agent beside argv, environment and limits.
-LAUNCH = ("stream", "own_env", "env_files", "secret_files", "path_file", "resume", "prices")
 TMUX = "ocaptain"
 SESSION = "agent"
 
@@ -91,56 +92,51 @@ class Attempts:
         self._journal = journal
         self._facts_at = 0  # when the facts that were journalled last were saved, in nanoseconds
 
-    def launch(self, args: dict[str, Any]) -> None:
+    def launch(self, command_id: str, args: Start) -> None:
         """Set the workspace to the attempt's base and start its supervisor. Blocks."""
-        self._state.places.make()
-        self._tidy(int(args["token"]))
-        workspace = Workspace(self._state.places, self._state.ship)
-        workspace.take(args.get("bundle"), args["base"])
+        places = self._state.places
+        places.make()
+        self._tidy(args.token)
+        workspace = Workspace(places, self._state.ship)
+        workspace.take(args.bundle, args.base)
         workspace.pack()
-        workspace.reset(args["base"], args["branch"])
-        self._state.at = args["base"]
-        directory = self._state.places.attempts / str(int(args["token"]))
+        workspace.reset(args.base, args.branch)
+        self._state.at = args.base
+        directory = places.attempts / str(args.token)
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True)
-        write_json(directory / "task.json", args["task"])
-        write_atomic(directory / "prompt.md", args["prompt"].encode())
-        write_atomic(directory / "resume.md", args.get("resume_prompt", "").encode())
-        log = self._state.places.logs / f"{args['label']}.log"
+        write_json(directory / "task.json", args.task)
+        write_atomic(directory / "prompt.md", args.prompt.encode())
+        write_atomic(directory / "resume.md", args.resume_prompt.encode())
+        log = places.logs / f"{args.label}.log"
         log.unlink(missing_ok=True)
-        marker = f"{self._state.fence.voyage}:{args['token']}"
-        environment = {
-            "OCAPTAIN_TASK_FILE": str(directory / "task.json"),
-            "OCAPTAIN_WORKSPACE": str(self._state.places.workspace),
-            "OCAPTAIN_ARTIFACTS": str(self._state.places.artifacts),
-            **args["env"],
-        }
-        write_json(
-            directory / "job.json",
-            {
-                "argv": args["argv"],
-                "env": environment,
-                "cwd": str(self._state.places.workspace),
-                "log": str(log),
-                "timeout": args["timeout"],
-                "stall": args["stall"],
-                "marker": marker,
-                **{name: args[name] for name in LAUNCH if name in args},
+        marker = f"{self._state.fence.voyage}:{args.token}"
+        job_file = JobFile(
+            argv=args.argv,
+            env={
+                "OCAPTAIN_TASK_FILE": str(directory / "task.json"),
+                "OCAPTAIN_WORKSPACE": str(places.workspace),
+                "OCAPTAIN_ARTIFACTS": str(places.artifacts),
+                **args.env,
             },
+            cwd=str(places.workspace),
+            log=str(log),
+            timeout=args.timeout,
+            stall=args.stall,
+            marker=marker,
+            env_files=args.env_files,
+            secret_files=args.secret_files,
+            own_env=args.own_env,
+            path_file=args.path_file,
+            stream=args.stream,
+            resume=args.resume,
+            prices=args.prices,
         )
-        self._state.job = {
-            "id": args["id"],
-            "token": args["token"],
-            "base": args["base"],
-            "branch": args["branch"],
-            "directory": str(directory),
-            "log": str(log),
-            "marker": marker,
-            "sent": 0,
-        }
+        write_json(directory / "job.json", to_dict(job_file))
+        self._state.job = Job(args.token, args.base, args.branch, str(directory), str(log), marker, command_id)
         self._facts_at = 0
         self._state.save()
-        self._tmux(str(args["label"]), directory)
+        self._tmux(args.label, directory)
 
     def _tidy(self, token: int) -> None:
         """Remove what is of no use to a new attempt: the captain has everything of the ones before it.
@@ -170,67 +166,67 @@ class Attempts:
                 return
         raise WorkspaceError("tmux", f"tmux: {done.stderr.decode(errors='replace').strip()}")
 
-    async def wait(self, job: dict[str, Any]) -> dict[str, Any]:
+    async def wait(self, job: Job) -> Outcome:
         """Wait for the supervisor's exit file, passing the log on; an orphan is swept up."""
-        directory, began = Path(job["directory"]), time.monotonic()
+        directory, began = Path(job.directory), time.monotonic()
         with contextlib.closing(End()) as end:
             while True:
                 ended = read_json(directory / "exit.json")
                 self._pass_log(job, final=ended is not None)
                 self._pass_facts(job, final=ended is not None)
                 if ended is not None:
-                    return {"code": int(ended["code"]), "reason": str(ended["reason"]), "seconds": ended["seconds"]}
+                    return Outcome(int(ended["code"]), str(ended["reason"]), float(ended["seconds"]))
                 keeper = read_json(directory / "supervisor.json")
                 gone = keeper is not None and start_time(int(keeper["pid"])) != keeper["start"]
                 late = keeper is None and time.monotonic() - began > SUPERVISOR_SECONDS
                 if late:
                     raise WorkspaceError("tmux", "the agent's supervisor did not start")
                 if gone and not (directory / "exit.json").exists():
-                    await asyncio.to_thread(sweep, job["marker"])
+                    await asyncio.to_thread(sweep, job.marker)
                     self._pass_log(job, final=True)
                     self._tell(job, await asyncio.to_thread(self.facts, job))
-                    return {"code": 137, "reason": "died", "seconds": round(time.monotonic() - began, 3)}
+                    return Outcome(137, "died", round(time.monotonic() - began, 3))
                 if keeper is not None and not gone:
                     end.of(int(keeper["pid"]))
                 await end.rest()
 
-    def _pass_log(self, job: dict[str, Any], *, final: bool) -> None:
+    def _pass_log(self, job: Job, *, final: bool) -> None:
         """Journal what the log grew by; the beginning of a very long one is all that travels."""
-        with contextlib.suppress(OSError), open(job["log"], "rb") as log:
-            log.seek(job["sent"])
-            while job["sent"] < MAX_LOG and (data := log.read(LOG_CHUNK)):
+        with contextlib.suppress(OSError), open(job.log, "rb") as log:
+            log.seek(job.sent)
+            while job.sent < MAX_LOG and (data := log.read(LOG_CHUNK)):
                 self._log(job, data)
-            if final and job["sent"] >= MAX_LOG and log.read(1):
-                note = f"\n[ocaptain: the rest of this log is on the ship: {job['log']}]\n"
+            if final and job.sent >= MAX_LOG and log.read(1):
+                note = f"\n[ocaptain: the rest of this log is on the ship: {job.log}]\n"
                 self._log(job, note.encode())
 
-    def _log(self, job: dict[str, Any], data: bytes) -> None:
+    def _log(self, job: Job, data: bytes) -> None:
         # A log that cannot be journalled now is read again later: `sent` has not moved.
-        body = {"kind": "log", "token": job["token"], "offset": job["sent"], "data": base64.b64encode(data).decode()}
+        body = {"kind": "log", "token": job.token, "offset": job.sent, "data": base64.b64encode(data).decode()}
         self._journal(body)
-        job["sent"] += len(data)
+        job.sent += len(data)
 
-    def _pass_facts(self, job: dict[str, Any], *, final: bool) -> None:
+    def _pass_facts(self, job: Job, *, final: bool) -> None:
         """Journal what the agent's stream told so far, so that even a ship that is lost has told it.
 
         The last of it, too: there may be no result that brings it (a snapshot fails, the fleet is sunk).
         """
-        path = Path(job["directory"]) / "facts.json"
+        path = Path(job.directory) / "facts.json"
         with contextlib.suppress(OSError):
             saved = path.stat().st_mtime_ns
             if saved - self._facts_at >= (1 if final else FACTS_NANOSECONDS):
                 self._tell(job, read_json(path))
                 self._facts_at = saved
 
-    def _tell(self, job: dict[str, Any], facts: dict[str, Any] | None) -> None:
+    def _tell(self, job: Job, facts: Mapping[str, Any] | None) -> None:
         if facts is not None:
             with contextlib.suppress(OSError):
-                self._journal({"kind": "agent", "token": job["token"], "facts": facts})
+                self._journal({"kind": "agent", "token": job.token, "facts": facts})
 
-    def facts(self, job: dict[str, Any]) -> dict[str, Any] | None:
+    def facts(self, job: Job) -> Mapping[str, Any] | None:
         """Return what the agent's stream told; read once more if its supervisor could not save it."""
-        directory = Path(job["directory"])
-        facts: dict[str, Any] | None = read_json(directory / "facts.json")
+        directory = Path(job.directory)
+        facts: Mapping[str, Any] | None = read_json(directory / "facts.json")
         kept = directory / "stream.jsonl"
         if not (directory / "exit.json").exists() and kept.exists():
             job_file = read_json(directory / "job.json") or {}
@@ -244,13 +240,13 @@ class Attempts:
         job = self._state.job
         if job is None:
             return
-        keeper = read_json(Path(job["directory"]) / "supervisor.json")
+        keeper = read_json(Path(job.directory) / "supervisor.json")
         if keeper and start_time(int(keeper["pid"])) == keeper["start"]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(keeper["pid"]), signal.SIGTERM)
         until = time.monotonic() + CANCEL_SECONDS
         while self._state.job is job and time.monotonic() < until:
-            if (Path(job["directory"]) / "exit.json").exists():
+            if (Path(job.directory) / "exit.json").exists():
                 return
             await asyncio.sleep(POLL_SECONDS)
-        await asyncio.to_thread(sweep, job["marker"])
+        await asyncio.to_thread(sweep, job.marker)

@@ -13,9 +13,10 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Dict, List, Optional
 from urllib.parse import unquote
 
+from ocaptain.worker.job import JobFile
 from ocaptain.worker.show import Masker
 
 _OWN = "~/.ocaptain/"
@@ -40,7 +41,7 @@ class Start:
     resumed: Optional[str]
 
 
-def prepare(job: Dict[str, Any], directory: Path, home: Path) -> Start:
+def prepare(job: JobFile, directory: Path, home: Path) -> Start:
     """Return what to run for ``job``.
 
     Raises:
@@ -48,24 +49,24 @@ def prepare(job: Dict[str, Any], directory: Path, home: Path) -> Start:
     """
     env: Dict[str, str] = {}
     outer = dict(os.environ)
-    for name in job.get("env_files", []):
+    for name in job.env_files:
         env.update(_environment(home / name))
         # What the host has set for itself must not come before what was laid down for this agent.
-        outer = {key: value for key, value in outer.items() if not key.startswith(tuple(job.get("own_env", ())))}
+        outer = {key: value for key, value in outer.items() if not key.startswith(job.own_env)}
     secrets = [secret for key, value in env.items() for secret in secrets_of(key, value)]
-    if job.get("env_files"):  # of the host's own, what its name says is not ours to judge; but it may have a proxy
+    if job.env_files:  # of the host's own, what its name says is not ours to judge; but it may have a proxy
         secrets += [secret for value in outer.values() for secret in secrets_of("", value)]
-    hidden = [home / name for name in job.get("secret_files", [])]
+    hidden = [home / name for name in job.secret_files]
     secrets += [path.read_text("utf-8", "replace").strip() for path in hidden if path.is_file()]
-    argv, prompt, resumed = list(job["argv"]), directory / "prompt.md", None
-    for earlier in job.get("resume", []):
-        if glob.glob(str(home / earlier["transcript"])):
-            argv, prompt, resumed = list(earlier["argv"]), directory / "resume.md", str(earlier["session"])
+    argv, prompt, resumed = list(job.argv), directory / "prompt.md", None
+    for earlier in job.resume:
+        if glob.glob(str(home / earlier.transcript)):
+            argv, prompt, resumed = list(earlier.argv), directory / "resume.md", earlier.session
             break
     argv = [f"{home}/{one[2:]}" if one.startswith(_OWN) else one for one in argv]
-    if job.get("path_file") and (home / job["path_file"]).is_file():
-        argv[0] = (home / job["path_file"]).read_text("utf-8").strip() or argv[0]
-    return Start(argv, {**outer, **job["env"], **env}, prompt, Masker(secrets), resumed)
+    if job.path_file and (home / job.path_file).is_file():
+        argv[0] = (home / job.path_file).read_text("utf-8").strip() or argv[0]
+    return Start(argv, {**outer, **job.env, **env}, prompt, Masker(secrets), resumed)
 
 
 def _environment(path: Path) -> Dict[str, str]:

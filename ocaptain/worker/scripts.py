@@ -8,9 +8,9 @@ import os
 import signal
 import subprocess
 import time
-from typing import Any
 
 from ocaptain.protocol.files import write_atomic
+from ocaptain.protocol.messages import Check, CheckResult, Verify, VerifyResult
 from ocaptain.worker.places import tail
 from ocaptain.worker.procs import MARKER, sweep
 from ocaptain.worker.state import State
@@ -30,38 +30,37 @@ class Scripts:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._pid, signal.SIGKILL)
 
-    def check(self, args: dict[str, Any]) -> dict[str, Any]:
+    def check(self, args: Check) -> CheckResult:
         """Run a task's check on a candidate."""
         workspace = Workspace(self._state.places, self._state.ship)
-        workspace.take(args.get("bundle"), args["commit"])
-        workspace.reset(args["commit"], args["branch"])
-        self._state.at = args["commit"]
-        return self._run(["bash", "-c", args["command"]], args)
+        workspace.take(args.bundle, args.commit)
+        workspace.reset(args.commit, args.branch)
+        self._state.at = args.commit
+        return self._run(["bash", "-c", args.command], args)
 
-    def verify(self, args: dict[str, Any]) -> dict[str, Any]:
+    def verify(self, args: Verify) -> VerifyResult:
         """Run the final verify on exactly ``commit``, with the captain's copy of the script."""
         workspace = Workspace(self._state.places, self._state.ship)
-        workspace.take(args.get("bundle"), args["commit"])
-        self._state.at = args["commit"]
+        workspace.take(args.bundle, args.commit)
+        self._state.at = args.commit
         script = self._state.places.artifacts / "verify.sh"
-        data = base64.b64decode(args["script"])
+        data = base64.b64decode(args.script)
         write_atomic(script, data, 0o755)
-        setup = args.get("setup")
-        if setup:
-            workspace.clone(args["commit"], args["branch"])
-            done = self._run(["bash", "-c", setup], args)
-            if done["code"]:
-                return {**done, "clean": True, "stage": "setup"}
+        if args.setup:
+            workspace.clone(args.commit, args.branch)
+            done = self._run(["bash", "-c", args.setup], args)
+            if done.code:
+                return _verified(done, clean=True, stage="setup")
         else:
-            workspace.reset(args["commit"], args["branch"])
+            workspace.reset(args.commit, args.branch)
         argv = [str(script)] if data.startswith(b"#!") else ["bash", str(script)]
-        return {**self._run(argv, args), "clean": bool(setup), "stage": "verify"}
+        return _verified(self._run(argv, args), clean=bool(args.setup), stage="verify")
 
-    def _run(self, argv: list[str], args: dict[str, Any]) -> dict[str, Any]:
+    def _run(self, argv: list[str], args: Check | Verify) -> CheckResult:
         """Run a check in the workspace, bounded in time, its whole process tree with it."""
         marker = f"{self._state.fence.voyage}:check"
         sweep(marker)  # one that a killed worker left behind must not run beside this one
-        log = self._state.places.logs / f"{args['label']}.log"
+        log = self._state.places.logs / f"{args.label}.log"
         began = time.monotonic()
         environment = {
             **os.environ,
@@ -82,7 +81,7 @@ class Scripts:
             )
             self._pid = child.pid
             try:
-                code = child.wait(float(args["timeout"]))
+                code = child.wait(args.timeout)
             except subprocess.TimeoutExpired:
                 timed_out, code = True, 124
                 with contextlib.suppress(ProcessLookupError):
@@ -93,4 +92,8 @@ class Scripts:
         sweep(marker)
         seconds = round(time.monotonic() - began, 3)
         code = code if code >= 0 else 128 - code
-        return {"code": code, "seconds": seconds, "timed_out": timed_out, "tail": tail(log)}
+        return CheckResult(code, seconds, timed_out, tail(log))
+
+
+def _verified(done: CheckResult, *, clean: bool, stage: str) -> VerifyResult:
+    return VerifyResult(clean, done.code, done.seconds, done.timed_out, done.tail, stage)

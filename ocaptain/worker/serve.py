@@ -12,10 +12,26 @@ import contextlib
 import os
 import signal
 import traceback
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Awaitable, Callable
+from typing import Callable, Sequence
 
 from ocaptain.protocol import CLASSES, COMMAND, PROTOCOL, Message, Refused, record
+from ocaptain.protocol.codec import from_dict, to_dict
+from ocaptain.protocol.messages import (
+    COMMANDS,
+    Cancel,
+    Check,
+    Command,
+    Failure,
+    Outcome,
+    Rescue,
+    RescueResult,
+    Result,
+    Start,
+    UnfitTree,
+)
 from ocaptain.worker.attempts import CANCEL_SECONDS, Attempts
 from ocaptain.worker.channels import Channel, numbers
 from ocaptain.worker.errors import Unfit, WorkspaceError
@@ -106,7 +122,7 @@ class Worker:
                 "journal": self._journal.name,
                 "first": {name: self._journal.first(name) for name in CLASSES},
                 "last": {name: self._journal.last(name) for name in CLASSES},
-                "busy": self._state.job["token"] if self._state.job else None,
+                "busy": self._state.job.token if self._state.job else None,
             }
         )
         return True
@@ -157,53 +173,52 @@ class Worker:
                 await channel.send({"type": "dropped", "class": name, "upto": channel.sent[name]})
         return False
 
-    def command(self, name_id: str, name: str, args: dict[str, Any]) -> None:
+    # -- commands ---------------------------------------------------------------------------
+
+    def command(self, name_id: str, name: str, args: Message) -> None:
         """Run a command; one that runs goes on, the result of one that ended is told again."""
         if name_id in self._running:
             return
         if name_id in self._state.done:
-            self._running[name_id] = asyncio.create_task(self._report(name_id, self._state.done[name_id]))
-            return
-        handlers: dict[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]] = {
-            "start": self._start,
-            "cancel": self._cancel,
-            "check": self._check,
-            "verify": self._verify,
-            "rescue": self._rescue,
-        }
-        self._running[name_id] = asyncio.create_task(self._run(name_id, handlers.get(name), name, args))
+            work = self._report(name_id, self._state.done[name_id])
+        else:
+            work = self._run(name_id, name, args)
+        self._running[name_id] = asyncio.create_task(work)
 
-    async def _run(
-        self,
-        name_id: str,
-        handler: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]] | None,
-        name: str,
-        args: dict[str, Any],
-    ) -> None:
-        ok, data = False, {}
-        args = {**args, "id": name_id}
+    async def _run(self, name_id: str, name: str, args: Message) -> None:
         try:
-            if handler is None:
+            if name not in COMMANDS:
                 raise WorkspaceError("unknown", f"this worker has no command {name}")
+            command = from_dict(COMMANDS[name], args)
             with self._hold.while_working():
-                data = await handler(args)
-            ok = True
+                result = Result(ok=True, data=to_dict(await self._carry_out(name_id, command)))
         except Unfit as error:
-            data = {"code": "unfit", "reason": error.reason, "paths": error.paths}
+            result = _failed("unfit", error.reason, error.paths)
         except WorkspaceError as error:
-            data = {"code": error.code, "reason": str(error)}
+            result = _failed(error.code, str(error))
         except Exception as error:  # noqa: BLE001 - whatever it was, the captain must hear of it
             traceback.print_exc()
-            data = {"code": "internal", "reason": f"{type(error).__name__}: {error}"}
-        result = {"ok": ok, "data": data}
+            result = _failed("internal", f"{type(error).__name__}: {error}")
         # An id that failed may be asked again: the captain repeats it with what was missing.
-        if ok:
+        if result.ok:
             self._state.done[name_id] = result
         await self._report(name_id, result, ends_job=name == "start")
 
-    async def _report(self, name_id: str, result: dict[str, Any], *, ends_job: bool = False) -> None:
+    async def _carry_out(self, name_id: str, command: Command) -> object:
+        if isinstance(command, Start):
+            return await self._start(name_id, command)
+        if isinstance(command, Cancel):
+            return await self._cancel(command)
+        if isinstance(command, Rescue):
+            return await self._rescue(command)
+        async with self._work:
+            if isinstance(command, Check):
+                return await asyncio.to_thread(self._scripts.check, command)
+            return await asyncio.to_thread(self._scripts.verify, command)
+
+    async def _report(self, name_id: str, result: Result, *, ends_job: bool = False) -> None:
         """Journal a result, however long a full disk takes to have room for it; then forget the job."""
-        body = {"kind": "result", "id": name_id, **result}
+        body = {"kind": "result", "id": name_id, **to_dict(result)}
         await self._until_room(lambda: self._record(body, durable=True))
         # Only now: a worker that dies before this goes on with the job and reports again.
         if ends_job:
@@ -231,31 +246,22 @@ class Worker:
             self._trouble = reason
             self._news.set()
 
-    async def _start(self, args: dict[str, Any]) -> dict[str, Any]:
+    async def _start(self, name_id: str, args: Start) -> Outcome:
         """Run an attempt to its end and offer what it left."""
-        token = int(args["token"])
         async with self._work:
-            if not (self._state.job and self._state.job["token"] == token):
-                await asyncio.to_thread(self._attempts.launch, args)
+            if not (self._state.job and self._state.job.token == args.token):
+                await asyncio.to_thread(self._attempts.launch, name_id, args)
             job = self._state.job
             assert job
             ended = await self._attempts.wait(job)
             try:
                 workspace = Workspace(self._state.places, self._state.ship)
-                snapshot = await asyncio.to_thread(workspace.snapshot, job["base"], f"attempt-{token}")
+                snapshot = await asyncio.to_thread(workspace.snapshot, job.base, f"attempt-{args.token}")
+                ended = replace(ended, snapshot=snapshot)
             except Unfit as error:
-                ended = {**ended, "unfit": {"reason": error.reason, "paths": error.paths}}
-                snapshot = None
+                ended = replace(ended, unfit=UnfitTree(error.reason, tuple(error.paths)))
         facts = await asyncio.to_thread(self._attempts.facts, job)
-        return {**ended, "token": token, "tail": tail(Path(job["log"])), "snapshot": snapshot, "agent": facts}
-
-    async def _check(self, args: dict[str, Any]) -> dict[str, Any]:
-        async with self._work:
-            return await asyncio.to_thread(self._scripts.check, args)
-
-    async def _verify(self, args: dict[str, Any]) -> dict[str, Any]:
-        async with self._work:
-            return await asyncio.to_thread(self._scripts.verify, args)
+        return replace(ended, tail=tail(Path(job.log)), agent=facts)
 
     async def _stop(self) -> None:
         """End the attempt or check that runs, if there is one; its command then ends by itself."""
@@ -266,38 +272,41 @@ class Worker:
         """End the check that runs, if there is one."""
         self._scripts.stop()
 
-    async def _cancel(self, args: dict[str, Any]) -> dict[str, Any]:
+    async def _cancel(self, args: Cancel) -> Message:
         """End the attempt ``token`` if it runs; answered when its own result is journalled."""
-        if self._state.job and self._state.job["token"] == args.get("token"):
+        if self._state.job and self._state.job.token == args.token:
             await self._stop()
-        own = f"start:{args.get('token')}"
+        own = f"start:{args.token}"
         for name_id, ending in list(self._running.items()):
             if name_id == own or name_id.startswith(f"{own}:"):
                 await asyncio.wait([ending], timeout=CANCEL_SECONDS * 4)
         return {}
 
-    async def _rescue(self, args: dict[str, Any]) -> dict[str, Any]:
+    async def _rescue(self, args: Rescue) -> RescueResult:
         """Stop the agent and snapshot whatever the workspace holds against what it was set to."""
         job = self._state.job
         await self._stop()
         async with self._work:
-            base = job["base"] if job else self._state.at
+            base = job.base if job else self._state.at
             workspace = Workspace(self._state.places, self._state.ship)
             if base is None:  # the workspace was never set to anything
-                return {"snapshot": None}
-            name = f"rescue-{args['name']}"
-            snapshot = await asyncio.to_thread(lambda: workspace.snapshot(base, name, lenient=True))
-        return {"snapshot": snapshot, "token": job["token"] if job else None}
+                return RescueResult()
+            take = partial(workspace.snapshot, base, f"rescue-{args.name}", lenient=True)
+            return RescueResult(await asyncio.to_thread(take))
 
     async def resume(self) -> None:
         """Take up the attempt that an earlier worker left, so that its result is journalled."""
         if self._state.job:
-            name_id = str(self._state.job.get("id") or f"start:{self._state.job['token']}")
+            name_id = self._state.job.id or f"start:{self._state.job.token}"
             if name_id in self._state.done:
                 self._state.job = None
                 self._state.save()
             else:
-                self.command(name_id, "start", {"token": self._state.job["token"]})
+                self.command(name_id, "start", {"token": self._state.job.token})
+
+
+def _failed(code: str, reason: str, paths: Sequence[str] = ()) -> Result:
+    return Result(ok=False, data=to_dict(Failure(code, reason, tuple(paths))))
 
 
 async def serve(places: Places, program: Path) -> None:

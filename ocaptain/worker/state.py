@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
 
 from ocaptain.protocol import Fence
+from ocaptain.protocol.codec import from_dict, to_dict
 from ocaptain.protocol.files import read_json, write_json
+from ocaptain.protocol.messages import Result
+from ocaptain.worker.job import Job
 from ocaptain.worker.places import Places
 
 MAX_RESULTS = 40
@@ -29,8 +31,8 @@ class State:
         self.places = places
         self.fence = Fence(saved.get("voyage", ""), saved.get("epoch", 0), saved.get("generation", 0))
         self.ship: str = saved.get("ship", "ship")
-        self.done: dict[str, dict[str, Any]] = saved.get("done", {})
-        self.job: dict[str, Any] | None = saved.get("job")
+        self.done: dict[str, Result] = {name: from_dict(Result, one) for name, one in saved.get("done", {}).items()}
+        self.job: Job | None = from_dict(Job, saved["job"]) if saved.get("job") else None
         self.at: str | None = saved.get("at")
         self._saving = threading.Lock()
 
@@ -46,8 +48,8 @@ class State:
                     "epoch": self.fence.epoch,
                     "generation": self.fence.generation,
                     "ship": self.ship,
-                    "done": dict(self.done),
-                    "job": self.job,
+                    "done": to_dict(self.done),
+                    "job": to_dict(self.job),
                     "at": self.at,
                 },
             )

@@ -21,10 +21,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, BinaryIO, Dict, List, Optional
+from typing import Any, BinaryIO, List, Optional
 
 from ocaptain.protocol import Lines
+from ocaptain.protocol.codec import from_dict
 from ocaptain.protocol.files import read_json, start_time, write_json
+from ocaptain.worker.job import JobFile
 from ocaptain.worker.launch import Start, prepare
 from ocaptain.worker.procs import MARKER, sweep
 from ocaptain.worker.show import MAX_LINE, LineMask, Masker
@@ -52,8 +54,8 @@ def supervise(directory: Path) -> int:
     ``exit.json`` then holds code, reason (``exit``, ``timeout``, ``stall``, ``stopped``, or ``error``:
     this ship cannot start it) and seconds.
     """
-    job = read_json(directory / "job.json")
-    marker = str(job["marker"])
+    job = from_dict(JobFile, read_json(directory / "job.json"))
+    marker = job.marker
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, _stop)
@@ -64,18 +66,18 @@ def supervise(directory: Path) -> int:
     view: Optional[View] = None
     try:
         start = prepare(job, directory, Path(os.environ.get("OCAPTAIN_SHIP_HOME") or Path.home()))
-        with open(start.prompt, "rb") as prompt, open(job["log"], "ab", buffering=0) as log:
+        with open(start.prompt, "rb") as prompt, open(job.log, "ab", buffering=0) as log:
             view = _view(job, directory, start, log)
             child = subprocess.Popen(
                 start.argv,
-                cwd=job["cwd"],
+                cwd=job.cwd,
                 env={**start.env, MARKER: marker},
                 stdin=prompt,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE if view.apart else subprocess.STDOUT,
                 start_new_session=True,
             )
-            reason = _watch(child, view, began, float(job["timeout"]), float(job["stall"]))
+            reason = _watch(child, view, began, job.timeout, job.stall)
             code = _end(child) if reason != "exit" else child.wait()
             _drain(child, view)
     except Stopped:
@@ -87,7 +89,7 @@ def supervise(directory: Path) -> int:
     except OSError as error:
         if error.errno == errno.E2BIG:  # not the ship's fault: no ship can start it, as a shell says by this code
             code, reason = 126, "exit"
-        with contextlib.suppress(OSError), open(job["log"], "ab") as log:
+        with contextlib.suppress(OSError), open(job.log, "ab") as log:
             log.write(f"ocaptain: the agent could not be started: {error}\n".encode())
     _ignore_signals()
     sweep(marker, root=os.getpid(), spare=frozenset({os.getpid()}))
@@ -197,9 +199,9 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def _view(job: Dict[str, Any], directory: Path, start: Start, log: BinaryIO) -> View:
-    if job.get("stream"):
-        return StreamView(log, start, directory, new_stream(job["stream"], job.get("prices") or {}))
+def _view(job: JobFile, directory: Path, start: Start, log: BinaryIO) -> View:
+    if job.stream:
+        return StreamView(log, start, directory, new_stream(job.stream, job.prices))
     return View(log, start.mask)
 
 

@@ -14,10 +14,11 @@ import os
 import stat
 import subprocess
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Sequence
 
 from ocaptain.protocol import PART_BYTES
 from ocaptain.protocol.git import NO_DELTAS, git_argv
+from ocaptain.protocol.messages import Bundle, Part, Snapshot
 from ocaptain.worker.errors import Unfit, WorkspaceError
 from ocaptain.worker.places import Places, remove
 
@@ -110,7 +111,7 @@ class Workspace:
         exclude.parent.mkdir(exist_ok=True)
         exclude.write_text("\n".join(IGNORED) + "\n")
 
-    def take(self, bundle: dict[str, Any] | None, commit: str) -> None:
+    def take(self, bundle: Bundle | None, commit: str) -> None:
         """Have ``commit`` in the git directory, from ``bundle`` if it is not there.
 
         Raises:
@@ -123,15 +124,15 @@ class Workspace:
                 raise WorkspaceError("need_full", f"commit {commit} is not on this ship")
             return
         joined = self._places.inbox / f"{commit}.bundle"
-        parts = [self._places.home / part["path"] for part in bundle["parts"]]
+        parts = [self._places.home / part.path for part in bundle.parts]
         if not self.has(commit):
             with open(joined, "wb") as out:
-                for path, part in zip(parts, bundle["parts"], strict=True):
+                for path, part in zip(parts, bundle.parts, strict=True):
                     try:
                         data = path.read_bytes()
                     except OSError as error:
                         raise WorkspaceError("need_full", f"{path.name}: {error.strerror}") from error
-                    if len(data) != part["size"] or hashlib.sha256(data).hexdigest() != part["sha256"]:
+                    if len(data) != part.size or hashlib.sha256(data).hexdigest() != part.sha256:
                         raise WorkspaceError("damaged", f"{path.name} is not what was sent")
                     out.write(data)
             try:
@@ -142,7 +143,7 @@ class Workspace:
                     "--no-tags",
                     "--no-write-fetch-head",
                     str(joined),
-                    f"+{bundle['ref']}:{HEAD_REF}",
+                    f"+{bundle.ref}:{HEAD_REF}",
                 )
             except WorkspaceError as error:
                 raise WorkspaceError("need_full", str(error)) from error
@@ -239,16 +240,13 @@ class Workspace:
 
     # -- to the captain ---------------------------------------------------------------------
 
-    def snapshot(self, base: str, name: str, *, lenient: bool = False) -> dict[str, Any]:
+    def snapshot(self, base: str, name: str, *, lenient: bool = False) -> Snapshot:
         """Commit the workspace as it is, on ``base``, and bundle what the captain lacks.
 
         Args:
             base: the commit that the workspace was set to.
             name: file name of the bundle, without suffix.
             lenient: take everything, whatever its size (for a rescue).
-
-        Returns:
-            ``commit``, ``base``, ``empty``, ``message``, ``left_out`` and ``bundle`` (None if empty).
 
         Raises:
             Unfit: nested repositories, more than 50 MB or 5,000 new files.
@@ -262,14 +260,7 @@ class Workspace:
         commit = self._git("commit-tree", tree, *parents, stdin=f"snapshot {name}\n".encode()).decode().strip()
         self._git("update-ref", OUT_REF, commit)
         bundle = self._bundle(base, name)
-        return {
-            "commit": commit,
-            "base": base,
-            "empty": empty,
-            "message": message,
-            "left_out": left_out,
-            "bundle": bundle,
-        }
+        return Snapshot(empty, bundle, commit=commit, base=base, message=message, left_out=tuple(left_out))
 
     def _inspect(self, base: str, *, lenient: bool) -> list[str]:
         """Stage the workspace, after a look at what is new in it."""
@@ -358,7 +349,7 @@ class Workspace:
             return "", ""
         return head, text.decode(errors="replace").strip()[:MAX_MESSAGE]
 
-    def _bundle(self, base: str, name: str) -> dict[str, Any]:
+    def _bundle(self, base: str, name: str) -> Bundle:
         path = self._places.outbox / f"{name}.bundle"
         self._git("-c", NO_DELTAS, "bundle", "create", "--quiet", str(path), OUT_REF, f"^{base}")
         parts = []
@@ -366,15 +357,10 @@ class Workspace:
             for number, data in enumerate(iter(lambda: whole.read(PART_BYTES), b"")):
                 part = path.with_suffix(f".{number}")
                 part.write_bytes(data)
-                parts.append(
-                    {
-                        "path": str(part.relative_to(self._places.home)),
-                        "size": len(data),
-                        "sha256": hashlib.sha256(data).hexdigest(),
-                    }
-                )
+                place = str(part.relative_to(self._places.home))
+                parts.append(Part(place, len(data), hashlib.sha256(data).hexdigest()))
         path.unlink()
-        return {"ref": OUT_REF, "parts": parts}
+        return Bundle(tuple(parts), OUT_REF)
 
 
 def _shown(names: Sequence[str]) -> list[str]:

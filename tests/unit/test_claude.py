@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -19,9 +20,11 @@ from ocaptain.config import load_settings
 from ocaptain.errors import UsageError
 from ocaptain.plan import load_plan
 from ocaptain.prices import load_prices
+from ocaptain.protocol.codec import from_dict, to_dict
 from ocaptain.protocol.usage import cost_of, is_long, price_of
 from ocaptain.voyage.prepare import prepare as prepare_voyage
 from ocaptain.voyage.request import Request
+from ocaptain.worker.job import JobFile
 from ocaptain.worker.keep import leave
 from ocaptain.worker.launch import prepare, secrets_of
 from ocaptain.worker.places import Places
@@ -330,7 +333,8 @@ def test_what_the_ship_alone_knows(tmp_path):
         sessions=sessions,
     )
     run = ADAPTERS["claude"].brief(briefing)
-    job = json.loads(json.dumps(run.as_args()))
+    wire = json.loads(json.dumps(to_dict(run.as_args())))
+    job = from_dict(JobFile, {**wire, "cwd": "", "log": "", "marker": ""})
     start = prepare(job, tmp_path, tmp_path)
     assert (start.argv[0], start.argv[-2:], start.resumed) == ("/opt/claude", ["--session-id", "new"], None)
     assert f"{tmp_path}/.ocaptain/claude/settings.json" in start.argv
@@ -351,19 +355,15 @@ def test_what_was_laid_down_comes_before_what_the_host_has_and_must_be_whole(tmp
         monkeypatch.setenv(name, "canary-host")
     monkeypatch.setenv("HTTPS_PROXY", "http://me:canary-proxy@proxy:1")
     monkeypatch.setenv("SORT_KEY", "result")
-    job = {
-        "argv": ["x"],
-        "env": {"A": "1"},
-        "own_env": ["ANTHROPIC_", "CLAUDE_"],
-        "env_files": [".ocaptain/claude/env.json"],
-    }
+    files, own_env = (".ocaptain/claude/env.json",), ("ANTHROPIC_", "CLAUDE_")
+    job = JobFile(("x",), {"A": "1"}, "", "", 1.0, 1.0, "", env_files=files, own_env=own_env)
     own.write_text('{"CLAUDE_CODE_OAUTH_TOKEN": "canary-own"}')
     start = prepare(job, tmp_path, tmp_path)
     assert [name for name, value in start.env.items() if value == "canary-host"] == []
     assert (start.env["CLAUDE_CODE_OAUTH_TOKEN"], start.env["A"]) == ("canary-own", "1")
     assert start.mask(b"result via canary-proxy") == b"result via ********"
     # A plain command has no environment of its own.
-    assert prepare({**job, "env_files": []}, tmp_path, tmp_path).env["ANTHROPIC_API_KEY"] == "canary-host"
+    assert prepare(replace(job, env_files=()), tmp_path, tmp_path).env["ANTHROPIC_API_KEY"] == "canary-host"
     for torn in ('{"CLAUDE', "[]", ""):
         own.write_text(torn)
         with pytest.raises(OSError, match="not whole"):

@@ -9,25 +9,23 @@ import subprocess
 from contextlib import closing
 
 import pytest
-from pydantic import ValidationError
 
 from ocaptain.captain.decide.outcome import failure_of
 from ocaptain.captain.landing import (
     CheckFailed,
-    CheckResult,
     Conflicted,
     Landed,
     Lander,
-    SnapshotOffer,
     TokenLost,
     lander,
     parse_outcome,
 )
 from ocaptain.captain.landing.fetch import _fetch_part
-from ocaptain.captain.landing.offers import BundleOffer, PartOffer
 from ocaptain.captain.transport import CutShort
 from ocaptain.git import BadBundle, Git, GitError, commit_message
 from ocaptain.ledger import LedgerError
+from ocaptain.protocol.codec import Malformed, from_dict
+from ocaptain.protocol.messages import Bundle, CheckResult, Part, Snapshot
 from tests.unit.test_ledger import make
 from tests.unit.test_workspace import commit
 
@@ -47,7 +45,7 @@ class Sea:
 
     def offer(self, files, base=None):
         oid = commit(self.git, files, base or self.base)
-        return SnapshotOffer(commit=oid, base=base or self.base, empty=False, message="", bundle=BundleOffer(parts=[]))
+        return Snapshot(commit=oid, base=base or self.base, empty=False, message="", bundle=Bundle(parts=()))
 
     def land(self, offer, *, claim=None, check=None, ship="ship-0"):
         claim = claim or self.ledger.claim(ship)
@@ -350,8 +348,8 @@ def test_a_forged_outcome_is_refused(data):
 
 @pytest.mark.parametrize("seconds", [-1.0, float("inf"), float("nan")])
 def test_a_forged_check_is_refused(seconds):
-    with pytest.raises(ValidationError):
-        CheckResult.model_validate({"code": 0, "seconds": seconds})
+    with pytest.raises(Malformed):
+        from_dict(CheckResult, {"code": 0, "seconds": seconds})
 
 
 class Reads:
@@ -377,7 +375,7 @@ PART = {"path": ".ocaptain/out/a.0", "size": 4, "sha256": hashlib.sha256(b"work"
     ],
 )
 def test_what_arrives_short_is_the_ways_fault_and_what_is_other_the_ships(answers, error):
-    part = PartOffer(**PART)
+    part = Part(**PART)
     reading = _fetch_part(Reads(*answers), part)
     if error is None:
         assert asyncio.run(reading) == b"work"

@@ -23,17 +23,15 @@ from ocaptain.captain.cursors import Cursors
 from ocaptain.captain.decide.leases import LEASE_SECONDS, MAX_TICK, Leases
 from ocaptain.captain.landing import (
     CheckFailed,
-    CheckResult,
     Conflicted,
     Landed,
     Lander,
-    SnapshotOffer,
 )
-from ocaptain.captain.landing.offers import BundleOffer
 from ocaptain.captain.refs import stale_ref, work_ref
 from ocaptain.git import Git
 from ocaptain.ledger import Fenced, Ledger, task_views
 from ocaptain.protocol import CLASSES, PROTOCOL, Fence, Refused, class_of, read_record, record
+from ocaptain.protocol.messages import Bundle, CheckResult, Snapshot
 from ocaptain.worker.journal import Journal
 from tests.unit.test_ledger import SHIPS, make
 from tests.unit.test_workspace import commit
@@ -245,7 +243,7 @@ class Storm(RuleBasedStateMachine):
             self.ledger.fail(token, "it failed")
             return
         assert self.ledger.offered(token, work=work, code=0, seconds=1.0)
-        offer = SnapshotOffer(commit=work, base=data["base"], empty=False, bundle=BundleOffer(parts=[]))
+        offer = Snapshot(commit=work, base=data["base"], empty=False, bundle=Bundle(parts=()))
         with self.dying() if crash else contextlib.nullcontext():
             verdict = asyncio.run(self.lander.land(claim, claim.base, offer, self.check_of(claim), {}))
         match verdict:

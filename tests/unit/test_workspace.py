@@ -11,6 +11,7 @@ import pytest
 
 from ocaptain.git import Git, import_bundle, write_bundle
 from ocaptain.git.bundles import BadBundle
+from ocaptain.protocol.messages import Bundle, Part
 from ocaptain.worker import workspace as module
 from ocaptain.worker.errors import Unfit, WorkspaceError
 from ocaptain.worker.places import Places
@@ -58,17 +59,17 @@ class Ship:
         for number, part in enumerate(write_bundle(self.git, "refs/ocaptain/send", have, whole)):
             path = self.places.inbox / f"x.{number}"
             path.write_bytes(whole.read_bytes()[part.offset :][: part.size])
-            parts.append({"path": f".ocaptain/in/x.{number}", "size": part.size, "sha256": part.sha256})
-        self.work.take({"ref": "refs/ocaptain/send", "parts": parts}, oid)
+            parts.append(Part(f".ocaptain/in/x.{number}", part.size, part.sha256))
+        self.work.take(Bundle(tuple(parts), "refs/ocaptain/send"), oid)
 
     def offer(self, **more):
         """Snapshot and import; return (snapshot, {path: content} of the tree)."""
         found = self.work.snapshot(self.base, "attempt-1", **more)
-        data = b"".join((self.places.home / part["path"]).read_bytes() for part in found["bundle"]["parts"])
-        import_bytes(self.git, data, found["commit"])
-        names = self.git.run("ls-tree", "-r", "-z", "--name-only", found["commit"]).stdout.split(b"\0")
+        data = b"".join((self.places.home / part.path).read_bytes() for part in found.bundle.parts)
+        import_bytes(self.git, data, found.commit)
+        names = self.git.run("ls-tree", "-r", "-z", "--name-only", found.commit).stdout.split(b"\0")
         tree = {
-            os.fsdecode(name): self.git.run("show", f"{found['commit']}:{os.fsdecode(name)}").stdout
+            os.fsdecode(name): self.git.run("show", f"{found.commit}:{os.fsdecode(name)}").stdout
             for name in names
             if name
         }
@@ -116,12 +117,12 @@ def test_edits_are_offered_and_nothing_is_empty(ship):
     found, tree = ship.offer()
     assert set(tree) == {".gitignore", "a.txt", "new file ü\n.txt", "-rf"}
     assert tree["a.txt"] == b"changed\n"
-    assert not found["empty"]
+    assert not found.empty
 
 
 def test_nothing_done_is_empty(ship):
     found, _ = ship.offer()
-    assert found["empty"]
+    assert found.empty
 
 
 def test_what_the_agent_committed_comes_along(ship):
@@ -129,8 +130,8 @@ def test_what_the_agent_committed_comes_along(ship):
     ship.own("commit", "-qam", "A subject\n\nA body")
     found, tree = ship.offer()
     assert tree["a.txt"] == b"mine\n"
-    assert "A body" in found["message"]
-    assert len(ship.git.text("log", "-1", "--format=%P", found["commit"]).split()) == 2
+    assert "A body" in found.message
+    assert len(ship.git.text("log", "-1", "--format=%P", found.commit).split()) == 2
 
 
 @pytest.mark.parametrize(
@@ -156,7 +157,7 @@ def test_whatever_an_agent_does_to_git_its_files_count_and_the_next_one_starts_c
     (ship.root / "work.txt").write_text("work\n")
     found, tree = ship.offer()
     assert tree["work.txt"] == b"work\n"
-    assert found["base"] == ship.base
+    assert found.base == ship.base
     ship.work.reset(ship.base, "voyage")
     assert files_of(ship.root) == BASE
     assert ship.own("status", "--porcelain") == ""
@@ -166,7 +167,7 @@ def test_whatever_an_agent_does_to_git_its_files_count_and_the_next_one_starts_c
 def test_a_link_out_of_the_tree_is_a_link_and_nothing_more(ship):
     (ship.root / "link").symlink_to("/etc/passwd")
     found, _ = ship.offer()
-    listed = ship.git.text("ls-tree", found["commit"], "link")
+    listed = ship.git.text("ls-tree", found.commit, "link")
     assert listed.startswith("120000 ")
 
 
@@ -178,7 +179,7 @@ def test_nested_repositories_are_refused_by_name(ship):
         ship.work.snapshot(ship.base, "x")
     assert refused.value.paths == ["vendor/lib"]
     found, tree = ship.offer(lenient=True)
-    assert found["left_out"] == []
+    assert found.left_out == []
     assert tree["vendor/lib/x"] == b"x"
     ship.work.reset(ship.base, "voyage")
     assert files_of(ship.root) == BASE
@@ -192,7 +193,7 @@ def test_too_much_is_refused_by_name_and_rescued_all_the_same(ship, monkeypatch)
         ship.work.snapshot(ship.base, "x")
     assert refused.value.paths[0] == "big.bin"
     found, tree = ship.offer(lenient=True)
-    assert found["left_out"] == []
+    assert found.left_out == []
     assert {"small.txt", "big.bin"} <= set(tree)
 
 
@@ -219,9 +220,9 @@ def test_a_name_that_is_no_text_can_be_told(ship, monkeypatch):
     # As work it is welcome: the tree holds bytes.
     monkeypatch.undo()
     found, tree = ship.offer(lenient=True)
-    assert (found["left_out"], tree["\udcff.bin"]) == ([], b"x" * 2000)
+    assert (found.left_out, tree["\udcff.bin"]) == ((), b"x" * 2000)
     monkeypatch.setattr(ship.work, "_stage", lambda *_: ["\udcff.bin"])
-    assert ship.work.snapshot(ship.base, "x", lenient=True)["left_out"] == ["\ufffd.bin"]
+    assert ship.work.snapshot(ship.base, "x", lenient=True).left_out == ("\ufffd.bin",)
 
 
 def test_reset_replaces_what_stands_in_the_way(ship):
@@ -267,19 +268,19 @@ def test_a_bundle_that_does_not_fit_is_asked_for_in_full(ship):
 
 
 def test_a_damaged_part_is_refused(ship):
-    part = {"path": ".ocaptain/in/y.0", "size": 4, "sha256": "0" * 64}
+    part = Part(".ocaptain/in/y.0", 4, "0" * 64)
     (ship.places.inbox / "y.0").write_bytes(b"evil")
     with pytest.raises(WorkspaceError) as refused:
-        ship.work.take({"ref": "r", "parts": [part]}, "1" * 40)
+        ship.work.take(Bundle((part,), "r"), "1" * 40)
     assert refused.value.code == "damaged"
 
 
 def test_the_captain_refuses_what_is_no_sound_bundle(ship):
     found, _ = ship.offer()
-    data = b"".join((ship.places.home / part["path"]).read_bytes() for part in found["bundle"]["parts"])
+    data = b"".join((ship.places.home / part.path).read_bytes() for part in found.bundle.parts)
     for broken in (b"", b"PACK", data[:-30], data.replace(b"# v2", b"# v9")):
         with pytest.raises(BadBundle):
-            import_bytes(ship.git, broken, found["commit"])
+            import_bytes(ship.git, broken, found.commit)
     with pytest.raises(BadBundle):
         import_bytes(ship.git, data, "1" * 40)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from ocaptain.captain.landing.offers import Outcome, SnapshotOffer, UnfitOffer
+from ocaptain.protocol.messages import Outcome, Snapshot, UnfitTree
 from ocaptain.text import clean
 
 if TYPE_CHECKING:
@@ -94,10 +94,10 @@ def failure_of(outcome: Outcome) -> str | None:
             return f"the agent was silent for too long and was ended{said}"
         case Outcome(reason="died"):
             return f"the agent's supervisor was killed{said}"
-        case Outcome(reason="exit", code=0, unfit=UnfitOffer() as unfit):
+        case Outcome(reason="exit", code=0, unfit=UnfitTree() as unfit):
             names = ", ".join(clean(path) for path in unfit.paths[:10])
             return f"the work cannot be taken: {clean(unfit.reason)}: {names}"
-        case Outcome(reason="exit", code=0, snapshot=SnapshotOffer()):
+        case Outcome(reason="exit", code=0, snapshot=Snapshot()):
             return None
         case Outcome(reason="exit", code=0):
             return "the ship offered nothing"

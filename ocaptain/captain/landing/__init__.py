@@ -2,25 +2,15 @@
 
 from ocaptain.captain.landing.fetch import fetch
 from ocaptain.captain.landing.lander import CheckFailed, Conflicted, Landed, Lander, TokenLost, Verdict
-from ocaptain.captain.landing.offers import (
-    CheckResult,
-    Outcome,
-    SnapshotOffer,
-    VerifyResult,
-    parse_outcome,
-)
+from ocaptain.captain.landing.offers import parse_outcome
 
 __all__ = [
     "CheckFailed",
-    "CheckResult",
     "Conflicted",
     "Landed",
     "Lander",
-    "Outcome",
-    "SnapshotOffer",
     "TokenLost",
     "Verdict",
-    "VerifyResult",
     "fetch",
     "parse_outcome",
 ]

@@ -11,13 +11,13 @@ from ocaptain.captain.transport.base import CutShort, FileFault
 from ocaptain.git import BadBundle, Git, GitError, import_bundle
 
 if TYPE_CHECKING:
-    from ocaptain.captain.landing.offers import PartOffer, SnapshotOffer
     from ocaptain.captain.transport.base import Transport
+    from ocaptain.protocol.messages import Part, Snapshot
 
 MAX_READS = 3
 
 
-async def fetch(git: Git, transport: Transport, offer: SnapshotOffer) -> None:
+async def fetch(git: Git, transport: Transport, offer: Snapshot) -> None:
     """Bring an offered commit's objects into the repository.
 
     Raises:
@@ -41,7 +41,7 @@ def _write_whole(file: BinaryIO, data: bytes) -> None:
         view = view[file.write(view) :]
 
 
-async def _fetch_part(transport: Transport, part: PartOffer) -> bytes:
+async def _fetch_part(transport: Transport, part: Part) -> bytes:
     """Read a part; one that arrives damaged is read again, since that may be the way's fault."""
     piece = b""
     for _ in range(MAX_READS):

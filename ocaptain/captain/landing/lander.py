@@ -25,8 +25,8 @@ from ocaptain.git import Conflict, Git, GitError, commit_message, merge
 from ocaptain.text import clean
 
 if TYPE_CHECKING:
-    from ocaptain.captain.landing.offers import CheckResult, SnapshotOffer
     from ocaptain.ledger import Claim, Intent, Ledger
+    from ocaptain.protocol.messages import CheckResult, Snapshot
 
 MAX_ROUNDS = 20
 MAX_FREE_CHECKS = 5  # after so many checks whose head was overtaken the next one is made with the head held
@@ -126,7 +126,7 @@ class Lander:
         return None
 
     async def land(
-        self, claim: Claim, base: str, offer: SnapshotOffer, check: Check | None, facts: dict[str, Any]
+        self, claim: Claim, base: str, offer: Snapshot, check: Check | None, facts: dict[str, Any]
     ) -> Verdict:
         """Land an offer whose objects are here.
 
@@ -165,7 +165,7 @@ class Lander:
         claim: Claim,
         base: str,
         work: str,
-        offer: SnapshotOffer,
+        offer: Snapshot,
         check: Check | None,
         facts: dict[str, Any],
         *,
@@ -187,7 +187,7 @@ class Lander:
             return await self._move(claim, head, base, work, offer, evidence)
 
     async def _move(
-        self, claim: Claim, head: str, base: str, work: str, offer: SnapshotOffer, evidence: dict[str, Any]
+        self, claim: Claim, head: str, base: str, work: str, offer: Snapshot, evidence: dict[str, Any]
     ) -> Verdict | None:
         """Make the commit and move the branch; None if somebody else moved it first."""
         merged = await asyncio.to_thread(self._merge, head, base, work)

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ocaptain.agents import ADAPTERS, Briefing
@@ -22,14 +23,18 @@ from ocaptain.captain.ship.verify import run_check
 from ocaptain.captain.transport.base import CutShort
 from ocaptain.errors import UsageError
 from ocaptain.git import BadBundle, GitError
+from ocaptain.protocol.messages import Start
 from ocaptain.text import clean
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ocaptain.agents.facts import Ending, Facts
     from ocaptain.captain.ship.context import Context, Orders
-    from ocaptain.captain.ship.link import Link
+    from ocaptain.captain.ship.link import Answer, Link
     from ocaptain.captain.transport.base import Transport
     from ocaptain.ledger import Claim
+    from ocaptain.protocol.messages import CheckResult, Outcome
 
 MAX_LANDED_SHOWN = 100  # landings that a prompt names, the last ones
 log = logging.getLogger("ocaptain.captain")
@@ -56,29 +61,29 @@ class Attempts:
         base = claim.base or await self._context.lander.head()
         self._ledger.started(claim.token, base)
         try:
-            number, ok, data = await self._outcome(link, claim, base)
+            answer = await self._outcome(link, claim, base)
         except UsageError as error:  # the plan's prompt template
             self._orders.apply(claim, Decision("fail", error.message))
             return False
-        outcome = _checked(ok, data)
+        outcome = _checked(answer)
         if isinstance(outcome, ShipFault):
-            await link.settle(number)
+            await link.settle(answer.number)
             raise outcome
         await self._judge(link, claim, base, outcome)
-        await link.settle(number)
+        await link.settle(answer.number)
         return True
 
-    async def _outcome(self, link: Link, claim: Claim, base: str) -> tuple[int, bool, dict[str, Any]]:
+    async def _outcome(self, link: Link, claim: Claim, base: str) -> Answer:
         name = command_id("start", claim)
         if parked := link.take_parked(name):
-            return parked.number, parked.ok, parked.data
+            return parked
         channel = link.channel
         if channel.busy == claim.token:
             channel.busy = None
-            return await channel.call(name, "start", {"token": claim.token})
-        return await link.call_with_commit(base, name, "start", self._start_args(claim, base))
+            return await link.call(name, Start(claim.token))
+        return await link.call_with_commit(base, name, self._start(claim, base))
 
-    def _start_args(self, claim: Claim, base: str) -> dict[str, Any]:
+    def _start(self, claim: Claim, base: str) -> Start:
         voyage = self._context.voyage
         model = ADAPTERS[claim.agent].is_model
         run = ADAPTERS[claim.agent].brief(
@@ -99,19 +104,19 @@ class Attempts:
                 max_turns=voyage.max_turns,
             )
         )
-        return {
-            "token": claim.token,
-            "base": base,
-            "branch": voyage.id,
-            "label": f"task-{claim.task}.{claim.number}",
-            "task": dict(claim.raw),
+        return Start(
+            token=claim.token,
+            base=base,
+            branch=voyage.id,
+            label=f"task-{claim.task}.{claim.number}",
+            task=dict(claim.raw),
+            prices=dict(self._context.prices.models) if model else {},
             **run.as_args(),
-            **({"prices": dict(self._context.prices.models)} if model else {}),
-        }
+        )
 
     # -- judging ----------------------------------------------------------------------------
 
-    async def _judge(self, link: Link, claim: Claim, base: str, outcome: landing.Outcome) -> None:
+    async def _judge(self, link: Link, claim: Claim, base: str, outcome: Outcome) -> None:
         evidence: dict[str, Any] = {
             "agent": {"exit_code": outcome.code, "seconds": outcome.seconds, "reason": outcome.reason}
         }
@@ -132,11 +137,11 @@ class Attempts:
             return
         offer = outcome.snapshot
         assert offer
-        offer = offer.model_copy(update={"message": offer.message or evidence["agent"].get("said", "")})
+        offer = replace(offer, message=offer.message or evidence["agent"].get("said", ""))
         if not self._ledger.offered(claim.token, work=offer.commit, code=outcome.code, seconds=outcome.seconds):
             return
 
-        async def check(candidate: str) -> landing.CheckResult:
+        async def check(candidate: str) -> CheckResult:
             return await run_check(link, self._context, claim, candidate, str(command))
 
         match await self._context.lander.land(claim, base, offer, check if command else None, evidence):
@@ -147,7 +152,7 @@ class Attempts:
             case landing.CheckFailed(reason=reason, evidence=shown):
                 self._orders.apply(claim, Decision("fail", reason, same_ship=True), shown)
 
-    def _ending(self, claim: Claim, outcome: landing.Outcome, facts: Facts | None, *, checked: bool) -> Ending:
+    def _ending(self, claim: Claim, outcome: Outcome, facts: Facts | None, *, checked: bool) -> Ending:
         """Return what a model's run was worth, and note what the next one is to know of it."""
         snapshot = outcome.snapshot
         empty = snapshot is not None and snapshot.empty
@@ -156,7 +161,7 @@ class Attempts:
         self._ledger.left(claim.token, snapshot.commit if snapshot and not empty else None, fresh=ending.fresh)
         return ending
 
-    async def _save_snapshot(self, claim: Claim, outcome: landing.Outcome) -> str | None:
+    async def _save_snapshot(self, claim: Claim, outcome: Outcome) -> str | None:
         """Fetch the attempt's snapshot and name it; return what is wrong with it, if anything."""
         if outcome.snapshot is None:
             return None
@@ -169,7 +174,7 @@ class Attempts:
         await self._save_ref(ref, claim.token, outcome.snapshot.commit)
         return None
 
-    async def save_late_result(self, token: int, opening: str, data: dict[str, Any], *, last_try: bool) -> None:
+    async def save_late_result(self, token: int, opening: str, data: Mapping[str, Any], *, last_try: bool) -> None:
         """Save the work of an attempt whose task went to another ship meanwhile.
 
         Args:
@@ -205,11 +210,11 @@ class Attempts:
         self._ledger.saved(ref, self._ship, token, commit)
 
 
-def _checked(ok: bool, data: dict[str, Any]) -> landing.Outcome | ShipFault:  # noqa: FBT001
+def _checked(answer: Answer) -> Outcome | ShipFault:
     """Return the outcome of an attempt, or why the ship made none."""
-    if not ok:
-        return ShipFault(f"the agent could not be started: {clean(str(data.get('reason', '')))[:2000]}")
-    outcome = landing.parse_outcome(data)
+    if not answer.ok:
+        return ShipFault(f"the agent could not be started: {clean(answer.failure().reason)[:2000]}")
+    outcome = landing.parse_outcome(answer.data)
     if isinstance(outcome, str):
         return ShipFault(outcome)
     if outcome.reason == "error":  # no attempt was made: the ship's supervisor could not begin one

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import asyncio
 
-    from ocaptain.captain.landing.offers import VerifyResult
+    from ocaptain.protocol.messages import VerifyResult
 
 
 @dataclass

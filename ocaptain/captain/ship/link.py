@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import os
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ocaptain.captain.channel import Channel, OtherProtocol, speak
 from ocaptain.protocol import PROTOCOL
+from ocaptain.protocol.codec import Malformed, from_dict, to_dict
+from ocaptain.protocol.messages import Bundle, Cancel, Failure, Part, command_name
 from ocaptain.text import clean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from ocaptain.captain.cursors import Cursors
     from ocaptain.captain.ship.context import Context
     from ocaptain.captain.transport.base import Transport
     from ocaptain.ledger import Claim
     from ocaptain.protocol import Message
+    from ocaptain.protocol.messages import Check, Command, Start, Verify
 
 CANCEL_SECONDS = 120.0
 MAX_NOTE = 300  # characters
@@ -26,20 +30,34 @@ MAX_NOTE = 300  # characters
 NEEDS_ALL = frozenset({"need_full", "damaged"})
 
 
-class Parked(NamedTuple):
-    """A result that came while nobody waited for it."""
+@dataclass(frozen=True)
+class Answer:
+    """How a command ended, as the ship says.
+
+    Attributes:
+        number: of its record; it is settled when its effect is in the ledger.
+        name: id of the command.
+        ok, data: see :class:`ocaptain.protocol.messages.Result`; nothing of it is checked yet.
+    """
 
     number: int
     name: str
     ok: bool
-    data: dict[str, Any]
+    data: Mapping[str, Any]
+
+    def failure(self) -> Failure:
+        """Return why it failed; what cannot be understood is no reason."""
+        try:
+            return from_dict(Failure, self.data)
+        except Malformed:
+            return Failure()
 
 
 class Link:
     """The way of commands to one ship and of their results back; made by :meth:`open`."""
 
     def __init__(
-        self, ship: str, context: Context, transport: Transport, channel: Channel, parked: list[Parked]
+        self, ship: str, context: Context, transport: Transport, channel: Channel, parked: list[Answer]
     ) -> None:
         self.ship = ship
         self.channel = channel
@@ -85,7 +103,7 @@ class Link:
         on_record: Callable[[str, Message], None],
         protocol: int,
     ) -> Link:
-        parked: list[Parked] = []
+        parked: list[Answer] = []
 
         def worker_waits(reason: str) -> None:
             """Show why the worker waits; nothing any more, if it goes on."""
@@ -95,7 +113,7 @@ class Link:
             await transport.open(),
             cursors,
             on_record=partial(on_record, ship),
-            on_orphan=lambda *result: parked.append(Parked(*result)),
+            on_orphan=lambda *result: parked.append(Answer(*result)),
             on_trouble=worker_waits,
             protocol=protocol,
         )
@@ -108,7 +126,7 @@ class Link:
             raise
         return cls(ship, context, transport, channel, parked)
 
-    def take_parked(self, name: str | None = None) -> Parked | None:
+    def take_parked(self, name: str | None = None) -> Answer | None:
         """Return the parked result of a command, or the oldest one; it is parked no more."""
         found = next((one for one in self._parked if name in {None, one.name}), None)
         if found:
@@ -121,19 +139,24 @@ class Link:
         cursors = self.channel.cursors
         self._context.ledger.ship_cursors(self.ship, str(cursors.journal), cursors.settled())
 
+    async def call(self, name_id: str, command: Command, seconds: float | None = None) -> Answer:
+        """Call a command.
+
+        Raises:
+            TransportError: the channel broke, or no answer came in ``seconds``.
+        """
+        number, ok, data = await self.channel.call(name_id, command_name(command), to_dict(command), seconds=seconds)
+        return Answer(number, name_id, ok, data)
+
     async def cancel(self, token: int) -> None:
         """Have the worker end an attempt that the ship does not hold any more."""
-        name = f"cancel:{token}:{os.urandom(4).hex()}"
-        number, _, _ = await self.channel.call(name, "cancel", {"token": token}, seconds=CANCEL_SECONDS)
-        await self.settle(number)
+        answer = await self.call(f"cancel:{token}:{os.urandom(4).hex()}", Cancel(token), CANCEL_SECONDS)
+        await self.settle(answer.number)
 
     async def call_with_commit(
-        self, commit: str, name_id: str, name: str, args: dict[str, Any], seconds: float | None = None
-    ) -> tuple[int, bool, dict[str, Any]]:
+        self, commit: str, name_id: str, command: Start | Check | Verify, seconds: float | None = None
+    ) -> Answer:
         """Call a command that needs ``commit`` on the ship: send what is missing, all of it if it must be.
-
-        Returns:
-            The record's number (settle it when done with), whether it worked, and what it says.
 
         Raises:
             TransportError: the channel broke, or no answer came in ``seconds``.
@@ -143,23 +166,23 @@ class Link:
         there = have is not None and await asyncio.to_thread(self._context.git.is_ancestor, commit, have)
         for attempt in range(2):
             bundle = None if there and not attempt else await self._send_bundle(commit, None if attempt else have)
-            number, ok, data = await self.channel.call(name_id, name, {**args, "bundle": bundle}, seconds=seconds)
-            if ok or data.get("code") not in NEEDS_ALL or attempt:
+            answer = await self.call(name_id, replace(command, bundle=bundle), seconds)
+            if answer.ok or answer.failure().code not in NEEDS_ALL or attempt:
                 break
-            await self.settle(number)
-        if ok:
+            await self.settle(answer.number)
+        if answer.ok:
             self._context.ledger.ship_has(self.ship, commit)
-        return number, ok, data
+        return answer
 
-    async def _send_bundle(self, commit: str, have: str | None) -> dict[str, Any]:
+    async def _send_bundle(self, commit: str, have: str | None) -> Bundle:
         """Put a bundle of ``commit`` into the ship's inbox; return what the worker needs to know."""
         async with self._context.cargo.lend(commit, have) as cargo:
             parts = []
             for index, part in enumerate(cargo.parts):
                 path = f".ocaptain/in/{cargo.name}.{index}"
                 await self._transport.put(path, await cargo.read(part))
-                parts.append({"path": path, "size": part.size, "sha256": part.sha256})
-            return {"ref": cargo.ref, "parts": parts}
+                parts.append(Part(path, part.size, part.sha256))
+            return Bundle(tuple(parts), cargo.ref)
 
 
 def command_id(name: str, claim: Claim) -> str:

@@ -6,9 +6,10 @@ import base64
 import os
 from typing import TYPE_CHECKING
 
-from ocaptain.captain.landing.offers import CheckResult, VerifyResult
 from ocaptain.captain.ship.context import ShipFault
 from ocaptain.captain.ship.link import command_id
+from ocaptain.protocol.codec import from_dict
+from ocaptain.protocol.messages import Check, CheckResult, Verify, VerifyResult
 from ocaptain.text import clean
 
 if TYPE_CHECKING:
@@ -31,39 +32,27 @@ async def run_check(link: Link, context: Context, claim: Claim, candidate: str, 
     # The same candidate is the same check: one that ended while the channel was down is told again.
     name = f"{command_id('check', claim)}:{candidate}"
     timeout = float((claim.raw.get("metadata") or {}).get("verify_timeout") or CHECK_SECONDS)
-    args = {
-        "commit": candidate,
-        "branch": context.voyage.id,
-        "command": command,
-        "timeout": timeout,
-        "label": f"check-{claim.task}.{claim.number}",
-    }
-    number, ok, data = await link.call_with_commit(candidate, name, "check", args, timeout + ANSWER_SECONDS)
-    await link.settle(number)
-    if not ok:
-        raise ShipFault(f"the check could not be run: {clean(str(data.get('reason')))[:2000]}")
-    return CheckResult.model_validate(data)
+    check = Check(candidate, context.voyage.id, command, timeout, f"check-{claim.task}.{claim.number}")
+    answer = await link.call_with_commit(candidate, name, check, timeout + ANSWER_SECONDS)
+    await link.settle(answer.number)
+    if not answer.ok:
+        raise ShipFault(f"the check could not be run: {clean(answer.failure().reason)[:2000]}")
+    return from_dict(CheckResult, answer.data)
 
 
 async def run_verify(link: Link, context: Context, job: VerifyJob) -> None:
     """Run the final verify and report it; whatever goes wrong gives the job back to another ship."""
     voyage = context.voyage
-    args = {
-        "commit": job.commit,
-        "branch": voyage.id,
-        "script": base64.b64encode(voyage.verify_script).decode(),
-        "setup": voyage.setup,
-        "timeout": voyage.verify_timeout,
-        "label": "verify",
-    }
+    script = base64.b64encode(voyage.verify_script).decode()
+    verify = Verify(job.commit, voyage.id, script, voyage.verify_timeout, "verify", voyage.setup)
     name = f"verify:{context.ledger.epoch}:{os.urandom(4).hex()}"
     seconds = voyage.verify_timeout * 2 + ANSWER_SECONDS
     try:
-        number, ok, data = await link.call_with_commit(job.commit, name, "verify", args, seconds)
-        await link.settle(number)
-        if not ok:
-            raise ShipFault(f"the final verify could not be run: {clean(str(data.get('reason')))[:2000]}")
-        job.answer(VerifyResult.model_validate(data))
+        answer = await link.call_with_commit(job.commit, name, verify, seconds)
+        await link.settle(answer.number)
+        if not answer.ok:
+            raise ShipFault(f"the final verify could not be run: {clean(answer.failure().reason)[:2000]}")
+        job.answer(from_dict(VerifyResult, answer.data))
     except Exception as error:
         job.give_back(str(error))
         raise

@@ -1,0 +1,114 @@
+"""Dataclasses to JSON objects and back. What comes from the other end is checked, field by field.
+
+A field's type says its shape; :func:`checked` adds bounds. Unknown fields are ignored, so that a
+newer end may say more. Standard library only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import re
+import types
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+_T = TypeVar("_T")
+
+
+class Malformed(ValueError):
+    """It is not of the shape that was agreed on; says where and how."""
+
+
+def checked(default: Any = dataclasses.MISSING, **bounds: Any) -> Any:
+    """Return a field with bounds.
+
+    Args:
+        default: of the field; without one it must be there.
+        bounds: ``low`` and ``high`` of a number, ``longest`` of text or a list, ``pattern`` of text (whole).
+    """
+    return dataclasses.field(default=default, metadata=bounds)
+
+
+def to_dict(value: Any) -> Any:
+    """Return a dataclass (or what is made of them) as JSON's types."""
+    if dataclasses.is_dataclass(value):
+        return {field.name: to_dict(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): to_dict(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_dict(one) for one in value]
+    return value
+
+
+def from_dict(cls: type[_T], data: Any, where: str = "") -> _T:
+    """Return the dataclass that a JSON object means.
+
+    Raises:
+        Malformed: a field is missing, of another type, or out of bounds.
+    """
+    if not isinstance(data, Mapping):
+        raise Malformed(f"{where or 'it'} is no object")
+    found = {}
+    for field, hint in _fields(cast("Any", cls)):
+        place = f"{where}.{field.name}" if where else field.name
+        if field.name in data:
+            found[field.name] = _bounded(_value(hint, data[field.name], place), field.metadata, place)
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise Malformed(f"{place} is missing")
+    return cls(**found)
+
+
+@functools.lru_cache(maxsize=None)
+def _fields(cls: Any) -> Sequence[tuple[Any, Any]]:
+    hints = get_type_hints(cls)
+    return [(field, hints[field.name]) for field in dataclasses.fields(cls)]
+
+
+def _value(hint: Any, given: Any, where: str) -> Any:
+    """Return what is given as a value of a type, or raise."""
+    origin = get_origin(hint)
+    if hint is Any:
+        return given
+    if origin in {Union, types.UnionType}:
+        return _one_of(get_args(hint), given, where)
+    if dataclasses.is_dataclass(hint):
+        return from_dict(hint, given, where)  # type: ignore[arg-type]
+    if origin is tuple and isinstance(given, (list, tuple)):
+        return tuple(_value(get_args(hint)[0], one, f"{where}.{number}") for number, one in enumerate(given))
+    if origin in {dict, Mapping} and isinstance(given, Mapping):
+        return {str(key): _value(get_args(hint)[1], one, f"{where}.{key}") for key, one in given.items()}
+    if hint is float:
+        if type(given) in {int, float} and math.isfinite(given):
+            return float(given)
+    elif origin is None and type(given) is hint:  # a bool is no int
+        return given
+    raise Malformed(f"{where} is of another type than {getattr(hint, '__name__', hint)}")
+
+
+def _one_of(hints: Sequence[Any], given: Any, where: str) -> Any:
+    """Return what is given as a value of the first type that fits."""
+    if given is None and type(None) in hints:
+        return None
+    rest = [hint for hint in hints if hint is not type(None)]
+    for hint in rest[:-1]:
+        try:
+            return _value(hint, given, where)
+        except Malformed:
+            continue
+    return _value(rest[-1], given, where)
+
+
+def _bounded(value: Any, bounds: Mapping[str, Any], where: str) -> Any:
+    if value is None or not bounds:
+        return value
+    if "low" in bounds and value < bounds["low"]:
+        raise Malformed(f"{where} is less than {bounds['low']}")
+    if "high" in bounds and value > bounds["high"]:
+        raise Malformed(f"{where} is more than {bounds['high']}")
+    if "longest" in bounds and len(value) > bounds["longest"]:
+        raise Malformed(f"{where} is longer than {bounds['longest']}")
+    if "pattern" in bounds and not re.fullmatch(bounds["pattern"], value):
+        raise Malformed(f"{where} is not of its form")
+    return value
