@@ -15,28 +15,37 @@ import asyncio
 import contextlib
 import logging
 import re
-from typing import TYPE_CHECKING, Annotated, Any
-
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from ocaptain.captain.transport.base import Stream, TransportError
-from ocaptain.protocol import (
-    CLASSES,
-    COMMAND,
-    PROTOCOL,
-    PROTOCOLS,
-    Lines,
-    Message,
-    class_of,
-    decode,
-    encode,
-    read_record,
+from ocaptain.protocol import CLASSES, PROTOCOL, PROTOCOLS, Lines, Message, class_of, decode, encode, read_record
+from ocaptain.protocol.codec import Malformed
+from ocaptain.protocol.envelope import (
+    Ack,
+    AgentBody,
+    Call,
+    Dropped,
+    Hello,
+    LogBody,
+    Ping,
+    Pull,
+    Refusal,
+    Rest,
+    Resting,
+    ResultBody,
+    Trouble,
+    Welcome,
+    pack,
+    read_body,
+    unpack,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from ocaptain.captain.cursors import Cursors
+    from ocaptain.protocol.envelope import ToWorker
 
 HELLO_SECONDS = 30.0
 ACKNOWLEDGE_EVERY = 20
@@ -48,18 +57,6 @@ log = logging.getLogger("ocaptain.captain")
 
 #: The class of all records of a worker of protocol 1.
 ALL = "all"
-Number = Annotated[int, Field(ge=0, le=2**53)]
-
-
-class Welcome(BaseModel):
-    """The worker's answer to hello."""
-
-    model_config = ConfigDict(extra="ignore", strict=True)
-
-    journal: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8,64}$")]
-    first: dict[str, Number] | Number
-    last: dict[str, Number] | Number
-    busy: Annotated[int, Field(ge=1, le=2**53)] | None = None
 
 
 class Superseded(TransportError):
@@ -88,7 +85,7 @@ class Channel:
         cursors: of its journal.
         protocol: that is spoken.
         on_record: called for each record that is no result.
-        on_orphan: called for a result that nobody waits for: (record number, id, ok, data).
+        on_orphan: called for a result that nobody waits for, with its record's number.
         on_trouble: called with the reason why the worker waits, empty when it does not any more.
     """
 
@@ -96,8 +93,8 @@ class Channel:
         self,
         stream: Stream,
         cursors: Cursors,
-        on_record: Callable[[Message], None],
-        on_orphan: Callable[[int, str, bool, dict[str, Any]], None],
+        on_record: Callable[[LogBody | AgentBody], None],
+        on_orphan: Callable[[int, ResultBody], None],
         on_trouble: Callable[[str], None] = lambda _: None,
         protocol: int = PROTOCOL,
     ) -> None:
@@ -111,7 +108,7 @@ class Channel:
         self._stream = stream
         self._on_record = on_record
         self._on_orphan = on_orphan
-        self._waiting: dict[str, asyncio.Future[tuple[int, bool, dict[str, Any]]]] = {}
+        self._waiting: dict[str, asyncio.Future[tuple[int, ResultBody]]] = {}
         self._reader: asyncio.Task[None] | None = None
         self._beat: asyncio.Task[None] | None = None
         self._heard = asyncio.get_running_loop().time()
@@ -120,7 +117,7 @@ class Channel:
         self._acknowledged: dict[str, int] = {}
         self.broken: asyncio.Future[TransportError] = asyncio.get_running_loop().create_future()
 
-    async def open(self, hello: Mapping[str, Any]) -> None:
+    async def open(self, voyage: str, ship: str, epoch: int, generation: int) -> None:
         """Say hello and wait until the results that the journal has are here. Logs come when they come.
 
         Raises:
@@ -130,9 +127,8 @@ class Channel:
         """
         self._reader = asyncio.create_task(self._read())
         self._beat = asyncio.create_task(self._heartbeat())
-        after: object = self.cursors.of(ALL).settled if self.protocol == 1 else self.cursors.settled()
-        position = {"journal": self.cursors.journal, "after": after}
-        await self._send({"type": "hello", "protocol": self.protocol, **hello, **position})
+        after = self.cursors.of(ALL).settled if self.protocol == 1 else self.cursors.settled()
+        await self._send(Hello(self.protocol, voyage, ship, epoch, generation, self.cursors.journal, after))
         try:
             async with asyncio.timeout(HELLO_SECONDS):
                 welcome: Welcome = await self._or_broken(self._welcomed)
@@ -150,8 +146,8 @@ class Channel:
         future.cancel()
         raise self.broken.result()
 
-    async def _send(self, message: Message) -> None:
-        await self._stream.send(encode(message))
+    async def _send(self, message: ToWorker) -> None:
+        await self._stream.send(encode(pack(message)))
 
     async def _read(self) -> None:
         lines = Lines()
@@ -179,72 +175,79 @@ class Channel:
                 future.exception()  # it is reported where it is awaited, or nowhere
 
     async def _take(self, message: Message) -> None:
-        kind = message["type"]
-        if kind == "welcome" and not self._welcomed.done():
-            self._welcome(Welcome.model_validate(message))
-        elif kind == "refused":
-            if speaks := _other_protocol(message, self.protocol):
+        if message["type"] == "record":
+            await self._take_record(message)
+            return
+        try:
+            found = unpack(message)
+        except Malformed as error:
+            if message["type"] in {"welcome", "refused"}:
+                raise TransportError(f"its answer to hello cannot be understood: {error}") from error
+            return  # noise
+        if self._welcomed.done():
+            self._hear(found)
+        elif isinstance(found, Welcome):
+            self._welcome(found)
+        if isinstance(found, Refusal):
+            if speaks := _other_protocol(found, self.protocol):
                 raise OtherProtocol(speaks)
-            raise Superseded(f"the worker refused: {message.get('reason')}")
-        elif kind == "record" and self._welcomed.done():
-            found = read_record(message)
-            if found is not None:
-                await self._record(*found)
-                return
-            for name in self._classes:  # of which class it was is not to be trusted
-                await self._pull(name)
-        elif self._welcomed.done():
-            self._told(kind, message)
+            raise Superseded(f"the worker refused: {found.reason}")
+
+    def _hear(self, found: object) -> None:
+        """Take what a worker of protocol 2 says beside its journal."""
+        if isinstance(found, Dropped) and found.class_ in CLASSES:
+            missed = self.cursors.of(found.class_).skip(found.upto)
+            if missed:
+                log.warning("%d records (%s) were dropped on the ship for want of space", missed, found.class_)
+            self._progress.set()
+        elif isinstance(found, Trouble):
+            self._on_trouble(found.reason)
+        elif isinstance(found, Resting) and self._resting and not self._resting.done():
+            self._resting.set_result({name: found.last[name] for name in CLASSES if name in found.last})
+
+    async def _take_record(self, message: Message) -> None:
+        if not self._welcomed.done():
+            return
+        found = read_record(message)
+        if found is not None:
+            await self._record(*found)
+            return
+        for name in self._classes:  # of which class it was is not to be trusted
+            await self._pull(name)
 
     def _welcome(self, welcome: Welcome) -> None:
-        first, last = (one if isinstance(one, dict) else {ALL: one} for one in (welcome.first, welcome.last))
+        first, last = (one if isinstance(one, Mapping) else {ALL: one} for one in (welcome.first, welcome.last))
         if any(name not in first or name not in last for name in self._classes):
             raise TransportError("a welcome without the numbers of its journal")
         self.cursors.welcome(welcome.journal, {name: first[name] for name in self._classes})
         self._backlog = last[self._classes[0]]
         self._welcomed.set_result(welcome)
 
-    def _told(self, kind: str, message: Message) -> None:
-        """Take what a worker of protocol 2 says beside its journal."""
-        if kind == "dropped" and message.get("class") in CLASSES and _is_number(message.get("upto")):
-            missed = self.cursors.of(message["class"]).skip(message["upto"])
-            if missed:
-                log.warning("%d records (%s) were dropped on the ship for want of space", missed, message["class"])
-            self._progress.set()
-        elif kind == "trouble" and isinstance(message.get("reason"), str):
-            self._on_trouble(message["reason"])
-        elif kind == "resting" and self._resting and not self._resting.done():
-            told = message.get("last")
-            numbers: dict[str, Any] = told if isinstance(told, dict) else {}
-            self._resting.set_result({name: numbers[name] for name in CLASSES if _is_number(numbers.get(name))})
-
     async def _pull(self, name: str) -> None:
-        which = {} if name == ALL else {"class": name}
-        await self._send({"type": "pull", **which, "after": self.cursors.of(name).seen})
+        await self._send(Pull(self.cursors.of(name).seen, None if name == ALL else name))
 
     async def _record(self, number: int, body: Message) -> None:
-        result = body.get("kind") == "result"
+        is_result = body.get("kind") == "result"
         name = ALL if self.protocol == 1 else class_of(body)
-        verdict = self.cursors.of(name).take(number, hold=result)
+        verdict = self.cursors.of(name).take(number, hold=is_result)
         if verdict == "pull":
             await self._pull(name)
         elif verdict == "use":
-            if result:
-                self._result(number, body)
+            found = read_body(body)
+            if is_result:
+                self._result(number, found if isinstance(found, ResultBody) else ResultBody())
             else:
-                self._on_record(body)
+                if isinstance(found, LogBody | AgentBody):
+                    self._on_record(found)
                 await self._acknowledge()
         self._progress.set()
 
-    def _result(self, number: int, body: Message) -> None:
-        name, ok = str(body.get("id")), bool(body.get("ok"))
-        data = body.get("data")
-        data = data if isinstance(data, dict) else {}
-        future = self._waiting.pop(name, None)
+    def _result(self, number: int, body: ResultBody) -> None:
+        future = self._waiting.pop(body.id, None)
         if future and not future.done():
-            future.set_result((number, ok, data))
+            future.set_result((number, body))
         else:
-            self._on_orphan(number, name, ok, data)
+            self._on_orphan(number, body)
 
     async def _acknowledge(self) -> None:
         # Not for every log line: the journal is cut in steps anyhow.
@@ -257,7 +260,7 @@ class Channel:
         settled = self.cursors.settled()
         if settled != self._acknowledged:
             self._acknowledged = settled
-            await self._send({"type": "ack", "upto": settled[ALL] if self.protocol == 1 else settled})
+            await self._send(Ack(settled[ALL] if self.protocol == 1 else settled))
 
     async def settle(self, number: int) -> None:
         """Note that a result's effect is durable, and let the worker forget it."""
@@ -265,26 +268,24 @@ class Channel:
         with contextlib.suppress(TransportError):
             await self.acknowledge()
 
-    async def call(
-        self, name_id: str, name: str, args: Mapping[str, Any], *, seconds: float | None = None
-    ) -> tuple[int, bool, dict[str, Any]]:
-        """Send a command and wait for its result: (record number, ok, data). Settle it when done with.
+    async def call(self, command: Call, *, seconds: float | None = None) -> tuple[int, ResultBody]:
+        """Send a command and wait for its result and that record's number. Settle it when done with.
 
         Raises:
             TransportError: the channel broke, or ``seconds`` passed.
         """
         if self.broken.done():
             raise self.broken.result()
-        future: asyncio.Future[tuple[int, bool, dict[str, Any]]] = asyncio.get_running_loop().create_future()
-        self._waiting[name_id] = future
+        future: asyncio.Future[tuple[int, ResultBody]] = asyncio.get_running_loop().create_future()
+        self._waiting[command.id] = future
         try:
-            await self._send({"type": COMMAND, "id": name_id, "name": name, "args": dict(args)})
+            await self._send(command)
             async with asyncio.timeout(seconds):
                 return await future
         except TimeoutError as error:
-            raise TransportError(f"{name} was not answered in {seconds:g} s") from error
+            raise TransportError(f"{command.name} was not answered in {seconds:g} s") from error
         finally:
-            self._waiting.pop(name_id, None)
+            self._waiting.pop(command.id, None)
 
     async def rest(self) -> None:
         """Tell the worker that there is nothing for it, and wait until all that it has written is here.
@@ -298,7 +299,7 @@ class Channel:
         if self.protocol == 1:
             return
         self._resting = asyncio.get_running_loop().create_future()
-        await self._send({"type": "rest"})
+        await self._send(Rest())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(REST_SECONDS):
                 last = await self._or_broken(self._resting)
@@ -325,20 +326,16 @@ class Channel:
                 self._break(TransportError(f"the worker was silent for {SILENCE_SECONDS:g} s"))
                 return
             with contextlib.suppress(TransportError):
-                await self._send({"type": "ping"})
+                await self._send(Ping())
 
 
-def _is_number(value: object) -> bool:
-    return type(value) is int and 0 <= value < 2**53
-
-
-def _other_protocol(refusal: Message, mine: int) -> int | None:
+def _other_protocol(refusal: Refusal, mine: int) -> int | None:
     """Return which protocol a worker that refused speaks, None if that was not why."""
-    told = refusal.get("protocol")
-    if told is None:  # the first version says it in words only
-        found = re.search(r"this worker speaks ([0-9]{1,6})$", str(refusal.get("reason")))
-        told = int(found[1]) if found else None
-    return told if type(told) is int and told != mine else None
+    speaks = refusal.protocol
+    if speaks is None:  # the first version says it in words only
+        found = re.search(r"this worker speaks ([0-9]{1,6})$", refusal.reason)
+        speaks = int(found[1]) if found else None
+    return speaks if speaks != mine else None
 
 
 def speak(refused: OtherProtocol) -> int:

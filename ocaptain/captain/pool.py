@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ocaptain.captain.ship.job import VerifyJob
     from ocaptain.captain.views import Views
     from ocaptain.ledger import Claim, Ledger
-    from ocaptain.protocol import Message
+    from ocaptain.protocol.envelope import AgentBody, LogBody
 
 MAX_NOTE = 300  # characters
 log = logging.getLogger("ocaptain.captain")
@@ -163,11 +163,11 @@ class Pool:
         self.changed()
         self._views.has_landed()
 
-    def take_record(self, ship: str, body: Message) -> None:
+    def take_record(self, ship: str, body: LogBody | AgentBody) -> None:
         """Take what a ship tells that is no result."""
         self._records.take(ship, body)
 
-    def take_usage(self, ship: str, token: Any, facts: Facts | None) -> None:
+    def take_usage(self, ship: str, token: int, facts: Facts | None) -> None:
         """Take what an attempt's agent used."""
         self._records.take_usage(ship, token, facts)
 

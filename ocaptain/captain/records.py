@@ -7,10 +7,11 @@ import binascii
 import contextlib
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING
 
 from ocaptain.agents.facts import parse_facts
 from ocaptain.captain.spending import spent_of
+from ocaptain.protocol.envelope import LogBody
 from ocaptain.text import clean_bytes
 
 if TYPE_CHECKING:
@@ -19,10 +20,9 @@ if TYPE_CHECKING:
     from ocaptain.agents.facts import Facts
     from ocaptain.ledger import Ledger
     from ocaptain.prices import Prices
-    from ocaptain.protocol import Message
+    from ocaptain.protocol.envelope import AgentBody
 
 MAX_LOG = 65 * 1024 * 1024
-MAX_LOG_OFFSET = 2**40
 
 
 class Records:
@@ -35,26 +35,24 @@ class Records:
         self._logs: dict[tuple[str, int], Path] = {}
         self._skips: dict[int, int] = {}
 
-    def take(self, ship: str, body: Message) -> None:
+    def take(self, ship: str, body: LogBody | AgentBody) -> None:
         """Take what a ship tells that is no result: a piece of log, or what an agent used so far."""
-        if body.get("kind") == "log":
+        if isinstance(body, LogBody):
             self.take_log(ship, body)
-        elif body.get("kind") == "agent":
-            self.take_usage(ship, body.get("token"), parse_facts(body.get("facts")))
+        else:
+            self.take_usage(ship, body.token, parse_facts(body.facts))
 
-    def take_usage(self, ship: str, token: Any, facts: Facts | None) -> None:
+    def take_usage(self, ship: str, token: int, facts: Facts | None) -> None:
         """Take what an agent used so far."""
-        if facts is None or not is_token(token):
+        if facts is None:
             return
         attempt = self._ledger.attempt(token)
         if attempt is not None and attempt["ship"] == ship:
             self._ledger.spent(token, spent_of(facts, self._prices), facts.resumed or facts.session)
 
-    def take_log(self, ship: str, body: Message) -> None:
+    def take_log(self, ship: str, body: LogBody) -> None:
         """Add to an attempt's log."""
-        token = body.get("token")
-        if not is_token(token):
-            return
+        token = body.token
         path = self._logs.get((ship, token))
         if path is None:
             attempt = self._ledger.attempt(token)
@@ -93,7 +91,7 @@ class LogPiece:
     skips: int = 0
 
 
-def log_piece(body: Message, size: int, skipped: int = 0) -> LogPiece:
+def log_piece(body: LogBody, size: int, skipped: int = 0) -> LogPiece:
     """Return what to add of a log record: nothing if it is not new or not sound.
 
     Args:
@@ -101,11 +99,9 @@ def log_piece(body: Message, size: int, skipped: int = 0) -> LogPiece:
         size: bytes of the file.
         skipped: bytes of the log that are missing in it, less the notes that say so.
     """
-    offset, encoded = body.get("offset"), body.get("data")
-    if type(offset) is not int or not isinstance(encoded, str) or not 0 <= offset <= MAX_LOG_OFFSET:
-        return LogPiece()
+    offset = body.offset
     try:
-        data = clean_bytes(base64.b64decode(encoded, validate=True))
+        data = clean_bytes(base64.b64decode(body.data, validate=True))
     except (binascii.Error, ValueError):
         return LogPiece()
     there = size + skipped  # up to where the log is in the file
@@ -116,8 +112,3 @@ def log_piece(body: Message, size: int, skipped: int = 0) -> LogPiece:
     if not fresh or size + len(fresh) > MAX_LOG:
         return LogPiece()
     return LogPiece(fresh, max(0, offset - there) - len(note))
-
-
-def is_token(value: Any) -> TypeGuard[int]:
-    """Whether what a ship tells may be an attempt's token; a ledger takes no number without bounds."""
-    return type(value) is int and 0 < value < 2**53

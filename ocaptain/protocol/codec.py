@@ -34,7 +34,7 @@ def checked(default: Any = dataclasses.MISSING, **bounds: Any) -> Any:
 def to_dict(value: Any) -> Any:
     """Return a dataclass (or what is made of them) as JSON's types."""
     if dataclasses.is_dataclass(value):
-        return {field.name: to_dict(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {_wire(field.name): to_dict(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         return {str(key): to_dict(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
@@ -52,12 +52,18 @@ def from_dict(cls: type[_T], data: Any, where: str = "") -> _T:
         raise Malformed(f"{where or 'it'} is no object")
     found = {}
     for field, hint in _fields(cast("Any", cls)):
-        place = f"{where}.{field.name}" if where else field.name
-        if field.name in data:
-            found[field.name] = _bounded(_value(hint, data[field.name], place), field.metadata, place)
+        name = _wire(field.name)
+        place = f"{where}.{name}" if where else name
+        if name in data:
+            found[field.name] = _bounded(_value(hint, data[name], place), field.metadata, place)
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise Malformed(f"{place} is missing")
     return cls(**found)
+
+
+def _wire(name: str) -> str:
+    """Return a field's name on the wire: ``class_`` is ``class``, which Python keeps for itself."""
+    return name.rstrip("_")
 
 
 @functools.lru_cache(maxsize=None)

@@ -17,8 +17,8 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Mapping
 
-from ocaptain.protocol import Message
 from ocaptain.protocol.codec import to_dict
+from ocaptain.protocol.envelope import AgentBody, Body, LogBody
 from ocaptain.protocol.files import read_json, start_time, write_atomic, write_json
 from ocaptain.protocol.messages import Outcome, Start
 from ocaptain.worker.errors import WorkspaceError
@@ -86,7 +86,7 @@ class Attempts:
         journal: takes a record that is no result; raises OSError where there is no room.
     """
 
-    def __init__(self, state: State, program: Path, journal: Callable[[Message], None]) -> None:
+    def __init__(self, state: State, program: Path, journal: Callable[[Body], None]) -> None:
         self._state = state
         self._program = program
         self._journal = journal
@@ -202,8 +202,7 @@ class Attempts:
 
     def _log(self, job: Job, data: bytes) -> None:
         # A log that cannot be journalled now is read again later: `sent` has not moved.
-        body = {"kind": "log", "token": job.token, "offset": job.sent, "data": base64.b64encode(data).decode()}
-        self._journal(body)
+        self._journal(LogBody(job.token, job.sent, base64.b64encode(data).decode()))
         job.sent += len(data)
 
     def _pass_facts(self, job: Job, *, final: bool) -> None:
@@ -221,7 +220,7 @@ class Attempts:
     def _tell(self, job: Job, facts: Mapping[str, Any] | None) -> None:
         if facts is not None:
             with contextlib.suppress(OSError):
-                self._journal({"kind": "agent", "token": job.token, "facts": facts})
+                self._journal(AgentBody(job.token, facts))
 
     def facts(self, job: Job) -> Mapping[str, Any] | None:
         """Return what the agent's stream told; read once more if its supervisor could not save it."""

@@ -7,6 +7,7 @@ import contextlib
 from typing import Any
 
 from ocaptain.protocol import CLASSES, Lines, Message, decode, encode
+from ocaptain.protocol.envelope import ToCaptain, pack
 from ocaptain.worker.journal import Reader
 
 
@@ -34,9 +35,13 @@ class Channel:
                 if message is not None:
                     yield message
 
-    async def send(self, message: Message) -> None:
+    async def send(self, message: ToCaptain) -> None:
         """Send a message; waits while the other end does not read."""
-        self._writer.write(encode(message))
+        await self.send_line(pack(message))
+
+    async def send_line(self, line: Message) -> None:
+        """Send a line that is packed already: a record."""
+        self._writer.write(encode(line))
         await self._writer.drain()
 
     def close(self) -> None:

@@ -15,10 +15,25 @@ import traceback
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Callable, Sequence
+from typing import Any, Callable, Mapping, Sequence
 
-from ocaptain.protocol import CLASSES, COMMAND, PROTOCOL, Message, Refused, record
-from ocaptain.protocol.codec import from_dict, to_dict
+from ocaptain.protocol import CLASSES, PROTOCOL, Message, Refused, record
+from ocaptain.protocol.codec import Malformed, from_dict, to_dict
+from ocaptain.protocol.envelope import (
+    Ack,
+    Call,
+    Dropped,
+    Ping,
+    Pong,
+    Pull,
+    Refusal,
+    Rest,
+    Resting,
+    ResultBody,
+    Trouble,
+    Welcome,
+    unpack,
+)
 from ocaptain.protocol.messages import (
     COMMANDS,
     Cancel,
@@ -53,7 +68,7 @@ class Worker:
     def __init__(self, places: Places, program: Path) -> None:
         self._state = State(places)
         self._journal = Journal(places.journal, places.former_journal)
-        self._attempts = Attempts(self._state, program, lambda body: self._record(body, durable=False))
+        self._attempts = Attempts(self._state, program, lambda body: self._record(to_dict(body), durable=False))
         self._scripts = Scripts(self._state)
         self._running: dict[str, asyncio.Task[None]] = {}
         self._work = asyncio.Lock()
@@ -81,10 +96,8 @@ class Worker:
                         pusher = asyncio.create_task(self._push(channel))
                 elif self._channel is not channel:
                     return
-                elif message["type"] == "ping":
-                    await channel.send({"type": "pong"})
                 else:
-                    self._obey(channel, message)
+                    await self._obey(channel, message)
         except (ConnectionError, OSError):
             pass
         finally:
@@ -98,8 +111,8 @@ class Worker:
         try:
             self._state.fence.admit(hello)
         except Refused as reason:
-            newer = {"epoch": self._state.fence.epoch, "generation": self._state.fence.generation}
-            await channel.send({"type": "refused", "protocol": PROTOCOL, "reason": str(reason), **newer})
+            fence = self._state.fence
+            await channel.send(Refusal(str(reason), PROTOCOL, fence.epoch, fence.generation))
             return False
         self._state.ship = str(hello.get("ship", self._state.ship))
         with contextlib.suppress(OSError):  # a full disk: the fence is kept in memory, and saved with the next change
@@ -115,29 +128,27 @@ class Worker:
         channel.reader = self._journal.reader()
         for name in CLASSES:
             channel.go(name, after.get(name, 0) if known else self._journal.first(name) - 1)
-        await channel.send(
-            {
-                "type": "welcome",
-                "protocol": PROTOCOL,
-                "journal": self._journal.name,
-                "first": {name: self._journal.first(name) for name in CLASSES},
-                "last": {name: self._journal.last(name) for name in CLASSES},
-                "busy": self._state.job.token if self._state.job else None,
-            }
-        )
+        first = {name: self._journal.first(name) for name in CLASSES}
+        last = {name: self._journal.last(name) for name in CLASSES}
+        busy = self._state.job.token if self._state.job else None
+        await channel.send(Welcome(first, last, self._journal.name, PROTOCOL, busy))
         return True
 
-    def _obey(self, channel: Channel, message: Message) -> None:
-        if message["type"] == COMMAND:
-            self.command(str(message.get("id")), str(message.get("name")), message.get("args") or {})
-        elif message["type"] == "ack":
-            self._journal.acknowledge(numbers(message.get("upto")))
-        elif message["type"] == "pull":
-            after = message.get("after")
-            if message.get("class") in CLASSES and isinstance(after, int):
-                channel.go(str(message["class"]), after)
-                self._news.set()
-        elif message["type"] == "rest":
+    async def _obey(self, channel: Channel, line: Message) -> None:
+        try:
+            message = unpack(line)
+        except Malformed:
+            return  # noise
+        if isinstance(message, Ping):
+            await channel.send(Pong())
+        elif isinstance(message, Call):
+            self.command(message.id, message.name, message.args)
+        elif isinstance(message, Ack):
+            self._journal.acknowledge(numbers(message.upto))
+        elif isinstance(message, Pull) and message.class_ in CLASSES:
+            channel.go(message.class_, message.after)
+            self._news.set()
+        elif isinstance(message, Rest):
             channel.asked_to_rest = True
             self._news.set()
 
@@ -149,11 +160,11 @@ class Worker:
                 pass
             if channel.shown_trouble != self._trouble:
                 channel.shown_trouble = self._trouble
-                await channel.send({"type": "trouble", "reason": channel.shown_trouble})
+                await channel.send(Trouble(channel.shown_trouble))
             if channel.asked_to_rest and not self._running:
                 channel.asked_to_rest = False
                 self._hold.rest()
-                await channel.send({"type": "resting", "last": {name: self._journal.last(name) for name in CLASSES}})
+                await channel.send(Resting({name: self._journal.last(name) for name in CLASSES}))
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._news.wait(), 5)
 
@@ -162,20 +173,20 @@ class Worker:
             batch = channel.reader.read(name, BATCH)
             for number, body in batch:
                 if number != channel.sent[name] + 1:
-                    await channel.send({"type": "dropped", "class": name, "upto": number - 1})
-                await channel.send(record(number, body))
+                    await channel.send(Dropped(name, number - 1))
+                await channel.send_line(record(number, body))
                 channel.sent[name] = number
             if batch:
                 return True
             if channel.sent[name] < self._journal.last(name):  # all of the rest has been dropped, or is not sound
                 channel.sent[name] = self._journal.last(name)
                 channel.reader.go(name, channel.sent[name])
-                await channel.send({"type": "dropped", "class": name, "upto": channel.sent[name]})
+                await channel.send(Dropped(name, channel.sent[name]))
         return False
 
     # -- commands ---------------------------------------------------------------------------
 
-    def command(self, name_id: str, name: str, args: Message) -> None:
+    def command(self, name_id: str, name: str, args: Mapping[str, Any]) -> None:
         """Run a command; one that runs goes on, the result of one that ended is told again."""
         if name_id in self._running:
             return
@@ -185,7 +196,7 @@ class Worker:
             work = self._run(name_id, name, args)
         self._running[name_id] = asyncio.create_task(work)
 
-    async def _run(self, name_id: str, name: str, args: Message) -> None:
+    async def _run(self, name_id: str, name: str, args: Mapping[str, Any]) -> None:
         try:
             if name not in COMMANDS:
                 raise WorkspaceError("unknown", f"this worker has no command {name}")
@@ -218,7 +229,7 @@ class Worker:
 
     async def _report(self, name_id: str, result: Result, *, ends_job: bool = False) -> None:
         """Journal a result, however long a full disk takes to have room for it; then forget the job."""
-        body = {"kind": "result", "id": name_id, **to_dict(result)}
+        body = to_dict(ResultBody(name_id, result.ok, result.data))
         await self._until_room(lambda: self._record(body, durable=True))
         # Only now: a worker that dies before this goes on with the job and reports again.
         if ends_job:
@@ -272,7 +283,7 @@ class Worker:
         """End the check that runs, if there is one."""
         self._scripts.stop()
 
-    async def _cancel(self, args: Cancel) -> Message:
+    async def _cancel(self, args: Cancel) -> Mapping[str, Any]:
         """End the attempt ``token`` if it runs; answered when its own result is journalled."""
         if self._state.job and self._state.job.token == args.token:
             await self._stop()

@@ -15,6 +15,7 @@ from ocaptain import protocol
 from ocaptain.captain.channel import OtherProtocol, _other_protocol, speak
 from ocaptain.captain.cursors import Cursor, Cursors
 from ocaptain.protocol import CLASSES, Fence, Lines, Refused
+from ocaptain.protocol.envelope import Refusal
 from ocaptain.worker.journal import Journal
 
 bodies = st.dictionaries(st.text(max_size=5), st.one_of(st.integers(), st.text(max_size=20), st.none()), max_size=4)
@@ -276,11 +277,10 @@ def test_nothing_of_a_long_journal_is_held_in_memory(tmp_path):
 @pytest.mark.parametrize(
     ("refusal", "speaks"),
     [
-        ({"reason": "protocol 2, this worker speaks 1"}, 1),
-        ({"reason": "protocol 2, this worker speaks 3", "protocol": 3}, 3),
-        ({"reason": "a newer captain is known (epoch 3, channel 1)"}, None),
-        ({"reason": "a newer captain is known", "protocol": 2}, None),
-        ({"reason": "x", "protocol": "3"}, None),
+        (Refusal("protocol 2, this worker speaks 1"), 1),
+        (Refusal("protocol 2, this worker speaks 3", 3), 3),
+        (Refusal("a newer captain is known (epoch 3, channel 1)"), None),
+        (Refusal("a newer captain is known", 2), None),
     ],
 )
 def test_a_refusal_says_which_protocol_the_worker_speaks(refusal, speaks):

@@ -29,6 +29,7 @@ from ocaptain.drydock.api.common import parse_duration
 from ocaptain.drydock.errors import ApiError
 from ocaptain.errors import UsageError
 from ocaptain.plan import load_plan
+from ocaptain.protocol.envelope import LogBody, read_body
 from ocaptain.provider import choose, sprites_token
 from ocaptain.sprites import Sprite
 from ocaptain.text import clean, clean_bytes, clean_line
@@ -97,22 +98,23 @@ def test_a_silent_ship_loses_its_lease_and_one_that_is_heard_starts_afresh():
 
 
 def test_log_pieces_are_written_once_whatever_comes_twice():
-    piece = {"offset": 0, "data": "aGVsbG8bIQ=="}  # hello ESC !
+    piece = LogBody(1, 0, "aGVsbG8bIQ==")  # hello ESC !
     assert log_piece(piece, 0) == LogPiece(b"hello?!")
     assert log_piece(piece, 5) == LogPiece(b"?!")
     assert log_piece(piece, 7) == LogPiece()
-    for forged in ({}, {"offset": -1, "data": ""}, {"offset": True, "data": "aGk="}, {"offset": 0, "data": "§"}):
-        assert log_piece(forged, 0) == LogPiece()
-    assert log_piece({"offset": 0, "data": "aGk="}, 10**9) == LogPiece()
+    assert log_piece(LogBody(1, 0, "§"), 0) == LogPiece()
+    assert log_piece(LogBody(1, 0, "aGk="), 10**9) == LogPiece()
+    for forged in ({"token": None}, {"offset": -1}, {"offset": True}, {"offset": 2**41}, {"data": None}, {"kind": "x"}):
+        assert read_body({"kind": "log", "token": 1, "offset": 0, "data": "aGk=", **forged}) is None
 
 
 def test_what_a_log_misses_is_said_and_the_rest_is_in_its_place():
-    first = log_piece({"offset": 100, "data": "aGk="}, 10)
+    first = log_piece(LogBody(1, 100, "aGk="), 10)
     assert b"90 bytes" in first.data
     assert first.data.endswith(b"hi")
     size = 10 + len(first.data)
-    assert log_piece({"offset": 100, "data": "aGkh"}, size, first.skips) == LogPiece(b"!")
-    assert log_piece({"offset": 102, "data": "aGkh"}, size, first.skips) == LogPiece(b"hi!")
+    assert log_piece(LogBody(1, 100, "aGkh"), size, first.skips) == LogPiece(b"!")
+    assert log_piece(LogBody(1, 102, "aGkh"), size, first.skips) == LogPiece(b"hi!")
 
 
 # -- inventory --------------------------------------------------------------------------------

@@ -11,13 +11,12 @@ import os
 from ocaptain.captain.channel import Channel
 from ocaptain.captain.cursors import Cursors
 from ocaptain.protocol import CLASSES
+from ocaptain.protocol.envelope import Call, ResultBody
 from ocaptain.protocol.files import write_json
 from ocaptain.worker import attempts, serve, state
 from ocaptain.worker.places import Places
 from ocaptain.worker.serve import Worker
 from tests.voyage.local import SocketStream
-
-HELLO = {"voyage": "voyage-00000000cafe", "ship": "ship-0", "epoch": 1, "generation": 1}
 
 
 @contextlib.asynccontextmanager
@@ -32,7 +31,7 @@ async def joined(home):
         stream = SocketStream(*await asyncio.open_unix_connection(str(home / "sock")))
         cursors = cursors or Cursors(None, {})
         channel = Channel(stream, cursors, records.append, lambda *result: records.append(result), troubles.append)
-        await channel.open({**HELLO, "generation": generation})
+        await channel.open("voyage-00000000cafe", "ship-0", 1, generation)
         return channel
 
     try:
@@ -55,19 +54,19 @@ def test_with_no_room_for_a_result_the_worker_says_so_and_goes_on_when_there_is(
         async with joined(tmp_path) as (_, connect, _, troubles):
             channel = await connect()
             monkeypatch.setattr(os, "write", write)
-            answer = asyncio.create_task(channel.call("x:1", "no such command", {}))
+            answer = asyncio.create_task(channel.call(Call("x:1", "no such command")))
             while not troubles:
                 await asyncio.sleep(0.01)
             assert troubles == ["a result waits to be written on the ship: No space left on device"]
             assert not answer.done()
             full[0] = False
-            number, ok, data = await answer
-            assert (number, ok, data["code"]) == (1, False, "unknown")
+            number, result = await answer
+            assert (number, result.ok, result.data["code"]) == (1, False, "unknown")
             while len(troubles) < 2:
                 await asyncio.sleep(0.01)
             assert troubles[1:] == [""]
             await channel.settle(number)
-            assert (await channel.call("x:2", "no such command", {}))[0] == 2
+            assert (await channel.call(Call("x:2", "no such command")))[0] == 2
             await channel.close()
 
     asyncio.run(asyncio.wait_for(play(), 30))
@@ -88,10 +87,10 @@ def test_hello_waits_for_no_backlog_and_rest_brings_all_of_it(tmp_path):
             assert first > 1
             channel = await connect()
             seen = list(records)
-            assert (1, "start:1", True, {}) in seen
+            assert (1, ResultBody("start:1", ok=True)) in seen
             assert len(seen) < 100
             await channel.rest()
-            kinds = [one["kind"] for one in records if isinstance(one, dict)]
+            kinds = [one.kind for one in records if not isinstance(one, tuple)]
             assert kinds == ["log"] * (301 - first) + ["agent"] * 300
             await channel.settle(1)
             assert channel.cursors.settled() == {"result": 1, "log": 300, "telemetry": 300}

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 
-from ocaptain.agents.facts import Ending, Facts
+from ocaptain.agents.facts import Ending
 from ocaptain.captain import pool
 from ocaptain.captain.decide import dispatch, outcome
 from ocaptain.captain.decide.dispatch import ShipStatus
@@ -20,6 +20,7 @@ from ocaptain.captain.life import Captain
 from ocaptain.captain.ship import actor
 from ocaptain.git import Git
 from ocaptain.ledger import Ledger, overview, task_views
+from ocaptain.protocol.envelope import LogBody, read_body
 from tests.voyage import claude
 from tests.voyage.claude import MESSAGE_NANO, message, text, tool, tool_result
 from tests.voyage.local import VOYAGE, command, landed, make_voyage, sail
@@ -360,16 +361,16 @@ def test_a_ship_adds_to_its_own_logs_alone(tmp_path):
     directory = make_voyage(tmp_path, [{}], 2)
     with command(directory) as ledger:
         records = Captain(directory, ledger, lambda row: None).pool._records
-        piece = {"token": 1, "offset": 0, "data": "Zm9yZ2VkCg=="}
-        records.take_log("ship-0", piece)  # before there is such an attempt
+        piece = LogBody(1, 0, "Zm9yZ2VkCg==")
+        records.take("ship-0", piece)  # before there is such an attempt
         token = ledger.claim("ship-0").token
         for odd in (True, 0, -1, 2**53, 2**70, "1", None):
-            records.take_log("ship-0", {**piece, "token": odd})
-            records.take_usage("ship-0", odd, Facts())
-        records.take_log("ship-1", piece)
+            assert read_body({"kind": "log", "token": odd, "offset": 0, "data": "Zm9yZ2VkCg=="}) is None
+            assert read_body({"kind": "agent", "token": odd, "facts": {}}) is None
+        records.take("ship-1", piece)
         assert not list(directory.glob("logs/*/*"))
-        records.take_log("ship-0", {"token": token, "offset": 0, "data": "bWluZQo="})
-        records.take_log("ship-1", {**piece, "offset": 5})
-        records.take_log("ship-1", piece)
+        records.take("ship-0", LogBody(token, 0, "bWluZQo="))
+        records.take("ship-1", replace(piece, offset=5))
+        records.take("ship-1", piece)
         (log,) = directory.glob("logs/*/*")
         assert (log.parent.name, log.read_text()) == ("ship-0", "mine\n")

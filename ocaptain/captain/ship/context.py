@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ocaptain.captain.ship.job import VerifyJob
     from ocaptain.ledger import Claim, Ledger, Voyage
     from ocaptain.prices import Prices
-    from ocaptain.protocol import Message
+    from ocaptain.protocol.envelope import AgentBody, LogBody
 
 
 class Orders(Protocol):
@@ -41,10 +41,10 @@ class Orders(Protocol):
     def apply(self, claim: Claim, decision: Decision, evidence: dict[str, Any] | None = None) -> None:
         """Carry out what was decided of an attempt that brought nothing to land."""
 
-    def take_record(self, ship: str, body: Message) -> None:
+    def take_record(self, ship: str, body: LogBody | AgentBody) -> None:
         """Take what the ship tells that is no result: a piece of log, or what an agent used so far."""
 
-    def take_usage(self, ship: str, token: Any, facts: Facts | None) -> None:
+    def take_usage(self, ship: str, token: int, facts: Facts | None) -> None:
         """Take what an attempt's agent used."""
 
     def ship_silent(self, ship: str, reason: str) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ocaptain.captain.channel import Channel, OtherProtocol, speak
 from ocaptain.protocol import PROTOCOL
 from ocaptain.protocol.codec import Malformed, from_dict, to_dict
+from ocaptain.protocol.envelope import Call
 from ocaptain.protocol.messages import Bundle, Cancel, Failure, Part, command_name
 from ocaptain.text import clean
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from ocaptain.captain.ship.context import Context
     from ocaptain.captain.transport.base import Transport
     from ocaptain.ledger import Claim
-    from ocaptain.protocol import Message
+    from ocaptain.protocol.envelope import AgentBody, LogBody, ResultBody
     from ocaptain.protocol.messages import Check, Command, Start, Verify
 
 CANCEL_SECONDS = 120.0
@@ -44,6 +45,11 @@ class Answer:
     name: str
     ok: bool
     data: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, number: int, body: ResultBody) -> Answer:
+        """Return the answer that a record holds."""
+        return cls(number, body.id, body.ok, body.data)
 
     def failure(self) -> Failure:
         """Return why it failed; what cannot be understood is no reason."""
@@ -72,7 +78,7 @@ class Link:
         context: Context,
         transport: Transport,
         cursors: Cursors,
-        on_record: Callable[[str, Message], None],
+        on_record: Callable[[str, LogBody | AgentBody], None],
         protocol: int = PROTOCOL,
     ) -> Link:
         """Open the channel and have the results that the journal has; an older worker in its own protocol.
@@ -100,7 +106,7 @@ class Link:
         context: Context,
         transport: Transport,
         cursors: Cursors,
-        on_record: Callable[[str, Message], None],
+        on_record: Callable[[str, LogBody | AgentBody], None],
         protocol: int,
     ) -> Link:
         parked: list[Answer] = []
@@ -113,14 +119,13 @@ class Link:
             await transport.open(),
             cursors,
             on_record=partial(on_record, ship),
-            on_orphan=lambda *result: parked.append(Answer(*result)),
+            on_orphan=lambda number, result: parked.append(Answer.of(number, result)),
             on_trouble=worker_waits,
             protocol=protocol,
         )
-        hello = {"voyage": context.voyage.id, "ship": ship}
-        numbers = {"epoch": context.ledger.epoch, "generation": context.ledger.next_generation()}
+        ledger = context.ledger
         try:
-            await channel.open({**hello, **numbers})
+            await channel.open(context.voyage.id, ship, ledger.epoch or 0, ledger.next_generation())
         except BaseException:
             await channel.close()
             raise
@@ -145,8 +150,8 @@ class Link:
         Raises:
             TransportError: the channel broke, or no answer came in ``seconds``.
         """
-        number, ok, data = await self.channel.call(name_id, command_name(command), to_dict(command), seconds=seconds)
-        return Answer(number, name_id, ok, data)
+        call = Call(name_id, command_name(command), to_dict(command))
+        return Answer.of(*await self.channel.call(call, seconds=seconds))
 
     async def cancel(self, token: int) -> None:
         """Have the worker end an attempt that the ship does not hold any more."""

@@ -1,0 +1,206 @@
+"""The lines of a channel, as dataclasses; :mod:`ocaptain.protocol` says which means what.
+
+``pack`` and ``unpack`` are the codec: beyond them there is no JSON object but a record's body.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Mapping, Type, Union
+
+from ocaptain.protocol import COMMAND, Message
+from ocaptain.protocol.codec import Malformed, checked, from_dict, to_dict
+from ocaptain.protocol.messages import MAX_NUMBER
+
+#: By class of records; a worker of protocol 1 has one number for all.
+Numbers = Union[Mapping[str, int], int]
+
+
+def _check(numbers: Numbers) -> None:
+    for number in numbers.values() if isinstance(numbers, Mapping) else [numbers]:
+        if not 0 <= number <= MAX_NUMBER:
+            raise Malformed(f"{number} is no number of a record")
+
+
+@dataclass(frozen=True)
+class Hello:
+    """The first word on a channel."""
+
+    protocol: int
+    voyage: str
+    ship: str
+    epoch: int
+    generation: int
+    journal: str | None = None
+    after: Numbers = 0
+
+
+@dataclass(frozen=True)
+class Call:
+    """A command, by its name; the same id is the same command."""
+
+    id: str
+    name: str
+    args: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Ack:
+    """Records up to here are done with."""
+
+    upto: Numbers
+
+
+@dataclass(frozen=True)
+class Pull:
+    """Send again from here."""
+
+    after: int
+    class_: str | None = None
+
+
+@dataclass(frozen=True)
+class Rest:
+    """There is nothing for this ship."""
+
+
+@dataclass(frozen=True)
+class Ping:
+    """Answer, if you are there."""
+
+
+@dataclass(frozen=True)
+class Welcome:
+    """The answer to hello: the journal's name and numbers, and the attempt that runs."""
+
+    first: Numbers
+    last: Numbers
+    journal: str = checked(pattern="[0-9a-f]{8,64}")
+    protocol: int = 1
+    busy: int | None = checked(None, low=1, high=MAX_NUMBER)
+
+    def __post_init__(self) -> None:
+        _check(self.first)
+        _check(self.last)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A hello that is not obeyed."""
+
+    reason: str = ""
+    protocol: int | None = None
+    epoch: int | None = None
+    generation: int | None = None
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """Records up to here are not there any more."""
+
+    class_: str
+    upto: int = checked(low=0, high=MAX_NUMBER)
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Why the worker waits; empty = it does not any more."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Resting:
+    """All that there is has been sent up to these numbers."""
+
+    last: Mapping[str, int]
+
+    def __post_init__(self) -> None:
+        _check(self.last)
+
+
+@dataclass(frozen=True)
+class Pong:
+    """I am there."""
+
+
+ToWorker = Union[Hello, Call, Ack, Pull, Rest, Ping]
+ToCaptain = Union[Welcome, Refusal, Dropped, Trouble, Resting, Pong]
+TYPES: Mapping[str, Type[Union[ToWorker, ToCaptain]]] = {
+    "hello": Hello,
+    COMMAND: Call,
+    "ack": Ack,
+    "pull": Pull,
+    "rest": Rest,
+    "ping": Ping,
+    "welcome": Welcome,
+    "refused": Refusal,
+    "dropped": Dropped,
+    "trouble": Trouble,
+    "resting": Resting,
+    "pong": Pong,
+}
+_NAMES = {cls: name for name, cls in TYPES.items()}
+
+
+def pack(message: ToWorker | ToCaptain) -> Message:
+    """Return a line's JSON object; what is None is left out."""
+    fields = {name: value for name, value in to_dict(message).items() if value is not None}
+    return {"type": _NAMES[type(message)], **fields}
+
+
+def unpack(message: Message) -> ToWorker | ToCaptain | None:
+    """Return what a line's JSON object means; None if it is of no type that is known here.
+
+    Raises:
+        Malformed: it is of a type that is known, but not of its shape.
+    """
+    cls = TYPES.get(message["type"])
+    return None if cls is None else from_dict(cls, message)
+
+
+# -- what records hold ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ResultBody:
+    """How a command ended (``kind`` ``result``)."""
+
+    id: str = ""
+    ok: bool = False
+    data: Mapping[str, Any] = field(default_factory=dict)
+    kind: str = "result"
+
+
+@dataclass(frozen=True)
+class LogBody:
+    """A piece of an attempt's log, in base64 (``kind`` ``log``)."""
+
+    token: int = checked(low=1, high=MAX_NUMBER - 1)
+    offset: int = checked(low=0, high=2**40)
+    data: str = ""
+    kind: str = "log"
+
+
+@dataclass(frozen=True)
+class AgentBody:
+    """What an attempt's stream said so far (``kind`` ``agent``)."""
+
+    token: int = checked(low=1, high=MAX_NUMBER - 1)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    kind: str = "agent"
+
+
+Body = Union[ResultBody, LogBody, AgentBody]
+_BODIES: Mapping[str, Type[Body]] = {"result": ResultBody, "log": LogBody, "agent": AgentBody}
+
+
+def read_body(body: Message) -> Body | None:
+    """Return what a record holds, None if it is nothing that is known here, or not of its shape."""
+    cls = _BODIES.get(str(body.get("kind")))
+    if cls is None:
+        return None
+    try:
+        return from_dict(cls, body)
+    except Malformed:
+        return None
