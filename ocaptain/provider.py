@@ -92,7 +92,7 @@ def _drydock(record: ServerRecord, settings: Settings) -> Endpoint:
     return Endpoint("drydock", record.url, record.token, settings.api_timeout)
 
 
-def place_of(reached: Endpoint) -> str:
+def provider_id_of(reached: Endpoint) -> str:
     """Return which drydock, or which URL and organisation: where a voyage's ships can only be.
 
     Raises:
@@ -115,7 +115,7 @@ def drydock_directory() -> Path:
     return server.directory().resolve()
 
 
-def check_place(voyage: Voyage, reached: Endpoint | None) -> None:
+def require_same_provider(voyage: Voyage, reached: Endpoint | None) -> None:
     """Make sure that a voyage's ships are where we look: elsewhere it would look as if they were gone.
 
     Raises:
@@ -124,7 +124,7 @@ def check_place(voyage: Voyage, reached: Endpoint | None) -> None:
     """
     if not voyage.place:
         return
-    here = place_of(reached) if reached else f"the drydock of {drydock_directory()}"
+    here = provider_id_of(reached) if reached else f"the drydock of {drydock_directory()}"
     if here != voyage.place:
         remedy = "use the token, URL or XDG_STATE_HOME that it sailed with"
         raise UsageError(f"{voyage.id} sails on {voyage.place}, and this is {here}: {remedy}")

@@ -70,11 +70,11 @@ def new_voyage(**fields) -> NewVoyage:
     return NewVoyage(**{**nothing, **fields})
 
 
-def make_directory(root: Path, voyage: str, provider: str, ships, ways=None) -> VoyageDirectory:
+def make_directory(root: Path, voyage: str, provider: str, ships, targets=None) -> VoyageDirectory:
     """Return the directory of a voyage without tasks, which holds a ledger and nothing else."""
     directory = VoyageDirectory(root / "voyages" / voyage)
     directory.path.mkdir(parents=True)
-    new = new_voyage(id=voyage, provider=provider, repo="/r", ships=ships, ways=ways or {})
+    new = new_voyage(id=voyage, provider=provider, repo="/r", ships=ships, targets=targets or {})
     Ledger.create(directory.path / "ledger.db", new)
     return directory
 

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ocaptain.captain.transport.target import way_of
+from ocaptain.captain.transport.target import target_of
 from ocaptain.config import HOSTS, load_settings
 from ocaptain.errors import OcaptainError, PartialError, UsageError
 from ocaptain.git import GitError
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ocaptain.captain.rescue import Rescue
-    from ocaptain.captain.transport.target import Way
+    from ocaptain.captain.transport.target import SshTarget
 
 Args = dict[str, Any]
 
@@ -44,7 +44,7 @@ def prepared(args: Args) -> Args:
         voyage=args.get("voyage"),
         options=SailOptions.of(args),
         on_active=args.get("on_active") or "resume",
-        hosts=tuple((args.get("ways") or {}).items()),
+        hosts=tuple((args.get("targets") or {}).items()),
     )
     settings = load_settings()
     made = prepare(request, settings, check=bool(args.get("check")))
@@ -59,7 +59,7 @@ def prepared(args: Args) -> Args:
             "state": made.state,
             "labels": [LABEL, made.id],
             "ships": [
-                {"id": ship, "sprite": sprite, "variables": _variables(sprite, made.ways.get(ship), args)}
+                {"id": ship, "sprite": sprite, "variables": _variables(sprite, made.targets.get(ship), args)}
                 for ship, sprite in made.ships
             ],
             "resumed": made.resumed,
@@ -69,7 +69,7 @@ def prepared(args: Args) -> Args:
     }
 
 
-def _variables(name: str, way: Way | None, args: Args) -> Args:
+def _variables(name: str, way: SshTarget | None, args: Args) -> Args:
     """Return the connection's variables of a host that the inventory of this run does not know."""
     return way.variables() if way and name not in (args.get("inventory") or ()) else {}
 
@@ -137,7 +137,7 @@ def rescued(args: Args) -> Args:
     found, bundle, trouble = _rescue(directory, abandon=abandon)
     destroy = [one.sprite for one in found if one.ok or abandon]
     if seen.provider == HOSTS:
-        known = [(ship.id, ship.sprite, way_of(ship)) for ship in query.ships() if ship.sprite in destroy]
+        known = [(ship.id, ship.sprite, target_of(ship)) for ship in query.ships() if ship.sprite in destroy]
         about["hosts"] = [
             {"id": ship, "sprite": name, "variables": _variables(name, way, args)} for ship, name, way in known
         ]

@@ -22,7 +22,7 @@ from ocaptain.locks import Lock
 from ocaptain.prices import load_prices
 from ocaptain.process import lock_path
 from ocaptain.protocol.files import start_time, write_atomic
-from ocaptain.provider import check_place, choose, endpoint
+from ocaptain.provider import choose, endpoint, require_same_provider
 
 LOCK_SECONDS = 1.0  # somebody may just be looking whether it is held
 log = logging.getLogger("ocaptain.captain")
@@ -73,7 +73,7 @@ async def _run(directory: Path) -> None:
         reached = endpoint(choose(settings, ledger.voyage().provider)[0], settings)
         if reached is None:
             raise OcaptainError("drydock does not run, so its ships are gone; `ocaptain sink` ends the voyage")
-        await asyncio.to_thread(check_place, ledger.voyage(), reached)
+        await asyncio.to_thread(require_same_provider, ledger.voyage(), reached)
         async with reached.client() as client:
             here = reached
 

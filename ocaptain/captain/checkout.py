@@ -7,10 +7,12 @@ import os
 from typing import TYPE_CHECKING
 
 from ocaptain.git import Git, GitError
+from ocaptain.text import clean_line
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+MAX_NAMES = 5
 REFUSED = "would be overwritten by merge"  # git's words, before it has touched anything
 log = logging.getLogger(__name__)
 
@@ -26,18 +28,20 @@ def forward(workspace: Path, source: Path, branch: str) -> str | None:
     Returns:
         Why it was left as it is and what to do, None if it is up to date.
     """
-    remedy = f"`git -C {workspace} pull` brings it up to date"
+    remedy = f"`git -C {workspace} pull`"
     try:
         git = Git(workspace)
         if git.text("symbolic-ref", "--quiet", "--short", "HEAD") != branch:
-            return f"workspace/ is on another branch and was left; {remedy}"
+            return f"workspace/ was not updated: it is on another branch. Switch to {branch}, then {remedy}"
         if git.text("status", "--porcelain", "--untracked-files=no"):
-            return f"workspace/ has changes and was left; {remedy}"
+            return f"workspace/ was not updated: it has changes of yours. Commit or stash them, then {remedy}"
         git.run("fetch", "--quiet", str(source), branch)
         new = git.run("diff", "--name-only", "--no-renames", "--diff-filter=A", "-z", "HEAD", "FETCH_HEAD").stdout
         added = [workspace / os.fsdecode(name) for name in new.split(b"\0") if name]
-        if any(os.path.lexists(path) for path in added):
-            return f"workspace/ has files where others are to come, and was left; move them, then {remedy}"
+        if there := [str(path.relative_to(workspace)) for path in added if os.path.lexists(path)]:
+            names = ", ".join(clean_line(name, 80) for name in there[:MAX_NAMES])
+            why = f"these files of yours would be overwritten: {names}"
+            return f"workspace/ was not updated: {why}. Move them, then {remedy}"
         try:
             git.run("merge", "--quiet", "--ff-only", "--no-verify", "FETCH_HEAD")
         except GitError as error:
@@ -50,5 +54,5 @@ def forward(workspace: Path, source: Path, branch: str) -> str | None:
             raise
     except (GitError, OSError) as error:
         log.info("workspace/: %s", error)
-        return f"workspace/ could not be brought forward and was left; {remedy}"
+        return f"workspace/ was not updated: git refused it (captain.log says why). Try {remedy}"
     return None

@@ -51,12 +51,12 @@ class Fleet:
         self._looked: float | None = None
         self._silent_since: dict[str, float] = {}
         self._failing_since: float | None = None
-        self._hopeless = False
+        self._gave_up = False
         self._run: subprocess.Popen[bytes] | None = None
 
-    def hopes(self) -> bool:
+    def may_replace(self) -> bool:
         """Whether a ship may still come: a replacement is under way, or one may be begun."""
-        return not self._hopeless and (process.replaces(self._directory) or bool(self._needed(frozenset())))
+        return not self._gave_up and (process.replaces(self._directory) or bool(self._needed(frozenset())))
 
     def _needed(self, there: frozenset[str]) -> Replacements:
         voyage = self._ledger.voyage()
@@ -82,7 +82,7 @@ class Fleet:
             there = await self._there()
         except SpritesError as error:
             self._failing_since = self._failing_since or now
-            self._hopeless = isinstance(error, AuthenticationError) or now - self._failing_since > HOPE_SECONDS
+            self._gave_up = isinstance(error, AuthenticationError) or now - self._failing_since > HOPE_SECONDS
             log.warning("lost ships are not replaced now: %s", error)
             return
         self._failing_since = None

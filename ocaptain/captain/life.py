@@ -13,7 +13,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from ocaptain.captain.decide.finish import Standing, finish
+from ocaptain.captain.decide.finish import VoyageStatus, next_step
 from ocaptain.captain.decide.leases import TICK, Leases
 from ocaptain.captain.pool import Pool
 from ocaptain.captain.records import Records
@@ -138,7 +138,7 @@ class Captain:
 
     async def _finish(self) -> None:
         """Wait until nothing more can be done, then verify; sets the voyage's last state."""
-        while (found := finish(self._standing())).next == "wait":
+        while (found := next_step(self._status())).next == "wait":
             self.pool.news.clear()
             await self.pool.news.wait()
         if found.next == "verify":
@@ -147,18 +147,18 @@ class Captain:
         if found.next != "verify":
             self.ledger.set_state(found.next, found.why)
 
-    def _standing(self) -> Standing:
+    def _status(self) -> VoyageStatus:
         counts = self.ledger.counts()
         if counts["in_progress"]:  # nothing else counts then, and this is asked with each piece of news
-            return Standing(self.voyage.id, working=counts["in_progress"])
+            return VoyageStatus(self.voyage.id, working=counts["in_progress"])
         sailing = [name for name, actor in self.actors.items() if not actor.gone]
-        return Standing(
+        return VoyageStatus(
             voyage=self.voyage.id,
             pending=counts["pending"],
             failed=tuple(self.ledger.failed()) if counts["failed"] else (),
             claimable=self.ledger.claimable(sailing),
-            sails=bool(sailing),
-            hopes=self._fleet is not None and self._fleet.hopes(),
+            has_ships=bool(sailing),
+            may_replace=self._fleet is not None and self._fleet.may_replace(),
             paused=self._is_paused,
             denied=self.pool.refused,
         )

@@ -96,7 +96,7 @@ class Pool:
         if willing:
             reserved = {task: one.ship for task, one in self._reserved(ships).items()}
             ready = self._ledger.ready(willing, list(reserved))
-            preferred = self._ledger.wish_of([task for task, _ in ready])
+            preferred = self._ledger.preferred_ships([task for task, _ in ready])
             again = {
                 task: ship for task, ship in reserved.items() if ship in willing and self._ledger.is_ready(task, ship)
             }

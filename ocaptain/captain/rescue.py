@@ -130,7 +130,7 @@ async def _fetch_work(context: Context, link: Link, transport: Transport, attemp
         return None
     ref = saved_ref(ship, ledger.epoch or 0)
     await context.lander.save_ref(ref, offer.commit)
-    ledger.saved(ref, ship, held.token if held else None, offer.commit)
+    ledger.add_saved_ref(ref, ship, held.token if held else None, offer.commit)
     ledger.event("rescue", f"work in progress is {ref}", ship=ship, task=held.task if held else None)
     return ref
 

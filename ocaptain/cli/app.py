@@ -50,7 +50,7 @@ class Status(StrEnum):
 
 VoyageId = Annotated[
     str | None,
-    typer.Argument(metavar="ID", help="Voyage id or any unique prefix; found by itself where one is active."),
+    typer.Argument(metavar="ID", help="Voyage id or any unique prefix; optional if exactly one voyage is active."),
 ]
 NAMES = "A first word that begins with `voyage-` is the voyage's ID; by default the one that is active."
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
@@ -178,7 +178,7 @@ def sink(
     all_: Annotated[bool, typer.Option("--all", help="Every active voyage, and what is left over.")] = False,
     force: Annotated[bool, typer.Option("-f", "--force", help="Do not ask.")] = False,
     abandon: Annotated[
-        bool, typer.Option("--abandon", help="Destroy also ships whose work cannot be fetched.")
+        bool, typer.Option("--abandon", help="Destroy ships even if their work cannot be fetched (it is lost).")
     ] = False,
     json: Json = False,
 ) -> None:

@@ -9,7 +9,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
-from ocaptain.captain.transport.target import argv, way_of
+from ocaptain.captain.transport.target import argv, target_of
 from ocaptain.cli.shell import choose_ship
 from ocaptain.cli.views import find
 from ocaptain.config import HOSTS, load_settings
@@ -49,7 +49,7 @@ def run_proxy(voyage: str | None, ship: str | None, port: int, *, provider: Prov
         seen = query.overview()
         sprite = ship if any(ship == one["sprite"] for one in seen.ships) else choose_ship(seen, ship)
         if seen.provider == HOSTS:  # ssh is better at being ssh
-            way = way_of(next(one for one in query.ships() if one.sprite == sprite))
+            way = target_of(next(one for one in query.ships() if one.sprite == sprite))
             command = argv(way, ["-W", f"127.0.0.1:{port}"], [])
             os.execvp(command[0], command)  # noqa: S606 - an argv, no shell
         provider = provider or choose(settings, seen.provider)[0]

@@ -19,7 +19,7 @@ import tty
 from typing import TYPE_CHECKING
 
 from ocaptain.captain.transport.sprite import HOME
-from ocaptain.captain.transport.target import terminal_argv, way_of
+from ocaptain.captain.transport.target import target_of, terminal_argv
 from ocaptain.cli.views import find
 from ocaptain.config import HOSTS, load_settings
 from ocaptain.errors import Interrupted, OcaptainError, UsageError
@@ -74,7 +74,7 @@ def _on_sprite(seen: Overview, sprite: str, line: str) -> int:
 
 def _on_host(directory: VoyageDirectory, host: str, line: str) -> int:
     """Let ssh itself do it: it knows terminals, and may ask a person here."""
-    way = way_of(next(ship for ship in Query(directory.path).ships() if ship.sprite == host))
+    way = target_of(next(ship for ship in Query(directory.path).ships() if ship.sprite == host))
     return subprocess.run(terminal_argv(way, line, is_terminal=sys.stdin.isatty()), check=False).returncode
 
 

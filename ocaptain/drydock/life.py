@@ -24,7 +24,7 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True)
-class Patience:
+class IdlePolicy:
     """How long a sprite may do nothing.
 
     Attributes:
@@ -37,7 +37,7 @@ class Patience:
 
 
 @dataclass(frozen=True)
-class Standing:
+class Activity:
     """What is known about a sprite when its pause is decided.
 
     Attributes:
@@ -51,12 +51,12 @@ class Standing:
     quiet: float
 
 
-def due(now: Standing, patience: Patience) -> State:
+def next_state(now: Activity, idle_policy: IdlePolicy) -> State:
     """Return the state that a sprite is to be in; one that sleeps is only woken by a request."""
     if now.state is State.RUNNING:
-        ready = patience.idle > 0 and not now.held and now.quiet >= patience.idle
+        ready = idle_policy.idle > 0 and not now.held and now.quiet >= idle_policy.idle
         return State.WARM if ready else State.RUNNING
-    if now.state is State.WARM and patience.cold > 0 and now.quiet >= patience.idle + patience.cold:
+    if now.state is State.WARM and idle_policy.cold > 0 and now.quiet >= idle_policy.idle + idle_policy.cold:
         return State.COLD
     return now.state
 

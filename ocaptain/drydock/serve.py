@@ -20,11 +20,11 @@ from ocaptain.drydock.api.app import Gate, build
 from ocaptain.drydock.base import ensure_base
 from ocaptain.drydock.errors import DrydockError
 from ocaptain.drydock.faults import Faults
-from ocaptain.drydock.life import Patience
+from ocaptain.drydock.life import IdlePolicy
 from ocaptain.drydock.rootless import mode
 from ocaptain.drydock.sandbox import remove_tree
 from ocaptain.drydock.server import Options, ServerRecord, check_machine, directory
-from ocaptain.drydock.store import Berths, Store
+from ocaptain.drydock.store import SpriteDefaults, Store
 from ocaptain.locks import Lock
 from ocaptain.protocol.files import write_atomic
 
@@ -33,14 +33,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def berths(options: Options) -> Berths:
+def defaults(options: Options) -> SpriteDefaults:
     """Return what every sprite is made with.
 
     Raises:
         UsageError: a layer is none.
     """
-    patience = Patience(options.idle, options.cold)
-    return Berths(options.limit, patience, options.network == "isolated", options.ports, options.checked_layers())
+    idle_policy = IdlePolicy(options.idle, options.cold)
+    return SpriteDefaults(
+        options.limit, idle_policy, options.network == "isolated", options.ports, options.checked_layers()
+    )
 
 
 async def serve(options: Options) -> None:
@@ -60,7 +62,7 @@ async def serve(options: Options) -> None:
         (where / "server.json").unlink(missing_ok=True)
         await asyncio.to_thread(_wipe, where, "stale-*")
         base = await ensure_base(cache_directory() / "drydock")
-        store = Store(where / "sprites", base, berths(options))
+        store = Store(where / "sprites", base, defaults(options))
         token = secrets.token_urlsafe(32)
         _write(where / "token", token)
         # The protocol is named: asyncio sets TCP_NODELAY only then, and without it the last small
@@ -71,7 +73,7 @@ async def serve(options: Options) -> None:
                 listener.bind(("127.0.0.1", options.port))
             except OSError as error:
                 raise DrydockError(
-                    f"port {options.port} cannot be had: {error.strerror}; choose another one"
+                    f"cannot listen on 127.0.0.1:{options.port}: {error.strerror}; choose another --port"
                 ) from error
             listener.listen(1024)
             record = ServerRecord(

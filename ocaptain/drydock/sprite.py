@@ -4,7 +4,7 @@ Every change of state happens under one lock. A request takes a hold first and t
 pause takes the lock and looks for holds, so neither can miss the other::
 
     awake()  hold +1 ── lock: wake up ── the request ── hold -1, quiet from now on
-    settle() lock: still due? ── freeze or end the processes
+    settle() lock: still idle? ── freeze or end the processes
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ocaptain.drydock import checkpoints
 from ocaptain.drydock.door import Door
 from ocaptain.drydock.errors import ApiError, DrydockError, FsError
 from ocaptain.drydock.files import Files
-from ocaptain.drydock.life import Standing, State, due
+from ocaptain.drydock.life import Activity, State, next_state
 from ocaptain.drydock.network import Bridge
 from ocaptain.drydock.policy import allows
 from ocaptain.drydock.record import FILE, Process, Record, ServiceDefinition, ServiceRecord
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
-    from ocaptain.drydock.life import Clock, Patience
+    from ocaptain.drydock.life import Clock, IdlePolicy
     from ocaptain.drydock.policy import NetworkPolicy
     from ocaptain.drydock.sandbox import Sandbox
 
@@ -49,7 +49,7 @@ class Sprite:
     Args:
         record: what is kept of it.
         box: its sandbox, up or down.
-        patience: how long it may do nothing.
+        idle_policy: how long it may do nothing.
         clock: by which that is measured.
         door: serves its own socket.
         ports: of the host, that an isolated ship may reach.
@@ -61,7 +61,7 @@ class Sprite:
         record: Record,
         box: Sandbox,
         *,
-        patience: Patience,
+        idle_policy: IdlePolicy,
         clock: Clock,
         door: ASGIApp,
         ports: Sequence[int],
@@ -77,7 +77,7 @@ class Sprite:
         self.last_running_at: str | None = None
         self.last_warming_at: str | None = None
         self.gone = False
-        self._patience = patience
+        self._patience = idle_policy
         self._clock = clock
         self._changed = changed
         self._door = Door(box.directory / "dot-sprite", door)
@@ -146,14 +146,14 @@ class Sprite:
         self.state = state
         self._changed(self)
 
-    def _standing(self) -> Standing:
+    def _activity(self) -> Activity:
         watched = any(session.watched for session in self.sessions.values())
         heard = max((session.active for session in self.sessions.values() if session.request.tty), default=0.0)
         held = self._holds > 0 or watched or bool(self.tasks.live())
         if held or heard > self._heard:
             self._active = self._clock.monotonic()
         self._heard = max(heard, self._heard)
-        return Standing(self.state, held, self._clock.monotonic() - self._active)
+        return Activity(self.state, held, self._clock.monotonic() - self._active)
 
     @contextlib.asynccontextmanager
     async def awake(self) -> AsyncIterator[None]:
@@ -216,10 +216,10 @@ class Sprite:
         Raises:
             DrydockError: its processes cannot be reached.
         """
-        if due(self._standing(), self._patience) is self.state:
+        if next_state(self._activity(), self._patience) is self.state:
             return
         async with self._lock:
-            wanted = due(self._standing(), self._patience)
+            wanted = next_state(self._activity(), self._patience)
             if self.gone or wanted is self.state:
                 return
             if wanted is State.WARM:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import Response
 
 from ocaptain.drydock.errors import ApiError, DrydockError
-from ocaptain.drydock.life import Clock, Patience, State
+from ocaptain.drydock.life import Clock, IdlePolicy, State
 from ocaptain.drydock.record import CreateBody, Record, UpdateBody
 from ocaptain.drydock.sandbox import Sandbox, remove_tree
 from ocaptain.drydock.sprite import ORGANISATION, Sprite
@@ -37,19 +37,19 @@ log = logging.getLogger("drydock")
 
 
 @dataclass(frozen=True)
-class Berths:
+class SpriteDefaults:
     """What every sprite is made with.
 
     Attributes:
         limit: most sprites that run at once, as an account has one; None = no limit.
-        patience: when they pause.
+        idle_policy: when they pause.
         isolated: each has a network of its own.
         ports: of the host's loopback, that isolated ones may reach.
         layers: directories laid over the base below all of them, the first one highest.
     """
 
     limit: int | None = None
-    patience: Patience = field(default_factory=Patience)
+    idle_policy: IdlePolicy = field(default_factory=IdlePolicy)
     isolated: bool = False
     ports: tuple[int, ...] = ()
     layers: tuple[Path, ...] = ()
@@ -82,11 +82,11 @@ class Store:
     Args:
         directory: folder for the sandboxes, on a file system that overlays can be put upon.
         base: the shared base layer.
-        berths: what they are made with.
+        defaults: what they are made with.
     """
 
-    def __init__(self, directory: Path, base: Path, berths: Berths) -> None:
-        self.berths = berths
+    def __init__(self, directory: Path, base: Path, defaults: SpriteDefaults) -> None:
+        self.defaults = defaults
         self.clock = Clock()
         self.tallies: dict[str, Tally] = {}
         #: Makes the application behind a sprite's own socket; set by whoever serves.
@@ -122,7 +122,7 @@ class Store:
         try:
             directory = self._directory / uuid.uuid4().hex
             box = await Sandbox.create(
-                body.name, directory, self._base, isolated=self.berths.isolated, layers=self.berths.layers
+                body.name, directory, self._base, isolated=self.defaults.isolated, layers=self.defaults.layers
             )
             try:
                 now = stamp(self.clock.wall())
@@ -141,19 +141,19 @@ class Store:
 
     def _check_limit(self) -> None:
         running = self.counts()["running"] + len(self._reserved)
-        if self.berths.limit is not None and running >= self.berths.limit:
-            message = f"{running} sprites run, the limit is {self.berths.limit}"
-            numbers = {"current_count": running, "limit": self.berths.limit}
+        if self.defaults.limit is not None and running >= self.defaults.limit:
+            message = f"{running} sprites run, the limit is {self.defaults.limit}"
+            numbers = {"current_count": running, "limit": self.defaults.limit}
             raise ApiError(429, "concurrent_sprite_limit_exceeded", message, numbers)
 
     def _sprite(self, record: Record, box: Sandbox) -> Sprite:
         return Sprite(
             record,
             box,
-            patience=self.berths.patience,
+            idle_policy=self.defaults.idle_policy,
             clock=self.clock,
             door=self.door(record.body.name),
-            ports=self.berths.ports,
+            ports=self.defaults.ports,
             changed=self._tell,
         )
 
@@ -170,7 +170,7 @@ class Store:
                 await asyncio.to_thread(_remove_stubborn, directory)
                 continue
             box = Sandbox(
-                record.body.name, directory, self._base, isolated=self.berths.isolated, layers=self.berths.layers
+                record.body.name, directory, self._base, isolated=self.defaults.isolated, layers=self.defaults.layers
             )
             self._sprites[record.body.name] = self._sprite(record, box)
 
@@ -183,8 +183,8 @@ class Store:
     @property
     def _tick(self) -> float:
         """Seconds between two looks at who is to be paused."""
-        patience = self.berths.patience
-        return min([TICK_SECONDS, *(seconds / 4 for seconds in (patience.idle, patience.cold) if seconds > 0)])
+        idle_policy = self.defaults.idle_policy
+        return min([TICK_SECONDS, *(seconds / 4 for seconds in (idle_policy.idle, idle_policy.cold) if seconds > 0)])
 
     async def advance(self, seconds: float) -> None:
         """Put the clock forward, with all the pauses that would have come in that time.
@@ -246,7 +246,7 @@ class Store:
         return {
             "name": ORGANISATION,
             **self.counts(),
-            "running_limit": self.berths.limit,
+            "running_limit": self.defaults.limit,
             "warm_limit": None,
         }
 

@@ -47,7 +47,9 @@ class Claims(Store):
         """
         with self._write() as db:
             row = _ready(db, ship, among=preferred) if preferred else None
-            row = row or _wished(db, ship, without=excluded) or _ready(db, ship, without=excluded, free=free)
+            row = (
+                row or _ready_and_preferred(db, ship, without=excluded) or _ready(db, ship, without=excluded, free=free)
+            )
             if row is None:
                 return None
             token, opening = db.execute(
@@ -68,7 +70,7 @@ class Claims(Store):
             add_event(db, "claim", ship, row["id"], f"attempt {number}")
             self._note_changed(row["id"])
             raw = json.loads(row["raw"])
-            sessions, work = _earlier(db, row["id"], ship, token)
+            sessions, work = _earlier_sessions(db, row["id"], ship, token)
             return Claim(
                 token=token,
                 task=row["id"],
@@ -100,7 +102,7 @@ class Claims(Store):
             )
             return True
 
-    def left(self, token: int, work: str | None, *, fresh: bool) -> None:
+    def note_work(self, token: int, work: str | None, *, fresh: bool) -> None:
         """Note what an attempt left in its files, and whether its session is not to be gone on with."""
         with self._write() as db:
             db.execute(
@@ -215,7 +217,7 @@ class Claims(Store):
         ).fetchone()
         if row is None:
             return None
-        sessions, work = _earlier(self._db, row["task"], ship, row["token"])
+        sessions, work = _earlier_sessions(self._db, row["task"], ship, row["token"])
         more = {"raw": json.loads(row["raw"]), "session": row["session"] or "", "sessions": sessions, "work": work}
         return Claim(**{**dict(row), **more})
 
@@ -275,7 +277,7 @@ class Claims(Store):
         )
         return row.fetchone() is not None
 
-    def wish_of(self, tasks: Sequence[str]) -> dict[str, str]:
+    def preferred_ships(self, tasks: Sequence[str]) -> dict[str, str]:
         """Return the ships that some tasks are wished for."""
         rows = self._db.execute(
             "SELECT id, wish FROM tasks WHERE wish IS NOT NULL AND id IN (SELECT value FROM json_each(?))",
@@ -297,7 +299,7 @@ class Claims(Store):
         )
 
 
-def _earlier(db: sqlite3.Connection, task: str, ship: str, token: int) -> tuple[tuple[str, ...], str | None]:
+def _earlier_sessions(db: sqlite3.Connection, task: str, ship: str, token: int) -> tuple[tuple[str, ...], str | None]:
     """Return the sessions that an attempt may go on with, and what the last attempt there that did anything left.
 
     Only those of the ship: a session's transcript is nowhere else. One in which so much failed, or that
@@ -342,7 +344,7 @@ def _ready(
     return found
 
 
-def _wished(db: sqlite3.Connection, ship: str, *, without: Collection[str]) -> sqlite3.Row | None:
+def _ready_and_preferred(db: sqlite3.Connection, ship: str, *, without: Collection[str]) -> sqlite3.Row | None:
     """Return the best task that is ready and was wished for ``ship``."""
     found: sqlite3.Row | None = db.execute(
         "SELECT id, raw, agent, attempts, reason FROM tasks INDEXED BY ready_wished"

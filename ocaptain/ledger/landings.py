@@ -77,7 +77,7 @@ class Landings(Store):
         rows = self._db.execute("SELECT token, task, ref, old, new FROM intents WHERE state = 'open'")
         return [Intent(**dict(row)) for row in rows]
 
-    def saved(self, ref: str, ship: str, token: int | None, commit: str) -> None:
+    def add_saved_ref(self, ref: str, ship: str, token: int | None, commit: str) -> None:
         """Note where work of a ship is kept."""
         with self._write() as db:
             db.execute(

@@ -48,7 +48,7 @@ class NewVoyage:
     model: str | None = None
     max_turns: int | None = None
     mesh: str = "none"
-    ways: Mapping[str, str] = field(default_factory=dict)
+    targets: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)
 

@@ -121,7 +121,7 @@ class Store:
             db.executemany("INSERT INTO plan_files (path, data) VALUES (?, ?)", new.files.items())
             db.executemany(
                 "INSERT INTO ships (id, position, sprite, state, way) VALUES (?, ?, ?, 'provisioning', ?)",
-                [(ship, number, sprite, new.ways.get(ship)) for number, (ship, sprite) in enumerate(new.ships)],
+                [(ship, number, sprite, new.targets.get(ship)) for number, (ship, sprite) in enumerate(new.ships)],
             )
             db.execute("COMMIT")
 

@@ -10,7 +10,7 @@
 
 from ocaptain.mesh.api import MeshError, Refused, TailscaleClient
 from ocaptain.mesh.choice import Mesh, Tailnet, choose_mesh, tailnet_of
-from ocaptain.mesh.life import check_access, joined, mint, take_away
+from ocaptain.mesh.life import check_access, joined, mint, remove_devices
 from ocaptain.mesh.record import Records
 
 __all__ = [
@@ -24,6 +24,6 @@ __all__ = [
     "choose_mesh",
     "joined",
     "mint",
+    "remove_devices",
     "tailnet_of",
-    "take_away",
 ]

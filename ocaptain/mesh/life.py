@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ocaptain.mesh.api import MeshError, Refused
-from ocaptain.mesh.record import Left, Records
+from ocaptain.mesh.record import MeshRecord, Records
 from ocaptain.names import sprite_of_device
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ async def joined(tailnet: Tailnet, directory: Path, ship: str, sprite: str, *, k
     records.put(left.without_key(key))
 
 
-def devices_of(devices: Sequence[Device], records: Sequence[Left], tag: str) -> dict[str, list[Device]]:
+def devices_of(devices: Sequence[Device], records: Sequence[MeshRecord], tag: str) -> dict[str, list[Device]]:
     """Return the devices of a voyage's ships, by ship.
 
     A device is a ship's if it carries the name of the ship's sprite, with a number behind it or not, or
@@ -95,7 +95,7 @@ def devices_of(devices: Sequence[Device], records: Sequence[Left], tag: str) -> 
     return found
 
 
-async def take_away(tailnet: Tailnet, directory: Path, *, keep: Collection[str] = ()) -> list[str]:
+async def remove_devices(tailnet: Tailnet, directory: Path, *, keep: Collection[str] = ()) -> list[str]:
     """Delete the devices and keys of a voyage whose ships are gone; return what is left, a line each.
 
     A ship of which nothing is left is forgotten.
@@ -128,7 +128,7 @@ async def take_away(tailnet: Tailnet, directory: Path, *, keep: Collection[str] 
 
 
 async def _take_one(
-    client: TailscaleClient, gate: asyncio.Semaphore, left: Left, devices: Sequence[Device], lost: Sequence[str]
+    client: TailscaleClient, gate: asyncio.Semaphore, left: MeshRecord, devices: Sequence[Device], lost: Sequence[str]
 ) -> list[str]:
     work: list[tuple[str, Callable[[str], Awaitable[bool]], str]] = [
         *((f"device {device.node_id}", client.delete_device, device.node_id) for device in devices),

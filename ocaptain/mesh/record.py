@@ -24,7 +24,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
-class Left:
+class MeshRecord:
     """What may have to be taken away of one ship.
 
     Attributes:
@@ -41,15 +41,15 @@ class Left:
     keys: tuple[str, ...] = ()
     nodes: tuple[str, ...] = ()
 
-    def with_key(self, key: str) -> Left:
+    def with_key(self, key: str) -> MeshRecord:
         """Return it with one more key."""
         return replace(self, keys=(*self.keys, key))
 
-    def without_key(self, key: str) -> Left:
+    def without_key(self, key: str) -> MeshRecord:
         """Return it without a key."""
         return replace(self, keys=tuple(one for one in self.keys if one != key))
 
-    def with_node(self, node: str) -> Left:
+    def with_node(self, node: str) -> MeshRecord:
         """Return it with a device, which is noted once."""
         return self if not node or node in self.nodes else replace(self, nodes=(*self.nodes, node))
 
@@ -60,12 +60,12 @@ class Records:
     def __init__(self, directory: Path) -> None:
         self.path = directory / "mesh"
 
-    def get(self, ship: str, sprite: str) -> Left:
+    def get(self, ship: str, sprite: str) -> MeshRecord:
         """Return a ship's record, an empty one if there is none."""
         found = {left.ship: left for left in self.all()}
-        return found.get(ship, Left(ship, sprite))
+        return found.get(ship, MeshRecord(ship, sprite))
 
-    def all(self) -> list[Left]:
+    def all(self) -> list[MeshRecord]:
         """Return every record.
 
         Raises:
@@ -77,7 +77,7 @@ class Records:
         """Return the records' files."""
         return sorted(self.path.glob("*.json"))
 
-    def put(self, left: Left) -> None:
+    def put(self, left: MeshRecord) -> None:
         """Write a ship's record so that it is on the disk.
 
         Raises:
@@ -98,10 +98,10 @@ class Records:
         (self.path / f"{ship}.json").unlink(missing_ok=True)
 
     @staticmethod
-    def _read(file: Path) -> Left:
+    def _read(file: Path) -> MeshRecord:
         try:
             fields = json.loads(file.read_text("utf-8"))
-            return Left(
+            return MeshRecord(
                 str(fields["ship"]),
                 str(fields["sprite"]),
                 bool(fields["unsure"]),

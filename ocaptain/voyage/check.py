@@ -19,14 +19,14 @@ from ocaptain.names import sprite_name
 from ocaptain.plan import Plan, load_plan
 from ocaptain.plan.models import MODEL
 from ocaptain.prices import load_prices
-from ocaptain.provider import choose, endpoint, place_of, require_endpoint
+from ocaptain.provider import choose, endpoint, provider_id_of, require_endpoint
 from ocaptain.scratch import clear_up, scratch
 from ocaptain.voyage import source as sources
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ocaptain.captain.transport.target import Way
+    from ocaptain.captain.transport.target import SshTarget
     from ocaptain.config import Settings
     from ocaptain.mesh import Mesh
     from ocaptain.provider import Endpoint
@@ -46,7 +46,7 @@ def fleet_size(asked: int | None, recommended: int | None, default: int) -> int:
     return size
 
 
-def host_ships(hosts: Sequence[tuple[str, Way]], asked: int | None) -> list[tuple[str, Way]]:
+def host_ships(hosts: Sequence[tuple[str, SshTarget]], asked: int | None) -> list[tuple[str, SshTarget]]:
     """Return the hosts that sail: the first of them in the inventory's order, all if no number is asked for.
 
     Raises:
@@ -73,7 +73,7 @@ class ChosenFleet:
     provider: str
     size: int
     mesh: Mesh = "none"
-    hosts: tuple[tuple[str, Way], ...] = ()
+    hosts: tuple[tuple[str, SshTarget], ...] = ()
 
     def ships(self, voyage: str) -> tuple[tuple[str, str], ...]:
         """Return each ship's id, and the name of its sprite or host."""
@@ -81,7 +81,7 @@ class ChosenFleet:
         names = [name for name, _ in self.hosts] or [sprite_name(voyage, ship) for ship in ids]
         return tuple(zip(ids, names, strict=True))
 
-    def ways(self) -> dict[str, Way]:
+    def targets(self) -> dict[str, SshTarget]:
         """Return how each ship is reached that is a host, by the ship's id."""
         return {f"ship-{number}": way for number, (_, way) in enumerate(self.hosts)}
 
@@ -151,7 +151,7 @@ def check_services(checked: Checked, settings: Settings, *, start: bool) -> str:
         checked.notes.extend(access.result())
         reached = reach.result()  # whether a host answers is seen when it is built
         joinable.result()
-    return place_of(reached) if reached else ""
+    return provider_id_of(reached) if reached else ""
 
 
 def _fleet(request: Request, plan: Plan, settings: Settings, notes: list[str]) -> ChosenFleet:
@@ -184,7 +184,7 @@ def _check_model(request: Request) -> None:
         raise UsageError("--max-turns must be 1 or more")
 
 
-def _check_hosts(request: Request, hosts: Sequence[tuple[str, Way]]) -> None:
+def _check_hosts(request: Request, hosts: Sequence[tuple[str, SshTarget]]) -> None:
     """What is asked for must be possible with hosts, and from here."""
     if request.options.replace:
         raise UsageError("hosts of an inventory are not replaced when they are lost: leave replace out")
@@ -199,7 +199,7 @@ def _check_hosts(request: Request, hosts: Sequence[tuple[str, Way]]) -> None:
         raise UsageError(f"{', '.join(sorted(missing))} is not installed: apt-get install openssh-client")
 
 
-def _check_distinct(hosts: Sequence[tuple[str, Way]]) -> None:
+def _check_distinct(hosts: Sequence[tuple[str, SshTarget]]) -> None:
     """A ship has its host's user for itself: two of them would end each other's agents."""
     known: dict[tuple[str, int, str | None], str] = {}
     for name, way in hosts:

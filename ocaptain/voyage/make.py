@@ -94,7 +94,7 @@ def new_prepared(voyage: str, home: Home, checked: Checked) -> Prepared:
         fleet.ships(voyage),
         resumed=False,
         notes=tuple(checked.notes),
-        ways=fleet.ways(),
+        targets=fleet.targets(),
     )
 
 
@@ -150,7 +150,7 @@ def _new_voyage(voyage: str, request: Request, checked: Checked, root: str, plac
         replace_lost=request.options.replace,
         place=place,
         mesh=fleet.mesh,
-        ways={ship: way.model_dump_json(exclude_defaults=True) for ship, way in fleet.ways().items()},
+        targets={ship: way.model_dump_json(exclude_defaults=True) for ship, way in fleet.targets().items()},
         options=request.as_kept(),
         files=plan.files,
     )

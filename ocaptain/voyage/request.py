@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from ocaptain.captain.transport.target import Way
+    from ocaptain.captain.transport.target import SshTarget
 
 OnActive = Literal["resume", "refuse", "new"]
 
@@ -32,7 +32,7 @@ class Request:
     voyage: str | None = None
     options: SailOptions = field(default_factory=SailOptions)
     on_active: OnActive = "resume"
-    hosts: tuple[tuple[str, Way], ...] = ()
+    hosts: tuple[tuple[str, SshTarget], ...] = ()
 
     def as_kept(self) -> dict[str, Any]:
         """Return what was asked for of a new voyage, as the ledger keeps it."""
@@ -47,7 +47,7 @@ class Prepared:
     Attributes:
         id, directory, provider, state: of the voyage.
         ships: every ship that shall sail: (id, sprite or host).
-        ways: to those that are hosts, by id.
+        targets: of those that are hosts, by id.
         resumed: whether the voyage was there before.
         notes: what the user should know, a line each.
     """
@@ -59,4 +59,4 @@ class Prepared:
     ships: tuple[tuple[str, str], ...]
     resumed: bool
     notes: tuple[str, ...] = field(default=())
-    ways: Mapping[str, Way] = field(default_factory=dict)
+    targets: Mapping[str, SshTarget] = field(default_factory=dict)

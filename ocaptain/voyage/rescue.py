@@ -21,7 +21,7 @@ from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.ledger.records import ENDED
 from ocaptain.locks import Lock
 from ocaptain.prices import load_prices
-from ocaptain.provider import Endpoint, check_place, choose, endpoint
+from ocaptain.provider import Endpoint, choose, endpoint, require_same_provider
 from ocaptain.sprites import SpritesError
 from ocaptain.voyage.fleet import held, open_for_writing
 
@@ -55,7 +55,7 @@ def begin_sink(directory: VoyageDirectory, settings: Settings) -> Rescued:
     """
     voyage = directory.voyage()
     reached = None if voyage.provider == HOSTS else endpoint(choose(settings, voyage.provider)[0], settings)
-    check_place(voyage, reached)
+    require_same_provider(voyage, reached)
     prices = None
     with contextlib.suppress(UsageError):  # a wrong table keeps no ship afloat: ours counts then
         prices = load_prices(settings.prices)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from ocaptain import process
 from ocaptain.agents import ADAPTERS
 from ocaptain.captain.decide.replace import replacements
-from ocaptain.captain.transport.target import way_of
+from ocaptain.captain.transport.target import target_of
 from ocaptain.config import HOSTS
 from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.locks import Lock
 from ocaptain.mesh import tailnet_of
-from ocaptain.provider import check_place, choose, endpoint, require_endpoint
+from ocaptain.provider import choose, endpoint, require_endpoint, require_same_provider
 from ocaptain.voyage.fleet import sprites_of
 from ocaptain.voyage.request import Prepared, Request
 
@@ -77,7 +77,7 @@ def resume(directory: VoyageDirectory, settings: Settings, *, replace: bool, che
     else:
         provider, _ = choose(settings, voyage.provider)
         reached = endpoint(provider, settings) if check else require_endpoint(provider, settings)
-        check_place(voyage, reached)
+        require_same_provider(voyage, reached)
         if voyage.mesh == "tailscale":
             tailnet_of(settings)
         there = asyncio.run(sprites_of(voyage.id, reached)) if reached else []
@@ -86,8 +86,8 @@ def resume(directory: VoyageDirectory, settings: Settings, *, replace: bool, che
     with directory.ledger() as ledger:
         wanted = [ship for ship in ledger.ships() if ship.replaced_by is None and voyage.state != "complete"]
     fleet = tuple((ship.id, ship.sprite) for ship in wanted)
-    ways = {ship.id: way_of(ship) for ship in wanted if voyage.provider == HOSTS}
-    return Prepared(voyage.id, str(directory.path), voyage.provider, voyage.state, fleet, resumed=True, ways=ways)
+    targets = {ship.id: target_of(ship) for ship in wanted if voyage.provider == HOSTS}
+    return Prepared(voyage.id, str(directory.path), voyage.provider, voyage.state, fleet, resumed=True, targets=targets)
 
 
 def _check_missing(directory: VoyageDirectory) -> None:

@@ -9,8 +9,8 @@ from ocaptain import process
 from ocaptain.config import HOSTS
 from ocaptain.errors import OcaptainError
 from ocaptain.locks import Lock
-from ocaptain.mesh import Records, tailnet_of, take_away
-from ocaptain.provider import check_place, choose, endpoint
+from ocaptain.mesh import Records, remove_devices, tailnet_of
+from ocaptain.provider import choose, endpoint, require_same_provider
 from ocaptain.voyage.fleet import held, open_for_writing, sprites_of
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def leave_mesh(directory: VoyageDirectory, settings: Settings, sprites: Sequence
     if not has_mesh(directory):
         return []
     try:
-        return asyncio.run(take_away(tailnet_of(settings), directory.path, keep=frozenset(sprites)))
+        return asyncio.run(remove_devices(tailnet_of(settings), directory.path, keep=frozenset(sprites)))
     except OcaptainError as error:
         return [error.message]
 
@@ -95,5 +95,5 @@ def left_of(directory: VoyageDirectory, settings: Settings) -> list[str]:
             sailed = [ship for ship in ledger.ships() if ship.state != "gone"]
         return [ship.sprite for ship in sailed]
     reached = endpoint(choose(settings, voyage.provider)[0], settings)
-    check_place(voyage, reached)
+    require_same_provider(voyage, reached)
     return asyncio.run(sprites_of(directory.id, reached)) if reached else []

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from ocaptain.ansible.action import ControllerAction
+from ocaptain.ansible.targets import read_targets
 from ocaptain.ansible.voyage import STATES
-from ocaptain.ansible.ways import read_ways
 from ocaptain.errors import UsageError
 from ocaptain.options import argument_spec
 
@@ -14,12 +14,12 @@ from ocaptain.options import argument_spec
 CONNECTION = "ocaptain.fleet.sprite" if __name__.startswith("ansible_collections.") else "sprite"
 
 
-def _ways(names: list[str], hostvars: Any) -> dict[str, Any]:
+def _targets(names: list[str], hostvars: Any) -> dict[str, Any]:
     if not names:
         raise UsageError("no host of the inventory is meant: name a group that has one (ocaptain_hosts)")
     if "localhost" in names:
         raise UsageError("localhost is Ansible's name for where it runs: give the ship another one")
-    return read_ways(names, hostvars)
+    return read_targets(names, hostvars)
 
 
 class ActionModule(ControllerAction):
@@ -44,5 +44,5 @@ class ActionModule(ControllerAction):
         """Run the task."""
         given = {**args, "inventory": list(self.known.get("groups", {}).get("all", ())), "check": self.check}
         if args["hosts"] is not None:
-            given["ways"] = _ways([str(name) for name in args["hosts"]], self.known["hostvars"])
+            given["targets"] = _targets([str(name) for name in args["hosts"]], self.known["hostvars"])
         return {"connection": CONNECTION, **STATES[args["state"]](given)}

@@ -90,7 +90,7 @@ options:
     default: {}
   abandon:
     description:
-      - Destroy also ships whose work cannot be fetched (C(rescued)).
+      - Destroy ships even if their work cannot be fetched, which is lost then (C(rescued)).
       - Give up hosts that cannot be asked (C(sunk)).
     type: bool
     default: false

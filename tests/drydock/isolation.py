@@ -48,8 +48,8 @@ def succeeded(run, *, sudo: bool, **facts) -> list[str]:
     try:
         for what, line in attempts(**facts).items():
             quoted = line.replace("'", "'\\''")
-            ways = (line, *((f"sudo -n sh -c '{quoted}'",) if sudo else ()))
-            found += [f"{what}: {way}" for way in ways if run(f"{{ {way}; }} >/dev/null 2>&1") == 0]
+            targets = (line, *((f"sudo -n sh -c '{quoted}'",) if sudo else ()))
+            found += [f"{what}: {way}" for way in targets if run(f"{{ {way}; }} >/dev/null 2>&1") == 0]
     finally:
         aside.unlink()
     return found

@@ -598,7 +598,7 @@ def test_what_other_clients_send_and_read(dock):
 
 
 def test_the_clock_of_pauses_can_be_put_forward(own):
-    """No waiting for an hour: the pauses of the default patience, as if the time had passed."""
+    """No waiting for an hour: the pauses of the default idle_policy, as if the time had passed."""
     dock = own()
     dock.make("one")
     dock.make("held")

@@ -44,7 +44,7 @@ def test_it_goes_forward(source, workspace):
     assert forward(workspace, path, "trunk") is None
 
 
-@pytest.mark.parametrize(("name", "says"), [("first", "has changes"), ("second", "has files where others are to come")])
+@pytest.mark.parametrize(("name", "says"), [("first", "has changes"), ("second", "these files of yours would be overwritten")])
 def test_what_is_the_users_stays(source, workspace, name, says):
     path, commit = source
     (workspace / name).write_text("mine")
@@ -66,7 +66,7 @@ def test_what_its_user_writes_at_the_last_moment_stays(source, workspace, monkey
         return real(git, *arguments, **more)
 
     monkeypatch.setattr(Git, "run", run)
-    assert "could not be brought forward" in forward(workspace, path, "trunk")
+    assert "git refused it" in forward(workspace, path, "trunk")
     assert (workspace / name).read_text() == "mine"
 
 
@@ -83,7 +83,7 @@ def test_a_disk_that_was_full_is_not_in_its_way_for_ever(tmp_path, source):
         commit(first=b"2\n", second=b"x" * BIG, third=os.urandom(BIG))
         full = small / "full"
         full.write_bytes(b"x" * (BIG * 7 // 4))
-        assert "could not be brought forward" in forward(workspace, path, "trunk")
+        assert "git refused it" in forward(workspace, path, "trunk")
         assert Git(workspace).text("status", "--porcelain") == ""
         full.unlink()
         assert forward(workspace, path, "trunk") is None

@@ -108,7 +108,7 @@ def test_sessions_that_may_be_gone_on_with(tmp_path):
     with make(tmp_path / "ledger.db", {"1": frozenset()}) as ledger:
         one = ledger.claim("ship-0")
         assert (one.sessions, one.work) == ((), None)
-        ledger.left(one.token, "c" * 40, fresh=False)
+        ledger.note_work(one.token, "c" * 40, fresh=False)
         ledger.give_back(one.token, "conflict", "x")
         # Another ship does not have its transcript.
         other = ledger.claim("ship-1")
@@ -124,7 +124,7 @@ def test_sessions_that_may_be_gone_on_with(tmp_path):
         # It had its chances; newer work counts.
         last = ledger.claim("ship-0")
         assert (last.sessions, last.reason) == ((), "not because conflict")
-        ledger.left(last.token, "d" * 40, fresh=True)
+        ledger.note_work(last.token, "d" * 40, fresh=True)
         ledger.give_back(last.token, "conflict", "x")
         last = ledger.claim("ship-0")
         assert (last.sessions, last.work) == ((), "d" * 40)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocaptain.drydock.errors import ApiError
-from ocaptain.drydock.life import Patience, Standing, State, due
+from ocaptain.drydock.life import Activity, IdlePolicy, State, next_state
 from ocaptain.drydock.policy import NetworkPolicy, Rule, allows
 from ocaptain.drydock.services import in_order
 from ocaptain.drydock.tasks import LONGEST, MOST, Tasks
@@ -31,12 +31,12 @@ RUNNING, WARM, COLD = State.RUNNING, State.WARM, State.COLD
     ],
 )
 def test_when_a_sprite_pauses(state, held, quiet, then):
-    assert due(Standing(state, held, quiet), Patience(idle=30, cold=60)) is then
+    assert next_state(Activity(state, held, quiet), IdlePolicy(idle=30, cold=60)) is then
 
 
 def test_a_patience_of_nought_is_for_ever():
-    assert due(Standing(RUNNING, held=False, quiet=1e9), Patience(idle=0, cold=1)) is RUNNING
-    assert due(Standing(WARM, held=False, quiet=1e9), Patience(idle=1, cold=0)) is WARM
+    assert next_state(Activity(RUNNING, held=False, quiet=1e9), IdlePolicy(idle=0, cold=1)) is RUNNING
+    assert next_state(Activity(WARM, held=False, quiet=1e9), IdlePolicy(idle=1, cold=0)) is WARM
 
 
 def rules(*pairs):

@@ -13,7 +13,7 @@ import pytest
 
 from ocaptain.captain.transport import Completed, TransportError, run
 from ocaptain.captain.transport.ssh import SshTransport
-from ocaptain.captain.transport.target import Way
+from ocaptain.captain.transport.target import SshTarget
 from ocaptain.config import load_settings
 from ocaptain.errors import UsageError
 from ocaptain.options import SailOptions
@@ -40,7 +40,7 @@ def way(tmp_path):
     pids.touch()
     program.write_text(SSH.format(pids=pids))
     program.chmod(0o755)
-    yield Way(host="alpha", executable=str(program), home=str(home))
+    yield SshTarget(host="alpha", executable=str(program), home=str(home))
     for pid in pids.read_text().split():
         with contextlib.suppress(ProcessLookupError):
             os.kill(int(pid), signal.SIGKILL)
@@ -84,21 +84,25 @@ def test_a_host_that_is_free_but_was_not_cleared_is_left_and_named(way, tmp_path
     assert directory.voyage().state == "sunk"
 
 
-HERE = Way(host="h")
+HERE = SshTarget(host="h")
 
 
 @pytest.mark.parametrize(
-    ("ways", "more", "message"),
+    ("targets", "more", "message"),
     [
         ([HERE, HERE], {}, "a and b are one host"),
-        ([Way(host="h", user="deck"), Way(host="h", user="deck", port=22, home="/b")], {}, r"deck on h, port 22"),
-        ([HERE, Way(host="h", port=2022)], {"mesh": "tailscale"}, "leave --mesh out"),
-        ([HERE, Way(host="h", user="deck")], {"replace": True}, "not replaced"),
+        (
+            [SshTarget(host="h", user="deck"), SshTarget(host="h", user="deck", port=22, home="/b")],
+            {},
+            r"deck on h, port 22",
+        ),
+        ([HERE, SshTarget(host="h", port=2022)], {"mesh": "tailscale"}, "leave --mesh out"),
+        ([HERE, SshTarget(host="h", user="deck")], {"replace": True}, "not replaced"),
     ],
 )
-def test_hosts_that_cannot_sail_together(tmp_path, ways, more, message):
+def test_hosts_that_cannot_sail_together(tmp_path, targets, more, message):
     plan = write_plan(tmp_path / "plan", [run_task("true")])
-    asked = Request(plan=plan, hosts=tuple(zip("ab", ways, strict=True)), options=SailOptions(**more))
+    asked = Request(plan=plan, hosts=tuple(zip("ab", targets, strict=True)), options=SailOptions(**more))
     with pytest.raises(UsageError, match=message):
         prepare(asked, load_settings(), check=True)
 

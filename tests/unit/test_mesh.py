@@ -13,10 +13,20 @@ from pydantic import SecretStr
 
 from ocaptain.config import load_settings
 from ocaptain.errors import OcaptainError, UsageError
-from ocaptain.mesh import MeshError, Records, Refused, Tailnet, TailscaleClient, choose_mesh, joined, mint, take_away
+from ocaptain.mesh import (
+    MeshError,
+    Records,
+    Refused,
+    Tailnet,
+    TailscaleClient,
+    choose_mesh,
+    joined,
+    mint,
+    remove_devices,
+)
 from ocaptain.mesh.api import Device, key_request, retry_wait
 from ocaptain.mesh.life import devices_of
-from ocaptain.mesh.record import Left
+from ocaptain.mesh.record import MeshRecord
 from ocaptain.voyage.launch import Built, launch
 from ocaptain.voyage.roles import ship_roles
 from ocaptain.voyage.sink import has_mesh, leave_mesh
@@ -252,8 +262,8 @@ def device(node, hostname, *, tags=("tag:ship",), ephemeral=True, name=""):
 
 
 SHIPS = [
-    Left("ship-1", f"{VOYAGE}-ship-1", nodes=("n1", "laptop", "theirs")),
-    Left("ship-12", f"{VOYAGE}-ship-12", nodes=("renamed",)),
+    MeshRecord("ship-1", f"{VOYAGE}-ship-1", nodes=("n1", "laptop", "theirs")),
+    MeshRecord("ship-12", f"{VOYAGE}-ship-12", nodes=("renamed",)),
 ]
 
 
@@ -289,16 +299,16 @@ def run_mint(tailnet, voyage, ship="ship-1"):
 def test_a_ships_life_on_the_tailnet(api, tailnet, voyage):
     made = run_mint(tailnet, voyage)
     assert api.minted[0]["description"] == VOYAGE
-    assert Records(voyage).all() == [Left("ship-1", f"{VOYAGE}-ship-1", keys=(made.id,))]
+    assert Records(voyage).all() == [MeshRecord("ship-1", f"{VOYAGE}-ship-1", keys=(made.id,))]
     asyncio.run(joined(tailnet, voyage, "ship-1", f"{VOYAGE}-ship-1", key=made.id, node="n1"))
-    assert (api.keys, Records(voyage).all()) == ({}, [Left("ship-1", f"{VOYAGE}-ship-1", nodes=("n1",))])
+    assert (api.keys, Records(voyage).all()) == ({}, [MeshRecord("ship-1", f"{VOYAGE}-ship-1", nodes=("n1",))])
     api.devices = [{"nodeId": "n1", "hostname": "renamed", "tags": ["tag:ship"], "isEphemeral": True}]
-    assert asyncio.run(take_away(tailnet, voyage, keep={f"{VOYAGE}-ship-1"})) == []
+    assert asyncio.run(remove_devices(tailnet, voyage, keep={f"{VOYAGE}-ship-1"})) == []
     assert len(api.tailnet()) == 1
-    assert asyncio.run(take_away(tailnet, voyage)) == []
+    assert asyncio.run(remove_devices(tailnet, voyage)) == []
     assert (api.tailnet(), Records(voyage).all()) == ([], [])
     before = len(api.calls)
-    assert asyncio.run(take_away(tailnet, voyage)) == []
+    assert asyncio.run(remove_devices(tailnet, voyage)) == []
     assert len(api.calls) == before
 
 
@@ -306,14 +316,14 @@ def test_what_cannot_be_taken_away_is_named_and_tried_again(api, tailnet, voyage
     keys = [run_mint(tailnet, voyage, ship) for ship in ("ship-1", "ship-2")]
     api.devices = [{"nodeId": "n2", "hostname": f"{VOYAGE}-ship-2", "tags": ["tag:ship"], "isEphemeral": True}]
     api.fail("DELETE /api/v2/device/n2", 501, message="cannot delete devices outside of your tailnet")
-    left = asyncio.run(take_away(tailnet, voyage))
+    left = asyncio.run(remove_devices(tailnet, voyage))
     assert len(left) == 1
     assert re.match(r"ship-2: device n2: .*outside of your tailnet \(HTTP 501\)", left[0])
     assert (api.keys, [one.ship for one in Records(voyage).all()]) == ({}, ["ship-2"])
     assert {key.id for key in keys} == {
         call.rpartition("/")[2] for call in api.calls if call.startswith("DELETE /api/v2/tailnet")
     }
-    assert asyncio.run(take_away(tailnet, voyage)) == []
+    assert asyncio.run(remove_devices(tailnet, voyage)) == []
     assert (api.tailnet(), Records(voyage).all()) == ([], [])
 
 
@@ -327,7 +337,7 @@ def test_a_key_whose_answer_was_lost_is_found_by_its_description(api, tailnet, v
     with pytest.raises(MeshError):
         run_mint(tailnet, voyage)
     assert Records(voyage).all()[0].unsure
-    assert asyncio.run(take_away(tailnet, voyage)) == []
+    assert asyncio.run(remove_devices(tailnet, voyage)) == []
     assert (list(api.keys), Records(voyage).all()) == ([foreign.id], [])
     assert lost.id not in api.keys
 
@@ -336,8 +346,8 @@ def test_a_refused_mint_leaves_nothing_to_look_for(api, tailnet, voyage):
     api.fail("POST /api/v2/tailnet", 403)
     with pytest.raises(Refused):
         run_mint(tailnet, voyage)
-    assert Records(voyage).all() == [Left("ship-1", f"{VOYAGE}-ship-1")]
-    assert asyncio.run(take_away(tailnet, voyage)) == []
+    assert Records(voyage).all() == [MeshRecord("ship-1", f"{VOYAGE}-ship-1")]
+    assert asyncio.run(remove_devices(tailnet, voyage)) == []
 
 
 def test_no_secret_is_shown_or_kept(api, tailnet, voyage):

@@ -14,8 +14,12 @@ from ocaptain.captain.decide.outcome import MAX_LOSSES, MAX_WAITS, Decision, aft
         (Ending("failed", "x"), 0, Decision("fail", "x", same_ship=True)),
         (Ending("hopeless", "x"), 0, Decision("fail", "x", final=True)),
         (Ending("denied", "x"), 0, Decision("return", "x", "denied", refused=True)),
-        (Ending("busy", "x"), 0, Decision("return", "x; it waits 5 s", "waited", same_ship=True, pause=5.0)),
-        (Ending("busy", "x", wait=42.0), 1, Decision("return", "x; it waits 42 s", "waited", same_ship=True, pause=42)),
+        (Ending("busy", "x"), 0, Decision("return", "x; retrying in 5 s", "waited", same_ship=True, pause=5.0)),
+        (
+            Ending("busy", "x", wait=42.0),
+            1,
+            Decision("return", "x; retrying in 42 s", "waited", same_ship=True, pause=42),
+        ),
         (Ending("busy", "x"), MAX_WAITS, Decision("fail", f"x (it waited {MAX_WAITS} times before)")),
     ],
 )

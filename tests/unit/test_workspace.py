@@ -179,7 +179,7 @@ def test_nested_repositories_are_refused_by_name(ship):
         ship.work.snapshot(ship.base, "x")
     assert refused.value.paths == ["vendor/lib"]
     found, tree = ship.offer(lenient=True)
-    assert found.left_out == []
+    assert found.left_out == ()
     assert tree["vendor/lib/x"] == b"x"
     ship.work.reset(ship.base, "voyage")
     assert files_of(ship.root) == BASE
@@ -193,7 +193,7 @@ def test_too_much_is_refused_by_name_and_rescued_all_the_same(ship, monkeypatch)
         ship.work.snapshot(ship.base, "x")
     assert refused.value.paths[0] == "big.bin"
     found, tree = ship.offer(lenient=True)
-    assert found.left_out == []
+    assert found.left_out == ()
     assert {"small.txt", "big.bin"} <= set(tree)
 
 

@@ -98,7 +98,7 @@ HOLDS = {
     "bootstrap": {"call": "WS /v1/sprites/*/exec", "kind": "hold", "after": 1},
     "sink": {"call": "GET /v1/sprites/*/fs/read", "kind": "hold"},
 }
-#: The first git command of each moment (see ocaptain/captain/ship.py and landing.py).
+#: The first git command of each moment (see ocaptain/captain/ship/ and landing/).
 GIT = r"""#!/bin/sh
 # Waits once at the command that is named in CTL/point, before or after it was carried out.
 ctl=CTL

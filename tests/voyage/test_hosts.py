@@ -14,7 +14,7 @@ import pytest
 from ocaptain import process
 from ocaptain.captain.transport import FileFault, ShipGone, TransportError, run
 from ocaptain.captain.transport.ssh import SshTransport
-from ocaptain.captain.transport.target import Way
+from ocaptain.captain.transport.target import SshTarget
 from ocaptain.protocol import PROTOCOL, encode
 from ocaptain.worker.build import worker_bytes
 from tests.helpers import OCAPTAIN, REPO, Sailor, run_task, wait_for, write_plan
@@ -115,7 +115,7 @@ def way(machines, machine, **more):
     )
     alive = ("-o", "ServerAliveInterval=1", "-o", "ServerAliveCountMax=2")
     known = {"host": machine.address, "port": machine.port, "user": machine.user, "key": str(machines.key)}
-    return Way(**{**known, "args": (*options, *alive), **more})
+    return SshTarget(**{**known, "args": (*options, *alive), **more})
 
 
 async def aboard(ship, voyage):

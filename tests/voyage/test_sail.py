@@ -423,7 +423,7 @@ def test_changes_of_the_users_in_the_checkout_are_left_alone(sailor, plan, sourc
     sailor.go(f"{voyage}-ship-0")
     assert sailor.json("sail", "--resume", voyage, "--wait", "--json")["state"] == "complete"
     assert readme.read_text() == "mine\n"
-    assert "has changes and was left" in sailor.run("status", voyage).out
+    assert "it has changes of yours" in sailor.run("status", voyage).out
 
 
 def test_interrupt_says_what_exists_and_how_to_go_on(sailor, plan):

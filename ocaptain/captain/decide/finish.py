@@ -7,7 +7,7 @@ from typing import Literal
 
 
 @dataclass(frozen=True)
-class Standing:
+class VoyageStatus:
     """How a voyage stands.
 
     Attributes:
@@ -16,8 +16,8 @@ class Standing:
         pending: tasks that no ship has.
         failed: tasks that failed for good, by id.
         claimable: whether a ship that sails may take a task now.
-        sails: whether any ship sails.
-        hopes: whether lost ships are being replaced, or will be.
+        has_ships: whether any ship sails.
+        may_replace: whether lost ships are being replaced, or will be.
         paused: whether nothing more is to be handed out.
         denied: why no ship can go on working, None if they can.
     """
@@ -27,14 +27,14 @@ class Standing:
     pending: int = 0
     failed: tuple[str, ...] = ()
     claimable: bool = False
-    sails: bool = True
-    hopes: bool = False
+    has_ships: bool = True
+    may_replace: bool = False
     paused: bool = False
     denied: str | None = None
 
 
 @dataclass(frozen=True)
-class Finish:
+class NextStep:
     """What is to be done.
 
     Attributes:
@@ -46,20 +46,20 @@ class Finish:
     why: str | None = None
 
 
-def finish(now: Standing) -> Finish:
+def next_step(now: VoyageStatus) -> NextStep:
     """Decide. What a ship is at is brought home first, whatever else there is."""
     if now.working:
-        return Finish("wait")
+        return NextStep("wait")
     if now.denied:
-        return Finish("failed", now.denied)
+        return NextStep("failed", now.denied)
     if now.paused:
-        return Finish("paused")
-    if now.claimable or now.hopes:
-        return Finish("wait")
+        return NextStep("paused")
+    if now.claimable or now.may_replace:
+        return NextStep("wait")
     if now.failed:
-        return Finish("failed", f"failed for good: task {', '.join(now.failed)}")
+        return NextStep("failed", f"failed for good: task {', '.join(now.failed)}")
     if not now.pending:
-        return Finish("verify")
-    if not now.sails:
-        return Finish("failed", f"no ship is left; `ocaptain sail --resume {now.voyage}` makes new ones")
-    return Finish("failed", "the tasks that are left are pinned to ships that are gone")
+        return NextStep("verify")
+    if not now.has_ships:
+        return NextStep("failed", f"no ship is left; `ocaptain sail --resume {now.voyage}` makes new ones")
+    return NextStep("failed", "the tasks that are left are pinned to ships that are gone")

@@ -55,7 +55,8 @@ def after_ending(ending: Ending, waits: int) -> Decision:
             pause = pause_of(waits, ending.wait)
             if pause is None:
                 return Decision("fail", f"{ending.reason} (it waited {waits} times before)")
-            return Decision("return", f"{ending.reason}; it waits {pause:.0f} s", "waited", same_ship=True, pause=pause)
+            reason = f"{ending.reason}; retrying in {pause:.0f} s"
+            return Decision("return", reason, "waited", same_ship=True, pause=pause)
         case "hopeless":
             return Decision("fail", ending.reason, final=True)
     return Decision("fail", ending.reason, same_ship=True)

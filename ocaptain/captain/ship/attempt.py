@@ -158,7 +158,7 @@ class Attempts:
         empty = snapshot is not None and snapshot.empty
         ended = Ended(outcome.code, outcome.reason, facts, empty=empty, checked=checked, tail=outcome.tail)
         ending = ADAPTERS[claim.agent].judge(ended)
-        self._ledger.left(claim.token, snapshot.commit if snapshot and not empty else None, fresh=ending.fresh)
+        self._ledger.note_work(claim.token, snapshot.commit if snapshot and not empty else None, fresh=ending.fresh)
         return ending
 
     async def _save_snapshot(self, claim: Claim, outcome: Outcome) -> str | None:
@@ -207,7 +207,7 @@ class Attempts:
 
     async def _save_ref(self, ref: str, token: int, commit: str) -> None:
         await self._context.lander.save_ref(ref, commit)
-        self._ledger.saved(ref, self._ship, token, commit)
+        self._ledger.add_saved_ref(ref, self._ship, token, commit)
 
 
 def _checked(answer: Answer) -> Outcome | ShipFault:

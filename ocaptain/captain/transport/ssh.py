@@ -17,14 +17,14 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from ocaptain.captain.transport.base import STDERR, STDOUT, WORKER, FileFault, RemoteCommand, Stream, TransportError
-from ocaptain.captain.transport.target import argv, remote, way_of
+from ocaptain.captain.transport.target import argv, remote, target_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
     from ocaptain.captain.transport.base import Transport
-    from ocaptain.captain.transport.target import Way
+    from ocaptain.captain.transport.target import SshTarget
     from ocaptain.ledger import ShipRow
 
 LOCK = ".ocaptain/voyage.lock"  # on the host: which voyage has it, and as which ship (playbooks/tasks/take.yml)
@@ -58,7 +58,7 @@ class SshTransport:
         sockets: a directory of this machine for the shared connections' sockets.
     """
 
-    def __init__(self, way: Way, name: str, sockets: Path) -> None:
+    def __init__(self, way: SshTarget, name: str, sockets: Path) -> None:
         self._way = way
         self._name = name
         self._sockets = sockets
@@ -336,7 +336,7 @@ def sockets_of(directory: Path) -> Path:
 
 def transport_of(directory: Path, ship: ShipRow) -> SshTransport:
     """Return the transport to a ship that is a host."""
-    return SshTransport(way_of(ship), ship.sprite, sockets_of(directory))
+    return SshTransport(target_of(ship), ship.sprite, sockets_of(directory))
 
 
 def ssh_transports(directory: Path) -> Callable[[ShipRow], Transport]:

@@ -31,7 +31,7 @@ _WEAK = (
 )
 
 
-class Way(BaseModel):
+class SshTarget(BaseModel):
     """How a host is reached.
 
     Attributes:
@@ -67,7 +67,7 @@ class Way(BaseModel):
         return {name: value for name, value in given.items() if value is not None}
 
 
-def argv(way: Way, before: Sequence[str], after: Sequence[str]) -> list[str]:
+def argv(way: SshTarget, before: Sequence[str], after: Sequence[str]) -> list[str]:
     """Return ssh's command line: options that nothing overrides, the inventory's, defaults, host, command.
 
     Args:
@@ -85,13 +85,13 @@ def argv(way: Way, before: Sequence[str], after: Sequence[str]) -> list[str]:
     return [way.executable, *_FIRM, *before, *own, *way.args, *_WEAK, "--", way.host, *after]
 
 
-def remote(way: Way, script: str) -> list[str]:
+def remote(way: SshTarget, script: str) -> list[str]:
     """Return the words that run a POSIX script in the ship's home, whatever the login shell is."""
     place = f'cd -- {shlex.quote(way.home)} && export OCAPTAIN_SHIP_HOME="$PWD" && ' if way.home else ""
     return ["exec", "sh", "-c", shlex.quote(f"{place}{script}")]
 
 
-def terminal_argv(way: Way, line: str, *, is_terminal: bool) -> list[str]:
+def terminal_argv(way: SshTarget, line: str, *, is_terminal: bool) -> list[str]:
     """Return what opens a shell line on the host for a person, with the terminal that they have."""
     words = remote(way, f"exec bash -c {shlex.quote(line)}")
     # What comes first counts: a person may be asked. What comes last counts of -t and -T.
@@ -101,13 +101,13 @@ def terminal_argv(way: Way, line: str, *, is_terminal: bool) -> list[str]:
     return [*interactive, *words]
 
 
-def way_of(ship: ShipRow) -> Way:
+def target_of(ship: ShipRow) -> SshTarget:
     """Return the way to a ship, as the ledger has it.
 
     Raises:
         OcaptainError: the ledger has none that can be understood.
     """
     try:
-        return Way.model_validate_json(ship.way or "")
+        return SshTarget.model_validate_json(ship.way or "")
     except ValidationError as error:
         raise OcaptainError(f"the ledger does not say how {ship.id} ({ship.sprite}) is reached") from error

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from ocaptain.captain.transport.target import Way
+from ocaptain.captain.transport.target import SshTarget
 from ocaptain.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ SECRET = {
 
 def build_way(
     name: str, connection: str, options: Mapping[str, Any], home: str | None = None, *, become: bool = False
-) -> Way:
+) -> SshTarget:
     """Return the way to a host.
 
     Args:
@@ -60,7 +60,7 @@ def build_way(
         text = str(options.get(option) or "")
         args += shlex.split(text) if text != PLAIN_ARGS else []
     try:
-        return Way(
+        return SshTarget(
             host=str(options.get("host") or name),
             port=options.get("port"),
             user=options.get("remote_user") or None,
@@ -74,8 +74,8 @@ def build_way(
         raise UsageError(f"{name}: ssh cannot reach it as the inventory says:", faults) from error
 
 
-def read_ways(names: Sequence[str], hostvars: Mapping[str, Mapping[str, Any]]) -> dict[str, Way]:
-    """Return the ways to hosts of the inventory, resolved by Ansible itself; called inside Ansible only.
+def read_targets(names: Sequence[str], hostvars: Mapping[str, Mapping[str, Any]]) -> dict[str, SshTarget]:
+    """Return the targets of hosts of the inventory, resolved by Ansible itself; called inside Ansible only.
 
     Raises:
         UsageError: as :func:`build_way`.
@@ -86,7 +86,7 @@ def read_ways(names: Sequence[str], hostvars: Mapping[str, Mapping[str, Any]]) -
     from ansible.plugins.loader import connection_loader  # noqa: PLC0415
 
     known = constants.config.get_plugin_vars("connection", "ssh")
-    ways = {}
+    targets = {}
     for name in names:
         variables = hostvars[name]
         plugin = connection_loader.get("ssh", PlayContext(), os.devnull)
@@ -94,5 +94,5 @@ def read_ways(names: Sequence[str], hostvars: Mapping[str, Mapping[str, Any]]) -
         options = plugin.get_options()
         connection = str(variables.get("ansible_connection") or constants.DEFAULT_TRANSPORT)
         become = boolean(variables.get("ansible_become", False), strict=False)
-        ways[name] = build_way(name, connection, options, variables.get("tmux_agent_home"), become=become)
-    return ways
+        targets[name] = build_way(name, connection, options, variables.get("tmux_agent_home"), become=become)
+    return targets

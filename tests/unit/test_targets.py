@@ -9,8 +9,8 @@ import subprocess
 import pytest
 import yaml
 
-from ocaptain.ansible.ways import PLAIN_ARGS, build_way
-from ocaptain.captain.transport.target import Way, argv, remote, terminal_argv
+from ocaptain.ansible.targets import PLAIN_ARGS, build_way
+from ocaptain.captain.transport.target import SshTarget, argv, remote, terminal_argv
 from ocaptain.cli.sail import split_hosts
 from ocaptain.errors import UsageError
 from ocaptain.voyage.check import host_ships
@@ -31,7 +31,7 @@ def test_a_way_is_what_the_inventory_says():
         "ssh_executable": "/opt/ssh",
     }
     way = build_way("web1", "ssh", given, "/srv/ship")
-    assert way == Way(
+    assert way == SshTarget(
         host="web1",
         port=2022,
         user="deck",
@@ -40,8 +40,8 @@ def test_a_way_is_what_the_inventory_says():
         args=("-o", "StrictHostKeyChecking=no", "-o", "ProxyJump=gate way", "-o", "ServerAliveInterval=3", "-4"),
         home="/srv/ship",
     )
-    assert Way.model_validate_json(way.model_dump_json(exclude_defaults=True)) == way
-    assert build_way("web1", "smart", PLAIN) == Way(host="web1")
+    assert SshTarget.model_validate_json(way.model_dump_json(exclude_defaults=True)) == way
+    assert build_way("web1", "smart", PLAIN) == SshTarget(host="web1")
     # A later run that knows no inventory gives Ansible the same.
     variables = way.variables()
     assert shlex.split(str(variables.pop("ansible_ssh_common_args"))) == list(way.args)
@@ -56,7 +56,7 @@ def test_a_way_is_what_the_inventory_says():
 
 
 def test_the_command_line():
-    way = Way(host="web1", port=2022, user="deck", key="/k", args=("-o", "ServerAliveInterval=3"))
+    way = SshTarget(host="web1", port=2022, user="deck", key="/k", args=("-o", "ServerAliveInterval=3"))
     line = argv(way, ["-o", "ControlMaster=no"], remote(way, "echo it's"))
     at = line.index("--")
     assert line[0] == "ssh"
@@ -72,7 +72,7 @@ def test_the_command_line():
     ]
     assert options[5:9] == ["ControlMaster=no", "Port=2022", 'IdentityFile="/k"', 'User="deck"']
     assert options.index("ServerAliveInterval=3") < options.index("ServerAliveInterval=10")
-    inside = remote(Way(host="h", home="/a b"), "true")
+    inside = remote(SshTarget(host="h", home="/a b"), "true")
     assert shlex.split(inside[-1]) == ["cd -- '/a b' && export OCAPTAIN_SHIP_HOME=\"$PWD\" && true"]
     person = terminal_argv(way, "tmux attach", is_terminal=True)
     assert person[:3] == ["ssh", "-o", "BatchMode=no"]
@@ -125,7 +125,7 @@ def test_become_is_read_as_ansible_resolves_it(tmp_path):
 
 
 def test_which_hosts_sail():
-    hosts = [(name, Way(host=name)) for name in "abc"]
+    hosts = [(name, SshTarget(host=name)) for name in "abc"]
     assert host_ships(hosts, None) == hosts
     assert host_ships(hosts, 2) == hosts[:2]
     with pytest.raises(UsageError, match="4 ships are asked for, and there are 3 hosts: a, b, c"):
