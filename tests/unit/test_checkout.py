@@ -44,7 +44,7 @@ def test_it_goes_forward(source, workspace):
     assert forward(workspace, path, "trunk") is None
 
 
-@pytest.mark.parametrize(("name", "says"), [("first", "has changes"), ("second", "these files of yours would be overwritten")])
+@pytest.mark.parametrize(("name", "says"), [("first", "has changes"), ("second", "would be overwritten: second")])
 def test_what_is_the_users_stays(source, workspace, name, says):
     path, commit = source
     (workspace / name).write_text("mine")
