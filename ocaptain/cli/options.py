@@ -45,7 +45,7 @@ def with_sail_options(command: Callable[..., None]) -> Callable[..., None]:
     before = [one for one in own.parameters.values() if one.name == "plan"]
     after = [one for one in own.parameters.values() if one.name not in {"plan", "options"}]
     parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in (*before, *added, *after)]
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    vars(run)["__signature__"] = inspect.Signature(parameters)
     run.__annotations__ = {one.name: one.annotation for one in parameters}
     run.__name__, run.__doc__ = command.__name__, command.__doc__
     return run

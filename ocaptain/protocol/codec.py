@@ -80,7 +80,7 @@ def _value(hint: Any, given: Any, where: str) -> Any:
     if origin in {Union, types.UnionType}:
         return _one_of(get_args(hint), given, where)
     if dataclasses.is_dataclass(hint):
-        return from_dict(hint, given, where)  # type: ignore[arg-type]
+        return from_dict(cast("type[Any]", hint), given, where)
     if origin is tuple and isinstance(given, (list, tuple)):
         return tuple(_value(get_args(hint)[0], one, f"{where}.{number}") for number, one in enumerate(given))
     if origin in {dict, Mapping} and isinstance(given, Mapping):
