@@ -103,14 +103,14 @@ class Ending:
         reason: for people, and for the next attempt.
         wait: seconds that the service asked for (``busy``).
         fresh: whether the next attempt does without this session.
-        said: its last words, or why nothing was to be changed (``done``).
+        summary: its last words, or why nothing was to be changed (``done``).
     """
 
     kind: Kind
     reason: str = ""
     wait: float = 0.0
     fresh: bool = False
-    said: str = ""
+    summary: str = ""
 
 
 @dataclass(frozen=True)

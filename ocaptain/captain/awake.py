@@ -48,7 +48,7 @@ class Awake:
         self._ships = {ship.sprite: ship.id for ship in ledger.ships()}
         self._last: dict[str, Change | Sprite] = {}
         self._changed = asyncio.Event()
-        self._told: tuple[float, float] | None = None  # the provider's time, and ours (monotonic) then
+        self._provider_time: tuple[float, float] | None = None  # the provider's time, and ours (monotonic) then
 
     async def all_paused(self) -> None:
         """Wait until the provider has said of every ship that it does not run."""
@@ -87,18 +87,18 @@ class Awake:
                         missing.discard(change.name)
                         if not missing:
                             return
-        if self._told is None or missing:
+        if self._provider_time is None or missing:
             for sprite in listed:
                 if sprite.name in missing:
                     self._last[sprite.name] = sprite
                     self._changed.set()
-            self._told = (time.time(), time.monotonic())
+            self._provider_time = (time.time(), time.monotonic())
             self.count()
 
     def _take(self, change: Change) -> None:
         now = seconds_of(change.timestamp)
         if now is not None:
-            self._told = (now, time.monotonic())
+            self._provider_time = (now, time.monotonic())
         if change.name:
             self._last[change.name] = change
             self._changed.set()
@@ -106,9 +106,9 @@ class Awake:
 
     def count(self) -> None:
         """Count every ship up to the provider's time of now."""
-        if self._told is None:
+        if self._provider_time is None:
             return
-        told, then = self._told
+        told, then = self._provider_time
         now = told + time.monotonic() - then
         found: dict[str, tuple[dict[str, Any], float]] = {}
         for sprite, seen in self._last.items():

@@ -51,8 +51,8 @@ def err() -> Console:
 
 def print_json(kind: str, content: Mapping[str, Any]) -> None:
     """Print the one JSON object of a command on standard output."""
-    global _told  # noqa: PLW0603 - standard output is one, too
-    _told = True
+    global _printed  # noqa: PLW0603 - standard output is one, too
+    _printed = True
     sys.stdout.write(json.dumps({"schema": SCHEMA, "kind": kind, **content}, indent=2) + "\n")
 
 
@@ -65,11 +65,11 @@ def error_object(error: OcaptainError | None) -> dict[str, Any] | None:
 
 def print_json_error(error: OcaptainError) -> None:
     """Print an error as JSON, unless the command's own object was printed: there is one object, never two."""
-    if not _told:
+    if not _printed:
         print_json("error", error_object(error) or {})
 
 
-_told = False  # whether the object was printed
+_printed = False  # whether the object was printed
 
 
 def confirm(question: str) -> None:

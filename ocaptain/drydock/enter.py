@@ -197,7 +197,7 @@ def freeze(init_pid: int) -> Sequence[int]:
             found = _processes(1)
             running = [pid for pid, (_, state) in found.items() if state not in "TtZX"]
             for pid in _by_depth(found, running):
-                _tell(pid, signal.SIGSTOP)
+                _send_signal(pid, signal.SIGSTOP)
             if not running:
                 return
         os.kill(-1, signal.SIGSTOP)
@@ -216,7 +216,7 @@ def thaw(init_pid: int, stopped: Sequence[int]) -> None:
     def go_on() -> None:
         found = _processes(1)
         for pid in reversed(_by_depth(found, [pid for pid in found if pid not in stopped])):
-            _tell(pid, signal.SIGCONT)
+            _send_signal(pid, signal.SIGCONT)
 
     _within(init_pid, go_on)
 
@@ -250,7 +250,7 @@ def _by_depth(found: Mapping[int, tuple[int, str]], pids: Sequence[int]) -> list
     return sorted(pids, key=depth)
 
 
-def _tell(pid: int, number: int) -> None:
+def _send_signal(pid: int, number: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
 
@@ -283,8 +283,8 @@ def _within(init_pid: int, work: Callable[[], None]) -> None:
         for fd in opened:
             os.close(fd)
     if done.returncode:
-        said = done.stderr.decode(errors="replace").strip()
-        raise DrydockError(f"the processes of the sandbox of pid {init_pid} cannot be reached: {said}")
+        stderr = done.stderr.decode(errors="replace").strip()
+        raise DrydockError(f"the processes of the sandbox of pid {init_pid} cannot be reached: {stderr}")
 
 
 def _become_worker(namespaces: Sequence[int], work: Callable[[], None]) -> None:

@@ -72,7 +72,7 @@ class Service:
             self.status = "stopped"
             return
         self.status = "stopping"
-        self._tell("stopping")
+        self._emit("stopping")
         process = self._process
         if process:
             process.signal(signal.SIGTERM)
@@ -83,7 +83,7 @@ class Service:
         self._keeper.cancel()
         await asyncio.gather(self._keeper, return_exceptions=True)
         self.status = "stopped"
-        self._tell("stopped")
+        self._emit("stopped")
 
     async def suspend(self) -> None:
         """End it with its sprite: it was not stopped, and starts with the next boot."""
@@ -128,7 +128,7 @@ class Service:
         """Path of its log inside."""
         return f"/.sprite/logs/services/{self.name}.log"
 
-    def _tell(self, kind: str, **extra: object) -> None:
+    def _emit(self, kind: str, **extra: object) -> None:
         for queue in self._listeners:
             queue.put_nowait({**_event(kind), **extra})
 
@@ -141,7 +141,7 @@ class Service:
                 code = await self._once()
             except (ApiError, OSError) as error:
                 code = 126
-                self._tell("error", data=str(error))
+                self._emit("error", data=str(error))
             if self.status == "stopping":
                 return
             failures = 0 if time.monotonic() - began > STABLE_SECONDS else failures + 1
@@ -170,7 +170,7 @@ class Service:
         self._process = process
         self.status = "running"
         self.started_at = stamp(time.time())
-        self._tell("started")
+        self._emit("started")
         logging = [
             asyncio.create_task(self._record(fd, stream)) for fd, stream in zip((out, err), STREAMS, strict=True)
         ]
@@ -182,7 +182,7 @@ class Service:
             for task in logging:
                 task.cancel()
             await asyncio.gather(*logging, return_exceptions=True)
-        self._tell("exit", exit_code=code)
+        self._emit("exit", exit_code=code)
         return code
 
     async def _record(self, out: int, stream: str) -> None:
@@ -201,7 +201,7 @@ class Service:
             rest = b""
             while data := await reader.read(16 * 1024):
                 rest = _log_lines(log, stream, rest + data)
-                self._tell(stream, data=data.decode(errors="replace"))
+                self._emit(stream, data=data.decode(errors="replace"))
             if rest:
                 _log_lines(log, stream, rest + b"\n")
         finally:

@@ -158,9 +158,9 @@ class Session:
             self._replay_bytes += len(data)
             while self._replay_bytes > REPLAY_BYTES:
                 self._replay_bytes -= len(self._replay.popleft()[1])
-            await self._tell(lambda watcher: watcher.output(stream, data))
+            await self._notify(lambda watcher: watcher.output(stream, data))
 
-    async def _tell(self, message: Callable[[Watcher], Awaitable[None]]) -> None:
+    async def _notify(self, message: Callable[[Watcher], Awaitable[None]]) -> None:
         for watcher in list(self._watchers):
             try:
                 await message(watcher)
@@ -210,7 +210,7 @@ class Session:
             self._abandon.cancel()
         async with self._sending:
             self.exit_code = code
-            await self._tell(lambda watcher: watcher.exited(code))
+            await self._notify(lambda watcher: watcher.exited(code))
             self._watchers.clear()
         self.ended.set()
 

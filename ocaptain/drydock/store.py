@@ -136,7 +136,7 @@ class Store:
         finally:
             self._reserved.discard(body.name)
         self._sprites[body.name] = sprite
-        self._tell(sprite)
+        self._notify(sprite)
         return sprite
 
     def _check_limit(self) -> None:
@@ -154,7 +154,7 @@ class Store:
             clock=self.clock,
             door=self.door(record.body.name),
             ports=self.defaults.ports,
-            changed=self._tell,
+            changed=self._notify,
         )
 
     async def adopt(self) -> None:
@@ -298,7 +298,7 @@ class Store:
         kept = {str(key): value for key, value in shown.items() if key in wanted}
         return {**kept, "timestamp": stamp(self.clock.wall()), "org": self.organisation()}
 
-    def _tell(self, sprite: Sprite) -> None:
+    def _notify(self, sprite: Sprite) -> None:
         if self._listeners and self._sprites.get(sprite.name) is sprite:  # else it is not yet, or no longer
             event = self.event(sprite)
             for queue in self._listeners:

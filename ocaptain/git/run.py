@@ -111,8 +111,8 @@ class Git:
         except FileNotFoundError as error:
             raise GitError(f"{shown}: {error.filename} is not there; is git installed?") from error
         if done.returncode not in ok:
-            said = done.stderr.decode(errors="replace").strip()[-2000:] or f"exit {done.returncode}"
-            raise GitError(f"{shown}: {said}")
+            stderr = done.stderr.decode(errors="replace").strip()[-2000:] or f"exit {done.returncode}"
+            raise GitError(f"{shown}: {stderr}")
         return done
 
     def text(self, *arguments: str, stdin: bytes = b"") -> str:

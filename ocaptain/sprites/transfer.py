@@ -72,8 +72,8 @@ async def upload(client: SpritesClient, name: str, source: Path, path: str, *, m
         if done.code == 0:
             return
         if done.code != _DAMAGED:
-            said = done.stderr.decode(errors="replace").strip()[-500:]
-            raise TransferFailed(f"{source} cannot be put to {path} on {name}: {said}")
+            stderr = done.stderr.decode(errors="replace").strip()[-500:]
+            raise TransferFailed(f"{source} cannot be put to {path} on {name}: {stderr}")
         await client.run(name, ["rm", "-rf", "--", staging], seconds=COMMAND_SECONDS)
     raise TransferFailed(f"{source} arrived damaged on {name}, {TRIES} times")
 
@@ -103,8 +103,8 @@ async def _ask(client: SpritesClient, name: str, path: str) -> tuple[int, str]:
     if done.code == _MISSING:
         raise FileMissing(f"{shlex.quote(path)} of {name}: there is no such file")
     if done.code or len(words) < 2 or not words[0].isdigit():
-        said = done.stderr.decode(errors="replace").strip()[-500:]
-        raise TransferFailed(f"{shlex.quote(path)} of {name} cannot be read: {said or f'exit {done.code}'}")
+        stderr = done.stderr.decode(errors="replace").strip()[-500:]
+        raise TransferFailed(f"{shlex.quote(path)} of {name} cannot be read: {stderr or f'exit {done.code}'}")
     return int(words[0]), words[1].decode("ascii", "replace")
 
 

@@ -184,7 +184,7 @@ class Attempts:
                 if gone and not (directory / "exit.json").exists():
                     await asyncio.to_thread(sweep, job.marker)
                     self._pass_log(job, final=True)
-                    self._tell(job, await asyncio.to_thread(self.facts, job))
+                    self._journal_facts(job, await asyncio.to_thread(self.facts, job))
                     return Outcome(137, "died", round(time.monotonic() - began, 3))
                 if keeper is not None and not gone:
                     end.of(int(keeper["pid"]))
@@ -214,10 +214,10 @@ class Attempts:
         with contextlib.suppress(OSError):
             saved = path.stat().st_mtime_ns
             if saved - self._facts_at >= (1 if final else FACTS_NANOSECONDS):
-                self._tell(job, read_json(path))
+                self._journal_facts(job, read_json(path))
                 self._facts_at = saved
 
-    def _tell(self, job: Job, facts: Mapping[str, Any] | None) -> None:
+    def _journal_facts(self, job: Job, facts: Mapping[str, Any] | None) -> None:
         if facts is not None:
             with contextlib.suppress(OSError):
                 self._journal(AgentBody(job.token, facts))
@@ -230,8 +230,8 @@ class Attempts:
         if not (directory / "exit.json").exists() and kept.exists():
             job_file = read_json(directory / "job.json") or {}
             if job_file.get("stream"):
-                said = replay(job_file["stream"], kept, job_file.get("prices") or {})
-                facts = {"resumed": (facts or {}).get("resumed"), **said}
+                replayed = replay(job_file["stream"], kept, job_file.get("prices") or {})
+                facts = {"resumed": (facts or {}).get("resumed"), **replayed}
         return facts
 
     async def stop(self) -> None:

@@ -91,8 +91,8 @@ class Workspace:
             check=False,
         )
         if check and done.returncode:
-            said = done.stderr.decode(errors="replace").strip()[-1000:]
-            raise WorkspaceError("git", f"git {arguments[0]} failed ({done.returncode}): {said}")
+            stderr = done.stderr.decode(errors="replace").strip()[-1000:]
+            raise WorkspaceError("git", f"git {arguments[0]} failed ({done.returncode}): {stderr}")
         return done.stdout
 
     def has(self, commit: str) -> bool:
@@ -116,7 +116,7 @@ class Workspace:
 
         Raises:
             WorkspaceError: ``need_full``: the bundle does not fit what is here; ``damaged``:
-                size or checksum of a part is not what the captain said.
+                size or checksum of a part is not what the captain stderr.
         """
         self.prepare()
         if bundle is None:

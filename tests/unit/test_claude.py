@@ -148,7 +148,7 @@ def test_a_busy_service_says_how_long():
 
 def test_the_agents_reason_for_no_change_is_kept():
     ending = verdict(*GOOD, result("So:\n\n**NO CHANGE NEEDED:** the file is there."), empty=True)
-    assert "the file is there." in ending.said
+    assert "the file is there." in ending.summary
 
 
 def test_usage_counts_once_a_message_and_even_if_the_run_is_killed():

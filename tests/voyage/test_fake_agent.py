@@ -38,7 +38,7 @@ class Parrot:
     def judge(self, ended):
         if ended.facts and ended.facts.result and ended.facts.result.subtype == "refused":
             return Ending("denied", "the parrot does not know this token")
-        return Ending("done", said="Polly") if ended.code == 0 else Ending("failed", "it flew away")
+        return Ending("done", summary="Polly") if ended.code == 0 else Ending("failed", "it flew away")
 
     def brief(self, briefing):
         common = ("bash", f"~/{OWN}/program")

@@ -50,8 +50,8 @@ def judge(ended: Ended) -> Ending:
         found = NO_CHANGE.search(clean(result.text))
         if not found:
             return Ending("failed", f"it ended without a change and without the line `NO CHANGE NEEDED: why`{told}")
-        return Ending("done", said=clean_line(found[0].strip(), 500))
-    return Ending("done", said=text[:MAX_SUMMARY])
+        return Ending("done", summary=clean_line(found[0].strip(), 500))
+    return Ending("done", summary=text[:MAX_SUMMARY])
 
 
 def _unfinished(code: int, reason: str, facts: Facts | None, said: str) -> Ending:

@@ -131,7 +131,7 @@ class Attempts:
             if ending.kind != "done":
                 self._orders.apply(claim, after_ending(ending, self._ledger.waits(claim.task)), evidence)
                 return
-            evidence["agent"] |= {"model": facts.model if facts else None, "said": ending.said}
+            evidence["agent"] |= {"model": facts.model if facts else None, "said": ending.summary}
         if failure := failure_of(outcome):
             self._orders.apply(claim, Decision("fail", failure, same_ship=True), evidence)
             return

@@ -52,29 +52,29 @@ class Hooks:
 
     def joined(self, ship: str, transport: Transport) -> None:
         """See :class:`ShipHook`, as for all that follow."""
-        self._tell("joined", ship, transport)
+        self._notify("joined", ship, transport)
 
     def attempt_begins(self, ship: str, claim: Claim) -> None:
         """An attempt is about to start."""
-        self._tell("attempt_begins", ship, claim)
+        self._notify("attempt_begins", ship, claim)
 
     def attempt_ended(self, ship: str, claim: Claim) -> None:
         """An attempt is dealt with."""
-        self._tell("attempt_ended", ship, claim)
+        self._notify("attempt_ended", ship, claim)
 
     def channel_closed(self, ship: str) -> None:
         """A channel is closed."""
-        self._tell("channel_closed", ship)
+        self._notify("channel_closed", ship)
 
     def lost(self, ship: str, reason: str) -> None:
         """A ship is lost."""
-        self._tell("lost", ship, reason)
+        self._notify("lost", ship, reason)
 
     def leaving(self, ship: str) -> None:
         """The voyage has ended."""
-        self._tell("leaving", ship)
+        self._notify("leaving", ship)
 
-    def _tell(self, moment: str, *args: object) -> None:
+    def _notify(self, moment: str, *args: object) -> None:
         for hook in self._hooks:
             try:
                 getattr(hook, moment)(*args)

@@ -46,7 +46,7 @@ class Ran:
 
     code: int
     out: bytes
-    said: str
+    stderr: str
 
 
 class SshTransport:
@@ -84,7 +84,7 @@ class SshTransport:
         )
         ran = await self._script(script, data=data, seconds=FILE_SECONDS)
         if ran.code:
-            raise TransportError(f"{self._name}: {path} could not be written: {ran.said or f'exit {ran.code}'}")
+            raise TransportError(f"{self._name}: {path} could not be written: {ran.stderr or f'exit {ran.code}'}")
 
     async def get(self, path: str, limit: int) -> bytes:
         """Read a file. One that is not there, or is too long, is no missing host."""
@@ -94,7 +94,7 @@ class SshTransport:
         if ran.code == _MISSING:
             raise FileFault(f"{self._name}: there is no file {path}")
         if ran.code:
-            raise TransportError(f"{self._name}: {path} could not be read: {ran.said or f'exit {ran.code}'}")
+            raise TransportError(f"{self._name}: {path} could not be read: {ran.stderr or f'exit {ran.code}'}")
         if len(ran.out) > limit:
             raise FileFault(f"{self._name}: {path} is longer than {limit} bytes")
         return ran.out
@@ -119,21 +119,21 @@ class SshTransport:
         try:
             async with asyncio.timeout(seconds):
                 _, out = await asyncio.gather(_feed(process.stdin, data), _head(process.stdout, limit))
-                said, code = await _ended(process, complaints)
+                stderr, code = await _ended(process, complaints)
         except TimeoutError as error:
             raise TransportError(f"{self._name}: no answer in {seconds:g} s") from error
         finally:
             await _end(process)
             await complaints  # its pipe is closed
         if code == _SSH_FAILED or out is None:
-            raise TransportError(f"{self._name}: {said or f'ssh ended (exit {code})'}")
-        return Ran(code, out, said)
+            raise TransportError(f"{self._name}: {stderr or f'ssh ended (exit {code})'}")
+        return Ran(code, out, stderr)
 
     async def holder(self) -> str | None:
         """Return the voyage that has the host, None if none has. Raises :class:`TransportError`."""
         ran = await self._script(f"[ ! -e {LOCK} ] || head -n 1 {LOCK}")
         if ran.code:
-            raise TransportError(f"{self._name}: {LOCK} could not be read: {ran.said}")
+            raise TransportError(f"{self._name}: {LOCK} could not be read: {ran.stderr}")
         words = ran.out.decode(errors="replace").split()
         return words[0] if words else None
 
@@ -242,7 +242,7 @@ class SshStream:
         self._name = name
         self._socket = socket
         assert process.stderr
-        self._said = asyncio.create_task(_tail(process.stderr))
+        self._stderr_tail = asyncio.create_task(_tail(process.stderr))
 
     async def send(self, data: bytes) -> None:
         """Send on stdin."""
@@ -257,13 +257,13 @@ class SshStream:
         assert self._process.stdout
         while data := await self._process.stdout.read(_CHUNK):
             yield data
-        said, code = await _ended(self._process, self._said)
-        raise TransportError(f"{self._name}: the worker's channel ended (exit {code}){f': {said}' if said else ''}")
+        stderr, code = await _ended(self._process, self._stderr_tail)
+        raise TransportError(f"{self._name}: the worker's channel ended (exit {code}){f': {stderr}' if stderr else ''}")
 
     async def close(self) -> None:
         """End the ssh; the remote end goes with it."""
         await _end(self._process, CLOSE_SECONDS)
-        await self._said
+        await self._stderr_tail
         with contextlib.suppress(OSError):
             self._socket.unlink(missing_ok=True)
 
@@ -291,17 +291,17 @@ async def _head(stdout: asyncio.StreamReader, limit: int) -> bytes | None:
 
 
 async def _tail(stderr: asyncio.StreamReader) -> str:
-    said = b""
+    tail = b""
     while data := await stderr.read(_CHUNK):
-        said = (said + data)[-MAX_REASON:]
-    return said.decode(errors="replace").strip()
+        tail = (tail + data)[-MAX_REASON:]
+    return tail.decode(errors="replace").strip()
 
 
-async def _ended(process: asyncio.subprocess.Process, said: asyncio.Task[str]) -> tuple[str, int]:
+async def _ended(process: asyncio.subprocess.Process, stderr: asyncio.Task[str]) -> tuple[str, int]:
     """Return what an ssh complained of whose output has ended, and its exit code."""
-    await asyncio.wait([said], timeout=TAIL_SECONDS)
+    await asyncio.wait([stderr], timeout=TAIL_SECONDS)
     _let_go(process)
-    return await said, await process.wait()
+    return await stderr, await process.wait()
 
 
 def _let_go(process: asyncio.subprocess.Process) -> None:

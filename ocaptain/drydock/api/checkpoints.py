@@ -43,7 +43,7 @@ class Checkpoints:
             async with sprite.awake():
                 return f"Checkpoint {(await sprite.checkpoint(body.comment)).id} created"
 
-        return ndjson(_tell("Creating checkpoint", work()))
+        return ndjson(_progress("Creating checkpoint", work()))
 
     async def list(self, request: Request) -> Response:
         """``GET …/checkpoints``, newest first."""
@@ -68,14 +68,14 @@ class Checkpoints:
             await sprite.restore(found.id)
             return f"Checkpoint {found.id} restored"
 
-        return ndjson(_tell(f"Restoring checkpoint {found.id}", work()))
+        return ndjson(_progress(f"Restoring checkpoint {found.id}", work()))
 
 
-async def _tell(what: str, work: Awaitable[str]) -> AsyncIterator[dict[str, object]]:
+async def _progress(what: str, work: Awaitable[str]) -> AsyncIterator[dict[str, object]]:
     yield {"type": "info", "data": what, "time": stamp(time.time())}
     try:
-        said = await work
+        outcome = await work
     except (ApiError, DrydockError) as error:  # the 200 is out: what went wrong is the last line
         yield {"type": "error", "error": error.message, "time": stamp(time.time())}
         return
-    yield {"type": "complete", "data": said, "time": stamp(time.time())}
+    yield {"type": "complete", "data": outcome, "time": stamp(time.time())}

@@ -108,7 +108,7 @@ class Services:
         sprite, service = self._find(request)
         count = integer(request.query_params.get("lines"), 100)
         seconds = _seconds(request, "duration", "0s")
-        return ndjson(_told(Files(sprite.box.root), service, count, seconds))
+        return ndjson(_log_events(Files(sprite.box.root), service, count, seconds))
 
     async def signal(self, request: Request) -> Response:
         """``POST …/services/signal``."""
@@ -128,7 +128,7 @@ def _seconds(request: Request, name: str, default: str) -> float:
     return parse_duration(request.query_params.get(name, default))
 
 
-async def _told(files: Files, service: Service, count: int, seconds: float) -> AsyncIterator[dict[str, object]]:
+async def _log_events(files: Files, service: Service, count: int, seconds: float) -> AsyncIterator[dict[str, object]]:
     following = service.events(seconds)
     for line in await _last_lines(files, service.log, count):
         head, _, said = line.partition("] ")
