@@ -62,7 +62,9 @@ def start(directory: Path) -> None:
     """
     with Lock(directory / "start.lock") as starting:
         if not starting.wait(START_SECONDS):
-            raise OcaptainError(f"somebody else has been starting the captain of {directory.name} for too long")
+            raise OcaptainError(
+                f"another process has been starting the captain of {directory.name} for too long; wait, or end it"
+            )
         _start(directory)
 
 

@@ -78,6 +78,7 @@ class AgentRun:
         path_file: a file below it that names the program, if it is there.
         own_env: beginnings of variables that are this agent's own: what the host has set of them is not passed on.
         stream: module of the worker that draws the output and says what it means; None = it is shown as it is.
+        view: the same for workers of before that: ``raw``, or the agent's name and ``-stream``.
         resume: earlier sessions to go on with in place of ``argv``; the first that is there.
         resume_prompt: what such a session is told.
     """
@@ -92,6 +93,7 @@ class AgentRun:
     path_file: str | None = None
     own_env: tuple[str, ...] = ()
     stream: str | None = None
+    view: str = "raw"
     resume: tuple[Resume, ...] = ()
     resume_prompt: str = ""
 

@@ -51,7 +51,9 @@ def build_way(
         raise UsageError(f"{name}: {why} (ansible_become): take it out of the inventory, {remedy}")
     for option, what in SECRET.items():
         if options.get(option):
-            raise UsageError(f"{name}: the captain keeps no secret, and {what} is one: give ssh a key file or an agent")
+            raise UsageError(
+                f"{name}: {what} is a secret, and no secret is stored: remove it, and give ssh a key file or an agent"
+            )
     key = options.get("private_key_file")
     args: list[str] = []
     if options.get("host_key_checking") is False:

@@ -142,7 +142,7 @@ def parse_reply(stdout: str) -> list[str] | None:
     return None
 
 
-def interpreter(known: Mapping[str, Any], template: Callable[[Any], Any]) -> str:
+def python_interpreter(known: Mapping[str, Any], template: Callable[[Any], Any]) -> str:
     """Return the host's Python as its variables say; one that is to be discovered is none before it was.
 
     Args:
@@ -167,7 +167,7 @@ def send(action: Any, task_vars: Mapping[str, Any], dest: str, files: Sequence[T
     Raises:
         OcaptainError: it was not written; what is said holds nothing of the files.
     """
-    python = interpreter(task_vars, action._templar.template)  # noqa: SLF001 - as Ansible's own actions do
+    python = python_interpreter(task_vars, action._templar.template)  # noqa: SLF001 - as Ansible's own actions do
     done = action._low_level_execute_command(  # noqa: SLF001 - how actions reach their host
         f"{shlex.quote(python)} -c {shlex.quote(PROGRAM)}",
         in_data=payload(dest, files, check=bool(action._task.check_mode)),  # noqa: SLF001

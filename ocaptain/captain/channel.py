@@ -182,7 +182,7 @@ class Channel:
             found = unpack(message)
         except Malformed as error:
             if message["type"] in {"welcome", "refused"}:
-                raise TransportError(f"its answer to hello cannot be understood: {error}") from error
+                raise TransportError(f"the worker's answer to hello cannot be understood: {error}") from error
             return  # noise
         if self._welcomed.done():
             self._hear(found)

@@ -98,6 +98,6 @@ class Fleet:
 
     def _is_overdue(self, ship: str, now: float) -> bool:
         """Whether a ship that exists is to be given up: a broken one is, a silent one may only be late."""
-        if self._ledger.ship(ship).state == "failed":
+        if self._ledger.ship_row(ship).state == "failed":
             return True
         return now - self._silent_since.setdefault(ship, now) > GRACE_SECONDS

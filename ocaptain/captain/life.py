@@ -221,11 +221,11 @@ class Captain:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK)
-            self._count_awake()
+            self._add_awake_time()
             if not self.pool.over:
                 await self._look_after_ships()
 
-    def _count_awake(self) -> None:
+    def _add_awake_time(self) -> None:
         if self._awake:
             self._awake.count()
         elif connected := [name for name, actor in self.actors.items() if actor.is_connected]:

@@ -220,7 +220,7 @@ class Pool:
 
     def ship_silent(self, ship: str, reason: str) -> None:
         """Show why a ship does not answer, or waits."""
-        self._ledger.set_ship(ship, self._ledger.ship(ship).state, clean(reason)[:MAX_NOTE])
+        self._ledger.set_ship(ship, self._ledger.ship_row(ship).state, clean(reason)[:MAX_NOTE])
 
     def ship_lost(self, ship: str, reason: str) -> None:
         """A ship is gone for good: its task goes to another at once."""

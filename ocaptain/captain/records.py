@@ -46,7 +46,7 @@ class Records:
         """Take what an agent used so far."""
         if facts is None:
             return
-        attempt = self._ledger.attempt(token)
+        attempt = self._ledger.attempt_row(token)
         if attempt is not None and attempt["ship"] == ship:
             self._ledger.spent(token, spent_of(facts, self._prices), facts.resumed or facts.session)
 
@@ -55,7 +55,7 @@ class Records:
         token = body.token
         path = self._logs.get((ship, token))
         if path is None:
-            attempt = self._ledger.attempt(token)
+            attempt = self._ledger.attempt_row(token)
             if attempt is None or attempt["ship"] != ship:
                 return  # and it is not remembered: the token may be handed to this ship yet
             path = self._directory / "logs" / ship / f"{attempt['task']}.{attempt['number']}.log"
@@ -73,7 +73,7 @@ class Records:
     def _skipped(self, token: int) -> int:
         """Return how many bytes of an attempt's log are not in its file, less the notes that say so."""
         if token not in self._skips:
-            attempt = self._ledger.attempt(token)
+            attempt = self._ledger.attempt_row(token)
             self._skips[token] = attempt["log_skipped"] if attempt else 0
         return self._skips[token]
 

@@ -145,11 +145,11 @@ async def ensure_base(directory: Path) -> Path:
             return layer
         for left in directory.glob("building-*"):  # of one that was killed
             await asyncio.to_thread(remove_tree, left)
-        await _make(directory, layer)
+        await _build_layer(directory, layer)
     return layer
 
 
-async def _make(directory: Path, layer: Path) -> None:
+async def _build_layer(directory: Path, layer: Path) -> None:
     scratch = Path(tempfile.mkdtemp(prefix="building-", dir=directory))
     try:
         made = scratch / "layer"

@@ -57,7 +57,7 @@ _KEYCTL, _JOIN_SESSION_KEYRING = {"x86_64": 250, "aarch64": 219}.get(os.uname().
 _CAPSET = {"x86_64": 126, "aarch64": 91}.get(os.uname().machine, 126)
 
 
-class _CapHeader(ctypes.Structure):
+class _CapabilityHeader(ctypes.Structure):
     _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
 
 
@@ -339,7 +339,7 @@ def _confine(*, as_root: bool, groups: bool) -> None:
         os.setresgid(UID, UID, UID)
         os.setresuid(UID, UID, UID)
         kept = 0
-    header = _CapHeader(_CAPABILITY_VERSION, 0)
+    header = _CapabilityHeader(_CAPABILITY_VERSION, 0)
     data = (_CapData * 2)(_CapData(kept & 0xFFFFFFFF, kept & 0xFFFFFFFF, 0), _CapData(kept >> 32, kept >> 32, 0))
     if _syscall(_CAPSET, ctypes.byref(header), data):
         raise OSError(ctypes.get_errno(), "capset")

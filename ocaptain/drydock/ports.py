@@ -47,7 +47,7 @@ def listening(init_pid: int, leader: int | None = None) -> frozenset[Port]:
     sockets = _tables.of(init_pid)
     found = set()
     for place, pid in _below(leader) if leader else _all(init_pid):
-        for target in _open_files(f"{place}/fd"):
+        for target in _list_open_files(f"{place}/fd"):
             if target in sockets:
                 port_number, bound = sockets[target]
                 found.add(Port(port_number, bound, pid))
@@ -110,7 +110,7 @@ def _below(leader: int) -> list[tuple[str, int]]:
     return found
 
 
-def _open_files(directory: str) -> list[str]:
+def _list_open_files(directory: str) -> list[str]:
     found = []
     with contextlib.suppress(OSError):
         for name in os.listdir(directory):

@@ -221,7 +221,7 @@ class Claims(Store):
         more = {"raw": json.loads(row["raw"]), "session": row["session"] or "", "sessions": sessions, "work": work}
         return Claim(**{**dict(row), **more})
 
-    def attempt(self, token: int) -> dict[str, Any] | None:
+    def attempt_row(self, token: int) -> dict[str, Any] | None:
         """Return an attempt's row."""
         row = self._db.execute("SELECT * FROM attempts WHERE token = ?", (token,)).fetchone()
         return dict(row) if row else None

@@ -72,7 +72,7 @@ class Fleet(Store):
         """Return the ships in order."""
         return [_ship(row) for row in self._db.execute(f"{_SHIPS} ORDER BY position")]
 
-    def ship(self, ship: str) -> ShipRow:
+    def ship_row(self, ship: str) -> ShipRow:
         """Return one ship."""
         return _ship(self._db.execute(f"{_SHIPS} WHERE id = ?", (ship,)).fetchone())
 

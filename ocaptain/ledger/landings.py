@@ -36,7 +36,7 @@ class Landings(Store):
                 (token, row["id"], ref, old, new),
             ).rowcount
             if not begun:
-                raise LedgerError(f"{self.path}: token {token} has a landing under way")
+                raise LedgerError(f"{self.path}: token {token} is landing already; it is not begun twice")
             db.execute("UPDATE attempts SET evidence = ? WHERE token = ?", (json.dumps(evidence), token))
             return True
 

@@ -158,7 +158,9 @@ class Store:
         try:
             (epoch,) = self._db.execute("SELECT epoch FROM voyage").fetchone()
             if epoch != self.epoch:
-                raise Fenced(f"{self.path}: epoch {epoch} commands, this is {self.epoch}")
+                raise Fenced(
+                    f"{self.path}: a newer captain has taken over (epoch {epoch}); this one ({self.epoch}) ends"
+                )
             yield self._db
             self._db.execute("COMMIT")
         except sqlite3.Error as error:

@@ -212,12 +212,12 @@ class TailscaleClient:
             async with asyncio.timeout(self._seconds):
                 response = await self._http.request(method, path, headers=headers, **body)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            raise MeshError(f"{what}: cannot be reached: {self._shown(str(error))}") from None
+            raise MeshError(f"{what}: cannot be reached: {self._redacted(str(error))}") from None
         except (TimeoutError, httpx.TimeoutException):
             raise MeshError(f"{what}: no answer in {self._seconds:g} s", sent=True) from None
         except httpx.HTTPError as error:
             raise MeshError(
-                f"{what}: broke off: {self._shown(str(error)) or type(error).__name__}", sent=True
+                f"{what}: broke off: {self._redacted(str(error)) or type(error).__name__}", sent=True
             ) from None
         if response.is_success:
             return response.content
@@ -231,10 +231,10 @@ class TailscaleClient:
             said = response.text or "no reason given"
         after = retry_after(response.headers.get("retry-after"))
         help_ = remedy(response.status_code, call)
-        message = f"{what}: {self._shown(said)} (HTTP {response.status_code}){f'; {help_}' if help_ else ''}"
+        message = f"{what}: {self._redacted(said)} (HTTP {response.status_code}){f'; {help_}' if help_ else ''}"
         return Refused(message, status=response.status_code, retry_after=after)
 
-    def _shown(self, text: str) -> str:
+    def _redacted(self, text: str) -> str:
         """Return what others said as a short line, without any secret of ours."""
         for secret in (self._secret, *([self._access.access_token] if self._access else [])):
             text = text.replace(secret.get_secret_value(), "…")

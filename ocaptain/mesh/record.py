@@ -84,7 +84,7 @@ class Records:
             UsageError: the ship's name is none.
         """
         if not _NAME.fullmatch(left.ship):
-            raise UsageError(f"{left.ship!r} is not the name of a ship")
+            raise UsageError(f"{left.ship!r} is not a ship's name (ship-0, ship-1, …)")
         self.path.mkdir(mode=0o700, exist_ok=True)
         temporary = self.path / f".{left.ship}.{os.getpid()}"
         with temporary.open("w", encoding="utf-8") as file:

@@ -6,6 +6,7 @@ newer end may say more. Standard library only.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -86,8 +87,9 @@ def _value(hint: Any, given: Any, where: str) -> Any:
     if origin in {dict, Mapping} and isinstance(given, Mapping):
         return {str(key): _value(get_args(hint)[1], one, f"{where}.{key}") for key, one in given.items()}
     if hint is float:
-        if type(given) in {int, float} and math.isfinite(given):
-            return float(given)
+        with contextlib.suppress(OverflowError):  # a whole number beyond all floats
+            if type(given) in {int, float} and math.isfinite(given):
+                return float(given)
     elif origin is None and type(given) is hint:  # a bool is no int
         return given
     raise Malformed(f"{where} is of another type than {getattr(hint, '__name__', hint)}")

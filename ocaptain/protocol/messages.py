@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Mapping, Tuple, Type, Union
 
 from ocaptain.protocol import MAX_PART_BYTES, MAX_PARTS
-from ocaptain.protocol.codec import checked
+from ocaptain.protocol.codec import Malformed, checked
 
 MAX_NUMBER = 2**53  # what JSON carries without loss
 _OID = "[0-9a-f]{40}"
@@ -20,7 +20,7 @@ _OID = "[0-9a-f]{40}"
 class Part:
     """A part of a bundle, in the worker's inbox or outbox; nothing else can be named."""
 
-    path: str = checked(pattern=r"\.ocaptain/(in|out)/[A-Za-z0-9-]+\.[0-9]{1,3}")
+    path: str = checked(pattern=r"\.ocaptain/(in|out)/[A-Za-z0-9-]+\.[0-9]{1,6}")
     size: int = checked(low=0, high=MAX_PART_BYTES)
     sha256: str = checked(pattern="[0-9a-f]{64}")
 
@@ -29,7 +29,7 @@ class Part:
 class Bundle:
     """A git bundle in parts, and the ref that it holds."""
 
-    parts: Tuple[Part, ...] = checked(longest=MAX_PARTS)
+    parts: Tuple[Part, ...]
     ref: str = ""
 
 
@@ -50,6 +50,10 @@ class Snapshot:
     base: str = checked(pattern=_OID)
     message: str = checked("", longest=20000)
     left_out: Tuple[str, ...] = checked((), longest=200)
+
+    def __post_init__(self) -> None:
+        if len(self.bundle.parts) > MAX_PARTS:  # of what a ship offers; what a captain sends has no limit
+            raise Malformed(f"bundle.parts is longer than {MAX_PARTS}")
 
 
 @dataclass(frozen=True)
@@ -165,6 +169,7 @@ class Start:
     own_env: Tuple[str, ...] = ()
     path_file: str | None = None
     stream: str | None = None
+    view: str = "raw"  # what workers of before ``stream`` go by, and what captains of then send: <agent>-stream
     resume: Tuple[Resume, ...] = ()
     resume_prompt: str = ""
     prices: Mapping[str, Any] = field(default_factory=dict)

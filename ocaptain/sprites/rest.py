@@ -231,7 +231,7 @@ class Rest(Http):
         events = await self.request("PUT", url, as_events, params={"duration": f"{watch:g}s"}, body=body)
         for event in events:
             if event.get("type") == "error":
-                raise SpritesError(f"PUT {url}: {event.get('data') or event}")
+                raise SpritesError(f"PUT {url} failed: the service says: {event.get('data') or event}")
 
     async def get_service(self, name: str, service: str) -> dict[str, object] | None:
         """Return a service's definition and state, None if there is none."""

@@ -83,7 +83,9 @@ class Execution:
             self._code = None  # output may be missing even if the text form of the exit was seen
             raise ExecInterrupted(f"exec on {self._name}: {error}") from error
         if self._code is None:
-            raise ExecInterrupted(f"exec on {self._name}: closed without an exit message")
+            raise ExecInterrupted(
+                f"exec on {self._name}: the connection closed before its exit code came; it may have run"
+            )
 
     def _text(self, message: str) -> bool:
         """Take a text message; True if the command's stream is over."""

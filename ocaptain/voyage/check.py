@@ -189,7 +189,9 @@ def _check_hosts(request: Request, hosts: Sequence[tuple[str, SshTarget]]) -> No
     if request.options.replace:
         raise UsageError("hosts of an inventory are not replaced when they are lost: leave replace out")
     if request.options.provider:
-        raise UsageError(f"ships are either hosts of the inventory or sprites of {request.options.provider}: name one")
+        raise UsageError(
+            f"hosts of an inventory and sprites of {request.options.provider} were both asked for: give only one"
+        )
     if request.options.mesh == "tailscale":
         remedy = "leave --mesh out, and apply the role tailscale to them with a key of your own"
         raise UsageError(f"hosts of an inventory are not put on the voyage's tailnet: {remedy}")
@@ -217,7 +219,9 @@ def _check_pins(plan: Plan, size: int) -> None:
         if task.metadata.pin and int(task.metadata.pin.removeprefix("ship-")) >= size
     ]
     if pinned:
-        raise UsageError(f"tasks are pinned to ships beyond the {size} that sail:", pinned)
+        raise UsageError(
+            f"only {size} ships sail, and these tasks are pinned to others; add ships, or change the pins:", pinned
+        )
 
 
 def _check_template(plan: Plan, agent_cmd: str | None, agents: Mapping[str, str]) -> None:

@@ -36,7 +36,7 @@ def find_active(home: Home, request: Request, checked: Checked) -> VoyageDirecto
         message = f"this plan sails already as {active.id} ({active.voyage().state}):"
         raise UsageError(message, [f"go on with it: --resume {active.id}", "start another one: --new"])
     if active:
-        _check_same(active, checked.fleet.provider)
+        _require_same_kind_of_ships(active, checked.fleet.provider)
     return active
 
 
@@ -47,7 +47,7 @@ def _active_of(home: Home, digest: str) -> VoyageDirectory | None:
     return found[0] if found else None
 
 
-def _check_same(active: VoyageDirectory, provider: str) -> None:
+def _require_same_kind_of_ships(active: VoyageDirectory, provider: str) -> None:
     """Going on with a voyage elsewhere than it sails would look as if it did as it was told."""
     sails = active.voyage().provider
     if HOSTS in {sails, provider} and sails != provider:

@@ -26,7 +26,7 @@ from ocaptain.worker.job import Job, JobFile
 from ocaptain.worker.places import remove
 from ocaptain.worker.procs import sweep
 from ocaptain.worker.state import State
-from ocaptain.worker.streams import replay
+from ocaptain.worker.streams import module_of, own_env, replay
 from ocaptain.worker.workspace import Workspace
 
 POLL_SECONDS = 0.05
@@ -111,6 +111,7 @@ class Attempts:
         log = places.logs / f"{args.label}.log"
         log.unlink(missing_ok=True)
         marker = f"{self._state.fence.voyage}:{args.token}"
+        stream = module_of(args.stream, args.view)
         job_file = JobFile(
             argv=args.argv,
             env={
@@ -126,9 +127,9 @@ class Attempts:
             marker=marker,
             env_files=args.env_files,
             secret_files=args.secret_files,
-            own_env=args.own_env,
+            own_env=args.own_env or (own_env(stream) if stream else ()),
             path_file=args.path_file,
-            stream=args.stream,
+            stream=stream,
             resume=args.resume,
             prices=args.prices,
         )
@@ -184,7 +185,7 @@ class Attempts:
                 if gone and not (directory / "exit.json").exists():
                     await asyncio.to_thread(sweep, job.marker)
                     self._pass_log(job, final=True)
-                    self._journal_facts(job, await asyncio.to_thread(self.facts, job))
+                    self._journal_facts(job, await asyncio.to_thread(self.read_facts, job))
                     return Outcome(137, "died", round(time.monotonic() - began, 3))
                 if keeper is not None and not gone:
                     end.of(int(keeper["pid"]))
@@ -222,15 +223,15 @@ class Attempts:
             with contextlib.suppress(OSError):
                 self._journal(AgentBody(job.token, facts))
 
-    def facts(self, job: Job) -> Mapping[str, Any] | None:
+    def read_facts(self, job: Job) -> Mapping[str, Any] | None:
         """Return what the agent's stream told; read once more if its supervisor could not save it."""
         directory = Path(job.directory)
         facts: Mapping[str, Any] | None = read_json(directory / "facts.json")
         kept = directory / "stream.jsonl"
         if not (directory / "exit.json").exists() and kept.exists():
             job_file = read_json(directory / "job.json") or {}
-            if job_file.get("stream"):
-                replayed = replay(job_file["stream"], kept, job_file.get("prices") or {})
+            if stream := module_of(job_file.get("stream"), job_file.get("view", "raw")):
+                replayed = replay(stream, kept, job_file.get("prices") or {})
                 facts = {"resumed": (facts or {}).get("resumed"), **replayed}
         return facts
 

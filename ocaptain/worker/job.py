@@ -47,5 +47,6 @@ class JobFile:
     own_env: Tuple[str, ...] = ()
     path_file: str | None = None
     stream: str | None = None
+    view: str = "raw"
     resume: Tuple[Resume, ...] = ()
     prices: Mapping[str, Any] = field(default_factory=dict)

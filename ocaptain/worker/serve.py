@@ -197,10 +197,12 @@ class Worker:
         self._running[name_id] = asyncio.create_task(work)
 
     async def _run(self, name_id: str, name: str, args: Mapping[str, Any]) -> None:
+        token = None  # of the attempt that it ends
         try:
             if name not in COMMANDS:
                 raise WorkspaceError("unknown", f"this worker has no command {name}")
             command = from_dict(COMMANDS[name], args)
+            token = command.token if isinstance(command, Start) else None
             with self._hold.while_working():
                 result = Result(ok=True, data=to_dict(await self._carry_out(name_id, command)))
         except Unfit as error:
@@ -213,7 +215,7 @@ class Worker:
         # An id that failed may be asked again: the captain repeats it with what was missing.
         if result.ok:
             self._state.done[name_id] = result
-        await self._report(name_id, result, ends_job=name == "start")
+        await self._report(name_id, result, token)
 
     async def _carry_out(self, name_id: str, command: Command) -> object:
         if isinstance(command, Start):
@@ -227,12 +229,12 @@ class Worker:
                 return await asyncio.to_thread(self._scripts.check, command)
             return await asyncio.to_thread(self._scripts.verify, command)
 
-    async def _report(self, name_id: str, result: Result, *, ends_job: bool = False) -> None:
+    async def _report(self, name_id: str, result: Result, token: int | None = None) -> None:
         """Journal a result, however long a full disk takes to have room for it; then forget the job."""
         body = to_dict(ResultBody(name_id, result.ok, result.data))
         await self._until_room(lambda: self._record(body, durable=True))
         # Only now: a worker that dies before this goes on with the job and reports again.
-        if ends_job:
+        if self._state.job and self._state.job.token == token:
             self._state.job = None
         self._running.pop(name_id, None)
         await self._until_room(self._state.save)
@@ -271,7 +273,7 @@ class Worker:
                 ended = replace(ended, snapshot=snapshot)
             except Unfit as error:
                 ended = replace(ended, unfit=UnfitTree(error.reason, tuple(error.paths)))
-        facts = await asyncio.to_thread(self._attempts.facts, job)
+        facts = await asyncio.to_thread(self._attempts.read_facts, job)
         return replace(ended, tail=tail(Path(job.log)), agent=facts)
 
     async def _stop(self) -> None:

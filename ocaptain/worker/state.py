@@ -48,7 +48,7 @@ class State:
                     "epoch": self.fence.epoch,
                     "generation": self.fence.generation,
                     "ship": self.ship,
-                    "done": to_dict(self.done),
+                    "done": to_dict(dict(self.done)),
                     "job": to_dict(self.job),
                     "at": self.at,
                 },

@@ -5,7 +5,18 @@ from __future__ import annotations
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Mapping
+from typing import Any, Dict, Iterable, List, Mapping, Tuple
+
+
+def module_of(stream: str | None, view: str) -> str | None:
+    """Return the module of a stream; of captains and job files of before there were names, by their view."""
+    name = view[: -len("-stream")] if view.endswith("-stream") else ""
+    return stream or (f"ocaptain.agents.{name}.stream" if name.isidentifier() else None)
+
+
+def own_env(module: str) -> Tuple[str, ...]:
+    """Return how the variables begin that are an agent's own, as its stream's module says."""
+    return tuple(getattr(import_module(module), "OWN_ENV", ()))
 
 
 def new_stream(module: str, prices: Mapping[str, Any]) -> Any:

@@ -11,7 +11,7 @@ import pytest
 
 from ocaptain.agents.claude.files import KINDS, Credentials, choose, configured, tree
 from ocaptain.agents.claude.settings import ClaudeSettings
-from ocaptain.ansible.tree import PROGRAM, interpreter, parse_files, parse_reply, payload
+from ocaptain.ansible.tree import PROGRAM, parse_files, parse_reply, payload, python_interpreter
 from ocaptain.config import load
 from ocaptain.errors import UsageError
 from ocaptain.tree import TreeFile
@@ -183,4 +183,4 @@ def test_which_python_writes_a_tree(known, python):
     def template(value):
         return f"/opt/{value}" if value and "{{" in value else value
 
-    assert interpreter(known, template) == python
+    assert python_interpreter(known, template) == python

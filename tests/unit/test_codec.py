@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -28,6 +29,7 @@ from ocaptain.protocol.messages import (
     VerifyResult,
     command_name,
 )
+from ocaptain.worker.streams import module_of
 
 PART = Part(".ocaptain/out/a-1.0", 4, "0" * 64)
 SNAPSHOT = Snapshot(empty=False, bundle=Bundle((PART,), "r"), commit="a" * 40, base="b" * 40, left_out=("x",))
@@ -50,6 +52,24 @@ MESSAGES = [
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda one: type(one).__name__)
 def test_what_is_sent_arrives(message):
     assert from_dict(type(message), json.loads(json.dumps(to_dict(message)))) == message
+
+
+def test_what_a_captain_sends_may_be_larger_than_what_a_ship_may_offer():
+    large = Start(7, bundle=Bundle((replace(PART, path=".ocaptain/in/a.1234"),) * 1000))
+    assert from_dict(Start, to_dict(large)) == large
+
+
+@pytest.mark.parametrize(
+    ("stream", "view", "module"),
+    [
+        ("a.b", "raw", "a.b"),
+        (None, "raw", None),
+        (None, "claude-stream", "ocaptain.agents.claude.stream"),
+        (None, "../x-stream", None),
+    ],
+)
+def test_captains_and_jobs_of_before_name_a_stream_by_its_view(stream, view, module):
+    assert module_of(stream, view) == module
 
 
 def test_a_newer_end_may_say_more():
@@ -75,7 +95,8 @@ def test_each_command_has_its_name():
         (Check, {**to_dict(MESSAGES[3]), "timeout": float("nan")}, "timeout is of another type"),
         (Outcome, {**to_dict(MESSAGES[6]), "snapshot": {}}, "snapshot.empty is missing"),
         (Bundle, {"parts": [{**to_dict(PART), "path": ".ocaptain/out/../x.0"}]}, "parts.0.path is not of its form"),
-        (Bundle, {"parts": [to_dict(PART)] * 1000}, "parts is longer than"),
+        (Snapshot, {**to_dict(SNAPSHOT), "bundle": {"parts": [to_dict(PART)] * 1000}}, "parts is longer than"),
+        (Check, {**to_dict(MESSAGES[3]), "timeout": 10**400}, "timeout is of another type"),
     ],
 )
 def test_what_is_not_of_its_shape_is_refused(cls, data, where):

@@ -251,7 +251,7 @@ def test_a_landing_that_is_tried_again_is_known_by_the_commit_that_landed(sea, m
 def test_a_second_landing_of_one_token_is_no_landing(sea):
     claim = sea.ledger.claim("ship-0")
     assert sea.ledger.begin_landing(claim.token, "refs/heads/x", sea.base, "1" * 40, {})
-    with pytest.raises(LedgerError, match="under way"):
+    with pytest.raises(LedgerError, match="is landing already"):
         sea.ledger.begin_landing(claim.token, "refs/heads/x", sea.base, "2" * 40, {})
 
 

@@ -138,7 +138,7 @@ class Storm(RuleBasedStateMachine):
             self.cursors.pop(ship, None)
             self.lost(ship, "gone")
             return
-        row = self.ledger.ship(ship)
+        row = self.ledger.ship_row(ship)
         cursors = self.cursors[ship] = Cursors(row.journal, row.cursors)
         hello = {**HELLO, "epoch": self.ledger.epoch, "generation": self.ledger.next_generation()}
         there.fence.admit(hello)
@@ -228,7 +228,7 @@ class Storm(RuleBasedStateMachine):
     def judge(self, ship, token, data, *, crash):
         claim = self.ledger.held(ship)
         mine = claim is not None and claim.token == token
-        attempt = self.ledger.attempt(token)
+        attempt = self.ledger.attempt_row(token)
         assert attempt["ship"] == ship
         work = data["work"]
         if work:

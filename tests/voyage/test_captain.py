@@ -95,7 +95,7 @@ def test_a_ship_that_was_woken_answers_at_once_however_often(tmp_path, ships, mo
     async def call_in_vain(captain):
         sleeper = next(iter(captain.actors.values()))
         for _ in range(6):
-            await until(lambda: sleeper.idle and captain.ledger.ship(sleeper.ship).state == "asleep")
+            await until(lambda: sleeper.idle and captain.ledger.ship_row(sleeper.ship).state == "asleep")
             opened = sum(ship.opened for ship in fleet)
             sleeper.call()
             await until(lambda opened=opened: sum(ship.opened for ship in fleet) > opened)
@@ -124,7 +124,7 @@ def test_a_lapsed_lease_hands_the_task_on_and_the_late_result_is_kept(tmp_path, 
     def holder(captain):
         for number, ship in enumerate(fleet):
             held = captain.ledger.held(f"ship-{number}")
-            if held and held.task == "1" and captain.ledger.attempt(held.token)["base"]:
+            if held and held.task == "1" and captain.ledger.attempt_row(held.token)["base"]:
                 return ship
         return None
 

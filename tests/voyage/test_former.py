@@ -56,7 +56,7 @@ def test_who_only_reads_leaves_the_file_as_it_is(former):
         assert (state, tasks["completed"], tasks["in_progress"], tasks["pending"]) == ("running", 1, 1, 1)
         assert [view["status"] for view in views] == ["completed", "in_progress", "pending"]
         assert ledger.landed(10) == [("1", "Task 1")]
-        assert ledger.ship("ship-0").cursors.keys() == {"all"}
+        assert ledger.ship_row("ship-0").cursors.keys() == {"all"}
     assert path.read_bytes() == before
     assert not path.with_name("ledger.db.3").exists()
 
@@ -128,7 +128,7 @@ def test_an_attempt_of_then_lands_and_its_worker_is_replaced(former):
     with Ledger(former / "ledger.db") as ledger:
         attempts = [(row["token"], row["task"], row["state"]) for row in ledger.rows("attempts", "token")]
         assert attempts == [(1, "1", "landed"), (2, "2", "failed"), (3, "2", "landed"), (4, "3", "landed")]
-        assert ledger.attempt(4)["opening"]
+        assert ledger.attempt_row(4)["opening"]
     assert (home / ".ocaptain/worker.pyz").read_bytes() == worker_bytes()
     assert not (home / ".ocaptain/journal.jsonl").exists()
     refs = Git(former / "repo.git").refs("refs/ocaptain")

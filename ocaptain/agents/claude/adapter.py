@@ -21,6 +21,7 @@ from ocaptain.agents.base import (
     render,
 )
 from ocaptain.agents.claude.settings import CREDENTIALS, REMEDY, ClaudeSettings
+from ocaptain.agents.claude.stream import OWN_ENV
 from ocaptain.agents.claude.verdict import judge
 from ocaptain.config import load
 
@@ -85,7 +86,8 @@ class ClaudeAgent:
             env_files=(f"{OWN}/env.json",),
             secret_files=(f"{OWN}/key",),
             path_file=f"{OWN}/path",
-            own_env=("ANTHROPIC_", "CLAUDE_CODE_", "CLAUDE_CONFIG_DIR"),
+            own_env=OWN_ENV,
+            view="claude-stream",
             stream="ocaptain.agents.claude.stream",
             resume=tuple(
                 Resume(session, (*common, "--resume", session), f".claude/projects/*/{session}.jsonl")

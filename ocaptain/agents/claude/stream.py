@@ -18,6 +18,8 @@ from typing import Any
 from ocaptain.protocol.usage import MAX_COUNT, Price, Tokens, cost_of, dollars, is_long, price_of, tokens_of
 from ocaptain.worker.show import one_line, plain
 
+#: Variables of Claude Code's own, by how they begin.
+OWN_ENV = ("ANTHROPIC_", "CLAUDE_CODE_", "CLAUDE_CONFIG_DIR")
 MAX_TEXT = 4000
 MAX_MODELS = 16
 MAX_DELAY = 2**31
@@ -240,7 +242,7 @@ class Stream:
                 "terminal": _text(message.get("terminal_reason"), 64),
                 "turns": turns if type(turns) is int and 0 <= turns < 10**6 else 0,
                 "text": plain(text)[-MAX_TEXT:],
-                "total_cost": _nano(message.get("total_cost_usd")),
+                "total_cost": _nano_dollars(message.get("total_cost_usd")),
             }
         )
         good = message.get("subtype") == "success" and not message.get("is_error")
@@ -262,7 +264,7 @@ class Stream:
                     "cache_creation_input_tokens": one.get("cacheCreationInputTokens"),
                     "cache_creation": {"ephemeral_1h_input_tokens": one.get("cacheCreationEphemeral1hInputTokens")},
                 }
-                name, cost = _text(model, 100) or "unknown", _nano(one.get("costUSD")) or 0
+                name, cost = _text(model, 100) or "unknown", _nano_dollars(one.get("costUSD")) or 0
                 if name not in self._billed and len(self._billed) >= MAX_MODELS:
                     name = next(reversed(self._billed))  # of so many names none is sound; the sums still are
                 before = self._billed.get(name, [0] * 6)
@@ -306,7 +308,7 @@ def _sum(one: Tokens, other: Tokens) -> Tokens:
     return [min(a + b, MAX_COUNT) for a, b in zip(one, other, strict=True)]
 
 
-def _nano(value: Any) -> int | None:
+def _nano_dollars(value: Any) -> int | None:
     return round(value * 10**9) if isinstance(value, (int, float)) and 0 <= value < 10**6 else None
 
 

@@ -32,7 +32,7 @@ async def fetch(git: Git, transport: Transport, offer: Snapshot) -> None:
                 await asyncio.to_thread(_write_whole, file, piece)
             await asyncio.to_thread(import_bundle, git, file, offer.commit)
     except OSError as error:
-        raise GitError(f"{git.directory}: what a ship offers cannot be written: {error.strerror}") from error
+        raise GitError(f"{git.directory}: what a ship sent cannot be stored: {error.strerror}") from error
 
 
 def _write_whole(file: BinaryIO, data: bytes) -> None:

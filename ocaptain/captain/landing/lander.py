@@ -82,7 +82,7 @@ class Lander:
         """Return the branch's commit."""
         found = await asyncio.to_thread(self._git.resolve, self.ref)
         if found is None:
-            raise GitError(f"{self._git.directory}: {self.ref} is gone")
+            raise GitError(f"{self._git.directory}: {self.ref} does not exist any more; restore it, then resume")
         return found
 
     async def save_ref(self, ref: str, commit: str) -> None:

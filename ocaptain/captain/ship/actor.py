@@ -62,7 +62,7 @@ class ShipActor:
         self._link: Link | None = None
         self._was_reached = False
         self._rests_until = 0.0  # on the loop's clock: before that it claims nothing
-        row = self._ledger.ship(ship)
+        row = self._ledger.ship_row(ship)
         self._cursors = Cursors(row.journal, row.cursors)
         self._protocol = PROTOCOL
         self._faults = 0
@@ -123,7 +123,7 @@ class ShipActor:
             except LedgerError:
                 raise
             except (GitError, CutShort) as error:
-                self._repo_failed(error)
+                self._on_repo_error(error)
             except TransportError as error:
                 self._silent(error)
             except Exception as error:
@@ -152,7 +152,7 @@ class ShipActor:
             log.warning("%s: %s", self.ship, error)
             self._orders.ship_silent(self.ship, str(error))
 
-    def _repo_failed(self, error: GitError | CutShort) -> None:
+    def _on_repo_error(self, error: GitError | CutShort) -> None:
         """Our own repository fails (a full disk, say), or the way to it: no task is to blame, and it may pass."""
         log.warning("%s: %s", self.ship, error)
         self._orders.ship_silent(self.ship, str(error))
@@ -182,11 +182,13 @@ class ShipActor:
 
     async def let_go(self) -> None:
         """The voyage has ended: have all that the ship wrote, then let it sleep."""
-        if self._link:
+        link, self._link = self._link, None  # so that nobody else closes it before all has come
+        if link:
             self._context.hooks.leaving(self.ship)
             with contextlib.suppress(TransportError):
-                await self._link.channel.rest()
-            await self.disconnect()
+                await link.channel.rest()
+            await link.channel.close()
+            self._context.hooks.channel_closed(self.ship)
 
     async def disconnect(self) -> None:
         """Close the channel; the ship goes on by itself."""

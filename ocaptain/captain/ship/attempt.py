@@ -187,7 +187,7 @@ class Attempts:
             CutShort: less arrives than there is.
             TransportError: the ship cannot be reached.
         """
-        attempt = self._ledger.attempt(token)
+        attempt = self._ledger.attempt_row(token)
         outcome = landing.parse_outcome(data)
         if not attempt or (attempt["ship"], attempt["opening"]) != (self._ship, opening) or isinstance(outcome, str):
             return

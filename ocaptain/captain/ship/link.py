@@ -113,7 +113,7 @@ class Link:
 
         def worker_waits(reason: str) -> None:
             """Show why the worker waits; nothing any more, if it goes on."""
-            context.ledger.set_ship(ship, context.ledger.ship(ship).state, clean(reason)[:MAX_NOTE] or None)
+            context.ledger.set_ship(ship, context.ledger.ship_row(ship).state, clean(reason)[:MAX_NOTE] or None)
 
         channel = Channel(
             await transport.open(),
@@ -167,7 +167,7 @@ class Link:
             TransportError: the channel broke, or no answer came in ``seconds``.
             GitError: the bundle cannot be made.
         """
-        have = self._context.ledger.ship(self.ship).head
+        have = self._context.ledger.ship_row(self.ship).head
         there = have is not None and await asyncio.to_thread(self._context.git.is_ancestor, commit, have)
         for attempt in range(2):
             bundle = None if there and not attempt else await self._send_bundle(commit, None if attempt else have)

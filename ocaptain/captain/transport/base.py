@@ -7,6 +7,7 @@ Sprites' exec and files are one transport (``sprite``), ssh to a host of an inve
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -104,7 +105,8 @@ async def run(transport: Transport, argv: Sequence[str], seconds: float) -> Comp
         async with asyncio.timeout(seconds):
             command = await transport.command(argv)
             try:
-                await command.send_eof()
+                with contextlib.suppress(TransportError):  # it may have ended without reading
+                    await command.send_eof()
                 async for stream, data in command:
                     kept[stream] = (kept[stream] + data)[-MAX_OUTPUT:]
                 return Completed(command.code, kept[STDOUT], kept[STDERR])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ocaptain.captain.transport.base import STDERR, WORKER, FileFault, RemoteCommand, ShipGone, Stream, TransportError
 from ocaptain.sprites import ExecInterrupted, Execution, NotFound, SpritesClient, SpritesError, TooLarge
+from ocaptain.sprites.client import GATE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -78,9 +79,12 @@ class SpriteTransport:
             raise TransportError(f"{self._sprite}: {error.message}") from error
 
     async def command(self, argv: Sequence[str]) -> RemoteCommand:
-        """Run by exec."""
+        """Run by exec, behind the gate that a fast command's output needs."""
         with _translated(self._sprite):
-            return SpriteCommand(await self._client.exec(self._sprite, argv, cwd=HOME), self._sprite)
+            execution = await self._client.exec(self._sprite, ["sh", "-c", GATE, "sh", *argv], cwd=HOME, run_on="1s")
+        command = SpriteCommand(execution, self._sprite)
+        await command.send(b"\n")
+        return command
 
 
 class SpriteCommand:

@@ -41,7 +41,7 @@ _MARK = b"\x01ocaptain-output\n"
 
 
 @dataclass(frozen=True)
-class Ran:
+class ScriptResult:
     """A script that ended: exit code, output (cut at the limit that was asked for), complaints."""
 
     code: int
@@ -82,22 +82,22 @@ class SshTransport:
             'trap \'rm -f -- "$scratch"\' EXIT && cat > "$scratch" && '
             f'[ "$(wc -c < "$scratch")" -eq {len(data)} ] && mv -f -- "$scratch" "$target"'
         )
-        ran = await self._script(script, data=data, seconds=FILE_SECONDS)
-        if ran.code:
-            raise TransportError(f"{self._name}: {path} could not be written: {ran.stderr or f'exit {ran.code}'}")
+        done = await self._script(script, data=data, seconds=FILE_SECONDS)
+        if done.code:
+            raise TransportError(f"{self._name}: {path} could not be written: {done.stderr or f'exit {done.code}'}")
 
     async def get(self, path: str, limit: int) -> bytes:
         """Read a file. One that is not there, or is too long, is no missing host."""
         target = shlex.quote(path)
         script = f"[ -f {target} ] || exit {_MISSING}; exec head -c {limit + 1} -- {target}"
-        ran = await self._script(script, limit=limit + 1, seconds=FILE_SECONDS)
-        if ran.code == _MISSING:
+        done = await self._script(script, limit=limit + 1, seconds=FILE_SECONDS)
+        if done.code == _MISSING:
             raise FileFault(f"{self._name}: there is no file {path}")
-        if ran.code:
-            raise TransportError(f"{self._name}: {path} could not be read: {ran.stderr or f'exit {ran.code}'}")
-        if len(ran.out) > limit:
+        if done.code:
+            raise TransportError(f"{self._name}: {path} could not be read: {done.stderr or f'exit {done.code}'}")
+        if len(done.out) > limit:
             raise FileFault(f"{self._name}: {path} is longer than {limit} bytes")
-        return ran.out
+        return done.out
 
     async def command(self, argv: Sequence[str]) -> RemoteCommand:
         """Start a command over the shared connection, if there is one."""
@@ -105,7 +105,7 @@ class SshTransport:
 
     async def _script(
         self, script: str, *, data: bytes = b"", limit: int = MAX_REASON, seconds: float = ASK_SECONDS
-    ) -> Ran:
+    ) -> ScriptResult:
         """Run a script in the ship's home; its exit code is its own.
 
         Raises:
@@ -127,14 +127,14 @@ class SshTransport:
             await complaints  # its pipe is closed
         if code == _SSH_FAILED or out is None:
             raise TransportError(f"{self._name}: {stderr or f'ssh ended (exit {code})'}")
-        return Ran(code, out, stderr)
+        return ScriptResult(code, out, stderr)
 
     async def holder(self) -> str | None:
         """Return the voyage that has the host, None if none has. Raises :class:`TransportError`."""
-        ran = await self._script(f"[ ! -e {LOCK} ] || head -n 1 {LOCK}")
-        if ran.code:
-            raise TransportError(f"{self._name}: {LOCK} could not be read: {ran.stderr}")
-        words = ran.out.decode(errors="replace").split()
+        done = await self._script(f"[ ! -e {LOCK} ] || head -n 1 {LOCK}")
+        if done.code:
+            raise TransportError(f"{self._name}: {LOCK} could not be read: {done.stderr}")
+        words = done.out.decode(errors="replace").split()
         return words[0] if words else None
 
     async def _start_script(self, script: str) -> asyncio.subprocess.Process:
