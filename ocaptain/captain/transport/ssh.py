@@ -177,12 +177,7 @@ class SshCommand:
 
     async def send(self, data: bytes) -> None:
         """Send on stdin."""
-        assert self._process.stdin
-        try:
-            self._process.stdin.write(data)
-            await self._process.stdin.drain()
-        except (OSError, RuntimeError) as error:
-            raise TransportError(f"{self._name}: ssh has ended") from error
+        await _write(self._process, self._name, data)
 
     async def send_eof(self) -> None:
         """End stdin."""
@@ -246,12 +241,7 @@ class SshStream:
 
     async def send(self, data: bytes) -> None:
         """Send on stdin."""
-        assert self._process.stdin
-        try:
-            self._process.stdin.write(data)
-            await self._process.stdin.drain()
-        except (OSError, RuntimeError) as error:
-            raise TransportError(f"{self._name}: ssh has ended") from error
+        await _write(self._process, self._name, data)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         assert self._process.stdout
@@ -266,6 +256,15 @@ class SshStream:
         await self._stderr_tail
         with contextlib.suppress(OSError):
             self._socket.unlink(missing_ok=True)
+
+
+async def _write(process: asyncio.subprocess.Process, name: str, data: bytes) -> None:
+    assert process.stdin
+    try:
+        process.stdin.write(data)
+        await process.stdin.drain()
+    except (OSError, RuntimeError) as error:
+        raise TransportError(f"{name}: ssh has ended") from error
 
 
 async def _feed(stdin: asyncio.StreamWriter, data: bytes) -> None:
