@@ -149,7 +149,7 @@ def count(captain: Ledger, logs: Path, tasks: int) -> dict[str, object]:
         if row["state"] != "lost":
             held[row["task"]] = held.get(row["task"], 0) + 1
     told = [line.split() for log in logs.iterdir() for line in log.read_text().splitlines()]
-    wrong = [(token, task) for token, task in told if captain.attempt(int(token))["task"] != task]  # type: ignore[index]
+    wrong = [(token, task) for token, task in told if captain.attempt_row(int(token))["task"] != task]  # type: ignore[index]
     return {
         "tasks": tasks,
         "doubles": sum(1 for number in held.values() if number > 1) + len(told) - len({task for _, task in told}),

@@ -86,7 +86,7 @@ def test_each_kind_has_a_schema_and_each_schema_a_kind():
 def voyage(tmp_path, monkeypatch):
     """The directory of a voyage that has done a bit of everything."""
     monkeypatch.setenv("OCAPTAIN_HOME", str(tmp_path))
-    monkeypatch.setattr(render, "_told", False)
+    monkeypatch.setattr(render, "_printed", False)
     directory = tmp_path / VOYAGE
     (directory / "logs/ship-0").mkdir(parents=True)
     rows = [
@@ -201,7 +201,7 @@ def test_an_error_says_its_remedy():
 
 
 def test_there_is_one_object_never_two(capsys, monkeypatch):
-    monkeypatch.setattr(render, "_told", False)
+    monkeypatch.setattr(render, "_printed", False)
     render.print_json("pause", {"voyage": VOYAGE, "said": "x"})
     render.print_json_error(OcaptainError("later"))
     assert as_documented(capsys.readouterr().out)["kind"] == "pause"
