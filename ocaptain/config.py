@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from ocaptain.errors import UsageError
+from ocaptain.names import ProviderName  # noqa: TC001 - pydantic reads annotations
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -23,8 +24,6 @@ MAX_SHIPS = 500
 #: The directory whose ``.env`` counts; the runner changes directory, so the CLI names it here.
 DOTENV_DIRECTORY = "OCAPTAIN_DOTENV_DIR"
 URL = r"^https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[^\s]*)?$"
-ProviderName = Literal["sprites", "drydock"]
-PROVIDERS: tuple[ProviderName, ...] = ("sprites", "drydock")
 #: A secret goes to it: https, or this machine.
 _TRUSTED_URL = r"^(https://[A-Za-z0-9._-]+|http://(127\.0\.0\.1|localhost|\[::1\]))(:[0-9]{1,5})?(/[^\s]*)?$"
 #: In a provider's place: the voyage's ships are hosts of an inventory; nothing makes or destroys them.

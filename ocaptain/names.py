@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from typing import Literal
 
 VOYAGE = r"voyage-[0-9a-f]{12}"
 SHIP = r"ship-(?:0|[1-9][0-9]{0,3})"
@@ -14,6 +15,8 @@ _SPRITE = re.compile(rf"({VOYAGE})-({SHIP})")
 _DEVICE = re.compile(rf"({VOYAGE}-{SHIP})(?:-[0-9]+)?")
 #: A file in the directory of a voyage that is sunk; from that no voyage comes back.
 SUNK_FILE = "sunk"
+ProviderName = Literal["sprites", "drydock"]
+PROVIDERS: tuple[ProviderName, ...] = ("sprites", "drydock")
 #: Of every sprite of ours, beside the voyage's id.
 LABEL = "ocaptain"
 

@@ -12,10 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Self, get_type_hints
 
+from ocaptain.names import PROVIDERS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-PROVIDERS = ("sprites", "drydock")
 MESHES = ("auto", "none", "tailscale")
 
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ocaptain.config import PROVIDERS, ProviderName, Settings
 from ocaptain.errors import UsageError
+from ocaptain.names import PROVIDERS, ProviderName
 
 if TYPE_CHECKING:
+    from ocaptain.config import Settings
     from ocaptain.drydock.server import ServerRecord
     from ocaptain.ledger import Voyage
     from ocaptain.sprites import SpritesClient

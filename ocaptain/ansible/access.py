@@ -19,7 +19,7 @@ from ocaptain.provider import Endpoint, choose, endpoint
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ocaptain.config import ProviderName
+    from ocaptain.names import ProviderName
 
 # Ansible loads a plugin once and then forks for each task and host: what a call needs is loaded here,
 # or each of them would load it anew, which costs ten times what the call does.

@@ -10,10 +10,11 @@ from ansible.plugins.action import ActionBase
 
 from ocaptain.ansible.access import end_with_ansible, failure
 from ocaptain.errors import OcaptainError, UsageError
+from ocaptain.names import PROVIDERS
 
 #: Where the API is, for actions that may be told so.
 ENDPOINT: dict[str, Any] = {
-    "provider": {"type": "str", "choices": ["sprites", "drydock"]},
+    "provider": {"type": "str", "choices": list(PROVIDERS)},
     "api_url": {"type": "str"},
     "api_token": {"type": "str", "no_log": True},
 }

@@ -27,7 +27,7 @@ SECRET = {
 }
 
 
-def build_way(
+def build_target(
     name: str, connection: str, options: Mapping[str, Any], home: str | None = None, *, become: bool = False
 ) -> SshTarget:
     """Return the way to a host.
@@ -80,7 +80,7 @@ def read_targets(names: Sequence[str], hostvars: Mapping[str, Mapping[str, Any]]
     """Return the targets of hosts of the inventory, resolved by Ansible itself; called inside Ansible only.
 
     Raises:
-        UsageError: as :func:`build_way`.
+        UsageError: as :func:`build_target`.
     """
     from ansible import constants  # noqa: PLC0415 - Ansible's own process has it loaded
     from ansible.module_utils.parsing.convert_bool import boolean  # noqa: PLC0415
@@ -96,5 +96,5 @@ def read_targets(names: Sequence[str], hostvars: Mapping[str, Mapping[str, Any]]
         options = plugin.get_options()
         connection = str(variables.get("ansible_connection") or constants.DEFAULT_TRANSPORT)
         become = boolean(variables.get("ansible_become", False), strict=False)
-        targets[name] = build_way(name, connection, options, variables.get("tmux_agent_home"), become=become)
+        targets[name] = build_target(name, connection, options, variables.get("tmux_agent_home"), become=become)
     return targets

@@ -42,7 +42,9 @@ def main(directory: Path) -> int:
             return 1
         pid_file = directory / "captain.pid"
         try:
-            write_atomic(pid_file, f"{os.getpid()} {start_time(os.getpid())}\n".encode(), 0o644, durable=False)
+            write_atomic(
+                pid_file, f"{os.getpid()} {start_time(os.getpid())}\n".encode(), 0o644, durable=False, one_writer=True
+            )
         except OSError as error:
             log.error("%s cannot be written: %s", pid_file, error.strerror)  # noqa: TRY400 - likewise
             return 1

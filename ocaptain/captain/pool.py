@@ -22,6 +22,7 @@ from ocaptain.captain.decide.dispatch import (
 )
 from ocaptain.captain.decide.outcome import Decision, after_loss
 from ocaptain.captain.ship.actor import SLEEP_AFTER, ShipActor
+from ocaptain.captain.ship.context import MAX_NOTE
 from ocaptain.text import clean
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from ocaptain.ledger import Claim, Ledger
     from ocaptain.protocol.envelope import AgentBody, LogBody
 
-MAX_NOTE = 300  # characters
 log = logging.getLogger("ocaptain.captain")
 
 
@@ -68,7 +68,7 @@ class Pool:
     def begin(self) -> None:
         """Begin to hand out; ships that are not reached yet are waited for a moment."""
         self._began = asyncio.get_running_loop().time()
-        self._look_after(START_SECONDS)
+        self._look_again_in(START_SECONDS)
 
     # -- handing out --------------------------------------------------------------------------
 
@@ -145,9 +145,9 @@ class Pool:
             return
         now = asyncio.get_running_loop().time()
         found = self._reservations[claim.task] = reserve(claim.ship, now, pause, SLEEP_AFTER)
-        self._look_after(found.until - now)
+        self._look_again_in(found.until - now)
 
-    def _look_after(self, seconds: float) -> None:
+    def _look_again_in(self, seconds: float) -> None:
         """Look again for work when a time has passed."""
         asyncio.get_running_loop().call_later(seconds + 0.05, self._look_again)
 
@@ -177,7 +177,7 @@ class Pool:
             self._refuse(claim.agent, decision.reason)
         if decision.pause and (actor := self.actors.get(claim.ship)):
             actor.rest(decision.pause)
-            self._look_after(decision.pause)
+            self._look_again_in(decision.pause)
         if decision.same_ship:
             self._reserve_for(claim, decision.pause)
         if decision.kind == "fail":
@@ -217,10 +217,6 @@ class Pool:
             self._fail(claim, decision, None)
         else:
             self._return_to_pool(claim, decision, ship_state)
-
-    def ship_silent(self, ship: str, reason: str) -> None:
-        """Show why a ship does not answer, or waits."""
-        self._ledger.set_ship(ship, self._ledger.ship_row(ship).state, clean(reason)[:MAX_NOTE])
 
     def ship_lost(self, ship: str, reason: str) -> None:
         """A ship is gone for good: its task goes to another at once."""

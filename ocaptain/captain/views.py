@@ -54,7 +54,7 @@ class Views:
             try:
                 folder.mkdir(exist_ok=True)
                 text = json.dumps(shown, indent=2, ensure_ascii=False) + "\n"
-                write_atomic(folder / f"{task}.json", text.encode(), 0o644, durable=False)
+                write_atomic(folder / f"{task}.json", text.encode(), 0o644, durable=False, one_writer=True)
             except OSError:  # a full disk must not stop the voyage: once more with the next change
                 self._unwritten[task] = None
 

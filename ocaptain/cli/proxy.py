@@ -21,7 +21,7 @@ from ocaptain.sprites import NotFound
 from ocaptain.voyage.home import Home
 
 if TYPE_CHECKING:
-    from ocaptain.config import ProviderName
+    from ocaptain.names import ProviderName
     from ocaptain.provider import Endpoint
     from ocaptain.sprites import Tunnel
 

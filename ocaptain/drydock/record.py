@@ -133,7 +133,7 @@ class Record(BaseModel):
         Raises:
             OSError: the disk is full, say.
         """
-        write_atomic(directory / FILE, self.model_dump_json().encode(), durable=False)
+        write_atomic(directory / FILE, self.model_dump_json().encode(), durable=False, one_writer=True)
 
     @classmethod
     def load(cls, directory: Path) -> Record:

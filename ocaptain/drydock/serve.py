@@ -165,7 +165,7 @@ async def _end_when_idle(gate: Gate, store: Store, seconds: float | None, stop: 
 
 def _write(path: Path, text: str) -> None:
     """Write a private file so that no reader ever sees half of it."""
-    write_atomic(path, text.encode(), durable=False)
+    write_atomic(path, text.encode(), durable=False, one_writer=True)
 
 
 def _wipe(where: Path, pattern: str) -> None:

@@ -11,7 +11,8 @@ from ocaptain.mesh.api import TailscaleClient
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
-    from ocaptain.config import ProviderName, Settings
+    from ocaptain.config import Settings
+    from ocaptain.names import ProviderName
 
 Mesh = Literal["none", "tailscale"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 
-def write_atomic(path: Path, data: bytes, mode: int = 0o600, *, durable: bool = True) -> None:
+def write_atomic(path: Path, data: bytes, mode: int = 0o600, *, durable: bool = True, one_writer: bool = False) -> None:
     """Write a file so that a reader sees all of it or what was there before; threads may do so at one time.
 
     Args:
@@ -18,11 +18,14 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o600, *, durable: bool = 
         data: all of it.
         mode: of a new file.
         durable: whether it is on the disk when this returns, and not only in the kernel's memory.
+        one_writer: nobody else writes this file now; so what a killed writer left half-written is overwritten
+            by the next one, and never piles up.
 
     Raises:
         OSError: it could not be written; what was there before is.
     """
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    which = "tmp" if one_writer else f"{os.getpid()}.{threading.get_ident()}"
+    scratch = path.with_name(f".{path.name}.{which}")
     try:
         fd = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
         with os.fdopen(fd, "wb") as file:

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Mapping
 
-from ocaptain.protocol.codec import to_dict
+from ocaptain.protocol.codec import from_dict, to_dict
 from ocaptain.protocol.envelope import AgentBody, Body, LogBody
 from ocaptain.protocol.files import read_json, start_time, write_atomic, write_json
 from ocaptain.protocol.messages import Outcome, Start
@@ -229,9 +229,9 @@ class Attempts:
         facts: Mapping[str, Any] | None = read_json(directory / "facts.json")
         kept = directory / "stream.jsonl"
         if not (directory / "exit.json").exists() and kept.exists():
-            job_file = read_json(directory / "job.json") or {}
-            if stream := module_of(job_file.get("stream"), job_file.get("view", "raw")):
-                replayed = replay(stream, kept, job_file.get("prices") or {})
+            job_file = from_dict(JobFile, read_json(directory / "job.json"))
+            if stream := module_of(job_file.stream, job_file.view):
+                replayed = replay(stream, kept, job_file.prices)
                 facts = {"resumed": (facts or {}).get("resumed"), **replayed}
         return facts
 

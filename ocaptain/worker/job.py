@@ -47,6 +47,6 @@ class JobFile:
     own_env: Tuple[str, ...] = ()
     path_file: str | None = None
     stream: str | None = None
-    view: str = "raw"
+    view: str = "raw"  # in what an earlier version wrote, in place of ``stream``
     resume: Tuple[Resume, ...] = ()
     prices: Mapping[str, Any] = field(default_factory=dict)

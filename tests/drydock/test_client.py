@@ -11,6 +11,8 @@ import time
 
 import pytest
 
+from ocaptain.captain.transport import Completed, ShipGone, TransportError, run
+from ocaptain.captain.transport.sprite import SpriteTransport
 from ocaptain.sprites import (
     ConnectionFailed,
     ProxyRefused,
@@ -304,3 +306,49 @@ def test_faults_are_kept_and_told(dock):
     (told,) = dock.rest.get("/drydock/faults").json()["injected"]
     assert (told["call"], told["kind"]) == ("GET /v1/sprites/one", "status")
     assert json.dumps(told)
+
+
+# -- the captain's transport ----------------------------------------------------------------------
+
+
+def test_a_command_on_a_ship_has_input_output_and_an_exit_code(call):
+    async def work(client):
+        ship = SpriteTransport(client, "one")
+        failed = await run(ship, ["sh", "-c", "echo out; echo complaint >&2; exit 3"], 30)
+        assert failed == Completed(3, b"out\n", b"complaint\n")
+        assert await run(ship, ["true"], 30) == Completed(0, b"", b"")
+        command = await ship.command(["cat"])
+        await command.send(b"a line\n")
+        await command.send_eof()
+        assert b"".join([data async for _, data in command]) == b"a line\n"
+        assert command.code == 0
+        await command.close()
+        with pytest.raises(TransportError, match="took longer than"):
+            await run(ship, ["sleep", "600"], 0.5)
+
+    call(work)
+
+
+def test_a_ship_is_gone_only_if_a_second_call_says_so_whatever_was_asked(dock, call):
+    async def ask(client, sprite):
+        ship = SpriteTransport(client, sprite)
+        for work in (ship.open(), ship.put("a", b""), ship.command(["true"])):
+            with pytest.raises(TransportError) as error:
+                await work
+            yield error.value
+
+    async def there(client):
+        return [error async for error in ask(client, "one")]
+
+    async def gone(client):
+        return [error async for error in ask(client, "nobody")]
+
+    assert [isinstance(error, ShipGone) for error in call(gone)] == [True] * 3
+    faults(
+        dock,
+        {"call": "WS /v1/sprites/one/exec", "kind": "status", "status": 404},
+        {"call": "PUT /v1/sprites/one/fs/write", "kind": "status", "status": 404},
+    )
+    found = call(there)
+    assert [isinstance(error, ShipGone) for error in found] == [False] * 3
+    assert all("yet it is there" in str(error) for error in found)

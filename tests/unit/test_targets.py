@@ -9,7 +9,7 @@ import subprocess
 import pytest
 import yaml
 
-from ocaptain.ansible.targets import PLAIN_ARGS, build_way
+from ocaptain.ansible.targets import PLAIN_ARGS, build_target
 from ocaptain.captain.transport.target import SshTarget, argv, remote, terminal_argv
 from ocaptain.cli.sail import split_hosts
 from ocaptain.errors import UsageError
@@ -30,7 +30,7 @@ def test_a_way_is_what_the_inventory_says():
         "host_key_checking": False,
         "ssh_executable": "/opt/ssh",
     }
-    way = build_way("web1", "ssh", given, "/srv/ship")
+    way = build_target("web1", "ssh", given, "/srv/ship")
     assert way == SshTarget(
         host="web1",
         port=2022,
@@ -41,7 +41,7 @@ def test_a_way_is_what_the_inventory_says():
         home="/srv/ship",
     )
     assert SshTarget.model_validate_json(way.model_dump_json(exclude_defaults=True)) == way
-    assert build_way("web1", "smart", PLAIN) == SshTarget(host="web1")
+    assert build_target("web1", "smart", PLAIN) == SshTarget(host="web1")
     # A later run that knows no inventory gives Ansible the same.
     variables = way.variables()
     assert shlex.split(str(variables.pop("ansible_ssh_common_args"))) == list(way.args)
@@ -94,7 +94,7 @@ def test_the_command_line():
 )
 def test_what_the_captain_cannot_use_is_refused_and_not_shown(connection, options, message):
     with pytest.raises(UsageError) as refused:
-        build_way("web1", connection, {**PLAIN, **options})
+        build_target("web1", connection, {**PLAIN, **options})
     assert message in str(refused.value)
     assert "web1" in str(refused.value)
     assert "canary" not in str(refused.value)
@@ -102,7 +102,7 @@ def test_what_the_captain_cannot_use_is_refused_and_not_shown(connection, option
 
 def test_a_ship_is_of_the_user_that_the_captain_logs_in_as():
     with pytest.raises(UsageError, match=r"web1: .*another user.*ansible_become.*take it out"):
-        build_way("web1", "ssh", PLAIN, become=True)
+        build_target("web1", "ssh", PLAIN, become=True)
 
 
 def test_become_is_read_as_ansible_resolves_it(tmp_path):

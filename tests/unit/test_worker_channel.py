@@ -12,7 +12,7 @@ from ocaptain.captain.channel import Channel
 from ocaptain.captain.cursors import Cursors
 from ocaptain.protocol import CLASSES
 from ocaptain.protocol.envelope import Call, ResultBody
-from ocaptain.protocol.files import write_json
+from ocaptain.protocol.files import write_atomic, write_json
 from ocaptain.worker import attempts, serve, state
 from ocaptain.worker.places import Places
 from ocaptain.worker.serve import Worker
@@ -103,6 +103,13 @@ def test_hello_waits_for_no_backlog_and_rest_brings_all_of_it(tmp_path):
             await again.close()
 
     asyncio.run(asyncio.wait_for(play(), 30))
+
+
+def test_a_writer_that_was_killed_leaves_no_litter_behind_the_next_one(tmp_path):
+    for _ in range(3):
+        (tmp_path / ".a.json.tmp").write_bytes(b"half")
+        write_atomic(tmp_path / "a.json", b"whole", durable=False, one_writer=True)
+        assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == {"a.json": b"whole"}
 
 
 def test_a_disk_that_went_back_in_time_counts_anew(tmp_path):

@@ -76,11 +76,6 @@ class ShipActor:
         """Whether its channel is open."""
         return self._link is not None
 
-    @property
-    def busy(self) -> int | None:
-        """The attempt that runs on it, as it said when its channel was opened."""
-        return self._link.channel.busy if self._link else None
-
     def status(self) -> ShipStatus:
         """Return what decisions need to know of it."""
         now = asyncio.get_running_loop().time()
@@ -150,12 +145,12 @@ class ShipActor:
         """The channel broke; at the voyage's end we let go of it ourselves."""
         if not self._orders.over:
             log.warning("%s: %s", self.ship, error)
-            self._orders.ship_silent(self.ship, str(error))
+            self._context.show_reason(self.ship, str(error))
 
     def _on_repo_error(self, error: GitError | CutShort) -> None:
         """Our own repository fails (a full disk, say), or the way to it: no task is to blame, and it may pass."""
         log.warning("%s: %s", self.ship, error)
-        self._orders.ship_silent(self.ship, str(error))
+        self._context.show_reason(self.ship, str(error))
         self._repo_errors += 1
         claim = self._ledger.held(self.ship)
         if claim and self._repo_errors >= MAX_REPO_ERRORS:

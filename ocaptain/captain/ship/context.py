@@ -10,6 +10,7 @@ from ocaptain.captain.ship.cargo import CargoStore
 from ocaptain.captain.ship.hooks import Hooks
 from ocaptain.git import Git
 from ocaptain.prices import our_prices
+from ocaptain.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from ocaptain.ledger import Claim, Ledger, Voyage
     from ocaptain.prices import Prices
     from ocaptain.protocol.envelope import AgentBody, LogBody
+
+
+MAX_NOTE = 300  # characters
 
 
 class Orders(Protocol):
@@ -47,9 +51,6 @@ class Orders(Protocol):
     def take_usage(self, ship: str, token: int, facts: Facts | None) -> None:
         """Take what an attempt's agent used."""
 
-    def ship_silent(self, ship: str, reason: str) -> None:
-        """Show why a ship does not answer, or waits."""
-
     def ship_faulty(self, ship: str, reason: str, *, final: bool) -> None:
         """Take the task of a ship that cannot do its work; after a ``final`` fault it gets no other."""
 
@@ -68,6 +69,10 @@ class Context:
     cargo: CargoStore
     prices: Prices
     hooks: Hooks
+
+    def show_reason(self, ship: str, reason: str) -> None:
+        """Show why a ship does not answer, or waits; an empty reason: it goes on."""
+        self.ledger.set_ship(ship, self.ledger.ship_row(ship).state, clean(reason)[:MAX_NOTE] or None)
 
     @classmethod
     def of(

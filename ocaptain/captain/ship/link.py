@@ -13,7 +13,6 @@ from ocaptain.protocol import PROTOCOL
 from ocaptain.protocol.codec import Malformed, from_dict, to_dict
 from ocaptain.protocol.envelope import Call
 from ocaptain.protocol.messages import Bundle, Cancel, Failure, Part, command_name
-from ocaptain.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from ocaptain.protocol.messages import Check, Command, Start, Verify
 
 CANCEL_SECONDS = 120.0
-MAX_NOTE = 300  # characters
 #: What a ship answers a command whose commit it cannot make of the bundle: all of it is sent then.
 NEEDS_ALL = frozenset({"need_full", "damaged"})
 
@@ -94,10 +92,11 @@ class Link:
         Raises:
             TransportError: the ship cannot be reached.
         """
+        opened_in = partial(cls._open, ship, context, transport, cursors, on_record)
         try:
-            return await cls._open(ship, context, transport, cursors, on_record, protocol)
+            return await opened_in(protocol)
         except OtherProtocol as refused:
-            return await cls._open(ship, context, transport, cursors, on_record, speak(refused))
+            return await opened_in(speak(refused))
 
     @classmethod
     async def _open(
@@ -110,17 +109,12 @@ class Link:
         protocol: int,
     ) -> Link:
         parked: list[Answer] = []
-
-        def worker_waits(reason: str) -> None:
-            """Show why the worker waits; nothing any more, if it goes on."""
-            context.ledger.set_ship(ship, context.ledger.ship_row(ship).state, clean(reason)[:MAX_NOTE] or None)
-
         channel = Channel(
             await transport.open(),
             cursors,
             on_record=partial(on_record, ship),
             on_orphan=lambda number, result: parked.append(Answer.of(number, result)),
-            on_trouble=worker_waits,
+            on_trouble=partial(context.show_reason, ship),
             protocol=protocol,
         )
         ledger = context.ledger

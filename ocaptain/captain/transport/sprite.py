@@ -45,29 +45,26 @@ class SpriteTransport:
         self._client = client
         self._sprite = sprite
 
+    @contextlib.asynccontextmanager
+    async def _asking(self) -> AsyncIterator[None]:
+        """Translate errors; confirm a 404 by a second call: ShipGone makes the captain give the ship up for good."""
+        with _translated(self._sprite):
+            try:
+                yield
+            except NotFound as error:
+                await self._client.get(self._sprite)
+                raise TransportError(f"{self._sprite}: {error.message}, yet it is there") from error
+
     async def open(self) -> Stream:
         """Start ``worker channel`` by exec."""
         argv = ["python3", f"{HOME}/{WORKER}", "channel"]
-        with _translated(self._sprite):
-            try:
-                execution = await self._client.exec(self._sprite, argv, cwd=HOME, run_on="1s")
-            except NotFound as error:
-                await self._confirm_gone(error)
-                raise
-            return SpriteStream(execution, self._sprite)
-
-    async def _confirm_gone(self, answer: NotFound) -> None:
-        """Confirm a 404 by a second call: ShipGone makes the captain give the ship up for good."""
-        await self._client.get(self._sprite)
-        raise TransportError(f"{self._sprite}: {answer.message}, yet it is there") from answer
+        async with self._asking():
+            return SpriteStream(await self._client.exec(self._sprite, argv, cwd=HOME, run_on="1s"), self._sprite)
 
     async def put(self, path: str, data: bytes) -> None:
         """Write by the fs API."""
-        with _translated(self._sprite):
-            try:
-                await self._client.write_file(self._sprite, f"{HOME}/{path}", data)
-            except NotFound as error:
-                await self._confirm_gone(error)
+        async with self._asking():
+            await self._client.write_file(self._sprite, f"{HOME}/{path}", data)
 
     async def get(self, path: str, limit: int) -> bytes:
         """Read by the fs API. A file that is not there is no missing ship."""
@@ -80,19 +77,22 @@ class SpriteTransport:
 
     async def command(self, argv: Sequence[str]) -> RemoteCommand:
         """Run by exec, behind the gate that a fast command's output needs."""
-        with _translated(self._sprite):
-            execution = await self._client.exec(self._sprite, ["sh", "-c", GATE, "sh", *argv], cwd=HOME, run_on="1s")
-        command = SpriteCommand(execution, self._sprite)
-        await command.send(b"\n")
+        gated = ["sh", "-c", GATE, "sh", *argv]
+        async with self._asking():
+            command = SpriteCommand(await self._client.exec(self._sprite, gated, cwd=HOME, run_on="1s"))
+        try:
+            await command.send(b"\n")
+        except BaseException:
+            await command.close()
+            raise
         return command
 
 
 class SpriteCommand:
     """An exec session as a command."""
 
-    def __init__(self, execution: Execution, sprite: str) -> None:
+    def __init__(self, execution: Execution) -> None:
         self._execution = execution
-        self._sprite = sprite
 
     @property
     def code(self) -> int:

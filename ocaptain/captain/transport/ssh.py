@@ -53,13 +53,13 @@ class SshTransport:
     """A host.
 
     Args:
-        way: to it.
+        target: how it is reached.
         name: of the ship's host, for messages.
         sockets: a directory of this machine for the shared connections' sockets.
     """
 
-    def __init__(self, way: SshTarget, name: str, sockets: Path) -> None:
-        self._way = way
+    def __init__(self, target: SshTarget, name: str, sockets: Path) -> None:
+        self._target = target
         self._name = name
         self._sockets = sockets
         self._shared: str | None = None
@@ -111,23 +111,23 @@ class SshTransport:
         Raises:
             TransportError: the host cannot be reached, or did not answer in time.
         """
-        process = await self._start_script(script)
-        assert process.stdin
-        assert process.stdout
-        assert process.stderr
-        complaints = asyncio.create_task(_tail(process.stderr))
+        command = SshCommand(await self._start_script(script), self._name)
+        feeding = asyncio.create_task(command.feed(data))
+        out, complaints = bytearray(), b""
         try:
             async with asyncio.timeout(seconds):
-                _, out = await asyncio.gather(_feed(process.stdin, data), _head(process.stdout, limit))
-                stderr, code = await _ended(process, complaints)
+                async for stream, piece in command:
+                    if stream == STDERR:
+                        complaints = (complaints + piece)[-MAX_REASON:]
+                    elif len(out) < limit:  # more is read only so that the other end can end
+                        out += piece
         except TimeoutError as error:
             raise TransportError(f"{self._name}: no answer in {seconds:g} s") from error
         finally:
-            await _end(process)
-            await complaints  # its pipe is closed
-        if code == _SSH_FAILED or out is None:
-            raise TransportError(f"{self._name}: {stderr or f'ssh ended (exit {code})'}")
-        return ScriptResult(code, out, stderr)
+            feeding.cancel()
+            await command.close()
+            await asyncio.gather(feeding, return_exceptions=True)
+        return ScriptResult(command.code, bytes(out[:limit]), complaints.decode(errors="replace").strip())
 
     async def holder(self) -> str | None:
         """Return the voyage that has the host, None if none has. Raises :class:`TransportError`."""
@@ -146,7 +146,7 @@ class SshTransport:
         self._sockets.mkdir(mode=0o700, exist_ok=True)
         try:
             return await asyncio.create_subprocess_exec(
-                *argv(self._way, options, remote(self._way, script)),
+                *argv(self._target, options, remote(self._target, script)),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
@@ -154,7 +154,7 @@ class SshTransport:
                 cwd=self._sockets,
             )
         except OSError as error:
-            raise TransportError(f"{self._way.executable} cannot be run: {error.strerror}") from error
+            raise TransportError(f"{self._target.executable} cannot be run: {error.strerror}") from error
 
 
 class SshCommand:
@@ -183,6 +183,12 @@ class SshCommand:
         """End stdin."""
         assert self._process.stdin
         self._process.stdin.close()
+
+    async def feed(self, data: bytes) -> None:
+        """Send all of the input; whoever does not read it says why by its exit code."""
+        with contextlib.suppress(TransportError):
+            await self.send(data)
+            await self.send_eof()
 
     async def __aiter__(self) -> AsyncIterator[tuple[int, bytes]]:
         pieces: asyncio.Queue[tuple[int, bytes]] = asyncio.Queue(1)
@@ -265,28 +271,6 @@ async def _write(process: asyncio.subprocess.Process, name: str, data: bytes) ->
         await process.stdin.drain()
     except (OSError, RuntimeError) as error:
         raise TransportError(f"{name}: ssh has ended") from error
-
-
-async def _feed(stdin: asyncio.StreamWriter, data: bytes) -> None:
-    with contextlib.suppress(OSError):  # whoever does not read says why by its exit code
-        stdin.write(data)
-        await stdin.drain()
-        stdin.close()
-        await stdin.wait_closed()
-
-
-async def _head(stdout: asyncio.StreamReader, limit: int) -> bytes | None:
-    """Return the output behind the mark, at most ``limit`` bytes of it; None if the mark never came."""
-    taken = bytearray()
-    begins = -1
-    while data := await stdout.read(_CHUNK):
-        if begins < 0 or len(taken) - begins < limit:  # more is read only so that the other end can end
-            taken += data
-        if begins < 0:
-            at = taken.find(_MARK)
-            begins = at + len(_MARK) if at >= 0 else -1
-            del taken[: max(0, len(taken) - _CHUNK) if at < 0 else 0]
-    return None if begins < 0 else bytes(taken[begins : begins + limit])
 
 
 async def _tail(stderr: asyncio.StreamReader) -> str:

@@ -67,42 +67,42 @@ class SshTarget(BaseModel):
         return {name: value for name, value in given.items() if value is not None}
 
 
-def argv(way: SshTarget, before: Sequence[str], after: Sequence[str]) -> list[str]:
+def argv(target: SshTarget, before: Sequence[str], after: Sequence[str]) -> list[str]:
     """Return ssh's command line: options that nothing overrides, the inventory's, defaults, host, command.
 
     Args:
-        way: to the host.
+        target: the host.
         before: further options that nothing overrides.
         after: what is run there, as the words that the remote shell reads; may be empty.
     """
     own: list[str] = []
-    if way.port is not None:
-        own += ["-o", f"Port={way.port}"]
-    if way.key is not None:
-        own += ["-o", f'IdentityFile="{way.key}"']
-    if way.user is not None:
-        own += ["-o", f'User="{way.user}"']
-    return [way.executable, *_FIRM, *before, *own, *way.args, *_WEAK, "--", way.host, *after]
+    if target.port is not None:
+        own += ["-o", f"Port={target.port}"]
+    if target.key is not None:
+        own += ["-o", f'IdentityFile="{target.key}"']
+    if target.user is not None:
+        own += ["-o", f'User="{target.user}"']
+    return [target.executable, *_FIRM, *before, *own, *target.args, *_WEAK, "--", target.host, *after]
 
 
-def remote(way: SshTarget, script: str) -> list[str]:
+def remote(target: SshTarget, script: str) -> list[str]:
     """Return the words that run a POSIX script in the ship's home, whatever the login shell is."""
-    place = f'cd -- {shlex.quote(way.home)} && export OCAPTAIN_SHIP_HOME="$PWD" && ' if way.home else ""
+    place = f'cd -- {shlex.quote(target.home)} && export OCAPTAIN_SHIP_HOME="$PWD" && ' if target.home else ""
     return ["exec", "sh", "-c", shlex.quote(f"{place}{script}")]
 
 
-def terminal_argv(way: SshTarget, line: str, *, is_terminal: bool) -> list[str]:
+def terminal_argv(target: SshTarget, line: str, *, is_terminal: bool) -> list[str]:
     """Return what opens a shell line on the host for a person, with the terminal that they have."""
-    words = remote(way, f"exec bash -c {shlex.quote(line)}")
+    words = remote(target, f"exec bash -c {shlex.quote(line)}")
     # What comes first counts: a person may be asked. What comes last counts of -t and -T.
-    plain = [*argv(way, ["-o", "ControlPath=none"], [])]
+    plain = [*argv(target, ["-o", "ControlPath=none"], [])]
     at = plain.index("--")
     interactive = [plain[0], "-o", "BatchMode=no", *plain[1:at], *(("-t", "-t") if is_terminal else ()), *plain[at:]]
     return [*interactive, *words]
 
 
 def target_of(ship: ShipRow) -> SshTarget:
-    """Return the way to a ship, as the ledger has it.
+    """Return how a ship is reached, as the ledger has it.
 
     Raises:
         OcaptainError: the ledger has none that can be understood.
