@@ -112,9 +112,14 @@ def chosen(sources: Sequence[Mapping[str, str | None]], model: type[BaseModel] =
     for field in model.model_fields.values():
         alias = field.validation_alias
         names = [str(one) for one in alias.choices] if isinstance(alias, AliasChoices) else [str(alias)]
-        given = ((name, value) for source in sources for name in names if (value := source.get(name)))
-        found |= dict(itertools.islice(given, 1))
+        found |= _strongest(sources, names)
     return found
+
+
+def _strongest(sources: Sequence[Mapping[str, str | None]], names: Sequence[str]) -> dict[str, str]:
+    """Return the one of these spellings that the strongest source sets, with its value; {} if none is set."""
+    given = ((name, value) for source in sources for name in names if (value := source.get(name)))
+    return dict(itertools.islice(given, 1))
 
 
 def _dotenv(file: Path) -> Mapping[str, str | None]:
@@ -153,8 +158,7 @@ def variables(names: Iterable[str]) -> dict[str, str]:
         UsageError: a ``.env`` file cannot be read.
     """
     sources = _sources()
-    found = {name: next((value for source in sources if (value := source.get(name))), None) for name in names}
-    return {name: value for name, value in found.items() if value}
+    return {name: value for one in names for name, value in _strongest(sources, [one]).items()}
 
 
 def _sources() -> list[Mapping[str, str | None]]:

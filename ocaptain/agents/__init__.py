@@ -78,6 +78,7 @@ def check_agents(plan: Plan, agent: str | None, agent_cmd: str | None) -> dict[s
         UsageError: one is not there or lacks what it needs; names every such task.
     """
     chosen = {task.id: agent_of(task, agent, agent_cmd) for task in plan.tasks.values() if task.status != "completed"}
+    lacks = {name: adapter.missing() for name in set(chosen.values()) if (adapter := ADAPTERS.get(name))}
     faults = []
     for task_id, name in chosen.items():
         adapter = ADAPTERS.get(name)
@@ -87,7 +88,7 @@ def check_agents(plan: Plan, agent: str | None, agent_cmd: str | None) -> dict[s
                 f'tasks/{task_id}.json: agent "{name}" is not in this version (there is: {known}); '
                 "give the task metadata.run, or sail with --agent command --agent-cmd CMD"
             )
-        elif problem := adapter.problem(plan.tasks[task_id], agent_cmd):
+        elif problem := lacks[name] or adapter.problem(plan.tasks[task_id], agent_cmd):
             faults.append(f"tasks/{task_id}.json: {problem}")
     if faults:
         raise UsageError("these tasks have no agent that can work them:", faults)

@@ -76,7 +76,6 @@ class AgentRun:
         env_files: JSON objects below the ship user's home that the environment is taken from.
         secret_files: files below it whose content must never be shown.
         path_file: a file below it that names the program, if it is there.
-        own_env: beginnings of variables that are this agent's own: what the host has set of them is not passed on.
         stream: module of the worker that draws the output and says what it means; None = it is shown as it is.
         view: the same for workers of before that: ``raw``, or the agent's name and ``-stream``.
         resume: earlier sessions to go on with in place of ``argv``; the first that is there.
@@ -91,7 +90,6 @@ class AgentRun:
     env_files: tuple[str, ...] = ()
     secret_files: tuple[str, ...] = ()
     path_file: str | None = None
-    own_env: tuple[str, ...] = ()
     stream: str | None = None
     view: str = "raw"
     resume: tuple[Resume, ...] = ()
@@ -121,7 +119,7 @@ class Adapter(Protocol):
         """Return what this agent lacks whatever it is to do (with the remedy), None if nothing."""
 
     def problem(self, task: Task, agent_cmd: str | None) -> str | None:
-        """Return why this agent cannot work ``task`` (with the remedy), None if it can."""
+        """Return why this agent, which lacks nothing, cannot work ``task`` (with the remedy), None if it can."""
 
     def brief(self, briefing: Briefing) -> AgentRun:
         """Return what to run."""

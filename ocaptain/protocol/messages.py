@@ -166,7 +166,6 @@ class Start:
     stall: float = 0.0
     env_files: Tuple[str, ...] = ()
     secret_files: Tuple[str, ...] = ()
-    own_env: Tuple[str, ...] = ()
     path_file: str | None = None
     stream: str | None = None
     view: str = "raw"  # what workers of before ``stream`` go by, and what captains of then send: <agent>-stream

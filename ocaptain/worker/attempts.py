@@ -127,7 +127,7 @@ class Attempts:
             marker=marker,
             env_files=args.env_files,
             secret_files=args.secret_files,
-            own_env=args.own_env or (own_env(stream) if stream else ()),
+            own_env=own_env(stream) if stream else (),
             path_file=args.path_file,
             stream=stream,
             resume=args.resume,

@@ -29,6 +29,7 @@ from ocaptain.worker.keep import leave
 from ocaptain.worker.launch import prepare, secrets_of
 from ocaptain.worker.places import Places
 from ocaptain.worker.show import LineMask, Masker, plain
+from ocaptain.worker.streams import own_env
 from tests.helpers import run_task
 from tests.voyage import claude
 from tests.voyage.claude import MESSAGE_NANO, MODEL, api_error, init, message, result, retry, text, tool, tool_result
@@ -355,8 +356,8 @@ def test_what_was_laid_down_comes_before_what_the_host_has_and_must_be_whole(tmp
         monkeypatch.setenv(name, "canary-host")
     monkeypatch.setenv("HTTPS_PROXY", "http://me:canary-proxy@proxy:1")
     monkeypatch.setenv("SORT_KEY", "result")
-    files, own_env = (".ocaptain/claude/env.json",), ("ANTHROPIC_", "CLAUDE_")
-    job = JobFile(("x",), {"A": "1"}, "", "", 1.0, 1.0, "", env_files=files, own_env=own_env)
+    files, own = (".ocaptain/claude/env.json",), own_env("ocaptain.agents.claude.stream")
+    job = JobFile(("x",), {"A": "1"}, "", "", 1.0, 1.0, "", env_files=files, own_env=own)
     own.write_text('{"CLAUDE_CODE_OAUTH_TOKEN": "canary-own"}')
     start = prepare(job, tmp_path, tmp_path)
     assert [name for name, value in start.env.items() if value == "canary-host"] == []
@@ -419,6 +420,14 @@ def test_a_credential_must_be_there(plan, monkeypatch, tmp_path):
     monkeypatch.delenv("OCAPTAIN_CLAUDE_KEY_HELPER")
     monkeypatch.setenv("ANTHROPIC_API_KEY", "canary-key-1")
     assert check_agents(found, None, None) == {"1": "claude", "2": "command"}
+
+
+def test_the_configuration_is_read_once_for_an_agent_however_many_its_tasks(plan, monkeypatch):
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "canary-key-1")
+    asked = []
+    monkeypatch.setattr(type(ADAPTERS["claude"]), "missing", lambda self: asked.append(1))
+    check_agents(load_plan(plan([{} for _ in range(50)])).plan, None, None)
+    assert asked == [1]
 
 
 def test_a_voyage_goes_on_only_with_what_its_agents_need(tmp_path, monkeypatch):

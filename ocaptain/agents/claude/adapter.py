@@ -21,7 +21,6 @@ from ocaptain.agents.base import (
     render,
 )
 from ocaptain.agents.claude.settings import CREDENTIALS, REMEDY, ClaudeSettings
-from ocaptain.agents.claude.stream import OWN_ENV
 from ocaptain.agents.claude.verdict import judge
 from ocaptain.config import load
 
@@ -52,9 +51,9 @@ class ClaudeAgent:
         return f"agent claude has no credential; {REMEDY}, or sail with --agent command --agent-cmd CMD"
 
     def problem(self, task: Task, agent_cmd: str | None) -> str | None:
-        """It can work any task, if it has a credential."""
+        """It can work any task."""
         del task, agent_cmd
-        return self.missing()
+        return None
 
     def judge(self, ended: Ended) -> Ending:
         """See :mod:`ocaptain.agents.claude.verdict`."""
@@ -86,7 +85,6 @@ class ClaudeAgent:
             env_files=(f"{OWN}/env.json",),
             secret_files=(f"{OWN}/key",),
             path_file=f"{OWN}/path",
-            own_env=OWN_ENV,
             view="claude-stream",
             stream="ocaptain.agents.claude.stream",
             resume=tuple(

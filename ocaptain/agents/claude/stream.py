@@ -18,7 +18,7 @@ from typing import Any
 from ocaptain.protocol.usage import MAX_COUNT, Price, Tokens, cost_of, dollars, is_long, price_of, tokens_of
 from ocaptain.worker.show import one_line, plain
 
-#: Variables of Claude Code's own, by how they begin.
+#: Variables of Claude Code's own, by how they begin: what the host has set of them is not passed on.
 OWN_ENV = ("ANTHROPIC_", "CLAUDE_CODE_", "CLAUDE_CONFIG_DIR")
 MAX_TEXT = 4000
 MAX_MODELS = 16
