@@ -356,8 +356,8 @@ def test_what_was_laid_down_comes_before_what_the_host_has_and_must_be_whole(tmp
         monkeypatch.setenv(name, "canary-host")
     monkeypatch.setenv("HTTPS_PROXY", "http://me:canary-proxy@proxy:1")
     monkeypatch.setenv("SORT_KEY", "result")
-    files, own = (".ocaptain/claude/env.json",), own_env("ocaptain.agents.claude.stream")
-    job = JobFile(("x",), {"A": "1"}, "", "", 1.0, 1.0, "", env_files=files, own_env=own)
+    files, begins = (".ocaptain/claude/env.json",), own_env("ocaptain.agents.claude.stream")
+    job = JobFile(("x",), {"A": "1"}, "", "", 1.0, 1.0, "", env_files=files, own_env=begins)
     own.write_text('{"CLAUDE_CODE_OAUTH_TOKEN": "canary-own"}')
     start = prepare(job, tmp_path, tmp_path)
     assert [name for name, value in start.env.items() if value == "canary-host"] == []
