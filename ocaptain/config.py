@@ -33,7 +33,7 @@ HOSTS = "hosts"
 def _printable(token: SecretStr) -> SecretStr:
     """A token travels in a header: what was pasted along with it would fail there, and be shown."""
     if not re.fullmatch(r"[!-~]+", token.get_secret_value()):
-        raise ValueError("it holds blanks or characters that no token has; set it anew")
+        raise ValueError("the token contains spaces or characters that no token has; copy it again from your account")
     return token
 
 

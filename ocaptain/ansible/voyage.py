@@ -82,7 +82,7 @@ def _result(now: Outcome, *, changed: bool) -> Args:
     return {"changed": changed, "outcome": {**asdict(now), "sailing": list(now.sailing)}}
 
 
-def launched(args: Args) -> Args:
+def launch_captain(args: Args) -> Args:
     """Start the captain over the ships that were built."""
     if args.get("check"):
         return _foreseen(args)
@@ -206,7 +206,7 @@ def checked(args: Args) -> Args:
 STATES: dict[str, Callable[[Args], Args]] = {
     "checked": checked,
     "prepared": prepared,
-    "launched": launched,
+    "launched": launch_captain,
     "complete": complete,
     "rescued": rescued,
     "sunk": sunk,

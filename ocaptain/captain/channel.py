@@ -283,7 +283,7 @@ class Channel:
             async with asyncio.timeout(seconds):
                 return await future
         except TimeoutError as error:
-            raise TransportError(f"{command.name} was not answered in {seconds:g} s") from error
+            raise TransportError(f"the ship did not answer the command {command.name} in {seconds:g} s") from error
         finally:
             self._waiting.pop(command.id, None)
 

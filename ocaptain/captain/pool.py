@@ -149,9 +149,9 @@ class Pool:
 
     def _look_again_in(self, seconds: float) -> None:
         """Look again for work when a time has passed."""
-        asyncio.get_running_loop().call_later(seconds + 0.05, self._look_again)
+        asyncio.get_running_loop().call_later(seconds + 0.05, self._on_timer)
 
-    def _look_again(self) -> None:
+    def _on_timer(self) -> None:
         self.news.set()
         self.dispatch()
 

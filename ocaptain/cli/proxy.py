@@ -59,7 +59,7 @@ def run_proxy(voyage: str | None, ship: str | None, port: int, *, provider: Prov
     try:
         asyncio.run(_join(reached, str(sprite), port))
     except asyncio.CancelledError:
-        raise Interrupted("the connection was ended") from None
+        raise Interrupted("interrupted; the connection is closed") from None
 
 
 def _is_host(name: str) -> bool:

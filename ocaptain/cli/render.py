@@ -84,7 +84,7 @@ def confirm(question: str) -> None:
     except typer.Abort:
         raise Interrupted("interrupted; nothing was changed") from None
     if not wanted:
-        raise OcaptainError("nothing was changed")
+        raise OcaptainError("you answered no; nothing was changed")
 
 
 def state_text(state: str) -> Text:

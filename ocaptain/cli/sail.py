@@ -193,8 +193,10 @@ def run_sail(options: SailOptions, asked: Asked, *, as_json: bool) -> int:
     """Sail; return the exit code."""
     if (asked.plan is None) == (asked.resume is None):
         raise UsageError("name a plan's directory, or --resume ID (one of them)")
-    if asked.resume and (asked.new or asked.hosts or options.refused_on_resume()):
-        raise UsageError("--resume goes on with a voyage as it is; it takes --wait, --replace, --keep and --json")
+    given = {"--new": asked.new, "--hosts": asked.hosts}
+    if asked.resume and (refused := [*(flag for flag, value in given.items() if value), *options.refused_on_resume()]):
+        message = "--resume goes on with a voyage as it is; it takes --wait, --replace, --keep and --json"
+        raise UsageError(f"{message}; leave out {', '.join(refused)}")
     settings = load_settings()  # a wrong configuration is said at once, and in one line
     choose(settings, options.provider)
     inventory, group = split_hosts(asked.hosts) if asked.hosts else (None, None)

@@ -55,13 +55,13 @@ def run_shell(voyage: str | None, ship: str | None, *, raw: bool) -> int:
     if not raw and not sys.stdin.isatty():
         raise UsageError("attaching needs a terminal; --raw also takes commands on standard input")
     line = RAW if raw else ATTACH
-    code = _on_host(directory, sprite, line) if seen.provider == HOSTS else _on_sprite(seen, sprite, line)
+    code = _run_on_host(directory, sprite, line) if seen.provider == HOSTS else _run_on_sprite(seen, sprite, line)
     if code == NO_AGENT and not raw:
         raise OcaptainError(f"no agent has run on {sprite} yet; --raw opens a shell")
     return code
 
 
-def _on_sprite(seen: Overview, sprite: str, line: str) -> int:
+def _run_on_sprite(seen: Overview, sprite: str, line: str) -> int:
     settings = load_settings()
     reached = endpoint(choose(settings, seen.provider)[0], settings)
     if reached is None:
@@ -72,7 +72,7 @@ def _on_sprite(seen: Overview, sprite: str, line: str) -> int:
         raise Interrupted("ended; what runs on the ship goes on.") from None
 
 
-def _on_host(directory: VoyageDirectory, host: str, line: str) -> int:
+def _run_on_host(directory: VoyageDirectory, host: str, line: str) -> int:
     """Let ssh itself do it: it knows terminals, and may ask a person here."""
     way = target_of(next(ship for ship in Query(directory.path).ships() if ship.sprite == host))
     return subprocess.run(terminal_argv(way, line, is_terminal=sys.stdin.isatty()), check=False).returncode

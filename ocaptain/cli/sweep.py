@@ -38,7 +38,7 @@ def run_sweep(*, provider: str | None, dry_run: bool, force: bool, abandon: bool
         elif not found:
             render.out().print(f"nothing is left over on {name}")
         return 0
-    failed = clear(reached, found, force=force, abandon=abandon)
+    failed = destroy_leftovers(reached, found, force=force, abandon=abandon)
     if as_json:
         _print(name, found, destroyed=[one.sprite for one in found if one.sprite not in failed])
     return _end(failed)
@@ -72,7 +72,7 @@ def sweep_after_sink(settings: Settings, providers: set[str], *, force: bool, ab
         meant = [one for one in found if abandon or not force or one.why != sweep.UNKNOWN]
         if len(meant) < len(found):
             render.err().print("what no voyage here knows may be sailed from elsewhere: `ocaptain sweep` asks about it")
-        failed |= clear(reached, meant, force=force, abandon=abandon)
+        failed |= destroy_leftovers(reached, meant, force=force, abandon=abandon)
     return _end(failed)
 
 
@@ -87,7 +87,9 @@ def show(found: Sequence[sweep.Leftover]) -> None:
     render.err().print(table)
 
 
-def clear(reached: Endpoint, found: Sequence[sweep.Leftover], *, force: bool, abandon: bool) -> dict[str, str]:
+def destroy_leftovers(
+    reached: Endpoint, found: Sequence[sweep.Leftover], *, force: bool, abandon: bool
+) -> dict[str, str]:
     """Ask, then destroy; return what is left, with the reason."""
     kept = {one.sprite: "a captain elsewhere commands it" for one in found if one.commanded and not abandon}
     names = [one.sprite for one in found if one.sprite not in kept]

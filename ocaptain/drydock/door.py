@@ -52,14 +52,14 @@ class Door:
             listener.bind(f"/proc/self/fd/{folder}/{NAME}")
             os.chown(NAME, owner(), owner(), dir_fd=folder, follow_symlinks=False)
             listener.setblocking(False)  # noqa: FBT003 - the only spelling
-            self._server = await asyncio.get_running_loop().create_unix_server(self._protocol, sock=listener)
+            self._server = await asyncio.get_running_loop().create_unix_server(self._new_http_protocol, sock=listener)
         except BaseException:
             listener.close()
             raise
         finally:
             os.close(folder)
 
-    def _protocol(self) -> asyncio.Protocol:
+    def _new_http_protocol(self) -> asyncio.Protocol:
         made: asyncio.Protocol = self._config.http_protocol_class(  # type: ignore[call-arg]
             config=self._config, server_state=self._state, app_state={}
         )

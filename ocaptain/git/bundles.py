@@ -94,7 +94,7 @@ def fsck(git: Git) -> None:
     said = (done.stdout + done.stderr).decode(errors="replace").splitlines()
     damage = [line for line in said if line and not _ODD_OBJECT.match(line)]
     if done.returncode and (damage or not said):
-        raise GitError(f"git fsck in {git.directory}: {'; '.join(damage)[-2000:]}")
+        raise GitError(f"git fsck found damage in {git.directory}: {'; '.join(damage)[-2000:]}")
 
 
 def import_bundle(git: Git, file: BinaryIO, commit: str) -> None:

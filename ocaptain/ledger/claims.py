@@ -198,7 +198,7 @@ class Claims(Store):
             self._note_changed(*back, *(row["id"] for row in free))
             return back
 
-    def mark_late(self, token: int, reason: str) -> None:
+    def note_late_result(self, token: int, reason: str) -> None:
         """Note that a lost attempt's result was kept after all."""
         with self._write() as db:
             row = db.execute("SELECT task, ship FROM attempts WHERE token = ?", (token,)).fetchone()

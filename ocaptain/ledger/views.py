@@ -61,7 +61,7 @@ def sum_of(rows: Iterable[Mapping[str, Any]]) -> Sum:
     )
 
 
-def sum_of_all(row: Mapping[str, Any]) -> Sum:
+def voyage_sum(row: Mapping[str, Any]) -> Sum:
     """Return what all attempts used, from the ledger's kept sums."""
     marks = tuple(mark for mark in ("api", "subscription") if row[mark])
     names = ("attempts", "tokens_in", "tokens_out", "tokens_cached", "cost_nano", "unknown")
@@ -245,6 +245,6 @@ def overview(ledger: Ledger) -> Overview:
             for ship in ledger.ships()
         ],
         verify=verify,
-        spent=sum_of_all(ledger.spending()),
+        spent=voyage_sum(ledger.spending()),
         awake_seconds=sum(row["awake_seconds"] for row in ledger.rows("ships", "position")),
     )

@@ -94,7 +94,7 @@ class Device(_Model):
     is_ephemeral: bool = Field(default=False, alias="isEphemeral")
 
 
-class _Keys(_Model):
+class _KeyList(_Model):
     keys: tuple[Key, ...] = ()
 
 
@@ -102,7 +102,7 @@ class _Devices(_Model):
     devices: tuple[Device, ...] = ()
 
 
-class _Access(_Model):
+class _AccessToken(_Model):
     access_token: SecretStr
     expires_in: float = 3600.0
 
@@ -186,7 +186,7 @@ class TailscaleClient:
         self._tailnet = f"/api/v2/tailnet/{quote(tailnet, safe='')}"
         self._seconds = seconds
         self._sleep = sleep
-        self._access: _Access | None = None
+        self._access: _AccessToken | None = None
         self._until = 0.0
         self._asking = asyncio.Lock()
         local = httpx.URL(self._url).host in {"127.0.0.1", "localhost", "::1"}
@@ -261,7 +261,7 @@ class TailscaleClient:
             form = {"grant_type": "client_credentials"}
             path = "/api/v2/oauth/token"
             reply = await self._retrying(lambda: self._once("POST", path, {}, auth=basic, data=form), again=True)
-            self._access = self._parsed(_Access, reply, f"POST {path}")
+            self._access = self._parsed(_AccessToken, reply, f"POST {path}")
             self._until = time.monotonic() + self._access.expires_in - _EARLY
             return self._access.access_token
 
@@ -298,13 +298,13 @@ class TailscaleClient:
         reply = await self._request("POST", path, again=False, json=key_request(description, tags))
         made = self._parsed(Key, reply, f"POST {path}")
         if not made.key.get_secret_value():
-            raise MeshError(f"POST {path}: the answer holds no key", sent=True)
+            raise MeshError(f'POST {path}: the answer has no "key" field', sent=True)
         return made
 
     async def keys(self) -> list[Key]:
         """Return the keys that can be used; the service may leave out all but their ids."""
         path = f"{self._tailnet}/keys"
-        return list(self._parsed(_Keys, await self._request("GET", path), f"GET {path}").keys)
+        return list(self._parsed(_KeyList, await self._request("GET", path), f"GET {path}").keys)
 
     async def key(self, identity: str) -> Key | None:
         """Return a key as it is described, None if there is none."""

@@ -50,7 +50,7 @@ def from_dict(cls: type[_T], data: Any, where: str = "") -> _T:
         Malformed: a field is missing, of another type, or out of bounds.
     """
     if not isinstance(data, Mapping):
-        raise Malformed(f"{where or 'it'} is no object")
+        raise Malformed(f"{where or 'it'} must be a JSON object")
     found = {}
     for field, hint in _fields(cast("Any", cls)):
         name = _wire(field.name)

@@ -19,7 +19,7 @@ Numbers = Union[Mapping[str, int], int]
 def _check(numbers: Numbers) -> None:
     for number in numbers.values() if isinstance(numbers, Mapping) else [numbers]:
         if not 0 <= number <= MAX_NUMBER:
-            raise Malformed(f"{number} is no number of a record")
+            raise Malformed(f"{number} is not a valid record number")
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def price_of(model: str, prices: Mapping[str, Price]) -> Price | None:
     return prices.get(model) or prices.get(_DATED.sub("", model))
 
 
-def is_long(price: Price | None, tokens: Sequence[int]) -> bool:
+def uses_long_price(price: Price | None, tokens: Sequence[int]) -> bool:
     """Whether a message is billed at the prices for long prompts."""
     return bool(price and "long" in price and prompt_tokens(tokens) > price["long"][0])
 

@@ -51,7 +51,7 @@ def as_nothing(response: httpx.Response) -> None:
     del response
 
 
-def as_fields(response: httpx.Response) -> dict[str, object]:
+def as_object(response: httpx.Response) -> dict[str, object]:
     """Return a reply's JSON object. Raises BadReply."""
     try:
         found = response.json()

@@ -20,7 +20,7 @@ from ocaptain.sprites.errors import (
 )
 from ocaptain.sprites.http import Http
 from ocaptain.sprites.models import Change, Checkpoint, Sprite, SpritePage
-from ocaptain.sprites.replies import as_events, as_fields, as_nothing, check_finished, parser, parser_of
+from ocaptain.sprites.replies import as_events, as_nothing, as_object, check_finished, parser, parser_of
 from ocaptain.sprites.retry import ATTEMPTS, growing_wait, may_have_worked
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class Rest(Http):
         Raises:
             NotFound: there is no such sprite.
         """
-        found = await self.request("GET", f"/v1/sprites/{quote(name, safe='')}/exec", as_fields)
+        found = await self.request("GET", f"/v1/sprites/{quote(name, safe='')}/exec", as_object)
         listed = found.get("sessions")
         sessions = listed if isinstance(listed, list) else []
         return [str(one.get("command", "")) for one in sessions if isinstance(one, dict)]
@@ -185,7 +185,7 @@ class Rest(Http):
         """Return the files in a directory and their sizes; none if it is not there."""
         url = f"/v1/sprites/{quote(name, safe='')}/fs/list"
         try:
-            found = await self.request("GET", url, as_fields, params={"path": path, "workingDir": "/"})
+            found = await self.request("GET", url, as_object, params={"path": path, "workingDir": "/"})
         except NotFound:
             return {}
         entries = found.get("entries")
@@ -237,7 +237,7 @@ class Rest(Http):
         """Return a service's definition and state, None if there is none."""
         url = f"/v1/sprites/{quote(name, safe='')}/services/{quote(service, safe='')}"
         try:
-            return await self.request("GET", url, as_fields)
+            return await self.request("GET", url, as_object)
         except NotFound:
             return None
 
@@ -279,7 +279,7 @@ class Rest(Http):
 
     async def network_policy(self, name: str) -> Sequence[dict[str, object]]:
         """Return the rules of a sprite's egress; without one nothing is restricted."""
-        rules = (await self.request("GET", _policy(name), as_fields)).get("rules")
+        rules = (await self.request("GET", _policy(name), as_object)).get("rules")
         return [rule for rule in rules if isinstance(rule, dict)] if isinstance(rules, list) else []
 
     async def set_network_policy(self, name: str, rules: Sequence[Mapping[str, object]]) -> None:

@@ -84,7 +84,7 @@ class Execution:
             raise ExecInterrupted(f"exec on {self._name}: {error}") from error
         if self._code is None:
             raise ExecInterrupted(
-                f"exec on {self._name}: the connection closed before its exit code came; it may have run"
+                f"exec on {self._name}: the connection closed before its exit code came; the command may have run"
             )
 
     def _text(self, message: str) -> bool:

@@ -80,10 +80,10 @@ def make(
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
         raise
-    return new_prepared(voyage, home, checked)
+    return prepare_new(voyage, home, checked)
 
 
-def new_prepared(voyage: str, home: Home, checked: Checked) -> Prepared:
+def prepare_new(voyage: str, home: Home, checked: Checked) -> Prepared:
     """Return a voyage that is new."""
     fleet = checked.fleet
     return Prepared(

@@ -17,7 +17,7 @@ from ocaptain.locks import Lock
 from ocaptain.names import new_voyage_id
 from ocaptain.voyage.check import check_request, check_services
 from ocaptain.voyage.home import Home
-from ocaptain.voyage.make import make, make_home, new_prepared
+from ocaptain.voyage.make import make, make_home, prepare_new
 from ocaptain.voyage.resume import find_active, resume
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def prepare(request: Request, settings: Settings, *, check: bool = False) -> Pre
     if check:
         if active := find_active(home, request, checked):
             return resume(active, settings, replace=request.options.replace, check=True)
-        return new_prepared(new_voyage_id(), home, checked)
+        return prepare_new(new_voyage_id(), home, checked)
     with Lock(home.path / ".lock") as lock:
         if not lock.wait(LOCK_SECONDS):
             raise OcaptainError(f"another `ocaptain sail` is still preparing a voyage in {home.path}")

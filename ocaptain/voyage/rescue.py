@@ -67,7 +67,9 @@ def begin_sink(directory: VoyageDirectory, settings: Settings) -> Rescued:
         process.stop_replacement(directory.path)
     with Lock(process.lock_path(directory.path)) as lock:
         if not lock.wait(process.STOP_SECONDS):
-            raise OcaptainError(f"another process commands {directory.id}")
+            raise OcaptainError(
+                f"another ocaptain command or captain works on {directory.id}; try again when it has ended"
+            )
         with open_for_writing(directory, lock) as ledger:
             if ledger.voyage().state not in ENDED:
                 ledger.set_state("sinking")  # so that no waiting `sail` starts a captain again

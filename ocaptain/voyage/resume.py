@@ -104,7 +104,9 @@ def _replace_lost(directory: VoyageDirectory, there: frozenset[str]) -> None:
     process.stop(directory.path)
     with Lock(process.lock_path(directory.path)) as lock:
         if not lock.wait(process.STOP_SECONDS):
-            raise OcaptainError(f"another process commands {directory.id}")
+            raise OcaptainError(
+                f"another ocaptain command or captain works on {directory.id}; try again when it has ended"
+            )
         with directory.ledger() as ledger:
             ledger.command()
             ledger.set_replace()

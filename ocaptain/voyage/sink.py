@@ -34,7 +34,9 @@ def finish_sink(
     """
     with Lock(process.lock_path(directory.path)) as lock:
         if not lock.wait(process.STOP_SECONDS):
-            raise OcaptainError(f"another process commands {directory.id}")
+            raise OcaptainError(
+                f"another ocaptain command or captain works on {directory.id}; try again when it has ended"
+            )
         with open_for_writing(directory, lock) as ledger:
             left = _left(directory, ledger, settings, abandon=abandon)
             if ledger.voyage().provider == HOSTS and not abandon:

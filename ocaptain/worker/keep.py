@@ -77,7 +77,9 @@ def _running(places: Places) -> dict[str, Any]:
         if isinstance(found, dict) and start_time(int(found["pid"])) == found["start"]:
             return found
         if time.monotonic() > until:  # somebody else is just looking, or it has not said it yet
-            raise SystemExit("the worker's keeper holds its lock, and does not say who it is")
+            raise SystemExit(
+                "a keeper holds {places.own}/keeper.lock, but did not write its process id there within 2 s"
+            )
         time.sleep(0.02)
     os.close(fd)
     return {}

@@ -73,9 +73,9 @@ def _environment(path: Path) -> Dict[str, str]:
     try:
         content = json.loads(path.read_bytes())
     except ValueError as error:
-        raise OSError(f"{path} is not whole: {error}") from error
+        raise OSError(f"{path} is not valid JSON: {error}") from error
     if not isinstance(content, dict):
-        raise OSError(f"{path} is not whole: it holds no variables")
+        raise OSError(f"{path} cannot be used: it must be a JSON object of variables")
     return {str(key): str(value) for key, value in content.items()}
 
 

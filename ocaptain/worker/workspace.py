@@ -116,7 +116,7 @@ class Workspace:
 
         Raises:
             WorkspaceError: ``need_full``: the bundle does not fit what is here; ``damaged``:
-                size or checksum of a part is not what the captain stderr.
+                size or checksum of a part is not what the captain sent.
         """
         self.prepare()
         if bundle is None:

@@ -21,7 +21,7 @@ from ocaptain.errors import UsageError
 from ocaptain.plan import load_plan
 from ocaptain.prices import load_prices
 from ocaptain.protocol.codec import from_dict, to_dict
-from ocaptain.protocol.usage import cost_of, is_long, price_of
+from ocaptain.protocol.usage import cost_of, price_of, uses_long_price
 from ocaptain.voyage.prepare import prepare as prepare_voyage
 from ocaptain.voyage.request import Request
 from ocaptain.worker.job import JobFile
@@ -202,8 +202,8 @@ def test_prices():
     assert price_of("claude-opus-4-20250514", PRICES.models) == price_of("claude-opus-4", PRICES.models)
     assert price_of("claude-opus-5-5[1m]", PRICES.models)["each"] == [4000, 20000, 200, 5000, 8000]
     haiku = price_of("claude-haiku-5-5", PRICES.models)
-    assert not is_long(haiku, [100_000, 0, 0, 0, 0])
-    assert is_long(haiku, [1, 0, 100_000, 0, 0])
+    assert not uses_long_price(haiku, [100_000, 0, 0, 0, 0])
+    assert uses_long_price(haiku, [1, 0, 100_000, 0, 0])
     assert cost_of(haiku, [10, 1, 0, 0, 0], long=True) == 10 * 500 + 2500
     assert PRICES.machines["sprites"].cost(3600) == Decimal("0.735") * 10**9
     assert PRICES.machines["drydock"].cost(3600) == 0
@@ -367,7 +367,7 @@ def test_what_was_laid_down_comes_before_what_the_host_has_and_must_be_whole(tmp
     assert prepare(replace(job, env_files=()), tmp_path, tmp_path).env["ANTHROPIC_API_KEY"] == "canary-host"
     for torn in ('{"CLAUDE', "[]", ""):
         own.write_text(torn)
-        with pytest.raises(OSError, match="not whole"):
+        with pytest.raises(OSError, match="not valid JSON|must be a JSON object"):
             prepare(job, tmp_path, tmp_path)
     own.unlink()
     with pytest.raises(OSError, match=r"env\.json"):

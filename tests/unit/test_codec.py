@@ -87,7 +87,7 @@ def test_each_command_has_its_name():
         (Cancel, {"token": "1"}, "token is of another type than int"),
         (Cancel, {"token": True}, "token is of another type"),
         (Cancel, {"token": 1.0}, "token is of another type"),
-        (Cancel, [], "it is no object"),
+        (Cancel, [], "it must be a JSON object"),
         (Start, {"token": 0}, "token is less than 1"),
         (Start, {"token": 2**60}, "token is more than"),
         (Start, {"token": 1, "env": {"A": 1}}, "env.A is of another type"),

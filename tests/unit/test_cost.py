@@ -9,7 +9,7 @@ import pytest
 from ocaptain.cli.cost import show_cost
 from ocaptain.cli.views import show_status, show_tasks
 from ocaptain.ledger import Ledger, Spent
-from ocaptain.ledger.views import sum_of, sum_of_all
+from ocaptain.ledger.views import sum_of, voyage_sum
 from tests.unit.test_ledger import make
 
 CENT = 10_000_000
@@ -83,7 +83,7 @@ def test_what_is_known_counts_beside_what_is_not(voyage, capsys):
 
 def test_the_kept_sums_are_those_of_all_attempts(voyage):
     with Ledger(voyage / "ledger.db") as ledger:
-        assert sum_of_all(ledger.spending()) == sum_of(ledger.rows("attempts", "token"))
+        assert voyage_sum(ledger.spending()) == sum_of(ledger.rows("attempts", "token"))
 
 
 def test_for_people(voyage, capsys):

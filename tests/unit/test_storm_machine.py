@@ -237,7 +237,7 @@ class Storm(RuleBasedStateMachine):
             asyncio.run(self.lander.save_ref(ref, work))
         if not mine:
             if work:
-                self.ledger.mark_late(token, "kept")
+                self.ledger.note_late_result(token, "kept")
             return
         if not work:
             self.ledger.fail(token, "it failed")

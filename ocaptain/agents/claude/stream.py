@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ocaptain.protocol.usage import MAX_COUNT, Price, Tokens, cost_of, dollars, is_long, price_of, tokens_of
+from ocaptain.protocol.usage import MAX_COUNT, Price, Tokens, cost_of, dollars, price_of, tokens_of, uses_long_price
 from ocaptain.worker.show import one_line, plain
 
 #: Variables of Claude Code's own, by how they begin: what the host has set of them is not passed on.
@@ -78,7 +78,7 @@ class Stream:
         """
         sums: dict[tuple[str, bool], Tokens] = {}
         for model, tokens in self._used.values():
-            key = (model, is_long(price_of(model, self._prices), tokens))
+            key = (model, uses_long_price(price_of(model, self._prices), tokens))
             if key in sums or len(sums) < MAX_MODELS:
                 sums[key] = _sum(sums.get(key, [0] * 5), tokens)
         return {
@@ -97,7 +97,7 @@ class Stream:
             price = price_of(model, self._prices)
             if price is None:
                 return None
-            total += cost_of(price, tokens, long=is_long(price, tokens))
+            total += cost_of(price, tokens, long=uses_long_price(price, tokens))
         return total
 
     # -- the stream -------------------------------------------------------------------------

@@ -203,7 +203,7 @@ class Attempts:
             return
         ref = stale_ref(token)
         await self._save_ref(ref, token, outcome.snapshot.commit)
-        self._ledger.mark_late(token, f"kept as {ref}")
+        self._ledger.note_late_result(token, f"kept as {ref}")
 
     async def _save_ref(self, ref: str, token: int, commit: str) -> None:
         await self._context.lander.save_ref(ref, commit)

@@ -36,7 +36,7 @@ async def run_check(link: Link, context: Context, claim: Claim, candidate: str, 
     answer = await link.call_with_commit(candidate, name, check, timeout + ANSWER_SECONDS)
     await link.settle(answer.number)
     if not answer.ok:
-        raise ShipFault(f"the check could not be run: {clean(answer.failure().reason)[:2000]}")
+        raise ShipFault(f"the ship could not run the check: {clean(answer.failure().reason)[:2000]}")
     return from_dict(CheckResult, answer.data)
 
 
@@ -51,7 +51,7 @@ async def run_verify(link: Link, context: Context, job: VerifyJob) -> None:
         answer = await link.call_with_commit(job.commit, name, verify, seconds)
         await link.settle(answer.number)
         if not answer.ok:
-            raise ShipFault(f"the final verify could not be run: {clean(answer.failure().reason)[:2000]}")
+            raise ShipFault(f"the ship could not run the final verify: {clean(answer.failure().reason)[:2000]}")
         job.answer(from_dict(VerifyResult, answer.data))
     except Exception as error:
         job.give_back(str(error))

@@ -21,7 +21,7 @@ MAX_REASON = 500  # bytes of stderr that say why a stream broke
 
 
 @contextlib.contextmanager
-def _translated(ship: str) -> Iterator[None]:
+def _as_transport_errors(ship: str) -> Iterator[None]:
     try:
         yield
     except NotFound as error:
@@ -48,7 +48,7 @@ class SpriteTransport:
     @contextlib.asynccontextmanager
     async def _asking(self) -> AsyncIterator[None]:
         """Translate errors; confirm a 404 by a second call: ShipGone makes the captain give the ship up for good."""
-        with _translated(self._sprite):
+        with _as_transport_errors(self._sprite):
             try:
                 yield
             except NotFound as error:

@@ -39,11 +39,11 @@ class Checkpoints:
         sprite = self._store.get(request.path_params["name"])
         body = await read_body(request, CheckpointBody)
 
-        async def work() -> str:
+        async def checkpoint() -> str:
             async with sprite.awake():
                 return f"Checkpoint {(await sprite.checkpoint(body.comment)).id} created"
 
-        return ndjson(_progress("Creating checkpoint", work()))
+        return ndjson(_progress("Creating checkpoint", checkpoint()))
 
     async def list(self, request: Request) -> Response:
         """``GET …/checkpoints``, newest first."""
@@ -64,11 +64,11 @@ class Checkpoints:
         sprite = self._store.get(request.path_params["name"])
         found = sprite.find_checkpoint(request.path_params["id"])
 
-        async def work() -> str:
+        async def restore() -> str:
             await sprite.restore(found.id)
             return f"Checkpoint {found.id} restored"
 
-        return ndjson(_progress(f"Restoring checkpoint {found.id}", work()))
+        return ndjson(_progress(f"Restoring checkpoint {found.id}", restore()))
 
 
 async def _progress(what: str, work: Awaitable[str]) -> AsyncIterator[dict[str, object]]:

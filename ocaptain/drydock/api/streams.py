@@ -76,7 +76,7 @@ class Streams:
                 async with asyncio.timeout(FIRST_SECONDS):
                     target = Target.model_validate_json(await socket.receive_text())
                 if target.host.lower() not in (*LOOPBACK, sprite.name):
-                    raise OSError(f"{target.host} is not this sprite")
+                    raise OSError(f"host {target.host}: a sprite reaches only its own loopback; name localhost")
                 reader, writer = await dial(sprite.box.init_pid, target.port)
             except (OSError, ValidationError, KeyError) as error:  # TimeoutError is an OSError
                 reason = "expected {host, port}" if isinstance(error, ValidationError | KeyError) else str(error)
