@@ -36,7 +36,9 @@ class Landings(Store):
                 (token, row["id"], ref, old, new),
             ).rowcount
             if not begun:
-                raise LedgerError(f"{self.path}: token {token} is landing already; it is not begun twice")
+                raise LedgerError(
+                    f"{self.path}: the claim with token {token} is landing already; it is not begun twice"
+                )
             db.execute("UPDATE attempts SET evidence = ? WHERE token = ?", (json.dumps(evidence), token))
             return True
 
@@ -45,7 +47,7 @@ class Landings(Store):
         with self._write() as db:
             intent = db.execute("SELECT * FROM intents WHERE token = ? AND state = 'open'", (token,)).fetchone()
             if intent is None:
-                raise LedgerError(f"{self.path}: token {token} has no landing under way")
+                raise LedgerError(f"{self.path}: the claim with token {token} has no landing under way")
             attempt = db.execute("SELECT ship FROM attempts WHERE token = ?", (token,)).fetchone()
             db.execute("UPDATE intents SET state = 'done' WHERE token = ?", (token,))
             db.execute("UPDATE attempts SET state = 'landed', ended = ? WHERE token = ?", (time.time(), token))

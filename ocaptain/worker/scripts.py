@@ -11,6 +11,7 @@ import time
 
 from ocaptain.protocol.files import write_atomic
 from ocaptain.protocol.messages import Check, CheckResult, Verify, VerifyResult
+from ocaptain.worker.errors import WorkspaceError
 from ocaptain.worker.places import tail
 from ocaptain.worker.procs import MARKER, sweep
 from ocaptain.worker.state import State
@@ -23,9 +24,15 @@ class Scripts:
     def __init__(self, state: State) -> None:
         self._state = state
         self._pid: int | None = None
+        self._is_stopped = False
+
+    def begin(self) -> None:
+        """Say that a script is about to run: what was stopped until now was another one."""
+        self._is_stopped = False
 
     def stop(self) -> None:
-        """End the check that runs, if there is one."""
+        """End the script that runs, if there is one: nobody needs to know how it ends."""
+        self._is_stopped = True
         if self._pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._pid, signal.SIGKILL)
@@ -57,8 +64,12 @@ class Scripts:
         return _verified(self._run(argv, args), clean=bool(args.setup), stage="verify")
 
     def _run(self, argv: list[str], args: Check | Verify) -> CheckResult:
-        """Run a check in the workspace, bounded in time, its whole process tree with it."""
-        marker = f"{self._state.fence.voyage}:check"
+        """Run a script in the workspace, bounded in time, its whole process tree with it.
+
+        Raises:
+            WorkspaceError: ``stopped``: see :meth:`stop`.
+        """
+        marker = f"{self._state.fence.voyage}:{self._state.ship}:check"
         sweep(marker)  # one that a killed worker left behind must not run beside this one
         log = self._state.places.logs / f"{args.label}.log"
         began = time.monotonic()
@@ -80,6 +91,8 @@ class Scripts:
                 start_new_session=True,
             )
             self._pid = child.pid
+            if self._is_stopped:  # between the two lines above
+                self.stop()
             try:
                 code = child.wait(args.timeout)
             except subprocess.TimeoutExpired:
@@ -90,6 +103,8 @@ class Scripts:
             finally:
                 self._pid = None
         sweep(marker)
+        if self._is_stopped:  # it says nothing of the candidate, so it is no answer that is told again
+            raise WorkspaceError("stopped", "the check was ended before it was through")
         seconds = round(time.monotonic() - began, 3)
         code = code if code >= 0 else 128 - code
         return CheckResult(code, seconds, timed_out, tail(log))

@@ -75,6 +75,7 @@ class Worker:
         self._news = asyncio.Event()
         self._channel: Channel | None = None
         self._hold = Hold()
+        self._newest_check = ""  # the id of its command
         self._trouble = ""  # why a result waits
 
     def _record(self, body: Message, *, durable: bool) -> None:
@@ -156,7 +157,7 @@ class Worker:
         """Send what the journal has: a few records of the first class that has any, then look again."""
         while True:
             self._news.clear()
-            while await self._push_some(channel):
+            while await self._send_next_records(channel):
                 pass
             if channel.shown_trouble != self._trouble:
                 channel.shown_trouble = self._trouble
@@ -168,7 +169,7 @@ class Worker:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._news.wait(), 5)
 
-    async def _push_some(self, channel: Channel) -> bool:
+    async def _send_next_records(self, channel: Channel) -> bool:
         for name in CLASSES:
             batch = channel.reader.read(name, BATCH)
             for number, body in batch:
@@ -224,7 +225,13 @@ class Worker:
             return await self._cancel(command)
         if isinstance(command, Rescue):
             return await self._rescue(command)
+        if isinstance(command, Check):
+            self._newest_check = name_id
+            self.stop_script()  # of another candidate of the same offer: its stack changed
         async with self._work:
+            if isinstance(command, Check) and self._newest_check != name_id:
+                raise WorkspaceError("stopped", "another candidate is to be checked")
+            self._scripts.begin()
             if isinstance(command, Check):
                 return await asyncio.to_thread(self._scripts.check, command)
             return await asyncio.to_thread(self._scripts.verify, command)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
+import json
+import random
 import sqlite3
 import subprocess
 from contextlib import closing
+from functools import partial
 
 import pytest
 
@@ -17,11 +21,10 @@ from ocaptain.captain.landing import (
     Landed,
     Lander,
     TokenLost,
-    lander,
     parse_outcome,
 )
 from ocaptain.captain.landing.fetch import _fetch_part
-from ocaptain.captain.transport import CutShort
+from ocaptain.captain.transport import CutShort, TransportError
 from ocaptain.git import BadBundle, Git, GitError, commit_message
 from ocaptain.ledger import LedgerError
 from ocaptain.protocol.codec import Malformed, from_dict
@@ -35,12 +38,12 @@ BRANCH = "voyage-000000000000"
 class Sea:
     """A repository with a head, and a ledger with four free tasks."""
 
-    def __init__(self, root):
+    def __init__(self, root, ledger=None):
         subprocess.run(["git", "init", "-q", "--bare", root / "repo.git"], check=True)
         self.git = Git(root / "repo.git")
         self.base = commit(self.git, {"a.txt": "1\n2\n3\n4\n5\n6\n7\n8\n9\n"})
         self.git.update_ref(f"refs/heads/{BRANCH}", self.base)
-        self.ledger = make(root / "ledger.db", {str(n): frozenset() for n in range(4)})
+        self.ledger = ledger or make(root / "ledger.db", {str(n): frozenset() for n in range(1, 5)})
         self.lander = Lander(self.git, self.ledger, BRANCH)
 
     def offer(self, files, base=None):
@@ -82,7 +85,7 @@ def test_two_changes_of_one_line_conflict_and_name_both_sides(sea):
     verdict = sea.land(sea.offer({"a.txt": LINES.replace("1", "uno")}), ship="ship-1")
     assert isinstance(verdict, Conflicted)
     assert "a.txt" in verdict.reason
-    assert "Task 0" in verdict.reason
+    assert "Task 1" in verdict.reason
     assert sea.content().startswith("one")
 
 
@@ -130,60 +133,197 @@ def test_the_check_sees_the_merged_candidate(sea):
     assert seen == [["a.txt", "b.txt", "c.txt"]]
 
 
-def test_a_check_keeps_no_other_from_checking_and_landing(sea):
-    """The second check of a task, whose head had moved, lasts until another task was checked and has landed."""
-    seen = []
+class Checks:
+    """Checks of a queue of offers: each waits until the test says how it ends.
 
-    async def both():
-        first, second, third = (sea.ledger.claim(f"ship-{n}") for n in range(3))
+    Attributes:
+        seen: by task, the file names of each candidate that its check was given.
+        stopped: tasks whose check was ended, since its candidate was not needed any more.
+    """
 
-        async def quick(_):
-            return result(0)
+    def __init__(self, sea):
+        self.sea, self.seen, self.stopped = sea, {}, []
+        self._ends, self._began = {}, {}
 
+    def of(self, task):
         async def check(candidate):
-            seen.append(candidate)
-            if len(seen) < 3:
-                claim, name = (second, "b.txt") if len(seen) == 1 else (third, "d.txt")
-                other = sea.offer({"a.txt": LINES, name: "x\n"})
-                landing = sea.lander.land(claim, sea.base, other, quick, {})
-                assert isinstance(await asyncio.wait_for(landing, 30), Landed)
-            return result(0)
+            names = self.sea.git.text("ls-tree", "--name-only", candidate).split()
+            self.seen.setdefault(task, []).append(names)
+            self._began.setdefault(task, asyncio.Event()).set()
+            self._ends[task] = asyncio.get_running_loop().create_future()
+            try:
+                return await self._ends[task]
+            except asyncio.CancelledError:
+                self.stopped.append(task)
+                raise
 
-        verdict = await sea.lander.land(first, sea.base, sea.offer({"a.txt": LINES, "c.txt": "c\n"}), check, {})
-        assert isinstance(verdict, Landed)
-        assert sea.git.tree(seen[-1]) == sea.git.tree(verdict.commit)
+        return check
 
-    asyncio.run(both())
-    assert len(seen) == 3
-    assert sea.git.text("ls-tree", "--name-only", BRANCH).split() == ["a.txt", "b.txt", "c.txt", "d.txt"]
+    async def until(self, task, count):
+        """Wait until a task's check was begun so often."""
+        while len(self.seen.get(task, ())) < count:
+            await asyncio.wait_for(self._began.setdefault(task, asyncio.Event()).wait(), 30)
+            self._began[task].clear()
+
+    def end(self, task, outcome):
+        if isinstance(outcome, int):
+            self._ends[task].set_result(result(outcome))
+        else:
+            self._ends[task].set_exception(outcome)
 
 
-def test_who_is_overtaken_again_and_again_is_checked_with_the_head_held(sea, monkeypatch):
-    monkeypatch.setattr(lander, "MAX_FREE_CHECKS", 1)
-    seen, late = [], []
+def offered(sea, checks, files, *, unchecked=()):
+    """Offer a file for each task, all from one base; return the tasks that wait for their verdicts."""
+    landings = []
+    for number, content in enumerate(files, 1):
+        claim = sea.ledger.claim(f"ship-{number}")
+        offer = sea.offer({"a.txt": LINES, **content})
+        check = None if str(number) in unchecked else checks.of(claim.task)
+        landings.append(asyncio.create_task(sea.lander.land(claim, sea.base, offer, check, {})))
+    return landings
 
-    async def both():
-        first, second, third = (sea.ledger.claim(f"ship-{n}") for n in range(3))
 
-        async def check(candidate):
-            seen.append(candidate)
-            if len(seen) == 1:
-                other = sea.offer({"a.txt": LINES, "b.txt": "b\n"})
-                assert isinstance(await sea.lander.land(second, sea.base, other, None, {}), Landed)
-            else:
-                other = sea.offer({"a.txt": LINES, "d.txt": "d\n"})
-                late.append(asyncio.create_task(sea.lander.land(third, sea.base, other, None, {})))
-                await asyncio.sleep(0.3)
-                assert not late[0].done()
-            return result(0)
+def test_checks_run_side_by_side_and_what_lands_is_what_was_checked(sea):
+    async def three():
+        checks = Checks(sea)
+        landings = offered(sea, checks, [{"1": "1\n"}, {"2": "2\n"}, {"3": "3\n"}])
+        for task in ("1", "2", "3"):
+            await checks.until(task, 1)
+        for task in ("3", "2"):
+            checks.end(task, 0)
+            await asyncio.sleep(0.1)
+            assert sea.head == sea.base, "what is below it is not settled"
+        checks.end("1", 0)
+        return checks, await asyncio.gather(*landings)
 
-        verdict = await sea.lander.land(first, sea.base, sea.offer({"a.txt": LINES, "c.txt": "c\n"}), check, {})
-        assert isinstance(verdict, Landed)
-        assert sea.git.tree(seen[1]) == sea.git.tree(verdict.commit)
-        assert isinstance(await late[0], Landed)
+    checks, verdicts = asyncio.run(three())
+    commits = [verdict.commit for verdict in verdicts]
+    assert sea.git.text("rev-list", "--reverse", f"{sea.base}..{BRANCH}").split() == commits
+    assert checks.seen == {"1": [["1", "a.txt"]], "2": [["1", "2", "a.txt"]], "3": [["1", "2", "3", "a.txt"]]}
+    assert [sea.git.text("ls-tree", "--name-only", one).split() for one in commits] == [
+        checks.seen[task][-1] for task in ("1", "2", "3")
+    ]
 
-    asyncio.run(both())
-    assert len(seen) == 2
+
+def test_one_that_fails_is_taken_out_and_those_behind_it_are_checked_anew(sea):
+    async def three():
+        checks = Checks(sea)
+        landings = offered(sea, checks, [{"1": "1\n"}, {"2": "2\n"}, {"3": "3\n"}])
+        for task in ("1", "2", "3"):
+            await checks.until(task, 1)
+        checks.end("2", 7)
+        await checks.until("3", 2)  # at once, though whether 2 is to blame is not known yet
+        assert not landings[1].done()
+        checks.end("3", 0)
+        checks.end("1", 0)
+        return checks, await asyncio.gather(*landings)
+
+    checks, (one, two, three_) = asyncio.run(three())
+    assert isinstance(one, Landed)
+    assert isinstance(two, CheckFailed)
+    assert isinstance(three_, Landed)
+    assert checks.stopped == ["3"]
+    assert checks.seen["3"] == [["1", "2", "3", "a.txt"], ["1", "3", "a.txt"]]
+    assert sea.git.text("ls-tree", "--name-only", BRANCH).split() == ["1", "3", "a.txt"]
+
+
+def test_a_failure_on_top_of_one_that_fails_says_nothing(sea):
+    async def two():
+        checks = Checks(sea)
+        landings = offered(sea, checks, [{"1": "1\n"}, {"2": "2\n"}])
+        for task in ("1", "2"):
+            await checks.until(task, 1)
+        checks.end("2", 7)
+        await asyncio.sleep(0.1)
+        checks.end("1", 7)
+        await checks.until("2", 2)
+        checks.end("2", 0)
+        return checks, await asyncio.gather(*landings)
+
+    checks, (one, two_) = asyncio.run(two())
+    assert isinstance(one, CheckFailed)
+    assert isinstance(two_, Landed)
+    assert checks.seen["2"] == [["1", "2", "a.txt"], ["2", "a.txt"]]
+    evidence = json.loads(sea.ledger.attempt_row(2)["evidence"])
+    assert (evidence["check"]["ok"], evidence["check"]["runs"]) == (True, 2)
+
+
+@pytest.mark.parametrize("first", [0, 7])
+def test_a_conflict_with_what_has_not_landed_yet_waits_for_it(sea, first):
+    async def two():
+        checks = Checks(sea)
+        landings = offered(sea, checks, [{"same": "one\n"}, {"same": "other\n"}])
+        await checks.until("1", 1)
+        await asyncio.sleep(0.1)
+        assert "2" not in checks.seen
+        checks.end("1", first)
+        if first:
+            await checks.until("2", 1)
+            checks.end("2", 0)
+        return await asyncio.gather(*landings)
+
+    one, two_ = asyncio.run(two())
+    assert isinstance(one, CheckFailed if first else Landed)
+    assert isinstance(two_, Landed if first else Conflicted)
+    if not first:
+        assert two_.reason == "it does not merge: same was also changed by: Task 1 (Task: 1)"
+
+
+def test_an_offer_without_a_check_takes_its_place(sea):
+    async def three():
+        checks = Checks(sea)
+        landings = offered(sea, checks, [{"1": "1\n"}, {"2": "2\n"}, {"3": "3\n"}], unchecked=("2",))
+        await checks.until("3", 1)
+        assert sea.head == sea.base
+        checks.end("1", 0)
+        await asyncio.wait(landings[:2])
+        assert not landings[2].done()
+        checks.end("3", 0)
+        return await asyncio.gather(*landings)
+
+    assert all(isinstance(one, Landed) for one in asyncio.run(three()))
+    assert sea.git.text("ls-tree", "--name-only", BRANCH).split() == ["1", "2", "3", "a.txt"]
+
+
+@pytest.mark.parametrize("how", ["the channel breaks", "nobody waits any more"])
+def test_a_ship_that_is_lost_in_its_check_takes_nobody_along(sea, how):
+    async def two():
+        checks = Checks(sea)
+        landings = offered(sea, checks, [{"1": "1\n"}, {"2": "2\n"}])
+        for task in ("1", "2"):
+            await checks.until(task, 1)
+        if how == "the channel breaks":
+            checks.end("1", TransportError("cut"))
+        else:
+            landings[0].cancel()
+        await checks.until("2", 2)
+        checks.end("2", 0)
+        return checks, await asyncio.gather(*landings, return_exceptions=True)
+
+    checks, (one, two_) = asyncio.run(two())
+    assert isinstance(one, TransportError | asyncio.CancelledError)
+    assert isinstance(two_, Landed)
+    assert checks.stopped == (["2"] if how == "the channel breaks" else ["1", "2"])
+    assert sea.git.text("ls-tree", "--name-only", BRANCH).split() == ["2", "a.txt"]
+
+
+def test_another_commit_on_the_branch_makes_every_candidate_anew(sea):
+    async def two():
+        checks = Checks(sea)
+        landings = offered(sea, checks, [{"1": "1\n"}, {"2": "2\n"}])
+        for task in ("1", "2"):
+            await checks.until(task, 1)
+        sea.git.update_ref(f"refs/heads/{BRANCH}", sea.offer({"a.txt": LINES, "user": "u\n"}).commit)
+        checks.end("1", 0)
+        for task in ("1", "2"):
+            await checks.until(task, 2)
+            checks.end(task, 0)
+        return checks, await asyncio.gather(*landings)
+
+    checks, verdicts = asyncio.run(two())
+    assert all(isinstance(one, Landed) for one in verdicts)
+    assert checks.seen["2"][-1] == ["1", "2", "a.txt", "user"]
+    assert sea.git.text("ls-tree", "--name-only", BRANCH).split() == ["1", "2", "a.txt", "user"]
 
 
 def test_a_token_that_lost_its_task_does_not_land(sea):
@@ -382,3 +522,110 @@ def test_what_arrives_short_is_the_ways_fault_and_what_is_other_the_ships(answer
     else:
         with pytest.raises(error):
             asyncio.run(reading)
+
+
+class Death(BaseException):
+    """Of the captain, wherever it is just now."""
+
+
+class Attack:
+    """Five ships offer; checks pass, fail and break off; the captain dies at the n-th step of its landings."""
+
+    def __init__(self, sea, seed):
+        self.sea, self.random = sea, random.Random(seed)
+        self.checked: set[str] = set()  # trees whose check passed
+        self.verdicts: dict[str, object] = {}
+        self.unchecked: set[str] = set()
+        self.deaths = self.random.randrange(4)
+
+    def dies(self):
+        if self.deaths and self.random.random() < 0.15:
+            self.deaths -= 1
+            return True
+        return False
+
+    async def check(self, candidate):
+        await asyncio.sleep(self.random.random() * 0.02)
+        drawn = self.random.random()
+        if drawn < 0.1:
+            raise TransportError("cut")
+        if drawn < 0.3:
+            return result(1)
+        self.checked.add(self.sea.git.tree(candidate))
+        return result(0)
+
+    async def offer(self, claim, base, offer):
+        await asyncio.sleep(self.random.random() * 0.03)
+        check = None if claim.task in self.unchecked else self.check
+        for _ in range(50):
+            with contextlib.suppress(TransportError):
+                self.verdicts[claim.task] = await self.sea.lander.land(claim, base, offer, check, {})
+                return
+
+    def play(self, monkeypatch):
+        real = Git.update_ref
+
+        def update_ref(git, ref, new, old=None):
+            if ref == self.sea.lander.ref and self.dies():
+                raise Death
+            moved = real(git, ref, new, old)
+            if ref == self.sea.lander.ref and self.dies():
+                raise Death
+            return moved
+
+        monkeypatch.setattr(Git, "update_ref", update_ref)
+        for name in ("begin_landing", "finish_landing"):
+            monkeypatch.setattr(self.sea.ledger, name, partial(self.deadly, getattr(self.sea.ledger, name)))
+        offers = {}
+        for number in range(5):
+            claim = self.sea.ledger.claim(f"ship-{number}")
+            shared = {"shared": f"{number}\n"} if self.random.random() < 0.3 else {}
+            files = {} if self.random.random() < 0.15 else {f"f{claim.task}": "x\n", **shared}
+            offers[claim.ship] = (claim, self.sea.base, self.sea.offer({"a.txt": LINES, **files}))
+            if self.random.random() < 0.25:
+                self.unchecked.add(claim.task)
+        while True:
+            waiting = [one for one in offers.values() if one[0].task not in self.verdicts]
+            try:
+                self.sea.lander.reconcile()
+                asyncio.run(self.all_of(waiting))
+            except Death:
+                self.sea.lander = Lander(self.sea.git, self.sea.ledger, BRANCH)
+            else:
+                return
+
+    def deadly(self, real, *args):
+        if self.dies():
+            raise Death
+        done = real(*args)
+        if self.dies():
+            raise Death
+        return done
+
+    async def all_of(self, offers):
+        tasks = [asyncio.create_task(self.offer(*one)) for one in offers]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+@pytest.mark.parametrize("seed", range(16))
+def test_whatever_fails_only_checked_trees_land_each_once(tmp_path, monkeypatch, seed):
+    with closing(make(tmp_path / "ledger.db", {str(n): frozenset() for n in range(1, 6)})) as ledger:
+        sea = Sea(tmp_path, ledger)
+        attack = Attack(sea, seed)
+        attack.play(monkeypatch)
+        lines = sea.git.text("log", "--reverse", "--format=%T %(trailers:key=Task,valueonly)", f"{sea.base}..{BRANCH}")
+        history = [line.split() for line in lines.splitlines() if line]
+        tasks = [task for _, task in history]
+        assert len(tasks) == len(set(tasks))
+        for tree, task in history:
+            assert task in attack.unchecked or tree in attack.checked
+        settled = {task for task, verdict in attack.verdicts.items() if isinstance(verdict, Landed)}
+        completed = {row["id"] for row in ledger.rows("tasks", "position") if row["status"] == "completed"}
+        assert set(tasks) == completed
+        assert settled <= completed
+        assert {"1", "2", "3", "4", "5"} == set(attack.verdicts) | completed
+        sea.git.run("fsck", "--strict")

@@ -294,16 +294,16 @@ def test_the_captain_dies_between_the_moved_branch_and_the_mark(tmp_path, ships,
     class Death(BaseException):
         pass
 
-    real = Lander._move
+    real = Lander._land
 
-    async def die(self, claim, head, base, work, offer, evidence):
+    async def die(self, entry):
         monkeypatch.setattr(self._ledger, "finish_landing", lambda token: (_ for _ in ()).throw(Death()))
-        return await real(self, claim, head, base, work, offer, evidence)
+        await real(self, entry)
 
-    monkeypatch.setattr(Lander, "_move", die)
+    monkeypatch.setattr(Lander, "_land", die)
     with pytest.RaisesGroup(Death):
         run(sail(directory, [ship]))
-    monkeypatch.setattr(Lander, "_move", real)
+    monkeypatch.setattr(Lander, "_land", real)
     assert landed(directory) == ["1"]
     assert run(sail(directory, [ship])) == "complete"
     assert landed(directory) == ["1", "2"]
@@ -469,3 +469,36 @@ def test_hooks_are_told_of_a_ship_that_is_lost(tmp_path, ships):
     hook = Noted()
     assert run(sail(directory, fleet, hooks=[hook])) == "complete"
     assert ("lost", "ship-0") in hook.seen
+
+
+def barrier(directory, ships):
+    """Return a check that passes when so many checks run at one time, and fails after ten seconds."""
+    directory.mkdir()
+    wait = f"touch {directory}/$OCAPTAIN_SHIP; for i in $(seq 200); do"
+    return f'({wait} test "$(ls {directory} | wc -l)" -ge {ships} && exit 0; sleep 0.05; done; exit 9)'
+
+
+def test_checks_of_several_ships_run_at_one_time_and_all_land(tmp_path, ships):
+    check = barrier(tmp_path / "barrier", 3)
+    tasks = [{"run": f"echo {n} > f{n}", "verify": f"test -f f{n} && {check}"} for n in range(3)]
+    directory = make_voyage(tmp_path, tasks, 3)
+    assert run(sail(directory, ships(3))) == "complete"
+    assert sorted(landed(directory)) == ["1", "2", "3"]
+
+
+def test_one_failing_check_ends_those_on_top_of_it_and_they_are_checked_anew(tmp_path, ships):
+    """A check that was ended is no verdict: neither told as one, nor remembered on the ship."""
+    check = barrier(tmp_path / "barrier", 3)
+    times = tmp_path / "times"
+    tasks = [
+        {"run": "echo 0 > f0", "verify": f"{check} && sleep 0.5"},
+        {"run": "echo 1 > f1; sleep 0.3", "verify": f"{check} && test -f never"},
+        {"run": "echo 2 > f2; sleep 0.6", "verify": f"echo $(ls) >> {times}; {check} && sleep 1.5"},
+    ]
+    directory = make_voyage(tmp_path, tasks, 3)
+    assert run(sail(directory, ships(3))) == "failed"
+    assert landed(directory) == ["1", "3"]
+    seen = times.read_text().splitlines()
+    assert "f0 f1 f2" in seen[0]
+    assert "f0 f2" in seen[1]
+    assert len(seen) == 2

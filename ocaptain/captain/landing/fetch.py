@@ -52,7 +52,7 @@ async def _fetch_part(transport: Transport, part: Part) -> bytes:
         if len(piece) == part.size and await asyncio.to_thread(_sum, piece) == part.sha256:
             return piece
     if len(piece) < part.size:
-        raise CutShort(f"{part.path}: {len(piece)} of {part.size} bytes arrive")
+        raise CutShort(f"{part.path}: only {len(piece)} of {part.size} bytes arrived")
     raise BadBundle(f"{part.path} is not what was offered")
 
 

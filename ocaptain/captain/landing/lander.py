@@ -3,13 +3,13 @@
 ::
 
     offer ──fetch, check sums──> objects in repo.git, refs/ocaptain/tasks/<task>/<n>/work
-          ──merge onto the head──> candidate ──the task's check, on the ship──> passed
+          ──its place in the queue──> candidate: the head, what is before it, and the offer
+          ──the task's check, on the ship, beside others'──> passed ──what was before it landed──>
           ──intent in the ledger──> git update-ref REF new old ──> task marked
 
-What lands is made here from a tree: one commit, parent = the head, our trailers. A head that
-moved during the check means merge again and check once more. Checks of several offers run side by
-side; only the move of the branch excludes others, and the check of an offer that was overtaken
-again and again.
+What lands is one commit, made here: parent = the head, the tree that was checked, our trailers. Who is
+next, and on top of what, is decided by :mod:`ocaptain.captain.decide.queue`; one driver carries it out,
+while there are offers, and nobody else moves the branch.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ocaptain.git import Conflict, Git, GitError, commit_message, merge
+from ocaptain.captain.decide.queue import Land, Place, Refuse, Stack, State, anew, judged, next_action, stacked, without
+from ocaptain.captain.landing.candidates import Offered, Tip, describe, stack_on, take_offer
+from ocaptain.git import Conflict, Git, GitError, commit_message
 from ocaptain.text import clean
 
 if TYPE_CHECKING:
     from ocaptain.ledger import Claim, Intent, Ledger
     from ocaptain.protocol.messages import CheckResult, Snapshot
 
-MAX_ROUNDS = 20
-MAX_FREE_CHECKS = 5  # after so many checks whose head was overtaken the next one is made with the head held
 MAX_TAIL = 4000
 
 
@@ -64,6 +64,49 @@ Verdict = Landed | Conflicted | CheckFailed | TokenLost
 Check = Callable[[str], "Awaitable[CheckResult]"]
 
 
+@dataclass
+class _Entry:
+    """An offer in the queue.
+
+    Attributes:
+        settled: the verdict, or why there is none.
+        evidence: of the attempt, and of its last check.
+        offered: None before it was looked at.
+        candidate: None before it has one.
+        refusal: why it does not land, if that holds on the head.
+        checking: its check, while that runs.
+        checks: that were begun.
+    """
+
+    claim: Claim
+    base: str
+    offer: Snapshot
+    check: Check | None
+    settled: asyncio.Future[Verdict]
+    evidence: dict[str, Any]
+    offered: Offered | None = None
+    candidate: Tip | None = None
+    refusal: Conflict | CheckFailed | None = None
+    checking: asyncio.Task[None] | None = None
+    checks: int = 0
+
+    def answer(self, verdict: Verdict | BaseException) -> None:
+        """Tell who waits; whoever stopped waiting is told nothing."""
+        if self.settled.done():
+            return
+        if isinstance(verdict, asyncio.CancelledError):
+            self.settled.cancel()
+        elif isinstance(verdict, BaseException):
+            self.settled.set_exception(verdict)
+        else:
+            self.settled.set_result(verdict)
+
+    def stop_check(self) -> None:
+        if self.checking:
+            self.checking.cancel()
+            self.checking = None
+
+
 def _remove_stale_lock(git: Git, ref: str) -> None:
     """Remove the lock that a killed git left on our own branch; the caller commands the voyage."""
     (git.directory / f"{ref}.lock").unlink(missing_ok=True)
@@ -76,11 +119,18 @@ class Lander:
         self._git = git
         self._ledger = ledger
         self.ref = f"refs/heads/{branch}"
-        self._head_held = asyncio.Lock()
+        self._places: tuple[Place, ...] = ()
+        self._entries: dict[int, _Entry] = {}
+        self._head: Tip | None = None  # as the driver knows it, while it drives
+        self._news = asyncio.Event()
+        self._driver: asyncio.Task[None] | None = None
 
     async def head(self) -> str:
         """Return the branch's commit."""
-        found = await asyncio.to_thread(self._git.resolve, self.ref)
+        return await asyncio.to_thread(self._read_head)
+
+    def _read_head(self) -> str:
+        found = self._git.resolve(self.ref)
         if found is None:
             raise GitError(f"{self._git.directory}: {self.ref} does not exist any more; restore it, then resume")
         return found
@@ -90,6 +140,8 @@ class Lander:
         if not re.fullmatch(r"refs/ocaptain/[A-Za-z0-9/_-]+", ref):
             raise GitError(f"not one of our refs: {ref}")
         await asyncio.to_thread(self._git.update_ref, ref, commit)
+
+    # -- after a crash ------------------------------------------------------------------------
 
     def reconcile(self) -> list[Intent]:
         """Finish or take back the landings that an earlier captain had begun.
@@ -110,11 +162,11 @@ class Lander:
         there = head is not None and self._git.is_ancestor(intent.new, head)
         return there or self._git.update_ref(intent.ref, intent.new, intent.old)
 
-    async def _settled(self, token: int) -> str | None:
+    async def _finish_earlier_try(self, token: int) -> str | None:
         """Settle what an earlier try at this landing left open; return the commit if it landed.
 
         Its git was killed, say: this try makes a commit of its own, and the ledger must name the
-        one that is on the branch. Needs no hold on the head: it moves by compare and swap.
+        one that is on the branch. The branch moves by compare and swap.
         """
         intent = next((one for one in self._ledger.open_intents() if one.token == token), None)
         if intent is None:
@@ -125,137 +177,169 @@ class Lander:
         self._ledger.void_landing(token)
         return None
 
+    # -- the queue ----------------------------------------------------------------------------
+
     async def land(
         self, claim: Claim, base: str, offer: Snapshot, check: Check | None, facts: dict[str, Any]
     ) -> Verdict:
-        """Land an offer whose objects are here.
+        """Land an offer whose objects are here; returns when that is settled.
 
         Args:
             claim: the attempt.
             base: the commit that the ledger says it started from (not what the ship says).
             offer: what the ship offered.
-            check: runs the task's check on a candidate, None if it has none.
+            check: runs the task's check on a candidate, None if it has none. It is cancelled when the
+                candidate is not needed any more, and called again with another one.
             facts: for the evidence.
 
         Raises:
             TransportError: the ship was lost during its check.
             GitError: our own repository failed; what was begun is settled by the next try.
         """
-        if commit := await self._settled(claim.token):
+        if commit := await self._finish_earlier_try(claim.token):
             return Landed(commit)
-        work = await asyncio.to_thread(
-            partial(self._commit, fixed=True),
-            await asyncio.to_thread(self._git.tree, offer.commit),
-            base,
-            "work",
-            claim.ship,
-        )
-        for number in range(MAX_ROUNDS):
-            if check and number < MAX_FREE_CHECKS:
-                verdict = await self._try_once(claim, base, work, offer, check, facts, held=False)
+        entry = _Entry(claim, base, offer, check, asyncio.get_running_loop().create_future(), facts)
+        self._entries[claim.token] = entry
+        self._places = (*self._places, Place(claim.token))
+        if self._driver is None:
+            self._news = asyncio.Event()  # of the loop that runs now
+            self._driver = asyncio.create_task(self._drive(), name="landing")
+        self._news.set()
+        try:
+            return await entry.settled
+        finally:
+            self._remove(entry)  # it is settled and gone, unless nobody waits any more
+
+    def _remove(self, entry: _Entry, *, landed: bool = False) -> None:
+        """Take an offer out of the queue; what stood on it is stacked anew, unless it landed."""
+        token = entry.claim.token
+        if self._entries.get(token) is entry:
+            del self._entries[token]
+            self._places = without(self._places, token, landed=landed)
+            entry.stop_check()
+            self._news.set()
+
+    async def _drive(self) -> None:
+        """Carry out what the queue decides until it is empty."""
+        try:
+            while self._places:
+                self._news.clear()
+                if action := next_action(self._places):
+                    await self._carry_out(action)
+                else:
+                    await self._news.wait()
+        except BaseException as error:  # noqa: BLE001 - whoever waits for the driver dies of what it died of
+            for entry in list(self._entries.values()):
+                entry.answer(error)
+                self._remove(entry)
+        finally:
+            self._driver = self._head = None
+
+    async def _carry_out(self, action: Land | Refuse | Stack) -> None:
+        entry = self._entries[action.token]
+        try:
+            if isinstance(action, Stack):
+                await self._stack(entry, action)
+            elif isinstance(action, Refuse):
+                await self._refuse(entry)
             else:
-                async with self._head_held:
-                    verdict = await self._try_once(claim, base, work, offer, check, facts, held=True)
-            if verdict:
-                return verdict
-        raise GitError(f"{self.ref} moved {MAX_ROUNDS} times while task {claim.task} was landing")
+                await self._land(entry)
+        except GitError as error:  # our own repository fails: whoever offered tries again
+            self._remove(entry)
+            entry.answer(error)
 
-    async def _try_once(
-        self,
-        claim: Claim,
-        base: str,
-        work: str,
-        offer: Snapshot,
-        check: Check | None,
-        facts: dict[str, Any],
-        *,
-        held: bool,
-    ) -> Verdict | None:
-        """Check and land on the head of now; None if the head moved meanwhile. ``held``: nobody of ours can move it."""
-        head = await self.head()
-        evidence = facts
-        if check:
-            tested = await self._tested(claim, head, base, work, check, facts)
-            if not isinstance(tested, dict):
-                return tested
-            evidence = tested
-        if held:
-            return await self._move(claim, head, base, work, offer, evidence)
-        async with self._head_held:
-            if await self.head() != head:
-                return None
-            return await self._move(claim, head, base, work, offer, evidence)
+    async def _stack(self, entry: _Entry, action: Stack) -> None:
+        """Make an offer's candidate and begin its check."""
+        entry.stop_check()
+        tip = await self._tip(action.stack)
+        made = await asyncio.to_thread(self._make_candidate, entry, tip)
+        if isinstance(made, Conflict):
+            entry.refusal = made
+            self._places = stacked(self._places, action, "conflict")
+            return
+        entry.candidate = made
+        self._places = stacked(self._places, action, "checking" if entry.check else "passed")
+        if entry.check and not entry.settled.done():
+            entry.checks += 1
+            entry.checking = asyncio.create_task(self._run_check(entry, made.commit, entry.check))
 
-    async def _move(
-        self, claim: Claim, head: str, base: str, work: str, offer: Snapshot, evidence: dict[str, Any]
-    ) -> Verdict | None:
-        """Make the commit and move the branch; None if somebody else moved it first."""
-        merged = await asyncio.to_thread(self._merge, head, base, work)
-        if isinstance(merged, Conflict):
-            return await self._conflict(merged, base, head)
-        subject = str(claim.raw.get("subject") or claim.raw.get("title") or "")
-        message = commit_message(subject, offer.message, task=claim.task, ship=claim.ship, attempt=claim.number)
-        new = await asyncio.to_thread(self._commit, merged, head, message, claim.ship)
-        if not self._ledger.begin_landing(claim.token, self.ref, head, new, {**evidence, "commit": new}):
-            return TokenLost()
-        if not await asyncio.to_thread(self._git.update_ref, self.ref, new, head):
-            self._ledger.void_landing(claim.token)
-            return None
-        self._ledger.finish_landing(claim.token)
-        return Landed(new)
+    def _make_candidate(self, entry: _Entry, tip: Tip) -> Tip | Conflict:
+        if entry.offered is None:
+            entry.offered = take_offer(self._git, entry.base, entry.offer.commit, entry.claim.ship)
+        return stack_on(self._git, tip, entry.offered, entry.claim.task)
 
-    def _merge(self, head: str, base: str, work: str) -> str | Conflict:
-        """Return the merged tree."""
-        if head == base:
-            return self._git.tree(work)
-        if self._git.tree(work) == self._git.tree(base):
-            return self._git.tree(head)
-        merged = merge(self._git, head, work)
-        return merged if isinstance(merged, Conflict) else merged.tree
+    async def _refuse(self, entry: _Entry) -> None:
+        """Tell an offer why it does not land on the head."""
+        why = entry.refusal
+        assert why
+        if isinstance(why, Conflict):
+            head = await self._known_head()
+            verdict: Verdict = Conflicted(await asyncio.to_thread(describe, self._git, why, entry.base, head.commit))
+        else:
+            verdict = why
+        self._remove(entry)
+        entry.answer(verdict)
 
-    async def _conflict(self, conflict: Conflict, base: str, head: str) -> Conflicted:
-        paths = ", ".join(clean(path) for path in conflict.paths[:10])
-        log = await asyncio.to_thread(
-            self._git.text,
-            "log",
-            "--format=%s (%(trailers:key=Task,separator=%x2C))",
-            f"{base}..{head}",
-            "--",
-            *conflict.paths[:10],
-        )
-        landed = clean(log).replace("\n", "; ") or "work that landed meanwhile"
-        return Conflicted(f"it does not merge: {paths} was also changed by: {landed}")
+    async def _tip(self, stack: tuple[int, ...]) -> Tip:
+        """Return what a candidate is stacked on."""
+        below = self._entries[stack[-1]].candidate if stack else await self._known_head()
+        assert below
+        return below
 
-    async def _tested(
-        self, claim: Claim, head: str, base: str, work: str, check: Check, facts: dict[str, Any]
-    ) -> dict[str, Any] | Conflicted | CheckFailed:
-        """Run the check on the work merged with ``head``; return the evidence if it passed."""
-        merged = await asyncio.to_thread(self._merge, head, base, work)
-        if isinstance(merged, Conflict):
-            return await self._conflict(merged, base, head)
-        commit = partial(self._commit, fixed=True)
-        result = await check(
-            await asyncio.to_thread(commit, merged, head, f"candidate of task {claim.task}", claim.ship)
-        )
-        command = str((claim.raw.get("metadata") or {}).get("verify"))
+    async def _known_head(self) -> Tip:
+        if self._head is None:
+            commit = await self.head()
+            self._head = Tip(commit, await asyncio.to_thread(self._git.tree, commit))
+        return self._head
+
+    async def _run_check(self, entry: _Entry, candidate: str, check: Check) -> None:
+        try:
+            result = await check(candidate)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the offer's own ship is told of it
+            entry.answer(error)
+            self._remove(entry)
+            return
+        entry.checking = None
+        self._places = judged(self._places, entry.claim.token, self._note(entry, result))
+        self._news.set()
+
+    def _note(self, entry: _Entry, result: CheckResult) -> State:
+        """Keep how a check ended as evidence; return what it means for the offer."""
+        command = str((entry.claim.raw.get("metadata") or {}).get("verify"))
         tail = clean(result.tail[-MAX_TAIL:])
-        ok = result.code == 0
-        shown = {
+        passed = result.code == 0
+        entry.evidence["check"] = {
             "command": command,
-            "ok": ok,
+            "ok": passed,
             "exit_code": result.code,
             "seconds": result.seconds,
             "tail": tail,
+            "runs": entry.checks,
         }
-        evidence = {**facts, "check": shown}
-        if ok:
-            return evidence
+        if passed:
+            return "passed"
         why = "took too long" if result.timed_out else f"ended with exit code {result.code}"
-        return CheckFailed(f"the check `{clean(command)[:200]}` {why}:\n{tail.strip()}", evidence)
+        reason = f"the check `{clean(command)[:200]}` {why}:\n{tail.strip()}"
+        entry.refusal = CheckFailed(reason, dict(entry.evidence))
+        return "failed"
 
-    def _commit(self, tree: str, parent: str, message: str, ship: str, *, fixed: bool = False) -> str:
-        """Make a commit; a ``fixed`` one is the same each time, so that its check is known by its id."""
-        author = {"GIT_AUTHOR_NAME": ship, "GIT_AUTHOR_EMAIL": f"{ship}@ocaptain.invalid"}
-        dates = {"GIT_AUTHOR_DATE": "@0 +0000", "GIT_COMMITTER_DATE": "@0 +0000"} if fixed else {}
-        done = self._git.run("commit-tree", tree, "-p", parent, stdin=message.encode(), extra={**author, **dates})
-        return done.stdout.decode().strip()
+    async def _land(self, entry: _Entry) -> None:
+        """Make the commit and move the branch; if somebody else moved it, every candidate is made anew."""
+        claim, candidate, head = entry.claim, entry.candidate, await self._known_head()
+        assert candidate
+        subject = str(claim.raw.get("subject") or claim.raw.get("title") or "")
+        message = commit_message(subject, entry.offer.message, task=claim.task, ship=claim.ship, attempt=claim.number)
+        commit = partial(self._git.commit, candidate.tree, head.commit, message, author=claim.ship)
+        new = await asyncio.to_thread(commit)
+        if not self._ledger.begin_landing(claim.token, self.ref, head.commit, new, {**entry.evidence, "commit": new}):
+            self._remove(entry)
+            entry.answer(TokenLost())
+        elif await asyncio.to_thread(self._git.update_ref, self.ref, new, head.commit):
+            self._ledger.finish_landing(claim.token)
+            self._head = Tip(new, candidate.tree)
+            self._remove(entry, landed=True)
+            entry.answer(Landed(new))
+        else:
+            self._ledger.void_landing(claim.token)
+            self._head = None
+            self._places = anew(self._places)

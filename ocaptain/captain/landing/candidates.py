@@ -1,0 +1,76 @@
+"""Candidates: an offer merged onto what would be the head by then, as a tree and as a commit to check.
+
+Everything here runs git and blocks. Commits that are not to land are the same each time (no date), so
+that a check is known by its candidate's id.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ocaptain.git import Conflict, Git, merge
+from ocaptain.text import clean
+
+MAX_PATHS = 10  # of a conflict that are named
+
+
+@dataclass(frozen=True)
+class Tip:
+    """What a candidate is made upon: the head, or the candidate below."""
+
+    commit: str
+    tree: str
+
+
+@dataclass(frozen=True)
+class Offered:
+    """An offer as the captain takes it: a tree, and the commit that the ledger says it started from.
+
+    Attributes:
+        base: that commit (not what the ship says).
+        tree: the files.
+        work: a commit of the tree on the base, for merging.
+        ship: that made it.
+    """
+
+    base: str
+    tree: str
+    work: str
+    ship: str
+
+
+def take_offer(git: Git, base: str, commit: str, ship: str) -> Offered:
+    """Return an offer whose objects are in the repository.
+
+    Raises:
+        GitError: they are not, or cannot be read.
+    """
+    tree = git.tree(commit)
+    return Offered(base, tree, git.commit(tree, base, "work", author=ship, dated=False), ship)
+
+
+def stack_on(git: Git, tip: Tip, offered: Offered, task: str) -> Tip | Conflict:
+    """Return the candidate of an offer on ``tip``."""
+    tree = _merge(git, tip, offered)
+    if isinstance(tree, Conflict):
+        return tree
+    return Tip(git.commit(tree, tip.commit, f"candidate of task {task}", author=offered.ship, dated=False), tree)
+
+
+def _merge(git: Git, tip: Tip, offered: Offered) -> str | Conflict:
+    base_tree = git.tree(offered.base)
+    if tip.tree == base_tree:  # nothing landed meanwhile, or nothing that is left
+        return offered.tree
+    if offered.tree == base_tree:  # it changes nothing
+        return tip.tree
+    merged = merge(git, tip.commit, offered.work)
+    return merged if isinstance(merged, Conflict) else merged.tree
+
+
+def describe(git: Git, conflict: Conflict, base: str, tip: str) -> str:
+    """Return why an offer does not merge, with both sides named."""
+    named = conflict.paths[:MAX_PATHS]
+    paths = ", ".join(clean(path) for path in named)
+    text = git.text("log", "--format=%s (%(trailers:key=Task,separator=%x2C))", f"{base}..{tip}", "--", *named)
+    landed = clean(text).replace("\n", "; ") or "work that landed meanwhile"
+    return f"it does not merge: {paths} was also changed by: {landed}"
