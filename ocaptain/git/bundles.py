@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import tempfile
 from dataclasses import dataclass
@@ -11,14 +12,13 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from ocaptain.git.run import Git, GitError
 from ocaptain.protocol import MAX_BUNDLE, PART_BYTES
+from ocaptain.protocol.git import bundle_header
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-MAX_HEADER = 1024 * 1024
 FSCK_SECONDS = 3600.0
 BUNDLE_SECONDS = 3600.0
-_OID = re.compile(rb"[0-9a-f]{40}")
 #: What git fsck says of an object that is whole, but odd.
 _ODD_OBJECT = re.compile(r"(error|warning) in (commit|tree|tag|blob) [0-9a-f]{40}: |Checking |notice: ")
 
@@ -111,10 +111,15 @@ def import_bundle(git: Git, file: BinaryIO, commit: str) -> None:
     Raises:
         BadBundle: it is none, or does not hold ``commit``.
     """
-    pack, tips = _header(file)
+    with os.fdopen(os.dup(file.fileno()), "rb") as header:
+        header.seek(0)
+        found = bundle_header(header)
+        pack = header.tell()
     file.seek(pack)
-    if tips != [commit]:
-        raise BadBundle(f"the bundle offers {tips}, not {commit}")
+    if found is None:
+        raise BadBundle("what was offered is not a git bundle")
+    if found.tips != [commit]:
+        raise BadBundle(f"the bundle offers {found.tips}, not {commit}")
     try:
         git.run(*("index-pack", "--stdin", "--fix-thin", "--strict", f"--max-input-size={MAX_BUNDLE}"), file=file)
         # Reachability: every object below the commit is here.
@@ -123,24 +128,3 @@ def import_bundle(git: Git, file: BinaryIO, commit: str) -> None:
         raise BadBundle(f"the bundle of {commit} is refused: {error}") from error
     if git.resolve(commit) != commit:
         raise BadBundle(f"the bundle does not hold commit {commit}")
-
-
-def _header(file: BinaryIO) -> tuple[int, list[str]]:
-    """Return where the pack begins and the offered commits of a version 2 bundle."""
-    file.seek(0)
-    data = b""
-    while b"\n\n" not in data and len(data) < MAX_HEADER and (piece := file.read(64 * 1024)):
-        data += piece
-    end = data.find(b"\n\n")
-    lines = data[:end].split(b"\n")
-    if end < 0 or lines[0] not in {b"# v2 git bundle", b"# v3 git bundle"}:
-        raise BadBundle("what was offered is not a git bundle")
-    tips = []
-    for line in lines[1:]:
-        if line.startswith((b"-", b"@")):  # prerequisites, capabilities
-            continue
-        oid = line.partition(b" ")[0]
-        if not _OID.fullmatch(oid):
-            raise BadBundle("the bundle's header is broken")
-        tips.append(oid.decode())
-    return end + 2, tips

@@ -367,7 +367,7 @@ def test_what_was_laid_down_comes_before_what_the_host_has_and_must_be_whole(tmp
     assert prepare(replace(job, env_files=()), tmp_path, tmp_path).env["ANTHROPIC_API_KEY"] == "canary-host"
     for torn in ('{"CLAUDE', "[]", ""):
         own.write_text(torn)
-        with pytest.raises(OSError, match="not valid JSON|must be a JSON object"):
+        with pytest.raises(OSError, match=r"not valid JSON|must be a JSON object"):
             prepare(job, tmp_path, tmp_path)
     own.unlink()
     with pytest.raises(OSError, match=r"env\.json"):

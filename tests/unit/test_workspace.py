@@ -121,8 +121,8 @@ def test_edits_are_offered_and_nothing_is_empty(ship):
 
 
 def test_nothing_done_is_empty(ship):
-    found, _ = ship.offer()
-    assert found.empty
+    found = ship.work.snapshot(ship.base, "out")
+    assert (found.empty, found.commit, found.bundle.parts) == (True, ship.base, ())
 
 
 def test_what_the_agent_committed_comes_along(ship):
@@ -276,6 +276,7 @@ def test_a_damaged_part_is_refused(ship):
 
 
 def test_the_captain_refuses_what_is_no_sound_bundle(ship):
+    (ship.root / "new.txt").write_text("new\n")
     found, _ = ship.offer()
     data = b"".join((ship.places.home / part.path).read_bytes() for part in found.bundle.parts)
     for broken in (b"", b"PACK", data[:-30], data.replace(b"# v2", b"# v9")):

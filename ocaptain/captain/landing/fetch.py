@@ -18,13 +18,17 @@ MAX_READS = 3
 
 
 async def fetch(git: Git, transport: Transport, offer: Snapshot) -> None:
-    """Bring an offered commit's objects into the repository.
+    """Bring an offered commit's objects into the repository; an offer without a bundle is a commit that is there.
 
     Raises:
         TransportError: the ship cannot be reached.
         CutShort: less arrives than was offered, which is the way's fault before it is the ship's.
         BadBundle: what arrived is not what was offered.
     """
+    if not offer.bundle.parts:
+        if await asyncio.to_thread(git.resolve, offer.commit) != offer.commit:
+            raise BadBundle(f"the ship offers commit {offer.commit}, which is not here, and nothing to make it of")
+        return
     try:
         with tempfile.TemporaryFile(dir=git.directory, buffering=0) as file:
             for part in offer.bundle.parts:

@@ -1,0 +1,211 @@
+"""The worker's own git directory: how git is called there, and how commits come into it.
+
+It is apart from the workspace (``.ocaptain/git``), so whatever an agent did to ``workspace/.git`` does not matter.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import subprocess
+from pathlib import Path
+from typing import BinaryIO
+
+from ocaptain.protocol.files import write_atomic
+from ocaptain.protocol.git import NO_DELTAS, bundle_header, git_argv
+from ocaptain.protocol.messages import Bundle, Part
+from ocaptain.worker.errors import WorkspaceError
+from ocaptain.worker.places import Places
+
+GIT_SECONDS = 600
+UNPACK_LIMIT = 100  # objects; git's own limit for a fetch
+HEAD_REF = "refs/ocaptain/head"
+IGNORED = [
+    "node_modules/",
+    ".venv/",
+    "venv/",
+    "__pycache__/",
+    "*.pyc",
+    ".pytest_cache/",
+    ".mypy_cache/",
+    ".ruff_cache/",
+    ".tox/",
+    ".nox/",
+    ".cache/",
+    ".npm/",
+    ".gradle/",
+    "target/debug/",
+    "target/release/",
+    ".DS_Store",
+    "*.swp",
+    ".ansible/",
+    ".hypothesis/",
+]
+
+#: In the worker's git directory, before they are joined.
+MAX_PACKS = 20
+MAX_LOOSE = 2000
+
+
+class Repository:
+    """The worker's git directory.
+
+    Args:
+        places: on this ship.
+        ship: its id, for commits.
+    """
+
+    def __init__(self, places: Places, ship: str = "ship") -> None:
+        self._places = places
+        self._ship = ship
+
+    def _git(
+        self,
+        *arguments: str,
+        stdin: bytes = b"",
+        file: BinaryIO | None = None,
+        output: BinaryIO | None = None,
+        check: bool = True,
+    ) -> bytes:
+        """Run git; its input is ``stdin``, or ``file`` from where its descriptor stands.
+
+        Returns:
+            What it printed; nothing if that went to ``output``.
+
+        Raises:
+            WorkspaceError: ``git``: it failed, and ``check`` was asked for.
+        """
+        environment = {
+            "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
+            "HOME": str(self._places.own),
+            "LC_ALL": "C.UTF-8",
+            "GIT_CONFIG_GLOBAL": "/dev/null",
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_TERMINAL_PROMPT": "0",
+            "GIT_DIR": str(self._places.git),
+            "GIT_WORK_TREE": str(self._places.workspace),
+            "GIT_AUTHOR_NAME": self._ship,
+            "GIT_AUTHOR_EMAIL": f"{self._ship}@ocaptain.invalid",
+            "GIT_COMMITTER_NAME": self._ship,
+            "GIT_COMMITTER_EMAIL": f"{self._ship}@ocaptain.invalid",
+        }
+        argv = git_argv("advice.addEmbeddedRepo=false", "safe.directory=*")
+        done = subprocess.run(
+            [*argv, *arguments],
+            stdin=file,
+            input=None if file else stdin,
+            stdout=output or subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=self._places.workspace,
+            env=environment,
+            timeout=GIT_SECONDS,
+            check=False,
+        )
+        if check and done.returncode:
+            stderr = done.stderr.decode(errors="replace").strip()[-1000:]
+            raise WorkspaceError("git", f"git {arguments[0]} failed ({done.returncode}): {stderr}")
+        return done.stdout or b""
+
+    def _ran(self, *arguments: str) -> bool:
+        """Run git; return whether it did all that it was asked."""
+        try:
+            self._git(*arguments)
+        except WorkspaceError:
+            return False
+        return True
+
+    def has(self, commit: str) -> bool:
+        """Whether ``commit`` is in the git directory."""
+        done = self._git("rev-parse", "--quiet", "--verify", f"{commit}^{{commit}}", check=False)
+        return done.strip().decode() == commit
+
+    def prepare(self) -> None:
+        """Make the worker's git directory if it is not there."""
+        self._places.make()
+        if not (self._places.git / "HEAD").exists():
+            self._git("init", "--quiet")
+        exclude = self._places.git / "info" / "exclude"
+        exclude.parent.mkdir(exist_ok=True)
+        exclude.write_text("\n".join(IGNORED) + "\n")
+
+    def take(self, bundle: Bundle | None, commit: str) -> None:
+        """Have ``commit`` in the git directory, from ``bundle`` if there is one.
+
+        Raises:
+            WorkspaceError: ``need_full``: the bundle does not fit what is here; ``damaged``:
+                size or checksum of a part is not what the captain sent.
+        """
+        self.prepare()
+        if bundle is None:
+            if not self._stands_at(commit) and not self.has(commit):
+                raise WorkspaceError("need_full", f"commit {commit} is not on this ship")
+            return
+        parts = [self._places.home / part.path for part in bundle.parts]
+        joined = self._places.inbox / f"{commit}.bundle"
+        try:
+            with open(joined, "wb") as out:
+                out.writelines(_part(path, part) for path, part in zip(parts, bundle.parts, strict=True))
+            self._unpack(joined, commit)
+        finally:
+            with contextlib.suppress(OSError):
+                joined.unlink()
+        for path in parts:
+            with contextlib.suppress(OSError):
+                path.unlink()
+        self._write_ref(HEAD_REF, commit)
+
+    def _unpack(self, path: Path, commit: str) -> None:
+        """Take the objects of a bundle, which must be one of ``commit``."""
+        with open(path, "rb") as file:
+            header = bundle_header(file)
+            start = file.read(12)
+            if not header or header.tips != [commit] or start[:4] != b"PACK":
+                raise WorkspaceError("need_full", f"the bundle does not hold {commit}")
+            for one in header.prerequisites:
+                if not self._stands_at(one) and not self.has(one):
+                    raise WorkspaceError("need_full", f"commit {one} is not on this ship")
+            file.seek(-len(start), os.SEEK_CUR)
+            # Few objects lie loose, as git has it by default: a pack each would be joined again and again.
+            few = int.from_bytes(start[8:12], "big") < UNPACK_LIMIT
+            arguments = ("unpack-objects", "-q") if few else ("index-pack", "--stdin", "--fix-thin")
+            os.lseek(file.fileno(), file.tell(), os.SEEK_SET)  # git reads the descriptor, not our buffer
+            try:
+                self._git(*arguments, file=file)
+            except WorkspaceError as error:
+                raise WorkspaceError("need_full", str(error)) from error
+
+    def _stands_at(self, commit: str) -> bool:
+        """Whether ``commit`` is what came last: then it is there."""
+        try:
+            return (self._places.git / HEAD_REF).read_text().strip() == commit
+        except OSError:
+            return False
+
+    def _write_ref(self, ref: str, commit: str) -> None:
+        """Set one of the worker's own refs; nobody else writes them, and the commit is there."""
+        path = self._places.git / ref
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, f"{commit}\n".encode())
+
+    def pack(self) -> None:
+        """Join small packs and loose objects, so that an attempt costs the same after hundreds of others.
+
+        Geometrically: what is large is not written again. A git older than 2.33 does without.
+        """
+        packs = sum(1 for _ in (self._places.git / "objects" / "pack").glob("*.pack"))
+        loose = sum(1 for _ in (self._places.git / "objects").glob("[0-9a-f][0-9a-f]/*"))
+        if packs > MAX_PACKS or loose > MAX_LOOSE:
+            self._git("-c", NO_DELTAS, "repack", "--geometric=2", "-d", "--quiet", check=False)
+            self._git("pack-refs", "--all", check=False)
+
+
+def _part(path: Path, part: Part) -> bytes:
+    """Return a part's bytes, which must be what was sent."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise WorkspaceError("need_full", f"{path.name}: {error.strerror}") from error
+    if len(data) != part.size or hashlib.sha256(data).hexdigest() != part.sha256:
+        raise WorkspaceError("damaged", f"{path.name} is not what was sent")
+    return data
