@@ -5,7 +5,7 @@ home). Several programs in one::
 
     worker serve       the service: obeys the captain on a unix socket, keeps the journal
     worker channel     joins stdin and stdout to that socket: what the captain's exec runs
-    worker supervise   runs one agent in tmux, outlives worker and captain
+    worker launcher    runs in tmux and forks a supervisor for each attempt, which outlives worker and captain
     worker keep        runs the service where no service manager is: start, stop, status
     worker leave       removes everything of ours from a host that is given back
 
@@ -18,5 +18,5 @@ On the ship's disk, below its home::
         git/            the worker's git directory, which no agent works in
         attempts/<token>/   task.json, prompt.md, job.json, supervisor.json, exit.json
         in/ out/        bundles on their way
-        journal.jsonl state.json worker.sock
+        journal/ state.json worker.sock launcher.sock news.sock
 """

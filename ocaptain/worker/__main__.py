@@ -1,4 +1,4 @@
-"""The zipapp's entry: ``worker.pyz serve | channel | supervise DIR | install | keep start|stop|status | leave``."""
+"""The zipapp's entry: ``worker.pyz serve | channel | launcher | install | keep start|stop|status | leave``."""
 
 from __future__ import annotations
 
@@ -61,10 +61,10 @@ def main(argv: list[str]) -> int:
         return 0
     if argv == ["channel"]:
         return channel(places.socket)
-    if len(argv) == 2 and argv[0] == "supervise":
-        from ocaptain.worker.supervise import supervise
+    if argv == ["launcher"]:
+        from ocaptain.worker.launcher import serve as launcher
 
-        return supervise(Path(argv[1]))
+        return launcher(places, program)
     if len(argv) == 2 and argv[0] == "keep" and argv[1] in {"start", "stop", "status", "run"}:
         from ocaptain.worker.keep import keep
 
@@ -77,7 +77,7 @@ def main(argv: list[str]) -> int:
         from ocaptain.worker.keep import leave
 
         return leave(places)
-    sys.stderr.write(f"usage: {program.name} serve | channel | supervise DIR | install | keep … | leave\n")
+    sys.stderr.write(f"usage: {program.name} serve | channel | launcher | install | keep … | leave\n")
     return 2
 
 

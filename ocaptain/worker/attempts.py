@@ -12,7 +12,7 @@ import contextlib
 import os
 import shutil
 import signal
-import subprocess
+import socket
 import time
 from pathlib import Path
 from typing import Any, Callable, Mapping
@@ -23,6 +23,7 @@ from ocaptain.protocol.files import read_json, start_time, write_atomic, write_j
 from ocaptain.protocol.messages import Outcome, Start
 from ocaptain.worker.errors import WorkspaceError
 from ocaptain.worker.job import Job, JobFile
+from ocaptain.worker.launcher import launch
 from ocaptain.worker.places import remove
 from ocaptain.worker.procs import sweep
 from ocaptain.worker.state import State
@@ -30,51 +31,78 @@ from ocaptain.worker.streams import module_of, own_env, replay
 from ocaptain.worker.workspace import Workspace
 
 POLL_SECONDS = 0.05
-#: Between two looks at an attempt whose supervisor will wake who waits by its end.
-LOOK_SECONDS = 0.25
+#: Between two looks at an attempt whose supervisor will wake who waits.
+LOOK_SECONDS = 5.0
+LOG_SECONDS = 0.25  # at most so often a piece of the log is journalled
 SUPERVISOR_SECONDS = 30.0
 CANCEL_SECONDS = 15.0
 LOG_CHUNK = 48 * 1024
 MAX_LOG = 64 * 1024 * 1024
 MAX_LOGS = 20
 FACTS_NANOSECONDS = 5 * 10**9
-TMUX = "ocaptain"
-SESSION = "agent"
 
 
-class End:
-    """Waits until it is time to look at a process again: at once when it ends (Linux 5.3), else now and then."""
+class News:
+    """Waits until there is something to see of an attempt: its log grew, or its supervisor ended.
 
-    def __init__(self) -> None:
-        self._ended = asyncio.Event()
-        self._fd: int | None = None
+    Both wake at once (the end needs Linux 5.3); without them it is looked now and then.
+
+    Args:
+        path: of the datagram socket that the supervisor writes to.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._event = asyncio.Event()
+        self._pid: int | None = None  # a descriptor of the process
+        self._loop = asyncio.get_running_loop()
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.settimeout(0)
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+            self._socket.bind(str(path))
+            self._loop.add_reader(self._socket, self._said)
 
     def of(self, pid: int) -> None:
         """Watch a process from now on, if none is watched."""
-        if self._fd is None:
+        if self._pid is None:
             with contextlib.suppress(OSError, AttributeError):  # it has ended, or kernel or Python do not know this
-                self._fd = os.pidfd_open(pid)
-                self._ended.clear()
-                asyncio.get_running_loop().add_reader(self._fd, self._set)
+                self._pid = os.pidfd_open(pid)
+                self._loop.add_reader(self._pid, self._ended)
 
-    def _set(self) -> None:
-        self._ended.set()
-        self.close()
+    def _said(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                self._socket.recv(64)
+        self._loop.remove_reader(self._socket)
+        self._loop.call_later(LOG_SECONDS, self._listen)  # what is said meanwhile is one piece of news
+        self._event.set()
+
+    def _listen(self) -> None:
+        if self._socket.fileno() >= 0:
+            self._loop.add_reader(self._socket, self._said)
+
+    def _ended(self) -> None:
+        self._forget()
+        self._event.set()
 
     async def rest(self) -> None:
-        """Wait for the end of the process, or for the next look."""
-        if self._fd is None:
-            await asyncio.sleep(POLL_SECONDS)
-            return
+        """Wait for news, or for the next look."""
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._ended.wait(), LOOK_SECONDS)
+            await asyncio.wait_for(self._event.wait(), POLL_SECONDS if self._pid is None else LOOK_SECONDS)
+        self._event.clear()
 
     def close(self) -> None:
         """Watch no more."""
-        if self._fd is not None:
-            asyncio.get_running_loop().remove_reader(self._fd)
-            os.close(self._fd)
-            self._fd = None
+        self._forget()
+        if self._socket.fileno() >= 0:
+            self._loop.remove_reader(self._socket)
+            self._socket.close()
+
+    def _forget(self) -> None:
+        if self._pid is not None:
+            self._loop.remove_reader(self._pid)
+            os.close(self._pid)
+            self._pid = None
 
 
 class Attempts:
@@ -132,12 +160,13 @@ class Attempts:
             stream=stream,
             resume=args.resume,
             prices=args.prices,
+            news=str(places.news),
         )
         write_json(directory / "job.json", to_dict(job_file))
         self._state.job = Job(args.token, args.base, args.branch, str(directory), str(log), marker, command_id)
         self._facts_at = 0
         self._state.save()
-        self._tmux(args.label, directory)
+        launch(places, self._program, args.label, directory)
 
     def _tidy(self, token: int) -> None:
         """Remove what is of no use to a new attempt: the captain has everything of the ones before it.
@@ -153,24 +182,10 @@ class Attempts:
         for old in logs[:-MAX_LOGS]:
             remove(old)
 
-    def _tmux(self, label: str, directory: Path) -> None:
-        """Start the supervisor in a window of session ``agent``."""
-        tmux = ["tmux", "-L", TMUX, "-f", str(self._state.places.tmux_conf)]
-        inside = ["python3", str(self._program), "supervise", str(directory)]
-        window = ["-n", label[:40], "-c", str(self._state.places.voyage), *inside]
-        for argv in (
-            ["new-window", "-d", "-t", f"={SESSION}:", *window],
-            ["new-session", "-d", "-s", SESSION, *window],
-        ):
-            done = subprocess.run([*tmux, *argv], capture_output=True, timeout=30, check=False)
-            if done.returncode == 0:
-                return
-        raise WorkspaceError("tmux", f"tmux: {done.stderr.decode(errors='replace').strip()}")
-
     async def wait(self, job: Job) -> Outcome:
         """Wait for the supervisor's exit file, passing the log on; an orphan is swept up."""
         directory, began = Path(job.directory), time.monotonic()
-        with contextlib.closing(End()) as end:
+        with contextlib.closing(News(self._state.places.news)) as news:
             while True:
                 ended = read_json(directory / "exit.json")
                 self._pass_log(job, final=ended is not None)
@@ -188,8 +203,8 @@ class Attempts:
                     self._journal_facts(job, await asyncio.to_thread(self.read_facts, job))
                     return Outcome(137, "died", round(time.monotonic() - began, 3))
                 if keeper is not None and not gone:
-                    end.of(int(keeper["pid"]))
-                await end.rest()
+                    news.of(int(keeper["pid"]))
+                await news.rest()
 
     def _pass_log(self, job: Job, *, final: bool) -> None:
         """Journal what the log grew by; the beginning of a very long one is all that travels."""

@@ -49,4 +49,5 @@ class JobFile:
     stream: str | None = None
     view: str = "raw"  # in what an earlier version wrote, in place of ``stream``
     resume: Tuple[Resume, ...] = ()
+    news: str = ""
     prices: Mapping[str, Any] = field(default_factory=dict)

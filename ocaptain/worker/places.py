@@ -29,6 +29,8 @@ class Places:
         self.former_journal = self.own / "journal.jsonl"  # of workers of protocol 1
         self.state = self.own / "state.json"
         self.socket = self.own / "worker.sock"
+        self.news = self.own / "news.sock"
+        self.launcher = self.own / "launcher.sock"
         self.tmux_conf = self.own / "tmux.conf"
 
     def make(self) -> None:

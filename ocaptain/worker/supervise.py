@@ -17,11 +17,12 @@ import errno
 import os
 import selectors
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, BinaryIO, List, Optional
+from typing import Any, BinaryIO, Iterator, List, Optional
 
 from ocaptain.protocol import Lines
 from ocaptain.protocol.codec import from_dict
@@ -35,6 +36,9 @@ from ocaptain.worker.streams import new_stream
 _PR_SET_CHILD_SUBREAPER = 36
 TERM_SECONDS = 5.0
 SAVE_SECONDS = 1.0
+LOOK_SECONDS = 3600.0
+POLL_SECONDS = 0.05
+QUIET_SECONDS = 0.2
 AFTER_SECONDS = 5.0  # what an agent's children may still say after it
 MAX_LEFT = 4 * 1024 * 1024
 MAX_STREAM = 256 * 1024 * 1024
@@ -117,22 +121,27 @@ class View:
 
     apart = False
 
-    def __init__(self, log: BinaryIO, mask: Masker) -> None:
+    def __init__(self, log: BinaryIO, mask: Masker, news: str = "") -> None:
         self._log = os.dup(log.fileno())
         self._mask = LineMask(mask)
+        self._news = news
+        self._way = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._way.settimeout(0)
 
     def take(self, data: bytes, *, error: bool = False) -> None:
         """Take what the agent said."""
         del error
         self._show(self._mask.feed(data))
 
-    def tick(self) -> None:
-        """Called now and then."""
+    def tick(self) -> float:
+        """Do what is due; return the seconds after which something is again, 0 for nothing."""
+        return 0.0
 
     def close(self) -> None:
         """Show what is left."""
         self._show(self._mask.close())
         os.close(self._log)
+        self._way.close()
 
     def _show(self, data: bytes) -> None:
         if data:
@@ -141,6 +150,13 @@ class View:
             with contextlib.suppress(OSError):
                 sys.stdout.buffer.write(data)
                 sys.stdout.buffer.flush()
+            self._tell()
+
+    def _tell(self) -> None:
+        """Wake the worker, if there is one; a full socket has woken it already."""
+        if self._news:
+            with contextlib.suppress(OSError):
+                self._way.sendto(b"", self._news)
 
 
 class StreamView(View):
@@ -148,8 +164,8 @@ class StreamView(View):
 
     apart = True
 
-    def __init__(self, log: BinaryIO, start: Start, directory: Path, stream: Any) -> None:
-        super().__init__(log, start.mask)
+    def __init__(self, log: BinaryIO, start: Start, directory: Path, stream: Any, news: str) -> None:
+        super().__init__(log, start.mask, news)
         self._secrets = start.mask
         self._directory = directory
         self._resumed = start.resumed
@@ -174,16 +190,22 @@ class StreamView(View):
         shown: List[str] = self._stream.line(line)
         self._show("".join(f"{one}\n" for one in shown).encode(errors="replace"))
 
-    def tick(self) -> None:
+    def tick(self) -> float:
         """Save what is known, at most once a second."""
-        if self._stream.changed and time.monotonic() - self._saved >= SAVE_SECONDS:
-            self._save()
+        if not self._stream.changed:
+            return 0.0
+        left = self._saved + SAVE_SECONDS - time.monotonic()
+        if left > 0:
+            return left
+        self._save()
+        return 0.0
 
     def _save(self) -> None:
         self._stream.changed = False
         self._saved = time.monotonic()
         with contextlib.suppress(OSError):
             write_json(self._directory / "facts.json", {**self._stream.facts(), "resumed": self._resumed})
+        self._tell()
 
     def close(self) -> None:
         """Take a last line without an end, and save."""
@@ -201,39 +223,61 @@ def _private(path: str, flags: int) -> int:
 
 def _view(job: JobFile, directory: Path, start: Start, log: BinaryIO) -> View:
     if job.stream:
-        return StreamView(log, start, directory, new_stream(job.stream, job.prices))
-    return View(log, start.mask)
+        return StreamView(log, start, directory, new_stream(job.stream, job.prices), job.news)
+    return View(log, start.mask, job.news)
 
 
 def _watch(child: subprocess.Popen[bytes], view: View, began: float, timeout: float, stall: float) -> str:
-    """Pass output on until the agent ends or a limit is passed."""
+    """Pass output on until the agent ends or a limit is passed; wakes only for these."""
     spoke = time.monotonic()
     ended_at: float | None = None
-    with selectors.DefaultSelector() as selector:
-        for pipe in filter(None, (child.stdout, child.stderr)):
-            os.set_blocking(pipe.fileno(), False)
-            selector.register(pipe, selectors.EVENT_READ)
+    with selectors.DefaultSelector() as selector, _end_of(child.pid) as end:
+        _register(selector, child, end)
         while True:
-            if selector.get_map():
-                ready = selector.select(timeout=0.05 if ended_at is None else 0.01)
-            else:
-                time.sleep(0.05)  # it closed its output; its limits still hold
-                ready = []
             now = time.monotonic()
-            data = _take(selector, [key for key, _ in ready], child, view)
-            if data:
-                spoke = now
-            view.tick()
-            if child.poll() is not None:
-                # A background child may hold the pipe; what the agent itself said is there.
-                ended_at = ended_at or now
-                quiet = not data and now - ended_at > 0.2
-                if not selector.get_map() or quiet or now - ended_at > AFTER_SECONDS:
-                    return "exit"
-            elif now - began > timeout:
-                return "timeout"
-            elif now - spoke > stall:
-                return "stall"
+            left = min(began + timeout - now, spoke + stall - now, view.tick() or LOOK_SECONDS)
+            if end is None or ended_at is not None:  # nobody says when it ends, or it has
+                left = min(left, POLL_SECONDS)
+            # An empty selector: it closed its output, and its limits still hold.
+            keys = [key for key, _ in selector.select(timeout=max(0.0, left + 0.001)) if key.fileobj != end]
+            now = time.monotonic()
+            data = _take(selector, keys, child, view)
+            spoke = now if data else spoke
+            if child.poll() is None:
+                if now - began > timeout:
+                    return "timeout"
+                if now - spoke > stall:
+                    return "stall"
+                continue
+            if ended_at is None:
+                ended_at = now
+                if end is not None:
+                    selector.unregister(end)
+            # A background child may hold the pipe; what the agent itself said is there.
+            quiet = not data and now - ended_at > QUIET_SECONDS
+            if not selector.get_map() or quiet or now - ended_at > AFTER_SECONDS:
+                return "exit"
+
+
+def _register(selector: selectors.BaseSelector, child: subprocess.Popen[bytes], end: Optional[int]) -> None:
+    for pipe in filter(None, (child.stdout, child.stderr)):
+        os.set_blocking(pipe.fileno(), False)
+        selector.register(pipe, selectors.EVENT_READ)
+    if end is not None:
+        selector.register(end, selectors.EVENT_READ)
+
+
+@contextlib.contextmanager
+def _end_of(pid: int) -> Iterator[Optional[int]]:
+    """Yield a descriptor that can be read when a process has ended; None if kernel or Python have none."""
+    fd = None
+    with contextlib.suppress(OSError, AttributeError):
+        fd = os.pidfd_open(pid)
+    try:
+        yield fd
+    finally:
+        if fd is not None:
+            os.close(fd)
 
 
 def _take(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -211,7 +212,8 @@ def test_a_supervisor_that_is_killed_costs_one_attempt_and_leaves_nothing(tmp_pa
 
     async def kill(_):
         await until(lambda: (ship.home / "there").exists())
-        subprocess.run(["pkill", "-KILL", "-f", f"supervise {ship.home}"], check=True)
+        (job,) = (ship.home / ".ocaptain" / "attempts").glob("*/supervisor.json")
+        os.kill(json.loads(job.read_text())["pid"], signal.SIGKILL)
         await asyncio.sleep(60)
 
     assert run(sail(directory, [ship], meanwhile=kill)) == "complete"

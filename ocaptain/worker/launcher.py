@@ -1,0 +1,182 @@
+"""The launcher: a process in the agents' tmux that has the supervisor's modules loaded, and forks one for each attempt.
+
+::
+
+    worker ──connects──> launcher: which program it is ──a job's directory──> fork ──supervisor.json──> its pid
+                         (none answers: the worker starts one in a window of session ``agent``)
+
+To start Python and a tmux client anew cost an attempt more than all of git. The launcher leads the
+session of its terminal, as a shell does, and each supervisor is the group in its foreground: Ctrl-C and
+a closed window reach the agent's supervisor. What agents said stays in the window, one below the other.
+
+A launcher that does not answer, or is of another program than the worker's, is left alone: one that has
+not got a job by then never will, since it forks only for who is still there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import termios
+import time
+import traceback
+from pathlib import Path
+from typing import Any, Dict
+
+from ocaptain.protocol.files import start_time, write_json
+from ocaptain.worker.errors import WorkspaceError
+from ocaptain.worker.places import Places
+
+TMUX = "ocaptain"
+SESSION = "agent"
+ANSWER_SECONDS = 5.0
+BEGIN_SECONDS = 20.0
+MAX_LINE = 64 * 1024
+
+
+def identity(program: Path) -> str:
+    """Return what tells a program from the one that stood in its place before."""
+    state = os.stat(program)
+    return f"{state.st_ino} {state.st_size} {state.st_mtime_ns}"
+
+
+# -- the worker's side ------------------------------------------------------------------------
+
+
+def launch(places: Places, program: Path, label: str, directory: Path) -> None:
+    """Have a supervisor started for a job; blocks until ``supervisor.json`` is there.
+
+    Args:
+        places: on this ship.
+        program: the worker's zipapp.
+        label: of the attempt, for people.
+        directory: that holds ``job.json``.
+
+    Raises:
+        WorkspaceError: ``tmux``: it cannot be started.
+    """
+    if _ask(places, program, label, directory):
+        return
+    _begin(places, program, label)
+    until = time.monotonic() + BEGIN_SECONDS
+    while not _ask(places, program, label, directory):
+        if time.monotonic() > until:
+            raise WorkspaceError("tmux", f"the launcher does not answer on {places.launcher}")
+        time.sleep(0.02)
+
+
+def _ask(places: Places, program: Path, label: str, directory: Path) -> bool:
+    """Ask the launcher that runs; False if there is none that could have done it."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as way:
+        way.settimeout(ANSWER_SECONDS)
+        try:
+            way.connect(str(places.launcher))
+            lines = way.makefile("rb")
+            if json.loads(lines.readline(MAX_LINE))["program"] != identity(program):
+                return False
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+        try:
+            way.sendall(json.dumps({"label": label, "directory": str(directory)}).encode() + b"\n")
+            answer = json.loads(lines.readline(MAX_LINE))
+        except (OSError, ValueError) as error:
+            raise WorkspaceError("tmux", f"the agent's launcher died or hangs: {error}") from error
+    if not answer.get("pid"):
+        raise WorkspaceError("tmux", f"the agent's launcher cannot start it: {answer.get('error')}")
+    return True
+
+
+def _begin(places: Places, program: Path, label: str) -> None:
+    """Start a launcher in a window of session ``agent``, which is the one that is shown from then on."""
+    tmux = ["tmux", "-L", TMUX, "-f", str(places.tmux_conf)]
+    inside = ["python3", str(program), "launcher"]
+    window = ["-n", label[:40], "-c", str(places.voyage), *inside]
+    for argv in (
+        ["new-window", "-t", f"={SESSION}:", *window],
+        ["new-session", "-d", "-s", SESSION, *window],
+    ):
+        done = subprocess.run([*tmux, *argv], capture_output=True, timeout=30, check=False)
+        if done.returncode == 0:
+            return
+    raise WorkspaceError("tmux", f"tmux: {done.stderr.decode(errors='replace').strip()}")
+
+
+# -- the launcher -----------------------------------------------------------------------------
+
+
+def serve(places: Places, program: Path) -> int:
+    """Be the launcher, until the terminal is closed."""
+    import ocaptain.worker.supervise  # noqa: F401 - loaded once, for every fork
+
+    own = identity(program)
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # the foreground is given from the background
+    signal.signal(signal.SIGCHLD, _reap)
+    terminal = termios.tcgetattr(0) if os.isatty(0) else None
+    fresh = places.launcher.with_suffix(f".{os.getpid()}")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        fresh.unlink(missing_ok=True)
+        listener.bind(str(fresh))
+        fresh.chmod(0o600)
+        listener.listen(4)
+        fresh.rename(places.launcher)
+        gc.freeze()
+        while True:
+            way, _ = listener.accept()
+            with way, contextlib.suppress(OSError, ValueError, KeyError):
+                way.settimeout(ANSWER_SECONDS)
+                way.sendall(json.dumps({"program": own}).encode() + b"\n")
+                asked = json.loads(way.makefile("rb").readline(MAX_LINE))
+                way.sendall(json.dumps(_fork(asked, terminal, (listener, way))).encode() + b"\n")
+
+
+def _reap(number: int, frame: Any) -> None:
+    del number, frame
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def _fork(asked: Dict[str, str], terminal: Any, inherited: tuple[socket.socket, ...]) -> Dict[str, Any]:
+    """Fork a supervisor; return what the worker is told."""
+    directory = Path(asked["directory"])
+    try:
+        pid = os.fork()
+    except OSError as error:
+        return {"error": str(error)}
+    if pid == 0:
+        for one in inherited:
+            one.close()
+        _be_supervisor(directory, asked["label"], terminal)
+    with contextlib.suppress(OSError):
+        os.setpgid(pid, pid)
+    # Before the answer: the worker need not wait for a file to appear.
+    write_json(directory / "supervisor.json", {"pid": pid, "start": start_time(pid)})
+    return {"pid": pid}
+
+
+def _be_supervisor(directory: Path, label: str, terminal: Any) -> None:
+    """Be the supervisor of a job; does not return."""
+    code = 1
+    try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.setpgid(0, 0)
+        if terminal is not None:
+            os.tcsetpgrp(0, os.getpid())
+            termios.tcsetattr(0, termios.TCSANOW, terminal)  # whatever the agent before made of it
+            sys.stdout.write(f"\033k{label}\033\\\033[0m\n── {label}\n")  # the window's name, and a heading
+            sys.stdout.flush()
+        from ocaptain.worker.supervise import supervise
+
+        code = supervise(directory)
+    except BaseException:  # noqa: BLE001 - nothing may return into the launcher's loop
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+        os._exit(code if 0 <= code < 256 else 1)
