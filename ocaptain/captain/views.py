@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ocaptain.git import Git
     from ocaptain.ledger import Ledger
 
+CHECKOUT_SECONDS = 2.0  # the checkout is for people: it follows so often at most, and at the end
 log = logging.getLogger("ocaptain.captain")
 
 
@@ -34,6 +35,9 @@ class Views:
         self._unwritten: dict[str, None] = {}
         self._checkout = asyncio.Lock()
         self._jobs: set[asyncio.Task[None]] = set()
+        self._following: asyncio.Task[None] | None = None
+        self._is_behind = False
+        self._ending = asyncio.Event()
         self._packing: asyncio.Task[None] | None = None
         #: Whether the note of a voyage is its last word, which the state of a checkout must not replace.
         self.is_final = False
@@ -60,13 +64,24 @@ class Views:
 
     def has_landed(self) -> None:
         """Bring the checkout up to date, and pack the repository, in the background."""
-        self._spawn(self.update_checkout())
+        self._is_behind = True
+        if self._following is None or self._following.done():
+            self._following = self._spawn(self._follow())
         if self._packing is None or self._packing.done():
             self._packing = self._spawn(self._pack())
 
     async def finish(self) -> None:
         """Wait until all that was begun is done."""
+        self._ending.set()
         await asyncio.gather(*self._jobs, return_exceptions=True)
+
+    async def _follow(self) -> None:
+        """Bring the checkout up to date, once for all that landed meanwhile."""
+        while self._is_behind:
+            self._is_behind = False
+            await self.update_checkout()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ending.wait(), CHECKOUT_SECONDS)
 
     async def update_checkout(self) -> None:
         """Fast-forward ``workspace/`` if it is clean; else leave it and say so."""

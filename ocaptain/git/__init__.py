@@ -9,6 +9,7 @@ from ocaptain.git.bundles import BadBundle, Part, fsck, import_bundle, secure, w
 from ocaptain.git.landing import Conflict, Merged, commit_message, merge
 from ocaptain.git.packing import pack
 from ocaptain.git.run import Git, GitError, askpass_environment
+from ocaptain.git.store import Store
 
 __all__ = [
     "BadBundle",
@@ -17,6 +18,7 @@ __all__ = [
     "GitError",
     "Merged",
     "Part",
+    "Store",
     "askpass_environment",
     "commit_message",
     "fsck",

@@ -36,15 +36,28 @@ class Part:
     sha256: str
 
 
-def write_bundle(git: Git, ref: str, have: str | None, path: Path) -> list[Part]:
-    """Write a bundle of ``ref`` for somebody who has ``have`` (None: nothing); return its parts.
+def write_bundle(git: Git, commit: str, ref: str, have: str | None, path: Path) -> list[Part]:
+    """Write a bundle for somebody who has ``have`` (None: nothing), as ``git bundle create`` does; return its parts.
+
+    Args:
+        git: the repository.
+        commit: what it offers.
+        ref: the name that it has there; it need not exist.
+        have: a commit that its reader has.
+        path: of the file.
 
     Raises:
         GitError: git cannot make it.
         OSError: it cannot be read again.
     """
-    git.run("bundle", "create", "--quiet", str(path), ref, *((f"^{have}",) if have else ()), seconds=BUNDLE_SECONDS)
-    with path.open("rb") as file:
+    with path.open("w+b") as file:
+        prerequisite = f"-{have} \n" if have else ""
+        file.write(f"# v2 git bundle\n{prerequisite}{commit} {ref}\n\n".encode())
+        file.flush()
+        wanted = f"{commit}\n^{have}\n" if have else f"{commit}\n"
+        arguments = ("pack-objects", "--revs", "--stdout", "--thin", "--delta-base-offset", "-q")
+        git.run(*arguments, stdin=wanted.encode(), output=file, seconds=BUNDLE_SECONDS)
+        file.seek(0)
         return list(_parts(file))
 
 

@@ -32,7 +32,7 @@ _SETTINGS = (
     "commit.gpgSign=false",
     "credential.sanitizePrompt=true",
 )
-_WRITE_PACKS = frozenset({"bundle", "repack"})
+_WRITE_PACKS = frozenset({"bundle", "repack", "pack-objects"})
 # What of the caller's environment git may see. Nothing that starts with GIT_: GIT_DIR alone
 # would turn every command to another repository.
 _KEPT = ("PATH", "HOME", "USER", "TMPDIR", "SSH_AUTH_SOCK", "SSL_CERT_FILE", "http_proxy", "https_proxy", "no_proxy")
@@ -84,11 +84,14 @@ class Git:
         *arguments: str,
         stdin: bytes = b"",
         file: BinaryIO | None = None,
+        output: BinaryIO | None = None,
         ok: tuple[int, ...] = (0,),
         seconds: float = SECONDS,
         extra: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[bytes]:
-        """Run a command and return what it did; its input is ``stdin``, or ``file`` from where that stands.
+        """Run a command and return what it did.
+
+        Its input is ``stdin``, or ``file`` from where that stands; its output goes to ``output`` if that is given.
 
         Raises:
             GitError: its exit code is not in ``ok``, or it took too long.
@@ -99,7 +102,8 @@ class Git:
                 self.argv(*arguments),
                 stdin=file,
                 input=None if file else stdin,
-                capture_output=True,
+                stdout=output or subprocess.PIPE,
+                stderr=subprocess.PIPE,
                 cwd=self.directory,
                 env={**self.env(), **(extra or {})},
                 timeout=seconds,

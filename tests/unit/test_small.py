@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -459,20 +460,27 @@ def test_help_imports_nothing_heavy():
     assert "sail" in done.stdout
 
 
-def test_who_waits_for_a_process_is_woken_by_its_end(monkeypatch):
+def test_who_waits_for_an_attempt_is_woken_by_its_end_and_by_what_it_says(tmp_path, monkeypatch):
     monkeypatch.setattr(attempts, "LOOK_SECONDS", 3600)
 
     async def wait():
-        with contextlib.closing(attempts.End()) as end:
+        with contextlib.closing(attempts.News(tmp_path / "news")) as news:
             child = subprocess.Popen(["sleep", "0.2"])
-            end.of(child.pid)
-            end.of(os.getpid())  # one is watched already
-            await end.rest()
+            news.of(child.pid)
+            news.of(os.getpid())  # one is watched already
+            await news.rest()
             assert child.wait() == 0
-            end.of(child.pid)  # gone, which is no fault
-            await end.rest()
+            news.of(child.pid)  # gone, which is no fault
+            await news.rest()
+            news.of(os.getpid())
+            with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as way:
+                for _ in range(5):
+                    way.sendto(b"", str(tmp_path / "news"))
+                await news.rest()
+                way.sendto(b"", str(tmp_path / "news"))  # within the moment: heard when that is over
+                await news.rest()
 
-    asyncio.run(wait())
+    asyncio.run(asyncio.wait_for(wait(), 30))
 
 
 def test_scratch_directories_go_with_their_process_or_are_cleared_up(tmp_path, monkeypatch):

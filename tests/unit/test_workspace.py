@@ -52,11 +52,10 @@ class Ship:
         self.work.reset(self.base, "voyage")
 
     def give(self, oid, have=None):
-        self.git.update_ref("refs/ocaptain/send", oid)
         whole = self.git.directory.parent / "bundle"
         parts = []
         self.places.make()
-        for number, part in enumerate(write_bundle(self.git, "refs/ocaptain/send", have, whole)):
+        for number, part in enumerate(write_bundle(self.git, oid, "refs/ocaptain/send", have, whole)):
             path = self.places.inbox / f"x.{number}"
             path.write_bytes(whole.read_bytes()[part.offset :][: part.size])
             parts.append(Part(f".ocaptain/in/x.{number}", part.size, part.sha256))
@@ -295,6 +294,6 @@ def test_a_tree_that_no_checkout_should_see_is_refused(tmp_path, ship):
     tree = evil.text("hash-object", "-t", "tree", "-w", "--literally", "--stdin", stdin=raw)
     oid = evil.text("commit-tree", tree, "-m", "x")
     evil.update_ref("refs/heads/x", oid)
-    write_bundle(evil, "refs/heads/x", None, tmp_path / "bundle")
+    write_bundle(evil, oid, "refs/heads/x", None, tmp_path / "bundle")
     with pytest.raises(BadBundle, match="refused"):
         import_bytes(ship.git, (tmp_path / "bundle").read_bytes(), oid)

@@ -28,42 +28,45 @@ class Offered:
 
     Attributes:
         base: that commit (not what the ship says).
-        tree: the files.
-        work: a commit of the tree on the base, for merging.
+        base_tree: the files of that.
+        tree: the files now.
+        task: its id.
         ship: that made it.
     """
 
     base: str
+    base_tree: str
     tree: str
-    work: str
+    task: str
     ship: str
 
 
-def take_offer(git: Git, base: str, commit: str, ship: str) -> Offered:
+def take_offer(git: Git, base: str, commit: str, task: str, ship: str) -> Offered:
     """Return an offer whose objects are in the repository.
 
     Raises:
         GitError: they are not, or cannot be read.
     """
-    tree = git.tree(commit)
-    return Offered(base, tree, git.commit(tree, base, "work", author=ship, dated=False), ship)
+    return Offered(base, git.tree(base), git.tree(commit), task, ship)
 
 
-def stack_on(git: Git, tip: Tip, offered: Offered, task: str) -> Tip | Conflict:
+def stack_on(git: Git, tip: Tip, offered: Offered) -> Tip | Conflict:
     """Return the candidate of an offer on ``tip``."""
     tree = _merge(git, tip, offered)
     if isinstance(tree, Conflict):
         return tree
-    return Tip(git.commit(tree, tip.commit, f"candidate of task {task}", author=offered.ship, dated=False), tree)
+    return Tip(
+        git.commit(tree, tip.commit, f"candidate of task {offered.task}", author=offered.ship, dated=False), tree
+    )
 
 
 def _merge(git: Git, tip: Tip, offered: Offered) -> str | Conflict:
-    base_tree = git.tree(offered.base)
-    if tip.tree == base_tree:  # nothing landed meanwhile, or nothing that is left
+    if tip.tree == offered.base_tree:  # nothing landed meanwhile, or nothing that is left
         return offered.tree
-    if offered.tree == base_tree:  # it changes nothing
+    if offered.tree == offered.base_tree:  # it changes nothing
         return tip.tree
-    merged = merge(git, tip.commit, offered.work)
+    work = git.commit(offered.tree, offered.base, "work", author=offered.ship, dated=False)
+    merged = merge(git, tip.commit, work)
     return merged if isinstance(merged, Conflict) else merged.tree
 
 

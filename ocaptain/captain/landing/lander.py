@@ -265,8 +265,8 @@ class Lander:
 
     def _make_candidate(self, entry: _Entry, tip: Tip) -> Tip | Conflict:
         if entry.offered is None:
-            entry.offered = take_offer(self._git, entry.base, entry.offer.commit, entry.claim.ship)
-        return stack_on(self._git, tip, entry.offered, entry.claim.task)
+            entry.offered = take_offer(self._git, entry.base, entry.offer.commit, entry.claim.task, entry.claim.ship)
+        return stack_on(self._git, tip, entry.offered)
 
     async def _refuse(self, entry: _Entry) -> None:
         """Tell an offer why it does not land on the head."""

@@ -4,7 +4,7 @@
 
     lend(commit, have) ──the first asks git, in a thread──> sending/<n>.bundle, its parts' sums
                        ──the others wait for the same file──> each reads it part by part
-    no user left ──> the oldest files beyond MAX_IDLE go, with the refs that named their commits
+    no user left ──> the oldest files beyond MAX_IDLE go
 
 Nothing of it is in memory but the part that is on its way, and nothing is hashed on the event loop.
 """
@@ -37,7 +37,7 @@ class Cargo:
 
     Attributes:
         path: of the file.
-        ref: that it holds.
+        ref: what its commit is called in it.
         name: of its parts on a ship; the same for the same content.
         parts: where each begins, its size and its sum.
     """
@@ -87,7 +87,7 @@ class CargoStore:
         self._numbers = itertools.count()
 
     def clear(self) -> None:
-        """Remove every file and ref; nobody sends any more, or not yet."""
+        """Remove every file, and refs that an earlier version made; nobody sends any more, or not yet."""
         self._entries.clear()
         shutil.rmtree(self._directory, ignore_errors=True)
         refs = self._git.refs(SEND_REFS)
@@ -121,11 +121,10 @@ class CargoStore:
         # What the ship has may be a candidate that never landed: its parent did.
         base = self._git.merge_base(have, commit) if have else None
         ref = f"{SEND_REFS}/{commit}"
-        self._git.update_ref(ref, commit)
         path = self._directory / f"{number}.bundle"
         try:
             self._directory.mkdir(mode=0o700, exist_ok=True)
-            parts = tuple(write_bundle(self._git, ref, base, path))
+            parts = tuple(write_bundle(self._git, commit, ref, base, path))
         except (GitError, OSError) as error:  # ours, and no ship's
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
@@ -139,12 +138,4 @@ class CargoStore:
         for key in idle[: max(0, len(idle) - MAX_IDLE)]:
             entry = self._entries.pop(key)
             if not entry.making.cancelled() and entry.making.exception() is None:
-                named = any(other[0] == key[0] for other in self._entries)
-                await asyncio.to_thread(self._remove, entry.making.result(), named=named)
-
-    def _remove(self, cargo: Cargo, *, named: bool) -> None:
-        """Remove a file, and its ref unless another bundle is ``named`` by it; a full disk may keep the ref."""
-        cargo.path.unlink(missing_ok=True)
-        if not named:
-            with contextlib.suppress(GitError):
-                self._git.run("update-ref", "-d", cargo.ref)
+                await asyncio.to_thread(entry.making.result().path.unlink, missing_ok=True)

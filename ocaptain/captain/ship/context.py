@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ocaptain.captain.landing.lander import Lander
 from ocaptain.captain.ship.cargo import CargoStore
 from ocaptain.captain.ship.hooks import Hooks
-from ocaptain.git import Git
+from ocaptain.git import Git, Store
 from ocaptain.prices import our_prices
 from ocaptain.text import clean
 
@@ -87,7 +87,7 @@ class Context:
             hooks: of the parts that follow ships.
         """
         voyage = ledger.voyage()
-        git = Git(directory / "repo.git")
+        git = Store(directory / "repo.git")
         return cls(
             voyage=voyage,
             ledger=ledger,

@@ -1,0 +1,100 @@
+"""The voyage's repository, read in this process (libgit2) where git would be started for a moment's look.
+
+What is new from ships, merges, packs and moves of the branch stay git's own: it checks, locks and
+recovers as it always did. Only bare repositories that ocaptain made are opened here.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeVar
+
+import pygit2
+from pygit2.enums import ConfigLevel, ObjectType, Option, RepositoryOpenFlag
+
+from ocaptain.git.run import IDENTITY, Git, GitError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_Found = TypeVar("_Found")
+
+# As with git: no configuration but the repository's, and what is written is on the disk.
+for _level in (ConfigLevel.PROGRAMDATA, ConfigLevel.SYSTEM, ConfigLevel.XDG, ConfigLevel.GLOBAL):
+    pygit2.option(Option.SET_SEARCH_PATH, _level, "")
+pygit2.option(Option.ENABLE_FSYNC_GITDIR, True)  # noqa: FBT003 - its signature
+
+
+@dataclass(frozen=True)
+class Store(Git):
+    """A bare repository of ours. Any thread may call; they take turns."""
+
+    @cached_property
+    def _repository(self) -> pygit2.Repository:
+        flags = RepositoryOpenFlag.BARE | RepositoryOpenFlag.NO_SEARCH
+        return pygit2.Repository(str(self.directory), flags)
+
+    @cached_property
+    def _turn(self) -> threading.Lock:
+        return threading.Lock()
+
+    def _ask(self, question: Callable[[pygit2.Repository], _Found]) -> _Found:
+        try:
+            with self._turn:
+                return question(self._repository)
+        except (pygit2.GitError, OSError, ValueError, KeyError) as error:
+            raise GitError(f"{self.directory}: {error}") from error
+
+    def resolve(self, revision: str) -> str | None:
+        """Return the commit a full ref name or an id names, None if there is none."""
+
+        def look(repository: pygit2.Repository) -> str | None:
+            if revision.startswith("refs/"):
+                try:
+                    return str(repository.references[revision].peel(pygit2.Commit).id)
+                except KeyError:
+                    return None
+            found = repository.get(revision)
+            return revision if found is not None and found.type == ObjectType.COMMIT else None
+
+        return self._ask(look)
+
+    def tree(self, commit: str) -> str:
+        """Return the tree of a commit.
+
+        Raises:
+            GitError: it is not there.
+        """
+        return self._ask(lambda repository: str(repository[commit].peel(pygit2.Commit).tree_id))
+
+    def commit(self, tree: str, parent: str, message: str, *, author: str, dated: bool = True) -> str:
+        """Make a commit of a tree; return its id. See :meth:`ocaptain.git.Git.commit`."""
+        when = () if dated else (0, 0)
+        by = pygit2.Signature(author, f"{author}@ocaptain.invalid", *when)
+        ours = pygit2.Signature(*IDENTITY, *when)
+        arguments = (None, by, ours, message, pygit2.Oid(hex=tree), [pygit2.Oid(hex=parent)])
+        return self._ask(lambda repository: str(repository.create_commit(*arguments)))
+
+    def is_ancestor(self, old: str, new: str) -> bool:
+        """Whether ``old`` is reachable from ``new``."""
+
+        def look(repository: pygit2.Repository) -> bool:
+            if old not in repository or new not in repository:
+                return False
+            return old == new or repository.descendant_of(new, old)
+
+        return self._ask(look)
+
+    def merge_base(self, one: str, other: str) -> str | None:
+        """Return the best common ancestor of two commits, None if there is none."""
+        found: object = self._ask(lambda repository: repository.merge_base(one, other))
+        return None if found is None else str(found)
+
+    def update_ref(self, ref: str, new: str, old: str | None = None) -> bool:
+        """Set a ref; with ``old``, only if it is that, by git. See :meth:`ocaptain.git.Git.update_ref`."""
+        if old is not None:
+            return super().update_ref(ref, new, old)
+        self._ask(lambda repository: repository.references.create(ref, new, force=True))
+        return True
