@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ocaptain.captain.decide.finish import VoyageStatus, next_step
 from ocaptain.captain.decide.leases import TICK, Leases
+from ocaptain.captain.line_up import LineUp
 from ocaptain.captain.pool import Pool
 from ocaptain.captain.records import Records
 from ocaptain.captain.ship.actor import ShipActor
@@ -76,7 +77,8 @@ class Captain:
         self.voyage = self.context.voyage
         self.views = Views(directory, ledger, self.context.git, self.voyage.id)
         records = Records(directory, ledger, self.context.prices)
-        self.pool = Pool(self.voyage.id, ledger, self.views, records, self.context.hooks)
+        line_up = LineUp(ledger, self.context.git, self.context.lander.ref)
+        self.pool = Pool(self.voyage.id, ledger, self.views, records, self.context.hooks, line_up)
         self._is_paused = False
         self._running: asyncio.Task[Any] | None = None
         self._transports = transports

@@ -28,6 +28,7 @@ from ocaptain.text import clean
 if TYPE_CHECKING:
     from ocaptain.agents.facts import Facts
     from ocaptain.captain.decide.dispatch import ShipStatus
+    from ocaptain.captain.line_up import LineUp
     from ocaptain.captain.records import Records
     from ocaptain.captain.ship.hooks import Hooks
     from ocaptain.captain.ship.job import VerifyJob
@@ -50,7 +51,9 @@ class Pool:
         news: set whenever something changed that may end the voyage.
     """
 
-    def __init__(self, voyage: str, ledger: Ledger, views: Views, records: Records, hooks: Hooks) -> None:
+    def __init__(
+        self, voyage: str, ledger: Ledger, views: Views, records: Records, hooks: Hooks, line_up: LineUp
+    ) -> None:
         self.actors: dict[str, ShipActor] = {}
         self.over = False
         self.claiming = True
@@ -62,12 +65,14 @@ class Pool:
         self._views = views
         self._records = records
         self._hooks = hooks
+        self._line_up = line_up
         self._reservations: dict[str, Reservation] = {}
         self._began = 0.0
 
     def begin(self) -> None:
         """Begin to hand out; ships that are not reached yet are waited for a moment."""
         self._began = asyncio.get_running_loop().time()
+        self._line_up.begin()
         self._look_again_in(START_SECONDS)
 
     # -- handing out --------------------------------------------------------------------------
@@ -116,9 +121,11 @@ class Pool:
         reserved = self._reserved(ships)
         own = [task for task, one in reserved.items() if one.ship == ship]
         others = [task for task, one in reserved.items() if one.ship != ship]
-        claim = self._ledger.claim(ship, preferred=own, excluded=others, free=self._free(ships) - {ship})
+        last = self._line_up.last()
+        claim = self._ledger.claim(ship, preferred=own, excluded=others, free=self._free(ships) - {ship}, last=last)
         if claim:
             self._reservations.pop(claim.task, None)
+            self._line_up.claimed(claim.task, last)
         return claim
 
     def _statuses(self) -> dict[str, ShipStatus]:
@@ -162,6 +169,7 @@ class Pool:
         log.info("task %s landed as %s (%s, attempt %d)", claim.task, commit, claim.ship, claim.number)
         self.changed()
         self._views.has_landed()
+        self._line_up.has_landed()
 
     def take_record(self, ship: str, body: LogBody | AgentBody) -> None:
         """Take what a ship tells that is no result."""

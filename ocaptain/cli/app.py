@@ -256,6 +256,25 @@ def plan_check(
     raise typer.Exit(check(directory, as_json=json))
 
 
+@plan_app.command("simulate")
+def plan_simulate(
+    directory: Annotated[Path, typer.Argument(help="The plan's directory.")],
+    ships: Annotated[str, typer.Option("-n", "--ships", help="Fleets to play: 8 (one to eight), or 4..12.")] = "8",
+    overhead: Annotated[
+        float, typer.Option("--overhead", min=0, max=86400, help="Seconds that are added to each attempt.")
+    ] = 0.0,
+    seconds: Annotated[
+        float | None,
+        typer.Option("--seconds", min=0.001, max=604800, help="What a task without an estimate takes."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Say how long fleets of several sizes would sail, by the plan's estimates and the captain's own policy."""
+    from ocaptain.cli.plan import show_simulation  # noqa: PLC0415
+
+    raise typer.Exit(show_simulation(directory, ships, overhead, seconds, as_json=json))
+
+
 def _duration(text: str) -> float:
     """Parse an option that is a duration (``30s``, ``250ms``, or seconds)."""
     try:

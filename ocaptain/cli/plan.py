@@ -1,17 +1,23 @@
-"""``plan check``."""
+"""``plan check`` and ``plan simulate``."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Any
 
 from ocaptain.cli import render
-from ocaptain.plan import load_plan
+from ocaptain.errors import UsageError
+from ocaptain.plan import Run, enough_ships, jobs_of, load_plan, simulate
 from ocaptain.text import clean_line
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
+    from ocaptain.plan import Plan
+
 FAULTY = 2
+MAX_SHIPS = 500
 
 
 def check(directory: Path, *, as_json: bool) -> int:
@@ -39,3 +45,83 @@ def check(directory: Path, *, as_json: bool) -> int:
     checks = sum(1 for task in plan.tasks.values() if task.metadata.verify)
     render.out().print(f"{clean_line(plan.name)}: {len(plan.tasks)} tasks, {checks} with a check of their own: ok")
     return 0
+
+
+def fleet_sizes(text: str) -> range:
+    """Parse ``8`` (one to eight) or ``4..12``.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    found = re.fullmatch(r"(?:([0-9]{1,4})\.\.)?([0-9]{1,4})", text.strip())
+    first, last = (int(found[1] or 1), int(found[2])) if found else (0, 0)
+    if not 1 <= first <= last <= MAX_SHIPS:
+        raise UsageError(f"-n {text}: give a number of ships or a range, from 1 to {MAX_SHIPS}: 8, or 4..12")
+    return range(first, last + 1)
+
+
+def show_simulation(directory: Path, sizes: str, overhead: float, seconds: float | None, *, as_json: bool) -> int:
+    """Show what fleets of several sizes would make of a plan; return the exit code.
+
+    Raises:
+        UsageError: the plan cannot be read, or the sizes are none.
+    """
+    fleets = fleet_sizes(sizes)
+    report = load_plan(directory.expanduser())
+    if report.plan is None:
+        raise UsageError(f"{directory} cannot be sailed:", [str(fault) for fault in report.faults])
+    jobs = jobs_of(report.plan.tasks, seconds)
+    runs = [simulate(jobs, ships, overhead=overhead) for ships in fleets]
+    shown = _as_data(report.plan, runs, sum(job.seconds + overhead for job in jobs), overhead)
+    if as_json:
+        render.print_json("plan_simulate", shown)
+    else:
+        _print_simulation(report.plan, shown)
+    return 0
+
+
+def _as_data(plan: Plan, runs: list[Run], work: float, overhead: float) -> dict[str, Any]:
+    known = [task.metadata.estimate for task in plan.tasks.values() if task.metadata.estimate]
+    tokens = [one.tokens for one in known if one.tokens is not None]
+    return {
+        "name": plan.name,
+        "tasks": len(runs[0].turns) + len(runs[0].stuck),
+        "estimated_tasks": sum(1 for one in known if one.seconds is not None),
+        "estimated_tokens": sum(tokens) if tokens else None,
+        "overhead_seconds": overhead,
+        "work_seconds": round(work, 3),
+        "enough_ships": enough_ships(runs),
+        "fleets": [
+            {
+                "ships": run.ships,
+                "makespan_seconds": round(run.makespan, 3),
+                "speed_up": round(work / run.makespan, 2) if run.makespan and not run.stuck else None,
+                "idle": round(run.idle, 3),
+                "stuck": list(run.stuck),
+            }
+            for run in runs
+        ],
+    }
+
+
+def _print_simulation(plan: Plan, shown: Mapping[str, Any]) -> None:
+    out = render.out()
+    told = f"{shown['estimated_tasks']} with an estimate" if shown["estimated_tasks"] else "none with an estimate"
+    out.print(f"{clean_line(plan.name)}: {shown['tasks']} tasks, {told}; {_time(shown['work_seconds'])} of work")
+    if not shown["estimated_tasks"]:
+        out.print("each counts as 1 s: the proportions are what this shows (--seconds says what a task takes)")
+    out.print(f"{'ships':>5}  {'makespan':>9}  {'speed-up':>8}  {'idle':>5}")
+    for run in shown["fleets"]:
+        gain = f"{run['speed_up']:.2f}" if run["speed_up"] is not None else "-"
+        line = f"{run['ships']:>5}  {_time(run['makespan_seconds']):>9}  {gain:>8}  {run['idle']:>5.0%}"
+        stuck = f"  {len(run['stuck'])} tasks are pinned to ships that are not there" if run["stuck"] else ""
+        out.print(line + stuck)
+    out.print(f"more than {shown['enough_ships']} ships do not pay")
+
+
+def _time(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds, 1), 60)
+    hours, minutes = divmod(int(minutes), 60)
+    if hours:
+        return f"{hours} h {minutes:02} m"
+    return f"{minutes} m {rest:02.0f} s" if minutes else f"{rest:.1f} s"

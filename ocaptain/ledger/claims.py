@@ -35,7 +35,13 @@ class Claims(Store):
     """Tasks and the attempts at them."""
 
     def claim(
-        self, ship: str, *, preferred: Collection[str] = (), excluded: Collection[str] = (), free: Collection[str] = ()
+        self,
+        ship: str,
+        *,
+        preferred: Collection[str] = (),
+        excluded: Collection[str] = (),
+        free: Collection[str] = (),
+        last: Collection[str] = (),
     ) -> Claim | None:
         """Hand the best ready task to ``ship``: longest remaining chain first, then lowest id.
 
@@ -44,12 +50,13 @@ class Claims(Store):
             preferred: tasks that this ship had and should have again, before all others.
             excluded: tasks that are reserved for another ship for now.
             free: other ships that can take a task: what prefers them is left to them.
+            last: tasks that are handed out only when no other is ready.
         """
         with self._write() as db:
             row = _ready(db, ship, among=preferred) if preferred else None
-            row = (
-                row or _ready_and_preferred(db, ship, without=excluded) or _ready(db, ship, without=excluded, free=free)
-            )
+            for without in ([*excluded, *last], excluded) if last else (excluded,):
+                row = row or _ready_and_preferred(db, ship, without=without)
+                row = row or _ready(db, ship, without=without, free=free)
             if row is None:
                 return None
             token, opening = db.execute(
@@ -267,6 +274,24 @@ class Claims(Store):
             (without, len(ships)),
         )
         return [*found, *((row["id"], None) for row in rows)]
+
+    def ready_order(self) -> list[str]:
+        """Return every task that could be claimed now, the best first."""
+        rows = self._db.execute(
+            "SELECT id FROM tasks INDEXED BY ready WHERE status = 'pending' AND blockers = 0 AND held_by IS NULL"
+            " ORDER BY priority DESC, position"
+        )
+        return [row["id"] for row in rows]
+
+    def at_work(self) -> list[str]:
+        """Return every task that a ship has."""
+        return [row["id"] for row in self._db.execute("SELECT id FROM tasks WHERE status = 'in_progress'")]
+
+    def paths(self) -> dict[str, tuple[str, ...]]:
+        """Return ``metadata.paths`` of the tasks that have any and are not completed."""
+        rows = self._db.execute("SELECT id, raw FROM tasks WHERE status != 'completed' AND raw LIKE '%\"paths\"%'")
+        found = {row["id"]: (json.loads(row["raw"]).get("metadata") or {}).get("paths") for row in rows}
+        return {task: tuple(globs) for task, globs in found.items() if globs}
 
     def is_ready(self, task: str, ship: str) -> bool:
         """Whether ``ship`` could claim a task now."""

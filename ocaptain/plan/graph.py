@@ -46,21 +46,28 @@ def find_cycle(graph: Mapping[str, AbstractSet[str]]) -> list[str] | None:
     return None
 
 
-def critical_paths(graph: Mapping[str, AbstractSet[str]]) -> dict[str, int]:
-    """Return for each task the number of tasks on the longest chain that it starts (itself = 1).
+def critical_paths(
+    graph: Mapping[str, AbstractSet[str]], weights: Mapping[str, float] | None = None
+) -> dict[str, float]:
+    """Return for each task the weight of the heaviest chain that it starts, itself included.
 
     The graph must have no cycle.
+
+    Args:
+        graph: what each task waits for.
+        weights: of the tasks; by default each weighs 1, and the longest chain counts.
     """
     later: dict[str, set[str]] = {task: set() for task in graph}
     for task, before in graph.items():
         for one in before:
             later.setdefault(one, set()).add(task)
-    length: dict[str, int] = {}
+    length: dict[str, float] = {}
     waiting = {task: len(after) for task, after in later.items()}
     ready = [task for task, count in waiting.items() if not count]
     while ready:
         task = ready.pop()
-        length[task] = 1 + max((length[after] for after in later[task]), default=0)
+        own = weights[task] if weights else 1
+        length[task] = own + max((length[after] for after in later[task]), default=0)
         for earlier in graph.get(task, ()):
             waiting[earlier] -= 1
             if not waiting[earlier]:

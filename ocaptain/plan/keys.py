@@ -31,8 +31,8 @@ TASK = dict.fromkeys(
 )
 METADATA = {
     **dict.fromkeys(("run", "verify", "verify_timeout", "timeout", "stall", "agent", "model", "max_turns"), True),
-    **dict.fromkeys(("ship", "pin"), True),
-    **dict.fromkeys(("budget", "estimate", "paths", "hold"), False),
+    **dict.fromkeys(("ship", "pin", "estimate", "paths"), True),
+    **dict.fromkeys(("budget", "hold"), False),
 }
 SHORT = 4  # letters: so short a key is likely to be another tool's
 LONG = 6  # letters: of which two may be wrong

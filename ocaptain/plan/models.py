@@ -30,6 +30,7 @@ def _no_nul(text: str) -> str:
 
 
 Line = Annotated[str, StringConstraints(min_length=1), AfterValidator(_no_nul)]
+Glob = Annotated[str, StringConstraints(pattern=r"^[^/\x00][^\x00]*$", max_length=500)]
 Status = Literal["pending", "in_progress", "completed", "deleted"]
 Seconds = Annotated[float, Field(gt=0, le=7 * 24 * 3600)]
 
@@ -38,6 +39,18 @@ class _Strict(BaseModel):
     """Wrong types are faults, not conversions; unknown fields are kept."""
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+
+
+class Estimate(_Strict):
+    """What a task is thought to take: weights the critical path, and is what ``plan simulate`` plays with.
+
+    Attributes:
+        seconds: of one attempt.
+        tokens: of its model.
+    """
+
+    seconds: Seconds | None = None
+    tokens: Annotated[int, Field(ge=0, le=10**12)] | None = None
 
 
 class Metadata(_Strict):
@@ -53,6 +66,8 @@ class Metadata(_Strict):
         timeout: seconds an attempt may take.
         stall: seconds an attempt may be silent.
         ship: the ship that had best take it (``ship-0``): kept where that one sails and is free, else any.
+        estimate: what it is thought to take.
+        paths: globs of the files that it writes: what overlaps with work at hand comes last.
         pin: the only ship that may take it; which ships get whose role and credential follows this alone.
     """
 
@@ -64,6 +79,8 @@ class Metadata(_Strict):
     max_turns: Annotated[int, Field(ge=1, le=100_000)] | None = None
     timeout: Seconds | None = None
     stall: Seconds | None = None
+    estimate: Estimate | None = None
+    paths: Annotated[tuple[Glob, ...], Field(strict=False, max_length=100)] = ()
     ship: Any = None  # plans of other tools may have anything there
     pin: Annotated[str, StringConstraints(pattern=r"^ship-[0-9]+$")] | None = None
 

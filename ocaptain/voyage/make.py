@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ocaptain.errors import UsageError
 from ocaptain.ledger import Ledger, NewVoyage
 from ocaptain.names import new_voyage_id
-from ocaptain.plan import critical_paths, edges
+from ocaptain.plan import critical_paths, edges, estimates
 from ocaptain.voyage import source as sources
 from ocaptain.voyage.request import Prepared, Request
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ocaptain.voyage.home import Home
 
 VERIFY_SECONDS = 1800.0
+PRIORITY_UNIT = 1000  # the ledger has whole numbers: milliseconds of the chain
 
 
 def make_home(path: Path) -> None:
@@ -108,7 +109,8 @@ def _task_rows(checked: Checked, graph: Mapping[str, frozenset[str]]) -> list[di
     """Return the ledger's rows of the plan's tasks, in the plan's order."""
     plan = checked.plan
     done = {task.id for task in plan.tasks.values() if task.status == "completed"}
-    chains = critical_paths({task: before - done for task, before in graph.items() if task not in done})
+    left = {task: before - done for task, before in graph.items() if task not in done}
+    chains = critical_paths(left, estimates({task: plan.tasks[task] for task in left}))
     return [
         {
             "id": task.id,
@@ -118,7 +120,7 @@ def _task_rows(checked: Checked, graph: Mapping[str, frozenset[str]]) -> list[di
             "agent": checked.agents.get(task.id, ""),
             "wish": task.metadata.ship if isinstance(task.metadata.ship, str) else None,
             "pin": task.metadata.pin,
-            "priority": chains.get(task.id, 0),
+            "priority": round(chains.get(task.id, 0) * PRIORITY_UNIT),
             # An earlier run's in_progress is nobody's work now.
             "status": "completed" if task.id in done else "pending",
         }

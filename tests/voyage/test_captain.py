@@ -504,3 +504,15 @@ def test_one_failing_check_ends_those_on_top_of_it_and_they_are_checked_anew(tmp
     assert "f0 f1 f2" in seen[0]
     assert "f0 f2" in seen[1]
     assert len(seen) == 2
+
+
+def test_tasks_that_write_the_same_files_come_last(tmp_path, ships):
+    """Two that overlap are not at work at one time while something else is ready."""
+    log = tmp_path / "log"
+    line = "echo begin {n} >> {log}; sleep 0.7; echo end {n} >> {log}"
+    tasks = [{"run": line.format(n=n, log=log)} for n in range(1, 5)]
+    tasks[0]["paths"], tasks[1]["paths"] = ["src/**"], ["src/a.py"]
+    assert run(sail(make_voyage(tmp_path, tasks, 2), ships(2))) == "complete"
+    lines = log.read_text().splitlines()
+    assert lines.index("begin 3") < lines.index("begin 2")
+    assert lines.index("end 1") < lines.index("begin 2")

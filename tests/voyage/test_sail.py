@@ -563,6 +563,30 @@ def test_plan_check(fleet, plan):
     assert "\x1b" not in fleet.run("plan", "check", bad).err
 
 
+def test_plan_simulate(fleet, plan):
+    one, two = ({**run_task("true"), "metadata": {"run": "true", "estimate": {"seconds": n}}} for n in (90, 30))
+    made = plan([one, two, {**run_task("true"), "blockedBy": ["1"]}])
+    found = fleet.json("plan", "simulate", made, "-n", "1..3", "--overhead", "5", "--json")
+    assert [(run["ships"], run["makespan_seconds"], run["speed_up"]) for run in found["fleets"]] == [
+        (1, 195.0, 1.0),
+        (2, 160.0, 1.22),
+        (3, 160.0, 1.22),
+    ]
+    assert (found["enough_ships"], found["work_seconds"], found["estimated_tasks"]) == (2, 195.0, 2)
+    shown = fleet.run("plan", "simulate", made, "-n", "2")
+    assert shown.out.splitlines() == [
+        "plan: 3 tasks, 2 with an estimate; 3 m 00 s of work",
+        "ships   makespan  speed-up   idle",
+        "    1   3 m 00 s      1.00     0%",
+        "    2   2 m 30 s      1.20    40%",
+        "more than 2 ships do not pay",
+    ]
+    for wrong in ("0", "3..2", "x", "9999"):
+        refused = fleet.run("plan", "simulate", made, "-n", wrong)
+        assert (refused.code, "1 to 500" in refused.err) == (2, True)
+    assert fleet.run("plan", "simulate", "nowhere").code == 2
+
+
 def test_hostile_text_reaches_no_terminal(sailor, plan):
     subject = "[/red] \x1b[31m --help\nTask: 99"
     line = "printf '\\033]0;owned\\007\\033[31mred\\r[bold]x[/bold] \\302\\233\\n'; echo x > a"

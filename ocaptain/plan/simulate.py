@@ -1,0 +1,197 @@
+"""What a fleet would make of a plan: the captain's own policy, played without a machine.
+
+::
+
+    tasks, their seconds, their edges ──> who is free takes the best that is ready ──> who takes what, when
+
+The policy is that of the ledger's claims: longest remaining chain first, then the plan's order; what
+prefers a ship is left to it while that one is free; what overlaps with work at hand comes last. Nothing
+fails here, and landing takes no time but the ``overhead`` that is added to each attempt.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ocaptain.plan.graph import critical_paths, edges
+from ocaptain.plan.overlap import Globs, Overlaps, comes_last, count_passed_over
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ocaptain.plan.models import Task
+
+WORTH = 0.02  # more ships pay while they shorten the voyage by more than this part of it
+
+
+@dataclass(frozen=True)
+class Job:
+    """A task, as the simulation sees it.
+
+    Attributes:
+        task: its id.
+        seconds: that an attempt takes.
+        waits: tasks that must have landed first.
+        pin: the only ship that may take it.
+        wish: the ship that it prefers.
+        paths: globs of what it writes.
+    """
+
+    task: str
+    seconds: float
+    waits: frozenset[str] = frozenset()
+    pin: str | None = None
+    wish: str | None = None
+    paths: Globs = ()
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One attempt: who, and from when to when, in seconds."""
+
+    task: str
+    ship: str
+    begin: float
+    end: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a fleet of one size makes of a plan.
+
+    Attributes:
+        ships: how many.
+        makespan: seconds until the last task has landed.
+        turns: the attempts, as they begin.
+        stuck: tasks that no ship of this fleet may take, or that wait for such a one.
+    """
+
+    ships: int
+    makespan: float
+    turns: tuple[Turn, ...]
+    stuck: tuple[str, ...] = ()
+
+    @property
+    def work(self) -> float:
+        """Seconds of all attempts together."""
+        return sum(turn.end - turn.begin for turn in self.turns)
+
+    @property
+    def idle(self) -> float:
+        """The part of the ships' time in which they have nothing to do."""
+        whole = self.ships * self.makespan
+        return 1 - self.work / whole if whole else 0.0
+
+
+def jobs_of(tasks: Mapping[str, Task], seconds: float | None = None) -> list[Job]:
+    """Return the jobs of a plan, in its order; completed tasks are done, and nobody waits for them.
+
+    Args:
+        tasks: by id.
+        seconds: of a task without an estimate; by default the mean of those that have one, or 1.
+    """
+    open_tasks = {name: task for name, task in tasks.items() if task.status != "completed"}
+    graph = edges(tasks)
+    durations = estimates(open_tasks, seconds)
+    return [
+        Job(
+            task=name,
+            seconds=durations[name],
+            waits=graph[name] & frozenset(open_tasks),
+            pin=task.metadata.pin,
+            wish=task.metadata.ship if isinstance(task.metadata.ship, str) else None,
+            paths=task.metadata.paths,
+        )
+        for name, task in open_tasks.items()
+    ]
+
+
+def estimates(tasks: Mapping[str, Task], seconds: float | None = None) -> dict[str, float]:
+    """Return the seconds that each task is thought to take."""
+    known = {
+        name: task.metadata.estimate.seconds
+        for name, task in tasks.items()
+        if task.metadata.estimate and task.metadata.estimate.seconds is not None
+    }
+    other = seconds or (sum(known.values()) / len(known) if known else 1.0)
+    return {name: known.get(name, other) for name in tasks}
+
+
+@dataclass
+class _Play:
+    """One run under way."""
+
+    jobs: dict[str, Job]
+    overlaps: Overlaps
+    order: list[str]  # the best first
+    waits: dict[str, set[str]]
+    passed_over: dict[str, int] = field(default_factory=dict)
+
+    def ready(self) -> list[str]:
+        return [task for task in self.order if not self.waits[task]]
+
+    def choose(self, ship: str, free: frozenset[str], at_work: list[str]) -> str | None:
+        """Return what a ship that is free claims; ``free`` are the others that are."""
+        ready = self.ready()
+        paths = {task: job.paths for task, job in self.jobs.items() if job.paths}
+        last = comes_last(ready, at_work, paths, self.passed_over, self.overlaps)
+        for left in (last, frozenset[str]()):
+            open_to = [task for task in ready if task not in left and self.jobs[task].pin in {None, ship}]
+            wished = [task for task in open_to if self.jobs[task].wish == ship]
+            other = [task for task in open_to if self.jobs[task].wish not in free]
+            for task in (*wished, *other):
+                self.passed_over = count_passed_over(self.passed_over, ready, last, task)
+                self.order.remove(task)
+                return task
+        return None
+
+
+def _next_turn(play: _Play, free: Sequence[str], at_work: list[str]) -> tuple[str, str] | None:
+    """Return a task and the free ship that claims it, None if nothing is left to any of them."""
+    for ship in free:
+        task = play.choose(ship, frozenset(free) - {ship}, at_work)
+        if task is not None:
+            return task, ship
+    return None
+
+
+def simulate(jobs: Sequence[Job], ships: int, *, overhead: float = 0.0, overlaps: Overlaps | None = None) -> Run:
+    """Play a plan on a fleet.
+
+    Args:
+        jobs: in the plan's order, without a cycle.
+        ships: how many.
+        overhead: seconds that are added to each attempt.
+        overlaps: of the tracked files; by default none is known, and the globs' beginnings alone count.
+    """
+    named = {job.task: job for job in jobs}
+    chains = critical_paths({job.task: job.waits for job in jobs}, {job.task: job.seconds for job in jobs})
+    position = {job.task: number for number, job in enumerate(jobs)}
+    order = sorted(named, key=lambda task: (-chains[task], position[task]))
+    play = _Play(named, overlaps or Overlaps(), order, {job.task: set(job.waits) for job in jobs})
+    free = [f"ship-{number}" for number in range(ships)]
+    running: list[tuple[float, int, Turn]] = []
+    turns: list[Turn] = []
+    now = 0.0
+    while True:
+        while taken := _next_turn(play, free, [turn.task for _, _, turn in running]):
+            task, ship = taken
+            turn = Turn(task, ship, now, now + named[task].seconds + overhead)
+            heapq.heappush(running, (turn.end, len(turns), turn))
+            turns.append(turn)
+            free.remove(ship)
+        if not running:
+            return Run(ships, now, tuple(turns), tuple(sorted(play.order, key=lambda task: position[task])))
+        now, _, ended = heapq.heappop(running)
+        free.append(ended.ship)
+        for waiting in play.waits.values():
+            waiting.discard(ended.task)
+
+
+def enough_ships(runs: Sequence[Run]) -> int:
+    """Return the smallest fleet that no larger one of ``runs`` beats by more than :data:`WORTH`."""
+    whole = [run for run in runs if not run.stuck] or list(runs)
+    best = min(run.makespan for run in whole)
+    return next(run.ships for run in whole if run.makespan <= best * (1 + WORTH))
