@@ -1,14 +1,15 @@
 """What a fleet takes for a plan, beside what the simulation says, and from a landing to the next agent.
 
-    python benchmarks/makespan.py [--graphs 12] [--tasks 40] [--ships 10] [--seed 1] [--chain 40] [--only long|short|chain]
+    python benchmarks/makespan.py [--graphs 12] [--tasks 40] [--ships 10] [--seed 1] [--chain 40]
+                                  [--only long|short|chain]
 
 Prints JSON. Everything is sailed on one drydock, one voyage after another:
 
 * ``long`` and ``short``: ``--graphs`` random graphs each, of tasks that sleep 2 to 12 s, or 0.2 to 2 s. The
   makespan is counted from the landing of a first task that all others wait for, so that the fleet is there, to the
   last landing; ``ratio`` is that over the simulated one. ``overhead`` is what an attempt took beyond its sleep,
-  on average, and ``predicted`` the simulation with it over the makespan. A graph that began while others had the machine
-  (a load above 3) is sailed again.
+  on average, and ``predicted`` the simulation with it over the makespan. No graph begins while others have the
+  machine (a load above 3).
 * ``chain``: tasks that wait for one another: from each landing to the moment when the next agent says what time
   it is; beside the bare chain, in turn on a sprite of its own: ``git bundle create``, upload, then ``bundle verify``,
   ``read-tree -u`` and ``tmux new-window`` of something that says what time it is.
@@ -145,31 +146,44 @@ STEP = (
 )
 
 
-async def bare_chain(sea: Fleet, rounds: int) -> list[float]:
+def bundle(source: Path, number: int) -> tuple[float, bytes]:
+    """Commit something, then bundle it; return when that began, and the bundle."""
+    git = ["git", "-C", str(source), "-c", "user.email=x@x", "-c", "user.name=x"]
+    (source / "f").write_text(str(number))
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "add", "-A"], check=True)
+    subprocess.run([*git, "commit", "-qm", "x"], check=True)
+    began = time.time()
+    subprocess.run([*git, "bundle", "create", "-q", str(source / "../bundle"), "HEAD"], check=True)
+    return began, (source / "../bundle").read_bytes()
+
+
+async def bare_chain(url: str, token: str, source: Path) -> list[float]:
     """Do by hand what a dependent's start needs at least; return the seconds of each round."""
     name, took = "bare-chain", []
-    with tempfile.TemporaryDirectory() as made:
-        source = Path(made)
-        git = ["git", "-C", made, "-c", "user.email=x@x", "-c", "user.name=x"]
-        subprocess.run([*git, "init", "-q"], check=True)
-        async with SpritesClient(sea.record["url"], Path(sea.record["token_file"]).read_text()) as client:
-            await client.create(name)
-            assert (await client.run(name, ["sh", "-c", SET_UP], seconds=60)).code == 0
-            for number in range(rounds):
-                (source / "f").write_text(str(number))
-                subprocess.run([*git, "add", "-A"], check=True)
-                subprocess.run([*git, "commit", "-qm", "x"], check=True)
-                began = time.time()
-                subprocess.run([*git, "bundle", "create", "-q", f"{made}/b", "HEAD"], check=True)
-                await client.write_file(name, "/home/sprite/bundle", (source / "b").read_bytes())
-                done = await client.run(name, ["sh", "-c", STEP.format(n=number % 2 + 1)], seconds=60)
-                assert done.code == 0, done
-                said = b""
-                while not said.endswith(b"\n") or float(said) < began:
-                    said = (await client.run(name, ["cat", "/home/sprite/said"], seconds=60)).stdout
-                took.append(float(said) - began)
-            await client.destroy(name)
+    async with SpritesClient(url, token) as client:
+        await client.create(name)
+        assert (await client.run(name, ["sh", "-c", SET_UP], seconds=60)).code == 0
+        for number in range(ROUNDS):
+            began, data = bundle(source, number)
+            await client.write_file(name, "/home/sprite/bundle", data)
+            done = await client.run(name, ["sh", "-c", STEP.format(n=number % 2 + 1)], seconds=60)
+            assert done.code == 0, done
+            said = b""
+            while not said.endswith(b"\n") or float(said) < began:
+                said = (await client.run(name, ["cat", "/home/sprite/said"], seconds=60)).stdout
+            took.append(float(said) - began)
+        await client.destroy(name)
     return took
+
+
+def bare(sea: Fleet) -> list[float]:
+    """Go the bare chain some rounds."""
+    with tempfile.TemporaryDirectory() as made:
+        source = Path(made, "source")
+        source.mkdir()
+        token = Path(sea.record["token_file"]).read_text()
+        return asyncio.run(bare_chain(sea.record["url"], token, source))
 
 
 def spread(values: list[float]) -> dict[str, float]:
@@ -184,10 +198,9 @@ def spread(values: list[float]) -> dict[str, float]:
 def chains(sea: Fleet, length: int) -> dict[str, Any]:
     """Compare our chain with the bare one."""
     load = until_quiet()
-    bare = asyncio.run(bare_chain(sea, ROUNDS))
+    before = bare(sea)
     ours = chain(sea, length)
-    bare += asyncio.run(bare_chain(sea, ROUNDS))
-    mine, least = spread(ours), spread(bare)
+    mine, least = spread(ours), spread([*before, *bare(sea)])
     ratio = {
         "median": round(mine["median_ms"] / least["median_ms"], 2),
         "p95": round(mine["p95_ms"] / least["p95_ms"], 2),

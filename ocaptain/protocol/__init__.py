@@ -28,8 +28,9 @@ A record's body has a ``kind``: ``result`` (id, ok, data), ``log`` (token, offse
 sent in order; results come before logs, logs before telemetry. ``after``, ``upto``, ``first`` and
 ``last`` are numbers by class. ``journal`` names the numbering, which starts anew when a ship's disk does.
 
-Protocol 1 knew one numbering for all (``after``, ``upto``, ``first`` and ``last`` were numbers), and
-neither ``class``, ``rest``, ``dropped`` nor ``trouble``. A captain speaks it to a worker that does.
+Protocol 2 knew no bundles inside of messages (``data``). Protocol 1 knew one numbering for all (``after``,
+``upto``, ``first`` and ``last`` were numbers), and neither ``class``, ``rest``, ``dropped`` nor ``trouble``. A
+captain speaks them to a worker that does.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ import json
 import zlib
 from typing import Any
 
-PROTOCOL = 2
+PROTOCOL = 3
 #: What a captain can speak, the newest first.
-PROTOCOLS = (2, 1)
+PROTOCOLS = (3, 2, 1)
 #: The type of the message that carries a command.
 COMMAND = "command"
 #: Of a journal's records, in the order in which they are sent.
@@ -50,6 +51,8 @@ MAX_LINE = 4 * 1024 * 1024
 #: Of a bundle that travels: six ships that are sent one at the same time need 24 MiB of memory.
 PART_BYTES = 4 * 1024 * 1024
 MAX_PART_BYTES = 32 * 1024 * 1024  # that is taken: workers of earlier versions send such
+#: A bundle up to this size travels inside the message that names it: no call of its own, no wait for one.
+INLINE_BYTES = 64 * 1024
 MAX_BUNDLE = 1024 * 1024 * 1024
 MAX_PARTS = MAX_BUNDLE // PART_BYTES
 

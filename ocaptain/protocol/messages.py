@@ -6,10 +6,11 @@ captain may be of another version.
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass, field
 from typing import Any, Mapping, Tuple, Type, Union
 
-from ocaptain.protocol import MAX_PART_BYTES, MAX_PARTS
+from ocaptain.protocol import INLINE_BYTES, MAX_PART_BYTES, MAX_PARTS
 from ocaptain.protocol.codec import Malformed, checked
 
 MAX_NUMBER = 2**53  # what JSON carries without loss
@@ -27,10 +28,24 @@ class Part:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A git bundle in parts, and the ref that it holds."""
+    """A git bundle, and the ref that it holds.
+
+    Attributes:
+        parts: files that it is cut into; of a ship's small one, its only part is there as well.
+        ref: what its commit is called in it.
+        data: of a small one (:data:`ocaptain.protocol.INLINE_BYTES`): all of it, in base64; since protocol 3.
+    """
 
     parts: Tuple[Part, ...]
     ref: str = ""
+    data: str = checked("", longest=INLINE_BYTES * 4 // 3 + 4)
+
+    def content(self) -> bytes | None:
+        """Return a bundle that travelled inside of its message, None if it did not, or is not sound."""
+        try:
+            return base64.b64decode(self.data, validate=True) if self.data else None
+        except ValueError:
+            return None
 
 
 @dataclass(frozen=True)

@@ -145,6 +145,7 @@ class Repository:
         joined = self._places.inbox / f"{commit}.bundle"
         try:
             with open(joined, "wb") as out:
+                out.write(bundle.content() or b"")
                 out.writelines(_part(path, part) for path, part in zip(parts, bundle.parts, strict=True))
             self._unpack(joined, commit)
         finally:

@@ -8,6 +8,7 @@ known is not run again, so the captain may repeat what it is not sure of.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import os
 import signal
@@ -17,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Mapping, Sequence
 
-from ocaptain.protocol import CLASSES, PROTOCOL, Message, Refused, record
+from ocaptain.protocol import CLASSES, INLINE_BYTES, PROTOCOL, Message, Refused, record
 from ocaptain.protocol.codec import Malformed, from_dict, to_dict
 from ocaptain.protocol.envelope import (
     Ack,
@@ -238,7 +239,7 @@ class Worker:
 
     async def _report(self, name_id: str, result: Result, token: int | None = None) -> None:
         """Journal a result, however long a full disk takes to have room for it; then forget the job."""
-        body = to_dict(ResultBody(name_id, result.ok, result.data))
+        body = to_dict(ResultBody(name_id, result.ok, self._with_bundle(result.data)))
         await self._until_room(lambda: self._record(body, durable=True))
         # Only now: a worker that dies before this goes on with the job and reports again.
         if self._state.job and self._state.job.token == token:
@@ -246,6 +247,19 @@ class Worker:
         self._running.pop(name_id, None)
         await self._until_room(self._state.save)
         self._news.set()
+
+    def _with_bundle(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return a result with its bundle inside, if that is small; what is remembered of it has its part alone."""
+        snapshot = data.get("snapshot") or {}
+        parts: Sequence[Any] = (snapshot.get("bundle") or {}).get("parts") or ()
+        if len(parts) != 1 or parts[0]["size"] > INLINE_BYTES:
+            return data
+        try:
+            content = (self._state.places.home / parts[0]["path"]).read_bytes()
+        except OSError:  # told again after the next attempt began: the captain asks for the part, and hears so
+            return data
+        bundle = {**snapshot["bundle"], "data": base64.b64encode(content).decode()}
+        return {**data, "snapshot": {**snapshot, "bundle": bundle}}
 
     async def _until_room(self, write: Callable[[], None]) -> None:
         """Write, again and again while the disk refuses, and say so meanwhile."""

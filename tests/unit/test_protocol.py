@@ -288,6 +288,6 @@ def test_a_refusal_says_which_protocol_the_worker_speaks(refusal, speaks):
 
 
 def test_a_newer_worker_is_refused_in_one_line():
-    with pytest.raises(OtherProtocol, match=r"protocol 3, .* use the newer ocaptain$"):
-        speak(OtherProtocol(3))
+    with pytest.raises(OtherProtocol, match=rf"protocol {protocol.PROTOCOL + 1}, .* use the newer ocaptain$"):
+        speak(OtherProtocol(protocol.PROTOCOL + 1))
     assert speak(OtherProtocol(1)) == 1

@@ -19,7 +19,7 @@ from ocaptain.captain.ship import actor as actors
 from ocaptain.captain.transport import ShipGone
 from ocaptain.git import Git
 from ocaptain.ledger import task_views
-from tests.voyage.local import VOYAGE, command, landed, make_voyage, sail
+from tests.voyage.local import VOYAGE, LocalShip, command, landed, make_voyage, sail
 
 
 def run(coroutine):
@@ -516,3 +516,21 @@ def test_tasks_that_write_the_same_files_come_last(tmp_path, ships):
     lines = log.read_text().splitlines()
     assert lines.index("begin 3") < lines.index("begin 2")
     assert lines.index("end 1") < lines.index("begin 2")
+
+
+def test_what_is_small_travels_inside_of_messages(tmp_path, ships, monkeypatch):
+    """No call for it, and no wait for one; what is larger goes in parts."""
+    calls = []
+    for name in ("get", "put"):
+        real = getattr(LocalShip, name)
+
+        async def counted(self, path, *rest, real=real, name=name):
+            calls.append((name, path))
+            return await real(self, path, *rest)
+
+        monkeypatch.setattr(LocalShip, name, counted)
+    tasks = [{"run": "echo 1 > a"}, {"run": "cat a; head -c 100000 /dev/urandom > b", "waits": ["1"]}]
+    directory = make_voyage(tmp_path, tasks)
+    assert run(sail(directory, ships())) == "complete"
+    assert [name for name, path in calls if "/out/" in path] == ["get"]
+    assert [name for name, path in calls if "/in/" in path] == ["put"]  # for the final verify

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ocaptain.captain.channel import Channel, OtherProtocol, speak
-from ocaptain.protocol import PROTOCOL
+from ocaptain.protocol import INLINE_BYTES, PROTOCOL
 from ocaptain.protocol.codec import Malformed, from_dict, to_dict
 from ocaptain.protocol.envelope import Call
 from ocaptain.protocol.messages import Bundle, Cancel, Failure, Part, command_name
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from ocaptain.protocol.messages import Check, Command, Start, Verify
 
 CANCEL_SECONDS = 120.0
+INLINE_SINCE = 3  # the first protocol whose bundles travel inside of messages
 #: What a ship answers a command whose commit it cannot make of the bundle: all of it is sent then.
 NEEDS_ALL = frozenset({"need_full", "damaged"})
 
@@ -174,8 +176,11 @@ class Link:
         return answer
 
     async def _send_bundle(self, commit: str, have: str | None) -> Bundle:
-        """Put a bundle of ``commit`` into the ship's inbox; return what the worker needs to know."""
+        """Send a bundle of ``commit``, a small one inside the message; return what the worker needs to know."""
         async with self._context.cargo.lend(commit, have) as cargo:
+            if self.channel.protocol >= INLINE_SINCE and sum(part.size for part in cargo.parts) <= INLINE_BYTES:
+                data = [await cargo.read(part) for part in cargo.parts]
+                return Bundle((), cargo.ref, base64.b64encode(b"".join(data)).decode())
             parts = []
             for index, part in enumerate(cargo.parts):
                 path = f".ocaptain/in/{cargo.name}.{index}"
