@@ -1,5 +1,5 @@
 # Everything sets itself up: only python3, make and git are assumed.
-.PHONY: setup setup-dev demo test fuzz molecule lint fix clean
+.PHONY: setup setup-dev demo test fuzz bench molecule lint fix clean
 
 # Every command here starts many Pythons; each would compile everything anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -22,6 +22,11 @@ test: setup-dev
 # Ten times as many random calls and frames as the suite has.
 fuzz: setup-dev
 	@OCAPTAIN_FUZZ=10000 $(BIN)/python -m pytest tests/drydock/test_fuzz.py --timeout 7200 $(ARGS)
+
+# What is claimed of speed, measured: SECTION is landing, makespan, scale, claims, sail or drydock. Prints JSON.
+bench: setup-dev
+	@test -f "benchmarks/$(SECTION).py" || { echo "name one: make bench SECTION=landing|makespan|scale|claims|sail|drydock" >&2; exit 2; }
+	@$(BIN)/python "benchmarks/$(SECTION).py" $(ARGS)
 
 # The roles on drydock, by molecule; the drydock is this target's own.
 molecule: setup-dev

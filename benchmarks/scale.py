@@ -1,8 +1,8 @@
 """What a captain costs as plans and repositories grow.
 
-    python benchmarks/scale.py [--attempts 100] [--tasks 3000] [--pairs 3] [--mebibytes 512] [--ships 6]
+    python benchmarks/scale.py [--only attempt|repository|claims|saturation|crowd] …
 
-Prints JSON. The captain runs in a process of its own over real workers on this machine (the tests'
+Prints JSON. In the first two the captain runs in a process of its own over real workers on this machine (the tests'
 ``LocalShip``: a unix socket and plain files for a transport), so that what it uses is its own:
 
 * ``attempt``: its processor time (with its git's) for one attempt, in a plan of ``--tasks`` and in one of
@@ -10,12 +10,17 @@ Prints JSON. The captain runs in a process of its own over real workers on this 
 * ``repository``: ``--mebibytes`` that do not compress, sent to ``--ships`` ships, beside an empty one: the
   bundles that were hashed, the peak of its memory above the empty one's, and the longest that one callback kept
   the event loop's thread computing.
+* ``claims``: a claim over the real ledger and dispatch, with 10 and with 1,000 simulated ships, in turn.
+* ``saturation``: 50 ships on a drydock of its own and 300 tasks of no work: attempts a second, and
+  processor time an attempt by part (what is neither the captain's nor drydock's is counted as the ships').
+* ``crowd``: 60 ships, 600 short tasks: whether all land, and the captain's peak memory.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import resource
@@ -26,18 +31,25 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from fleets import fleet
+
+from ocaptain.captain.decide.dispatch import START_SECONDS, ShipStatus
 from ocaptain.captain.life import Captain
 from ocaptain.captain.ship import cargo
 from ocaptain.git import Git
 from tests.voyage.local import VOYAGE, LocalShip, command, make_voyage
 
+if TYPE_CHECKING:
+    from ocaptain.captain.pool import Pool
+
 WARM = 10  # attempts before the count begins
 BLOB = 16 * 2**20
 SECONDS = 1800
+CLAIMS = 600
 
 
 class Ship(LocalShip):
@@ -181,14 +193,97 @@ def repository(root: Path, mebibytes: int, ships: int) -> dict[str, Any]:
     }
 
 
-def measure(root: Path, asked: argparse.Namespace) -> dict[str, Any]:
-    """Return every figure, and how busy the machine was."""
-    before = os.getloadavg()
+class Simulated:
+    """A ship that is as its captain sees it, and does nothing."""
+
+    def __init__(self, ship: str) -> None:
+        self.ship = ship
+        self.gone = self.idle = False
+
+    def status(self) -> ShipStatus:
+        """Return what decisions need to know of it."""
+        return ShipStatus(self.ship, idle=self.idle, connected=True)
+
+    def call(self) -> None:
+        """Nobody is there."""
+
+
+def claim_times(root: Path, fleets: tuple[int, ...], tasks: int) -> dict[str, Any]:
+    """Time claims (:meth:`Pool.next_job`) of fleets of several sizes, taking turns."""
+    pools: dict[int, tuple[Pool, Any]] = {}
+    times: dict[int, list[float]] = {ships: [] for ships in fleets}
+
+    async def take_turns(stack: contextlib.ExitStack) -> None:
+        for ships in fleets:
+            (root / str(ships)).mkdir()
+            plan = [{"run": "true", "waits": [str(n - 7)] if n > 1200 else []} for n in range(1, tasks + 1)]
+            directory = make_voyage(root / str(ships), plan, ships)
+            ledger = stack.enter_context(command(directory))
+            captain = Captain(directory, ledger, lambda row: row)  # type: ignore[arg-type, return-value]
+            names = [f"ship-{number}" for number in range(ships)]
+            captain.pool.actors = {name: Simulated(name) for name in names}  # type: ignore[misc]
+            captain.pool.begin()
+            captain.pool._began -= START_SECONDS  # noqa: SLF001 - every ship was reached long ago
+            pools[ships] = (captain.pool, names)
+        for number in range(CLAIMS):
+            for ships, (pool, names) in pools.items():
+                name = names[number % ships]
+                if held := pool._ledger.held(name):  # noqa: SLF001 - it landed, let us say
+                    pool._ledger.give_back(held.token, "lost", "measured")  # noqa: SLF001
+                before = time.perf_counter()
+                job = pool.next_job(name)
+                times[ships].append(time.perf_counter() - before)
+                assert job is not None
+
+    with contextlib.ExitStack() as stack:
+        asyncio.run(take_turns(stack))
+    shown = {}
+    for ships, values in times.items():
+        ordered = sorted(values[10:])
+        half, most = ordered[len(ordered) // 2], ordered[int(len(ordered) * 0.99)]
+        shown[ships] = {"p50_ms": round(half * 1000, 2), "p99_ms": round(most * 1000, 2)}
+    few, many = min(fleets), max(fleets)
+    growth = {name: round(shown[many][name] / shown[few][name], 2) for name in ("p50_ms", "p99_ms")}
+    return {**{str(ships): value for ships, value in shown.items()}, "growth": growth}
+
+
+def saturation(ships: int, tasks: int, line: str = "true") -> dict[str, Any]:
+    """Keep a whole machine busy with attempts; return what each cost."""
+    with fleet() as sea:
+        voyage = sea.sail({str(number): {"metadata": {"run": line}} for number in range(1, tasks + 1)}, ships)
+        try:
+            begin, first = voyage.until_landed(tasks // 6), voyage.landed()
+            end = voyage.until_landed(tasks - ships // 2)
+            last = voyage.landed()
+            done = end.since(begin)
+            count = last - first
+            voyage.until_landed(tasks)
+            peak = voyage.peak_mebibytes()
+        finally:
+            voyage.sink()
+    rest = done.machine - done.captain - done.drydock
+    parts = {"captain": done.captain, "drydock": done.drydock, "ships": rest, "machine": done.machine}
     return {
-        "attempt": attempts(root, asked.attempts, asked.tasks, asked.pairs),
-        "repository": repository(root, asked.mebibytes, asked.ships),
-        "load": {"before": before, "after": os.getloadavg(), "processors": os.cpu_count()},
+        "ships": ships,
+        "landed": tasks,
+        "attempts_a_second": round(count / done.at, 2),
+        "cpu_milliseconds_an_attempt": {name: round(value / count * 1000, 1) for name, value in parts.items()},
+        "captain_peak_mebibytes": round(peak, 1),
     }
+
+
+def measure(root: Path, asked: argparse.Namespace) -> dict[str, Any]:
+    """Return every figure that was asked for, and how busy the machine was."""
+    before = os.getloadavg()
+    sections = {
+        "attempt": lambda: attempts(root, asked.attempts, asked.tasks, asked.pairs),
+        "repository": lambda: repository(root, asked.mebibytes, asked.ships),
+        "claims": lambda: claim_times(root, (10, 1000), asked.tasks),
+        "saturation": lambda: saturation(50, 300),
+        "crowd": lambda: saturation(60, 600, "sleep 0.2"),
+    }
+    found = {name: sections[name]() for name in asked.only or sections}
+    return {**found, "load": {"before": before, "after": os.getloadavg(), "processors": os.cpu_count()}}
 
 
 def main() -> None:
@@ -199,6 +294,8 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--mebibytes", type=int, default=512)
     parser.add_argument("--ships", type=int, default=6)
+    names = ("attempt", "repository", "claims", "saturation", "crowd")
+    parser.add_argument("--only", action="append", choices=names)
     parser.add_argument("--captain", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("homes", type=Path, nargs="*", help=argparse.SUPPRESS)
     asked = parser.parse_args()

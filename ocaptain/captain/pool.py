@@ -27,7 +27,6 @@ from ocaptain.text import clean
 
 if TYPE_CHECKING:
     from ocaptain.agents.facts import Facts
-    from ocaptain.captain.decide.dispatch import ShipStatus
     from ocaptain.captain.line_up import LineUp
     from ocaptain.captain.records import Records
     from ocaptain.captain.ship.hooks import Hooks
@@ -92,20 +91,19 @@ class Pool:
 
     def dispatch(self) -> None:
         """Call as many idle ships as there is work for."""
-        ships = self._statuses()
-        idle = [one for one in ships.values() if one.idle and not one.gone]
+        idle = [actor.status() for actor in self.actors.values() if actor.idle and not actor.gone]
         if not idle or self.over:
             return
         work = [Work("verify")] if self._is_verify_open() else []
         willing = [one.ship for one in idle if not one.resting] if self.claiming else []
         if willing:
-            reserved = {task: one.ship for task, one in self._reserved(ships).items()}
+            reserved = {task: one.ship for task, one in self._reserved().items()}
             ready = self._ledger.ready(willing, list(reserved))
             preferred = self._ledger.preferred_ships([task for task, _ in ready])
             again = {
                 task: ship for task, ship in reserved.items() if ship in willing and self._ledger.is_ready(task, ship)
             }
-            work += open_work(ready, preferred, again, self._free(ships))
+            work += open_work(ready, preferred, again, self._free())
         for ship in ships_to_call(work, idle):
             self.actors[ship].call()
 
@@ -115,35 +113,35 @@ class Pool:
             assert self.verify_job
             self.verify_job.taken = True
             return self.verify_job
-        ships = self._statuses()
-        if not self.claiming or ships[ship].resting:
+        if not self.claiming or self.actors[ship].status().resting:
             return None
-        reserved = self._reserved(ships)
+        reserved = self._reserved()
         own = [task for task, one in reserved.items() if one.ship == ship]
         others = [task for task, one in reserved.items() if one.ship != ship]
         last = self._line_up.last()
-        claim = self._ledger.claim(ship, preferred=own, excluded=others, free=self._free(ships) - {ship}, last=last)
+        claim = self._ledger.claim(ship, preferred=own, excluded=others, free=self._free() - {ship}, last=last)
         if claim:
             self._reservations.pop(claim.task, None)
             self._line_up.claimed(claim.task, last)
         return claim
 
-    def _statuses(self) -> dict[str, ShipStatus]:
-        return {ship: actor.status() for ship, actor in self.actors.items()}
-
     def _is_verify_open(self) -> bool:
         job = self.verify_job
         return job is not None and not job.taken and not job.result.done()
 
-    def _free(self, ships: dict[str, ShipStatus]) -> frozenset[str]:
+    def _free(self) -> frozenset[str]:
+        """Return the ships that can take what prefers them; most of a large fleet is at work, and not asked."""
         is_start = asyncio.get_running_loop().time() - self._began < START_SECONDS
-        unreached = [one.ship for one in ships.values() if is_start and not one.reached]
+        ships = [actor.status() for actor in self.actors.values() if is_start or actor.idle]
+        unreached = [one.ship for one in ships if is_start and not one.reached]
         holding = {ship for ship in unreached if self._ledger.held(ship) is not None}
-        return free_ships(ships.values(), holding, is_start=is_start)
+        return free_ships(ships, holding, is_start=is_start)
 
-    def _reserved(self, ships: dict[str, ShipStatus]) -> dict[str, Reservation]:
-        now = asyncio.get_running_loop().time()
-        self._reservations = still_reserved(self._reservations, ships, now)
+    def _reserved(self) -> dict[str, Reservation]:
+        if self._reservations:
+            named = {one.ship for one in self._reservations.values()} & self.actors.keys()
+            ships = {ship: self.actors[ship].status() for ship in named}
+            self._reservations = still_reserved(self._reservations, ships, asyncio.get_running_loop().time())
         return self._reservations
 
     def _reserve_for(self, claim: Claim, pause: float = 0.0) -> None:

@@ -1,0 +1,42 @@
+"""The benchmarks run, and what they count is right; how fast this machine is today is nobody's fault."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.helpers import REPO
+
+
+def bench(home, name, *arguments):
+    environment = {**os.environ, "HOME": str(home)}
+    argv = [sys.executable, str(REPO / "benchmarks" / f"{name}.py"), *arguments]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=900, env=environment)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.slow
+def test_two_random_graphs_beside_their_simulation(tmp_path):
+    found = bench(tmp_path, "makespan", "--graphs", "2", "--tasks", "12", "--ships", "4", "--only", "short")
+    rows = found["short"]["rows"]
+    assert len(rows) == 2
+    for row in rows:
+        assert row["seconds"] > row["simulated"] * 0.99, "a fleet cannot be faster than without any overhead"
+        assert row["overhead"] > 0
+
+
+@pytest.mark.slow
+def test_what_a_queue_of_checks_lands_is_right(tmp_path):
+    found = bench(tmp_path, "landing", "--ships", "3", "--tasks", "6", "--seconds", "0.5", "--alone", "2")
+    assert (found["together"]["landings"], found["together"]["attempts"], found["together"]["wrong"]) == (6, 6, [])
+    assert (found["failing"]["landings"], found["failing"]["attempts"], found["failing"]["wrong"]) == (6, 7, [])
+
+
+def test_claims_of_many_ships(tmp_path):
+    found = bench(tmp_path, "scale", "--only", "claims", "--tasks", "1500")
+    assert {"10", "1000", "growth"} <= set(found["claims"])
