@@ -131,7 +131,7 @@ def _parse(text: str, where: str) -> _File:
     try:
         return _File.model_validate(tomllib.loads(text, parse_float=Decimal))
     except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{where} is no TOML: {error}") from error
+        raise UsageError(f"{where} is not valid TOML: {error}") from error
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors(include_input=False)]
         raise UsageError(f"{where}: these prices are wrong (dollars, at most three decimals):", faults) from None

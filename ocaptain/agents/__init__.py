@@ -91,5 +91,5 @@ def check_agents(plan: Plan, agent: str | None, agent_cmd: str | None) -> dict[s
         elif problem := lacks[name] or adapter.problem(plan.tasks[task_id], agent_cmd):
             faults.append(f"tasks/{task_id}.json: {problem}")
     if faults:
-        raise UsageError("these tasks have no agent that can work them:", faults)
+        raise UsageError("no configured agent can work on these tasks:", faults)
     return chosen

@@ -65,9 +65,9 @@ class Login:
         if become.check_incorrect_password(said):
             raise LoginError("the become password is wrong")
         if become.check_missing_password(said):
-            raise LoginError("becoming another user needs a password, and none was given")
+            raise LoginError("becoming another user needs a password, and none was given (ansible_become_password)")
         if time.monotonic() > self._until:
-            raise LoginError(f"the password was not taken in {self._seconds:g} s")
+            raise LoginError(f"the password was not accepted in {self._seconds:g} s; check ansible_become_password")
         if become.check_password_prompt(said[self._answered :]):
             if self._answered:
                 raise LoginError("the become password is wrong: it is asked for once more")

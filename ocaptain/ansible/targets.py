@@ -48,7 +48,7 @@ def build_target(
     if become:
         why = "the ship would be built as another user than the captain logs in as"
         remedy = "the roles become root by themselves where they must"
-        raise UsageError(f"{name}: {why} (ansible_become): take it out of the inventory, {remedy}")
+        raise UsageError(f"host {name}: {why}. Remove ansible_become from the inventory, {remedy}")
     for option, what in SECRET.items():
         if options.get(option):
             raise UsageError(
@@ -73,7 +73,7 @@ def build_target(
         )
     except ValidationError as error:
         faults = [f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors(include_input=False)]
-        raise UsageError(f"{name}: ssh cannot reach it as the inventory says:", faults) from error
+        raise UsageError(f"host {name}: cannot connect by ssh with the settings of the inventory:", faults) from error
 
 
 def read_targets(names: Sequence[str], hostvars: Mapping[str, Mapping[str, Any]]) -> dict[str, SshTarget]:

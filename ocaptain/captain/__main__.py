@@ -74,7 +74,7 @@ async def _run(directory: Path) -> None:
             return
         reached = endpoint(choose(settings, ledger.voyage().provider)[0], settings)
         if reached is None:
-            raise OcaptainError("drydock does not run, so its ships are gone; `ocaptain sink` ends the voyage")
+            raise OcaptainError("drydock is not running, so its ships are gone; `ocaptain sink` ends the voyage")
         await asyncio.to_thread(require_same_provider, ledger.voyage(), reached)
         async with reached.client() as client:
             here = reached

@@ -218,7 +218,7 @@ class Channel:
     def _welcome(self, welcome: Welcome) -> None:
         first, last = (one if isinstance(one, Mapping) else {ALL: one} for one in (welcome.first, welcome.last))
         if any(name not in first or name not in last for name in self._classes):
-            raise TransportError("a welcome without the numbers of its journal")
+            raise TransportError("the worker's welcome lacks the numbers of its journal")
         self.cursors.welcome(welcome.journal, {name: first[name] for name in self._classes})
         self._backlog = last[self._classes[0]]
         self._welcomed.set_result(welcome)

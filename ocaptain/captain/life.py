@@ -77,8 +77,7 @@ class Captain:
         self.voyage = self.context.voyage
         self.views = Views(directory, ledger, self.context.git, self.voyage.id)
         records = Records(directory, ledger, self.context.prices)
-        line_up = LineUp(ledger, self.context.git, self.context.lander.ref)
-        self.pool = Pool(self.voyage.id, ledger, self.views, records, self.context.hooks, line_up)
+        self.pool = Pool(self.voyage.id, ledger, self.views, records, self.context.hooks, LineUp(ledger))
         self._is_paused = False
         self._running: asyncio.Task[Any] | None = None
         self._transports = transports
@@ -126,7 +125,7 @@ class Captain:
             ticking = group.create_task(self._tick(), name="tick")
             counting = group.create_task(self._awake.follow(), name="awake") if self._awake else None
             await self._finish()
-            await asyncio.gather(*(actor.let_go() for actor in self.actors.values()))
+            await asyncio.gather(*(actor.detach() for actor in self.actors.values()))
             for task in sailing:
                 task.cancel()
             await self._all_sleep()
@@ -143,6 +142,7 @@ class Captain:
         while (found := next_step(self._status())).next == "wait":
             self.pool.news.clear()
             await self.pool.news.wait()
+        await self.views.catch_up()
         if found.next == "verify":
             await self._verify()
         self.pool.over = self.views.is_final = True

@@ -71,7 +71,6 @@ class Pool:
     def begin(self) -> None:
         """Begin to hand out; ships that are not reached yet are waited for a moment."""
         self._began = asyncio.get_running_loop().time()
-        self._line_up.begin()
         self._look_again_in(START_SECONDS)
 
     # -- handing out --------------------------------------------------------------------------
@@ -167,7 +166,6 @@ class Pool:
         log.info("task %s landed as %s (%s, attempt %d)", claim.task, commit, claim.ship, claim.number)
         self.changed()
         self._views.has_landed()
-        self._line_up.has_landed()
 
     def take_record(self, ship: str, body: LogBody | AgentBody) -> None:
         """Take what a ship tells that is no result."""

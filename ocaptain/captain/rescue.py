@@ -125,7 +125,7 @@ async def _fetch_work(context: Context, link: Link, transport: Transport, attemp
         raise TransportError(f"not all of its work can be packed: {names}")
     if offer.empty:
         return None
-    await fetch(context.git, transport, offer)
+    await fetch(context.git, transport, offer, None)
     if await asyncio.to_thread(_is_known, context, ship, offer.commit):
         return None
     ref = saved_ref(ship, ledger.epoch or 0)

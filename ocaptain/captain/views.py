@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
     from pathlib import Path
 
-    from ocaptain.git import Git
+    from ocaptain.git import Store
     from ocaptain.ledger import Ledger
 
 CHECKOUT_SECONDS = 2.0  # the checkout is for people: it follows so often at most, and at the end
@@ -27,7 +27,7 @@ log = logging.getLogger("ocaptain.captain")
 class Views:
     """The views of one voyage; this is their only writer."""
 
-    def __init__(self, directory: Path, ledger: Ledger, git: Git, voyage: str) -> None:
+    def __init__(self, directory: Path, ledger: Ledger, git: Store, voyage: str) -> None:
         self._directory = directory
         self._ledger = ledger
         self._git = git
@@ -70,9 +70,15 @@ class Views:
         if self._packing is None or self._packing.done():
             self._packing = self._spawn(self._pack())
 
+    async def catch_up(self) -> None:
+        """See the checkout be up to date: who waits for the voyage's end looks at it next."""
+        self._ending.set()
+        if self._following:
+            await asyncio.gather(self._following, return_exceptions=True)
+
     async def finish(self) -> None:
         """Wait until all that was begun is done."""
-        self._ending.set()
+        await self.catch_up()
         await asyncio.gather(*self._jobs, return_exceptions=True)
 
     async def _follow(self) -> None:
@@ -94,7 +100,8 @@ class Views:
 
     async def _pack(self) -> None:
         try:
-            await asyncio.to_thread(pack, self._git)
+            if await asyncio.to_thread(pack, self._git):
+                self._git.reopen()
         except GitError as error:  # a full disk, say: what is not packed is there all the same
             log.warning("the repository could not be packed: %s", error.message)
 

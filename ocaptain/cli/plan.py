@@ -107,19 +107,21 @@ def _as_data(plan: Plan, runs: list[Run], work: float, overhead: float) -> dict[
 def _print_simulation(plan: Plan, shown: Mapping[str, Any]) -> None:
     out = render.out()
     told = f"{shown['estimated_tasks']} with an estimate" if shown["estimated_tasks"] else "none with an estimate"
-    out.print(f"{clean_line(plan.name)}: {shown['tasks']} tasks, {told}; {_time(shown['work_seconds'])} of work")
+    out.print(
+        f"{clean_line(plan.name)}: {shown['tasks']} tasks, {told}; {_format_duration(shown['work_seconds'])} of work"
+    )
     if not shown["estimated_tasks"]:
         out.print("each counts as 1 s: the proportions are what this shows (--seconds says what a task takes)")
     out.print(f"{'ships':>5}  {'makespan':>9}  {'speed-up':>8}  {'idle':>5}")
     for run in shown["fleets"]:
         gain = f"{run['speed_up']:.2f}" if run["speed_up"] is not None else "-"
-        line = f"{run['ships']:>5}  {_time(run['makespan_seconds']):>9}  {gain:>8}  {run['idle']:>5.0%}"
+        line = f"{run['ships']:>5}  {_format_duration(run['makespan_seconds']):>9}  {gain:>8}  {run['idle']:>5.0%}"
         stuck = f"  {len(run['stuck'])} tasks are pinned to ships that are not there" if run["stuck"] else ""
         out.print(line + stuck)
     out.print(f"more than {shown['enough_ships']} ships do not pay")
 
 
-def _time(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds, 1), 60)
     hours, minutes = divmod(int(minutes), 60)
     if hours:

@@ -55,9 +55,9 @@ def run_proxy(voyage: str | None, ship: str | None, port: int, *, provider: Prov
         provider = provider or choose(settings, seen.provider)[0]
     reached = endpoint(provider or choose(settings, None)[0], settings)
     if reached is None:
-        raise OcaptainError("drydock does not run, so its ships are gone")
+        raise OcaptainError("drydock is not running, so its ships are gone; `ocaptain sink` ends the voyage")
     try:
-        asyncio.run(_join(reached, str(sprite), port))
+        asyncio.run(_relay(reached, str(sprite), port))
     except asyncio.CancelledError:
         raise Interrupted("interrupted; the connection is closed") from None
 
@@ -68,7 +68,7 @@ def _is_host(name: str) -> bool:
     return len(active) == 1 and any(one.sprite == name and one.way for one in Query(active[0].path).ships())
 
 
-async def _join(reached: Endpoint, sprite: str, port: int) -> None:
+async def _relay(reached: Endpoint, sprite: str, port: int) -> None:
     async with reached.client() as client:
         try:
             tunnel = await client.proxy(sprite, port)

@@ -65,11 +65,11 @@ def _run_on_sprite(seen: Overview, sprite: str, line: str) -> int:
     settings = load_settings()
     reached = endpoint(choose(settings, seen.provider)[0], settings)
     if reached is None:
-        raise OcaptainError("drydock does not run, so its ships are gone")
+        raise OcaptainError("drydock is not running, so its ships are gone; `ocaptain sink` ends the voyage")
     try:
         return asyncio.run(_open(reached, sprite, line))
     except asyncio.CancelledError:
-        raise Interrupted("ended; what runs on the ship goes on.") from None
+        raise Interrupted("interrupted: the connection is closed, programs on the ship keep running") from None
 
 
 def _run_on_host(directory: VoyageDirectory, host: str, line: str) -> int:
@@ -117,12 +117,14 @@ async def _open(reached: Endpoint, sprite: str, line: str) -> int:
                 sprite, ["bash", "-c", line], cwd=HOME, tty=is_terminal, rows=size.lines, cols=size.columns, run_on="1s"
             )
         except NotFound as error:
-            raise OcaptainError(f"{sprite} is not there any more") from error
+            raise OcaptainError(f"{sprite} no longer exists") from error
         with _raw_terminal() if is_terminal else contextlib.nullcontext():
             try:
                 return await _pass(execution, is_terminal=is_terminal)
             except ExecInterrupted as error:
-                raise OcaptainError(f"the connection to {sprite} broke; what runs there goes on") from error
+                raise OcaptainError(
+                    f"the connection to {sprite} was lost; programs there keep running, connect again"
+                ) from error
             finally:
                 await execution.close()
 

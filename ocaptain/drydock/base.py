@@ -168,7 +168,7 @@ async def _bootstrap(layer: Path) -> None:
 
 async def _copy(layer: Path) -> None:
     if missing := [package for package in missing_packages() if package not in {"sudo", "openssh-server"}]:
-        raise DrydockError(f"ships need programs of this machine: apt-get install {' '.join(missing)}")
+        raise DrydockError(f"drydock needs programs that are not installed: apt-get install {' '.join(missing)}")
     await _outside(["/bin/sh", "-c", COPY, "sh", str(layer)])
 
 

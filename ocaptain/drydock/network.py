@@ -69,7 +69,7 @@ def make_socket(init_pid: int, prepare: Callable[[socket.socket], None] = lambda
     return made[0]
 
 
-def raise_loopback(init_pid: int) -> None:
+def bring_up_loopback(init_pid: int) -> None:
     """Set the ``lo`` of a sandbox's network up.
 
     Raises:

@@ -46,7 +46,7 @@ class Rule(BaseModel):
         if (self.include is None) == (self.domain is None and self.action is None):
             raise ValueError("a rule is either {domain, action} or {include}")
         if self.include is None and (self.domain is None or self.action is None):
-            raise ValueError("a rule needs a domain and an action")
+            raise ValueError('a rule of a network policy needs both "domain" and "action"')
         return self
 
 

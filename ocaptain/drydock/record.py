@@ -108,7 +108,7 @@ class Process(BaseModel):
         until = time.monotonic() + END_SECONDS
         while self.alive:
             if time.monotonic() > until:
-                raise DrydockError(f"pid {self.pid} of a drydock that was killed does not end")
+                raise DrydockError(f"drydock (process {self.pid}) was killed, but still runs; try again later")
             await asyncio.sleep(0.05)
 
 

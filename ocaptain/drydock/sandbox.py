@@ -164,10 +164,10 @@ class Sandbox:
                 children = Path(f"/proc/{keeper.pid}/task/{keeper.pid}/children").read_text("ascii").split()
                 self.init_pid = int(children[0])
                 if self._isolated:
-                    await asyncio.to_thread(network.raise_loopback, self.init_pid)
+                    await asyncio.to_thread(network.bring_up_loopback, self.init_pid)
             except (TimeoutError, OSError, IndexError) as error:
                 await self.halt()
-                raise DrydockError(f"sandbox {self.name} could not be built: {error!r}") from error
+                raise DrydockError(f"sandbox {self.name} could not be built: {error}") from error
             except BaseException:
                 await self.halt()
                 raise

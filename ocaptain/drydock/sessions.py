@@ -64,7 +64,7 @@ class ExecRequest:
     run_on: float = PIPE_RUN_ON
 
 
-class Watcher(Protocol):
+class AttachedClient(Protocol):
     """The receiving side of a session: a WebSocket, a chunked reply."""
 
     async def output(self, stream: int, data: bytes) -> None:
@@ -91,7 +91,7 @@ class Session:
         self._replay: deque[tuple[int, bytes]] = deque()
         self._replay_bytes = 0
         self._said = 0
-        self._watchers: list[Watcher] = []
+        self._watchers: list[AttachedClient] = []
         self._abandon: asyncio.TimerHandle | None = None
         self._runner: asyncio.Task[None] | None = None
         self._sending = asyncio.Lock()
@@ -130,7 +130,7 @@ class Session:
 
     # -- watchers ---------------------------------------------------------------------
 
-    async def attach(self, watcher: Watcher) -> None:
+    async def attach(self, watcher: AttachedClient) -> None:
         """Replay what was said so far to ``watcher``, then let it follow."""
         if self._abandon:
             self._abandon.cancel()
@@ -143,7 +143,7 @@ class Session:
                 return
         await watcher.exited(self.exit_code)
 
-    def detach(self, watcher: Watcher | None) -> None:
+    def detach(self, watcher: AttachedClient | None) -> None:
         """Forget ``watcher``; with nobody watching the command has ``run_on`` seconds left."""
         if watcher and watcher in self._watchers:
             self._watchers.remove(watcher)
@@ -160,7 +160,7 @@ class Session:
                 self._replay_bytes -= len(self._replay.popleft()[1])
             await self._notify(lambda watcher: watcher.output(stream, data))
 
-    async def _notify(self, message: Callable[[Watcher], Awaitable[None]]) -> None:
+    async def _notify(self, message: Callable[[AttachedClient], Awaitable[None]]) -> None:
         for watcher in list(self._watchers):
             try:
                 await message(watcher)

@@ -132,7 +132,7 @@ def import_bundle(git: Git, file: BinaryIO, commit: str) -> None:
     if found is None:
         raise BadBundle("what was offered is not a git bundle")
     if found.tips != [commit]:
-        raise BadBundle(f"the bundle offers {found.tips}, not {commit}")
+        raise BadBundle(f"the bundle contains {found.tips}, but commit {commit} was offered")
     try:
         git.run(*("index-pack", "--stdin", "--fix-thin", "--strict", f"--max-input-size={MAX_BUNDLE}"), file=file)
         # Reachability: every object below the commit is here.

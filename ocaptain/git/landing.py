@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ocaptain.git.run import GitError
+from ocaptain.git.run import GitError, GitTimeout
 from ocaptain.text import clean
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 OWN_TRAILERS = ("Task", "Ship", "Attempt")
 MAX_SUBJECT = 200
 MAX_BODY = 8000
+MERGE_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -26,15 +27,24 @@ class Merged:
 
 @dataclass(frozen=True)
 class Conflict:
-    """A merge with conflicts: the paths."""
+    """A merge with conflicts: the paths; or why there was no merge.
+
+    Attributes:
+        paths: that both sides changed.
+        note: says more, "" for nothing.
+    """
 
     paths: tuple[str, ...]
+    note: str = ""
 
 
 def merge(git: Git, head: str, theirs: str) -> Merged | Conflict:
     """Merge two commits without a work tree (``git merge-tree --write-tree``)."""
     arguments = ("merge-tree", "--write-tree", "--name-only", "--no-messages", "-z", head, theirs)
-    done = git.run(*arguments, ok=(0, 1))
+    try:
+        done = git.run(*arguments, ok=(0, 1), seconds=MERGE_SECONDS)
+    except GitTimeout:  # every other offer waits meanwhile
+        return Conflict((), f"the merge was not done in {MERGE_SECONDS:g} s")
     tree, *paths = [word.decode(errors="replace") for word in done.stdout.split(b"\0") if word]
     if not re.fullmatch(r"[0-9a-f]{40}", tree):
         raise GitError(f"git merge-tree in {git.directory} answered {tree[:80]!r}")

@@ -42,6 +42,10 @@ class GitError(OcaptainError):
     """A git command failed; the message holds what it said."""
 
 
+class GitTimeout(GitError):
+    """A git command took too long."""
+
+
 @dataclass(frozen=True)
 class Git:
     """Runs git on one repository.
@@ -72,6 +76,8 @@ class Git:
             **isolated,
             "LC_ALL": "C",
             "GIT_TERMINAL_PROMPT": "0",
+            "GIT_DEFAULT_REF_FORMAT": "files",  # which libgit2 can read
+            "GIT_DEFAULT_HASH": "sha1",
             "GIT_COMMITTER_NAME": name,
             "GIT_COMMITTER_EMAIL": email,
             "GIT_AUTHOR_NAME": name,
@@ -111,9 +117,11 @@ class Git:
                 start_new_session=True,  # a Ctrl-C at the terminal must not end it half way
             )
         except subprocess.TimeoutExpired as error:
-            raise GitError(f"{shown}: not done in {seconds:g} s") from error
+            raise GitTimeout(f"{shown}: not done in {seconds:g} s") from error
         except FileNotFoundError as error:
-            raise GitError(f"{shown}: {error.filename} is not there; is git installed?") from error
+            raise GitError(f"{shown}: {error.filename} was not found; is git installed?") from error
+        except OSError as error:  # no process, no descriptor, no memory
+            raise GitError(f"{shown}: it cannot be started: {error.strerror}") from error
         if done.returncode not in ok:
             stderr = done.stderr.decode(errors="replace").strip()[-2000:] or f"exit {done.returncode}"
             raise GitError(f"{shown}: {stderr}")
@@ -146,10 +154,12 @@ class Git:
             parent: the commit before it.
             message: the whole of it.
             author: a ship's id.
-            dated: without, the same commit is made each time.
+            dated: now; without, with its parent's date, so that the same commit is made each time.
         """
         named = {"GIT_AUTHOR_NAME": author, "GIT_AUTHOR_EMAIL": f"{author}@ocaptain.invalid"}
-        dates = {} if dated else {"GIT_AUTHOR_DATE": "@0 +0000", "GIT_COMMITTER_DATE": "@0 +0000"}
+        # That of the parent: whoever walks history by date meets it where it belongs.
+        when = "" if dated else f"@{self.text('show', '--no-patch', '--format=%ct', parent)} +0000"
+        dates = {} if dated else {"GIT_AUTHOR_DATE": when, "GIT_COMMITTER_DATE": when}
         done = self.run("commit-tree", tree, "-p", parent, stdin=message.encode(), extra={**named, **dates})
         return done.stdout.decode().strip()
 

@@ -47,6 +47,13 @@ class Store(Git):
         except (pygit2.GitError, OSError, ValueError, KeyError) as error:
             raise GitError(f"{self.directory}: {error}") from error
 
+    def reopen(self) -> None:
+        """Let go of packs that git has replaced: libgit2 keeps what it once opened."""
+        with self._turn:
+            if "_repository" in self.__dict__:
+                self._repository.free()
+                del self.__dict__["_repository"]
+
     def resolve(self, revision: str) -> str | None:
         """Return the commit a full ref name or an id names, None if there is none."""
 
@@ -71,11 +78,15 @@ class Store(Git):
 
     def commit(self, tree: str, parent: str, message: str, *, author: str, dated: bool = True) -> str:
         """Make a commit of a tree; return its id. See :meth:`ocaptain.git.Git.commit`."""
-        when = () if dated else (0, 0)
-        by = pygit2.Signature(author, f"{author}@ocaptain.invalid", *when)
-        ours = pygit2.Signature(*IDENTITY, *when)
-        arguments = (None, by, ours, message, pygit2.Oid(hex=tree), [pygit2.Oid(hex=parent)])
-        return self._ask(lambda repository: str(repository.create_commit(*arguments)))
+
+        def make(repository: pygit2.Repository) -> str:
+            when = () if dated else (repository[parent].peel(pygit2.Commit).commit_time, 0)
+            by = pygit2.Signature(author, f"{author}@ocaptain.invalid", *when)
+            ours = pygit2.Signature(*IDENTITY, *when)
+            parents: list[pygit2.Oid | str] = [pygit2.Oid(hex=parent)]
+            return str(repository.create_commit(None, by, ours, message, pygit2.Oid(hex=tree), parents))
+
+        return self._ask(make)
 
     def is_ancestor(self, old: str, new: str) -> bool:
         """Whether ``old`` is reachable from ``new``."""
@@ -89,7 +100,11 @@ class Store(Git):
 
     def merge_base(self, one: str, other: str) -> str | None:
         """Return the best common ancestor of two commits, None if there is none."""
-        found: object = self._ask(lambda repository: repository.merge_base(one, other))
+
+        def look(repository: pygit2.Repository) -> object:
+            return repository.merge_base(one, other) if one in repository and other in repository else None
+
+        found = self._ask(look)
         return None if found is None else str(found)
 
     def update_ref(self, ref: str, new: str, old: str | None = None) -> bool:

@@ -47,10 +47,13 @@ class Landings(Store):
         with self._write() as db:
             intent = db.execute("SELECT * FROM intents WHERE token = ? AND state = 'open'", (token,)).fetchone()
             if intent is None:
-                raise LedgerError(f"{self.path}: the claim with token {token} has no landing under way")
+                raise LedgerError(f"{self.path}: the claim with token {token} is not being landed; please report this")
             attempt = db.execute("SELECT ship FROM attempts WHERE token = ?", (token,)).fetchone()
             db.execute("UPDATE intents SET state = 'done' WHERE token = ?", (token,))
             db.execute("UPDATE attempts SET state = 'landed', ended = ? WHERE token = ?", (time.time(), token))
+            was = db.execute("SELECT status FROM tasks WHERE id = ?", (intent["task"],)).fetchone()["status"]
+            if was == "failed":  # for good, and then the branch could be moved after all: it holds nobody any more
+                db.execute("UPDATE tasks SET held_by = NULL WHERE held_by = ?", (intent["task"],))
             changed = db.execute(
                 "UPDATE tasks SET status = 'completed', commit_id = ?, ship = ?, token = ?, reason = NULL,"
                 " held_by = NULL WHERE id = ? AND status != 'completed'",

@@ -217,7 +217,7 @@ class TailscaleClient:
             raise MeshError(f"{what}: no answer in {self._seconds:g} s", sent=True) from None
         except httpx.HTTPError as error:
             raise MeshError(
-                f"{what}: broke off: {self._redacted(str(error)) or type(error).__name__}", sent=True
+                f"{what}: the connection was lost: {self._redacted(str(error)) or type(error).__name__}", sent=True
             ) from None
         if response.is_success:
             return response.content

@@ -110,5 +110,5 @@ class Records:
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise OcaptainError(
-                f"{file} cannot be read: {error}; remove it, and look at the tailnet's devices"
+                f"{file} cannot be read: {error}; delete it, then remove the voyage's devices in the tailnet's console"
             ) from error

@@ -7,14 +7,13 @@ sailed, and every fault and warning otherwise. Nothing stops at the first fault.
 from ocaptain.plan.graph import critical_paths, edges, find_cycle
 from ocaptain.plan.load import Report, load_plan
 from ocaptain.plan.models import Finding, Manifest, Metadata, Plan, Task
-from ocaptain.plan.overlap import Overlaps, comes_last, count_passed_over
+from ocaptain.plan.overlap import comes_last, count_passed_over
 from ocaptain.plan.simulate import Run, enough_ships, estimates, jobs_of, simulate
 
 __all__ = [
     "Finding",
     "Manifest",
     "Metadata",
-    "Overlaps",
     "Plan",
     "Report",
     "Run",

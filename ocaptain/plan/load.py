@@ -129,7 +129,7 @@ class _Reader:
 
 
 def _no_constant(name: str) -> object:
-    raise ValueError(f"{name} is not JSON")
+    raise ValueError(f"{name} is not valid JSON")
 
 
 def load_plan(directory: Path) -> Report:

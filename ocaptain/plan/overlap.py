@@ -1,14 +1,13 @@
-"""Which tasks write the same files: the globs of ``metadata.paths``, compared by the files that are tracked.
+"""Which tasks write the same files, as far as the globs of ``metadata.paths`` tell.
 
-A glob is a path below the repository's root: ``*`` and ``?`` stay within a name, ``**`` goes across
-folders, a plain path means that file or everything below that folder.
+A glob is a path below the repository's root; ``*``, ``?`` and ``[`` begin what is not literal, a plain path
+means that file or everything below that folder. Two globs overlap if the literal beginning of one contains
+the other's. Any file that matches both begins with both, so no list of files could find more.
 """
 
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -25,25 +24,14 @@ def literal_prefix(glob: str) -> str:
     return _WILD.split(glob, maxsplit=1)[0]
 
 
-@lru_cache(maxsize=4096)
-def pattern(glob: str) -> re.Pattern[str]:
-    """Return the expression that matches the paths of a glob."""
-    words = re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]]+\])", glob.removeprefix("./").rstrip("/"))
-    wild = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-    parts = [wild.get(word) or (word.replace("[!", "[^") if _is_class(word) else re.escape(word)) for word in words]
-    return re.compile("".join(parts) + "(?:/.*)?")
-
-
-def _is_class(word: str) -> bool:
-    return len(word) > 2 and word[0] == "[" and word[-1] == "]"
-
-
-def prefixes_meet(one: str, other: str) -> bool:
-    """Whether the literal beginning of one glob contains the other's."""
-    return _contains(one, other) or _contains(other, one)
+@lru_cache(maxsize=65536)
+def overlap(one: Globs, other: Globs) -> bool:
+    """Whether a file may match both lists of globs."""
+    return any(_contains(mine, theirs) or _contains(theirs, mine) for mine in one for theirs in other)
 
 
 def _contains(outer: str, inner: str) -> bool:
+    outer, inner = outer.removeprefix("./"), inner.removeprefix("./")
     begin, inside = literal_prefix(outer), literal_prefix(inner)
     if begin == outer:  # a plain path: itself, or a folder
         whole = begin.rstrip("/")
@@ -51,50 +39,8 @@ def _contains(outer: str, inner: str) -> bool:
     return inside.startswith(begin)
 
 
-@dataclass(frozen=True)
-class Overlaps:
-    """Answers whether lists of globs overlap, as long as the tracked files stay the same.
-
-    Attributes:
-        files: that are tracked, sorted.
-    """
-
-    files: Sequence[str] = ()
-    _matched: dict[Globs, frozenset[int]] = field(default_factory=dict)
-    _known: dict[tuple[Globs, Globs], bool] = field(default_factory=dict)
-
-    def between(self, one: Globs, other: Globs) -> bool:
-        """Whether a tracked file matches both, or the literal beginning of one contains the other's."""
-        key = (one, other) if one <= other else (other, one)
-        if key not in self._known:
-            self._known[key] = any(
-                prefixes_meet(mine, theirs) for mine in one for theirs in other
-            ) or not self._files_of(one).isdisjoint(self._files_of(other))
-        return self._known[key]
-
-    def _files_of(self, globs: Globs) -> frozenset[int]:
-        if globs not in self._matched:
-            self._matched[globs] = frozenset(number for glob in globs for number in self._matching(glob))
-        return self._matched[globs]
-
-    def _matching(self, glob: str) -> list[int]:
-        begin = literal_prefix(glob.removeprefix("./")).rstrip("/")
-        matches = pattern(glob).fullmatch
-        found = []
-        for number in range(bisect_left(self.files, begin), len(self.files)):
-            if not self.files[number].startswith(begin):
-                break
-            if matches(self.files[number]):
-                found.append(number)
-        return found
-
-
 def comes_last(
-    ready: Sequence[str],
-    at_work: Collection[str],
-    paths: Mapping[str, Globs],
-    passed_over: Mapping[str, int],
-    overlaps: Overlaps,
+    ready: Sequence[str], at_work: Collection[str], paths: Mapping[str, Globs], passed_over: Mapping[str, int]
 ) -> frozenset[str]:
     """Return the tasks that are left until nothing else is ready.
 
@@ -103,7 +49,6 @@ def comes_last(
         at_work: tasks that ships have.
         paths: the globs of tasks that have any.
         passed_over: how often each was left until then already.
-        overlaps: of the files that are tracked now.
     """
     taken = {paths[task] for task in at_work if task in paths}
     return frozenset(
@@ -111,7 +56,7 @@ def comes_last(
         for task in ready
         if task in paths
         and passed_over.get(task, 0) < MAX_PASSED_OVER
-        and any(overlaps.between(paths[task], globs) for globs in taken)
+        and any(overlap(paths[task], globs) for globs in taken)
     )
 
 

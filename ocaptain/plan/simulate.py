@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ocaptain.plan.graph import critical_paths, edges
-from ocaptain.plan.overlap import Globs, Overlaps, comes_last, count_passed_over
+from ocaptain.plan.overlap import Globs, comes_last, count_passed_over
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -120,63 +120,60 @@ def estimates(tasks: Mapping[str, Task], seconds: float | None = None) -> dict[s
 
 
 @dataclass
-class _Play:
+class _SimulationRun:
     """One run under way."""
 
     jobs: dict[str, Job]
-    overlaps: Overlaps
     order: list[str]  # the best first
     waits: dict[str, set[str]]
+    paths: dict[str, Globs]
     passed_over: dict[str, int] = field(default_factory=dict)
 
-    def ready(self) -> list[str]:
-        return [task for task in self.order if not self.waits[task]]
+    def next_turn(self, free: Sequence[str], at_work: list[str]) -> tuple[str, str] | None:
+        """Return a task and the free ship that claims it, None if nothing is left to any of them."""
+        ready = [task for task in self.order if not self.waits[task]]
+        if not ready or not free:
+            return None
+        last = comes_last(ready, at_work, self.paths, self.passed_over) if self.paths else frozenset()
+        for ship in free:
+            task = self._choose(ship, frozenset(free) - {ship}, ready, last)
+            if task is not None:
+                self.passed_over = count_passed_over(self.passed_over, ready, last, task) if last else self.passed_over
+                self.order.remove(task)
+                return task, ship
+        return None
 
-    def choose(self, ship: str, free: frozenset[str], at_work: list[str]) -> str | None:
+    def _choose(self, ship: str, free: frozenset[str], ready: list[str], last: frozenset[str]) -> str | None:
         """Return what a ship that is free claims; ``free`` are the others that are."""
-        ready = self.ready()
-        paths = {task: job.paths for task, job in self.jobs.items() if job.paths}
-        last = comes_last(ready, at_work, paths, self.passed_over, self.overlaps)
         for left in (last, frozenset[str]()):
             open_to = [task for task in ready if task not in left and self.jobs[task].pin in {None, ship}]
-            wished = [task for task in open_to if self.jobs[task].wish == ship]
-            other = [task for task in open_to if self.jobs[task].wish not in free]
+            wished = (task for task in open_to if self.jobs[task].wish == ship)
+            other = (task for task in open_to if self.jobs[task].wish not in free)
             for task in (*wished, *other):
-                self.passed_over = count_passed_over(self.passed_over, ready, last, task)
-                self.order.remove(task)
                 return task
         return None
 
 
-def _next_turn(play: _Play, free: Sequence[str], at_work: list[str]) -> tuple[str, str] | None:
-    """Return a task and the free ship that claims it, None if nothing is left to any of them."""
-    for ship in free:
-        task = play.choose(ship, frozenset(free) - {ship}, at_work)
-        if task is not None:
-            return task, ship
-    return None
-
-
-def simulate(jobs: Sequence[Job], ships: int, *, overhead: float = 0.0, overlaps: Overlaps | None = None) -> Run:
+def simulate(jobs: Sequence[Job], ships: int, *, overhead: float = 0.0) -> Run:
     """Play a plan on a fleet.
 
     Args:
         jobs: in the plan's order, without a cycle.
         ships: how many.
         overhead: seconds that are added to each attempt.
-        overlaps: of the tracked files; by default none is known, and the globs' beginnings alone count.
     """
     named = {job.task: job for job in jobs}
     chains = critical_paths({job.task: job.waits for job in jobs}, {job.task: job.seconds for job in jobs})
     position = {job.task: number for number, job in enumerate(jobs)}
     order = sorted(named, key=lambda task: (-chains[task], position[task]))
-    play = _Play(named, overlaps or Overlaps(), order, {job.task: set(job.waits) for job in jobs})
+    paths = {job.task: job.paths for job in jobs if job.paths}
+    play = _SimulationRun(named, order, {job.task: set(job.waits) for job in jobs}, paths)
     free = [f"ship-{number}" for number in range(ships)]
     running: list[tuple[float, int, Turn]] = []
     turns: list[Turn] = []
     now = 0.0
     while True:
-        while taken := _next_turn(play, free, [turn.task for _, _, turn in running]):
+        while taken := play.next_turn(free, [turn.task for _, _, turn in running]):
             task, ship = taken
             turn = Turn(task, ship, now, now + named[task].seconds + overhead)
             heapq.heappush(running, (turn.end, len(turns), turn))

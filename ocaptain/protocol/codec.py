@@ -50,7 +50,7 @@ def from_dict(cls: type[_T], data: Any, where: str = "") -> _T:
         Malformed: a field is missing, of another type, or out of bounds.
     """
     if not isinstance(data, Mapping):
-        raise Malformed(f"{where or 'it'} must be a JSON object")
+        raise Malformed(f"{where or 'the message'} must be a JSON object")
     found = {}
     for field, hint in _fields(cast("Any", cls)):
         name = _wire(field.name)
@@ -112,11 +112,11 @@ def _bounded(value: Any, bounds: Mapping[str, Any], where: str) -> Any:
     if value is None or not bounds:
         return value
     if "low" in bounds and value < bounds["low"]:
-        raise Malformed(f"{where} is less than {bounds['low']}")
+        raise Malformed(f"{where} must be at least {bounds['low']}")
     if "high" in bounds and value > bounds["high"]:
         raise Malformed(f"{where} is more than {bounds['high']}")
     if "longest" in bounds and len(value) > bounds["longest"]:
         raise Malformed(f"{where} is longer than {bounds['longest']}")
     if "pattern" in bounds and not re.fullmatch(bounds["pattern"], value):
-        raise Malformed(f"{where} is not of its form")
+        raise Malformed(f"{where} does not have the expected format")
     return value

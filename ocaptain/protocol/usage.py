@@ -23,19 +23,19 @@ _DATED = re.compile(r"(?:-20[0-9]{6}|\[[0-9]+m\])+$")
 
 def tokens_of(usage: Mapping[str, Any]) -> Tokens:
     """Return the tokens of an API message's ``usage``; what is no number counts as nothing."""
-    written = _whole(usage.get("cache_creation_input_tokens"))
+    written = _non_negative_int(usage.get("cache_creation_input_tokens"))
     split = usage.get("cache_creation")
-    hour = min(written, _whole(split.get("ephemeral_1h_input_tokens"))) if isinstance(split, dict) else 0
+    hour = min(written, _non_negative_int(split.get("ephemeral_1h_input_tokens"))) if isinstance(split, dict) else 0
     return [
-        _whole(usage.get("input_tokens")),
-        _whole(usage.get("output_tokens")),
-        _whole(usage.get("cache_read_input_tokens")),
+        _non_negative_int(usage.get("input_tokens")),
+        _non_negative_int(usage.get("output_tokens")),
+        _non_negative_int(usage.get("cache_read_input_tokens")),
         written - hour,
         hour,
     ]
 
 
-def _whole(value: Any) -> int:
+def _non_negative_int(value: Any) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_COUNT else 0
 
 

@@ -129,9 +129,9 @@ class SpritesClient(Rest):
             response = error.response
             raise api_error(what, response.status_code, response.headers, bytes(response.body or b"")) from error
         except TimeoutError as error:
-            raise ConnectionFailed(f"{what}: no handshake in {self._seconds:g} s") from error
+            raise ConnectionFailed(f"{what}: no WebSocket handshake in {self._seconds:g} s") from error
         except (OSError, InvalidHandshake, WebSocketException) as error:
-            raise ConnectionFailed(f"{what}: cannot open {self._url}: {error}") from error
+            raise ConnectionFailed(f"{what}: cannot connect to {self._url}: {error}") from error
 
     async def run(
         self,

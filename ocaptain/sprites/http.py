@@ -123,7 +123,9 @@ class Http:
                 raise ConnectionFailed(f"{what}: no answer from {self._url} in {seconds:g} s", sent=True) from error
             except httpx.HTTPError as error:
                 reason = str(error) or type(error).__name__
-                raise ConnectionFailed(f"{what}: {self._url} broke off: {reason}", sent=True) from error
+                raise ConnectionFailed(
+                    f"{what}: the connection to {self._url} was lost: {reason}", sent=True
+                ) from error
             if response.is_success:
                 return parse(response)
             raise api_error(what, response.status_code, response.headers, response.content)

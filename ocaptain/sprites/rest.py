@@ -119,7 +119,9 @@ class Rest(Http):
                     with contextlib.suppress(ValueError):
                         yield Change.model_validate_json(line)
         except httpx.HTTPError as error:
-            raise ConnectionFailed(f"{what}: {self._url} broke off: {str(error) or type(error).__name__}") from error
+            raise ConnectionFailed(
+                f"{what}: the connection to {self._url} was lost: {str(error) or type(error).__name__}"
+            ) from error
 
     async def first_page(self) -> SpritePage:
         """Return the list's first page: whose token this is, how many sprites run and may run."""

@@ -75,7 +75,7 @@ async def upload(client: SpritesClient, name: str, source: Path, path: str, *, m
             stderr = done.stderr.decode(errors="replace").strip()[-500:]
             raise TransferFailed(f"{source} cannot be put to {path} on {name}: {stderr}")
         await client.run(name, ["rm", "-rf", "--", staging], seconds=COMMAND_SECONDS)
-    raise TransferFailed(f"{source} arrived damaged on {name}, {TRIES} times")
+    raise TransferFailed(f"{source} arrived damaged on {name} in all of {TRIES} tries")
 
 
 async def download(client: SpritesClient, name: str, path: str, target: Path) -> None:
@@ -94,7 +94,7 @@ async def download(client: SpritesClient, name: str, path: str, target: Path) ->
             partial.replace(target)
             return
         partial.unlink()  # damaged, or the file changed on the ship
-    raise TransferFailed(f"{path} of {name} arrived damaged, {TRIES} times")
+    raise TransferFailed(f"{path} of {name} arrived damaged in all of {TRIES} tries")
 
 
 async def _ask(client: SpritesClient, name: str, path: str) -> tuple[int, str]:

@@ -194,7 +194,7 @@ def _check_hosts(request: Request, hosts: Sequence[tuple[str, SshTarget]]) -> No
         )
     if request.options.mesh == "tailscale":
         remedy = "leave --mesh out, and apply the role tailscale to them with a key of your own"
-        raise UsageError(f"hosts of an inventory are not put on the voyage's tailnet: {remedy}")
+        raise UsageError(f"ocaptain cannot add hosts of an inventory to the voyage's tailnet: {remedy}")
     _check_distinct(hosts)
     missing = {way.executable for _, way in hosts if shutil.which(way.executable) is None}
     if missing:

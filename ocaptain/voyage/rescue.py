@@ -77,7 +77,7 @@ def begin_sink(directory: VoyageDirectory, settings: Settings) -> Rescued:
                 transports = ssh_transports(directory.path)
                 found = asyncio.run(rescue(directory.path, ledger, transports, set(held(directory, ledger)), prices))
             elif reached is None:
-                gone = "drydock does not run, so its sprites are gone"
+                gone = "drydock is not running, so its sprites are gone"
                 found = [Rescue(ship.id, ship.sprite, ok=True, reason=gone) for ship in ledger.ships()]
             else:
                 found = asyncio.run(_rescue(directory, ledger, reached, prices))

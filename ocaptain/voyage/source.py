@@ -46,7 +46,7 @@ def resolve(named: str | None, beside: Path) -> Source:
     if not named:
         return Source("")
     if named.startswith("-") or any(ord(char) < 32 for char in named):
-        raise UsageError(f"not a repository: {named!r}")
+        raise UsageError(f"{named!r} is neither owner/name, nor the URL or path of a git repository")
     if named.startswith(_SCHEMES):
         if re.match(r"https?://[^/@]*@|[a-z]+://[^/@]*:[^/@]*@", named):
             raise UsageError(
@@ -142,10 +142,12 @@ def bring(source: Source, repo: Path, branch: str, name: str, settings: Settings
 def _refuse_partial(git: Git, root: str, source: Source) -> None:
     entries = git.run("ls-tree", "-r", "-z", root).stdout.split(b"\0")
     if any(entry.startswith(b"160000 ") for entry in entries):
-        raise UsageError(f"{source.url} has submodules, which do not travel; sail without them by --allow-partial")
+        raise UsageError(f"{source.url} has submodules, which ships do not get; sail without them by --allow-partial")
     found = git.run("grep", "-q", "-e", "filter=lfs", root, "--", "*.gitattributes", ".gitattributes", ok=(0, 1))
     if found.returncode == 0:
-        raise UsageError(f"{source.url} keeps files in LFS, which do not travel; sail without them by --allow-partial")
+        raise UsageError(
+            f"{source.url} keeps files in LFS, which ships do not get; sail without them by --allow-partial"
+        )
 
 
 def checkout(repo: Path, workspace: Path, branch: str) -> None:

@@ -24,7 +24,7 @@ from ocaptain.protocol.messages import Outcome, Start
 from ocaptain.worker.errors import WorkspaceError
 from ocaptain.worker.job import Job, JobFile
 from ocaptain.worker.launcher import launch
-from ocaptain.worker.places import remove
+from ocaptain.worker.places import open_plain, remove
 from ocaptain.worker.procs import sweep
 from ocaptain.worker.state import State
 from ocaptain.worker.streams import module_of, own_env, replay
@@ -124,7 +124,7 @@ class Attempts:
         """Set the workspace to the attempt's base and start its supervisor. Blocks."""
         places = self._state.places
         places.make()
-        self._tidy(args.token)
+        self._clean_up(args)
         workspace = Workspace(places, self._state.ship)
         workspace.take(args.bundle, args.base)
         workspace.pack()
@@ -166,9 +166,13 @@ class Attempts:
         self._state.job = Job(args.token, args.base, args.branch, str(directory), str(log), marker, command_id)
         self._facts_at = 0
         self._state.save()
-        launch(places, self._program, args.label, directory)
+        try:
+            launch(places, self._program, args.label, directory)
+        except WorkspaceError:
+            self._kill(self._state.job)  # it may have begun all the same, and nobody would know
+            raise
 
-    def _tidy(self, token: int) -> None:
+    def _clean_up(self, args: Start) -> None:
         """Remove what is of no use to a new attempt: the captain has everything of the ones before it.
 
         Agents' sessions are elsewhere; the newest logs stay, for people.
@@ -176,7 +180,11 @@ class Attempts:
         for old in self._state.places.outbox.iterdir():
             remove(old)
         for old in self._state.places.attempts.iterdir():
-            if old.name != str(token):
+            if old.name != str(args.token):
+                remove(old)
+        wanted = {part.path.rpartition("/")[2] for part in args.bundle.parts} if args.bundle else set()
+        for old in self._state.places.inbox.iterdir():  # of checks that were ended before they were begun
+            if old.name not in wanted:
                 remove(old)
         logs = sorted(self._state.places.logs.glob("*.log"), key=lambda one: one.lstat().st_mtime)
         for old in logs[:-MAX_LOGS]:
@@ -193,7 +201,9 @@ class Attempts:
                 if ended is not None:
                     return Outcome(int(ended["code"]), str(ended["reason"]), float(ended["seconds"]))
                 keeper = read_json(directory / "supervisor.json")
-                gone = keeper is not None and start_time(int(keeper["pid"])) != keeper["start"]
+                gone = keeper is not None and not (
+                    keeper["start"] and start_time(int(keeper["pid"])) == keeper["start"]
+                )
                 late = keeper is None and time.monotonic() - began > SUPERVISOR_SECONDS
                 if late:
                     raise WorkspaceError("tmux", "the agent's supervisor did not start")
@@ -208,7 +218,7 @@ class Attempts:
 
     def _pass_log(self, job: Job, *, final: bool) -> None:
         """Journal what the log grew by; the beginning of a very long one is all that travels."""
-        with contextlib.suppress(OSError), open(job.log, "rb") as log:
+        with contextlib.suppress(OSError), open_plain(Path(job.log)) as log:
             log.seek(job.sent)
             while job.sent < MAX_LOG and (data := log.read(LOG_CHUNK)):
                 self._log(job, data)
@@ -255,13 +265,25 @@ class Attempts:
         job = self._state.job
         if job is None:
             return
-        keeper = read_json(Path(job.directory) / "supervisor.json")
-        if keeper and start_time(int(keeper["pid"])) == keeper["start"]:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(int(keeper["pid"]), signal.SIGTERM)
+        self._signal(job, signal.SIGTERM)
+        self._signal(job, signal.SIGCONT)  # one that an agent stopped
         until = time.monotonic() + CANCEL_SECONDS
         while self._state.job is job and time.monotonic() < until:
             if (Path(job.directory) / "exit.json").exists():
                 return
             await asyncio.sleep(POLL_SECONDS)
-        await asyncio.to_thread(sweep, job.marker)
+        await asyncio.to_thread(self._kill, job)
+
+    def _signal(self, job: Job, number: int) -> None:
+        """Send a signal to the supervisor of an attempt, if it lives."""
+        keeper = read_json(Path(job.directory) / "supervisor.json")
+        if keeper and keeper["start"] and start_time(int(keeper["pid"])) == keeper["start"]:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(int(keeper["pid"]), number)
+
+    def _kill(self, job: Job) -> None:
+        """End all of an attempt, and whatever could still begin it."""
+        with contextlib.suppress(OSError):
+            (Path(job.directory) / "job.json").unlink(missing_ok=True)
+        self._signal(job, signal.SIGKILL)
+        sweep(job.marker)

@@ -6,11 +6,14 @@ import contextlib
 import os
 import shutil
 import stat
+from typing import List, NamedTuple, Sequence, Set
 
 from ocaptain.worker.errors import WorkspaceError
 from ocaptain.worker.places import remove
 from ocaptain.worker.repository import IGNORED, Repository
 
+MAX_NAMED = 200
+RULES = frozenset({".gitignore", ".gitattributes"})
 INDEX_NOTE = "ocaptain-index"
 OWN_CONFIG = """[core]
 \trepositoryformatversion = 0
@@ -23,6 +26,22 @@ OWN_CONFIG = """[core]
 [gc]
 \tauto = 0
 """
+
+
+class Walk(NamedTuple):
+    """What a look through the folders found.
+
+    Attributes:
+        nested: folders, not ignored, that are repositories of their own.
+        unread: folders, not ignored, that cannot be read.
+        rules: files that tell git what to leave out.
+        links: whether a link to a folder is among them.
+    """
+
+    nested: List[str]
+    unread: List[str]
+    rules: List[str]
+    links: bool
 
 
 class Checkout(Repository):
@@ -39,15 +58,15 @@ class Checkout(Repository):
             root.mkdir(parents=True)
         remove(root / ".git")
         self._unlock()
-        self._make_writable()
+        found = self._walk(repair=True)
         self._forget_index()
         # The index still knows what stood here, so files that did not change keep their times
         # (and builds their caches).
-        written = self._ran("read-tree", "--reset", "-u", commit)
+        written = self._succeeds("read-tree", "--reset", "-u", commit)
+        if found.nested or found.rules:
+            self._remove_hidden(found)
         arguments = ("ls-files", "--others", "--modified", "--exclude-standard", "--directory", "-z")
-        if not written or self._git(*arguments):
-            if not written and not self.has(commit):
-                raise WorkspaceError("need_full", f"commit {commit} is not on this ship")
+        if not written or found.links or found.nested or self._git(*arguments):
             self._clear(commit)
         self._note_index(commit)
         self._make_own(commit, branch)
@@ -57,6 +76,8 @@ class Checkout(Repository):
         try:
             self._git("read-tree", "--reset", commit)
         except WorkspaceError as error:
+            if self._succeeds("rev-list", "--objects", "--quiet", f"{commit}^{{tree}}"):
+                raise  # a full disk, say: to send everything again would not help
             raise WorkspaceError("need_full", str(error)) from error
         # Two -f: nested repositories of an agent go as well.
         self._git("clean", "-ffdq", check=False)
@@ -65,10 +86,19 @@ class Checkout(Repository):
             remove(self._places.workspace / os.fsdecode(name.rstrip(b"/")))
         self._force(commit)
 
+    def _remove_hidden(self, found: Walk) -> None:
+        """Remove what an agent hid from git: repositories in tracked folders, and rules that hide themselves."""
+        for path in found.nested:
+            remove(self._places.workspace / path / ".git")
+        named = found.rules if len(found.rules) < MAX_NAMED else []  # else all are listed
+        listed = self._git("--literal-pathspecs", "ls-files", "-z", "--", *named) if found.rules else b""
+        for path in set(found.rules) - {os.fsdecode(name) for name in listed.split(b"\0")}:
+            remove(self._places.workspace / path)
+
     def _make_own(self, commit: str, branch: str) -> None:
         """Make the agent's own repository: that of a fresh clone, which shares objects with ours."""
         own = self._places.workspace / ".git"
-        for name in ("objects/info", "objects/pack", "refs/heads", "refs/tags", "info"):
+        for name in ("objects/info", "objects/pack", "refs/heads", "refs/tags", "info", "hooks"):
             (own / name).mkdir(parents=True, exist_ok=True)
         for name, content in (
             ("HEAD", f"ref: refs/heads/{branch}\n"),
@@ -100,16 +130,38 @@ class Checkout(Repository):
         state = os.stat(self._places.git / "index")
         return f"{state.st_ino} {state.st_size} {state.st_mtime_ns}"
 
-    def _make_writable(self) -> None:
-        """Undo an agent's read-only directories, which git could not clean."""
-        with contextlib.suppress(OSError):
-            os.chmod(self._places.workspace, 0o700)
-        for path, directories, _ in os.walk(self._places.workspace):
-            for name in directories:
-                below = os.path.join(path, name)
-                with contextlib.suppress(OSError):
-                    if not os.path.islink(below):
-                        os.chmod(below, stat.S_IMODE(os.lstat(below).st_mode) | 0o700)
+    def _walk(self, *, repair: bool = False) -> Walk:
+        """Look through the workspace's folders, but for those that are never of interest.
+
+        Args:
+            repair: undo an agent's read-only folders, which git could not clean.
+        """
+        root = str(self._places.workspace)
+        nested: List[str] = []
+        rules: List[str] = []
+        unread: List[str] = []
+        links = False
+        if repair:
+            _make_writable(root)
+        for path, directories, files in os.walk(root, onerror=lambda error: unread.append(str(error.filename))):
+            if path != root and (".git" in directories or ".git" in files):
+                nested.append(os.path.relpath(path, root))
+            rules += [os.path.relpath(os.path.join(path, name), root) for name in files if name in RULES]
+            links = links or any(os.path.islink(os.path.join(path, name)) for name in directories)
+            directories[:] = [name for name in directories if name != ".git" and f"{name}/" not in IGNORED]
+        found = [os.path.relpath(name, root) for name in unread]
+        ignored = self._ignored([*nested, *found]) if nested or found else set()
+        return Walk(
+            [name for name in nested if name not in ignored],
+            [name for name in found if name not in ignored],
+            rules,
+            links,
+        )
+
+    def _ignored(self, names: Sequence[str]) -> Set[str]:
+        listed = b"\0".join(map(os.fsencode, names))
+        found = self._git("check-ignore", "--stdin", "-z", stdin=listed, check=False).split(b"\0")
+        return {os.fsdecode(name) for name in found if name}
 
     def _force(self, commit: str) -> None:
         """Write every tracked path that is not as ``commit`` has it, whatever stands there."""
@@ -132,3 +184,16 @@ class Checkout(Repository):
         for child in list(self._places.workspace.iterdir()):
             remove(child)
         self.reset(commit, branch)
+
+
+def _make_writable(root: str) -> None:
+    """Undo an agent's read-only folders, which git could not clean."""
+    with contextlib.suppress(OSError):
+        os.chmod(root, 0o700)
+    for path, directories, _ in os.walk(root):
+        for name in directories:
+            below = os.path.join(path, name)
+            with contextlib.suppress(OSError):
+                mode = os.lstat(below).st_mode
+                if stat.S_ISDIR(mode) and mode & 0o700 != 0o700:
+                    os.chmod(below, stat.S_IMODE(mode) | 0o700)

@@ -74,7 +74,7 @@ class _Class:
         number = self.last + 1
         line = encode(record(number, body))
         if not self.segments or self.segments[-1].size >= self._segment_bytes:
-            self.roll()
+            self.rotate()
         segment = self.segments[-1]
         try:
             fd = self._open(segment)
@@ -104,7 +104,7 @@ class _Class:
             self._fd = fd
         return self._fd
 
-    def roll(self) -> None:
+    def rotate(self) -> None:
         """Start another file."""
         self._directory.mkdir(mode=0o700, exist_ok=True)
         segment = _Segment(self._directory / f"{self.name}-{self.last + 1:016d}.jsonl", self.last + 1)
@@ -121,7 +121,7 @@ class _Class:
         """Remove the oldest file; False if there is nothing that could be removed."""
         if len(self.segments) == 1 and self.segments[0].size:
             try:
-                self.roll()
+                self.rotate()
             except OSError:
                 return False
         if len(self.segments) < 2:

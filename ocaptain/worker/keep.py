@@ -78,7 +78,7 @@ def _running(places: Places) -> dict[str, Any]:
             return found
         if time.monotonic() > until:  # somebody else is just looking, or it has not said it yet
             raise SystemExit(
-                "a keeper holds {places.own}/keeper.lock, but did not write its process id there within 2 s"
+                f"a keeper holds {places.own}/keeper.lock, but did not write its process id there within 2 s; try again"
             )
         time.sleep(0.02)
     os.close(fd)

@@ -9,8 +9,9 @@ To start Python and a tmux client anew cost an attempt more than all of git. The
 session of its terminal, as a shell does, and each supervisor is the group in its foreground: Ctrl-C and
 a closed window reach the agent's supervisor. What agents said stays in the window, one below the other.
 
-A launcher that does not answer, or is of another program than the worker's, is left alone: one that has
-not got a job by then never will, since it forks only for who is still there.
+A launcher that does not answer, or is of another program than the worker's, is left alone; it forks only for a
+worker that still waits, and a job that a supervisor has begun is begun by no other. One whose socket is another's
+by now ends when its last supervisor has.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import contextlib
 import gc
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -27,15 +29,16 @@ import termios
 import time
 import traceback
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Callable, Dict, Set
 
-from ocaptain.protocol.files import start_time, write_json
 from ocaptain.worker.errors import WorkspaceError
 from ocaptain.worker.places import Places
 
 TMUX = "ocaptain"
 SESSION = "agent"
 ANSWER_SECONDS = 5.0
+FORK_SECONDS = 30.0  # it asked and was heard: the disk is slow, say
+LOOK_SECONDS = 30.0
 BEGIN_SECONDS = 20.0
 MAX_LINE = 64 * 1024
 
@@ -83,6 +86,7 @@ def _ask(places: Places, program: Path, label: str, directory: Path) -> bool:
         except (OSError, ValueError, KeyError, TypeError):
             return False
         try:
+            way.settimeout(FORK_SECONDS)
             way.sendall(json.dumps({"label": label, "directory": str(directory)}).encode() + b"\n")
             answer = json.loads(lines.readline(MAX_LINE))
         except (OSError, ValueError) as error:
@@ -117,63 +121,127 @@ def serve(places: Places, program: Path) -> int:
     own = identity(program)
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # the foreground is given from the background
     signal.signal(signal.SIGCHLD, _reap)
-    terminal = termios.tcgetattr(0) if os.isatty(0) else None
-    fresh = places.launcher.with_suffix(f".{os.getpid()}")
+    terminal = _terminal()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        fresh.unlink(missing_ok=True)
-        listener.bind(str(fresh))
-        fresh.chmod(0o600)
-        listener.listen(4)
-        fresh.rename(places.launcher)
+        mark = _bind(listener, places.launcher)
         gc.freeze()
-        while True:
-            way, _ = listener.accept()
-            with way, contextlib.suppress(OSError, ValueError, KeyError):
+        while _is_needed(places.launcher, mark):
+            listener.settimeout(LOOK_SECONDS)
+            try:
+                way, _ = listener.accept()
+            except TimeoutError:
+                continue
+            with way, contextlib.suppress(OSError, ValueError, KeyError, TypeError):
                 way.settimeout(ANSWER_SECONDS)
                 way.sendall(json.dumps({"program": own}).encode() + b"\n")
                 asked = json.loads(way.makefile("rb").readline(MAX_LINE))
-                way.sendall(json.dumps(_fork(asked, terminal, (listener, way))).encode() + b"\n")
+                if not _has_hung_up(way):
+                    way.sendall(json.dumps(_fork(asked, terminal, (listener, way))).encode() + b"\n")
+    return 0
+
+
+def _bind(listener: socket.socket, path: Path) -> int:
+    """Listen at a path, in the place of whoever did; return the socket file's inode."""
+    os.chdir(path.parent)  # the name of a socket is short, a home need not be
+    fresh = Path(f"l{os.getpid()}")
+    fresh.unlink(missing_ok=True)
+    listener.bind(str(fresh))
+    fresh.chmod(0o600)
+    listener.listen(4)
+    inode = fresh.stat().st_ino
+    fresh.rename(path.name)
+    return inode
+
+
+def _is_needed(path: Path, inode: int) -> bool:
+    """Whether the worker can find this launcher, or a supervisor of it still runs."""
+    if _children:
+        return True
+    try:
+        return path.stat().st_ino == inode
+    except OSError:
+        return False
+
+
+def _has_hung_up(way: socket.socket) -> bool:
+    """Whether the worker does not wait any more."""
+    looked = select.poll()
+    looked.register(way, select.POLLRDHUP)
+    return bool(looked.poll(0))
+
+
+_children: Set[int] = set()
 
 
 def _reap(number: int, frame: Any) -> None:
     del number, frame
     with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
+        while pid := os.waitpid(-1, os.WNOHANG)[0]:
+            _children.discard(pid)
 
 
 def _fork(asked: Dict[str, str], terminal: Any, inherited: tuple[socket.socket, ...]) -> Dict[str, Any]:
     """Fork a supervisor; return what the worker is told."""
-    directory = Path(asked["directory"])
+    directory, label = Path(asked["directory"]), asked["label"]
+    heard, said = os.pipe()
     try:
         pid = os.fork()
     except OSError as error:
+        os.close(heard)
+        os.close(said)
         return {"error": str(error)}
     if pid == 0:
+        os.close(heard)
         for one in inherited:
             one.close()
-        _be_supervisor(directory, asked["label"], terminal)
+        _be_supervisor(directory, label, terminal, lambda: os.close(said) if os.write(said, b"+") else None)
+    _children.add(pid)
+    os.close(said)
     with contextlib.suppress(OSError):
         os.setpgid(pid, pid)
-    # Before the answer: the worker need not wait for a file to appear.
-    write_json(directory / "supervisor.json", {"pid": pid, "start": start_time(pid)})
-    return {"pid": pid}
+    with open(heard, "rb") as way:  # the worker need not wait for a file to appear
+        begun = way.read(1)
+    return {"pid": pid} if begun else {"error": "the supervisor ended at once, or another one has this job"}
 
 
-def _be_supervisor(directory: Path, label: str, terminal: Any) -> None:
+def _ignore(number: int, frame: Any) -> None:
+    """Do nothing: a key that somebody presses must not stop what watches over the limits."""
+
+
+def _take_terminal(terminal: Any, label: str) -> None:
+    """Be in the terminal's foreground, whatever the agent before made of it; all of this is for people alone."""
+    with contextlib.suppress(OSError, termios.error):
+        os.tcsetpgrp(0, os.getpid())
+        termios.tcsetattr(0, termios.TCSANOW, terminal)
+        termios.tcflow(0, termios.TCOON)  # somebody pressed Ctrl-S
+        # The window's name, and a heading.
+        os.write(1, f"\033k{label}\033\\\033[0m\n── {label}\n".encode())
+
+
+def _terminal() -> Any:
+    """Return how the terminal is to be: keys that stop programs or output do nothing. None if there is none."""
+    if not os.isatty(0):
+        return None
+    found = termios.tcgetattr(0)
+    found[0] &= ~termios.IXON
+    found[6][termios.VSUSP] = b"\0"
+    return found
+
+
+def _be_supervisor(directory: Path, label: str, terminal: Any, begun: Callable[[], None]) -> None:
     """Be the supervisor of a job; does not return."""
     code = 1
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        os.setpgid(0, 0)
+        with contextlib.suppress(OSError):
+            os.setpgid(0, 0)
         if terminal is not None:
-            os.tcsetpgrp(0, os.getpid())
-            termios.tcsetattr(0, termios.TCSANOW, terminal)  # whatever the agent before made of it
-            sys.stdout.write(f"\033k{label}\033\\\033[0m\n── {label}\n")  # the window's name, and a heading
-            sys.stdout.flush()
+            _take_terminal(terminal, label)
+        for number in (signal.SIGTTOU, signal.SIGTTIN, signal.SIGTSTP):
+            signal.signal(number, _ignore)  # not SIG_IGN, which the agent would inherit
         from ocaptain.worker.supervise import supervise
 
-        code = supervise(directory)
+        code = supervise(directory, begun)
     except BaseException:  # noqa: BLE001 - nothing may return into the launcher's loop
         traceback.print_exc()
     finally:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
+import stat
 import subprocess
 from pathlib import Path
+from typing import BinaryIO
 
 MAX_TAIL = 8 * 1024
 
@@ -60,9 +63,22 @@ def remove(path: Path) -> None:
         subprocess.run(["sudo", "-n", "rm", "-rf", "--", str(path)], capture_output=True, timeout=60, check=False)
 
 
+def open_plain(path: Path) -> BinaryIO:
+    """Open a file that an agent may have replaced: by a pipe that nobody writes to, or a device without an end.
+
+    Raises:
+        OSError: it cannot be opened, or is no regular file.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "not a regular file")
+    return open(fd, "rb")
+
+
 def tail(path: Path) -> str:
     """Return the last :data:`MAX_TAIL` bytes of a file, nothing if it cannot be read."""
-    with contextlib.suppress(OSError), open(path, "rb") as file:
+    with contextlib.suppress(OSError), open_plain(path) as file:
         size = os.fstat(file.fileno()).st_size
         file.seek(max(0, size - MAX_TAIL))
         return file.read().decode(errors="replace")

@@ -107,7 +107,7 @@ class Repository:
             raise WorkspaceError("git", f"git {arguments[0]} failed ({done.returncode}): {stderr}")
         return done.stdout or b""
 
-    def _ran(self, *arguments: str) -> bool:
+    def _succeeds(self, *arguments: str) -> bool:
         """Run git; return whether it did all that it was asked."""
         try:
             self._git(*arguments)

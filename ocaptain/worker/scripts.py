@@ -33,9 +33,8 @@ class Scripts:
     def stop(self) -> None:
         """End the script that runs, if there is one: nobody needs to know how it ends."""
         self._is_stopped = True
-        if self._pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._pid, signal.SIGKILL)
+        if (pid := self._pid) is not None:
+            _kill_group(pid)
 
     def check(self, args: Check) -> CheckResult:
         """Run a task's check on a candidate."""
@@ -97,8 +96,7 @@ class Scripts:
                 code = child.wait(args.timeout)
             except subprocess.TimeoutExpired:
                 timed_out, code = True, 124
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(child.pid, signal.SIGKILL)
+                _kill_group(child.pid)
                 child.wait()
             finally:
                 self._pid = None
@@ -108,6 +106,18 @@ class Scripts:
         seconds = round(time.monotonic() - began, 3)
         code = code if code >= 0 else 128 - code
         return CheckResult(code, seconds, timed_out, tail(log))
+
+
+def _kill_group(pid: int) -> None:
+    """End a check's processes; those that ``sudo`` made root's are ended by it as well."""
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    except PermissionError:
+        argv = ["sudo", "-n", "kill", "-KILL", "--", f"-{pid}"]
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run(argv, capture_output=True, timeout=10, check=False)
 
 
 def _verified(done: CheckResult, *, clean: bool, stage: str) -> VerifyResult:

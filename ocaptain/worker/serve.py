@@ -220,15 +220,15 @@ class Worker:
         await self._report(name_id, result, token)
 
     async def _carry_out(self, name_id: str, command: Command) -> object:
+        if isinstance(command, (Start, Check)):
+            self._newest_check = name_id
+            self.stop_script()  # of another candidate: nobody asks how it ends
         if isinstance(command, Start):
             return await self._start(name_id, command)
         if isinstance(command, Cancel):
             return await self._cancel(command)
         if isinstance(command, Rescue):
             return await self._rescue(command)
-        if isinstance(command, Check):
-            self._newest_check = name_id
-            self.stop_script()  # of another candidate of the same offer: its stack changed
         async with self._work:
             if isinstance(command, Check) and self._newest_check != name_id:
                 raise WorkspaceError("stopped", "another candidate is to be checked")

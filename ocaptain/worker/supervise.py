@@ -14,15 +14,16 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import fcntl
 import os
+import select
 import selectors
 import signal
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
-from typing import Any, BinaryIO, Iterator, List, Optional
+from typing import Any, BinaryIO, Callable, Iterator, List, Optional
 
 from ocaptain.protocol import Lines
 from ocaptain.protocol.codec import from_dict
@@ -39,6 +40,8 @@ SAVE_SECONDS = 1.0
 LOOK_SECONDS = 3600.0
 POLL_SECONDS = 0.05
 QUIET_SECONDS = 0.2
+DRAW_MILLISECONDS = 200
+PAUSE_SECONDS = 0.01
 AFTER_SECONDS = 5.0  # what an agent's children may still say after it
 MAX_LEFT = 4 * 1024 * 1024
 MAX_STREAM = 256 * 1024 * 1024
@@ -52,18 +55,25 @@ def _stop(number: int, _: Any) -> None:
     raise Stopped(signal.Signals(number).name)
 
 
-def supervise(directory: Path) -> int:
+def supervise(directory: Path, begun: Callable[[], None]) -> int:
     """Run the job described by ``directory/job.json``; return the agent's exit code.
+
+    Args:
+        directory: of the job.
+        begun: called when ``supervisor.json`` is there; not if another supervisor has the job.
 
     ``exit.json`` then holds code, reason (``exit``, ``timeout``, ``stall``, ``stopped``, or ``error``:
     this ship cannot start it) and seconds.
     """
     job = from_dict(JobFile, read_json(directory / "job.json"))
+    if not _hold(directory):
+        return 1  # another supervisor has it
     marker = job.marker
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, _stop)
     write_json(directory / "supervisor.json", {"pid": os.getpid(), "start": start_time(os.getpid())})
+    begun()
     began = time.monotonic()
     code, reason = 127, "error"
     child: subprocess.Popen[bytes] | None = None
@@ -107,6 +117,16 @@ def supervise(directory: Path) -> int:
     return code
 
 
+def _hold(directory: Path) -> bool:
+    """Hold a job until this process ends; return whether nobody else does."""
+    lock = os.open(directory / "begun", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
 def _ignore_signals() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
@@ -127,6 +147,8 @@ class View:
         self._news = news
         self._way = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._way.settimeout(0)
+        if os.isatty(1):  # the launcher's, which never reads or writes there but for us
+            os.set_blocking(1, False)
 
     def take(self, data: bytes, *, error: bool = False) -> None:
         """Take what the agent said."""
@@ -147,10 +169,17 @@ class View:
         if data:
             with contextlib.suppress(OSError):
                 os.write(self._log, data)
-            with contextlib.suppress(OSError):
-                sys.stdout.buffer.write(data)
-                sys.stdout.buffer.flush()
+            self._draw(data)
             self._tell()
+
+    def _draw(self, data: bytes) -> None:
+        """Write to the pane what it takes now: one that somebody holds still must hold nothing else."""
+        with contextlib.suppress(OSError):
+            writable = select.poll()
+            writable.register(1, select.POLLOUT)
+            view = memoryview(data)
+            while view and writable.poll(DRAW_MILLISECONDS):
+                view = view[_write_some(view) :]
 
     def _tell(self) -> None:
         """Wake the worker, if there is one; a full socket has woken it already."""
@@ -215,6 +244,15 @@ class StreamView(View):
         self._save()
         self._kept.close()
         super().close()
+
+
+def _write_some(data: memoryview) -> int:
+    """Write to the pane without waiting; return how many bytes it took."""
+    try:
+        return os.write(1, data)
+    except BlockingIOError:
+        time.sleep(PAUSE_SECONDS)  # there is room, but not enough
+        return 0
 
 
 def _private(path: str, flags: int) -> int:

@@ -12,23 +12,40 @@ import contextlib
 import hashlib
 import os
 import re
-import stat
 import subprocess
 from pathlib import Path
-from typing import Dict, Iterable, Mapping, Sequence
+from typing import List, NamedTuple, Sequence
 
 from ocaptain.protocol import PART_BYTES
 from ocaptain.protocol.git import NO_DELTAS
 from ocaptain.protocol.messages import Bundle, Part, Snapshot
-from ocaptain.worker.checkout import Checkout
+from ocaptain.worker.checkout import Checkout, Walk
 from ocaptain.worker.errors import Unfit, WorkspaceError
-from ocaptain.worker.repository import IGNORED
+from ocaptain.worker.places import open_plain
 
 MAX_BYTES = 50 * 1024 * 1024
 MAX_FILES = 5000
 MAX_MESSAGE = 8000
 MAX_NAMES = 100
+MAX_LINE = 4096
 OUT_REF = "refs/ocaptain/out"
+
+
+class Changes(NamedTuple):
+    """What is not as a commit has it.
+
+    Attributes:
+        changed: paths that the commit has.
+        new: paths that it has not; a repository of its own ends with a slash.
+        has_links: whether a repository or a submodule is among them.
+    """
+
+    changed: List[str]
+    new: List[str]
+    has_links: bool
+
+    def __bool__(self) -> bool:
+        return bool(self.changed or self.new)
 
 
 class Workspace(Checkout):
@@ -50,10 +67,11 @@ class Workspace(Checkout):
             self._git("read-tree", "--reset", base)
         head, message = self._agent_commits(base)
         changes = self._changes()
-        if not changes and not head and not self._nested():
+        found = self._walk()
+        if not changes and not head and not found.nested and not found.unread:
             return Snapshot(empty=True, bundle=Bundle(()), commit=base, base=base)
         self._forget_index()
-        left_out = self._inspect(base, changes, lenient=lenient)
+        left_out = self._inspect(base, changes, found, lenient=lenient)
         tree = self._git("write-tree").decode().strip()
         empty = tree == self._git("rev-parse", f"{base}^{{tree}}").decode().strip()
         parents = ["-p", base, *(("-p", head) if head else ())]
@@ -62,44 +80,51 @@ class Workspace(Checkout):
         bundle = self._bundle(base, commit, name)
         return Snapshot(empty, bundle, commit=commit, base=base, message=message, left_out=tuple(left_out))
 
-    def _changes(self) -> Dict[str, bool]:
-        """Return the paths that are not as the index has them, and whether each is new."""
-        listed = self._git("ls-files", "-t", "--others", "--modified", "--exclude-standard", "-z").split(b"\0")
-        return {os.fsdecode(one[2:]): one[:1] == b"?" for one in listed if one}
+    def _changes(self) -> Changes:
+        """Return what is not as the index has it.
 
-    def _inspect(self, base: str, changes: Mapping[str, bool], *, lenient: bool) -> list[str]:
+        ``diff-files`` sees a tracked folder that is a link now, through which ``ls-files --modified`` looks.
+        """
+        fields = iter(self._git("diff-files", "--raw", "-z").split(b"\0"))
+        changed = {os.fsdecode(next(fields)): modes for modes in fields if modes}
+        listed = self._git("ls-files", "--others", "--exclude-standard", "-z").split(b"\0")
+        new = [os.fsdecode(name) for name in listed if name]
+        links = any(b"160000" in modes[:14] for modes in changed.values()) or any(name.endswith("/") for name in new)
+        return Changes(list(changed), new, links)
+
+    def _inspect(self, base: str, changes: Changes, found: Walk, *, lenient: bool) -> list[str]:
         """Stage the workspace, after a look at what is new in it; return what was left out."""
-        nested = self._nested()
+        nested = found.nested
         if lenient:  # the last look at this ship: nested repositories come along as plain files
             for path in nested:
                 (self._places.workspace / path / ".git").rename(self._places.workspace / path / "dot-git.rescued")
             nested = []
             changes = self._changes()
         sizes = {}
-        for name in changes:
+        for name in (*changes.changed, *changes.new):
             with contextlib.suppress(OSError):
                 sizes[name] = os.lstat(self._places.workspace / name).st_size
-        files = [name for name, is_new in changes.items() if is_new]
         too_large = sorted(sizes, key=lambda name: -sizes[name])
         problems: list[tuple[str, list[str]]] = []
         if nested:
             problems.append(("nested git repositories", nested))
         if sum(sizes.values()) > MAX_BYTES:
             problems.append((f"more than {MAX_BYTES // 2**20} MB of changed files", too_large[:10]))
-        if len(files) > MAX_FILES:
-            problems.append((f"more than {MAX_FILES} new files ({len(files)})", sorted(_tops(files))[:10]))
+        if len(changes.new) > MAX_FILES:
+            reason = f"more than {MAX_FILES} new files ({len(changes.new)})"
+            problems.append((reason, sorted(_tops(changes.new))[:10]))
         if problems and not lenient:
             reasons = "; ".join(reason for reason, _ in problems)
             raise Unfit(reasons, _shown([path for _, paths in problems for path in paths][:MAX_NAMES]))
-        unread = self._stage(base, changes)
+        unread = [*found.unread, *self._stage(base, changes)]
         if unread and not lenient:
             raise Unfit("files that git cannot read", _shown(unread[:MAX_NAMES]))
         return _shown(unread[:MAX_NAMES])
 
-    def _stage(self, base: str, changes: Iterable[str]) -> list[str]:
+    def _stage(self, base: str, changes: Changes) -> list[str]:
         """Stage everything; return what could not be read."""
-        staged = self._ran("add", "--all", "--ignore-errors", "--", ".")
-        if staged and all(self._is_plain(name) for name in changes):
+        staged = self._succeeds("add", "--all", "--ignore-errors", "--", ".")
+        if staged and not changes.has_links:
             return []
         # A gitlink is a pointer to what the captain will never have.
         listed = self._git("ls-files", "--stage", "-z").split(b"\0")
@@ -118,30 +143,10 @@ class Workspace(Checkout):
         left = self._git("ls-files", "--others", "--modified", "--exclude-standard", "-z").split(b"\0")
         return [os.fsdecode(name) for name in left if name and name.rstrip(b"/") not in known]
 
-    def _is_plain(self, name: str) -> bool:
-        """Whether a path is a file or a link: anything else may be, or have been, a repository of its own."""
-        try:
-            mode = os.lstat(self._places.workspace / name).st_mode
-        except OSError:
-            return False
-        return stat.S_ISREG(mode) or stat.S_ISLNK(mode)
-
-    def _nested(self) -> list[str]:
-        found = []
-        root = self._places.workspace
-        for path, directories, files in os.walk(root):
-            if Path(path) != root and (".git" in directories or ".git" in files):
-                found.append(os.path.relpath(path, root))
-                directories.clear()
-            directories[:] = [name for name in directories if name != ".git" and f"{name}/" not in IGNORED]
-        listed = b"\0".join(map(os.fsencode, found))
-        ignored = self._git("check-ignore", "--stdin", "-z", stdin=listed, check=False).split(b"\0") if found else []
-        return [name for name in found if os.fsencode(name) not in ignored]
-
     def _agent_commits(self, base: str) -> tuple[str, str]:
         """Return the agent's own head and the bodies of its commits, ("", "") if there are none."""
         own = self._places.workspace / ".git"
-        if not own.is_dir() or _stands_at(own, base):
+        if not own.is_dir() or not _is_file(own / "HEAD") or _stands_at(own, base):
             return "", ""
         try:
             # One refspec, nothing else of that repository's configuration is used.
@@ -180,11 +185,24 @@ class Workspace(Checkout):
 def _stands_at(own: Path, commit: str) -> bool:
     """Whether a repository's branch is ``commit``, as :meth:`Workspace.reset` left it; a doubt is a no."""
     try:
-        head = (own / "HEAD").read_text().strip()
-        branch = head.partition("ref: ")[2]
-        return bool(re.fullmatch(r"refs/heads/[\w-]+", branch)) and (own / branch).read_text().strip() == commit
+        branch = _line(own / "HEAD").partition("ref: ")[2]
+        return bool(re.fullmatch(r"refs/heads/[\w-]+", branch)) and _line(own / branch) == commit
     except (OSError, ValueError):
         return False
+
+
+def _is_file(path: Path) -> bool:
+    """Whether it is a regular file: git would wait for ever at a pipe in its place."""
+    try:
+        open_plain(path).close()
+    except OSError:
+        return False
+    return True
+
+
+def _line(path: Path) -> str:
+    with open_plain(path) as file:
+        return file.read(MAX_LINE).decode().strip()
 
 
 def _shown(names: Sequence[str]) -> list[str]:

@@ -415,7 +415,7 @@ def test_a_credential_must_be_there(plan, monkeypatch, tmp_path):
         check_agents(found, None, None)
     assert [one for one in caught.value.details if "CLAUDE_CODE_OAUTH_TOKEN" in one and "tasks/1.json" in one]
     monkeypatch.setenv("OCAPTAIN_CLAUDE_KEY_HELPER", str(tmp_path / "none"))
-    with pytest.raises(UsageError, match="no agent"):
+    with pytest.raises(UsageError, match="no configured agent"):
         check_agents(found, None, None)
     monkeypatch.delenv("OCAPTAIN_CLAUDE_KEY_HELPER")
     monkeypatch.setenv("ANTHROPIC_API_KEY", "canary-key-1")

@@ -6,11 +6,14 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import os
 import random
 import sqlite3
 import subprocess
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -21,11 +24,12 @@ from ocaptain.captain.landing import (
     Landed,
     Lander,
     TokenLost,
+    lander,
     parse_outcome,
 )
-from ocaptain.captain.landing.fetch import _fetch_part
+from ocaptain.captain.landing.fetch import _fetch_part, fetch
 from ocaptain.captain.transport import CutShort, TransportError
-from ocaptain.git import BadBundle, Git, GitError, commit_message
+from ocaptain.git import BadBundle, Git, GitError, Store, commit_message
 from ocaptain.ledger import LedgerError
 from ocaptain.protocol.codec import Malformed, from_dict
 from ocaptain.protocol.messages import Bundle, CheckResult, Part, Snapshot
@@ -629,3 +633,63 @@ def test_whatever_fails_only_checked_trees_land_each_once(tmp_path, monkeypatch,
         assert settled <= completed
         assert {"1", "2", "3", "4", "5"} == set(attack.verdicts) | completed
         sea.git.run("fsck", "--strict")
+
+
+def test_only_its_own_base_can_be_offered_without_a_bundle(sea):
+    """A commit of another branch, whose id stands in a message, is not what a ship made."""
+    other = sea.offer({"secret": "x\n"}).commit
+    bare = Snapshot(empty=True, bundle=Bundle(()), commit=other, base=sea.base)
+    with pytest.raises(BadBundle, match="did not start from it"):
+        asyncio.run(fetch(sea.git, None, bare, sea.base))
+    asyncio.run(fetch(sea.git, None, replace(bare, commit=sea.base), sea.base))
+
+
+def test_what_one_offer_s_step_dies_of_costs_no_other_offer(sea, monkeypatch):
+    real = lander.stack_on
+
+    def stack_on(git, tip, offered):
+        if offered.task == "2":
+            raise RuntimeError("no memory")
+        return real(git, tip, offered)
+
+    monkeypatch.setattr(lander, "stack_on", stack_on)
+
+    async def three():
+        checks = Checks(sea)
+        landings = offered(sea, checks, [{"1": "1\n"}, {"2": "2\n"}, {"3": "3\n"}], unchecked=("1", "2", "3"))
+        return await asyncio.gather(*landings, return_exceptions=True)
+
+    one, two, three_ = asyncio.run(three())
+    assert isinstance(one, Landed)
+    assert isinstance(two, RuntimeError)
+    assert isinstance(three_, Landed)
+
+
+def test_a_store_is_as_git_is_and_lets_go_of_packs(tmp_path):
+    subprocess.run(["git", "init", "-q", "--bare", tmp_path / "repo.git"], check=True)
+    git, store = Git(tmp_path / "repo.git"), Store(tmp_path / "repo.git")
+    one = commit(git, {"a": "1\n"})
+    two = commit(git, {"a": "2\n"}, one)
+    other = commit(git, {"b": "1\n"})
+    git.update_ref("refs/heads/x", two)
+    for found in (git, store):
+        assert (found.resolve("refs/heads/x"), found.resolve(one), found.resolve("refs/heads/y")) == (two, one, None)
+        assert found.resolve("1" * 40) is None
+        assert found.tree(two) == git.tree(two)
+        assert (found.is_ancestor(one, two), found.is_ancestor(two, one)) == (True, False)
+        assert found.is_ancestor(one, "1" * 40) is False
+        assert (found.merge_base(one, two), found.merge_base(one, other)) == (one, None)
+        assert found.merge_base(one, "1" * 40) is None
+        assert found.update_ref("refs/ocaptain/tasks/1/1/work", one)
+        assert found.update_ref("refs/ocaptain/tasks/1/1/work", two)
+    made = [found.commit(git.tree(two), one, "said\n", author="ship-0", dated=False) for found in (git, store)]
+    assert made[0] == made[1]
+    with pytest.raises(GitError):
+        store.tree("1" * 40)
+    for number in range(30):
+        store.resolve(commit(git, {"a": f"{number}\n"}))
+        git.run("repack", "-q", "-d")
+        git.run("repack", "-q", "--geometric=2", "-d")
+        store.reopen()
+    held = [os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+    assert [name for name in held if str(tmp_path) in name and "deleted" in name] == []

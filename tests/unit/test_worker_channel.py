@@ -13,6 +13,7 @@ from ocaptain.captain.cursors import Cursors
 from ocaptain.protocol import CLASSES
 from ocaptain.protocol.envelope import Call, ResultBody
 from ocaptain.protocol.files import write_atomic, write_json
+from ocaptain.protocol.messages import Bundle, Part, Start
 from ocaptain.worker import attempts, serve, state
 from ocaptain.worker.places import Places
 from ocaptain.worker.serve import Worker
@@ -152,7 +153,11 @@ def test_a_new_attempt_leaves_nothing_of_old_ones_but_the_newest_logs(tmp_path):
                 log = places.logs / f"check-{number}.log"
                 log.touch()
                 os.utime(log, (number, number))
-            worker._attempts._tidy(30)
+            (places.inbox / "left.0").touch()
+            (places.inbox / "own.0").touch()
+            bundle = Bundle((Part(".ocaptain/in/own.0", 0, "0" * 64),))
+            worker._attempts._clean_up(Start(token=30, bundle=bundle))
+            assert [one.name for one in places.inbox.iterdir()] == ["own.0"]
             assert [one.name for one in places.attempts.iterdir()] == ["30"]
             assert not list(places.outbox.iterdir())
             left = {int(one.stem.removeprefix("check-")) for one in places.logs.iterdir()}

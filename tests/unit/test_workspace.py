@@ -297,3 +297,62 @@ def test_a_tree_that_no_checkout_should_see_is_refused(tmp_path, ship):
     write_bundle(evil, oid, "refs/heads/x", None, tmp_path / "bundle")
     with pytest.raises(BadBundle, match="refused"):
         import_bytes(ship.git, (tmp_path / "bundle").read_bytes(), oid)
+
+
+def test_a_tracked_folder_that_became_a_link_is_a_change_and_is_put_right(ship):
+    base = commit(ship.git, {".gitignore": "build\n", "build/a": "1\n"}, ship.base)
+    ship.give(base, ship.base)
+    ship.work.reset(base, "voyage")
+    (ship.root / "build").rename(ship.places.voyage / "out")
+    (ship.root / "build").symlink_to(ship.places.voyage / "out")
+    assert not ship.work.snapshot(base, "out").empty
+    ship.work.reset(base, "voyage")
+    assert not (ship.root / "build").is_symlink()
+    assert (ship.root / "build" / "a").read_text() == "1\n"
+
+
+def test_what_an_agent_hid_from_git_hides_nothing_of_the_next_one(ship):
+    (ship.root / "dir" / ".gitignore").write_text("*\n")
+    subprocess.run(["git", "init", "-q", ship.root / "dir"], check=True)
+    ship.work.reset(ship.base, "voyage")
+    assert sorted(path.name for path in (ship.root / "dir").iterdir()) == ["b.txt"]
+    (ship.root / "dir" / "new.txt").write_text("new\n")
+    found, tree = ship.offer()
+    assert not found.empty
+    assert tree["dir/new.txt"] == b"new\n"
+
+
+@pytest.mark.parametrize("what", ["pipe", "device"])
+def test_a_head_without_an_end_holds_nobody_up(ship, what):
+    head = ship.root / ".git" / "HEAD"
+    head.unlink()
+    if what == "pipe":
+        os.mkfifo(head)
+    else:
+        head.symlink_to("/dev/zero")
+    (ship.root / "new.txt").write_text("new\n")
+    assert not ship.work.snapshot(ship.base, "out").empty
+
+
+def test_a_full_disk_is_no_reason_to_send_everything(ship, monkeypatch):
+    real = Workspace._git
+
+    def full(self, *arguments, **more):
+        if arguments[0] == "read-tree":
+            raise WorkspaceError("git", "No space left on device")
+        return real(self, *arguments, **more)
+
+    monkeypatch.setattr(Workspace, "_git", full)
+    with pytest.raises(WorkspaceError) as refused:
+        ship.work.reset(ship.base, "voyage")
+    assert refused.value.code == "git"
+
+
+def test_a_submodule_that_became_a_file_stays_what_it_was(ship):
+    link = ship.git.text("mktree", stdin=f"160000 commit {ship.base}\tsub\n".encode())
+    base = ship.git.text("commit-tree", link, "-p", ship.base, "-m", "sub")
+    ship.give(base, ship.base)
+    ship.work.reset(base, "voyage")
+    (ship.root / "sub").rmdir()
+    (ship.root / "sub").write_text("a file\n")
+    assert ship.work.snapshot(base, "out").empty

@@ -108,7 +108,7 @@ found=
 words=" $* "
 case $point in
   provision) case $words in *" clone --quiet --bare "*|*" init --quiet --bare "*) found=1 ;; esac ;;
-  claim|sink) case $words in *" bundle create "*|*" fsck "*) found=1 ;; esac ;;
+  claim|sink) case $words in *" pack-objects "*|*" bundle create "*|*" fsck "*) found=1 ;; esac ;;
   offer) case $words in *" index-pack "*) found=1 ;; esac ;;
   "landing: "*)
     case $words in

@@ -302,7 +302,7 @@ def test_what_is_unreachable_and_what_has_failed(connection, fleet):
         connection(ocaptain_api_token="canary").exec_command("true")
     with pytest.raises(AnsibleConnectionFailure, match="HTTP 404"):
         connection(ansible_host="nobody").exec_command("true")
-    with pytest.raises(AnsibleConnectionFailure, match="cannot open"):
+    with pytest.raises(AnsibleConnectionFailure, match="cannot connect"):
         connection(ocaptain_api_url="http://127.0.0.1:9").exec_command("true")
     # What is refused has failed: there is nothing that could not be reached.
     fleet.faults({"call": "* /v1/sprites/*/exec", "status": 400, "times": 1})

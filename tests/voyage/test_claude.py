@@ -278,6 +278,14 @@ class StillShip:
         self.now = ShipStatus(ship, connected=True)
         self.pause = 0.0
 
+    @property
+    def idle(self):
+        return self.now.idle
+
+    @property
+    def gone(self):
+        return self.now.gone
+
     def status(self):
         return self.now
 

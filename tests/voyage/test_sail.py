@@ -499,7 +499,7 @@ FAULTS = [
     (["drydock", "base"], ""),
     (["sail", "--resume", "x", "-n", "2"], "--resume goes on"),
     (["sail", "{plan}/spec.md"], "is not a directory"),
-    (["sail", "{plan}", "--repo", "-x"], "not a repository"),
+    (["sail", "{plan}", "--repo", "-x"], "git repository"),
     (["logs", "-n", "-3"], ""),
     (["sink", "voyage-none"], "no voyage"),
     (["tasks", "\x1b[31m"], "no voyage"),

@@ -72,8 +72,11 @@ def _merge(git: Git, tip: Tip, offered: Offered) -> str | Conflict:
 
 def describe(git: Git, conflict: Conflict, base: str, tip: str) -> str:
     """Return why an offer does not merge, with both sides named."""
+    if conflict.note:
+        return f"it does not merge: {conflict.note}"
     named = conflict.paths[:MAX_PATHS]
     paths = ", ".join(clean(path) for path in named)
-    text = git.text("log", "--format=%s (%(trailers:key=Task,separator=%x2C))", f"{base}..{tip}", "--", *named)
-    landed = clean(text).replace("\n", "; ") or "work that landed meanwhile"
+    arguments = ("log", "--format=%s (%(trailers:key=Task,separator=%x2C))", f"{base}..{tip}", "--", *named)
+    done = git.run(*arguments, extra={"GIT_LITERAL_PATHSPECS": "1"})
+    landed = clean(done.stdout.decode(errors="replace").strip()).replace("\n", "; ") or "work that landed meanwhile"
     return f"it does not merge: {paths} was also changed by: {landed}"

@@ -17,8 +17,15 @@ if TYPE_CHECKING:
 MAX_READS = 3
 
 
-async def fetch(git: Git, transport: Transport, offer: Snapshot) -> None:
-    """Bring an offered commit's objects into the repository; an offer without a bundle is a commit that is there.
+async def fetch(git: Git, transport: Transport, offer: Snapshot, base: str | None) -> None:
+    """Bring an offered commit's objects into the repository.
+
+    Args:
+        git: the repository.
+        transport: to the ship.
+        offer: what it says.
+        base: what the ledger says that the work started from: only that can be offered without a bundle,
+            since a ship must not name what it has not got.
 
     Raises:
         TransportError: the ship cannot be reached.
@@ -26,8 +33,8 @@ async def fetch(git: Git, transport: Transport, offer: Snapshot) -> None:
         BadBundle: what arrived is not what was offered.
     """
     if not offer.bundle.parts:
-        if await asyncio.to_thread(git.resolve, offer.commit) != offer.commit:
-            raise BadBundle(f"the ship offers commit {offer.commit}, which is not here, and nothing to make it of")
+        if offer.commit != base:
+            raise BadBundle(f"the ship offers commit {offer.commit} without a bundle, and did not start from it")
         return
     try:
         with tempfile.TemporaryFile(dir=git.directory, buffering=0) as file:

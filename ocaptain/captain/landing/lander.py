@@ -15,6 +15,7 @@ while there are offers, and nobody else moves the branch.
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from ocaptain.captain.decide.queue import Land, Place, Refuse, Stack, State, anew, judged, next_action, stacked, without
 from ocaptain.captain.landing.candidates import Offered, Tip, describe, stack_on, take_offer
 from ocaptain.git import Conflict, Git, GitError, commit_message
+from ocaptain.ledger import LedgerError
 from ocaptain.text import clean
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from ocaptain.protocol.messages import CheckResult, Snapshot
 
 MAX_TAIL = 4000
+log = logging.getLogger("ocaptain.captain")
 
 
 @dataclass(frozen=True)
@@ -228,7 +231,9 @@ class Lander:
                     await self._carry_out(action)
                 else:
                     await self._news.wait()
-        except BaseException as error:  # noqa: BLE001 - whoever waits for the driver dies of what it died of
+        except BaseException as error:
+            if not isinstance(error, asyncio.CancelledError):
+                log.exception("landing stopped")
             for entry in list(self._entries.values()):
                 entry.answer(error)
                 self._remove(entry)
@@ -244,7 +249,9 @@ class Lander:
                 await self._refuse(entry)
             else:
                 await self._land(entry)
-        except GitError as error:  # our own repository fails: whoever offered tries again
+        except LedgerError:
+            raise
+        except Exception as error:  # noqa: BLE001 - our own repository fails, say: whoever offered tries again
             self._remove(entry)
             entry.answer(error)
 

@@ -175,7 +175,7 @@ class ShipActor:
         self._context.hooks.joined(self.ship, self._transport)
         return link
 
-    async def let_go(self) -> None:
+    async def detach(self) -> None:
         """The voyage has ended: have all that the ship wrote, then let it sleep."""
         link, self._link = self._link, None  # so that nobody else closes it before all has come
         if link:
@@ -266,7 +266,7 @@ class ShipActor:
         done = await run(self._transport, ["python3", fresh, "install"], INSTALL_SECONDS)
         if done.code:
             reason = clean((done.stdout + done.stderr).decode(errors="replace"))[-500:]
-            raise ShipFault(f"the worker could not be replaced (exit {done.code}): {reason}")
+            raise ShipFault(f"{self.ship}: the new worker could not be installed (exit {done.code}): {reason}")
         self._protocol = PROTOCOL
 
     async def _clear_parked(self, link: Link) -> None:

@@ -123,7 +123,7 @@ class Attempts:
         command = (claim.raw.get("metadata") or {}).get("verify")
         facts = parse_facts(outcome.agent)
         self._orders.take_usage(self._ship, claim.token, facts)
-        if problem := await self._save_snapshot(claim, outcome):
+        if problem := await self._save_snapshot(claim, base, outcome):
             self._orders.apply(claim, Decision("fail", problem))
             return
         if ADAPTERS[claim.agent].is_model:
@@ -161,12 +161,12 @@ class Attempts:
         self._ledger.note_work(claim.token, snapshot.commit if snapshot and not empty else None, fresh=ending.fresh)
         return ending
 
-    async def _save_snapshot(self, claim: Claim, outcome: Outcome) -> str | None:
+    async def _save_snapshot(self, claim: Claim, base: str, outcome: Outcome) -> str | None:
         """Fetch the attempt's snapshot and name it; return what is wrong with it, if anything."""
         if outcome.snapshot is None:
             return None
         try:
-            await landing.fetch(self._context.git, self._transport, outcome.snapshot)
+            await landing.fetch(self._context.git, self._transport, outcome.snapshot, base)
         except BadBundle as error:
             return error.message
         held = self._ledger.held(self._ship)
@@ -195,7 +195,7 @@ class Attempts:
         if attempt["state"] != "lost" or outcome.snapshot is None or outcome.snapshot.empty:
             return
         try:
-            await landing.fetch(self._context.git, self._transport, outcome.snapshot)
+            await landing.fetch(self._context.git, self._transport, outcome.snapshot, attempt["base"])
         except (GitError, CutShort) as error:
             if isinstance(error, CutShort) and not last_try:
                 raise

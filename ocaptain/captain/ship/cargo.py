@@ -115,7 +115,7 @@ class CargoStore:
             raise
         finally:
             entry.users -= 1
-            await self._remove_idle()
+            await self._remove_unused_bundles()
 
     def _make(self, number: int, commit: str, have: str | None) -> Cargo:
         # What the ship has may be a candidate that never landed: its parent did.
@@ -133,7 +133,7 @@ class CargoStore:
         name = hashlib.sha256("".join(part.sha256 for part in parts).encode()).hexdigest()[:24]
         return Cargo(path, ref, name, parts)
 
-    async def _remove_idle(self) -> None:
+    async def _remove_unused_bundles(self) -> None:
         idle = [key for key, entry in self._entries.items() if not entry.users and entry.making.done()]
         for key in idle[: max(0, len(idle) - MAX_IDLE)]:
             entry = self._entries.pop(key)

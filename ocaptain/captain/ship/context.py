@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ocaptain.captain.landing.lander import Lander
 from ocaptain.captain.ship.cargo import CargoStore
 from ocaptain.captain.ship.hooks import Hooks
-from ocaptain.git import Git, Store
+from ocaptain.git import Store
 from ocaptain.prices import our_prices
 from ocaptain.text import clean
 
@@ -64,7 +64,7 @@ class Context:
 
     voyage: Voyage
     ledger: Ledger
-    git: Git
+    git: Store
     lander: Lander
     cargo: CargoStore
     prices: Prices

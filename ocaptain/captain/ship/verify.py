@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ocaptain.ledger import Claim
 
 CHECK_SECONDS = 900.0
+STOPPED = "stopped"  # what a ship answers a check that was ended, since another candidate came
 ANSWER_SECONDS = 120.0  # after its own time limit a check has so long to say how it ended
 
 
@@ -33,8 +35,16 @@ async def run_check(link: Link, context: Context, claim: Claim, candidate: str, 
     name = f"{command_id('check', claim)}:{candidate}"
     timeout = float((claim.raw.get("metadata") or {}).get("verify_timeout") or CHECK_SECONDS)
     check = Check(candidate, context.voyage.id, command, timeout, f"check-{claim.task}.{claim.number}")
-    answer = await link.call_with_commit(candidate, name, check, timeout + ANSWER_SECONDS)
-    await link.settle(answer.number)
+    try:
+        # All of it is bounded: others' offers wait for this one.
+        async with asyncio.timeout(timeout + ANSWER_SECONDS):
+            answer = await link.call_with_commit(candidate, name, check)
+            await link.settle(answer.number)
+            while not answer.ok and answer.failure().code == STOPPED:  # it was asked for again while it was being ended
+                answer = await link.call_with_commit(candidate, name, check)
+                await link.settle(answer.number)
+    except TimeoutError as error:
+        raise ShipFault(f"the ship did not say in {timeout + ANSWER_SECONDS:g} s how the check ended") from error
     if not answer.ok:
         raise ShipFault(f"the ship could not run the check: {clean(answer.failure().reason)[:2000]}")
     return from_dict(CheckResult, answer.data)

@@ -96,7 +96,7 @@ class SshTransport:
         if done.code:
             raise TransportError(f"{self._name}: {path} could not be read: {done.stderr or f'exit {done.code}'}")
         if len(done.out) > limit:
-            raise FileFault(f"{self._name}: {path} is longer than {limit} bytes")
+            raise FileFault(f"{self._name}: the file {path} is larger than {limit} bytes")
         return done.out
 
     async def command(self, argv: Sequence[str]) -> RemoteCommand:
