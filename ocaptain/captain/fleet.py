@@ -56,9 +56,9 @@ class Fleet:
 
     def may_replace(self) -> bool:
         """Whether a ship may still come: a replacement is under way, or one may be begun."""
-        return not self._gave_up and (process.replaces(self._directory) or bool(self._needed(frozenset())))
+        return not self._gave_up and (process.replaces(self._directory) or bool(self._missing_ships(frozenset())))
 
-    def _needed(self, there: frozenset[str]) -> Replacements:
+    def _missing_ships(self, there: frozenset[str]) -> Replacements:
         voyage = self._ledger.voyage()
         counts = self._ledger.counts()
         if not voyage.replace_lost or not counts["pending"] + counts["in_progress"]:
@@ -76,7 +76,7 @@ class Fleet:
         for ship in self._ledger.ships():
             if ship.state == "provisioning":  # and nobody is at it
                 self._ledger.set_ship(ship.id, "failed", f"it could not be made: {self._directory / 'replace.log'}")
-        if not self._needed(frozenset()):
+        if not self._missing_ships(frozenset()):
             return
         try:
             there = await self._there()
@@ -86,11 +86,11 @@ class Fleet:
             log.warning("lost ships are not replaced now: %s", error)
             return
         self._failing_since = None
-        decided = self._needed(there)
+        decided = self._missing_ships(there)
         decided = replace(decided, fresh=tuple(ship for ship in decided.fresh if self._is_overdue(ship, now)))
         if not decided:
             return
-        self._ledger.replace(decided.again, decided.fresh)
+        self._ledger.replace_ships(decided.again, decided.fresh)
         log.info("replacing %s", ", ".join((*decided.again, *decided.fresh)))
         arguments = ["sail", "--resume", self._directory.name, "--json"]
         self._run = start_module("ocaptain", arguments, self._directory / "replace.log")

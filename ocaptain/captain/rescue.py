@@ -22,7 +22,7 @@ from ocaptain.captain.ship.link import Link
 from ocaptain.captain.transport.base import ShipGone, TransportError
 from ocaptain.captain.views import Views
 from ocaptain.errors import OcaptainError
-from ocaptain.git import Git, fsck, secure
+from ocaptain.git import Git, fsck, write_proven_bundle
 from ocaptain.protocol import messages as wire
 from ocaptain.protocol.codec import Malformed, from_dict
 from ocaptain.text import clean
@@ -170,5 +170,5 @@ def prove(directory: Path, ledger: Ledger) -> Path | None:
     path = directory / "rescue" / f"{name}.bundle"
     if not path.exists():  # the same refs were proven before
         path.parent.mkdir(exist_ok=True)
-        secure(git, wanted, path)
+        write_proven_bundle(git, wanted, path)
     return path

@@ -5,7 +5,7 @@ update-ref) in a bare repository, with no configuration but our own and no hook,
 file-system monitor or submodule: nothing of it is ever executed.
 """
 
-from ocaptain.git.bundles import BadBundle, Part, fsck, import_bundle, secure, write_bundle
+from ocaptain.git.bundles import BadBundle, Part, fsck, import_bundle, write_bundle, write_proven_bundle
 from ocaptain.git.landing import Conflict, Merged, commit_message, merge
 from ocaptain.git.packing import pack
 from ocaptain.git.run import Git, GitError, askpass_environment
@@ -25,6 +25,6 @@ __all__ = [
     "import_bundle",
     "merge",
     "pack",
-    "secure",
     "write_bundle",
+    "write_proven_bundle",
 ]

@@ -68,7 +68,7 @@ def _parts(file: BinaryIO) -> Iterator[Part]:
         offset += len(data)
 
 
-def secure(git: Git, refs: Mapping[str, str], path: Path) -> None:
+def write_proven_bundle(git: Git, refs: Mapping[str, str], path: Path) -> None:
     """Write a bundle of ``refs`` that stands by itself, and prove by a clone of it that it does.
 
     Args:

@@ -34,7 +34,7 @@ class Fleet(Store):
         with self._write() as db:
             db.execute("UPDATE voyage SET replace_lost = 1")
 
-    def replace(self, again: Sequence[str], fresh: Sequence[str]) -> None:
+    def replace_ships(self, again: Sequence[str], fresh: Sequence[str]) -> None:
         """Note replacements that begin.
 
         Args:

@@ -1,6 +1,6 @@
 """Dataclasses to JSON objects and back. What comes from the other end is checked, field by field.
 
-A field's type says its shape; :func:`checked` adds bounds. Unknown fields are ignored, so that a
+A field's type says its shape; :func:`validated` adds bounds. Unknown fields are ignored, so that a
 newer end may say more. Standard library only.
 """
 
@@ -22,7 +22,7 @@ class Malformed(ValueError):
     """It is not of the shape that was agreed on; says where and how."""
 
 
-def checked(default: Any = dataclasses.MISSING, **bounds: Any) -> Any:
+def validated(default: Any = dataclasses.MISSING, **bounds: Any) -> Any:
     """Return a field with bounds.
 
     Args:

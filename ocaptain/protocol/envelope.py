@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Mapping, Type, Union
 
 from ocaptain.protocol import COMMAND, Message
-from ocaptain.protocol.codec import Malformed, checked, from_dict, to_dict
+from ocaptain.protocol.codec import Malformed, from_dict, to_dict, validated
 from ocaptain.protocol.messages import MAX_NUMBER
 
 #: By class of records; a worker of protocol 1 has one number for all.
@@ -75,9 +75,9 @@ class Welcome:
 
     first: Numbers
     last: Numbers
-    journal: str = checked(pattern="[0-9a-f]{8,64}")
+    journal: str = validated(pattern="[0-9a-f]{8,64}")
     protocol: int = 1
-    busy: int | None = checked(None, low=1, high=MAX_NUMBER)
+    busy: int | None = validated(None, low=1, high=MAX_NUMBER)
 
     def __post_init__(self) -> None:
         _check(self.first)
@@ -99,7 +99,7 @@ class Dropped:
     """Records up to here are not there any more."""
 
     class_: str
-    upto: int = checked(low=0, high=MAX_NUMBER)
+    upto: int = validated(low=0, high=MAX_NUMBER)
 
 
 @dataclass(frozen=True)
@@ -176,8 +176,8 @@ class ResultBody:
 class LogBody:
     """A piece of an attempt's log, in base64 (``kind`` ``log``)."""
 
-    token: int = checked(low=1, high=MAX_NUMBER - 1)
-    offset: int = checked(low=0, high=2**40)
+    token: int = validated(low=1, high=MAX_NUMBER - 1)
+    offset: int = validated(low=0, high=2**40)
     data: str = ""
     kind: str = "log"
 
@@ -186,7 +186,7 @@ class LogBody:
 class AgentBody:
     """What an attempt's stream said so far (``kind`` ``agent``)."""
 
-    token: int = checked(low=1, high=MAX_NUMBER - 1)
+    token: int = validated(low=1, high=MAX_NUMBER - 1)
     facts: Mapping[str, Any] = field(default_factory=dict)
     kind: str = "agent"
 

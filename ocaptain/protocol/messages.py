@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Mapping, Tuple, Type, Union
 
 from ocaptain.protocol import INLINE_BYTES, MAX_PART_BYTES, MAX_PARTS
-from ocaptain.protocol.codec import Malformed, checked
+from ocaptain.protocol.codec import Malformed, validated
 
 MAX_NUMBER = 2**53  # what JSON carries without loss
 _OID = "[0-9a-f]{40}"
@@ -21,9 +21,9 @@ _OID = "[0-9a-f]{40}"
 class Part:
     """A part of a bundle, in the worker's inbox or outbox; nothing else can be named."""
 
-    path: str = checked(pattern=r"\.ocaptain/(in|out)/[A-Za-z0-9-]+\.[0-9]{1,6}")
-    size: int = checked(low=0, high=MAX_PART_BYTES)
-    sha256: str = checked(pattern="[0-9a-f]{64}")
+    path: str = validated(pattern=r"\.ocaptain/(in|out)/[A-Za-z0-9-]+\.[0-9]{1,6}")
+    size: int = validated(low=0, high=MAX_PART_BYTES)
+    sha256: str = validated(pattern="[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Bundle:
 
     parts: Tuple[Part, ...]
     ref: str = ""
-    data: str = checked("", longest=INLINE_BYTES * 4 // 3 + 4)
+    data: str = validated("", longest=INLINE_BYTES * 4 // 3 + 4)
 
     def content(self) -> bytes | None:
         """Return a bundle that travelled inside of its message, None if it did not, or is not sound."""
@@ -61,10 +61,10 @@ class Snapshot:
 
     empty: bool
     bundle: Bundle
-    commit: str = checked(pattern=_OID)
-    base: str = checked(pattern=_OID)
-    message: str = checked("", longest=20000)
-    left_out: Tuple[str, ...] = checked((), longest=200)
+    commit: str = validated(pattern=_OID)
+    base: str = validated(pattern=_OID)
+    message: str = validated("", longest=20000)
+    left_out: Tuple[str, ...] = validated((), longest=200)
 
     def __post_init__(self) -> None:
         if len(self.bundle.parts) > MAX_PARTS:  # of what a ship offers; what a captain sends has no limit
@@ -76,7 +76,7 @@ class UnfitTree:
     """Why a workspace could not be offered."""
 
     reason: str
-    paths: Tuple[str, ...] = checked(longest=1000)
+    paths: Tuple[str, ...] = validated(longest=1000)
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,9 @@ class Outcome:
         agent: what its stream said (``ocaptain.agents.facts``).
     """
 
-    code: int = checked(low=-1, high=255)
-    reason: str = checked(longest=100)
-    seconds: float = checked(low=0)
+    code: int = validated(low=-1, high=255)
+    reason: str = validated(longest=100)
+    seconds: float = validated(low=0)
     tail: str = ""
     snapshot: Snapshot | None = None
     unfit: UnfitTree | None = None
@@ -105,8 +105,8 @@ class Outcome:
 class CheckResult:
     """How a check ended."""
 
-    code: int = checked(low=0, high=255)
-    seconds: float = checked(low=0)
+    code: int = validated(low=0, high=255)
+    seconds: float = validated(low=0)
     timed_out: bool = False
     tail: str = ""
 
@@ -121,8 +121,8 @@ class VerifyResult:
     """
 
     clean: bool
-    code: int = checked(low=0, high=255)
-    seconds: float = checked(low=0)
+    code: int = validated(low=0, high=255)
+    seconds: float = validated(low=0)
     timed_out: bool = False
     tail: str = ""
     stage: str = "verify"
@@ -168,7 +168,7 @@ class Start:
     What an agent is started with (from ``argv`` on) is explained at ``ocaptain.agents.base.AgentRun``.
     """
 
-    token: int = checked(low=1, high=MAX_NUMBER)
+    token: int = validated(low=1, high=MAX_NUMBER)
     base: str = ""
     branch: str = ""
     label: str = ""

@@ -111,4 +111,4 @@ def _replace_lost(directory: VoyageDirectory, there: frozenset[str]) -> None:
             ledger.command()
             ledger.set_replace()
             decided = replacements(ledger.ships(), there, ledger.voyage().replacements)
-            ledger.replace(decided.again, decided.fresh)
+            ledger.replace_ships(decided.again, decided.fresh)

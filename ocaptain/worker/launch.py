@@ -53,9 +53,9 @@ def prepare(job: JobFile, directory: Path, home: Path) -> Start:
         env.update(_environment(home / name))
         # What the host has set for itself must not come before what was laid down for this agent.
         outer = {key: value for key, value in outer.items() if not key.startswith(job.own_env)}
-    secrets = [secret for key, value in env.items() for secret in secrets_of(key, value)]
+    secrets = [secret for key, value in env.items() for secret in secrets_in_variable(key, value)]
     if job.env_files:  # of the host's own, what its name says is not ours to judge; but it may have a proxy
-        secrets += [secret for value in outer.values() for secret in secrets_of("", value)]
+        secrets += [secret for value in outer.values() for secret in secrets_in_variable("", value)]
     hidden = [home / name for name in job.secret_files]
     secrets += [path.read_text("utf-8", "replace").strip() for path in hidden if path.is_file()]
     argv, prompt, resumed = list(job.argv), directory / "prompt.md", None
@@ -79,7 +79,7 @@ def _environment(path: Path) -> Dict[str, str]:
     return {str(key): str(value) for key, value in content.items()}
 
 
-def secrets_of(name: str, value: str) -> List[str]:
+def secrets_in_variable(name: str, value: str) -> List[str]:
     """Return what must never be shown of an environment's variable.
 
     All of it if its name says so, and of several headers each one; of any other what an URL in it says of

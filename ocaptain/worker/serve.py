@@ -188,17 +188,17 @@ class Worker:
 
     # -- commands ---------------------------------------------------------------------------
 
-    def command(self, name_id: str, name: str, args: Mapping[str, Any]) -> None:
+    def command(self, command_id: str, name: str, args: Mapping[str, Any]) -> None:
         """Run a command; one that runs goes on, the result of one that ended is told again."""
-        if name_id in self._running:
+        if command_id in self._running:
             return
-        if name_id in self._state.done:
-            work = self._report(name_id, self._state.done[name_id])
+        if command_id in self._state.done:
+            work = self._report(command_id, self._state.done[command_id])
         else:
-            work = self._run(name_id, name, args)
-        self._running[name_id] = asyncio.create_task(work)
+            work = self._run(command_id, name, args)
+        self._running[command_id] = asyncio.create_task(work)
 
-    async def _run(self, name_id: str, name: str, args: Mapping[str, Any]) -> None:
+    async def _run(self, command_id: str, name: str, args: Mapping[str, Any]) -> None:
         token = None  # of the attempt that it ends
         try:
             if name not in COMMANDS:
@@ -206,7 +206,7 @@ class Worker:
             command = from_dict(COMMANDS[name], args)
             token = command.token if isinstance(command, Start) else None
             with self._hold.while_working():
-                result = Result(ok=True, data=to_dict(await self._carry_out(name_id, command)))
+                result = Result(ok=True, data=to_dict(await self._carry_out(command_id, command)))
         except Unfit as error:
             result = _failed("unfit", error.reason, error.paths)
         except WorkspaceError as error:
@@ -216,35 +216,35 @@ class Worker:
             result = _failed("internal", f"{type(error).__name__}: {error}")
         # An id that failed may be asked again: the captain repeats it with what was missing.
         if result.ok:
-            self._state.done[name_id] = result
-        await self._report(name_id, result, token)
+            self._state.done[command_id] = result
+        await self._report(command_id, result, token)
 
-    async def _carry_out(self, name_id: str, command: Command) -> object:
+    async def _carry_out(self, command_id: str, command: Command) -> object:
         if isinstance(command, (Start, Check)):
-            self._newest_check = name_id
+            self._newest_check = command_id
             self.stop_script()  # of another candidate: nobody asks how it ends
         if isinstance(command, Start):
-            return await self._start(name_id, command)
+            return await self._start(command_id, command)
         if isinstance(command, Cancel):
             return await self._cancel(command)
         if isinstance(command, Rescue):
             return await self._rescue(command)
         async with self._work:
-            if isinstance(command, Check) and self._newest_check != name_id:
+            if isinstance(command, Check) and self._newest_check != command_id:
                 raise WorkspaceError("stopped", "another candidate is to be checked")
             self._scripts.begin()
             if isinstance(command, Check):
                 return await asyncio.to_thread(self._scripts.check, command)
             return await asyncio.to_thread(self._scripts.verify, command)
 
-    async def _report(self, name_id: str, result: Result, token: int | None = None) -> None:
+    async def _report(self, command_id: str, result: Result, token: int | None = None) -> None:
         """Journal a result, however long a full disk takes to have room for it; then forget the job."""
-        body = to_dict(ResultBody(name_id, result.ok, self._with_bundle(result.data)))
+        body = to_dict(ResultBody(command_id, result.ok, self._with_bundle(result.data)))
         await self._until_room(lambda: self._record(body, durable=True))
         # Only now: a worker that dies before this goes on with the job and reports again.
         if self._state.job and self._state.job.token == token:
             self._state.job = None
-        self._running.pop(name_id, None)
+        self._running.pop(command_id, None)
         await self._until_room(self._state.save)
         self._news.set()
 
@@ -280,11 +280,11 @@ class Worker:
             self._trouble = reason
             self._news.set()
 
-    async def _start(self, name_id: str, args: Start) -> Outcome:
+    async def _start(self, command_id: str, args: Start) -> Outcome:
         """Run an attempt to its end and offer what it left."""
         async with self._work:
             if not (self._state.job and self._state.job.token == args.token):
-                await asyncio.to_thread(self._attempts.launch, name_id, args)
+                await asyncio.to_thread(self._attempts.launch, command_id, args)
             job = self._state.job
             assert job
             ended = await self._attempts.wait(job)
@@ -311,8 +311,8 @@ class Worker:
         if self._state.job and self._state.job.token == args.token:
             await self._stop()
         own = f"start:{args.token}"
-        for name_id, ending in list(self._running.items()):
-            if name_id == own or name_id.startswith(f"{own}:"):
+        for command_id, ending in list(self._running.items()):
+            if command_id == own or command_id.startswith(f"{own}:"):
                 await asyncio.wait([ending], timeout=CANCEL_SECONDS * 4)
         return {}
 
@@ -331,12 +331,12 @@ class Worker:
     async def resume(self) -> None:
         """Take up the attempt that an earlier worker left, so that its result is journalled."""
         if self._state.job:
-            name_id = self._state.job.id or f"start:{self._state.job.token}"
-            if name_id in self._state.done:
+            command_id = self._state.job.id or f"start:{self._state.job.token}"
+            if command_id in self._state.done:
                 self._state.job = None
                 self._state.save()
             else:
-                self.command(name_id, "start", {"token": self._state.job.token})
+                self.command(command_id, "start", {"token": self._state.job.token})
 
 
 def _failed(code: str, reason: str, paths: Sequence[str] = ()) -> Result:

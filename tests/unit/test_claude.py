@@ -26,7 +26,7 @@ from ocaptain.voyage.prepare import prepare as prepare_voyage
 from ocaptain.voyage.request import Request
 from ocaptain.worker.job import JobFile
 from ocaptain.worker.keep import leave
-from ocaptain.worker.launch import prepare, secrets_of
+from ocaptain.worker.launch import prepare, secrets_in_variable
 from ocaptain.worker.places import Places
 from ocaptain.worker.show import LineMask, Masker, plain
 from ocaptain.worker.streams import own_env
@@ -388,9 +388,9 @@ def test_what_was_laid_down_comes_before_what_the_host_has_and_must_be_whole(tmp
     ],
 )
 def test_secrets_inside_of_variables(name, value, shown):
-    mask = Masker(secrets_of(name, value))
+    mask = Masker(secrets_in_variable(name, value))
     assert "canary" not in mask(shown.encode()).decode()
-    assert secrets_of("PAGER", "https://host/me@there less ssh://somebody@host") == []
+    assert secrets_in_variable("PAGER", "https://host/me@there less ssh://somebody@host") == []
 
 
 def test_what_was_said_in_the_workspace_leaves_with_the_voyage(tmp_path, monkeypatch, capsys):

@@ -17,7 +17,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from ocaptain.captain.transport.base import STDERR, STDOUT, WORKER, FileFault, RemoteCommand, Stream, TransportError
-from ocaptain.captain.transport.target import argv, remote, target_of
+from ocaptain.captain.transport.target import argv, remote_command, target_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -146,7 +146,7 @@ class SshTransport:
         self._sockets.mkdir(mode=0o700, exist_ok=True)
         try:
             return await asyncio.create_subprocess_exec(
-                *argv(self._target, options, remote(self._target, script)),
+                *argv(self._target, options, remote_command(self._target, script)),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,

@@ -85,7 +85,7 @@ def argv(target: SshTarget, before: Sequence[str], after: Sequence[str]) -> list
     return [target.executable, *_FIRM, *before, *own, *target.args, *_WEAK, "--", target.host, *after]
 
 
-def remote(target: SshTarget, script: str) -> list[str]:
+def remote_command(target: SshTarget, script: str) -> list[str]:
     """Return the words that run a POSIX script in the ship's home, whatever the login shell is."""
     place = f'cd -- {shlex.quote(target.home)} && export OCAPTAIN_SHIP_HOME="$PWD" && ' if target.home else ""
     return ["exec", "sh", "-c", shlex.quote(f"{place}{script}")]
@@ -93,7 +93,7 @@ def remote(target: SshTarget, script: str) -> list[str]:
 
 def terminal_argv(target: SshTarget, line: str, *, is_terminal: bool) -> list[str]:
     """Return what opens a shell line on the host for a person, with the terminal that they have."""
-    words = remote(target, f"exec bash -c {shlex.quote(line)}")
+    words = remote_command(target, f"exec bash -c {shlex.quote(line)}")
     # What comes first counts: a person may be asked. What comes last counts of -t and -T.
     plain = [*argv(target, ["-o", "ControlPath=none"], [])]
     at = plain.index("--")

@@ -85,7 +85,7 @@ class Streams:
                 return
             await socket.send_text(json.dumps({"status": "connected", "target": f"127.0.0.1:{target.port}"}))
             try:
-                await _first(_to_socket(reader, socket), _from_socket(socket, writer))
+                await _first_message(_to_socket(reader, socket), _from_socket(socket, writer))
                 await writer.drain()
             finally:
                 writer.close()
@@ -108,7 +108,7 @@ class Streams:
                 for path in wanted.paths:
                     await watch.add(path, recursive=wanted.recursive)
                 await socket.send_text(json.dumps({"type": "subscribed", "paths": wanted.paths}))
-                await _first(_tell_changes(watch, socket), _until_left(socket))
+                await _first_message(_tell_changes(watch, socket), _until_left(socket))
             except FsError as error:
                 await socket.send_text(json.dumps({"type": "error", "message": error.message}))
                 await socket.close(1000)
@@ -121,10 +121,10 @@ class Streams:
         if sprite is None:
             return
         with contextlib.suppress(WebSocketDisconnect, RuntimeError, OSError):
-            await _first(_tell_ports(sprite, socket), _until_left(socket))
+            await _first_message(_tell_ports(sprite, socket), _until_left(socket))
 
 
-async def _first(*work: Awaitable[None]) -> None:
+async def _first_message(*work: Awaitable[None]) -> None:
     """Wait for whichever ends first; the others are cancelled, an error is raised."""
     tasks = [asyncio.ensure_future(one) for one in work]
     try:
