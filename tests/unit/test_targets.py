@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from ocaptain.ansible.targets import PLAIN_ARGS, build_target
-from ocaptain.captain.transport.target import SshTarget, argv, remote, terminal_argv
+from ocaptain.captain.transport.target import SshTarget, argv, remote_command, terminal_argv
 from ocaptain.cli.sail import split_hosts
 from ocaptain.errors import UsageError
 from ocaptain.voyage.check import host_ships
@@ -57,7 +57,7 @@ def test_a_way_is_what_the_inventory_says():
 
 def test_the_command_line():
     way = SshTarget(host="web1", port=2022, user="deck", key="/k", args=("-o", "ServerAliveInterval=3"))
-    line = argv(way, ["-o", "ControlMaster=no"], remote(way, "echo it's"))
+    line = argv(way, ["-o", "ControlMaster=no"], remote_command(way, "echo it's"))
     at = line.index("--")
     assert line[0] == "ssh"
     assert line[at:] == ["--", "web1", "exec", "sh", "-c", shlex.quote("echo it's")]
@@ -72,7 +72,7 @@ def test_the_command_line():
     ]
     assert options[5:9] == ["ControlMaster=no", "Port=2022", 'IdentityFile="/k"', 'User="deck"']
     assert options.index("ServerAliveInterval=3") < options.index("ServerAliveInterval=10")
-    inside = remote(SshTarget(host="h", home="/a b"), "true")
+    inside = remote_command(SshTarget(host="h", home="/a b"), "true")
     assert shlex.split(inside[-1]) == ["cd -- '/a b' && export OCAPTAIN_SHIP_HOME=\"$PWD\" && true"]
     person = terminal_argv(way, "tmux attach", is_terminal=True)
     assert person[:3] == ["ssh", "-o", "BatchMode=no"]
