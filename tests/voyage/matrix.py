@@ -98,6 +98,8 @@ HOLDS = {
     "bootstrap": {"call": "WS /v1/sprites/*/exec", "kind": "hold", "after": 1},
     "sink": {"call": "GET /v1/sprites/*/fs/read", "kind": "hold"},
 }
+#: More than what travels inside of a message.
+MUCH = "head -c 100000 /dev/urandom > much"
 #: The first git command of each moment (see ocaptain/captain/ship/ and landing/).
 GIT = r"""#!/bin/sh
 # Waits once at the command that is named in CTL/point, before or after it was carried out.
@@ -108,7 +110,8 @@ found=
 words=" $* "
 case $point in
   provision) case $words in *" clone --quiet --bare "*|*" init --quiet --bare "*) found=1 ;; esac ;;
-  claim|sink) case $words in *" pack-objects "*|*" bundle create "*|*" fsck "*) found=1 ;; esac ;;
+  claim) case $words in *" pack-objects "*) found=1 ;; esac ;;
+  sink) case $words in *" bundle create "*|*" fsck "*) found=1 ;; esac ;;
   offer) case $words in *" index-pack "*) found=1 ;; esac ;;
   "landing: "*)
     case $words in
@@ -230,7 +233,7 @@ class Cell:
             run_task(
                 f"echo started; sleep {long}; echo 1 > f1"
                 if long != 300
-                else f"echo wip > wip; echo started; sleep {long}"
+                else f"echo wip > wip; {MUCH}; echo started; sleep {long}"
             ),
             run_task("echo 2 > f2", verify="test -f f2"),
             run_task("echo started; sleep 0.4; echo 3 > f3", "2"),
@@ -322,7 +325,8 @@ class Cell:
             case "agent":
                 self.inside("pkill -KILL -f '[e]cho started'")
             case "supervisor":
-                self.inside("pkill -KILL -f '[s]upervise'")
+                found = r"""sed 's/.*"pid": *\([0-9]*\).*/\1/' ~/.ocaptain/attempts/*/supervisor.json"""
+                self.inside(f"kill -KILL $({found})")
             case "worker":
                 self.inside("pkill -KILL -f '[w]orker.pyz serve'")
             case "captain":
@@ -621,7 +625,7 @@ class Sinking(Cell):
     def plan(self) -> Path:
         if not self.on_ships:
             return super().plan()
-        long = [run_task("echo wip > wip; echo started; sleep 300") for _ in self.at_work()]
+        long = [run_task(f"echo wip > wip; {MUCH}; echo started; sleep 300") for _ in self.at_work()]
         tasks = [run_task("echo 1 > f1"), run_task("echo 2 > f2", "1"), *long]
         return write_plan(self.root / "plan", tasks)
 

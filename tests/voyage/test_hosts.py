@@ -144,7 +144,7 @@ def test_the_transport_on_a_host_that_talks_and_a_link_that_breaks(machines, tmp
         ship = SshTransport(way(machines, alpha), "alpha", tmp_path / "ssh")
         await ship.put("new folder/it's", data)
         assert await ship.get("new folder/it's", len(data)) == data
-        with pytest.raises(FileFault, match="longer than"):
+        with pytest.raises(FileFault, match="larger than"):
             await ship.get("new folder/it's", len(data) - 1)
         with pytest.raises(FileFault, match="no file nowhere"):
             await ship.get("nowhere", 10)

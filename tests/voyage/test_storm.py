@@ -12,7 +12,9 @@ from tests.helpers import HELD, children, run_task, wait_for
 
 pytestmark = pytest.mark.root
 
-TASKS = [run_task("echo 1 > a", verify="test -f a"), run_task("echo 2 > b", "1"), run_task("echo 3 > c")]
+#: More than what travels inside of a message: it is read and written by calls of its own.
+MUCH = "head -c 100000 /dev/urandom > much"
+TASKS = [run_task(f"echo 1 > a; {MUCH}", verify="test -f a"), run_task("echo 2 > b", "1"), run_task("echo 3 > c")]
 CALLS = [
     "GET /v1/sprites",
     "POST /v1/sprites",
@@ -144,7 +146,7 @@ def test_interrupted_twice_ends_now(lone, plan):
 
 
 def test_an_interrupted_sink_is_finished_by_the_next(lone, plan):
-    voyage = lone.json("sail", plan([run_task("echo wip > wip; sleep 300")]), "-n", "2", "--json")["voyage"]
+    voyage = lone.json("sail", plan([run_task(f"echo wip > wip; {MUCH}; sleep 300")]), "-n", "2", "--json")["voyage"]
     for call in ("WS /v1/sprites/*/exec", "GET /v1/sprites/*/fs/read", "DELETE /v1/sprites/*"):
         lone.env["OCAPTAIN_API_TIMEOUT"] = "60"
         lone.faults({"call": call, "kind": "hold"})
@@ -243,7 +245,7 @@ def test_a_broken_ship_that_still_exists_gets_a_stand_in(lone, plan):
     sailing = lone.popen("sail", plan(tasks), "-n", "2", "--replace", "--wait", "--json")
     voyage = wait_for(lambda: list(lone.voyages.glob("voyage-*/logs/ship-1")))[0].parent.parent.name
     # The worker answers no more, and cannot work: what it is asked for fails.
-    lone.inside(f"{voyage}-ship-1", "rm -rf ~/.ocaptain/git; touch ~/.ocaptain/git; pkill -KILL -f '[s]upervise'")
+    lone.inside(f"{voyage}-ship-1", "rm -rf ~/.ocaptain/git; touch ~/.ocaptain/git; pkill -KILL -f '[l]auncher'")
     wait_for(lambda: [one for one in lone.json("status", voyage, "--json")["ships"] if one["replaced_by"]], 120)
     lone.go(f"{voyage}-ship-0")
     _, err = sailing.communicate(timeout=120)
@@ -277,7 +279,7 @@ def test_one_sail_or_sink_at_a_time(lone, plan):
 
 def test_a_sink_that_looks_elsewhere_is_refused(lone, plan):
     """With another drydock's state directory everything would look as if it were gone."""
-    voyage = lone.json("sail", plan([run_task("echo wip > wip; sleep 300")]), "-n", "1", "--json")["voyage"]
+    voyage = lone.json("sail", plan([run_task(f"echo wip > wip; {MUCH}; sleep 300")]), "-n", "1", "--json")["voyage"]
     done = lone.run("sink", voyage, "--force", env={"XDG_STATE_HOME": str(lone.home / "other")})
     assert (done.code, "sails on" in done.err) == (2, True), done.err
     assert lone.sprites() == 1
