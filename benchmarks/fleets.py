@@ -163,4 +163,4 @@ def fleet() -> Iterator[Fleet]:
             yield found
         finally:
             with contextlib.suppress(RuntimeError):
-                found.ocaptain("drydock", "stop")
+                found.ocaptain("drydock", "stop", "--force")  # also with the ships of a voyage that failed

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from ocaptain.git.run import Git, GitError
 from ocaptain.protocol import MAX_BUNDLE, PART_BYTES
-from ocaptain.protocol.git import bundle_header
+from ocaptain.protocol.git import BUNDLE_PACK, bundle_header, bundle_start, bundle_wants
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -51,12 +51,9 @@ def write_bundle(git: Git, commit: str, ref: str, have: str | None, path: Path) 
         OSError: it cannot be read again.
     """
     with path.open("w+b") as file:
-        prerequisite = f"-{have} \n" if have else ""
-        file.write(f"# v2 git bundle\n{prerequisite}{commit} {ref}\n\n".encode())
+        file.write(bundle_start(commit, ref, have))
         file.flush()
-        wanted = f"{commit}\n^{have}\n" if have else f"{commit}\n"
-        arguments = ("pack-objects", "--revs", "--stdout", "--thin", "--delta-base-offset", "-q")
-        git.run(*arguments, stdin=wanted.encode(), output=file, seconds=BUNDLE_SECONDS)
+        git.run(*BUNDLE_PACK, stdin=bundle_wants(commit, have), output=file, seconds=BUNDLE_SECONDS)
         file.seek(0)
         return list(_parts(file))
 

@@ -146,23 +146,6 @@ class Git:
         """Return the tree of a commit."""
         return self.text("rev-parse", "--verify", "--end-of-options", f"{commit}^{{tree}}")
 
-    def commit(self, tree: str, parent: str, message: str, *, author: str, dated: bool = True) -> str:
-        """Make a commit of a tree; return its id.
-
-        Args:
-            tree: of the files.
-            parent: the commit before it.
-            message: the whole of it.
-            author: a ship's id.
-            dated: now; without, with its parent's date, so that the same commit is made each time.
-        """
-        named = {"GIT_AUTHOR_NAME": author, "GIT_AUTHOR_EMAIL": f"{author}@ocaptain.invalid"}
-        # That of the parent: whoever walks history by date meets it where it belongs.
-        when = "" if dated else f"@{self.text('show', '--no-patch', '--format=%ct', parent)} +0000"
-        dates = {} if dated else {"GIT_AUTHOR_DATE": when, "GIT_COMMITTER_DATE": when}
-        done = self.run("commit-tree", tree, "-p", parent, stdin=message.encode(), extra={**named, **dates})
-        return done.stdout.decode().strip()
-
     def is_ancestor(self, old: str, new: str) -> bool:
         """Whether ``old`` is reachable from ``new``."""
         return self.run("merge-base", "--is-ancestor", old, new, ok=(0, 1, 128)).returncode == 0

@@ -77,7 +77,16 @@ class Store(Git):
         return self._ask(lambda repository: str(repository[commit].peel(pygit2.Commit).tree_id))
 
     def commit(self, tree: str, parent: str, message: str, *, author: str, dated: bool = True) -> str:
-        """Make a commit of a tree; return its id. See :meth:`ocaptain.git.Git.commit`."""
+        """Make a commit of a tree; return its id.
+
+        Args:
+            tree: of the files.
+            parent: the commit before it.
+            message: the whole of it.
+            author: a ship's id.
+            dated: now; without, with its parent's date, so that the same commit is made each time, and
+                whoever walks history by date meets it where it belongs.
+        """
 
         def make(repository: pygit2.Repository) -> str:
             when = () if dated else (repository[parent].peel(pygit2.Commit).commit_time, 0)

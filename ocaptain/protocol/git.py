@@ -12,6 +12,8 @@ SAFE = ("core.hooksPath=/dev/null", "core.fsmonitor=false", "core.quotePath=fals
 #: packs: git takes files above this size for binary ones when it merges.
 NO_DELTAS = "core.bigFileThreshold=8m"
 
+#: The command that writes a bundle's pack; it reads :func:`bundle_wants`.
+BUNDLE_PACK = ("pack-objects", "--revs", "--stdout", "--thin", "--delta-base-offset", "-q")
 SIGNATURES = frozenset({b"# v2 git bundle", b"# v3 git bundle"})
 MAX_HEADER_LINE = 4096
 MAX_HEADER_LINES = 256
@@ -20,6 +22,23 @@ MAX_HEADER_LINES = 256
 def git_argv(*settings: str) -> list[str]:
     """Return the beginning of a git command with the safe settings, and more of them."""
     return ["git", *(word for setting in (*SAFE, *settings) for word in ("-c", setting))]
+
+
+def bundle_start(commit: str, ref: str, have: str | None) -> bytes:
+    """Return what a bundle of ``commit`` begins with, for a reader that has ``have``; its pack follows.
+
+    Args:
+        commit: that it offers.
+        ref: what that is called in it.
+        have: its prerequisite, None for none.
+    """
+    prerequisite = f"-{have} \n" if have else ""
+    return f"# v2 git bundle\n{prerequisite}{commit} {ref}\n\n".encode()
+
+
+def bundle_wants(commit: str, have: str | None) -> bytes:
+    """Return what :data:`BUNDLE_PACK` reads: what the pack is to hold."""
+    return f"{commit}\n^{have}\n".encode() if have else f"{commit}\n".encode()
 
 
 @dataclass(frozen=True)

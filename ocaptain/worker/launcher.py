@@ -184,9 +184,11 @@ def _fork(asked: Dict[str, str], terminal: Any, inherited: tuple[socket.socket, 
     """Fork a supervisor; return what the worker is told."""
     directory, label = Path(asked["directory"]), asked["label"]
     heard, said = os.pipe()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})  # one that ends at once ends after it was noted
     try:
         pid = os.fork()
     except OSError as error:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
         os.close(heard)
         os.close(said)
         return {"error": str(error)}
@@ -196,6 +198,7 @@ def _fork(asked: Dict[str, str], terminal: Any, inherited: tuple[socket.socket, 
             one.close()
         _be_supervisor(directory, label, terminal, lambda: os.close(said) if os.write(said, b"+") else None)
     _children.add(pid)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
     os.close(said)
     with contextlib.suppress(OSError):
         os.setpgid(pid, pid)
@@ -233,6 +236,7 @@ def _be_supervisor(directory: Path, label: str, terminal: Any, begun: Callable[[
     code = 1
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
         with contextlib.suppress(OSError):
             os.setpgid(0, 0)
         if terminal is not None:

@@ -53,7 +53,7 @@ from ocaptain.worker.channels import Channel, numbers
 from ocaptain.worker.errors import Unfit, WorkspaceError
 from ocaptain.worker.hold import Hold
 from ocaptain.worker.journal import Journal
-from ocaptain.worker.places import Places, tail
+from ocaptain.worker.places import Places, open_plain, tail
 from ocaptain.worker.scripts import Scripts
 from ocaptain.worker.state import State
 from ocaptain.worker.workspace import Workspace
@@ -255,7 +255,8 @@ class Worker:
         if len(parts) != 1 or parts[0]["size"] > INLINE_BYTES:
             return data
         try:
-            content = (self._state.places.home / parts[0]["path"]).read_bytes()
+            with open_plain(self._state.places.home / parts[0]["path"]) as file:
+                content = file.read(INLINE_BYTES + 1)
         except OSError:  # told again after the next attempt began: the captain asks for the part, and hears so
             return data
         bundle = {**snapshot["bundle"], "data": base64.b64encode(content).decode()}

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import List, NamedTuple, Sequence
 
 from ocaptain.protocol import PART_BYTES
-from ocaptain.protocol.git import NO_DELTAS
+from ocaptain.protocol.git import BUNDLE_PACK, NO_DELTAS, bundle_start, bundle_wants
 from ocaptain.protocol.messages import Bundle, Part, Snapshot
 from ocaptain.worker.checkout import Checkout, Walk
 from ocaptain.worker.errors import Unfit, WorkspaceError
@@ -166,11 +166,9 @@ class Workspace(Checkout):
         """Write what ``commit`` has and ``base`` has not, in parts; a bundle as ``git bundle create`` writes it."""
         path = self._places.outbox / f"{name}.bundle"
         with open(path, "w+b") as whole:
-            whole.write(f"# v2 git bundle\n-{base} \n{commit} {OUT_REF}\n\n".encode())
+            whole.write(bundle_start(commit, OUT_REF, base))
             whole.flush()
-            wanted = f"{commit}\n^{base}\n".encode()
-            arguments = ("pack-objects", "--revs", "--stdout", "--thin", "--delta-base-offset", "-q")
-            self._git("-c", NO_DELTAS, *arguments, stdin=wanted, output=whole)
+            self._git("-c", NO_DELTAS, *BUNDLE_PACK, stdin=bundle_wants(commit, base), output=whole)
             whole.seek(0)
             parts = []
             for number, data in enumerate(iter(lambda: whole.read(PART_BYTES), b"")):

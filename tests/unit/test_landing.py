@@ -44,7 +44,7 @@ class Sea:
 
     def __init__(self, root, ledger=None):
         subprocess.run(["git", "init", "-q", "--bare", root / "repo.git"], check=True)
-        self.git = Git(root / "repo.git")
+        self.git = Store(root / "repo.git")
         self.base = commit(self.git, {"a.txt": "1\n2\n3\n4\n5\n6\n7\n8\n9\n"})
         self.git.update_ref(f"refs/heads/{BRANCH}", self.base)
         self.ledger = ledger or make(root / "ledger.db", {str(n): frozenset() for n in range(1, 5)})
@@ -97,7 +97,7 @@ def test_an_empty_change_lands_as_an_empty_commit(sea):
     sea.land(sea.offer({"a.txt": LINES + "10\n"}))
     verdict = sea.land(sea.offer({"a.txt": LINES}), ship="ship-1")
     assert isinstance(verdict, Landed)
-    assert sea.git.tree(verdict.commit) == sea.git.tree(f"{verdict.commit}^")
+    assert sea.git.tree(verdict.commit) == sea.git.text("rev-parse", f"{verdict.commit}^^{{tree}}")
     assert sea.content().endswith("10")
 
 
@@ -682,8 +682,12 @@ def test_a_store_is_as_git_is_and_lets_go_of_packs(tmp_path):
         assert found.merge_base(one, "1" * 40) is None
         assert found.update_ref("refs/ocaptain/tasks/1/1/work", one)
         assert found.update_ref("refs/ocaptain/tasks/1/1/work", two)
-    made = [found.commit(git.tree(two), one, "said\n", author="ship-0", dated=False) for found in (git, store)]
-    assert made[0] == made[1]
+    made = store.commit(git.tree(two), one, "said\n", author="ship-0", dated=False)
+    when = f"@{git.text('show', '-s', '--format=%ct', one)} +0000"
+    named = {"GIT_AUTHOR_NAME": "ship-0", "GIT_AUTHOR_EMAIL": "ship-0@ocaptain.invalid"}
+    dates = {"GIT_AUTHOR_DATE": when, "GIT_COMMITTER_DATE": when}
+    by_git = git.run("commit-tree", git.tree(two), "-p", one, stdin=b"said\n", extra={**named, **dates})
+    assert made == by_git.stdout.decode().strip()
     with pytest.raises(GitError):
         store.tree("1" * 40)
     for number in range(30):

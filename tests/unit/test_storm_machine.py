@@ -28,7 +28,7 @@ from ocaptain.captain.landing import (
     Lander,
 )
 from ocaptain.captain.refs import stale_ref, work_ref
-from ocaptain.git import Git
+from ocaptain.git import Git, Store
 from ocaptain.ledger import Fenced, Ledger, task_views
 from ocaptain.protocol import CLASSES, PROTOCOL, Fence, Refused, class_of, read_record, record
 from ocaptain.protocol.messages import Bundle, CheckResult, Snapshot
@@ -79,7 +79,7 @@ class Storm(RuleBasedStateMachine):
         self.directory = tempfile.TemporaryDirectory()
         root = Path(self.directory.name)
         subprocess.run(["git", "init", "-q", "--bare", root / "repo.git"], check=True)
-        self.git = Git(root / "repo.git")
+        self.git = Store(root / "repo.git")
         self.base = commit(self.git, {"line": "0\n"})
         self.git.update_ref(f"refs/heads/{BRANCH}", self.base)
         self.path = root / "ledger.db"

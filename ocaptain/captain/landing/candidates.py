@@ -1,14 +1,14 @@
 """Candidates: an offer merged onto what would be the head by then, as a tree and as a commit to check.
 
-Everything here runs git and blocks. Commits that are not to land are the same each time (no date), so
-that a check is known by its candidate's id.
+Everything here runs git and blocks. Commits that are not to land are the same each time (their date is
+their parent's), so that a check is known by its candidate's id.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ocaptain.git import Conflict, Git, merge
+from ocaptain.git import Conflict, Store, merge
 from ocaptain.text import clean
 
 MAX_PATHS = 10  # of a conflict that are named
@@ -41,7 +41,7 @@ class Offered:
     ship: str
 
 
-def take_offer(git: Git, base: str, commit: str, task: str, ship: str) -> Offered:
+def take_offer(git: Store, base: str, commit: str, task: str, ship: str) -> Offered:
     """Return an offer whose objects are in the repository.
 
     Raises:
@@ -50,7 +50,7 @@ def take_offer(git: Git, base: str, commit: str, task: str, ship: str) -> Offere
     return Offered(base, git.tree(base), git.tree(commit), task, ship)
 
 
-def stack_on(git: Git, tip: Tip, offered: Offered) -> Tip | Conflict:
+def stack_on(git: Store, tip: Tip, offered: Offered) -> Tip | Conflict:
     """Return the candidate of an offer on ``tip``."""
     tree = _merge(git, tip, offered)
     if isinstance(tree, Conflict):
@@ -60,7 +60,7 @@ def stack_on(git: Git, tip: Tip, offered: Offered) -> Tip | Conflict:
     )
 
 
-def _merge(git: Git, tip: Tip, offered: Offered) -> str | Conflict:
+def _merge(git: Store, tip: Tip, offered: Offered) -> str | Conflict:
     if tip.tree == offered.base_tree:  # nothing landed meanwhile, or nothing that is left
         return offered.tree
     if offered.tree == offered.base_tree:  # it changes nothing
@@ -70,7 +70,7 @@ def _merge(git: Git, tip: Tip, offered: Offered) -> str | Conflict:
     return merged if isinstance(merged, Conflict) else merged.tree
 
 
-def describe(git: Git, conflict: Conflict, base: str, tip: str) -> str:
+def describe(git: Store, conflict: Conflict, base: str, tip: str) -> str:
     """Return why an offer does not merge, with both sides named."""
     if conflict.note:
         return f"it does not merge: {conflict.note}"

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from ocaptain.captain.decide.queue import Land, Place, Refuse, Stack, State, anew, judged, next_action, stacked, without
 from ocaptain.captain.landing.candidates import Offered, Tip, describe, stack_on, take_offer
-from ocaptain.git import Conflict, Git, GitError, commit_message
+from ocaptain.git import Conflict, Git, GitError, Store, commit_message
 from ocaptain.ledger import LedgerError
 from ocaptain.text import clean
 
@@ -118,7 +118,7 @@ def _remove_stale_lock(git: Git, ref: str) -> None:
 class Lander:
     """Lands work on ``branch`` of a bare repository."""
 
-    def __init__(self, git: Git, ledger: Ledger, branch: str) -> None:
+    def __init__(self, git: Store, ledger: Ledger, branch: str) -> None:
         self._git = git
         self._ledger = ledger
         self.ref = f"refs/heads/{branch}"
