@@ -1,7 +1,7 @@
 """What a fleet takes for a plan, beside what the simulation says, and from a landing to the next agent.
 
     python benchmarks/makespan.py [--graphs 12] [--tasks 40] [--ships 10] [--seed 1] [--chain 40]
-                                  [--only long|short|chain]
+                                  [--only long|short|chain] [--max-load 3]
 
 Prints JSON. Everything is sailed on one drydock, one voyage after another:
 
@@ -9,7 +9,7 @@ Prints JSON. Everything is sailed on one drydock, one voyage after another:
   makespan is counted from the landing of a first task that all others wait for, so that the fleet is there, to the
   last landing; ``ratio`` is that over the simulated one. ``overhead`` is what an attempt took beyond its sleep,
   on average, and ``predicted`` the simulation with it over the makespan. No graph begins while others have the
-  machine (a load above 3).
+  machine (a load above ``--max-load``).
 * ``chain``: tasks that wait for one another: from each landing to the moment when the next agent says what time
   it is; beside the bare chain, in turn on a sprite of its own: ``git bundle create``, upload, then ``bundle verify``,
   ``read-tree -u`` and ``tmux new-window`` of something that says what time it is.
@@ -34,7 +34,6 @@ from fleets import Fleet, Voyage, fleet
 from ocaptain.plan.simulate import Job, simulate
 from ocaptain.sprites import SpritesClient
 
-BUSY = 3.0
 GATE = "gate"
 MAX_BEFORE = 3
 ROUNDS = 20
@@ -60,17 +59,17 @@ def plan_of(jobs: list[Job]) -> dict[str, dict[str, Any]]:
     return tasks
 
 
-def until_quiet() -> float:
+def until_quiet(max_load: float) -> float:
     """Wait until others leave the machine to us; return the load."""
-    while (load := os.getloadavg()[0]) > BUSY:
+    while (load := os.getloadavg()[0]) > max_load:
         time.sleep(5)
     return load
 
 
-def sail_graph(sea: Fleet, jobs: list[Job], ships: int) -> dict[str, Any]:
+def sail_graph(sea: Fleet, jobs: list[Job], asked: argparse.Namespace) -> dict[str, Any]:
     """Sail a graph; return how long it took."""
-    load = until_quiet()
-    voyage = sea.sail(plan_of(jobs), ships)
+    load = until_quiet(asked.max_load)
+    voyage = sea.sail(plan_of(jobs), asked.ships)
     try:
         voyage.until_landed(len(jobs) + 1)
         attempts = voyage.attempts()
@@ -81,13 +80,13 @@ def sail_graph(sea: Fleet, jobs: list[Job], ships: int) -> dict[str, Any]:
     took = max(one.ended or 0.0 for one in rest) - begin
     seconds = {job.task: job.seconds for job in jobs}
     overhead = statistics.mean((one.ended or 0.0) - one.started - seconds[one.task] for one in rest)
-    ideal = simulate(jobs, ships).makespan
+    ideal = simulate(jobs, asked.ships).makespan
     return {
         "seconds": round(took, 2),
         "simulated": round(ideal, 2),
         "ratio": round(took / ideal, 3),
         "overhead": round(overhead, 3),
-        "predicted": round(simulate(jobs, ships, overhead=overhead).makespan / took, 3),
+        "predicted": round(simulate(jobs, asked.ships, overhead=overhead).makespan / took, 3),
         "load_before": round(load, 2),
     }
 
@@ -97,7 +96,7 @@ def graphs(sea: Fleet, asked: argparse.Namespace, shortest: float, longest: floa
     rows = []
     for number in range(asked.graphs):
         jobs = graph(asked.seed + number, asked.tasks, shortest, longest)
-        rows.append(sail_graph(sea, jobs, asked.ships))
+        rows.append(sail_graph(sea, jobs, asked))
     ratios, predicted = [row["ratio"] for row in rows], [row["predicted"] for row in rows]
     return {
         "rows": rows,
@@ -195,11 +194,11 @@ def spread(values: list[float]) -> dict[str, float]:
     }
 
 
-def chains(sea: Fleet, length: int) -> dict[str, Any]:
+def chains(sea: Fleet, asked: argparse.Namespace) -> dict[str, Any]:
     """Compare our chain with the bare one."""
-    load = until_quiet()
+    load = until_quiet(asked.max_load)
     before = bare(sea)
-    ours = chain(sea, length)
+    ours = chain(sea, asked.chain)
     mine, least = spread(ours), spread([*before, *bare(sea)])
     ratio = {
         "median": round(mine["median_ms"] / least["median_ms"], 2),
@@ -216,13 +215,14 @@ def main() -> None:
     parser.add_argument("--ships", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--chain", type=int, default=40)
+    parser.add_argument("--max-load", type=float, default=3.0)
     parser.add_argument("--only", choices=("long", "short", "chain"), action="append")
     asked = parser.parse_args()
     only = asked.only or ["long", "short", "chain"]
     found: dict[str, Any] = {"processors": os.cpu_count()}
     with fleet() as sea:
         if "chain" in only:
-            found["chain"] = chains(sea, asked.chain)
+            found["chain"] = chains(sea, asked)
         if "short" in only:
             found["short"] = graphs(sea, asked, 0.2, 2.0)
         if "long" in only:
