@@ -73,13 +73,13 @@ def is_locked(path: Path) -> bool:
     return False
 
 
-def end_holder(lock: Path, pid: int, seconds: float) -> bool:
-    """End the process ``pid`` that holds ``lock``: TERM, after ``seconds`` KILL.
+def end_holder(lock: Path, pid: int, seconds: float, first: signal.Signals = signal.SIGTERM) -> bool:
+    """End the process ``pid`` that holds ``lock``: ``first``, after ``seconds`` KILL.
 
     Returns:
         Whether the lock is free now.
     """
-    for number in (signal.SIGTERM, signal.SIGKILL):
+    for number in (first, signal.SIGKILL):
         if not is_locked(lock):
             return True
         with contextlib.suppress(ProcessLookupError):

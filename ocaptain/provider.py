@@ -76,7 +76,7 @@ def endpoint(provider: ProviderName, settings: Settings) -> Endpoint | None:
 
 
 def require_endpoint(provider: ProviderName, settings: Settings) -> Endpoint:
-    """Return how to reach a provider, starting drydock if it does not run.
+    """Return how to reach a provider, starting drydock if it does not run: the one that left sprites as it was.
 
     Raises:
         OcaptainError: there is no token, or drydock cannot run here.
@@ -86,7 +86,19 @@ def require_endpoint(provider: ProviderName, settings: Settings) -> Endpoint:
         return found
     from ocaptain.drydock import server  # noqa: PLC0415
 
-    return _drydock(server.start(server.Options(idle_exit=DRYDOCK_IDLE_EXIT)), settings)
+    return _drydock(server.restart(server.Options(idle_exit=DRYDOCK_IDLE_EXIT)), settings)
+
+
+def reach_if_any(provider: ProviderName, settings: Settings) -> Endpoint | None:
+    """Return how to reach a provider; None for a drydock that does not run and has left no sprite.
+
+    Raises:
+        OcaptainError: there is no token, or drydock cannot run here.
+    """
+    from ocaptain.drydock import server  # noqa: PLC0415
+
+    found = endpoint(provider, settings)
+    return found or (require_endpoint(provider, settings) if server.has_sprites() else None)
 
 
 def _drydock(record: ServerRecord, settings: Settings) -> Endpoint:

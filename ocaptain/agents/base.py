@@ -128,6 +128,12 @@ class Adapter(Protocol):
         """Return what an attempt of a model was worth."""
 
 
+def limits(task: Mapping[str, Any]) -> tuple[float, float]:
+    """Return the seconds that an attempt at a task may take, and those that it may be silent."""
+    metadata = task.get("metadata") or {}
+    return float(metadata.get("timeout") or TIMEOUT_SECONDS), float(metadata.get("stall") or STALL_SECONDS)
+
+
 def render(template: str, briefing: Briefing) -> str:
     """Render a prompt. Values are data: nothing that an agent or a task says is a template.
 

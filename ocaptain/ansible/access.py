@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ocaptain.background import seldom_collect
 from ocaptain.config import load_settings
 from ocaptain.errors import OcaptainError, UsageError
-from ocaptain.provider import Endpoint, choose, endpoint
+from ocaptain.provider import Endpoint, choose, endpoint, reach_if_any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -54,7 +54,7 @@ def end_with_ansible() -> None:
 
 
 def find_endpoint(
-    provider: str | None = None, url: str | None = None, token: str | None = None
+    provider: str | None = None, url: str | None = None, token: str | None = None, *, restart: bool = False
 ) -> tuple[ProviderName, Endpoint | None]:
     """Return the provider and how to reach it; None for a drydock that does not run.
 
@@ -62,6 +62,7 @@ def find_endpoint(
         provider: ``sprites`` or ``drydock``; None = as configured.
         url: of the API, in place of the configured one.
         token: likewise.
+        restart: start a drydock again that does not run and has left sprites.
 
     Raises:
         OcaptainError: the configuration is wrong, or there is no token.
@@ -70,7 +71,7 @@ def find_endpoint(
     named = provider or ("sprites" if url or token else None)
     name, _ = choose(settings, named)
     if not (url or token):
-        return name, endpoint(name, settings)
+        return name, (reach_if_any if restart else endpoint)(name, settings)
     found = None if url and token else endpoint(name, settings)
     if found is None and not (url and token):
         raise UsageError("api_url and api_token go together for a drydock that does not run")
@@ -84,7 +85,7 @@ def require(provider: str | None = None, url: str | None = None, token: str | No
     Raises:
         UsageError: it is a drydock that does not run.
     """
-    _, found = find_endpoint(provider, url, token)
+    _, found = find_endpoint(provider, url, token, restart=True)
     if found is None:
         raise UsageError("drydock does not run; start it with `ocaptain drydock start`")
     return found

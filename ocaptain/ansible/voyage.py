@@ -180,7 +180,11 @@ def sunk(args: Args) -> Args:
     if args.get("check"):
         return {"changed": True, "voyage": directory.id, "left": []}
     kept = dict(args.get("failed") or {})
-    left = {} if is_gone else finish_sink(directory, settings, kept, abandon=bool(args.get("abandon")))
+    left = (
+        {}
+        if is_gone
+        else finish_sink(directory, settings, kept, args.get("destroyed") or (), abandon=bool(args.get("abandon")))
+    )
     on_tailnet = leave_mesh(directory, settings, list(left))
     if left:
         lines = [f"{name}: {reason}" for name, reason in left.items()]

@@ -14,6 +14,7 @@ class Cursor:
     def __init__(self, settled: int = 0) -> None:
         self.settled = settled
         self.seen = settled
+        self.taken = 0
         self._unsettled: set[int] = set()
 
     def begin(self, first: int, *, anew: bool) -> None:
@@ -29,6 +30,7 @@ class Cursor:
         if number != self.seen + 1:
             return "pull"
         self.seen = number
+        self.taken += 1
         if hold:
             self._unsettled.add(number)
         else:
@@ -57,6 +59,12 @@ class Cursors:
     def __init__(self, journal: str | None, settled: Mapping[str, int]) -> None:
         self.journal = journal
         self._by_class = {name: Cursor(number) for name, number in settled.items()}
+        self._taken_before = 0
+
+    @property
+    def taken(self) -> int:
+        """How many records were taken, of this journal and of those before; it only grows."""
+        return self._taken_before + sum(cursor.taken for cursor in self._by_class.values())
 
     def of(self, name: str) -> Cursor:
         """Return the cursor of a class."""
@@ -67,6 +75,7 @@ class Cursors:
         anew = journal != self.journal
         self.journal = journal
         if anew:
+            self._taken_before = self.taken
             self._by_class.clear()
         for name, number in first.items():
             self.of(name).begin(max(number, 1), anew=anew)

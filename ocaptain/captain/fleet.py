@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from ocaptain import process
 from ocaptain.background import start_module
 from ocaptain.captain.decide.replace import Replacements, replacements
-from ocaptain.sprites import AuthenticationError, SpritesError
+from ocaptain.presence import Existing
 
 if TYPE_CHECKING:
     import subprocess
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 LOOK_SECONDS = 5.0  # between two looks, while a ship is lost
 GRACE_SECONDS = 120.0  # after an outage the provider's list answers before the ships do
-HOPE_SECONDS = 600.0  # with a provider that does not answer
 log = logging.getLogger("ocaptain.captain")
 
 
@@ -41,29 +40,30 @@ class Fleet:
     Args:
         directory: the voyage's.
         ledger: of the captain.
-        there: names of the voyage's sprites that exist.
+        exist: says which of these sprites exist.
     """
 
-    def __init__(self, directory: Path, ledger: Ledger, there: Callable[[], Awaitable[frozenset[str]]]) -> None:
+    def __init__(self, directory: Path, ledger: Ledger, exist: Callable[[frozenset[str]], Awaitable[Existing]]) -> None:
         self._directory = directory
         self._ledger = ledger
-        self._there = there
+        self._exist = exist
         self._looked: float | None = None
         self._silent_since: dict[str, float] = {}
-        self._failing_since: float | None = None
-        self._gave_up = False
         self._run: subprocess.Popen[bytes] | None = None
 
     def may_replace(self) -> bool:
         """Whether a ship may still come: a replacement is under way, or one may be begun."""
-        return not self._gave_up and (process.replaces(self._directory) or bool(self._missing_ships(frozenset())))
+        return process.replaces(self._directory) or bool(self._missing_ships())
 
-    def _missing_ships(self, there: frozenset[str]) -> Replacements:
+    def _missing_ships(self, exist: Existing | None = None) -> Replacements:
+        """Return what is to be replaced; without ``exist`` whether anything is, if all were gone."""
         voyage = self._ledger.voyage()
         counts = self._ledger.counts()
         if not voyage.replace_lost or not counts["pending"] + counts["in_progress"]:
             return Replacements()
-        return replacements(self._ledger.ships(), there, voyage.replacements)
+        ships = self._ledger.ships()
+        exist = exist or Existing(gone=frozenset(ship.sprite for ship in ships))
+        return replacements(ships, exist, voyage.replacements)
 
     async def look_after(self) -> None:
         """Begin what is to be replaced, if that is wished; called at each tick."""
@@ -76,17 +76,12 @@ class Fleet:
         for ship in self._ledger.ships():
             if ship.state == "provisioning":  # and nobody is at it
                 self._ledger.set_ship(ship.id, "failed", f"it could not be made: {self._directory / 'replace.log'}")
-        if not self._missing_ships(frozenset()):
+        if not (missing := self._missing_ships()):
             return
-        try:
-            there = await self._there()
-        except SpritesError as error:
-            self._failing_since = self._failing_since or now
-            self._gave_up = isinstance(error, AuthenticationError) or now - self._failing_since > HOPE_SECONDS
-            log.warning("lost ships are not replaced now: %s", error)
-            return
-        self._failing_since = None
-        decided = self._missing_ships(there)
+        exist = await self._exist(frozenset(self._ledger.ship_row(ship).sprite for ship in missing.again))
+        if exist.unknown:
+            log.warning("lost ships are not replaced now: %s", exist.why)
+        decided = self._missing_ships(exist)
         decided = replace(decided, fresh=tuple(ship for ship in decided.fresh if self._is_overdue(ship, now)))
         if not decided:
             return

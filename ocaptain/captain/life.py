@@ -14,16 +14,19 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ocaptain.captain.decide.finish import VoyageStatus, next_step
+from ocaptain.captain.decide.judge import Judge
 from ocaptain.captain.decide.leases import TICK, Leases
+from ocaptain.captain.decide.pause import PASSING, Pause, passing_pause
 from ocaptain.captain.line_up import LineUp
 from ocaptain.captain.pool import Pool
 from ocaptain.captain.records import Records
 from ocaptain.captain.ship.actor import ShipActor
-from ocaptain.captain.ship.context import Context
+from ocaptain.captain.ship.context import MAX_NOTE, Context
 from ocaptain.captain.ship.job import VerifyJob
 from ocaptain.captain.views import Views
 from ocaptain.control.commands import carry_out
 from ocaptain.control.listen import listening
+from ocaptain.git import GitError
 from ocaptain.text import clean
 
 if TYPE_CHECKING:
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 
     from ocaptain.captain.awake import Awake
     from ocaptain.captain.fleet import Fleet
+    from ocaptain.captain.provider_watch import ProviderWatch
     from ocaptain.captain.ship.hooks import ShipHook
     from ocaptain.captain.transport.base import Transport
     from ocaptain.control.commands import Answer, Command
@@ -52,8 +56,7 @@ class Captain:
         directory: the voyage's.
         ledger: opened for writing, with an epoch taken.
         transports: makes the transport to a ship.
-        provider_there: whether the provider that the ships are on is still the same one; a
-            drydock that ended took its sprites with it.
+        provider: knows whether the provider answers; None = there is none that could fail to.
         fleet: replaces ships that are lost; None = nobody does.
         prices: of tokens; by default ours.
         awake: counts how long ships are awake; None = the time of open channels counts (hosts bill nobody).
@@ -65,7 +68,7 @@ class Captain:
         directory: Path,
         ledger: Ledger,
         transports: Callable[[ShipRow], Transport],
-        provider_there: Callable[[], bool] = lambda: True,
+        provider: ProviderWatch | None = None,
         fleet: Fleet | None = None,
         prices: Prices | None = None,
         awake: Awake | None = None,
@@ -81,10 +84,15 @@ class Captain:
         self._is_paused = False
         self._running: asyncio.Task[Any] | None = None
         self._transports = transports
-        self._provider_there = provider_there
+        self._provider = provider
         self._fleet = fleet
         self._awake = awake
         self._leases = Leases({})
+        self._judge = Judge({})
+        self._pause: Pause | None = None
+        self._sound_at = time.time()
+        self._group: asyncio.TaskGroup | None = None
+        self._sailing: list[asyncio.Task[None]] = []
 
     @property
     def actors(self) -> dict[str, ShipActor]:
@@ -100,15 +108,58 @@ class Captain:
             Fenced: another captain commands.
         """
         self._running = asyncio.current_task()
-        for intent in await asyncio.to_thread(self.context.lander.reconcile):
-            log.info("task %s: the landing of an earlier captain is settled", intent.task)
+        self._take_up_pause()
+        await self._reconcile()
         if self.voyage.state in {"complete", "paused", "sunk"}:
             return
-        self._is_paused = self.voyage.paused_reason is not None  # and the captain before was killed on the way
         self.pool.claiming = not self._is_paused
         await asyncio.to_thread(self.context.cargo.clear)  # of a captain that was killed
         self.ledger.set_state("running")
-        # A lost ship may answer again; one that failed or is gone is not asked.
+        self._make_actors()
+        self.views.write_tasks(whole=True)
+        await self.views.update_checkout()
+        self.pool.begin()
+        async with listening(self.directory, self._carry_out), asyncio.TaskGroup() as group:
+            self._group = group
+            for actor in self.actors.values():
+                self._begin(actor)
+            ticking = group.create_task(self._tick(), name="tick")
+            counting = group.create_task(self._awake.follow(), name="awake") if self._awake else None
+            await self._finish()
+            await asyncio.gather(*(actor.detach() for actor in self.actors.values()))
+            for task in self._sailing:
+                task.cancel()
+            await self._all_sleep()
+            ticking.cancel()
+            if counting:
+                counting.cancel()
+        await self.context.soundness.close()
+        await self.views.finish()
+        for actor in self.actors.values():
+            await actor.disconnect()
+        await asyncio.to_thread(self.context.cargo.clear)
+
+    async def _reconcile(self) -> None:
+        """Settle the landings of an earlier captain; a repository that is damaged is waited for.
+
+        Raises:
+            GitError: they cannot be settled, and nothing explains why.
+        """
+        while True:
+            try:
+                settled = await asyncio.to_thread(self.context.lander.reconcile)
+            except GitError as error:
+                log.error("%s", error)  # noqa: TRY400 - a known error needs no traceback
+                if await self.context.soundness.check() is None:
+                    raise
+                await self.context.soundness.wait()
+            else:
+                for intent in settled:
+                    log.info("task %s: the landing of an earlier captain is settled", intent.task)
+                return
+
+    def _make_actors(self) -> None:
+        """Make the actors. A lost ship may answer again; one that failed or is gone is not asked."""
         for row in self.ledger.ships():
             if row.state == "provisioning":
                 continue  # it is being made; another captain will know it
@@ -117,25 +168,6 @@ class Captain:
             elif claim := self.ledger.held(row.id):
                 reason = f"{row.id} does not sail any more"
                 self.ledger.give_back(claim.token, "lost", reason, ship_state=row.state)
-        self.views.write_tasks(whole=True)
-        await self.views.update_checkout()
-        self.pool.begin()
-        async with listening(self.directory, self._carry_out), asyncio.TaskGroup() as group:
-            sailing = [group.create_task(actor.run(), name=actor.ship) for actor in self.actors.values()]
-            ticking = group.create_task(self._tick(), name="tick")
-            counting = group.create_task(self._awake.follow(), name="awake") if self._awake else None
-            await self._finish()
-            await asyncio.gather(*(actor.detach() for actor in self.actors.values()))
-            for task in sailing:
-                task.cancel()
-            await self._all_sleep()
-            ticking.cancel()
-            if counting:
-                counting.cancel()
-        await self.views.finish()
-        for actor in self.actors.values():
-            await actor.disconnect()
-        await asyncio.to_thread(self.context.cargo.clear)
 
     async def _finish(self) -> None:
         """Wait until nothing more can be done, then verify; sets the voyage's last state."""
@@ -234,17 +266,71 @@ class Captain:
             self.ledger.add_awake(dict.fromkeys(connected, (None, TICK)))
 
     async def _look_after_ships(self) -> None:
-        if not self._provider_there():
-            self._fleet = None
-            for actor in self.actors.values():
-                if not actor.gone:
-                    actor.gone = True
-                    self.pool.ship_lost(actor.ship, "the drydock that it was on has ended")
-        silent = {name for name, actor in self.actors.items() if not actor.is_connected and self.ledger.held(name)}
-        self._leases, lapsed = self._leases.tick(time.monotonic(), silent)
+        silent = {name for name, actor in self.actors.items() if actor.is_silent}
+        absent = await self._provider.look(needed=bool(silent)) if self._provider else None
+        self._show_pause(absent)
+        held_up = bool(absent or self.context.soundness.problem)
+        now = time.monotonic()
+        holding = {name for name in silent if self.ledger.held(name)}
+        self._leases, lapsed = self._leases.tick(now, holding, held_up=held_up)
         for name in lapsed:
             self.pool.take_from(name, f"{name} was silent for too long", ship_state="lost")
-        if self._fleet:
+        working = [found for actor in self.actors.values() if (found := actor.working())]
+        self._judge, over = self._judge.tick(now, working, held_up=held_up)
+        for name, reason in over.items():
+            self.actors[name].give_up(reason)
+        if self._fleet and not held_up:
             await self._fleet.look_after()
         self.pool.news.set()
         self.pool.dispatch()  # one that was called and did not come is not counted on any more
+
+    def _begin(self, actor: ShipActor) -> None:
+        if self._group:
+            self._sailing.append(self._group.create_task(actor.run(), name=actor.ship))
+
+    def _take_up_pause(self) -> None:
+        """Go on with the pause of a captain that was killed, unless it is one that ends by itself."""
+        self._is_paused = self.voyage.paused_reason not in {None, *PASSING}
+        if self.voyage.paused_reason in PASSING:
+            self.ledger.go_on()
+        self.context.soundness.changed = self._on_soundness
+
+    # -- what passes ----------------------------------------------------------------------------
+
+    def _show_pause(self, absent: str | None) -> None:
+        """Show that nobody can go on for now, and why; it is over by itself."""
+        ours = self.context.soundness.problem
+        reached = any(actor.is_connected for actor in self.actors.values())
+        found = passing_pause(ours, absent, is_anyone_reached=reached)
+        if found == self._pause:
+            return
+        self._pause = found
+        if self.ledger.voyage().paused_reason in PASSING:
+            self.ledger.go_on()
+        if found and self.ledger.voyage().paused_reason is None:
+            self.ledger.pause(found.reason)
+            self.ledger.set_note(clean(found.note)[:MAX_NOTE])
+
+    def _on_soundness(self) -> None:
+        """Something of ours was found to fail, or is found sound again."""
+        problem = self.context.soundness.problem
+        if problem is None:
+            self._sound_at = time.time()
+        elif self.pool.suspended is None:
+            self._forgive()
+        self.pool.suspended = problem
+        self._show_pause(self._provider.problem if self._provider else None)
+        self.pool.news.set()
+        self.pool.dispatch()
+
+    def _forgive(self) -> None:
+        """Take back the blame of what failed since all was known to be sound: it may have been our own fault."""
+        since = max(self._sound_at, self.ledger.last_landed_at())
+        tasks, ships = self.ledger.forgive(since)
+        if tasks or ships:
+            log.info("not to blame after all: %s", ", ".join([*(f"task {one}" for one in tasks), *ships]))
+        for ship in ships:
+            if (old := self.actors.get(ship)) and old.gone:
+                transport = self._transports(self.ledger.ship_row(ship))
+                actor = self.actors[ship] = ShipActor(ship, transport, self.context, self.pool)
+                self._begin(actor)

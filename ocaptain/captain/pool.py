@@ -46,6 +46,7 @@ class Pool:
         over: whether the voyage has ended.
         claiming: whether tasks are handed out.
         refused: why no ship can work, None if they can.
+        suspended: why nothing is handed out for now, None if it is.
         verify_job: the final verify, while there is one to run.
         news: set whenever something changed that may end the voyage.
     """
@@ -57,6 +58,7 @@ class Pool:
         self.over = False
         self.claiming = True
         self.refused: str | None = None
+        self.suspended: str | None = None
         self.verify_job: VerifyJob | None = None
         self.news = asyncio.Event()
         self._voyage = voyage
@@ -91,7 +93,7 @@ class Pool:
     def dispatch(self) -> None:
         """Call as many idle ships as there is work for."""
         idle = [actor.status() for actor in self.actors.values() if actor.idle and not actor.gone]
-        if not idle or self.over:
+        if not idle or self.over or self.suspended:
             return
         work = [Work("verify")] if self._is_verify_open() else []
         willing = [one.ship for one in idle if not one.resting] if self.claiming else []
@@ -108,6 +110,8 @@ class Pool:
 
     def next_job(self, ship: str) -> Claim | VerifyJob | None:
         """Return what the ship is to do now: the final verify, or a task that it holds from now on."""
+        if self.suspended:
+            return None
         if self._is_verify_open():
             assert self.verify_job
             self.verify_job.taken = True
@@ -221,6 +225,10 @@ class Pool:
             self._fail(claim, decision, None)
         else:
             self._return_to_pool(claim, decision, ship_state)
+
+    def others_sail(self, ship: str) -> bool:
+        """Whether the channel of another ship is open."""
+        return any(actor.is_connected for name, actor in self.actors.items() if name != ship)
 
     def ship_lost(self, ship: str, reason: str) -> None:
         """A ship is gone for good: its task goes to another at once."""

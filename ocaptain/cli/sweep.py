@@ -12,7 +12,7 @@ from rich.table import Table
 from ocaptain.cli import render
 from ocaptain.config import load_settings
 from ocaptain.errors import PartialError, UsageError
-from ocaptain.provider import choose, endpoint
+from ocaptain.provider import choose, reach_if_any
 from ocaptain.text import clean_line
 from ocaptain.voyage import sweep
 from ocaptain.voyage.home import Home
@@ -28,7 +28,7 @@ def run_sweep(*, provider: str | None, dry_run: bool, force: bool, abandon: bool
     """Sweep; return the exit code."""
     settings = load_settings()
     name, _ = choose(settings, provider)
-    reached = endpoint(name, settings)
+    reached = reach_if_any(name, settings)
     found = _find(reached, settings)
     if found and not as_json:
         show(found)
@@ -50,7 +50,6 @@ def _print(provider: str, found: Sequence[sweep.Leftover], *, destroyed: Collect
 
 
 def _find(reached: Endpoint | None, settings: Settings) -> list[sweep.Leftover]:
-    # A drydock that does not run took its sprites with it.
     return sweep.find(reached, Home(settings.voyages)) if reached else []
 
 
@@ -59,7 +58,7 @@ def sweep_after_sink(settings: Settings, providers: set[str], *, force: bool, ab
     failed: dict[str, str] = {}
     for name in sorted({*providers, choose(settings)[0]}):
         try:
-            reached = endpoint(choose(settings, name)[0], settings)
+            reached = reach_if_any(choose(settings, name)[0], settings)
         except UsageError:
             if name in providers:
                 raise

@@ -64,7 +64,7 @@ def _pause(ledger: Ledger) -> Answer:
     if voyage.state not in {"preparing", "running", "paused"}:
         why = "its final verify runs" if voyage.state == "verifying" else f"it is {voyage.state}"
         return Answer(done=False, said=f"{voyage.id} cannot be paused: {why}")
-    if voyage.paused_reason is None:
+    if voyage.paused_reason in {None, "ours", "provider"}:  # which end by themselves
         ledger.pause("user")
     if counts["in_progress"]:
         tasks = "1 task is" if counts["in_progress"] == 1 else f"{counts['in_progress']} tasks are"

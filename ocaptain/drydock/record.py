@@ -130,10 +130,14 @@ class Record(BaseModel):
     def save(self, directory: Path) -> None:
         """Write it so that no reader ever sees half of it.
 
+        The first one is waited for: when the power fails a file system may lose the content of a new
+        file, not that of one that replaces another.
+
         Raises:
             OSError: the disk is full, say.
         """
-        write_atomic(directory / FILE, self.model_dump_json().encode(), durable=False, one_writer=True)
+        is_new = not (directory / FILE).exists()
+        write_atomic(directory / FILE, self.model_dump_json().encode(), durable=is_new, one_writer=True)
 
     @classmethod
     def load(cls, directory: Path) -> Record:

@@ -10,7 +10,7 @@ import secrets
 import signal
 import socket
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -23,7 +23,7 @@ from ocaptain.drydock.faults import Faults
 from ocaptain.drydock.life import IdlePolicy
 from ocaptain.drydock.rootless import mode
 from ocaptain.drydock.sandbox import remove_tree
-from ocaptain.drydock.server import Options, ServerRecord, check_machine, directory
+from ocaptain.drydock.server import DESTROY, OPTIONS, Options, ServerRecord, check_machine, directory, write_options
 from ocaptain.drydock.store import SpriteDefaults, Store
 from ocaptain.locks import Lock
 from ocaptain.protocol.files import write_atomic
@@ -63,8 +63,7 @@ async def serve(options: Options) -> None:
         await asyncio.to_thread(_wipe, where, "stale-*")
         base = await ensure_base(cache_directory() / "drydock")
         store = Store(where / "sprites", base, defaults(options))
-        token = secrets.token_urlsafe(32)
-        _write(where / "token", token)
+        token = _token(where)
         # The protocol is named: asyncio sets TCP_NODELAY only then, and without it the last small
         # frames of a command wait 40 ms for an acknowledgement.
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
@@ -79,14 +78,22 @@ async def serve(options: Options) -> None:
             record = ServerRecord(
                 f"http://127.0.0.1:{listener.getsockname()[1]}", str(where / "token"), os.getpid(), mode()
             )
+            # Who finds it ended starts it on the same port, so that clients that are there go on.
+            write_options(where, replace(options, port=listener.getsockname()[1]))
+            end = _End()
             try:
-                await _serve(store, token, listener, options.idle_exit, faults, lambda: _announce(where, record))
+                await _serve(store, token, listener, options.idle_exit, faults, end, lambda: _announce(where, record))
             finally:
                 (where / "server.json").unlink(missing_ok=True)
-                await store.destroy_all()
-                if (where / "sprites").exists():
-                    (where / "sprites").rename(where / f"stale-{secrets.token_hex(4)}")
-                await asyncio.to_thread(_wipe, where, "stale-*")
+                if end.destroy:
+                    await store.destroy_all()
+                else:
+                    await store.halt_all()
+                if not len(store):
+                    (where / OPTIONS).unlink(missing_ok=True)
+                    if (where / "sprites").exists() and not store.unreadable:
+                        (where / "sprites").rename(where / f"stale-{secrets.token_hex(4)}")
+                    await asyncio.to_thread(_wipe, where, "stale-*")
 
 
 async def build_base() -> Path:
@@ -97,6 +104,16 @@ async def build_base() -> Path:
     """
     check_machine(directory())
     return await ensure_base(cache_directory() / "drydock")
+
+
+def _token(where: Path) -> str:
+    """Return the token; one that was killed, with sprites, keeps its token: its clients go on."""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        if any((where / "sprites").iterdir()) and (found := (where / "token").read_text("ascii").strip()):
+            return found
+    token = secrets.token_urlsafe(32)
+    _write(where / "token", token)
+    return token
 
 
 def _announce(where: Path, record: ServerRecord) -> None:
@@ -111,18 +128,30 @@ class _Server(uvicorn.Server):
         yield
 
 
+@dataclass
+class _End:
+    """How the server is to end: a signal that ends every process at a shutdown of the machine keeps the disks."""
+
+    destroy: bool = False
+
+
 async def _serve(
     store: Store,
     token: str,
     listener: socket.socket,
     idle_exit: float | None,
     faults: Faults,
+    end: _End,
     announce: Callable[[], None],
 ) -> None:
     def stop() -> None:
         server.should_exit = True
 
-    gate = build(store, token, stop, faults)
+    def stop_and_destroy() -> None:
+        end.destroy = True
+        stop()
+
+    gate = build(store, token, stop_and_destroy, faults)
     await store.adopt()
     config = uvicorn.Config(
         gate,
@@ -142,6 +171,7 @@ async def _serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, stop)
+    loop.add_signal_handler(DESTROY, stop_and_destroy)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started and not serving.done():  # noqa: ASYNC110
         await asyncio.sleep(0.005)  # uvicorn has a flag and no event

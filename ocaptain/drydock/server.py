@@ -5,19 +5,24 @@ State directory (0700)::
     lock         flock held for the server's life
     server.json  url, token_file, pid: there once it serves, gone when it ended in order
     token        0600
-    sprites/     the sandboxes; gone when it ended in order, else found by the next one: their
-                 processes ended with their server, their disks are cold sprites again
+    options.json what it was started with, while it has sprites: whoever needs them starts it again so
+    sprites/     the sandboxes; gone when it was stopped (`ocaptain drydock stop`). A server that was
+                 killed, or ended by the shutdown of the machine, leaves the disks, which are cold
+                 sprites for the next one; their processes ended with their server
     drydock.log  what a background server says
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import signal
+import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -33,10 +38,14 @@ from ocaptain.drydock.rootless import namespace
 from ocaptain.drydock.sandbox import OVERLAID
 from ocaptain.errors import UsageError
 from ocaptain.locks import end_holder, is_locked
+from ocaptain.protocol.files import write_atomic
 
 START_SECONDS = 660.0  # the first start installs the base layer
 STOP_SECONDS = 20.0
 Network = Literal["host", "isolated"]
+OPTIONS = "options.json"
+DESTROY = signal.SIGUSR1  #: ends it with every sprite; any other signal keeps the disks
+_started: list[subprocess.Popen[bytes]] = []  # an object that is let go of complains that its process still runs
 TOOLS = ("unshare", "setpriv", "mount", "umount", "hostname")
 
 
@@ -172,6 +181,39 @@ class Options:
             raise UsageError(f"the fault plan is wrong: {where}: {first['msg']}") from error
 
 
+def write_options(where: Path, options: Options) -> None:
+    """Note what a drydock was started with."""
+    write_atomic(where / OPTIONS, json.dumps(asdict(options)).encode(), durable=False, one_writer=True)
+
+
+def has_sprites(where: Path | None = None) -> bool:
+    """Whether a drydock that does not run has left sprites."""
+    place = (where or directory()) / "sprites"
+    return place.is_dir() and any(place.iterdir())
+
+
+def restart(default: Options) -> ServerRecord:
+    """Start drydock again, if it does not run: as it was, if it left sprites.
+
+    Its faults were of a test, and are not taken up again.
+
+    Raises:
+        DrydockError: it did not come up; the message holds what it said.
+    """
+    where = directory()
+    options = default
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        found = json.loads((where / OPTIONS).read_text("utf-8"))
+        was = Options(**{**found, "ports": tuple(found["ports"]), "layers": tuple(found["layers"]), "faults": ""})
+        options = was if has_sprites(where) else default
+    try:
+        return start(options)
+    except DrydockError:
+        if not options.port:
+            raise
+        return start(replace(options, port=0))  # somebody else has the port now
+
+
 def start(options: Options) -> ServerRecord:
     """Start a drydock in the background, or find the one that runs; return once it serves.
 
@@ -190,6 +232,7 @@ def start(options: Options) -> ServerRecord:
     while time.monotonic() < until:
         ended = process.poll() is not None
         if found := running(where):  # perhaps another one that was faster
+            _started.append(process)
             return found
         if ended:
             tail = log.read_text("utf-8", "replace").strip()[-2000:]
@@ -223,7 +266,7 @@ def stop(where: Path | None = None) -> bool:
     if found is None:
         return False
     process = Process.of(found.pid)
-    if not end_holder(where / "lock", found.pid, STOP_SECONDS):
+    if not end_holder(where / "lock", found.pid, STOP_SECONDS, DESTROY):
         raise DrydockError(f"drydock (pid {found.pid}) did not end")
     until = time.monotonic() + STOP_SECONDS
     while process and process.alive and time.monotonic() < until:  # the lock is free a moment before

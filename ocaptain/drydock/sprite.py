@@ -82,7 +82,7 @@ class Sprite:
         self._changed = changed
         self._door = Door(box.directory / "dot-sprite", door)
         self._bridges = [Bridge(port, self._may_leave) for port in ports] if box.isolated else []
-        self._lock = asyncio.Lock()
+        self.lock = asyncio.Lock()
         self._holds = 0
         self._active = clock.monotonic()
         self._heard = 0.0  # when a terminal last said something
@@ -165,7 +165,7 @@ class Sprite:
         """
         self._holds += 1
         try:
-            async with self._lock:
+            async with self.lock:
                 await self._wake()
             yield
         finally:
@@ -188,7 +188,7 @@ class Sprite:
         try:
             await self.started()
         except BaseException:  # up and not in use would be built a second time by the next request
-            await self._down()
+            await self.down()
             raise
 
     async def started(self) -> None:
@@ -218,7 +218,7 @@ class Sprite:
         """
         if next_state(self._activity(), self._patience) is self.state:
             return
-        async with self._lock:
+        async with self.lock:
             wanted = next_state(self._activity(), self._patience)
             if self.gone or wanted is self.state:
                 return
@@ -227,11 +227,11 @@ class Sprite:
                     bridge.drop()
                 await self.box.freeze()
             else:
-                await self._down()
+                await self.down()
             self._enter(wanted)
 
-    async def _down(self) -> None:
-        """End all that runs, and keep the disk."""
+    async def down(self) -> None:
+        """End all that runs, and keep the disk; the caller holds the lock."""
         await asyncio.gather(*(service.suspend() for service in self.services.values()))
         for bridge in self._bridges:
             await bridge.stop()
@@ -251,10 +251,10 @@ class Sprite:
         """
         self._holds += 1
         try:
-            async with self._lock:
+            async with self.lock:
                 if self.gone:
                     raise ApiError(404, "not_found", f"sprite not found: {self.name}")
-                await self._down()
+                await self.down()
                 self._enter(State.COLD)
                 try:
                     await asyncio.to_thread(between)
@@ -270,9 +270,9 @@ class Sprite:
         Raises:
             DrydockError: something cannot be removed.
         """
-        async with self._lock:
+        async with self.lock:
             self.gone = True
-            await self._down()
+            await self.down()
             self._enter(State.COLD)
             # First: whatever of it cannot be removed must not come back as a sprite.
             (self.box.directory / FILE).unlink(missing_ok=True)
@@ -336,7 +336,7 @@ class Sprite:
         Raises:
             DrydockError: it cannot be copied.
         """
-        async with self._lock:
+        async with self.lock:
             taken = max([int(one.id[1:]) for one in self.record.checkpoints], default=0)
             made = checkpoints.Checkpoint(
                 id=f"v{taken + 1}",

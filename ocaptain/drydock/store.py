@@ -95,6 +95,7 @@ class Store:
         self._base = base
         self._sprites: dict[str, Sprite] = {}
         self._reserved: set[str] = set()
+        self.unreadable: list[Path] = []
         self._listeners: set[asyncio.Queue[dict[str, Any]]] = set()
 
     def tally(self, sprite: str) -> Tally:
@@ -104,6 +105,9 @@ class Store:
     def get(self, name: str) -> Sprite:
         """Return a sprite, or raise 404."""
         sprite = self._sprites.get(name)
+        if sprite is None and self.unreadable:  # one of them may be it: absent is not gone
+            message = f"{self.unreadable[0]} holds a sprite whose record cannot be read; repair or remove the folder"
+            raise ApiError(503, "unreadable", message)
         if sprite is None:
             raise ApiError(404, "not_found", f"sprite not found: {name}")
         return sprite
@@ -160,14 +164,19 @@ class Store:
     async def adopt(self) -> None:
         """Take over what a drydock that was killed has left: disks, as cold sprites.
 
-        Its processes ended with it. A folder that never became a sprite goes.
+        Its processes ended with it. A folder that never became a sprite goes; one whose record is
+        damaged stays, and while it does no sprite is said not to exist.
         """
         for directory in sorted(self._directory.iterdir()) if self._directory.is_dir() else []:
             try:
                 record = Record.load(directory)
-            except (OSError, ValueError) as error:
-                log.warning("%s holds no sprite and goes: %s", directory, error)
+            except FileNotFoundError:
+                log.warning("%s holds no sprite and goes", directory)
                 await asyncio.to_thread(_remove_stubborn, directory)
+                continue
+            except (OSError, ValueError) as error:
+                log.warning("%s: the record of its sprite cannot be read: %s", directory, error)
+                self.unreadable.append(directory)
                 continue
             box = Sandbox(
                 record.body.name, directory, self._base, isolated=self.defaults.isolated, layers=self.defaults.layers
@@ -229,6 +238,17 @@ class Store:
         finally:
             self._reserved.discard(name)
             self.tally(name).awake += sprite.awake_seconds
+
+    async def halt_all(self) -> None:
+        """End all that runs in every sprite, and keep the disks."""
+        await asyncio.gather(*(self._halt(sprite) for sprite in self._sprites.values()))
+
+    async def _halt(self, sprite: Sprite) -> None:
+        async with sprite.lock:
+            try:
+                await sprite.down()
+            except DrydockError as error:  # what cannot be ended ends with the server
+                log.warning("%s could not be halted: %s", sprite.name, error)
 
     async def destroy_all(self) -> None:
         """Destroy every sprite."""

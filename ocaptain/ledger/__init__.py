@@ -1,7 +1,17 @@
 """The ledger: a voyage's database and the only truth about it."""
 
 from ocaptain.ledger.ledger import Ledger
-from ocaptain.ledger.records import Claim, Fenced, Intent, LedgerError, NewVoyage, ShipRow, Spent, Voyage
+from ocaptain.ledger.records import (
+    Claim,
+    Fenced,
+    Intent,
+    LedgerError,
+    LedgerUnwritable,
+    NewVoyage,
+    ShipRow,
+    Spent,
+    Voyage,
+)
 from ocaptain.ledger.views import Landing, Overview, TaskView, landings, overview, task_files, task_views
 
 __all__ = [
@@ -11,6 +21,7 @@ __all__ = [
     "Landing",
     "Ledger",
     "LedgerError",
+    "LedgerUnwritable",
     "NewVoyage",
     "Overview",
     "ShipRow",

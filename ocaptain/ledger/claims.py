@@ -179,32 +179,6 @@ class Claims(Store):
             add_event(db, status if status == "failed" else "retry", row["ship"], row["id"], reason)
             return status
 
-    def retry(self, tasks: Collection[str]) -> list[str]:
-        """Put tasks that failed for good back, with fresh tries; return them, in the plan's order.
-
-        What waits for them is held no more, unless another task that it waits for has failed, too.
-
-        Args:
-            tasks: that are meant; none = all that failed. Others are left as they are.
-        """
-        with self._write() as db:
-            rows = db.execute(
-                "UPDATE tasks SET status = 'pending', tries = 0, ship = NULL WHERE status = 'failed'"
-                " AND (?1 = '[]' OR id IN (SELECT value FROM json_each(?1))) RETURNING id, position",
-                (json.dumps(list(tasks)),),
-            ).fetchall()
-            back = [row["id"] for row in sorted(rows, key=lambda row: row["position"])]
-            free = db.execute(
-                "UPDATE tasks SET held_by = NULL WHERE held_by IN (SELECT value FROM json_each(?)) RETURNING id",
-                (json.dumps(back),),
-            ).fetchall()
-            for row in db.execute("SELECT id FROM tasks WHERE status = 'failed' ORDER BY position").fetchall():
-                hold_dependents(db, row["id"])
-            for task in back:
-                add_event(db, "again", None, task, "it is tried again, as was asked")
-            self._note_changed(*back, *(row["id"] for row in free))
-            return back
-
     def note_late_result(self, token: int, reason: str) -> None:
         """Note that a lost attempt's result was kept after all."""
         with self._write() as db:

@@ -101,6 +101,15 @@ class Landings(Store):
             )
             add_event(db, "verify", None, None, f"{'passed' if ok else f'exit {code}'} at {commit}")
 
+    def last_landed_at(self) -> float:
+        """Return when something landed last, Unix seconds; 0 if nothing has."""
+        return float(self._db.execute("SELECT coalesce(max(at), 0) FROM landings").fetchone()[0])
+
+    def last_landing(self) -> str | None:
+        """Return the commit that landed last, None if nothing has."""
+        row = self._db.execute("SELECT commit_id FROM landings ORDER BY n DESC LIMIT 1").fetchone()
+        return None if row is None else str(row["commit_id"])
+
     def landed(self, limit: int) -> list[tuple[str, str]]:
         """Return (task, subject) of the last ``limit`` landings, oldest first."""
         rows = self._db.execute(

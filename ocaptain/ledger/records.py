@@ -20,6 +20,10 @@ class LedgerError(OcaptainError):
     """The ledger cannot be read or written; the message says which file."""
 
 
+class LedgerUnwritable(LedgerError):
+    """This machine cannot write it now (a full disk, no descriptor, no memory); that may pass."""
+
+
 class Fenced(LedgerError):
     """Another captain commands this voyage now."""
 

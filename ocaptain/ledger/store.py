@@ -17,13 +17,15 @@ import time
 from typing import TYPE_CHECKING, Any, Self
 
 from ocaptain.ledger.migrate import OLDER, VERSION, bring_file_forward, copy_forward, schema
-from ocaptain.ledger.records import Fenced, LedgerError, NewVoyage, Voyage
+from ocaptain.ledger.records import Fenced, LedgerError, LedgerUnwritable, NewVoyage, Voyage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 _BUSY_SECONDS = 30.0
+#: SQLite's own codes for what a machine may have too little of: locked, memory, io, full, cannot open.
+_PASSING = frozenset({5, 6, 7, 10, 13, 14})
 
 
 class Store:
@@ -44,7 +46,9 @@ class Store:
         try:
             self._open()
         except sqlite3.Error as error:
-            raise LedgerError(f"{path} is not a ledger that can be read: {error}") from error
+            passing = getattr(error, "sqlite_errorcode", 0) & 0xFF in _PASSING
+            kind = LedgerUnwritable if passing else LedgerError
+            raise kind(f"{path} is not a ledger that can be read: {error}") from error
 
     def _open(self) -> None:
         db = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
@@ -137,7 +141,7 @@ class Store:
                 self._turn = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._turn, fcntl.LOCK_EX)
         except OSError as error:
-            raise LedgerError(f"{self.path} cannot be written: {error.strerror}") from error
+            raise LedgerUnwritable(f"{self.path} cannot be written: {error.strerror}") from error
         try:
             yield
         finally:
@@ -154,7 +158,7 @@ class Store:
         try:
             self._db.execute("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
-            raise LedgerError(f"{self.path} cannot be written: {error}") from error
+            raise _unwritten(self.path, error) from error
         try:
             (epoch,) = self._db.execute("SELECT epoch FROM voyage").fetchone()
             if epoch != self.epoch:
@@ -166,7 +170,7 @@ class Store:
         except sqlite3.Error as error:
             with contextlib.suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
-            raise LedgerError(f"{self.path} cannot be written: {error}") from error
+            raise _unwritten(self.path, error) from error
         except BaseException:
             with contextlib.suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
@@ -187,7 +191,7 @@ class Store:
                     "UPDATE voyage SET epoch = epoch + 1, opening = ? RETURNING epoch", (secrets.token_hex(4),)
                 ).fetchone()
         except (sqlite3.Error, OSError) as error:
-            raise LedgerError(f"{self.path} cannot be written: {error}") from error
+            raise _unwritten(self.path, error) from error
         self.epoch = int(epoch)
         return self.epoch
 
@@ -239,6 +243,13 @@ class Store:
     def rows(self, table: str, order: str) -> list[dict[str, Any]]:
         """Return a table's rows, for views."""
         return [dict(row) for row in self._db.execute(f"SELECT * FROM {table} ORDER BY {order}")]  # noqa: S608
+
+
+def _unwritten(path: Path, error: sqlite3.Error | OSError) -> LedgerError:
+    """Return the error for a write that failed: one that may pass, if it is this machine that fails."""
+    code = getattr(error, "sqlite_errorcode", None)
+    passing = isinstance(error, OSError) or (code is not None and code & 0xFF in _PASSING)
+    return (LedgerUnwritable if passing else LedgerError)(f"{path} cannot be written: {error}")
 
 
 def holds(db: sqlite3.Connection, token: int) -> sqlite3.Row | None:

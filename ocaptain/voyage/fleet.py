@@ -11,10 +11,11 @@ from ocaptain.config import HOSTS
 from ocaptain.errors import OcaptainError
 from ocaptain.ledger import Ledger, overview
 from ocaptain.ledger.records import NOT_SAILING
-from ocaptain.provider import choose, endpoint
+from ocaptain.presence import Existing, what_exists
+from ocaptain.provider import choose, require_endpoint, require_same_provider
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from ocaptain.config import Settings
     from ocaptain.locks import Lock
@@ -68,19 +69,40 @@ def open_for_writing(directory: VoyageDirectory, lock: Lock) -> Ledger:
     return ledger
 
 
-def listed(directory: VoyageDirectory, ledger: Ledger, settings: Settings) -> list[str]:
-    """Return the voyage's sprites that exist, as the provider says; all, if it does not answer.
+def existing(
+    directory: VoyageDirectory, ledger: Ledger, settings: Settings, destroyed: Collection[str] = ()
+) -> Existing:
+    """Return which ships of a voyage exist. A drydock that does not run is started for it.
 
-    Of a voyage on hosts: those that it has, or may have.
+    Of a voyage on hosts: which hosts it has, and which cannot be asked.
+
+    Args:
+        directory: the voyage's.
+        ledger: its ledger.
+        settings: for the provider.
+        destroyed: sprites whose destruction the provider has confirmed.
     """
     voyage = ledger.voyage()
+    names = frozenset(ship.sprite for ship in ledger.ships())
     if voyage.provider == HOSTS:
-        return list(held(directory, ledger))
+        return _existing_hosts(names, held(directory, ledger))
     try:
-        reached = endpoint(choose(settings, voyage.provider)[0], settings)
-        return asyncio.run(sprites_of(voyage.id, reached)) if reached else []
-    except OcaptainError:
-        return [ship.sprite for ship in ledger.ships()]
+        reached = require_endpoint(choose(settings, voyage.provider)[0], settings)
+        require_same_provider(voyage, reached)
+        return asyncio.run(_look_for(voyage.id, names, reached, destroyed))
+    except OcaptainError as error:
+        return Existing(unknown=names, why=error.message)
+
+
+def _existing_hosts(names: frozenset[str], found: Mapping[str, str | None]) -> Existing:
+    there = frozenset(name for name, why in found.items() if why is None)
+    unknown = frozenset(found) - there
+    return Existing(there, names - there - unknown, unknown, "; ".join(why for why in found.values() if why))
+
+
+async def _look_for(voyage: str, names: frozenset[str], reached: Endpoint, destroyed: Collection[str]) -> Existing:
+    async with reached.client() as client:
+        return await what_exists(client, f"{voyage}-ship-", names, destroyed)
 
 
 def held(directory: VoyageDirectory, ledger: Ledger) -> dict[str, str | None]:

@@ -10,7 +10,8 @@ from ocaptain import process
 from ocaptain.errors import OcaptainError
 from ocaptain.ledger.records import ENDED, NOT_SAILING
 from ocaptain.locks import Lock
-from ocaptain.voyage.fleet import Outcome, listed, open_for_writing, outcome
+from ocaptain.presence import Existing
+from ocaptain.voyage.fleet import Outcome, existing, open_for_writing, outcome
 from ocaptain.voyage.sink import leave_mesh
 
 if TYPE_CHECKING:
@@ -90,21 +91,18 @@ def _note_fleet(directory: VoyageDirectory, ledger: Ledger, built: Built, settin
         raise OcaptainError(
             f"{ledger.voyage().id} was sunk meanwhile; `ocaptain sink {ledger.voyage().id}` takes the rest"
         )
-    there = listed(directory, ledger, settings) if built.failed else []
+    exist = existing(directory, ledger, settings, built.destroyed) if built.failed else Existing()
     for ship in ledger.ships():
         if ship.sprite in built.created:
             ledger.ship_has(ship.id, None)
         if ship.sprite in built.ready:
             ledger.set_ship(ship.id, "bootstrapping")
         elif ship.sprite in built.failed:
-            gone = ship.sprite not in there
+            gone = ship.sprite in exist.gone
             ledger.set_ship(ship.id, "gone" if gone else "failed", built.failed[ship.sprite])
     if not built.ready:
         reasons = [f"{sprite}: {reason}" for sprite, reason in built.failed.items()]
-        left = _close(directory, ledger, settings)
-        more = [f"left are {', '.join(left)}; end them with `ocaptain sink {ledger.voyage().id}`"] if left else []
-        more += [] if left else leave_mesh(directory, settings, [])  # no sink will
-        raise OcaptainError("no ship could be built:", [*reasons, *more])
+        raise OcaptainError("no ship could be built:", [*reasons, *_close(directory, ledger, settings, exist)])
     if ledger.voyage().paused_reason:
         ledger.go_on()
     if ledger.voyage().state in {"failed", "paused", "sinking"}:
@@ -112,12 +110,18 @@ def _note_fleet(directory: VoyageDirectory, ledger: Ledger, built: Built, settin
         ledger.set_state("running")
 
 
-def _close(directory: VoyageDirectory, ledger: Ledger, settings: Settings) -> list[str]:
+def _close(directory: VoyageDirectory, ledger: Ledger, settings: Settings, exist: Existing) -> list[str]:
     """Nothing sails: a voyage of which nothing is left is over, so that the plan can sail anew.
 
     Returns:
-        The sprites that are left, as the provider says; all, if it does not answer.
+        What else there is to say, a line each.
     """
-    left = listed(directory, ledger, settings)
-    ledger.set_state("failed" if left else "sunk", "no ship could be built")
-    return left
+    name = ledger.voyage().id
+    if exist.unknown:
+        ledger.pause("provider")
+        ledger.set_state("paused", f"what exists of its fleet is not known: {exist.why}")
+        return [f"{exist.why}; {name} is paused, `ocaptain sail --resume {name}` goes on when it answers"]
+    ledger.set_state("failed" if exist.there else "sunk", "no ship could be built")
+    if exist.there:
+        return [f"left are {', '.join(sorted(exist.there))}; end them with `ocaptain sink {name}`"]
+    return leave_mesh(directory, settings, [])  # no sink will

@@ -21,7 +21,7 @@ from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.ledger.records import ENDED
 from ocaptain.locks import Lock
 from ocaptain.prices import load_prices
-from ocaptain.provider import Endpoint, choose, endpoint, require_same_provider
+from ocaptain.provider import Endpoint, choose, require_endpoint, require_same_provider
 from ocaptain.sprites import SpritesError
 from ocaptain.voyage.fleet import held, open_for_writing
 
@@ -54,7 +54,7 @@ def begin_sink(directory: VoyageDirectory, settings: Settings) -> Rescued:
         OcaptainError: the captain could not be stopped, or what was fetched is not sound.
     """
     voyage = directory.voyage()
-    reached = None if voyage.provider == HOSTS else endpoint(choose(settings, voyage.provider)[0], settings)
+    reached = None if voyage.provider == HOSTS else require_endpoint(choose(settings, voyage.provider)[0], settings)
     require_same_provider(voyage, reached)
     prices = None
     with contextlib.suppress(UsageError):  # a wrong table keeps no ship afloat: ours counts then
@@ -76,10 +76,8 @@ def begin_sink(directory: VoyageDirectory, settings: Settings) -> Rescued:
             if voyage.provider == HOSTS:
                 transports = ssh_transports(directory.path)
                 found = asyncio.run(rescue(directory.path, ledger, transports, set(held(directory, ledger)), prices))
-            elif reached is None:
-                gone = "drydock is not running, so its sprites are gone"
-                found = [Rescue(ship.id, ship.sprite, ok=True, reason=gone) for ship in ledger.ships()]
             else:
+                assert reached
                 found = asyncio.run(_rescue(directory, ledger, reached, prices))
             return Rescued(tuple(found), prove(directory.path, ledger))
 

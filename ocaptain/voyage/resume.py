@@ -14,7 +14,7 @@ from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.locks import Lock
 from ocaptain.mesh import tailnet_of
 from ocaptain.provider import choose, endpoint, require_endpoint, require_same_provider
-from ocaptain.voyage.fleet import sprites_of
+from ocaptain.voyage.fleet import existing, sprites_of
 from ocaptain.voyage.request import Prepared, Request
 
 if TYPE_CHECKING:
@@ -80,9 +80,10 @@ def resume(directory: VoyageDirectory, settings: Settings, *, replace: bool, che
         require_same_provider(voyage, reached)
         if voyage.mesh == "tailscale":
             tailnet_of(settings)
-        there = asyncio.run(sprites_of(voyage.id, reached)) if reached else []
+        if reached:
+            asyncio.run(sprites_of(voyage.id, reached))  # so that one that does not answer is said before anything
         if replace and not check:
-            _replace_lost(directory, frozenset(there))
+            _replace_lost(directory, settings)
     with directory.ledger() as ledger:
         wanted = [ship for ship in ledger.ships() if ship.replaced_by is None and voyage.state != "complete"]
     fleet = tuple((ship.id, ship.sprite) for ship in wanted)
@@ -99,7 +100,7 @@ def _check_missing(directory: VoyageDirectory) -> None:
         raise UsageError(f"{directory.id} cannot go on:", faults)
 
 
-def _replace_lost(directory: VoyageDirectory, there: frozenset[str]) -> None:
+def _replace_lost(directory: VoyageDirectory, settings: Settings) -> None:
     """Note that lost ships are replaced, and which are now; a captain that runs is stopped for it."""
     process.stop(directory.path)
     with Lock(process.lock_path(directory.path)) as lock:
@@ -110,5 +111,6 @@ def _replace_lost(directory: VoyageDirectory, there: frozenset[str]) -> None:
         with directory.ledger() as ledger:
             ledger.command()
             ledger.set_replace()
-            decided = replacements(ledger.ships(), there, ledger.voyage().replacements)
+            exist = existing(directory, ledger, settings)
+            decided = replacements(ledger.ships(), exist, ledger.voyage().replacements)
             ledger.replace_ships(decided.again, decided.fresh)

@@ -10,8 +10,8 @@ from ocaptain.config import HOSTS
 from ocaptain.errors import OcaptainError
 from ocaptain.locks import Lock
 from ocaptain.mesh import Records, remove_devices, tailnet_of
-from ocaptain.provider import choose, endpoint, require_same_provider
-from ocaptain.voyage.fleet import held, open_for_writing, sprites_of
+from ocaptain.provider import choose, reach_if_any, require_same_provider
+from ocaptain.voyage.fleet import existing, open_for_writing, sprites_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 
 
 def finish_sink(
-    directory: VoyageDirectory, settings: Settings, kept: Mapping[str, str], *, abandon: bool = False
+    directory: VoyageDirectory,
+    settings: Settings,
+    kept: Mapping[str, str],
+    destroyed: Sequence[str] = (),
+    *,
+    abandon: bool = False,
 ) -> dict[str, str]:
     """Prove what is gone, by the provider's own list; return the sprites that are left, with the reason.
 
@@ -30,6 +35,7 @@ def finish_sink(
         directory: the voyage's.
         settings: for the provider.
         kept: sprites that were not destroyed on purpose, with the reason.
+        destroyed: sprites whose destruction the provider has confirmed.
         abandon: a host that cannot be asked counts as given back; it keeps its lock until a person removes it.
     """
     with Lock(process.lock_path(directory.path)) as lock:
@@ -38,7 +44,7 @@ def finish_sink(
                 f"another ocaptain command or captain works on {directory.id}; try again when it has ended"
             )
         with open_for_writing(directory, lock) as ledger:
-            left = _left(directory, ledger, settings, abandon=abandon)
+            left = _left(directory, ledger, settings, destroyed, abandon=abandon)
             if ledger.voyage().provider == HOSTS and not abandon:
                 left = {**kept, **left}  # a host that is free may still have something of ours
             for ship in ledger.ships():
@@ -74,15 +80,16 @@ def has_mesh(directory: VoyageDirectory) -> bool:
     return bool(Records(directory.path).files())
 
 
-def _left(directory: VoyageDirectory, ledger: Ledger, settings: Settings, *, abandon: bool) -> dict[str, str]:
+def _left(
+    directory: VoyageDirectory, ledger: Ledger, settings: Settings, destroyed: Sequence[str], *, abandon: bool
+) -> dict[str, str]:
     """Return what is left of a fleet, and what tells it."""
-    provider = ledger.voyage().provider
-    if provider == HOSTS:
-        there = held(directory, ledger)
-        return {name: why or "it is still this voyage's" for name, why in there.items() if not (abandon and why)}
-    reached = endpoint(choose(settings, provider)[0], settings)
-    left = asyncio.run(sprites_of(directory.id, reached)) if reached else []
-    return dict.fromkeys(left, "the provider still lists it")
+    exist = existing(directory, ledger, settings, destroyed)
+    if ledger.voyage().provider == HOSTS:
+        left = dict.fromkeys(exist.there, "it is still this voyage's")
+        return left if abandon else {**left, **dict.fromkeys(exist.unknown, exist.why)}
+    why = f"whether it is gone is not known ({exist.why})"
+    return {**dict.fromkeys(exist.there, "the provider still lists it"), **dict.fromkeys(exist.unknown, why)}
 
 
 def left_of(directory: VoyageDirectory, settings: Settings) -> list[str]:
@@ -96,6 +103,6 @@ def left_of(directory: VoyageDirectory, settings: Settings) -> list[str]:
         with directory.ledger() as ledger:
             sailed = [ship for ship in ledger.ships() if ship.state != "gone"]
         return [ship.sprite for ship in sailed]
-    reached = endpoint(choose(settings, voyage.provider)[0], settings)
+    reached = reach_if_any(choose(settings, voyage.provider)[0], settings)
     require_same_provider(voyage, reached)
     return asyncio.run(sprites_of(directory.id, reached)) if reached else []

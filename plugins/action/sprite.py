@@ -53,8 +53,8 @@ def _apply(args: dict[str, Any], *, check: bool) -> SpriteChange:
         work = make_checkpointed if args["state"] == "checkpointed" else make_restored
         return asyncio.run(work(require(*where), names, args["checkpoint"], check=check))
     if args["state"] == "absent":
-        _, reached = find_endpoint(*where)
-        # The sprites of a drydock that does not run are gone already.
+        # A drydock that does not run may have left sprites: only one that serves can destroy them.
+        _, reached = find_endpoint(*where, restart=not check)
         return asyncio.run(make_absent(reached, names, check=check)) if reached else SpriteChange()
     if check and find_endpoint(*where)[1] is None:
         return SpriteChange(changed=names)  # a drydock that does not run has no sprite yet

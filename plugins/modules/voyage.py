@@ -80,7 +80,7 @@ options:
     elements: str
     default: []
   destroyed:
-    description: Sprites that could not be built and are destroyed again (C(launched)).
+    description: Sprites whose destruction the provider has confirmed (C(launched), C(sunk)).
     type: list
     elements: str
     default: []

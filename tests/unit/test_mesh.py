@@ -12,6 +12,7 @@ import pytest
 from pydantic import SecretStr
 
 from ocaptain.config import load_settings
+from ocaptain.drydock import server
 from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.mesh import (
     MeshError,
@@ -376,3 +377,4 @@ def test_a_voyage_that_never_sailed_leaves_the_tailnet_at_once(api, tailnet, tmp
     assert made.id
     assert leave_mesh(directory, load_settings(), []) == []
     assert (api.tailnet(), has_mesh(directory)) == ([], False)
+    server.stop()  # it was asked whether the ship is there

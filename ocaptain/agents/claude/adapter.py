@@ -12,12 +12,11 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from ocaptain.agents.base import (
-    STALL_SECONDS,
-    TIMEOUT_SECONDS,
     AgentRun,
     Briefing,
     Resume,
     common_environment,
+    limits,
     render,
 )
 from ocaptain.agents.claude.settings import CREDENTIALS, REMEDY, ClaudeSettings
@@ -62,6 +61,7 @@ class ClaudeAgent:
     def brief(self, briefing: Briefing) -> AgentRun:
         """One run, with a session of its own or an earlier one of this ship's."""
         metadata = briefing.task.get("metadata") or {}
+        timeout, stall = limits(briefing.task)
         folder = files("ocaptain.agents.claude")
         template = briefing.template or (folder / "prompt.md.j2").read_text("utf-8")
         again = (folder / "resume.md.j2").read_text("utf-8") if briefing.sessions else ""
@@ -80,8 +80,8 @@ class ClaudeAgent:
             argv=(*common, "--session-id", briefing.session),
             env=common_environment(briefing),
             prompt=render(template, briefing),
-            timeout=float(metadata.get("timeout") or TIMEOUT_SECONDS),
-            stall=float(metadata.get("stall") or STALL_SECONDS),
+            timeout=timeout,
+            stall=stall,
             env_files=(f"{OWN}/env.json",),
             secret_files=(f"{OWN}/key",),
             path_file=f"{OWN}/path",

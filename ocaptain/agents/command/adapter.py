@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from ocaptain.agents.base import STALL_SECONDS, TIMEOUT_SECONDS, AgentRun, Briefing, common_environment, render
+from ocaptain.agents.base import AgentRun, Briefing, common_environment, limits, render
 from ocaptain.agents.facts import Ending
 
 if TYPE_CHECKING:
@@ -39,13 +39,14 @@ class CommandAgent:
     def brief(self, briefing: Briefing) -> AgentRun:
         """The line, the usual variables, and the prompt on stdin."""
         metadata = briefing.task.get("metadata") or {}
+        timeout, stall = limits(briefing.task)
         template = briefing.template or (files("ocaptain.agents.command") / "prompt.md.j2").read_text("utf-8")
         return AgentRun(
             argv=("bash", "-c", metadata.get("run") or briefing.agent_cmd or ""),
             env=common_environment(briefing),
             prompt=render(template, briefing),
-            timeout=float(metadata.get("timeout") or TIMEOUT_SECONDS),
-            stall=float(metadata.get("stall") or STALL_SECONDS),
+            timeout=timeout,
+            stall=stall,
         )
 
 

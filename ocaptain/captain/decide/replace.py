@@ -14,9 +14,9 @@ from ocaptain.config import MAX_SHIPS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from collections.abc import Set as AbstractSet
 
     from ocaptain.ledger import ShipRow
+    from ocaptain.presence import Existing
 
 #: A ship in one of these does not sail, and will not by itself.
 LOST = frozenset({"lost", "failed", "gone"})
@@ -34,12 +34,12 @@ class Replacements:
         return bool(self.again or self.fresh)
 
 
-def replacements(ships: Sequence[ShipRow], there: AbstractSet[str], begun: int) -> Replacements:
-    """Decide what is to be replaced.
+def replacements(ships: Sequence[ShipRow], exist: Existing, begun: int) -> Replacements:
+    """Decide what is to be replaced. A ship of which nobody knows whether it exists is left as it is.
 
     Args:
         ships: of the voyage.
-        there: names of the sprites that exist.
+        exist: which sprites exist.
         begun: replacements that this voyage began already; each ship may be replaced twice on the
             average, so that something that breaks every ship does not bill for ever.
     """
@@ -47,6 +47,6 @@ def replacements(ships: Sequence[ShipRow], there: AbstractSet[str], begun: int) 
     budget = min(REPLACED_PER_SHIP * len(sailing) - begun, MAX_SHIPS - len(ships))
     lost = [ship for ship in sailing if ship.state in LOST][: max(0, budget)]
     return Replacements(
-        again=tuple(ship.id for ship in lost if ship.sprite not in there),
-        fresh=tuple(ship.id for ship in lost if ship.sprite in there),
+        again=tuple(ship.id for ship in lost if ship.sprite in exist.gone),
+        fresh=tuple(ship.id for ship in lost if ship.sprite in exist.there),
     )

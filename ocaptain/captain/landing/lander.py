@@ -135,8 +135,25 @@ class Lander:
     def _read_head(self) -> str:
         found = self._git.resolve(self.ref)
         if found is None:
-            raise GitError(f"{self._git.directory}: {self.ref} does not exist any more; restore it, then resume")
+            raise GitError(f"{self._git.directory}: {self.ref} does not exist any more, and what it was is not there")
         return found
+
+    def restore_ref(self) -> str | None:
+        """Make the branch anew if it is lost or names nothing, from the last landing; return its commit if so.
+
+        Raises:
+            GitError: that is not in the repository.
+        """
+        if self._git.resolve(self.ref) is not None:
+            return None
+        last = self._ledger.last_landing() or self._ledger.voyage().root
+        if self._git.resolve(last) != last:
+            raise GitError(f"{self._git.directory}: {self.ref} is lost, and so is {last}, which landed last")
+        _remove_stale_lock(self._git, self.ref)
+        (self._git.directory / self.ref).unlink(missing_ok=True)  # one that is damaged cannot be written over
+        self._git.update_ref(self.ref, last)
+        self._ledger.event("restored", f"the branch was lost, and is {last} again, which landed last")
+        return last
 
     async def save_ref(self, ref: str, commit: str) -> None:
         """Make a ship's commit reachable under a name that we chose."""
@@ -152,6 +169,7 @@ class Lander:
         A moved ref is a landing; one that can still move, moves, since its check had passed.
         """
         _remove_stale_lock(self._git, self.ref)
+        self.restore_ref()
         for intent in (begun := self._ledger.open_intents()):
             if self._carried_out(intent):
                 self._ledger.finish_landing(intent.token)

@@ -10,17 +10,20 @@ import asyncio
 import contextlib
 import logging
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ocaptain.captain.cursors import Cursors
 from ocaptain.captain.decide.dispatch import ShipStatus
+from ocaptain.captain.decide.judge import Breaks, Working, after_break, only_breaks
 from ocaptain.captain.decide.outcome import Decision
 from ocaptain.captain.ship.attempt import Attempts
 from ocaptain.captain.ship.context import ShipFault
+from ocaptain.captain.ship.faults import sort_fault
 from ocaptain.captain.ship.job import VerifyJob
 from ocaptain.captain.ship.link import Link
 from ocaptain.captain.ship.verify import run_verify
-from ocaptain.captain.transport.base import WORKER, CutShort, ShipGone, TransportError, run
+from ocaptain.captain.transport.base import WORKER, CutShort, TransportError, run
 from ocaptain.git import GitError
 from ocaptain.ledger import LedgerError
 from ocaptain.protocol import PROTOCOL
@@ -39,6 +42,7 @@ MAX_RECONNECT = 10.0
 SLEEP_AFTER = 5.0  # with nothing to claim the channel is closed, so that the VM may sleep
 CALL_SECONDS = 20.0  # so long a ship that was called is counted on
 INSTALL_SECONDS = 60.0
+END_SECONDS = 20.0  # that a ship which is given up has to end its agent
 log = logging.getLogger("ocaptain.captain")
 
 
@@ -61,12 +65,16 @@ class ShipActor:
         self._attempts = Attempts(ship, context, orders, transport)
         self._link: Link | None = None
         self._was_reached = False
+        self._sleeps = False
         self._rests_until = 0.0  # on the loop's clock: before that it claims nothing
         row = self._ledger.ship_row(ship)
         self._cursors = Cursors(row.journal, row.cursors)
         self._protocol = PROTOCOL
         self._faults = 0
         self._repo_errors = 0
+        self._breaks: Breaks | None = None
+        self._given_up: str | None = None
+        self._attempt_task: asyncio.Future[bool] | None = None
         self._wait = FIRST_RECONNECT
         self._call = asyncio.Event()
         self._called_at = 0.0
@@ -89,6 +97,24 @@ class ShipActor:
             reached=self._was_reached,
         )
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether its channel is not open though it does not sleep."""
+        return not self.gone and self._link is None and not self._sleeps
+
+    def working(self) -> Working | None:
+        """Return the attempt whose agent is at work, None if none is."""
+        found = self._attempts.working
+        held = self._ledger.held(self.ship) if found and not self.gone else None
+        return replace(found, records=self._cursors.taken) if found and held and held.token == found.token else None
+
+    def give_up(self, reason: str) -> None:
+        """It does not sail any more: it does not end what it was given to do."""
+        self.gone, self._given_up = True, reason
+        if self._attempt_task:
+            self._attempt_task.cancel()
+        self._orders.ship_faulty(self.ship, reason, final=True)
+
     def call(self) -> None:
         """Have it look what there is to do, waking it if it sleeps."""
         self._called_at = asyncio.get_running_loop().time()
@@ -107,50 +133,83 @@ class ShipActor:
         what cannot be understood) gives its task back; when that happens again it is taken out of
         service, so that one broken ship does not fail everybody's tasks.
         """
-        while not self._orders.over:
+        while not self._is_over():
             try:
                 await self.connect()
                 await self._work()
-            except ShipGone as error:
-                self.gone = True
-                self._orders.ship_lost(self.ship, str(error))
-                return
             except LedgerError:
                 raise
-            except (GitError, CutShort) as error:
-                self._on_repo_error(error)
-            except TransportError as error:
-                self._silent(error)
-            except Exception as error:
-                log.warning("%s: %s", self.ship, error, exc_info=not isinstance(error, ShipFault))
-                self._faults += 1
-                self.gone = self._faults >= MAX_SHIP_FAULTS
-                self._orders.ship_faulty(self.ship, str(error) or type(error).__name__, final=self.gone)
-                if self.gone:
-                    return
+            except Exception as error:  # noqa: BLE001 - whatever a ship does must not end the captain
+                await self._on_error(error)
             else:
                 self._wait = FIRST_RECONNECT
                 continue  # it slept, and was called
             finally:
-                self.idle = False
+                self.idle = self._sleeps = False
                 await self.disconnect()
-            if self._orders.over:
+            if self._is_over():
                 return
             self._call.clear()
             self._orders.look_for_work()
             await asyncio.sleep(self._wait)
+            await self._context.soundness.wait()
             self._wait = min(MAX_RECONNECT, self._wait * 2)
 
-    def _silent(self, error: TransportError) -> None:
-        """The channel broke; at the voyage's end we let go of it ourselves."""
-        if not self._orders.over:
-            log.warning("%s: %s", self.ship, error)
-            self._context.show_reason(self.ship, str(error))
+    def _is_over(self) -> bool:
+        return self.gone or self._orders.over
 
-    def _on_repo_error(self, error: GitError | CutShort) -> None:
-        """Our own repository fails (a full disk, say), or the way to it: no task is to blame, and it may pass."""
-        log.warning("%s: %s", self.ship, error)
-        self._context.show_reason(self.ship, str(error))
+    async def _on_error(self, error: Exception) -> None:
+        """Deal with what ended the work on the ship, by whose fault it is."""
+        if self._is_over():  # it was given up, or at the voyage's end we let go of it ourselves
+            return
+        match sort_fault(error):
+            case "gone":
+                self.gone = True
+                self._orders.ship_lost(self.ship, str(error))
+            case "way":
+                self._on_broken_way(error)
+            case "ours":
+                await self._on_our_fault(error)
+            case "ship":
+                if problem := await self._context.soundness.check():
+                    self._show(f"{problem} (met as: {error})")
+                else:
+                    self._blame(error)
+
+    def _show(self, reason: str) -> None:
+        log.warning("%s: %s", self.ship, reason)
+        self._context.show_reason(self.ship, reason)
+
+    def _blame(self, error: Exception) -> None:
+        """The ship cannot do its work: its task goes back; after a second fault it gets no other."""
+        log.warning("%s: %s", self.ship, error, exc_info=not isinstance(error, ShipFault | GitError))
+        self._faults += 1
+        self.gone = self._faults >= MAX_SHIP_FAULTS
+        self._orders.ship_faulty(self.ship, str(error) or type(error).__name__, final=self.gone)
+
+    def _on_broken_way(self, error: Exception) -> None:
+        """The channel broke, or the ship cannot be reached."""
+        self._show(str(error))
+        if isinstance(error, CutShort):
+            self._count_error(error)
+        if self._link is None or self._ledger.held(self.ship) is None:
+            return
+        now = asyncio.get_running_loop().time()
+        self._breaks = after_break(self._breaks, self._cursors.taken, now)
+        if only_breaks(self._breaks, now, others_fare_better=self._orders.others_sail(self.ship)):
+            count = self._breaks.count
+            self.give_up(f"its channel broke {count} times, and nothing came between ({clean(str(error))[:200]})")
+
+    async def _on_our_fault(self, error: Exception) -> None:
+        """This machine or the repository fails: no task and no ship is to blame, and it may pass."""
+        self._show(str(error) or type(error).__name__)
+        if await self._context.soundness.check() is None:
+            self._count_error(error)
+        else:
+            self._repo_errors = 0
+
+    def _count_error(self, error: Exception) -> None:
+        """Count what nothing explains; a task that meets it again and again has failed."""
         self._repo_errors += 1
         claim = self._ledger.held(self.ship)
         if claim and self._repo_errors >= MAX_REPO_ERRORS:
@@ -159,7 +218,7 @@ class ShipActor:
 
     def _progress(self) -> None:
         """Something was brought to its end: the ship is sound."""
-        self._faults, self._repo_errors, self._wait = 0, 0, FIRST_RECONNECT
+        self._faults, self._repo_errors, self._wait, self._breaks = 0, 0, FIRST_RECONNECT, None
 
     async def connect(self) -> Link:
         """Open the channel and have the results that the journal has.
@@ -227,11 +286,26 @@ class ShipActor:
 
     async def _attempt(self, link: Link, claim: Claim) -> None:
         self._context.hooks.attempt_begins(self.ship, claim)
+        self._attempt_task = asyncio.ensure_future(self._attempts.run(link, claim))
         try:
-            if await self._attempts.run(link, claim):
+            if await self._attempt_task:
                 self._progress()
+        except asyncio.CancelledError:
+            if self._given_up is None:
+                raise
+            await self._end_on_ship(link, claim)
         finally:
+            self._attempt_task.cancel()
+            self._attempt_task = None
             self._context.hooks.attempt_ended(self.ship, claim)
+        if self._given_up is not None:
+            raise ShipFault(self._given_up)
+
+    async def _end_on_ship(self, link: Link, claim: Claim) -> None:
+        """Have a ship that is given up end its agent, if it can still do that."""
+        with contextlib.suppress(TransportError, TimeoutError):
+            async with asyncio.timeout(END_SECONDS):
+                await link.cancel(claim.token)
 
     async def _wait_for_call(self, link: Link) -> bool:
         """Wait until it is called; False if the channel was let go of meanwhile."""
@@ -247,6 +321,7 @@ class ShipActor:
             await channel.rest()
             if not self._call.is_set():
                 await self.disconnect()
+                self._sleeps = True
                 self._ledger.set_ship(self.ship, "asleep")
                 await call
                 return False

@@ -13,8 +13,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ocaptain.agents import ADAPTERS, Briefing
+from ocaptain.agents.base import limits
 from ocaptain.agents.facts import Ended, parse_facts
 from ocaptain.captain import landing
+from ocaptain.captain.decide.judge import Working
 from ocaptain.captain.decide.outcome import Decision, after_ending, failure_of
 from ocaptain.captain.refs import stale_ref, work_ref
 from ocaptain.captain.ship.context import ShipFault
@@ -49,6 +51,8 @@ class Attempts:
         self._ledger = context.ledger
         self._orders = orders
         self._transport = transport
+        #: What the captain's own bounds hold for, while an agent is at work; they need not be asked of a channel.
+        self.working: Working | None = None
 
     async def run(self, link: Link, claim: Claim) -> bool:
         """See an attempt through; return whether the ship showed that it can work.
@@ -60,11 +64,14 @@ class Attempts:
         """
         base = claim.base or await self._context.lander.head()
         self._ledger.started(claim.token, base)
+        timeout, stall = limits(claim.raw)
+        self.working = Working(claim.token, self._ship, 0, timeout, stall)
         try:
             answer = await self._outcome(link, claim, base)
         except UsageError as error:  # the plan's prompt template
             self._orders.apply(claim, Decision("fail", error.message))
             return False
+        self.working = None
         outcome = _checked(answer)
         if isinstance(outcome, ShipFault):
             await link.settle(answer.number)
@@ -168,6 +175,8 @@ class Attempts:
         try:
             await landing.fetch(self._context.git, self._transport, outcome.snapshot, base)
         except BadBundle as error:
+            if problem := await self._context.soundness.check():  # a damaged repository refuses everybody's work
+                raise GitError(problem) from error
             return error.message
         held = self._ledger.held(self._ship)
         ref = work_ref(claim.task, claim.number) if held and held.token == claim.token else stale_ref(claim.token)

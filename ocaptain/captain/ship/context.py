@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ocaptain.captain.landing.lander import Lander
 from ocaptain.captain.ship.cargo import CargoStore
 from ocaptain.captain.ship.hooks import Hooks
+from ocaptain.captain.soundness import Soundness
 from ocaptain.git import Store
 from ocaptain.prices import our_prices
 from ocaptain.text import clean
@@ -51,6 +52,9 @@ class Orders(Protocol):
     def take_usage(self, ship: str, token: int, facts: Facts | None) -> None:
         """Take what an attempt's agent used."""
 
+    def others_sail(self, ship: str) -> bool:
+        """Whether the channel of another ship is open."""
+
     def ship_faulty(self, ship: str, reason: str, *, final: bool) -> None:
         """Take the task of a ship that cannot do its work; after a ``final`` fault it gets no other."""
 
@@ -69,6 +73,7 @@ class Context:
     cargo: CargoStore
     prices: Prices
     hooks: Hooks
+    soundness: Soundness
 
     def show_reason(self, ship: str, reason: str) -> None:
         """Show why a ship does not answer, or waits; an empty reason: it goes on."""
@@ -96,6 +101,7 @@ class Context:
             cargo=CargoStore(git, directory / "sending"),
             prices=prices or our_prices(),
             hooks=Hooks(hooks),
+            soundness=Soundness(git),
         )
 
 

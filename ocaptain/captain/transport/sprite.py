@@ -7,6 +7,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from ocaptain.captain.transport.base import STDERR, WORKER, FileFault, RemoteCommand, ShipGone, Stream, TransportError
+from ocaptain.presence import what_exists
 from ocaptain.sprites import ExecInterrupted, Execution, NotFound, SpritesClient, SpritesError, TooLarge
 from ocaptain.sprites.client import GATE
 
@@ -47,13 +48,16 @@ class SpriteTransport:
 
     @contextlib.asynccontextmanager
     async def _asking(self) -> AsyncIterator[None]:
-        """Translate errors; confirm a 404 by a second call: ShipGone makes the captain give the ship up for good."""
+        """Translate errors; a 404 is looked into: ShipGone makes the captain give the ship up for good."""
         with _as_transport_errors(self._sprite):
             try:
                 yield
             except NotFound as error:
-                await self._client.get(self._sprite)
-                raise TransportError(f"{self._sprite}: {error.message}, yet it is there") from error
+                exist = await what_exists(self._client, self._sprite, [self._sprite])
+                if self._sprite in exist.gone:
+                    raise
+                why = "yet it is there" if self._sprite in exist.there else exist.why
+                raise TransportError(f"{self._sprite}: {error.message}, {why}") from error
 
     async def open(self) -> Stream:
         """Start ``worker channel`` by exec."""

@@ -1,0 +1,124 @@
+"""Whether this machine and the voyage's repository do what they must.
+
+::
+
+    something of ours failed ──doubt──> nobody claims, nobody is blamed (``paused: ours``)
+        ──examine: write, open, fsck──> sound: all is tried again │ not: looked at again in LOOK_SECONDS
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import tempfile
+import time
+from typing import TYPE_CHECKING
+
+from ocaptain.git import Git, GitError, fsck
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+LOOK_SECONDS = 30.0
+PROBE_BYTES = 1 << 20
+DESCRIPTORS = 32  # that a landing may need at once
+log = logging.getLogger("ocaptain.captain")
+
+
+def examine(git: Git) -> str | None:
+    """Look for what is wrong here; runs git and blocks.
+
+    Returns:
+        What it is and what to do about it, for people; None if all is sound.
+    """
+    try:
+        _probe(git.directory)
+        fsck(git)
+    except GitError as error:
+        return f"{error.message}; restore {git.directory} from a copy, or repair it"
+    except OSError as error:
+        return f"{git.directory}: {error.strerror}; make room, or raise the limit"
+    return None
+
+
+def _probe(directory: Path) -> None:
+    """Write, and open descriptors, as a landing does.
+
+    Raises:
+        OSError: that cannot be done.
+    """
+    with tempfile.TemporaryFile(dir=directory) as file:
+        file.write(bytes(PROBE_BYTES))
+        file.flush()
+        os.fsync(file.fileno())
+        opened: list[int] = []
+        try:
+            opened.extend(os.dup(file.fileno()) for _ in range(DESCRIPTORS))
+        finally:
+            for number in opened:
+                os.close(number)
+
+
+class Soundness:
+    """Doubts and looks; made by the captain, asked by the ships' actors.
+
+    Args:
+        git: the repository.
+        look: says what is wrong.
+
+    Attributes:
+        problem: what is wrong, None while nothing is known to be.
+        changed: called after each look.
+    """
+
+    def __init__(self, git: Git, look: Callable[[Git], str | None] = examine) -> None:
+        self.problem: str | None = None
+        self.changed: Callable[[], None] = lambda: None
+        self._git = git
+        self._look = look
+        self._sound = asyncio.Event()
+        self._sound.set()
+        self._watching: asyncio.Task[None] | None = None
+
+    async def check(self) -> str | None:
+        """Look now, before somebody is blamed for what may be our own fault; return what is wrong."""
+        if self.problem is None:
+            await self._look_once()
+            if self.problem is not None:
+                self._watch()
+        return self.problem
+
+    async def wait(self) -> None:
+        """Wait until all is sound."""
+        await self._sound.wait()
+
+    async def close(self) -> None:
+        """Look no more."""
+        if self._watching:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
+
+    def _watch(self) -> None:
+        self._watching = asyncio.create_task(self._look_until_sound(), name="soundness")
+
+    async def _look_until_sound(self) -> None:
+        while self.problem is not None:
+            await asyncio.sleep(LOOK_SECONDS)
+            await self._look_once()
+
+    async def _look_once(self) -> None:
+        began = time.monotonic()
+        found = await asyncio.to_thread(self._look, self._git)
+        if found != self.problem:
+            log.log(
+                logging.ERROR if found else logging.INFO, "%s", found or "this machine and the repository are sound"
+            )
+        log.debug("looked in %.1f s", time.monotonic() - began)
+        self.problem = found
+        if found is None:
+            self._sound.set()
+        else:
+            self._sound.clear()
+        self.changed()
