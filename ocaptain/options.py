@@ -74,6 +74,9 @@ class SailOptions:
     replace: bool = _option(
         "Replace ships that are lost, for as long as the voyage sails.", default=False, on_resume=True
     )
+    take_over: bool = _option(
+        "Command the ships of a voyage whose ledger is older than its fleet.", default=False, on_resume=True
+    )
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Self:

@@ -31,6 +31,11 @@ def lock_path(directory: Path) -> Path:
     return directory / "captain.lock"
 
 
+def take_over_mark(directory: Path) -> Path:
+    """Return the file that tells the next captain to command also ships that know a newer one."""
+    return directory / "take-over"
+
+
 def work_lock(directory: Path) -> Lock:
     """Return the lock of whoever makes or ends ships of a voyage: one `sail` or `sink` at a time."""
     return Lock(directory / "fleet.lock")

@@ -115,17 +115,21 @@ def pytest_terminal_summary(terminalreporter):
     """Print the kill matrix, if cells of it ran."""
     from tests.voyage.matrix import PHASES, VICTIMS
 
-    was = {}
+    was, seeds = {}, set()
     for reports in terminalreporter.stats.values():
         for report in reports:
             for name, value in getattr(report, "user_properties", ()):
                 if name == "matrix" and report.when == "call":
                     was[value[0], value[1]] = value[2]
+                elif name == "matrix seed":
+                    seeds.add(value)
     if not was:
         return
     terminalreporter.section("kill matrix")
     width = max(map(len, VICTIMS))
     terminalreporter.write_line(" " * width + "  " + "  ".join(f"{phase:<15}" for phase in PHASES))
-    for victim, phases in VICTIMS.items():
+    for victim, phases in {**VICTIMS, "provider dies": PHASES}.items():
         row = [was.get((victim, phase), "not run") if phase in phases else "-" for phase in PHASES]
         terminalreporter.write_line(f"{victim:<{width}}  " + "  ".join(f"{cell:<15}" for cell in row))
+    for seed in seeds:
+        terminalreporter.write_line(f"drawn where the provider dies by OCAPTAIN_MATRIX_SEED={seed}")

@@ -20,7 +20,7 @@ from ocaptain.captain.transport.sprite import sprite_transports
 from ocaptain.captain.transport.ssh import ssh_transports
 from ocaptain.config import HOSTS, load_settings
 from ocaptain.errors import OcaptainError, UsageError
-from ocaptain.ledger import Fenced, Ledger, LedgerUnwritable
+from ocaptain.ledger import Contradiction, Fenced, Ledger, LedgerUnwritable
 from ocaptain.locks import Lock
 from ocaptain.presence import Existing, what_exists
 from ocaptain.prices import load_prices
@@ -87,7 +87,12 @@ async def _command_for_ever(directory: Path) -> None:
         try:
             with Ledger(directory / "ledger.db") as ledger:
                 ledger.command()
-                await _command(directory, ledger)
+                try:
+                    await _command(directory, ledger)
+                except Contradiction as error:
+                    ledger.pause("ours")
+                    ledger.set_state("paused", error.message)
+                    raise
                 return
         except _Moved:
             log.info("drydock serves elsewhere now")
@@ -151,7 +156,7 @@ async def _sail(captain: Captain) -> None:
     try:
         await captain.run()
     except BaseExceptionGroup as group:
-        for kind in (_Moved, OcaptainError):
+        for kind in (_Moved, Contradiction, OcaptainError):
             if known := group.subgroup(kind):
                 raise _first(known) from group
         raise

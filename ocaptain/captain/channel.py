@@ -60,7 +60,15 @@ ALL = "all"
 
 
 class Superseded(TransportError):
-    """The worker knows a newer captain or channel."""
+    """The worker knows a newer captain or channel.
+
+    Attributes:
+        knows: that captain's epoch and that channel's generation; (0, 0) if it does not say.
+    """
+
+    def __init__(self, refused: Refusal) -> None:
+        super().__init__(f"the worker refused: {refused.reason}")
+        self.knows = (refused.epoch or 0, refused.generation or 0)
 
 
 class OtherProtocol(TransportError):
@@ -100,6 +108,7 @@ class Channel:
     ) -> None:
         self.cursors = cursors
         self.busy: int | None = None
+        self.busy_with: str | None = None
         self.protocol = protocol
         self._on_trouble = on_trouble
         self._classes = CLASSES if protocol > 1 else (ALL,)  # the first is the one that results are of
@@ -132,7 +141,7 @@ class Channel:
         try:
             async with asyncio.timeout(HELLO_SECONDS):
                 welcome: Welcome = await self._or_broken(self._welcomed)
-                self.busy = welcome.busy
+                self.busy, self.busy_with = welcome.busy, welcome.command
                 while self.cursors.of(self._classes[0]).seen < self._backlog:
                     self._progress.clear()
                     await self._or_broken(asyncio.ensure_future(self._progress.wait()))
@@ -191,7 +200,7 @@ class Channel:
         if isinstance(found, Refusal):
             if speaks := _other_protocol(found, self.protocol):
                 raise OtherProtocol(speaks)
-            raise Superseded(f"the worker refused: {found.reason}")
+            raise Superseded(found)
 
     def _hear(self, found: object) -> None:
         """Take what a worker of protocol 2 says beside its journal."""

@@ -13,6 +13,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
+from ocaptain.captain.adopt import adopt
 from ocaptain.captain.decide.finish import VoyageStatus, next_step
 from ocaptain.captain.decide.judge import Judge
 from ocaptain.captain.decide.leases import TICK, Leases
@@ -27,6 +28,7 @@ from ocaptain.captain.views import Views
 from ocaptain.control.commands import carry_out
 from ocaptain.control.listen import listening
 from ocaptain.git import GitError
+from ocaptain.process import take_over_mark
 from ocaptain.text import clean
 
 if TYPE_CHECKING:
@@ -76,7 +78,8 @@ class Captain:
     ) -> None:
         self.directory = directory
         self.ledger = ledger
-        self.context = Context.of(directory, ledger, prices, hooks)
+        self.context = Context.of(directory, ledger, prices, hooks, takes_over=take_over_mark(directory).exists())
+        take_over_mark(directory).unlink(missing_ok=True)
         self.voyage = self.context.voyage
         self.views = Views(directory, ledger, self.context.git, self.voyage.id)
         records = Records(directory, ledger, self.context.prices)
@@ -110,6 +113,7 @@ class Captain:
         self._running = asyncio.current_task()
         self._take_up_pause()
         await self._reconcile()
+        await self._compare()
         if self.voyage.state in {"complete", "paused", "sunk"}:
             return
         self.pool.claiming = not self._is_paused
@@ -157,6 +161,15 @@ class Captain:
                 for intent in settled:
                     log.info("task %s: the landing of an earlier captain is settled", intent.task)
                 return
+
+    async def _compare(self) -> None:
+        """Take up what landed and was counted when the ledger was newer.
+
+        Raises:
+            Contradiction: branch and ledger contradict each other.
+        """
+        for one in await asyncio.to_thread(adopt, self.context.git, self.ledger, self.context.lander.ref):
+            log.warning("task %s had landed as %s, and this ledger did not know of it", one.task, one.commit)
 
     def _make_actors(self) -> None:
         """Make the actors. A lost ship may answer again; one that failed or is gone is not asked."""

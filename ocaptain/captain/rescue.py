@@ -13,6 +13,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ocaptain.captain.adopt import adopt
 from ocaptain.captain.cursors import Cursors
 from ocaptain.captain.landing import fetch
 from ocaptain.captain.records import Records
@@ -74,9 +75,10 @@ async def rescue(
         there: sprites that the provider lists: what the ledger calls gone may be there after all.
         prices: of what agents used at last; by default ours.
     """
-    context = Context.of(directory, ledger, prices)
+    context = Context.of(directory, ledger, prices, takes_over=True)  # nothing is lost by it: all is fetched
     records = Records(directory, ledger, context.prices)
     await asyncio.to_thread(context.lander.reconcile)
+    await asyncio.to_thread(adopt, context.git, ledger, context.lander.ref, may_refuse=False)
     rows = [row for row in ledger.ships() if row.state != "gone" or row.sprite in there]
     found = await asyncio.gather(*(_one(context, records, transports(row), row) for row in rows))
     for row in rows:

@@ -120,7 +120,9 @@ def status_lines(seen: Overview, *, note: bool = True) -> Group:
         known = f"{dollars(spent.cost_nano)}{'+' if spent.unknown else ''}"
         mark = f" ({'/'.join(spent.marks)})" if spent.marks else ""
         lines.append(Text(f"  agents: {known}{mark}, {spent.tokens_in:,} tokens in, {spent.tokens_out:,} out"))
-    if seen.paused_reason and seen.state != "paused":
+    if seen.paused_reason in {"ours", "provider"} and seen.state != "paused":
+        lines.append(Text(f"  paused: {seen.paused_reason}; it goes on by itself"))
+    elif seen.paused_reason and seen.state != "paused":
         lines.append(Text(f"  pausing ({seen.paused_reason}): what is under way is finished first"))
     if note and seen.note:
         lines.append(Text(f"  {clean_line(seen.note)}"))

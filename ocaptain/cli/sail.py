@@ -195,7 +195,7 @@ def run_sail(options: SailOptions, asked: Asked, *, as_json: bool) -> int:
         raise UsageError("name a plan's directory, or --resume ID (one of them)")
     given = {"--new": asked.new, "--hosts": asked.hosts}
     if asked.resume and (refused := [*(flag for flag, value in given.items() if value), *options.refused_on_resume()]):
-        message = "--resume goes on with a voyage as it is; it takes --wait, --replace, --keep and --json"
+        message = "--resume goes on with a voyage as it is; it takes --wait, --replace, --take-over, --keep and --json"
         raise UsageError(f"{message}; leave out {', '.join(refused)}")
     settings = load_settings()  # a wrong configuration is said at once, and in one line
     choose(settings, options.provider)

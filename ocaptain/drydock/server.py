@@ -19,12 +19,11 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import ValidationError
 
@@ -39,6 +38,9 @@ from ocaptain.drydock.sandbox import OVERLAID
 from ocaptain.errors import UsageError
 from ocaptain.locks import end_holder, is_locked
 from ocaptain.protocol.files import write_atomic
+
+if TYPE_CHECKING:
+    import subprocess
 
 START_SECONDS = 660.0  # the first start installs the base layer
 STOP_SECONDS = 20.0

@@ -107,7 +107,7 @@ class Store:
         sprite = self._sprites.get(name)
         if sprite is None and self.unreadable:  # one of them may be it: absent is not gone
             message = f"{self.unreadable[0]} holds a sprite whose record cannot be read; repair or remove the folder"
-            raise ApiError(503, "unreadable", message)
+            raise ApiError(423, "unreadable", message)
         if sprite is None:
             raise ApiError(404, "not_found", f"sprite not found: {name}")
         return sprite

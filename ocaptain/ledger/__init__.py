@@ -3,11 +3,13 @@
 from ocaptain.ledger.ledger import Ledger
 from ocaptain.ledger.records import (
     Claim,
+    Contradiction,
     Fenced,
     Intent,
     LedgerError,
     LedgerUnwritable,
     NewVoyage,
+    OlderLedger,
     ShipRow,
     Spent,
     Voyage,
@@ -16,6 +18,7 @@ from ocaptain.ledger.views import Landing, Overview, TaskView, landings, overvie
 
 __all__ = [
     "Claim",
+    "Contradiction",
     "Fenced",
     "Intent",
     "Landing",
@@ -23,6 +26,7 @@ __all__ = [
     "LedgerError",
     "LedgerUnwritable",
     "NewVoyage",
+    "OlderLedger",
     "Overview",
     "ShipRow",
     "Spent",

@@ -110,6 +110,14 @@ class Landings(Store):
         row = self._db.execute("SELECT commit_id FROM landings ORDER BY n DESC LIMIT 1").fetchone()
         return None if row is None else str(row["commit_id"])
 
+    def landed_commits(self) -> list[str]:
+        """Return every commit that landed, oldest first."""
+        return [row["commit_id"] for row in self._db.execute("SELECT commit_id FROM landings ORDER BY n")]
+
+    def statuses(self) -> dict[str, str]:
+        """Return the status of each task."""
+        return {row["id"]: row["status"] for row in self._db.execute("SELECT id, status FROM tasks")}
+
     def landed(self, limit: int) -> list[tuple[str, str]]:
         """Return (task, subject) of the last ``limit`` landings, oldest first."""
         rows = self._db.execute(

@@ -24,6 +24,21 @@ class LedgerUnwritable(LedgerError):
     """This machine cannot write it now (a full disk, no descriptor, no memory); that may pass."""
 
 
+class Contradiction(LedgerError):
+    """This ledger and what it is about say different things; a person must say which of them is right."""
+
+
+class OlderLedger(Contradiction):
+    """A ship knows a captain or a channel that this ledger has not handed out yet: it went back in time."""
+
+    def __init__(self, voyage: str, ship: str, theirs: tuple[int, int], ours: tuple[int, int]) -> None:
+        facts = f"{ship} knows captain {theirs[0]} and channel {theirs[1]}, the ledger {ours[0]} and {ours[1]}"
+        remedy = "bring the newer ledger.db (and -wal) back, or go on with this one"
+        super().__init__(
+            f"this ledger is older than the fleet: {facts}; {remedy}: ocaptain sail --resume {voyage} --take-over"
+        )
+
+
 class Fenced(LedgerError):
     """Another captain commands this voyage now."""
 

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ocaptain.ledger.migrate import OLDER, VERSION, bring_file_forward, copy_forward, schema
 from ocaptain.ledger.records import Fenced, LedgerError, LedgerUnwritable, NewVoyage, Voyage
+from ocaptain.names import VOYAGE_ID
+from ocaptain.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +54,7 @@ class Store:
 
     def _open(self) -> None:
         db = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-        db.execute("SELECT id FROM voyage").fetchone()
+        self._require_own(db)
         (version,) = db.execute("PRAGMA user_version").fetchone()
         #: Whether this is a copy, in memory, of a ledger of an earlier format.
         self.is_copy = version in OLDER
@@ -70,6 +72,16 @@ class Store:
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA foreign_keys = ON")
         self._db = db
+
+    def _require_own(self, db: sqlite3.Connection) -> None:
+        """Refuse a ledger without a voyage, or of another one than its directory's."""
+        row = db.execute("SELECT id FROM voyage").fetchone()
+        directory = self.path.resolve().parent.name
+        if row is not None and (row[0] == directory or not VOYAGE_ID.fullmatch(directory)):
+            return
+        db.close()
+        what = "is empty" if row is None else f"is the ledger of {clean(str(row[0]))[:60]}, not of {directory}"
+        raise LedgerError(f"{self.path} {what}; bring the right one back from a copy")
 
     def close(self) -> None:
         """Close the connection."""

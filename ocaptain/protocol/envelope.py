@@ -71,13 +71,19 @@ class Ping:
 
 @dataclass(frozen=True)
 class Welcome:
-    """The answer to hello: the journal's name and numbers, and the attempt that runs."""
+    """The answer to hello: the journal's name and numbers, and the attempt that runs.
+
+    Attributes:
+        busy: its token.
+        command: id of the command that began it; None in what earlier workers say.
+    """
 
     first: Numbers
     last: Numbers
     journal: str = validated(pattern="[0-9a-f]{8,64}")
     protocol: int = 1
     busy: int | None = validated(None, low=1, high=MAX_NUMBER)
+    command: str | None = validated(None, longest=200)
 
     def __post_init__(self) -> None:
         _check(self.first)

@@ -43,7 +43,9 @@ def prepare(request: Request, settings: Settings, *, check: bool = False) -> Pre
     if shutil.which("git") is None:
         raise UsageError("git is not installed: apt-get install git")
     if request.voyage:
-        return resume(home.find(request.voyage), settings, replace=request.options.replace, check=check)
+        asked = request.options
+        found = home.find(request.voyage)
+        return resume(found, settings, replace=asked.replace, take_over=asked.take_over, check=check)
     checked = check_request(request, settings)
     if not check:
         make_home(home.path)

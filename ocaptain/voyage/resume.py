@@ -55,13 +55,16 @@ def _require_same_kind_of_ships(active: VoyageDirectory, provider: str) -> None:
         raise UsageError(message, [f"go on with it: voyage={active.id}", "start another one: on_active=new"])
 
 
-def resume(directory: VoyageDirectory, settings: Settings, *, replace: bool, check: bool = False) -> Prepared:
+def resume(
+    directory: VoyageDirectory, settings: Settings, *, replace: bool, take_over: bool = False, check: bool = False
+) -> Prepared:
     """Return a voyage that is there, to go on with.
 
     Args:
         directory: its.
         settings: the configuration.
         replace: whether lost ships are made again.
+        take_over: whether ships that know a newer captain than the ledger are commanded all the same.
         check: change and start nothing.
 
     Raises:
@@ -84,6 +87,8 @@ def resume(directory: VoyageDirectory, settings: Settings, *, replace: bool, che
             asyncio.run(sprites_of(voyage.id, reached))  # so that one that does not answer is said before anything
         if replace and not check:
             _replace_lost(directory, settings)
+    if take_over and not check:
+        process.take_over_mark(directory.path).touch()
     with directory.ledger() as ledger:
         wanted = [ship for ship in ledger.ships() if ship.replaced_by is None and voyage.state != "complete"]
     fleet = tuple((ship.id, ship.sprite) for ship in wanted)

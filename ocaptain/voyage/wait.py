@@ -27,7 +27,7 @@ def wait(directory: VoyageDirectory) -> Outcome:
     restarts = 0
     while (now := outcome(directory)).state not in ENDED:
         if now.state == "paused":
-            raise Paused(f"{directory.id} is paused; go on with `ocaptain sail --resume {directory.id}`")
+            raise Paused(_how_to_go_on(directory.id, now.note))
         if now.state == "sinking":
             raise OcaptainError(
                 f"{directory.id} is being sunk; `ocaptain sail --resume {directory.id}` takes it up again"
@@ -44,3 +44,10 @@ def wait(directory: VoyageDirectory) -> Outcome:
             process.start(directory.path)
         time.sleep(LOOK_SECONDS)
     return now
+
+
+def _how_to_go_on(voyage: str, note: str | None) -> str:
+    """Return why a voyage is paused, and what goes on with it."""
+    why = f": {note}" if note else ""
+    remedy = "" if note and "--resume" in note else f"; go on with `ocaptain sail --resume {voyage}`"
+    return f"{voyage} is paused{why}{remedy}"

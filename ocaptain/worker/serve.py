@@ -132,8 +132,9 @@ class Worker:
             channel.go(name, after.get(name, 0) if known else self._journal.first(name) - 1)
         first = {name: self._journal.first(name) for name in CLASSES}
         last = {name: self._journal.last(name) for name in CLASSES}
-        busy = self._state.job.token if self._state.job else None
-        await channel.send(Welcome(first, last, self._journal.name, PROTOCOL, busy))
+        job = self._state.job
+        busy, command = (job.token, job.id or None) if job else (None, None)
+        await channel.send(Welcome(first, last, self._journal.name, PROTOCOL, busy, command))
         return True
 
     async def _obey(self, channel: Channel, line: Message) -> None:

@@ -680,3 +680,87 @@ class Sinking(Cell):
             return held()
 
         wait_for(look, WAIT)
+
+
+class ProviderDies(Cell):
+    """The provider is killed in a phase; then the voyage is resumed, or sunk."""
+
+    def __init__(self, phase: str, then: str, seed: int, root: Path) -> None:
+        super().__init__("provider dies", phase, seed, root)
+        self.then = then
+        self.draw = random.Random(f"{seed}:provider:{phase}:{then}")
+
+    def plan(self) -> Path:
+        if self.phase == "sink":
+            return super().plan()
+        tasks = [
+            run_task("echo wip > wip; echo started; sleep 3; rm wip; echo 1 > f1"),
+            run_task("echo 2 > f2", verify="test -f f2"),
+            run_task("echo 3 > f3", "2"),
+            run_task("echo 4 > f4", "1", "3", verify="test -f f1 -a -f f3"),
+        ]
+        return write_plan(
+            self.root / "plan", tasks, verify="sleep 1.5; for n in 1 2 3 4; do test $(cat f$n) = $n; done"
+        )
+
+    def strike(self) -> None:
+        os.kill(self.sailor.drydock().pid, signal.SIGKILL)
+        wait_for(lambda: self.sailor.drydock() is None)
+
+    def run(self) -> str:
+        self.set()
+        try:
+            self.reach()
+            self.strike()
+            self.go()
+            if self.then == "sink":
+                self.was = self.interrupt_and_sink()
+            elif self.phase == "sink":
+                self.process.communicate(timeout=WAIT)
+                self.was = self.taken_up()
+            else:
+                self.was = self.landed()
+        finally:
+            self.clear()
+        return self.was
+
+    def interrupt_and_sink(self) -> str:
+        """Interrupt the command, as a user would, and sink: what was at work is saved, what landed stays."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+        self.process.communicate(timeout=WAIT)
+        had_work = self.phase == "work"
+        err = ""
+        for tries in range(4):
+            if self.row("SELECT state FROM voyage") == "sunk" and tries:
+                break
+            err = self.sailor.run("sink", self.voyage, "--force", seconds=WAIT).err
+        assert self.row("SELECT state FROM voyage") == "sunk", err
+        assert self.nothing_left(), err
+        self.sound(self.voyage)
+        done = self.row("SELECT group_concat(id) FROM tasks WHERE status = 'completed'")
+        assert sorted(self.sailor.landed(self.voyage)) == sorted((done or "").split(",") if done else [])
+        if had_work or self.phase == "sink":
+            git = self.sailor.git
+            kept = git(self.voyage, "for-each-ref", "--format=%(refname)", "refs/ocaptain").split()
+            names = {name for ref in kept for name in git(self.voyage, "ls-tree", "--name-only", ref).split()}
+            assert names & {"wip", "f1"}, (kept, err)
+        return "finished" if tries == 1 else f"again {tries - 1}x"
+
+    def taken_up(self) -> str:
+        """Resume a voyage whose sink met the death, unless that came to its end; the long task is at work again."""
+        if self.row("SELECT state FROM voyage") != "sunk":
+            done = self.sailor.run("sail", "--resume", self.voyage, "--json", seconds=WAIT)
+            assert done.code in {0, 3}, done.err
+            wait_for(lambda: self.row("SELECT 1 FROM tasks WHERE id = '1' AND status = 'in_progress'"), WAIT)
+        assert sorted(self.sailor.landed(self.voyage)) == self.landed_first
+        self.sound(self.voyage)
+        self.process = self.sailor.popen("sink", self.voyage, "--force")
+        return self.sunk()
+
+    def nothing_left(self) -> bool:
+        """Whether no sprite exists, on no disk."""
+        if self.sailor.drydock():
+            return self.ships() == []
+        place = self.root / "state/ocaptain/drydock/sprites"
+        return not place.is_dir() or not any(place.iterdir())

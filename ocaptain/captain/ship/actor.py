@@ -21,7 +21,7 @@ from ocaptain.captain.ship.attempt import Attempts
 from ocaptain.captain.ship.context import ShipFault
 from ocaptain.captain.ship.faults import sort_fault
 from ocaptain.captain.ship.job import VerifyJob
-from ocaptain.captain.ship.link import Link
+from ocaptain.captain.ship.link import Link, command_id
 from ocaptain.captain.ship.verify import run_verify
 from ocaptain.captain.transport.base import WORKER, CutShort, TransportError, run
 from ocaptain.git import GitError
@@ -259,7 +259,7 @@ class ShipActor:
         assert link
         channel = link.channel
         held = self._ledger.held(self.ship)
-        if channel.busy is not None and (held is None or held.token != channel.busy):
+        if channel.busy is not None and not _is_at(held, channel.busy, channel.busy_with):
             await link.cancel(channel.busy)
         self._ledger.set_ship(self.ship, "working" if held else "idle")
         if held:
@@ -353,3 +353,8 @@ class ShipActor:
                 last_try = self._repo_errors >= MAX_REPO_ERRORS
                 await self._attempts.save_late_result(int(token), opening, parked.data, last_try=last_try)
             await link.settle(parked.number)
+
+
+def _is_at(held: Claim | None, token: int, command: str | None) -> bool:
+    """Whether a ship is at what it holds: tokens are unique only in one opening of the ledger."""
+    return held is not None and held.token == token and command in {None, command_id("start", held)}

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from ocaptain.captain.ship.link import Answer, Link
     from ocaptain.captain.transport.base import Transport
     from ocaptain.ledger import Claim
-    from ocaptain.protocol.messages import CheckResult, Outcome
+    from ocaptain.protocol.messages import CheckResult, Outcome, Snapshot
 
 MAX_LANDED_SHOWN = 100  # landings that a prompt names, the last ones
 log = logging.getLogger("ocaptain.captain")
@@ -133,6 +134,7 @@ class Attempts:
         if problem := await self._save_snapshot(claim, base, outcome):
             self._orders.apply(claim, Decision("fail", problem))
             return
+        await self._require_base(claim, base, outcome.snapshot)
         if ADAPTERS[claim.agent].is_model:
             ending = self._ending(claim, outcome, facts, checked=bool(command))
             if ending.kind != "done":
@@ -168,6 +170,18 @@ class Attempts:
         self._ledger.note_work(claim.token, snapshot.commit if snapshot and not empty else None, fresh=ending.fresh)
         return ending
 
+    async def _require_base(self, claim: Claim, base: str, offer: Snapshot | None) -> None:
+        """Refuse, and keep, what started from another commit than the ledger says: it would undo what lies between.
+
+        Raises:
+            ShipFault: it did.
+        """
+        if offer is None or offer.base == base:
+            return
+        ref = f"{stale_ref(claim.token)}-{claim.opening}"
+        await self._save_ref(ref, claim.token, offer.commit)
+        raise ShipFault(f"the work started from {offer.base}, and the ledger says {base}; it is kept as {ref}")
+
     async def _save_snapshot(self, claim: Claim, base: str, outcome: Outcome) -> str | None:
         """Fetch the attempt's snapshot and name it; return what is wrong with it, if anything."""
         if outcome.snapshot is None:
@@ -198,7 +212,10 @@ class Attempts:
         """
         attempt = self._ledger.attempt_row(token)
         outcome = landing.parse_outcome(data)
-        if not attempt or (attempt["ship"], attempt["opening"]) != (self._ship, opening) or isinstance(outcome, str):
+        if isinstance(outcome, str):
+            return
+        if not attempt or (attempt["ship"], attempt["opening"]) != (self._ship, opening):
+            await self._save_unknown_result(token, opening, outcome)
             return
         self._orders.take_usage(self._ship, token, parse_facts(outcome.agent))
         if attempt["state"] != "lost" or outcome.snapshot is None or outcome.snapshot.empty:
@@ -214,7 +231,21 @@ class Attempts:
         await self._save_ref(ref, token, outcome.snapshot.commit)
         self._ledger.note_late_result(token, f"kept as {ref}")
 
-    async def _save_ref(self, ref: str, token: int, commit: str) -> None:
+    async def _save_unknown_result(self, token: int, opening: str, outcome: Outcome) -> None:
+        """Save the work of an attempt that this ledger never handed out: it may have gone back in time."""
+        snapshot = outcome.snapshot
+        if snapshot is None or snapshot.empty or not re.fullmatch(r"[0-9a-f]{1,40}", opening):
+            return
+        try:
+            await landing.fetch(self._context.git, self._transport, snapshot, snapshot.base)
+        except GitError as error:
+            log.warning("%s: the result of an attempt that is not known: %s", self._ship, error)
+            return
+        ref = f"{stale_ref(token)}-{opening}"
+        await self._save_ref(ref, None, snapshot.commit)
+        self._ledger.event("late", f"work of an attempt that this ledger does not know is {ref}", ship=self._ship)
+
+    async def _save_ref(self, ref: str, token: int | None, commit: str) -> None:
         await self._context.lander.save_ref(ref, commit)
         self._ledger.add_saved_ref(ref, self._ship, token, commit)
 

@@ -74,6 +74,7 @@ class Context:
     prices: Prices
     hooks: Hooks
     soundness: Soundness
+    takes_over: bool = False
 
     def show_reason(self, ship: str, reason: str) -> None:
         """Show why a ship does not answer, or waits; an empty reason: it goes on."""
@@ -81,7 +82,13 @@ class Context:
 
     @classmethod
     def of(
-        cls, directory: Path, ledger: Ledger, prices: Prices | None = None, hooks: Sequence[ShipHook] = ()
+        cls,
+        directory: Path,
+        ledger: Ledger,
+        prices: Prices | None = None,
+        hooks: Sequence[ShipHook] = (),
+        *,
+        takes_over: bool = False,
     ) -> Context:
         """Return the context of a voyage.
 
@@ -90,6 +97,7 @@ class Context:
             ledger: opened for writing, with an epoch taken.
             prices: of tokens; by default ours.
             hooks: of the parts that follow ships.
+            takes_over: whether ships that know a newer captain than the ledger are commanded all the same.
         """
         voyage = ledger.voyage()
         git = Store(directory / "repo.git")
@@ -102,6 +110,7 @@ class Context:
             prices=prices or our_prices(),
             hooks=Hooks(hooks),
             soundness=Soundness(git),
+            takes_over=takes_over,
         )
 
 

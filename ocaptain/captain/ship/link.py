@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ocaptain.captain.channel import Channel, OtherProtocol, speak
+from ocaptain.captain.channel import Channel, OtherProtocol, Superseded, speak
+from ocaptain.ledger import OlderLedger
 from ocaptain.protocol import INLINE_BYTES, PROTOCOL
 from ocaptain.protocol.codec import Malformed, from_dict, to_dict
 from ocaptain.protocol.envelope import Call
@@ -122,8 +123,10 @@ class Link:
         ledger = context.ledger
         try:
             await channel.open(context.voyage.id, ship, ledger.epoch or 0, ledger.next_generation())
-        except BaseException:
+        except BaseException as error:
             await channel.close()
+            if isinstance(error, Superseded):
+                _look_who_is_older(context, ship, error.knows)
             raise
         return cls(ship, context, transport, channel, parked)
 
@@ -187,6 +190,22 @@ class Link:
                 await self._transport.put(path, await cargo.read(part))
                 parts.append(Part(path, part.size, part.sha256))
             return Bundle(tuple(parts), cargo.ref)
+
+
+def _look_who_is_older(context: Context, ship: str, theirs: tuple[int, int]) -> None:
+    """A ship knows a newer captain or channel: of ours, which was faster; or of a ledger that ours was once.
+
+    Nobody else can command: whoever does holds the voyage's lock, and that is ours.
+
+    Raises:
+        OlderLedger: the ledger has not handed these numbers out yet.
+    """
+    ours = (context.ledger.epoch or 0, context.ledger.generation())
+    if theirs <= ours:
+        return
+    if not context.takes_over:
+        raise OlderLedger(context.voyage.id, ship, theirs, ours)
+    context.ledger.raise_fence(*theirs)
 
 
 def command_id(name: str, claim: Claim) -> str:

@@ -1,0 +1,143 @@
+"""What is put right: failures that are taken back, and landings and numbers that a ledger of before lacks."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from ocaptain.ledger.store import Store, add_event, hold_dependents
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Collection, Mapping
+
+
+class Repairs(Store):
+    """Failures that are taken back, and what a ledger that went back in time takes up again."""
+
+    def retry(self, tasks: Collection[str]) -> list[str]:
+        """Put tasks that failed for good back, with fresh tries; return them, in the plan's order.
+
+        What waits for them is held no more, unless another task that it waits for has failed, too.
+
+        Args:
+            tasks: that are meant; none = all that failed. Others are left as they are.
+        """
+        with self._write() as db:
+            rows = db.execute(
+                "UPDATE tasks SET status = 'pending', tries = 0, ship = NULL WHERE status = 'failed'"
+                " AND (?1 = '[]' OR id IN (SELECT value FROM json_each(?1))) RETURNING id, position",
+                (json.dumps(list(tasks)),),
+            ).fetchall()
+            back = [row["id"] for row in sorted(rows, key=lambda row: row["position"])]
+            free = db.execute(
+                "UPDATE tasks SET held_by = NULL WHERE held_by IN (SELECT value FROM json_each(?)) RETURNING id",
+                (json.dumps(back),),
+            ).fetchall()
+            for row in db.execute("SELECT id FROM tasks WHERE status = 'failed' ORDER BY position").fetchall():
+                hold_dependents(db, row["id"])
+            for task in back:
+                add_event(db, "again", None, task, "it is tried again, as was asked")
+            self._note_changed(*back, *(row["id"] for row in free))
+            return back
+
+    def forgive(self, since: float) -> tuple[list[str], list[str]]:
+        """Take back the blame for what failed since a time: it was not theirs.
+
+        Attempts that failed count no more, tasks that failed by them are tried again, and ships that
+        were taken out of service sail again.
+
+        Returns:
+            The tasks, and the ships.
+        """
+        with self._write() as db:
+            failed = db.execute(
+                "UPDATE attempts SET state = 'lost' WHERE state = 'failed' AND ended >= ? RETURNING task", (since,)
+            ).fetchall()
+            counts = Counter(row["task"] for row in failed)
+            for task, count in counts.items():
+                db.execute("UPDATE tasks SET tries = max(0, tries - ?) WHERE id = ?", (count, task))
+                db.execute(
+                    "UPDATE tasks SET status = 'pending', ship = NULL WHERE id = ? AND status = 'failed'", (task,)
+                )
+                freed = db.execute("UPDATE tasks SET held_by = NULL WHERE held_by = ? RETURNING id", (task,)).fetchall()
+                self._note_changed(task, *(row["id"] for row in freed))
+            for row in db.execute("SELECT id FROM tasks WHERE status = 'failed' ORDER BY position").fetchall():
+                hold_dependents(db, row["id"])
+            ships = db.execute(
+                "UPDATE ships SET state = 'lost', reason = NULL WHERE state = 'failed' AND replaced_by IS NULL"
+                " AND id IN (SELECT ship FROM events WHERE kind = 'ship' AND at >= ? AND text LIKE 'failed%')"
+                " RETURNING id",
+                (since,),
+            ).fetchall()
+            for task in counts:
+                add_event(db, "forgiven", None, task, "its failure was not its own: it is tried again")
+            for row in ships:
+                add_event(db, "forgiven", row["id"], None, "its fault was not its own: it sails again")
+            return list(counts), [row["id"] for row in ships]
+
+    def adopt_landing(self, task: str, ship: str, number: int, commit: str) -> None:
+        """Take up a landing that is on the branch and that this ledger lacks."""
+        with self._write() as db:
+            row = db.execute("SELECT status, token FROM tasks WHERE id = ?", (task,)).fetchone()
+            if row is None or row["status"] == "completed":
+                return
+            token = _attempt_of(db, task, ship, number)
+            db.execute("UPDATE attempts SET state = 'landed', ended = ? WHERE token = ?", (time.time(), token))
+            if row["token"] not in {None, token}:
+                db.execute(
+                    "UPDATE attempts SET state = 'lost', reason = ?, ended = ? WHERE token = ?",
+                    ("the task had landed already", time.time(), row["token"]),
+                )
+            db.execute("UPDATE intents SET state = 'done' WHERE token = ?", (token,))
+            db.execute("UPDATE tasks SET held_by = NULL WHERE held_by = ?", (task,))
+            db.execute(
+                "UPDATE tasks SET status = 'completed', commit_id = ?, ship = ?, token = ?, reason = NULL,"
+                " held_by = NULL, attempts = max(attempts, ?) WHERE id = ?",
+                (commit, ship, token, number, task),
+            )
+            db.execute(
+                "UPDATE tasks SET blockers = blockers - 1 WHERE id IN (SELECT task FROM edges WHERE waits = ?)", (task,)
+            )
+            db.execute(
+                "INSERT INTO landings (kind, task, token, commit_id, at) VALUES ('task', ?, ?, ?, ?)",
+                (task, token, commit, time.time()),
+            )
+            add_event(db, "adopted", ship, task, f"{commit} had landed, and this ledger did not know of it")
+            self._note_changed(task)
+
+    def raise_counters(self, attempts: Mapping[str, int], token: int) -> None:
+        """Let no attempt be numbered as one was of which there is something."""
+        with self._write() as db:
+            db.execute("UPDATE voyage SET last_token = max(last_token, ?)", (token,))
+            db.executemany(
+                "UPDATE tasks SET attempts = ? WHERE id = ? AND attempts < ?",
+                [(number, task, number) for task, number in attempts.items()],
+            )
+
+    def raise_fence(self, epoch: int, generation: int) -> None:
+        """Command also those who know a newer captain or channel than this ledger."""
+        with self._write() as db:
+            (self.epoch,) = db.execute(
+                "UPDATE voyage SET epoch = max(epoch, ?), generation = max(generation, ?) RETURNING epoch",
+                (epoch, generation),
+            ).fetchone()
+
+    def generation(self) -> int:
+        """Return the number of the newest channel."""
+        return int(self._db.execute("SELECT generation FROM voyage").fetchone()[0])
+
+
+def _attempt_of(db: sqlite3.Connection, task: str, ship: str, number: int) -> int:
+    """Return the token of an attempt; one that this ledger lacks is added."""
+    row = db.execute("SELECT token FROM attempts WHERE task = ? AND number = ?", (task, number)).fetchone()
+    if row is not None:
+        return int(row["token"])
+    (token,) = db.execute("UPDATE voyage SET last_token = last_token + 1 RETURNING last_token").fetchone()
+    db.execute(
+        "INSERT INTO attempts (token, task, number, ship, state, started) VALUES (?, ?, ?, ?, 'lost', ?)",
+        (token, task, number, ship, time.time()),
+    )
+    return int(token)

@@ -1,0 +1,113 @@
+"""The provider dies: absent is not gone, nothing is lost, and what is left is known."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+
+import pytest
+
+from ocaptain import process
+from tests.helpers import HELD, run_task, wait_for
+
+pytestmark = pytest.mark.root
+AT_WORK = f"date > began; mkdir -p ~/out; touch ~/out/$OCAPTAIN_TASK_ID; {HELD}; date > made"
+
+
+def kill_drydock(sailor):
+    """End it as the kernel does when memory is short; return how it was reached."""
+    record = sailor.drydock()
+    os.kill(record.pid, signal.SIGKILL)
+    wait_for(lambda: sailor.drydock() is None)
+    return record
+
+
+def at_work(sailor, voyage, tasks):
+    """Wait until every task is at work."""
+    ships = [f"{voyage}-ship-{number}" for number in range(len(tasks))]
+    wait_for(lambda: sorted("".join(sailor.inside(ship, "ls ~/out 2>/dev/null") for ship in ships).split()) == tasks)
+    return ships
+
+
+def test_a_captain_that_lives_starts_it_again_and_goes_on(lone, plan):
+    made = lone.json("sail", plan([run_task(AT_WORK), run_task("date > b", "1")]), "-n", "1", "--json")
+    voyage = made["voyage"]
+    ships = at_work(lone, voyage, ["1"])
+    before = kill_drydock(lone)
+    wait_for(lone.drydock)
+    after = lone.drydock()
+    assert (after.url, after.token, after.pid != before.pid) == (before.url, before.token, True)
+    at_work(lone, voyage, ["1"])
+    lone.go(*ships)
+    wait_for(lambda: lone.json("status", voyage, "--json")["state"] == "complete")
+    assert lone.landed(voyage) == ["1", "2"]
+    done = lone.json("sink", voyage, "--json")
+    assert (done["state"], done["left"], lone.drydock() is None or lone.sprites() == 0) == ("sunk", [], True)
+
+
+def test_a_sink_brings_home_what_is_on_the_disks_of_one_that_died(lone, plan):
+    voyage = lone.json("sail", plan([run_task(AT_WORK)]), "-n", "1", "--json")["voyage"]
+    at_work(lone, voyage, ["1"])
+    process.stop(lone.voyage(voyage))
+    kill_drydock(lone)
+    done = lone.json("sink", voyage, "--json")
+    assert (done["state"], done["left"]) == ("sunk", [])
+    [saved] = done["rescued"]
+    assert lone.git(voyage, "show", f"{saved['ref']}:began")
+    assert lone.sprites() == 0
+    assert lone.run("sweep").out.startswith("nothing is left over")
+
+
+def test_a_machine_that_shuts_down_keeps_the_disks(lone, plan):
+    """It ends every process by SIGTERM first; only ``drydock stop`` means its ships."""
+    voyage = lone.json("sail", plan([run_task(AT_WORK)]), "-n", "1", "--json")["voyage"]
+    at_work(lone, voyage, ["1"])
+    process.stop(lone.voyage(voyage))
+    os.kill(lone.drydock().pid, signal.SIGTERM)
+    wait_for(lambda: lone.drydock() is None)
+    looked = lone.run("sweep", "--dry-run")  # it is a voyage's, which is not sunk
+    assert (looked.code, "nothing is left over" in looked.out) == (0, True)
+    resumed = lone.popen("sail", "--resume", voyage, "--wait")
+    at_work(lone, voyage, ["1"])
+    lone.go(f"{voyage}-ship-0")
+    resumed.communicate(timeout=120)
+    assert resumed.returncode == 0
+    assert lone.landed(voyage) == ["1"]
+    lone.run("drydock", "stop", "--force")
+    assert not (lone.home / "state/ocaptain/drydock/sprites").exists()
+
+
+def test_it_answers_nothing_while_a_resume_builds(lone, plan):
+    """Every call fails from the first command on: what exists is not known, so nothing is over."""
+    voyage = lone.json("sail", plan([run_task(AT_WORK)]), "-n", "1", "--json")["voyage"]
+    at_work(lone, voyage, ["1"])
+    process.stop(lone.voyage(voyage))
+    lone.faults(
+        {"call": "* /v1/sprites/*", "kind": "status", "status": 500}, {"call": "WS *", "kind": "status", "status": 500}
+    )
+    failed = lone.run("sail", "--resume", voyage, "--json")
+    assert failed.code == 1
+    assert lone.json("status", voyage, "--json")["state"] in {"paused", "failed", "running"}
+    assert lone.run("sink", voyage).code != 0
+    assert lone.json("status", voyage, "--json")["state"] != "sunk"
+    lone.faults()
+    done = lone.json("sink", voyage, "--json")
+    assert (done["state"], len(done["rescued"])) == ("sunk", 1)
+
+
+def test_a_damaged_record_of_a_ship_is_no_missing_ship(lone, plan):
+    voyage = lone.json("sail", plan([run_task(AT_WORK)]), "-n", "1", "--json")["voyage"]
+    at_work(lone, voyage, ["1"])
+    process.stop(lone.voyage(voyage))
+    kill_drydock(lone)
+    [record] = (lone.home / "state/ocaptain/drydock/sprites").glob("*/sprite.json")
+    whole = record.read_text()
+    record.write_text(whole[:20])
+    refused = lone.run("sink", voyage)
+    assert (refused.code, "cannot be read" in refused.err) == (3, True), refused.err
+    assert json.loads(lone.run("status", voyage, "--json").out)["state"] != "sunk"
+    process.stop(lone.voyage(voyage))
+    kill_drydock(lone)
+    record.write_text(whole)
+    assert lone.json("sink", voyage, "--json")["state"] == "sunk"
