@@ -21,6 +21,7 @@ from ocaptain.captain.decide.dispatch import (
     still_reserved,
 )
 from ocaptain.captain.decide.outcome import Decision, after_loss
+from ocaptain.captain.decide.refusals import is_confirmed
 from ocaptain.captain.ship.actor import SLEEP_AFTER, ShipActor
 from ocaptain.captain.ship.context import MAX_NOTE
 from ocaptain.text import clean
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from ocaptain.ledger import Claim, Ledger
     from ocaptain.protocol.envelope import AgentBody, LogBody
 
+UNTIL_TOLD = 24 * 3600.0
 log = logging.getLogger("ocaptain.captain")
 
 
@@ -68,6 +70,7 @@ class Pool:
         self._hooks = hooks
         self._line_up = line_up
         self._reservations: dict[str, Reservation] = {}
+        self._refusals: dict[str, set[str]] = {}  # by agent: the ships that said so
         self._began = 0.0
 
     def begin(self) -> None:
@@ -168,6 +171,7 @@ class Pool:
     def has_landed(self, claim: Claim, commit: str) -> None:
         """Take note of a landing."""
         log.info("task %s landed as %s (%s, attempt %d)", claim.task, commit, claim.ship, claim.number)
+        self._contradict_refusals(claim)
         self.changed()
         self._views.has_landed()
 
@@ -182,7 +186,7 @@ class Pool:
     def apply(self, claim: Claim, decision: Decision, evidence: dict[str, Any] | None = None) -> None:
         """Carry out what was decided of an attempt that brought nothing to land."""
         if decision.refused:
-            self._refuse(claim.agent, decision.reason)
+            self._hear_refusal(claim, decision.reason)
         if decision.pause and (actor := self.actors.get(claim.ship)):
             actor.rest(decision.pause)
             self._look_again_in(decision.pause)
@@ -204,6 +208,32 @@ class Pool:
         self._ledger.give_back(claim.token, decision.state, decision.reason, ship_state=ship_state)
         log.warning("task %s attempt %d: %s: %s", claim.task, claim.number, decision.state, decision.reason)
         self.changed()
+
+    def _hear_refusal(self, claim: Claim, reason: str) -> None:
+        """A ship says that the credential was refused: it rests until another one has confirmed or contradicted it."""
+        said = self._refusals.setdefault(claim.agent, set())
+        sailing = {name for name, actor in self.actors.items() if not actor.gone}
+        if is_confirmed(claim.ship, said, sailing, (claim.raw.get("metadata") or {}).get("pin")):
+            self._refuse(claim.agent, reason)
+        elif actor := self.actors.get(claim.ship):
+            actor.rest(UNTIL_TOLD)
+            self._ledger.event("refused", "the credential, it says; another ship is to confirm it", ship=claim.ship)
+        said.add(claim.ship)
+
+    def _hear_again(self) -> None:
+        """Let ships that said that the credential was refused say it again, once there is nobody else to tell."""
+        sailing = {name for name, actor in self.actors.items() if not actor.gone}
+        for said in self._refusals.values():
+            if not sailing - said:
+                for ship in said & sailing:
+                    self.actors[ship].rest(0.0)
+
+    def _contradict_refusals(self, claim: Claim) -> None:
+        """Another ship could work with the credential: whoever said that it was refused may try again."""
+        for ship in self._refusals.pop(claim.agent, set()) - {claim.ship}:
+            if actor := self.actors.get(ship):
+                actor.rest(0.0)
+                self._ledger.event("refused", "but not to others: it may try again", ship=ship)
 
     def _refuse(self, agent: str, reason: str) -> None:
         """No ship can work with this credential: hand out nothing more, and say so once."""
@@ -245,4 +275,5 @@ class Pool:
         # One transaction: a captain that dies here leaves no task with a ship that does not sail.
         self.take_from(ship, f"{ship}: {reason}", ship_state=state)
         self._ledger.set_ship(ship, state, reason)
+        self._hear_again()
         self.look_for_work()

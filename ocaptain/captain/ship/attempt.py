@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ocaptain.agents import ADAPTERS, Briefing
-from ocaptain.agents.base import limits
+from ocaptain.agents.base import limits, quote
 from ocaptain.agents.facts import Ended, parse_facts
 from ocaptain.captain import landing
 from ocaptain.captain.decide.judge import Working
@@ -27,7 +27,7 @@ from ocaptain.captain.transport.base import CutShort
 from ocaptain.errors import UsageError
 from ocaptain.git import BadBundle, GitError
 from ocaptain.protocol.messages import Start
-from ocaptain.text import clean
+from ocaptain.text import clean, clean_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -102,8 +102,10 @@ class Attempts:
                 task=claim.raw,
                 spec=voyage.spec,
                 agent_cmd=voyage.agent_cmd,
-                landed=tuple(self._ledger.landed(MAX_LANDED_SHOWN)),
-                reason=claim.reason,
+                landed=tuple(
+                    (task, clean_line(subject, 120)) for task, subject in self._ledger.landed(MAX_LANDED_SHOWN)
+                ),
+                reason=quote(claim.reason) if claim.reason else None,
                 template=voyage.prompt,
                 session=claim.session,
                 sessions=claim.sessions if model else (),
