@@ -320,12 +320,14 @@ class Channel:
 
     async def close(self) -> None:
         """Close the channel; the worker goes on by itself."""
-        for task in (self._reader, self._beat):
-            if task:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
-        self._break(TransportError("the channel was closed"))
-        await self._stream.close()
+        tasks = [task for task in (self._reader, self._beat) if task]
+        for task in tasks:
+            task.cancel()
+        try:
+            await asyncio.gather(*tasks, return_exceptions=True)
+        finally:  # also of an actor that is cancelled while it closes
+            self._break(TransportError("the channel was closed"))
+            await self._stream.close()
 
     async def _heartbeat(self) -> None:
         """Ask the worker now and then: one that hangs behind a live stream is as silent as a dead one."""

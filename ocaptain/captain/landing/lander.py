@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from ocaptain.captain.decide.queue import Land, Place, Refuse, Stack, State, anew, judged, next_action, stacked, without
 from ocaptain.captain.landing.candidates import Offered, Tip, describe, stack_on, take_offer
 from ocaptain.git import Conflict, Git, GitError, Store, commit_message
-from ocaptain.ledger import LedgerError
+from ocaptain.ledger import Contradiction, LedgerError
 from ocaptain.text import clean
 
 if TYPE_CHECKING:
@@ -129,31 +129,31 @@ class Lander:
         self._driver: asyncio.Task[None] | None = None
 
     async def head(self) -> str:
-        """Return the branch's commit."""
-        return await asyncio.to_thread(self._read_head)
-
-    def _read_head(self) -> str:
-        found = self._git.resolve(self.ref)
-        if found is None:
-            raise GitError(f"{self._git.directory}: {self.ref} does not exist any more, and what it was is not there")
-        return found
-
-    def restore_ref(self) -> str | None:
-        """Make the branch anew if it is lost or names nothing, from the last landing; return its commit if so.
+        """Return the branch's commit. A branch that is lost, or names nothing, is restored from the last landing.
 
         Raises:
             GitError: that is not in the repository.
         """
-        if self._git.resolve(self.ref) is not None:
-            return None
-        last = self._ledger.last_landing() or self._ledger.voyage().root
+        if (found := await asyncio.to_thread(self._git.resolve, self.ref)) is not None:
+            return found
+        last = self._last_landing()
+        await asyncio.to_thread(self._restore, last)
+        self._note_restored(last)
+        return last
+
+    def _last_landing(self) -> str:
+        return self._ledger.last_landing() or self._ledger.voyage().root
+
+    def _restore(self, last: str) -> None:
         if self._git.resolve(last) != last:
             raise GitError(f"{self._git.directory}: {self.ref} is lost, and so is {last}, which landed last")
         _remove_stale_lock(self._git, self.ref)
         (self._git.directory / self.ref).unlink(missing_ok=True)  # one that is damaged cannot be written over
         self._git.update_ref(self.ref, last)
+
+    def _note_restored(self, last: str) -> None:
         self._ledger.event("restored", f"the branch was lost, and is {last} again, which landed last")
-        return last
+        log.warning("%s was lost, and is %s again, which landed last", self.ref, last)
 
     async def save_ref(self, ref: str, commit: str) -> None:
         """Make a ship's commit reachable under a name that we chose."""
@@ -169,7 +169,9 @@ class Lander:
         A moved ref is a landing; one that can still move, moves, since its check had passed.
         """
         _remove_stale_lock(self._git, self.ref)
-        self.restore_ref()
+        if self._git.resolve(self.ref) is None:
+            self._restore(last := self._last_landing())
+            self._note_restored(last)
         for intent in (begun := self._ledger.open_intents()):
             if self._carried_out(intent):
                 self._ledger.finish_landing(intent.token)
@@ -314,8 +316,22 @@ class Lander:
     async def _known_head(self) -> Tip:
         if self._head is None:
             commit = await self.head()
+            await self._require_all_landings(commit)
             self._head = Tip(commit, await asyncio.to_thread(self._git.tree, commit))
         return self._head
+
+    async def _require_all_landings(self, head: str) -> None:
+        """Refuse to land on a branch that somebody else put back: what landed meanwhile would be undone.
+
+        Raises:
+            Contradiction: the head does not contain what landed last.
+        """
+        last = self._last_landing()
+        if last != head and not await asyncio.to_thread(self._git.is_ancestor, last, head):
+            move = f"git -C {self._git.directory} update-ref {self.ref} {last}"
+            raise Contradiction(
+                f"{self.ref} is at {head} and does not contain {last}, which landed; put it back: {move}"
+            )
 
     async def _run_check(self, entry: _Entry, candidate: str, check: Check) -> None:
         try:
