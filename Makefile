@@ -1,5 +1,5 @@
 # Everything sets itself up: only python3, make and git are assumed.
-.PHONY: setup setup-dev demo test fuzz bench molecule lint fix clean
+.PHONY: setup setup-dev demo test storm fuzz bench molecule lint fix clean
 
 # Every command here starts many Pythons; each would compile everything anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -18,6 +18,11 @@ demo: setup
 
 test: setup-dev
 	@$(BIN)/python -m pytest $(ARGS)
+
+# Twenty seeded storms, the provider's death in every phase, and ledgers that go back in time. Takes about an hour.
+storm: setup-dev
+	@OCAPTAIN_STORM=1 $(BIN)/python -m pytest tests/voyage/test_storms.py tests/voyage/test_older_ledger.py \
+	  tests/voyage/test_kill_matrix.py::test_the_provider_dies --timeout 3600 $(ARGS)
 
 # Ten times as many random calls and frames as the suite has.
 fuzz: setup-dev
