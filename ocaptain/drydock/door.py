@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 from uvicorn.server import ServerState
 
+from ocaptain.drydock.connections import BoundedProtocol
 from ocaptain.drydock.rootless import owner
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 NAME = "api.sock"
+MAX_CALLS = 64  # connections of one ship: it may take no descriptors from the others
 
 
 class Door:
@@ -30,7 +33,16 @@ class Door:
 
     def __init__(self, folder: Path, app: ASGIApp) -> None:
         self._folder = folder
-        self._config = uvicorn.Config(app, http="h11", ws="none", lifespan="off", log_config=None, access_log=False)
+        self._config = uvicorn.Config(
+            app,
+            http=BoundedProtocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level=logging.ERROR,
+            access_log=False,
+            limit_concurrency=MAX_CALLS,
+        )
         self._state = ServerState()
         self._server: asyncio.Server | None = None
 

@@ -4,7 +4,8 @@ What happens to a call is decided by :meth:`Faults.decide`, which touches nothin
 counters; :class:`FaultGate` carries it out around the application. Every injected fault is noted.
 
 Calls are named ``METHOD /path`` below ``/v1`` (``POST /v1/sprites``, ``WS /v1/sprites/x/exec``)
-and matched by shell patterns. Drydock's own calls (``/drydock/…``) are never touched.
+and matched by shell patterns. Drydock's own calls (``/drydock/…``) are never touched, nor are calls
+that there is no endpoint for.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 KEPT = 1000
+#: In the scope of a call that is served: the path pattern of its route.
+ENDPOINT = "ocaptain.endpoint"
 #: Codes of the live service where it has one of its own.
 CODES = {429: "sprite_creation_rate_limited", 500: "internal_error", 503: "unavailable"}
 Kind = Literal["status", "hang", "hold", "truncate", "garbage", "cut"]
@@ -130,7 +133,7 @@ class FaultGate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a call on, late or spoiled if the plan says so."""
-        if scope["type"] not in {"http", "websocket"} or not scope["path"].startswith("/v1"):
+        if not scope.get(ENDPOINT, "").startswith("/v1"):
             await self._app(scope, receive, send)
             return
         if late := self._faults.delay():

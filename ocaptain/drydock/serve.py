@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import secrets
 import signal
@@ -16,8 +17,9 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from ocaptain.config import cache_directory
-from ocaptain.drydock.api.app import Gate, build
+from ocaptain.drydock.api.app import build
 from ocaptain.drydock.base import ensure_base
+from ocaptain.drydock.connections import BoundedProtocol
 from ocaptain.drydock.errors import DrydockError
 from ocaptain.drydock.faults import Faults
 from ocaptain.drydock.life import IdlePolicy
@@ -31,6 +33,8 @@ from ocaptain.protocol.files import write_atomic
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from ocaptain.drydock.api.gate import Gate
 
 
 def defaults(options: Options) -> SpriteDefaults:
@@ -156,9 +160,10 @@ async def _serve(
     config = uvicorn.Config(
         gate,
         ws="wsproto",  # the other implementations refuse an argv of more than 8 KiB in the URL
-        http="h11",
+        http=BoundedProtocol,
         lifespan="off",
         log_config=None,
+        log_level=logging.ERROR,  # what strangers send must not fill the log
         access_log=False,
         ws_per_message_deflate=False,  # the official js SDK fails with it
         ws_ping_interval=None,  # the official Go SDK never answers pings

@@ -102,6 +102,10 @@ class Store:
         """Return the counters of a name."""
         return self.tallies.setdefault(sprite, Tally())
 
+    def has(self, name: str) -> bool:
+        """Whether there is a sprite of that name."""
+        return name in self._sprites
+
     def get(self, name: str) -> Sprite:
         """Return a sprite, or raise 404."""
         sprite = self._sprites.get(name)

@@ -1,4 +1,4 @@
-"""Routes, and the gate before them: token, version header, counts, and waking the sprite that is meant.
+"""Routes, and what stands before them (:mod:`.gate`, :mod:`.bodies`).
 
 Handlers parse, call :mod:`ocaptain.drydock.store` and its neighbours, and shape the reply.
 ``/control`` answers 404 on purpose: every SDK then falls back to plain exec sockets.
@@ -6,27 +6,26 @@ Handlers parse, call :mod:`ocaptain.drydock.store` and its neighbours, and shape
 
 from __future__ import annotations
 
-import contextlib
-import hmac
-import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, Field
 from starlette.applications import Starlette
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 
+from ocaptain.drydock.api.bodies import Bodies
 from ocaptain.drydock.api.checkpoints import Checkpoints
 from ocaptain.drydock.api.common import deny, error_reply, on_error, read_body
 from ocaptain.drydock.api.exec import Exec
 from ocaptain.drydock.api.fs import Fs
+from ocaptain.drydock.api.gate import ONE, Gate, Waker
 from ocaptain.drydock.api.policy import Policies
 from ocaptain.drydock.api.services import Services
 from ocaptain.drydock.api.sprites import Sprites
 from ocaptain.drydock.api.streams import Streams
 from ocaptain.drydock.api.tasks import TaskCalls
+from ocaptain.drydock.connections import accept
 from ocaptain.drydock.errors import ApiError, DrydockError
 from ocaptain.drydock.faults import FaultGate, FaultPlan, Faults
 
@@ -35,106 +34,15 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
     from starlette.routing import BaseRoute
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from ocaptain.drydock.store import Store, Tally
-
-VERSION = "v0.0.1-rc46"
-ONE = "/v1/sprites/{name}"
-#: What is answered about a sprite without waking it.
-ASLEEP = frozenset({"policy", "checkpoints", "upgrade", "restart"})
+    from ocaptain.drydock.store import Store
 
 
 class Advance(BaseModel):
     """Body of ``POST /drydock/clock``: seconds by which the clock of pauses and Tasks is put forward."""
 
     advance: Annotated[float, Field(ge=0, le=86400 * 366)]
-
-
-class Gate:
-    """Outermost layer: token, version header, last activity, counts by sprite."""
-
-    def __init__(self, app: ASGIApp, token: str, store: Store) -> None:
-        self._app = app
-        self._token = token
-        self._store = store
-        self.open = 0
-        self.last_activity = time.monotonic()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass an authorised request on."""
-        if scope["type"] not in {"http", "websocket"}:
-            await self._app(scope, receive, send)
-            return
-        given = Headers(scope=scope).get("authorization", "")
-        parts = scope["path"].split("/")
-        if parts[1:3] == ["v1", "sprites"] and len(parts) > 3:
-            method = "WS" if scope["type"] == "websocket" else scope["method"]
-            tally = self._store.tally(parts[3])
-            tally.calls[f"{method} {'/'.join(['', *parts[4:6]])}"] += 1
-            receive, send = _counted(tally, receive, send)
-
-        async def versioned(message: Message) -> None:
-            if message["type"] in {"http.response.start", "websocket.accept", "websocket.http.response.start"}:
-                MutableHeaders(raw=message.setdefault("headers", [])).append("sprite-version", VERSION)
-            await send(message)
-
-        self.open += 1
-        try:
-            if not hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode()):
-                refusal = error_reply(ApiError(401, "unauthorized", "missing or wrong bearer token"))
-                await deny(scope, receive, versioned, refusal)
-            else:
-                await self._app(scope, receive, versioned)
-        finally:
-            self.open -= 1
-            self.last_activity = time.monotonic()
-
-
-def _counted(tally: Tally, receive: Receive, send: Send) -> tuple[Receive, Send]:
-    """Return both directions with their payload counted."""
-
-    def size(message: Message) -> int:
-        text = message.get("text")
-        return len(message.get("body") or message.get("bytes") or b"") + (len(text) if text else 0)
-
-    async def counted_receive() -> Message:
-        message = await receive()
-        tally.received += size(message)
-        return message
-
-    async def counted_send(message: Message) -> None:
-        tally.sent += size(message)
-        await send(message)
-
-    return counted_receive, counted_send
-
-
-class Waker:
-    """Wakes the sprite that a request is about, and keeps it awake while the request lasts."""
-
-    def __init__(self, app: ASGIApp, store: Store) -> None:
-        self._app = app
-        self._store = store
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on to a running sprite."""
-        parts = scope["path"].split("/") if scope["type"] in {"http", "websocket"} else []
-        wakes = parts[1:3] == ["v1", "sprites"] and len(parts) > 4 and parts[4] not in ASLEEP
-        async with contextlib.AsyncExitStack() as stack:
-            try:
-                if wakes:
-                    await stack.enter_async_context(self._store.get(parts[3]).awake())
-            except ApiError as error:
-                await deny(
-                    scope, receive, send, error_reply(error, "" if scope["type"] == "websocket" else scope["path"])
-                )
-                return
-            except DrydockError as error:
-                refusal = ApiError(500, "sandbox_failed", error.message)
-                await deny(scope, receive, send, error_reply(refusal))
-                return
-            await self._app(scope, receive, send)
 
 
 def build(store: Store, token: str, stop: Callable[[], None], faults: Faults) -> Gate:
@@ -147,10 +55,11 @@ def build(store: Store, token: str, stop: Callable[[], None], faults: Faults) ->
     handlers: dict[Any, Any] = dict.fromkeys((ApiError, DrydockError, RecursionError, ClientDisconnect, 500), on_error)
     own = _own_routes(store)
     rest = Mount("/", app=nothing)
-    inner = Starlette(routes=[*own, *_task_routes(store), rest], exception_handlers=handlers)
+    inner = Bodies(Starlette(routes=[*own, *_task_routes(store), rest], exception_handlers=handlers))
     store.door = lambda name: _door(inner, name)
-    routes = [*_sprite_routes(store), *own, *_policy_routes(store), *_drydock_routes(store, stop, faults), rest]
-    return Gate(FaultGate(Waker(Starlette(routes=routes, exception_handlers=handlers), store), faults), token, store)
+    routes = [*_sprite_routes(store), *own, *_policy_routes(store), *_drydock_routes(store, stop, faults)]
+    outer = Bodies(Starlette(routes=[*routes, rest], exception_handlers=handlers))
+    return Gate(FaultGate(Waker(outer, store), faults), token, store, routes)
 
 
 def _route(path: str, handler: Callable[[Any], Awaitable[Response]], *methods: str) -> Route:
@@ -251,6 +160,7 @@ def _door(inner: ASGIApp, name: str) -> ASGIApp:
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
+        accept(scope)
         if scope["type"] == "http" and path.startswith("/v1/"):
             full = f"/v1/sprites/{name}/{path.removeprefix('/v1/')}"
             scope = {**scope, "path": full, "raw_path": full.encode()}

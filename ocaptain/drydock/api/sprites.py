@@ -31,8 +31,9 @@ class Sprites:
     async def create(self, request: Request) -> Response:
         """``POST /v1/sprites``."""
         body = await read_body(request, CreateBody)
+        made = await self._store.create(body)
         self._store.tally(body.name).calls["POST"] += 1
-        return JSONResponse((await self._store.create(body)).describe(), 201)
+        return JSONResponse(made.describe(), 201)
 
     async def list(self, request: Request) -> Response:
         """``GET /v1/sprites``: a page, or with ``Accept: application/x-ndjson`` every change from now on.

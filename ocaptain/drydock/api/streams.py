@@ -98,8 +98,9 @@ class Streams:
             return
         with contextlib.suppress(WebSocketDisconnect, RuntimeError, OSError):
             try:
-                wanted = Subscription.model_validate_json(await socket.receive_text())
-            except (ValidationError, KeyError):
+                async with asyncio.timeout(FIRST_SECONDS):
+                    wanted = Subscription.model_validate_json(await socket.receive_text())
+            except (TimeoutError, ValidationError, KeyError):
                 await socket.send_text(json.dumps({"type": "error", "message": "expected a subscription"}))
                 await socket.close(1000)
                 return

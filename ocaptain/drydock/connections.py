@@ -1,0 +1,110 @@
+"""Connections that cost no more than they may: uvicorn itself waits for a request's head for ever.
+
+Whoever can reach the port (any user of this machine, a page in its browser) or a ship's own socket can
+open connections. Until a call on one is accepted (:func:`accept`) a connection is worth nothing: it is
+closed when a head takes too long, and the oldest such ones go when there are too many.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Iterable
+
+    from starlette.types import Scope
+    from uvicorn import Config
+    from uvicorn.protocols.http.h11_impl import RequestResponseCycle
+    from uvicorn.server import ServerState
+
+HEAD_SECONDS = 10.0
+LINGER_SECONDS = 2.0  # a client that still sends finds its answer, if it looks within this time
+MAX_WAITING = 128
+_ACCEPT = "ocaptain.accept"
+
+
+def accept(scope: Scope) -> None:
+    """Note that a call on this connection is one that we serve; may be called again."""
+    noted: Callable[[], None] | None = scope.get("state", {}).get(_ACCEPT)
+    if noted:
+        noted()
+
+
+class BoundedProtocol(H11Protocol):
+    """HTTP/1.1 with a deadline for heads, for bodies that nobody reads, and few connections of strangers."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, {**app_state, _ACCEPT: self._accepted}, _loop)
+        self._deadline: asyncio.TimerHandle | None = None
+        self.is_stranger = True
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for the first head."""
+        super().connection_made(transport)
+        self._wait_for_head()
+        strangers = [one for one in self.connections if isinstance(one, BoundedProtocol) and one.is_stranger]
+        if len(strangers) > MAX_WAITING:
+            _oldest(strangers).transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing is waited for any more."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came; a head that has begun must also end."""
+        super().data_received(data)
+        if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
+            self._wait_for_head()
+        elif not self.is_stranger:
+            self._stop_waiting()
+
+    def on_response_complete(self) -> None:
+        """Close, a little later, if the client goes on with a body that nobody reads."""
+        super().on_response_complete()
+        if self.conn.their_state is h11.SEND_BODY:
+            self.loop.call_later(LINGER_SECONDS, self._close_unread, self.cycle)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP; where an answer has its turn already, nothing can be said."""
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is None or cycle.response_complete:
+            super().send_400_response(msg)
+            return
+        cycle.disconnected = True
+        cycle.message_event.set()
+        self.transport.close()
+
+    def _accepted(self) -> None:
+        self.is_stranger = False
+        self._stop_waiting()
+
+    def _wait_for_head(self) -> None:
+        if self._deadline is None:
+            self._deadline = self.loop.call_later(HEAD_SECONDS, self._too_late)
+
+    def _stop_waiting(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _too_late(self) -> None:
+        self.transport.abort()
+
+    def _close_unread(self, cycle: object) -> None:
+        if self.cycle is cycle and self.conn.their_state is h11.SEND_BODY:
+            self.transport.abort()
+
+
+def _oldest(strangers: Iterable[BoundedProtocol]) -> BoundedProtocol:
+    return min(strangers, key=lambda one: one._deadline.when() if one._deadline else 0.0)  # noqa: SLF001
