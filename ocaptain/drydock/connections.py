@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 HEAD_SECONDS = 10.0
 LINGER_SECONDS = 2.0  # a client that still sends finds its answer, if it looks within this time
-MAX_WAITING = 128
 _ACCEPT = "ocaptain.accept"
 
 
@@ -37,6 +36,8 @@ def accept(scope: Scope) -> None:
 class BoundedProtocol(H11Protocol):
     """HTTP/1.1 with a deadline for heads, for bodies that nobody reads, and few connections of strangers."""
 
+    max_waiting = 128  # connections on which no call of ours has come
+
     def __init__(
         self,
         config: Config,
@@ -48,12 +49,17 @@ class BoundedProtocol(H11Protocol):
         self._deadline: asyncio.TimerHandle | None = None
         self.is_stranger = True
 
+    @property
+    def waits_as_stranger(self) -> bool:
+        """Whether it is open, and no call of ours has come."""
+        return self.is_stranger and not self.transport.is_closing()
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first head."""
         super().connection_made(transport)
         self._wait_for_head()
-        strangers = [one for one in self.connections if isinstance(one, BoundedProtocol) and one.is_stranger]
-        if len(strangers) > MAX_WAITING:
+        strangers = [one for one in self.connections if isinstance(one, BoundedProtocol) and one.waits_as_stranger]
+        if len(strangers) > self.max_waiting:
             _oldest(strangers).transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -28,6 +28,10 @@ NAME = "api.sock"
 MAX_CALLS = 64  # connections of one ship: it may take no descriptors from the others
 
 
+class _Protocol(BoundedProtocol):
+    max_waiting = 16
+
+
 class Door:
     """The socket of one sprite, served by ``app``."""
 
@@ -35,7 +39,7 @@ class Door:
         self._folder = folder
         self._config = uvicorn.Config(
             app,
-            http=BoundedProtocol,
+            http=_Protocol,
             ws="none",
             lifespan="off",
             log_config=None,
