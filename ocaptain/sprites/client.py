@@ -20,9 +20,11 @@ from ocaptain.sprites.errors import (
     ConnectionFailed,
     DeadlinePassed,
     ExecInterrupted,
+    TooLarge,
     api_error,
 )
 from ocaptain.sprites.http import USER_AGENT
+from ocaptain.sprites.redact import said
 from ocaptain.sprites.rest import Rest
 from ocaptain.sprites.sockets import STDERR, Execution, Tunnel
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 STDIN_CHUNK = 64 * 1024
+MAX_OUTPUT = 64 * 1024 * 1024
 # Read one line, then become the command (a socket that dies before it runs nothing): `read` in a
 # shell reads byte by byte, so the rest of stdin is left for the command.
 GATE = 'IFS= read -r _ && exec "$@"'
@@ -127,11 +130,11 @@ class SpritesClient(Rest):
             )
         except InvalidStatus as error:
             response = error.response
-            raise api_error(what, response.status_code, response.headers, bytes(response.body or b"")) from error
-        except TimeoutError as error:
-            raise ConnectionFailed(f"{what}: no WebSocket handshake in {self._seconds:g} s") from error
+            raise api_error(what, response.status_code, response.headers, bytes(response.body or b"")) from None
+        except TimeoutError:
+            raise ConnectionFailed(f"{what}: no WebSocket handshake in {self._seconds:g} s") from None
         except (OSError, InvalidHandshake, WebSocketException) as error:
-            raise ConnectionFailed(f"{what}: cannot connect to {self._url}: {error}") from error
+            raise ConnectionFailed(f"{what}: cannot connect to {self._url}: {said(error)}") from None
 
     async def run(
         self,
@@ -158,6 +161,7 @@ class SpritesClient(Rest):
         Raises:
             ExecInterrupted: the connection broke; whether the command ended is not known.
             DeadlinePassed: and the command was killed.
+            TooLarge: its output has no end; it was killed.
             SpritesError: the command was not started.
         """
         stdout, stderr = bytearray(), bytearray()
@@ -172,6 +176,8 @@ class SpritesClient(Rest):
                 try:
                     async for stream, data in execution:
                         (stderr if stream == STDERR else stdout).extend(data)
+                        if len(stdout) + len(stderr) > MAX_OUTPUT:
+                            raise TooLarge(f"exec on {name}: {argv[0]} wrote more than {MAX_OUTPUT} bytes")
                         if dialogue is not None and not may_go.is_set():
                             answer = dialogue(bytes(stdout), bytes(stderr))
                             if answer is None:

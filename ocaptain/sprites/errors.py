@@ -26,13 +26,22 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ocaptain.durations import retry_after
 from ocaptain.errors import OcaptainError
+from ocaptain.sprites.redact import redacted, request_id, said
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+MAX_CODE = 100
+MAX_LISTED = 20  # of a refusal's list
+MAX_DEPTH = 4
+
+
 class SpritesError(OcaptainError):
-    """Something went wrong between this client and the service."""
+    """Something went wrong between this client and the service; no text of it holds a credential."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redacted(message))
 
 
 class ConnectionFailed(SpritesError):
@@ -125,21 +134,46 @@ def api_error(what: str, status: int, headers: Mapping[str, str], body: bytes) -
         what: the call, as the message names it.
         status: HTTP status.
         headers: response headers; ``retry-after`` is looked for in lower case.
-        body: response body: JSON of the CRUD or the fs dialect, or plain text.
+        body: response body: JSON of the CRUD or the fs dialect, a list of validation errors, or plain text.
     """
-    try:
-        fields = json.loads(body)
-    except ValueError:
-        fields = None
-    if not isinstance(fields, dict):
-        fields = {"message": body.decode(errors="replace").strip()[:500]}
+    fields = _fields(body)
     is_fs = "path" in fields or str(fields.get("code", "")).startswith("E")
-    code = str(fields.get("code" if is_fs else "error") or "")
-    text = str((fields.get("error") if is_fs else fields.get("message") or fields.get("error")) or "no reason given")
+    code = fields.get("code" if is_fs else "error")
+    code = code[:MAX_CODE] if isinstance(code, str) else ""
+    text = _text(fields.get("error") if is_fs else fields.get("message") or fields.get("error"))
+    text = text or _text(fields.get("errors")) or "no reason given"
     wait = retry_after(fields.get("retry_after_seconds", headers.get("retry-after")))
     kind = next((kind for kind in ApiError.__subclasses__() if status in kind.statuses), ApiError)
     if is_fs and kind is AuthenticationError:  # a file's permissions, not the token's
         kind = ApiError
-    if status == 400 and not is_fs and re.search(r"already exist|taken", text):
+    if status in {400, 422} and not is_fs and re.search(r"already exist|taken", text):
         kind = Conflict
-    return kind(f"{what}: {text} (HTTP {status})", status=status, code=code, retry_after=wait)
+    traced = ", ".join(filter(None, (f"HTTP {status}", request_id(headers))))
+    return kind(f"{what}: {text} ({traced})", status=status, code=code, retry_after=wait)
+
+
+def _fields(body: bytes) -> dict[str, object]:
+    """Return the fields of a refusal; text, and JSON that is no object, is its message."""
+    try:
+        fields = json.loads(body)
+    except (ValueError, RecursionError):
+        fields = None
+    return fields if isinstance(fields, dict) else {"message": body.decode(errors="replace")}
+
+
+def _text(given: object, depth: int = 0) -> str:
+    """Return what a refusal says, as a line: a text, a list, or messages by field; nested, since servers do that.
+
+    Sources: ``{"errors": ["name must be …"]}`` of the REST reference, beside the documented ``message``.
+    """
+    if given is None or depth > MAX_DEPTH:
+        return ""
+    if isinstance(given, list):
+        return said(", ".join(filter(None, (_text(one, depth + 1) for one in given[:MAX_LISTED]))))
+    if isinstance(given, dict):
+        known = next((given[key] for key in ("message", "detail", "error", "errors") if given.get(key)), None)
+        if known is not None:
+            return _text(known, depth + 1)
+        pairs = list(given.items())[:MAX_LISTED]
+        return said(", ".join(f"{key}: {_text(value, depth + 1)}" for key, value in pairs))
+    return said(given)

@@ -9,17 +9,23 @@ from typing import TYPE_CHECKING, Self, TypeVar
 import httpx
 
 from ocaptain import __version__
+from ocaptain.errors import UsageError
 from ocaptain.sprites.errors import (
+    BadReply,
     ConnectionFailed,
     SpritesError,
     api_error,
 )
+from ocaptain.sprites.redact import hide, said, traced
 from ocaptain.sprites.retry import retry_wait
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 REQUEST_SECONDS = 60.0  # a handshake may wake a sleeping sprite
+MAX_REPLY = 16 * 1024 * 1024
+MAX_REFUSAL = 64 * 1024
+_TRANSFER = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 _Result = TypeVar("_Result")
 USER_AGENT = f"ocaptain/{__version__}"
 
@@ -34,6 +40,9 @@ class Http:
             ten times as long.
         transport: an httpx transport in place of the network's, for tests of the REST part.
         sleep: how to wait between tries.
+
+    Raises:
+        UsageError: the environment names a proxy that cannot be used.
     """
 
     def __init__(
@@ -45,22 +54,28 @@ class Http:
         transport: httpx.AsyncBaseTransport | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        hide(token)
         self._url = url.rstrip("/")
         # A server on this machine is never reached through a proxy, which would see the token.
         self._local = httpx.URL(self._url).host in {"127.0.0.1", "localhost", "::1"}
         self._headers = {"Authorization": f"Bearer {token}", "User-Agent": USER_AGENT}
         self._sleep = sleep
         self._seconds = seconds
-        self._http = httpx.AsyncClient(
-            base_url=self._url,
-            headers=self._headers,
-            timeout=httpx.Timeout(seconds, connect=min(15.0, seconds)),
-            limits=httpx.Limits(max_connections=64, max_keepalive_connections=16),
-            transport=transport,
-            trust_env=not self._local,
-            # Reading the machine's certificates takes longer than a local call does.
-            verify=True if self._url.startswith("https") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
-        )
+        try:
+            self._http = httpx.AsyncClient(
+                base_url=self._url,
+                headers=self._headers,
+                timeout=httpx.Timeout(seconds, connect=min(15.0, seconds)),
+                limits=httpx.Limits(max_connections=64, max_keepalive_connections=16),
+                transport=transport,
+                trust_env=not self._local,
+                # Reading the machine's certificates takes longer than a local call does.
+                verify=True if self._url.startswith("https") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+            )
+        except (ValueError, ImportError, httpx.InvalidURL) as error:
+            # A URL that cannot be parsed is not shown: a password in it is wherever the parser stopped.
+            reason = str(error) if isinstance(error, ImportError) else "its URL is wrong"
+            raise UsageError(f"the proxy of HTTP_PROXY, HTTPS_PROXY or ALL_PROXY cannot be used: {reason}") from None
 
     async def __aenter__(self) -> Self:
         return self
@@ -112,22 +127,54 @@ class Http:
         seconds = self._seconds * factor
 
         async def once() -> _Result:
+            data = content() if content else None
+            begun: httpx.Response | None = None
             try:
-                async with asyncio.timeout(seconds):
-                    response = await self._http.request(
-                        method, path, params=params, json=body, content=content() if content else None, timeout=seconds
-                    )
+                async with (
+                    asyncio.timeout(seconds),
+                    self._http.stream(method, path, params=params, json=body, content=data, timeout=seconds) as begun,
+                ):
+                    response = await read_reply(what, begun)
             except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-                raise ConnectionFailed(f"{what}: cannot reach {self._url}: {error}") from error
-            except (TimeoutError, httpx.TimeoutException) as error:
-                raise ConnectionFailed(f"{what}: no answer from {self._url} in {seconds:g} s", sent=True) from error
+                raise ConnectionFailed(f"{what}: cannot reach {self._url}: {said(error)}") from None
+            except (TimeoutError, httpx.TimeoutException):
+                why = f"no answer from {self._url} in {seconds:g} s{_name_of(begun)}"
+                raise ConnectionFailed(f"{what}: {why}", sent=True) from None
             except httpx.HTTPError as error:
-                reason = str(error) or type(error).__name__
-                raise ConnectionFailed(
-                    f"{what}: the connection to {self._url} was lost: {reason}", sent=True
-                ) from error
+                raise self.lost(what, error, begun) from None
             if response.is_success:
                 return parse(response)
             raise api_error(what, response.status_code, response.headers, response.content)
 
         return await self.retrying(idempotent, once)
+
+    def lost(self, what: str, error: Exception | str, begun: httpx.Response | None) -> ConnectionFailed:
+        """Return the error for a connection that broke; ``begun`` is the reply, if it had begun."""
+        reason = f"{said(error) or type(error).__name__}{_name_of(begun)}"
+        return ConnectionFailed(f"{what}: the connection to {self._url} was lost: {reason}", sent=True)
+
+
+def _name_of(begun: httpx.Response | None) -> str:
+    return traced(begun.headers) if begun is not None else ""
+
+
+async def read_reply(what: str, stream: httpx.Response) -> httpx.Response:
+    """Read a reply, which is not longer than there is any use for.
+
+    Of a refusal only the beginning is read.
+
+    Raises:
+        BadReply: it is a success, and too long.
+        httpx.HTTPError: the connection broke.
+    """
+    data = bytearray()
+    limit = MAX_REPLY if stream.is_success else MAX_REFUSAL
+    async for piece in stream.aiter_bytes():
+        data += piece
+        if len(data) > limit:
+            if stream.is_success:
+                raise BadReply(f"{what}: the reply is longer than {limit} bytes{traced(stream.headers)}")
+            break
+    # It is decoded and whole: what says otherwise is left out.
+    ours = [pair for pair in stream.headers.multi_items() if pair[0] not in _TRANSFER]
+    return httpx.Response(stream.status_code, headers=ours, content=bytes(data[:limit]), request=stream.request)

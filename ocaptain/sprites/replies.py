@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -12,9 +13,10 @@ from ocaptain.sprites.errors import (
     BadReply,
     SpritesError,
 )
+from ocaptain.sprites.redact import said, traced
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     import httpx
 
@@ -55,35 +57,48 @@ def as_object(response: httpx.Response) -> dict[str, object]:
     """Return a reply's JSON object. Raises BadReply."""
     try:
         found = response.json()
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _bad(response, "it is not JSON") from error
     if not isinstance(found, dict):
         raise _bad(response, "it is no JSON object")
     return found
 
 
-def as_events(response: httpx.Response) -> list[dict[str, object]]:
+@dataclass(frozen=True)
+class Events:
+    """The objects of an NDJSON reply.
+
+    Attributes:
+        lines: in their order.
+        traced: how the service names the request, to stand behind an error's text.
+    """
+
+    lines: Sequence[dict[str, object]]
+    traced: str = ""
+
+
+def as_events(response: httpx.Response) -> Events:
     """Return the objects of an NDJSON reply; an empty one is a reply, one of noise alone is not."""
     found = []
     for line in (lines := response.text.splitlines()):
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             event = json.loads(line)
             if isinstance(event, dict):
                 found.append(event)
     if lines and not found:
         raise _bad(response, "it is not NDJSON")
-    return found
+    return Events(found, traced(response.headers))
 
 
-def check_finished(what: str, events: Sequence[Mapping[str, object]]) -> None:
+def check_finished(what: str, events: Events) -> None:
     """Raise what the last line of a stream says: the status was sent before the work was done."""
-    last = events[-1] if events else {}
+    last = events.lines[-1] if events.lines else {}
     if last.get("type") == "error":
-        raise SpritesError(f"{what}: {last.get('error') or last.get('data') or last}")
+        raise SpritesError(f"{what}: {said(last.get('error') or last.get('data') or last)}{events.traced}")
     if last.get("type") != "complete":
-        raise BadReply(f"{what}: the reply ended before the work did")
+        raise BadReply(f"{what}: the reply ended before the work did{events.traced}")
 
 
 def _bad(response: httpx.Response, why: str) -> BadReply:
     what = f"{response.request.method} {response.request.url.path}"
-    return BadReply(f"{what}: the reply cannot be understood: {why}")
+    return BadReply(f"{what}: the reply cannot be understood: {said(why)}{traced(response.headers)}")

@@ -11,15 +11,17 @@ import httpx
 from pydantic import TypeAdapter
 
 from ocaptain.sprites.errors import (
+    ApiError,
+    BadReply,
     Conflict,
-    ConnectionFailed,
     NotFound,
     SpritesError,
     TooLarge,
     api_error,
 )
-from ocaptain.sprites.http import Http
+from ocaptain.sprites.http import Http, read_reply
 from ocaptain.sprites.models import Change, Checkpoint, Sprite, SpritePage
+from ocaptain.sprites.redact import said, traced
 from ocaptain.sprites.replies import as_events, as_nothing, as_object, check_finished, parser, parser_of
 from ocaptain.sprites.retry import ATTEMPTS, growing_wait, may_have_worked
 
@@ -30,6 +32,8 @@ CREATE_FACTOR = 2.5
 CHECKPOINT_FACTOR = 5.0  # the documentation says milliseconds here and half a minute there
 _CHECKPOINTS = TypeAdapter(tuple[Checkpoint, ...])
 TRANSFER_FACTOR = 10.0
+MAX_PAGES = 1000
+MAX_LINE = 64 * 1024
 WATCH_SECONDS = 60.0  # without a line, heartbeats included
 PIECE = 256 * 1024
 PARTIAL = 206
@@ -87,7 +91,7 @@ class Rest(Http):
         """Return every sprite whose name starts with ``prefix``, over all pages."""
         found: list[Sprite] = []
         token: str | None = None
-        while True:
+        for _ in range(MAX_PAGES):
             params = {"max_results": "50", **({"prefix": prefix} if prefix else {})}
             if token:
                 params["continuation_token"] = token
@@ -97,6 +101,7 @@ class Rest(Http):
             if not page.has_more or not page.next_continuation_token or page.next_continuation_token == token:
                 return found
             token = page.next_continuation_token
+        raise BadReply(f"GET /v1/sprites: the list has no end: more than {MAX_PAGES} pages")
 
     async def watch(self, prefix: str) -> AsyncGenerator[Change, None]:
         """Yield the status of every sprite whose name starts with ``prefix``, then each change and heartbeats.
@@ -107,21 +112,20 @@ class Rest(Http):
         """
         what = "GET /v1/sprites (watch)"
         headers = {"Accept": "application/x-ndjson"}
+        response: httpx.Response | None = None
         try:
             async with self._http.stream(
                 "GET", "/v1/sprites", params={"prefix": prefix}, headers=headers, timeout=WATCH_SECONDS
             ) as response:
                 if not response.is_success:
-                    raise api_error(what, response.status_code, response.headers, await response.aread())
+                    raise await _refusal(what, response)
                 if "ndjson" not in response.headers.get("Content-Type", ""):
                     return
-                async for line in response.aiter_lines():
+                async for line in _lines(what, response):
                     with contextlib.suppress(ValueError):
                         yield Change.model_validate_json(line)
         except httpx.HTTPError as error:
-            raise ConnectionFailed(
-                f"{what}: the connection to {self._url} was lost: {str(error) or type(error).__name__}"
-            ) from error
+            raise self.lost(what, error, response) from None
 
     async def first_page(self) -> SpritePage:
         """Return the list's first page: whose token this is, how many sprites run and may run."""
@@ -164,21 +168,22 @@ class Rest(Http):
 
         async def once() -> httpx.Response:
             data = bytearray()
+            response: httpx.Response | None = None
             try:
                 async with (
                     asyncio.timeout(self._seconds * TRANSFER_FACTOR),
                     self._http.stream("GET", url, params={"path": path, "workingDir": "/"}) as response,
                 ):
                     if not response.is_success:
-                        raise api_error(what, response.status_code, response.headers, await response.aread())
+                        raise await _refusal(what, response)
                     async for chunk in response.aiter_bytes():
                         data += chunk
                         if len(data) > limit:
                             raise TooLarge(f"{what}: {path} is longer than {limit} bytes")
-            except (TimeoutError, httpx.TimeoutException) as error:
-                raise ConnectionFailed(f"{what}: not read in time", sent=True) from error
+            except (TimeoutError, httpx.TimeoutException):
+                raise self.lost(what, "not read in time", response) from None
             except httpx.HTTPError as error:
-                raise ConnectionFailed(f"{what}: {str(error) or type(error).__name__}", sent=True) from error
+                raise self.lost(what, error, response) from None
             return httpx.Response(200, content=bytes(data))
 
         return (await self.retrying(True, once)).content  # noqa: FBT003
@@ -192,12 +197,12 @@ class Rest(Http):
             return {}
         entries = found.get("entries")
         return {
-            str(entry.get("name")): int(entry.get("size") or 0)
+            str(entry.get("name")): size if isinstance(size := entry.get("size"), int) else 0
             for entry in (entries if isinstance(entries, list) else [])
             if isinstance(entry, dict)
         }
 
-    async def read_from(self, name: str, path: str, offset: int) -> AsyncIterator[tuple[int, bytes]]:
+    async def read_from(self, name: str, path: str, offset: int) -> AsyncGenerator[tuple[int, bytes], None]:
         """Stream a file; yields where each piece belongs and the piece.
 
         Args:
@@ -212,17 +217,17 @@ class Rest(Http):
         url = f"/v1/sprites/{quote(name, safe='')}/fs/read"
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         params = {"path": path, "workingDir": "/"}
+        response: httpx.Response | None = None
         try:
             async with self._http.stream("GET", url, params=params, headers=headers) as response:
                 if not response.is_success:
-                    content = await response.aread()
-                    raise api_error(f"GET {url}", response.status_code, response.headers, content)
+                    raise await _refusal(f"GET {url}", response)
                 at = offset if response.status_code == PARTIAL else 0
                 async for chunk in response.aiter_bytes(PIECE):
                     yield at, chunk
                     at += len(chunk)
         except httpx.HTTPError as error:
-            raise ConnectionFailed(f"GET {url}: {str(error) or type(error).__name__}", sent=True) from error
+            raise self.lost(f"GET {url}", error, response) from None
 
     async def put_service(
         self, name: str, service: str, cmd: str, args: Sequence[str], *, cwd: str, watch: float = 0.0
@@ -231,9 +236,10 @@ class Rest(Http):
         url = f"/v1/sprites/{quote(name, safe='')}/services/{quote(service, safe='')}"
         body = {"cmd": cmd, "args": list(args), "dir": cwd}
         events = await self.request("PUT", url, as_events, params={"duration": f"{watch:g}s"}, body=body)
-        for event in events:
+        for event in events.lines:
             if event.get("type") == "error":
-                raise SpritesError(f"PUT {url} failed: the service says: {event.get('data') or event}")
+                why = said(event.get("data") or event)
+                raise SpritesError(f"PUT {url} failed: the service says: {why}{events.traced}")
 
     async def get_service(self, name: str, service: str) -> dict[str, object] | None:
         """Return a service's definition and state, None if there is none."""
@@ -291,3 +297,20 @@ class Rest(Http):
 
 def _policy(name: str) -> str:
     return f"/v1/sprites/{quote(name, safe='')}/policy/network"
+
+
+async def _refusal(what: str, stream: httpx.Response) -> ApiError:
+    """Return the error for a stream that is none."""
+    reply = await read_reply(what, stream)
+    return api_error(what, reply.status_code, reply.headers, reply.content)
+
+
+async def _lines(what: str, stream: httpx.Response) -> AsyncIterator[bytes]:
+    """Yield the lines of a reply without end. Raises BadReply if one does not end."""
+    rest = b""
+    async for piece in stream.aiter_bytes():
+        *whole, rest = (rest + piece).split(b"\n")
+        for line in whole:
+            yield line
+        if len(rest) > MAX_LINE:
+            raise BadReply(f"{what}: a line is longer than {MAX_LINE} bytes{traced(stream.headers)}")

@@ -10,11 +10,18 @@ from typing import TYPE_CHECKING
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from ocaptain.sprites.errors import BadReply, ExecInterrupted, ProxyRefused, SpritesError
+from ocaptain.sprites.redact import said, traced
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from websockets.asyncio.client import ClientConnection
+
+
+def _traced(socket: ClientConnection) -> str:
+    """Return how the service names the handshake's request."""
+    return traced(socket.response.headers) if socket.response else ""
+
 
 STDIN, STDOUT, STDERR, EXIT, STDIN_EOF = range(5)
 
@@ -40,7 +47,7 @@ class Execution:
             ExecInterrupted: the command's end was not seen.
         """
         if self._code is None:
-            raise ExecInterrupted(f"exec on {self._name}: the connection ended before the command")
+            raise self._interrupted("the connection ended before the command")
         return self._code
 
     async def send(self, data: bytes) -> None:
@@ -63,7 +70,10 @@ class Execution:
         try:
             await self._socket.send(message)
         except ConnectionClosed as error:
-            raise ExecInterrupted(f"exec on {self._name}: {error}") from error
+            raise self._interrupted(error) from None
+
+    def _interrupted(self, why: object) -> ExecInterrupted:
+        return ExecInterrupted(f"exec on {self._name}: {said(why)}{_traced(self._socket)}")
 
     async def __aiter__(self) -> AsyncIterator[tuple[int, bytes]]:
         try:
@@ -81,17 +91,15 @@ class Execution:
                     yield message[0], message[1:]
         except ConnectionClosed as error:
             self._code = None  # output may be missing even if the text form of the exit was seen
-            raise ExecInterrupted(f"exec on {self._name}: {error}") from error
+            raise self._interrupted(error) from None
         if self._code is None:
-            raise ExecInterrupted(
-                f"exec on {self._name}: the connection closed before its exit code came; the command may have run"
-            )
+            raise self._interrupted("the connection closed before its exit code came; the command may have run")
 
     def _text(self, message: str) -> bool:
         """Take a text message; True if the command's stream is over."""
         try:
             fields = json.loads(message)
-        except ValueError:
+        except (ValueError, RecursionError):
             return False
         match fields:
             case {"type": "session_info", "session_id": session}:
@@ -136,11 +144,11 @@ class Tunnel:
             fields = json.loads(answer)
             status = fields["status"]
         except ConnectionClosed as error:
-            raise ProxyRefused(f"{what}: {error}") from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise BadReply(f"{what}: the answer cannot be understood") from error
+            raise ProxyRefused(f"{what}: {said(error)}{_traced(socket)}") from None
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise BadReply(f"{what}: the answer cannot be understood{_traced(socket)}") from None
         if status != "connected":
-            raise ProxyRefused(f"{what}: {fields.get('error') or status}")
+            raise ProxyRefused(f"{what}: {said(fields.get('error') or status)}{_traced(socket)}")
         return cls(socket, what)
 
     async def send(self, data: bytes) -> None:
@@ -152,7 +160,7 @@ class Tunnel:
         try:
             await self._socket.send(data)
         except ConnectionClosed as error:
-            raise ProxyRefused(f"{self._what}: {error}") from error
+            raise ProxyRefused(f"{self._what}: {said(error)}{_traced(self._socket)}") from None
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
@@ -160,7 +168,7 @@ class Tunnel:
                 if isinstance(message, bytes):
                     yield message
         except ConnectionClosed as error:
-            raise ProxyRefused(f"{self._what}: {error}") from error
+            raise ProxyRefused(f"{self._what}: {said(error)}{_traced(self._socket)}") from None
 
     async def close(self) -> None:
         """End the connection."""

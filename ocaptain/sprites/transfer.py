@@ -13,6 +13,7 @@ renames; coming down, the ship says the sum first, and what is there already is 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import shlex
 from typing import TYPE_CHECKING
@@ -20,7 +21,9 @@ from typing import TYPE_CHECKING
 from ocaptain.sprites.errors import ConnectionFailed, FileMissing, TransferFailed
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
     from pathlib import Path
+    from typing import BinaryIO
 
     from ocaptain.sprites.client import SpritesClient
 
@@ -114,9 +117,7 @@ async def _fetch(client: SpritesClient, name: str, path: str, partial: Path, siz
     while (have := await asyncio.to_thread(_size, partial)) is None or have < size:
         try:
             with await asyncio.to_thread(partial.open, "r+b" if have else "wb") as file:
-                async for at, piece in client.read_from(name, path, have or 0):
-                    file.seek(at)
-                    await asyncio.to_thread(file.write, piece)
+                await _write(file, client.read_from(name, path, have or 0), size)
                 file.truncate()
         except ConnectionFailed:
             tries = 0 if (await asyncio.to_thread(_size, partial) or 0) > (have or 0) else tries + 1
@@ -124,6 +125,16 @@ async def _fetch(client: SpritesClient, name: str, path: str, partial: Path, siz
                 raise
         else:
             return  # whatever came is judged by its sum
+
+
+async def _write(file: BinaryIO, pieces: AsyncGenerator[tuple[int, bytes], None], size: int) -> None:
+    """Write what comes to its place, up to ``size``: the file there may have grown, or have no end."""
+    async with contextlib.aclosing(pieces):
+        async for at, piece in pieces:
+            file.seek(at)
+            await asyncio.to_thread(file.write, piece[: max(0, size - at)])
+            if at + len(piece) >= size:
+                return
 
 
 def _size(file: Path) -> int | None:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import time
+import traceback
 
 import httpx
 import pytest
 
+from ocaptain.errors import UsageError
 from ocaptain.sprites import (
     ApiError,
     AuthenticationError,
+    BadReply,
     Conflict,
     ConnectionFailed,
     NotFound,
@@ -18,6 +23,7 @@ from ocaptain.sprites import (
     SpritesError,
 )
 from ocaptain.sprites.errors import api_error
+from ocaptain.sprites.redact import redacted
 from ocaptain.sprites.retry import ATTEMPTS, retry_wait
 
 SPRITE = {"name": "x", "id": "sprite-1", "status": "cold", "labels": ["a"], "org_slug": "o", "more": {"un": "known"}}
@@ -191,6 +197,16 @@ def test_garbage_is_a_clear_error(body):
         (400, b'{"error": "bad", "message": null}', ApiError, "bad", "bad"),
         (401, b'{"error": "unauthorized"}', AuthenticationError, "unauthorized", "unauthorized"),
         (400, b'{"error": "e", "message": "region xyz does not exist"}', ApiError, "e", "region"),
+        (400, b'{"errors": ["name must be lowercase", "too long"]}', ApiError, "", "name must be lowercase, too long"),
+        (400, b'{"errors": ["name has already been taken"]}', Conflict, "", "taken"),
+        (422, b'{"errors": {"name": ["has already been taken"]}}', Conflict, "", "name: has already been taken"),
+        (404, b'{"errors": {"detail": "Not Found"}}', NotFound, "", "Not Found"),
+        (400, b'{"errors": [{"field": "x", "message": "is bad"}, null, 7]}', ApiError, "", "is bad, 7"),
+        (400, b'{"error": {"code": 3, "message": "inner"}}', ApiError, "", "inner"),
+        (400, b'{"errors": []}', ApiError, "", "no reason given"),
+        (400, b'{"errors": ' + b"[" * 300 + b"]" * 300 + b"}", ApiError, "", "no reason given"),
+        (400, b"[" * 100_000, ApiError, "", "[[["),
+        (500, b"\x1b[2J" + b"x" * 100_000, ApiError, "", "\\x1b[2Jxxx"),
     ],
 )
 def test_every_dialect_of_refusals_is_read(status, body, kind, code, text):
@@ -212,3 +228,147 @@ def test_a_file_is_not_read_beyond_its_limit():
     assert service.call(lambda client: client.read_file("x", "/f", limit=100)) == b"x" * 100
     with pytest.raises(SpritesError, match="longer than 99"):
         service.call(lambda client: client.read_file("x", "/f", limit=99))
+
+
+SECRET = "canary/4f59-token"
+PLACES = [
+    f"Bearer {SECRET}",
+    f"https://user:{SECRET}@proxy.example:8080/x isn't a valid proxy",
+    f"cannot open wss://x.example/exec?cmd=curl&token={SECRET}#frag",
+    "Authorization: Bearer opaque-4711-word",
+    "{'authorization': 'Bearer opaque-4711-word'}",
+    "http://name:pass/4711@proxy.example isn't a valid proxy",
+    "socks5h://opaque-4711@proxy",
+    "api_key=opaque-4711",
+    "FlyV1 fm2_opaque4711==",
+    "found spr_opaque4711 in it",
+    "canary%2F4f59-token",
+]
+
+
+@pytest.mark.parametrize("text", PLACES)
+def test_no_error_shows_a_credential(text):
+    refused = api_error("GET /x", 400, {}, text.encode())
+    listed = api_error("GET /x", 400, {}, json.dumps({"errors": [text], "message": None}).encode())
+    SpritesClient("http://x", SECRET)
+    shown = [refused.message, listed.message, SpritesError(text).message, redacted(text)]
+    for error in (httpx.ConnectError(text), httpx.ReadError(text), httpx.ProxyError(text)):
+        with pytest.raises(ConnectionFailed) as raised:
+            Service(error).call(lambda client: client.get("x"))
+        assert raised.value.__cause__ is None
+        shown.append("".join(traceback.format_exception(raised.value)))
+    for one in shown:
+        assert "…" in one
+        assert not [word for word in ("canary/4", "canary%2F4", "4711") if word in one], one
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "missing or wrong bearer token",
+        "cannot reach https://api.sprites.dev: [Errno -2] Name or service not known",
+        "GET /v1/sprites/x/fs/read: /home/sprite/a is longer than 5 bytes",
+        "basic authentication is required",
+        "git@github.com:o/r is no user of ours",
+    ],
+)
+def test_ordinary_words_are_left_alone(text):
+    assert redacted(text) == text
+
+
+def test_a_proxy_that_cannot_be_used_is_said_without_its_password(monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", f"nonsense://me:{SECRET}@proxy.example")
+    with pytest.raises(UsageError, match="HTTPS_PROXY") as raised:
+        SpritesClient("https://x.example", "tok/en")
+    assert "canary" not in "".join(traceback.format_exception(raised.value))
+
+
+class Bytes(httpx.AsyncByteStream):
+    """A body in pieces; breaks after them, or goes on for ever."""
+
+    def __init__(self, *pieces, endless=False):
+        self.pieces = pieces
+        self.endless = endless
+
+    async def __aiter__(self):
+        for piece in self.pieces:
+            yield piece
+        while self.endless:
+            yield self.pieces[-1]
+        raise httpx.ReadError("cut")
+
+
+NAMED = {"Fly-Request-Id": "01JX4F59-lhr", "Content-Type": "application/x-ndjson"}
+
+
+@pytest.mark.parametrize(
+    ("reply", "call"),
+    [
+        (lambda: httpx.Response(502, headers=NAMED), lambda client: client.get("x")),
+        (lambda: httpx.Response(200, headers=NAMED, content=b"<"), lambda client: client.get("x")),
+        (lambda: httpx.Response(200, headers=NAMED, stream=Bytes(b"{")), lambda client: client.get("x")),
+        (
+            lambda: httpx.Response(200, headers=NAMED, content=b'{"type":"error","error":"no"}'),
+            lambda c: c.checkpoint("x"),
+        ),
+        (lambda: httpx.Response(200, headers=NAMED, content=b""), lambda client: client.checkpoint("x")),
+        (
+            lambda: httpx.Response(200, headers=NAMED, content=b'{"type":"error","data":"no"}'),
+            lambda client: client.put_service("x", "s", "true", [], cwd="/"),
+        ),
+        (lambda: httpx.Response(500, headers=NAMED), lambda client: client.read_file("x", "/f", limit=9)),
+        (lambda: httpx.Response(200, headers=NAMED, stream=Bytes(b"x")), lambda c: c.read_file("x", "/f", limit=9)),
+        (lambda: httpx.Response(200, headers=NAMED, stream=Bytes(b"x")), lambda c: anext(c.watch("x"), None)),
+    ],
+)
+def test_every_error_names_the_request(reply, call):
+    async def answered(_):
+        return reply()
+
+    service = Service(httpx.Response(500))
+
+    async def run():
+        async with SpritesClient(
+            "http://x", "t", transport=httpx.MockTransport(answered), sleep=service.sleep
+        ) as client:
+            await call(client)
+
+    with pytest.raises(SpritesError, match=r"Fly-Request-Id 01JX4F59-lhr\)$"):
+        asyncio.run(run())
+
+
+def test_a_request_id_that_is_none_is_not_shown():
+    for given in ("", "two words", "x" * 200, "\x1b[2J", "ü"):
+        assert "Request" not in api_error("x", 500, {"fly-request-id": given}, b"").message
+
+
+def test_a_reply_without_end_is_given_up():
+    endless = lambda status: httpx.Response(status, headers=NAMED, stream=Bytes(b"x" * 100_000, endless=True))  # noqa: E731
+    with pytest.raises(BadReply, match="longer than 16777216 bytes"):
+        Service(endless(200)).call(lambda client: client.checkpoint("x"))
+    with pytest.raises(ApiError) as raised:
+        Service(endless(501)).call(lambda client: client.get("x"))
+    assert len(raised.value.message) < 1000
+
+
+def test_pages_without_end_are_given_up():
+    async def answered(request):
+        return answer(
+            json={"sprites": [], "has_more": True, "next_continuation_token": f"{id(request)}{time.monotonic_ns()}"}
+        )
+
+    async def run():
+        async with SpritesClient("http://x", "t", transport=httpx.MockTransport(answered)) as client:
+            await client.list()
+
+    with pytest.raises(BadReply, match="no end"):
+        asyncio.run(run())
+
+
+def test_sizes_that_are_none_are_none():
+    entries = [{"name": "a", "size": "many"}, {"name": "b", "size": 7}, {"name": "c"}, "d"]
+    assert Service(answer(json={"entries": entries})).call(lambda client: client.list_files("x", "/")) == {
+        "a": 0,
+        "b": 7,
+        "c": 0,
+    }

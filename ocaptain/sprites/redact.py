@@ -1,0 +1,68 @@
+"""What others say, as it may be shown: no credentials, no queries of URLs, short and clean.
+
+An error's text may come from the service, from a proxy, or from a library that repeats what it was given (a
+proxy's URL with its password, a socket's URL with a command's words).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from ocaptain.text import clean_line
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MAX_TEXT = 500
+MAX_READ = 20_000
+SHORTEST_SECRET = 8  # a shorter one would be found in ordinary words
+_PATTERNS = tuple(
+    (re.compile(pattern, re.IGNORECASE), shown)
+    for pattern, shown in (
+        (r"://[^\s'\"/?#]*@|://[^\s'\"/@:]*:[^\s'\"@]*@", "://…@"),
+        (r"((?:https?|wss?|socks\w*)://[^\s'\"?#]+)[?#][^\s'\"]*", r"\1?…"),
+        (r"\b(bearer|basic|flyv1)([\s:]+)(?=\S*[0-9]|\S{24})[^\s,;'\"]{8,}", r"\1\2…"),
+        (
+            r"\b((?:proxy-)?authorization|(?:set-)?cookie|x-api-key)\b(['\"]?\s*[:=]\s*)(?!bearer|basic|flyv1)[^\s,'\"]+",
+            r"\1\2…",
+        ),
+        (r"\b([a-z0-9_-]*(?:token|secret|password|passwd|api_?key))=[^\s&,;'\"]+", r"\1=…"),
+        (r"\b(?:spr|fm[0-9]|fo[0-9])_[\w+/=-]{6,}", "…"),
+    )
+)
+_hidden: set[str] = set()
+
+
+def hide(secret: str) -> None:
+    """Never show this again, whoever repeats it: every error of this client looks for it."""
+    if len(secret) >= SHORTEST_SECRET:
+        _hidden.update({secret, quote(secret), quote(secret, safe="")})
+
+
+def redacted(text: str) -> str:
+    """Return a text without what looks like a credential, and without the secrets that were hidden."""
+    text = text[:MAX_READ]
+    for secret in sorted(_hidden, key=len, reverse=True):
+        text = text.replace(secret, "…")
+    for pattern, shown in _PATTERNS:
+        text = pattern.sub(shown, text)
+    return text
+
+
+def said(text: object) -> str:
+    """Return what somebody else said as one short line that may be shown."""
+    return clean_line(redacted(str(text)), MAX_TEXT)
+
+
+def request_id(headers: Mapping[str, str]) -> str:
+    """Return how the service names a request in its own logs (``Fly-Request-Id``), "" if it does not say."""
+    found = re.fullmatch(r"[\w.:/+=-]{1,100}", str(headers.get("fly-request-id", "")).strip(), re.ASCII)
+    return f"Fly-Request-Id {found[0]}" if found else ""
+
+
+def traced(headers: Mapping[str, str]) -> str:
+    """Return the request's name in brackets, to stand behind a message; "" if it has none."""
+    name = request_id(headers)
+    return f" ({name})" if name else ""
