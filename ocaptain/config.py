@@ -28,6 +28,8 @@ URL = r"^https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[^\s]*)?$"
 _TRUSTED_URL = r"^(https://[A-Za-z0-9._-]+|http://(127\.0\.0\.1|localhost|\[::1\]))(:[0-9]{1,5})?(/[^\s]*)?$"
 #: In a provider's place: the voyage's ships are hosts of an inventory; nothing makes or destroys them.
 HOSTS = "hosts"
+#: Of the path of all voyages. What lies below it must still have a path that the system takes.
+MAX_HOME = 1000
 
 
 def _printable(token: SecretStr) -> SecretStr:
@@ -90,8 +92,20 @@ class Settings(BaseModel):
 
     @property
     def voyages(self) -> Path:
-        """The directory that holds one directory a voyage; a relative one is the caller's."""
-        return _from_here(self.home)
+        """The directory that holds one directory a voyage; a relative one is the caller's.
+
+        Raises:
+            UsageError: its path is too long.
+        """
+        path = _from_here(self.home)
+        most = os.pathconf("/", "PC_PATH_MAX") * 3 // 4
+        size = len(os.fsencode(path))
+        if len(str(path)) > MAX_HOME or size > most:
+            raise UsageError(
+                f"OCAPTAIN_HOME is a path of {len(str(path))} characters ({size} bytes); it may have {MAX_HOME}"
+                f" ({most} bytes): choose a shorter one"
+            )
+        return path
 
 
 def _here() -> Path:

@@ -4,7 +4,7 @@
        └──no captain: its lock, a new epoch──┴──> carry_out(command, ledger) ──> answer
 
 A command has an id and may be repeated at will: what is done already is done. The socket is in the
-voyage's directory (0600; in ``XDG_RUNTIME_DIR`` where that path is too long), and the other end's
+voyage's directory (0600; :mod:`.place` says how that goes where its path is too long), and the other end's
 user must be ours.
 """
 

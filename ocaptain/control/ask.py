@@ -2,52 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import socket
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from ocaptain import process
 from ocaptain.control.commands import Answer, Command, carry_out
+from ocaptain.control.place import socket_path
 from ocaptain.errors import OcaptainError
 from ocaptain.ledger import Ledger
 from ocaptain.locks import Lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-NAME = "control.sock"
-MAX_PATH = 100  # bytes; the kernel's own limit is 108
 MAX_LINE = 64 * 1024
 ANSWER_SECONDS = 10.0
 PATIENCE_SECONDS = 30.0  # a captain may just be starting or ending
-
-
-@contextlib.contextmanager
-def socket_path(directory: Path) -> Iterator[Path]:
-    """Yield where a voyage's captain listens, by a path that the kernel takes, good inside the block.
-
-    Raises:
-        OcaptainError: no path is short enough.
-    """
-    path = directory / NAME
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    if len(os.fsencode(path)) <= MAX_PATH:
-        yield path
-    elif runtime and len(os.fsencode(runtime)) < MAX_PATH - 40:
-        yield Path(runtime) / f"ocaptain-{directory.name}.sock"
-    elif Path("/proc/self/fd").is_dir():  # Linux: the same file by way of an open directory
-        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            yield Path(f"/proc/self/fd/{fd}") / NAME
-        finally:
-            os.close(fd)
-    else:
-        raise OcaptainError(f"{directory} is too long a path for a socket; set XDG_RUNTIME_DIR to a short directory")
 
 
 def ask(directory: Path, command: Command) -> Answer:

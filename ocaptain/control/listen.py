@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from ocaptain.control.ask import MAX_LINE, socket_path
+from ocaptain.control.ask import MAX_LINE
 from ocaptain.control.commands import Answer, Command
+from ocaptain.control.place import clear, socket_path
 from ocaptain.errors import OcaptainError
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ async def listening(directory: Path, carry_out: Callable[[Command], Answer]) -> 
             writer.close()
 
     try:
-        with socket_path(directory) as path:
+        with socket_path(directory, fresh=True) as path:
             path.unlink(missing_ok=True)  # of a captain that was killed: we hold its lock
             before = os.umask(0o177)
             try:
@@ -58,6 +59,7 @@ async def listening(directory: Path, carry_out: Callable[[Command], Answer]) -> 
         server.close()
         with contextlib.suppress(OSError), socket_path(directory) as path:
             path.unlink(missing_ok=True)
+        clear(directory)
 
 
 def _answer(line: bytes, carry_out: Callable[[Command], Answer]) -> Answer:

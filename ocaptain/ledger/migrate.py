@@ -12,6 +12,8 @@ import sqlite3
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
+from ocaptain.ledger.file import connect
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -95,7 +97,7 @@ def bring_file_forward(path: Path) -> None:
     Raises:
         sqlite3.Error, OSError: it is as it was.
     """
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+    with contextlib.closing(connect(path, isolation_level=None)) as db:
         (version,) = db.execute("PRAGMA user_version").fetchone()
         if version not in OLDER:
             return
@@ -103,7 +105,7 @@ def bring_file_forward(path: Path) -> None:
         if not kept.exists():
             scratch = path.with_name(f"{path.name}.{version}.tmp")
             scratch.unlink(missing_ok=True)
-            with contextlib.closing(sqlite3.connect(scratch)) as copy:
+            with contextlib.closing(connect(scratch)) as copy:
                 db.backup(copy)
             with scratch.open("rb") as written:
                 os.fsync(written.fileno())

@@ -16,6 +16,7 @@ import sqlite3
 import time
 from typing import TYPE_CHECKING, Any, Self
 
+from ocaptain.ledger.file import connect
 from ocaptain.ledger.migrate import OLDER, VERSION, bring_file_forward, copy_forward, schema
 from ocaptain.ledger.records import Fenced, LedgerError, LedgerUnwritable, NewVoyage, Voyage
 from ocaptain.names import VOYAGE_ID
@@ -51,9 +52,11 @@ class Store:
             passing = getattr(error, "sqlite_errorcode", 0) & 0xFF in _PASSING
             kind = LedgerUnwritable if passing else LedgerError
             raise kind(f"{path} is not a ledger that can be read: {error}") from error
+        except OSError as error:  # no descriptor for its directory, say
+            raise LedgerUnwritable(f"{path} cannot be read: {error.strerror}") from error
 
     def _open(self) -> None:
-        db = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        db = connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         self._require_own(db)
         (version,) = db.execute("PRAGMA user_version").fetchone()
         #: Whether this is a copy, in memory, of a ledger of an earlier format.
@@ -102,7 +105,7 @@ class Store:
 
         ``new.tasks`` are rows with ``id position subject raw agent pin priority status``.
         """
-        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        with contextlib.closing(connect(path, isolation_level=None)) as db:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
             db.execute("BEGIN IMMEDIATE")
@@ -191,8 +194,11 @@ class Store:
     def command(self) -> int:
         """Take command: a new epoch, which fences every earlier writer. The caller holds the lock.
 
-        A ledger of an earlier format is brought forward first.
+        A ledger of an earlier format is brought forward first. The voyage's directory is its user's alone from
+        here on, whoever made it.
         """
+        with contextlib.suppress(OSError):  # somebody else's, say: then it is theirs to close
+            self.path.parent.chmod(0o700)
         try:
             with self._queue():
                 if self.is_copy:

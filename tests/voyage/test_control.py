@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import stat
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
 
-from ocaptain.control import Command, ask, carry_out, stop
-from ocaptain.control.ask import socket_path
+from ocaptain.control import Answer, Command, ask, carry_out, place, stop
+from ocaptain.control.listen import listening
+from ocaptain.control.place import socket_path
+from ocaptain.errors import OcaptainError
 from ocaptain.ledger import Ledger
 from tests.helpers import OCAPTAIN, run_task
 from tests.unit.test_ledger import make
@@ -202,18 +206,77 @@ def test_a_captain_ends_when_it_is_told_and_another_goes_on(tmp_path, ships):
         assert [row["number"] for row in ledger.rows("attempts", "token")] == [1]
 
 
-def test_where_a_captain_listens(tmp_path, monkeypatch):
-    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+def test_where_a_captain_listens(tmp_path):
     with socket_path(Path("/short") / VOYAGE) as path:
         assert path == Path("/short") / VOYAGE / "control.sock"
-    directory = tmp_path / ("x" * 100) / VOYAGE
+    directory = tmp_path / ("x" * 200) / ("y" * 200) / VOYAGE
     directory.mkdir(parents=True)
     with socket_path(directory) as path:
         path.touch()
     assert (directory / "control.sock").exists()
-    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/0")
-    with socket_path(directory) as path:
-        assert path == Path(f"/run/user/0/ocaptain-{VOYAGE}.sock")
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """A system where a socket cannot be reached by an open directory; yields a long voyage directory."""
+    monkeypatch.setattr(place, "OPEN_DIRECTORIES", tmp_path / "nothing")
+    directory = tmp_path / ("x" * 100) / VOYAGE
+    directory.mkdir(parents=True)
+    with tempfile.TemporaryDirectory(prefix="run-") as runtime:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", runtime)
+        yield directory
+
+
+def test_a_private_place_is_found_again_without_the_environment(elsewhere, monkeypatch):
+    runtime = Path(os.environ["XDG_RUNTIME_DIR"])
+    with pytest.raises(FileNotFoundError), socket_path(elsewhere):
+        pass
+
+    async def listen_and_ask():
+        async with listening(elsewhere, lambda command: Answer(done=True, said=command.name)):
+            (private,) = runtime.iterdir()
+            assert stat.S_IMODE(private.stat().st_mode) == 0o700
+            assert stat.S_IMODE((private / "control.sock").stat().st_mode) == 0o600
+            monkeypatch.delenv("XDG_RUNTIME_DIR")  # by ssh, say, or by cron
+            assert (await asyncio.to_thread(ask, elsewhere, PAUSE)).said == "pause"
+
+    asyncio.run(listen_and_ask())
+    assert list(runtime.iterdir()) == list(elsewhere.iterdir()) == []
+    with socket_path(elsewhere, fresh=True) as path:  # one that was killed leaves it; the next one has its own
+        path.touch()
+    with socket_path(elsewhere, fresh=True) as again:
+        assert again != path
+        assert not path.parent.exists()
+    place.clear(elsewhere)
+
+
+@pytest.mark.parametrize("squatted", ["symlink", "open", "file", "foreign", "named"])
+def test_a_place_that_is_not_ours_alone_is_not_used(elsewhere, squatted):
+    with socket_path(elsewhere, fresh=True) as path:
+        private = path.parent
+    if squatted == "open":
+        private.chmod(0o755)
+    elif squatted == "foreign" and os.geteuid() == 0:
+        os.chown(private, 12345, -1)
+    elif squatted == "named":
+        other = private.rename(private.with_name("other"))
+        (elsewhere / place.POINTER).write_text(str(other))
+    else:
+        private.rename(private.with_name("moved"))
+        if squatted == "symlink":
+            private.symlink_to("moved")
+        else:
+            private.touch(0o600)
+    with pytest.raises(PermissionError), socket_path(elsewhere):
+        pass
+    place.clear(elsewhere)
+    assert not (elsewhere / place.POINTER).exists()
+
+
+def test_no_place_is_short_enough(elsewhere, monkeypatch):
+    monkeypatch.setattr(place, "MAX_PATH", 10)
+    with pytest.raises(OcaptainError, match="XDG_RUNTIME_DIR"), socket_path(elsewhere, fresh=True):
+        pass
 
 
 def test_a_user_pauses_and_goes_on(sailor, plan):

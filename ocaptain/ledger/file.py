@@ -1,0 +1,106 @@
+"""Opening SQLite files wherever they lie.
+
+SQLite takes paths of up to 512 bytes (``MAX_PATHNAME`` of its Unix layer), whatever the system takes. A
+longer one is opened by way of an open directory, ``/proc/self/fd/N/ledger.db``. SQLite would follow that
+link back to the long path; it is told to look at files by ``stat`` instead of ``lstat``, by its interface
+for replacing system calls, so that it sees no link. The database, its log and its index keep their places.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from ocaptain.errors import UsageError
+
+#: Bytes; SQLite appends ``-journal`` to it.
+MAX_PATH = 480
+_POINTERS = (
+    *("xOpen", "xDelete", "xAccess", "xFullPathname", "xDlOpen", "xDlError", "xDlSym", "xDlClose"),
+    *("xRandomness", "xSleep", "xCurrentTime", "xGetLastError", "xCurrentTimeInt64"),
+)
+
+
+class _Vfs(ctypes.Structure):
+    """``sqlite3_vfs`` of sqlite3.h, version 3, as far as the call that is needed."""
+
+
+_SetSystemCall = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(_Vfs), ctypes.c_char_p, ctypes.c_void_p)
+_Vfs._fields_ = [
+    *(("iVersion", ctypes.c_int), ("szOsFile", ctypes.c_int), ("mxPathname", ctypes.c_int)),
+    *(("pNext", ctypes.c_void_p), ("zName", ctypes.c_char_p), ("pAppData", ctypes.c_void_p)),
+    *((name, ctypes.c_void_p) for name in _POINTERS),
+    ("xSetSystemCall", _SetSystemCall),
+]
+
+
+class _Held(sqlite3.Connection):
+    """A connection whose file is reached by an open directory, which is kept open as long."""
+
+    directory: int | None = None
+
+    def close(self) -> None:
+        super().close()
+        if self.directory is not None:
+            os.close(self.directory)
+            self.directory = None
+
+
+def connect(path: Path, **options: Any) -> sqlite3.Connection:
+    """Return what :func:`sqlite3.connect` returns, for a path of any length that the system takes.
+
+    Raises:
+        sqlite3.Error: it cannot be opened.
+        OSError: its directory cannot be opened.
+        UsageError: the path is too long for this machine's SQLite.
+    """
+    if len(os.fsencode(path)) <= MAX_PATH:
+        short: sqlite3.Connection = sqlite3.connect(path, **options)
+        return short
+    check_length(path)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        opened = sqlite3.connect(f"/proc/self/fd/{directory}/{path.name}", factory=_Held, **options)
+    except BaseException:
+        os.close(directory)
+        raise
+    opened.directory = directory
+    return opened
+
+
+def check_length(path: Path) -> None:
+    """Say whether a database can lie there.
+
+    Raises:
+        UsageError: the path is too long for this machine's SQLite.
+    """
+    size = len(os.fsencode(path))
+    if size > MAX_PATH and not _takes_links():
+        raise UsageError(
+            f"this machine's SQLite takes no path of {size} bytes, only {MAX_PATH}: {path};"
+            " choose a shorter directory (OCAPTAIN_HOME)"
+        )
+
+
+@functools.cache
+def _takes_links() -> bool:
+    """Have SQLite take a path through ``/proc/self/fd`` as it stands; return whether it does."""
+    if not Path("/proc/self/fd").is_dir():
+        return False
+    try:
+        import _sqlite3  # noqa: PLC0415 - the library that it was linked with is meant
+
+        library = ctypes.CDLL(getattr(_sqlite3, "__file__", None))
+        library.sqlite3_vfs_find.restype = ctypes.POINTER(_Vfs)
+        library.sqlite3_vfs_find.argtypes = [ctypes.c_char_p]
+        vfs = library.sqlite3_vfs_find(None)
+        stat = ctypes.cast(ctypes.CDLL(None).stat, ctypes.c_void_p)
+        if not vfs or vfs.contents.iVersion < 3 or vfs.contents.zName != b"unix":
+            return False
+        return bool(vfs.contents.xSetSystemCall(vfs, b"lstat", stat) == sqlite3.SQLITE_OK)
+    except (ImportError, OSError, AttributeError):
+        return False
