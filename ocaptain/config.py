@@ -102,8 +102,8 @@ class Settings(BaseModel):
         size = len(os.fsencode(path))
         if len(str(path)) > MAX_HOME or size > most:
             raise UsageError(
-                f"OCAPTAIN_HOME is a path of {len(str(path))} characters ({size} bytes); it may have {MAX_HOME}"
-                f" ({most} bytes): choose a shorter one"
+                f"OCAPTAIN_HOME is a path of {len(str(path))} characters ({size} bytes), which is more than"
+                f" {MAX_HOME} ({most} bytes); choose a shorter one"
             )
         return path
 

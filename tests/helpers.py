@@ -125,6 +125,12 @@ class Sailor:
             "OCAPTAIN_API_TIMEOUT": "5",  # a call that hangs is given up sooner than a user would want
         }
 
+    def move_far(self) -> None:
+        """Have the voyages in a directory whose path is as long as it may be."""
+        parts = [str(self.home / "far"), *["x" * 200] * 5]
+        self.voyages = Path("/".join(parts)[:1000])
+        self.env["OCAPTAIN_HOME"] = str(self.voyages)
+
     def popen(self, *arguments, **more) -> subprocess.Popen:
         argv = [str(OCAPTAIN), *map(str, arguments)]
         options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "cwd": self.home}

@@ -40,8 +40,9 @@ def machines(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def captain(tmp_path_factory):
-    """A user without a drydock."""
+    """A user without a drydock, and with voyages far away: sockets of ssh have to be near all the same."""
     found = Sailor(tmp_path_factory.mktemp("captain"))
+    found.move_far()
     found.env["ANSIBLE_TIMEOUT"] = "2"  # a host that is cut off is not waited for as long as a user would
     return found
 
