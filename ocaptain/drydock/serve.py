@@ -59,6 +59,7 @@ async def serve(options: Options) -> None:
     faults = Faults(options.plan())
     check_machine(where)
     where.mkdir(parents=True, exist_ok=True, mode=0o700)
+    where.chmod(0o700)  # the ships' disks are in it
     os.umask(0o022)
     with Lock(where / "lock") as lock:
         if not lock.wait(1.0):  # somebody may just be looking whether it is held

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import stat
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from ocaptain.ledger import Fenced, Ledger, LedgerError, Spent, overview, task_files, task_views
+from ocaptain.config import load_settings
+from ocaptain.errors import UsageError
+from ocaptain.ledger import Fenced, Ledger, LedgerError, Spent, file, overview, task_files, task_views
 from ocaptain.plan.graph import critical_paths
+from ocaptain.voyage.make import make_home
 from tests.helpers import new_voyage
 
 SHIPS = ("ship-0", "ship-1", "ship-2")
@@ -333,3 +341,57 @@ class LedgerMachine(RuleBasedStateMachine):
 
 TestLedgerMachine = LedgerMachine.TestCase
 TestLedgerMachine.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+
+
+def far(root, length):
+    """Make a directory with a path of so many bytes."""
+    path = f"{root}/{'x' * 250}/{'x' * 250}/{'x' * 250}/{'x' * 250}"[:length].rstrip("/")
+    os.makedirs(path, exist_ok=True)
+    return Path(path)
+
+
+@pytest.mark.parametrize("length", [300, 469, 470, 490, 502, 520, 1000])
+def test_a_ledger_at_the_end_of_a_long_path(tmp_path, length):
+    path = far(tmp_path, length) / "ledger.db"
+    before = set(os.listdir("/proc/self/fd"))
+    Ledger.create(path, new_voyage(ships=[]))
+    with Ledger(path) as writer, Ledger(path) as reader:
+        writer.command()
+        writer.set_state("running")
+        assert reader.voyage().state == "running"
+        assert {one.name for one in path.parent.iterdir()} == {
+            "ledger.db",
+            "ledger.db-wal",
+            "ledger.db-shm",
+            "ledger.lock",
+        }
+        # Another process sees the same, and writes after us.
+        code = f"from ocaptain.ledger import Ledger; import pathlib; Ledger(pathlib.Path({str(path)!r})).command()"
+        subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+        with pytest.raises(Fenced):
+            writer.set_state("paused")
+    assert set(os.listdir("/proc/self/fd")) == before
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+def test_a_path_that_sqlite_does_not_take_is_said_before_anything_is_made(tmp_path, monkeypatch):
+    monkeypatch.setattr(file, "_takes_links", lambda: False)
+    home = tmp_path / ("x" * 250) / ("x" * 250)
+    with pytest.raises(UsageError, match="SQLite takes no path of"):
+        make_home(home)
+    assert list(tmp_path.iterdir()) == []
+    make_home(tmp_path / ("x" * 200))
+
+
+@pytest.mark.parametrize(
+    ("letter", "count", "good"), [("x", 1000, True), ("x", 1001, False), ("ü", 1000, True), ("🚢", 900, False)]
+)
+def test_how_long_a_home_may_be(monkeypatch, letter, count, good):
+    monkeypatch.setenv("OCAPTAIN_HOME", "/" + letter * (count - 1))
+    settings = load_settings()
+    if good:
+        assert len(str(settings.voyages)) == count
+        return
+    with pytest.raises(UsageError, match=f"OCAPTAIN_HOME is a path of {count} characters") as raised:
+        _ = settings.voyages
+    assert (raised.value.exit_code, raised.value.remedy) == (2, "choose a shorter one")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import socket
 import stat
 import subprocess
@@ -19,7 +20,7 @@ from ocaptain.control.listen import listening
 from ocaptain.control.place import socket_path
 from ocaptain.errors import OcaptainError
 from ocaptain.ledger import Ledger
-from tests.helpers import OCAPTAIN, run_task
+from tests.helpers import OCAPTAIN, Sailor, run_task
 from tests.unit.test_ledger import make
 from tests.voyage.local import VOYAGE, command, landed, make_voyage, sail
 
@@ -279,32 +280,41 @@ def test_no_place_is_short_enough(elsewhere, monkeypatch):
         pass
 
 
-def test_a_user_pauses_and_goes_on(sailor, plan):
+@pytest.fixture
+def far(sailor):
+    """The same user, with voyages at the end of as long a path as may be: sockets and ledger must work there."""
+    found = Sailor(sailor.home)
+    found.move_far()
+    yield found
+    shutil.rmtree(found.voyages, ignore_errors=True)
+
+
+def test_a_user_pauses_and_goes_on(far, plan):
     """`pause` ends at once with 0, a waiting `sail` with 4; `sail --resume` goes on."""
     chain = [run_task("until test -e ~/go; do sleep 0.2; done; echo 1 > a"), run_task("echo 2 > b", "1")]
     waiting = subprocess.Popen(
         [OCAPTAIN, "sail", plan(chain), "-n", "1", "--wait"],
-        env=sailor.env,
-        cwd=sailor.home,
+        env=far.env,
+        cwd=far.home,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
     until, voyage = time.monotonic() + 120, None
-    known = {one.name for one in sailor.voyages.glob("voyage-*")}
-    while voyage is None or sailor.json("status", voyage, "--json")["tasks"]["in_progress"] == 0:
+    known = {one.name for one in far.voyages.glob("voyage-*")}
+    while voyage is None or far.json("status", voyage, "--json")["tasks"]["in_progress"] == 0:
         assert time.monotonic() < until
         assert waiting.poll() is None, waiting.stdout.read()
         time.sleep(0.3)
-        voyage = next((one.name for one in sailor.voyages.glob("voyage-*") if one.name not in known), None)
-    paused = sailor.run("pause", voyage)
+        voyage = next((one.name for one in far.voyages.glob("voyage-*") if one.name not in known), None)
+    paused = far.run("pause", voyage)
     assert (paused.code, "1 task is finished first" in paused.out) == (0, True), paused.out + paused.err
-    sailor.inside(f"{voyage}-ship-0", "touch ~/go")
+    far.inside(f"{voyage}-ship-0", "touch ~/go")
     out, _ = waiting.communicate(timeout=120)
     assert waiting.returncode == 4, out
     assert f"go on with `ocaptain sail --resume {voyage}`" in out
-    with Ledger(sailor.voyage(voyage) / "ledger.db") as ledger:
+    with Ledger(far.voyage(voyage) / "ledger.db") as ledger:
         assert (ledger.voyage().state, ledger.voyage().paused_reason) == ("paused", "user")
         assert ledger.counts()["pending"] == 1
         brought = {row["path"]: row["data"] for row in ledger.rows("plan_files", "path")}
@@ -313,7 +323,11 @@ def test_a_user_pauses_and_goes_on(sailor, plan):
         assert json.loads(ledger.voyage().options) == {"ships": 1}
     assert "Bootstrap the ships …" in out
     assert "once more" not in out  # nothing was
-    result = sailor.json("sail", "--resume", voyage, "--wait", "--json")
+    directory = far.voyage(voyage)
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    directory.chmod(0o755)  # as an earlier version, or a copy, may have left it
+    result = far.json("sail", "--resume", voyage, "--wait", "--json")
     assert result["state"] == "complete"
-    refused = sailor.run("pause", voyage)
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    refused = far.run("pause", voyage)
     assert (refused.code, len(refused.err.splitlines())) == (2, 1), refused.err
