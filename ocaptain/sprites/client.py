@@ -53,6 +53,13 @@ class Completed:
     stderr: bytes
 
 
+class _Straight(connect):
+    """A handshake that follows no redirect: what runs over the socket is for the service that was asked."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
+
+
 class SpritesClient(Rest):
     """All calls of the API; see :class:`ocaptain.sprites.http.Http` for its arguments."""
 
@@ -114,7 +121,7 @@ class SpritesClient(Rest):
 
     async def _dial(self, url: str, what: str) -> ClientConnection:
         try:
-            return await connect(
+            return await _Straight(
                 url,
                 proxy=None if self._local else True,
                 additional_headers={"Authorization": self._headers["Authorization"]},
@@ -133,7 +140,7 @@ class SpritesClient(Rest):
             raise api_error(what, response.status_code, response.headers, bytes(response.body or b"")) from None
         except TimeoutError:
             raise ConnectionFailed(f"{what}: no WebSocket handshake in {self._seconds:g} s") from None
-        except (OSError, InvalidHandshake, WebSocketException) as error:
+        except (OSError, ImportError, InvalidHandshake, WebSocketException) as error:
             raise ConnectionFailed(f"{what}: cannot connect to {self._url}: {said(error)}") from None
 
     async def run(

@@ -372,3 +372,35 @@ def test_sizes_that_are_none_are_none():
         "b": 7,
         "c": 0,
     }
+
+
+async def scripted(reply, asked):
+    """A server that answers every connection with the same bytes, and notes what it was asked."""
+
+    async def serve(reader, writer):
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(reply)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    return server, server.sockets[0].getsockname()[1]
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_nobody_is_sent_elsewhere(status):
+    async def run():
+        here, there = [], []
+        other, away = await scripted(b"HTTP/1.1 500 No\r\n\r\n", there)
+        where = f"http://127.0.0.1:{away}/v1?token={SECRET}"
+        moved = f"HTTP/1.1 {status} Moved\r\nLocation: {where}\r\nFly-Request-Id: 01JX\r\nContent-Length: 0\r\n\r\n"
+        server, port = await scripted(moved.encode(), here)
+        async with other, server, SpritesClient(f"http://127.0.0.1:{port}", SECRET) as client:
+            for call in (client.get("x"), client.exec("x", ["true"]), client.proxy("x", 80)):
+                with pytest.raises(ApiError, match="Fly-Request-Id 01JX") as raised:
+                    await call
+                assert raised.value.status == status
+                assert SECRET not in str(raised.value)
+        assert (len(here), there) == (3, [])
+
+    asyncio.run(run())
