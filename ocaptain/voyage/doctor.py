@@ -23,7 +23,9 @@ from ocaptain.agents import ADAPTERS
 from ocaptain.config import cache_directory, dotenv_files, load_settings, variables
 from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.ledger import LedgerError
+from ocaptain.ledger.file import check_length
 from ocaptain.mesh import MeshError, check_access, choose_mesh, tailnet_of
+from ocaptain.names import new_voyage_id
 from ocaptain.provider import SPRITES_FILE, Endpoint, choose, endpoint
 from ocaptain.voyage.home import Home
 
@@ -152,7 +154,12 @@ def _ansible() -> Finding:
 
 
 def _home(settings: Settings) -> Finding:
-    place = settings.voyages
+    try:
+        place = settings.voyages
+        check_length(place / new_voyage_id() / "ledger.db")
+    except UsageError as error:
+        what, _, remedy = error.message.rpartition("; ")
+        return Finding("home", "fault", what, remedy)
     while not place.exists():
         place = place.parent
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
@@ -170,8 +177,11 @@ def _home(settings: Settings) -> Finding:
     return Finding("home", "ok", f"{settings.voyages}, {len(voyages)} voyages")
 
 
-def _room(settings: Settings) -> Finding:
-    place = settings.voyages
+def _room(settings: Settings) -> Finding | list[Finding]:
+    try:
+        place = settings.voyages
+    except UsageError:
+        return []  # what is wrong with it is said once
     while not place.exists():
         place = place.parent
     return judge_room(str(place), shutil.disk_usage(place).free)

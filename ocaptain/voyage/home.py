@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -53,7 +54,8 @@ class Home:
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
-            raise OcaptainError(f"{self.path} cannot be read: {error.strerror}") from error
+            kind = UsageError if error.errno == errno.ENAMETOOLONG else OcaptainError
+            raise kind(f"{self.path} cannot be read: {error.strerror}") from error
         return [VoyageDirectory(one) for one in sorted(found, key=lambda one: one.stat().st_mtime)]
 
     def active(self) -> list[VoyageDirectory]:

@@ -19,6 +19,7 @@ from ocaptain.config import load_settings
 from ocaptain.errors import UsageError
 from ocaptain.ledger import Fenced, Ledger, LedgerError, Spent, file, overview, task_files, task_views
 from ocaptain.plan.graph import critical_paths
+from ocaptain.voyage import doctor
 from ocaptain.voyage.make import make_home
 from tests.helpers import new_voyage
 
@@ -395,3 +396,5 @@ def test_how_long_a_home_may_be(monkeypatch, letter, count, good):
     with pytest.raises(UsageError, match=f"OCAPTAIN_HOME is a path of {count} characters") as raised:
         _ = settings.voyages
     assert (raised.value.exit_code, raised.value.remedy) == (2, "choose a shorter one")
+    told = doctor._home(settings)
+    assert (told.status, told.remedy) == ("fault", "choose a shorter one")
