@@ -16,19 +16,19 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_TEXT = 500
-MAX_READ = 20_000
+MAX_READ = 4000  # the patterns go over it more than once
 SHORTEST_SECRET = 8  # a shorter one would be found in ordinary words
 _PATTERNS = tuple(
     (re.compile(pattern, re.IGNORECASE), shown)
     for pattern, shown in (
-        (r"://[^\s'\"/?#]*@|://[^\s'\"/@:]*:[^\s'\"@]*@", "://…@"),
+        (r"://[^\s'\"/?#]{0,500}@|://[^\s'\"/@:]{0,200}:[^\s'\"@]{0,500}@", "://…@"),
         (r"((?:https?|wss?|socks\w*)://[^\s'\"?#]+)[?#][^\s'\"]*", r"\1?…"),
         (r"\b(bearer|basic|flyv1)([\s:]+)(?=\S*[0-9]|\S{24})[^\s,;'\"]{8,}", r"\1\2…"),
         (
             r"\b((?:proxy-)?authorization|(?:set-)?cookie|x-api-key)\b(['\"]?\s*[:=]\s*)(?!bearer|basic|flyv1)[^\s,'\"]+",
             r"\1\2…",
         ),
-        (r"\b([a-z0-9_-]*(?:token|secret|password|passwd|api_?key))=[^\s&,;'\"]+", r"\1=…"),
+        (r"\b([a-z0-9_-]{0,40}(?:token|secret|password|passwd|api_?key))=[^\s&,;'\"]+", r"\1=…"),
         (r"\b(?:spr|fm[0-9]|fo[0-9])_[\w+/=-]{6,}", "…"),
     )
 )
