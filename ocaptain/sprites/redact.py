@@ -43,9 +43,9 @@ def hide(secret: str) -> None:
 
 def redacted(text: str) -> str:
     """Return a text without what looks like a credential, and without the secrets that were hidden."""
-    text = text[:MAX_READ]
     for secret in sorted(_hidden, key=len, reverse=True):
         text = text.replace(secret, "…")
+    text = text[:MAX_READ]  # not before: half of a secret would be found by nobody
     for pattern, shown in _PATTERNS:
         text = pattern.sub(shown, text)
     return text
