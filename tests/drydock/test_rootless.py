@@ -224,6 +224,7 @@ def test_a_killed_drydock_of_an_ordinary_user_leaves_nothing(user):
     assert user.ocaptain("sail", str(user.root / "plan"), "-n", "2").returncode == 0
     os.kill(json.loads(started.stdout)["pid"], 9)
     assert user.ocaptain("sink", "--all", "--force").returncode == 0
+    assert user.ocaptain("drydock", "stop").returncode == 0  # the sink started it again, to ask for the ships
     until = time.monotonic() + 10
     while left := user.processes():
         assert time.monotonic() < until, left
