@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from ocaptain.errors import UsageError
-from ocaptain.names import ProviderName  # noqa: TC001 - pydantic reads annotations
+from ocaptain.names import ProviderName, VerifyOn  # noqa: TC001 - pydantic reads annotations
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -68,6 +68,7 @@ class Settings(BaseModel):
     default_ships: Annotated[int, Field(ge=1, le=MAX_SHIPS)] = Field(
         DEFAULT_SHIPS, validation_alias="OCAPTAIN_DEFAULT_SHIPS"
     )
+    verify_on: VerifyOn = Field("clean", validation_alias="OCAPTAIN_VERIFY_ON")
     home: Path = Field(Path("~/voyages"), validation_alias="OCAPTAIN_HOME")
     gh_token: SecretStr | None = Field(None, validation_alias="GH_TOKEN")
     gh_host: str | None = Field(None, validation_alias="GH_HOST")

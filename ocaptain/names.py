@@ -7,7 +7,9 @@ import secrets
 from typing import Literal
 
 VOYAGE = r"voyage-[0-9a-f]{12}"
-SHIP = r"ship-(?:0|[1-9][0-9]{0,3})"
+#: Takes no task: the final verify runs there, where no agent was.
+VERIFY_SHIP = "ship-verify"
+SHIP = rf"(?:ship-(?:0|[1-9][0-9]{{0,3}})|{VERIFY_SHIP})"
 VOYAGE_ID = re.compile(VOYAGE)
 SHIP_ID = re.compile(SHIP)
 _SPRITE = re.compile(rf"({VOYAGE})-({SHIP})")
@@ -17,6 +19,9 @@ _DEVICE = re.compile(rf"({VOYAGE}-{SHIP})(?:-[0-9]+)?")
 SUNK_FILE = "sunk"
 ProviderName = Literal["sprites", "drydock"]
 PROVIDERS: tuple[ProviderName, ...] = ("sprites", "drydock")
+#: Where the final verify runs: where no agent was, or on any ship.
+VerifyOn = Literal["clean", "any"]
+VERIFY_ON: tuple[VerifyOn, ...] = ("clean", "any")
 #: Of every sprite of ours, beside the voyage's id.
 LABEL = "ocaptain"
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Self, get_type_hints
 
-from ocaptain.names import PROVIDERS
+from ocaptain.names import PROVIDERS, VERIFY_ON
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -70,6 +70,10 @@ class SailOptions:
     )
     allow_partial: bool = _option(
         "Sail without the repository's submodules and LFS files.", default=False, on_resume=True
+    )
+    verify_on: str | None = _option(
+        "Where the final verify runs: where no agent was (clean), or on any ship; by default as configured.",
+        choices=VERIFY_ON,
     )
     replace: bool = _option(
         "Replace ships that are lost, for as long as the voyage sails.", default=False, on_resume=True

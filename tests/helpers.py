@@ -122,6 +122,7 @@ class Sailor:
             "XDG_STATE_HOME": str(home / "state"),
             "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser()),
             "COLUMNS": "120",
+            "OCAPTAIN_VERIFY_ON": "any",  # a ship more each time would cost minutes; test_ship_verify.py has the rule
             "OCAPTAIN_API_TIMEOUT": "5",  # a call that hangs is given up sooner than a user would want
         }
 

@@ -14,7 +14,7 @@ from ocaptain.captain.transport.target import target_of
 from ocaptain.config import HOSTS, load_settings
 from ocaptain.errors import OcaptainError, PartialError, UsageError
 from ocaptain.git import GitError
-from ocaptain.names import LABEL
+from ocaptain.names import LABEL, VERIFY_SHIP
 from ocaptain.options import SailOptions
 from ocaptain.plan import load_plan
 from ocaptain.query import Query
@@ -59,7 +59,12 @@ def prepared(args: Args) -> Args:
             "state": made.state,
             "labels": [LABEL, made.id],
             "ships": [
-                {"id": ship, "sprite": sprite, "variables": _variables(sprite, made.targets.get(ship), args)}
+                {
+                    "id": ship,
+                    "sprite": sprite,
+                    "role": "verify" if ship == VERIFY_SHIP else "work",
+                    "variables": _variables(sprite, made.targets.get(ship), args),
+                }
                 for ship, sprite in made.ships
             ],
             "resumed": made.resumed,
@@ -116,6 +121,8 @@ def complete(args: Args) -> Args:
     now = wait(_directory(args))
     if now.state != "complete":
         raise OcaptainError(f"{now.voyage} {now.state}: {now.note or 'see its logs'}")
+    if now.is_less_proven and args.get("strict"):
+        raise PartialError(f"{now.voyage} is complete, but not proven where no agent was: {now.note}")
     if now.left_out and args.get("strict"):
         left = [f"{ship}: {reason}" for ship, reason in now.left_out.items()]
         raise PartialError(f"{now.voyage} is complete, with fewer ships than asked for:", left)

@@ -18,6 +18,7 @@ from ocaptain.captain.life import Captain
 from ocaptain.captain.provider_watch import ProviderWatch
 from ocaptain.captain.transport.sprite import sprite_transports
 from ocaptain.captain.transport.ssh import ssh_transports
+from ocaptain.captain.verify_ship import VerifyShipMaker
 from ocaptain.config import HOSTS, load_settings
 from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.ledger import Contradiction, Fenced, Ledger, LedgerUnwritable
@@ -124,7 +125,9 @@ async def _command(directory: Path, ledger: Ledger) -> None:
 
         fleet = Fleet(directory, ledger, exist)
         awake = Awake(ledger, client, ledger.voyage().id)
-        await _sail(Captain(directory, ledger, sprite_transports(client), ProviderWatch(ask), fleet, prices, awake))
+        maker = VerifyShipMaker(directory, ledger, client)
+        transports = sprite_transports(client)
+        await _sail(Captain(directory, ledger, transports, ProviderWatch(ask), fleet, prices, awake, maker=maker))
 
 
 async def _reach(ledger: Ledger, settings: Settings) -> Endpoint:

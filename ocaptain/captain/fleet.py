@@ -34,6 +34,13 @@ GRACE_SECONDS = 120.0  # after an outage the provider's list answers before the 
 log = logging.getLogger("ocaptain.captain")
 
 
+def start_replacement(directory: Path) -> subprocess.Popen[bytes]:
+    """Begin a run that makes the ships that the ledger wants and that are not there."""
+    run = start_module("ocaptain", ["sail", "--resume", directory.name, "--json"], directory / "replace.log")
+    process.note_replacement(directory, run.pid)
+    return run
+
+
 class Fleet:
     """Looks after the number of ships.
 
@@ -74,7 +81,7 @@ class Fleet:
             return
         self._looked = now
         for ship in self._ledger.ships():
-            if ship.state == "provisioning":  # and nobody is at it
+            if ship.state == "provisioning" and ship.role == "work":  # and nobody is at it
                 self._ledger.set_ship(ship.id, "failed", f"it could not be made: {self._directory / 'replace.log'}")
         if not (missing := self._missing_ships()):
             return
@@ -87,9 +94,7 @@ class Fleet:
             return
         self._ledger.replace_ships(decided.again, decided.fresh)
         log.info("replacing %s", ", ".join((*decided.again, *decided.fresh)))
-        arguments = ["sail", "--resume", self._directory.name, "--json"]
-        self._run = start_module("ocaptain", arguments, self._directory / "replace.log")
-        process.note_replacement(self._directory, self._run.pid)
+        self._run = start_replacement(self._directory)
 
     def _is_overdue(self, ship: str, now: float) -> bool:
         """Whether a ship that exists is to be given up: a broken one is, a silent one may only be late."""

@@ -18,12 +18,12 @@ from ocaptain.captain.decide.finish import VoyageStatus, next_step
 from ocaptain.captain.decide.judge import Judge
 from ocaptain.captain.decide.leases import TICK, Leases
 from ocaptain.captain.decide.pause import PASSING, Pause, passing_pause
+from ocaptain.captain.final import FinalVerify
 from ocaptain.captain.line_up import LineUp
 from ocaptain.captain.pool import Pool
 from ocaptain.captain.records import Records
 from ocaptain.captain.ship.actor import ShipActor
 from ocaptain.captain.ship.context import MAX_NOTE, Context
-from ocaptain.captain.ship.job import VerifyJob
 from ocaptain.captain.views import Views
 from ocaptain.control.commands import carry_out
 from ocaptain.control.listen import listening
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ocaptain.captain.awake import Awake
+    from ocaptain.captain.final import Maker
     from ocaptain.captain.fleet import Fleet
     from ocaptain.captain.provider_watch import ProviderWatch
     from ocaptain.captain.ship.hooks import ShipHook
@@ -43,9 +44,7 @@ if TYPE_CHECKING:
     from ocaptain.control.commands import Answer, Command
     from ocaptain.ledger import Ledger, ShipRow
     from ocaptain.prices import Prices
-    from ocaptain.protocol.messages import VerifyResult
 
-MAX_VERIFY_TRIES = 5
 STOP_SECONDS = 0.1  # so that the answer to a command that ends this captain goes out first
 FALL_ASLEEP_SECONDS = 60.0  # a provider pauses a ship after about 30 s of nothing
 log = logging.getLogger("ocaptain.captain")
@@ -63,6 +62,7 @@ class Captain:
         prices: of tokens; by default ours.
         awake: counts how long ships are awake; None = the time of open channels counts (hosts bill nobody).
         hooks: of the parts that follow ships.
+        maker: of the ship for the final verify; None = nobody makes it again.
     """
 
     def __init__(
@@ -75,6 +75,7 @@ class Captain:
         prices: Prices | None = None,
         awake: Awake | None = None,
         hooks: Sequence[ShipHook] = (),
+        maker: Maker | None = None,
     ) -> None:
         self.directory = directory
         self.ledger = ledger
@@ -82,13 +83,14 @@ class Captain:
         take_over_mark(directory).unlink(missing_ok=True)
         self.voyage = self.context.voyage
         self.views = Views(directory, ledger, self.context.git, self.voyage.id)
-        records = Records(directory, ledger, self.context.prices)
-        self.pool = Pool(self.voyage.id, ledger, self.views, records, self.context.hooks, LineUp(ledger))
+        self._records = Records(directory, ledger, self.context.prices)
+        self.pool = Pool(self.voyage.id, ledger, self.views, self._records, self.context.hooks, LineUp(ledger))
         self._is_paused = False
         self._running: asyncio.Task[Any] | None = None
         self._transports = transports
         self._provider = provider
         self._fleet = fleet
+        self._maker = maker
         self._awake = awake
         self._leases = Leases({})
         self._judge = Judge({})
@@ -198,7 +200,7 @@ class Captain:
         counts = self.ledger.counts()
         if counts["in_progress"]:  # nothing else counts then, and this is asked with each piece of news
             return VoyageStatus(self.voyage.id, working=counts["in_progress"])
-        sailing = [name for name, actor in self.actors.items() if not actor.gone]
+        sailing = [name for name, actor in self.actors.items() if actor.takes_tasks and not actor.gone]
         return VoyageStatus(
             voyage=self.voyage.id,
             pending=counts["pending"],
@@ -226,22 +228,23 @@ class Captain:
         return answer
 
     async def _verify(self) -> None:
-        """Have some ship run the final verify, and set what it says."""
+        """Have the final verify run, and set what it says."""
         self.ledger.set_state("verifying")
-        loop = asyncio.get_running_loop()
-        job = self.pool.verify_job = VerifyJob(await self.context.lander.head(), loop.create_future())
-        try:
-            while not job.result.done():
-                self.pool.dispatch()
-                await asyncio.wait([job.result], timeout=TICK)
-                if job.tries >= MAX_VERIFY_TRIES or all(actor.gone for actor in self.actors.values()):
-                    why = job.problem or "no ship is left"
-                    remedy = f"try again with `ocaptain sail --resume {self.voyage.id}`"
-                    self.ledger.set_state("failed", f"the final verify could not be run ({clean(why)[:300]}); {remedy}")
-                    return
-        finally:
-            self.pool.verify_job = None
-        self._verified(job.commit, job.result.result())
+        ended = await FinalVerify(self.context, self.pool, self._records, self._transports, self._maker).run()
+        verdict = ended.verdict
+        if ended.code is not None:
+            with contextlib.suppress(OSError):
+                (self.directory / "logs").mkdir(exist_ok=True)
+                (self.directory / "logs" / "verify.log").write_text(ended.log, "utf-8")
+            self.ledger.verified(
+                ok=ended.code == 0,
+                code=ended.code,
+                clean=verdict.clean,
+                commit=ended.commit,
+                tail=ended.log,
+                ship=ended.ship,
+            )
+        self.ledger.set_state(verdict.state, verdict.note)
 
     async def _all_sleep(self) -> None:
         """See the ships fall asleep, so that all of their time is counted; the voyage has ended already."""
@@ -250,20 +253,6 @@ class Captain:
         if self._awake:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._awake.all_paused(), FALL_ASLEEP_SECONDS)
-
-    def _verified(self, commit: str, answer: VerifyResult) -> None:
-        tail = clean(answer.tail)[-8000:]
-        with contextlib.suppress(OSError):
-            (self.directory / "logs").mkdir(exist_ok=True)
-            (self.directory / "logs" / "verify.log").write_text(tail, "utf-8")
-        ok = answer.code == 0
-        self.ledger.verified(ok=ok, code=answer.code, clean=answer.clean, commit=commit, tail=tail)
-        if ok:
-            self.ledger.set_state("complete")
-        else:
-            stage = "setup" if answer.stage == "setup" else "verify.sh"
-            why = "took too long" if answer.timed_out else f"ended with exit code {answer.code}"
-            self.ledger.set_state("failed", f"{stage} {why} on the merged head (logs/verify.log)")
 
     async def _tick(self) -> None:
         while True:

@@ -95,11 +95,18 @@ class Pool:
 
     def dispatch(self) -> None:
         """Call as many idle ships as there is work for."""
-        idle = [actor.status() for actor in self.actors.values() if actor.idle and not actor.gone]
+        verify = self._open_verify()
+        idle = [
+            actor.status()
+            for actor in self.actors.values()
+            if actor.idle and not actor.gone and (actor.takes_tasks or (verify and verify.ship == actor.ship))
+        ]
         if not idle or self.over or self.suspended:
             return
-        work = [Work("verify")] if self._is_verify_open() else []
-        willing = [one.ship for one in idle if not one.resting] if self.claiming else []
+        work = [Work("verify", verify.ship)] if verify else []
+        willing = (
+            [one.ship for one in idle if not one.resting and self.actors[one.ship].takes_tasks] if self.claiming else []
+        )
         if willing:
             reserved = {task: one.ship for task, one in self._reserved().items()}
             ready = self._ledger.ready(willing, list(reserved))
@@ -115,11 +122,11 @@ class Pool:
         """Return what the ship is to do now: the final verify, or a task that it holds from now on."""
         if self.suspended:
             return None
-        if self._is_verify_open():
-            assert self.verify_job
-            self.verify_job.taken = True
-            return self.verify_job
-        if not self.claiming or self.actors[ship].status().resting:
+        takes_tasks = self.actors[ship].takes_tasks
+        if (verify := self._open_verify()) and (ship == verify.ship or (verify.ship is None and takes_tasks)):
+            verify.taken, verify.taken_by = True, ship
+            return verify
+        if not self.claiming or not takes_tasks or self.actors[ship].status().resting:
             return None
         reserved = self._reserved()
         own = [task for task, one in reserved.items() if one.ship == ship]
@@ -131,14 +138,15 @@ class Pool:
             self._line_up.claimed(claim.task, last)
         return claim
 
-    def _is_verify_open(self) -> bool:
+    def _open_verify(self) -> VerifyJob | None:
+        """Return the final verify if there is one that no ship is at."""
         job = self.verify_job
-        return job is not None and not job.taken and not job.result.done()
+        return job if job and not job.taken and not job.result.done() else None
 
     def _free(self) -> frozenset[str]:
         """Return the ships that can take what prefers them; most of a large fleet is at work, and not asked."""
         is_start = asyncio.get_running_loop().time() - self._began < START_SECONDS
-        ships = [actor.status() for actor in self.actors.values() if is_start or actor.idle]
+        ships = [actor.status() for actor in self.actors.values() if actor.takes_tasks and (is_start or actor.idle)]
         unreached = [one.ship for one in ships if is_start and not one.reached]
         holding = {ship for ship in unreached if self._ledger.held(ship) is not None}
         return free_ships(ships, holding, is_start=is_start)

@@ -80,7 +80,7 @@ async def rescue(
     await asyncio.to_thread(context.lander.reconcile)
     await asyncio.to_thread(adopt, context.git, ledger, context.lander.ref, may_refuse=False)
     rows = [row for row in ledger.ships() if row.state != "gone" or row.sprite in there]
-    found = await asyncio.gather(*(_one(context, records, transports(row), row) for row in rows))
+    found = await asyncio.gather(*(rescue_ship(context, records, transports(row), row) for row in rows))
     for row in rows:
         claim = ledger.held(row.id)
         if claim:
@@ -89,7 +89,8 @@ async def rescue(
     return found
 
 
-async def _one(context: Context, records: Records, transport: Transport, row: ShipRow) -> Rescue:
+async def rescue_ship(context: Context, records: Records, transport: Transport, row: ShipRow) -> Rescue:
+    """Stop one ship and fetch what it was at."""
     if not context.ledger.worked(row.id):  # it may never have been built, and would be waited for
         return Rescue(row.id, row.sprite, ok=True, reason="it never had a task")
     cursors = Cursors(row.journal, row.cursors)

@@ -107,14 +107,15 @@ def status_lines(seen: Overview, *, note: bool = True) -> Group:
     ships = Table.grid(padding=(0, 2))
     for ship in seen.ships:
         doing = f"task {ship['task']}" if ship["task"] else clean_line(ship["reason"] or "", 70)
+        if ship["role"] == "verify":
+            doing = f"for the final verify{f'; {doing}' if doing else ''}"
         if ship["replaced_by"]:
             doing = f"{ship['replaced_by']} sails in its place; {doing}"
         ships.add_row(f"  {ship['id']}", state_text(ship["state"]), doing)
     lines: list[Any] = [head, bar, ships]
     if seen.verify:
-        verdict = "passed" if seen.verify["ok"] else f"failed with exit code {seen.verify['exit_code']}"
-        where = "in a fresh clone" if seen.verify["clean"] else "on the merged head"
-        lines.append(Text(f"  verify.sh {verdict} {where} ({(seen.verify['commit'] or '')[:10]})"))
+        failed = f"verify.sh failed with exit code {seen.verify['exit_code']} on the merged head"
+        lines.append(Text(f"  {seen.proves or failed} ({(seen.verify['commit'] or '')[:10]})"))
     if seen.spent.attempts:
         spent = seen.spent
         known = f"{dollars(spent.cost_nano)}{'+' if spent.unknown else ''}"

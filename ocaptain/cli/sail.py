@@ -21,7 +21,7 @@ from ocaptain.text import clean_line
 from ocaptain.voyage.home import Home, VoyageDirectory
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ocaptain.ansible.runner import Event, RunResult
     from ocaptain.locks import Lock
@@ -106,7 +106,7 @@ class Watch:
             self.directory = VoyageDirectory(Path(made["directory"]))
             self.hold(self.directory.path)
             verb = "goes on" if made["resumed"] else "is prepared"
-            self._say(f"{made['id']} {verb}: {len(made['ships'])} ships on {made['provider']}")
+            self._say(f"{made['id']} {verb}: {fleet_words(made['ships'])} on {made['provider']}")
             if made["resumed"]:
                 self._take_up(self.directory)
         elif event.kind == "runner_on_ok" and event.task == LAUNCH:
@@ -139,6 +139,13 @@ class Watch:
                 self._say(event_line(event))
         if self._live and seen:
             self._live.update(render.status_lines(seen))
+
+
+def fleet_words(ships: Sequence[Mapping[str, Any]]) -> str:
+    """Return how many ships sail, as people say it."""
+    extra = sum(ship["role"] == "verify" for ship in ships)
+    work = len(ships) - extra
+    return f"{work} + {extra} for verify" if extra else f"{work} ships"
 
 
 def nothing_to_try(state: str, tasks: Sequence[TaskView]) -> str | None:
@@ -302,10 +309,12 @@ def _fault(seen: Overview, result: RunResult, *, wait: bool) -> OcaptainError | 
     left_out = [
         f"{ship['id']}: {ship['reason'] or ship['state']}"
         for ship in seen.ships
-        if ship["state"] in NOT_SAILING and not ship["replaced_by"]
+        if ship["state"] in NOT_SAILING and not ship["replaced_by"] and ship["role"] == "work"
     ]
     if seen.state == "failed" or (wait and seen.state != "complete"):
         return OcaptainError(f"{seen.voyage} is {seen.state}:", result.failures or [seen.note or "see its logs"])
+    if seen.state == "complete" and seen.is_less_proven:
+        return PartialError(f"{seen.voyage} is complete, but not proven where no agent was: {seen.note}", left_out)
     if left_out:
         return PartialError(f"{seen.voyage} sails with fewer ships than asked for:", left_out)
     # Ansible is never content with a host that it lost, even if the host was built at the second go.

@@ -90,7 +90,8 @@ def choose_ship(seen: Overview, named: str | None) -> str:
             raise UsageError(f"{seen.voyage} has no ship {named!r}; it has {', '.join(there) or 'none'}")
         return str(there[named]["sprite"])
     working = [ship for ship in there.values() if ship["state"] == "working"]
-    for some in (list(there.values()), working):
+    of_work = [ship for ship in there.values() if ship["role"] == "work"]
+    for some in (of_work, working):
         if len(some) == 1:
             return str(some[0]["sprite"])
     lines = [f"{ship['id']}: {ship['state']}, {clean_line(str(ship['task'] or 'no task'))}" for ship in there.values()]

@@ -9,6 +9,7 @@ from ocaptain.ledger.records import (
     ShipRow,
 )
 from ocaptain.ledger.store import Store, add_event
+from ocaptain.names import VERIFY_SHIP
 
 if TYPE_CHECKING:
     import sqlite3
@@ -44,17 +45,42 @@ class Fleet(Store):
         with self._write() as db:
             (position,) = db.execute("SELECT max(position) FROM ships").fetchone()
             (voyage,) = db.execute("SELECT id FROM voyage").fetchone()
-            for number, old in enumerate(fresh, position + 1):
-                ship = f"ship-{number}"
+            (number,) = db.execute("SELECT count(*) FROM ships WHERE role = 'work'").fetchone()
+            for more, old in enumerate(fresh):
+                ship = f"ship-{number + more}"
                 db.execute(
                     "INSERT INTO ships (id, position, sprite, state) VALUES (?, ?, ?, 'provisioning')",
-                    (ship, number, f"{voyage}-{ship}"),
+                    (ship, position + 1 + more, f"{voyage}-{ship}"),
                 )
                 db.execute("UPDATE ships SET replaced_by = ? WHERE id = ?", (ship, old))
                 add_event(db, "replace", old, None, f"{ship} sails in its place")
             for ship in again:
                 add_event(db, "replace", ship, None, "it is made again")
             db.execute("UPDATE voyage SET replacements = replacements + ?", (len(again) + len(fresh),))
+
+    def make_verify_ship(self, instead_of: str | None = None) -> None:
+        """Note that the ship for the final verify is being made again.
+
+        Args:
+            instead_of: a ship that was destroyed to make room for it.
+        """
+        with self._write() as db:
+            db.execute(
+                "UPDATE ships SET state = 'provisioning', reason = NULL, head = NULL WHERE id = ?", (VERIFY_SHIP,)
+            )
+            add_event(db, "replace", VERIFY_SHIP, None, "it is made again")
+            if instead_of:
+                reason = "it made room for the final verify"
+                db.execute(
+                    "UPDATE ships SET state = 'gone', reason = ?, replaced_by = ? WHERE id = ?",
+                    (reason, VERIFY_SHIP, instead_of),
+                )
+                add_event(db, "ship", instead_of, None, f"gone: {reason}")
+
+    def verify_ships_begun(self) -> int:
+        """Return how often the ship for the final verify was made again."""
+        found = self._db.execute("SELECT count(*) FROM events WHERE kind = 'replace' AND ship = ?", (VERIFY_SHIP,))
+        return int(found.fetchone()[0])
 
     def ship_has(self, ship: str, commit: str | None) -> None:
         """Note the newest commit that a ship has (None: nothing is known)."""

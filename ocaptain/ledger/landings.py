@@ -91,15 +91,32 @@ class Landings(Store):
                 (ref, ship, token, commit, time.time()),
             )
 
-    def verified(self, *, ok: bool, code: int, clean: bool, commit: str, tail: str) -> None:
-        """Note the final verify."""
+    def verified(self, *, ok: bool, code: int, clean: bool | None, commit: str, tail: str, ship: str) -> None:
+        """Note the final verify.
+
+        Args:
+            ok: whether it passed.
+            code: its exit code.
+            clean: whether it ran in a fresh clone where no agent was; False: it was to, and did not;
+                None: it was not to.
+            commit: what was verified.
+            tail: the end of what it printed.
+            ship: that ran it.
+        """
         with self._write() as db:
             db.execute(
                 "UPDATE voyage SET verify_ok = ?, verify_code = ?, verify_clean = ?,"
                 " verify_commit = ?, verify_tail = ?",
-                (int(ok), code, int(clean), commit, tail),
+                (int(ok), code, None if clean is None else int(clean), commit, tail),
             )
-            add_event(db, "verify", None, None, f"{'passed' if ok else f'exit {code}'} at {commit}")
+            add_event(db, "verify", ship, None, f"{'passed' if ok else f'exit {code}'} at {commit}")
+
+    def landers(self) -> list[str]:
+        """Return the ships whose work landed, the one that landed last first."""
+        rows = self._db.execute(
+            "SELECT a.ship FROM landings l JOIN attempts a ON a.token = l.token GROUP BY a.ship ORDER BY max(l.n) DESC"
+        )
+        return [row["ship"] for row in rows]
 
     def last_landed_at(self) -> float:
         """Return when something landed last, Unix seconds; 0 if nothing has."""

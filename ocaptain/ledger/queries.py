@@ -44,6 +44,13 @@ class Queries(Store):
         rows = self._db.execute("SELECT ship, id FROM tasks WHERE status = 'in_progress' AND ship IS NOT NULL")
         return {row["ship"]: row["id"] for row in rows}
 
+    def verified_on(self) -> str | None:
+        """Return the ship that the final verify ran on last, None if it was not run."""
+        row = self._db.execute(
+            "SELECT ship FROM events WHERE kind = 'verify' AND ship IS NOT NULL ORDER BY n DESC LIMIT 1"
+        ).fetchone()
+        return row and str(row["ship"])
+
     def last_event(self) -> int:
         """Return the number of the newest event, 0 if there is none."""
         return int(self._db.execute("SELECT coalesce(max(n), 0) FROM events").fetchone()[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -108,6 +109,11 @@ class Voyage:
     home: str
     ticket: str | None
     opening: str
+
+    @property
+    def verify_on(self) -> str:
+        """Where the final verify is to run: ``clean`` or ``any``."""
+        return str(json.loads(self.options).get("verify_on") or "clean")
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 from ocaptain.ledger.file import connect
 from ocaptain.ledger.migrate import OLDER, VERSION, bring_file_forward, copy_forward, schema
 from ocaptain.ledger.records import Fenced, LedgerError, LedgerUnwritable, NewVoyage, Voyage
-from ocaptain.names import VOYAGE_ID
+from ocaptain.names import VERIFY_SHIP, VOYAGE_ID
 from ocaptain.text import clean
 
 if TYPE_CHECKING:
@@ -139,8 +139,11 @@ class Store:
             )
             db.executemany("INSERT INTO plan_files (path, data) VALUES (?, ?)", new.files.items())
             db.executemany(
-                "INSERT INTO ships (id, position, sprite, state, way) VALUES (?, ?, ?, 'provisioning', ?)",
-                [(ship, number, sprite, new.targets.get(ship)) for number, (ship, sprite) in enumerate(new.ships)],
+                "INSERT INTO ships (id, position, sprite, role, state, way) VALUES (?, ?, ?, ?, 'provisioning', ?)",
+                [
+                    (ship, number, sprite, "verify" if ship == VERIFY_SHIP else "work", new.targets.get(ship))
+                    for number, (ship, sprite) in enumerate(new.ships)
+                ],
             )
             db.execute("COMMIT")
 

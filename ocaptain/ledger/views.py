@@ -126,6 +126,9 @@ class Overview:
     tasks: dict[str, int]
     ships: list[dict[str, Any]]
     verify: dict[str, Any] | None
+    proves: str | None
+    #: Whether it passed, but not in the clean place where it was to: less than was asked for.
+    is_less_proven: bool
     spent: Sum
     awake_seconds: float
 
@@ -139,6 +142,7 @@ class Overview:
             "tasks": self.tasks,
             "ships": self.ships,
             "verify": self.verify,
+            "proves": self.proves,
             "name": self.name,
             "note": self.note,
             "cost": {
@@ -212,11 +216,27 @@ def landings(ledger: Ledger) -> list[Landing]:
     ]
 
 
+def proves(verify: Mapping[str, Any] | None, ship: str | None) -> str | None:
+    """Return what a voyage's state ``complete`` proves, as a sentence; None if it proves nothing.
+
+    Args:
+        verify: how the final verify ended.
+        ship: that ran it.
+    """
+    if verify is None or not verify["ok"]:
+        return None
+    place = f" on {ship}" if ship else ""
+    if verify["clean"]:
+        return f"verify.sh passed in a fresh clone of the merged head{place}, where no agent was"
+    return f"verify.sh passed on the merged head{place}, where agents may have changed what it uses"
+
+
 def overview(ledger: Ledger) -> Overview:
     """Return the voyage as it stands."""
     voyage = ledger.voyage()
     counts = ledger.counts()
     working = ledger.working()
+    verified_on = ledger.verified_on()
     verify = None
     if voyage.verify_ok is not None:
         verify = {
@@ -236,6 +256,7 @@ def overview(ledger: Ledger) -> Overview:
         ships=[
             {
                 "id": ship.id,
+                "role": ship.role,
                 "sprite": ship.sprite,
                 "state": ship.state,
                 "task": working.get(ship.id),
@@ -245,6 +266,8 @@ def overview(ledger: Ledger) -> Overview:
             for ship in ledger.ships()
         ],
         verify=verify,
+        proves=proves(verify, verified_on),
+        is_less_proven=bool(verified_on and voyage.verify_ok and voyage.verify_clean == 0),
         spent=voyage_sum(ledger.spending()),
         awake_seconds=sum(row["awake_seconds"] for row in ledger.rows("ships", "position")),
     )

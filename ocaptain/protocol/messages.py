@@ -214,7 +214,8 @@ class Verify:
 
     Attributes:
         script: the captain's copy of it, in base64.
-        setup: a line that prepares a clean clone; None = the workspace as it is.
+        setup: a line that prepares a clean clone; None = there is none.
+        fresh: whether the workspace is made anew even without a setup; else what git ignores stays.
     """
 
     commit: str
@@ -224,6 +225,7 @@ class Verify:
     label: str
     setup: str | None = None
     bundle: Bundle | None = None
+    fresh: bool = False
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ class Log:
 
     Attributes:
         path: of the file; it may not be there yet.
-        ship, task, attempt: whose it is; None of the final verify.
+        ship, task, attempt: whose it is; of the final verify only the ship that ran it.
     """
 
     path: Path
@@ -121,7 +121,7 @@ class Query:
                 for one in ledger.rows("attempts", "token")
             ]
             if ledger.voyage().verify_ok is not None:
-                found.append(Log(folder / "verify.log"))
+                found.append(Log(folder / "verify.log", ledger.verified_on()))
         return found
 
     def costs(self, by: By, machine: Callable[[float], int]) -> Costs:

@@ -15,7 +15,7 @@ from ocaptain.agents import ADAPTERS, Briefing, check_agents
 from ocaptain.config import DEFAULT_SHIPS, HOSTS, MAX_SHIPS
 from ocaptain.errors import UsageError
 from ocaptain.mesh import check_access, choose_mesh, tailnet_of
-from ocaptain.names import sprite_name
+from ocaptain.names import VERIFY_SHIP, sprite_name
 from ocaptain.plan import Plan, load_plan
 from ocaptain.plan.models import MODEL
 from ocaptain.prices import load_prices
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ocaptain.captain.transport.target import SshTarget
     from ocaptain.config import Settings
     from ocaptain.mesh import Mesh
+    from ocaptain.names import VerifyOn
     from ocaptain.provider import Endpoint
     from ocaptain.voyage.request import Request
     from ocaptain.voyage.source import Source
@@ -68,16 +69,20 @@ class ChosenFleet:
         size: how many sail.
         mesh: that they join.
         hosts: of an inventory, as many as sail.
+        verify_on: where the final verify runs; ``clean`` adds a ship for it, but no host.
     """
 
     provider: str
     size: int
     mesh: Mesh = "none"
     hosts: tuple[tuple[str, SshTarget], ...] = ()
+    verify_on: VerifyOn = "clean"
 
     def ships(self, voyage: str) -> tuple[tuple[str, str], ...]:
         """Return each ship's id, and the name of its sprite or host."""
         ids = [f"ship-{number}" for number in range(self.size)]
+        if self.verify_on == "clean" and not self.hosts:
+            ids.append(VERIFY_SHIP)
         names = [name for name, _ in self.hosts] or [sprite_name(voyage, ship) for ship in ids]
         return tuple(zip(ids, names, strict=True))
 
@@ -156,18 +161,24 @@ def check_services(checked: Checked, settings: Settings, *, start: bool) -> str:
 
 def _fleet(request: Request, plan: Plan, settings: Settings, notes: list[str]) -> ChosenFleet:
     """Decide where ships come from and how many sail; what the user should know of it goes to ``notes``."""
+    verify_on: VerifyOn = "any" if (request.options.verify_on or settings.verify_on) == "any" else "clean"
     if request.hosts:
         hosts = host_ships(request.hosts, request.options.ships)
         _check_hosts(request, hosts)
         if settings.mesh == "tailscale":
             notes.append("OCAPTAIN_MESH=tailscale is not for hosts of an inventory: they are not put on a tailnet")
-        return ChosenFleet(HOSTS, len(hosts), hosts=tuple(hosts))
+        return ChosenFleet(HOSTS, len(hosts), hosts=tuple(hosts), verify_on=verify_on)
     provider, why = choose(settings, request.options.provider)
     if provider == "drydock" and why != "named":
         notes.append(f"{why}: sailing on drydock, the local provider")
     notes += _drydocks_shortcoming() if provider == "drydock" else []
     size = fleet_size(request.options.ships, plan.manifest.recommended_ships, settings.default_ships)
-    return ChosenFleet(provider, size, choose_mesh(settings, provider, request.options.mesh))
+    if verify_on == "clean" and size == MAX_SHIPS:
+        most = (
+            f"{MAX_SHIPS - 1} ships and one for the final verify are the most: -n {MAX_SHIPS - 1}, or --verify-on any"
+        )
+        raise UsageError(f"{size} ships leave no room for the final verify's own: {most}")
+    return ChosenFleet(provider, size, choose_mesh(settings, provider, request.options.mesh), verify_on=verify_on)
 
 
 def _load(directory: Path) -> tuple[Plan, list[str]]:

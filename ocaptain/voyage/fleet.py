@@ -29,10 +29,11 @@ class Outcome:
 
     Attributes:
         state: of the voyage.
-        sailing: ships that sail.
-        left_out: ships that do not, and why.
+        sailing: ships that sail and take tasks.
+        left_out: ships that were to, and do not, and why.
         verify_ok: the final verify, None if it was not run.
         note: what the voyage says of itself.
+        is_less_proven: whether the final verify passed, but not where no agent was, as it was to.
     """
 
     voyage: str
@@ -41,23 +42,26 @@ class Outcome:
     left_out: Mapping[str, str]
     verify_ok: bool | None
     note: str | None
+    is_less_proven: bool = False
 
 
 def outcome(directory: VoyageDirectory) -> Outcome:
     """Return where the voyage stands."""
     with directory.ledger() as ledger:
         seen = overview(ledger)
+    fleet = [ship for ship in seen.ships if ship["role"] == "work"]  # ship-verify is made again when it is needed
     return Outcome(
         voyage=seen.voyage,
         state=seen.state,
-        sailing=tuple(ship["id"] for ship in seen.ships if ship["state"] not in NOT_SAILING),
+        sailing=tuple(ship["id"] for ship in fleet if ship["state"] not in NOT_SAILING),
         left_out={
             ship["id"]: ship["reason"] or ""
-            for ship in seen.ships
+            for ship in fleet
             if ship["state"] in NOT_SAILING and not ship["replaced_by"]
         },
         verify_ok=seen.verify["ok"] if seen.verify else None,
         note=seen.note,
+        is_less_proven=seen.is_less_proven,
     )
 
 

@@ -96,11 +96,14 @@ def _note_fleet(directory: VoyageDirectory, ledger: Ledger, built: Built, settin
         if ship.sprite in built.created:
             ledger.ship_has(ship.id, None)
         if ship.sprite in built.ready:
-            ledger.set_ship(ship.id, "bootstrapping")
+            # ship-verify sleeps until it is needed: nobody waits for it.
+            ledger.set_ship(ship.id, "bootstrapping" if ship.role == "work" else "asleep")
         elif ship.sprite in built.failed:
             gone = ship.sprite in exist.gone
             ledger.set_ship(ship.id, "gone" if gone else "failed", built.failed[ship.sprite])
-    if not built.ready:
+    # All that is left is the final verify, which has other places, too.
+    is_last = ledger.voyage().state == "verifying"
+    if not is_last and not {ship.sprite for ship in ledger.ships() if ship.role == "work"} & set(built.ready):
         reasons = [f"{sprite}: {reason}" for sprite, reason in built.failed.items()]
         raise OcaptainError("no ship could be built:", [*reasons, *_close(directory, ledger, settings, exist)])
     if ledger.voyage().paused_reason:

@@ -155,6 +155,6 @@ def _new_voyage(voyage: str, request: Request, checked: Checked, root: str, plac
         place=place,
         mesh=fleet.mesh,
         targets={ship: way.model_dump_json(exclude_defaults=True) for ship, way in fleet.targets().items()},
-        options=request.as_kept(),
+        options={**request.as_kept(), **({"verify_on": "any"} if fleet.verify_on == "any" else {})},
         files=plan.files,
     )

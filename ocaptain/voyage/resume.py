@@ -91,6 +91,8 @@ def resume(
         process.take_over_mark(directory.path).touch()
     with directory.ledger() as ledger:
         wanted = [ship for ship in ledger.ships() if ship.replaced_by is None and voyage.state != "complete"]
+        if voyage.state == "verifying" and any(ship.role == "verify" for ship in wanted):
+            wanted = [ship for ship in wanted if ship.role == "verify"]  # no other is needed any more
     fleet = tuple((ship.id, ship.sprite) for ship in wanted)
     targets = {ship.id: target_of(ship) for ship in wanted if voyage.provider == HOSTS}
     return Prepared(voyage.id, str(directory.path), voyage.provider, voyage.state, fleet, resumed=True, targets=targets)

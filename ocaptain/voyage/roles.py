@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ocaptain.agents import ADAPTERS, roles_of
 from ocaptain.ledger import Ledger
+from ocaptain.names import VERIFY_SHIP
 from ocaptain.worker.build import worker_path
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ def ship_roles(tasks: Collection[tuple[str, str | None]], ship: str, mesh: str =
         ship: its id.
         mesh: that the ships join.
     """
+    if ship == VERIFY_SHIP:
+        return [LAST]  # no agent, no credential, no network of the others
     agents = sorted({agent for agent, pin in tasks if pin in {None, ship} and agent in ADAPTERS})
     return [*OF_MESH.get(mesh, ()), *(role for agent in agents for role in roles_of(agent)), LAST]
 

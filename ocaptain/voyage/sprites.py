@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ocaptain.sprites import NotFound, SpritesError
+from ocaptain.sprites import NotFound, RateLimited, SpritesError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping, Sequence
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ocaptain.sprites import Checkpoint, SpritesClient
 
 AT_ONCE = 32
+NO_ROOM = "concurrent_sprite_limit_exceeded"  # the account runs as many as it may
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,20 @@ async def _each(names: Sequence[str], work: Sequence[Awaitable[bool]]) -> tuple[
     return done, failed
 
 
-async def make_present(reached: Endpoint, names: Sequence[str], labels: Sequence[str], *, check: bool) -> SpriteChange:
+async def make_present(
+    reached: Endpoint, names: Sequence[str], labels: Sequence[str], *, spare: Sequence[str] = (), check: bool
+) -> SpriteChange:
     """Make the sprites that are not there, all at once.
 
     One look at the list comes first: what was there before is never taken for new, however many
     answers get lost, and a second run costs that one call.
+
+    Args:
+        reached: the provider.
+        names: of the sprites.
+        labels: of those that are made.
+        spare: those of them that make room for the others, where the account has none for all.
+        check: make nothing.
 
     Raises:
         SpritesError: the list cannot be had.
@@ -68,10 +78,25 @@ async def make_present(reached: Endpoint, names: Sequence[str], labels: Sequence
         there = {sprite.name for sprite in await client.list(prefix)}
         missing = [name for name in names if name not in there]
 
+        no_room: set[str] = set()
+
         async def create(name: str) -> bool:
-            return (await client.create(name, labels=labels))[1]
+            try:
+                return (await client.create(name, labels=labels))[1]
+            except RateLimited as error:
+                if error.code == NO_ROOM:
+                    no_room.add(name)
+                raise
 
         done, failed = ({}, {}) if check else await _each(missing, [create(name) for name in missing])
+        made = [name for name in spare if done.get(name)]
+        crowded_out = [name for name in missing if name in no_room and name not in spare]
+        for gives, takes in zip(made, crowded_out, strict=False):  # as many as both have
+            await client.destroy(gives)
+            failed[gives] = f"the account has no room for it beside {takes}"
+            del done[gives], failed[takes]
+            again, refused = await _each([takes], [create(takes)])
+            done, failed = {**done, **again}, {**failed, **refused}
     changed = missing if check else [name for name in missing if done.get(name)]
     return SpriteChange([name for name in names if name in there or name in done], changed, failed)
 

@@ -52,15 +52,17 @@ class Scripts:
         script = self._state.places.artifacts / "verify.sh"
         data = base64.b64decode(args.script)
         write_atomic(script, data, 0o755)
-        if args.setup:
+        is_fresh = bool(args.setup) or args.fresh
+        if is_fresh:
             workspace.clone(args.commit, args.branch)
-            done = self._run(["bash", "-c", args.setup], args)
-            if done.code:
-                return _verified(done, clean=True, stage="setup")
         else:
             workspace.reset(args.commit, args.branch)
+        if args.setup:
+            done = self._run(["bash", "-c", args.setup], args)
+            if done.code:
+                return _verified(done, clean=is_fresh, stage="setup")
         argv = [str(script)] if data.startswith(b"#!") else ["bash", str(script)]
-        return _verified(self._run(argv, args), clean=bool(args.setup), stage="verify")
+        return _verified(self._run(argv, args), clean=is_fresh, stage="verify")
 
     def _run(self, argv: list[str], args: Check | Verify) -> CheckResult:
         """Run a script in the workspace, bounded in time, its whole process tree with it.

@@ -19,6 +19,7 @@ class ActionModule(ControllerAction):
         "state": {"type": "str", "choices": ["present", "absent", "checkpointed", "restored"], "default": "present"},
         "checkpoint": {"type": "str"},
         "labels": {"type": "list", "elements": "str", "default": []},
+        "spare": {"type": "list", "elements": "str", "default": []},
         "best_effort": {"type": "bool", "default": False},
         **ENDPOINT,
     }
@@ -58,4 +59,4 @@ def _apply(args: dict[str, Any], *, check: bool) -> SpriteChange:
         return asyncio.run(make_absent(reached, names, check=check)) if reached else SpriteChange()
     if check and find_endpoint(*where)[1] is None:
         return SpriteChange(changed=names)  # a drydock that does not run has no sprite yet
-    return asyncio.run(make_present(require(*where), names, args["labels"], check=check))
+    return asyncio.run(make_present(require(*where), names, args["labels"], spare=args["spare"], check=check))

@@ -33,6 +33,11 @@ options:
     type: list
     elements: str
     default: []
+  spare:
+    description: Those of the names that make room for the others, where the account allows fewer than all.
+    type: list
+    elements: str
+    default: []
   best_effort:
     description: Succeed if at least one of them is as it should be.
     type: bool

@@ -64,6 +64,12 @@ options:
     description: Sail without the repository's submodules and LFS files.
     type: bool
     default: false
+  verify_on:
+    description: 'Where the final verify runs: where no agent was (clean), or on any ship; by default as configured.'
+    type: str
+    choices:
+    - clean
+    - any
   replace:
     description: Replace ships that are lost, for as long as the voyage sails.
     type: bool

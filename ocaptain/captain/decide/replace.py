@@ -43,7 +43,8 @@ def replacements(ships: Sequence[ShipRow], exist: Existing, begun: int) -> Repla
         begun: replacements that this voyage began already; each ship may be replaced twice on the
             average, so that something that breaks every ship does not bill for ever.
     """
-    sailing = [ship for ship in ships if ship.replaced_by is None]
+    # ship-verify is made again when it is needed (decide/verify.py).
+    sailing = [ship for ship in ships if ship.replaced_by is None and ship.role == "work"]
     budget = min(REPLACED_PER_SHIP * len(sailing) - begun, MAX_SHIPS - len(ships))
     lost = [ship for ship in sailing if ship.state in LOST][: max(0, budget)]
     return Replacements(

@@ -50,6 +50,7 @@ class ShipActor:
     """One ship. :meth:`run` ends when the voyage is over or the ship is gone.
 
     Attributes:
+        takes_tasks: whether it is no ship for the final verify alone.
         gone: whether it does not sail any more.
         idle: whether it has nothing to do, connected or asleep.
     """
@@ -68,6 +69,7 @@ class ShipActor:
         self._sleeps = False
         self._rests_until = 0.0  # on the loop's clock: before that it claims nothing
         row = self._ledger.ship_row(ship)
+        self.takes_tasks = row.role == "work"
         self._cursors = Cursors(row.journal, row.cursors)
         self._protocol = PROTOCOL
         self._faults = 0
@@ -120,6 +122,12 @@ class ShipActor:
         self._called_at = asyncio.get_running_loop().time()
         self._call.set()
 
+    async def retire(self) -> None:
+        """Have it sail no more: from now on somebody else speaks to the ship."""
+        self.gone = True
+        self.call()
+        await self.disconnect()
+
     def rest(self, seconds: float) -> None:
         """Let it claim nothing for a while: the service that its agents need is busy."""
         self._rests_until = asyncio.get_running_loop().time() + seconds
@@ -133,6 +141,7 @@ class ShipActor:
         what cannot be understood) gives its task back; when that happens again it is taken out of
         service, so that one broken ship does not fail everybody's tasks.
         """
+        await self._sleep_at_first()
         while not self._is_over():
             try:
                 await self.connect()
@@ -157,6 +166,13 @@ class ShipActor:
 
     def _is_over(self) -> bool:
         return self.gone or self._orders.over
+
+    async def _sleep_at_first(self) -> None:
+        """A ship for the final verify sleeps until there is something to verify."""
+        if not self.takes_tasks:
+            self.idle = self._sleeps = True
+            await self._call.wait()
+            self._sleeps = False
 
     async def _on_error(self, error: Exception) -> None:
         """Deal with what ended the work on the ship, by whose fault it is."""
@@ -268,7 +284,7 @@ class ShipActor:
             await self._clear_parked(link)
             await self._replace_worker()
             return
-        while not self._orders.over:
+        while not self._is_over():
             await self._clear_parked(link)
             self._call.clear()
             job = self._orders.next_job(self.ship)

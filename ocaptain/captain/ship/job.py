@@ -13,11 +13,23 @@ if TYPE_CHECKING:
 
 @dataclass
 class VerifyJob:
-    """The final verify of a commit, to be taken by one ship at a time."""
+    """The final verify of a commit, to be taken by one ship at a time.
+
+    Attributes:
+        commit: what is verified.
+        result: how it ended.
+        ship: that is to run it; None = any that takes tasks.
+        fresh: whether its workspace is made anew for it.
+        taken, taken_by: whether a ship is at it, and which was last.
+        tries, problem: how often it could not be run, and why.
+    """
 
     commit: str
     result: asyncio.Future[VerifyResult]
+    ship: str | None = None
+    fresh: bool = False
     taken: bool = False
+    taken_by: str = ""
     tries: int = 0
     problem: str = ""
 

@@ -54,7 +54,7 @@ async def run_verify(link: Link, context: Context, job: VerifyJob) -> None:
     """Run the final verify and report it; whatever goes wrong gives the job back to another ship."""
     voyage = context.voyage
     script = base64.b64encode(voyage.verify_script).decode()
-    verify = Verify(job.commit, voyage.id, script, voyage.verify_timeout, "verify", voyage.setup)
+    verify = Verify(job.commit, voyage.id, script, voyage.verify_timeout, "verify", voyage.setup, fresh=job.fresh)
     name = f"verify:{context.ledger.epoch}:{os.urandom(4).hex()}"
     seconds = voyage.verify_timeout * 2 + ANSWER_SECONDS
     try:

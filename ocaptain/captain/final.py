@@ -1,0 +1,222 @@
+"""The final verify: finds a place for it, has it run there, and says what it means.
+
+What is decided is in ``decide/verify.py``; this carries it out, one place after the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from ocaptain.captain.decide.leases import TICK
+from ocaptain.captain.decide.verify import (
+    Make,
+    Making,
+    Run,
+    Verdict,
+    Verified,
+    VerifyShip,
+    judge,
+    next_place,
+    try_again,
+)
+from ocaptain.captain.rescue import rescue_ship
+from ocaptain.captain.ship.job import VerifyJob
+from ocaptain.git import GitError, fsck
+from ocaptain.text import clean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ocaptain.captain.pool import Pool
+    from ocaptain.captain.records import Records
+    from ocaptain.captain.ship.context import Context
+    from ocaptain.captain.transport.base import Transport
+    from ocaptain.ledger import ShipRow
+    from ocaptain.protocol.messages import VerifyResult
+
+MAX_TRIES = 5
+MAX_TRIES_OF_SHIP = 3  # then another place is looked for
+SILENT_SECONDS = 120.0  # so long a ship may take to come; a cold one takes seconds
+MAX_TAIL = 8000  # characters of each run that are shown
+log = logging.getLogger("ocaptain.captain")
+
+
+class Maker(Protocol):
+    """Makes ship-verify again."""
+
+    async def look(self) -> Making:
+        """Return whether it can be made; waits for a provider that does not answer."""
+
+    async def make(self, instead_of: str | None) -> None:
+        """Make it; returns only if that fails: a captain that knows it takes over when it is there."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How the final verify ended.
+
+    Attributes:
+        verdict: what it means.
+        commit: that was verified.
+        code: of the run that counts; None if it could not be run.
+        ship: that ran it.
+        log: what the runs printed.
+    """
+
+    verdict: Verdict
+    commit: str
+    code: int | None = None
+    ship: str = ""
+    log: str = ""
+
+
+class FinalVerify:
+    """Runs once, after all that landed.
+
+    Args:
+        context: of the voyage.
+        pool: that hands the job to a ship.
+        records: takes what a ship tells that is rescued.
+        transports: makes the way to a ship that is rescued.
+        maker: of ship-verify; None = there is none.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        pool: Pool,
+        records: Records,
+        transports: Callable[[ShipRow], Transport],
+        maker: Maker | None = None,
+    ) -> None:
+        self._context = context
+        self._ledger = context.ledger
+        self._pool = pool
+        self._records = records
+        self._transports = transports
+        self._maker = maker
+        self._unusable: set[str] = set()
+        self._problem = ""
+
+    async def run(self) -> Ended:
+        """Run it where no agent was if that can be had, and once more where it may pass."""
+        voyage = self._context.voyage
+        commit = await self._context.lander.head()
+        runs: list[Verified] = []
+        logs: list[str] = []
+        place: Run | Make | None = await self._next_place()
+        while place is not None:
+            if isinstance(place, Make):
+                await self._make(place.instead_of)
+                place = await self._next_place()
+                continue
+            done = await self._run_at(place, commit)
+            if done is not None:
+                ship, answer = done
+                runs.append(Verified(ship, place, answer.code, answer.timed_out, answer.stage, answer.clean))
+                logs.append(clean(answer.tail)[-MAX_TAIL:])
+                place = try_again(runs[-1], self._ships(), has_setup=bool(voyage.setup))
+            elif runs:  # only where it was to be tried once more
+                place = try_again(runs[-1], self._ships(), has_setup=bool(voyage.setup))
+            elif place.ship is None:
+                break
+            else:
+                place = await self._next_place()
+        if not runs:
+            why = clean(self._problem or "no ship is left")[:300]
+            remedy = f"try again with `ocaptain sail --resume {voyage.id}`"
+            return Ended(Verdict("failed", None, f"the final verify could not be run ({why}); {remedy}"), commit)
+        promised = any(ship.role == "verify" for ship in self._ledger.ships())
+        verdict = judge(runs, voyage.verify_on, is_promised=promised)
+        return Ended(verdict, commit, runs[-1].code, runs[-1].ship, _log(runs, logs))
+
+    async def _next_place(self) -> Run | Make:
+        verify_on, making = self._context.voyage.verify_on, Making()
+        if self._maker and isinstance(next_place(verify_on, self._ships(), Making(possible=True)), Make):
+            making = await self._maker.look()
+        return next_place(verify_on, self._ships(), making)
+
+    def _ships(self) -> list[VerifyShip]:
+        landers = self._ledger.landers()
+        actors = self._pool.actors
+        return [
+            VerifyShip(
+                ship=row.id,
+                used=row.role != "verify" and self._ledger.worked(row.id),
+                usable=row.id in actors and not actors[row.id].gone and row.id not in self._unusable,
+                connected=row.id in actors and actors[row.id].is_connected,
+                landed=landers.index(row.id) + 1 if row.id in landers else 0,
+            )
+            for row in self._ledger.ships()
+        ]
+
+    async def _run_at(self, place: Run, commit: str) -> tuple[str, VerifyResult] | None:
+        """Have it run; None if it could not be."""
+        loop = asyncio.get_running_loop()
+        job = self._pool.verify_job = VerifyJob(commit, loop.create_future(), place.ship, place.fresh)
+        silent = 0.0
+        try:
+            while not job.result.done():
+                self._pool.dispatch()
+                await asyncio.wait([job.result], timeout=TICK)
+                silent = silent + TICK if not job.taken and not self._is_connected(place.ship) else 0.0
+                if silent > SILENT_SECONDS:
+                    job.problem = job.problem or f"{place.ship} does not answer"
+                    if self._maker:
+                        await self._maker.look()  # a provider that does not answer is waited for
+                    break
+                if job.tries >= (MAX_TRIES_OF_SHIP if place.ship else MAX_TRIES) or self._is_gone(place.ship):
+                    break
+        finally:
+            self._pool.verify_job = None
+        if job.result.done():
+            return job.taken_by, job.result.result()
+        self._problem = job.problem
+        if place.ship:
+            self._unusable.add(place.ship)
+            log.warning("the final verify could not be run on %s: %s", place.ship, job.problem or "it is gone")
+        return None
+
+    def _is_connected(self, ship: str | None) -> bool:
+        return ship is None or self._pool.actors[ship].is_connected
+
+    def _is_gone(self, ship: str | None) -> bool:
+        if ship is not None:
+            return self._pool.actors[ship].gone
+        return all(actor.gone or not actor.takes_tasks for actor in self._pool.actors.values())
+
+    async def _make(self, instead_of: str | None) -> None:
+        """Have ship-verify made; when that succeeds another captain takes over, and this one is stopped."""
+        assert self._maker
+        if instead_of and not await self._give_up(instead_of):
+            self._unusable.add(instead_of)
+            return
+        await self._maker.make(instead_of)
+
+    async def _give_up(self, ship: str) -> bool:
+        """Have what a ship holds here, so that it can be destroyed; return whether that is so."""
+        await self._pool.actors[ship].retire()
+        row = self._ledger.ship_row(ship)
+        found = await rescue_ship(self._context, self._records, self._transports(row), row)
+        if not found.ok:
+            log.warning("%s cannot make room for the final verify: %s", ship, found.reason)
+            return False
+        try:
+            await asyncio.to_thread(fsck, self._context.git)
+        except GitError as error:
+            log.warning("%s cannot make room for the final verify: %s", ship, error.message)
+            return False
+        return True
+
+
+def _log(runs: Sequence[Verified], logs: Sequence[str]) -> str:
+    """Return what the runs printed; if there were several, what each one was."""
+    if len(runs) == 1:
+        return logs[0]
+    places = [f"{'in a clean clone' if run.place.clean else 'as agents left it'} on {run.ship}" for run in runs]
+    return "\n".join(
+        f"=== {place}: exit code {run.code} ===\n{text}" for run, place, text in zip(runs, places, logs, strict=True)
+    )
