@@ -85,7 +85,7 @@ class Bench:
         return SpritesClient(self.record["url"], self.token)
 
 
-def ours(bench: Bench, ships: int, latency: float) -> tuple[float, float]:
+def ours(bench: Bench, ships: int, latency: float, verify_on: str) -> tuple[float, float]:
     """Sail and sink; return the seconds that ``sail`` took, and of a processor's."""
     plan = bench.home / "plan"
     (plan / "tasks").mkdir(parents=True, exist_ok=True)
@@ -96,9 +96,15 @@ def ours(bench: Bench, ships: int, latency: float) -> tuple[float, float]:
     (plan / "tasks/1.json").write_text(json.dumps(task))
     bench.be_late(latency)
     worked, began = processor(), time.perf_counter()
-    made = bench.ocaptain("sail", str(plan), "-n", str(ships), "--provider", "drydock", "--new", "--json")
+    made = bench.ocaptain(
+        "sail", str(plan), "-n", str(ships), "--provider", "drydock", "--new", "--json", "--verify-on", verify_on
+    )
     took, worked = time.perf_counter() - began, processor() - worked
-    sailing = [ship for ship in made["ships"] if ship["state"] in {"idle", "working", "bootstrapping"}]
+    sailing = [
+        ship
+        for ship in made["ships"]
+        if ship["state"] in {"idle", "working", "bootstrapping"} and ship["role"] == "work"
+    ]
     assert len(sailing) == ships, made["ships"]
     bench.be_late(0)
     bench.ocaptain("sink", made["voyage"], "--force", "--abandon", "--json")
@@ -140,7 +146,7 @@ def compare(bench: Bench, ships: int, latency: float, rounds: int) -> dict:
     took, worked, theirs = [], [], []
     for _ in range(rounds):
         theirs.append(asyncio.run(replay(bench, ships, latency)))
-        seconds, of_processor = ours(bench, ships, latency)
+        seconds, of_processor = ours(bench, ships, latency, "clean")
         took.append(seconds)
         worked.append(of_processor)
     sail, pattern = statistics.median(took), statistics.median(theirs)
@@ -155,20 +161,44 @@ def compare(bench: Bench, ships: int, latency: float, rounds: int) -> dict:
     }
 
 
+def verify_ship(bench: Bench, ships: int, rounds: int) -> dict:
+    """Return what ship-verify costs ``sail``: with and without it, taking turns, the first of each left out."""
+    worked: dict[str, list[float]] = {"clean": [], "any": []}
+    for number in range(rounds + 1):
+        for verify_on in ("clean", "any") if number % 2 else ("any", "clean"):
+            worked[verify_on].append(ours(bench, ships, 0, verify_on)[1])
+    with_it, without = (worked[verify_on][1:] for verify_on in ("clean", "any"))
+    pairs = sorted(one / other for one, other in zip(with_it, without, strict=True))
+    return {
+        "ships": ships,
+        "load": os.getloadavg()[0],
+        "processor_seconds_with_ship_verify": round(statistics.median(with_it), 3),
+        "processor_seconds_without": round(statistics.median(without), 3),
+        "ratio": round(statistics.median(pairs), 3),
+        "ratios": [round(one, 3) for one in pairs],
+    }
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--ships", type=int, nargs="+", default=[1, 3, 10, 50])
     parser.add_argument("--latency", type=float, nargs="+", default=[0.05, 0.15])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--verify-ship", action="store_true", help="only what ship-verify costs")
     options = parser.parse_args()
     home = Path(tempfile.mkdtemp(prefix="ocaptain-benchmark-"))
     try:
         bench = Bench(home)
         try:
-            found = [
-                compare(bench, ships, latency, options.rounds) for ships in options.ships for latency in options.latency
-            ]
+            if options.verify_ship:
+                found = [verify_ship(bench, ships, options.rounds) for ships in options.ships]
+            else:
+                found = [
+                    compare(bench, ships, latency, options.rounds)
+                    for ships in options.ships
+                    for latency in options.latency
+                ]
             sys.stdout.write(json.dumps(found, indent=2) + "\n")
         finally:
             bench.ocaptain("drydock", "stop", "--force")

@@ -76,7 +76,8 @@ class VerifyShipMaker:
                     log.warning("%s could not be destroyed: %s", ship.sprite, error)
         log.info("making %s%s", VERIFY_SHIP, f" in the place of {instead_of}" if instead_of else "")
         run = start_replacement(self._directory)
-        while run.poll() is None:
+        # No thread may wait for it: it ends only after this captain has.
+        while run.poll() is None:  # noqa: ASYNC110
             await asyncio.sleep(LOOK_SECONDS / 5)
         if self._ledger.ship_row(VERIFY_SHIP).state == "provisioning":
             reason = f"it could not be made: {self._directory / 'replace.log'}"

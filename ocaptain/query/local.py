@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ocaptain.ledger import Ledger, landings, overview, task_views
 from ocaptain.ledger.costs import costs
+from ocaptain.names import VERIFY_SHIP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -57,7 +58,7 @@ class Log:
 
     def is_of(self, names: Collection[str]) -> bool:
         """Whether it is of one of these ships or tasks."""
-        return self.ship in names or self.task in names
+        return self.ship in names or self.task in names or (self.task is None and VERIFY_SHIP in names)
 
 
 @dataclass(frozen=True)
