@@ -201,7 +201,7 @@ def main() -> None:
                 ]
             sys.stdout.write(json.dumps(found, indent=2) + "\n")
         finally:
-            bench.ocaptain("drydock", "stop", "--force")
+            bench.ocaptain("drydock", "stop", "--force", "--json")
     finally:
         shutil.rmtree(home)
 
