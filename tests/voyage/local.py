@@ -170,7 +170,10 @@ class LocalCommand:
 
 
 def make_voyage(root: Path, tasks: list[dict], ships: int = 1, verify: str = "true", **more) -> Path:
-    """Make a voyage directory; a task has ``run`` and may have ``verify``, ``waits``, ``pin``."""
+    """Make a voyage directory; a task has ``run`` and may have ``verify``, ``waits``, ``pin``.
+
+    ``verify_ship`` adds a ship for the final verify.
+    """
     directory = root / VOYAGE
     directory.mkdir()
     Git(directory).run("init", "-q", "--bare", "--template=", str(directory / "repo.git"))
@@ -217,12 +220,18 @@ def make_voyage(root: Path, tasks: list[dict], ships: int = 1, verify: str = "tr
         "prompt": None,
         "tasks": rows,
         "edges": graph,
-        "ships": [(f"ship-{n}", f"{VOYAGE}-ship-{n}") for n in range(ships)],
+        "ships": [
+            (ship, f"{VOYAGE}-{ship}")
+            for ship in [
+                *(f"ship-{n}" for n in range(ships)),
+                *(["ship-verify"] if more.pop("verify_ship", False) else []),
+            ]
+        ],
     }
     Ledger.create(directory / "ledger.db", NewVoyage(**{**new, **more}))
     with command(directory) as ledger:  # as the launch leaves them
         for ship in ledger.ships():
-            ledger.set_ship(ship.id, "bootstrapping")
+            ledger.set_ship(ship.id, "bootstrapping" if ship.role == "work" else "asleep")
     return directory
 
 
@@ -233,10 +242,13 @@ def command(directory: Path) -> Ledger:
     return ledger
 
 
-async def sail(directory: Path, ships: list[LocalShip], *, seconds: float = 60, meanwhile=None, hooks=()) -> str:
+async def sail(
+    directory: Path, ships: list[LocalShip], *, seconds: float = 60, meanwhile=None, hooks=(), maker=None
+) -> str:
     """Run a captain to the voyage's end (or for ``seconds``); return the voyage's state."""
     with command(directory) as ledger:
-        captain = Captain(directory, ledger, lambda row: ships[int(row.id.removeprefix("ship-"))], hooks=hooks)
+        order = [row.id for row in ledger.ships()]
+        captain = Captain(directory, ledger, lambda row: ships[order.index(row.id)], hooks=hooks, maker=maker)
         helper = asyncio.create_task(meanwhile(captain)) if meanwhile else None
         try:
             await asyncio.wait_for(captain.run(), seconds)

@@ -320,7 +320,7 @@ def test_a_user_pauses_and_goes_on(far, plan):
         brought = {row["path"]: row["data"] for row in ledger.rows("plan_files", "path")}
         assert brought.keys() == {"spec.md", "verify.sh", "voyage.json", "tasks/1.json", "tasks/2.json"}
         assert brought["verify.sh"] == ledger.voyage().verify_script
-        assert json.loads(ledger.voyage().options) == {"ships": 1}
+        assert json.loads(ledger.voyage().options) == {"ships": 1, "verify_on": "any"}
     assert "Bootstrap the ships …" in out
     assert "once more" not in out  # nothing was
     directory = far.voyage(voyage)

@@ -233,7 +233,9 @@ def test_the_final_verify_uses_the_captains_script_and_tree(sailor, plan):
 def test_with_setup_the_final_verify_is_in_a_fresh_clone(sailor, plan):
     tasks = [run_task("echo '*.tmp' > .gitignore; echo x > left.tmp")]
     directory = plan(tasks, verify="test -f made-by-setup; test ! -e left.tmp", setup="touch made-by-setup")
-    assert sailor.json("sail", directory, "-n", "1", "--wait", "--json")["verify"]["clean"] is True
+    assert (
+        sailor.json("sail", directory, "-n", "1", "--verify-on", "clean", "--wait", "--json")["verify"]["clean"] is True
+    )
 
 
 def test_verify_needs_no_run_bit_and_its_interpreter_counts(sailor, plan):
