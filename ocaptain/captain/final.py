@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 
 MAX_TRIES = 5
 MAX_TRIES_OF_SHIP = 3  # then another place is looked for
-SILENT_SECONDS = 120.0  # so long a ship may take to come; a cold one takes seconds
+SILENT_SECONDS = 90.0  # so long a ship may take to come; a cold one takes seconds
+SILENT_BEFORE = 75.0  # so much of that one has had that did not answer when it was chosen
 MAX_TAIL = 8000  # characters of each run that are shown
 log = logging.getLogger("ocaptain.captain")
 
@@ -148,6 +149,7 @@ class FinalVerify:
                 used=row.role != "verify" and self._ledger.worked(row.id),
                 usable=row.id in actors and not actors[row.id].gone and row.id not in self._unusable,
                 connected=row.id in actors and actors[row.id].is_connected,
+                silent=row.id in actors and not (actors[row.id].idle or actors[row.id].is_connected),
                 landed=landers.index(row.id) + 1 if row.id in landers else 0,
             )
             for row in self._ledger.ships()
@@ -157,12 +159,12 @@ class FinalVerify:
         """Have it run; None if it could not be."""
         loop = asyncio.get_running_loop()
         job = self._pool.verify_job = VerifyJob(commit, loop.create_future(), place.ship, place.fresh)
-        silent = 0.0
+        silent = SILENT_BEFORE if any(one.silent and one.ship == place.ship for one in self._ships()) else 0.0
         try:
             while not job.result.done():
                 self._pool.dispatch()
                 await asyncio.wait([job.result], timeout=TICK)
-                silent = silent + TICK if not job.taken and not self._is_connected(place.ship) else 0.0
+                silent = 0.0 if job.taken or self._is_connected(place.ship) else silent + TICK
                 if silent > SILENT_SECONDS:
                     job.problem = job.problem or f"{place.ship} does not answer"
                     if self._maker:

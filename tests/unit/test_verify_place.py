@@ -48,6 +48,12 @@ def test_the_place(ships, making, place):
     assert next_place("any", ships, making) == Run(None)
 
 
+def test_a_ship_that_does_not_answer_comes_last():
+    silent = VerifyShip("ship-3", used=False, silent=True)
+    assert next_place("clean", [silent, OWN], ROOM) == CLEAN
+    assert next_place("clean", [FIRST, silent], ROOM) == Run("ship-3", fresh=True, clean=True)
+
+
 def test_a_ship_that_is_awake_comes_first():
     awake = VerifyShip("ship-3", used=False, connected=True)
     assert next_place("clean", [IDLE, awake, OWN], ROOM) == Run("ship-3", fresh=True, clean=True)

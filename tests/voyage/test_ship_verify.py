@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 
 import pytest
 
@@ -101,9 +100,12 @@ def test_a_ship_verify_that_fails_fails_no_voyage(tmp_path, ships, monkeypatch, 
     directory = make_voyage(tmp_path, [LEAVES], verify="test -f a", verify_ship=True)
     if how == "down":
         made[1].down = True
-    else:  # it answers, but its disk takes nothing
-        shutil.rmtree(made[1].home / "voyage/logs")
-        (made[1].home / "voyage/logs").write_text("no directory")
+    else:  # it answers, but there is no git
+        path = made[1].env["PATH"]
+        made[1].kill()
+        made[1].env["PATH"] = "/nonexistent"
+        made[1].start()
+        made[1].env["PATH"] = path
     assert asyncio.run(sail(directory, made)) == "complete"
     after, _ = seen(directory)
     assert (after.verify["clean"], after.is_less_proven) == (False, True)

@@ -32,6 +32,7 @@ class VerifyShip:
         used: whether an agent may have been there.
         usable: whether it sails, and did not fail at this verify already.
         connected: whether it need not be woken.
+        silent: whether it is being called and does not answer.
         landed: its place among the ships that landed, 1 = landed last; 0 = it landed nothing.
     """
 
@@ -39,6 +40,7 @@ class VerifyShip:
     used: bool
     usable: bool = True
     connected: bool = False
+    silent: bool = False
     landed: int = 0
 
 
@@ -95,7 +97,7 @@ def next_place(verify_on: str, ships: Sequence[VerifyShip], making: Making) -> R
         return Run(None)
     clean = [one for one in ships if one.usable and not one.used]
     if clean:
-        best = min(clean, key=lambda one: (one.ship == VERIFY_SHIP, not one.connected))
+        best = min(clean, key=lambda one: (one.silent, one.ship == VERIFY_SHIP, not one.connected))
         return Run(best.ship, fresh=True, clean=True)
     if making.possible and making.begun < MAX_MADE:
         # The one that landed last is wanted if the verify fails where no agent was.
