@@ -145,7 +145,9 @@ def fleet_words(ships: Sequence[Mapping[str, Any]]) -> str:
     """Return how many ships sail, as people say it."""
     extra = sum(ship["role"] == "verify" for ship in ships)
     work = len(ships) - extra
-    return f"{work} + {extra} for verify" if extra else f"{work} ships"
+    if not extra:
+        return f"{work} ships"
+    return f"{work} + {extra} for verify" if work else f"{extra} for verify"
 
 
 def nothing_to_try(state: str, tasks: Sequence[TaskView]) -> str | None:
