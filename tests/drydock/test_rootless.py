@@ -60,6 +60,7 @@ class User:
         for path in (self.home, self.home / ".cache"):
             os.chown(path, UID, UID)
         self.env = {
+            "OCAPTAIN_VERIFY_ON": "any",
             **{name: value for name, value in os.environ.items() if "proxy" in name.lower() or "SSL_CERT" in name},
             "HOME": str(self.home),
             "PATH": f"{root}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",

@@ -130,6 +130,8 @@ def test_the_roles_of_a_mesh():
     assert ship_roles(tasks, "ship-0", "tailscale") == ["tailscale", "tmux-agent"]
     assert ship_roles(tasks, "ship-1", "tailscale") == ["tailscale", "claude", "tmux-agent"]
     assert ship_roles(tasks, "ship-0", "none") == ["tmux-agent"]
+    # Where the final verify runs is no agent, no credential, and nobody to talk to.
+    assert ship_roles([("claude", None)], "ship-verify", "tailscale") == ["tmux-agent"]
 
 
 # -- the client -------------------------------------------------------------------------------------
