@@ -125,7 +125,7 @@ async def _command(directory: Path, ledger: Ledger) -> None:
 
         fleet = Fleet(directory, ledger, exist)
         awake = Awake(ledger, client, ledger.voyage().id)
-        maker = VerifyShipMaker(directory, ledger, client)
+        maker = VerifyShipMaker(directory, ledger, client, ask)
         transports = sprite_transports(client)
         await _sail(Captain(directory, ledger, transports, ProviderWatch(ask), fleet, prices, awake, maker=maker))
 

@@ -149,7 +149,7 @@ class FinalVerify:
                 used=row.role != "verify" and self._ledger.worked(row.id),
                 usable=row.id in actors and not actors[row.id].gone and row.id not in self._unusable,
                 connected=row.id in actors and actors[row.id].is_connected,
-                silent=row.id in actors and not (actors[row.id].idle or actors[row.id].is_connected),
+                silent=row.id in actors and actors[row.id].is_silent,
                 landed=landers.index(row.id) + 1 if row.id in landers else 0,
             )
             for row in self._ledger.ships()
@@ -164,6 +164,8 @@ class FinalVerify:
             while not job.result.done():
                 self._pool.dispatch()
                 await asyncio.wait([job.result], timeout=TICK)
+                if self._pool.suspended:  # by a fault of ours: no ship is to blame
+                    continue
                 silent = 0.0 if job.taken or self._is_connected(place.ship) else silent + TICK
                 if silent > SILENT_SECONDS:
                     job.problem = job.problem or f"{place.ship} does not answer"

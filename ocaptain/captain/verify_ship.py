@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING
 
 from ocaptain.captain.decide.verify import Making
 from ocaptain.captain.fleet import start_replacement
+from ocaptain.errors import OcaptainError
+from ocaptain.ledger import LedgerError
 from ocaptain.names import VERIFY_SHIP
 from ocaptain.sprites import AuthenticationError, SpritesError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from ocaptain.ledger import Ledger
@@ -34,21 +37,28 @@ class VerifyShipMaker:
         directory: the voyage's.
         ledger: of the captain.
         client: of the provider.
+        ask: asks the provider anything, and starts a drydock again that was killed.
     """
 
-    def __init__(self, directory: Path, ledger: Ledger, client: SpritesClient) -> None:
+    def __init__(
+        self, directory: Path, ledger: Ledger, client: SpritesClient, ask: Callable[[], Awaitable[object]]
+    ) -> None:
         self._directory = directory
         self._ledger = ledger
         self._client = client
+        self._ask = ask
 
     async def look(self) -> Making:
         """Return whether it can be made; waits for a provider that does not answer: unknown is no reason for less."""
         while True:
             try:
+                await self._ask()
                 return await self._look()
             except AuthenticationError:
                 return Making()
-            except SpritesError as error:
+            except LedgerError:
+                raise
+            except OcaptainError as error:
                 log.warning("whether %s can be made is not known now: %s", VERIFY_SHIP, error)
             await asyncio.sleep(LOOK_SECONDS)
 
