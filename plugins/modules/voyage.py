@@ -74,6 +74,10 @@ options:
     description: Replace ships that are lost, for as long as the voyage sails.
     type: bool
     default: false
+  take_over:
+    description: Command the ships of a voyage whose ledger is older than its fleet.
+    type: bool
+    default: false
   # End of what scripts/document made.
   ready:
     description: Sprites that were built (C(launched)).
