@@ -326,8 +326,8 @@ class Lander:
         Raises:
             Contradiction: the head does not contain what landed last.
         """
-        last = self._last_landing()
-        if last != head and not await asyncio.to_thread(self._git.is_ancestor, last, head):
+        last = self._ledger.last_landing()
+        if last and last != head and not await asyncio.to_thread(self._git.is_ancestor, last, head):
             move = f"git -C {self._git.directory} update-ref {self.ref} {last}"
             raise Contradiction(
                 f"{self.ref} is at {head} and does not contain {last}, which landed; put it back: {move}"
