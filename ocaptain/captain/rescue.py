@@ -20,7 +20,7 @@ from ocaptain.captain.records import Records
 from ocaptain.captain.refs import ROOT, former_work_ref, saved_ref, unlanded, work_ref
 from ocaptain.captain.ship.context import Context
 from ocaptain.captain.ship.link import Link
-from ocaptain.captain.transport.base import ShipGone, TransportError
+from ocaptain.captain.transport.base import ShipFault, ShipGone, TransportError
 from ocaptain.captain.views import Views
 from ocaptain.errors import OcaptainError
 from ocaptain.git import Git, fsck, write_proven_bundle
@@ -105,7 +105,7 @@ async def rescue_ship(context: Context, records: Records, transport: Transport, 
                     await link.channel.close()
         except ShipGone as error:
             return Rescue(row.id, row.sprite, ok=True, reason=f"was gone already: {clean(str(error))}")
-        except (TransportError, OcaptainError, Malformed, TimeoutError) as error:
+        except (TransportError, ShipFault, OcaptainError, Malformed, TimeoutError) as error:
             reason = clean(str(error)) or f"no answer in {RESCUE_SECONDS:g} s"
         else:
             return Rescue(row.id, row.sprite, ok=True, ref=ref)
@@ -128,7 +128,8 @@ async def _fetch_work(context: Context, link: Link, transport: Transport, attemp
         raise TransportError(f"not all of its work can be packed: {names}")
     if offer.empty:
         return None
-    await fetch(context.git, transport, offer, None)
+    there = await asyncio.to_thread(context.git.resolve, offer.base)
+    await fetch(context.git, transport, offer, there, context.limits.for_rescue())
     if await asyncio.to_thread(_is_known, context, ship, offer.commit):
         return None
     ref = saved_ref(ship, ledger.epoch or 0)

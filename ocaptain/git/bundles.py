@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import tempfile
 from dataclasses import dataclass
@@ -11,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from ocaptain.git.run import Git, GitError
-from ocaptain.protocol import MAX_BUNDLE, PART_BYTES
-from ocaptain.protocol.git import BUNDLE_PACK, bundle_header, bundle_start, bundle_wants
+from ocaptain.protocol import PART_BYTES
+from ocaptain.protocol.git import BUNDLE_PACK, bundle_start, bundle_wants
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -105,36 +104,3 @@ def fsck(git: Git) -> None:
     damage = [line for line in said if line and not _ODD_OBJECT.match(line)]
     if done.returncode and (damage or not said):
         raise GitError(f"git fsck found damage in {git.directory}: {'; '.join(damage)[-2000:]}")
-
-
-def import_bundle(git: Git, file: BinaryIO, commit: str) -> None:
-    """Take the objects of a bundle into the repository; no ref is touched.
-
-    Args:
-        git: the repository.
-        file: of the bundle, unbuffered: git reads the pack from its descriptor.
-        commit: that it must hold.
-
-    ``commit`` must be the only thing it offers. The pack goes through ``index-pack --strict``,
-    which refuses broken objects and links and names that no checkout should see.
-
-    Raises:
-        BadBundle: it is none, or does not hold ``commit``.
-    """
-    with os.fdopen(os.dup(file.fileno()), "rb") as header:
-        header.seek(0)
-        found = bundle_header(header)
-        pack = header.tell()
-    file.seek(pack)
-    if found is None:
-        raise BadBundle("what was offered is not a git bundle")
-    if found.tips != [commit]:
-        raise BadBundle(f"the bundle contains {found.tips}, but commit {commit} was offered")
-    try:
-        git.run(*("index-pack", "--stdin", "--fix-thin", "--strict", f"--max-input-size={MAX_BUNDLE}"), file=file)
-        # Reachability: every object below the commit is here.
-        git.run("rev-list", "--objects", "--quiet", commit, "--not", "--all")
-    except GitError as error:
-        raise BadBundle(f"the bundle of {commit} is refused: {error}") from error
-    if git.resolve(commit) != commit:
-        raise BadBundle(f"the bundle does not hold commit {commit}")

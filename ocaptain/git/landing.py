@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ocaptain.git.run import GitError, GitTimeout
+from ocaptain.git.run import Bounds, GitBeyond, GitError, GitTimeout
 from ocaptain.text import clean
 
 if TYPE_CHECKING:
@@ -16,6 +16,9 @@ OWN_TRAILERS = ("Task", "Ship", "Attempt")
 MAX_SUBJECT = 200
 MAX_BODY = 8000
 MERGE_SECONDS = 120.0
+#: Every other offer waits while one is merged: so long, and as long again without a look for renamed files.
+MERGE_BOUNDS = Bounds(memory=208 * 2**20, file=2**30, seconds=1)
+RENAMES = ("merge.renames=true", "merge.renames=false")
 
 
 @dataclass(frozen=True)
@@ -41,10 +44,15 @@ class Conflict:
 def merge(git: Git, head: str, theirs: str) -> Merged | Conflict:
     """Merge two commits without a work tree (``git merge-tree --write-tree``)."""
     arguments = ("merge-tree", "--write-tree", "--name-only", "--no-messages", "-z", head, theirs)
-    try:
-        done = git.run(*arguments, ok=(0, 1), seconds=MERGE_SECONDS)
-    except GitTimeout:  # every other offer waits meanwhile
-        return Conflict((), f"the merge was not done in {MERGE_SECONDS:g} s")
+    for renames in RENAMES:
+        try:
+            done = git.run(*arguments, ok=(0, 1), seconds=MERGE_SECONDS, bounds=MERGE_BOUNDS, setting=renames)
+            break
+        except (GitTimeout, GitBeyond):
+            continue
+    else:
+        what = f"{MERGE_BOUNDS.seconds} s of the processor or {MERGE_BOUNDS.memory // 2**20} MB of memory"
+        return Conflict((), f"the merge needs more than {what}")
     tree, *paths = [word.decode(errors="replace") for word in done.stdout.split(b"\0") if word]
     if not re.fullmatch(r"[0-9a-f]{40}", tree):
         raise GitError(f"git merge-tree in {git.directory} answered {tree[:80]!r}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
 import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
@@ -32,7 +34,11 @@ _SETTINGS = (
     "commit.gpgSign=false",
     "credential.sanitizePrompt=true",
 )
-_WRITE_PACKS = frozenset({"bundle", "repack", "pack-objects"})
+_WRITE_PACKS = frozenset({"bundle", "repack", "pack-objects", "index-pack"})
+#: Memory that git may take for others' objects beside them: for windows on packs, for bases of deltas.
+_SMALL = ("core.packedGitWindowSize=16m", "core.packedGitLimit=64m", "core.deltaBaseCacheLimit=16m", "pack.threads=1")
+_BOUND = 'ulimit -c 0; ulimit -d "$1" && ulimit -f "$2" && ulimit -t "$3" || exit 125; shift 3; exec "$@"'
+_NO_MEMORY = re.compile(r"[Oo]ut of memory|annot allocate memory|File too large")
 # What of the caller's environment git may see. Nothing that starts with GIT_: GIT_DIR alone
 # would turn every command to another repository.
 _KEPT = ("PATH", "HOME", "USER", "TMPDIR", "SSH_AUTH_SOCK", "SSL_CERT_FILE", "http_proxy", "https_proxy", "no_proxy")
@@ -44,6 +50,35 @@ class GitError(OcaptainError):
 
 class GitTimeout(GitError):
     """A git command took too long."""
+
+
+class GitBeyond(GitError):
+    """A git command was ended since it needed more than its bounds."""
+
+
+def _is_beyond(code: int, stderr: str) -> bool:
+    """Whether a bounded git ended at its bounds: by their signals, or since it got no memory."""
+    return -code in {signal.SIGXCPU, signal.SIGXFSZ, signal.SIGKILL} or bool(_NO_MEMORY.search(stderr))
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a command may use, enforced by the kernel (memory not on macOS).
+
+    Attributes:
+        memory: bytes of its own; files that it maps do not count.
+        file: bytes of one file that it writes.
+        seconds: of the processor.
+    """
+
+    memory: int
+    file: int
+    seconds: int
+
+    def argv(self, argv: Sequence[str]) -> list[str]:
+        """Return a command that runs another one within these bounds."""
+        numbers = (self.memory // 1024, self.file // 512 + 1, self.seconds)  # the units of POSIX's ulimit
+        return ["sh", "-c", _BOUND, "sh", *(str(number) for number in numbers), *argv]
 
 
 @dataclass(frozen=True)
@@ -61,10 +96,14 @@ class Git:
     own_config: bool = False
     environment: Mapping[str, str] | None = None
 
-    def argv(self, *arguments: str) -> list[str]:
-        """Return the command."""
-        packs = [NO_DELTAS] if _WRITE_PACKS.intersection(arguments[:1]) else []
-        return [*git_argv(*_SETTINGS, *packs), *arguments]
+    def argv(self, *arguments: str, bounds: Bounds | None = None, setting: str | None = None) -> list[str]:
+        """Return the command, with one more setting (``name=value``) if there is one."""
+        settings = [*_SETTINGS, *([setting] if setting else [])]
+        if _WRITE_PACKS.intersection(arguments[:1]):
+            settings.append(NO_DELTAS)
+        if bounds is None:
+            return [*git_argv(*settings), *arguments]
+        return bounds.argv([*git_argv(*settings, *_SMALL), *arguments])
 
     def env(self) -> dict[str, str]:
         """Return the environment of the command."""
@@ -94,6 +133,8 @@ class Git:
         ok: tuple[int, ...] = (0,),
         seconds: float = SECONDS,
         extra: Mapping[str, str] | None = None,
+        bounds: Bounds | None = None,
+        setting: str | None = None,
     ) -> subprocess.CompletedProcess[bytes]:
         """Run a command and return what it did.
 
@@ -105,7 +146,7 @@ class Git:
         shown = f"git {' '.join(arguments[:2])} in {self.directory}"
         try:
             done = subprocess.run(
-                self.argv(*arguments),
+                self.argv(*arguments, bounds=bounds, setting=setting),
                 stdin=file,
                 input=None if file else stdin,
                 stdout=output or subprocess.PIPE,
@@ -124,6 +165,8 @@ class Git:
             raise GitError(f"{shown}: it cannot be started: {error.strerror}") from error
         if done.returncode not in ok:
             stderr = done.stderr.decode(errors="replace").strip()[-2000:] or f"exit {done.returncode}"
+            if bounds and _is_beyond(done.returncode, stderr):
+                raise GitBeyond(f"{shown}: it needs more than {bounds} allow: {stderr}")
             raise GitError(f"{shown}: {stderr}")
         return done
 

@@ -76,6 +76,14 @@ class Store(Git):
         """
         return self._ask(lambda repository: str(repository[commit].peel(pygit2.Commit).tree_id))
 
+    def tree_bytes(self, oid: str) -> bytes:
+        """Return a tree's bytes."""
+        return self._ask(lambda repository: bytes(repository.odb.read(pygit2.Oid(hex=oid))[1]))
+
+    def file_size(self, oid: str) -> int:
+        """Return a file's bytes."""
+        return self._ask(lambda repository: int(repository.odb.read_header(pygit2.Oid(hex=oid))[1]))
+
     def commit(self, tree: str, parent: str, message: str, *, author: str, dated: bool = True) -> str:
         """Make a commit of a tree; return its id.
 

@@ -187,6 +187,7 @@ class Start:
     resume: Tuple[Resume, ...] = ()
     resume_prompt: str = ""
     prices: Mapping[str, Any] = field(default_factory=dict)
+    limits: Mapping[str, Any] = field(default_factory=dict)  # ocaptain.protocol.limits
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ocaptain.git import Git, import_bundle, write_bundle
+from ocaptain.git import Git, admit, write_bundle
 from ocaptain.git.bundles import BadBundle
 from ocaptain.protocol.messages import Bundle, Part
 from ocaptain.worker import workspace as module
@@ -34,7 +34,7 @@ def commit(git, files, parent=None):
 def import_bytes(git, data, commit):
     with tempfile.TemporaryFile(buffering=0) as file:
         file.write(data)
-        import_bundle(git, file, commit)
+        admit(git, file, commit)
 
 
 class Ship:

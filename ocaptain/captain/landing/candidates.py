@@ -7,19 +7,30 @@ their parent's), so that a check is known by its candidate's id.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from ocaptain.git import Conflict, Store, merge
+from ocaptain.git import BadTree, Conflict, Store, compare, merge
+from ocaptain.protocol.limits import shown
 from ocaptain.text import clean
+
+if TYPE_CHECKING:
+    from ocaptain.protocol.limits import Limits
 
 MAX_PATHS = 10  # of a conflict that are named
 
 
 @dataclass(frozen=True)
 class Tip:
-    """What a candidate is made upon: the head, or the candidate below."""
+    """What a candidate is made upon: the head, or the candidate below.
+
+    Attributes:
+        commit, tree: ids.
+        collisions: of its new paths, those that macOS or Windows take for another one, each with that.
+    """
 
     commit: str
     tree: str
+    collisions: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -50,14 +61,18 @@ def take_offer(git: Store, base: str, commit: str, task: str, ship: str) -> Offe
     return Offered(base, git.tree(base), git.tree(commit), task, ship)
 
 
-def stack_on(git: Store, tip: Tip, offered: Offered) -> Tip | Conflict:
-    """Return the candidate of an offer on ``tip``."""
+def stack_on(git: Store, tip: Tip, offered: Offered, limits: Limits) -> Tip | Conflict:
+    """Return the candidate of an offer on ``tip``, if it is one that every ship can check out."""
     tree = _merge(git, tip, offered)
     if isinstance(tree, Conflict):
         return tree
-    return Tip(
-        git.commit(tree, tip.commit, f"candidate of task {offered.task}", author=offered.ship, dated=False), tree
-    )
+    try:  # what the offer has was looked at, what both together make was not
+        changes = compare(git, tree, tip.tree, limits)
+    except BadTree as error:
+        return Conflict((), f"what they make together is refused: {error}")
+    collisions = tuple((shown(new), shown(there)) for new, there in changes.collisions[:MAX_PATHS])
+    message = f"candidate of task {offered.task}"
+    return Tip(git.commit(tree, tip.commit, message, author=offered.ship, dated=False), tree, collisions)
 
 
 def _merge(git: Store, tip: Tip, offered: Offered) -> str | Conflict:

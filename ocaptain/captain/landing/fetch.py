@@ -1,23 +1,41 @@
-"""Fetching an offered commit: read part by part, checked against its sums, then taken by git."""
+"""Fetching an offered commit: read part by part, checked against its sums, then looked at in quarantine.
+
+Many ships may offer at once, and one of them hundreds of megabytes: small offers have threads of their own, so that
+none of them waits for a large one.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, BinaryIO
+from weakref import WeakKeyDictionary
 
 from ocaptain.captain.transport.base import CutShort, FileFault
-from ocaptain.git import BadBundle, Git, GitError, import_bundle
+from ocaptain.git import BadBundle, Git, GitError, Quarantined, TooLarge, admit
+from ocaptain.protocol import PART_BYTES
+from ocaptain.protocol.limits import MEBIBYTE, Limits
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ocaptain.captain.transport.base import Transport
     from ocaptain.protocol.messages import Part, Snapshot
 
 MAX_READS = 3
+SMALL = 16 * MEBIBYTE  # bytes, unpacked
+_SMALL_OFFERS = ThreadPoolExecutor(2, "small-offer")
+_LARGE_OFFERS = ThreadPoolExecutor(1, "large-offer")
+#: Of each event loop: who reads a part that is larger than our workers make them.
+_large_parts: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
 
 
-async def fetch(git: Git, transport: Transport, offer: Snapshot, base: str | None) -> None:
+async def fetch(
+    git: Git, transport: Transport, offer: Snapshot, base: str | None, limits: Limits | None = None
+) -> None:
     """Bring an offered commit's objects into the repository.
 
     Args:
@@ -26,25 +44,42 @@ async def fetch(git: Git, transport: Transport, offer: Snapshot, base: str | Non
         offer: what it says.
         base: what the ledger says that the work started from: only that can be offered without a bundle,
             since a ship must not name what it has not got.
+        limits: of what is new against the base.
 
     Raises:
         TransportError: the ship cannot be reached.
         CutShort: less arrives than was offered, which is the way's fault before it is the ship's.
         BadBundle: what arrived is not what was offered.
+        Quarantined: it has more than it may.
     """
+    limits = limits or Limits()
     if not offer.bundle.parts:
         if offer.commit != base:
             raise BadBundle(f"the ship offers commit {offer.commit} without a bundle, and did not start from it")
         return
+    size = sum(part.size for part in offer.bundle.parts)
+    if size > limits.pack_bytes:
+        raise Quarantined(f"what was offered has {size} bytes, more than {limits.pack_bytes // MEBIBYTE} MB")
     try:
         with tempfile.TemporaryFile(dir=git.directory, buffering=0) as file:
             inside = offer.bundle.content()
             for part in offer.bundle.parts:
                 piece = inside if inside and _is_whole(inside, part) else await _fetch_part(transport, part)
                 await asyncio.to_thread(_write_whole, file, piece)
-            await asyncio.to_thread(import_bundle, git, file, offer.commit)
+            await _admit(partial(admit, git, file, offer.commit, base, limits), size)
     except OSError as error:
         raise GitError(f"{git.directory}: what a ship sent cannot be stored: {error.strerror}") from error
+
+
+async def _admit(look: Callable[[int | None], None], size: int) -> None:
+    """Have a bundle looked at; one that turns out to be large goes on where no small one waits."""
+    loop = asyncio.get_running_loop()
+    if size <= SMALL:
+        try:
+            return await loop.run_in_executor(_SMALL_OFFERS, look, SMALL)
+        except TooLarge:
+            pass
+    await loop.run_in_executor(_LARGE_OFFERS, look, None)
 
 
 def _is_whole(data: bytes, part: Part) -> bool:
@@ -63,7 +98,7 @@ async def _fetch_part(transport: Transport, part: Part) -> bytes:
     piece = b""
     for _ in range(MAX_READS):
         try:
-            piece = await transport.get(part.path, part.size)
+            piece = await _read(transport, part)
         except FileFault as error:
             raise BadBundle(str(error)) from error
         if len(piece) == part.size and await asyncio.to_thread(_sum, piece) == part.sha256:
@@ -71,6 +106,14 @@ async def _fetch_part(transport: Transport, part: Part) -> bytes:
     if len(piece) < part.size:
         raise CutShort(f"{part.path}: only {len(piece)} of {part.size} bytes arrived")
     raise BadBundle(f"{part.path} is not what was offered")
+
+
+async def _read(transport: Transport, part: Part) -> bytes:
+    """Read a part; of those that take much memory one after the other."""
+    if part.size <= PART_BYTES:
+        return await transport.get(part.path, part.size)
+    async with _large_parts.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
+        return await transport.get(part.path, part.size)
 
 
 def _sum(data: bytes) -> str:

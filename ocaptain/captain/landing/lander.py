@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, Any
 
 from ocaptain.captain.decide.queue import Land, Place, Refuse, Stack, State, anew, judged, next_action, stacked, without
 from ocaptain.captain.landing.candidates import Offered, Tip, describe, stack_on, take_offer
-from ocaptain.git import Conflict, Git, GitError, Store, commit_message
+from ocaptain.git import Conflict, Git, GitError, Store, clear_quarantine, commit_message
 from ocaptain.ledger import Contradiction, LedgerError
+from ocaptain.protocol.limits import Limits
 from ocaptain.text import clean
 
 if TYPE_CHECKING:
@@ -118,9 +119,10 @@ def _remove_stale_lock(git: Git, ref: str) -> None:
 class Lander:
     """Lands work on ``branch`` of a bare repository."""
 
-    def __init__(self, git: Store, ledger: Ledger, branch: str) -> None:
+    def __init__(self, git: Store, ledger: Ledger, branch: str, limits: Limits | None = None) -> None:
         self._git = git
         self._ledger = ledger
+        self._limits = limits or Limits()
         self.ref = f"refs/heads/{branch}"
         self._places: tuple[Place, ...] = ()
         self._entries: dict[int, _Entry] = {}
@@ -169,6 +171,7 @@ class Lander:
         A moved ref is a landing; one that can still move, moves, since its check had passed.
         """
         _remove_stale_lock(self._git, self.ref)
+        clear_quarantine(self._git)
         if self._git.resolve(self.ref) is None:
             self._restore(last := self._last_landing())
             self._note_restored(last)
@@ -293,7 +296,7 @@ class Lander:
     def _make_candidate(self, entry: _Entry, tip: Tip) -> Tip | Conflict:
         if entry.offered is None:
             entry.offered = take_offer(self._git, entry.base, entry.offer.commit, entry.claim.task, entry.claim.ship)
-        return stack_on(self._git, tip, entry.offered)
+        return stack_on(self._git, tip, entry.offered, self._limits)
 
     async def _refuse(self, entry: _Entry) -> None:
         """Tell an offer why it does not land on the head."""
@@ -372,15 +375,26 @@ class Lander:
         message = commit_message(subject, entry.offer.message, task=claim.task, ship=claim.ship, attempt=claim.number)
         commit = partial(self._git.commit, candidate.tree, head.commit, message, author=claim.ship)
         new = await asyncio.to_thread(commit)
-        if not self._ledger.begin_landing(claim.token, self.ref, head.commit, new, {**entry.evidence, "commit": new}):
+        evidence = {**entry.evidence, "commit": new}
+        if candidate.collisions:
+            evidence["collisions"] = candidate.collisions
+        if not self._ledger.begin_landing(claim.token, self.ref, head.commit, new, evidence):
             self._remove(entry)
             entry.answer(TokenLost())
         elif await asyncio.to_thread(self._git.update_ref, self.ref, new, head.commit):
             self._ledger.finish_landing(claim.token)
             self._head = Tip(new, candidate.tree)
             self._remove(entry, landed=True)
+            self._name_collisions(claim, candidate)
             entry.answer(Landed(new))
         else:
             self._ledger.void_landing(claim.token)
             self._head = None
             self._places = anew(self._places)
+
+    def _name_collisions(self, claim: Claim, landed: Tip) -> None:
+        """Say which new names macOS or Windows take for one that is there: ships have both, a checkout there one."""
+        if landed.collisions:
+            names = "; ".join(f"{clean(new)} and {clean(there)}" for new, there in landed.collisions)
+            text = f"macOS and Windows take these names for one: {names}"
+            self._ledger.event("names", text, ship=claim.ship, task=claim.task)

@@ -25,7 +25,7 @@ from ocaptain.captain.ship.link import command_id
 from ocaptain.captain.ship.verify import run_check
 from ocaptain.captain.transport.base import CutShort
 from ocaptain.errors import UsageError
-from ocaptain.git import BadBundle, GitError
+from ocaptain.git import BadBundle, GitError, Quarantined
 from ocaptain.protocol.messages import Start
 from ocaptain.text import clean, clean_line
 
@@ -59,7 +59,7 @@ class Attempts:
         """See an attempt through; return whether the ship showed that it can work.
 
         Raises:
-            ShipFault: the ship cannot do what every ship can.
+            ShipFault: the ship cannot do what every ship can, or offers what its worker must not let pass.
             TransportError: the channel broke; the attempt goes on.
             GitError: our own repository failed.
         """
@@ -77,7 +77,11 @@ class Attempts:
         if isinstance(outcome, ShipFault):
             await link.settle(answer.number)
             raise outcome
-        await self._judge(link, claim, base, outcome)
+        try:
+            await self._judge(link, claim, base, outcome)
+        except BadBundle as error:  # its worker looks first, and hands back what an honest agent cannot know
+            await link.settle(answer.number)
+            raise ShipFault(f"what it offered is refused: {clean(error.message)[:2000]}") from error
         await link.settle(answer.number)
         return True
 
@@ -121,6 +125,7 @@ class Attempts:
             label=f"task-{claim.task}.{claim.number}",
             task=dict(claim.raw),
             prices=dict(self._context.prices.models) if model else {},
+            limits=vars(self._context.limits),
             **run.as_args(),
         )
 
@@ -133,9 +138,7 @@ class Attempts:
         command = (claim.raw.get("metadata") or {}).get("verify")
         facts = parse_facts(outcome.agent)
         self._orders.take_usage(self._ship, claim.token, facts)
-        if problem := await self._save_snapshot(claim, base, outcome):
-            self._orders.apply(claim, Decision("fail", problem))
-            return
+        await self._save_snapshot(claim, base, outcome)
         await self._require_base(claim, base, outcome.snapshot)
         if ADAPTERS[claim.agent].is_model:
             ending = self._ending(claim, outcome, facts, checked=bool(command))
@@ -184,20 +187,26 @@ class Attempts:
         await self._save_ref(ref, claim.token, offer.commit)
         raise ShipFault(f"the work started from {offer.base}, and the ledger says {base}; it is kept as {ref}")
 
-    async def _save_snapshot(self, claim: Claim, base: str, outcome: Outcome) -> str | None:
-        """Fetch the attempt's snapshot and name it; return what is wrong with it, if anything."""
+    async def _save_snapshot(self, claim: Claim, base: str, outcome: Outcome) -> None:
+        """Fetch the attempt's snapshot and name it.
+
+        Raises:
+            BadBundle: it is not fit to be here.
+            GitError: our own repository failed.
+        """
         if outcome.snapshot is None:
-            return None
+            return
         try:
-            await landing.fetch(self._context.git, self._transport, outcome.snapshot, base)
+            await landing.fetch(self._context.git, self._transport, outcome.snapshot, base, self._context.limits)
+        except Quarantined:
+            raise
         except BadBundle as error:
             if problem := await self._context.soundness.check():  # a damaged repository refuses everybody's work
                 raise GitError(problem) from error
-            return error.message
+            raise
         held = self._ledger.held(self._ship)
         ref = work_ref(claim.task, claim.number) if held and held.token == claim.token else stale_ref(claim.token)
         await self._save_ref(ref, claim.token, outcome.snapshot.commit)
-        return None
 
     async def save_late_result(self, token: int, opening: str, data: Mapping[str, Any], *, last_try: bool) -> None:
         """Save the work of an attempt whose task went to another ship meanwhile.
@@ -223,7 +232,8 @@ class Attempts:
         if attempt["state"] != "lost" or outcome.snapshot is None or outcome.snapshot.empty:
             return
         try:
-            await landing.fetch(self._context.git, self._transport, outcome.snapshot, attempt["base"])
+            git, limits = self._context.git, self._context.limits
+            await landing.fetch(git, self._transport, outcome.snapshot, attempt["base"], limits)
         except (GitError, CutShort) as error:
             if isinstance(error, CutShort) and not last_try:
                 raise

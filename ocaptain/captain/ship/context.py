@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -9,8 +10,10 @@ from ocaptain.captain.landing.lander import Lander
 from ocaptain.captain.ship.cargo import CargoStore
 from ocaptain.captain.ship.hooks import Hooks
 from ocaptain.captain.soundness import Soundness
+from ocaptain.captain.transport.base import ShipFault
 from ocaptain.git import Store
 from ocaptain.prices import our_prices
+from ocaptain.protocol.limits import Limits
 from ocaptain.text import clean
 
 if TYPE_CHECKING:
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from ocaptain.protocol.envelope import AgentBody, LogBody
 
 
+__all__ = ["MAX_NOTE", "Context", "Orders", "ShipFault"]
 MAX_NOTE = 300  # characters
 
 
@@ -75,6 +79,7 @@ class Context:
     hooks: Hooks
     soundness: Soundness
     takes_over: bool = False
+    limits: Limits = Limits()  #: of what an attempt may bring
 
     def show_reason(self, ship: str, reason: str) -> None:
         """Show why a ship does not answer, or waits; an empty reason: it goes on."""
@@ -101,18 +106,23 @@ class Context:
         """
         voyage = ledger.voyage()
         git = Store(directory / "repo.git")
+        limits = _limits(ledger)
         return cls(
             voyage=voyage,
             ledger=ledger,
             git=git,
-            lander=Lander(git, ledger, voyage.id),
+            lander=Lander(git, ledger, voyage.id, limits),
             cargo=CargoStore(git, directory / "sending"),
             prices=prices or our_prices(),
             hooks=Hooks(hooks),
             soundness=Soundness(git),
             takes_over=takes_over,
+            limits=limits,
         )
 
 
-class ShipFault(Exception):
-    """A ship that answers, but cannot do what every ship can."""
+def _limits(ledger: Ledger) -> Limits:
+    """Return the plan's limits; the plan was checked when the voyage was made."""
+    files = {row["path"]: row["data"] for row in ledger.rows("plan_files", "path")}
+    given = json.loads(files.get("voyage.json") or b"{}").get("limits")
+    return Limits.of(given if isinstance(given, dict) else {})

@@ -36,6 +36,10 @@ class CutShort(TransportError):
     """Less of a file arrives than there is, again and again."""
 
 
+class ShipFault(Exception):
+    """A ship that answers, but cannot do what every ship can, or says what no worker says."""
+
+
 class Stream(Protocol):
     """An open stream to a worker."""
 

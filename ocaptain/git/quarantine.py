@@ -1,0 +1,281 @@
+"""Quarantine: what a ship brings is unpacked and looked at apart, and moves in only as a whole.
+
+::
+
+    bundle ──header──> pack ──scan: sizes, numbers──> index-pack --strict, bounded, into incoming/<n>/objects
+           ──its tree beside the base's: names, paths, sizes, numbers──> rename into objects/pack
+           ──anything else──> incoming/<n> is removed, and nothing was anywhere else
+
+``incoming/<n>/objects`` is an object directory whose alternate is the repository's, as ``git receive-pack`` has it.
+Every pack that moved in had all its links (``--strict``), so what an object of the repository leads to is there, and
+a commit whose pack is sound needs no walk through all of it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import pygit2
+from pygit2.enums import ObjectType
+
+from ocaptain.git.bundles import BadBundle
+from ocaptain.git.run import Bounds, Git, GitBeyond, GitError, GitTimeout
+from ocaptain.git.trees import FOLDER, BadTree, compare, parse
+from ocaptain.protocol.git import bundle_header
+from ocaptain.protocol.limits import MAX_COMMIT, MAX_DELTA, MEBIBYTE, Limits
+from ocaptain.protocol.packs import MAX_CHAIN, TREE, BadPack, Pack, Packed, scan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+INCOMING = "incoming"
+INDEX_SECONDS = 120.0
+INDEX_PROCESSOR_SECONDS = 60
+MEMORY = 208 * MEBIBYTE  # the largest delta, what it is made from, its result, and git's own
+MAX_READ = 256 * MEBIBYTE  # bytes that are unpacked to read one tree, with the deltas that it is made of
+MAX_READS = 32 * MAX_READ  # for all trees of a pack
+ALTERNATE = "../../../objects\n"
+#: What git says when it was not the pack that failed it.
+_OURS = re.compile(r"No space left on device|Disk quota exceeded|Input/output error|Too many open files|Read-only file")
+
+
+class Quarantined(BadBundle):
+    """What a ship brought is beyond the limits, or is not what every ship can check out."""
+
+
+class TooLarge(Exception):
+    """What a ship brought is larger than asked for, which is no fault."""
+
+
+def admit(
+    git: Git,
+    file: BinaryIO,
+    commit: str,
+    base: str | None = None,
+    limits: Limits | None = None,
+    small: int | None = None,
+) -> None:
+    """Take the objects of a bundle into the repository if they are fit to be there; no ref is touched.
+
+    Args:
+        git: the repository.
+        file: of the bundle, unbuffered: git reads the pack from its descriptor.
+        commit: the only thing that it must offer.
+        base: the commit that the work started from, None for nothing.
+        limits: of what is new against that.
+        small: bytes, unpacked, beyond which it is left alone for now.
+
+    Raises:
+        TooLarge: it is larger than ``small``.
+        BadBundle: it is none, or does not hold ``commit``; nothing of it is left.
+        Quarantined: it has more than it may.
+        GitError: our own repository or disk failed.
+    """
+    limits = limits or Limits()
+    with os.fdopen(os.dup(file.fileno()), "rb") as header:
+        header.seek(0)
+        found = bundle_header(header)
+        start = header.tell()
+    if found is None:
+        raise BadBundle("what was offered is not a git bundle")
+    if found.tips != [commit]:
+        raise BadBundle(f"the bundle contains {found.tips[:10]}, but commit {commit} was offered")
+    try:
+        pack = scan(file, start, limits, small)
+        if pack is None:
+            raise TooLarge
+        with _quarantine(git) as objects:
+            file.seek(start)
+            _index(git, file, objects, limits)
+            _Look(objects, pack).check(commit, base, limits)
+            _move_in(objects / "pack", git.directory / "objects" / "pack")
+    except (BadPack, BadTree) as error:
+        raise Quarantined(f"what was offered is refused: {error}") from error
+
+
+def clear_quarantine(git: Git) -> None:
+    """Remove what a captain that was killed had under way; the caller commands the voyage."""
+    shutil.rmtree(git.directory / INCOMING, ignore_errors=True)
+
+
+@contextmanager
+def _quarantine(git: Git) -> Iterator[Path]:
+    """Yield an object directory of its own, which is gone afterwards."""
+    incoming = git.directory / INCOMING
+    try:
+        incoming.mkdir(mode=0o700, exist_ok=True)
+        room = Path(tempfile.mkdtemp(dir=incoming))
+    except OSError as error:
+        raise GitError(f"{incoming}: no room for what a ship brings: {error.strerror}") from error
+    try:
+        objects = room / "objects"
+        for part in ("pack", "info"):
+            (objects / part).mkdir(parents=True)
+        (objects / "info/alternates").write_text(ALTERNATE)
+        yield objects
+    except OSError as error:
+        raise GitError(f"{room}: what a ship brings cannot be looked at: {error.strerror}") from error
+    finally:
+        shutil.rmtree(room, ignore_errors=True)
+
+
+def _index(git: Git, file: BinaryIO, objects: Path, limits: Limits) -> None:
+    """Have git unpack, check and index a pack: objects, links, and names that no checkout should see."""
+    most = limits.pack_bytes + MAX_DELTA
+    # What deltas are made from is added to the pack.
+    bounds = Bounds(MEMORY, 2 * most, INDEX_PROCESSOR_SECONDS)
+    try:
+        git.run(
+            *("index-pack", "--stdin", "--fix-thin", "--strict", f"--max-input-size={most}"),
+            file=file,
+            seconds=INDEX_SECONDS,
+            extra={"GIT_OBJECT_DIRECTORY": str(objects)},
+            bounds=bounds,
+        )
+    except (GitTimeout, GitBeyond) as error:
+        raise Quarantined(f"the bundle is refused: {error.message}") from error
+    except GitError as error:
+        if _OURS.search(error.message):
+            raise
+        raise BadBundle(f"the bundle is refused: {error.message}") from error
+
+
+def _move_in(source: Path, target: Path) -> None:
+    """Move a pack; its index comes last, since git looks for that."""
+    target.mkdir(exist_ok=True)
+    for path in sorted(source.iterdir(), key=lambda path: path.suffix == ".idx"):
+        path.replace(target / path.name)
+
+
+class _Look:
+    """A look at what is in quarantine, over the repository's own objects.
+
+    What is in the pack is known by the scan: of it nothing is read but trees and one commit, none of which may be
+    made of more than is good for one read.
+    """
+
+    def __init__(self, objects: Path, pack: Pack) -> None:
+        self._objects = objects
+        self._odb = pygit2.Odb(str(objects))
+        self._by_offset = {one.offset: one for one in pack.objects}
+        self._read = 0
+
+    @cached_property
+    def _packed(self) -> dict[str, Packed]:
+        """The pack's objects by id; what git added to it are the repository's."""
+        (index,) = (self._objects / "pack").glob("*.idx")
+        return {oid: self._by_offset[at] for oid, at in _offsets(index.read_bytes()) if at in self._by_offset}
+
+    def check(self, commit: str, base: str | None, limits: Limits) -> None:
+        """Raise BadTree or BadBundle if a commit is not fit to land on what it started from."""
+        new = self._tree_of(commit)
+        old = self._tree_of(base) if base else None
+        compare(self, new, old, limits)
+        self._check_depths(limits)
+
+    def _check_depths(self, limits: Limits) -> None:
+        """Bound how deep folders lie in all that came with the commit: the agent's own history."""
+        trees = [oid for oid, one in self._packed.items() if self._kind(one) == TREE]
+        if len(trees) <= limits.depth:
+            return
+        below = {oid: [one.oid for one in parse(self.tree_bytes(oid)).values() if one.mode == FOLDER] for oid in trees}
+        waits = {oid: sum(one in below for one in children) for oid, children in below.items()}
+        above: dict[str, list[str]] = {}
+        for oid, children in below.items():
+            for one in children:
+                above.setdefault(one, []).append(oid)
+        heights = dict.fromkeys(below, 1)
+        ready = [oid for oid, count in waits.items() if not count]
+        while ready:
+            oid = ready.pop()
+            if heights[oid] > limits.depth:
+                raise BadTree(f"its history has folders of more than {limits.depth} levels (depth)")
+            for one in above.get(oid, ()):
+                heights[one] = max(heights[one], heights[oid] + 1)
+                waits[one] -= 1
+                if not waits[one]:
+                    ready.append(one)
+
+    # -- objects ------------------------------------------------------------------------------
+
+    def tree_bytes(self, oid: str) -> bytes:
+        """Return a tree's bytes."""
+        return self._bytes(oid, ObjectType.TREE)
+
+    def file_size(self, oid: str) -> int:
+        """Return a file's bytes."""
+        if one := self._packed.get(oid):
+            return one.size
+        try:
+            return int(self._odb.read_header(pygit2.Oid(hex=oid))[1])
+        except KeyError as error:
+            raise BadTree(f"its file {oid} is missing") from error
+
+    def _tree_of(self, commit: str) -> str:
+        text = self._bytes(commit, ObjectType.COMMIT)
+        found = re.match(rb"tree ([0-9a-f]{40})\n", text)
+        if not found:
+            raise BadBundle(f"the bundle does not hold commit {commit}")
+        return found[1].decode()
+
+    def _bytes(self, oid: str, kind: ObjectType) -> bytes:
+        one = self._packed.get(oid)
+        if one:
+            cost = self._cost(one)
+            self._read += cost
+            if cost > MAX_READ or self._read > MAX_READS or (kind == ObjectType.COMMIT and one.size > MAX_COMMIT):
+                raise BadTree("its folders take too much to be read")
+        try:
+            found, data = self._odb.read(pygit2.Oid(hex=oid))
+        except KeyError as error:
+            raise BadBundle(f"the bundle does not hold {oid}") from error
+        except (pygit2.GitError, ValueError) as error:
+            raise GitError(f"{self._objects}: {oid}: {error}") from error
+        if found != kind:
+            raise BadBundle(f"the bundle does not hold {oid} as a {kind.name.lower()}")
+        return bytes(data)
+
+    def _chain(self, one: Packed) -> list[Packed]:
+        """Return an object and those of the pack that it is made of."""
+        found = [one]
+        while one.base is not None:
+            below = self._by_offset.get(one.base) if isinstance(one.base, int) else self._packed.get(one.base)
+            if below is None:
+                break
+            found.append(one := below)
+            if len(found) > MAX_CHAIN:
+                raise BadTree(f"it has more than {MAX_CHAIN} deltas one upon the other")
+        return found
+
+    def _cost(self, one: Packed) -> int:
+        """Return how many bytes are unpacked to read an object."""
+        return sum(each.size + each.base_size for each in self._chain(one))
+
+    def _kind(self, one: Packed) -> int:
+        """Return an object's type."""
+        last = self._chain(one)[-1]
+        if last.base is None:
+            return last.kind
+        try:
+            kind, _ = self._odb.read_header(pygit2.Oid(hex=str(last.base)))
+        except KeyError as error:
+            raise BadTree(f"what an object is made from is missing: {last.base}") from error
+        return int(kind)
+
+
+def _offsets(index: bytes) -> Iterator[tuple[str, int]]:
+    """Return the objects of a pack's index (version 2) with where they begin."""
+    count = int.from_bytes(index[8 + 255 * 4 : 8 + 256 * 4], "big")
+    names = 8 + 256 * 4
+    offsets = names + count * 24
+    for number in range(count):
+        at = int.from_bytes(index[offsets + 4 * number : offsets + 4 * number + 4], "big")
+        if at < 2**31:  # no pack of ours is larger
+            yield index[names + 20 * number : names + 20 * number + 20].hex(), at

@@ -1,0 +1,171 @@
+"""What a tree has that another one has not, read tree by tree without recursion.
+
+Folders that both have are not opened, so the cost is that of what changed. Whoever made a tree may have had a
+million folders lead to one file: every limit is looked at while it is read.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from ocaptain.protocol.limits import MAX_LINK, NewFile, excesses, name_problem, path_problem, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from ocaptain.protocol.limits import Limits
+
+FOLDER, LINK, SUBMODULE = 0o040000, 0o120000, 0o160000
+MODES = frozenset({FOLDER, LINK, SUBMODULE, 0o100644, 0o100755})
+FOLDERS_A_FILE = 4  # new folders that a new file may bring, on average
+MAX_NAMED = 10
+_ENTRY = re.compile(rb"([0-7]{5,6}) ([^\0]+)\0(.{20})", re.DOTALL)
+
+
+class BadTree(ValueError):
+    """A tree that no ship could check out, or that has more than it may; says which path."""
+
+
+class Entry(NamedTuple):
+    """A tree's entry: what it is (git's mode), and the id of that."""
+
+    mode: int
+    oid: str
+
+
+class Objects(Protocol):
+    """Where trees are read."""
+
+    def tree_bytes(self, oid: str) -> bytes:
+        """Return a tree's bytes."""
+
+    def file_size(self, oid: str) -> int:
+        """Return a file's bytes."""
+
+
+@dataclass
+class Changes:
+    """What is new.
+
+    Attributes:
+        files: that are new or changed.
+        collisions: new paths that some system takes for one that is there, each with that one.
+    """
+
+    files: list[NewFile] = field(default_factory=list)
+    collisions: list[tuple[bytes, bytes]] = field(default_factory=list)
+
+
+class _Folder(NamedTuple):
+    path: bytes
+    depth: int
+    new: str
+    old: str | None
+
+
+def parse(data: bytes) -> dict[bytes, Entry]:
+    """Return a tree's entries by name.
+
+    Raises:
+        BadTree: it is none, or has a name twice.
+    """
+    found: dict[bytes, Entry] = {}
+    at = 0
+    for entry in _ENTRY.finditer(data):
+        if entry.start() != at or entry[2] in found:
+            break
+        found[entry[2]] = Entry(int(entry[1], 8), entry[3].hex())
+        at = entry.end()
+    if at != len(data):
+        raise BadTree("it has a folder that cannot be read")
+    return found
+
+
+def compare(objects: Objects, new: str, old: str | None, limits: Limits) -> Changes:
+    """Return what one tree has that another has not.
+
+    Args:
+        objects: where both are.
+        new: id of the tree.
+        old: id of the other one, None for an empty one.
+        limits: of what is new.
+
+    Raises:
+        BadTree: a limit is passed, or it cannot be checked out.
+    """
+    found, folders, new_files, total = Changes(), 0, 0, 0
+    left = [_Folder(b"", 0, new, old)] if new != old else []
+    while left and new_files <= limits.files and total <= limits.total_bytes:
+        folder = left.pop()
+        entries = parse(objects.tree_bytes(folder.new))
+        if not entries and folder.path:
+            raise BadTree(f"{_shown(folder.path)} is an empty folder, which git has none of")
+        before = parse(objects.tree_bytes(folder.old)) if folder.old else {}
+        folders += folder.old is None
+        if folders > FOLDERS_A_FILE * limits.files:
+            raise BadTree(f"it has more than {FOLDERS_A_FILE * limits.files} new folders")
+        fresh = {name: entry for name, entry in entries.items() if before.get(name) != entry}
+        for name, entry in fresh.items():
+            path = folder.path + name
+            _check(path, folder.depth, name, entry, limits)
+            was = before.get(name)
+            if entry.mode == FOLDER:
+                beneath = was.oid if was and was.mode == FOLDER else None
+                left.append(_Folder(path + b"/", folder.depth + 1, entry.oid, beneath))
+                continue
+            file = NewFile(path, _size(objects, path, entry, was), was is None or was.mode == FOLDER)
+            found.files.append(file)
+            new_files, total = new_files + file.is_new, total + file.size
+        found.collisions += _collisions(folder.path, entries, fresh.keys() - before.keys())
+    for reason, paths in excesses(found.files, limits):
+        raise BadTree(f"{reason}: {', '.join(_shown(path) for path in list(paths)[:MAX_NAMED])}")
+    return found
+
+
+def _check(path: bytes, depth: int, name: bytes, entry: Entry, limits: Limits) -> None:
+    problem = name_problem(name, limits)
+    if not problem and (len(path) > limits.path or depth >= limits.depth):
+        problem = path_problem(path, limits)
+    if problem:
+        raise BadTree(f"{problem}: {_shown(path)}")
+    if entry.mode not in MODES:
+        raise BadTree(f"{_shown(path)} is neither a file, a link nor a folder (mode {entry.mode:o})")
+
+
+def _size(objects: Objects, path: bytes, entry: Entry, was: Entry | None) -> int:
+    """Return the bytes that an entry brings; a file that only became executable brings none."""
+    if entry.mode == SUBMODULE:
+        raise BadTree(f"{_shown(path)} is a submodule, which does not travel")
+    if was and was.oid == entry.oid and LINK not in {was.mode, entry.mode}:
+        return 0
+    size = objects.file_size(entry.oid)
+    if entry.mode == LINK and not 0 < size <= MAX_LINK:
+        raise BadTree(f"{_shown(path)} is a link to a path of {size} bytes")
+    return size
+
+
+def _collisions(folder: bytes, entries: Mapping[bytes, Entry], added: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """Return the added names that some system takes for another one of the folder."""
+    added = set(added)
+    if not added:
+        return
+    seen: dict[str, bytes] = {}
+    for name in sorted(entries, key=lambda name: (name in added, name)):
+        other = seen.setdefault(folded(name), name)
+        if other != name and name in added:
+            yield folder + name, folder + other
+
+
+def folded(name: bytes) -> str:
+    """Return a name as macOS and Windows compare it: without case and in one normal form of Unicode."""
+    if name.isascii():
+        return name.decode().lower()
+    text = name.decode(errors="surrogateescape")
+    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", text).casefold())
+
+
+def _shown(path: bytes) -> str:
+    return shown(path.rstrip(b"/"))

@@ -1,0 +1,185 @@
+"""What an attempt may bring: the worker checks it first, the captain once more. Standard library only.
+
+Whatever lands must be something that every other ship can check out, and must cost nobody more than it is worth.
+All of it is judged of what is new against the commit that the attempt started from.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Iterable, Iterator, Mapping, NamedTuple
+
+MEBIBYTE = 2**20
+#: Of a delta, and of what it is made from: git holds both in memory. Our workers send larger files whole.
+MAX_DELTA = 50 * MEBIBYTE
+MAX_COMMIT = MEBIBYTE
+MAX_LINK = 4095  # bytes; the kernel makes no longer symbolic link
+#: Bytes of trees, commits and the agent's own history beside the files.
+MAX_REST = 64 * MEBIBYTE
+#: Objects for each new file: the folders and commits around it, and files that are changed.
+OBJECTS_A_FILE = 20
+_DOTS = frozenset({b"", b".", b".."})
+#: Code points that HFS+ does not see in names (git's utf8.c).
+_UNSEEN = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """``limits`` of voyage.json.
+
+    Attributes:
+        name: bytes of a file's name.
+        path: bytes of its path.
+        depth: names in its path.
+        files: new files.
+        file_mib: MiB of one file.
+        total_mib: MiB of all new and changed files.
+    """
+
+    name: int = 255
+    path: int = 4095
+    depth: int = 100
+    files: int = 5000
+    file_mib: int = 50
+    total_mib: int = 500
+
+    @property
+    def objects(self) -> int:
+        """How many objects a pack may have."""
+        return OBJECTS_A_FILE * self.files
+
+    @property
+    def file_bytes(self) -> int:
+        """Bytes of one file."""
+        return self.file_mib * MEBIBYTE
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of all files."""
+        return self.total_mib * MEBIBYTE
+
+    @property
+    def pack_bytes(self) -> int:
+        """Bytes of all objects of a pack, unpacked."""
+        return self.total_bytes + MAX_REST
+
+    def for_rescue(self) -> Limits:
+        """Return the limits of what is only kept: whatever a bundle can bring, but nothing that cannot be read."""
+        return replace(self, files=max(self.files, 100_000), file_mib=1024, total_mib=1024)
+
+    @classmethod
+    def of(cls, given: Mapping[str, object]) -> Limits:
+        """Return the limits that a message names; what it does not name, or not as a number, is the default."""
+        known = {name: value for name, value in given.items() if name in cls.__dataclass_fields__}
+        return cls(**{name: value for name, value in known.items() if type(value) is int and value > 0})
+
+
+class NewFile(NamedTuple):
+    """A file that the base has not as it is.
+
+    Attributes:
+        path: as git writes it.
+        size: bytes.
+        is_new: whether the base has nothing of that path.
+    """
+
+    path: bytes
+    size: int
+    is_new: bool
+
+
+class Excess(NamedTuple):
+    """What is beyond a limit.
+
+    Attributes:
+        reason: in words, with the limit.
+        paths: the files.
+    """
+
+    reason: str
+    paths: Iterable[bytes]
+
+
+def excesses(files: Iterable[NewFile], limits: Limits) -> Iterator[Excess]:
+    """Return what is beyond the limits, kind by kind; nothing if all of it is within."""
+    files = list(files)
+    by_size = sorted(files, key=lambda one: -one.size)
+    large = [one.path for one in by_size if one.size > limits.file_bytes]
+    if large:
+        yield Excess(f"files of more than {limits.file_mib} MB (file_mib)", large)
+    if sum(one.size for one in by_size) > limits.total_bytes:
+        yield Excess(
+            f"more than {limits.total_mib} MB of new and changed files (total_mib)", [one.path for one in by_size]
+        )
+    new = [one.path for one in files if one.is_new]
+    if len(new) > limits.files:
+        tops = sorted({path.partition(b"/")[0] for path in new})
+        yield Excess(f"more than {limits.files} new files ({len(new)}) (files)", tops)
+    by_reason: dict[str, list[bytes]] = {}
+    for one in files:
+        reason = path_problem(one.path.rstrip(b"/"), limits)
+        if reason:
+            by_reason.setdefault(reason, []).append(one.path)
+    for reason, paths in by_reason.items():
+        yield Excess(reason, paths)
+
+
+def path_problem(path: bytes, limits: Limits) -> str:
+    """Return why a ship could not check out a path, "" if every one can."""
+    names = path.split(b"/")
+    if len(path) > limits.path:
+        return f"paths of more than {limits.path} bytes (path)"
+    if len(names) > limits.depth:
+        return f"paths of more than {limits.depth} names (depth)"
+    for name in names:
+        problem = name_problem(name, limits)
+        if problem:
+            return problem
+    return ""
+
+
+def name_problem(name: bytes, limits: Limits) -> str:
+    """Return why a ship could not check out a name, "" if every one can."""
+    if len(name) > limits.name:
+        return f"names of more than {limits.name} bytes (name)"
+    if name in _DOTS or b"/" in name or b"\0" in name:
+        return "names that no file can have"
+    if is_dot_git(name):
+        return "names that some system takes for .git"
+    return ""
+
+
+def is_dot_git(name: bytes) -> bool:
+    """Whether a system may take a name for ``.git``: as it is, on HFS+ or on NTFS (git's ``verify_dotfile``)."""
+    lower = name.lower()
+    if b"git" not in lower and lower.isascii():
+        return False
+    if _seen(name) == ".git":
+        return True
+    for piece in (lower, *lower.split(b"\\")[1:]):
+        start = re.match(rb"(\.git|git~1)[. ]*", piece)
+        if start and piece[start.end() : start.end() + 1] in {b"", b"\\", b":"}:
+            return True
+    return False
+
+
+def may_be_special(path: bytes) -> bool:
+    """Whether git looks into a file of this name (``.gitmodules`` and its like), under any of its names."""
+    seen = _seen(path.rpartition(b"/")[2])
+    return seen.startswith((".gitm", ".gita", ".giti", ".mail")) or "~" in seen or "\\" in seen
+
+
+def _seen(name: bytes) -> str:
+    """Return a name as HFS+ compares it, up to its first byte that is no UTF-8."""
+    try:
+        text = name.decode()
+    except UnicodeDecodeError as error:
+        text = name[: error.start].decode()
+    return _UNSEEN.sub("", text).lower()
+
+
+def shown(path: bytes, longest: int = 300) -> str:
+    """Return a path as text of bounded length: a name is bytes, and what is no UTF-8 of it cannot be told."""
+    text = path.decode(errors="replace")
+    return text if len(text) <= longest else f"{text[:longest]}…"

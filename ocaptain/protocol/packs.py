@@ -1,0 +1,214 @@
+"""What a pack says of itself: read object by object, before git unpacks any. Standard library only.
+
+The format is gitformat-pack's: ``PACK``, version 2, the number of objects; each object its kind and size, for a
+delta what it is made from, then a zlib stream. No more is unpacked than an object claims to be, none of it is kept,
+and nothing is made of deltas: how large their results are stands at their beginning. So 3 GB out of 15 KB cost
+nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from dataclasses import dataclass, field
+from typing import BinaryIO, List, Optional, Tuple, Union
+
+from ocaptain.protocol.limits import MAX_COMMIT, MAX_DELTA, MEBIBYTE, Limits
+
+COMMIT, TREE, BLOB, TAG, OFS_DELTA, REF_DELTA = 1, 2, 3, 4, 6, 7
+MAX_CHAIN = 250  # deltas upon deltas; git writes no more than 50
+TRAILER = 20  # bytes of the sum at the end
+FIRST_LOOK = 1024
+PIECE = 64 * 1024
+DELTA_HEAD = 20  # bytes that hold two sizes
+KINDS = {COMMIT: "commit", TREE: "tree", BLOB: "file"}
+
+
+class BadPack(ValueError):
+    """It is no sound pack, or has more than it may."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """An object of a pack.
+
+    Attributes:
+        offset: where it begins, counted from the pack's beginning.
+        kind: its type; of a delta that is ``OFS_DELTA`` or ``REF_DELTA``.
+        size: bytes, unpacked; of a delta those of its result.
+        base: of a delta: the offset or the id of what it is made from.
+        base_size: of a delta: bytes of that.
+    """
+
+    offset: int
+    kind: int
+    size: int
+    base: Union[int, str, None] = None
+    base_size: int = 0
+
+
+@dataclass
+class Pack:
+    """What a pack has.
+
+    Attributes:
+        objects: in their order.
+        total: bytes of all of them, unpacked.
+        bases: bytes of what the reader must have for deltas that name it.
+    """
+
+    objects: List[Packed] = field(default_factory=list)
+    total: int = 0
+    bases: int = 0
+
+
+def scan(file: BinaryIO, start: int, limits: Limits, small: Optional[int] = None) -> Optional[Pack]:
+    """Return what a pack has.
+
+    Args:
+        file: that ends with it.
+        start: where it begins.
+        limits: of what it may have.
+        small: bytes, unpacked, of what is read at once.
+
+    Returns:
+        What it has; None if it is larger than ``small``.
+
+    Raises:
+        BadPack: an object is larger than it may be, there are more than may be, or it is no pack.
+    """
+    fd, end = file.fileno(), os.fstat(file.fileno()).st_size - TRAILER
+    head = os.pread(fd, 12, start)
+    if len(head) < 12 or head[:8] != b"PACK\0\0\0\2":
+        raise BadPack("it is no pack")
+    count = int.from_bytes(head[8:], "big")
+    if count > limits.objects:
+        raise BadPack(f"it has {count} objects, more than {limits.objects}")
+    found, place, depths, bases = Pack(), start + 12, {}, set()
+    for _ in range(count):
+        one, after = _read(fd, start, place, end, limits)
+        if isinstance(one.base, int):
+            depths[one.offset] = depths.get(one.base, 0) + 1
+            if depths[one.offset] > MAX_CHAIN:
+                raise BadPack(f"it has more than {MAX_CHAIN} deltas one upon the other")
+        elif one.base and one.base not in bases:
+            bases.add(one.base)
+            found.bases += one.base_size
+        found.objects.append(one)
+        found.total += one.size
+        if max(found.total, found.bases) > limits.pack_bytes:
+            raise BadPack(f"all that it has is more than {limits.pack_bytes // MEBIBYTE} MB")
+        if small is not None and max(found.total, found.bases) > small:
+            return None
+        place = after
+    if place != end:
+        raise BadPack(f"it ends at byte {place - start} of {end - start}")
+    return found
+
+
+def _read(fd: int, start: int, place: int, end: int, limits: Limits) -> Tuple[Packed, int]:
+    """Return the object that begins at ``place``, and where the next one does."""
+    look = os.pread(fd, max(0, min(FIRST_LOOK, end - place)), place)
+    try:
+        kind, size, at = _size(look)
+        base: Union[int, str, None] = None
+        if kind == OFS_DELTA:
+            back, at = _distance(look, at)
+            base = place - start - back
+            if not 12 <= base < place - start:
+                raise BadPack("a delta is made from what is not in it")
+        elif kind == REF_DELTA:
+            base, at = look[at : at + 20].hex(), at + 20
+        elif kind not in KINDS:
+            raise BadPack(f"it has an object of kind {kind}")
+    except IndexError:
+        raise BadPack("it ends in the middle of an object") from None
+    _check(kind, size, limits)
+    result, after = _inflate(fd, look[at:], place + at, end, size)
+    base_size = 0
+    if base is not None:
+        try:
+            base_size, at = _varint(result, 0)
+            size, _ = _varint(result, at)
+        except IndexError:
+            raise BadPack("a delta does not say how large its result is") from None
+        if max(size, base_size) > MAX_DELTA:
+            raise BadPack(f"a delta makes {max(size, base_size)} bytes, more than {MAX_DELTA // MEBIBYTE} MB")
+    return Packed(place - start, kind, size, base, base_size), after
+
+
+def _check(kind: int, size: int, limits: Limits) -> None:
+    if kind == BLOB and size > limits.file_bytes:
+        raise BadPack(f"a file has {size} bytes, more than {limits.file_mib} MB (file_mib)")
+    if kind == COMMIT and size > MAX_COMMIT:
+        raise BadPack(f"a commit has {size} bytes, more than {MAX_COMMIT}")
+    if size > MAX_DELTA and kind != BLOB:
+        raise BadPack(f"an object has {size} bytes, more than {MAX_DELTA // MEBIBYTE} MB")
+
+
+def _inflate(fd: int, data: bytes, place: int, end: int, size: int) -> Tuple[bytes, int]:
+    """Unpack a zlib stream of exactly ``size`` bytes; return its first ones, and where it ends.
+
+    Args:
+        fd: of the file.
+        data: the beginning of the stream, as far as it was read.
+        place: where that begins.
+        end: where the pack does.
+        size: that it must have.
+    """
+    stream = zlib.decompressobj()
+    first, length = b"", 0
+    place += len(data)
+    try:
+        while not stream.eof:
+            if not data:
+                data = os.pread(fd, max(0, min(PIECE, end - place)), place)
+                place += len(data)
+                if not data:
+                    raise BadPack("it ends in the middle of an object")
+            # One byte more than it may have shows that it has more.
+            out = stream.decompress(data, min(PIECE, size - length + 1))
+            data = stream.unconsumed_tail
+            first = first or out[:DELTA_HEAD]
+            length += len(out)
+            if length > size:
+                break
+    except zlib.error as error:
+        raise BadPack(f"an object cannot be unpacked: {error}") from None
+    if length != size:
+        raise BadPack(f"an object is not of the {size} bytes that it claims")
+    return first, place - len(stream.unused_data)
+
+
+def _size(data: bytes) -> Tuple[int, int, int]:
+    """Return kind and size at an object's beginning, and where they end."""
+    byte, at, shift = data[0], 1, 4
+    kind, size = byte >> 4 & 7, byte & 15
+    while byte & 128:
+        byte = data[at]
+        size |= (byte & 127) << shift
+        at, shift = at + 1, shift + 7
+        if shift > 63:
+            raise BadPack("an object claims a size that no object has")
+    return kind, size, at
+
+
+def _varint(data: bytes, at: int) -> Tuple[int, int]:
+    """Return a number at the beginning of a delta, and where it ends."""
+    number = shift = 0
+    while True:
+        byte = data[at]
+        number |= (byte & 127) << shift
+        at, shift = at + 1, shift + 7
+        if not byte & 128:
+            return number, at
+
+
+def _distance(data: bytes, at: int) -> Tuple[int, int]:
+    """Return how far before a delta its base begins, and where that number ends."""
+    byte, at = data[at], at + 1
+    number = byte & 127
+    while byte & 128:
+        byte, at = data[at], at + 1
+        number = (number + 1 << 7) | (byte & 127)
+    return number, at
