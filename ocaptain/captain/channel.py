@@ -5,6 +5,9 @@ cursors count in. A gap or a damaged record makes the captain pull again from it
 are dropped. A record is acknowledged only when it is done with: a ``result`` when its effect is in
 the ledger (:meth:`Channel.settle`), anything else at once.
 
+A ship may send whatever it likes: :mod:`ocaptain.captain.reading` bounds what it costs, and what no worker sends is a
+fault of the ship.
+
 A worker of protocol 1 has one numbering for all records: here they are of the class ``all``, in
 which nothing is acknowledged beyond an unsettled result.
 """
@@ -18,8 +21,9 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ocaptain.captain.transport.base import Stream, TransportError
-from ocaptain.protocol import CLASSES, PROTOCOL, PROTOCOLS, Lines, Message, class_of, decode, encode, read_record
+from ocaptain.captain.reading import NowAndThen, Reading
+from ocaptain.captain.transport.base import ShipFault, Stream, TransportError
+from ocaptain.protocol import CLASSES, PROTOCOL, PROTOCOLS, Message, class_of, encode, read_record
 from ocaptain.protocol.codec import Malformed
 from ocaptain.protocol.envelope import (
     Ack,
@@ -52,6 +56,9 @@ ACKNOWLEDGE_EVERY = 20
 PING_SECONDS = 10.0
 SILENCE_SECONDS = 45.0
 REST_SECONDS = 20.0
+MAX_ORPHANS = 4 * 1024 * 1024  # bytes of results that nobody waits for
+MAX_PULLS = 3  # for the same records; then with each heartbeat
+MAX_TROUBLE = 1000  # characters
 log = logging.getLogger("ocaptain.captain")
 
 
@@ -110,7 +117,7 @@ class Channel:
         self.busy: int | None = None
         self.busy_with: str | None = None
         self.protocol = protocol
-        self._on_trouble = on_trouble
+        self._trouble = NowAndThen(on_trouble)
         self._classes = CLASSES if protocol > 1 else (ALL,)  # the first is the one that results are of
         self._resting: asyncio.Future[dict[str, int]] | None = None
         self._backlog = 0
@@ -120,17 +127,20 @@ class Channel:
         self._waiting: dict[str, asyncio.Future[tuple[int, ResultBody]]] = {}
         self._reader: asyncio.Task[None] | None = None
         self._beat: asyncio.Task[None] | None = None
-        self._heard = asyncio.get_running_loop().time()
+        self._reading = Reading(stream)
         self._welcomed: asyncio.Future[Welcome] = asyncio.get_running_loop().create_future()
         self._progress = asyncio.Event()
         self._acknowledged: dict[str, int] = {}
-        self.broken: asyncio.Future[TransportError] = asyncio.get_running_loop().create_future()
+        self._orphans = 0  # bytes
+        self._pulls: dict[str, tuple[int, int]] = {}  # by class: after which record, and how often
+        self.broken: asyncio.Future[TransportError | ShipFault] = asyncio.get_running_loop().create_future()
 
     async def open(self, voyage: str, ship: str, epoch: int, generation: int) -> None:
         """Say hello and wait until the results that the journal has are here. Logs come when they come.
 
         Raises:
             TransportError: no welcome came, or the stream broke.
+            ShipFault: it sends what no worker sends.
             Superseded: the worker obeys somebody newer.
             OtherProtocol: the worker does not understand this one.
         """
@@ -159,22 +169,17 @@ class Channel:
         await self._stream.send(encode(pack(message)))
 
     async def _read(self) -> None:
-        lines = Lines()
         try:
-            async for data in self._stream:
-                self._heard = asyncio.get_running_loop().time()
-                for line in lines.feed(data):
-                    message = decode(line)
-                    if message is not None:
-                        await self._take(message)
-            error = TransportError("the stream ended")
-        except TransportError as broken:
+            async for message in self._reading.messages():
+                await self._take(message)
+            error: TransportError | ShipFault = TransportError("the stream ended")
+        except (TransportError, ShipFault) as broken:
             error = broken
         except Exception as unexpected:  # noqa: BLE001 - whatever a ship sends must not stop the captain
             error = TransportError(f"a message could not be handled: {type(unexpected).__name__}: {unexpected}")
         self._break(error)
 
-    def _break(self, error: TransportError) -> None:
+    def _break(self, error: TransportError | ShipFault) -> None:
         """Let everybody who waits know that nothing more will come."""
         if not self.broken.done():
             self.broken.set_result(error)
@@ -210,7 +215,7 @@ class Channel:
                 log.warning("%d records (%s) were dropped on the ship for want of space", missed, found.class_)
             self._progress.set()
         elif isinstance(found, Trouble):
-            self._on_trouble(found.reason)
+            self._trouble.take(found.reason[:MAX_TROUBLE])
         elif isinstance(found, Resting) and self._resting and not self._resting.done():
             self._resting.set_result({name: found.last[name] for name in CLASSES if name in found.last})
 
@@ -233,6 +238,14 @@ class Channel:
         self._welcomed.set_result(welcome)
 
     async def _pull(self, name: str) -> None:
+        """Ask for records again; what is asked for again and again waits for the next heartbeat."""
+        after = self.cursors.of(name).seen
+        before, count = self._pulls.get(name, (-1, 0))
+        self._pulls[name] = (after, count + 1 if before == after else 1)
+        if self._pulls[name][1] <= MAX_PULLS:
+            await self._ask_again(name)
+
+    async def _ask_again(self, name: str) -> None:
         await self._send(Pull(self.cursors.of(name).seen, None if name == ALL else name))
 
     async def _record(self, number: int, body: Message) -> None:
@@ -256,6 +269,9 @@ class Channel:
         if future and not future.done():
             future.set_result((number, body))
         else:
+            self._orphans += self._reading.line
+            if self._orphans > MAX_ORPHANS:
+                raise ShipFault(f"it sent more than {MAX_ORPHANS} bytes of results that nobody waits for")
             self._on_orphan(number, body)
 
     async def _acknowledge(self) -> None:
@@ -326,6 +342,8 @@ class Channel:
         try:
             await asyncio.gather(*tasks, return_exceptions=True)
         finally:  # also of an actor that is cancelled while it closes
+            self._trouble.close()
+            self._reading.close()
             self._break(TransportError("the channel was closed"))
             await self._stream.close()
 
@@ -333,11 +351,14 @@ class Channel:
         """Ask the worker now and then: one that hangs behind a live stream is as silent as a dead one."""
         while True:
             await asyncio.sleep(PING_SECONDS)
-            if asyncio.get_running_loop().time() - self._heard > SILENCE_SECONDS:
+            if asyncio.get_running_loop().time() - self._reading.heard > SILENCE_SECONDS:
                 self._break(TransportError(f"the worker was silent for {SILENCE_SECONDS:g} s"))
                 return
             with contextlib.suppress(TransportError):
                 await self._send(Ping())
+                for name, (after, count) in self._pulls.items():
+                    if count > MAX_PULLS and after == self.cursors.of(name).seen:
+                        await self._ask_again(name)
 
 
 def _other_protocol(refusal: Refusal, mine: int) -> int | None:

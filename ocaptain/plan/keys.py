@@ -24,8 +24,9 @@ MANIFEST = {
     "egress": False,
     "models": False,
     "live_ignore": False,
-    "limits": False,
+    "limits": True,
 }
+LIMITS = dict.fromkeys(("name", "path", "depth", "files", "file_mib", "total_mib"), True)
 TASK = dict.fromkeys(
     ("id", "subject", "title", "description", "activeForm", "status", "owner", "blocks", "blockedBy", "metadata"), True
 )

@@ -168,6 +168,7 @@ def _manifest(directory: Path, reader: _Reader) -> Manifest | None:
     if found is None:
         return None
     reader.doubt(name, "", found, keys.MANIFEST)
+    reader.doubt(name, "limits.", found.get("limits"), keys.LIMITS)
     try:
         return Manifest.model_validate(found)
     except ValidationError as error:

@@ -103,6 +103,26 @@ class Task(_Strict):
         return self.model_dump(mode="json", exclude_none=True)
 
 
+class PlanLimits(_Strict):
+    """What an attempt may bring (``ocaptain.protocol.limits``); what is not named is as usual.
+
+    Attributes:
+        name: bytes of a file's name.
+        path: bytes of its path.
+        depth: names in its path.
+        files: new files.
+        file_mib: MiB of one file.
+        total_mib: MiB of all new and changed files.
+    """
+
+    name: Annotated[int, Field(ge=1, le=255)] | None = None
+    path: Annotated[int, Field(ge=1, le=4095)] | None = None
+    depth: Annotated[int, Field(ge=1, le=500)] | None = None
+    files: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    file_mib: Annotated[int, Field(ge=1, le=1024)] | None = None
+    total_mib: Annotated[int, Field(ge=1, le=1024)] | None = None
+
+
 class Manifest(_Strict):
     """``voyage.json``.
 
@@ -112,6 +132,7 @@ class Manifest(_Strict):
         recommended_ships: how many ships the plan was cut for.
         setup: a shell line run in a fresh clone before the final verify.
         verify_timeout: seconds the final verify may take.
+        limits: of what an attempt may bring.
     """
 
     name: str = ""
@@ -119,6 +140,7 @@ class Manifest(_Strict):
     recommended_ships: Annotated[int, Field(ge=1, le=500)] | None = None
     setup: Line | None = None
     verify_timeout: Seconds | None = None
+    limits: PlanLimits | None = None
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,11 @@ COMMAND = "command"
 CLASSES = ("result", "log", "telemetry")
 #: Longest line that is taken for a message; a result with a long list of names fits.
 MAX_LINE = 4 * 1024 * 1024
+#: Longest line that a captain takes of a ship, how many values it may have, and how deep they may lie: so many he
+#: reads in less than 50 ms.
+MAX_SHIP_LINE = 1024 * 1024
+MAX_VALUES = 10_000
+MAX_NESTING = 32
 #: Of a bundle that travels: six ships that are sent one at the same time need 24 MiB of memory.
 PART_BYTES = 4 * 1024 * 1024
 MAX_PART_BYTES = 32 * 1024 * 1024  # that is taken: workers of earlier versions send such
@@ -75,6 +80,33 @@ def decode(line: bytes) -> Message | None:
     if isinstance(message, dict) and isinstance(message.get("type"), str):
         return message
     return None
+
+
+def decode_from_ship(line: bytes) -> Message | None:
+    """Return the message in a ship's line, None for noise; what would take long to read is not read.
+
+    Raises:
+        Excessive: it is longer, or has more or deeper values, than any worker's.
+    """
+    if not line.lstrip(b" ").startswith(b"{"):
+        return None
+    if len(line) > MAX_SHIP_LINE or sum(map(line.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        raise Excessive("it sent a line that no worker sends")
+    message = decode(line)
+    if message is not None and not _is_shallow(message):
+        raise Excessive("it sent a line that no worker sends")
+    return message
+
+
+def _is_shallow(message: Message) -> bool:
+    """Whether no value lies deeper than :data:`MAX_NESTING`."""
+    level: list[Any] = [message]
+    for _ in range(MAX_NESTING):
+        below = [value for one in level for value in (one.values() if isinstance(one, dict) else one)]
+        level = [value for value in below if isinstance(value, (dict, list))]
+        if not level:
+            return True
+    return False
 
 
 def checksum(number: int, body: Message) -> int:
@@ -109,6 +141,7 @@ class Lines:
         self._longest = longest
         self._rest = bytearray()
         self._dropping = False
+        self.dropped = 0  #: lines that were too long
 
     def feed(self, data: bytes) -> list[bytes]:
         """Take bytes, return the lines they complete."""
@@ -117,14 +150,21 @@ class Lines:
         for part in complete:
             if not self._dropping and len(self._rest) + len(part) <= self._longest:
                 lines.append(bytes(self._rest) + part)
+            else:
+                self.dropped += not self._dropping
             self._rest.clear()
             self._dropping = False
         if self._dropping or len(self._rest) + len(rest) > self._longest:
+            self.dropped += not self._dropping
             self._rest.clear()
             self._dropping = True
         else:
             self._rest += rest
         return lines
+
+
+class Excessive(ValueError):
+    """A line that is beyond what any worker sends."""
 
 
 class Refused(Exception):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import zlib
 from dataclasses import dataclass, field
-from typing import BinaryIO, List, Optional, Tuple, Union
+from typing import BinaryIO, Dict, List, Optional, Set, Tuple, Union
 
 from ocaptain.protocol.limits import MAX_COMMIT, MAX_DELTA, MEBIBYTE, Limits
 
@@ -84,7 +84,9 @@ def scan(file: BinaryIO, start: int, limits: Limits, small: Optional[int] = None
     count = int.from_bytes(head[8:], "big")
     if count > limits.objects:
         raise BadPack(f"it has {count} objects, more than {limits.objects}")
-    found, place, depths, bases = Pack(), start + 12, {}, set()
+    found, place = Pack(), start + 12
+    depths: Dict[int, int] = {}
+    bases: Set[str] = set()
     for _ in range(count):
         one, after = _read(fd, start, place, end, limits)
         if isinstance(one.base, int):

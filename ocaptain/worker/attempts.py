@@ -10,7 +10,6 @@ import asyncio
 import base64
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import time
@@ -131,9 +130,10 @@ class Attempts:
         workspace.reset(args.base, args.branch)
         self._state.at = args.base
         directory = places.attempts / str(args.token)
-        shutil.rmtree(directory, ignore_errors=True)
+        remove(directory)
         directory.mkdir(parents=True)
         write_json(directory / "task.json", args.task)
+        write_json(directory / "limits.json", args.limits)
         write_atomic(directory / "prompt.md", args.prompt.encode())
         write_atomic(directory / "resume.md", args.resume_prompt.encode())
         log = places.logs / f"{args.label}.log"

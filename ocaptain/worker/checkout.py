@@ -9,10 +9,11 @@ import stat
 from typing import List, NamedTuple, Sequence, Set
 
 from ocaptain.worker.errors import WorkspaceError
-from ocaptain.worker.places import remove
+from ocaptain.worker.places import remove, walk
 from ocaptain.worker.repository import IGNORED, Repository
 
 MAX_NAMED = 200
+MAX_PATH = 4000  # bytes
 RULES = frozenset({".gitignore", ".gitattributes"})
 INDEX_NOTE = "ocaptain-index"
 OWN_CONFIG = """[core]
@@ -143,13 +144,13 @@ class Checkout(Repository):
         links = False
         if repair:
             _make_writable(root)
-        for path, directories, files in os.walk(root, onerror=lambda error: unread.append(str(error.filename))):
+        for path, directories, files in walk(root, onerror=lambda error: unread.append(str(error.filename))):
             if path != root and (".git" in directories or ".git" in files):
                 nested.append(os.path.relpath(path, root))
             rules += [os.path.relpath(os.path.join(path, name), root) for name in files if name in RULES]
             links = links or any(os.path.islink(os.path.join(path, name)) for name in directories)
             directories[:] = [name for name in directories if name != ".git" and f"{name}/" not in IGNORED]
-        found = [os.path.relpath(name, root) for name in unread]
+        found = [_readable(os.path.relpath(name, root)) for name in unread]
         ignored = self._ignored([*nested, *found]) if nested or found else set()
         return Walk(
             [name for name in nested if name not in ignored],
@@ -190,10 +191,17 @@ def _make_writable(root: str) -> None:
     """Undo an agent's read-only folders, which git could not clean."""
     with contextlib.suppress(OSError):
         os.chmod(root, 0o700)
-    for path, directories, _ in os.walk(root):
+    for path, directories, _ in walk(root):
         for name in directories:
             below = os.path.join(path, name)
             with contextlib.suppress(OSError):
                 mode = os.lstat(below).st_mode
                 if stat.S_ISDIR(mode) and mode & 0o700 != 0o700:
                     os.chmod(below, stat.S_IMODE(mode) | 0o700)
+
+
+def _readable(path: str) -> str:
+    """Return a folder's path, or of one that is longer than git takes the folder above it that is not."""
+    while len(os.fsencode(path)) > MAX_PATH:
+        path = os.path.dirname(path)
+    return path

@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 import stat
 import subprocess
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Callable, Iterator, List, Optional, Tuple
 
 MAX_TAIL = 8 * 1024
 
@@ -48,19 +47,69 @@ class Places:
 def remove(path: Path) -> None:
     """Remove a file, link or tree: read-only directories too, and what an agent made as root."""
     if path.is_dir() and not path.is_symlink():
-        with contextlib.suppress(OSError):
-            os.chmod(path, 0o700)
-        for below, directories, _ in os.walk(path):
-            for name in directories:
-                with contextlib.suppress(OSError):
-                    if not os.path.islink(os.path.join(below, name)):
-                        os.chmod(os.path.join(below, name), 0o700)
-        shutil.rmtree(path, ignore_errors=True)
+        _remove_tree(str(path))
     with contextlib.suppress(OSError):
         if not path.is_dir() or path.is_symlink():
             path.unlink()
     if os.path.lexists(path):
         subprocess.run(["sudo", "-n", "rm", "-rf", "--", str(path)], capture_output=True, timeout=60, check=False)
+
+
+def _remove_tree(top: str) -> None:
+    """Remove a folder with all below it, however deep: each folder is moved up to the top before it is emptied.
+
+    So no path gets longer than the kernel takes, and nothing calls itself. What cannot be removed stays.
+    """
+    left, count = [top], 0
+    while left:
+        folder = left.pop()
+        with contextlib.suppress(OSError):
+            os.chmod(folder, 0o700)
+            with os.scandir(folder) as found:
+                entries = list(found)
+            for entry in entries:
+                with contextlib.suppress(OSError):
+                    if not entry.is_dir(follow_symlinks=False):
+                        os.unlink(entry.path)
+                    elif folder == top:
+                        left.append(entry.path)
+                    else:
+                        raised = os.path.join(top, f".ocaptain-{os.getpid()}-{count}")
+                        os.chmod(entry.path, 0o700)
+                        os.rename(entry.path, raised)
+                        left.append(raised)
+                        count += 1
+            if folder != top:
+                os.rmdir(folder)
+    with contextlib.suppress(OSError):
+        os.rmdir(top)
+
+
+def walk(top: str, onerror: Optional[Callable[[OSError], None]] = None) -> Iterator[Tuple[str, List[str], List[str]]]:
+    """Do as ``os.walk``, which calls itself for each level before Python 3.12."""
+    left = [top]
+    while left:
+        path = left.pop()
+        directories: List[str] = []
+        files: List[str] = []
+        try:
+            with os.scandir(path) as found:
+                for entry in found:
+                    (directories if _is_folder(entry) else files).append(entry.name)
+        except OSError as error:
+            if onerror:
+                onerror(error)
+            continue
+        yield path, directories, files
+        below = [os.path.join(path, name) for name in reversed(directories)]
+        left += [one for one in below if not os.path.islink(one)]
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def open_plain(path: Path) -> BinaryIO:

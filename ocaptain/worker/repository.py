@@ -10,7 +10,7 @@ import hashlib
 import os
 import subprocess
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Mapping
 
 from ocaptain.protocol.files import write_atomic
 from ocaptain.protocol.git import NO_DELTAS, bundle_header, git_argv
@@ -67,6 +67,7 @@ class Repository:
         file: BinaryIO | None = None,
         output: BinaryIO | None = None,
         check: bool = True,
+        extra: Mapping[str, str] | None = None,
     ) -> bytes:
         """Run git; its input is ``stdin``, or ``file`` from where its descriptor stands.
 
@@ -89,6 +90,7 @@ class Repository:
             "GIT_AUTHOR_EMAIL": f"{self._ship}@ocaptain.invalid",
             "GIT_COMMITTER_NAME": self._ship,
             "GIT_COMMITTER_EMAIL": f"{self._ship}@ocaptain.invalid",
+            **(extra or {}),
         }
         argv = git_argv("advice.addEmbeddedRepo=false", "safe.directory=*")
         done = subprocess.run(

@@ -35,6 +35,8 @@ from ocaptain.protocol.envelope import (
     Welcome,
     unpack,
 )
+from ocaptain.protocol.files import read_json
+from ocaptain.protocol.limits import Limits
 from ocaptain.protocol.messages import (
     COMMANDS,
     Cancel,
@@ -292,7 +294,9 @@ class Worker:
             ended = await self._attempts.wait(job)
             try:
                 workspace = Workspace(self._state.places, self._state.ship)
-                snapshot = await asyncio.to_thread(workspace.snapshot, job.base, f"attempt-{args.token}")
+                limits = Limits.of(read_json(Path(job.directory) / "limits.json") or {})
+                take = partial(workspace.snapshot, job.base, f"attempt-{args.token}", limits=limits)
+                snapshot = await asyncio.to_thread(take)
                 ended = replace(ended, snapshot=snapshot)
             except Unfit as error:
                 ended = replace(ended, unfit=UnfitTree(error.reason, tuple(error.paths)))

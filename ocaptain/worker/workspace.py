@@ -17,16 +17,17 @@ from pathlib import Path
 from typing import List, NamedTuple, Sequence
 
 from ocaptain.protocol import PART_BYTES
-from ocaptain.protocol.git import BUNDLE_PACK, NO_DELTAS, bundle_start, bundle_wants
+from ocaptain.protocol.git import BUNDLE_PACK, NO_DELTAS, bundle_header, bundle_start, bundle_wants
+from ocaptain.protocol.limits import Excess, Limits, NewFile, excesses, may_be_special, path_problem, shown
 from ocaptain.protocol.messages import Bundle, Part, Snapshot
+from ocaptain.protocol.packs import BadPack, scan
 from ocaptain.worker.checkout import Checkout, Walk
 from ocaptain.worker.errors import Unfit, WorkspaceError
-from ocaptain.worker.places import open_plain
+from ocaptain.worker.places import open_plain, remove
 
-MAX_BYTES = 50 * 1024 * 1024
-MAX_FILES = 5000
 MAX_MESSAGE = 8000
 MAX_NAMES = 100
+MAX_NAMED = 10  # files that are named for each reason
 MAX_LINE = 4096
 OUT_REF = "refs/ocaptain/out"
 
@@ -51,33 +52,40 @@ class Changes(NamedTuple):
 class Workspace(Checkout):
     """The workspace, as the agent left it."""
 
-    def snapshot(self, base: str, name: str, *, lenient: bool = False) -> Snapshot:
+    def snapshot(self, base: str, name: str, *, limits: Limits | None = None, lenient: bool = False) -> Snapshot:
         """Commit the workspace as it is, on ``base``, and bundle what the captain lacks.
 
         Args:
             base: the commit that the workspace was set to.
             name: file name of the bundle, without suffix.
+            limits: of what is new; the captain looks once more, and what he finds is this ship's fault.
             lenient: take everything, whatever its size (for a rescue).
 
         Raises:
-            Unfit: nested repositories, more than 50 MB or 5,000 new files.
+            Unfit: nested repositories, or what is beyond the limits.
         """
+        limits = limits or Limits()
         self._unlock()
         if not self._is_index_of(base):
             self._git("read-tree", "--reset", base)
-        head, message = self._agent_commits(base)
+        head, message = self._agent_commits(base, limits)
         changes = self._changes()
         found = self._walk()
         if not changes and not head and not found.nested and not found.unread:
             return Snapshot(empty=True, bundle=Bundle(()), commit=base, base=base)
         self._forget_index()
-        left_out = self._inspect(base, changes, found, lenient=lenient)
+        left_out = self._inspect(base, changes, found, None if lenient else limits)
         tree = self._git("write-tree").decode().strip()
         empty = tree == self._git("rev-parse", f"{base}^{{tree}}").decode().strip()
-        parents = ["-p", base, *(("-p", head) if head else ())]
-        commit = self._git("commit-tree", tree, *parents, stdin=f"snapshot {name}\n".encode()).decode().strip()
-        self._write_ref(OUT_REF, commit)
-        bundle = self._bundle(base, commit, name)
+        special = any(may_be_special(os.fsencode(path)) for path in (*changes.changed, *changes.new))
+        path, commit = self._pack(base, tree, head, name)
+        problem = self._problem(path, limits, strict=bool(head) or special)
+        if problem and head:  # what counts is the tree; a history that nobody can take stays behind
+            path, commit = self._pack(base, tree, "", name)
+            problem = self._problem(path, limits, strict=special)
+        if problem and not lenient:
+            raise Unfit(problem, _shown([*changes.changed, *changes.new][:MAX_NAMES]))
+        bundle = self._cut(path)
         return Snapshot(empty, bundle, commit=commit, base=base, message=message, left_out=tuple(left_out))
 
     def _changes(self) -> Changes:
@@ -92,34 +100,47 @@ class Workspace(Checkout):
         links = any(b"160000" in modes[:14] for modes in changed.values()) or any(name.endswith("/") for name in new)
         return Changes(list(changed), new, links)
 
-    def _inspect(self, base: str, changes: Changes, found: Walk, *, lenient: bool) -> list[str]:
-        """Stage the workspace, after a look at what is new in it; return what was left out."""
+    def _inspect(self, base: str, changes: Changes, found: Walk, limits: Limits | None) -> list[str]:
+        """Stage the workspace, after a look at what is new in it; return what was left out.
+
+        Without limits all that can be read is taken.
+        """
         nested = found.nested
-        if lenient:  # the last look at this ship: nested repositories come along as plain files
+        if limits is None:  # the last look at this ship: nested repositories come along as plain files
             for path in nested:
                 (self._places.workspace / path / ".git").rename(self._places.workspace / path / "dot-git.rescued")
             nested = []
             changes = self._changes()
-        sizes = {}
-        for name in (*changes.changed, *changes.new):
-            with contextlib.suppress(OSError):
-                sizes[name] = os.lstat(self._places.workspace / name).st_size
-        too_large = sorted(sizes, key=lambda name: -sizes[name])
         problems: list[tuple[str, list[str]]] = []
         if nested:
             problems.append(("nested git repositories", nested))
-        if sum(sizes.values()) > MAX_BYTES:
-            problems.append((f"more than {MAX_BYTES // 2**20} MB of changed files", too_large[:10]))
-        if len(changes.new) > MAX_FILES:
-            reason = f"more than {MAX_FILES} new files ({len(changes.new)})"
-            problems.append((reason, sorted(_tops(changes.new))[:10]))
-        if problems and not lenient:
+        beyond = self._excesses(changes, limits) if limits else []
+        problems += [(one.reason, [os.fsdecode(path) for path in list(one.paths)[:MAX_NAMED]]) for one in beyond]
+        if problems:
             reasons = "; ".join(reason for reason, _ in problems)
             raise Unfit(reasons, _shown([path for _, paths in problems for path in paths][:MAX_NAMES]))
         unread = [*found.unread, *self._stage(base, changes)]
-        if unread and not lenient:
+        if unread and limits:
             raise Unfit("files that git cannot read", _shown(unread[:MAX_NAMES]))
         return _shown(unread[:MAX_NAMES])
+
+    def _excesses(self, changes: Changes, limits: Limits) -> list[Excess]:
+        """Return what is beyond the limits."""
+        found = list(excesses(self._new_files(changes), limits))
+        if found and changes.changed:  # a file may only have another time
+            self._git("update-index", "-q", "--refresh", check=False)
+            found = list(excesses(self._new_files(self._changes()), limits))
+        return found
+
+    def _new_files(self, changes: Changes) -> list[NewFile]:
+        """Return the files that a commit has not as they are; those that are gone are none."""
+        found = []
+        for names, is_new in ((changes.changed, False), (changes.new, True)):
+            for name in names:
+                with contextlib.suppress(OSError):
+                    size = os.lstat(self._places.workspace / name).st_size
+                    found.append(NewFile(os.fsencode(name), 0 if name.endswith("/") else size, is_new))
+        return found
 
     def _stage(self, base: str, changes: Changes) -> list[str]:
         """Stage everything; return what could not be read."""
@@ -143,7 +164,7 @@ class Workspace(Checkout):
         left = self._git("ls-files", "--others", "--modified", "--exclude-standard", "-z").split(b"\0")
         return [os.fsdecode(name) for name in left if name and name.rstrip(b"/") not in known]
 
-    def _agent_commits(self, base: str) -> tuple[str, str]:
+    def _agent_commits(self, base: str, limits: Limits) -> tuple[str, str]:
         """Return the agent's own head and the bodies of its commits, ("", "") if there are none."""
         own = self._places.workspace / ".git"
         if not own.is_dir() or not _is_file(own / "HEAD") or _stands_at(own, base):
@@ -155,22 +176,72 @@ class Workspace(Checkout):
             if head == base:
                 return "", ""
             self._git("merge-base", "--is-ancestor", base, head)
-            if int(self._git("rev-list", "--objects", "--disk-usage", head, f"^{base}")) > MAX_BYTES:
-                return "", ""  # what counts is the tree; a history of that size stays behind
+            listed = self._git("log", *("-m", "--name-only", "--no-renames", "--format=", "-z"), f"{base}..{head}")
+            if any(path_problem(path, limits) for path in set(listed.split(b"\0")) if path):
+                return "", ""  # what counts is the tree; such a history stays behind
             text = self._git("log", "--reverse", "--no-merges", "--max-count=50", "--format=%B", f"{base}..{head}")
         except (WorkspaceError, subprocess.TimeoutExpired, ValueError):
             return "", ""
         return head, text.decode(errors="replace").strip()[:MAX_MESSAGE]
 
-    def _bundle(self, base: str, commit: str, name: str) -> Bundle:
-        """Write what ``commit`` has and ``base`` has not, in parts; a bundle as ``git bundle create`` writes it."""
+    def _pack(self, base: str, tree: str, head: str, name: str) -> tuple[Path, str]:
+        """Commit a tree, and write what ``base`` has not of it, as ``git bundle create`` does.
+
+        Args:
+            base: the commit before it.
+            tree: of the files.
+            head: the agent's own last commit, "" for none.
+            name: of the bundle.
+
+        Returns:
+            The bundle, and the commit.
+        """
+        parents = ["-p", base, *(("-p", head) if head else ())]
+        commit = self._git("commit-tree", tree, *parents, stdin=f"snapshot {name}\n".encode()).decode().strip()
+        self._write_ref(OUT_REF, commit)
         path = self._places.outbox / f"{name}.bundle"
-        with open(path, "w+b") as whole:
+        with open(path, "wb") as whole:
             whole.write(bundle_start(commit, OUT_REF, base))
             whole.flush()
             self._git("-c", NO_DELTAS, *BUNDLE_PACK, stdin=bundle_wants(commit, base), output=whole)
-            whole.seek(0)
-            parts = []
+        return path, commit
+
+    def _problem(self, path: Path, limits: Limits, *, strict: bool) -> str:
+        """Return why the captain would refuse a bundle, "" if he takes it.
+
+        Args:
+            path: of the bundle.
+            limits: of what it has.
+            strict: have git look into each object: of the agent's own commits, and of files that git itself reads.
+        """
+        with open(path, "rb") as file:
+            bundle_header(file)
+            start = file.tell()
+            try:
+                scan(file, start, limits)
+            except BadPack as error:
+                return str(error)
+            if not strict:
+                return ""
+            os.lseek(file.fileno(), start, os.SEEK_SET)  # git reads the descriptor, not our buffer
+            proving = self._places.own / "proving"
+            remove(proving)
+            (proving / "pack").mkdir(parents=True)
+            (proving / "info").mkdir()
+            (proving / "info/alternates").write_text(f"{self._places.git}/objects\n")
+            extra = {"GIT_OBJECT_DIRECTORY": str(proving)}
+            try:
+                self._git("index-pack", "--stdin", "--fix-thin", "--strict", file=file, extra=extra)
+            except WorkspaceError as error:
+                return f"git refuses it: {error}"
+            finally:
+                remove(proving)
+        return ""
+
+    def _cut(self, path: Path) -> Bundle:
+        """Cut a bundle into parts."""
+        parts = []
+        with open(path, "rb") as whole:
             for number, data in enumerate(iter(lambda: whole.read(PART_BYTES), b"")):
                 part = path.with_suffix(f".{number}")
                 part.write_bytes(data)
@@ -205,8 +276,4 @@ def _line(path: Path) -> str:
 
 def _shown(names: Sequence[str]) -> list[str]:
     """Return file names as text: a name is bytes, and what is no UTF-8 of it cannot be told to anybody."""
-    return [os.fsencode(name).decode(errors="replace") for name in names]
-
-
-def _tops(files: list[str]) -> set[str]:
-    return {name.partition("/")[0] for name in files}
+    return [shown(os.fsencode(name)) for name in names]

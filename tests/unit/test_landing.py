@@ -647,10 +647,10 @@ def test_only_its_own_base_can_be_offered_without_a_bundle(sea):
 def test_what_one_offer_s_step_dies_of_costs_no_other_offer(sea, monkeypatch):
     real = lander.stack_on
 
-    def stack_on(git, tip, offered):
+    def stack_on(git, tip, offered, limits):
         if offered.task == "2":
             raise RuntimeError("no memory")
-        return real(git, tip, offered)
+        return real(git, tip, offered, limits)
 
     monkeypatch.setattr(lander, "stack_on", stack_on)
 

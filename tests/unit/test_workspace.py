@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -11,8 +12,8 @@ import pytest
 
 from ocaptain.git import Git, admit, write_bundle
 from ocaptain.git.bundles import BadBundle
+from ocaptain.protocol.limits import MEBIBYTE, Limits
 from ocaptain.protocol.messages import Bundle, Part
-from ocaptain.worker import workspace as module
 from ocaptain.worker.errors import Unfit, WorkspaceError
 from ocaptain.worker.places import Places
 from ocaptain.worker.workspace import Workspace
@@ -31,10 +32,10 @@ def commit(git, files, parent=None):
     return git.text("commit-tree", tree, "-m", "c", *(["-p", parent] if parent else []))
 
 
-def import_bytes(git, data, commit):
+def import_bytes(git, data, commit, base=None, limits=None):
     with tempfile.TemporaryFile(buffering=0) as file:
         file.write(data)
-        admit(git, file, commit)
+        admit(git, file, commit, base, limits)
 
 
 class Ship:
@@ -184,24 +185,121 @@ def test_nested_repositories_are_refused_by_name(ship):
     assert files_of(ship.root) == BASE
 
 
-def test_too_much_is_refused_by_name_and_rescued_all_the_same(ship, monkeypatch):
-    monkeypatch.setattr(module, "MAX_BYTES", 1000)
-    (ship.root / "big.bin").write_bytes(b"x" * 2000)
+TIGHT = Limits(files=3, file_mib=1, total_mib=2, depth=3)
+
+
+def test_too_much_is_refused_by_name_and_rescued_all_the_same(ship):
+    (ship.root / "big.bin").write_bytes(b"x" * (MEBIBYTE + 1))
     (ship.root / "small.txt").write_text("s")
-    with pytest.raises(Unfit, match="changed files") as refused:
-        ship.work.snapshot(ship.base, "x")
+    with pytest.raises(Unfit, match=r"files of more than 1 MB \(file_mib\)") as refused:
+        ship.work.snapshot(ship.base, "x", limits=TIGHT)
     assert refused.value.paths[0] == "big.bin"
     found, tree = ship.offer(lenient=True)
     assert found.left_out == ()
     assert {"small.txt", "big.bin"} <= set(tree)
 
 
-def test_too_many_files_are_refused(ship, monkeypatch):
-    monkeypatch.setattr(module, "MAX_FILES", 3)
+def test_too_many_files_are_refused(ship):
     for number in range(5):
         (ship.root / f"{number}.txt").write_text("x")
     with pytest.raises(Unfit, match="new files"):
+        ship.work.snapshot(ship.base, "x", limits=TIGHT)
+
+
+def _deep(ship):
+    (ship.root / "a/b/c").mkdir(parents=True)
+    (ship.root / "a/b/c/d.txt").write_text("x")
+
+
+def _hidden_git(ship):
+    folder = ship.root / ".g\u200cit"
+    folder.mkdir()
+    (folder / "config").write_text("x")
+
+
+def _much(ship):
+    for number in range(3):
+        (ship.root / f"{number}.bin").write_bytes(os.urandom(MEBIBYTE))
+
+
+def _large(ship):
+    (ship.root / "large.bin").write_bytes(b"x" * (MEBIBYTE + 1))
+
+
+def _submodule_url(ship):
+    (ship.root / ".gitmodules").write_text('[submodule "x"]\n\tpath = x\n\turl = --upload-pack=touch owned\n')
+
+
+def _link_for_modules(ship):
+    (ship.root / ".gitmodules").symlink_to("a.txt")
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (_deep, "paths of more than 3 names"),
+        (_hidden_git, "some system takes for .git"),
+        (_much, "more than 2 MB of new and changed files"),
+        (_submodule_url, "gitmodulesUrl"),
+        (_link_for_modules, "cannot read"),
+    ],
+)
+def test_the_worker_hands_back_what_the_captain_would_refuse(ship, make, reason):
+    make(ship)
+    with pytest.raises(Unfit, match=reason) as refused:
+        ship.work.snapshot(ship.base, "x", limits=TIGHT)
+    assert refused.value.paths
+    assert not (ship.places.own / "proving").exists()
+
+
+def test_a_large_file_that_only_was_touched_is_no_new_one(ship):
+    (ship.root / "big.bin").write_bytes(b"x" * (MEBIBYTE + 1))
+    found, _ = ship.offer()
+    ship.work.reset(found.commit, "voyage")
+    os.utime(ship.root / "big.bin", (1, 1))
+    (ship.root / "new").write_text("x")
+    assert not ship.work.snapshot(found.commit, "x", limits=TIGHT).empty
+
+
+def test_a_history_that_the_captain_would_refuse_stays_behind(ship):
+    """The agent committed what it removed again: its files count, and nobody is to blame."""
+    for make in (_deep, _large):
+        make(ship)
+        ship.own("add", "-A")
+        ship.own("commit", "-qm", "too much")
+        ship.own("rm", "-rqf", "--cached", ".")
+        for path in ("a/b/c/d.txt", "large.bin"):
+            (ship.root / path).unlink(missing_ok=True)
+        (ship.root / "f").write_text(make.__name__)
+        ship.own("add", "-A")
+        ship.own("commit", "-qm", "better")
+        found = ship.work.snapshot(ship.base, "x", limits=TIGHT)
+        data = b"".join((ship.places.home / part.path).read_bytes() for part in found.bundle.parts)
+        import_bytes(ship.git, data, found.commit, ship.base, TIGHT)
+        assert ship.git.text("rev-parse", f"{found.commit}^@") == ship.base
+        ship.work.reset(ship.base, "voyage")
+
+
+def test_folders_of_any_depth_stop_no_worker(ship):
+    """1,200 levels below an ignored folder, and one whose path is longer than the kernel takes."""
+    script = """
+import os
+for start, name, levels in (("ignored.log", "d", 1200), ("node_modules", "n" * 200, 60), ("open", "o" * 200, 60)):
+    os.chdir({root!r})
+    os.mkdir(start); os.chdir(start)
+    for _ in range(levels):
+        os.mkdir(name); os.chdir(name)
+    open("f", "w").close()
+"""
+    subprocess.run([sys.executable, "-c", script.format(root=str(ship.root))], check=True)
+    with pytest.raises(Unfit, match="cannot read"):
         ship.work.snapshot(ship.base, "x")
+    ship.work.reset(ship.base, "voyage")
+    assert not (ship.root / "open").exists()
+    assert (ship.root / "node_modules").exists(), "what is ignored stays"
+    assert ship.work.snapshot(ship.base, "x").empty
+    ship.work.clone(ship.base, "voyage")
+    assert files_of(ship.root) == BASE
 
 
 def test_a_name_that_is_no_text_can_be_told(ship, monkeypatch):
@@ -211,15 +309,13 @@ def test_a_name_that_is_no_text_can_be_told(ship, monkeypatch):
         ship.work.snapshot(ship.base, "x")
     assert refused.value.paths == ["caf\ufffd"]
     with open(os.fsencode(ship.root) + b"/\xff.bin", "wb") as file:
-        file.write(b"x" * 2000)
-    monkeypatch.setattr(module, "MAX_BYTES", 1000)
-    with pytest.raises(Unfit, match="changed files") as refused:
-        ship.work.snapshot(ship.base, "x")
+        file.write(b"x" * (MEBIBYTE + 1))
+    with pytest.raises(Unfit, match="files of more than") as refused:
+        ship.work.snapshot(ship.base, "x", limits=TIGHT)
     assert "\ufffd.bin" in refused.value.paths
     # As work it is welcome: the tree holds bytes.
-    monkeypatch.undo()
     found, tree = ship.offer(lenient=True)
-    assert (found.left_out, tree["\udcff.bin"]) == ((), b"x" * 2000)
+    assert (found.left_out, tree["\udcff.bin"]) == ((), b"x" * (MEBIBYTE + 1))
     monkeypatch.setattr(ship.work, "_stage", lambda *_: ["\udcff.bin"])
     assert ship.work.snapshot(ship.base, "x", lenient=True).left_out == ("\ufffd.bin",)
 

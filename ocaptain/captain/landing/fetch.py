@@ -76,9 +76,11 @@ async def _admit(look: Callable[[int | None], None], size: int) -> None:
     loop = asyncio.get_running_loop()
     if size <= SMALL:
         try:
-            return await loop.run_in_executor(_SMALL_OFFERS, look, SMALL)
+            await loop.run_in_executor(_SMALL_OFFERS, look, SMALL)
         except TooLarge:
             pass
+        else:
+            return
     await loop.run_in_executor(_LARGE_OFFERS, look, None)
 
 

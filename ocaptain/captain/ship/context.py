@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ocaptain.captain.landing.lander import Lander
@@ -79,7 +79,7 @@ class Context:
     hooks: Hooks
     soundness: Soundness
     takes_over: bool = False
-    limits: Limits = Limits()  #: of what an attempt may bring
+    limits: Limits = field(default_factory=Limits)  #: of what an attempt may bring
 
     def show_reason(self, ship: str, reason: str) -> None:
         """Show why a ship does not answer, or waits; an empty reason: it goes on."""
