@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 from weakref import WeakSet
 
 from ocaptain.captain.share import Share
@@ -30,7 +30,7 @@ class Reading:
         line: bytes of the message that came last.
     """
 
-    _open: WeakSet[Reading] = WeakSet()
+    _open: ClassVar[WeakSet[Reading]] = WeakSet()
 
     def __init__(self, stream: Stream) -> None:
         self.heard = asyncio.get_running_loop().time()
