@@ -6,6 +6,8 @@ import functools
 import hashlib
 import zlib
 
+from ocaptain.protocol.limits import Limits
+
 MEBIBYTE = 2**20
 COMMIT, TREE, BLOB, TAG, OFS_DELTA, REF_DELTA = 1, 2, 3, 4, 6, 7
 NAMES = {COMMIT: b"commit", TREE: b"tree", BLOB: b"blob", TAG: b"tag"}
@@ -45,14 +47,15 @@ def _back(distance):
 
 @functools.lru_cache(maxsize=32)
 def _zeros(size, first):
-    return zlib.compress(first + bytes(size - len(first)), 1)
+    return zlib.compress(first + bytes(size - len(first)), 9 if not first else 1)
 
 
 class Hold:
-    """A pack in the making, for a repository that has ``base`` with the tree ``entries``."""
+    """A pack in the making, for a repository that has ``base`` with the tree ``entries``, and has ``limits``."""
 
-    def __init__(self, base, entries):
+    def __init__(self, base, entries, limits=None):
         self.base, self.entries = base, list(entries)
+        self.limits = limits or Limits()
         self.pack = bytearray()
         self.count = 0
 
@@ -136,11 +139,11 @@ def _three_gigabytes_of_deltas(hold):
 
 
 def _within_each_limit_but_all(hold):
-    """Eleven files of 50 MB, all of them deltas on one of 16 MB."""
+    """Files of almost 50 MB, all of them deltas on one of 16 MB."""
     zeros = 16 * MEBIBYTE
     at = hold.add(BLOB, b"", claims=zeros, packed=_zeros(zeros, b""))
     piece, files = 2**24 - 1, []
-    for number in range(11):
+    for number in range(hold.limits.total_mib // 48 + 1):
         sign = b"%02d" % number
         hold.delta(at, zeros, 3 * piece + 2, b"\x02" + sign + b"\xf0\xff\xff\xff" * 3)
         files.append((FILE, b"big" + sign, oid_of(BLOB, sign + bytes(3 * piece))))
@@ -194,8 +197,9 @@ def _one_file_twenty_times(hold):
     return hold.land(*((FILE, b"big%d" % n, oid) for n in range(20)))
 
 
-def _twelve_large_files(hold):
-    return hold.land(*((FILE, b"big%02d" % n, hold.zeros(49 * MEBIBYTE, b"%02d" % n)) for n in range(12)))
+def _large_files(hold):
+    files = hold.limits.pack_bytes // (49 * MEBIBYTE) + 1
+    return hold.land(*((FILE, b"big%02d" % n, hold.zeros(49 * MEBIBYTE, b"%02d" % n)) for n in range(files)))
 
 
 def _large_file(hold):
@@ -310,7 +314,7 @@ PACKS = {
     "claims 10 bytes": _claims_little,
     "claims more than it has": _claims_more,
     "a file of 60 MB": _large_file,
-    "588 MB": _twelve_large_files,
+    "more in all than there may be": _large_files,
     "one file of 40 MB at 20 paths": _one_file_twenty_times,
     "5,001 files": _many_files,
     "10 billion files": _tree_bomb,

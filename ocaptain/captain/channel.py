@@ -118,6 +118,8 @@ class Channel:
         self.busy_with: str | None = None
         self.protocol = protocol
         self._trouble = NowAndThen(on_trouble)
+        self._missed = 0  # records
+        self._note = NowAndThen(log.warning)
         self._classes = CLASSES if protocol > 1 else (ALL,)  # the first is the one that results are of
         self._resting: asyncio.Future[dict[str, int]] | None = None
         self._backlog = 0
@@ -211,8 +213,9 @@ class Channel:
         """Take what a worker of protocol 2 says beside its journal."""
         if isinstance(found, Dropped) and found.class_ in CLASSES:
             missed = self.cursors.of(found.class_).skip(found.upto)
+            self._missed += missed
             if missed:
-                log.warning("%d records (%s) were dropped on the ship for want of space", missed, found.class_)
+                self._note.take(f"{self._missed} records were dropped on the ship for want of space")
             self._progress.set()
         elif isinstance(found, Trouble):
             self._trouble.take(found.reason[:MAX_TROUBLE])
@@ -343,6 +346,7 @@ class Channel:
             await asyncio.gather(*tasks, return_exceptions=True)
         finally:  # also of an actor that is cancelled while it closes
             self._trouble.close()
+            self._note.close()
             self._reading.close()
             self._break(TransportError("the channel was closed"))
             await self._stream.close()

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 FOLDER, LINK, SUBMODULE = 0o040000, 0o120000, 0o160000
 MODES = frozenset({FOLDER, LINK, SUBMODULE, 0o100644, 0o100755})
-FOLDERS_A_FILE = 4  # new folders that a new file may bring, on average
 MAX_NAMED = 10
 _ENTRY = re.compile(rb"([0-7]{5,6}) ([^\0]+)\0(.{20})", re.DOTALL)
 
@@ -105,8 +104,8 @@ def compare(objects: Objects, new: str, old: str | None, limits: Limits) -> Chan
             raise BadTree(f"{_shown(folder.path)} is an empty folder, which git has none of")
         before = parse(objects.tree_bytes(folder.old)) if folder.old else {}
         folders += folder.old is None
-        if folders > FOLDERS_A_FILE * limits.files:
-            raise BadTree(f"it has more than {FOLDERS_A_FILE * limits.files} new folders")
+        if folders > limits.folders:
+            raise BadTree(f"it has more than {limits.folders} new folders")
         fresh = {name: entry for name, entry in entries.items() if before.get(name) != entry}
         for name, entry in fresh.items():
             path = folder.path + name

@@ -19,6 +19,8 @@ MAX_LINK = 4095  # bytes; the kernel makes no longer symbolic link
 MAX_REST = 64 * MEBIBYTE
 #: Objects for each new file: the folders and commits around it, and files that are changed.
 OBJECTS_A_FILE = 20
+#: New folders for each new file.
+FOLDERS_A_FILE = 4
 _DOTS = frozenset({b"", b".", b".."})
 #: Code points that HFS+ does not see in names (git's utf8.c).
 _UNSEEN = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
@@ -48,6 +50,11 @@ class Limits:
     def objects(self) -> int:
         """How many objects a pack may have."""
         return OBJECTS_A_FILE * self.files
+
+    @property
+    def folders(self) -> int:
+        """How many new folders there may be."""
+        return FOLDERS_A_FILE * self.files
 
     @property
     def file_bytes(self) -> int:
@@ -116,6 +123,11 @@ def excesses(files: Iterable[NewFile], limits: Limits) -> Iterator[Excess]:
     if len(new) > limits.files:
         tops = sorted({path.partition(b"/")[0] for path in new})
         yield Excess(f"more than {limits.files} new files ({len(new)}) (files)", tops)
+    if len(new) <= limits.files:  # else there are too many of them to look at
+        folders = _folders(new)
+        if len(folders) > limits.folders:
+            tops = sorted({path.partition(b"/")[0] for path in new})
+            yield Excess(f"more than {limits.folders} folders of new files ({len(folders)}) (files)", tops)
     by_reason: dict[str, list[bytes]] = {}
     for one in files:
         reason = path_problem(one.path.rstrip(b"/"), limits)
@@ -123,6 +135,17 @@ def excesses(files: Iterable[NewFile], limits: Limits) -> Iterator[Excess]:
             by_reason.setdefault(reason, []).append(one.path)
     for reason, paths in by_reason.items():
         yield Excess(reason, paths)
+
+
+def _folders(paths: Iterable[bytes]) -> set[bytes]:
+    """Return all folders that paths lie in."""
+    found: set[bytes] = set()
+    for path in paths:
+        folder = path.rpartition(b"/")[0]
+        while folder and folder not in found:
+            found.add(folder)
+            folder = folder.rpartition(b"/")[0]
+    return found
 
 
 def path_problem(path: bytes, limits: Limits) -> str:

@@ -18,6 +18,7 @@ from ocaptain.protocol.limits import MAX_COMMIT, MAX_DELTA, MEBIBYTE, Limits
 COMMIT, TREE, BLOB, TAG, OFS_DELTA, REF_DELTA = 1, 2, 3, 4, 6, 7
 MAX_CHAIN = 250  # deltas upon deltas; git writes no more than 50
 TRAILER = 20  # bytes of the sum at the end
+SMALL_OBJECTS = 1000
 FIRST_LOOK = 1024
 PIECE = 64 * 1024
 DELTA_HEAD = 20  # bytes that hold two sizes
@@ -69,26 +70,25 @@ def scan(file: BinaryIO, start: int, limits: Limits, small: Optional[int] = None
         file: that ends with it.
         start: where it begins.
         limits: of what it may have.
-        small: bytes, unpacked, of what is read at once.
+        small: bytes, unpacked, and :data:`SMALL_OBJECTS`: what has more is not read to its end.
 
     Returns:
-        What it has; None if it is larger than ``small``.
+        What it has; None if that is more than ``small``.
 
     Raises:
         BadPack: an object is larger than it may be, there are more than may be, or it is no pack.
     """
     fd, end = file.fileno(), os.fstat(file.fileno()).st_size - TRAILER
-    head = os.pread(fd, 12, start)
-    if len(head) < 12 or head[:8] != b"PACK\0\0\0\2":
-        raise BadPack("it is no pack")
-    count = int.from_bytes(head[8:], "big")
-    if count > limits.objects:
-        raise BadPack(f"it has {count} objects, more than {limits.objects}")
+    count = _count(os.pread(fd, 12, start), limits)
+    if small is not None and count > SMALL_OBJECTS:
+        return None
     found, place = Pack(), start + 12
     depths: Dict[int, int] = {}
     bases: Set[str] = set()
     for _ in range(count):
-        one, after = _read(fd, start, place, end, limits)
+        one, place = _read(fd, start, place, end, limits)
+        found.objects.append(one)
+        found.total += one.size
         if isinstance(one.base, int):
             depths[one.offset] = depths.get(one.base, 0) + 1
             if depths[one.offset] > MAX_CHAIN:
@@ -96,16 +96,23 @@ def scan(file: BinaryIO, start: int, limits: Limits, small: Optional[int] = None
         elif one.base and one.base not in bases:
             bases.add(one.base)
             found.bases += one.base_size
-        found.objects.append(one)
-        found.total += one.size
         if max(found.total, found.bases) > limits.pack_bytes:
             raise BadPack(f"all that it has is more than {limits.pack_bytes // MEBIBYTE} MB")
         if small is not None and max(found.total, found.bases) > small:
             return None
-        place = after
     if place != end:
         raise BadPack(f"it ends at byte {place - start} of {end - start}")
     return found
+
+
+def _count(head: bytes, limits: Limits) -> int:
+    """Return how many objects a pack has, of its first bytes."""
+    if len(head) < 12 or head[:8] != b"PACK\0\0\0\2":
+        raise BadPack("it is no pack")
+    count = int.from_bytes(head[8:], "big")
+    if count > limits.objects:
+        raise BadPack(f"it has {count} objects, more than {limits.objects}")
+    return count
 
 
 def _read(fd: int, start: int, place: int, end: int, limits: Limits) -> Tuple[Packed, int]:

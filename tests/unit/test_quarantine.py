@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -12,9 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ocaptain.git import BadBundle, Git, GitError, Quarantined, admit, clear_quarantine, quarantine
-from ocaptain.protocol.limits import Limits, name_problem
-from tests import hostile
+from ocaptain.git import BadBundle, Git, admit
 from tests.hostile import FILE, FOLDER, LINK, PACKS, Hold
 from tests.unit.test_workspace import commit
 
