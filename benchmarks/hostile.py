@@ -130,7 +130,7 @@ def one(kind: str, tasks: int, seconds: float) -> dict[str, Any]:
         work += [{"run": "true", "pin": f"ship-{number}"} for number in range(1, len(names) + 1) for _ in (1, 2)]
         directory = make_voyage(Path(root), work, len(names) + 1)
         sound = {name: Impostor(directory, honest_work) for name in names}
-        hostile = hostile_ships(directory) if kind in HOSTILE else sound
+        hostile = hostile_ships(directory, names) if kind in HOSTILE else sound
         honest = Impostor(directory, honest_work)
         began = time.monotonic()
         asyncio.run(sail(directory, [honest, *(hostile[name] for name in names)], tasks, seconds))

@@ -17,17 +17,16 @@ import pygit2
 
 from ocaptain.captain.transport import FileFault, TransportError
 from ocaptain.protocol import CLASSES, INLINE_BYTES, PROTOCOL, Lines, class_of, decode, encode, record
-from ocaptain.protocol.limits import Limits
 from tests.hostile import FILE, PACKS, Hold
 
 MEBIBYTE = 2**20
 OID = "a" * 40
 
 
-def hold_of(directory, base, limits=None):
+def hold_of(directory, base):
     """Return a pack in the making on a commit of a voyage's repository."""
     entries = pygit2.Repository(str(directory / "repo.git"))[base].tree
-    return Hold(base, [(b"%o" % one.filemode, one.raw_name, str(one.id)) for one in entries], limits)
+    return Hold(base, [(b"%o" % one.filemode, one.raw_name, str(one.id)) for one in entries])
 
 
 class Impostor:
@@ -258,13 +257,13 @@ SCRIPTS = {
 }
 
 
-def make_packs(directory, limits=None):
-    """Make all hostile packs in a process of its own, since that takes memory; return them by name."""
+def make_packs(directory, names):
+    """Make hostile packs in a process of its own, since that takes memory; return them by name."""
     folder = directory / "packs"
     folder.mkdir()
-    given = [str(directory), json.dumps(vars(limits or Limits()))]
+    given = [str(directory), json.dumps(list(names))]
     subprocess.run([sys.executable, "-m", "tests.impostors", *given], check=True, cwd=Path(__file__).parent.parent)
-    return {name: functools.partial(_read_pack, folder / str(number)) for number, name in enumerate(PACKS)}
+    return {name: functools.partial(_read_pack, folder / str(number)) for number, name in enumerate(names)}
 
 
 def _read_pack(path, _):
@@ -272,19 +271,20 @@ def _read_pack(path, _):
     return commit.decode(), data
 
 
-def _make_packs(directory, limits):
+def _make_packs(directory, names):
     base = str(pygit2.Repository(str(directory / "repo.git")).references[f"refs/heads/{directory.name}"].target)
-    for number, make in enumerate(PACKS.values()):
-        commit, data = make(hold_of(directory, base, limits))
+    for number, name in enumerate(names):
+        commit, data = PACKS[name](hold_of(directory, base))
         (directory / "packs" / str(number)).write_bytes(commit.encode() + b"\n" + data)
 
 
-def hostile_ships(directory, limits=None):
-    """Return all of them, by what they do."""
-    packs = {name: Impostor(directory, offer) for name, offer in make_packs(directory, limits).items()}
-    scripts = {name: Impostor(directory, None, script, welcome) for name, (script, welcome) in SCRIPTS.items()}
-    return {**packs, **scripts}
+def hostile_ships(directory, names):
+    """Return ships, by what they do."""
+    made = make_packs(directory, [name for name in names if name in PACKS])
+    packs = {name: Impostor(directory, offer) for name, offer in made.items()}
+    said = {name: SCRIPTS[name] for name in names if name in SCRIPTS}
+    return {**packs, **{name: Impostor(directory, None, script, welcome) for name, (script, welcome) in said.items()}}
 
 
 if __name__ == "__main__":
-    _make_packs(Path(sys.argv[1]), Limits(**json.loads(sys.argv[2])))
+    _make_packs(Path(sys.argv[1]), json.loads(sys.argv[2]))

@@ -14,9 +14,14 @@ from hypothesis import strategies as st
 from ocaptain import protocol
 from ocaptain.captain.channel import OtherProtocol, _other_protocol, speak
 from ocaptain.captain.cursors import Cursor, Cursors
+from ocaptain.captain.share import ALL_SHIPS, CREDIT, FEW_SHIPS, MAX_WAIT, Share
 from ocaptain.protocol import CLASSES, Fence, Lines, Refused
+from ocaptain.protocol.codec import to_dict
 from ocaptain.protocol.envelope import Refusal
+from ocaptain.protocol.limits import shown
+from ocaptain.protocol.messages import Bundle, Outcome, Part, Snapshot, UnfitTree
 from ocaptain.worker.journal import Journal
+from ocaptain.worker.workspace import MAX_NAMES
 
 bodies = st.dictionaries(st.text(max_size=5), st.one_of(st.integers(), st.text(max_size=20), st.none()), max_size=4)
 
@@ -291,3 +296,70 @@ def test_a_newer_worker_is_refused_in_one_line():
     with pytest.raises(OtherProtocol, match=rf"protocol {protocol.PROTOCOL + 1}, .* use the newer ocaptain$"):
         speak(OtherProtocol(protocol.PROTOCOL + 1))
     assert speak(OtherProtocol(1)) == 1
+
+
+# -- what one ship's words cost -------------------------------------------------------------------------
+
+
+def nested(levels):
+    return b'{"type":"x","a":' + b"[" * levels + b"]" * levels + b"}"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        nested(protocol.MAX_NESTING),
+        nested(4000),
+        nested(500_000),
+        b'{"type":"x","a":' + b"[" * 500_000,
+        b'{"type":"x","a":[' + b"0," * protocol.MAX_VALUES + b"0]}",
+        b'{"type":"x",' + b",".join(b'"%d":0' % number for number in range(20_000)) + b"}",
+        b'{"type":"x","a":"' + b"x" * protocol.MAX_SHIP_LINE + b'"}',
+        b'  {"type":"x","a":"' + b"{" * protocol.MAX_VALUES + b'"}',
+    ],
+)
+def test_what_no_worker_sends_is_not_read(line):
+    with pytest.raises(protocol.Excessive):
+        protocol.decode_from_ship(line)
+
+
+def test_long_and_deep_lines_of_workers_are_read():
+    for line in (nested(protocol.MAX_NESTING - 2), b'{"type":"x","a":[' + b"0," * 9000 + b"0]}", b'{"type":"x"}'):
+        assert protocol.decode_from_ship(line)["type"] == "x"
+    for noise in (b"", b"motd", b"{", b"{}", b"[" * 10**6, b'"' * 10**6):
+        assert protocol.decode_from_ship(noise) is None
+
+
+def test_the_longest_result_of_a_worker_is_one_that_a_captain_reads():
+    names = tuple(shown(b"\xff" * 4000) for _ in range(MAX_NAMES))
+    data = "A" * (protocol.INLINE_BYTES * 4 // 3)
+    snapshot = Snapshot(
+        False, Bundle((Part(".ocaptain/out/a.0", 1, "0" * 64),), "r", data), OID, OID, "\U0001f6a2" * 8000
+    )
+    for outcome in (Outcome(1, "exit", 1.0, "\ufffd" * 8192, unfit=UnfitTree("r", names)), snapshot):
+        body = {"kind": "result", "id": "start:1", "ok": True, "data": to_dict(outcome)}
+        assert protocol.decode_from_ship(protocol.encode(protocol.record(1, body)))
+
+
+def test_a_ship_that_used_its_credit_waits_and_earns_it_again():
+    share = Share(0.0)
+    assert share.spend(0.0, CREDIT, ships=1) == 0
+    assert share.spend(0.0, 0.01, ships=1) == pytest.approx(0.01 / 0.125)
+    assert share.spend(100.0, 0.01, ships=1) == 0, "it waited"
+    assert share.spend(100.0, 60.0, ships=1) == MAX_WAIT
+    for ships in (1, 4, 20, 200):
+        at, used, one = 0.0, 0.0, Share(0.0)
+        while at < 1000:
+            used += 0.01
+            at += 0.01 + one.spend(at + 0.01, 0.01, ships)
+        rate = max(ALL_SHIPS / max(FEW_SHIPS, ships), 0.01 / MAX_WAIT)
+        assert 900 * rate < used <= 1000 * rate + CREDIT + 0.02
+
+
+def test_lines_that_are_too_long_are_counted():
+    cutter = Lines(10)
+    assert cutter.feed(b"x" * 30 + b"\nshort\n" + b"y" * 11) == [b"short"]
+    assert cutter.dropped == 2
+    cutter.feed(b"y" * 100)
+    assert cutter.feed(b"\nend\n") == [b"end"]
+    assert cutter.dropped == 2
