@@ -71,15 +71,22 @@ def encode(message: Message) -> bytes:
 
 def decode(line: bytes) -> Message | None:
     """Return the message in a line, None for noise."""
-    if len(line) > MAX_LINE or not line.lstrip().startswith(b"{"):
+    if len(line) > MAX_LINE:
+        return None
+    try:
+        return _message(line)
+    except RecursionError:
+        return None
+
+
+def _message(line: bytes) -> Message | None:
+    if not line.lstrip().startswith(b"{"):
         return None
     try:
         message = json.loads(line)
-    except (ValueError, RecursionError):
+    except ValueError:
         return None
-    if isinstance(message, dict) and isinstance(message.get("type"), str):
-        return message
-    return None
+    return message if isinstance(message, dict) and isinstance(message.get("type"), str) else None
 
 
 def decode_from_ship(line: bytes) -> Message | None:
@@ -88,11 +95,14 @@ def decode_from_ship(line: bytes) -> Message | None:
     Raises:
         Excessive: it is longer, or has more or deeper values, than any worker's.
     """
-    if not line.lstrip(b" ").startswith(b"{"):
+    if not line.lstrip().startswith(b"{"):
         return None
     if len(line) > MAX_SHIP_LINE or sum(map(line.count, (b",", b"[", b"{"))) > MAX_VALUES:
         raise Excessive("it sent a line that no worker sends")
-    message = decode(line)
+    try:
+        message = _message(line)
+    except RecursionError:
+        raise Excessive("it sent a line that no worker sends") from None
     if message is not None and not _is_shallow(message):
         raise Excessive("it sent a line that no worker sends")
     return message

@@ -334,7 +334,7 @@ def test_the_longest_result_of_a_worker_is_one_that_a_captain_reads():
     names = tuple(shown(b"\xff" * 4000) for _ in range(MAX_NAMES))
     data = "A" * (protocol.INLINE_BYTES * 4 // 3)
     snapshot = Snapshot(
-        False, Bundle((Part(".ocaptain/out/a.0", 1, "0" * 64),), "r", data), OID, OID, "\U0001f6a2" * 8000
+        False, Bundle((Part(".ocaptain/out/a.0", 1, "0" * 64),), "r", data), "a" * 40, "b" * 40, "\U0001f6a2" * 8000
     )
     for outcome in (Outcome(1, "exit", 1.0, "\ufffd" * 8192, unfit=UnfitTree("r", names)), snapshot):
         body = {"kind": "result", "id": "start:1", "ok": True, "data": to_dict(outcome)}
