@@ -81,12 +81,15 @@ class Soundness:
         self._sound = asyncio.Event()
         self._sound.set()
         self._watching: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
 
     async def check(self) -> str | None:
         """Look now, before somebody is blamed for what may be our own fault; return what is wrong."""
         if self.problem is None:
-            await self._look_once()
-            if self.problem is not None:
+            if self._looking is None or self._looking.done():  # who asks meanwhile waits for the same look
+                self._looking = asyncio.create_task(self._look_once(), name="look")
+            await asyncio.shield(self._looking)
+            if self.problem is not None and (self._watching is None or self._watching.done()):
                 self._watch()
         return self.problem
 
@@ -96,9 +99,10 @@ class Soundness:
 
     async def close(self) -> None:
         """Look no more."""
-        if self._watching:
-            self._watching.cancel()
-            await asyncio.gather(self._watching, return_exceptions=True)
+        for task in (self._watching, self._looking):
+            if task:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
 
     def _watch(self) -> None:
         self._watching = asyncio.create_task(self._look_until_sound(), name="soundness")

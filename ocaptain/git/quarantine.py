@@ -44,6 +44,8 @@ MAX_READS = 32 * MAX_READ  # for all trees of a pack
 ALTERNATE = "../../../objects\n"
 #: What git says when it was not the pack that failed it.
 _OURS = re.compile(r"No space left on device|Disk quota exceeded|Input/output error|Too many open files|Read-only file")
+#: What git says only of the pack itself; anything else may be a damage of the repository that it is added to.
+_PACKS_OWN = re.compile(r"fsck error in pack|fatal: invalid (commit|tree|tag)|SHA1 mismatch|fatal: pack has bad object")
 
 
 class Quarantined(BadBundle):
@@ -144,7 +146,8 @@ def _index(git: Git, file: BinaryIO, objects: Path, limits: Limits) -> None:
     except GitError as error:
         if _OURS.search(error.message):
             raise
-        raise BadBundle(f"the bundle is refused: {error.message}") from error
+        kind = Quarantined if _PACKS_OWN.search(error.message) else BadBundle
+        raise kind(f"the bundle is refused: {error.message}") from error
 
 
 def _move_in(source: Path, target: Path) -> None:

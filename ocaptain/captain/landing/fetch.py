@@ -57,6 +57,9 @@ async def fetch(
         if offer.commit != base:
             raise BadBundle(f"the ship offers commit {offer.commit} without a bundle, and did not start from it")
         return
+    # Work of another base is refused later, and kept: what is new is what it is new against.
+    if offer.base != base and await asyncio.to_thread(git.resolve, offer.base) is not None:
+        base = offer.base
     size = sum(part.size for part in offer.bundle.parts)
     if size > limits.pack_bytes:
         raise Quarantined(f"what was offered has {size} bytes, more than {limits.pack_bytes // MEBIBYTE} MB")
