@@ -11,7 +11,7 @@ import hashlib
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, ClassVar
 from weakref import WeakKeyDictionary
 
 from ocaptain.captain.transport.base import CutShort, FileFault
@@ -27,10 +27,24 @@ if TYPE_CHECKING:
 
 MAX_READS = 3
 SMALL = 16 * MEBIBYTE  # bytes, unpacked
-_SMALL_OFFERS = ThreadPoolExecutor(2, "small-offer")
-_LARGE_OFFERS = ThreadPoolExecutor(1, "large-offer")
-#: Of each event loop: who reads a part that is larger than our workers make them.
-_large_parts: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
+
+
+class _Lanes:
+    """Of an event loop: threads for small offers and for large ones, and whose turn it is to read a large part."""
+
+    _all: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, _Lanes]] = WeakKeyDictionary()
+
+    def __init__(self) -> None:
+        self.small = ThreadPoolExecutor(2, "small-offer")
+        self.large = ThreadPoolExecutor(1, "large-offer")
+        self.large_part = asyncio.Lock()
+
+    @classmethod
+    def of(cls, loop: asyncio.AbstractEventLoop) -> _Lanes:
+        """Return those of a loop."""
+        if loop not in cls._all:
+            cls._all[loop] = cls()
+        return cls._all[loop]
 
 
 async def fetch(
@@ -79,12 +93,12 @@ async def _admit(look: Callable[[int | None], None], size: int) -> None:
     loop = asyncio.get_running_loop()
     if size <= SMALL:
         try:
-            await loop.run_in_executor(_SMALL_OFFERS, look, SMALL)
+            await loop.run_in_executor(_Lanes.of(loop).small, look, SMALL)
         except TooLarge:
             pass
         else:
             return
-    await loop.run_in_executor(_LARGE_OFFERS, look, None)
+    await loop.run_in_executor(_Lanes.of(loop).large, look, None)
 
 
 def _is_whole(data: bytes, part: Part) -> bool:
@@ -117,7 +131,7 @@ async def _read(transport: Transport, part: Part) -> bytes:
     """Read a part; of those that take much memory one after the other."""
     if part.size <= PART_BYTES:
         return await transport.get(part.path, part.size)
-    async with _large_parts.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
+    async with _Lanes.of(asyncio.get_running_loop()).large_part:
         return await transport.get(part.path, part.size)
 
 
