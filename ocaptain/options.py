@@ -17,6 +17,8 @@ from ocaptain.names import PROVIDERS, VERIFY_ON
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+#: What becomes of a repository's own settings: nothing, its hooks and permission rules count, or all of them.
+REPO_SETTINGS = ("ignore", "hooks", "trust")
 MESHES = ("auto", "none", "tailscale")
 
 
@@ -67,6 +69,12 @@ class SailOptions:
     max_turns: int | None = _option("Turns that an attempt of a model may take (200).", minimum=1)
     repo: str | None = _option(
         "Repository to start from (owner/name on GitHub, a URL or a path); by default the plan's."
+    )
+    repo_settings: str | None = _option(
+        "What agents take from the repository's own settings (.claude/settings.json, .mcp.json): nothing (ignore),"
+        " its hooks and permission rules, or all of it (trust); by default ignore.",
+        choices=REPO_SETTINGS,
+        on_resume=True,
     )
     allow_partial: bool = _option(
         "Sail without the repository's submodules and LFS files.", default=False, on_resume=True

@@ -10,6 +10,7 @@ from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import SandboxedEnvironment
 
 from ocaptain.errors import UsageError
+from ocaptain.options import REPO_SETTINGS
 from ocaptain.protocol.messages import Resume
 from ocaptain.text import clean
 
@@ -53,7 +54,7 @@ class Briefing:
         session: id for a session of this attempt's own, if the agent has such.
         sessions: earlier sessions on this ship that may be gone on with, the best one first.
         work: commit of this ship that holds what the last of them had left in the files.
-        model, max_turns: the user's ``--model`` and ``--max-turns``.
+        model, max_turns, repo_settings: the user's ``--model``, ``--max-turns`` and ``--repo-settings``.
     """
 
     voyage: str
@@ -70,6 +71,7 @@ class Briefing:
     work: str | None = None
     model: str | None = None
     max_turns: int | None = None
+    repo_settings: str = REPO_SETTINGS[0]
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,9 @@ class AgentRun:
         secret_files: files below it whose content must never be shown.
         path_file: a file below it that names the program, if it is there.
         stream: module of the worker that draws the output and says what it means; None = it is shown as it is.
+        project: module of the worker that makes the agent's project of the attempt, so that the repository's own
+            settings do not count; None = this agent takes none from a repository.
+        repo_settings: what becomes of those: one of :data:`ocaptain.options.REPO_SETTINGS`.
         view: the same for workers of before that: ``raw``, or the agent's name and ``-stream``.
         resume: earlier sessions to go on with in place of ``argv``; the first that is there.
         resume_prompt: what such a session is told.
@@ -97,6 +102,8 @@ class AgentRun:
     secret_files: tuple[str, ...] = ()
     path_file: str | None = None
     stream: str | None = None
+    project: str | None = None
+    repo_settings: str = REPO_SETTINGS[0]
     view: str = "raw"
     resume: tuple[Resume, ...] = ()
     resume_prompt: str = ""
@@ -114,12 +121,20 @@ class Adapter(Protocol):
         credentials: variables of the configuration that hold its secrets.
         remedy: what to set when it has none, or when that is refused; begins with a verb.
         roles: of Ansible, that put program and credential on a ship, beside a ``role/`` in its own folder.
+        settings_note: what becomes by default of the repository's settings, for people.
     """
 
     is_model: bool
     credentials: tuple[str, ...]
     remedy: str
     roles: tuple[str, ...]
+    settings_note: str
+
+    def is_settings(self, path: str) -> bool:
+        """Whether a file of a repository may set something of this agent, by its path."""
+
+    def settings_in(self, path: str, data: bytes) -> list[str]:
+        """Return the names of what such a file sets; nothing if it sets nothing. ``data``: its first bytes."""
 
     def missing(self) -> str | None:
         """Return what this agent lacks whatever it is to do (with the remedy), None if nothing."""

@@ -69,6 +69,7 @@ class Facts(_Fact):
         partial: whether it said why each message stopped.
         last_stop: why the last message of the conversation did.
         retry: a request that was being tried again when nothing more came.
+        hook: of the repository, that refused to let it end, and how often.
     """
 
     session: Session | None = None
@@ -83,6 +84,7 @@ class Facts(_Fact):
     retry: Retry | None = None
     billed: Annotated[list[Billed], Field(max_length=64)] = []
     result: Result | None = None
+    hook: Annotated[str, StringConstraints(max_length=400)] | None = None
 
 
 def parse_facts(data: Any) -> Facts | None:
@@ -119,7 +121,8 @@ class Ended:
 
     Attributes:
         code: exit code.
-        reason: how it ended: ``exit``, ``timeout``, ``stall``, ``died``, ``stopped``, ``error``.
+        reason: how it ended: ``exit``, ``timeout``, ``stall``, ``died``, ``stopped``, ``error``,
+            ``refused``.
         facts: of its stream, None if there are none that can be understood.
         empty: whether it changed nothing.
         checked: whether the task has a check that decides.

@@ -204,7 +204,8 @@ def run_sail(options: SailOptions, asked: Asked, *, as_json: bool) -> int:
         raise UsageError("name a plan's directory, or --resume ID (one of them)")
     given = {"--new": asked.new, "--hosts": asked.hosts}
     if asked.resume and (refused := [*(flag for flag, value in given.items() if value), *options.refused_on_resume()]):
-        message = "--resume goes on with a voyage as it is; it takes --wait, --replace, --take-over, --keep and --json"
+        taken = "--wait, --replace, --repo-settings, --take-over, --keep and --json"
+        message = f"--resume goes on with a voyage as it is; it takes {taken}"
         raise UsageError(f"{message}; leave out {', '.join(refused)}")
     settings = load_settings()  # a wrong configuration is said at once, and in one line
     choose(settings, options.provider)

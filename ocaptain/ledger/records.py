@@ -115,6 +115,11 @@ class Voyage:
         """Where the final verify is to run: ``clean`` or ``any``."""
         return str(json.loads(self.options).get("verify_on") or "clean")
 
+    @property
+    def repo_settings(self) -> str:
+        """What agents take from the repository's own settings: one of ``ocaptain.options.REPO_SETTINGS``."""
+        return str(json.loads(self.options).get("repo_settings") or "ignore")
+
 
 @dataclass(frozen=True)
 class Claim:

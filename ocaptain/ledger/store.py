@@ -251,6 +251,11 @@ class Store:
         with self._write() as db:
             db.execute("UPDATE voyage SET note = ?", (note,))
 
+    def set_option(self, name: str, value: str) -> None:
+        """Set one of the options that the voyage was asked for."""
+        with self._write() as db:
+            db.execute("UPDATE voyage SET options = json_set(options, ?, ?)", (f'$."{name}"', value))
+
     def event(self, kind: str, text: str, *, ship: str | None = None, task: str | None = None) -> None:
         """Add an event, for people."""
         with self._write() as db:

@@ -85,7 +85,8 @@ class Outcome:
 
     Attributes:
         code: exit code.
-        reason: ``exit``, ``timeout``, ``stall``, ``died``, ``stopped``, or ``error``: it could not be started.
+        reason: ``exit``, ``timeout``, ``stall``, ``died``, ``stopped``; ``error``: this ship cannot start it;
+            ``refused``: it is not started with what the repository sets.
         seconds: that it took.
         tail: the log's end.
         snapshot: of what it left; or ``unfit`` says why there is none.
@@ -183,6 +184,8 @@ class Start:
     secret_files: Tuple[str, ...] = ()
     path_file: str | None = None
     stream: str | None = None
+    project: str | None = None
+    repo_settings: str = "ignore"
     view: str = "raw"  # what workers of before ``stream`` go by, and what captains of then send: <agent>-stream
     resume: Tuple[Resume, ...] = ()
     resume_prompt: str = ""

@@ -43,20 +43,18 @@ def prepare(request: Request, settings: Settings, *, check: bool = False) -> Pre
     if shutil.which("git") is None:
         raise UsageError("git is not installed: apt-get install git")
     if request.voyage:
-        asked = request.options
-        found = home.find(request.voyage)
-        return resume(found, settings, replace=asked.replace, take_over=asked.take_over, check=check)
+        return resume(home.find(request.voyage), settings, request.options, check=check)
     checked = check_request(request, settings)
     if not check:
         make_home(home.path)
     place = check_services(checked, settings, start=not check)
     if check:
         if active := find_active(home, request, checked):
-            return resume(active, settings, replace=request.options.replace, check=True)
+            return resume(active, settings, request.options, check=True)
         return prepare_new(new_voyage_id(), home, checked)
     with Lock(home.path / ".lock") as lock:
         if not lock.wait(LOCK_SECONDS):
             raise OcaptainError(f"another `ocaptain sail` is still preparing a voyage in {home.path}")
         if active := find_active(home, request, checked):
-            return resume(active, settings, replace=request.options.replace)
+            return resume(active, settings, request.options)
         return make(home, request, checked, settings, place)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
 from ocaptain import process
@@ -18,7 +19,11 @@ from ocaptain.voyage.fleet import existing, sprites_of
 from ocaptain.voyage.request import Prepared, Request
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ocaptain.config import Settings
+    from ocaptain.ledger import Ledger
+    from ocaptain.options import SailOptions
     from ocaptain.voyage.check import Checked
     from ocaptain.voyage.home import Home, VoyageDirectory
 
@@ -55,16 +60,13 @@ def _require_same_kind_of_ships(active: VoyageDirectory, provider: str) -> None:
         raise UsageError(message, [f"go on with it: voyage={active.id}", "start another one: on_active=new"])
 
 
-def resume(
-    directory: VoyageDirectory, settings: Settings, *, replace: bool, take_over: bool = False, check: bool = False
-) -> Prepared:
+def resume(directory: VoyageDirectory, settings: Settings, options: SailOptions, *, check: bool = False) -> Prepared:
     """Return a voyage that is there, to go on with.
 
     Args:
         directory: its.
         settings: the configuration.
-        replace: whether lost ships are made again.
-        take_over: whether ships that know a newer captain than the ledger are commanded all the same.
+        options: what is asked for anew.
         check: change and start nothing.
 
     Raises:
@@ -75,7 +77,7 @@ def resume(
         raise UsageError(f"{voyage.id} is sunk; start another voyage by `ocaptain sail PLAN --new`")
     _check_missing(directory)
     if voyage.provider == HOSTS:
-        if replace:
+        if options.replace:
             raise UsageError(f"{voyage.id} sails on hosts of an inventory: they are not replaced")
     else:
         provider, _ = choose(settings, voyage.provider)
@@ -85,10 +87,13 @@ def resume(
             tailnet_of(settings)
         if reached:
             asyncio.run(sprites_of(voyage.id, reached))  # so that one that does not answer is said before anything
-        if replace and not check:
+        if options.replace and not check:
             _replace_lost(directory, settings)
-    if take_over and not check:
+    if options.take_over and not check:
         process.take_over_mark(directory.path).touch()
+    if options.repo_settings and not check:
+        with _command(directory) as ledger:
+            ledger.set_option("repo_settings", options.repo_settings)
     with directory.ledger() as ledger:
         wanted = [ship for ship in ledger.ships() if ship.replaced_by is None and voyage.state != "complete"]
         if voyage.state == "verifying" and any(ship.role == "verify" for ship in wanted):
@@ -109,6 +114,16 @@ def _check_missing(directory: VoyageDirectory) -> None:
 
 def _replace_lost(directory: VoyageDirectory, settings: Settings) -> None:
     """Note that lost ships are replaced, and which are now; a captain that runs is stopped for it."""
+    with _command(directory) as ledger:
+        ledger.set_replace()
+        exist = existing(directory, ledger, settings)
+        decided = replacements(ledger.ships(), exist, ledger.voyage().replacements)
+        ledger.replace_ships(decided.again, decided.fresh)
+
+
+@contextlib.contextmanager
+def _command(directory: VoyageDirectory) -> Iterator[Ledger]:
+    """Command the voyage for a moment; a captain that runs is stopped for it."""
     process.stop(directory.path)
     with Lock(process.lock_path(directory.path)) as lock:
         if not lock.wait(process.STOP_SECONDS):
@@ -117,7 +132,4 @@ def _replace_lost(directory: VoyageDirectory, settings: Settings) -> None:
             )
         with directory.ledger() as ledger:
             ledger.command()
-            ledger.set_replace()
-            exist = existing(directory, ledger, settings)
-            decided = replacements(ledger.ships(), exist, ledger.voyage().replacements)
-            ledger.replace_ships(decided.again, decided.fresh)
+            yield ledger

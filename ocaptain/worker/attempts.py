@@ -158,6 +158,8 @@ class Attempts:
             own_env=own_env(stream) if stream else (),
             path_file=args.path_file,
             stream=stream,
+            project=args.project,
+            repo_settings=args.repo_settings,
             resume=args.resume,
             prices=args.prices,
             news=str(places.news),

@@ -32,6 +32,9 @@ def worker_bytes() -> bytes:
         if (folder / "stream.py").is_file():
             sources[f"ocaptain/agents/{folder.name}/__init__.py"] = b""
             sources[f"ocaptain/agents/{folder.name}/stream.py"] = (folder / "stream.py").read_bytes()
+        for source in (folder / "ship").iterdir() if (folder / "ship").is_dir() else ():
+            if source.name.endswith(".py"):
+                sources[f"ocaptain/agents/{folder.name}/ship/{source.name}"] = source.read_bytes()
     sources["__main__.py"] = sources.pop("ocaptain/worker/__main__.py")
     buffer = io.BytesIO(b"#!/usr/bin/env python3\n")
     buffer.seek(0, os.SEEK_END)

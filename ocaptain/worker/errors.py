@@ -20,3 +20,7 @@ class Unfit(Exception):
         super().__init__(reason)
         self.reason = reason
         self.paths = list(paths)
+
+
+class Refused(Exception):
+    """An attempt is not started, and no ship like this one would start it; says what to change in the repository."""

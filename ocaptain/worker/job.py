@@ -47,6 +47,8 @@ class JobFile:
     own_env: Tuple[str, ...] = ()
     path_file: str | None = None
     stream: str | None = None
+    project: str | None = None
+    repo_settings: str = "ignore"
     view: str = "raw"  # in what an earlier version wrote, in place of ``stream``
     resume: Tuple[Resume, ...] = ()
     news: str = ""

@@ -13,11 +13,12 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Sequence
 from urllib.parse import unquote
 
 from ocaptain.worker.job import JobFile
 from ocaptain.worker.show import Masker
+from ocaptain.worker.streams import lay_out
 
 _OWN = "~/.ocaptain/"
 _SECRET = re.compile(r"TOKEN|KEY|SECRET|PASSWORD|CREDENTIAL|HEADERS", re.IGNORECASE)
@@ -32,6 +33,7 @@ class Start:
         argv, env, prompt: of the process; ``prompt`` is the file on its standard input.
         mask: knows the secrets.
         resumed: the session that is gone on with, None for one of its own.
+        notes: for the log, a line each.
     """
 
     argv: List[str]
@@ -39,6 +41,7 @@ class Start:
     prompt: Path
     mask: Masker
     resumed: Optional[str]
+    notes: Sequence[str] = ()
 
 
 def prepare(job: JobFile, directory: Path, home: Path) -> Start:
@@ -46,6 +49,7 @@ def prepare(job: JobFile, directory: Path, home: Path) -> Start:
 
     Raises:
         OSError: a file of the agent's environment is not there, or not whole.
+        Refused: the repository's settings cannot be left aside.
     """
     env: Dict[str, str] = {}
     outer = dict(os.environ)
@@ -66,7 +70,11 @@ def prepare(job: JobFile, directory: Path, home: Path) -> Start:
     argv = [f"{home}/{one[2:]}" if one.startswith(_OWN) else one for one in argv]
     if job.path_file and (home / job.path_file).is_file():
         argv[0] = (home / job.path_file).read_text("utf-8").strip() or argv[0]
-    return Start(argv, {**outer, **job.env, **env}, prompt, Masker(secrets), resumed)
+    whole = {**outer, **job.env, **env}
+    notes: Sequence[str] = ()
+    if job.project:
+        argv, notes = lay_out(job.project, argv, whole, home, Path(job.cwd), job.repo_settings)
+    return Start(argv, whole, prompt, Masker(secrets), resumed, notes)
 
 
 def _environment(path: Path) -> Dict[str, str]:

@@ -1,11 +1,11 @@
-"""The streams of agents: modules of theirs that are packed with the worker, loaded by name."""
+"""The modules of agents that are packed with the worker, loaded by name: streams and projects."""
 
 from __future__ import annotations
 
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Mapping, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple
 
 
 def module_of(stream: str | None, view: str) -> str | None:
@@ -32,6 +32,19 @@ def replay(module: str, path: Path, prices: Mapping[str, Any]) -> Dict[str, Any]
             stream.line(line)
     facts: Dict[str, Any] = stream.facts()
     return facts
+
+
+def lay_out(
+    module: str, argv: Sequence[str], env: Mapping[str, str], home: Path, workspace: Path, mode: str
+) -> Tuple[List[str], Sequence[str]]:
+    """Have an agent's module make its project of an attempt; return the argv, and notes for the log.
+
+    Raises:
+        Refused: it is not to be started with this repository.
+        OSError: this ship cannot start it.
+    """
+    laid = import_module(module).lay_out(argv, env, home, workspace, mode)
+    return laid.argv, laid.notes
 
 
 def transcripts(home: Path, workspaces: Iterable[Path]) -> List[Path]:

@@ -28,6 +28,7 @@ from typing import Any, BinaryIO, Callable, Iterator, List, Optional
 from ocaptain.protocol import Lines
 from ocaptain.protocol.codec import from_dict
 from ocaptain.protocol.files import read_json, start_time, write_json
+from ocaptain.worker.errors import Refused
 from ocaptain.worker.job import JobFile
 from ocaptain.worker.launch import Start, prepare
 from ocaptain.worker.procs import MARKER, sweep
@@ -62,8 +63,8 @@ def supervise(directory: Path, begun: Callable[[], None]) -> int:
         directory: of the job.
         begun: called when ``supervisor.json`` is there; not if another supervisor has the job.
 
-    ``exit.json`` then holds code, reason (``exit``, ``timeout``, ``stall``, ``stopped``, or ``error``:
-    this ship cannot start it) and seconds.
+    ``exit.json`` then holds code, reason (``exit``, ``timeout``, ``stall``, ``stopped``; ``error``: this ship
+    cannot start it; ``refused``: it is not started with what the repository sets) and seconds.
     """
     job = from_dict(JobFile, read_json(directory / "job.json"))
     if not _hold(directory):
@@ -81,6 +82,7 @@ def supervise(directory: Path, begun: Callable[[], None]) -> int:
     try:
         start = prepare(job, directory, Path(os.environ.get("OCAPTAIN_SHIP_HOME") or Path.home()))
         with open(start.prompt, "rb") as prompt, open(job.log, "ab", buffering=0) as log:
+            log.write("".join(f"ocaptain: {note}\n" for note in start.notes).encode(errors="replace"))
             view = _view(job, directory, start, log)
             child = subprocess.Popen(
                 start.argv,
@@ -100,6 +102,10 @@ def supervise(directory: Path, begun: Callable[[], None]) -> int:
         code = _end(child) if child else 143
         if child and view:
             _drain(child, view)
+    except Refused as refused:
+        code, reason = 126, "refused"
+        with contextlib.suppress(OSError), open(job.log, "ab") as log:
+            log.write(f"{refused}\n".encode(errors="replace"))
     except OSError as error:
         if error.errno == errno.E2BIG:  # not the ship's fault: no ship can start it, as a shell says by this code
             code, reason = 126, "exit"

@@ -60,6 +60,14 @@ options:
   repo:
     description: Repository to start from (owner/name on GitHub, a URL or a path); by default the plan's.
     type: str
+  repo_settings:
+    description: 'What agents take from the repository''s own settings (.claude/settings.json, .mcp.json): nothing
+      (ignore), its hooks and permission rules, or all of it (trust); by default ignore.'
+    type: str
+    choices:
+    - ignore
+    - hooks
+    - trust
   allow_partial:
     description: Sail without the repository's submodules and LFS files.
     type: bool

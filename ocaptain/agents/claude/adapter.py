@@ -3,7 +3,7 @@
 What role ``claude`` lays down on a ship below ``~/.ocaptain/claude`` is the contract between the two:
 ``env.json`` (the CLI's own environment, its secrets included), ``key`` (an API key, read by the
 settings' key helper), ``settings.json`` and ``path`` (where the CLI is). This adapter names the
-files; their content never comes here.
+files; their content never comes here. The ship makes ``attempt.json`` and ``project`` of them for each attempt.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from ocaptain.agents.base import (
     render,
 )
 from ocaptain.agents.claude.settings import CREDENTIALS, REMEDY, ClaudeSettings
+from ocaptain.agents.claude.ship import repository
 from ocaptain.agents.claude.verdict import judge
 from ocaptain.config import load
 
@@ -38,6 +39,15 @@ class ClaudeAgent:
     credentials = CREDENTIALS
     remedy = REMEDY
     roles = ("claude",)
+    settings_note = "Claude Code does not load it (--repo-settings ignore)"
+
+    def is_settings(self, path: str) -> bool:
+        """See :mod:`ocaptain.agents.claude.ship.repository`."""
+        return repository.is_settings(path)
+
+    def settings_in(self, path: str, data: bytes) -> list[str]:
+        """See :mod:`ocaptain.agents.claude.ship.repository`."""
+        return repository.settings_in(path, data)
 
     def missing(self) -> str | None:
         """A credential must be configured; which one goes to the ships is the role's choice."""
@@ -66,13 +76,17 @@ class ClaudeAgent:
         template = briefing.template or (folder / "prompt.md.j2").read_text("utf-8")
         again = (folder / "resume.md.j2").read_text("utf-8") if briefing.sessions else ""
         model = metadata.get("model") or briefing.model
+        trusted = briefing.repo_settings == "trust"
         turns = metadata.get("max_turns") or briefing.max_turns or MAX_TURNS
         common = (
             *("claude", "-p", "--output-format", "stream-json", "--verbose"),
             # Only these events say what a message used in the end, and why it stopped.
             "--include-partial-messages",
             "--dangerously-skip-permissions",
-            *("--settings", f"~/{OWN}/settings.json"),
+            *("--settings", f"~/{OWN}/attempt.json"),
+            # The project is one of our own making: what the repository sets is not loaded. See `ship.project`.
+            *(() if trusted else ("--setting-sources", "project", "--project-config-root", f"~/{OWN}/project")),
+            *(() if trusted else ("--strict-mcp-config",)),
             *(("--model", str(model)) if model else ()),
             *("--max-turns", str(turns)),
         )
@@ -87,6 +101,8 @@ class ClaudeAgent:
             path_file=f"{OWN}/path",
             view="claude-stream",
             stream="ocaptain.agents.claude.stream",
+            project="ocaptain.agents.claude.ship.project",
+            repo_settings=briefing.repo_settings,
             resume=tuple(
                 Resume(session, (*common, "--resume", session), f".claude/projects/*/{session}.jsonl")
                 for session in briefing.sessions

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ocaptain.agents.claude.settings import REMEDY
+from ocaptain.agents.claude.ship.own import problems
 from ocaptain.errors import UsageError
 from ocaptain.tree import TreeFile
 
@@ -119,7 +120,12 @@ def tree(
         workspaces: directories below ``home`` that are trusted, each by its own name: a git repository does
             not inherit it.
         login_home: ``$HOME`` of the user, where the CLI keeps what it remembers, if that is not ``home``.
+
+    Raises:
+        UsageError: the CLI would not take these settings.
     """
+    if wrong := problems(dict(settings or {})):
+        raise UsageError(f"claude_settings cannot be used: {'; '.join(wrong)}")
     helper, key, program = f"{home}/{OWN}/key-helper", there.api_key, there.key_helper_program
     variables = {
         **({"ANTHROPIC_BASE_URL": base_url} if base_url else {}),

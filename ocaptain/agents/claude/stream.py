@@ -27,6 +27,8 @@ MAX_NANO = 2**50
 MAX_NAME = 200  # of a directory of transcripts; a checksum follows a longer one
 _NO_NAME = re.compile("[^A-Za-z0-9]")
 _SESSION = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+#: What `ship.stop_hook` adds to a refusal.
+_REFUSAL = re.compile(r"\(ocaptain: refusal [0-9]+ of [0-9]+ by (the [^\n]{1,400})\)\s*$")
 #: Of a tool's input, what tells most; the first that is there is shown.
 _SHOWN = (
     "command",
@@ -66,6 +68,7 @@ class Stream:
             "retries": 0,
             "retry": None,
             "result": None,
+            "hook": None,
         }
         self.changed = False
 
@@ -184,6 +187,8 @@ class Stream:
                 )
                 yield f"{'✗' if block.get('is_error') else '←'} {one_line(said) or '(nothing)'}"
             elif block.get("type") == "text" and line.get("isSynthetic"):
+                if found := _REFUSAL.search(str(block.get("text"))):
+                    self._note(hook=_text(found[1], 400))
                 yield f"… {one_line(str(block.get('text')))}"
 
     def _event(self, line: dict[str, Any]) -> Iterator[str]:

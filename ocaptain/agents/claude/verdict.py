@@ -13,10 +13,11 @@ from ocaptain.agents.facts import Ending
 from ocaptain.text import clean, clean_line
 
 if TYPE_CHECKING:
-    from ocaptain.agents.facts import Ended, Facts
+    from ocaptain.agents.facts import Ended, Facts, Result
 
 #: How a message ends that is all there.
 WHOLE = ("end_turn", "stop_sequence")
+STOPPED_BY_HOOK = "stop_hook_prevented"
 BUSY = (429, 502, 503, 504, 529)
 DENIED = (401, 403)
 NO_CHANGE = re.compile(r"^[\s*_`>#-]*NO CHANGE NEEDED[*_`]*\s*[:\-–—]\s*[*_`]*\s*(\S.*)$", re.MULTILINE)  # noqa: RUF001
@@ -45,7 +46,7 @@ def judge(ended: Ended) -> Ending:
         return _ended(code, reason, told)
     cut = result.stop not in WHOLE or result.terminal not in {None, "completed"}
     if cut or (facts.partial and facts.last_stop not in WHOLE):
-        return Ending("failed", f"its last message was cut, though it ended as a success{told}")
+        return Ending("failed", _cut_short(result, facts, told))
     if ended.empty and not ended.checked:
         found = NO_CHANGE.search(clean(result.text))
         if not found:
@@ -57,12 +58,21 @@ def judge(ended: Ended) -> Ending:
 def _unfinished(code: int, reason: str, facts: Facts | None, said: str) -> Ending:
     """A stream without a last word: killed, hung, or never begun."""
     tail = clean(said[-MAX_TEXT:]).strip()
+    if reason == "refused":  # before anything was asked of the model
+        return Ending("hopeless", tail)
     told = f"; it said last:\n{tail}" if tail else ""
     if facts and facts.retry and facts.retry.status != 500:
         return _api_error(facts.retry.status, facts.retry.error, facts, f"it was ended while it tried again{told}")
     if reason == "exit" and code == 0:
         return Ending("failed", f"its stream ended without a result{told}")
     return _ended(code, reason, told)
+
+
+def _cut_short(result: Result, facts: Facts, told: str) -> str:
+    if result.terminal == STOPPED_BY_HOOK:
+        hook = clean_line(facts.hook, 400) if facts.hook else "a Stop hook"
+        return f"{hook} refused too often to let it end; correct the hook, or leave --repo-settings out"
+    return f"its last message was cut, though it ended as a success{told}"
 
 
 def _ended(code: int, reason: str, told: str) -> Ending:

@@ -20,6 +20,17 @@ class CommandAgent:
     credentials: tuple[str, ...] = ()
     remedy = ""
     roles: tuple[str, ...] = ()
+    settings_note = ""
+
+    def is_settings(self, path: str) -> bool:
+        """A shell line takes no settings from a repository."""
+        del path
+        return False
+
+    def settings_in(self, path: str, data: bytes) -> list[str]:
+        """Nothing, therefore."""
+        del path, data
+        return []
 
     def missing(self) -> str | None:
         """It needs no credential."""

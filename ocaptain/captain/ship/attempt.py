@@ -116,6 +116,7 @@ class Attempts:
                 work=claim.work if model else None,
                 model=voyage.model,
                 max_turns=voyage.max_turns,
+                repo_settings=voyage.repo_settings,
             )
         )
         return Start(

@@ -1,0 +1,301 @@
+"""Claude Code's project of an attempt: made afresh, so that the repository's own settings count for nothing.
+
+::
+
+    ~/.ocaptain/claude/settings.json   what role `claude` laid down ──checked, endpoint and limits added──>
+    ~/.ocaptain/claude/attempt.json    --settings: comes before all but a file managed by the host
+    ~/.ocaptain/claude/project         --project-config-root: the project, as far as settings go
+        .claude/skills agents commands     cleaned copies of the repository's
+        .claude/settings.json              only under `hooks`: its hooks and permission rules
+
+``CLAUDE.md``, nested ones too, is read where it stands. A CLI that does not know ``--project-config-root`` is
+started only where the repository sets nothing. Measured with 2.1.330 and 2.1.197.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+from ocaptain.agents.claude.ship.own import endpoint_and_limits, problems
+from ocaptain.agents.claude.ship.repository import (
+    FOLDER,
+    MAX_FILE,
+    PLUGIN,
+    TREES,
+    Hook,
+    clean,
+    hooks_in,
+    is_settings,
+    rules_in,
+    settings_in,
+)
+from ocaptain.protocol.files import write_atomic
+from ocaptain.worker.errors import Refused
+from ocaptain.worker.places import open_plain, remove
+
+OWN = ".ocaptain/claude"
+ROOT_FLAG = "--project-config-root"
+#: The flags that shut the repository's settings off, beside ``--strict-mcp-config``; a value follows each.
+ROOT_FLAGS = ("--setting-sources", ROOT_FLAG)
+PROBE_SECONDS = 30.0
+MAX_FILES = 2000
+MAX_BYTES = 32 * 1024 * 1024
+MAX_DEPTH = 12
+#: Never looked into by a CLI that reads the repository's own settings, or too large to look at.
+_PASSED_OVER = frozenset({".git", "node_modules", ".venv", "__pycache__"})
+#: In a skill's folder, what makes more of it.
+_NEVER = frozenset({PLUGIN, FOLDER, ".git", ".mcp.json", "settings.json", "settings.local.json"})
+
+
+class Laid(NamedTuple):
+    """What is started.
+
+    Attributes:
+        argv: of the CLI.
+        notes: for the attempt's log, a line each.
+    """
+
+    argv: List[str]
+    notes: List[str]
+
+
+def lay_out(argv: Sequence[str], env: Mapping[str, str], home: Path, workspace: Path, mode: str) -> Laid:
+    """Make the project of an attempt and check our settings.
+
+    Args:
+        argv: of the CLI, as the captain wants it.
+        env: that it is started with.
+        home: that the worker works below.
+        workspace: the clone, set to the attempt's base.
+        mode: what becomes of the repository's settings: ``ignore``, ``hooks`` or ``trust``.
+
+    Raises:
+        Refused: this CLI cannot leave the repository's settings aside.
+        OSError: our own settings are not there, or not as the CLI takes them.
+    """
+    own = home / OWN
+    root = own / "project"
+    remove(root)
+    if mode == "trust":
+        _write_own(own, {})
+        return Laid(list(argv), [])
+    if not _knows_root(argv[0], own):
+        plain = _plain(argv, workspace)
+        _write_own(own, {"env": endpoint_and_limits(env)})
+        return Laid(plain, [])
+    (root / FOLDER).mkdir(parents=True, mode=0o755)
+    left_out = _copy_trees(workspace, root)
+    if mode == "hooks":
+        _write_hooks(root, workspace)
+    added = {
+        "disableSkillShellExecution": True,
+        "env": endpoint_and_limits(env),
+        "claudeMdExcludes": _outward_links(workspace),
+    }
+    _write_own(own, added)
+    notes = [f"not taken over from the repository: {name}" for name in left_out[:20]]
+    return Laid(list(argv), notes)
+
+
+def _write_own(own: Path, added: Mapping[str, Any]) -> None:
+    """Write our settings for this attempt, if the CLI takes them whole."""
+    source = own / "settings.json"
+    try:
+        with open_plain(source) as opened:
+            laid_down = json.loads(opened.read(MAX_FILE))
+    except (ValueError, RecursionError) as error:
+        raise OSError(f"{source} is not valid JSON: {error}") from error
+    wrong = problems(laid_down)
+    if wrong:
+        raise OSError(f"{source} cannot be used: {'; '.join(wrong)}")
+    env = {**added.get("env", {}), **laid_down.get("env", {})}
+    excluded = [*laid_down.get("claudeMdExcludes", []), *added.get("claudeMdExcludes", [])]
+    settings = {**laid_down, **added, "env": env, "claudeMdExcludes": excluded}
+    write_atomic(own / "attempt.json", json.dumps(settings, indent=2).encode(), 0o600)
+
+
+# -- what the CLI can -------------------------------------------------------------------------
+
+
+def _knows_root(cli: str, own: Path) -> bool:
+    """Whether the CLI has the flag; asked once for a CLI: without its value, so that nothing is begun."""
+    kept = own / "cli.json"
+    try:
+        state = os.stat(cli)
+        which = f"{os.path.realpath(cli)} {state.st_ino} {state.st_size} {state.st_mtime_ns}"
+        known: Dict[str, Any] = json.loads(kept.read_bytes()) if kept.is_file() else {}
+    except (OSError, ValueError):
+        which, known = "", {}
+    if which and known.get("cli") == which:
+        return bool(known.get("knows_root"))
+    try:
+        asked = subprocess.run(
+            [cli, ROOT_FLAG], stdin=subprocess.DEVNULL, capture_output=True, timeout=PROBE_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return True  # its start says what is wrong
+    knows = b"unknown option" not in asked.stderr
+    if which:
+        write_atomic(kept, json.dumps({"cli": which, "knows_root": knows}).encode(), 0o600)
+    return knows
+
+
+def _plain(argv: Sequence[str], workspace: Path) -> List[str]:
+    """Return the argv for a CLI without the flag; only for a repository that sets nothing."""
+    for path, data in _settings_files(workspace):
+        if found := settings_in(path, data):
+            raise Refused(f"`{path}` sets {found[0]}; remove it or say --repo-settings trust")
+    at = [number for number, word in enumerate(argv) if word in ROOT_FLAGS]
+    skipped = {*at, *(number + 1 for number in at)}
+    return [word for number, word in enumerate(argv) if number not in skipped]
+
+
+def _settings_files(workspace: Path) -> Iterator[Tuple[str, bytes]]:
+    """Yield what may set something, wherever it stands."""
+    for path, folders, names in os.walk(workspace):
+        linked = [name for name in folders if name == FOLDER and os.path.islink(os.path.join(path, name))]
+        folders[:] = [name for name in folders if name not in _PASSED_OVER]
+        for name in (*names, *(f"{one}/settings.json" for one in linked)):  # whatever such a link leads to
+            file = Path(path, name)
+            inner = str(file.relative_to(workspace))
+            if is_settings(inner):
+                yield inner, _content(file)
+
+
+def _content(file: Path) -> bytes:
+    """Return a file's content; of what is no plain file of a sound size, something that sets what nobody knows."""
+    try:
+        with open_plain(file) as opened:
+            data = opened.read(MAX_FILE + 1)
+    except OSError:
+        return b""
+    return data if len(data) <= MAX_FILE else b""
+
+
+# -- copies -----------------------------------------------------------------------------------
+
+
+def _copy_trees(workspace: Path, target: Path) -> List[str]:
+    """Copy what the model reads, cleaned; return what was left out."""
+    left_out: List[str] = []
+    files_left, bytes_left = MAX_FILES, MAX_BYTES
+    for tree in TREES:
+        for file, name in _files_of(workspace, f"{FOLDER}/{tree}", left_out):
+            size = file.stat().st_size
+            if not files_left or size > bytes_left:
+                left_out.append(f"{name} (too much)")
+                continue
+            files_left, bytes_left = files_left - 1, bytes_left - size
+            _copy(file, target / name, tree, name, left_out)
+    return left_out
+
+
+def _files_of(workspace: Path, folder: str, left_out: List[str]) -> Iterator[Tuple[Path, str]]:
+    """Yield the plain files of a folder, each with its name in the repository; no link is followed out of that."""
+    waiting = [folder]
+    while waiting:
+        name = waiting.pop()
+        place = _inside(workspace, name)
+        if place is None or name.count("/") > MAX_DEPTH:
+            if os.path.lexists(workspace / name):
+                left_out.append(name)
+            continue
+        if place.is_dir():
+            inner = sorted(os.listdir(place), reverse=True)
+            left_out += [f"{name}/{one}" for one in inner if one.lower() in _NEVER]
+            waiting += [f"{name}/{one}" for one in inner if one.lower() not in _NEVER]
+        elif place.is_file():
+            yield place, name
+        else:
+            left_out.append(name)
+
+
+def _inside(workspace: Path, name: str) -> Optional[Path]:
+    """Return where a name of the repository leads to, None if that is not there or is not of its files."""
+    top, place = os.path.realpath(workspace), os.path.realpath(workspace / name)
+    inner = os.path.relpath(place, top)
+    outside = inner.split("/", 1)[0] in {"..", ".git"}
+    return None if outside or not os.path.exists(place) else Path(place)
+
+
+def _copy(file: Path, target: Path, tree: str, name: str, left_out: List[str]) -> None:
+    try:
+        with open_plain(file) as opened:
+            data = opened.read(MAX_BYTES)
+            mode = os.fstat(opened.fileno()).st_mode
+    except OSError:
+        left_out.append(name)
+        return
+    if is_settings(name):
+        cleaned = clean(data.decode("utf-8", "replace"), tree)
+        left_out += [f"{name}: {key}" for key in cleaned.dropped]
+        data = cleaned.text.encode()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(data)
+    target.chmod(0o755 if mode & 0o100 else 0o644)
+
+
+def _outward_links(workspace: Path) -> List[str]:
+    """Return patterns of instructions that are links out of the repository: the CLI would read what they lead to."""
+    try:
+        listed = subprocess.run(
+            ["git", "-C", str(workspace), "ls-files", "--stage", "-z"], capture_output=True, timeout=60, check=False
+        ).stdout.split(b"\0")
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    top = os.path.realpath(workspace)
+    names = [os.fsdecode(one.partition(b"\t")[2]) for one in listed if one.startswith(b"120000 ")]
+    outward = [
+        name
+        for name in names
+        if name.lower().endswith(".md") and not os.path.realpath(workspace / name).startswith(f"{top}/")
+    ]
+    return ["".join(f"\\{one}" if one in "*?[]{}()!\\" else one for one in f"{workspace}/{name}") for name in outward]
+
+
+# -- hooks ------------------------------------------------------------------------------------
+
+
+def _write_hooks(root: Path, workspace: Path) -> None:
+    """Let the repository's hooks and permission rules through, and nothing else of its settings."""
+    hooks: List[Hook] = []
+    rules: Dict[str, List[str]] = {}
+    for name in ("settings.json", "settings.local.json"):
+        place = _inside(workspace, f"{FOLDER}/{name}")
+        data = _content(place) if place else b""
+        hooks += hooks_in(f"{FOLDER}/{name}", data)
+        for kind, found in rules_in(data).items():
+            rules[kind] = rules.get(kind, []) + found
+    program = root / "stop_hook.py"
+    program.write_bytes((files("ocaptain.agents.claude.ship") / "stop_hook.py").read_bytes())
+    groups: Dict[str, List[Dict[str, Any]]] = {}
+    for number, hook in enumerate(hooks):
+        command = hook.command
+        if hook.event in {"Stop", "SubagentStop"}:
+            about = root / f"hook-{number}.json"
+            about.write_text(json.dumps({"file": hook.file, "event": hook.event, "command": command}))
+            command = shlex.join([sys.executable, str(program), str(about)])
+        groups.setdefault(hook.event, []).append(_group(hook, _in_workspace(command, workspace)))
+    settings = {"hooks": groups, "permissions": rules}
+    wrong = problems(settings)
+    if wrong:
+        raise OSError(f"the repository's hooks cannot be let through: {'; '.join(wrong)}")
+    (root / FOLDER / "settings.json").write_text(json.dumps(settings))
+
+
+def _group(hook: Hook, command: str) -> Dict[str, Any]:
+    one = {"type": "command", "command": command, **({"timeout": hook.timeout} if hook.timeout else {})}
+    return {**({} if hook.matcher is None else {"matcher": hook.matcher}), "hooks": [one]}
+
+
+def _in_workspace(command: str, workspace: Path) -> str:
+    """Return a line that runs where the hook would without us: the CLI runs it in the project of our own."""
+    place = shlex.quote(str(workspace))
+    return f"export CLAUDE_PROJECT_DIR={place}; cd {place} || exit 1\n{command}"
