@@ -23,7 +23,7 @@ import socket
 import subprocess
 import time
 from pathlib import Path
-from typing import Any, BinaryIO, Callable, Iterator, List, Optional
+from typing import Any, BinaryIO, Callable, Iterator, List, Optional, Tuple
 
 from ocaptain.protocol import Lines
 from ocaptain.protocol.codec import from_dict
@@ -102,15 +102,8 @@ def supervise(directory: Path, begun: Callable[[], None]) -> int:
         code = _end(child) if child else 143
         if child and view:
             _drain(child, view)
-    except Refused as refused:
-        code, reason = 126, "refused"
-        with contextlib.suppress(OSError), open(job.log, "ab") as log:
-            log.write(f"{refused}\n".encode(errors="replace"))
-    except OSError as error:
-        if error.errno == errno.E2BIG:  # not the ship's fault: no ship can start it, as a shell says by this code
-            code, reason = 126, "exit"
-        with contextlib.suppress(OSError), open(job.log, "ab") as log:
-            log.write(f"ocaptain: the agent could not be started: {error}\n".encode())
+    except (OSError, Refused) as error:
+        code, reason = _not_started(error, job.log)
     _ignore_signals()
     sweep(marker, root=os.getpid(), spare=frozenset({os.getpid()}))
     seconds = round(time.monotonic() - began, 3)
@@ -121,6 +114,19 @@ def supervise(directory: Path, begun: Callable[[], None]) -> int:
         {"code": code if code >= 0 else 128 - code, "reason": reason, "seconds": seconds},
     )
     return code
+
+
+def _not_started(error: Exception, log: str) -> Tuple[int, str]:
+    """Say why an agent was not started; return the exit code and the reason."""
+    refused = isinstance(error, Refused)
+    with contextlib.suppress(OSError), open(log, "ab") as file:
+        told = str(error) if refused else f"ocaptain: the agent could not be started: {error}"
+        file.write(f"{told}\n".encode(errors="replace"))
+    if refused:
+        return 126, "refused"
+    if isinstance(error, OSError) and error.errno == errno.E2BIG:
+        return 126, "exit"  # not the ship's fault: no ship can start it, as a shell says by this code
+    return 127, "error"
 
 
 def _hold(directory: Path) -> bool:

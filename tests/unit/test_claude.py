@@ -322,6 +322,7 @@ def test_what_the_ship_alone_knows(tmp_path):
     (own / "env.json").write_text('{"CLAUDE_CODE_OAUTH_TOKEN": "canary-1", "CLAUDE_CODE_MAX_RETRIES": "2222222"}')
     (own / "key").write_text("canary-2\n")
     (own / "path").write_text("/opt/claude\n")
+    (own / "settings.json").write_text("{}")
     sessions = ("00000000-0000-4000-8000-000000000001", "00000000-0000-4000-8000-000000000002")
     briefing = Briefing(
         "v",
@@ -338,7 +339,7 @@ def test_what_the_ship_alone_knows(tmp_path):
     job = from_dict(JobFile, {**wire, "cwd": "", "log": "", "marker": ""})
     start = prepare(job, tmp_path, tmp_path)
     assert (start.argv[0], start.argv[-2:], start.resumed) == ("/opt/claude", ["--session-id", "new"], None)
-    assert f"{tmp_path}/.ocaptain/claude/settings.json" in start.argv
+    assert f"{tmp_path}/.ocaptain/claude/attempt.json" in start.argv
     assert start.mask(b"canary-1 canary-2 2222222") == b"******** ******** 2222222"
     assert start.env["CLAUDE_CODE_OAUTH_TOKEN"] == "canary-1"
     transcript = tmp_path / f".claude/projects/-w/{sessions[1]}.jsonl"

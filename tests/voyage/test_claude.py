@@ -69,7 +69,7 @@ def test_a_task_is_worked_drawn_and_billed(tmp_path, ships):
     (call,) = claude.calls(ship.home)
     assert call["token"] == "canary-oauth-1"
     attempt = rows(directory)["1.1"]
-    settings = str(ship.home / ".ocaptain/claude/settings.json")
+    settings = str(ship.home / ".ocaptain/claude/attempt.json")
     option = {name: call["argv"][call["argv"].index(name) + 1] for name in call["argv"] if name.startswith("--s")}
     assert (option["--settings"], option["--session-id"]) == (settings, attempt["session"])
     for wanted in (["--model", "claude-x"], ["--max-turns", "7"]):
