@@ -6,8 +6,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from ocaptain.cli import render
-from ocaptain.errors import UsageError
-from ocaptain.plan import Run, enough_ships, jobs_of, load_plan, simulate
+from ocaptain.errors import OcaptainError, UsageError
+from ocaptain.plan import Finding, Run, enough_ships, jobs_of, load_plan, simulate
 from ocaptain.text import clean_line
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ MAX_SHIPS = 500
 def check(directory: Path, *, as_json: bool) -> int:
     """Show what a look at a plan found; return the exit code."""
     report = load_plan(directory.expanduser())
+    warnings = [*report.warnings, *(_in_repository(report.plan, directory.expanduser()) if report.plan else ())]
     if as_json:
         render.print_json(
             "plan_check",
@@ -30,12 +31,12 @@ def check(directory: Path, *, as_json: bool) -> int:
                 "ok": report.plan is not None,
                 "tasks": len(report.plan.tasks) if report.plan else None,
                 "faults": [fault.as_dict() for fault in report.faults],
-                "warnings": [warning.as_dict() for warning in report.warnings],
+                "warnings": [warning.as_dict() for warning in warnings],
             },
         )
         return 0 if report.plan else FAULTY
     problems = render.err()
-    for warning in report.warnings:
+    for warning in warnings:
         problems.print(f"warning: {clean_line(str(warning))}")
     for fault in report.faults:
         problems.print(clean_line(str(fault)))
@@ -45,6 +46,24 @@ def check(directory: Path, *, as_json: bool) -> int:
     checks = sum(1 for task in plan.tasks.values() if task.metadata.verify)
     render.out().print(f"{clean_line(plan.name)}: {len(plan.tasks)} tasks, {checks} with a check of their own: ok")
     return 0
+
+
+def _in_repository(plan: Plan, directory: Path) -> list[Finding]:
+    """Return what the plan's repository would set of agents, or why that cannot be said; never a fault."""
+    from ocaptain.config import load_settings  # noqa: PLC0415 - only where there is a repository to look at
+    from ocaptain.scratch import scratch  # noqa: PLC0415
+    from ocaptain.voyage import source  # noqa: PLC0415
+
+    if not plan.manifest.repo:
+        return []
+    try:
+        named = source.resolve(plan.manifest.repo, directory)
+        with scratch("check") as place:
+            found = source.look(named, load_settings(), place)
+    except OcaptainError as error:
+        what = f"could not be looked at for settings of agents: {error.message}"
+        return [Finding("voyage.json", "repo", clean_line(what, 500), "check it, if it is to be there already")]
+    return [Finding(one.path, "", f"(in {plan.manifest.repo}) {one.sets}", one.note) for one in found]
 
 
 def fleet_sizes(text: str) -> range:

@@ -125,6 +125,7 @@ def status_lines(seen: Overview, *, note: bool = True) -> Group:
         lines.append(Text(f"  paused: {seen.paused_reason}; it goes on by itself"))
     elif seen.paused_reason and seen.state != "paused":
         lines.append(Text(f"  pausing ({seen.paused_reason}): what is under way is finished first"))
+    lines += [Text(f"  task {one['task']} landed settings: {clean_line(one['text'], 200)}") for one in seen.notices]
     if note and seen.note:
         lines.append(Text(f"  {clean_line(seen.note)}"))
     return Group(*lines)

@@ -39,6 +39,7 @@ SHOWN_EVENTS = frozenset(
     [
         "claim",
         "landed",
+        "settings",
         "retry",
         "again",
         "failed",
@@ -179,6 +180,7 @@ def event_line(event: VoyageEvent) -> str:
         "denied": f"task {event.task} goes back{where}" if event.task else "no ship can go on working",
         "replace": f"{event.ship} is replaced: {text}",
         "verify": f"final verify: {_LONG_ID.sub(_first_ten, text)}",
+        "settings": f"task {event.task} landed settings: {text}",
         "retry": f"task {event.task} failed{where} and is tried again: {text}",
         "again": f"task {event.task} is tried again",
         "failed": f"task {event.task} failed for good{where}: {text}",

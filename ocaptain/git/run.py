@@ -124,6 +124,16 @@ class Git:
             **(self.environment or {}),
         }
 
+    def files(self, commit: str) -> dict[str, str]:
+        """Return the files of a commit: paths, with their blobs."""
+        entries = self.run("ls-tree", "-r", "-z", commit).stdout.decode(errors="replace").split("\0")
+        found = (entry.partition("\t") for entry in entries)
+        return {path: about.split()[2] for about, _, path in found if " blob " in about}
+
+    def content(self, blob: str, limit: int) -> bytes:
+        """Return a file's bytes, none if it has more than ``limit``."""
+        return self.run("cat-file", "blob", blob).stdout if int(self.text("cat-file", "-s", blob)) <= limit else b""
+
     def run(
         self,
         *arguments: str,

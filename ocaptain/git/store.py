@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 import pygit2
-from pygit2.enums import ConfigLevel, ObjectType, Option, RepositoryOpenFlag
+from pygit2.enums import ConfigLevel, DeltaStatus, ObjectType, Option, RepositoryOpenFlag
 
 from ocaptain.git.run import IDENTITY, Git, GitError
 
@@ -83,6 +83,25 @@ class Store(Git):
     def file_size(self, oid: str) -> int:
         """Return a file's bytes."""
         return self._ask(lambda repository: int(repository.odb.read_header(pygit2.Oid(hex=oid))[1]))
+
+    def added_or_changed(self, old: str, new: str) -> dict[str, str]:
+        """Return the files that one tree has and another has not, or has otherwise: paths, with their blobs."""
+
+        def look(repository: pygit2.Repository) -> dict[str, str]:
+            before, now = repository[old].peel(pygit2.Tree), repository[new].peel(pygit2.Tree)
+            files = (one.new_file for one in before.diff_to_tree(now).deltas if one.status != DeltaStatus.DELETED)
+            return {file.raw_path.decode(errors="replace"): str(file.id) for file in files}
+
+        return self._ask(look)
+
+    def content(self, blob: str, limit: int) -> bytes:
+        """Return a file's bytes, none if it has more than ``limit``."""
+
+        def look(repository: pygit2.Repository) -> bytes:
+            found = repository[blob]
+            return found.data if isinstance(found, pygit2.Blob) and found.size <= limit else b""
+
+        return self._ask(look)
 
     def commit(self, tree: str, parent: str, message: str, *, author: str, dated: bool = True) -> str:
         """Make a commit of a tree; return its id.

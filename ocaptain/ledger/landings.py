@@ -48,7 +48,7 @@ class Landings(Store):
             intent = db.execute("SELECT * FROM intents WHERE token = ? AND state = 'open'", (token,)).fetchone()
             if intent is None:
                 raise LedgerError(f"{self.path}: the claim with token {token} is not being landed; please report this")
-            attempt = db.execute("SELECT ship FROM attempts WHERE token = ?", (token,)).fetchone()
+            attempt = db.execute("SELECT ship, evidence FROM attempts WHERE token = ?", (token,)).fetchone()
             db.execute("UPDATE intents SET state = 'done' WHERE token = ?", (token,))
             db.execute("UPDATE attempts SET state = 'landed', ended = ? WHERE token = ?", (time.time(), token))
             was = db.execute("SELECT status FROM tasks WHERE id = ?", (intent["task"],)).fetchone()["status"]
@@ -70,6 +70,8 @@ class Landings(Store):
                 )
             db.execute("UPDATE ships SET state = 'idle' WHERE id = ? AND state = 'working'", (attempt["ship"],))
             add_event(db, "landed", attempt["ship"], intent["task"], intent["new"])
+            for line in json.loads(attempt["evidence"] or "{}").get("settings", []):
+                add_event(db, "settings", attempt["ship"], intent["task"], line)
             self._note_changed(intent["task"])
 
     def void_landing(self, token: int) -> None:
@@ -134,6 +136,11 @@ class Landings(Store):
     def statuses(self) -> dict[str, str]:
         """Return the status of each task."""
         return {row["id"]: row["status"] for row in self._db.execute("SELECT id, status FROM tasks")}
+
+    def notices(self) -> list[dict[str, str]]:
+        """Return what a user is to know of landings: the task, and in what it changed the agents' settings."""
+        rows = self._db.execute("SELECT task, text FROM events WHERE kind = 'settings' ORDER BY n LIMIT 50")
+        return [{"task": row["task"], "text": row["text"]} for row in rows]
 
     def landed(self, limit: int) -> list[tuple[str, str]]:
         """Return (task, subject) of the last ``limit`` landings, oldest first."""

@@ -131,6 +131,7 @@ class Overview:
     is_less_proven: bool
     spent: Sum
     awake_seconds: float
+    notices: list[dict[str, str]]
 
     def as_dict(self) -> dict[str, Any]:
         """Return the documented JSON shape."""
@@ -145,6 +146,7 @@ class Overview:
             "proves": self.proves,
             "name": self.name,
             "note": self.note,
+            "notices": self.notices,
             "cost": {
                 "agents_usd": usd(self.spent.cost_nano),
                 "unknown": self.spent.unknown,
@@ -270,4 +272,5 @@ def overview(ledger: Ledger) -> Overview:
         is_less_proven=bool(verified_on and voyage.verify_ok and voyage.verify_clean == 0),
         spent=voyage_sum(ledger.spending()),
         awake_seconds=sum(row["awake_seconds"] for row in ledger.rows("ships", "position")),
+        notices=ledger.notices(),
     )

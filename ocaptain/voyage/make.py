@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ocaptain.errors import UsageError
+from ocaptain.git import Git
 from ocaptain.ledger import Ledger, NewVoyage
 from ocaptain.ledger.file import check_length
 from ocaptain.names import new_voyage_id
@@ -75,6 +76,7 @@ def make(
             settings,
             allow_partial=request.options.allow_partial,
         )
+        checked.notes.extend(_settings_notes(building / "repo.git", root, request.options.repo_settings))
         sources.checkout(building / "repo.git", building / "workspace", voyage)
         for folder in ("logs", "tasks", "rescue"):
             (building / folder).mkdir()
@@ -84,6 +86,14 @@ def make(
         shutil.rmtree(building, ignore_errors=True)
         raise
     return prepare_new(voyage, home, checked)
+
+
+def _settings_notes(repo: Path, root: str, mode: str | None) -> list[str]:
+    """Return a line for each file of the repository that sets something of an agent."""
+    found = sources.settings_of(Git(repo), root)
+    if mode in {None, "ignore"}:
+        return [f"warning: {one.told}; {one.note}" for one in found]
+    return [f"warning: {one.told} (--repo-settings {mode})" for one in found]
 
 
 def prepare_new(voyage: str, home: Home, checked: Checked) -> Prepared:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ocaptain.agents.repository import MAX_READ, settings_files
 from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.git import Git, GitError, askpass_environment
 
 if TYPE_CHECKING:
+    from ocaptain.agents.repository import SettingsFile
     from ocaptain.config import Settings
 
 _GITHUB = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+")
@@ -107,6 +109,32 @@ def check_access(source: Source, settings: Settings, scratch: Path) -> list[str]
     except GitError:
         return []
     return []
+
+
+def settings_of(git: Git, commit: str) -> list[SettingsFile]:
+    """Return the files of a commit that set something of an agent.
+
+    Raises:
+        GitError: it cannot be read.
+    """
+    found = git.files(commit)
+    return settings_files(sorted(found), lambda path: git.content(found[path], MAX_READ))
+
+
+def look(source: Source, settings: Settings, scratch: Path) -> list[SettingsFile]:
+    """Return the settings of agents in a source's last commit; of one elsewhere little more than names is fetched.
+
+    Raises:
+        GitError: it cannot be read, or has no commit.
+    """
+    if not source.url:
+        return []
+    if source.local:
+        return settings_of(Git(Path(source.url), own_config=True), "HEAD")
+    git = _git(settings, scratch, scratch, source.url)
+    few = ("--bare", "--template=", "--depth=1", "--no-tags", "--filter=blob:none")
+    git.run("clone", "--quiet", *few, "--", source.url, "look.git", seconds=CLONE_SECONDS)
+    return settings_of(replace(git, directory=scratch / "look.git"), "HEAD")
 
 
 def bring(source: Source, repo: Path, branch: str, name: str, settings: Settings, *, allow_partial: bool) -> str:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from ocaptain.captain.decide.queue import Land, Place, Refuse, Stack, State, anew, judged, next_action, stacked, without
 from ocaptain.captain.landing.candidates import Offered, Tip, describe, stack_on, take_offer
+from ocaptain.captain.landing.notices import settings_landed
 from ocaptain.git import Conflict, Git, GitError, Store, clear_quarantine, commit_message
 from ocaptain.ledger import Contradiction, LedgerError
 from ocaptain.protocol.limits import Limits
@@ -375,9 +376,9 @@ class Lander:
         message = commit_message(subject, entry.offer.message, task=claim.task, ship=claim.ship, attempt=claim.number)
         commit = partial(self._git.commit, candidate.tree, head.commit, message, author=claim.ship)
         new = await asyncio.to_thread(commit)
-        evidence = {**entry.evidence, "commit": new}
-        if candidate.collisions:
-            evidence["collisions"] = candidate.collisions
+        settings = await asyncio.to_thread(settings_landed, self._git, head.tree, candidate.tree)
+        noticed = {"collisions": candidate.collisions, "settings": settings}
+        evidence = {**entry.evidence, "commit": new, **{name: found for name, found in noticed.items() if found}}
         if not self._ledger.begin_landing(claim.token, self.ref, head.commit, new, evidence):
             self._remove(entry)
             entry.answer(TokenLost())
