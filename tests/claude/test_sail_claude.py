@@ -40,8 +40,11 @@ class Harbour(Sailor):
         self.anthropic = Api()
         self._traces = 0
         self.env |= {"ANTHROPIC_BASE_URL": self.anthropic.url, "OCAPTAIN_PROVIDER": "drydock"}
-        options = ("--network", "isolated", "--allow-host-port", str(self.anthropic.port), "--layer", str(layer()))
-        self.traced("drydock", "start", *options)
+        self.traced("drydock", "start", *self.options())
+
+    def options(self) -> tuple[str, ...]:
+        """Return those of the drydock."""
+        return ("--network", "isolated", "--allow-host-port", str(self.anthropic.port), "--layer", str(layer()))
 
     def traced(self, *arguments: object) -> Done:
         """Run a command with every execve of it, and of all that it starts, noted."""
