@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from fnmatch import translate
 from typing import TYPE_CHECKING
 
 from ocaptain.agents import ADAPTERS
@@ -22,7 +23,9 @@ FOREIGN = {
     ".opencode/*": "settings of OpenCode",
     ".cursor/mcp.json": "settings of Cursor",
 }
+_FOREIGN = {re.compile(f"(?:.*/)?(?:{translate(pattern)})"): what for pattern, what in FOREIGN.items()}
 MAX_READ = 256 * 1024
+MAX_READ_ALL = 8 * 1024 * 1024
 MAX_NAMED = 50
 
 
@@ -46,33 +49,26 @@ class SettingsFile:
         return f"`{self.path}` {self.sets}"
 
 
-def settings_files(paths: Iterable[str], read: Callable[[str], bytes]) -> list[SettingsFile]:
+def settings_files(paths: Iterable[str], read: Callable[[str], bytes | None]) -> list[SettingsFile]:
     """Return the settings among the files of a repository, at most :data:`MAX_NAMED`.
 
     Args:
         paths: of the files.
-        read: returns a file's first :data:`MAX_READ` bytes.
+        read: returns a file's content, None if that is more than :data:`MAX_READ` bytes.
     """
     found: list[SettingsFile] = []
+    left = MAX_READ_ALL
     for path in paths:
+        if adapter := next((one for one in ADAPTERS.values() if one.is_settings(path)), None):
+            data = read(path) if left > 0 else None
+            left -= len(data or b"")
+            names = ["what was not looked at: it is too large"] if data is None else adapter.settings_in(path, data)
+            what, note = f"sets {clean_line(', '.join(names), 300)}" if names else "", adapter.settings_note
+        else:
+            foreign = next((what for pattern, what in _FOREIGN.items() if pattern.match(path.lower())), None)
+            what, note = f"is {foreign}" if foreign else "", "no agent of this version is told to read it"
+        if what:
+            found.append(SettingsFile(clean_line(path, 200), what, note))
         if len(found) >= MAX_NAMED:
             break
-        if one := _settings_file(path, read):
-            found.append(one)
     return found
-
-
-def _settings_file(path: str, read: Callable[[str], bytes]) -> SettingsFile | None:
-    shown = clean_line(path, 200)
-    for adapter in ADAPTERS.values():
-        if adapter.is_settings(path):
-            names = adapter.settings_in(path, read(path))
-            return (
-                SettingsFile(shown, f"sets {clean_line(', '.join(names), 300)}", adapter.settings_note)
-                if names
-                else None
-            )
-    for pattern, what in FOREIGN.items():
-        if fnmatchcase(path.lower(), pattern) or fnmatchcase(path.lower(), f"*/{pattern}"):
-            return SettingsFile(shown, f"is {what}", "no agent of this version is told to read it")
-    return None

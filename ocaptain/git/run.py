@@ -130,9 +130,10 @@ class Git:
         found = (entry.partition("\t") for entry in entries)
         return {path: about.split()[2] for about, _, path in found if " blob " in about}
 
-    def content(self, blob: str, limit: int) -> bytes:
-        """Return a file's bytes, none if it has more than ``limit``."""
-        return self.run("cat-file", "blob", blob).stdout if int(self.text("cat-file", "-s", blob)) <= limit else b""
+    def content(self, blob: str, limit: int) -> bytes | None:
+        """Return a file's bytes, None if it has more than ``limit``."""
+        fits = int(self.text("cat-file", "-s", blob)) <= limit
+        return self.run("cat-file", "blob", blob).stdout if fits else None
 
     def run(
         self,

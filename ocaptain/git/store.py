@@ -94,12 +94,12 @@ class Store(Git):
 
         return self._ask(look)
 
-    def content(self, blob: str, limit: int) -> bytes:
-        """Return a file's bytes, none if it has more than ``limit``."""
+    def content(self, blob: str, limit: int) -> bytes | None:
+        """Return a file's bytes, None if it has more than ``limit``."""
 
-        def look(repository: pygit2.Repository) -> bytes:
-            found = repository[blob]
-            return found.data if isinstance(found, pygit2.Blob) and found.size <= limit else b""
+        def look(repository: pygit2.Repository) -> bytes | None:
+            found = repository[blob].peel(pygit2.Blob)
+            return found.data if found.size <= limit else None
 
         return self._ask(look)
 

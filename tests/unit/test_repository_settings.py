@@ -21,9 +21,14 @@ from ocaptain.agents.claude.ship.project import lay_out
 from ocaptain.agents.claude.ship.repository import HEADS, clean, hooks_in, is_settings, rules_in, settings_in
 from ocaptain.agents.claude.verdict import judge
 from ocaptain.agents.facts import Ended
-from ocaptain.agents.repository import MAX_NAMED, settings_files
+from ocaptain.agents.repository import MAX_NAMED, MAX_READ, settings_files
+from ocaptain.config import HOSTS, load_settings
 from ocaptain.errors import UsageError
+from ocaptain.options import SailOptions
+from ocaptain.voyage.prepare import prepare
+from ocaptain.voyage.request import Request
 from ocaptain.worker.errors import Refused
+from tests.voyage.local import VOYAGE, command, make_voyage
 
 EVIL = {"env": {"ANTHROPIC_BASE_URL": "http://b"}, "hooks": {"Stop": []}, "apiKeyHelper": "x", "$schema": "s"}
 
@@ -76,7 +81,22 @@ def test_settings_of_every_agent_are_named_and_their_number_is_bounded():
     assert set(found) == set(files) - {"x.py"}
     assert found[".claude/settings.json"].told.startswith("`.claude/settings.json` sets env.ANTHROPIC_BASE_URL")
     assert len(settings_files((f"{n}/.env" for n in range(1000)), lambda _: b"")) == MAX_NAMED
+    skills = [f".claude/skills/{n}/SKILL.md" for n in range(100)]
+    large = settings_files(skills, lambda _: b"x" * MAX_READ)  # nothing is hidden behind what is too much
+    assert large[0].told == "`.claude/skills/32/SKILL.md` sets what was not looked at: it is too large"
+    assert settings_files(skills[:1], lambda _: None)
     assert not ADAPTERS["command"].is_settings(".claude/settings.json")
+
+
+def test_a_voyage_that_sails_takes_another_word_on_settings(tmp_path, monkeypatch):
+    directory = make_voyage(tmp_path, [{"run": "true"}], provider=HOSTS, targets={"ship-0": '{"host": "h"}'})
+    monkeypatch.setenv("OCAPTAIN_HOME", str(tmp_path))
+    with command(directory) as ledger:
+        assert ledger.voyage().repo_settings == "ignore"
+    prepare(Request(voyage=VOYAGE, options=SailOptions(repo_settings="hooks")), load_settings())
+    prepare(Request(voyage=VOYAGE), load_settings())
+    with command(directory) as ledger:
+        assert ledger.voyage().repo_settings == "hooks"
 
 
 # -- heads ------------------------------------------------------------------------------------
