@@ -203,7 +203,8 @@ def test_endpoint_and_limits_are_ours_and_the_credential_stays_out():
     env = endpoint_and_limits({**given_, "PATH": "/bin", "CLAUDE_CODE_MAX_RETRIES": "4"})
     assert not {"t", "k", "/bin"} & set(env.values())
     assert (env["API_TIMEOUT_MS"], env["HTTPS_PROXY"], env["CLAUDE_CODE_MAX_RETRIES"]) == ("7", "p", "4")
-    assert (env["ANTHROPIC_BASE_URL"], env["CLAUDE_CODE_USE_BEDROCK"]) == ("https://api.anthropic.com", "")
+    assert (env["ANTHROPIC_BASE_URL"], env["CLAUDE_CODE_USE_BEDROCK"]) == ("", "")
+    assert "SSL_CERT_FILE" not in env, "an empty one would take the certificates from the agent's own programs"
     assert endpoint_and_limits({"ANTHROPIC_BASE_URL": "u"})["ANTHROPIC_BASE_URL"] == "u"
 
 

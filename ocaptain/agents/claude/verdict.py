@@ -70,8 +70,10 @@ def _unfinished(code: int, reason: str, facts: Facts | None, said: str) -> Endin
 
 def _cut_short(result: Result, facts: Facts, told: str) -> str:
     if result.terminal == STOPPED_BY_HOOK:
-        hook = clean_line(facts.hook, 400) if facts.hook else "a Stop hook"
-        return f"{hook} refused too often to let it end; correct the hook, or leave --repo-settings out"
+        if not facts.hook:
+            return f"a hook stopped it (continue: false){told}"
+        what = f"{clean_line(facts.hook, 400)} refused too often to let it end"
+        return f"{what}; correct the hook, or leave --repo-settings out"
     return f"its last message was cut, though it ended as a success{told}"
 
 

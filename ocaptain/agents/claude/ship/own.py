@@ -114,16 +114,22 @@ _CHECKS: Mapping[str, Callable[[Any], str]] = {
     "hooks": _hooks,
 }
 
-#: Where a byte of the credential can go, beside the base URL: empty unless we set it.
+#: Where a byte of the credential can go: empty, which is as if it were not set, unless we set it. The agent's
+#: children have these, too: so nothing is here that an empty value would break for them (``SSL_CERT_FILE``).
 ENDPOINT = (
-    *("ANTHROPIC_CUSTOM_HEADERS", "ANTHROPIC_UNIX_SOCKET", "ANTHROPIC_BEDROCK_BASE_URL", "ANTHROPIC_VERTEX_BASE_URL"),
+    *(
+        "ANTHROPIC_BASE_URL",
+        "ANTHROPIC_CUSTOM_HEADERS",
+        "ANTHROPIC_UNIX_SOCKET",
+        "ANTHROPIC_BEDROCK_BASE_URL",
+        "ANTHROPIC_VERTEX_BASE_URL",
+    ),
     *("ANTHROPIC_FOUNDRY_BASE_URL", "CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "CLAUDE_CODE_USE_FOUNDRY"),
     *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy"),
-    *("NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_TLS_REJECT_UNAUTHORIZED", "NODE_OPTIONS"),
+    *("NODE_EXTRA_CA_CERTS", "NODE_TLS_REJECT_UNAUTHORIZED", "NODE_OPTIONS"),
     *("CLAUDE_CODE_CLIENT_CERT", "CLAUDE_CODE_CLIENT_KEY", "CLAUDE_CODE_ENABLE_TELEMETRY"),
     *("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_HEADERS"),
 )
-BASE_URL = "https://api.anthropic.com"
 #: As often in a row a Stop hook of ours may refuse: the CLI's own limit, which a file elsewhere could lift.
 STOP_CAP = "8"
 _OURS = ("ANTHROPIC_", "CLAUDE_CODE_", "DISABLE_", "API_TIMEOUT_MS")
@@ -140,5 +146,4 @@ def endpoint_and_limits(environment: Mapping[str, str]) -> Dict[str, str]:
         name: value for name, value in environment.items() if name.startswith(_OURS) and not name.endswith(_CREDENTIAL)
     }
     named = {name: environment.get(name, "") for name in ENDPOINT}
-    defaults = {"ANTHROPIC_BASE_URL": BASE_URL, "CLAUDE_CODE_STOP_HOOK_BLOCK_CAP": STOP_CAP}
-    return {**defaults, **named, **laid_down}
+    return {"CLAUDE_CODE_STOP_HOOK_BLOCK_CAP": STOP_CAP, **named, **laid_down}
