@@ -156,7 +156,6 @@ class Lander:
 
     def _note_restored(self, last: str) -> None:
         self._ledger.event("restored", f"the branch was lost, and is {last} again, which landed last")
-        log.warning("%s was lost, and is %s again, which landed last", self.ref, last)
 
     async def save_ref(self, ref: str, commit: str) -> None:
         """Make a ship's commit reachable under a name that we chose."""
