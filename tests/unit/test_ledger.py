@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from ocaptain.config import load_settings
 from ocaptain.errors import UsageError
 from ocaptain.ledger import Fenced, Ledger, LedgerError, Spent, file, overview, task_files, task_views
+from ocaptain.names import VOYAGE_ID
 from ocaptain.plan.graph import critical_paths
 from ocaptain.voyage import doctor
 from ocaptain.voyage.make import make_home
@@ -41,7 +42,8 @@ def make(path, graph, *, pins=None, done=()):
         }
         for number, task in enumerate(graph)
     ]
-    new = new_voyage(tasks=tasks, edges=graph, ships=[(ship, f"v-{ship}") for ship in SHIPS])
+    own = {"id": path.parent.name} if VOYAGE_ID.fullmatch(path.parent.name) else {}
+    new = new_voyage(tasks=tasks, edges=graph, ships=[(ship, f"v-{ship}") for ship in SHIPS], **own)
     Ledger.create(path, new)
     ledger = Ledger(path)
     ledger.command()
