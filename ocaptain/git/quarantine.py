@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 INCOMING = "incoming"
 INDEX_SECONDS = 120.0
 INDEX_PROCESSOR_SECONDS = 60
+SMALL_PROCESSOR_SECONDS = 1  # then it goes on where no small one waits
 MEMORY = 208 * MEBIBYTE  # the largest delta, what it is made from, its result, and git's own
 MAX_READ = 256 * MEBIBYTE  # bytes that are unpacked to read one tree, with the deltas that it is made of
 MAX_READS = 32 * MAX_READ  # for all trees of a pack
@@ -95,7 +96,7 @@ def admit(
             raise TooLarge
         with _quarantine(git) as objects:
             file.seek(start)
-            _index(git, file, objects, limits)
+            _index(git, file, objects, limits, small=small is not None)
             _Look(objects, pack).check(commit, base, limits)
             _move_in(objects / "pack", git.directory / "objects" / "pack")
     except (BadPack, BadTree) as error:
@@ -128,11 +129,15 @@ def _quarantine(git: Git) -> Iterator[Path]:
         shutil.rmtree(room, ignore_errors=True)
 
 
-def _index(git: Git, file: BinaryIO, objects: Path, limits: Limits) -> None:
-    """Have git unpack, check and index a pack: objects, links, and names that no checkout should see."""
+def _index(git: Git, file: BinaryIO, objects: Path, limits: Limits, *, small: bool) -> None:
+    """Have git unpack, check and index a pack: objects, links, and names that no checkout should see.
+
+    Raises:
+        TooLarge: a small one takes longer than any honest one of its size.
+    """
     most = limits.pack_bytes + MAX_DELTA
     # What deltas are made from is added to the pack.
-    bounds = Bounds(MEMORY, 2 * most, INDEX_PROCESSOR_SECONDS)
+    bounds = Bounds(MEMORY, 2 * most, SMALL_PROCESSOR_SECONDS if small else INDEX_PROCESSOR_SECONDS)
     try:
         git.run(
             *("index-pack", "--stdin", "--fix-thin", "--strict", f"--max-input-size={most}"),
@@ -142,6 +147,8 @@ def _index(git: Git, file: BinaryIO, objects: Path, limits: Limits) -> None:
             bounds=bounds,
         )
     except (GitTimeout, GitBeyond) as error:
+        if small:
+            raise TooLarge from error
         raise Quarantined(f"the bundle is refused: {error.message}") from error
     except GitError as error:
         if _OURS.search(error.message):
