@@ -140,6 +140,8 @@ class Captain:
             if counting:
                 counting.cancel()
         await self.context.soundness.close()
+        if self._provider:
+            await self._provider.close()
         await self.views.finish()
         for actor in self.actors.values():
             await actor.disconnect()
@@ -269,7 +271,7 @@ class Captain:
 
     async def _look_after_ships(self) -> None:
         silent = {name for name, actor in self.actors.items() if actor.is_silent}
-        absent = await self._provider.look(needed=bool(silent)) if self._provider else None
+        absent = self._provider.look(needed=bool(silent)) if self._provider else None
         self._show_pause(absent)
         held_up = bool(absent or self.context.soundness.problem)
         now = time.monotonic()

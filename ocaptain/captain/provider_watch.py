@@ -32,22 +32,39 @@ class ProviderWatch:
     def __init__(self, ask: Callable[[], Awaitable[object]]) -> None:
         self.problem: str | None = None
         self._ask = ask
-        self._looked: float | None = None
+        self._asked: float | None = None
+        self._answer: asyncio.Task[str | None] | None = None
 
-    async def look(self, *, needed: bool) -> str | None:
-        """Return why the provider does not answer; ask it, if some ship cannot be reached, or it did not answer."""
+    def look(self, *, needed: bool) -> str | None:
+        """Return why the provider does not answer, as far as is known now.
+
+        It is asked in the background, while some ship cannot be reached (``needed``) or it did not answer.
+        What ``ask`` raises beside OcaptainError is raised here.
+        """
+        self._take_answer()
         now = asyncio.get_running_loop().time()
-        if not needed and self.problem is None:
-            return None
-        if self._looked is None or now - self._looked >= LOOK_SECONDS:
-            self._looked = now
-            found = await self._look_once()
-            if (found is None) != (self.problem is None):
-                log.warning("%s", found or "the provider answers again")
-            self.problem = found
+        is_due = self._asked is None or now - self._asked >= LOOK_SECONDS
+        if (needed or self.problem) and is_due and self._answer is None:
+            self._asked = now
+            self._answer = asyncio.create_task(self._ask_once(), name="provider")
         return self.problem
 
-    async def _look_once(self) -> str | None:
+    async def close(self) -> None:
+        """Ask no more."""
+        if self._answer:
+            self._answer.cancel()
+            await asyncio.gather(self._answer, return_exceptions=True)
+
+    def _take_answer(self) -> None:
+        if self._answer is None or not self._answer.done():
+            return
+        answer, self._answer = self._answer, None
+        problem = answer.result()
+        if (problem is None) != (self.problem is None):
+            log.warning("%s", problem or "the provider answers again")
+        self.problem = problem
+
+    async def _ask_once(self) -> str | None:
         try:
             async with asyncio.timeout(ASK_SECONDS):
                 await self._ask()

@@ -114,7 +114,10 @@ class Soundness:
 
     async def _look_once(self) -> None:
         began = time.monotonic()
-        found = await asyncio.to_thread(self._look, self._git)
+        try:
+            found = await asyncio.to_thread(self._look, self._git)
+        except RuntimeError as error:  # no thread can be started
+            found = f"{error}; end other programs, or raise the limit"
         if found != self.problem:
             log.log(
                 logging.ERROR if found else logging.INFO, "%s", found or "this machine and the repository are sound"

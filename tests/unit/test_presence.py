@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocaptain import presence
+from ocaptain.captain import provider_watch
+from ocaptain.captain.provider_watch import ProviderWatch
 from ocaptain.presence import SECONDS, Existing, Look, judge, look, what_exists
 from ocaptain.sprites import ApiError, ConnectionFailed, NotFound
 
@@ -100,3 +102,47 @@ def test_what_a_provider_says(lists, gets, kind, monkeypatch):
 def test_what_nobody_asked_for_is_there_too():
     assert asyncio.run(look(Told([["a", "c"]]), "", ["a"])).listed == {"a", "c"}
     assert judge(["a"], [Look(0, frozenset({"a", "c"}))]).there == {"a", "c"}
+
+
+def test_a_provider_is_asked_in_the_background_and_only_while_there_is_a_reason(monkeypatch):
+    monkeypatch.setattr(provider_watch, "LOOK_SECONDS", 0.0)
+    answers: list = [DOWN, DOWN, None]
+    asked = []
+
+    async def ask():
+        asked.append(1)
+        answer = answers.pop(0)
+        if answer:
+            raise answer
+
+    async def sail():
+        watch = ProviderWatch(ask)
+        seen = [watch.look(needed=False), watch.look(needed=True)]
+        for _ in range(3):
+            await asyncio.sleep(0.01)
+            seen.append(watch.look(needed=False))
+        await asyncio.sleep(0.01)
+        seen.append(watch.look(needed=False))
+        await watch.close()
+        return seen
+
+    seen = asyncio.run(sail())
+    assert [bool(one) for one in seen] == [False, False, True, True, False, False]
+    assert len(asked) == 3
+
+
+def test_a_provider_that_serves_elsewhere_ends_the_watch():
+    class Elsewhere(Exception):
+        pass
+
+    async def ask():
+        raise Elsewhere
+
+    async def sail():
+        watch = ProviderWatch(ask)
+        watch.look(needed=True)
+        await asyncio.sleep(0.01)
+        watch.look(needed=True)
+
+    with pytest.raises(Elsewhere):
+        asyncio.run(sail())
