@@ -199,6 +199,7 @@ class Simulated:
     def __init__(self, ship: str) -> None:
         self.ship = ship
         self.gone = self.idle = False
+        self.takes_tasks = True
 
     def status(self) -> ShipStatus:
         """Return what decisions need to know of it."""

@@ -39,8 +39,11 @@ class Harbour:
     """A repository with a base, and what is in its directory."""
 
     def __init__(self, root):
-        subprocess.run(["git", "init", "-q", "--bare", root / "repo.git"], check=True)
         self.git = Git(root / "repo.git")
+        if self.git.directory.exists():
+            self.base = self.git.resolve("refs/heads/main")
+            return
+        subprocess.run(["git", "init", "-q", "--bare", root / "repo.git"], check=True)
         self.base = commit(self.git, {"a.txt": "1\n", "d/b.txt": "2\n"})
         self.git.update_ref("refs/heads/main", self.base)
 
@@ -55,6 +58,10 @@ class Harbour:
             file.write(data)
             admit(self.git, file, oid, self.base, limits)
         return oid
+
+    def admit_file(self, path, limits):
+        with path.open("rb", buffering=0) as file:
+            admit(self.git, file, path.suffix[1:], self.base, limits)
 
     def files(self):
         root = self.git.directory
@@ -82,20 +89,29 @@ def test_what_is_sound_moves_in_as_one_pack(harbour):
 LOW = Limits(total_mib=100)  # so that what is beyond it is made and unpacked in a moment
 
 
+def make_all(root):
+    """Write every hostile pack to a file: to make them takes more memory than to refuse them."""
+    harbour = Harbour(root)
+    for number, make in enumerate(PACKS.values()):
+        oid, data = make(harbour.hold(LOW))
+        (root / f"{number}.{oid}").write_bytes(data)
+
+
 def refuse_all(root):
     """Offer every hostile pack; return those that were taken, and those of which something is left."""
     harbour = Harbour(root)
-    taken, left, made = [], [], {}
-    for name, make in PACKS.items():
+    taken, left = [], []
+    for number, name in enumerate(PACKS):
+        (path,) = root.glob(f"{number}.*")
         before = harbour.files()
         try:
-            harbour.admit(made.setdefault(name, make(harbour.hold(LOW))), LOW)
+            harbour.admit_file(path, LOW)
             taken.append(name)
         except BadBundle:
             pass
         if harbour.files() != before or any((harbour.git.directory / "incoming").iterdir()):
             left.append(name)
-        del made[name]
+        path.unlink()
     peaks = [resource.getrusage(who).ru_maxrss // 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return {"taken": taken, "left": left, "fsck": harbour.git.text("fsck", "--no-progress"), "peaks": peaks}
 
@@ -103,6 +119,8 @@ def refuse_all(root):
 def test_hostile_packs_leave_nothing_and_cost_no_memory(tmp_path):
     """In a process of its own, in which neither the captain's part nor git's can have more than 300 MiB."""
     assert len(PACKS) >= 40
+    make = "import pathlib, sys; from tests.unit import test_quarantine as one; one.make_all(pathlib.Path(sys.argv[1]))"
+    subprocess.run([sys.executable, "-c", make, tmp_path], check=True)
     code = (
         "import json, pathlib, resource, sys; from tests.unit import test_quarantine as one\n"
         f"resource.setrlimit(resource.RLIMIT_DATA, ({HEAVY}, {HEAVY}))\n"

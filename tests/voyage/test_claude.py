@@ -277,6 +277,7 @@ class StillShip:
 
     def __init__(self, ship):
         self.now = ShipStatus(ship, connected=True)
+        self.takes_tasks = True
         self.pause = 0.0
 
     @property

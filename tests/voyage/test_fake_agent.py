@@ -29,6 +29,12 @@ class Parrot:
     remedy = "set PARROT_TOKEN to a good one"
     roles = ()
 
+    def is_settings(self, path):
+        return path == ".parrot.json"
+
+    def settings_in(self, path, data):
+        return ["voice"] if b"voice" in data else []
+
     def missing(self):
         return None if variables(self.credentials) else f"agent parrot has no credential; {self.remedy}"
 

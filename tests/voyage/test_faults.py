@@ -37,10 +37,10 @@ class Rows:
 
 def test_a_supervisor_that_was_stopped_costs_no_task_its_tries(tmp_path, ships, monkeypatch):
     """An agent may stop it by sudo: the worker answers, and the attempt never ends."""
-    monkeypatch.setattr(judge, "GRACE_SECONDS", 2.0)
+    monkeypatch.setattr(judge, "GRACE_SECONDS", 5.0)
     monkeypatch.setattr(actors, "END_SECONDS", 2.0)
     stop = "if [ $OCAPTAIN_SHIP = ship-0 ]; then kill -STOP $PPID; kill -STOP $$; fi; echo 1 > a"
-    directory = make_voyage(tmp_path, [{"run": stop, "timeout": 2, "stall": 3600, "wish": "ship-0"}], 2)
+    directory = make_voyage(tmp_path, [{"run": stop, "timeout": 5, "stall": 3600, "wish": "ship-0"}], 2)
     assert run(sail(directory, ships(2))) == "complete"
     found = Rows(directory)
     assert (found.tasks["1"]["tries"], found.tasks["1"]["attempts"]) == (0, 2)
@@ -49,10 +49,10 @@ def test_a_supervisor_that_was_stopped_costs_no_task_its_tries(tmp_path, ships, 
 
 
 def test_a_ship_that_is_silent_about_an_attempt_for_longer_than_it_may(tmp_path, ships, monkeypatch):
-    monkeypatch.setattr(judge, "GRACE_SECONDS", 2.0)
+    monkeypatch.setattr(judge, "GRACE_SECONDS", 5.0)
     monkeypatch.setattr(actors, "END_SECONDS", 2.0)
     stop = "if [ $OCAPTAIN_SHIP = ship-0 ]; then kill -STOP $PPID; kill -STOP $$; fi; echo 1 > a"
-    directory = make_voyage(tmp_path, [{"run": stop, "stall": 2, "wish": "ship-0"}], 2)
+    directory = make_voyage(tmp_path, [{"run": stop, "stall": 5, "wish": "ship-0"}], 2)
     assert run(sail(directory, ships(2))) == "complete"
     found = Rows(directory)
     assert found.tasks["1"]["tries"] == 0

@@ -361,7 +361,7 @@ def test_claude_on_a_host_and_what_a_half_built_ship_is_given_back_as(machines, 
         assert sailed.code == 0, sailed.out + sailed.err
         (call,) = map(json.loads, gamma.inside("cat /opt/crew/cook/calls.jsonl").splitlines())
         assert call["token"] == CANARY
-        assert f"{home}/.ocaptain/claude/settings.json" in call["argv"]
+        assert f"{home}/.ocaptain/claude/attempt.json" in call["argv"]
         remembered = json.loads(gamma.inside("cat /opt/crew/cook/.claude.json"))
         assert list(remembered["projects"]) == [f"{home}/voyage/workspace"]
         # A user has one ship: another home of theirs is none.

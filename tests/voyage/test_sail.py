@@ -384,19 +384,21 @@ def test_the_waiter_starts_a_captain_that_was_killed(sailor, plan):
     assert json.loads(out)["state"] == "complete"
 
 
-def test_a_drydock_that_dies_ends_the_voyage_and_nothing_waits_for_it(tmp_path, plan):
-    from tests.helpers import Sailor
-
+def test_a_drydock_that_dies_under_a_waiting_sail_is_started_again(tmp_path, plan):
+    """Its ships' disks are there: the tasks begin anew, and the voyage comes to its end."""
     lone = Sailor(tmp_path / "lone")
     lone.home.mkdir()
-    sailing = lone.popen("sail", plan([run_task("echo started; sleep 300")]), "-n", "2", "--wait", "--json")
+    sailing = lone.popen("sail", plan([run_task(f"echo started; {HELD}; echo 1 > a")]), "-n", "1", "--wait", "--json")
     wait_for(lambda: list(lone.voyages.glob("voyage-*/logs/ship-*/1.1.log")))
-    os.kill(json.loads((lone.home / "state/ocaptain/drydock/server.json").read_text())["pid"], signal.SIGKILL)
+    os.kill(lone.drydock().pid, signal.SIGKILL)
+    wait_for(lambda: lone.drydock() is not None)
+    (voyage,) = [path.name for path in lone.voyages.glob("voyage-*")]
+    lone.go(f"{voyage}-ship-0")
     out, err = sailing.communicate(timeout=90)
-    assert sailing.returncode == 1, err
-    assert json.loads(out)["state"] == "failed"
-    assert "no ship is left" in err
+    assert sailing.returncode == 0, err
+    assert json.loads(out)["state"] == "complete"
     assert lone.run("sink", "--force").code == 0
+    lone.stop_drydock()
     assert not [line for line in lone.leftovers() if not line.startswith("/")]
 
 
