@@ -390,8 +390,9 @@ def test_a_drydock_that_dies_under_a_waiting_sail_is_started_again(tmp_path, pla
     lone.home.mkdir()
     sailing = lone.popen("sail", plan([run_task(f"echo started; {HELD}; echo 1 > a")]), "-n", "1", "--wait", "--json")
     wait_for(lambda: list(lone.voyages.glob("voyage-*/logs/ship-*/1.1.log")))
-    os.kill(lone.drydock().pid, signal.SIGKILL)
-    wait_for(lambda: lone.drydock() is not None)
+    killed = lone.drydock().pid
+    os.kill(killed, signal.SIGKILL)
+    wait_for(lambda: (found := lone.drydock()) is not None and found.pid != killed)
     (voyage,) = [path.name for path in lone.voyages.glob("voyage-*")]
     lone.go(f"{voyage}-ship-0")
     out, err = sailing.communicate(timeout=90)
