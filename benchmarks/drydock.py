@@ -26,7 +26,7 @@ import time
 from importlib.resources import files
 from pathlib import Path
 
-from ocaptain.drydock.sandbox import OWN, create_argv, remove_tree
+from ocaptain.drydock.sandbox import OWN_DIRECTORIES, remove_tree, sandbox_command
 from ocaptain.sprites import SpritesClient
 
 OCAPTAIN = Path(sys.executable).parent / "ocaptain"
@@ -49,10 +49,12 @@ def drydock(home: Path, *arguments: str) -> dict:
 def by_hand(root: Path, base: Path) -> tuple[float, subprocess.Popen]:
     """Make namespaces, mounts and root of a sandbox without drydock; return seconds and its keeper."""
     began = time.perf_counter()
-    for sub in ("root", "upper", "work", "home/sprite", "tmp", "dot-sprite/logs/services", *OWN):
+    for sub in ("root", "upper", "work", "home/sprite", "tmp", "dot-sprite/logs/services", *OWN_DIRECTORIES):
         (root / sub).mkdir(parents=True)
     script = Path(str(files("ocaptain.drydock") / "sandbox.sh"))
-    keeper = subprocess.Popen(create_argv(script, root, base, "raw"), stdout=subprocess.PIPE, start_new_session=True)
+    keeper = subprocess.Popen(
+        sandbox_command(script, root, base, "raw"), stdout=subprocess.PIPE, start_new_session=True
+    )
     assert keeper.stdout
     assert keeper.stdout.readline() == b"ready\n"
     return time.perf_counter() - began, keeper

@@ -16,7 +16,7 @@ from ocaptain.background import environment
 from ocaptain.cli import render
 from ocaptain.drydock import server
 from ocaptain.drydock.errors import DrydockError
-from ocaptain.drydock.rootless import shortcoming
+from ocaptain.drydock.rootless import describe_limitation
 from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.names import LABEL
 from ocaptain.sprites import SpritesClient
@@ -52,7 +52,7 @@ def build_base() -> None:
     done = subprocess.run(argv, capture_output=True, text=True, check=False, env=environment(os.environ))
     if done.returncode:
         raise DrydockError(done.stderr.strip()[-2000:] or f"the base layer could not be made (exit {done.returncode})")
-    if short := shortcoming():
+    if short := describe_limitation():
         render.err().print(short)
     render.out().print(done.stdout.strip())
 

@@ -16,10 +16,10 @@ import tempfile
 from pathlib import Path
 from typing import IO
 
-from ocaptain.drydock.enter import KEPT, Inside, spawn
+from ocaptain.drydock.enter import ALLOWED_CAPABILITIES, SandboxCommand, spawn
 from ocaptain.drydock.errors import DrydockError
-from ocaptain.drydock.rootless import UID, Mode, mode
-from ocaptain.drydock.sandbox import BASE_ENVIRONMENT, OVERLAID, Sandbox, remove_tree
+from ocaptain.drydock.rootless import SPRITE_UID, SandboxMode, sandbox_mode
+from ocaptain.drydock.sandbox import BASE_ENVIRONMENT, OVERLAID_DIRECTORIES, Sandbox, remove_tree
 from ocaptain.locks import Lock
 
 PACKAGES = {
@@ -31,16 +31,16 @@ PACKAGES = {
     "python3": "python3",
     "less": "less",
 }
-OWN_PACKAGES = ("procps", "mount", "ca-certificates")  # what a bare Debian lacks
+EXTRA_PACKAGES = ("procps", "mount", "ca-certificates")  # what a bare Debian lacks
 BUILD_SECONDS = 600.0
 # The user database of a ship: uid 1000 may be another name on the host, the host's password
 # hashes and ssh host keys are none of the ship's business.
-USERS = f"""set -eu
+USERS_SCRIPT = f"""set -eu
 root=${{1-}}
 cd "$root/etc"
-sed -i -e '/^sprite:/d' -e '/^[^:]*:[^:]*:{UID}:/d' passwd group
-echo 'sprite:x:{UID}:{UID}:sprite:/home/sprite:/bin/bash' >> passwd
-echo 'sprite:x:{UID}:' >> group
+sed -i -e '/^sprite:/d' -e '/^[^:]*:[^:]*:{SPRITE_UID}:/d' passwd group
+echo 'sprite:x:{SPRITE_UID}:{SPRITE_UID}:sprite:/home/sprite:/bin/bash' >> passwd
+echo 'sprite:x:{SPRITE_UID}:' >> group
 # What the host keeps to itself.
 rm -rf ssl/private
 for kept in lib/postgresql lib/mysql lib/docker lib/containerd mail spool/mail spool/cron backups \\
@@ -59,11 +59,11 @@ if [ -d sudoers.d ]; then
   chmod 0440 sudoers.d/sprite
 fi
 """
-NO_SERVICES = """
+FORBID_SERVICES_SCRIPT = """
 printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d
 chmod 0755 /usr/sbin/policy-rc.d
 """
-INSTALL = """set -eu
+INSTALL_SCRIPT = """set -eu
 export DEBIAN_FRONTEND=noninteractive
 missing=$*
 [ -z "$missing" ] || {
@@ -74,7 +74,7 @@ missing=$*
 }
 """
 # A Debian (or what the host is of its kind) of our own, as root of a namespace: $1 = directory.
-BOOTSTRAP = """set -eu
+BOOTSTRAP_SCRIPT = """set -eu
 target=$1 packages=$2
 . /etc/os-release
 apt-config dump Acquire > "$target.acquire"
@@ -94,7 +94,7 @@ chroot "$target" update-ca-certificates
 chroot "$target" /bin/sh -c "$USERS$NO_SERVICES"
 """
 # The host's programs below an /etc of our own, of what is anybody's to read: $1 = directory.
-COPY = """set -eu
+COPY_SCRIPT = """set -eu
 target=$1
 mkdir -p "$target/etc" "$target/opt" "$target/var/cache" "$target/var/lib" "$target/var/log" "$target/var/spool"
 ln -s /usr "$target/usr"
@@ -110,12 +110,12 @@ find "$target/etc" -mindepth 1 ! -type l ! -perm -o+r -prune -exec rm -rf {} +
 """
 
 
-def host_key(root: Path = Path("/")) -> str:
+def base_layer_key(root: Path = Path("/")) -> str:
     """Return the key of the layer that fits this host: 16 hex digits."""
-    digest = hashlib.sha256((USERS + INSTALL + repr(PACKAGES) + repr(KEPT)).encode())
-    digest.update((BOOTSTRAP + COPY + mode()).encode())
+    digest = hashlib.sha256((USERS_SCRIPT + INSTALL_SCRIPT + repr(PACKAGES) + repr(ALLOWED_CAPABILITIES)).encode())
+    digest.update((BOOTSTRAP_SCRIPT + COPY_SCRIPT + sandbox_mode()).encode())
     used = ("etc/os-release", "etc/passwd", "etc/group", "var/lib/dpkg/status")
-    for name in used[:1] if mode() is Mode.MAPPED else used:
+    for name in used[:1] if sandbox_mode() is SandboxMode.MAPPED else used:
         path = root / name
         digest.update(path.read_bytes() if path.is_file() else b"-")
     return digest.hexdigest()[:16]
@@ -134,7 +134,7 @@ async def ensure_base(directory: Path) -> Path:
     Raises:
         DrydockError: a package could not be installed; says which and what apt said.
     """
-    layer = directory / f"base-{host_key()}"
+    layer = directory / f"base-{base_layer_key()}"
     if layer.is_dir():
         return layer
     directory.mkdir(parents=True, exist_ok=True)
@@ -143,8 +143,8 @@ async def ensure_base(directory: Path) -> Path:
             raise DrydockError(f"somebody else is making a base layer in {directory}")
         if layer.is_dir():
             return layer
-        for left in directory.glob("building-*"):  # of one that was killed
-            await asyncio.to_thread(remove_tree, left)
+        for leftover in directory.glob("building-*"):  # of one that was killed
+            await asyncio.to_thread(remove_tree, leftover)
         await _build_layer(directory, layer)
     return layer
 
@@ -153,85 +153,89 @@ async def _build_layer(directory: Path, layer: Path) -> None:
     scratch = Path(tempfile.mkdtemp(prefix="building-", dir=directory))
     try:
         made = scratch / "layer"
-        await {Mode.HOST: _install, Mode.MAPPED: _bootstrap, Mode.SINGLE: _copy}[mode()](made)
+        await {
+            SandboxMode.HOST: _install_packages,
+            SandboxMode.MAPPED: _bootstrap_debian,
+            SandboxMode.SINGLE: _copy_host_programs,
+        }[sandbox_mode()](made)
         made.rename(layer)
     finally:
         await asyncio.to_thread(remove_tree, scratch)
 
 
-async def _bootstrap(layer: Path) -> None:
-    packages = ",".join([*PACKAGES.values(), *OWN_PACKAGES])
+async def _bootstrap_debian(layer: Path) -> None:
+    packages = ",".join([*PACKAGES.values(), *EXTRA_PACKAGES])
     # mmdebstrap mounts a procfs, which needs a pid namespace.
     prefix = ("unshare", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc")
-    await _outside([*prefix, "/bin/sh", "-c", BOOTSTRAP, "sh", str(layer), packages])
+    await _run_on_host([*prefix, "/bin/sh", "-c", BOOTSTRAP_SCRIPT, "sh", str(layer), packages])
 
 
-async def _copy(layer: Path) -> None:
+async def _copy_host_programs(layer: Path) -> None:
     if missing := [package for package in missing_packages() if package not in {"sudo", "openssh-server"}]:
         raise DrydockError(f"drydock needs programs that are not installed: apt-get install {' '.join(missing)}")
-    await _outside(["/bin/sh", "-c", COPY, "sh", str(layer)])
+    await _run_on_host(["/bin/sh", "-c", COPY_SCRIPT, "sh", str(layer)])
 
 
-async def _outside(argv: list[str]) -> None:
-    environment = {**_apt_environment(), "USERS": USERS, "NO_SERVICES": NO_SERVICES}
-    with tempfile.TemporaryFile() as said:
+async def _run_on_host(argv: list[str]) -> None:
+    environment = {**_apt_environment(), "USERS": USERS_SCRIPT, "NO_SERVICES": FORBID_SERVICES_SCRIPT}
+    with tempfile.TemporaryFile() as output:
         process = await asyncio.create_subprocess_exec(
             *("setpriv", "--pdeathsig", "KILL", *argv),
             stdin=asyncio.subprocess.DEVNULL,
-            stdout=said,
-            stderr=said,
+            stdout=output,
+            stderr=output,
             env=environment,
         )
         try:
             async with asyncio.timeout(BUILD_SECONDS):
-                code = await process.wait()
+                exit_code = await process.wait()
         except TimeoutError:
             process.kill()
-            code = await process.wait()
-        _check(code, said)
+            exit_code = await process.wait()
+        _require_success(exit_code, output)
 
 
-async def _install(layer: Path) -> None:
+async def _install_packages(layer: Path) -> None:
     box = await Sandbox.create("base", layer.parent / "box", None)
     try:
-        await _inside(box, NO_SERVICES + INSTALL, *missing_packages())
-        await _inside(box, USERS)
+        await _run_in_sandbox(box, FORBID_SERVICES_SCRIPT + INSTALL_SCRIPT, *missing_packages())
+        await _run_in_sandbox(box, USERS_SCRIPT)
         # Only now: the layers are the mounted upper sides until the sandbox ends.
-        await _stop_keeping(box, layer)
+        await _save_upper_side(box, layer)
     finally:
         await box.destroy()
 
 
-async def _stop_keeping(box: Sandbox, upper: Path) -> None:
+async def _save_upper_side(box: Sandbox, upper: Path) -> None:
     """End the building sandbox but keep its upper side as ``upper``."""
-    kept = box.directory / "upper"
+    built = box.directory / "upper"
     os.sync()
     upper.mkdir()
-    for tree in OVERLAID:
-        if any((kept / tree).iterdir()):
-            (kept / tree).rename(upper / tree)
+    for tree in OVERLAID_DIRECTORIES:
+        if any((built / tree).iterdir()):
+            (built / tree).rename(upper / tree)
 
 
-async def _inside(box: Sandbox, script: str, *arguments: str) -> None:
-    command = Inside(
+async def _run_in_sandbox(box: Sandbox, script: str, *arguments: str) -> None:
+    command = SandboxCommand(
         box.init_pid, ["/bin/sh", "-c", script, "sh", *arguments], _apt_environment(), cwd="/", as_root=True
     )
-    with tempfile.TemporaryFile() as said, open(os.devnull, "rb") as nothing:  # noqa: ASYNC230, PTH123
-        running = await spawn(command, stdin=nothing.fileno(), stdout=said.fileno(), stderr=said.fileno())
+    with tempfile.TemporaryFile() as output, open(os.devnull, "rb") as nothing:  # noqa: ASYNC230, PTH123
+        running = await spawn(command, stdin=nothing.fileno(), stdout=output.fileno(), stderr=output.fileno())
         try:
             async with asyncio.timeout(BUILD_SECONDS):
-                code = await running.wait()
+                exit_code = await running.wait()
         except TimeoutError:
             running.signal(signal.SIGKILL)
-            code = await running.wait()
-        _check(code, said)
+            exit_code = await running.wait()
+        _require_success(exit_code, output)
 
 
-def _check(code: int, said: IO[bytes]) -> None:
-    if code:
-        said.seek(0)
-        tail = "\n".join(said.read().decode(errors="replace").splitlines()[-12:])
-        raise DrydockError(f"drydock's base layer could not be made (exit {code}):\n{tail}")
+def _require_success(exit_code: int, output: IO[bytes]) -> None:
+    if exit_code:
+        output.seek(0)
+        tail = "\n".join(output.read().decode(errors="replace").splitlines()[-12:])
+        raise DrydockError(f"drydock's base layer could not be made (exit {exit_code}):\n{tail}")
 
 
 def _apt_environment() -> dict[str, str]:

@@ -18,8 +18,8 @@ from ocaptain.drydock.sandbox import remove_tree
 if TYPE_CHECKING:
     from pathlib import Path
 
-DISK = ("upper", "home", "own")
-NAME = re.compile(r"v[0-9]{1,9}")
+DISK_PARTS = ("upper", "home", "own")
+CHECKPOINT_NAME = re.compile(r"v[0-9]{1,9}")
 COPY_SECONDS = 600.0
 
 
@@ -43,7 +43,7 @@ class Checkpoint(BaseModel):
         return {**self.model_dump(exclude_none=True), "is_auto": False}
 
 
-def save(directory: Path, name: str) -> None:
+def save_checkpoint(directory: Path, name: str) -> None:
     """Copy the disk of the sandbox in ``directory``; nothing may write to it meanwhile.
 
     Raises:
@@ -52,14 +52,14 @@ def save(directory: Path, name: str) -> None:
     target = directory / "checkpoints" / name
     target.mkdir(parents=True)
     try:
-        for part in DISK:
-            _copy(directory / part, target / part)
+        for part in DISK_PARTS:
+            _copy_tree(directory / part, target / part)
     except BaseException:
         remove_tree(target)
         raise
 
 
-def restore(directory: Path, name: str) -> None:
+def restore_checkpoint(directory: Path, name: str) -> None:
     """Put a checkpoint in the place of the disk; the sandbox must be down.
 
     Raises:
@@ -69,12 +69,12 @@ def restore(directory: Path, name: str) -> None:
     remove_tree(fresh)
     fresh.mkdir()
     try:
-        for part in DISK:
-            _copy(directory / "checkpoints" / name / part, fresh / part)
+        for part in DISK_PARTS:
+            _copy_tree(directory / "checkpoints" / name / part, fresh / part)
     except BaseException:
         remove_tree(fresh)
         raise
-    for part in DISK:
+    for part in DISK_PARTS:
         remove_tree(directory / part)
         (fresh / part).rename(directory / part)
     remove_tree(directory / "work")  # an overlay's scratch belongs to the upper side that is gone
@@ -82,7 +82,7 @@ def restore(directory: Path, name: str) -> None:
     remove_tree(fresh)
 
 
-def delete(directory: Path, name: str) -> None:
+def delete_checkpoint(directory: Path, name: str) -> None:
     """Remove a checkpoint's copy.
 
     Raises:
@@ -91,7 +91,7 @@ def delete(directory: Path, name: str) -> None:
     remove_tree(directory / "checkpoints" / name)
 
 
-def _copy(source: Path, target: Path) -> None:
+def _copy_tree(source: Path, target: Path) -> None:
     """Copy with owners, modes, links, devices (an overlay's whiteouts) and attributes."""
     argv = ["cp", "--archive", "--reflink=auto", "--", str(source), str(target)]
     try:

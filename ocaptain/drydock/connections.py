@@ -1,7 +1,7 @@
 """Connections that cost no more than they may: uvicorn itself waits for a request's head for ever.
 
 Whoever can reach the port (any user of this machine, a page in its browser) or a ship's own socket can
-open connections. Until a call on one is accepted (:func:`accept`) a connection is worth nothing: it is
+open connections. Until a call on one is accepted (:func:`mark_accepted`) a connection is worth nothing: it is
 closed when a head takes too long, and the oldest such ones go when there are too many.
 """
 
@@ -26,7 +26,7 @@ LINGER_SECONDS = 2.0  # a client that still sends finds its answer, if it looks 
 _ACCEPT = "ocaptain.accept"
 
 
-def accept(scope: Scope) -> None:
+def mark_accepted(scope: Scope) -> None:
     """Note that a call on this connection is one that we serve; may be called again."""
     noted: Callable[[], None] | None = scope.get("state", {}).get(_ACCEPT)
     if noted:
@@ -36,7 +36,7 @@ def accept(scope: Scope) -> None:
 class BoundedProtocol(H11Protocol):
     """HTTP/1.1 with a deadline for heads, for bodies that nobody reads, and few connections of strangers."""
 
-    max_waiting = 128  # connections on which no call of ours has come
+    max_unaccepted = 128  # connections on which no call of ours has come
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class BoundedProtocol(H11Protocol):
         self.is_stranger = True
 
     @property
-    def waits_as_stranger(self) -> bool:
+    def is_waiting_unaccepted(self) -> bool:
         """Whether it is open, and no call of ours has come."""
         return self.is_stranger and not self.transport.is_closing()
 
@@ -58,9 +58,9 @@ class BoundedProtocol(H11Protocol):
         """Begin to wait for the first head."""
         super().connection_made(transport)
         self._wait_for_head()
-        strangers = [one for one in self.connections if isinstance(one, BoundedProtocol) and one.waits_as_stranger]
-        if len(strangers) > self.max_waiting:
-            _oldest(strangers).transport.abort()
+        unaccepted = [one for one in self.connections if isinstance(one, BoundedProtocol) and one.is_waiting_unaccepted]
+        if len(unaccepted) > self.max_unaccepted:
+            _longest_waiting(unaccepted).transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is waited for any more."""
@@ -79,7 +79,7 @@ class BoundedProtocol(H11Protocol):
         """Close, a little later, if the client goes on with a body that nobody reads."""
         super().on_response_complete()
         if self.conn.their_state is h11.SEND_BODY:
-            self.loop.call_later(LINGER_SECONDS, self._close_unread, self.cycle)
+            self.loop.call_later(LINGER_SECONDS, self._abort_if_body_unread, self.cycle)
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP; where an answer has its turn already, nothing can be said."""
@@ -97,20 +97,20 @@ class BoundedProtocol(H11Protocol):
 
     def _wait_for_head(self) -> None:
         if self._deadline is None:
-            self._deadline = self.loop.call_later(HEAD_SECONDS, self._too_late)
+            self._deadline = self.loop.call_later(HEAD_SECONDS, self._abort)
 
     def _stop_waiting(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
 
-    def _too_late(self) -> None:
+    def _abort(self) -> None:
         self.transport.abort()
 
-    def _close_unread(self, cycle: object) -> None:
+    def _abort_if_body_unread(self, cycle: object) -> None:
         if self.cycle is cycle and self.conn.their_state is h11.SEND_BODY:
             self.transport.abort()
 
 
-def _oldest(strangers: Iterable[BoundedProtocol]) -> BoundedProtocol:
-    return min(strangers, key=lambda one: one._deadline.when() if one._deadline else 0.0)  # noqa: SLF001
+def _longest_waiting(unaccepted: Iterable[BoundedProtocol]) -> BoundedProtocol:
+    return min(unaccepted, key=lambda one: one._deadline.when() if one._deadline else 0.0)  # noqa: SLF001

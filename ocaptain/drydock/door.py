@@ -17,7 +17,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from ocaptain.drydock.connections import BoundedProtocol
-from ocaptain.drydock.rootless import owner
+from ocaptain.drydock.rootless import sprite_owner_id
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +29,7 @@ MAX_CALLS = 64  # connections of one ship: it may take no descriptors from the o
 
 
 class _Protocol(BoundedProtocol):
-    max_waiting = 16
+    max_unaccepted = 16
 
 
 class Door:
@@ -66,7 +66,7 @@ class Door:
                 os.unlink(NAME, dir_fd=folder)
             # By the descriptor: paths of sockets hold 107 bytes, and ours may be longer.
             listener.bind(f"/proc/self/fd/{folder}/{NAME}")
-            os.chown(NAME, owner(), owner(), dir_fd=folder, follow_symlinks=False)
+            os.chown(NAME, sprite_owner_id(), sprite_owner_id(), dir_fd=folder, follow_symlinks=False)
             listener.setblocking(False)  # noqa: FBT003 - the only spelling
             self._server = await asyncio.get_running_loop().create_unix_server(self._new_http_protocol, sock=listener)
         except BaseException:

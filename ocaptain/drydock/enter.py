@@ -25,14 +25,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ocaptain.drydock.errors import ApiError, DrydockError
-from ocaptain.drydock.rootless import UID, Mode, mode
+from ocaptain.drydock.rootless import SPRITE_UID, SandboxMode, sandbox_mode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 #: What root inside a ship keeps: enough for apt, sudo, sshd and tmux, nothing that reaches the
 #: host (no dac_read_search: open_by_handle_at leads out; no net_raw: the host's network is shared).
-KEPT = {
+ALLOWED_CAPABILITIES = {
     "chown": 0,
     "dac_override": 1,
     "fowner": 3,
@@ -66,7 +66,7 @@ class _CapData(ctypes.Structure):
 
 
 @dataclass(frozen=True)
-class Inside:
+class SandboxCommand:
     """A command in a sandbox.
 
     Attributes:
@@ -85,7 +85,7 @@ class Inside:
     as_root: bool = False
     terminal: bool = False
 
-    def check(self) -> None:
+    def require_runnable(self) -> None:
         """Raise a 400 for what no program can be given."""
         words = [*self.argv, self.cwd, *self.environment, *self.environment.values()]
         if not self.argv or any("\0" in word for word in words):
@@ -96,7 +96,7 @@ class Inside:
             raise ApiError(400, "invalid_request", "a parameter is longer than 128 KiB")
 
 
-class Running:
+class RunningProcess:
     """A process that was spawned; its end does not wait for whoever else holds its pipes."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
@@ -104,7 +104,7 @@ class Running:
         self.pid = process.pid
 
     @property
-    def ended(self) -> bool:
+    def has_ended(self) -> bool:
         """Whether it has ended."""
         return self._process.returncode is not None
 
@@ -119,18 +119,18 @@ class Running:
             os.killpg(self.pid, number)
 
 
-async def spawn(command: Inside, *, stdin: int, stdout: int, stderr: int) -> Running:
+async def spawn(command: SandboxCommand, *, stdin: int, stdout: int, stderr: int) -> RunningProcess:
     """Start a command on the given descriptors (the caller closes its own copies).
 
     Raises:
         ApiError: 400, it cannot be run by anybody; 500, the sandbox is gone.
     """
-    command.check()
+    command.require_runnable()
     opened: list[int] = []
     try:
         # With one id the ship has a user namespace of its own, which only the command itself joins.
-        names = [*NAMESPACES, *(("user",) if mode() is Mode.SINGLE else ())]
-        if _same_network(command.init_pid):  # the host's: there may be no right to join it once more
+        names = [*NAMESPACES, *(("user",) if sandbox_mode() is SandboxMode.SINGLE else ())]
+        if _shares_host_network(command.init_pid):  # the host's: there may be no right to join it once more
             names = names[1:]
         for name in names:  # one by one: what was opened is closed if the next one fails
             opened += [os.open(f"/proc/{command.init_pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)]
@@ -142,37 +142,37 @@ async def spawn(command: Inside, *, stdin: int, stdout: int, stderr: int) -> Run
             env={},
             cwd="/",
             start_new_session=True,
-            preexec_fn=lambda: _become(command, opened),
+            preexec_fn=lambda: _enter_and_execute(command, opened),
         )
     except (OSError, subprocess.SubprocessError) as error:
         raise ApiError(500, "sandbox_failed", f"the sandbox cannot be entered: {error}") from error
     finally:
         for fd in opened:
             os.close(fd)
-    return Running(process)
+    return RunningProcess(process)
 
 
-def _same_network(init_pid: int) -> bool:
+def _shares_host_network(init_pid: int) -> bool:
     return os.readlink(f"/proc/{init_pid}/ns/net") == os.readlink("/proc/self/ns/net")
 
 
-def _become(command: Inside, namespaces: Sequence[int]) -> None:
+def _enter_and_execute(command: SandboxCommand, namespaces: Sequence[int]) -> None:
     """In the forked child: become keeper and command. Does not return."""
     try:
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         # Until the final exec its memory is drydock's: nobody of the same id may look into it.
         _prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
         _syscall(_KEYCTL, _JOIN_SESSION_KEYRING, None)  # the caller's keys are none of the ship's
-        users = 1 if mode() is Mode.SINGLE else 0
+        users = 1 if sandbox_mode() is SandboxMode.SINGLE else 0
         join, own_users = namespaces[: len(namespaces) - users], namespaces[len(namespaces) - users :]
         _join(join)
         if command.terminal:  # the keeper leads the session; the command is its foreground
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
         child = os.fork()
         if child:
-            _keep(child)
+            _wait_as_keeper(child)
         _join(own_users)
-        _confine(as_root=command.as_root, groups=not own_users)
+        _drop_privileges(as_root=command.as_root, set_groups=not own_users)
         # Only now: the kernel forgets it when credentials change. It ends with its keeper.
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         _execute(command)
@@ -182,7 +182,7 @@ def _become(command: Inside, namespaces: Sequence[int]) -> None:
     os._exit(126)
 
 
-def freeze(init_pid: int) -> Sequence[int]:
+def freeze_processes(init_pid: int) -> Sequence[int]:
     """Stop every process of a sandbox but its init; return those that were stopped already.
 
     Parents go first, so that no shell sees its job stop.
@@ -190,23 +190,23 @@ def freeze(init_pid: int) -> Sequence[int]:
     Raises:
         DrydockError: the sandbox is gone.
     """
-    before = {pid for pid, (_, state) in _processes(init_pid).items() if state in "Tt"}
+    already_stopped = {pid for pid, (_, state) in _processes(init_pid).items() if state in "Tt"}
 
     def stop() -> None:
         for _ in range(FREEZE_ROUNDS):  # until nobody has forked in between
             found = _processes(1)
             running = [pid for pid, (_, state) in found.items() if state not in "TtZX"]
-            for pid in _by_depth(found, running):
+            for pid in _sort_parents_first(found, running):
                 _send_signal(pid, signal.SIGSTOP)
             if not running:
                 return
         os.kill(-1, signal.SIGSTOP)
 
-    _within(init_pid, stop)
-    return tuple(before)
+    _run_in_pid_namespace(init_pid, stop)
+    return tuple(already_stopped)
 
 
-def thaw(init_pid: int, stopped: Sequence[int]) -> None:
+def thaw_processes(init_pid: int, stopped: Sequence[int]) -> None:
     """Let every process of a sandbox go on, but those in ``stopped``; children first.
 
     Raises:
@@ -215,10 +215,10 @@ def thaw(init_pid: int, stopped: Sequence[int]) -> None:
 
     def go_on() -> None:
         found = _processes(1)
-        for pid in reversed(_by_depth(found, [pid for pid in found if pid not in stopped])):
+        for pid in reversed(_sort_parents_first(found, [pid for pid in found if pid not in stopped])):
             _send_signal(pid, signal.SIGCONT)
 
-    _within(init_pid, go_on)
+    _run_in_pid_namespace(init_pid, go_on)
 
 
 def _processes(init_pid: int) -> dict[int, tuple[int, str]]:
@@ -228,26 +228,26 @@ def _processes(init_pid: int) -> dict[int, tuple[int, str]]:
         init_pid: the sandbox's init as the caller sees it.
     """
     found = {}
-    place = f"/proc/{init_pid}/root/proc" if init_pid != 1 else "/proc"
-    for name in os.listdir(place):
+    proc_directory = f"/proc/{init_pid}/root/proc" if init_pid != 1 else "/proc"
+    for name in os.listdir(proc_directory):
         if name.isdecimal() and name != "1" and not (init_pid == 1 and int(name) == os.getpid()):
             with contextlib.suppress(OSError, ValueError, IndexError):
-                with open(f"{place}/{name}/stat", encoding="utf-8", errors="replace") as file:
+                with open(f"{proc_directory}/{name}/stat", encoding="utf-8", errors="replace") as file:
                     state, parent = file.read().rpartition(")")[2].split()[:2]
                 found[int(name)] = (int(parent), state)
     return found
 
 
-def _by_depth(found: Mapping[int, tuple[int, str]], pids: Sequence[int]) -> list[int]:
+def _sort_parents_first(parents_and_states: Mapping[int, tuple[int, str]], pids: Sequence[int]) -> list[int]:
     """Return ``pids`` with every parent before its children."""
 
-    def depth(pid: int) -> int:
+    def count_ancestors(pid: int) -> int:
         steps = 0
-        while pid in found and steps < len(found):
-            pid, steps = found[pid][0], steps + 1
+        while pid in parents_and_states and steps < len(parents_and_states):
+            pid, steps = parents_and_states[pid][0], steps + 1
         return steps
 
-    return sorted(pids, key=depth)
+    return sorted(pids, key=count_ancestors)
 
 
 def _send_signal(pid: int, number: int) -> None:
@@ -255,7 +255,7 @@ def _send_signal(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
-def _within(init_pid: int, work: Callable[[], None]) -> None:
+def _run_in_pid_namespace(init_pid: int, work: Callable[[], None]) -> None:
     """Do ``work`` in a process of a sandbox's pid namespace that sees the sandbox's procfs.
 
     Nothing of the sandbox is executed, and the process is invisible to its users' debuggers.
@@ -275,7 +275,7 @@ def _within(init_pid: int, work: Callable[[], None]) -> None:
             cwd="/",
             check=False,
             timeout=30,
-            preexec_fn=lambda: _become_worker(opened, work),
+            preexec_fn=lambda: _run_joined(opened, work),
         )
     except (OSError, subprocess.SubprocessError) as error:
         raise DrydockError(f"the sandbox of pid {init_pid} cannot be entered: {error}") from error
@@ -287,7 +287,7 @@ def _within(init_pid: int, work: Callable[[], None]) -> None:
         raise DrydockError(f"the processes of the sandbox of pid {init_pid} cannot be reached: {stderr}")
 
 
-def _become_worker(namespaces: Sequence[int], work: Callable[[], None]) -> None:
+def _run_joined(namespaces: Sequence[int], work: Callable[[], None]) -> None:
     """In the forked child: join, fork (a pid namespace is joined by children only), work. Does not return."""
     code = 1
     try:
@@ -312,7 +312,7 @@ def _join(namespaces: Sequence[int]) -> None:
             raise OSError(ctypes.get_errno(), "setns")
 
 
-def _keep(child: int) -> None:
+def _wait_as_keeper(child: int) -> None:
     """The host side: hold nothing, survive what is meant for the command, pass its status on."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
@@ -324,28 +324,30 @@ def _keep(child: int) -> None:
     os._exit(os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))
 
 
-def _confine(*, as_root: bool, groups: bool) -> None:
+def _drop_privileges(*, as_root: bool, set_groups: bool) -> None:
     """Drop what is not on the list for good, then become the user."""
-    kept = 0
-    for number in KEPT.values():
-        kept |= 1 << number
+    allowed = 0
+    for number in ALLOWED_CAPABILITIES.values():
+        allowed |= 1 << number
     for number in range(LAST_CAPABILITY + 1):
-        if not kept & (1 << number):
+        if not allowed & (1 << number):
             _prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)
     _prctl(_PR_CAP_AMBIENT, _AMBIENT_CLEAR, 0, 0, 0)
-    if groups:  # the kernel forbids it where there is one id
-        os.setgroups([0] if as_root else [UID])
+    if set_groups:  # the kernel forbids it where there is one id
+        os.setgroups([0] if as_root else [SPRITE_UID])
     if not as_root:
-        os.setresgid(UID, UID, UID)
-        os.setresuid(UID, UID, UID)
-        kept = 0
+        os.setresgid(SPRITE_UID, SPRITE_UID, SPRITE_UID)
+        os.setresuid(SPRITE_UID, SPRITE_UID, SPRITE_UID)
+        allowed = 0
     header = _CapabilityHeader(_CAPABILITY_VERSION, 0)
-    data = (_CapData * 2)(_CapData(kept & 0xFFFFFFFF, kept & 0xFFFFFFFF, 0), _CapData(kept >> 32, kept >> 32, 0))
+    data = (_CapData * 2)(
+        _CapData(allowed & 0xFFFFFFFF, allowed & 0xFFFFFFFF, 0), _CapData(allowed >> 32, allowed >> 32, 0)
+    )
     if _syscall(_CAPSET, ctypes.byref(header), data):
         raise OSError(ctypes.get_errno(), "capset")
 
 
-def _execute(command: Inside) -> None:
+def _execute(command: SandboxCommand) -> None:
     for number in range(1, signal.NSIG):
         with contextlib.suppress(OSError, ValueError):
             signal.signal(number, signal.SIG_DFL)

@@ -1,6 +1,6 @@
 """Faults and latency on demand: drydock as a test bench, reproducible by a seed.
 
-What happens to a call is decided by :meth:`Faults.decide`, which touches nothing but its own
+What happens to a call is decided by :meth:`Faults.match_rule`, which touches nothing but its own
 counters; :class:`FaultGate` carries it out around the application. Every injected fault is noted.
 
 Calls are named ``METHOD /path`` below ``/v1`` (``POST /v1/sprites``, ``WS /v1/sprites/x/exec``)
@@ -22,15 +22,15 @@ from pydantic import BaseModel, ConfigDict, Field
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-KEPT = 1000
+MAX_INJECTED = 1000
 #: In the scope of a call that is served: the path pattern of its route.
-ENDPOINT = "ocaptain.endpoint"
+ENDPOINT_KEY = "ocaptain.endpoint"
 #: Codes of the live service where it has one of its own.
-CODES = {429: "sprite_creation_rate_limited", 500: "internal_error", 503: "unavailable"}
-Kind = Literal["status", "hang", "hold", "truncate", "garbage", "cut"]
+ERROR_CODES = {429: "sprite_creation_rate_limited", 500: "internal_error", 503: "unavailable"}
+FaultKind = Literal["status", "hang", "hold", "truncate", "garbage", "cut"]
 
 
-class Rule(BaseModel):
+class FaultRule(BaseModel):
     """A failure to inject.
 
     Attributes:
@@ -50,7 +50,7 @@ class Rule(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     call: str = "*"
-    kind: Kind = "status"
+    kind: FaultKind = "status"
     after: Annotated[int, Field(ge=0)] = 0
     times: Annotated[int, Field(ge=1)] | None = None
     rate: Annotated[float, Field(ge=0, le=1)] = 1.0
@@ -75,7 +75,7 @@ class FaultPlan(BaseModel):
     latency: Annotated[float, Field(ge=0, le=3600)] = 0.0
     jitter: Annotated[float, Field(ge=0, le=3600)] = 0.0
     seed: int = 0
-    rules: list[Rule] = []
+    rules: list[FaultRule] = []
 
 
 class Faults:
@@ -83,24 +83,24 @@ class Faults:
 
     def __init__(self, plan: FaultPlan | None = None) -> None:
         self.changed = asyncio.Event()
-        self.set(plan or FaultPlan())
+        self.replace_plan(plan or FaultPlan())
 
-    def set(self, plan: FaultPlan) -> None:
+    def replace_plan(self, plan: FaultPlan) -> None:
         """Replace the plan; calls that the former one holds go on."""
         self.plan = plan
         self._random = random.Random(plan.seed)  # noqa: S311 - reproducible on purpose
         self._met = [0] * len(plan.rules)
         self._hit = [0] * len(plan.rules)
-        self.injected: deque[dict[str, object]] = deque(maxlen=KEPT)
+        self.injected: deque[dict[str, object]] = deque(maxlen=MAX_INJECTED)
         self.changed.set()
         self.changed = asyncio.Event()
 
-    def delay(self) -> float:
+    def draw_delay(self) -> float:
         """Return the seconds that the next call is late."""
         jitter = self.plan.jitter
         return max(0.0, self.plan.latency + (self._random.uniform(-jitter, jitter) if jitter else 0.0))
 
-    def decide(self, call: str) -> Rule | None:
+    def match_rule(self, call: str) -> FaultRule | None:
         """Return the rule that hits ``call``, None if it goes well; counts."""
         for number, rule in enumerate(self.plan.rules):
             if not fnmatch.fnmatchcase(call, rule.call):
@@ -120,7 +120,7 @@ class Faults:
         return {"plan": self.plan.model_dump(), "met": self._met, "hit": self._hit, "injected": list(self.injected)}
 
 
-class Cut(Exception):
+class ConnectionCut(Exception):
     """Ends a connection in the middle: the server closes what was begun and not finished."""
 
 
@@ -133,31 +133,31 @@ class FaultGate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a call on, late or spoiled if the plan says so."""
-        if not scope.get(ENDPOINT, "").startswith("/v1"):
+        if not scope.get(ENDPOINT_KEY, "").startswith("/v1"):
             await self._app(scope, receive, send)
             return
-        if late := self._faults.delay():
+        if late := self._faults.draw_delay():
             await asyncio.sleep(late)
         method = "WS" if scope["type"] == "websocket" else scope["method"]
-        rule = self._faults.decide(f"{method} {scope['path']}")
+        rule = self._faults.match_rule(f"{method} {scope['path']}")
         if rule is None or rule.kind == "hold":
             if rule:
                 await self._faults.changed.wait()
             await self._app(scope, receive, send)
         elif rule.kind in {"hang", "status"}:
             if rule.done and scope["type"] == "http":
-                await self._app(scope, receive, _nowhere)
+                await self._app(scope, receive, _discard_message)
             if rule.kind == "hang":
-                await _until_gone(receive)
+                await _wait_for_disconnect(receive)
             else:
-                await _refuse(rule, send, socket=scope["type"] == "websocket")
+                await _send_refusal(rule, send, socket=scope["type"] == "websocket")
         else:
-            await self._spoil(rule, scope, receive, send)
+            await self._spoil_reply(rule, scope, receive, send)
 
-    async def _spoil(self, rule: Rule, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _spoil_reply(self, rule: FaultRule, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the application answer, and break the answer; a socket can only be cut."""
         if rule.kind == "cut" or scope["type"] == "websocket":
-            cutting = _Cutting(send, rule.messages)
+            cutting = _CuttingSender(send, rule.messages)
             answering = asyncio.ensure_future(self._app(scope, receive, cutting))
             cut = asyncio.ensure_future(cutting.cut.wait())
             await asyncio.wait([answering, cut], return_when=asyncio.FIRST_COMPLETED)
@@ -167,24 +167,24 @@ class FaultGate:
                 return
             answering.cancel()
             await asyncio.gather(answering, return_exceptions=True)
-            raise Cut  # from here: what the application raises, it may also catch
+            raise ConnectionCut  # from here: what the application raises, it may also catch
         if rule.kind == "truncate":
-            await self._app(scope, receive, _Halving(send))
+            await self._app(scope, receive, _HalfBodySender(send))
         else:
-            await self._app(scope, receive, _nowhere)
-            await _answer(send, 200, b"<html>Bad luck</html>")
+            await self._app(scope, receive, _discard_message)
+            await _send_reply(send, 200, b"<html>Bad luck</html>")
 
 
-async def _nowhere(message: Message) -> None:
+async def _discard_message(message: Message) -> None:
     del message
 
 
-async def _until_gone(receive: Receive) -> None:
+async def _wait_for_disconnect(receive: Receive) -> None:
     while (await receive())["type"] not in {"http.disconnect", "websocket.disconnect"}:
         pass
 
 
-async def _answer(
+async def _send_reply(
     send: Send, status: int, body: bytes, headers: tuple[tuple[bytes, bytes], ...] = (), *, prefix: str = "http"
 ) -> None:
     base = (b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())
@@ -192,15 +192,15 @@ async def _answer(
     await send({"type": f"{prefix}.response.body", "body": body})
 
 
-async def _refuse(rule: Rule, send: Send, *, socket: bool) -> None:
+async def _send_refusal(rule: FaultRule, send: Send, *, socket: bool) -> None:
     wait = "" if rule.retry_after is None else f', "retry_after_seconds": {rule.retry_after:g}'
-    code = CODES.get(rule.status, "injected")
+    code = ERROR_CODES.get(rule.status, "injected")
     body = f'{{"error": "{code}", "message": "drydock was told to refuse this"{wait}}}'.encode()
     headers = () if rule.retry_after is None else ((b"retry-after", f"{rule.retry_after:g}".encode()),)
-    await _answer(send, rule.status, body, headers, prefix="websocket.http" if socket else "http")
+    await _send_reply(send, rule.status, body, headers, prefix="websocket.http" if socket else "http")
 
 
-class _Halving:
+class _HalfBodySender:
     """Sends half of a reply's body as if it were all of it."""
 
     def __init__(self, send: Send) -> None:
@@ -223,7 +223,7 @@ class _Halving:
         await self._send({"type": "http.response.body", "body": half})
 
 
-class _Cutting:
+class _CuttingSender:
     """Lets some messages through, then breaks the connection."""
 
     def __init__(self, send: Send, messages: int) -> None:
@@ -242,7 +242,7 @@ class _Cutting:
             return
         if self._left <= 0:
             self.cut.set()
-            raise Cut
+            raise ConnectionCut
         self._left -= 1
         if message["type"] == "http.response.body":
             await self._send({**message, "body": message.get("body", b"")[:1000], "more_body": True})

@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from ocaptain.drydock.errors import FsError
-from ocaptain.drydock.rootless import owner
+from ocaptain.drydock.rootless import sprite_owner_id
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -54,12 +54,12 @@ def open_beneath(root_fd: int, path: str, flags: int, mode: int = 0) -> int:
 
 
 def _become_sprite() -> None:
-    _libc.setfsgid(owner())
-    _libc.setfsuid(owner())
+    _libc.setfsgid(sprite_owner_id())
+    _libc.setfsuid(sprite_owner_id())
 
 
-_AS_SPRITE = ThreadPoolExecutor(4, "fs-sprite", initializer=_become_sprite)
-_AS_ROOT = ThreadPoolExecutor(2, "fs-root")
+_SPRITE_USER_POOL = ThreadPoolExecutor(4, "fs-sprite", initializer=_become_sprite)
+_ROOT_USER_POOL = ThreadPoolExecutor(2, "fs-root")
 
 
 class Files:
@@ -71,9 +71,9 @@ class Files:
     def __init__(self, root: Path, cwd: str = "/", *, as_root: bool = False) -> None:
         self._root = root
         self._cwd = cwd
-        self._pool = _AS_ROOT if as_root else _AS_SPRITE
+        self._pool = _ROOT_USER_POOL if as_root else _SPRITE_USER_POOL
 
-    async def do(self, shown: str, work: Callable[[int], Any]) -> Any:
+    async def run_in_root(self, client_path: str, work: Callable[[int], Any]) -> Any:
         """Call ``work`` with the root's descriptor, in a thread with the right user's permissions."""
 
         def run() -> Any:
@@ -86,9 +86,9 @@ class Files:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._pool, run)
         except OSError as error:
-            raise FsError.from_os(error, shown) from error
+            raise FsError.from_os(error, client_path) from error
 
-    def full(self, path: str) -> str:
+    def absolute_path(self, path: str) -> str:
         """Return a path from the root on."""
         if not path:
             raise FsError("EINVAL", path, "path is missing")
@@ -99,49 +99,49 @@ class Files:
 
         def work(root_fd: int) -> int:
             # Non-blocking: a FIFO in the ship must not hold a thread for ever.
-            fd = open_beneath(root_fd, self.full(path), os.O_RDONLY | os.O_NONBLOCK)
-            found = os.fstat(fd)
-            if not stat.S_ISREG(found.st_mode):
+            fd = open_beneath(root_fd, self.absolute_path(path), os.O_RDONLY | os.O_NONBLOCK)
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
                 os.close(fd)
                 raise (
                     IsADirectoryError(21, "Is a directory")
-                    if stat.S_ISDIR(found.st_mode)
+                    if stat.S_ISDIR(status.st_mode)
                     else OSError(22, "Not a regular file")
                 )
             return fd
 
-        return int(await self.do(path, work))
+        return int(await self.run_in_root(path, work))
 
-    async def size(self, path: str) -> int:
+    async def file_size(self, path: str) -> int:
         """Return a file's size in bytes."""
 
         def work(root_fd: int) -> int:
-            fd = open_beneath(root_fd, self.full(path), os.O_PATH | os.O_NOFOLLOW)
+            fd = open_beneath(root_fd, self.absolute_path(path), os.O_PATH | os.O_NOFOLLOW)
             try:
                 return os.fstat(fd).st_size
             finally:
                 os.close(fd)
 
-        return int(await self.do(path, work))
+        return int(await self.run_in_root(path, work))
 
     async def open_append(self, path: str) -> int:
         """Open a file for appending, made if it is not there; return its descriptor."""
 
         def work(root_fd: int) -> int:
-            full = self.full(path)
+            full = self.absolute_path(path)
             _make_dirs(root_fd, os.path.dirname(full))
             return open_beneath(root_fd, full, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK, 0o644)
 
-        return int(await self.do(path, work))
+        return int(await self.run_in_root(path, work))
 
     async def write(
-        self, path: str, body: AsyncIterator[bytes], mode: int | None, *, parents: bool = True
+        self, path: str, body: AsyncIterator[bytes], mode: int | None, *, make_parents: bool = True
     ) -> dict[str, object]:
         """Write a whole file from ``body``; set its mode even if it exists."""
 
         def work(root_fd: int) -> int:
-            full = self.full(path)
-            if parents:
+            full = self.absolute_path(path)
+            if make_parents:
                 _make_dirs(root_fd, os.path.dirname(full))
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK
             fd = open_beneath(root_fd, full, flags, 0o644 if mode is None else mode)
@@ -152,7 +152,7 @@ class Files:
                 os.fchmod(fd, mode)
             return fd
 
-        fd = await self.do(path, work)
+        fd = await self.run_in_root(path, work)
         size = 0
         try:
             async for chunk in body:
@@ -169,15 +169,15 @@ class Files:
         """List a directory, or a file as its only entry."""
 
         def work(root_fd: int) -> list[dict[str, object]]:
-            full = self.full(path)
+            full = self.absolute_path(path)
             fd = open_beneath(root_fd, full, os.O_PATH)
-            found = os.fstat(fd)
+            status = os.fstat(fd)
             os.close(fd)
-            if not stat.S_ISDIR(found.st_mode):
-                return [_entry(os.path.basename(full), full, found)]
-            return list(_walk(root_fd, full, recursive=recursive))
+            if not stat.S_ISDIR(status.st_mode):
+                return [_entry(os.path.basename(full), full, status)]
+            return list(_list_entries(root_fd, full, recursive=recursive))
 
-        entries = await self.do(path, work)
+        entries = await self.run_in_root(path, work)
         if pattern:
             entries = [entry for entry in entries if fnmatch.fnmatch(str(entry["name"]), pattern)]
         return {"path": path, "entries": entries, "count": len(entries)}
@@ -186,22 +186,22 @@ class Files:
         """Delete a file or an empty directory, or a whole tree."""
 
         def work(root_fd: int) -> list[str]:
-            parent, name = _parent(root_fd, self.full(path))
+            parent, name = _open_parent(root_fd, self.absolute_path(path))
             try:
                 return _remove(parent, name, path, recursive=recursive)
             finally:
                 os.close(parent)
 
-        deleted = await self.do(path, work)
+        deleted = await self.run_in_root(path, work)
         return {"deleted": deleted, "count": len(deleted)}
 
     async def rename(self, source: str, dest: str) -> dict[str, object]:
         """Rename, replacing an existing target (atomic)."""
 
         def work(root_fd: int) -> None:
-            from_fd, from_name = _parent(root_fd, self.full(source))
+            from_fd, from_name = _open_parent(root_fd, self.absolute_path(source))
             try:
-                to_fd, to_name = _parent(root_fd, self.full(dest))
+                to_fd, to_name = _open_parent(root_fd, self.absolute_path(dest))
                 try:
                     os.rename(from_name, to_name, src_dir_fd=from_fd, dst_dir_fd=to_fd)
                 finally:
@@ -209,7 +209,7 @@ class Files:
             finally:
                 os.close(from_fd)
 
-        await self.do(source, work)
+        await self.run_in_root(source, work)
         return {"source": source, "dest": dest}
 
     async def copy(
@@ -219,27 +219,35 @@ class Files:
 
         def work(root_fd: int) -> list[tuple[str, str, int]]:
             done: list[tuple[str, str, int]] = []
-            _copy(root_fd, (self.full(source), self.full(dest)), done, recursive=recursive, preserve=preserve)
+            _copy_path(
+                root_fd,
+                (self.absolute_path(source), self.absolute_path(dest)),
+                done,
+                recursive=recursive,
+                preserve=preserve,
+            )
             return done
 
-        done = await self.do(source, work)
+        done = await self.run_in_root(source, work)
         copied = [{"source": one, "dest": other} for one, other, _ in done]
         return {"copied": copied, "count": len(copied), "totalBytes": sum(size for *_, size in done)}
 
-    async def change(
+    async def apply_to_files(
         self, path: str, apply: Callable[[int], None], *, recursive: bool = False
     ) -> list[tuple[str, os.stat_result]]:
         """Apply ``apply(fd)`` to a path and, if asked, all below; return what they are now."""
 
         def work(root_fd: int) -> list[tuple[str, os.stat_result]]:
-            full = self.full(path)
+            full = self.absolute_path(path)
             paths = [full]
             top = open_beneath(root_fd, full, os.O_RDONLY | os.O_NONBLOCK)
             is_dir = stat.S_ISDIR(os.fstat(top).st_mode)
             os.close(top)
             if recursive and is_dir:
                 paths += [
-                    str(entry["path"]) for entry in _walk(root_fd, full, recursive=True) if entry["type"] != "symlink"
+                    str(entry["path"])
+                    for entry in _list_entries(root_fd, full, recursive=True)
+                    if entry["type"] != "symlink"
                 ]
             result = []
             for each in paths:
@@ -251,7 +259,7 @@ class Files:
                     os.close(fd)
             return result
 
-        found: list[tuple[str, os.stat_result]] = await self.do(path, work)
+        found: list[tuple[str, os.stat_result]] = await self.run_in_root(path, work)
         return found
 
 
@@ -266,7 +274,7 @@ def _make_dirs(root_fd: int, path: str) -> None:
         os.close(open_beneath(root_fd, path, os.O_PATH | os.O_DIRECTORY))
     except FileNotFoundError:
         _make_dirs(root_fd, os.path.dirname(path.rstrip("/")))
-        parent, name = _parent(root_fd, path.rstrip("/"))
+        parent, name = _open_parent(root_fd, path.rstrip("/"))
         try:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(name, 0o755, dir_fd=parent)
@@ -274,7 +282,7 @@ def _make_dirs(root_fd: int, path: str) -> None:
             os.close(parent)
 
 
-def _parent(root_fd: int, full: str) -> tuple[int, str]:
+def _open_parent(root_fd: int, full: str) -> tuple[int, str]:
     full = full.rstrip("/")
     name = os.path.basename(full)
     if name in {"", ".", ".."} or "\0" in name:
@@ -282,62 +290,62 @@ def _parent(root_fd: int, full: str) -> tuple[int, str]:
     return open_beneath(root_fd, os.path.dirname(full), os.O_PATH | os.O_DIRECTORY), name
 
 
-def _entry(name: str, path: str, found: os.stat_result) -> dict[str, object]:
+def _entry(name: str, path: str, status: os.stat_result) -> dict[str, object]:
     kinds = {stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink"}
-    modified = dt.datetime.fromtimestamp(found.st_mtime, dt.UTC)
+    modified = dt.datetime.fromtimestamp(status.st_mtime, dt.UTC)
     return {
         "name": name,
         "path": path,
-        "type": kinds.get(stat.S_IFMT(found.st_mode), "file"),
-        "size": found.st_size,
-        "mode": f"{stat.S_IMODE(found.st_mode):o}",
+        "type": kinds.get(stat.S_IFMT(status.st_mode), "file"),
+        "size": status.st_size,
+        "mode": f"{stat.S_IMODE(status.st_mode):o}",
         "modTime": modified.isoformat().replace("+00:00", "Z"),
-        "isDir": stat.S_ISDIR(found.st_mode),
+        "isDir": stat.S_ISDIR(status.st_mode),
     }
 
 
-def _walk(root_fd: int, full: str, *, recursive: bool) -> list[dict[str, object]]:
+def _list_entries(root_fd: int, full: str, *, recursive: bool) -> list[dict[str, object]]:
     fd = open_beneath(root_fd, full, os.O_RDONLY | os.O_DIRECTORY)
     try:
         entries = []
         for name in sorted(os.listdir(fd)):
             # It may have gone since; one that cannot be named in UTF-8 is shown escaped.
             with contextlib.suppress(FileNotFoundError):
-                found = os.stat(name, dir_fd=fd, follow_symlinks=False)
+                status = os.stat(name, dir_fd=fd, follow_symlinks=False)
                 shown = os.fsencode(name).decode(errors="backslashreplace")
-                entries.append(_entry(shown, os.path.join(full, shown), found))
-                if recursive and stat.S_ISDIR(found.st_mode):
-                    entries += _walk(root_fd, os.path.join(full, name), recursive=True)
+                entries.append(_entry(shown, os.path.join(full, shown), status))
+                if recursive and stat.S_ISDIR(status.st_mode):
+                    entries += _list_entries(root_fd, os.path.join(full, name), recursive=True)
         return entries
     finally:
         os.close(fd)
 
 
-def _remove(parent: int, name: str, shown: str, *, recursive: bool) -> list[str]:
-    found = os.stat(name, dir_fd=parent, follow_symlinks=False)
-    if not stat.S_ISDIR(found.st_mode):
+def _remove(parent: int, name: str, client_path: str, *, recursive: bool) -> list[str]:
+    status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+    if not stat.S_ISDIR(status.st_mode):
         os.unlink(name, dir_fd=parent)
-        return [shown]
+        return [client_path]
     deleted = []
     if recursive:
         fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
         try:
             for child in os.listdir(fd):
-                deleted += _remove(fd, child, os.path.join(shown, child), recursive=True)
+                deleted += _remove(fd, child, os.path.join(client_path, child), recursive=True)
         finally:
             os.close(fd)
     os.rmdir(name, dir_fd=parent)
-    return [*deleted, shown]
+    return [*deleted, client_path]
 
 
-def _copy(
+def _copy_path(
     root_fd: int, pair: tuple[str, str], done: list[tuple[str, str, int]], *, recursive: bool, preserve: bool
 ) -> None:
     source, dest = pair
     source_fd = open_beneath(root_fd, source, os.O_RDONLY | os.O_NONBLOCK)
     try:
-        found = os.fstat(source_fd)
-        if stat.S_ISDIR(found.st_mode):
+        status = os.fstat(source_fd)
+        if stat.S_ISDIR(status.st_mode):
             if not recursive:
                 raise IsADirectoryError(21, "Is a directory")
             if dest == source or dest.startswith(source.rstrip("/") + "/"):
@@ -345,21 +353,21 @@ def _copy(
             _make_dirs(root_fd, dest)
             for name in os.listdir(source_fd):
                 below = (os.path.join(source, name), os.path.join(dest, name))
-                _copy(root_fd, below, done, recursive=True, preserve=preserve)
+                _copy_path(root_fd, below, done, recursive=True, preserve=preserve)
             return
-        if not stat.S_ISREG(found.st_mode):
+        if not stat.S_ISREG(status.st_mode):
             raise OSError(22, "Not a regular file")
         _make_dirs(root_fd, os.path.dirname(dest))
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK
-        dest_fd = open_beneath(root_fd, dest, flags, stat.S_IMODE(found.st_mode))
+        dest_fd = open_beneath(root_fd, dest, flags, stat.S_IMODE(status.st_mode))
         try:
             while chunk := os.read(source_fd, CHUNK):
                 _write_all(dest_fd, chunk)
             if preserve:
-                os.fchmod(dest_fd, stat.S_IMODE(found.st_mode))
-                os.utime(dest_fd, ns=(found.st_atime_ns, found.st_mtime_ns))
+                os.fchmod(dest_fd, stat.S_IMODE(status.st_mode))
+                os.utime(dest_fd, ns=(status.st_atime_ns, status.st_mtime_ns))
         finally:
             os.close(dest_fd)
-        done.append((source, dest, found.st_size))
+        done.append((source, dest, status.st_size))
     finally:
         os.close(source_fd)

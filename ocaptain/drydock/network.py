@@ -24,11 +24,11 @@ _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.setns.argtypes = (ctypes.c_int, ctypes.c_int)
 _CLONE_NEWNET = 0x40000000
-DIAL_SECONDS = 10.0
-PIECE = 64 * 1024
+CONNECT_SECONDS = 10.0
+CHUNK_BYTES = 64 * 1024
 
 
-def make_socket(init_pid: int, prepare: Callable[[socket.socket], None] = lambda _: None) -> socket.socket:
+def open_sandbox_socket(init_pid: int, prepare: Callable[[socket.socket], None] = lambda _: None) -> socket.socket:
     """Return a TCP socket of a sandbox's network.
 
     Args:
@@ -50,14 +50,14 @@ def make_socket(init_pid: int, prepare: Callable[[socket.socket], None] = lambda
             finally:
                 os.close(fd)
             # The protocol is named: asyncio sets TCP_NODELAY only then.
-            fresh = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+            new_socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
             try:
-                fresh.setblocking(False)  # noqa: FBT003 - the only spelling
-                prepare(fresh)
+                new_socket.setblocking(False)  # noqa: FBT003 - the only spelling
+                prepare(new_socket)
             except BaseException:
-                fresh.close()
+                new_socket.close()
                 raise
-            made.append(fresh)
+            made.append(new_socket)
         except OSError as error:
             failed.append(error)
 
@@ -81,22 +81,22 @@ def bring_up_loopback(init_pid: int) -> None:
         flags = struct.unpack("16sH14s", fcntl.ioctl(any_socket, _SIOCGIFFLAGS, request))[1]
         fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sH14s", b"lo", flags | _IFF_UP, b""))
 
-    make_socket(init_pid, up).close()
+    open_sandbox_socket(init_pid, up).close()
 
 
-async def dial(init_pid: int, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def connect_to_sandbox_port(init_pid: int, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Connect to a port on the loopback of a sandbox's network.
 
     Raises:
         OSError: refused, or not answered in time (TimeoutError is one).
     """
-    fresh = await asyncio.to_thread(make_socket, init_pid)
+    new_socket = await asyncio.to_thread(open_sandbox_socket, init_pid)
     try:
-        async with asyncio.timeout(DIAL_SECONDS):
-            await asyncio.get_running_loop().sock_connect(fresh, ("127.0.0.1", port))
-            return await asyncio.open_connection(sock=fresh, limit=PIECE)
+        async with asyncio.timeout(CONNECT_SECONDS):
+            await asyncio.get_running_loop().sock_connect(new_socket, ("127.0.0.1", port))
+            return await asyncio.open_connection(sock=new_socket, limit=CHUNK_BYTES)
     except BaseException:
-        fresh.close()
+        new_socket.close()
         raise
 
 
@@ -121,49 +121,49 @@ class Bridge:
             OSError: the port is taken inside.
         """
 
-        def listen(fresh: socket.socket) -> None:
-            fresh.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            fresh.bind(("127.0.0.1", self._port))
+        def listen(new_socket: socket.socket) -> None:
+            new_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            new_socket.bind(("127.0.0.1", self._port))
 
-        listener = await asyncio.to_thread(make_socket, init_pid, listen)
-        self._server = await asyncio.start_server(self._take, sock=listener, limit=PIECE)
+        listener = await asyncio.to_thread(open_sandbox_socket, init_pid, listen)
+        self._server = await asyncio.start_server(self._relay_connection, sock=listener, limit=CHUNK_BYTES)
 
-    async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _relay_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task
         self._open.add(task)
         try:
             if self._allowed():
-                far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._port, limit=PIECE)
-                await join((reader, writer), (far_reader, far_writer))
+                far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._port, limit=CHUNK_BYTES)
+                await relay((reader, writer), (far_reader, far_writer))
         except (OSError, asyncio.CancelledError):
             pass  # whoever dialled sees the connection end
         finally:
             self._open.discard(task)
             writer.close()
 
-    def drop(self) -> None:
+    def drop_connections(self) -> None:
         """End every open connection: the policy changed, or the ship pauses."""
         for task in list(self._open):
             task.cancel()
 
     async def stop(self) -> None:
         """Stop listening and end every connection."""
-        self.drop()
+        self.drop_connections()
         if self._server:
             self._server.close()
             self._server = None
 
 
-Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+StreamPair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-async def join(one: Stream, other: Stream) -> None:
+async def relay(one: StreamPair, other: StreamPair) -> None:
     """Carry bytes both ways until both sides have ended, at the pace of the slower reader."""
 
     async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
-            while data := await reader.read(PIECE):
+            while data := await reader.read(CHUNK_BYTES):
                 writer.write(data)
                 await writer.drain()
             if writer.can_write_eof():

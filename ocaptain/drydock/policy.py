@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Domain = Annotated[str, StringConstraints(pattern=r"^(\*|(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_.:-]{0,251}[A-Za-z0-9_])?)$")]
 #: What ``{"include": "defaults"}`` stands for here; the live list is not published.
-DEFAULTS = (
+DEFAULT_DOMAINS = (
     "*.anthropic.com",
     "*.claude.com",
     "*.debian.org",
@@ -32,7 +32,7 @@ DEFAULTS = (
 )
 
 
-class Rule(BaseModel):
+class NetworkRule(BaseModel):
     """A rule: a domain (``host``, ``*.host``, ``*``) with an action, or an include."""
 
     model_config = ConfigDict(extra="forbid")
@@ -42,7 +42,7 @@ class Rule(BaseModel):
     include: Literal["defaults"] | None = None
 
     @model_validator(mode="after")
-    def _one_of_two(self) -> Rule:
+    def _require_one_form(self) -> NetworkRule:
         if (self.include is None) == (self.domain is None and self.action is None):
             raise ValueError("a rule is either {domain, action} or {include}")
         if self.include is None and (self.domain is None or self.action is None):
@@ -55,7 +55,7 @@ class NetworkPolicy(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    rules: Annotated[list[Rule], Field(max_length=1000), BeforeValidator(lambda given: given or [])] = []
+    rules: Annotated[list[NetworkRule], Field(max_length=1000), BeforeValidator(lambda given: given or [])] = []
 
 
 class PrivilegesPolicy(BaseModel):
@@ -85,7 +85,7 @@ class ResourcesPolicy(BaseModel):
     memory: Memory = Field(default_factory=Memory)
 
 
-def allows(rules: Sequence[Rule], host: str) -> bool:
+def allows_host(rules: Sequence[NetworkRule], host: str) -> bool:
     """Whether a policy lets a connection to ``host`` through.
 
     An exact name beats ``*.x``, the longer ``*.x`` beats the shorter, and those beat ``*``; of two
@@ -93,26 +93,26 @@ def allows(rules: Sequence[Rule], host: str) -> bool:
     """
     if not rules:
         return True
-    wanted = host.lower().rstrip(".")
+    host_name = host.lower().rstrip(".")
     best, verdict = -1, False
-    for domain, action in _spelled_out(rules):
-        weight = _weight(domain, wanted)
+    for domain, action in _expand_includes(rules):
+        weight = _match_weight(domain, host_name)
         if weight >= max(best, 0):
             best, verdict = weight, action == "allow"
     return verdict
 
 
-def _spelled_out(rules: Sequence[Rule]) -> list[tuple[str, str]]:
+def _expand_includes(rules: Sequence[NetworkRule]) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     for rule in rules:
         if rule.include:
-            found += [(domain, "allow") for domain in DEFAULTS]
+            found += [(domain, "allow") for domain in DEFAULT_DOMAINS]
         elif rule.domain and rule.action:
             found.append((rule.domain.lower(), rule.action))
     return found
 
 
-def _weight(domain: str, host: str) -> int:
+def _match_weight(domain: str, host: str) -> int:
     """Return how well a pattern fits, -1 if it does not."""
     if domain == "*":
         # Private addresses need a rule of their own, as on the live service.

@@ -13,7 +13,7 @@ from pathlib import Path
 
 _LISTEN = "0A"
 #: To read the table of a network takes milliseconds, and every open command of its ships asks once a second.
-_FRESH_SECONDS = 0.5
+_CACHE_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Port:
         return {"type": kind, "port": self.port, "address": self.address, "pid": self.pid}
 
 
-def listening(init_pid: int, leader: int | None = None) -> frozenset[Port]:
+def listening_ports(init_pid: int, leader: int | None = None) -> frozenset[Port]:
     """Return the ports of the sandbox of ``init_pid``; only what its own processes hold.
 
     Args:
@@ -44,9 +44,9 @@ def listening(init_pid: int, leader: int | None = None) -> frozenset[Port]:
 
     The network may be the host's, so a socket counts if a process of the ship has it open.
     """
-    sockets = _tables.of(init_pid)
+    sockets = _listener_cache.get(init_pid)
     found = set()
-    for place, pid in _below(leader) if leader else _all(init_pid):
+    for place, pid in _list_descendants(leader) if leader else _list_processes(init_pid):
         for target in _list_open_files(f"{place}/fd"):
             if target in sockets:
                 port_number, bound = sockets[target]
@@ -54,14 +54,14 @@ def listening(init_pid: int, leader: int | None = None) -> frozenset[Port]:
     return frozenset(found)
 
 
-class _Tables:
+class _ListenerCache:
     """The listening sockets of each network, as they were less than half a second ago."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._known: dict[int, tuple[float, dict[str, tuple[int, str]]]] = {}
 
-    def of(self, init_pid: int) -> dict[str, tuple[int, str]]:
+    def get(self, init_pid: int) -> dict[str, tuple[int, str]]:
         """Return port and address by the name that an open file of the socket has."""
         try:
             network = os.stat(f"/proc/{init_pid}/ns/net").st_ino
@@ -69,16 +69,16 @@ class _Tables:
             return {}
         with self._lock:
             now = time.monotonic()
-            self._known = {key: value for key, value in self._known.items() if now - value[0] < _FRESH_SECONDS}
+            self._known = {key: value for key, value in self._known.items() if now - value[0] < _CACHE_SECONDS}
             if network not in self._known:
-                self._known[network] = now, _listeners(init_pid)
+                self._known[network] = now, _read_listeners(init_pid)
             return self._known[network][1]
 
 
-_tables = _Tables()
+_listener_cache = _ListenerCache()
 
 
-def _listeners(init_pid: int) -> dict[str, tuple[int, str]]:
+def _read_listeners(init_pid: int) -> dict[str, tuple[int, str]]:
     sockets = {}
     for table in ("tcp", "tcp6"):
         with contextlib.suppress(OSError):
@@ -86,11 +86,11 @@ def _listeners(init_pid: int) -> dict[str, tuple[int, str]]:
                 fields = line.split()
                 if fields[3] == _LISTEN:
                     address, _, port = fields[1].partition(":")
-                    sockets[f"socket:[{fields[9]}]"] = int(port, 16), _address(address)
+                    sockets[f"socket:[{fields[9]}]"] = int(port, 16), _parse_address(address)
     return sockets
 
 
-def _all(init_pid: int) -> list[tuple[str, int]]:
+def _list_processes(init_pid: int) -> list[tuple[str, int]]:
     """Return every process of a sandbox: its folder in procfs and its pid inside."""
     inside = f"/proc/{init_pid}/root/proc"
     with contextlib.suppress(OSError):
@@ -98,15 +98,15 @@ def _all(init_pid: int) -> list[tuple[str, int]]:
     return []
 
 
-def _below(leader: int) -> list[tuple[str, int]]:
+def _list_descendants(pid: int) -> list[tuple[str, int]]:
     """Return what a process started, and so on down."""
     found = []
     with contextlib.suppress(OSError, ValueError):
-        for thread in os.listdir(f"/proc/{leader}/task"):
-            for child in Path(f"/proc/{leader}/task/{thread}/children").read_text("ascii").split():
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            for child in Path(f"/proc/{pid}/task/{thread}/children").read_text("ascii").split():
                 status = Path(f"/proc/{child}/status").read_text("utf-8", "replace")
                 inside = next(line for line in status.splitlines() if line.startswith("NSpid:")).split()[-1]
-                found += [(f"/proc/{child}", int(inside)), *_below(int(child))]
+                found += [(f"/proc/{child}", int(inside)), *_list_descendants(int(child))]
     return found
 
 
@@ -119,7 +119,7 @@ def _list_open_files(directory: str) -> list[str]:
     return found
 
 
-def _address(text: str) -> str:
+def _parse_address(text: str) -> str:
     """Return an address of /proc/net: words of 32 bits in the machine's own order."""
     words = [struct.pack("=I", int(text[at : at + 8], 16)) for at in range(0, len(text), 8)]
     return socket.inet_ntop(socket.AF_INET if len(words) == 1 else socket.AF_INET6, b"".join(words))

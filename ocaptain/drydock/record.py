@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 EnvName = Annotated[str, StringConstraints(pattern=r"^[^=\x00]+$")]
 EnvValue = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
-FILE = "sprite.json"
-END_SECONDS = 30.0
+RECORD_FILE = "sprite.json"
+MAX_END_SECONDS = 30.0
 
 
 class UrlSettings(BaseModel):
@@ -89,30 +89,30 @@ class Process(BaseModel):
     started: str
 
     @classmethod
-    def of(cls, pid: int) -> Process | None:
+    def find(cls, pid: int) -> Process | None:
         """Return the process of a pid, None if there is none, or only its name is left to be reaped."""
         started = start_time(pid)
         return cls(pid=pid, started=started) if started else None
 
     @property
-    def alive(self) -> bool:
+    def is_alive(self) -> bool:
         """Whether it still is there."""
-        return Process.of(self.pid) == self
+        return Process.find(self.pid) == self
 
     async def wait(self) -> None:
         """Wait for its end.
 
         Raises:
-            DrydockError: it does not end in :data:`END_SECONDS`.
+            DrydockError: it does not end in :data:`MAX_END_SECONDS`.
         """
-        until = time.monotonic() + END_SECONDS
-        while self.alive:
+        until = time.monotonic() + MAX_END_SECONDS
+        while self.is_alive:
             if time.monotonic() > until:
                 raise DrydockError(f"drydock (process {self.pid}) was killed, but still runs; try again later")
             await asyncio.sleep(0.05)
 
 
-class Record(BaseModel):
+class SpriteRecord(BaseModel):
     """Everything about a sprite that outlives its processes and drydock's."""
 
     body: CreateBody
@@ -136,15 +136,15 @@ class Record(BaseModel):
         Raises:
             OSError: the disk is full, say.
         """
-        is_new = not (directory / FILE).exists()
-        write_atomic(directory / FILE, self.model_dump_json().encode(), durable=is_new, one_writer=True)
+        is_new = not (directory / RECORD_FILE).exists()
+        write_atomic(directory / RECORD_FILE, self.model_dump_json().encode(), durable=is_new, one_writer=True)
 
     @classmethod
-    def load(cls, directory: Path) -> Record:
+    def load(cls, directory: Path) -> SpriteRecord:
         """Read it.
 
         Raises:
             OSError: there is none.
             ValueError: it is none.
         """
-        return cls.model_validate_json((directory / FILE).read_text("utf-8"))
+        return cls.model_validate_json((directory / RECORD_FILE).read_text("utf-8"))

@@ -16,24 +16,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ocaptain.drydock import network
-from ocaptain.drydock.enter import KEPT, freeze, thaw
+from ocaptain.drydock.enter import ALLOWED_CAPABILITIES, freeze_processes, thaw_processes
 from ocaptain.drydock.errors import DrydockError
-from ocaptain.drydock.rootless import UID, Mode, mode, owner
+from ocaptain.drydock.rootless import SPRITE_UID, SandboxMode, sandbox_mode, sprite_owner_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 #: For the sandbox's init, which becomes itself before anything of the ship has ever run.
-CONFINE = (
+CONFINE_COMMAND = (
     "setpriv",
     "--clear-groups",
     "--inh-caps=-all",
-    "--bounding-set=-all," + ",".join(f"+{name}" for name in KEPT),
+    "--bounding-set=-all," + ",".join(f"+{name}" for name in ALLOWED_CAPABILITIES),
 )
 #: The same with one id: it becomes the ship's only user, in a namespace without any power over the others.
-CONFINE_SINGLE = ("unshare", "--user", f"--map-user={UID}", f"--map-group={UID}")
-OVERLAID = ("usr", "etc", "var", "opt")
-OWN = ("own/root", "own/srv", "own/mnt", "own/media")
+CONFINE_SINGLE_COMMAND = ("unshare", "--user", f"--map-user={SPRITE_UID}", f"--map-group={SPRITE_UID}")
+OVERLAID_DIRECTORIES = ("usr", "etc", "var", "opt")
+OWN_DIRECTORIES = ("own/root", "own/srv", "own/mnt", "own/media")
 VAR_TMP = "own/var-tmp"
 BASE_ENVIRONMENT: Mapping[str, str] = {
     "HOME": "/home/sprite",
@@ -46,7 +46,7 @@ BASE_ENVIRONMENT: Mapping[str, str] = {
 CREATE_SECONDS = 30.0
 
 
-def create_argv(
+def sandbox_command(
     script: Path,
     directory: Path,
     base: Path | None,
@@ -73,9 +73,9 @@ def create_argv(
             str(base) if base else "-",
             ":".join(map(str, layers)) or "-",
             name,
-            mode(),
+            sandbox_mode(),
         ),
-        *(CONFINE_SINGLE if mode() is Mode.SINGLE else CONFINE),
+        *(CONFINE_SINGLE_COMMAND if sandbox_mode() is SandboxMode.SINGLE else CONFINE_COMMAND),
     ]
 
 
@@ -123,10 +123,18 @@ class Sandbox:
         """
         made = cls(name, directory, base, isolated=isolated, layers=layers)
         try:
-            for sub in ("root", "upper", "work", "home/sprite", "dot-sprite/logs/services", "dot-sprite/bin", *OWN):
+            for sub in (
+                "root",
+                "upper",
+                "work",
+                "home/sprite",
+                "dot-sprite/logs/services",
+                "dot-sprite/bin",
+                *OWN_DIRECTORIES,
+            ):
                 (directory / sub).mkdir(parents=True)
-            for own in ("home/sprite", "dot-sprite", "dot-sprite/logs", "dot-sprite/logs/services"):
-                shutil.chown(directory / own, owner(), owner())
+            for owned in ("home/sprite", "dot-sprite", "dot-sprite/logs", "dot-sprite/logs/services"):
+                shutil.chown(directory / owned, sprite_owner_id(), sprite_owner_id())
             await made.boot()
         except BaseException:
             await made.destroy()
@@ -145,7 +153,7 @@ class Sandbox:
             (self.directory / scratch).chmod(0o1777)
         with as_file(files("ocaptain.drydock") / "sandbox.sh") as script:
             self._keeper = keeper = await asyncio.create_subprocess_exec(
-                *create_argv(
+                *sandbox_command(
                     script, self.directory, self._base, self.name, isolated=self._isolated, layers=self._layers
                 ),
                 stdin=asyncio.subprocess.DEVNULL,
@@ -156,10 +164,10 @@ class Sandbox:
             )
             try:
                 async with asyncio.timeout(CREATE_SECONDS):
-                    said = await keeper.stdout.readline() if keeper.stdout else b""
-                    if said != b"ready\n":
-                        why = await keeper.stderr.read() if keeper.stderr else b""
-                        message = f"sandbox {self.name} could not be built: {why.decode(errors='replace').strip()}"
+                    first_line = await keeper.stdout.readline() if keeper.stdout else b""
+                    if first_line != b"ready\n":
+                        stderr = await keeper.stderr.read() if keeper.stderr else b""
+                        message = f"sandbox {self.name} could not be built: {stderr.decode(errors='replace').strip()}"
                         raise DrydockError(message)
                 children = Path(f"/proc/{keeper.pid}/task/{keeper.pid}/children").read_text("ascii").split()
                 self.init_pid = int(children[0])
@@ -194,25 +202,25 @@ class Sandbox:
             DrydockError: they cannot be reached.
         """
         try:
-            self._stopped = await asyncio.to_thread(freeze, self.init_pid)
+            self._stopped = await asyncio.to_thread(freeze_processes, self.init_pid)
         except DrydockError:  # perhaps some of them stand already
             await self.thaw()
             raise
 
     async def thaw(self) -> None:
-        """Let every process go on that :meth:`freeze` stopped.
+        """Let every process go on that :meth:`freeze_processes` stopped.
 
         Raises:
             DrydockError: they cannot be reached.
         """
-        await asyncio.to_thread(thaw, self.init_pid, self._stopped)
+        await asyncio.to_thread(thaw_processes, self.init_pid, self._stopped)
         self._stopped = ()
 
     async def halt(self) -> None:
         """End every process inside, and with it every mount; the disk stays."""
         self.init_pid = 0
         if self._keeper:
-            await _end(self._keeper)
+            await _kill_keeper(self._keeper)
             self._keeper = None
 
     async def destroy(self) -> None:
@@ -225,7 +233,7 @@ class Sandbox:
         await asyncio.to_thread(remove_tree, self.directory)
 
 
-async def _end(keeper: asyncio.subprocess.Process) -> None:
+async def _kill_keeper(keeper: asyncio.subprocess.Process) -> None:
     with contextlib.suppress(ProcessLookupError):
         keeper.kill()
     await keeper.wait()

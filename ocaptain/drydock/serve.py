@@ -23,7 +23,7 @@ from ocaptain.drydock.connections import BoundedProtocol
 from ocaptain.drydock.errors import DrydockError
 from ocaptain.drydock.faults import Faults
 from ocaptain.drydock.life import IdlePolicy
-from ocaptain.drydock.rootless import mode
+from ocaptain.drydock.rootless import sandbox_mode
 from ocaptain.drydock.sandbox import remove_tree
 from ocaptain.drydock.server import DESTROY, OPTIONS, Options, ServerRecord, check_machine, directory, write_options
 from ocaptain.drydock.store import SpriteDefaults, Store
@@ -81,7 +81,7 @@ async def serve(options: Options) -> None:
                 ) from error
             listener.listen(1024)
             record = ServerRecord(
-                f"http://127.0.0.1:{listener.getsockname()[1]}", str(where / "token"), os.getpid(), mode()
+                f"http://127.0.0.1:{listener.getsockname()[1]}", str(where / "token"), os.getpid(), sandbox_mode()
             )
             # Who finds it ended starts it on the same port, so that clients that are there go on.
             write_options(where, replace(options, port=listener.getsockname()[1]))

@@ -33,8 +33,8 @@ from ocaptain.drydock.errors import DrydockError
 from ocaptain.drydock.faults import FaultPlan
 from ocaptain.drydock.life import COLD_SECONDS, IDLE_SECONDS
 from ocaptain.drydock.record import Process
-from ocaptain.drydock.rootless import namespace
-from ocaptain.drydock.sandbox import OVERLAID
+from ocaptain.drydock.rootless import namespace_root_command
+from ocaptain.drydock.sandbox import OVERLAID_DIRECTORIES
 from ocaptain.errors import UsageError
 from ocaptain.locks import end_holder, is_locked
 from ocaptain.protocol.files import write_atomic
@@ -102,14 +102,14 @@ def check_machine(where: Path) -> None:
     if missing:
         raise DrydockError(f"drydock needs {', '.join(missing)}: apt-get install util-linux mount hostname")
     if os.geteuid() != 0:
-        namespace()
+        namespace_root_command()
     for place in (where, cache_directory()):
         _check_place(place)
 
 
 def _check_place(place: Path) -> None:
     top = place.resolve().parts[1]
-    if top in OVERLAID:
+    if top in OVERLAID_DIRECTORIES:
         message = f"drydock's files cannot lie below /{top} ({place}): the ships overlay it; "
         raise UsageError(message + "choose another place (XDG_STATE_HOME, XDG_CACHE_HOME, --layer)")
     if set(str(place.resolve())) & set(",:\\"):
@@ -162,9 +162,9 @@ class Options:
         """
         layers = tuple(map(Path, self.layers))
         for layer in layers:
-            if not layer.is_absolute() or not any((layer / tree).is_dir() for tree in OVERLAID):
+            if not layer.is_absolute() or not any((layer / tree).is_dir() for tree in OVERLAID_DIRECTORIES):
                 raise UsageError(
-                    f"the layer {layer} must hold a directory {', '.join(OVERLAID[:-1])} or {OVERLAID[-1]}"
+                    f"the layer {layer} must hold a directory {', '.join(OVERLAID_DIRECTORIES[:-1])} or {OVERLAID_DIRECTORIES[-1]}"
                 )
             _check_place(layer)
         return layers
@@ -267,10 +267,10 @@ def stop(where: Path | None = None) -> bool:
     found = _settled(where)
     if found is None:
         return False
-    process = Process.of(found.pid)
+    process = Process.find(found.pid)
     if not end_holder(where / "lock", found.pid, STOP_SECONDS, DESTROY):
         raise DrydockError(f"drydock (pid {found.pid}) did not end")
     until = time.monotonic() + STOP_SECONDS
-    while process and process.alive and time.monotonic() < until:  # the lock is free a moment before
+    while process and process.is_alive and time.monotonic() < until:  # the lock is free a moment before
         time.sleep(0.01)
     return True

@@ -9,7 +9,7 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-from ocaptain.drydock.enter import Inside, Running, spawn
+from ocaptain.drydock.enter import RunningProcess, SandboxCommand, spawn
 from ocaptain.drydock.errors import ApiError, FsError
 from ocaptain.drydock.files import Files
 from ocaptain.drydock.sandbox import BASE_ENVIRONMENT, Sandbox
@@ -42,7 +42,7 @@ class Service:
         self.started_at: str | None = None
         self._next_restart: str | None = None
         self._box = box
-        self._process: Running | None = None
+        self._process: RunningProcess | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._listeners: list[asyncio.Queue[dict[str, object]]] = []
 
@@ -95,7 +95,7 @@ class Service:
 
     def signal(self, number: int) -> bool:
         """Signal the service's process group; False if it does not run."""
-        if self._process is None or self._process.ended:
+        if self._process is None or self._process.has_ended:
             return False
         self._process.signal(number)
         return True
@@ -154,7 +154,9 @@ class Service:
 
     async def _once(self) -> int:
         made = self.definition
-        command = Inside(self._box.init_pid, [made.cmd, *made.args], {**BASE_ENVIRONMENT, **made.env}, cwd=made.dir)
+        command = SandboxCommand(
+            self._box.init_pid, [made.cmd, *made.args], {**BASE_ENVIRONMENT, **made.env}, cwd=made.dir
+        )
         pipes = [os.pipe2(os.O_CLOEXEC) for _ in STREAMS]
         (out, err), (their_out, their_err) = zip(*pipes, strict=True)
         try:

@@ -20,8 +20,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from ocaptain.drydock.enter import Inside, Running, spawn
-from ocaptain.drydock.rootless import owner
+from ocaptain.drydock.enter import RunningProcess, SandboxCommand, spawn
+from ocaptain.drydock.rootless import sprite_owner_id
 from ocaptain.drydock.sandbox import BASE_ENVIRONMENT, Sandbox
 from ocaptain.drydock.tasks import stamp
 
@@ -77,7 +77,7 @@ class AttachedClient(Protocol):
 class Session:
     """A running or ended command. Made by :meth:`start`."""
 
-    def __init__(self, request: ExecRequest, process: Running, streams: Streams) -> None:
+    def __init__(self, request: ExecRequest, process: RunningProcess, streams: Streams) -> None:
         self.request = request
         self.id = str(process.pid)
         self.leader = process.pid
@@ -108,7 +108,7 @@ class Session:
             **({"TERM": "xterm-256color"} if request.tty else {}),
             **request.environment,
         }
-        command = Inside(box.init_pid, request.argv, environment, cwd=request.cwd, terminal=request.tty)
+        command = SandboxCommand(box.init_pid, request.argv, environment, cwd=request.cwd, terminal=request.tty)
         streams, theirs = await asyncio.to_thread(_open_streams, box.root, request)
         try:
             process = await spawn(command, stdin=theirs[0], stdout=theirs[1], stderr=theirs[2])
@@ -299,7 +299,7 @@ def _open_terminal(root: Path, rows: int, cols: int) -> tuple[int, int]:
     try:
         fcntl.ioctl(leader, _TIOCSPTLCK, struct.pack("i", 0))
         follower = fcntl.ioctl(leader, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-        os.fchown(follower, owner(), -1)  # the group is devpts' own
+        os.fchown(follower, sprite_owner_id(), -1)  # the group is devpts' own
         _set_size(leader, rows, cols)
     except BaseException:
         os.close(leader)

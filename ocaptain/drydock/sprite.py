@@ -22,8 +22,8 @@ from ocaptain.drydock.errors import ApiError, DrydockError, FsError
 from ocaptain.drydock.files import Files
 from ocaptain.drydock.life import Activity, State, next_state
 from ocaptain.drydock.network import Bridge
-from ocaptain.drydock.policy import allows
-from ocaptain.drydock.record import FILE, Process, Record, ServiceDefinition, ServiceRecord
+from ocaptain.drydock.policy import allows_host
+from ocaptain.drydock.record import RECORD_FILE, Process, ServiceDefinition, ServiceRecord, SpriteRecord
 from ocaptain.drydock.services import Service, in_order
 from ocaptain.drydock.sessions import ExecRequest, Session
 from ocaptain.drydock.tasks import Tasks, stamp
@@ -58,7 +58,7 @@ class Sprite:
 
     def __init__(
         self,
-        record: Record,
+        record: SpriteRecord,
         box: Sandbox,
         *,
         idle_policy: IdlePolicy,
@@ -197,7 +197,7 @@ class Sprite:
         Raises:
             DrydockError: its record cannot be written.
         """
-        self.record.processes = [found for pid in self.box.pids if (found := Process.of(pid))]
+        self.record.processes = [found for pid in self.box.pids if (found := Process.find(pid))]
         self.save()
         try:
             await self._door.open()
@@ -224,7 +224,7 @@ class Sprite:
                 return
             if wanted is State.WARM:
                 for bridge in self._bridges:  # connections drop at every pause, as live
-                    bridge.drop()
+                    bridge.drop_connections()
                 await self.box.freeze()
             else:
                 await self.down()
@@ -275,7 +275,7 @@ class Sprite:
             await self.down()
             self._enter(State.COLD)
             # First: whatever of it cannot be removed must not come back as a sprite.
-            (self.box.directory / FILE).unlink(missing_ok=True)
+            (self.box.directory / RECORD_FILE).unlink(missing_ok=True)
             await self.box.destroy()
 
     async def check(self) -> tuple[str, str | None]:
@@ -346,7 +346,7 @@ class Sprite:
             )
             await self.box.freeze()
             try:
-                await asyncio.to_thread(checkpoints.save, self.box.directory, made.id)
+                await asyncio.to_thread(checkpoints.save_checkpoint, self.box.directory, made.id)
             finally:
                 await self.box.thaw()
             self.record.checkpoints.append(made)
@@ -369,7 +369,7 @@ class Sprite:
             DrydockError: it cannot be copied; the sprite runs on with the disk it had.
         """
         found = self.find_checkpoint(name)
-        await self.restart(lambda: checkpoints.restore(self.box.directory, found.id))
+        await self.restart(lambda: checkpoints.restore_checkpoint(self.box.directory, found.id))
         self.record.stands_on = found.id
         self.save()
 
@@ -378,19 +378,19 @@ class Sprite:
         found = self.find_checkpoint(name)
         self.record.checkpoints.remove(found)
         self.save()
-        await asyncio.to_thread(checkpoints.delete, self.box.directory, found.id)
+        await asyncio.to_thread(checkpoints.delete_checkpoint, self.box.directory, found.id)
 
     # -- policy ---------------------------------------------------------------------------
 
     def _may_leave(self) -> bool:
-        return allows(self.record.network.rules, "localhost")
+        return allows_host(self.record.network.rules, "localhost")
 
     async def set_network(self, policy: NetworkPolicy) -> None:
         """Put a network policy in force; connections that it forbids are dropped."""
         self.record.network = policy
         self.save()
         for bridge in self._bridges:
-            bridge.drop()
+            bridge.drop_connections()
 
         async def content() -> AsyncIterator[bytes]:
             yield json.dumps(policy.model_dump(exclude_none=True)).encode()

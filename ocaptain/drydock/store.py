@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from ocaptain.drydock.errors import ApiError, DrydockError
 from ocaptain.drydock.life import Clock, IdlePolicy, State
-from ocaptain.drydock.record import CreateBody, Record, UpdateBody
+from ocaptain.drydock.record import CreateBody, SpriteRecord, UpdateBody
 from ocaptain.drydock.sandbox import Sandbox, remove_tree
 from ocaptain.drydock.sprite import ORGANISATION, Sprite
 from ocaptain.drydock.tasks import stamp
@@ -134,7 +134,7 @@ class Store:
             )
             try:
                 now = stamp(self.clock.wall())
-                record = Record(body=body, id=f"sprite-{uuid.uuid4()}", created_at=now, updated_at=now)
+                record = SpriteRecord(body=body, id=f"sprite-{uuid.uuid4()}", created_at=now, updated_at=now)
                 sprite = self._sprite(record, box)
                 _outfit(directory)
                 await sprite.started()
@@ -154,7 +154,7 @@ class Store:
             numbers = {"current_count": running, "limit": self.defaults.limit}
             raise ApiError(429, "concurrent_sprite_limit_exceeded", message, numbers)
 
-    def _sprite(self, record: Record, box: Sandbox) -> Sprite:
+    def _sprite(self, record: SpriteRecord, box: Sandbox) -> Sprite:
         return Sprite(
             record,
             box,
@@ -173,7 +173,7 @@ class Store:
         """
         for directory in sorted(self._directory.iterdir()) if self._directory.is_dir() else []:
             try:
-                record = Record.load(directory)
+                record = SpriteRecord.load(directory)
             except FileNotFoundError:
                 log.warning("%s holds no sprite and goes", directory)
                 await asyncio.to_thread(_remove_stubborn, directory)

@@ -90,8 +90,10 @@ class Watch:
         Raises:
             FsError: it is not there, or there are too many.
         """
-        full = self._files.full(path)
-        await self._files.do(path, lambda root_fd: self._add(root_fd, os.path.normpath(full), recursive=recursive))
+        full = self._files.absolute_path(path)
+        await self._files.run_in_root(
+            path, lambda root_fd: self._add(root_fd, os.path.normpath(full), recursive=recursive)
+        )
 
     def _add(self, root_fd: int, full: str, *, recursive: bool) -> None:
         if len(self._watched) >= MAX_DIRECTORIES:
@@ -148,5 +150,5 @@ class Watch:
         size = 0
         if not mask & (_DELETE | _DELETE_SELF | _MOVED_FROM):
             with contextlib.suppress(FsError):
-                size = await self._files.size(path)
+                size = await self._files.file_size(path)
         return Change(path, kind, size, is_directory)

@@ -244,9 +244,9 @@ def _check_template(plan: Plan, agent_cmd: str | None, agents: Mapping[str, str]
 
 
 def _drydocks_shortcoming() -> list[str]:
-    from ocaptain.drydock.rootless import shortcoming  # noqa: PLC0415 - only where drydock is meant
+    from ocaptain.drydock.rootless import describe_limitation  # noqa: PLC0415 - only where drydock is meant
 
-    found = shortcoming()
+    found = describe_limitation()
     return [found] if found else []
 
 

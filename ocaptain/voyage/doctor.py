@@ -214,11 +214,11 @@ def _drydock() -> list[Finding]:
         server.check_machine(server.directory())
     except OcaptainError as error:
         return [Finding("drydock", "fault", error.message, "mend it, or sail on sprites (--provider sprites)")]
-    short = rootless.shortcoming()
+    short = rootless.describe_limitation()
     found = server.running()
     shown = f"serves at {found.url}" if found else "does not run; `sail` starts it"
     kind = Finding("drydock", "warning", shown, short) if short else Finding("drydock", "ok", shown)
-    layers = list((cache_directory() / "drydock").glob(f"base-{'*' if os.geteuid() else base.host_key()}"))
+    layers = list((cache_directory() / "drydock").glob(f"base-{'*' if os.geteuid() else base.base_layer_key()}"))
     missing = [] if short or os.geteuid() else base.missing_packages()
     needs = f" (installs {', '.join(missing)})" if missing else ""
     built = "is built" if layers else f"is made at the first start{needs}"

@@ -16,7 +16,7 @@ import websockets
 from sprites.session import kill_session
 from websockets.sync.client import connect
 
-from ocaptain.drydock.enter import KEPT
+from ocaptain.drydock.enter import ALLOWED_CAPABILITIES
 
 pytestmark = pytest.mark.root
 
@@ -558,7 +558,7 @@ def test_a_ship_that_replaces_its_tools_gains_nothing(client):
         seen = dict(line.split(":", 1) for line in text.splitlines())
         assert seen["Uid"].split() == ["1000"] * 4
         assert int(seen["CapEff"], 16) == 0
-        assert int(seen["CapBnd"], 16) == sum(1 << number for number in KEPT.values())
+        assert int(seen["CapBnd"], 16) == sum(1 << number for number in ALLOWED_CAPABILITIES.values())
     client.delete_sprite(made)
 
 

@@ -18,7 +18,7 @@ import uvicorn
 from ocaptain.drydock import connections
 from ocaptain.drydock.api import bodies
 from ocaptain.drydock.api.bodies import FILE, JSON, Bodies, body_limit
-from ocaptain.drydock.connections import BoundedProtocol, accept
+from ocaptain.drydock.connections import BoundedProtocol, mark_accepted
 from ocaptain.drydock.errors import ApiError
 from tests.drydock.test_life import Dock
 from tests.helpers import wait_for
@@ -186,7 +186,7 @@ def serving(app):
 async def service(scope, receive, send):
     """Accepts what carries a token; reads the body of a PUT."""
     if any(name == b"authorization" for name, _ in scope["headers"]):
-        accept(scope)
+        mark_accepted(scope)
     if scope["path"] == "/slow":
         await asyncio.sleep(1)
     status = 200

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ocaptain.drydock.errors import ApiError
 from ocaptain.drydock.life import Activity, IdlePolicy, State, next_state
-from ocaptain.drydock.policy import NetworkPolicy, Rule, allows
+from ocaptain.drydock.policy import NetworkPolicy, NetworkRule, allows_host
 from ocaptain.drydock.services import in_order
 from ocaptain.drydock.tasks import LONGEST, MOST, Tasks
 from ocaptain.drydock.watch import parse
@@ -40,7 +40,10 @@ def test_a_patience_of_nought_is_for_ever():
 
 
 def rules(*pairs):
-    return [Rule(include="defaults") if pair == "defaults" else Rule(domain=pair[0], action=pair[1]) for pair in pairs]
+    return [
+        NetworkRule(include="defaults") if pair == "defaults" else NetworkRule(domain=pair[0], action=pair[1])
+        for pair in pairs
+    ]
 
 
 @pytest.mark.parametrize(
@@ -66,7 +69,7 @@ def rules(*pairs):
     ],
 )
 def test_what_a_policy_lets_through(given_rules, host, allowed):
-    assert allows(rules(*given_rules), host) is allowed
+    assert allows_host(rules(*given_rules), host) is allowed
 
 
 @pytest.mark.parametrize("domain", ["", "*.", "a b", "*x", "a*", ".a", "a\n", "x" * 300])

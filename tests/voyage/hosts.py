@@ -22,7 +22,7 @@ import yaml
 
 from ocaptain.config import cache_directory
 from ocaptain.drydock.base import ensure_base
-from ocaptain.drydock.sandbox import BASE_ENVIRONMENT, OWN, VAR_TMP, create_argv, remove_tree
+from ocaptain.drydock.sandbox import BASE_ENVIRONMENT, OWN_DIRECTORIES, VAR_TMP, remove_tree, sandbox_command
 
 SSHD = """
 Port {port}
@@ -111,13 +111,13 @@ class Machines:
     def add(self, name, user, home, port=22):
         """Bring up a machine with one user."""
         directory = self.root / name
-        for sub in ("root", "upper", "work", "home", "tmp", "dot-sprite", VAR_TMP, *OWN):
+        for sub in ("root", "upper", "work", "home", "tmp", "dot-sprite", VAR_TMP, *OWN_DIRECTORIES):
             (directory / sub).mkdir(parents=True)
         for scratch in ("tmp", VAR_TMP):
             (directory / scratch).chmod(0o1777)
         with as_file(files("ocaptain.drydock") / "sandbox.sh") as script:
             keeper = subprocess.Popen(
-                create_argv(script, directory, self.base, name, isolated=True),
+                sandbox_command(script, directory, self.base, name, isolated=True),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

@@ -25,7 +25,7 @@ from ocaptain.drydock.api.services import Services
 from ocaptain.drydock.api.sprites import Sprites
 from ocaptain.drydock.api.streams import Streams
 from ocaptain.drydock.api.tasks import TaskCalls
-from ocaptain.drydock.connections import accept
+from ocaptain.drydock.connections import mark_accepted
 from ocaptain.drydock.errors import ApiError, DrydockError
 from ocaptain.drydock.faults import FaultGate, FaultPlan, Faults
 
@@ -134,9 +134,9 @@ def _drydock_routes(store: Store, stop: Callable[[], None], faults: Faults) -> l
 
     async def fault_plan(request: Request) -> Response:
         if request.method == "PUT":
-            faults.set(await read_body(request, FaultPlan))
+            faults.replace_plan(await read_body(request, FaultPlan))
         elif request.method == "DELETE":
-            faults.set(FaultPlan())
+            faults.replace_plan(FaultPlan())
         return JSONResponse(faults.describe())
 
     async def clock(request: Request) -> Response:
@@ -160,7 +160,7 @@ def _door(inner: ASGIApp, name: str) -> ASGIApp:
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
-        accept(scope)
+        mark_accepted(scope)
         if scope["type"] == "http" and path.startswith("/v1/"):
             full = f"/v1/sprites/{name}/{path.removeprefix('/v1/')}"
             scope = {**scope, "path": full, "raw_path": full.encode()}

@@ -19,7 +19,7 @@ from ocaptain.drydock.api.common import (
     true,
 )
 from ocaptain.drydock.errors import ApiError
-from ocaptain.drydock.ports import listening
+from ocaptain.drydock.ports import listening_ports
 from ocaptain.drydock.sessions import (
     EXIT,
     PIPE_RUN_ON,
@@ -279,7 +279,7 @@ async def _tell_ports(sprite: Sprite, session: Session, watcher: SocketWatcher) 
     known: frozenset[Port] = frozenset()
     while True:
         await asyncio.sleep(PORTS_SECONDS)
-        now = await asyncio.to_thread(listening, sprite.box.init_pid, session.leader)
+        now = await asyncio.to_thread(listening_ports, sprite.box.init_pid, session.leader)
         if session.exit_code is not None:
             return
         for port in now ^ known:

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from ocaptain.drydock.api.common import read_body, true
 from ocaptain.drydock.errors import FsError
 from ocaptain.drydock.files import CHUNK, Files
-from ocaptain.drydock.rootless import owner
+from ocaptain.drydock.rootless import sprite_owner_id
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -120,7 +120,7 @@ class Fs:
         body = await read_body(request, FsBody)
         mode = parse_mode(body.mode)
         files = self._files(request, body.workingDir, as_root=body.asRoot)
-        found = await files.change(body.path, lambda fd: os.fchmod(fd, mode), recursive=body.recursive)
+        found = await files.apply_to_files(body.path, lambda fd: os.fchmod(fd, mode), recursive=body.recursive)
         affected = [{"path": path, "mode": f"{now.st_mode & 0o7777:04o}"} for path, now in found]
         return JSONResponse({"affected": affected, "count": len(affected)})
 
@@ -129,7 +129,7 @@ class Fs:
         body = await read_body(request, FsBody)
         uid, gid = _owner(body.uid), _owner(body.gid)
         files = self._files(request, body.workingDir, as_root=body.asRoot)
-        found = await files.change(body.path, lambda fd: os.fchown(fd, uid, gid), recursive=body.recursive)
+        found = await files.apply_to_files(body.path, lambda fd: os.fchown(fd, uid, gid), recursive=body.recursive)
         affected = [{"path": path, "uid": now.st_uid, "gid": now.st_gid} for path, now in found]
         return JSONResponse({"affected": affected, "count": len(affected)})
 
@@ -141,7 +141,7 @@ def _range_start(header: str | None) -> int:
 
 
 def _owner(given: str | int | None) -> int:
-    names = {"root": 0, "sprite": owner()}
+    names = {"root": 0, "sprite": sprite_owner_id()}
     if given is None or given == "":
         return -1
     if str(given) in names:

@@ -15,9 +15,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.routing import BaseRoute, Match, Route, WebSocketRoute
 
 from ocaptain.drydock.api.common import deny, error_reply
-from ocaptain.drydock.connections import accept
+from ocaptain.drydock.connections import mark_accepted
 from ocaptain.drydock.errors import ApiError, DrydockError
-from ocaptain.drydock.faults import ENDPOINT
+from ocaptain.drydock.faults import ENDPOINT_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,12 +85,12 @@ class Gate:
             reply.headers["connection"] = "close"
             await deny(scope, receive, versioned, reply)
             return
-        accept(scope)
+        mark_accepted(scope)
         endpoint = endpoint_of(scope, self._routes)
         if endpoint is None:
             await self._app(scope, receive, versioned)
             return
-        scope[ENDPOINT] = endpoint
+        scope[ENDPOINT_KEY] = endpoint
         said: Send = versioned
         if (tally := self._tally(scope, endpoint)) is not None:
             receive, said = _counted(tally, receive, versioned)
@@ -145,7 +145,7 @@ class Waker:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on to a running sprite."""
-        endpoint = scope.get(ENDPOINT, "")
+        endpoint = scope.get(ENDPOINT_KEY, "")
         area = endpoint.removeprefix(ONE).split("/")[1:2]
         name = sprite_of(scope, endpoint) if area and area[0] not in ASLEEP else None
         async with contextlib.AsyncExitStack() as stack:

@@ -13,8 +13,8 @@ from starlette.websockets import WebSocketDisconnect
 
 from ocaptain.drydock.api.common import error_reply
 from ocaptain.drydock.errors import ApiError, FsError
-from ocaptain.drydock.network import PIECE, dial
-from ocaptain.drydock.ports import listening
+from ocaptain.drydock.network import CHUNK_BYTES, connect_to_sandbox_port
+from ocaptain.drydock.ports import listening_ports
 from ocaptain.drydock.tasks import stamp
 from ocaptain.drydock.watch import Watch
 
@@ -77,7 +77,7 @@ class Streams:
                     target = Target.model_validate_json(await socket.receive_text())
                 if target.host.lower() not in (*LOOPBACK, sprite.name):
                     raise OSError(f"host {target.host}: a sprite reaches only its own loopback; name localhost")
-                reader, writer = await dial(sprite.box.init_pid, target.port)
+                reader, writer = await connect_to_sandbox_port(sprite.box.init_pid, target.port)
             except (OSError, ValidationError, KeyError) as error:  # TimeoutError is an OSError
                 reason = "expected {host, port}" if isinstance(error, ValidationError | KeyError) else str(error)
                 await socket.send_text(json.dumps({"status": "error", "error": reason or "no answer"}))
@@ -139,7 +139,7 @@ async def _first_message(*work: Awaitable[None]) -> None:
 
 
 async def _to_socket(reader: asyncio.StreamReader, socket: WebSocket) -> None:
-    while data := await reader.read(PIECE):
+    while data := await reader.read(CHUNK_BYTES):
         await socket.send_bytes(data)
 
 
@@ -172,11 +172,11 @@ async def _tell_changes(watch: Watch, socket: WebSocket) -> None:
 
 
 async def _tell_ports(sprite: Sprite, socket: WebSocket) -> None:
-    known = await asyncio.to_thread(listening, sprite.box.init_pid)
+    known = await asyncio.to_thread(listening_ports, sprite.box.init_pid)
     await socket.send_text(json.dumps({"type": "port_list", "ports": [one.describe("port_opened") for one in known]}))
     while True:
         await asyncio.sleep(POLL_SECONDS)
-        now = await asyncio.to_thread(listening, sprite.box.init_pid)
+        now = await asyncio.to_thread(listening_ports, sprite.box.init_pid)
         for one in now - known:
             await socket.send_text(json.dumps(one.describe("port_opened")))
         for one in known - now:
