@@ -71,7 +71,7 @@ def endpoint(provider: ProviderName, settings: Settings) -> Endpoint | None:
         return Endpoint("sprites", settings.sprites_api_url, sprites_token(settings), settings.api_timeout)
     from ocaptain.drydock import server  # noqa: PLC0415 - Linux-only work
 
-    found = server.running()
+    found = server.running_server()
     return _drydock(found, settings) if found else None
 
 
@@ -98,7 +98,7 @@ def reach_if_any(provider: ProviderName, settings: Settings) -> Endpoint | None:
     from ocaptain.drydock import server  # noqa: PLC0415
 
     found = endpoint(provider, settings)
-    return found or (require_endpoint(provider, settings) if server.has_sprites() else None)
+    return found or (require_endpoint(provider, settings) if server.has_sprites_on_disk() else None)
 
 
 def _drydock(record: ServerRecord, settings: Settings) -> Endpoint:
@@ -125,7 +125,7 @@ def drydock_directory() -> Path:
     """Return the state directory of the drydock that is meant here."""
     from ocaptain.drydock import server  # noqa: PLC0415
 
-    return server.directory().resolve()
+    return server.drydock_directory().resolve()
 
 
 def require_same_provider(voyage: Voyage, reached: Endpoint | None) -> None:

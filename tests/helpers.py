@@ -213,7 +213,7 @@ class Sailor:
 
     def drydock(self) -> server.ServerRecord | None:
         """Return the drydock of this home if it runs; asks no command line, which costs half a second."""
-        return server.running(self.home / "state/ocaptain/drydock")
+        return server.running_server(self.home / "state/ocaptain/drydock")
 
     def stop_drydock(self) -> None:
         """End this home's drydock if it runs."""

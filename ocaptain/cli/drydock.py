@@ -29,8 +29,10 @@ if TYPE_CHECKING:
 
 def start(options: server.Options) -> None:
     """Start drydock and print where it is."""
-    options.plan(), options.checked_layers()  # a wrong one is said here, not in the log of a server that did not start
-    if server.running() and options != server.Options(port=options.port):
+    # Here, so that a wrong option is reported to the user and not in the log of a server that did not start.
+    options.fault_plan()
+    options.checked_layers()
+    if server.running_server() and options != server.Options(port=options.port):
         raise UsageError("drydock runs already, with the options it was started with; stop it first")
     render.print_json("drydock", {"running": True, **asdict(server.start(options))})
 
@@ -67,7 +69,7 @@ def _sprites(record: server.ServerRecord) -> list[Sprite]:
 
 def status() -> int:
     """Print whether it serves, where, and its calls by sprite and endpoint; return the exit code."""
-    record = server.running()
+    record = server.running_server()
     if record is None:
         render.print_json("drydock", {"running": False})
         return 1
@@ -85,7 +87,7 @@ def status() -> int:
 
 def stop(*, force: bool, as_json: bool) -> int:
     """Stop it, unless a voyage's ships are on it; return the exit code."""
-    record = server.running()
+    record = server.running_server()
     if record is not None and not force:
         ships = [sprite.name for sprite in _sprites(record) if LABEL in sprite.labels]
         if ships:

@@ -47,12 +47,12 @@ class BoundedProtocol(H11Protocol):
     ) -> None:
         super().__init__(config, server_state, {**app_state, _ACCEPT: self._accepted}, _loop)
         self._deadline: asyncio.TimerHandle | None = None
-        self.is_stranger = True
+        self.is_unaccepted = True
 
     @property
     def is_waiting_unaccepted(self) -> bool:
         """Whether it is open, and no call of ours has come."""
-        return self.is_stranger and not self.transport.is_closing()
+        return self.is_unaccepted and not self.transport.is_closing()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first head."""
@@ -72,7 +72,7 @@ class BoundedProtocol(H11Protocol):
         super().data_received(data)
         if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
             self._wait_for_head()
-        elif not self.is_stranger:
+        elif not self.is_unaccepted:
             self._stop_waiting()
 
     def on_response_complete(self) -> None:
@@ -92,7 +92,7 @@ class BoundedProtocol(H11Protocol):
         self.transport.close()
 
     def _accepted(self) -> None:
-        self.is_stranger = False
+        self.is_unaccepted = False
         self._stop_waiting()
 
     def _wait_for_head(self) -> None:

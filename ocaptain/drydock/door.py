@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
-NAME = "api.sock"
-MAX_CALLS = 64  # connections of one ship: it may take no descriptors from the others
+SOCKET_NAME = "api.sock"
+MAX_CONNECTIONS = 64  # connections of one ship: it may take no descriptors from the others
 
 
 class _Protocol(BoundedProtocol):
     max_unaccepted = 16
 
 
-class Door:
+class SpriteSocket:
     """The socket of one sprite, served by ``app``."""
 
     def __init__(self, folder: Path, app: ASGIApp) -> None:
@@ -45,7 +45,7 @@ class Door:
             log_config=None,
             log_level=logging.ERROR,
             access_log=False,
-            limit_concurrency=MAX_CALLS,
+            limit_concurrency=MAX_CONNECTIONS,
         )
         self._state = ServerState()
         self._server: asyncio.Server | None = None
@@ -63,10 +63,10 @@ class Door:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(NAME, dir_fd=folder)
+                os.unlink(SOCKET_NAME, dir_fd=folder)
             # By the descriptor: paths of sockets hold 107 bytes, and ours may be longer.
-            listener.bind(f"/proc/self/fd/{folder}/{NAME}")
-            os.chown(NAME, sprite_owner_id(), sprite_owner_id(), dir_fd=folder, follow_symlinks=False)
+            listener.bind(f"/proc/self/fd/{folder}/{SOCKET_NAME}")
+            os.chown(SOCKET_NAME, sprite_owner_id(), sprite_owner_id(), dir_fd=folder, follow_symlinks=False)
             listener.setblocking(False)  # noqa: FBT003 - the only spelling
             self._server = await asyncio.get_running_loop().create_unix_server(self._new_http_protocol, sock=listener)
         except BaseException:

@@ -117,7 +117,12 @@ class Faults:
 
     def describe(self) -> dict[str, object]:
         """Return plan, counts and log, as ``GET /drydock/faults`` shows them."""
-        return {"plan": self.plan.model_dump(), "met": self._met, "hit": self._hit, "injected": list(self.injected)}
+        return {
+            "plan": self.plan.model_dump(),
+            "met": self._met,
+            "hit": self._hit,
+            "injected": list(self.injected),
+        }
 
 
 class ConnectionCut(Exception):

@@ -47,18 +47,22 @@ class Activity:
     """
 
     state: State
-    held: bool
-    quiet: float
+    is_held: bool
+    quiet_seconds: float
 
 
-def next_state(now: Activity, idle_policy: IdlePolicy) -> State:
+def next_state(activity: Activity, idle_policy: IdlePolicy) -> State:
     """Return the state that a sprite is to be in; one that sleeps is only woken by a request."""
-    if now.state is State.RUNNING:
-        ready = idle_policy.idle > 0 and not now.held and now.quiet >= idle_policy.idle
+    if activity.state is State.RUNNING:
+        ready = idle_policy.idle > 0 and not activity.is_held and activity.quiet_seconds >= idle_policy.idle
         return State.WARM if ready else State.RUNNING
-    if now.state is State.WARM and idle_policy.cold > 0 and now.quiet >= idle_policy.idle + idle_policy.cold:
+    if (
+        activity.state is State.WARM
+        and idle_policy.cold > 0
+        and activity.quiet_seconds >= idle_policy.idle + idle_policy.cold
+    ):
         return State.COLD
-    return now.state
+    return activity.state
 
 
 class Clock:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from ocaptain.config import cache_directory
-from ocaptain.drydock.api.app import build
+from ocaptain.drydock.api.app import build_app
 from ocaptain.drydock.base import ensure_base
 from ocaptain.drydock.connections import BoundedProtocol
 from ocaptain.drydock.errors import DrydockError
@@ -25,7 +25,15 @@ from ocaptain.drydock.faults import Faults
 from ocaptain.drydock.life import IdlePolicy
 from ocaptain.drydock.rootless import sandbox_mode
 from ocaptain.drydock.sandbox import remove_tree
-from ocaptain.drydock.server import DESTROY, OPTIONS, Options, ServerRecord, check_machine, directory, write_options
+from ocaptain.drydock.server import (
+    DESTROY_SIGNAL,
+    OPTIONS_FILE,
+    Options,
+    ServerRecord,
+    drydock_directory,
+    require_sandbox_support,
+    write_options,
+)
 from ocaptain.drydock.store import SpriteDefaults, Store
 from ocaptain.locks import Lock
 from ocaptain.protocol.files import write_atomic
@@ -37,7 +45,7 @@ if TYPE_CHECKING:
     from ocaptain.drydock.api.gate import Gate
 
 
-def defaults(options: Options) -> SpriteDefaults:
+def sprite_defaults(options: Options) -> SpriteDefaults:
     """Return what every sprite is made with.
 
     Raises:
@@ -55,20 +63,20 @@ async def serve(options: Options) -> None:
     Raises:
         DrydockError: it serves already, or cannot on this machine.
     """
-    where = directory()
-    faults = Faults(options.plan())
-    check_machine(where)
-    where.mkdir(parents=True, exist_ok=True, mode=0o700)
-    where.chmod(0o700)  # the ships' disks are in it
+    state_dir = drydock_directory()
+    faults = Faults(options.fault_plan())
+    require_sandbox_support(state_dir)
+    state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    state_dir.chmod(0o700)  # the ships' disks are in it
     os.umask(0o022)
-    with Lock(where / "lock") as lock:
+    with Lock(state_dir / "lock") as lock:
         if not lock.wait(1.0):  # somebody may just be looking whether it is held
-            raise DrydockError(f"drydock already serves from {where}; see `ocaptain drydock status`")
-        (where / "server.json").unlink(missing_ok=True)
-        await asyncio.to_thread(_wipe, where, "stale-*")
+            raise DrydockError(f"drydock already serves from {state_dir}; see `ocaptain drydock status`")
+        (state_dir / "server.json").unlink(missing_ok=True)
+        await asyncio.to_thread(_remove_leftovers, state_dir, "stale-*")
         base = await ensure_base(cache_directory() / "drydock")
-        store = Store(where / "sprites", base, defaults(options))
-        token = _token(where)
+        store = Store(state_dir / "sprites", base, sprite_defaults(options))
+        token = _read_or_create_token(state_dir)
         # The protocol is named: asyncio sets TCP_NODELAY only then, and without it the last small
         # frames of a command wait 40 ms for an acknowledgement.
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
@@ -81,24 +89,32 @@ async def serve(options: Options) -> None:
                 ) from error
             listener.listen(1024)
             record = ServerRecord(
-                f"http://127.0.0.1:{listener.getsockname()[1]}", str(where / "token"), os.getpid(), sandbox_mode()
+                f"http://127.0.0.1:{listener.getsockname()[1]}", str(state_dir / "token"), os.getpid(), sandbox_mode()
             )
             # Who finds it ended starts it on the same port, so that clients that are there go on.
-            write_options(where, replace(options, port=listener.getsockname()[1]))
-            end = _End()
+            write_options(state_dir, replace(options, port=listener.getsockname()[1]))
+            shutdown = _Shutdown()
             try:
-                await _serve(store, token, listener, options.idle_exit, faults, end, lambda: _announce(where, record))
+                await _serve(
+                    store,
+                    token,
+                    listener,
+                    options.idle_exit,
+                    faults,
+                    shutdown,
+                    lambda: _write_server_record(state_dir, record),
+                )
             finally:
-                (where / "server.json").unlink(missing_ok=True)
-                if end.destroy:
+                (state_dir / "server.json").unlink(missing_ok=True)
+                if shutdown.destroy_sprites:
                     await store.destroy_all()
                 else:
                     await store.halt_all()
                 if not len(store):
-                    (where / OPTIONS).unlink(missing_ok=True)
-                    if (where / "sprites").exists() and not store.unreadable:
-                        (where / "sprites").rename(where / f"stale-{secrets.token_hex(4)}")
-                    await asyncio.to_thread(_wipe, where, "stale-*")
+                    (state_dir / OPTIONS_FILE).unlink(missing_ok=True)
+                    if (state_dir / "sprites").exists() and not store.unreadable:
+                        (state_dir / "sprites").rename(state_dir / f"stale-{secrets.token_hex(4)}")
+                    await asyncio.to_thread(_remove_leftovers, state_dir, "stale-*")
 
 
 async def build_base() -> Path:
@@ -107,22 +123,22 @@ async def build_base() -> Path:
     Raises:
         DrydockError: it could not be made.
     """
-    check_machine(directory())
+    require_sandbox_support(drydock_directory())
     return await ensure_base(cache_directory() / "drydock")
 
 
-def _token(where: Path) -> str:
+def _read_or_create_token(state_dir: Path) -> str:
     """Return the token; one that was killed, with sprites, keeps its token: its clients go on."""
     with contextlib.suppress(OSError, UnicodeDecodeError):
-        if any((where / "sprites").iterdir()) and (found := (where / "token").read_text("ascii").strip()):
-            return found
+        if any((state_dir / "sprites").iterdir()) and (existing := (state_dir / "token").read_text("ascii").strip()):
+            return existing
     token = secrets.token_urlsafe(32)
-    _write(where / "token", token)
+    _write_private_file(state_dir / "token", token)
     return token
 
 
-def _announce(where: Path, record: ServerRecord) -> None:
-    _write(where / "server.json", json.dumps(asdict(record)))
+def _write_server_record(state_dir: Path, record: ServerRecord) -> None:
+    _write_private_file(state_dir / "server.json", json.dumps(asdict(record)))
 
 
 class _Server(uvicorn.Server):
@@ -134,10 +150,10 @@ class _Server(uvicorn.Server):
 
 
 @dataclass
-class _End:
+class _Shutdown:
     """How the server is to end: a signal that ends every process at a shutdown of the machine keeps the disks."""
 
-    destroy: bool = False
+    destroy_sprites: bool = False
 
 
 async def _serve(
@@ -146,18 +162,18 @@ async def _serve(
     listener: socket.socket,
     idle_exit: float | None,
     faults: Faults,
-    end: _End,
+    shutdown: _Shutdown,
     announce: Callable[[], None],
 ) -> None:
     def stop() -> None:
         server.should_exit = True
 
     def stop_and_destroy() -> None:
-        end.destroy = True
+        shutdown.destroy_sprites = True
         stop()
 
-    gate = build(store, token, stop_and_destroy, faults)
-    await store.adopt()
+    gate = build_app(store, token, stop_and_destroy, faults)
+    await store.load_sprites_from_disk()
     config = uvicorn.Config(
         gate,
         ws="wsproto",  # the other implementations refuse an argv of more than 8 KiB in the URL
@@ -177,12 +193,15 @@ async def _serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, stop)
-    loop.add_signal_handler(DESTROY, stop_and_destroy)
+    loop.add_signal_handler(DESTROY_SIGNAL, stop_and_destroy)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started and not serving.done():  # noqa: ASYNC110
         await asyncio.sleep(0.005)  # uvicorn has a flag and no event
     announce()
-    watching = [asyncio.create_task(_end_when_idle(gate, store, idle_exit, stop)), asyncio.create_task(store.tend())]
+    watching = [
+        asyncio.create_task(_end_when_idle(gate, store, idle_exit, stop)),
+        asyncio.create_task(store.run_pause_loop()),
+    ]
     try:
         await serving
     finally:
@@ -194,22 +213,22 @@ async def _serve(
 async def _end_when_idle(gate: Gate, store: Store, seconds: float | None, stop: Callable[[], None]) -> None:
     while seconds is not None:
         await asyncio.sleep(0.5)
-        if not store and not gate.open and time.monotonic() - gate.last_activity > seconds:
+        if not store and not gate.open_calls and time.monotonic() - gate.last_activity > seconds:
             stop()
             return
 
 
-def _write(path: Path, text: str) -> None:
+def _write_private_file(path: Path, text: str) -> None:
     """Write a private file so that no reader ever sees half of it."""
     write_atomic(path, text.encode(), durable=False, one_writer=True)
 
 
-def _wipe(where: Path, pattern: str) -> None:
+def _remove_leftovers(state_dir: Path, pattern: str) -> None:
     """Remove what was set aside; what cannot go now must not keep us from serving."""
-    for left in where.glob(pattern):
+    for leftover in state_dir.glob(pattern):
         for _ in range(20):  # the last mounts may need a moment to go
             try:
-                remove_tree(left)
+                remove_tree(leftover)
             except DrydockError:
                 time.sleep(0.1)
             else:

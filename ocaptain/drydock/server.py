@@ -45,10 +45,11 @@ if TYPE_CHECKING:
 START_SECONDS = 660.0  # the first start installs the base layer
 STOP_SECONDS = 20.0
 Network = Literal["host", "isolated"]
-OPTIONS = "options.json"
-DESTROY = signal.SIGUSR1  #: ends it with every sprite; any other signal keeps the disks
-_started: list[subprocess.Popen[bytes]] = []  # an object that is let go of complains that its process still runs
-TOOLS = ("unshare", "setpriv", "mount", "umount", "hostname")
+OPTIONS_FILE = "options.json"
+DESTROY_SIGNAL = signal.SIGUSR1  #: ends it with every sprite; any other signal keeps the disks
+#: Keeps the Popen objects alive: one that is freed while its process still runs raises a ResourceWarning.
+_started_processes: list[subprocess.Popen[bytes]] = []
+REQUIRED_TOOLS = ("unshare", "setpriv", "mount", "umount", "hostname")
 
 
 @dataclass(frozen=True)
@@ -73,23 +74,23 @@ class ServerRecord:
         return Path(self.token_file).read_text("ascii").strip()
 
 
-def directory() -> Path:
+def drydock_directory() -> Path:
     """Return drydock's state directory."""
     return state_directory() / "drydock"
 
 
-def running(where: Path | None = None) -> ServerRecord | None:
+def running_server(state_dir: Path | None = None) -> ServerRecord | None:
     """Return the record of the drydock that serves now, None if there is none."""
-    where = where or directory()
-    if not is_locked(where / "lock"):
+    state_dir = state_dir or drydock_directory()
+    if not is_locked(state_dir / "lock"):
         return None
     try:
-        return ServerRecord(**json.loads((where / "server.json").read_text("utf-8")))
+        return ServerRecord(**json.loads((state_dir / "server.json").read_text("utf-8")))
     except (OSError, ValueError, TypeError):
         return None
 
 
-def check_machine(where: Path) -> None:
+def require_sandbox_support(state_dir: Path) -> None:
     """Say what to do if sandboxes cannot be made here.
 
     Raises:
@@ -98,22 +99,22 @@ def check_machine(where: Path) -> None:
     """
     if sys.platform != "linux":
         raise DrydockError("drydock needs Linux; elsewhere use sprites (--provider sprites)")
-    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
+    missing = [tool for tool in REQUIRED_TOOLS if shutil.which(tool) is None]
     if missing:
         raise DrydockError(f"drydock needs {', '.join(missing)}: apt-get install util-linux mount hostname")
     if os.geteuid() != 0:
         namespace_root_command()
-    for place in (where, cache_directory()):
-        _check_place(place)
+    for place in (state_dir, cache_directory()):
+        _require_usable_path(place)
 
 
-def _check_place(place: Path) -> None:
-    top = place.resolve().parts[1]
-    if top in OVERLAID_DIRECTORIES:
-        message = f"drydock's files cannot lie below /{top} ({place}): the ships overlay it; "
+def _require_usable_path(path: Path) -> None:
+    top_directory = path.resolve().parts[1]
+    if top_directory in OVERLAID_DIRECTORIES:
+        message = f"drydock's files cannot lie below /{top_directory} ({path}): the ships overlay it; "
         raise UsageError(message + "choose another place (XDG_STATE_HOME, XDG_CACHE_HOME, --layer)")
-    if set(str(place.resolve())) & set(",:\\"):
-        raise UsageError(f"drydock's files cannot lie in {place}: overlay mounts forbid , : and \\ in paths")
+    if set(str(path.resolve())) & set(",:\\"):
+        raise UsageError(f"drydock's files cannot lie in {path}: overlay mounts forbid , : and \\ in paths")
 
 
 @dataclass(frozen=True)
@@ -163,13 +164,12 @@ class Options:
         layers = tuple(map(Path, self.layers))
         for layer in layers:
             if not layer.is_absolute() or not any((layer / tree).is_dir() for tree in OVERLAID_DIRECTORIES):
-                raise UsageError(
-                    f"the layer {layer} must hold a directory {', '.join(OVERLAID_DIRECTORIES[:-1])} or {OVERLAID_DIRECTORIES[-1]}"
-                )
-            _check_place(layer)
+                *first, last = OVERLAID_DIRECTORIES
+                raise UsageError(f"the layer {layer} must hold a directory {', '.join(first)} or {last}")
+            _require_usable_path(layer)
         return layers
 
-    def plan(self) -> FaultPlan:
+    def fault_plan(self) -> FaultPlan:
         """Return the faults.
 
         Raises:
@@ -183,18 +183,18 @@ class Options:
             raise UsageError(f"the fault plan is wrong: {where}: {first['msg']}") from error
 
 
-def write_options(where: Path, options: Options) -> None:
+def write_options(state_dir: Path, options: Options) -> None:
     """Note what a drydock was started with."""
-    write_atomic(where / OPTIONS, json.dumps(asdict(options)).encode(), durable=False, one_writer=True)
+    write_atomic(state_dir / OPTIONS_FILE, json.dumps(asdict(options)).encode(), durable=False, one_writer=True)
 
 
-def has_sprites(where: Path | None = None) -> bool:
+def has_sprites_on_disk(state_dir: Path | None = None) -> bool:
     """Whether a drydock that does not run has left sprites."""
-    place = (where or directory()) / "sprites"
-    return place.is_dir() and any(place.iterdir())
+    sprites = (state_dir or drydock_directory()) / "sprites"
+    return sprites.is_dir() and any(sprites.iterdir())
 
 
-def restart(default: Options) -> ServerRecord:
+def restart(defaults: Options) -> ServerRecord:
     """Start drydock again, if it does not run: as it was, if it left sprites.
 
     Its faults were of a test, and are not taken up again.
@@ -202,12 +202,14 @@ def restart(default: Options) -> ServerRecord:
     Raises:
         DrydockError: it did not come up; the message holds what it said.
     """
-    where = directory()
-    options = default
+    state_dir = drydock_directory()
+    options = defaults
     with contextlib.suppress(OSError, ValueError, TypeError):
-        found = json.loads((where / OPTIONS).read_text("utf-8"))
-        was = Options(**{**found, "ports": tuple(found["ports"]), "layers": tuple(found["layers"]), "faults": ""})
-        options = was if has_sprites(where) else default
+        saved = json.loads((state_dir / OPTIONS_FILE).read_text("utf-8"))
+        saved_options = Options(
+            **{**saved, "ports": tuple(saved["ports"]), "layers": tuple(saved["layers"]), "faults": ""}
+        )
+        options = saved_options if has_sprites_on_disk(state_dir) else defaults
     try:
         return start(options)
     except DrydockError:
@@ -222,19 +224,19 @@ def start(options: Options) -> ServerRecord:
     Raises:
         DrydockError: it did not come up; the message holds what it said.
     """
-    where = directory()
-    if found := _settled(where):
+    state_dir = drydock_directory()
+    if found := _wait_for_running_server(state_dir):
         return found
-    check_machine(where)
-    where.mkdir(parents=True, exist_ok=True, mode=0o700)
-    log = where / "drydock.log"
+    require_sandbox_support(state_dir)
+    state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    log = state_dir / "drydock.log"
     log.unlink(missing_ok=True)
     process = start_module("ocaptain.drydock", options.argv(), log)
     until = time.monotonic() + START_SECONDS
     while time.monotonic() < until:
         ended = process.poll() is not None
-        if found := running(where):  # perhaps another one that was faster
-            _started.append(process)
+        if found := running_server(state_dir):  # perhaps another one that was faster
+            _started_processes.append(process)
             return found
         if ended:
             tail = log.read_text("utf-8", "replace").strip()[-2000:]
@@ -244,31 +246,31 @@ def start(options: Options) -> ServerRecord:
     raise DrydockError(f"drydock did not serve within {START_SECONDS:g} s; log: {log}")
 
 
-def _settled(where: Path) -> ServerRecord | None:
+def _wait_for_running_server(state_dir: Path) -> ServerRecord | None:
     """Return the drydock that serves; one that is just coming up or going down is waited for."""
     until = time.monotonic() + START_SECONDS
-    while is_locked(where / "lock") and time.monotonic() < until:
-        if found := running(where):
+    while is_locked(state_dir / "lock") and time.monotonic() < until:
+        if found := running_server(state_dir):
             return found
         time.sleep(0.05)
     return None
 
 
-def stop(where: Path | None = None) -> bool:
+def stop(state_dir: Path | None = None) -> bool:
     """Stop the drydock that runs, and with it every sprite; return False if none did.
 
     Args:
-        where: its state directory; None = this user's.
+        state_dir: its state directory; None = this user's.
 
     Raises:
         DrydockError: it did not end.
     """
-    where = where or directory()
-    found = _settled(where)
+    state_dir = state_dir or drydock_directory()
+    found = _wait_for_running_server(state_dir)
     if found is None:
         return False
     process = Process.find(found.pid)
-    if not end_holder(where / "lock", found.pid, STOP_SECONDS, DESTROY):
+    if not end_holder(state_dir / "lock", found.pid, STOP_SECONDS, DESTROY_SIGNAL):
         raise DrydockError(f"drydock (pid {found.pid}) did not end")
     until = time.monotonic() + STOP_SECONDS
     while process and process.is_alive and time.monotonic() < until:  # the lock is free a moment before

@@ -13,15 +13,15 @@ from ocaptain.drydock.enter import RunningProcess, SandboxCommand, spawn
 from ocaptain.drydock.errors import ApiError, FsError
 from ocaptain.drydock.files import Files
 from ocaptain.drydock.sandbox import BASE_ENVIRONMENT, Sandbox
-from ocaptain.drydock.tasks import stamp
+from ocaptain.drydock.tasks import format_timestamp
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
     from ocaptain.drydock.record import ServiceDefinition
 
-STABLE_SECONDS = 10.0  # one that ran this long starts again at once
-MAX_BACKOFF = 30.0
+STABLE_AFTER_SECONDS = 10.0  # one that ran this long starts again at once
+MAX_BACKOFF_SECONDS = 30.0
 DRAIN_SECONDS = 0.8
 STOP_SECONDS = 10.0
 STREAMS = ("stdout", "stderr")
@@ -43,7 +43,7 @@ class Service:
         self._next_restart: str | None = None
         self._box = box
         self._process: RunningProcess | None = None
-        self._keeper: asyncio.Task[None] | None = None
+        self._supervisor: asyncio.Task[None] | None = None
         self._listeners: list[asyncio.Queue[dict[str, object]]] = []
 
     def describe(self) -> dict[str, object]:
@@ -62,13 +62,13 @@ class Service:
 
     async def start(self) -> None:
         """Start supervising; does nothing while it runs."""
-        if self._keeper is None or self._keeper.done():
+        if self._supervisor is None or self._supervisor.done():
             self.status = "starting"
-            self._keeper = asyncio.create_task(self._keep(), name=f"service-{self.name}")
+            self._supervisor = asyncio.create_task(self._supervise(), name=f"service-{self.name}")
 
     async def stop(self, seconds: float = STOP_SECONDS) -> None:
         """Stop for good (sticky): TERM, then KILL after ``seconds``."""
-        if self._keeper is None or self._keeper.done():
+        if self._supervisor is None or self._supervisor.done():
             self.status = "stopped"
             return
         self.status = "stopping"
@@ -80,17 +80,17 @@ class Service:
                 await asyncio.wait_for(process.wait(), seconds)
             # Also what outlived the leader of its group.
             process.signal(signal.SIGKILL)
-        self._keeper.cancel()
-        await asyncio.gather(self._keeper, return_exceptions=True)
+        self._supervisor.cancel()
+        await asyncio.gather(self._supervisor, return_exceptions=True)
         self.status = "stopped"
         self._emit("stopped")
 
     async def suspend(self) -> None:
         """End it with its sprite: it was not stopped, and starts with the next boot."""
-        if self._keeper:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
-            self._keeper = None
+        if self._supervisor:
+            self._supervisor.cancel()
+            await asyncio.gather(self._supervisor, return_exceptions=True)
+            self._supervisor = None
         self.status = "stopped"
 
     def signal(self, number: int) -> bool:
@@ -100,14 +100,14 @@ class Service:
         self._process.signal(number)
         return True
 
-    def events(self, seconds: float, until: str = "exit") -> AsyncIterator[dict[str, object]]:
+    def follow_events(self, seconds: float, last_kind: str = "exit") -> AsyncIterator[dict[str, object]]:
         """Return what happens from now on until an event ``until``, for at most ``seconds``; then ``complete``."""
         queue: asyncio.Queue[dict[str, object]] = asyncio.Queue()
         self._listeners.append(queue)
-        return self._events(queue, seconds, until)
+        return self._events(queue, seconds, last_kind)
 
     async def _events(
-        self, queue: asyncio.Queue[dict[str, object]], seconds: float, last: str
+        self, queue: asyncio.Queue[dict[str, object]], seconds: float, last_kind: str
     ) -> AsyncIterator[dict[str, object]]:
         until = time.monotonic() + seconds
         try:
@@ -117,14 +117,14 @@ class Service:
                 except TimeoutError:
                     break
                 yield event
-                if event["type"] in {last, "stopped", "error"} or time.monotonic() > until:
+                if event["type"] in {last_kind, "stopped", "error"} or time.monotonic() > until:
                     break
         finally:
             self._listeners.remove(queue)
-        yield {**_event("complete"), "log_files": dict.fromkeys(("combined", *STREAMS), self.log)}
+        yield {**_event("complete"), "log_files": dict.fromkeys(("combined", *STREAMS), self.log_path)}
 
     @property
-    def log(self) -> str:
+    def log_path(self) -> str:
         """Path of its log inside."""
         return f"/.sprite/logs/services/{self.name}.log"
 
@@ -132,49 +132,52 @@ class Service:
         for queue in self._listeners:
             queue.put_nowait({**_event(kind), **extra})
 
-    async def _keep(self) -> None:
+    async def _supervise(self) -> None:
         failures = 0
         while True:
             began = time.monotonic()
             self._next_restart = None
             try:
-                code = await self._once()
+                code = await self._run_once()
             except (ApiError, OSError) as error:
                 code = 126
                 self._emit("error", data=str(error))
             if self.status == "stopping":
                 return
-            failures = 0 if time.monotonic() - began > STABLE_SECONDS else failures + 1
-            wait = min(MAX_BACKOFF, 2.0 ** (failures - 1)) if failures else 0.0
+            failures = 0 if time.monotonic() - began > STABLE_AFTER_SECONDS else failures + 1
+            wait = min(MAX_BACKOFF_SECONDS, 2.0 ** (failures - 1)) if failures else 0.0
             self.status = "failed"
             self.error = f"exited with {code}"
-            self._next_restart = stamp(time.time() + wait)
+            self._next_restart = format_timestamp(time.time() + wait)
             await asyncio.sleep(wait)
             self.restart_count += 1
 
-    async def _once(self) -> int:
-        made = self.definition
+    async def _run_once(self) -> int:
+        definition = self.definition
         command = SandboxCommand(
-            self._box.init_pid, [made.cmd, *made.args], {**BASE_ENVIRONMENT, **made.env}, cwd=made.dir
+            self._box.init_pid,
+            [definition.cmd, *definition.args],
+            {**BASE_ENVIRONMENT, **definition.env},
+            cwd=definition.dir,
         )
         pipes = [os.pipe2(os.O_CLOEXEC) for _ in STREAMS]
-        (out, err), (their_out, their_err) = zip(*pipes, strict=True)
+        (out, err), (child_stdout, child_stderr) = zip(*pipes, strict=True)
         try:
             with open(os.devnull, "rb") as nothing:  # noqa: ASYNC230, PTH123
-                process = await spawn(command, stdin=nothing.fileno(), stdout=their_out, stderr=their_err)
+                process = await spawn(command, stdin=nothing.fileno(), stdout=child_stdout, stderr=child_stderr)
         except BaseException:
             os.close(out)
             os.close(err)
             raise
         finally:
-            os.close(their_out)
-            os.close(their_err)
+            os.close(child_stdout)
+            os.close(child_stderr)
         self._process = process
         self.status = "running"
-        self.started_at = stamp(time.time())
+        self.started_at = format_timestamp(time.time())
         self._emit("started")
         logging = [
-            asyncio.create_task(self._record(fd, stream)) for fd, stream in zip((out, err), STREAMS, strict=True)
+            asyncio.create_task(self._write_log(fd, stream)) for fd, stream in zip((out, err), STREAMS, strict=True)
         ]
         try:
             code = await process.wait()
@@ -187,7 +190,7 @@ class Service:
         self._emit("exit", exit_code=code)
         return code
 
-    async def _record(self, out: int, stream: str) -> None:
+    async def _write_log(self, out: int, stream: str) -> None:
         """Write what the service says to its log; a log that cannot be written ends nothing."""
         transport: asyncio.ReadTransport | None = None
         log: int | None = None
@@ -199,13 +202,13 @@ class Service:
             )
             # Through the sandbox's root: the ship's user may have planted a link there.
             with contextlib.suppress(FsError):
-                log = await Files(self._box.root).open_append(self.log)
+                log = await Files(self._box.root).open_append(self.log_path)
             rest = b""
             while data := await reader.read(16 * 1024):
-                rest = _log_lines(log, stream, rest + data)
+                rest = _write_log_lines(log, stream, rest + data)
                 self._emit(stream, data=data.decode(errors="replace"))
             if rest:
-                _log_lines(log, stream, rest + b"\n")
+                _write_log_lines(log, stream, rest + b"\n")
         finally:
             if transport is not None:
                 transport.close()
@@ -213,19 +216,19 @@ class Service:
                 os.close(log)
 
 
-def _log_lines(log: int | None, stream: str, data: bytes) -> bytes:
+def _write_log_lines(log: int | None, stream: str, data: bytes) -> bytes:
     """Write whole lines, each with its time and stream, as live; return what is no line yet."""
     *lines, rest = data.split(b"\n")
     if len(rest) > MAX_LINE:
         lines, rest = [*lines, rest], b""
-    head = f"{stamp(time.time())} [{stream}] ".encode()
+    head = f"{format_timestamp(time.time())} [{stream}] ".encode()
     if log is not None and lines:
         with contextlib.suppress(OSError):
             os.write(log, b"".join(head + line + b"\n" for line in lines))
     return rest
 
 
-def in_order(needs: Mapping[str, Sequence[str]]) -> list[str]:
+def sort_by_needs(needs: Mapping[str, Sequence[str]]) -> list[str]:
     """Return the services so that each comes after those that it needs; a ring is cut anywhere."""
     done: list[str] = []
     seen: set[str] = set()

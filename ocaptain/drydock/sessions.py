@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Protocol
 from ocaptain.drydock.enter import RunningProcess, SandboxCommand, spawn
 from ocaptain.drydock.rootless import sprite_owner_id
 from ocaptain.drydock.sandbox import BASE_ENVIRONMENT, Sandbox
-from ocaptain.drydock.tasks import stamp
+from ocaptain.drydock.tasks import format_timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -33,8 +33,8 @@ STDIN, STDOUT, STDERR, EXIT, STDIN_EOF = range(5)
 CHUNK = 32 * 1024
 REPLAY_BYTES = 1024 * 1024
 DRAIN_SECONDS = 0.8  # for children that hold the pipe after the command's own end
-TTY_RUN_ON = 0.0  # for ever
-PIPE_RUN_ON = 10.0
+TTY_RUN_AFTER_DISCONNECT = 0.0  # for ever
+PIPE_RUN_AFTER_DISCONNECT = 10.0
 # Not in the termios module of Python 3.11; the same on x86-64 and arm64 (asm-generic/ioctls.h).
 _TIOCSPTLCK = 0x40045431
 _TIOCGPTPEER = 0x5441
@@ -61,7 +61,7 @@ class ExecRequest:
     rows: int = 24
     cols: int = 80
     stdin: bool = False
-    run_on: float = PIPE_RUN_ON
+    run_after_disconnect: float = PIPE_RUN_AFTER_DISCONNECT
 
 
 class AttachedClient(Protocol):
@@ -83,16 +83,16 @@ class Session:
         self.leader = process.pid
         self.created = time.time()
         self.last_activity = self.created
-        self.active = time.monotonic()
+        self.last_active_monotonic = time.monotonic()
         self.exit_code: int | None = None
         self.ended = asyncio.Event()
         self._process = process
         self._streams = streams
         self._replay: deque[tuple[int, bytes]] = deque()
         self._replay_bytes = 0
-        self._said = 0
+        self._output_bytes = 0
         self._watchers: list[AttachedClient] = []
-        self._abandon: asyncio.TimerHandle | None = None
+        self._kill_timer: asyncio.TimerHandle | None = None
         self._runner: asyncio.Task[None] | None = None
         self._sending = asyncio.Lock()
 
@@ -109,14 +109,14 @@ class Session:
             **request.environment,
         }
         command = SandboxCommand(box.init_pid, request.argv, environment, cwd=request.cwd, terminal=request.tty)
-        streams, theirs = await asyncio.to_thread(_open_streams, box.root, request)
+        streams, child_ends = await asyncio.to_thread(_open_streams, box.root, request)
         try:
-            process = await spawn(command, stdin=theirs[0], stdout=theirs[1], stderr=theirs[2])
+            process = await spawn(command, stdin=child_ends[0], stdout=child_ends[1], stderr=child_ends[2])
         except BaseException:
             streams.close()
             raise
         finally:
-            for fd in set(theirs):
+            for fd in set(child_ends):
                 os.close(fd)
         session = cls(request, process, streams)
         session._runner = asyncio.create_task(session._run(), name=f"exec-{session.id}")
@@ -124,7 +124,7 @@ class Session:
         return session
 
     @property
-    def watched(self) -> bool:
+    def is_watched(self) -> bool:
         """Whether it runs and somebody is attached to it."""
         return self.exit_code is None and bool(self._watchers)
 
@@ -132,9 +132,9 @@ class Session:
 
     async def attach(self, watcher: AttachedClient) -> None:
         """Replay what was said so far to ``watcher``, then let it follow."""
-        if self._abandon:
-            self._abandon.cancel()
-            self._abandon = None
+        if self._kill_timer:
+            self._kill_timer.cancel()
+            self._kill_timer = None
         async with self._sending:
             for stream, data in self._replay:
                 await watcher.output(stream, data)
@@ -147,14 +147,21 @@ class Session:
         """Forget ``watcher``; with nobody watching the command has ``run_on`` seconds left."""
         if watcher and watcher in self._watchers:
             self._watchers.remove(watcher)
-        if not self._watchers and self.exit_code is None and self.request.run_on > 0 and not self._abandon:
-            self._abandon = asyncio.get_running_loop().call_later(self.request.run_on, self.signal, signal.SIGKILL)
+        if (
+            not self._watchers
+            and self.exit_code is None
+            and self.request.run_after_disconnect > 0
+            and not self._kill_timer
+        ):
+            self._kill_timer = asyncio.get_running_loop().call_later(
+                self.request.run_after_disconnect, self.signal, signal.SIGKILL
+            )
 
-    async def _say(self, stream: int, data: bytes) -> None:
-        self.last_activity, self.active = time.time(), time.monotonic()
+    async def _publish_output(self, stream: int, data: bytes) -> None:
+        self.last_activity, self.last_active_monotonic = time.time(), time.monotonic()
         async with self._sending:
             self._replay.append((stream, data))
-            self._said += len(data)
+            self._output_bytes += len(data)
             self._replay_bytes += len(data)
             while self._replay_bytes > REPLAY_BYTES:
                 self._replay_bytes -= len(self._replay.popleft()[1])
@@ -173,7 +180,7 @@ class Session:
         """Give bytes to stdin or the terminal; waits while the command does not read."""
         self.last_activity = time.time()
         if self._streams.input is not None:
-            await _write(self._streams.input, data)
+            await _write_all(self._streams.input, data)
 
     def end_input(self) -> None:
         """Close stdin (non-TTY only)."""
@@ -192,7 +199,7 @@ class Session:
     # -- the command's life -------------------------------------------------------------
 
     async def _run(self) -> None:
-        pumps = [asyncio.create_task(self._pump(fd, stream)) for fd, stream in self._streams.outputs]
+        pumps = [asyncio.create_task(self._publish_from(fd, stream)) for fd, stream in self._streams.outputs]
         code = await self._process.wait()
         # What the command itself wrote is in the pipes by now; somebody else may hold them open.
         open_pumps = set(pumps)
@@ -206,17 +213,17 @@ class Session:
             pump.cancel()
         await asyncio.gather(*pumps, return_exceptions=True)
         self._streams.close()
-        if self._abandon:
-            self._abandon.cancel()
+        if self._kill_timer:
+            self._kill_timer.cancel()
         async with self._sending:
             self.exit_code = code
             await self._notify(lambda watcher: watcher.exited(code))
             self._watchers.clear()
         self.ended.set()
 
-    async def _pump(self, fd: int, stream: int) -> None:
+    async def _publish_from(self, fd: int, stream: int) -> None:
         while True:
-            await _ready(fd, writing=False)
+            await _wait_until_ready(fd, writing=False)
             try:
                 data = os.read(fd, CHUNK)
             except BlockingIOError:
@@ -225,7 +232,7 @@ class Session:
                 return
             if not data:
                 return
-            await self._say(stream, data)
+            await self._publish_output(stream, data)
 
     async def kill(self) -> None:
         """End the command now and wait for its end."""
@@ -239,10 +246,10 @@ class Session:
             "id": self.id,
             "command": " ".join(self.request.argv),
             "workdir": self.request.cwd,
-            "created": stamp(self.created),
-            "bytes_per_second": round(self._said / max(0.001, time.time() - self.created), 1),
+            "created": format_timestamp(self.created),
+            "bytes_per_second": round(self._output_bytes / max(0.001, time.time() - self.created), 1),
             "is_active": self.exit_code is None,
-            "last_activity": stamp(self.last_activity),
+            "last_activity": format_timestamp(self.last_activity),
             "tty": self.request.tty,
         }
 
@@ -281,16 +288,16 @@ def _open_streams(root: Path, request: ExecRequest) -> tuple[Streams, tuple[int,
     if request.tty:
         leader, follower = _open_terminal(root, request.rows, request.cols)
         return Streams(leader, ((leader, STDOUT),)), (follower, follower, follower)
-    out, their_out = os.pipe2(os.O_CLOEXEC)
-    err, their_err = os.pipe2(os.O_CLOEXEC)
+    out, child_stdout = os.pipe2(os.O_CLOEXEC)
+    err, child_stderr = os.pipe2(os.O_CLOEXEC)
     if request.stdin:
-        their_in, into = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(into, False)
+        child_stdin, input_end = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(input_end, False)
     else:
-        their_in, into = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC), None
+        child_stdin, input_end = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC), None
     for fd in (out, err):
         os.set_blocking(fd, False)
-    return Streams(into, ((out, STDOUT), (err, STDERR))), (their_in, their_out, their_err)
+    return Streams(input_end, ((out, STDOUT), (err, STDERR))), (child_stdin, child_stdout, child_stderr)
 
 
 def _open_terminal(root: Path, rows: int, cols: int) -> tuple[int, int]:
@@ -312,7 +319,7 @@ def _set_size(terminal: int, rows: int, cols: int) -> None:
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", *clamp, 0, 0))
 
 
-async def _ready(fd: int, *, writing: bool) -> None:
+async def _wait_until_ready(fd: int, *, writing: bool) -> None:
     """Wait until ``fd`` can be read or written."""
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[None] = loop.create_future()
@@ -329,13 +336,13 @@ def _wake(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-async def _write(fd: int, data: bytes) -> None:
+async def _write_all(fd: int, data: bytes) -> None:
     """Write all of ``data``, waiting while nobody reads; a reader that has gone is no error."""
     view = memoryview(data)
     while view:
         try:
             view = view[os.write(fd, view) :]
         except BlockingIOError:
-            await _ready(fd, writing=True)
+            await _wait_until_ready(fd, writing=True)
         except OSError:
             return

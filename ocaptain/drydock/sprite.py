@@ -17,16 +17,16 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from ocaptain.drydock import checkpoints
-from ocaptain.drydock.door import Door
+from ocaptain.drydock.door import SpriteSocket
 from ocaptain.drydock.errors import ApiError, DrydockError, FsError
 from ocaptain.drydock.files import Files
 from ocaptain.drydock.life import Activity, State, next_state
 from ocaptain.drydock.network import Bridge
 from ocaptain.drydock.policy import allows_host
 from ocaptain.drydock.record import RECORD_FILE, Process, ServiceDefinition, ServiceRecord, SpriteRecord
-from ocaptain.drydock.services import Service, in_order
+from ocaptain.drydock.services import Service, sort_by_needs
 from ocaptain.drydock.sessions import ExecRequest, Session
-from ocaptain.drydock.tasks import Tasks, stamp
+from ocaptain.drydock.tasks import Tasks, format_timestamp
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from ocaptain.drydock.sandbox import Sandbox
 
 ORGANISATION = "drydock"
-CHECK_SECONDS = 10.0
-ENDED_KEPT = 1000
+HEALTH_CHECK_SECONDS = 10.0
+MAX_ENDED_SESSIONS = 1000
 log = logging.getLogger("drydock")
 
 
@@ -63,32 +63,32 @@ class Sprite:
         *,
         idle_policy: IdlePolicy,
         clock: Clock,
-        door: ASGIApp,
+        socket_app: ASGIApp,
         ports: Sequence[int],
-        changed: Callable[[Sprite], None],
+        on_change: Callable[[Sprite], None],
     ) -> None:
         self.record = record
         self.box = box
         self.state = State.RUNNING if box.init_pid else State.COLD
         self.sessions: dict[str, Session] = {}
-        self.ended: deque[str] = deque(maxlen=ENDED_KEPT)
+        self.ended_sessions: deque[str] = deque(maxlen=MAX_ENDED_SESSIONS)
         self.services = {name: Service(box, name, one.definition) for name, one in record.services.items()}
         self.tasks = Tasks(clock.wall)
         self.last_running_at: str | None = None
         self.last_warming_at: str | None = None
-        self.gone = False
-        self._patience = idle_policy
+        self.is_destroyed = False
+        self._idle_policy = idle_policy
         self._clock = clock
-        self._changed = changed
-        self._door = Door(box.directory / "dot-sprite", door)
-        self._bridges = [Bridge(port, self._may_leave) for port in ports] if box.isolated else []
+        self._on_change = on_change
+        self._socket = SpriteSocket(box.directory / "dot-sprite", socket_app)
+        self._bridges = [Bridge(port, self._allows_host_ports) for port in ports] if box.isolated else []
         self.lock = asyncio.Lock()
         self._holds = 0
-        self._active = clock.monotonic()
-        self._heard = 0.0  # when a terminal last said something
-        self._awake = 0.0
+        self._last_active = clock.monotonic()
+        self._last_terminal_output = 0.0  # when a terminal last said something
+        self._awake_before = 0.0
         self._awake_since: float | None = None
-        self._watches: set[asyncio.Task[bool]] = set()
+        self._session_watches: set[asyncio.Task[bool]] = set()
 
     @property
     def name(self) -> str:
@@ -131,29 +131,33 @@ class Sprite:
     @property
     def awake_seconds(self) -> float:
         """Seconds in which it was neither warm nor cold: what Sprites would bill."""
-        return self._awake + (self._clock.monotonic() - self._awake_since if self._awake_since is not None else 0.0)
+        return self._awake_before + (
+            self._clock.monotonic() - self._awake_since if self._awake_since is not None else 0.0
+        )
 
-    def _enter(self, state: State) -> None:
+    def _set_state(self, state: State) -> None:
         now = self._clock.monotonic()
         if state is State.RUNNING:
-            self._active = now
+            self._last_active = now
             self._awake_since = now if self._awake_since is None else self._awake_since
-            self.last_running_at = stamp(self._clock.wall())
+            self.last_running_at = format_timestamp(self._clock.wall())
         else:
-            self._awake, self._awake_since = self.awake_seconds, None
+            self._awake_before, self._awake_since = self.awake_seconds, None
             if state is State.WARM:
-                self.last_warming_at = stamp(self._clock.wall())
+                self.last_warming_at = format_timestamp(self._clock.wall())
         self.state = state
-        self._changed(self)
+        self._on_change(self)
 
     def _activity(self) -> Activity:
-        watched = any(session.watched for session in self.sessions.values())
-        heard = max((session.active for session in self.sessions.values() if session.request.tty), default=0.0)
-        held = self._holds > 0 or watched or bool(self.tasks.live())
-        if held or heard > self._heard:
-            self._active = self._clock.monotonic()
-        self._heard = max(heard, self._heard)
-        return Activity(self.state, held, self._clock.monotonic() - self._active)
+        watched = any(session.is_watched for session in self.sessions.values())
+        terminal_output = max(
+            (session.last_active_monotonic for session in self.sessions.values() if session.request.tty), default=0.0
+        )
+        is_held = self._holds > 0 or watched or bool(self.tasks.live_tasks())
+        if is_held or terminal_output > self._last_terminal_output:
+            self._last_active = self._clock.monotonic()
+        self._last_terminal_output = max(terminal_output, self._last_terminal_output)
+        return Activity(self.state, is_held, self._clock.monotonic() - self._last_active)
 
     @contextlib.asynccontextmanager
     async def awake(self) -> AsyncIterator[None]:
@@ -166,18 +170,18 @@ class Sprite:
         self._holds += 1
         try:
             async with self.lock:
-                await self._wake()
+                await self._wake_up()
             yield
         finally:
             self._holds -= 1
-            self._active = self._clock.monotonic()
+            self._last_active = self._clock.monotonic()
 
-    async def _wake(self) -> None:
-        if self.gone:
+    async def _wake_up(self) -> None:
+        if self.is_destroyed:
             raise ApiError(404, "not_found", f"sprite not found: {self.name}")
         if self.state is State.WARM:
             await self.box.thaw()
-            self._enter(State.RUNNING)
+            self._set_state(State.RUNNING)
         elif self.state is State.COLD:
             await self._boot()
 
@@ -186,12 +190,12 @@ class Sprite:
             await process.wait()
         await self.box.boot()
         try:
-            await self.started()
+            await self.finish_boot()
         except BaseException:  # up and not in use would be built a second time by the next request
-            await self.down()
+            await self.halt()
             raise
 
-    async def started(self) -> None:
+    async def finish_boot(self) -> None:
         """Take a sandbox that has just come up into use.
 
         Raises:
@@ -200,69 +204,69 @@ class Sprite:
         self.record.processes = [found for pid in self.box.pids if (found := Process.find(pid))]
         self.save()
         try:
-            await self._door.open()
+            await self._socket.open()
             for bridge in self._bridges:
                 await bridge.start(self.box.init_pid)
         except OSError as error:  # what the ship put there is the ship's loss
             log.warning("%s: %s", self.name, error)
-        self._enter(State.RUNNING)
-        for name in in_order({name: one.definition.needs for name, one in self.record.services.items()}):
+        self._set_state(State.RUNNING)
+        for name in sort_by_needs({name: one.definition.needs for name, one in self.record.services.items()}):
             if self.record.services[name].wanted:
                 await self.services[name].start()
 
-    async def settle(self) -> None:
+    async def pause_if_due(self) -> None:
         """Pause it if that is due.
 
         Raises:
             DrydockError: its processes cannot be reached.
         """
-        if next_state(self._activity(), self._patience) is self.state:
+        if next_state(self._activity(), self._idle_policy) is self.state:
             return
         async with self.lock:
-            wanted = next_state(self._activity(), self._patience)
-            if self.gone or wanted is self.state:
+            due_state = next_state(self._activity(), self._idle_policy)
+            if self.is_destroyed or due_state is self.state:
                 return
-            if wanted is State.WARM:
+            if due_state is State.WARM:
                 for bridge in self._bridges:  # connections drop at every pause, as live
                     bridge.drop_connections()
                 await self.box.freeze()
             else:
-                await self.down()
-            self._enter(wanted)
+                await self.halt()
+            self._set_state(due_state)
 
-    async def down(self) -> None:
+    async def halt(self) -> None:
         """End all that runs, and keep the disk; the caller holds the lock."""
         await asyncio.gather(*(service.suspend() for service in self.services.values()))
         for bridge in self._bridges:
             await bridge.stop()
-        await self._door.close()
+        await self._socket.close()
         await self.box.halt()
-        self.tasks.clear()
+        self.tasks.release_all()
 
-    async def restart(self, between: Callable[[], None] = lambda: None) -> None:
+    async def restart(self, while_down: Callable[[], None] = lambda: None) -> None:
         """End all that runs and start again; the services come back.
 
         Args:
-            between: done while it is down, in a thread.
+            while_down: called in a thread while the sprite is down.
 
         Raises:
             ApiError: 404, it is gone.
-            DrydockError: it does not come up, or ``between`` failed; then it comes up as it was.
+            DrydockError: it does not come up, or ``while_down`` failed; then it comes up as it was.
         """
         self._holds += 1
         try:
             async with self.lock:
-                if self.gone:
+                if self.is_destroyed:
                     raise ApiError(404, "not_found", f"sprite not found: {self.name}")
-                await self.down()
-                self._enter(State.COLD)
+                await self.halt()
+                self._set_state(State.COLD)
                 try:
-                    await asyncio.to_thread(between)
+                    await asyncio.to_thread(while_down)
                 finally:
                     await self._boot()
         finally:
             self._holds -= 1
-            self._active = self._clock.monotonic()
+            self._last_active = self._clock.monotonic()
 
     async def destroy(self) -> None:
         """End it and remove what it was.
@@ -271,18 +275,18 @@ class Sprite:
             DrydockError: something cannot be removed.
         """
         async with self.lock:
-            self.gone = True
-            await self.down()
-            self._enter(State.COLD)
+            self.is_destroyed = True
+            await self.halt()
+            self._set_state(State.COLD)
             # First: whatever of it cannot be removed must not come back as a sprite.
             (self.box.directory / RECORD_FILE).unlink(missing_ok=True)
             await self.box.destroy()
 
-    async def check(self) -> tuple[str, str | None]:
+    async def check_health(self) -> tuple[str, str | None]:
         """Return ``healthy``, or ``unhealthy`` and why, by running a command."""
         try:
             session = await self.run(ExecRequest(("true",)))
-            await asyncio.wait_for(session.ended.wait(), CHECK_SECONDS)
+            await asyncio.wait_for(session.ended.wait(), HEALTH_CHECK_SECONDS)
         except (ApiError, TimeoutError) as error:
             return "unhealthy", str(error) or "a command did not end"
         return ("healthy", None) if session.exit_code == 0 else ("unhealthy", f"true ended with {session.exit_code}")
@@ -295,14 +299,14 @@ class Sprite:
         session = await Session.start(self.box, ExecRequest(**{**vars(request), "environment": environment}))
         self.sessions[session.id] = session
         watch = asyncio.create_task(session.ended.wait())
-        self._watches.add(watch)  # the loop itself holds a task only weakly
-        watch.add_done_callback(self._watches.discard)
-        watch.add_done_callback(lambda _: self._forget(session.id))
+        self._session_watches.add(watch)  # the loop itself holds a task only weakly
+        watch.add_done_callback(self._session_watches.discard)
+        watch.add_done_callback(lambda _: self._move_to_ended(session.id))
         return session
 
-    def _forget(self, session: str) -> None:
+    def _move_to_ended(self, session: str) -> None:
         self.sessions.pop(session, None)
-        self.ended.append(session)
+        self.ended_sessions.append(session)
 
     # -- services -------------------------------------------------------------------------
 
@@ -315,7 +319,7 @@ class Sprite:
         self.save()
         return service
 
-    def want_service(self, name: str, *, wanted: bool) -> None:
+    def set_service_wanted(self, name: str, *, wanted: bool) -> None:
         """Note whether a service shall run after the next boot: a stop is sticky."""
         if name in self.record.services:
             self.record.services[name].wanted = wanted
@@ -330,29 +334,29 @@ class Sprite:
 
     # -- checkpoints ----------------------------------------------------------------------
 
-    async def checkpoint(self, comment: str) -> checkpoints.Checkpoint:
+    async def create_checkpoint(self, comment: str) -> checkpoints.Checkpoint:
         """Copy the disk; processes stand still meanwhile.
 
         Raises:
             DrydockError: it cannot be copied.
         """
         async with self.lock:
-            taken = max([int(one.id[1:]) for one in self.record.checkpoints], default=0)
-            made = checkpoints.Checkpoint(
-                id=f"v{taken + 1}",
-                create_time=stamp(self._clock.wall()),
+            last_number = max([int(one.id[1:]) for one in self.record.checkpoints], default=0)
+            new_checkpoint = checkpoints.Checkpoint(
+                id=f"v{last_number + 1}",
+                create_time=format_timestamp(self._clock.wall()),
                 comment=comment,
                 source_id=self.record.stands_on,
             )
             await self.box.freeze()
             try:
-                await asyncio.to_thread(checkpoints.save_checkpoint, self.box.directory, made.id)
+                await asyncio.to_thread(checkpoints.save_checkpoint, self.box.directory, new_checkpoint.id)
             finally:
                 await self.box.thaw()
-            self.record.checkpoints.append(made)
-            self.record.stands_on = made.id
+            self.record.checkpoints.append(new_checkpoint)
+            self.record.stands_on = new_checkpoint.id
             self.save()
-            return made
+            return new_checkpoint
 
     def find_checkpoint(self, name: str) -> checkpoints.Checkpoint:
         """Return a checkpoint, or raise 404."""
@@ -361,7 +365,7 @@ class Sprite:
                 return one
         raise ApiError(404, "not_found", f"checkpoint not found: {name}")
 
-    async def restore(self, name: str) -> None:
+    async def restore_checkpoint(self, name: str) -> None:
         """Put the disk back to what it was; sessions end, services start again.
 
         Raises:
@@ -373,7 +377,7 @@ class Sprite:
         self.record.stands_on = found.id
         self.save()
 
-    async def drop_checkpoint(self, name: str) -> None:
+    async def delete_checkpoint(self, name: str) -> None:
         """Remove a checkpoint, or raise 404."""
         found = self.find_checkpoint(name)
         self.record.checkpoints.remove(found)
@@ -382,10 +386,10 @@ class Sprite:
 
     # -- policy ---------------------------------------------------------------------------
 
-    def _may_leave(self) -> bool:
+    def _allows_host_ports(self) -> bool:
         return allows_host(self.record.network.rules, "localhost")
 
-    async def set_network(self, policy: NetworkPolicy) -> None:
+    async def set_network_policy(self, policy: NetworkPolicy) -> None:
         """Put a network policy in force; connections that it forbids are dropped."""
         self.record.network = policy
         self.save()

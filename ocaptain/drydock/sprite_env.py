@@ -23,14 +23,14 @@ class Connection(http.client.HTTPConnection):
         self.sock.connect(SOCKET)
 
 
-def call(method: str, path: str, body: str | None = None) -> int:
+def send_request(method: str, path: str, body: str | None = None) -> int:
     """Make a call and pass its answer on as it comes; return the exit code."""
     connection = Connection("sprite")
     try:
         connection.request(method, path, body, {"Content-Type": "application/json"})
         reply = connection.getresponse()
-        good = reply.status < 400
-        out = (sys.stdout if good else sys.stderr).buffer
+        is_success = reply.status < 400
+        out = (sys.stdout if is_success else sys.stderr).buffer
         last = b"\n"
         for piece in iter(lambda: reply.read1(65536), b""):
             out.write(piece)
@@ -42,33 +42,33 @@ def call(method: str, path: str, body: str | None = None) -> int:
         sys.stderr.write(f"sprite-env: {SOCKET}: {error}\n")
         return 1
     else:
-        return 0 if good else 1
+        return 0 if is_success else 1
     finally:
         connection.close()
 
 
-def listed(text: str | None) -> list[str]:
+def split_list(text: str | None) -> list[str]:
     """Return the parts of a comma-separated list."""
     return [part for part in (text or "").split(",") if part]
 
 
-def definition(given: argparse.Namespace) -> dict[str, object]:
+def service_definition(options: argparse.Namespace) -> dict[str, object]:
     """Return the body that defines a service."""
-    pairs = [part.partition("=") for part in listed(given.env)]
+    pairs = [part.partition("=") for part in split_list(options.env)]
     body: dict[str, object] = {
-        "cmd": given.cmd,
-        "args": listed(given.args),
+        "cmd": options.cmd,
+        "args": split_list(options.args),
         "env": {name: value for name, _, value in pairs},
-        "needs": listed(given.needs),
+        "needs": split_list(options.needs),
     }
-    if given.dir:
-        body["dir"] = given.dir
-    if given.http_port:
-        body["http_port"] = given.http_port
+    if options.dir:
+        body["dir"] = options.dir
+    if options.http_port:
+        body["http_port"] = options.http_port
     return body
 
 
-def parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     top = argparse.ArgumentParser(prog="sprite-env")
     areas = top.add_subparsers(dest="area", required=True)
@@ -100,7 +100,7 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def joined(words: list[str]) -> list[str]:
+def join_args_option(words: list[str]) -> list[str]:
     """Return the words with ``--args -m,x`` as ``--args=-m,x``: a value may begin with a hyphen."""
     found: list[str] = []
     for word in words:
@@ -111,37 +111,37 @@ def joined(words: list[str]) -> list[str]:
     return found
 
 
-def on_services(given: argparse.Namespace) -> int:
+def run_services_command(options: argparse.Namespace) -> int:
     """Carry out ``sprite-env services …``."""
-    place = "/v1/services"
-    if given.verb == "list":
-        return call("GET", place)
-    if given.verb == "signal":
-        return call("POST", place + "/signal", json.dumps({"name": given.name, "signal": given.signal}))
-    one = f"{place}/{given.name}"
-    if given.verb == "create":
-        seconds = "0s" if given.no_stream else given.duration
-        return call("PUT", f"{one}?duration={seconds}", json.dumps(definition(given)))
-    if given.verb in ("get", "delete"):
-        return call("GET" if given.verb == "get" else "DELETE", one)
-    if given.verb == "logs":
-        return call("GET", f"{one}/logs?lines={given.lines}&duration={given.duration}")
-    return call("POST", f"{one}/{given.verb}?duration={given.duration}&timeout={given.timeout}")
+    path = "/v1/services"
+    if options.verb == "list":
+        return send_request("GET", path)
+    if options.verb == "signal":
+        return send_request("POST", path + "/signal", json.dumps({"name": options.name, "signal": options.signal}))
+    service_path = f"{path}/{options.name}"
+    if options.verb == "create":
+        seconds = "0s" if options.no_stream else options.duration
+        return send_request("PUT", f"{service_path}?duration={seconds}", json.dumps(service_definition(options)))
+    if options.verb in ("get", "delete"):
+        return send_request("GET" if options.verb == "get" else "DELETE", service_path)
+    if options.verb == "logs":
+        return send_request("GET", f"{service_path}/logs?lines={options.lines}&duration={options.duration}")
+    return send_request("POST", f"{service_path}/{options.verb}?duration={options.duration}&timeout={options.timeout}")
 
 
-def on_checkpoints(given: argparse.Namespace) -> int:
+def run_checkpoints_command(options: argparse.Namespace) -> int:
     """Carry out ``sprite-env checkpoints …``."""
-    if given.verb == "list":
-        return call("GET", "/v1/checkpoints")
-    if given.verb == "create":
-        return call("POST", "/v1/checkpoint", json.dumps({"comment": given.comment}))
-    one = "/v1/checkpoints/" + given.name
-    if given.verb == "restore":
-        return call("POST", one + "/restore")
-    return call("GET" if given.verb == "get" else "DELETE", one)
+    if options.verb == "list":
+        return send_request("GET", "/v1/checkpoints")
+    if options.verb == "create":
+        return send_request("POST", "/v1/checkpoint", json.dumps({"comment": options.comment}))
+    checkpoint_path = "/v1/checkpoints/" + options.name
+    if options.verb == "restore":
+        return send_request("POST", checkpoint_path + "/restore")
+    return send_request("GET" if options.verb == "get" else "DELETE", checkpoint_path)
 
 
-def on_curl(words: list[str]) -> int:
+def run_curl_command(words: list[str]) -> int:
     """Carry out ``sprite-env curl [-X METHOD] [-d BODY] PATH``; of curl's options no others."""
     reader = argparse.ArgumentParser(prog="sprite-env curl")
     reader.add_argument("-X", "--request")
@@ -149,18 +149,18 @@ def on_curl(words: list[str]) -> int:
     reader.add_argument("-H", "--header", action="append")
     reader.add_argument("-s", "--silent", action="store_true")
     reader.add_argument("path")
-    asked = reader.parse_args(words)
-    path = asked.path.replace("http://sprite", "", 1)
-    return call(asked.request or ("POST" if asked.data is not None else "GET"), path, asked.data)
+    options = reader.parse_args(words)
+    path = options.path.replace("http://sprite", "", 1)
+    return send_request(options.request or ("POST" if options.data is not None else "GET"), path, options.data)
 
 
 def main() -> int:
     """Carry out the command line; return the exit code."""
     words = sys.argv[1:]
     if words[:1] == ["curl"]:
-        return on_curl(words[1:])
-    given = parser().parse_args(joined(words))
-    return on_services(given) if given.area == "services" else on_checkpoints(given)
+        return run_curl_command(words[1:])
+    options = build_parser().parse_args(join_args_option(words))
+    return run_services_command(options) if options.area == "services" else run_checkpoints_command(options)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from ocaptain.drydock.life import Clock, IdlePolicy, State
 from ocaptain.drydock.record import CreateBody, SpriteRecord, UpdateBody
 from ocaptain.drydock.sandbox import Sandbox, remove_tree
 from ocaptain.drydock.sprite import ORGANISATION, Sprite
-from ocaptain.drydock.tasks import stamp
+from ocaptain.drydock.tasks import format_timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-PAGE = 50
+SPRITE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+MAX_PAGE_SIZE = 50
 TICK_SECONDS = 0.5
 #: The looks of one jump of the clock; a longer jump has coarser ones.
-MAX_STEPS = 10_000
+MAX_CLOCK_STEPS = 10_000
 log = logging.getLogger("drydock")
 
 
@@ -72,7 +72,7 @@ class Tally:
     awake: float = 0.0
 
 
-async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:
+async def _unavailable_app(scope: Scope, receive: Receive, send: Send) -> None:
     await Response(status_code=503)(scope, receive, send)
 
 
@@ -90,7 +90,7 @@ class Store:
         self.clock = Clock()
         self.tallies: dict[str, Tally] = {}
         #: Makes the application behind a sprite's own socket; set by whoever serves.
-        self.door: Callable[[str], ASGIApp] = lambda _: _nothing
+        self.make_socket_app: Callable[[str], ASGIApp] = lambda _: _unavailable_app
         self._directory = directory
         self._base = base
         self._sprites: dict[str, Sprite] = {}
@@ -98,11 +98,11 @@ class Store:
         self.unreadable: list[Path] = []
         self._listeners: set[asyncio.Queue[dict[str, Any]]] = set()
 
-    def tally(self, sprite: str) -> Tally:
+    def tally_of(self, sprite: str) -> Tally:
         """Return the counters of a name."""
         return self.tallies.setdefault(sprite, Tally())
 
-    def has(self, name: str) -> bool:
+    def has_sprite(self, name: str) -> bool:
         """Whether there is a sprite of that name."""
         return name in self._sprites
 
@@ -121,7 +121,7 @@ class Store:
 
     async def create(self, body: CreateBody) -> Sprite:
         """Create a sprite; 400 for a bad name, 409 for one that is taken, 429 beyond the limit."""
-        if not NAME.fullmatch(body.name):
+        if not SPRITE_NAME.fullmatch(body.name):
             raise ApiError(400, "invalid_name", "name must be 1-63 of a-z, 0-9 and inner hyphens")
         if body.name in self._sprites or body.name in self._reserved:
             raise ApiError(409, "already_exists", f"sprite {body.name} already exists")
@@ -133,11 +133,11 @@ class Store:
                 body.name, directory, self._base, isolated=self.defaults.isolated, layers=self.defaults.layers
             )
             try:
-                now = stamp(self.clock.wall())
+                now = format_timestamp(self.clock.wall())
                 record = SpriteRecord(body=body, id=f"sprite-{uuid.uuid4()}", created_at=now, updated_at=now)
-                sprite = self._sprite(record, box)
-                _outfit(directory)
-                await sprite.started()
+                sprite = self._make_sprite(record, box)
+                _install_tools(directory)
+                await sprite.finish_boot()
             except BaseException:
                 await box.destroy()
                 raise
@@ -148,24 +148,24 @@ class Store:
         return sprite
 
     def _check_limit(self) -> None:
-        running = self.counts()["running"] + len(self._reserved)
+        running = self.count_by_state()["running"] + len(self._reserved)
         if self.defaults.limit is not None and running >= self.defaults.limit:
             message = f"{running} sprites run, the limit is {self.defaults.limit}"
             numbers = {"current_count": running, "limit": self.defaults.limit}
             raise ApiError(429, "concurrent_sprite_limit_exceeded", message, numbers)
 
-    def _sprite(self, record: SpriteRecord, box: Sandbox) -> Sprite:
+    def _make_sprite(self, record: SpriteRecord, box: Sandbox) -> Sprite:
         return Sprite(
             record,
             box,
             idle_policy=self.defaults.idle_policy,
             clock=self.clock,
-            door=self.door(record.body.name),
+            socket_app=self.make_socket_app(record.body.name),
             ports=self.defaults.ports,
-            changed=self._notify,
+            on_change=self._notify,
         )
 
-    async def adopt(self) -> None:
+    async def load_sprites_from_disk(self) -> None:
         """Take over what a drydock that was killed has left: disks, as cold sprites.
 
         Its processes ended with it. A folder that never became a sprite goes; one whose record is
@@ -176,7 +176,7 @@ class Store:
                 record = SpriteRecord.load(directory)
             except FileNotFoundError:
                 log.warning("%s holds no sprite and goes", directory)
-                await asyncio.to_thread(_remove_stubborn, directory)
+                await asyncio.to_thread(_remove_with_retries, directory)
                 continue
             except (OSError, ValueError) as error:
                 log.warning("%s: the record of its sprite cannot be read: %s", directory, error)
@@ -185,16 +185,16 @@ class Store:
             box = Sandbox(
                 record.body.name, directory, self._base, isolated=self.defaults.isolated, layers=self.defaults.layers
             )
-            self._sprites[record.body.name] = self._sprite(record, box)
+            self._sprites[record.body.name] = self._make_sprite(record, box)
 
-    async def tend(self) -> None:
+    async def run_pause_loop(self) -> None:
         """Pause sprites when it is due, for ever."""
         while True:
-            await asyncio.sleep(self._tick)
-            await self.settle()
+            await asyncio.sleep(self._tick_seconds)
+            await self.pause_idle_sprites()
 
     @property
-    def _tick(self) -> float:
+    def _tick_seconds(self) -> float:
         """Seconds between two looks at who is to be paused."""
         idle_policy = self.defaults.idle_policy
         return min([TICK_SECONDS, *(seconds / 4 for seconds in (idle_policy.idle, idle_policy.cold) if seconds > 0)])
@@ -205,16 +205,16 @@ class Store:
         It goes from look to look, as if the time had passed: what is quiet for long enough becomes
         warm and then cold, and a hold that ends on the way counts until its end.
         """
-        steps = max(min(math.ceil(seconds / self._tick), MAX_STEPS), 1)
+        steps = max(min(math.ceil(seconds / self._tick_seconds), MAX_CLOCK_STEPS), 1)
         for _ in range(steps):
             self.clock.advance(seconds / steps)
-            await self.settle()
+            await self.pause_idle_sprites()
 
-    async def settle(self) -> None:
+    async def pause_idle_sprites(self) -> None:
         """Pause every sprite that has been quiet for long enough."""
         for sprite in list(self._sprites.values()):
             try:
-                await sprite.settle()
+                await sprite.pause_if_due()
             except DrydockError as error:
                 log.warning("%s could not be paused: %s", sprite.name, error)
 
@@ -228,7 +228,7 @@ class Store:
             body.labels = change.labels
         if change.url_settings is not None:
             body.url_settings = change.url_settings
-        sprite.record.updated_at = stamp(self.clock.wall())
+        sprite.record.updated_at = format_timestamp(self.clock.wall())
         sprite.save()
         return sprite
 
@@ -241,7 +241,7 @@ class Store:
             await sprite.destroy()
         finally:
             self._reserved.discard(name)
-            self.tally(name).awake += sprite.awake_seconds
+            self.tally_of(name).awake += sprite.awake_seconds
 
     async def halt_all(self) -> None:
         """End all that runs in every sprite, and keep the disks."""
@@ -250,7 +250,7 @@ class Store:
     async def _halt(self, sprite: Sprite) -> None:
         async with sprite.lock:
             try:
-                await sprite.down()
+                await sprite.halt()
             except DrydockError as error:  # what cannot be ended ends with the server
                 log.warning("%s could not be halted: %s", sprite.name, error)
 
@@ -260,7 +260,7 @@ class Store:
 
     # -- what is told ---------------------------------------------------------------------
 
-    def counts(self) -> dict[str, int]:
+    def count_by_state(self) -> dict[str, int]:
         """Return how many sprites are in each state."""
         found = Counter(sprite.state for sprite in self._sprites.values())
         return {str(state): found[state] for state in State}
@@ -269,16 +269,16 @@ class Store:
         """Return name, counts and limits of the organisation."""
         return {
             "name": ORGANISATION,
-            **self.counts(),
+            **self.count_by_state(),
             "running_limit": self.defaults.limit,
             "warm_limit": None,
         }
 
-    def page(self, prefix: str, size: int, token: str | None) -> dict[str, object]:
+    def list_page(self, prefix: str, size: int, token: str | None) -> dict[str, object]:
         """Return one page of the list, by name; the token is the last name of the page before."""
         found = sorted(name for name in self._sprites if name.startswith(prefix))
         rest = [name for name in found if token is None or name > token]
-        names = rest[: max(1, min(size, PAGE))]
+        names = rest[: max(1, min(size, MAX_PAGE_SIZE))]
         more = len(rest) > len(names)
         return {
             "sprites": [self._sprites[name].describe() for name in names],
@@ -293,50 +293,50 @@ class Store:
         awake = {name: sprite.awake_seconds for name, sprite in self._sprites.items()}
         return {
             "sprites": len(self),
-            "states": self.counts(),
+            "states": self.count_by_state(),
             "calls": {name: tally.calls for name, tally in self.tallies.items()},
             "bytes": {name: {"sent": one.sent, "received": one.received} for name, one in self.tallies.items()},
             "awake_seconds": {
-                name: round(self.tally(name).awake + awake.get(name, 0.0), 3) for name in {*self.tallies, *awake}
+                name: round(self.tally_of(name).awake + awake.get(name, 0.0), 3) for name in {*self.tallies, *awake}
             },
         }
 
-    def find(self, prefix: str) -> list[Sprite]:
+    def find_by_prefix(self, prefix: str) -> list[Sprite]:
         """Return the sprites whose names start with ``prefix``, by name."""
         return [self._sprites[name] for name in sorted(self._sprites) if name.startswith(prefix)]
 
-    def listen(self) -> asyncio.Queue[dict[str, Any]]:
+    def subscribe(self) -> asyncio.Queue[dict[str, Any]]:
         """Return a queue of every change of a sprite's status from now on."""
         queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._listeners.add(queue)
         return queue
 
-    def unlisten(self, queue: asyncio.Queue[dict[str, Any]]) -> None:
-        """Let a queue of :meth:`listen` go."""
+    def unsubscribe(self, queue: asyncio.Queue[dict[str, Any]]) -> None:
+        """Let a queue of :meth:`subscribe` go."""
         self._listeners.discard(queue)
 
-    def event(self, sprite: Sprite) -> dict[str, Any]:
+    def status_event(self, sprite: Sprite) -> dict[str, Any]:
         """Return a sprite's status as the watch call tells it."""
         shown = sprite.describe()
-        wanted = ("name", "status", "last_running_at", "last_warming_at")
-        kept = {str(key): value for key, value in shown.items() if key in wanted}
-        return {**kept, "timestamp": stamp(self.clock.wall()), "org": self.organisation()}
+        shown_keys = ("name", "status", "last_running_at", "last_warming_at")
+        fields = {str(key): value for key, value in shown.items() if key in shown_keys}
+        return {**fields, "timestamp": format_timestamp(self.clock.wall()), "org": self.organisation()}
 
     def _notify(self, sprite: Sprite) -> None:
         if self._listeners and self._sprites.get(sprite.name) is sprite:  # else it is not yet, or no longer
-            event = self.event(sprite)
+            event = self.status_event(sprite)
             for queue in self._listeners:
                 queue.put_nowait(event)
 
 
-def _outfit(directory: Path) -> None:
+def _install_tools(directory: Path) -> None:
     """Put drydock's own tools into a sandbox in which nothing of the ship has run yet."""
     tool = directory / "dot-sprite/bin/sprite-env"
     tool.write_bytes(b"#!/usr/bin/python3\n" + (files("ocaptain.drydock") / "sprite_env.py").read_bytes())
     tool.chmod(0o755)
 
 
-def _remove_stubborn(directory: Path) -> None:
+def _remove_with_retries(directory: Path) -> None:
     """Remove a killed server's folder; its last mounts may need a moment to go."""
     for _ in range(20):
         try:

@@ -12,9 +12,9 @@ from ocaptain.drydock.errors import ApiError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LONGEST = 3600.0
-MOST = 100
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+MAX_EXPIRE_SECONDS = 3600.0
+MAX_TASKS = 100
+TASK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,11 @@ class Task:
 
     def describe(self) -> dict[str, object]:
         """Return the task as the API shows it."""
-        return {"name": self.name, "started_at": stamp(self.started), "expires_at": stamp(self.expires)}
+        return {
+            "name": self.name,
+            "started_at": format_timestamp(self.started),
+            "expires_at": format_timestamp(self.expires),
+        }
 
 
 class Tasks:
@@ -43,54 +47,54 @@ class Tasks:
         self._clock = clock
         self._tasks: dict[str, Task] = {}
 
-    def live(self) -> list[Task]:
+    def live_tasks(self) -> list[Task]:
         """Return those that have not expired; the others are forgotten."""
         now = self._clock()
         self._tasks = {name: task for name, task in self._tasks.items() if task.expires > now}
         return list(self._tasks.values())
 
-    def get(self, name: str) -> Task:
+    def get_or_404(self, name: str) -> Task:
         """Return a live task, or raise 404."""
-        self.live()
+        self.live_tasks()
         if name not in self._tasks:
             raise ApiError(404, "not_found", f"task not found: {name}")
         return self._tasks[name]
 
-    def put(self, name: str, expire: float, *, new: bool = False) -> Task:
+    def create_or_refresh(self, name: str, expire_seconds: float, *, must_be_new: bool = False) -> Task:
         """Make a task, or refresh its expiry.
 
         Args:
             name: of the task.
-            expire: seconds from now.
-            new: refuse a name that is taken.
+            expire_seconds: from now.
+            must_be_new: refuse a name that is taken.
 
         Raises:
             ApiError: 400 for what a task cannot be, 409 for a taken name, 429 beyond the limit.
         """
-        if not NAME.fullmatch(name):
+        if not TASK_NAME.fullmatch(name):
             raise ApiError(400, "invalid_request", "a task's name is 1-128 of letters, digits, . _ -")
-        if not 0 < expire <= LONGEST:
+        if not 0 < expire_seconds <= MAX_EXPIRE_SECONDS:
             raise ApiError(400, "invalid_request", "expire must be more than 0 and at most 1h")
-        known = {task.name: task for task in self.live()}
-        if new and name in known:
+        known = {task.name: task for task in self.live_tasks()}
+        if must_be_new and name in known:
             raise ApiError(409, "already_exists", f"task {name} already exists")
-        if name not in known and len(known) >= MOST:
-            raise ApiError(429, "too_many_tasks", f"a sprite has at most {MOST} tasks")
+        if name not in known and len(known) >= MAX_TASKS:
+            raise ApiError(429, "too_many_tasks", f"a sprite has at most {MAX_TASKS} tasks")
         now = self._clock()
         started = known[name].started if name in known else now
-        task = self._tasks[name] = Task(name, started, now + expire)
+        task = self._tasks[name] = Task(name, started, now + expire_seconds)
         return task
 
-    def delete(self, name: str) -> None:
+    def release(self, name: str) -> None:
         """Release a hold, or raise 404."""
-        task = self.get(name)
+        task = self.get_or_404(name)
         del self._tasks[task.name]
 
-    def clear(self) -> None:
+    def release_all(self) -> None:
         """Forget all: the run that they held has ended."""
         self._tasks.clear()
 
 
-def stamp(seconds: float) -> str:
+def format_timestamp(seconds: float) -> str:
     """Return Unix seconds as RFC 3339 in UTC (the Go SDK decodes nothing else)."""
     return dt.datetime.fromtimestamp(seconds, dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

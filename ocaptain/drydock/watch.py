@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _MODIFY, _ATTRIB = 0x2, 0x4
 _MOVED_FROM, _MOVED_TO, _CREATE, _DELETE, _DELETE_SELF, _MOVE_SELF = 0x40, 0x80, 0x100, 0x200, 0x400, 0x800
 _IGNORED, _ISDIR = 0x8000, 0x40000000
-_ALL = _MODIFY | _ATTRIB | _MOVED_FROM | _MOVED_TO | _CREATE | _DELETE | _DELETE_SELF | _MOVE_SELF
+_WATCHED_EVENTS = _MODIFY | _ATTRIB | _MOVED_FROM | _MOVED_TO | _CREATE | _DELETE | _DELETE_SELF | _MOVE_SELF
 _KINDS = {
     _MODIFY: "write",
     _ATTRIB: "chmod",
@@ -36,13 +36,13 @@ _KINDS = {
     _DELETE_SELF: "remove",
     _MOVE_SELF: "rename",
 }
-MAX_DIRECTORIES = 4096
+MAX_WATCHED_DIRECTORIES = 4096
 _libc = ctypes.CDLL(None, use_errno=True)
-_HEAD = struct.Struct("iIII")
+_EVENT_HEADER = struct.Struct("iIII")
 
 
 @dataclass(frozen=True)
-class Change:
+class FileChange:
     """Something that happened to a file.
 
     Attributes:
@@ -58,19 +58,19 @@ class Change:
     is_directory: bool
 
 
-def parse(data: bytes) -> list[tuple[int, int, str]]:
+def parse_watch_events(data: bytes) -> list[tuple[int, int, str]]:
     """Return the events of an inotify read: watch, mask, name."""
     found, at = [], 0
-    while at + _HEAD.size <= len(data):
-        watch, mask, _, length = _HEAD.unpack_from(data, at)
-        name = data[at + _HEAD.size : at + _HEAD.size + length].rstrip(b"\0")
+    while at + _EVENT_HEADER.size <= len(data):
+        watch, mask, _, length = _EVENT_HEADER.unpack_from(data, at)
+        name = data[at + _EVENT_HEADER.size : at + _EVENT_HEADER.size + length].rstrip(b"\0")
         found.append((watch, mask, name.decode(errors="backslashreplace")))
-        at += _HEAD.size + length
+        at += _EVENT_HEADER.size + length
     return found
 
 
-class Watch:
-    """Watches paths of the ship whose root directory is ``root``; iterate for :class:`Change`."""
+class FileWatch:
+    """Watches paths of the ship whose root directory is ``root``; iterate for :class:`FileChange`."""
 
     def __init__(self, root: Path, cwd: str) -> None:
         self._root = root
@@ -96,30 +96,30 @@ class Watch:
         )
 
     def _add(self, root_fd: int, full: str, *, recursive: bool) -> None:
-        if len(self._watched) >= MAX_DIRECTORIES:
-            raise FsError("EINVAL", full, f"more than {MAX_DIRECTORIES} directories cannot be watched")
+        if len(self._watched) >= MAX_WATCHED_DIRECTORIES:
+            raise FsError("EINVAL", full, f"more than {MAX_WATCHED_DIRECTORIES} directories cannot be watched")
         fd = open_beneath(root_fd, full, os.O_PATH)
         try:
             is_directory = stat.S_ISDIR(os.fstat(fd).st_mode)
-            watch = _libc.inotify_add_watch(self._fd, f"/proc/self/fd/{fd}".encode(), _ALL)
+            watch = _libc.inotify_add_watch(self._fd, f"/proc/self/fd/{fd}".encode(), _WATCHED_EVENTS)
             if watch < 0:
                 raise OSError(code := ctypes.get_errno(), os.strerror(code))
             self._watched[watch] = full, recursive
-            below = []
+            subdirectories = []
             if recursive and is_directory:
-                listed = open_beneath(root_fd, full, os.O_RDONLY | os.O_DIRECTORY)
+                directory_fd = open_beneath(root_fd, full, os.O_RDONLY | os.O_DIRECTORY)
                 try:
-                    with os.scandir(listed) as entries:
-                        below = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+                    with os.scandir(directory_fd) as entries:
+                        subdirectories = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
                 finally:
-                    os.close(listed)
+                    os.close(directory_fd)
         finally:
             os.close(fd)
-        for name in below:
+        for name in subdirectories:
             with contextlib.suppress(FileNotFoundError):  # it went while we looked
                 self._add(root_fd, os.path.join(full, name), recursive=True)
 
-    async def __aiter__(self) -> AsyncIterator[Change]:
+    async def __aiter__(self) -> AsyncIterator[FileChange]:
         loop = asyncio.get_running_loop()
         ready = asyncio.Event()
         loop.add_reader(self._fd, ready.set)
@@ -128,18 +128,18 @@ class Watch:
                 await ready.wait()
                 ready.clear()
                 with contextlib.suppress(BlockingIOError):
-                    for watch, mask, name in parse(os.read(self._fd, 64 * 1024)):
-                        if change := await self._change(watch, mask, name):
+                    for watch, mask, name in parse_watch_events(os.read(self._fd, 64 * 1024)):
+                        if change := await self._read_change(watch, mask, name):
                             yield change
         finally:
             loop.remove_reader(self._fd)
 
-    async def _change(self, watch: int, mask: int, name: str) -> Change | None:
+    async def _read_change(self, watch: int, mask: int, name: str) -> FileChange | None:
         if mask & _IGNORED or watch not in self._watched:
             self._watched.pop(watch, None)
             return None
-        place, recursive = self._watched[watch]
-        path = os.path.join(place, name) if name else place
+        watched_path, recursive = self._watched[watch]
+        path = os.path.join(watched_path, name) if name else watched_path
         kind = next((kind for bit, kind in _KINDS.items() if mask & bit), None)
         is_directory = bool(mask & _ISDIR)
         if is_directory and recursive and mask & (_CREATE | _MOVED_TO):
@@ -151,4 +151,4 @@ class Watch:
         if not mask & (_DELETE | _DELETE_SELF | _MOVED_FROM):
             with contextlib.suppress(FsError):
                 size = await self._files.file_size(path)
-        return Change(path, kind, size, is_directory)
+        return FileChange(path, kind, size, is_directory)

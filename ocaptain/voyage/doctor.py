@@ -211,11 +211,11 @@ def _drydock() -> list[Finding]:
     from ocaptain.drydock import base, rootless, server  # noqa: PLC0415 - only where it is meant
 
     try:
-        server.check_machine(server.directory())
+        server.require_sandbox_support(server.drydock_directory())
     except OcaptainError as error:
         return [Finding("drydock", "fault", error.message, "mend it, or sail on sprites (--provider sprites)")]
     short = rootless.describe_limitation()
-    found = server.running()
+    found = server.running_server()
     shown = f"serves at {found.url}" if found else "does not run; `sail` starts it"
     kind = Finding("drydock", "warning", shown, short) if short else Finding("drydock", "ok", shown)
     layers = list((cache_directory() / "drydock").glob(f"base-{'*' if os.geteuid() else base.base_layer_key()}"))

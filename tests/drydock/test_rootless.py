@@ -83,7 +83,7 @@ class User:
         )
 
     def ocaptain(self, *arguments) -> subprocess.CompletedProcess:
-        done = self.run_in_root(f"{self.root}/python/bin/python3", "-m", "ocaptain", *arguments)
+        done = self.do(f"{self.root}/python/bin/python3", "-m", "ocaptain", *arguments)
         assert "Traceback" not in done.stdout + done.stderr, done.stderr
         return done
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from ocaptain.drydock.errors import ApiError
 from ocaptain.drydock.life import Activity, IdlePolicy, State, next_state
 from ocaptain.drydock.policy import NetworkPolicy, NetworkRule, allows_host
-from ocaptain.drydock.services import in_order
-from ocaptain.drydock.tasks import LONGEST, MOST, Tasks
-from ocaptain.drydock.watch import parse
+from ocaptain.drydock.services import sort_by_needs
+from ocaptain.drydock.tasks import MAX_EXPIRE_SECONDS, MAX_TASKS, Tasks
+from ocaptain.drydock.watch import parse_watch_events
 
 RUNNING, WARM, COLD = State.RUNNING, State.WARM, State.COLD
 
@@ -35,8 +35,8 @@ def test_when_a_sprite_pauses(state, held, quiet, then):
 
 
 def test_a_patience_of_nought_is_for_ever():
-    assert next_state(Activity(RUNNING, held=False, quiet=1e9), IdlePolicy(idle=0, cold=1)) is RUNNING
-    assert next_state(Activity(WARM, held=False, quiet=1e9), IdlePolicy(idle=1, cold=0)) is WARM
+    assert next_state(Activity(RUNNING, is_held=False, quiet_seconds=1e9), IdlePolicy(idle=0, cold=1)) is RUNNING
+    assert next_state(Activity(WARM, is_held=False, quiet_seconds=1e9), IdlePolicy(idle=1, cold=0)) is WARM
 
 
 def rules(*pairs):
@@ -88,28 +88,34 @@ class Clock:
 def test_tasks_expire_are_refreshed_and_have_limits():
     clock = Clock()
     tasks = Tasks(clock)
-    made = tasks.put("a", 10, new=True)
+    made = tasks.create_or_refresh("a", 10, must_be_new=True)
     assert made.describe()["expires_at"] == "1970-01-01T00:16:50.000Z"
     clock.now += 9
-    assert tasks.put("a", 10).started == 1000.0
+    assert tasks.create_or_refresh("a", 10).started == 1000.0
     clock.now += 9
-    assert [task.name for task in tasks.live()] == ["a"]
+    assert [task.name for task in tasks.live_tasks()] == ["a"]
     clock.now += 1
-    assert tasks.live() == []
-    for name, expire, status in (("", 1, 400), ("a/b", 1, 400), ("x", 0, 400), ("x", -1, 400), ("x", LONGEST + 1, 400)):
+    assert tasks.live_tasks() == []
+    for name, expire, status in (
+        ("", 1, 400),
+        ("a/b", 1, 400),
+        ("x", 0, 400),
+        ("x", -1, 400),
+        ("x", MAX_EXPIRE_SECONDS + 1, 400),
+    ):
         with pytest.raises(ApiError) as raised:
-            tasks.put(name, expire)
+            tasks.create_or_refresh(name, expire)
         assert raised.value.status == status
-    for number in range(MOST):
-        tasks.put(f"t{number}", 10)
+    for number in range(MAX_TASKS):
+        tasks.create_or_refresh(f"t{number}", 10)
     with pytest.raises(ApiError) as raised:
-        tasks.put("one-more", 10)
+        tasks.create_or_refresh("one-more", 10)
     assert raised.value.status == 429
     with pytest.raises(ApiError) as raised:
-        tasks.put("t1", 10, new=True)
+        tasks.create_or_refresh("t1", 10, must_be_new=True)
     assert raised.value.status == 409
-    tasks.delete("t1")
-    for call in (tasks.get, tasks.delete):
+    tasks.release("t1")
+    for call in (tasks.get_or_404, tasks.release):
         with pytest.raises(ApiError) as raised:
             call("t1")
         assert raised.value.status == 404
@@ -117,7 +123,7 @@ def test_tasks_expire_are_refreshed_and_have_limits():
 
 @given(st.dictionaries(st.sampled_from("abcdef"), st.lists(st.sampled_from("abcdefx"), max_size=4)))
 def test_services_come_after_what_they_need(needs):
-    order = in_order(needs)
+    order = sort_by_needs(needs)
     assert sorted(order) == sorted(needs)
     reach = {name: set(wanted) & set(needs) for name, wanted in needs.items()}
     for _ in needs:
@@ -134,5 +140,5 @@ def test_inotify_events_are_read():
         return struct.pack("iIII", watch, mask, 0, len(padded)) + padded
 
     data = event(1, 2, "a") + event(2, 0x40000100, "dir") + event(3, 0x8000, "")
-    assert parse(data) == [(1, 2, "a"), (2, 0x40000100, "dir"), (3, 0x8000, "")]
-    assert parse(data[:-3]) == [(1, 2, "a"), (2, 0x40000100, "dir")]
+    assert parse_watch_events(data) == [(1, 2, "a"), (2, 0x40000100, "dir"), (3, 0x8000, "")]
+    assert parse_watch_events(data[:-3]) == [(1, 2, "a"), (2, 0x40000100, "dir")]

@@ -16,10 +16,10 @@ from starlette.routing import Mount, Route, WebSocketRoute
 
 from ocaptain.drydock.api.bodies import Bodies
 from ocaptain.drydock.api.checkpoints import Checkpoints
-from ocaptain.drydock.api.common import deny, error_reply, on_error, read_body
+from ocaptain.drydock.api.common import error_reply, handle_error, read_body, send_refusal
 from ocaptain.drydock.api.exec import Exec
 from ocaptain.drydock.api.fs import Fs
-from ocaptain.drydock.api.gate import ONE, Gate, Waker
+from ocaptain.drydock.api.gate import SPRITE_PATH, Gate, Waker
 from ocaptain.drydock.api.policy import Policies
 from ocaptain.drydock.api.services import Services
 from ocaptain.drydock.api.sprites import Sprites
@@ -45,40 +45,42 @@ class Advance(BaseModel):
     advance: Annotated[float, Field(ge=0, le=86400 * 366)]
 
 
-def build(store: Store, token: str, stop: Callable[[], None], faults: Faults) -> Gate:
+def build_app(store: Store, token: str, stop: Callable[[], None], faults: Faults) -> Gate:
     """Return the application over ``store``; ``stop`` ends the server, ``faults`` spoil its answers."""
-    absent = ApiError(404, "not_found", "drydock has no such endpoint")
+    not_found = ApiError(404, "not_found", "drydock has no such endpoint")
 
-    async def nothing(scope: Scope, receive: Receive, send: Send) -> None:
-        await deny(scope, receive, send, error_reply(absent))
+    async def send_not_found(scope: Scope, receive: Receive, send: Send) -> None:
+        await send_refusal(scope, receive, send, error_reply(not_found))
 
-    handlers: dict[Any, Any] = dict.fromkeys((ApiError, DrydockError, RecursionError, ClientDisconnect, 500), on_error)
-    own = _own_routes(store)
-    rest = Mount("/", app=nothing)
-    inner = Bodies(Starlette(routes=[*own, *_task_routes(store), rest], exception_handlers=handlers))
-    store.door = lambda name: _door(inner, name)
-    routes = [*_sprite_routes(store), *own, *_policy_routes(store), *_drydock_routes(store, stop, faults)]
-    outer = Bodies(Starlette(routes=[*routes, rest], exception_handlers=handlers))
+    handlers: dict[Any, Any] = dict.fromkeys(
+        (ApiError, DrydockError, RecursionError, ClientDisconnect, 500), handle_error
+    )
+    self_routes = _self_service_routes(store)
+    fallback = Mount("/", app=send_not_found)
+    inner = Bodies(Starlette(routes=[*self_routes, *_task_routes(store), fallback], exception_handlers=handlers))
+    store.make_socket_app = lambda name: _sprite_socket_app(inner, name)
+    routes = [*_sprite_routes(store), *self_routes, *_policy_routes(store), *_drydock_routes(store, stop, faults)]
+    outer = Bodies(Starlette(routes=[*routes, fallback], exception_handlers=handlers))
     return Gate(FaultGate(Waker(outer, store), faults), token, store, routes)
 
 
 def _route(path: str, handler: Callable[[Any], Awaitable[Response]], *methods: str) -> Route:
-    return Route(ONE + path, handler, methods=list(methods))
+    return Route(SPRITE_PATH + path, handler, methods=list(methods))
 
 
-def _own_routes(store: Store) -> list[BaseRoute]:
+def _self_service_routes(store: Store) -> list[BaseRoute]:
     """Return what a sprite may also ask for itself."""
     checkpoints, services = Checkpoints(store), Services(store)
     return [
         _route("/checkpoint", checkpoints.create, "POST"),
         _route("/checkpoints", checkpoints.list, "GET"),
-        _route("/checkpoints/{id}", checkpoints.one, "GET", "DELETE"),
+        _route("/checkpoints/{id}", checkpoints.item, "GET", "DELETE"),
         _route("/checkpoints/{id}/restore", checkpoints.restore, "POST"),
         _route("/services", services.list, "GET"),
         _route("/services/signal", services.signal, "POST"),
-        _route("/services/{service}", services.one, "GET", "PUT", "DELETE"),
+        _route("/services/{service}", services.item, "GET", "PUT", "DELETE"),
         _route("/services/{service}/logs", services.logs, "GET"),
-        _route("/services/{service}/{verb}", services.act, "POST"),
+        _route("/services/{service}/{verb}", services.change_state, "POST"),
     ]
 
 
@@ -86,7 +88,7 @@ def _task_routes(store: Store) -> list[BaseRoute]:
     tasks = TaskCalls(store)
     return [
         _route("/tasks", tasks.collection, "GET", "POST", "PUT"),
-        _route("/tasks/{task}", tasks.one, "GET", "PUT", "DELETE"),
+        _route("/tasks/{task}", tasks.item, "GET", "PUT", "DELETE"),
     ]
 
 
@@ -95,17 +97,17 @@ def _sprite_routes(store: Store) -> list[BaseRoute]:
     return [
         Route("/v1/sprites", sprites.create, methods=["POST"]),
         Route("/v1/sprites", sprites.list, methods=["GET"]),
-        _route("", sprites.one, "GET", "PUT", "DELETE"),
+        _route("", sprites.item, "GET", "PUT", "DELETE"),
         _route("/upgrade", sprites.upgrade, "POST"),
         _route("/restart", sprites.restart, "POST"),
         _route("/check", sprites.check, "GET"),
-        WebSocketRoute(ONE + "/exec", commands.socket),
-        WebSocketRoute(ONE + "/exec/{id}", commands.socket),
+        WebSocketRoute(SPRITE_PATH + "/exec", commands.socket),
+        WebSocketRoute(SPRITE_PATH + "/exec/{id}", commands.socket),
         _route("/exec", commands.collection, "GET", "HEAD", "POST"),
         _route("/exec/{id}/kill", commands.kill, "POST"),
-        WebSocketRoute(ONE + "/proxy", streams.proxy),
-        WebSocketRoute(ONE + "/fs/watch", streams.watch_files),
-        WebSocketRoute(ONE + "/ports/watch", streams.watch_ports),
+        WebSocketRoute(SPRITE_PATH + "/proxy", streams.proxy),
+        WebSocketRoute(SPRITE_PATH + "/fs/watch", streams.watch_files),
+        WebSocketRoute(SPRITE_PATH + "/ports/watch", streams.watch_ports),
         _route("/fs/read", fs.read, "GET"),
         _route("/fs/write", fs.write, "PUT"),
         _route("/fs/list", fs.list, "GET"),
@@ -120,9 +122,9 @@ def _sprite_routes(store: Store) -> list[BaseRoute]:
 def _policy_routes(store: Store) -> list[BaseRoute]:
     policies = Policies(store)
     return [
-        _route("/policy/network", policies.network, "GET", "POST"),
-        _route("/policy/privileges", policies.privileges, "GET", "POST", "DELETE"),
-        _route("/policy/resources", policies.resources, "GET", "POST", "DELETE"),
+        _route("/policy/network", policies.network_policy, "GET", "POST"),
+        _route("/policy/privileges", policies.privileges_policy, "GET", "POST", "DELETE"),
+        _route("/policy/resources", policies.resources_policy, "GET", "POST", "DELETE"),
     ]
 
 
@@ -141,7 +143,7 @@ def _drydock_routes(store: Store, stop: Callable[[], None], faults: Faults) -> l
 
     async def clock(request: Request) -> Response:
         await store.advance((await read_body(request, Advance)).advance)
-        return JSONResponse(store.counts())
+        return JSONResponse(store.count_by_state())
 
     async def shutdown(_: Request) -> Response:
         stop()
@@ -155,7 +157,7 @@ def _drydock_routes(store: Store, stop: Callable[[], None], faults: Faults) -> l
     ]
 
 
-def _door(inner: ASGIApp, name: str) -> ASGIApp:
+def _sprite_socket_app(inner: ASGIApp, name: str) -> ASGIApp:
     """Return what a sprite's own socket serves: the same paths, without saying which sprite."""
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict
 from starlette.responses import JSONResponse, Response
 
-from ocaptain.drydock.api.common import ndjson, read_body
+from ocaptain.drydock.api.common import ndjson_reply, read_body
 from ocaptain.drydock.errors import ApiError, DrydockError
-from ocaptain.drydock.tasks import stamp
+from ocaptain.drydock.tasks import format_timestamp
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
@@ -41,23 +41,23 @@ class Checkpoints:
 
         async def checkpoint() -> str:
             async with sprite.awake():
-                return f"Checkpoint {(await sprite.checkpoint(body.comment)).id} created"
+                return f"Checkpoint {(await sprite.create_checkpoint(body.comment)).id} created"
 
-        return ndjson(_progress("Creating checkpoint", checkpoint()))
+        return ndjson_reply(_progress("Creating checkpoint", checkpoint()))
 
     async def list(self, request: Request) -> Response:
         """``GET …/checkpoints``, newest first."""
         sprite = self._store.get(request.path_params["name"])
         return JSONResponse([one.describe() for one in reversed(sprite.record.checkpoints)])
 
-    async def one(self, request: Request) -> Response:
+    async def item(self, request: Request) -> Response:
         """``GET`` or ``DELETE …/checkpoints/{id}``."""
         sprite = self._store.get(request.path_params["name"])
-        wanted = request.path_params["id"]
+        checkpoint_id = request.path_params["id"]
         if request.method == "DELETE":
-            await sprite.drop_checkpoint(wanted)
+            await sprite.delete_checkpoint(checkpoint_id)
             return Response(status_code=204)
-        return JSONResponse(sprite.find_checkpoint(wanted).describe())
+        return JSONResponse(sprite.find_checkpoint(checkpoint_id).describe())
 
     async def restore(self, request: Request) -> Response:
         """``POST …/checkpoints/{id}/restore``."""
@@ -65,17 +65,17 @@ class Checkpoints:
         found = sprite.find_checkpoint(request.path_params["id"])
 
         async def restore() -> str:
-            await sprite.restore(found.id)
+            await sprite.restore_checkpoint(found.id)
             return f"Checkpoint {found.id} restored"
 
-        return ndjson(_progress(f"Restoring checkpoint {found.id}", restore()))
+        return ndjson_reply(_progress(f"Restoring checkpoint {found.id}", restore()))
 
 
-async def _progress(what: str, work: Awaitable[str]) -> AsyncIterator[dict[str, object]]:
-    yield {"type": "info", "data": what, "time": stamp(time.time())}
+async def _progress(title: str, work: Awaitable[str]) -> AsyncIterator[dict[str, object]]:
+    yield {"type": "info", "data": title, "time": format_timestamp(time.time())}
     try:
         outcome = await work
     except (ApiError, DrydockError) as error:  # the 200 is out: what went wrong is the last line
-        yield {"type": "error", "error": error.message, "time": stamp(time.time())}
+        yield {"type": "error", "error": error.message, "time": format_timestamp(time.time())}
         return
-    yield {"type": "complete", "data": outcome, "time": stamp(time.time())}
+    yield {"type": "complete", "data": outcome, "time": format_timestamp(time.time())}

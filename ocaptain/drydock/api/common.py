@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _Model = TypeVar("_Model", bound=BaseModel)
 NOT_FOUND = 404
-PLAIN = frozenset({"services", "checkpoint", "checkpoints", "policy"})
+PLAIN_TEXT_AREAS = frozenset({"services", "checkpoint", "checkpoints", "policy"})
 
 
 def parse_duration(text: str) -> float:
@@ -38,7 +38,7 @@ def parse_duration(text: str) -> float:
         raise ApiError(400, "invalid_duration", str(error)) from error
 
 
-async def deny(scope: Scope, receive: Receive, send: Send, response: Response) -> None:
+async def send_refusal(scope: Scope, receive: Receive, send: Send, response: Response) -> None:
     """Answer a request, or a handshake before its upgrade."""
     if scope["type"] == "websocket":
         await WebSocket(scope, receive, send).send_denial_response(response)
@@ -56,7 +56,7 @@ def error_reply(error: ApiError, path: str = "") -> Response:
     if area == ["fs"] and not isinstance(error, FsError):
         code = "ENOENT" if error.status == NOT_FOUND else "EINVAL"
         return JSONResponse({"error": error.message, "code": code, "path": ""}, error.status)
-    if area and area[0] in PLAIN:
+    if area and area[0] in PLAIN_TEXT_AREAS:
         return PlainTextResponse(error.message, error.status)
     return JSONResponse(error.body(), error.status)
 
@@ -88,7 +88,7 @@ async def read_json(request: Request) -> dict[str, object]:
     return found if isinstance(found, dict) else {}
 
 
-def integer(text: str | None, default: int) -> int:
+def parse_integer(text: str | None, default: int) -> int:
     """Return a parameter's number.
 
     Raises:
@@ -101,12 +101,12 @@ def integer(text: str | None, default: int) -> int:
     return int(text)
 
 
-def true(params: QueryParams, name: str, default: str = "false") -> bool:
+def is_flag_set(params: QueryParams, name: str, default: str = "false") -> bool:
     """Whether a flag of the query is set."""
     return params.get(name, default).lower() in {"true", "1"}
 
 
-def ndjson(events: AsyncIterator[dict[str, object]]) -> Response:
+def ndjson_reply(events: AsyncIterator[dict[str, object]]) -> Response:
     """Return a stream of JSON lines."""
 
     async def lines() -> AsyncIterator[bytes]:
@@ -116,17 +116,17 @@ def ndjson(events: AsyncIterator[dict[str, object]]) -> Response:
     return StreamingResponse(lines(), media_type="application/x-ndjson")
 
 
-async def on_error(request: Request, error: Exception) -> Response:
+async def handle_error(request: Request, error: Exception) -> Response:
     """Return the reply to whatever a handler raised."""
     match error:
         case ApiError():
-            found = error
+            refusal = error
         case RecursionError():
-            found = ApiError(400, "invalid_request", "the path or tree is too deep")
+            refusal = ApiError(400, "invalid_request", "the path or tree is too deep")
         case ClientDisconnect():
-            found = ApiError(400, "invalid_request", "the client left")
+            refusal = ApiError(400, "invalid_request", "the client left")
         case DrydockError():
-            found = ApiError(500, "sandbox_failed", error.message)
+            refusal = ApiError(500, "sandbox_failed", error.message)
         case _:
-            found = ApiError(500, "internal_error", f"{type(error).__name__}: {error}")
-    return error_reply(found, request.url.path)
+            refusal = ApiError(500, "internal_error", f"{type(error).__name__}: {error}")
+    return error_reply(refusal, request.url.path)

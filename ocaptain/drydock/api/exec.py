@@ -12,20 +12,20 @@ from starlette.websockets import WebSocketDisconnect
 
 from ocaptain.drydock.api.common import (
     error_reply,
-    integer,
-    ndjson,
+    is_flag_set,
+    ndjson_reply,
     parse_duration,
+    parse_integer,
     read_json,
-    true,
 )
 from ocaptain.drydock.errors import ApiError
 from ocaptain.drydock.ports import listening_ports
 from ocaptain.drydock.sessions import (
     EXIT,
-    PIPE_RUN_ON,
+    PIPE_RUN_AFTER_DISCONNECT,
     STDIN,
     STDIN_EOF,
-    TTY_RUN_ON,
+    TTY_RUN_AFTER_DISCONNECT,
     ExecRequest,
     Session,
     parse_signal,
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from ocaptain.drydock.sprite import Sprite
     from ocaptain.drydock.store import Store
 
-HOLD_SECONDS = 1.0  # a client that still has to send its EOF must find the socket open
-PORTS_SECONDS = 1.0
+CLOSE_DELAY_SECONDS = 1.0  # a client that still has to send its EOF must find the socket open
+PORTS_POLL_SECONDS = 1.0
 KEEPALIVE_SECONDS = 20.0  # the js SDK gives a silent command up after 45 s
 
 
@@ -58,17 +58,19 @@ def exec_request(params: QueryParams, *, over_post: bool = False) -> ExecRequest
     pairs = [item.partition("=") for item in params.getlist("env")]
     if any(not name or not equals for name, equals, _ in pairs):
         raise ApiError(400, "invalid_request", "env must be KEY=VALUE")
-    tty = true(params, "tty") and not over_post
-    run_on = params.get("max_run_after_disconnect")
+    tty = is_flag_set(params, "tty") and not over_post
+    run_after_disconnect = params.get("max_run_after_disconnect")
     return ExecRequest(
         argv=argv,
         environment={name: value for name, _, value in pairs},
         cwd=params.get("dir") or "/home/sprite",
         tty=tty,
-        rows=integer(params.get("rows"), 24),
-        cols=integer(params.get("cols"), 80),
-        stdin=true(params, "stdin", "true" if tty else "false"),
-        run_on=parse_duration(run_on) if run_on else (TTY_RUN_ON if tty else PIPE_RUN_ON),
+        rows=parse_integer(params.get("rows"), 24),
+        cols=parse_integer(params.get("cols"), 80),
+        stdin=is_flag_set(params, "stdin", "true" if tty else "false"),
+        run_after_disconnect=parse_duration(run_after_disconnect)
+        if run_after_disconnect
+        else (TTY_RUN_AFTER_DISCONNECT if tty else PIPE_RUN_AFTER_DISCONNECT),
     )
 
 
@@ -81,7 +83,7 @@ class SocketWatcher:
         self.last_sent = time.monotonic()
         self.done = asyncio.Event()
 
-    async def say(self, message: dict[str, object]) -> None:
+    async def send_message(self, message: dict[str, object]) -> None:
         """Send a text message."""
         self.last_sent = time.monotonic()
         await self._socket.send_text(json.dumps(message))
@@ -93,14 +95,14 @@ class SocketWatcher:
 
     async def exited(self, code: int) -> None:
         """Send the exit code in both forms, text first."""
-        await self.say({"type": "exit", "exit_code": code})
+        await self.send_message({"type": "exit", "exit_code": code})
         if not self._tty:
             await self._socket.send_bytes(bytes([EXIT, code & 0xFF]))
         self.done.set()
 
 
-FRAMES_APART = 0.02
-EXIT_APART = 0.2
+FRAME_GAP_SECONDS = 0.02
+EXIT_GAP_SECONDS = 0.2
 
 
 class ChunkWatcher:
@@ -142,9 +144,9 @@ class ExecResponse(Response):
             while (frame := await watcher.frames.get()) is not None:
                 # Framing lives in the chunk boundaries, and a client that is slow to read joins what
                 # came together: the exit frame, which the js SDK then misses, stands well apart.
-                await asyncio.sleep(EXIT_APART if frame[0] == EXIT else 0)
+                await asyncio.sleep(EXIT_GAP_SECONDS if frame[0] == EXIT else 0)
                 await send({"type": "http.response.body", "body": frame, "more_body": True})
-                await asyncio.sleep(FRAMES_APART)
+                await asyncio.sleep(FRAME_GAP_SECONDS)
             await send({"type": "http.response.body", "body": b""})
         finally:
             self._session.detach(watcher)
@@ -175,9 +177,9 @@ class Exec:
         params = socket.query_params
         try:
             sprite = self._store.get(socket.path_params["name"])
-            wanted = socket.path_params.get("id") or params.get("id")
-            owner = wanted is None
-            session = self._session(sprite, wanted) if wanted else await sprite.run(exec_request(params))
+            session_id = socket.path_params.get("id") or params.get("id")
+            is_owner = session_id is None
+            session = self._get_session(sprite, session_id) if session_id else await sprite.run(exec_request(params))
         except ApiError as error:
             await socket.send_denial_response(error_reply(error))
             return
@@ -186,7 +188,7 @@ class Exec:
         except (WebSocketDisconnect, RuntimeError, OSError):
             return  # the client left before the 101; nobody watches, so its time to run on runs
         watcher = SocketWatcher(socket, tty=session.request.tty)
-        await watcher.say(
+        await watcher.send_message(
             {
                 "type": "session_info",
                 "session_id": session.id,
@@ -194,7 +196,7 @@ class Exec:
                 "created": int(session.created),
                 "cols": session.request.cols,
                 "rows": session.request.rows,
-                "is_owner": owner,
+                "is_owner": is_owner,
                 "tty": session.request.tty,
             }
         )
@@ -212,31 +214,31 @@ class Exec:
 
     async def kill(self, request: Request) -> Response:
         """``POST …/exec/{id}/kill``; parameters in the query (js, go) or in JSON (py)."""
-        sprite, wanted = self._store.get(request.path_params["name"]), request.path_params["id"]
-        if wanted in sprite.ended and wanted not in sprite.sessions:
-            raise ApiError(410, "gone", f"session {wanted} has ended")
-        session = self._session(sprite, wanted)
-        given = {**await read_json(request), **request.query_params}
-        name = str(given.get("signal", "TERM"))
+        sprite, session_id = self._store.get(request.path_params["name"]), request.path_params["id"]
+        if session_id in sprite.ended_sessions and session_id not in sprite.sessions:
+            raise ApiError(410, "gone", f"session {session_id} has ended")
+        session = self._get_session(sprite, session_id)
+        parameters = {**await read_json(request), **request.query_params}
+        name = str(parameters.get("signal", "TERM"))
         number = parse_signal(name)
         if number is None:
             raise ApiError(400, "invalid_signal", f"unknown signal {name}")
-        seconds = parse_duration(str(given.get("timeout", "10s")))
-        return ndjson(_kill(session, name, number, seconds))
+        seconds = parse_duration(str(parameters.get("timeout", "10s")))
+        return ndjson_reply(_kill_events(session, name, number, seconds))
 
     @staticmethod
-    def _session(sprite: Sprite, wanted: str) -> Session:
-        session = sprite.sessions.get(wanted)
+    def _get_session(sprite: Sprite, session_id: str) -> Session:
+        session = sprite.sessions.get(session_id)
         if session is None:
-            raise ApiError(404, "not_found", f"session not found: {wanted}")
+            raise ApiError(404, "not_found", f"session not found: {session_id}")
         return session
 
 
 async def _serve_socket(socket: WebSocket, sprite: Sprite, session: Session, watcher: SocketWatcher) -> None:
     tasks = [
-        asyncio.create_task(_listen(socket, session)),
+        asyncio.create_task(_receive_messages(socket, session)),
         asyncio.create_task(_keep_alive(watcher)),
-        asyncio.create_task(_tell_ports(sprite, session, watcher)),
+        asyncio.create_task(_send_port_changes(sprite, session, watcher)),
     ]
     attaching = asyncio.create_task(session.attach(watcher))
     finished = asyncio.create_task(watcher.done.wait())
@@ -244,7 +246,7 @@ async def _serve_socket(socket: WebSocket, sprite: Sprite, session: Session, wat
         await asyncio.wait([tasks[0], finished], return_when=asyncio.FIRST_COMPLETED)
         if watcher.done.is_set() and not tasks[0].done():
             if not session.request.tty:  # the js SDK waits for the server's close of a terminal
-                await asyncio.wait([tasks[0]], timeout=HOLD_SECONDS)
+                await asyncio.wait([tasks[0]], timeout=CLOSE_DELAY_SECONDS)
             if not tasks[0].done():
                 await socket.close(1000)
     except (WebSocketDisconnect, RuntimeError, OSError):
@@ -256,38 +258,38 @@ async def _serve_socket(socket: WebSocket, sprite: Sprite, session: Session, wat
         await asyncio.gather(*tasks, attaching, finished, return_exceptions=True)
 
 
-async def _listen(socket: WebSocket, session: Session) -> None:
+async def _receive_messages(socket: WebSocket, session: Session) -> None:
     while True:
         message = await socket.receive()
         if message["type"] == "websocket.disconnect":
             return
         if (data := message.get("bytes")) is not None:
-            await _take_bytes(session, data)
+            await _handle_input_message(session, data)
         elif (text := message.get("text")) is not None:
-            _take_text(session, text)
+            _handle_control_message(session, text)
 
 
 async def _keep_alive(watcher: SocketWatcher) -> None:
     while True:
         await asyncio.sleep(1)
         if time.monotonic() - watcher.last_sent > KEEPALIVE_SECONDS:
-            await watcher.say({"type": "debug", "msg": "keepalive"})
+            await watcher.send_message({"type": "debug", "msg": "keepalive"})
 
 
-async def _tell_ports(sprite: Sprite, session: Session, watcher: SocketWatcher) -> None:
+async def _send_port_changes(sprite: Sprite, session: Session, watcher: SocketWatcher) -> None:
     """Tell the ports that the command and its children open and close, while it runs."""
     known: frozenset[Port] = frozenset()
     while True:
-        await asyncio.sleep(PORTS_SECONDS)
+        await asyncio.sleep(PORTS_POLL_SECONDS)
         now = await asyncio.to_thread(listening_ports, sprite.box.init_pid, session.leader)
         if session.exit_code is not None:
             return
         for port in now ^ known:
-            await watcher.say(port.describe("port_opened" if port in now else "port_closed"))
+            await watcher.send_message(port.describe("port_opened" if port in now else "port_closed"))
         known = now
 
 
-async def _take_bytes(session: Session, data: bytes) -> None:
+async def _handle_input_message(session: Session, data: bytes) -> None:
     if session.request.tty:
         await session.feed(data)
     elif data[:1] == bytes([STDIN]):
@@ -296,7 +298,7 @@ async def _take_bytes(session: Session, data: bytes) -> None:
         session.end_input()
 
 
-def _take_text(session: Session, text: str) -> None:
+def _handle_control_message(session: Session, text: str) -> None:
     """Obey a control message; anything else is ignored, as live."""
     try:
         message = json.loads(text)
@@ -309,7 +311,7 @@ def _take_text(session: Session, text: str) -> None:
             session.signal(number)
 
 
-async def _kill(session: Session, name: str, number: int, seconds: float) -> AsyncIterator[dict[str, object]]:
+async def _kill_events(session: Session, name: str, number: int, seconds: float) -> AsyncIterator[dict[str, object]]:
     session.signal(number)
     yield {"type": "signal", "message": f"sent {name}", "signal": name, "pid": int(session.id)}
     if seconds > 0:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from ocaptain.drydock.api.common import read_body, true
+from ocaptain.drydock.api.common import is_flag_set, read_body
 from ocaptain.drydock.errors import FsError
 from ocaptain.drydock.files import CHUNK, Files
 from ocaptain.drydock.rootless import sprite_owner_id
@@ -80,7 +80,7 @@ class Fs:
     async def write(self, request: Request) -> Response:
         """``PUT …/fs/write``; makes missing parents whatever the flag says, as live."""
         params = request.query_params
-        files = self._files(request, params.get("workingDir", "/"), as_root=true(params, "asRoot"))
+        files = self._files(request, params.get("workingDir", "/"), as_root=is_flag_set(params, "asRoot"))
         mode = parse_mode(params["mode"]) if params.get("mode") else None
         return JSONResponse(await files.write(params.get("path", ""), request.stream(), mode))
 
@@ -88,7 +88,7 @@ class Fs:
         """``GET …/fs/list``."""
         params = request.query_params
         files = self._files(request, params.get("workingDir", "/"))
-        recursive = true(params, "recursive")
+        recursive = is_flag_set(params, "recursive")
         return JSONResponse(
             await files.list_directory(params.get("path", ""), recursive=recursive, pattern=params.get("pattern", ""))
         )
@@ -98,8 +98,8 @@ class Fs:
         params = request.query_params
         body = await read_body(request, FsBody)
         cwd = params.get("workingDir", body.workingDir)
-        files = self._files(request, cwd, as_root=body.asRoot or true(params, "asRoot"))
-        recursive = body.recursive or true(params, "recursive")
+        files = self._files(request, cwd, as_root=body.asRoot or is_flag_set(params, "asRoot"))
+        recursive = body.recursive or is_flag_set(params, "recursive")
         return JSONResponse(await files.delete(params.get("path", body.path), recursive=recursive))
 
     async def rename(self, request: Request) -> Response:
@@ -127,7 +127,7 @@ class Fs:
     async def chown(self, request: Request) -> Response:
         """``POST …/fs/chown``; owners by number, or ``root`` and ``sprite``."""
         body = await read_body(request, FsBody)
-        uid, gid = _owner(body.uid), _owner(body.gid)
+        uid, gid = _parse_owner(body.uid), _parse_owner(body.gid)
         files = self._files(request, body.workingDir, as_root=body.asRoot)
         found = await files.apply_to_files(body.path, lambda fd: os.fchown(fd, uid, gid), recursive=body.recursive)
         affected = [{"path": path, "uid": now.st_uid, "gid": now.st_gid} for path, now in found]
@@ -140,7 +140,7 @@ def _range_start(header: str | None) -> int:
     return int(found[1]) if found else 0
 
 
-def _owner(given: str | int | None) -> int:
+def _parse_owner(given: str | int | None) -> int:
     names = {"root": 0, "sprite": sprite_owner_id()}
     if given is None or given == "":
         return -1

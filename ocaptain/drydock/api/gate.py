@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.routing import BaseRoute, Match, Route, WebSocketRoute
 
-from ocaptain.drydock.api.common import deny, error_reply
+from ocaptain.drydock.api.common import error_reply, send_refusal
 from ocaptain.drydock.connections import mark_accepted
 from ocaptain.drydock.errors import ApiError, DrydockError
 from ocaptain.drydock.faults import ENDPOINT_KEY
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
     from ocaptain.drydock.store import Store, Tally
 
 VERSION = "v0.0.1-rc46"
-ONE = "/v1/sprites/{name}"
+SPRITE_PATH = "/v1/sprites/{name}"
 #: What is answered about a sprite without waking it.
-ASLEEP = frozenset({"policy", "checkpoints", "upgrade", "restart"})
+AREAS_WITHOUT_WAKING = frozenset({"policy", "checkpoints", "upgrade", "restart"})
 #: Names of this machine. A page of a foreign name that resolves to it (DNS rebinding) is turned away.
-HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]"})
+OWN_HOST_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
 
-def refusal(headers: Headers, token: str) -> ApiError | None:
+def refusal_of_headers(headers: Headers, token: str) -> ApiError | None:
     """Return why a call is none of ours, None if it is: it must name this machine and carry the token."""
     host = [name.lower() for name in headers.getlist("host")]
-    if len(host) != 1 or not {host[0], host[0].rpartition(":")[0]} & HOSTS:
+    if len(host) != 1 or not {host[0], host[0].rpartition(":")[0]} & OWN_HOST_NAMES:
         return ApiError(421, "misdirected", "drydock answers to 127.0.0.1 and localhost alone")
     given = headers.getlist("authorization")
     if len(given) != 1 or not hmac.compare_digest(given[0].encode(), f"Bearer {token}".encode()):
@@ -57,7 +57,7 @@ class Gate:
     """Outermost layer: host and token, version header, last activity, counts by sprite.
 
     Attributes:
-        open: calls that are being answered.
+        open_calls: how many calls are being answered now.
         last_activity: monotonic time of the last one's end.
     """
 
@@ -66,7 +66,7 @@ class Gate:
         self._token = token
         self._store = store
         self._routes = routes
-        self.open = 0
+        self.open_calls = 0
         self.last_activity = time.monotonic()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -80,10 +80,10 @@ class Gate:
                 MutableHeaders(raw=message.setdefault("headers", [])).append("sprite-version", VERSION)
             await send(message)
 
-        if (refused := refusal(Headers(scope=scope), self._token)) is not None:
+        if (refused := refusal_of_headers(Headers(scope=scope), self._token)) is not None:
             reply = error_reply(refused)
             reply.headers["connection"] = "close"
-            await deny(scope, receive, versioned, reply)
+            await send_refusal(scope, receive, versioned, reply)
             return
         mark_accepted(scope)
         endpoint = endpoint_of(scope, self._routes)
@@ -91,33 +91,33 @@ class Gate:
             await self._app(scope, receive, versioned)
             return
         scope[ENDPOINT_KEY] = endpoint
-        said: Send = versioned
-        if (tally := self._tally(scope, endpoint)) is not None:
-            receive, said = _counted(tally, receive, versioned)
-        self.open += 1
+        counted_send: Send = versioned
+        if (tally := self._count_call(scope, endpoint)) is not None:
+            receive, counted_send = _count_bytes(tally, receive, versioned)
+        self.open_calls += 1
         try:
-            await self._app(scope, receive, said)
+            await self._app(scope, receive, counted_send)
         finally:
-            self.open -= 1
+            self.open_calls -= 1
             self.last_activity = time.monotonic()
 
-    def _tally(self, scope: Scope, endpoint: str) -> Tally | None:
+    def _count_call(self, scope: Scope, endpoint: str) -> Tally | None:
         """Count a call of a sprite that there is; return the sprite's counters."""
-        name = sprite_of(scope, endpoint)
-        if name is None or not self._store.has(name):
+        name = sprite_name_of(scope, endpoint)
+        if name is None or not self._store.has_sprite(name):
             return None
-        tally = self._store.tally(name)
+        tally = self._store.tally_of(name)
         method = "WS" if scope["type"] == "websocket" else scope["method"]
-        tally.calls[f"{method} {endpoint.removeprefix(ONE)}"] += 1
+        tally.calls[f"{method} {endpoint.removeprefix(SPRITE_PATH)}"] += 1
         return tally
 
 
-def sprite_of(scope: Scope, endpoint: str) -> str | None:
+def sprite_name_of(scope: Scope, endpoint: str) -> str | None:
     """Return the name of the sprite that a call is about, None if it is about none."""
-    return str(scope["path"]).split("/")[3] if endpoint.startswith(ONE) else None
+    return str(scope["path"]).split("/")[3] if endpoint.startswith(SPRITE_PATH) else None
 
 
-def _counted(tally: Tally, receive: Receive, send: Send) -> tuple[Receive, Send]:
+def _count_bytes(tally: Tally, receive: Receive, send: Send) -> tuple[Receive, Send]:
     """Return both directions with their payload counted."""
 
     def size(message: Message) -> int:
@@ -146,19 +146,19 @@ class Waker:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on to a running sprite."""
         endpoint = scope.get(ENDPOINT_KEY, "")
-        area = endpoint.removeprefix(ONE).split("/")[1:2]
-        name = sprite_of(scope, endpoint) if area and area[0] not in ASLEEP else None
+        area = endpoint.removeprefix(SPRITE_PATH).split("/")[1:2]
+        name = sprite_name_of(scope, endpoint) if area and area[0] not in AREAS_WITHOUT_WAKING else None
         async with contextlib.AsyncExitStack() as stack:
             try:
                 if name is not None:
                     await stack.enter_async_context(self._store.get(name).awake())
             except ApiError as error:
-                await deny(
+                await send_refusal(
                     scope, receive, send, error_reply(error, "" if scope["type"] == "websocket" else scope["path"])
                 )
                 return
             except DrydockError as error:
                 refused = ApiError(500, "sandbox_failed", error.message)
-                await deny(scope, receive, send, error_reply(refused))
+                await send_refusal(scope, receive, send, error_reply(refused))
                 return
             await self._app(scope, receive, send)

@@ -21,23 +21,25 @@ class Policies:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    async def network(self, request: Request) -> Response:
+    async def network_policy(self, request: Request) -> Response:
         """What may leave the sprite."""
         sprite = self._store.get(request.path_params["name"])
         if request.method == "POST":
-            await sprite.set_network(await read_body(request, NetworkPolicy))
+            await sprite.set_network_policy(await read_body(request, NetworkPolicy))
             return Response(status_code=204)
         return JSONResponse(sprite.record.network.model_dump(exclude_none=True))
 
-    async def privileges(self, request: Request) -> Response:
+    async def privileges_policy(self, request: Request) -> Response:
         """What it may do: stored."""
-        return await self._stored(request, "privileges", PrivilegesPolicy)
+        return await self._get_or_store(request, "privileges", PrivilegesPolicy)
 
-    async def resources(self, request: Request) -> Response:
+    async def resources_policy(self, request: Request) -> Response:
         """What it may use: stored."""
-        return await self._stored(request, "resources", ResourcesPolicy)
+        return await self._get_or_store(request, "resources", ResourcesPolicy)
 
-    async def _stored(self, request: Request, kind: str, model: type[PrivilegesPolicy | ResourcesPolicy]) -> Response:
+    async def _get_or_store(
+        self, request: Request, kind: str, model: type[PrivilegesPolicy | ResourcesPolicy]
+    ) -> Response:
         sprite = self._store.get(request.path_params["name"])
         if request.method == "GET":
             return JSONResponse(getattr(sprite.record, kind).model_dump(exclude_none=True))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response
 
-from ocaptain.drydock.api.common import integer, ndjson, parse_duration, read_body
+from ocaptain.drydock.api.common import ndjson_reply, parse_duration, parse_integer, read_body
 from ocaptain.drydock.errors import ApiError, FsError
 from ocaptain.drydock.files import Files
 from ocaptain.drydock.record import ServiceDefinition
@@ -56,7 +56,7 @@ class Services:
         sprite = self._store.get(request.path_params["name"])
         return JSONResponse([service.describe() for service in sprite.services.values()])
 
-    async def one(self, request: Request) -> Response:
+    async def item(self, request: Request) -> Response:
         """``GET``, ``PUT`` (define and start) or ``DELETE …/services/{service}``."""
         if request.method == "PUT":
             return await self._put(request)
@@ -77,11 +77,11 @@ class Services:
             raise ApiError(409, "conflict", f"another service already has an HTTP port configured: {min(ports)}")
         seconds = _seconds(request, "duration", "5s")
         service = await sprite.put_service(name, definition)
-        events = service.events(seconds)
+        events = service.follow_events(seconds)
         await service.start()
-        return ndjson(events)
+        return ndjson_reply(events)
 
-    async def act(self, request: Request) -> Response:
+    async def change_state(self, request: Request) -> Response:
         """``POST …/services/{service}/start|stop|restart``."""
         sprite, service = self._find(request)
         verb = request.path_params["verb"]
@@ -91,24 +91,24 @@ class Services:
             if service.status == "stopped":
                 raise ApiError(409, "conflict", f"service {service.name} is not running")
             seconds = _seconds(request, "timeout", "10s")
-            sprite.want_service(service.name, wanted=False)
-            events = service.events(seconds + STOP_MARGIN, until="stopped")
+            sprite.set_service_wanted(service.name, wanted=False)
+            events = service.follow_events(seconds + STOP_MARGIN, last_kind="stopped")
             service.stopping = asyncio.create_task(service.stop(seconds))  # also if the client leaves
-            return ndjson(events)
+            return ndjson_reply(events)
         seconds = _seconds(request, "duration", "5s")
         if verb == "restart":
             await service.stop()
-        sprite.want_service(service.name, wanted=True)
-        events = service.events(seconds)
+        sprite.set_service_wanted(service.name, wanted=True)
+        events = service.follow_events(seconds)
         await service.start()
-        return ndjson(events)
+        return ndjson_reply(events)
 
     async def logs(self, request: Request) -> Response:
         """``GET …/services/{service}/logs``: the last lines, then what follows for a while."""
         sprite, service = self._find(request)
-        count = integer(request.query_params.get("lines"), 100)
+        count = parse_integer(request.query_params.get("lines"), 100)
         seconds = _seconds(request, "duration", "0s")
-        return ndjson(_log_events(Files(sprite.box.root), service, count, seconds))
+        return ndjson_reply(_log_events(Files(sprite.box.root), service, count, seconds))
 
     async def signal(self, request: Request) -> Response:
         """``POST …/services/signal``."""
@@ -129,8 +129,8 @@ def _seconds(request: Request, name: str, default: str) -> float:
 
 
 async def _log_events(files: Files, service: Service, count: int, seconds: float) -> AsyncIterator[dict[str, object]]:
-    following = service.events(seconds)
-    for line in await _last_lines(files, service.log, count):
+    following = service.follow_events(seconds)
+    for line in await _last_lines(files, service.log_path, count):
         head, _, said = line.partition("] ")
         stream = "stderr" if head.endswith("[stderr") else "stdout"
         yield {"type": stream, "timestamp": int(time.time() * 1000), "data": said + "\n"}

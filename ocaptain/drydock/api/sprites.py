@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import JSONResponse, Response
 
-from ocaptain.drydock.api.common import integer, ndjson, read_body
+from ocaptain.drydock.api.common import ndjson_reply, parse_integer, read_body
 from ocaptain.drydock.record import CreateBody, UpdateBody
-from ocaptain.drydock.tasks import stamp
+from ocaptain.drydock.tasks import format_timestamp
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -31,9 +31,9 @@ class Sprites:
     async def create(self, request: Request) -> Response:
         """``POST /v1/sprites``."""
         body = await read_body(request, CreateBody)
-        made = await self._store.create(body)
-        self._store.tally(body.name).calls["POST"] += 1
-        return JSONResponse(made.describe(), 201)
+        sprite = await self._store.create(body)
+        self._store.tally_of(body.name).calls["POST"] += 1
+        return JSONResponse(sprite.describe(), 201)
 
     async def list(self, request: Request) -> Response:
         """``GET /v1/sprites``: a page, or with ``Accept: application/x-ndjson`` every change from now on.
@@ -41,30 +41,30 @@ class Sprites:
         Asking for more than a page holds gets a full page.
         """
         params = request.query_params
-        prefix, size = params.get("prefix", ""), integer(params.get("max_results"), 50)
+        prefix, size = params.get("prefix", ""), parse_integer(params.get("max_results"), 50)
         if "application/x-ndjson" in request.headers.get("accept", ""):
-            return ndjson(self._watch(prefix))
-        return JSONResponse(self._store.page(prefix, size, params.get("continuation_token")))
+            return ndjson_reply(self._status_events(prefix))
+        return JSONResponse(self._store.list_page(prefix, size, params.get("continuation_token")))
 
-    async def _watch(self, prefix: str) -> AsyncIterator[dict[str, object]]:
+    async def _status_events(self, prefix: str) -> AsyncIterator[dict[str, object]]:
         """Tell every sprite as it is, then each change, and something now and then."""
-        queue = self._store.listen()
+        queue = self._store.subscribe()
         try:
-            for sprite in self._store.find(prefix):
-                yield self._store.event(sprite)
+            for sprite in self._store.find_by_prefix(prefix):
+                yield self._store.status_event(sprite)
             while True:
                 try:
                     event = await asyncio.wait_for(queue.get(), HEARTBEAT_SECONDS)
                 except TimeoutError:
-                    now = stamp(self._store.clock.wall())
+                    now = format_timestamp(self._store.clock.wall())
                     yield {"type": "heartbeat", "timestamp": now, "org": self._store.organisation()}
                     continue
                 if str(event["name"]).startswith(prefix):
                     yield event
         finally:
-            self._store.unlisten(queue)
+            self._store.unsubscribe(queue)
 
-    async def one(self, request: Request) -> Response:
+    async def item(self, request: Request) -> Response:
         """``GET``, ``PUT`` or ``DELETE /v1/sprites/{name}``; none of them wakes it."""
         name = request.path_params["name"]
         if request.method == "DELETE":
@@ -93,12 +93,12 @@ class Sprites:
         began = time.monotonic()
         sprite = self._store.get(request.path_params["name"])
         async with sprite.awake():
-            status, reason = await sprite.check()
+            status, reason = await sprite.check_health()
         shown = {
             "sprite_name": sprite.name,
             "sprite_id": sprite.record.id,
             "status": status,
-            "checked_at": stamp(self._store.clock.wall()),
+            "checked_at": format_timestamp(self._store.clock.wall()),
             "elapsed": round(time.monotonic() - began, 3),
         }
         return JSONResponse({**shown, **({"reason": reason} if reason else {})})

@@ -15,8 +15,8 @@ from ocaptain.drydock.api.common import error_reply
 from ocaptain.drydock.errors import ApiError, FsError
 from ocaptain.drydock.network import CHUNK_BYTES, connect_to_sandbox_port
 from ocaptain.drydock.ports import listening_ports
-from ocaptain.drydock.tasks import stamp
-from ocaptain.drydock.watch import Watch
+from ocaptain.drydock.tasks import format_timestamp
+from ocaptain.drydock.watch import FileWatch
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from ocaptain.drydock.store import Store
 
 POLL_SECONDS = 0.5
-FIRST_SECONDS = 10.0
-LOOPBACK = ("localhost", "127.0.0.1", "::1", "")
+FIRST_MESSAGE_SECONDS = 10.0
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1", "")
 
 
 class Target(BaseModel):
@@ -57,7 +57,7 @@ class Streams:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    async def _accepted(self, socket: WebSocket) -> Sprite | None:
+    async def _accept(self, socket: WebSocket) -> Sprite | None:
         try:
             sprite = self._store.get(socket.path_params["name"])
         except ApiError as error:
@@ -68,14 +68,14 @@ class Streams:
 
     async def proxy(self, socket: WebSocket) -> None:
         """``WSS …/proxy``: one TCP connection to a port of the sprite's own loopback."""
-        sprite = await self._accepted(socket)
+        sprite = await self._accept(socket)
         if sprite is None:
             return
         with contextlib.suppress(WebSocketDisconnect, RuntimeError, OSError):
             try:
-                async with asyncio.timeout(FIRST_SECONDS):
+                async with asyncio.timeout(FIRST_MESSAGE_SECONDS):
                     target = Target.model_validate_json(await socket.receive_text())
-                if target.host.lower() not in (*LOOPBACK, sprite.name):
+                if target.host.lower() not in (*LOOPBACK_NAMES, sprite.name):
                     raise OSError(f"host {target.host}: a sprite reaches only its own loopback; name localhost")
                 reader, writer = await connect_to_sandbox_port(sprite.box.init_pid, target.port)
             except (OSError, ValidationError, KeyError) as error:  # TimeoutError is an OSError
@@ -85,7 +85,7 @@ class Streams:
                 return
             await socket.send_text(json.dumps({"status": "connected", "target": f"127.0.0.1:{target.port}"}))
             try:
-                await _first_message(_to_socket(reader, socket), _from_socket(socket, writer))
+                await _run_until_first_ends(_copy_to_socket(reader, socket), _copy_from_socket(socket, writer))
                 await writer.drain()
             finally:
                 writer.close()
@@ -93,23 +93,23 @@ class Streams:
 
     async def watch_files(self, socket: WebSocket) -> None:
         """``WSS …/fs/watch``."""
-        sprite = await self._accepted(socket)
+        sprite = await self._accept(socket)
         if sprite is None:
             return
         with contextlib.suppress(WebSocketDisconnect, RuntimeError, OSError):
             try:
-                async with asyncio.timeout(FIRST_SECONDS):
-                    wanted = Subscription.model_validate_json(await socket.receive_text())
+                async with asyncio.timeout(FIRST_MESSAGE_SECONDS):
+                    subscription = Subscription.model_validate_json(await socket.receive_text())
             except (TimeoutError, ValidationError, KeyError):
                 await socket.send_text(json.dumps({"type": "error", "message": "expected a subscription"}))
                 await socket.close(1000)
                 return
-            watch = Watch(sprite.box.root, wanted.workingDir)
+            watch = FileWatch(sprite.box.root, subscription.workingDir)
             try:
-                for path in wanted.paths:
-                    await watch.add(path, recursive=wanted.recursive)
-                await socket.send_text(json.dumps({"type": "subscribed", "paths": wanted.paths}))
-                await _first_message(_tell_changes(watch, socket), _until_left(socket))
+                for path in subscription.paths:
+                    await watch.add(path, recursive=subscription.recursive)
+                await socket.send_text(json.dumps({"type": "subscribed", "paths": subscription.paths}))
+                await _run_until_first_ends(_send_file_changes(watch, socket), _wait_for_disconnect(socket))
             except FsError as error:
                 await socket.send_text(json.dumps({"type": "error", "message": error.message}))
                 await socket.close(1000)
@@ -118,14 +118,14 @@ class Streams:
 
     async def watch_ports(self, socket: WebSocket) -> None:
         """``WSS …/ports/watch``."""
-        sprite = await self._accepted(socket)
+        sprite = await self._accept(socket)
         if sprite is None:
             return
         with contextlib.suppress(WebSocketDisconnect, RuntimeError, OSError):
-            await _first_message(_tell_ports(sprite, socket), _until_left(socket))
+            await _run_until_first_ends(_send_port_changes(sprite, socket), _wait_for_disconnect(socket))
 
 
-async def _first_message(*work: Awaitable[None]) -> None:
+async def _run_until_first_ends(*work: Awaitable[None]) -> None:
     """Wait for whichever ends first; the others are cancelled, an error is raised."""
     tasks = [asyncio.ensure_future(one) for one in work]
     try:
@@ -138,12 +138,12 @@ async def _first_message(*work: Awaitable[None]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _to_socket(reader: asyncio.StreamReader, socket: WebSocket) -> None:
+async def _copy_to_socket(reader: asyncio.StreamReader, socket: WebSocket) -> None:
     while data := await reader.read(CHUNK_BYTES):
         await socket.send_bytes(data)
 
 
-async def _from_socket(socket: WebSocket, writer: asyncio.StreamWriter) -> None:
+async def _copy_from_socket(socket: WebSocket, writer: asyncio.StreamWriter) -> None:
     while True:
         message = await socket.receive()
         if message["type"] == "websocket.disconnect":
@@ -153,25 +153,25 @@ async def _from_socket(socket: WebSocket, writer: asyncio.StreamWriter) -> None:
             await writer.drain()
 
 
-async def _until_left(socket: WebSocket) -> None:
+async def _wait_for_disconnect(socket: WebSocket) -> None:
     while (await socket.receive())["type"] != "websocket.disconnect":
         pass
 
 
-async def _tell_changes(watch: Watch, socket: WebSocket) -> None:
+async def _send_file_changes(watch: FileWatch, socket: WebSocket) -> None:
     async for change in watch:
         shown = {
             "type": "event",
             "path": change.path,
             "event": change.kind,
-            "timestamp": stamp(time.time()),
+            "timestamp": format_timestamp(time.time()),
             "size": change.size,
             "isDir": change.is_directory,
         }
         await socket.send_text(json.dumps(shown))
 
 
-async def _tell_ports(sprite: Sprite, socket: WebSocket) -> None:
+async def _send_port_changes(sprite: Sprite, socket: WebSocket) -> None:
     known = await asyncio.to_thread(listening_ports, sprite.box.init_pid)
     await socket.send_text(json.dumps({"type": "port_list", "ports": [one.describe("port_opened") for one in known]}))
     while True:

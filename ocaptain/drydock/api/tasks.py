@@ -34,20 +34,20 @@ class TaskCalls:
         """``GET``, ``POST`` (new) and ``PUT`` (new or refreshed)."""
         tasks = self._store.get(request.path_params["name"]).tasks
         if request.method == "GET":
-            return JSONResponse({"tasks": [task.describe() for task in tasks.live()]})
+            return JSONResponse({"tasks": [task.describe() for task in tasks.live_tasks()]})
         body = await read_body(request, TaskBody)
         new = request.method == "POST"
-        task = tasks.put(body.name, parse_duration(str(body.expire)), new=new)
+        task = tasks.create_or_refresh(body.name, parse_duration(str(body.expire)), must_be_new=new)
         return JSONResponse(task.describe(), 201 if new else 200)
 
-    async def one(self, request: Request) -> Response:
+    async def item(self, request: Request) -> Response:
         """``GET``, ``PUT`` (new or refreshed) and ``DELETE``."""
         tasks = self._store.get(request.path_params["name"]).tasks
         task = request.path_params["task"]
         if request.method == "DELETE":
-            tasks.delete(task)
+            tasks.release(task)
             return Response(status_code=204)
         if request.method == "PUT":
             body = await read_body(request, TaskBody)
-            return JSONResponse(tasks.put(task, parse_duration(str(body.expire))).describe())
-        return JSONResponse(tasks.get(task).describe())
+            return JSONResponse(tasks.create_or_refresh(task, parse_duration(str(body.expire))).describe())
+        return JSONResponse(tasks.get_or_404(task).describe())
