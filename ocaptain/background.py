@@ -14,10 +14,16 @@ if TYPE_CHECKING:
 
 # What ansible-runner tells the Ansible that it starts; a program that Ansible starts in the
 # background is none of its run.
-_RUNNERS = ("AWX_", "RUNNER_", "ANSIBLE_CALLBACK_PLUGINS", "ANSIBLE_STDOUT_CALLBACK", "ANSIBLE_RETRY_FILES_ENABLED")
+_RUNNER_PREFIXES = (
+    "AWX_",
+    "RUNNER_",
+    "ANSIBLE_CALLBACK_PLUGINS",
+    "ANSIBLE_STDOUT_CALLBACK",
+    "ANSIBLE_RETRY_FILES_ENABLED",
+)
 
 
-def seldom_collect() -> None:
+def reduce_garbage_collection() -> None:
     """Let this process's collector leave alone what is there now, and look for garbage a fiftieth as often.
 
     What is imported stays until the end; Python's collector walks over it again and again meanwhile.
@@ -26,15 +32,17 @@ def seldom_collect() -> None:
     gc.set_threshold(35_000, 10, 10)
 
 
-def environment(own: Mapping[str, str]) -> dict[str, str]:
+def background_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of a background program, from our own.
 
     The same ocaptain is found, also where only this process knows its place.
     """
-    kept = {name: value for name, value in own.items() if not name.startswith(_RUNNERS)}
-    places = [entry for entry in own.get("PYTHONPATH", "").split(os.pathsep) if entry and "ansible_runner" not in entry]
+    kept = {name: value for name, value in environ.items() if not name.startswith(_RUNNER_PREFIXES)}
+    python_path = [
+        entry for entry in environ.get("PYTHONPATH", "").split(os.pathsep) if entry and "ansible_runner" not in entry
+    ]
     root = str(Path(__file__).resolve().parent.parent)
-    return {**kept, "PYTHONPATH": os.pathsep.join(dict.fromkeys([root, *places]))}
+    return {**kept, "PYTHONPATH": os.pathsep.join(dict.fromkeys([root, *python_path]))}
 
 
 def start_module(module: str, arguments: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
@@ -47,5 +55,5 @@ def start_module(module: str, arguments: Sequence[str], log: Path) -> subprocess
             stderr=output,
             cwd="/",
             start_new_session=True,
-            env=environment(os.environ),
+            env=background_environment(os.environ),
         )

@@ -36,7 +36,7 @@ class Lock:
         self._fd = fd
         return True
 
-    def wait(self, seconds: float) -> bool:
+    def acquire_within(self, seconds: float) -> bool:
         """Take the lock, trying for at most ``seconds``; return whether it is held now."""
         until = time.monotonic() + seconds
         while not self.acquire():
@@ -73,13 +73,13 @@ def is_locked(path: Path) -> bool:
     return False
 
 
-def end_holder(lock: Path, pid: int, seconds: float, first: signal.Signals = signal.SIGTERM) -> bool:
+def end_lock_holder(lock: Path, pid: int, seconds: float, first_signal: signal.Signals = signal.SIGTERM) -> bool:
     """End the process ``pid`` that holds ``lock``: ``first``, after ``seconds`` KILL.
 
     Returns:
         Whether the lock is free now.
     """
-    for number in (first, signal.SIGKILL):
+    for number in (first_signal, signal.SIGKILL):
         if not is_locked(lock):
             return True
         with contextlib.suppress(ProcessLookupError):

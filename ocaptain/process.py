@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from ocaptain.background import start_module
 from ocaptain.errors import OcaptainError
-from ocaptain.locks import Lock, end_holder, is_locked
+from ocaptain.locks import Lock, end_lock_holder, is_locked
 from ocaptain.protocol.files import start_time
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def start(directory: Path) -> None:
         OcaptainError: it did not come up.
     """
     with Lock(directory / "start.lock") as starting:
-        if not starting.wait(START_SECONDS):
+        if not starting.acquire_within(START_SECONDS):
             raise OcaptainError(
                 f"another process has been starting the captain of {directory.name} for too long; wait, or end it"
             )
@@ -100,7 +100,7 @@ def stop(directory: Path) -> bool:
     lock = lock_path(directory)
     if not is_locked(lock):
         return True
-    return pid is not None and end_holder(lock, pid, STOP_SECONDS)
+    return pid is not None and end_lock_holder(lock, pid, STOP_SECONDS)
 
 
 def note_replacement(directory: Path, pid: int) -> None:

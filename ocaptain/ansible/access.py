@@ -11,7 +11,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
-from ocaptain.background import seldom_collect
+from ocaptain.background import reduce_garbage_collection
 from ocaptain.config import load_settings
 from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.provider import Endpoint, choose, endpoint, reach_if_any
@@ -34,7 +34,7 @@ for _name in (
 
 # Ansible holds some hundred thousand objects until it ends, and forks for each task: the collector would
 # walk over all of them in each of these processes.
-seldom_collect()
+reduce_garbage_collection()
 
 _PR_SET_PDEATHSIG = 1
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import ansible_runner
 
 from ocaptain.errors import BY_EXIT_CODE, OcaptainError
-from ocaptain.scratch import scratch
+from ocaptain.scratch import scratch_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -120,7 +120,7 @@ def execute(invocation: Invocation, on_event: Callable[[Event], None], urgency: 
         if data.get("status") == "running":
             Path(runner_config.artifact_dir, "command").unlink(missing_ok=True)
 
-    with scratch("run") as private:
+    with scratch_directory("run") as private:
         before = dict(os.environ)
         os.environ.update(invocation.environment)
         try:

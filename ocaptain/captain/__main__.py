@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ocaptain.background import seldom_collect
+from ocaptain.background import reduce_garbage_collection
 from ocaptain.captain.awake import Awake
 from ocaptain.captain.decide.pause import passing_pause
 from ocaptain.captain.fleet import Fleet
@@ -40,14 +40,14 @@ log = logging.getLogger("ocaptain.captain")
 
 def main(directory: Path) -> int:
     """Run the captain in this process; return the exit code."""
-    seldom_collect()
+    reduce_garbage_collection()
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%Y-%m-%dT%H:%M:%S%z"
     )
     for noisy in ("httpx", "httpcore", "websockets"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     with Lock(lock_path(directory)) as lock:
-        if not lock.wait(LOCK_SECONDS):
+        if not lock.acquire_within(LOCK_SECONDS):
             log.error("another captain commands this voyage")
             return 1
         pid_file = directory / "captain.pid"

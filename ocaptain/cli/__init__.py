@@ -22,10 +22,10 @@ def main() -> None:
     Words go to standard error; a command that was asked for JSON prints one object on standard output,
     in an error too.
     """
-    from ocaptain.background import seldom_collect  # noqa: PLC0415 - see above
+    from ocaptain.background import reduce_garbage_collection  # noqa: PLC0415 - see above
     from ocaptain.errors import Interrupted, OcaptainError, UsageError  # noqa: PLC0415
 
-    seldom_collect()
+    reduce_garbage_collection()
 
     # Something printed may hold what this terminal's encoding has not: it is shown, not fatal.
     for stream in (sys.stdout, sys.stderr):

@@ -11,7 +11,7 @@ import typer
 from ocaptain import __version__
 from ocaptain.cli.options import with_sail_options
 from ocaptain.cli.words import one_of, port, split
-from ocaptain.durations import seconds
+from ocaptain.durations import parse_seconds
 from ocaptain.options import SailOptions  # noqa: TC001 - typer reads annotations
 
 app = typer.Typer(
@@ -278,7 +278,7 @@ def plan_simulate(
 def _duration(text: str) -> float:
     """Parse an option that is a duration (``30s``, ``250ms``, or seconds)."""
     try:
-        return seconds(str(text))
+        return parse_seconds(str(text))
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from ocaptain.background import environment
+from ocaptain.background import background_environment
 from ocaptain.cli import render
 from ocaptain.drydock import server
 from ocaptain.drydock.errors import DrydockError
@@ -51,7 +51,7 @@ def fault_plan(latency: float, jitter: float, seed: int, file: Path | None) -> s
 def build_base() -> None:
     """Make the base layer in a process of its own, since an ordinary user's needs a namespace."""
     argv = [sys.executable, "-m", "ocaptain.drydock", "--build-base"]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=environment(os.environ))
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=background_environment(os.environ))
     if done.returncode:
         raise DrydockError(done.stderr.strip()[-2000:] or f"the base layer could not be made (exit {done.returncode})")
     if short := describe_limitation():

@@ -51,14 +51,14 @@ def check(directory: Path, *, as_json: bool) -> int:
 def _in_repository(plan: Plan, directory: Path) -> list[Finding]:
     """Return what the plan's repository would set of agents, or why that cannot be said; never a fault."""
     from ocaptain.config import load_settings  # noqa: PLC0415 - only where there is a repository to look at
-    from ocaptain.scratch import scratch  # noqa: PLC0415
+    from ocaptain.scratch import scratch_directory  # noqa: PLC0415
     from ocaptain.voyage import source  # noqa: PLC0415
 
     if not plan.manifest.repo:
         return []
     try:
         named = source.resolve(plan.manifest.repo, directory)
-        with scratch("check") as place:
+        with scratch_directory("check") as place:
             found = source.look(named, load_settings(), place)
     except OcaptainError as error:
         what = f"could not be looked at for settings of agents: {error.message}"

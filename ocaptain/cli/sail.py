@@ -82,7 +82,7 @@ class Watch:
         """Take the voyage's fleet for this run; if somebody else has it, the run is to end."""
         if self._work is None:
             self._work = work_lock(directory)
-            self.refused = not self._work.wait(HOLD_SECONDS)
+            self.refused = not self._work.acquire_within(HOLD_SECONDS)
 
     def _let_go(self) -> None:
         if self._work:

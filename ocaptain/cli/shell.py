@@ -115,7 +115,13 @@ async def _open(reached: Endpoint, sprite: str, line: str) -> int:
     async with reached.client() as client:
         try:
             execution = await client.exec(
-                sprite, ["bash", "-c", line], cwd=HOME, tty=is_terminal, rows=size.lines, cols=size.columns, run_on="1s"
+                sprite,
+                ["bash", "-c", line],
+                cwd=HOME,
+                tty=is_terminal,
+                rows=size.lines,
+                cols=size.columns,
+                run_after_disconnect="1s",
             )
         except NotFound as error:
             raise OcaptainError(f"{sprite} no longer exists") from error

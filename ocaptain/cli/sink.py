@@ -129,7 +129,7 @@ def _sink_one(directory: VoyageDirectory, signals: Signals, *, abandon: bool) ->
         for _ in range(3):
             # A replacement that is under way is ours to end; a person's `sail` is not.
             process.stop_replacement(directory.path)
-            if lock.wait(HOLD_SECONDS):
+            if lock.acquire_within(HOLD_SECONDS):
                 return run_playbook("sink", variables, on_event, lambda: None, lambda: signals.count)
     raise OcaptainError(f"a `sail` or another `sink` is at work on {directory.id}; wait for it, or interrupt it")
 

@@ -67,7 +67,7 @@ def _until_line(joined: socket.socket) -> Iterator[bytes]:
 
 def _under_lock(directory: Path, command: Command) -> Answer | None:
     with Lock(process.lock_path(directory)) as lock:
-        if not lock.wait(0.5):
+        if not lock.acquire_within(0.5):
             return None
         with Ledger(directory / "ledger.db") as ledger:
             ledger.command()

@@ -139,7 +139,7 @@ async def ensure_base(directory: Path) -> Path:
         return layer
     directory.mkdir(parents=True, exist_ok=True)
     with Lock(directory / "lock") as lock:
-        if not await asyncio.to_thread(lock.wait, BUILD_SECONDS):
+        if not await asyncio.to_thread(lock.acquire_within, BUILD_SECONDS):
             raise DrydockError(f"somebody else is making a base layer in {directory}")
         if layer.is_dir():
             return layer

@@ -70,7 +70,7 @@ async def serve(options: Options) -> None:
     state_dir.chmod(0o700)  # the ships' disks are in it
     os.umask(0o022)
     with Lock(state_dir / "lock") as lock:
-        if not lock.wait(1.0):  # somebody may just be looking whether it is held
+        if not lock.acquire_within(1.0):  # somebody may just be looking whether it is held
             raise DrydockError(f"drydock already serves from {state_dir}; see `ocaptain drydock status`")
         (state_dir / "server.json").unlink(missing_ok=True)
         await asyncio.to_thread(_remove_leftovers, state_dir, "stale-*")

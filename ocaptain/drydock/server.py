@@ -36,7 +36,7 @@ from ocaptain.drydock.record import Process
 from ocaptain.drydock.rootless import namespace_root_command
 from ocaptain.drydock.sandbox import OVERLAID_DIRECTORIES
 from ocaptain.errors import UsageError
-from ocaptain.locks import end_holder, is_locked
+from ocaptain.locks import end_lock_holder, is_locked
 from ocaptain.protocol.files import write_atomic
 
 if TYPE_CHECKING:
@@ -270,7 +270,7 @@ def stop(state_dir: Path | None = None) -> bool:
     if found is None:
         return False
     process = Process.find(found.pid)
-    if not end_holder(state_dir / "lock", found.pid, STOP_SECONDS, DESTROY_SIGNAL):
+    if not end_lock_holder(state_dir / "lock", found.pid, STOP_SECONDS, DESTROY_SIGNAL):
         raise DrydockError(f"drydock (pid {found.pid}) did not end")
     until = time.monotonic() + STOP_SECONDS
     while process and process.is_alive and time.monotonic() < until:  # the lock is free a moment before

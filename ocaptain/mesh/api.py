@@ -25,7 +25,7 @@ import httpx
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from ocaptain import __version__
-from ocaptain.durations import retry_after
+from ocaptain.durations import parse_retry_after
 from ocaptain.errors import OcaptainError
 from ocaptain.text import clean_line
 
@@ -229,7 +229,7 @@ class TailscaleClient:
             said = str(fields.get("message") or fields.get("error") or "no reason given")
         except (ValueError, AttributeError):
             said = response.text or "no reason given"
-        after = retry_after(response.headers.get("retry-after"))
+        after = parse_retry_after(response.headers.get("retry-after"))
         help_ = remedy(response.status_code, call)
         message = f"{what}: {self._redacted(said)} (HTTP {response.status_code}){f'; {help_}' if help_ else ''}"
         return Refused(message, status=response.status_code, retry_after=after)

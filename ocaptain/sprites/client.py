@@ -24,7 +24,7 @@ from ocaptain.sprites.errors import (
     api_error,
 )
 from ocaptain.sprites.http import USER_AGENT
-from ocaptain.sprites.redact import said
+from ocaptain.sprites.redact import redact_line
 from ocaptain.sprites.rest import Rest
 from ocaptain.sprites.sockets import STDERR, Execution, Tunnel
 
@@ -35,7 +35,7 @@ STDIN_CHUNK = 64 * 1024
 MAX_OUTPUT = 64 * 1024 * 1024
 # Read one line, then become the command (a socket that dies before it runs nothing): `read` in a
 # shell reads byte by byte, so the rest of stdin is left for the command.
-GATE = 'IFS= read -r _ && exec "$@"'
+GATE_SCRIPT = 'IFS= read -r _ && exec "$@"'
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Completed:
     stderr: bytes
 
 
-class _Straight(connect):
+class _ConnectWithoutRedirects(connect):
     """A handshake that follows no redirect: what runs over the socket is for the service that was asked."""
 
     def process_redirect(self, exc: Exception) -> Exception | str:
@@ -72,7 +72,7 @@ class SpritesClient(Rest):
         tty: bool = False,
         rows: int = 24,
         cols: int = 80,
-        run_on: str | None = None,
+        run_after_disconnect: str | None = None,
     ) -> Execution:
         """Start a command and return its stream.
 
@@ -83,7 +83,7 @@ class SpritesClient(Rest):
             tty: run on a terminal.
             rows: of the terminal.
             cols: of the terminal.
-            run_on: how long the command goes on after the socket closed (``10s``; "0" = for ever).
+            run_after_disconnect: how long the command may run after the socket closed (``10s``; "0" = no limit).
 
         Raises:
             SpritesError: no 101 was answered; nothing was started.
@@ -92,9 +92,9 @@ class SpritesClient(Rest):
         query += [("path", argv[0]), ("stdin", "true")]
         query += [("dir", cwd)] if cwd else []
         query += [("tty", "true"), ("rows", str(rows)), ("cols", str(cols))] if tty else []
-        query += [("max_run_after_disconnect", run_on)] if run_on else []
+        query += [("max_run_after_disconnect", run_after_disconnect)] if run_after_disconnect else []
         url = f"{self._socket_url(name)}/exec?{urlencode(query)}"
-        socket = await self.retrying(True, lambda: self._dial(url, f"exec on {name}"))  # noqa: FBT003
+        socket = await self.call_with_retries(lambda: self._open_socket(url, f"exec on {name}"), idempotent=True)
         return Execution(socket, name, tty=tty)
 
     async def proxy(self, name: str, port: int) -> Tunnel:
@@ -104,14 +104,16 @@ class SpritesClient(Rest):
             ProxyRefused: nobody listens there.
             SpritesError: the sprite cannot be reached.
         """
-        what = f"port {port} of {name}"
-        socket = await self.retrying(True, lambda: self._dial(f"{self._socket_url(name)}/proxy", what))  # noqa: FBT003
+        operation = f"port {port} of {name}"
+        socket = await self.call_with_retries(
+            lambda: self._open_socket(f"{self._socket_url(name)}/proxy", operation), idempotent=True
+        )
         try:
             async with asyncio.timeout(self._seconds):
-                return await Tunnel.open(socket, port, what)
+                return await Tunnel.open(socket, port, operation)
         except TimeoutError as error:
             await socket.close()
-            raise ConnectionFailed(f"{what}: no answer in {self._seconds:g} s", sent=True) from error
+            raise ConnectionFailed(f"{operation}: no answer in {self._seconds:g} s", sent=True) from error
         except BaseException:
             await socket.close()
             raise
@@ -119,9 +121,9 @@ class SpritesClient(Rest):
     def _socket_url(self, name: str) -> str:
         return f"{self._url.replace('http', 'ws', 1)}/v1/sprites/{quote(name, safe='')}"
 
-    async def _dial(self, url: str, what: str) -> ClientConnection:
+    async def _open_socket(self, url: str, operation: str) -> ClientConnection:
         try:
-            return await _Straight(
+            return await _ConnectWithoutRedirects(
                 url,
                 proxy=None if self._local else True,
                 additional_headers={"Authorization": self._headers["Authorization"]},
@@ -137,11 +139,11 @@ class SpritesClient(Rest):
             )
         except InvalidStatus as error:
             response = error.response
-            raise api_error(what, response.status_code, response.headers, bytes(response.body or b"")) from None
+            raise api_error(operation, response.status_code, response.headers, bytes(response.body or b"")) from None
         except TimeoutError:
-            raise ConnectionFailed(f"{what}: no WebSocket handshake in {self._seconds:g} s") from None
+            raise ConnectionFailed(f"{operation}: no WebSocket handshake in {self._seconds:g} s") from None
         except (OSError, ImportError, InvalidHandshake, WebSocketException) as error:
-            raise ConnectionFailed(f"{what}: cannot connect to {self._url}: {said(error)}") from None
+            raise ConnectionFailed(f"{operation}: cannot connect to {self._url}: {redact_line(error)}") from None
 
     async def run(
         self,
@@ -151,7 +153,7 @@ class SpritesClient(Rest):
         stdin: bytes = b"",
         cwd: str | None = None,
         seconds: float,
-        dialogue: Callable[[bytes, bytes], bytes | None] | None = None,
+        answer_output: Callable[[bytes, bytes], bytes | None] | None = None,
     ) -> Completed:
         """Run a command to its end.
 
@@ -161,9 +163,9 @@ class SpritesClient(Rest):
             stdin: all of its input.
             cwd: working directory.
             seconds: deadline; when it passes, or the caller is cancelled, the command is killed.
-            dialogue: asked with all of stdout and stderr so far, until it says that the input may go;
-                returns what to answer before it (b"" = nothing yet), None = let it go. What it
-                raises kills the command.
+            answer_output: called with all of stdout and stderr so far, until it returns None. It returns the
+                bytes to send before ``stdin`` (b"" = nothing yet); None = now send ``stdin``. An exception
+                from it kills the command.
 
         Raises:
             ExecInterrupted: the connection broke; whether the command ended is not known.
@@ -175,20 +177,22 @@ class SpritesClient(Rest):
         execution: Execution | None = None
         try:
             async with asyncio.timeout(seconds):
-                execution = await self.exec(name, ["sh", "-c", GATE, "sh", *argv], cwd=cwd, run_on="1s")
-                may_go = asyncio.Event()
-                if dialogue is None:
-                    may_go.set()
-                feeding = asyncio.create_task(_feed(execution, stdin, may_go))
+                execution = await self.exec(
+                    name, ["sh", "-c", GATE_SCRIPT, "sh", *argv], cwd=cwd, run_after_disconnect="1s"
+                )
+                input_released = asyncio.Event()
+                if answer_output is None:
+                    input_released.set()
+                feeding = asyncio.create_task(_send_input(execution, stdin, input_released))
                 try:
                     async for stream, data in execution:
                         (stderr if stream == STDERR else stdout).extend(data)
                         if len(stdout) + len(stderr) > MAX_OUTPUT:
                             raise TooLarge(f"exec on {name}: {argv[0]} wrote more than {MAX_OUTPUT} bytes")
-                        if dialogue is not None and not may_go.is_set():
-                            answer = dialogue(bytes(stdout), bytes(stderr))
+                        if answer_output is not None and not input_released.is_set():
+                            answer = answer_output(bytes(stdout), bytes(stderr))
                             if answer is None:
-                                may_go.set()
+                                input_released.set()
                             elif answer:
                                 await execution.send(answer)
                 finally:
@@ -202,13 +206,13 @@ class SpritesClient(Rest):
         return Completed(execution.code, bytes(stdout), bytes(stderr))
 
 
-async def _feed(execution: Execution, stdin: bytes, may_go: asyncio.Event) -> None:
+async def _send_input(execution: Execution, stdin: bytes, input_released: asyncio.Event) -> None:
     """Open the gate and give the command its input; that the socket broke is the reader's to report."""
     with contextlib.suppress(ExecInterrupted):
         # The first piece goes with the gate's line: one message, one packet.
-        first = STDIN_CHUNK if may_go.is_set() else 0
+        first = STDIN_CHUNK if input_released.is_set() else 0
         await execution.send(b"\n" + stdin[:first])
-        await may_go.wait()
+        await input_released.wait()
         for start in range(first, len(stdin), STDIN_CHUNK):
             await execution.send(stdin[start : start + STDIN_CHUNK])
         await execution.send_eof()

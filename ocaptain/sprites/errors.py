@@ -24,9 +24,9 @@ import json
 import re
 from typing import TYPE_CHECKING, ClassVar
 
-from ocaptain.durations import retry_after
+from ocaptain.durations import parse_retry_after
 from ocaptain.errors import OcaptainError
-from ocaptain.sprites.redact import redacted, request_id, said
+from ocaptain.sprites.redact import redact, redact_line, request_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,7 +41,7 @@ class SpritesError(OcaptainError):
     """Something went wrong between this client and the service; no text of it holds a credential."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(redacted(message))
+        super().__init__(redact(message))
 
 
 class ConnectionFailed(SpritesError):
@@ -127,32 +127,32 @@ class RateLimited(ApiError):
     statuses = frozenset({429})
 
 
-def api_error(what: str, status: int, headers: Mapping[str, str], body: bytes) -> ApiError:
+def api_error(operation: str, status: int, headers: Mapping[str, str], body: bytes) -> ApiError:
     """Return the error for a refusal in any of the service's dialects.
 
     Args:
-        what: the call, as the message names it.
+        operation: the call, as the message names it.
         status: HTTP status.
         headers: response headers; ``retry-after`` is looked for in lower case.
         body: response body: JSON of the CRUD or the fs dialect, a list of validation errors, or plain text.
     """
-    fields = _fields(body)
+    fields = _parse_fields(body)
     is_fs = "path" in fields or str(fields.get("code", "")).startswith("E")
     code = fields.get("code" if is_fs else "error")
     code = code[:MAX_CODE] if isinstance(code, str) else ""
-    text = _text(fields.get("error") if is_fs else fields.get("message") or fields.get("error"))
-    text = text or _text(fields.get("errors")) or "no reason given"
-    wait = retry_after(fields.get("retry_after_seconds", headers.get("retry-after")))
+    text = _text_of(fields.get("error") if is_fs else fields.get("message") or fields.get("error"))
+    text = text or _text_of(fields.get("errors")) or "no reason given"
+    wait = parse_retry_after(fields.get("retry_after_seconds", headers.get("retry-after")))
     kind = next((kind for kind in ApiError.__subclasses__() if status in kind.statuses), ApiError)
     if is_fs and kind is AuthenticationError:  # a file's permissions, not the token's
         kind = ApiError
     if status in {400, 422} and not is_fs and re.search(r"already exist|taken", text):
         kind = Conflict
     traced = ", ".join(filter(None, (f"HTTP {status}", request_id(headers))))
-    return kind(f"{what}: {text} ({traced})", status=status, code=code, retry_after=wait)
+    return kind(f"{operation}: {text} ({traced})", status=status, code=code, retry_after=wait)
 
 
-def _fields(body: bytes) -> dict[str, object]:
+def _parse_fields(body: bytes) -> dict[str, object]:
     """Return the fields of a refusal; text, and JSON that is no object, is its message."""
     try:
         fields = json.loads(body)
@@ -161,19 +161,19 @@ def _fields(body: bytes) -> dict[str, object]:
     return fields if isinstance(fields, dict) else {"message": body.decode(errors="replace")}
 
 
-def _text(given: object, depth: int = 0) -> str:
+def _text_of(value: object, depth: int = 0) -> str:
     """Return what a refusal says, as a line: a text, a list, or messages by field; nested, since servers do that.
 
     Sources: ``{"errors": ["name must be …"]}`` of the REST reference, beside the documented ``message``.
     """
-    if given is None or depth > MAX_DEPTH:
+    if value is None or depth > MAX_DEPTH:
         return ""
-    if isinstance(given, list):
-        return said(", ".join(filter(None, (_text(one, depth + 1) for one in given[:MAX_LISTED]))))
-    if isinstance(given, dict):
-        known = next((given[key] for key in ("message", "detail", "error", "errors") if given.get(key)), None)
+    if isinstance(value, list):
+        return redact_line(", ".join(filter(None, (_text_of(one, depth + 1) for one in value[:MAX_LISTED]))))
+    if isinstance(value, dict):
+        known = next((value[key] for key in ("message", "detail", "error", "errors") if value.get(key)), None)
         if known is not None:
-            return _text(known, depth + 1)
-        pairs = list(given.items())[:MAX_LISTED]
-        return said(", ".join(f"{key}: {_text(value, depth + 1)}" for key, value in pairs))
-    return said(given)
+            return _text_of(known, depth + 1)
+        pairs = list(value.items())[:MAX_LISTED]
+        return redact_line(", ".join(f"{key}: {_text_of(value, depth + 1)}" for key, value in pairs))
+    return redact_line(value)

@@ -16,7 +16,7 @@ from ocaptain.sprites.errors import (
     SpritesError,
     api_error,
 )
-from ocaptain.sprites.redact import hide, said, traced
+from ocaptain.sprites.redact import hide_secret, redact_line, request_id_suffix
 from ocaptain.sprites.retry import retry_wait
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 REQUEST_SECONDS = 60.0  # a handshake may wake a sleeping sprite
 MAX_REPLY = 16 * 1024 * 1024
 MAX_REFUSAL = 64 * 1024
-_TRANSFER = frozenset({"content-encoding", "content-length", "transfer-encoding"})
+_TRANSFER_HEADERS = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 _Result = TypeVar("_Result")
 USER_AGENT = f"ocaptain/{__version__}"
 
@@ -54,7 +54,7 @@ class Http:
         transport: httpx.AsyncBaseTransport | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        hide(token)
+        hide_secret(token)
         self._url = url.rstrip("/")
         # A server on this machine is never reached through a proxy, which would see the token.
         self._local = httpx.URL(self._url).host in {"127.0.0.1", "localhost", "::1"}
@@ -83,13 +83,17 @@ class Http:
     async def __aexit__(self, *_: object) -> None:
         await self._http.aclose()
 
-    async def retrying(self, idempotent: bool, once: Callable[[], Awaitable[_Result]]) -> _Result:  # noqa: FBT001
-        """Return what ``once`` returns, calling it again as :mod:`ocaptain.sprites.retry` says. Raises SpritesError."""
+    async def call_with_retries(self, call: Callable[[], Awaitable[_Result]], *, idempotent: bool) -> _Result:
+        """Return what ``call`` returns; after a failure repeat it as :mod:`ocaptain.sprites.retry` decides.
+
+        Raises:
+            SpritesError: the last try failed.
+        """
         attempt = 0
         while True:
             attempt += 1
             try:
-                return await once()
+                return await call()
             except SpritesError as error:
                 wait = retry_wait(error, attempt, idempotent=idempotent)
                 if wait is None:
@@ -123,42 +127,46 @@ class Http:
         Raises:
             SpritesError: the service refuses, or cannot be reached in time.
         """
-        what = f"{method} {path}"
+        operation = f"{method} {path}"
         seconds = self._seconds * factor
 
-        async def once() -> _Result:
+        async def send() -> _Result:
             data = content() if content else None
-            begun: httpx.Response | None = None
+            response_start: httpx.Response | None = None
             try:
                 async with (
                     asyncio.timeout(seconds),
-                    self._http.stream(method, path, params=params, json=body, content=data, timeout=seconds) as begun,
+                    self._http.stream(
+                        method, path, params=params, json=body, content=data, timeout=seconds
+                    ) as response_start,
                 ):
-                    response = await read_reply(what, begun)
+                    response = await read_reply(operation, response_start)
             except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-                raise ConnectionFailed(f"{what}: cannot reach {self._url}: {said(error)}") from None
+                raise ConnectionFailed(f"{operation}: cannot reach {self._url}: {redact_line(error)}") from None
             except (TimeoutError, httpx.TimeoutException):
-                why = f"no answer from {self._url} in {seconds:g} s{_name_of(begun)}"
-                raise ConnectionFailed(f"{what}: {why}", sent=True) from None
+                why = f"no answer from {self._url} in {seconds:g} s{_request_id_of(response_start)}"
+                raise ConnectionFailed(f"{operation}: {why}", sent=True) from None
             except httpx.HTTPError as error:
-                raise self.lost(what, error, begun) from None
+                raise self.connection_lost_error(operation, error, response_start) from None
             if response.is_success:
                 return parse(response)
-            raise api_error(what, response.status_code, response.headers, response.content)
+            raise api_error(operation, response.status_code, response.headers, response.content)
 
-        return await self.retrying(idempotent, once)
+        return await self.call_with_retries(send, idempotent=idempotent)
 
-    def lost(self, what: str, error: Exception | str, begun: httpx.Response | None) -> ConnectionFailed:
+    def connection_lost_error(
+        self, operation: str, error: Exception | str, response_start: httpx.Response | None
+    ) -> ConnectionFailed:
         """Return the error for a connection that broke; ``begun`` is the reply, if it had begun."""
-        reason = f"{said(error) or type(error).__name__}{_name_of(begun)}"
-        return ConnectionFailed(f"{what}: the connection to {self._url} was lost: {reason}", sent=True)
+        reason = f"{redact_line(error) or type(error).__name__}{_request_id_of(response_start)}"
+        return ConnectionFailed(f"{operation}: the connection to {self._url} was lost: {reason}", sent=True)
 
 
-def _name_of(begun: httpx.Response | None) -> str:
-    return traced(begun.headers) if begun is not None else ""
+def _request_id_of(response_start: httpx.Response | None) -> str:
+    return request_id_suffix(response_start.headers) if response_start is not None else ""
 
 
-async def read_reply(what: str, stream: httpx.Response) -> httpx.Response:
+async def read_reply(operation: str, stream: httpx.Response) -> httpx.Response:
     """Read a reply, which is not longer than there is any use for.
 
     Of a refusal only the beginning is read.
@@ -173,8 +181,10 @@ async def read_reply(what: str, stream: httpx.Response) -> httpx.Response:
         data += piece
         if len(data) > limit:
             if stream.is_success:
-                raise BadReply(f"{what}: the reply is longer than {limit} bytes{traced(stream.headers)}")
+                raise BadReply(
+                    f"{operation}: the reply is longer than {limit} bytes{request_id_suffix(stream.headers)}"
+                )
             break
     # It is decoded and whole: what says otherwise is left out.
-    ours = [pair for pair in stream.headers.multi_items() if pair[0] not in _TRANSFER]
-    return httpx.Response(stream.status_code, headers=ours, content=bytes(data[:limit]), request=stream.request)
+    kept_headers = [pair for pair in stream.headers.multi_items() if pair[0] not in _TRANSFER_HEADERS]
+    return httpx.Response(stream.status_code, headers=kept_headers, content=bytes(data[:limit]), request=stream.request)

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_TEXT = 500
-MAX_READ = 4000  # the patterns go over it more than once
-SHORTEST_SECRET = 8  # a shorter one would be found in ordinary words
+MAX_INPUT = 4000  # the patterns go over it more than once
+MIN_SECRET_LENGTH = 8  # a shorter one would be found in ordinary words
 _PATTERNS = tuple(
     (re.compile(pattern, re.IGNORECASE), shown)
     for pattern, shown in (
@@ -35,25 +35,25 @@ _PATTERNS = tuple(
 _hidden: set[str] = set()
 
 
-def hide(secret: str) -> None:
+def hide_secret(secret: str) -> None:
     """Never show this again, whoever repeats it: every error of this client looks for it."""
-    if len(secret) >= SHORTEST_SECRET:
+    if len(secret) >= MIN_SECRET_LENGTH:
         _hidden.update({secret, quote(secret), quote(secret, safe="")})
 
 
-def redacted(text: str) -> str:
+def redact(text: str) -> str:
     """Return a text without what looks like a credential, and without the secrets that were hidden."""
     for secret in sorted(_hidden, key=len, reverse=True):
         text = text.replace(secret, "…")
-    text = text[:MAX_READ]  # not before: half of a secret would be found by nobody
+    text = text[:MAX_INPUT]  # not before: half of a secret would be found by nobody
     for pattern, shown in _PATTERNS:
         text = pattern.sub(shown, text)
     return text
 
 
-def said(text: object) -> str:
+def redact_line(text: object) -> str:
     """Return what somebody else said as one short line that may be shown."""
-    return clean_line(redacted(str(text)), MAX_TEXT)
+    return clean_line(redact(str(text)), MAX_TEXT)
 
 
 def request_id(headers: Mapping[str, str]) -> str:
@@ -62,7 +62,7 @@ def request_id(headers: Mapping[str, str]) -> str:
     return f"Fly-Request-Id {found[0]}" if found else ""
 
 
-def traced(headers: Mapping[str, str]) -> str:
+def request_id_suffix(headers: Mapping[str, str]) -> str:
     """Return the request's name in brackets, to stand behind a message; "" if it has none."""
     name = request_id(headers)
     return f" ({name})" if name else ""

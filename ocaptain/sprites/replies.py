@@ -13,7 +13,7 @@ from ocaptain.sprites.errors import (
     BadReply,
     SpritesError,
 )
-from ocaptain.sprites.redact import said, traced
+from ocaptain.sprites.redact import redact_line, request_id_suffix
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,43 +24,43 @@ _Model = TypeVar("_Model", bound=BaseModel)
 _Result = TypeVar("_Result")
 
 
-def parser_of(adapter: TypeAdapter[_Result]) -> Callable[[httpx.Response], _Result]:
+def type_parser(adapter: TypeAdapter[_Result]) -> Callable[[httpx.Response], _Result]:
     """Return what makes a value of a type of a reply; it raises BadReply."""
 
     def parse(response: httpx.Response) -> _Result:
         try:
             return adapter.validate_json(response.content)
         except ValidationError as error:
-            raise _bad(response, error.errors()[0]["msg"]) from error
+            raise _bad_reply(response, error.errors()[0]["msg"]) from error
 
     return parse
 
 
-def parser(model: type[_Model]) -> Callable[[httpx.Response], _Model]:
+def model_parser(model: type[_Model]) -> Callable[[httpx.Response], _Model]:
     """Return what makes a model of a reply; it raises BadReply."""
 
     def parse(response: httpx.Response) -> _Model:
         try:
             return model.model_validate_json(response.content)
         except ValidationError as error:
-            raise _bad(response, error.errors()[0]["msg"]) from error
+            raise _bad_reply(response, error.errors()[0]["msg"]) from error
 
     return parse
 
 
-def as_nothing(response: httpx.Response) -> None:
+def ignore_reply(response: httpx.Response) -> None:
     """Take any success for one: nothing of the reply is needed."""
     del response
 
 
-def as_object(response: httpx.Response) -> dict[str, object]:
+def parse_object(response: httpx.Response) -> dict[str, object]:
     """Return a reply's JSON object. Raises BadReply."""
     try:
         found = response.json()
     except (ValueError, RecursionError) as error:
-        raise _bad(response, "it is not JSON") from error
+        raise _bad_reply(response, "it is not JSON") from error
     if not isinstance(found, dict):
-        raise _bad(response, "it is no JSON object")
+        raise _bad_reply(response, "it is no JSON object")
     return found
 
 
@@ -74,10 +74,10 @@ class Events:
     """
 
     lines: Sequence[dict[str, object]]
-    traced: str = ""
+    request_id_suffix: str = ""
 
 
-def as_events(response: httpx.Response) -> Events:
+def parse_events(response: httpx.Response) -> Events:
     """Return the objects of an NDJSON reply; an empty one is a reply, one of noise alone is not."""
     found = []
     for line in (lines := response.text.splitlines()):
@@ -86,19 +86,21 @@ def as_events(response: httpx.Response) -> Events:
             if isinstance(event, dict):
                 found.append(event)
     if lines and not found:
-        raise _bad(response, "it is not NDJSON")
-    return Events(found, traced(response.headers))
+        raise _bad_reply(response, "it is not NDJSON")
+    return Events(found, request_id_suffix(response.headers))
 
 
-def check_finished(what: str, events: Events) -> None:
+def require_complete(what: str, events: Events) -> None:
     """Raise what the last line of a stream says: the status was sent before the work was done."""
     last = events.lines[-1] if events.lines else {}
     if last.get("type") == "error":
-        raise SpritesError(f"{what}: {said(last.get('error') or last.get('data') or last)}{events.traced}")
+        raise SpritesError(
+            f"{what}: {redact_line(last.get('error') or last.get('data') or last)}{events.request_id_suffix}"
+        )
     if last.get("type") != "complete":
-        raise BadReply(f"{what}: the reply ended before the work did{events.traced}")
+        raise BadReply(f"{what}: the reply ended before the work did{events.request_id_suffix}")
 
 
-def _bad(response: httpx.Response, why: str) -> BadReply:
+def _bad_reply(response: httpx.Response, why: str) -> BadReply:
     what = f"{response.request.method} {response.request.url.path}"
-    return BadReply(f"{what}: the reply cannot be understood: {said(why)}{traced(response.headers)}")
+    return BadReply(f"{what}: the reply cannot be understood: {redact_line(why)}{request_id_suffix(response.headers)}")

@@ -21,9 +21,16 @@ from ocaptain.sprites.errors import (
 )
 from ocaptain.sprites.http import Http, read_reply
 from ocaptain.sprites.models import Change, Checkpoint, Sprite, SpritePage
-from ocaptain.sprites.redact import said, traced
-from ocaptain.sprites.replies import as_events, as_nothing, as_object, check_finished, parser, parser_of
-from ocaptain.sprites.retry import ATTEMPTS, growing_wait, may_have_worked
+from ocaptain.sprites.redact import redact_line, request_id_suffix
+from ocaptain.sprites.replies import (
+    ignore_reply,
+    model_parser,
+    parse_events,
+    parse_object,
+    require_complete,
+    type_parser,
+)
+from ocaptain.sprites.retry import MAX_ATTEMPTS, backoff_seconds, may_have_succeeded
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
@@ -57,7 +64,7 @@ class Rest(Http):
             attempt += 1
             try:
                 work = self.request(
-                    "POST", "/v1/sprites", parser(Sprite), body=body, factor=CREATE_FACTOR, idempotent=False
+                    "POST", "/v1/sprites", model_parser(Sprite), body=body, factor=CREATE_FACTOR, idempotent=False
                 )
                 return await work, True
             except Conflict:
@@ -65,19 +72,19 @@ class Rest(Http):
                 try:
                     return await self.get(name), unsure
                 except NotFound:  # just being made, or just being destroyed: the name is not free yet
-                    if attempt >= ATTEMPTS:
+                    if attempt >= MAX_ATTEMPTS:
                         raise
             except SpritesError as error:
-                if not may_have_worked(error):
+                if not may_have_succeeded(error):
                     raise
                 # Look before trying again: it may have been made before the answer was lost.
                 unsure = True
                 try:
                     return await self.get(name), True
                 except NotFound:
-                    if attempt >= ATTEMPTS:
+                    if attempt >= MAX_ATTEMPTS:
                         raise error from None
-            await self._sleep(growing_wait(attempt))
+            await self._sleep(backoff_seconds(attempt))
 
     async def get(self, name: str) -> Sprite:
         """Return a sprite.
@@ -85,7 +92,7 @@ class Rest(Http):
         Raises:
             NotFound: there is none of that name.
         """
-        return await self.request("GET", f"/v1/sprites/{quote(name, safe='')}", parser(Sprite))
+        return await self.request("GET", f"/v1/sprites/{quote(name, safe='')}", model_parser(Sprite))
 
     async def list(self, prefix: str = "") -> list[Sprite]:
         """Return every sprite whose name starts with ``prefix``, over all pages."""
@@ -95,7 +102,7 @@ class Rest(Http):
             params = {"max_results": "50", **({"prefix": prefix} if prefix else {})}
             if token:
                 params["continuation_token"] = token
-            page = await self.request("GET", "/v1/sprites", parser(SpritePage), params=params)
+            page = await self.request("GET", "/v1/sprites", model_parser(SpritePage), params=params)
             found += page.sprites
             # `has_more` without a token would go on for ever.
             if not page.has_more or not page.next_continuation_token or page.next_continuation_token == token:
@@ -110,7 +117,7 @@ class Rest(Http):
             SpritesError: it cannot be watched, or the stream broke. It ends without one where the service
                 gives a list only.
         """
-        what = "GET /v1/sprites (watch)"
+        operation = "GET /v1/sprites (watch)"
         headers = {"Accept": "application/x-ndjson"}
         response: httpx.Response | None = None
         try:
@@ -118,34 +125,34 @@ class Rest(Http):
                 "GET", "/v1/sprites", params={"prefix": prefix}, headers=headers, timeout=WATCH_SECONDS
             ) as response:
                 if not response.is_success:
-                    raise await _refusal(what, response)
+                    raise await _refusal(operation, response)
                 if "ndjson" not in response.headers.get("Content-Type", ""):
                     return
-                async for line in _lines(what, response):
+                async for line in _lines(operation, response):
                     with contextlib.suppress(ValueError):
                         yield Change.model_validate_json(line)
         except httpx.HTTPError as error:
-            raise self.lost(what, error, response) from None
+            raise self.connection_lost_error(operation, error, response) from None
 
     async def first_page(self) -> SpritePage:
         """Return the list's first page: whose token this is, how many sprites run and may run."""
-        return await self.request("GET", "/v1/sprites", parser(SpritePage), params={"max_results": "1"})
+        return await self.request("GET", "/v1/sprites", model_parser(SpritePage), params={"max_results": "1"})
 
     async def destroy(self, name: str) -> bool:
         """Destroy a sprite; return False if it was not there."""
         try:
-            await self.request("DELETE", f"/v1/sprites/{quote(name, safe='')}", as_nothing)
+            await self.request("DELETE", f"/v1/sprites/{quote(name, safe='')}", ignore_reply)
         except NotFound:
             return False
         return True
 
-    async def sessions(self, name: str) -> Sequence[str]:
+    async def list_commands(self, name: str) -> Sequence[str]:
         """Return the commands that run on a sprite by exec.
 
         Raises:
             NotFound: there is no such sprite.
         """
-        found = await self.request("GET", f"/v1/sprites/{quote(name, safe='')}/exec", as_object)
+        found = await self.request("GET", f"/v1/sprites/{quote(name, safe='')}/exec", parse_object)
         listed = found.get("sessions")
         sessions = listed if isinstance(listed, list) else []
         return [str(one.get("command", "")) for one in sessions if isinstance(one, dict)]
@@ -154,7 +161,7 @@ class Rest(Http):
         """Write a whole file in one call (not atomic; missing parents are made)."""
         params = {"path": path, "workingDir": "/", "mode": f"{mode:04o}", "mkdirParents": "true"}
         url = f"/v1/sprites/{quote(name, safe='')}/fs/write"
-        await self.request("PUT", url, as_nothing, params=params, content=lambda: data, factor=TRANSFER_FACTOR)
+        await self.request("PUT", url, ignore_reply, params=params, content=lambda: data, factor=TRANSFER_FACTOR)
 
     async def read_file(self, name: str, path: str, *, limit: int) -> bytes:
         """Return a file's content, at most ``limit`` bytes.
@@ -164,9 +171,9 @@ class Rest(Http):
             SpritesError: the file is longer than ``limit``.
         """
         url = f"/v1/sprites/{quote(name, safe='')}/fs/read"
-        what = f"GET {url}"
+        operation = f"GET {url}"
 
-        async def once() -> httpx.Response:
+        async def read_once() -> httpx.Response:
             data = bytearray()
             response: httpx.Response | None = None
             try:
@@ -175,24 +182,24 @@ class Rest(Http):
                     self._http.stream("GET", url, params={"path": path, "workingDir": "/"}) as response,
                 ):
                     if not response.is_success:
-                        raise await _refusal(what, response)
+                        raise await _refusal(operation, response)
                     async for chunk in response.aiter_bytes():
                         data += chunk
                         if len(data) > limit:
-                            raise TooLarge(f"{what}: {path} is longer than {limit} bytes")
+                            raise TooLarge(f"{operation}: {path} is longer than {limit} bytes")
             except (TimeoutError, httpx.TimeoutException):
-                raise self.lost(what, "not read in time", response) from None
+                raise self.connection_lost_error(operation, "not read in time", response) from None
             except httpx.HTTPError as error:
-                raise self.lost(what, error, response) from None
+                raise self.connection_lost_error(operation, error, response) from None
             return httpx.Response(200, content=bytes(data))
 
-        return (await self.retrying(True, once)).content  # noqa: FBT003
+        return (await self.call_with_retries(read_once, idempotent=True)).content
 
     async def list_files(self, name: str, path: str) -> dict[str, int]:
         """Return the files in a directory and their sizes; none if it is not there."""
         url = f"/v1/sprites/{quote(name, safe='')}/fs/list"
         try:
-            found = await self.request("GET", url, as_object, params={"path": path, "workingDir": "/"})
+            found = await self.request("GET", url, parse_object, params={"path": path, "workingDir": "/"})
         except NotFound:
             return {}
         entries = found.get("entries")
@@ -202,7 +209,7 @@ class Rest(Http):
             if isinstance(entry, dict)
         }
 
-    async def read_from(self, name: str, path: str, offset: int) -> AsyncGenerator[tuple[int, bytes], None]:
+    async def stream_file(self, name: str, path: str, offset: int) -> AsyncGenerator[tuple[int, bytes], None]:
         """Stream a file; yields where each piece belongs and the piece.
 
         Args:
@@ -222,12 +229,12 @@ class Rest(Http):
             async with self._http.stream("GET", url, params=params, headers=headers) as response:
                 if not response.is_success:
                     raise await _refusal(f"GET {url}", response)
-                at = offset if response.status_code == PARTIAL else 0
+                position = offset if response.status_code == PARTIAL else 0
                 async for chunk in response.aiter_bytes(PIECE):
-                    yield at, chunk
-                    at += len(chunk)
+                    yield position, chunk
+                    position += len(chunk)
         except httpx.HTTPError as error:
-            raise self.lost(f"GET {url}", error, response) from None
+            raise self.connection_lost_error(f"GET {url}", error, response) from None
 
     async def put_service(
         self, name: str, service: str, cmd: str, args: Sequence[str], *, cwd: str, watch: float = 0.0
@@ -235,17 +242,17 @@ class Rest(Http):
         """Define a service and start it; a running one of that name is replaced."""
         url = f"/v1/sprites/{quote(name, safe='')}/services/{quote(service, safe='')}"
         body = {"cmd": cmd, "args": list(args), "dir": cwd}
-        events = await self.request("PUT", url, as_events, params={"duration": f"{watch:g}s"}, body=body)
+        events = await self.request("PUT", url, parse_events, params={"duration": f"{watch:g}s"}, body=body)
         for event in events.lines:
             if event.get("type") == "error":
-                why = said(event.get("data") or event)
-                raise SpritesError(f"PUT {url} failed: the service says: {why}{events.traced}")
+                why = redact_line(event.get("data") or event)
+                raise SpritesError(f"PUT {url} failed: the service says: {why}{events.request_id_suffix}")
 
     async def get_service(self, name: str, service: str) -> dict[str, object] | None:
         """Return a service's definition and state, None if there is none."""
         url = f"/v1/sprites/{quote(name, safe='')}/services/{quote(service, safe='')}"
         try:
-            return await self.request("GET", url, as_object)
+            return await self.request("GET", url, parse_object)
         except NotFound:
             return None
 
@@ -253,12 +260,12 @@ class Rest(Http):
         """Stop a service and forget it; return False if there is none."""
         url = f"/v1/sprites/{quote(name, safe='')}/services/{quote(service, safe='')}"
         try:
-            await self.request("DELETE", url, as_nothing)
+            await self.request("DELETE", url, ignore_reply)
         except NotFound:
             return False
         return True
 
-    async def checkpoint(self, name: str, comment: str = "") -> None:
+    async def create_checkpoint(self, name: str, comment: str = "") -> None:
         """Copy a sprite's disk as it is now. It is not tried again: a second copy would be one too many.
 
         Raises:
@@ -266,16 +273,16 @@ class Rest(Http):
         """
         url = f"/v1/sprites/{quote(name, safe='')}/checkpoint"
         work = self.request(
-            "POST", url, as_events, body={"comment": comment}, factor=CHECKPOINT_FACTOR, idempotent=False
+            "POST", url, parse_events, body={"comment": comment}, factor=CHECKPOINT_FACTOR, idempotent=False
         )
-        check_finished(f"POST {url}", await work)
+        require_complete(f"POST {url}", await work)
 
-    async def checkpoints(self, name: str) -> tuple[Checkpoint, ...]:
+    async def list_checkpoints(self, name: str) -> tuple[Checkpoint, ...]:
         """Return a sprite's checkpoints, newest first."""
         url = f"/v1/sprites/{quote(name, safe='')}/checkpoints"
-        return await self.request("GET", url, parser_of(_CHECKPOINTS))
+        return await self.request("GET", url, type_parser(_CHECKPOINTS))
 
-    async def restore(self, name: str, checkpoint: str) -> None:
+    async def restore_checkpoint(self, name: str, checkpoint: str) -> None:
         """Put a checkpoint in the place of a sprite's disk; what runs there ends.
 
         Raises:
@@ -283,29 +290,29 @@ class Rest(Http):
             SpritesError: it was not restored, or that cannot be told.
         """
         url = f"/v1/sprites/{quote(name, safe='')}/checkpoints/{quote(checkpoint, safe='')}/restore"
-        check_finished(f"POST {url}", await self.request("POST", url, as_events, factor=CHECKPOINT_FACTOR))
+        require_complete(f"POST {url}", await self.request("POST", url, parse_events, factor=CHECKPOINT_FACTOR))
 
-    async def network_policy(self, name: str) -> Sequence[dict[str, object]]:
+    async def get_network_policy(self, name: str) -> Sequence[dict[str, object]]:
         """Return the rules of a sprite's egress; without one nothing is restricted."""
-        rules = (await self.request("GET", _policy(name), as_object)).get("rules")
+        rules = (await self.request("GET", _policy(name), parse_object)).get("rules")
         return [rule for rule in rules if isinstance(rule, dict)] if isinstance(rules, list) else []
 
     async def set_network_policy(self, name: str, rules: Sequence[Mapping[str, object]]) -> None:
         """Replace the rules of a sprite's egress."""
-        await self.request("POST", _policy(name), as_nothing, body={"rules": [dict(rule) for rule in rules]})
+        await self.request("POST", _policy(name), ignore_reply, body={"rules": [dict(rule) for rule in rules]})
 
 
 def _policy(name: str) -> str:
     return f"/v1/sprites/{quote(name, safe='')}/policy/network"
 
 
-async def _refusal(what: str, stream: httpx.Response) -> ApiError:
+async def _refusal(operation: str, stream: httpx.Response) -> ApiError:
     """Return the error for a stream that is none."""
-    reply = await read_reply(what, stream)
-    return api_error(what, reply.status_code, reply.headers, reply.content)
+    reply = await read_reply(operation, stream)
+    return api_error(operation, reply.status_code, reply.headers, reply.content)
 
 
-async def _lines(what: str, stream: httpx.Response) -> AsyncIterator[bytes]:
+async def _lines(operation: str, stream: httpx.Response) -> AsyncIterator[bytes]:
     """Yield the lines of a reply without end. Raises BadReply if one does not end."""
     rest = b""
     async for piece in stream.aiter_bytes():
@@ -313,4 +320,4 @@ async def _lines(what: str, stream: httpx.Response) -> AsyncIterator[bytes]:
         for line in whole:
             yield line
         if len(rest) > MAX_LINE:
-            raise BadReply(f"{what}: a line is longer than {MAX_LINE} bytes{traced(stream.headers)}")
+            raise BadReply(f"{operation}: a line is longer than {MAX_LINE} bytes{request_id_suffix(stream.headers)}")

@@ -21,9 +21,9 @@ from ocaptain.sprites.errors import (
     SpritesError,
 )
 
-ATTEMPTS = 5
-MAX_WAIT = 60.0
-_PASSING = frozenset({500, 502, 503, 504})
+MAX_ATTEMPTS = 5
+MAX_WAIT_SECONDS = 60.0
+_TRANSIENT_STATUSES = frozenset({500, 502, 503, 504})
 
 
 def retry_wait(error: SpritesError, attempt: int, *, idempotent: bool) -> float | None:
@@ -34,19 +34,19 @@ def retry_wait(error: SpritesError, attempt: int, *, idempotent: bool) -> float 
         attempt: number of tries made, from 1.
         idempotent: whether the call may be made twice.
     """
-    if attempt >= ATTEMPTS:
+    if attempt >= MAX_ATTEMPTS:
         return None
     match error:
         case RateLimited(code="concurrent_sprite_limit_exceeded"):
             return None
         case RateLimited(retry_after=float(after)):
-            return after + random.uniform(0, 0.25) if after <= MAX_WAIT else None  # noqa: S311
+            return after + random.uniform(0, 0.25) if after <= MAX_WAIT_SECONDS else None  # noqa: S311
         case RateLimited() | ConnectionFailed(sent=False):
-            return growing_wait(attempt)
-    return growing_wait(attempt) if idempotent and may_have_worked(error) else None
+            return backoff_seconds(attempt)
+    return backoff_seconds(attempt) if idempotent and may_have_succeeded(error) else None
 
 
-def may_have_worked(error: SpritesError) -> bool:
+def may_have_succeeded(error: SpritesError) -> bool:
     """Whether a call that ended with ``error`` may have been carried out all the same."""
     match error:
         case ConnectionFailed(sent=sent):
@@ -54,10 +54,10 @@ def may_have_worked(error: SpritesError) -> bool:
         case BadReply():
             return True
         case ApiError(status=status):
-            return status in _PASSING
+            return status in _TRANSIENT_STATUSES
     return False
 
 
-def growing_wait(attempt: int) -> float:
+def backoff_seconds(attempt: int) -> float:
     """Return the wait after the n-th try: half a second, doubled each time, spread by a quarter."""
-    return min(MAX_WAIT, 0.25 * 2.0**attempt) * random.uniform(0.75, 1.25)  # noqa: S311 - no secret
+    return min(MAX_WAIT_SECONDS, 0.25 * 2.0**attempt) * random.uniform(0.75, 1.25)  # noqa: S311 - no secret

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from ocaptain.sprites.errors import BadReply, ExecInterrupted, ProxyRefused, SpritesError
-from ocaptain.sprites.redact import said, traced
+from ocaptain.sprites.redact import redact_line, request_id_suffix
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
 
 
-def _traced(socket: ClientConnection) -> str:
+def _request_id_suffix(socket: ClientConnection) -> str:
     """Return how the service names the handshake's request."""
-    return traced(socket.response.headers) if socket.response else ""
+    return request_id_suffix(socket.response.headers) if socket.response else ""
 
 
 STDIN, STDOUT, STDERR, EXIT, STDIN_EOF = range(5)
@@ -73,13 +73,13 @@ class Execution:
             raise self._interrupted(error) from None
 
     def _interrupted(self, why: object) -> ExecInterrupted:
-        return ExecInterrupted(f"exec on {self._name}: {said(why)}{_traced(self._socket)}")
+        return ExecInterrupted(f"exec on {self._name}: {redact_line(why)}{_request_id_suffix(self._socket)}")
 
     async def __aiter__(self) -> AsyncIterator[tuple[int, bytes]]:
         try:
             async for message in self._socket:
                 if isinstance(message, str):
-                    if self._text(message):
+                    if self._handle_text(message):
                         return
                 elif self._tty:
                     yield STDOUT, message
@@ -95,7 +95,7 @@ class Execution:
         if self._code is None:
             raise self._interrupted("the connection closed before its exit code came; the command may have run")
 
-    def _text(self, message: str) -> bool:
+    def _handle_text(self, message: str) -> bool:
         """Take a text message; True if the command's stream is over."""
         try:
             fields = json.loads(message)
@@ -144,11 +144,11 @@ class Tunnel:
             fields = json.loads(answer)
             status = fields["status"]
         except ConnectionClosed as error:
-            raise ProxyRefused(f"{what}: {said(error)}{_traced(socket)}") from None
+            raise ProxyRefused(f"{what}: {redact_line(error)}{_request_id_suffix(socket)}") from None
         except (ValueError, KeyError, TypeError, RecursionError):
-            raise BadReply(f"{what}: the answer cannot be understood{_traced(socket)}") from None
+            raise BadReply(f"{what}: the answer cannot be understood{_request_id_suffix(socket)}") from None
         if status != "connected":
-            raise ProxyRefused(f"{what}: {said(fields.get('error') or status)}{_traced(socket)}")
+            raise ProxyRefused(f"{what}: {redact_line(fields.get('error') or status)}{_request_id_suffix(socket)}")
         return cls(socket, what)
 
     async def send(self, data: bytes) -> None:
@@ -160,7 +160,7 @@ class Tunnel:
         try:
             await self._socket.send(data)
         except ConnectionClosed as error:
-            raise ProxyRefused(f"{self._what}: {said(error)}{_traced(self._socket)}") from None
+            raise ProxyRefused(f"{self._what}: {redact_line(error)}{_request_id_suffix(self._socket)}") from None
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
@@ -168,7 +168,7 @@ class Tunnel:
                 if isinstance(message, bytes):
                     yield message
         except ConnectionClosed as error:
-            raise ProxyRefused(f"{self._what}: {said(error)}{_traced(self._socket)}") from None
+            raise ProxyRefused(f"{self._what}: {redact_line(error)}{_request_id_suffix(self._socket)}") from None
 
     async def close(self) -> None:
         """End the connection."""

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from ocaptain.sprites.client import SpritesClient
 
 PART_BYTES = 32 * 1024 * 1024
-TRIES = 5
+MAX_TRIES = 5
 COMMAND_SECONDS = 600.0
 _DAMAGED = 65
-_PUT_TOGETHER = """set -e
+_ASSEMBLE_SCRIPT = """set -e
 cd "$1"
 n=0
 while [ "$n" -lt "$2" ]; do cat "$n"; n=$((n + 1)); done > whole
@@ -42,7 +42,7 @@ cd /
 rm -rf "$1"
 """
 _MISSING = 66
-_DESCRIBE = '[ -f "$1" ] || exit 66; stat -L -c %s -- "$1" && sha256sum < "$1"'
+_DESCRIBE_SCRIPT = '[ -f "$1" ] || exit 66; stat -L -c %s -- "$1" && sha256sum < "$1"'
 
 
 async def upload(client: SpritesClient, name: str, source: Path, path: str, *, mode: int = 0o600) -> None:
@@ -61,16 +61,16 @@ async def upload(client: SpritesClient, name: str, source: Path, path: str, *, m
     """
     if not path.startswith("/"):
         raise TransferFailed(f"{source} needs an absolute path on {name}, not {path!r}")
-    size, digest = await asyncio.to_thread(_describe, source)
+    size, digest = await asyncio.to_thread(_size_and_digest, source)
     staging = f"{path}.{digest[:16]}.parts"
     count = max(1, -(-size // PART_BYTES))
-    for _ in range(TRIES):
-        there = await client.list_files(name, staging)
+    for _ in range(MAX_TRIES):
+        remote_sizes = await client.list_files(name, staging)
         for number in range(count):
             data = await asyncio.to_thread(_read_part, source, number)
-            if there.get(str(number)) != len(data):
+            if remote_sizes.get(str(number)) != len(data):
                 await client.write_file(name, f"{staging}/{number}", data)
-        argv = ["sh", "-c", _PUT_TOGETHER, "sh", staging, str(count), digest, f"{mode:o}", path]
+        argv = ["sh", "-c", _ASSEMBLE_SCRIPT, "sh", staging, str(count), digest, f"{mode:o}", path]
         done = await client.run(name, argv, seconds=COMMAND_SECONDS)
         if done.code == 0:
             return
@@ -78,7 +78,7 @@ async def upload(client: SpritesClient, name: str, source: Path, path: str, *, m
             stderr = done.stderr.decode(errors="replace").strip()[-500:]
             raise TransferFailed(f"{source} cannot be put to {path} on {name}: {stderr}")
         await client.run(name, ["rm", "-rf", "--", staging], seconds=COMMAND_SECONDS)
-    raise TransferFailed(f"{source} arrived damaged on {name} in all of {TRIES} tries")
+    raise TransferFailed(f"{source} arrived damaged on {name} in all of {MAX_TRIES} tries")
 
 
 async def download(client: SpritesClient, name: str, path: str, target: Path) -> None:
@@ -89,19 +89,19 @@ async def download(client: SpritesClient, name: str, path: str, target: Path) ->
         TransferFailed: it cannot be read, or arrived damaged again and again.
         SpritesError: the sprite cannot be reached; the next try goes on where this one broke off.
     """
-    for _ in range(TRIES):
-        size, digest = await _ask(client, name, path)
+    for _ in range(MAX_TRIES):
+        size, digest = await _get_remote_size_and_digest(client, name, path)
         partial = target.with_name(f"{target.name}.{digest[:16]}.part")
-        await _fetch(client, name, path, partial, size)
-        if await asyncio.to_thread(_describe, partial) == (size, digest):
+        await _fetch_missing(client, name, path, partial, size)
+        if await asyncio.to_thread(_size_and_digest, partial) == (size, digest):
             partial.replace(target)
             return
         partial.unlink()  # damaged, or the file changed on the ship
-    raise TransferFailed(f"{path} of {name} arrived damaged in all of {TRIES} tries")
+    raise TransferFailed(f"{path} of {name} arrived damaged in all of {MAX_TRIES} tries")
 
 
-async def _ask(client: SpritesClient, name: str, path: str) -> tuple[int, str]:
-    done = await client.run(name, ["sh", "-c", _DESCRIBE, "sh", path], seconds=COMMAND_SECONDS)
+async def _get_remote_size_and_digest(client: SpritesClient, name: str, path: str) -> tuple[int, str]:
+    done = await client.run(name, ["sh", "-c", _DESCRIBE_SCRIPT, "sh", path], seconds=COMMAND_SECONDS)
     words = done.stdout.split()
     if done.code == _MISSING:
         raise FileMissing(f"{shlex.quote(path)} of {name}: there is no such file")
@@ -111,23 +111,23 @@ async def _ask(client: SpritesClient, name: str, path: str) -> tuple[int, str]:
     return int(words[0]), words[1].decode("ascii", "replace")
 
 
-async def _fetch(client: SpritesClient, name: str, path: str, partial: Path, size: int) -> None:
+async def _fetch_missing(client: SpritesClient, name: str, path: str, partial: Path, size: int) -> None:
     """Bring ``partial`` to ``size`` bytes; a break is gone on from, as long as something comes."""
     tries = 0
-    while (have := await asyncio.to_thread(_size, partial)) is None or have < size:
+    while (local_size := await asyncio.to_thread(_size_or_none, partial)) is None or local_size < size:
         try:
-            with await asyncio.to_thread(partial.open, "r+b" if have else "wb") as file:
-                await _write(file, client.read_from(name, path, have or 0), size)
+            with await asyncio.to_thread(partial.open, "r+b" if local_size else "wb") as file:
+                await _write_pieces(file, client.stream_file(name, path, local_size or 0), size)
                 file.truncate()
         except ConnectionFailed:
-            tries = 0 if (await asyncio.to_thread(_size, partial) or 0) > (have or 0) else tries + 1
-            if tries >= TRIES:
+            tries = 0 if (await asyncio.to_thread(_size_or_none, partial) or 0) > (local_size or 0) else tries + 1
+            if tries >= MAX_TRIES:
                 raise
         else:
             return  # whatever came is judged by its sum
 
 
-async def _write(file: BinaryIO, pieces: AsyncGenerator[tuple[int, bytes], None], size: int) -> None:
+async def _write_pieces(file: BinaryIO, pieces: AsyncGenerator[tuple[int, bytes], None], size: int) -> None:
     """Write what comes to its place, up to ``size``: the file there may have grown, or have no end."""
     async with contextlib.aclosing(pieces):
         async for at, piece in pieces:
@@ -137,11 +137,11 @@ async def _write(file: BinaryIO, pieces: AsyncGenerator[tuple[int, bytes], None]
                 return
 
 
-def _size(file: Path) -> int | None:
+def _size_or_none(file: Path) -> int | None:
     return file.stat().st_size if file.exists() else None
 
 
-def _describe(file: Path) -> tuple[int, str]:
+def _size_and_digest(file: Path) -> tuple[int, str]:
     """Return size and SHA-256 of a file."""
     with file.open("rb") as opened:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()

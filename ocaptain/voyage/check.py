@@ -20,7 +20,7 @@ from ocaptain.plan import Plan, load_plan
 from ocaptain.plan.models import MODEL
 from ocaptain.prices import load_prices
 from ocaptain.provider import choose, endpoint, provider_id_of, require_endpoint
-from ocaptain.scratch import clear_up, scratch
+from ocaptain.scratch import remove_abandoned, scratch_directory
 from ocaptain.voyage import source as sources
 
 if TYPE_CHECKING:
@@ -148,8 +148,8 @@ def check_services(checked: Checked, settings: Settings, *, start: bool) -> str:
         UsageError: one of them refuses us.
         SpritesError: the provider does not answer.
     """
-    clear_up()
-    with scratch("check") as directory, ThreadPoolExecutor() as pool:
+    remove_abandoned()
+    with scratch_directory("check") as directory, ThreadPoolExecutor() as pool:
         access = pool.submit(sources.check_access, checked.source, settings, directory)
         reach = pool.submit(_check_provider, checked.fleet.provider, settings, start=start)
         joinable = pool.submit(_check_mesh, checked.fleet.mesh, settings)

@@ -53,7 +53,7 @@ def launch(directory: VoyageDirectory, built: Built, settings: Settings) -> Outc
         OcaptainError: no ship is ready, or the captain did not start.
     """
     lock = Lock(process.lock_path(directory.path))
-    while not lock.wait(PROBE_SECONDS) and _has_news(directory, built):
+    while not lock.acquire_within(PROBE_SECONDS) and _has_news(directory, built):
         process.stop(directory.path)  # a waiting `sail` may be faster than we are: then once more
     if lock.is_held:
         with lock, open_for_writing(directory, lock) as ledger:

@@ -53,7 +53,7 @@ def prepare(request: Request, settings: Settings, *, check: bool = False) -> Pre
             return resume(active, settings, request.options, check=True)
         return prepare_new(new_voyage_id(), home, checked)
     with Lock(home.path / ".lock") as lock:
-        if not lock.wait(LOCK_SECONDS):
+        if not lock.acquire_within(LOCK_SECONDS):
             raise OcaptainError(f"another `ocaptain sail` is still preparing a voyage in {home.path}")
         if active := find_active(home, request, checked):
             return resume(active, settings, request.options)

@@ -66,7 +66,7 @@ def begin_sink(directory: VoyageDirectory, settings: Settings) -> Rescued:
             raise OcaptainError(f"{message}; see {directory.path / 'captain.log'}")
         process.stop_replacement(directory.path)
     with Lock(process.lock_path(directory.path)) as lock:
-        if not lock.wait(process.STOP_SECONDS):
+        if not lock.acquire_within(process.STOP_SECONDS):
             raise OcaptainError(
                 f"another ocaptain command or captain works on {directory.id}; try again when it has ended"
             )

@@ -126,7 +126,7 @@ def _command(directory: VoyageDirectory) -> Iterator[Ledger]:
     """Command the voyage for a moment; a captain that runs is stopped for it."""
     process.stop(directory.path)
     with Lock(process.lock_path(directory.path)) as lock:
-        if not lock.wait(process.STOP_SECONDS):
+        if not lock.acquire_within(process.STOP_SECONDS):
             raise OcaptainError(
                 f"another ocaptain command or captain works on {directory.id}; try again when it has ended"
             )

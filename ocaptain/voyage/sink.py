@@ -39,7 +39,7 @@ def finish_sink(
         abandon: a host that cannot be asked counts as given back; it keeps its lock until a person removes it.
     """
     with Lock(process.lock_path(directory.path)) as lock:
-        if not lock.wait(process.STOP_SECONDS):
+        if not lock.acquire_within(process.STOP_SECONDS):
             raise OcaptainError(
                 f"another ocaptain command or captain works on {directory.id}; try again when it has ended"
             )

@@ -118,10 +118,10 @@ async def make_checkpointed(reached: Endpoint, names: Sequence[str], checkpoint:
     async with reached.client() as client:
 
         async def copy(name: str) -> bool:
-            if find_checkpoint(await client.checkpoints(name), checkpoint):
+            if find_checkpoint(await client.list_checkpoints(name), checkpoint):
                 return False
             if not check:
-                await client.checkpoint(name, checkpoint)
+                await client.create_checkpoint(name, checkpoint)
             return True
 
         done, failed = await _each(names, [copy(name) for name in names])
@@ -133,11 +133,11 @@ async def make_restored(reached: Endpoint, names: Sequence[str], checkpoint: str
     async with reached.client() as client:
 
         async def restore(name: str) -> bool:
-            found = find_checkpoint(await client.checkpoints(name), checkpoint)
+            found = find_checkpoint(await client.list_checkpoints(name), checkpoint)
             if found is None:
                 raise NoCheckpoint(f"{name} has no checkpoint {checkpoint!r}")
             if not check:
-                await client.restore(name, found)
+                await client.restore_checkpoint(name, found)
             return True
 
         done, failed = await _each(names, [restore(name) for name in names])
@@ -173,7 +173,7 @@ async def ensure_policy(
 ) -> tuple[list[dict[str, object]], bool]:
     """Give a sprite its egress rules; return those that it had, and whether they differ."""
     async with reached.client() as client:
-        before = list(await client.network_policy(sprite))
+        before = list(await client.get_network_policy(sprite))
         differs = before != list(rules)
         if differs and not check:
             await client.set_network_policy(sprite, rules)

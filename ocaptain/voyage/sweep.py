@@ -110,7 +110,7 @@ async def _find(reached: Endpoint, home: Home) -> list[Leftover]:
 
 async def _look(client: SpritesClient, one: Leftover) -> Leftover:
     try:
-        commands = await client.sessions(one.sprite)
+        commands = await client.list_commands(one.sprite)
     except NotFound:
         return one
     except SpritesError:  # whoever cannot be asked may be at work

@@ -159,7 +159,7 @@ class Connection(ConnectionBase):
             login = Login(self.become, self.get_option("become_success_timeout"))
         argv = ["/bin/sh", "-c", cmd]
         done = self._call(
-            lambda client: client.run(self._sprite, argv, stdin=in_data or b"", seconds=seconds, dialogue=login)
+            lambda client: client.run(self._sprite, argv, stdin=in_data or b"", seconds=seconds, answer_output=login)
         )
         stderr = login.without_prompt(done.stderr) if login else done.stderr
         return done.code, done.stdout, stderr

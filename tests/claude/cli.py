@@ -27,7 +27,7 @@ def layer() -> Path:
     program = found / "usr/local/bin/claude"
     cache.mkdir(parents=True, exist_ok=True)
     with Lock(cache / "claude-code.lock") as lock:
-        assert lock.wait(INSTALL_SECONDS), "somebody else is still installing Claude Code"
+        assert lock.acquire_within(INSTALL_SECONDS), "somebody else is still installing Claude Code"
         if program.is_file():
             return found
         shutil.rmtree(found, ignore_errors=True)

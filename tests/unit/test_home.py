@@ -41,7 +41,7 @@ def test_the_one_that_sails_is_meant_among_several(home):
     with pytest.raises(UsageError, match="several voyages are active"):
         home.find(None)
     with Lock(process.lock_path(home.path / "voyage-000000000002")) as lock:
-        assert lock.wait(1)
+        assert lock.acquire_within(1)
         assert home.find(None).id == "voyage-000000000002"
 
 

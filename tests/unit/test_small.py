@@ -485,7 +485,7 @@ def test_who_waits_for_an_attempt_is_woken_by_its_end_and_by_what_it_says(tmp_pa
 
 def test_scratch_directories_go_with_their_process_or_are_cleared_up(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(scratches, "YOUNG_SECONDS", -1)
+    monkeypatch.setattr(scratches, "MIN_AGE_SECONDS", -1)
     dies = "import os, ocaptain.scratch as s; c = s.scratch('run'); print(c.__enter__(), flush=True); "
     environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(REPO)}
 
@@ -499,8 +499,8 @@ def test_scratch_directories_go_with_their_process_or_are_cleared_up(tmp_path, m
         assert (left.is_dir(), held.is_dir()) == (True, True)
         (tmp_path / "ocaptain-run-file").write_text("not a directory")
         (tmp_path / "ocaptain-mine").mkdir()
-        scratches.clear_up()
-        with scratches.scratch("check") as own:
+        scratches.remove_abandoned()
+        with scratches.scratch_directory("check") as own:
             assert stat.S_IMODE(own.stat().st_mode) == 0o700
             assert sorted(tmp_path.iterdir()) == sorted(
                 [held, own, tmp_path / "ocaptain-run-file", tmp_path / "ocaptain-mine"]

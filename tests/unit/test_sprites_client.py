@@ -23,8 +23,8 @@ from ocaptain.sprites import (
     SpritesError,
 )
 from ocaptain.sprites.errors import api_error
-from ocaptain.sprites.redact import redacted
-from ocaptain.sprites.retry import ATTEMPTS, retry_wait
+from ocaptain.sprites.redact import redact
+from ocaptain.sprites.retry import MAX_ATTEMPTS, retry_wait
 
 SPRITE = {"name": "x", "id": "sprite-1", "status": "cold", "labels": ["a"], "org_slug": "o", "more": {"un": "known"}}
 
@@ -97,10 +97,10 @@ def test_a_passing_fault_is_retried_where_it_is_safe(status):
     service = Service(answer(status, {}), answer())
     assert service.call(lambda client: client.create("x"))[1]
     assert [request.method for request in service.requests] == ["POST", "GET"]
-    service = Service(*[answer(status, {}), answer(404, {})] * ATTEMPTS)
+    service = Service(*[answer(status, {}), answer(404, {})] * MAX_ATTEMPTS)
     with pytest.raises(ApiError, match=str(status)):
         service.call(lambda client: client.create("x"))
-    assert [request.method for request in service.requests] == ["POST", "GET"] * ATTEMPTS
+    assert [request.method for request in service.requests] == ["POST", "GET"] * MAX_ATTEMPTS
 
 
 def test_a_create_that_did_not_work_is_made_after_a_look():
@@ -132,7 +132,7 @@ def test_it_gives_up_in_the_end():
     service = Service(answer(503, {}))
     with pytest.raises(ApiError, match="503"):
         service.call(lambda client: client.get("x"))
-    assert len(service.requests) == ATTEMPTS
+    assert len(service.requests) == MAX_ATTEMPTS
 
 
 def test_what_was_never_sent_is_always_retried():
@@ -145,7 +145,7 @@ def test_a_create_whose_answer_was_lost_is_looked_up():
     service = Service(httpx.ReadError("cut"), answer())
     assert service.call(lambda client: client.create("x"))[1]
     assert [request.method for request in service.requests] == ["POST", "GET"]
-    service = Service(*[httpx.ReadError("cut"), answer(404, {})] * ATTEMPTS)
+    service = Service(*[httpx.ReadError("cut"), answer(404, {})] * MAX_ATTEMPTS)
     with pytest.raises(ConnectionFailed):
         service.call(lambda client: client.create("x"))
 
@@ -251,7 +251,7 @@ def test_no_error_shows_a_credential(text):
     refused = api_error("GET /x", 400, {}, text.encode())
     listed = api_error("GET /x", 400, {}, json.dumps({"errors": [text], "message": None}).encode())
     SpritesClient("http://x", SECRET)
-    shown = [refused.message, listed.message, SpritesError(text).message, redacted(text)]
+    shown = [refused.message, listed.message, SpritesError(text).message, redact(text)]
     for error in (httpx.ConnectError(text), httpx.ReadError(text), httpx.ProxyError(text)):
         with pytest.raises(ConnectionFailed) as raised:
             Service(error).call(lambda client: client.get("x"))
@@ -273,7 +273,7 @@ def test_no_error_shows_a_credential(text):
     ],
 )
 def test_ordinary_words_are_left_alone(text):
-    assert redacted(text) == text
+    assert redact(text) == text
 
 
 def test_a_proxy_that_cannot_be_used_is_said_without_its_password(monkeypatch):
@@ -311,7 +311,7 @@ NAMED = {"Fly-Request-Id": "01JX4F59-lhr", "Content-Type": "application/x-ndjson
             lambda: httpx.Response(200, headers=NAMED, content=b'{"type":"error","error":"no"}'),
             lambda c: c.checkpoint("x"),
         ),
-        (lambda: httpx.Response(200, headers=NAMED, content=b""), lambda client: client.checkpoint("x")),
+        (lambda: httpx.Response(200, headers=NAMED, content=b""), lambda client: client.create_checkpoint("x")),
         (
             lambda: httpx.Response(200, headers=NAMED, content=b'{"type":"error","data":"no"}'),
             lambda client: client.put_service("x", "s", "true", [], cwd="/"),
@@ -345,7 +345,7 @@ def test_a_request_id_that_is_none_is_not_shown():
 def test_a_reply_without_end_is_given_up():
     endless = lambda status: httpx.Response(status, headers=NAMED, stream=Bytes(b"x" * 100_000, endless=True))  # noqa: E731
     with pytest.raises(BadReply, match="longer than 16777216 bytes"):
-        Service(endless(200)).call(lambda client: client.checkpoint("x"))
+        Service(endless(200)).call(lambda client: client.create_checkpoint("x"))
     with pytest.raises(ApiError) as raised:
         Service(endless(501)).call(lambda client: client.get("x"))
     assert len(raised.value.message) < 1000
@@ -412,5 +412,5 @@ def test_nobody_is_sent_elsewhere(status):
 )
 def test_no_text_takes_long_to_be_made_fit_to_show(piece):
     before = time.thread_time()
-    assert len(redacted(piece * 100_000)) < 10_000
+    assert len(redact(piece * 100_000)) < 10_000
     assert time.thread_time() - before < 0.5

@@ -143,7 +143,7 @@ def builder():
     cache.mkdir(parents=True, exist_ok=True)
     home = cache / BUILDER.replace("==", "-")
     with Lock(cache / "ansible-builder.lock") as lock:
-        assert lock.wait(200)
+        assert lock.acquire_within(200)
         if not (home / "made").is_file():
             shutil.rmtree(home, ignore_errors=True)
             venv.create(home, with_pip=True)

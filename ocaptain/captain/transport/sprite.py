@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ocaptain.captain.transport.base import STDERR, WORKER, FileFault, RemoteCommand, ShipGone, Stream, TransportError
 from ocaptain.presence import what_exists
 from ocaptain.sprites import ExecInterrupted, Execution, NotFound, SpritesClient, SpritesError, TooLarge
-from ocaptain.sprites.client import GATE
+from ocaptain.sprites.client import GATE_SCRIPT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -63,7 +63,9 @@ class SpriteTransport:
         """Start ``worker channel`` by exec."""
         argv = ["python3", f"{HOME}/{WORKER}", "channel"]
         async with self._asking():
-            return SpriteStream(await self._client.exec(self._sprite, argv, cwd=HOME, run_on="1s"), self._sprite)
+            return SpriteStream(
+                await self._client.exec(self._sprite, argv, cwd=HOME, run_after_disconnect="1s"), self._sprite
+            )
 
     async def put(self, path: str, data: bytes) -> None:
         """Write by the fs API."""
@@ -81,9 +83,9 @@ class SpriteTransport:
 
     async def command(self, argv: Sequence[str]) -> RemoteCommand:
         """Run by exec, behind the gate that a fast command's output needs."""
-        gated = ["sh", "-c", GATE, "sh", *argv]
+        gated = ["sh", "-c", GATE_SCRIPT, "sh", *argv]
         async with self._asking():
-            command = SpriteCommand(await self._client.exec(self._sprite, gated, cwd=HOME, run_on="1s"))
+            command = SpriteCommand(await self._client.exec(self._sprite, gated, cwd=HOME, run_after_disconnect="1s"))
         try:
             await command.send(b"\n")
         except BaseException:

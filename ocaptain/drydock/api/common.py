@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.websockets import WebSocket
 
 from ocaptain.drydock.errors import ApiError, DrydockError, FsError
-from ocaptain.durations import seconds
+from ocaptain.durations import parse_seconds
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -33,7 +33,7 @@ def parse_duration(text: str) -> float:
         ApiError: 400, not a duration.
     """
     try:
-        return seconds(text)
+        return parse_seconds(text)
     except ValueError as error:
         raise ApiError(400, "invalid_duration", str(error)) from error
 
