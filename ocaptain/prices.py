@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ocaptain.errors import UsageError
-from ocaptain.protocol.usage import KINDS, NANO
+from ocaptain.protocol.usage import NANO, TOKEN_KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,8 +46,8 @@ class Tokens(_Table):
     cache_write_1h: TokenPrice
 
     def each(self) -> list[int]:
-        """Return nano-dollars a token, in the order of :data:`ocaptain.protocol.usage.KINDS`."""
-        return [int(getattr(self, kind) * (NANO // _TOKENS)) for kind in KINDS]
+        """Return nano-dollars a token, in the order of :data:`ocaptain.protocol.usage.TOKEN_KINDS`."""
+        return [int(getattr(self, kind) * (NANO // _TOKENS)) for kind in TOKEN_KINDS]
 
 
 class LongTokens(Tokens):

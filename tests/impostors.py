@@ -16,7 +16,16 @@ from pathlib import Path
 import pygit2
 
 from ocaptain.captain.transport import FileFault, TransportError
-from ocaptain.protocol import CLASSES, INLINE_BYTES, PROTOCOL, Lines, class_of, decode, encode, record
+from ocaptain.protocol import (
+    CLASSES,
+    INLINE_BYTES,
+    PROTOCOL,
+    LineSplitter,
+    class_of_record,
+    decode_line,
+    encode_line,
+    make_record,
+)
 from tests.hostile import FILE, PACKS, Hold
 
 MEBIBYTE = 2**20
@@ -81,23 +90,23 @@ class _Stream:
     def __init__(self, ship):
         self.ship = ship
         self.out: asyncio.Queue[bytes] = asyncio.Queue(maxsize=2)
-        self.lines = Lines()
+        self.lines = LineSplitter()
         self.numbers = dict.fromkeys(CLASSES, 0)
         self.journal = os.urandom(16).hex()
         self.token = 0
         self.jobs: set[asyncio.Task] = set()
 
     async def say(self, message):
-        await self.out.put(message if isinstance(message, bytes) else encode(message))
+        await self.out.put(message if isinstance(message, bytes) else encode_line(message))
 
     async def tell(self, body):
-        name = class_of(body)
+        name = class_of_record(body)
         self.numbers[name] += 1
-        await self.say(record(self.numbers[name], body))
+        await self.say(make_record(self.numbers[name], body))
 
     async def send(self, data):
         for line in self.lines.feed(data):
-            message = decode(line)
+            message = decode_line(line)
             if message["type"] == "hello":
                 numbers = {"first": dict.fromkeys(CLASSES, 1), "last": dict.fromkeys(CLASSES, 0)}
                 welcome = {"type": "welcome", "protocol": PROTOCOL, "journal": self.journal, **numbers, "busy": None}
@@ -179,7 +188,7 @@ def _once(data):
 
 
 def _body(stream, body, number):
-    return encode(record(number, body))
+    return encode_line(make_record(number, body))
 
 
 def _facts(number):
@@ -189,7 +198,7 @@ def _facts(number):
 async def _deep_records(stream):
     deep = json.loads("[" * 400 + "]" * 400)
     for number in range(1, 10**9):
-        yield encode(record(number, {"kind": "agent", "token": 1, "facts": {"deep": deep}}))
+        yield encode_line(make_record(number, {"kind": "agent", "token": 1, "facts": {"deep": deep}}))
 
 
 async def _one_long_line(_):
@@ -200,7 +209,7 @@ async def _one_long_line(_):
 async def _results_for_nobody(stream):
     for number in range(1, 10**9):
         body = {"kind": "result", "id": f"start:{number}", "ok": True, "data": {"tail": "x" * 60_000}}
-        yield encode(record(number, body))
+        yield encode_line(make_record(number, body))
 
 
 def _numbers(first, last):
@@ -230,7 +239,7 @@ SCRIPTS = {
     "pongs": (_same(b'{"type":"pong"}\n', 2000), None),
     "damaged records": (_same(b'{"type":"record","n":1,"crc":1,"body":{"kind":"log"}}\n', 2000), None),
     "records far ahead": (_lines(lambda s, n: _body(s, {"kind": "log", "token": 1}, 10**6 + n)), None),
-    "records again and again": (_same(encode(record(1, {"kind": "odd"})), 2000), None),
+    "records again and again": (_same(encode_line(make_record(1, {"kind": "odd"})), 2000), None),
     "records of nothing": (_lines(lambda s, n: _body(s, {"kind": "odd"}, n + 1)), None),
     "results for nobody": (_results_for_nobody, None),
     "what its agent used": (
@@ -243,9 +252,9 @@ SCRIPTS = {
         ),
         None,
     ),
-    "trouble": (_lines(lambda s, n: encode({"type": "trouble", "reason": f"trouble {n}"})), None),
+    "trouble": (_lines(lambda s, n: encode_line({"type": "trouble", "reason": f"trouble {n}"})), None),
     "records that are dropped": (
-        _lines(lambda s, n: encode({"type": "dropped", "class": "log", "upto": 2**53 - 10**9 + n})),
+        _lines(lambda s, n: encode_line({"type": "dropped", "class": "log", "upto": 2**53 - 10**9 + n})),
         None,
     ),
     "a welcome that waits for records": (None, _welcome(**_numbers(1, 2**53))),

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from ocaptain.captain.reading import NowAndThen, Reading
 from ocaptain.captain.transport.base import ShipFault, Stream, TransportError
-from ocaptain.protocol import CLASSES, PROTOCOL, PROTOCOLS, Message, class_of, encode, read_record
+from ocaptain.protocol import CLASSES, PROTOCOL, PROTOCOLS, Message, class_of_record, encode_line, read_record
 from ocaptain.protocol.codec import Malformed
 from ocaptain.protocol.envelope import (
     Ack,
@@ -168,7 +168,7 @@ class Channel:
         raise self.broken.result()
 
     async def _send(self, message: ToWorker) -> None:
-        await self._stream.send(encode(pack(message)))
+        await self._stream.send(encode_line(pack(message)))
 
     async def _read(self) -> None:
         try:
@@ -253,7 +253,7 @@ class Channel:
 
     async def _record(self, number: int, body: Message) -> None:
         is_result = body.get("kind") == "result"
-        name = ALL if self.protocol == 1 else class_of(body)
+        name = ALL if self.protocol == 1 else class_of_record(body)
         verdict = self.cursors.of(name).take(number, hold=is_result)
         if verdict == "pull":
             await self._pull(name)

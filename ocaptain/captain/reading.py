@@ -8,7 +8,7 @@ from weakref import WeakSet
 
 from ocaptain.captain.share import Share
 from ocaptain.captain.transport.base import ShipFault
-from ocaptain.protocol import MAX_SHIP_LINE, Excessive, Lines, decode_from_ship
+from ocaptain.protocol import MAX_SHIP_LINE, LineSplitter, OversizedLine, decode_from_ship
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -52,7 +52,7 @@ class Reading:
             ShipFault: it sends what no worker sends.
         """
         clock = asyncio.get_running_loop().time
-        lines = Lines(MAX_SHIP_LINE)
+        lines = LineSplitter(MAX_SHIP_LINE)
         async for data in self._stream:
             began = self.heard = clock()
             for at in range(0, len(data), PIECE):
@@ -73,7 +73,7 @@ class Reading:
         self.line = len(line)
         try:
             message = decode_from_ship(line)
-        except Excessive as excess:
+        except OversizedLine as excess:
             raise ShipFault(str(excess)) from excess
         if message is None:
             self._noise += len(line) + 1

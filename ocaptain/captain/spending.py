@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ocaptain.ledger import Spent
-from ocaptain.protocol.usage import cost_of, price_of
+from ocaptain.protocol.usage import cost_of, find_price
 
 if TYPE_CHECKING:
     from ocaptain.agents.facts import Facts
@@ -32,11 +32,11 @@ def spent_of(facts: Facts, prices: Prices) -> Spent:
         rows[key] = [a + b for a, b in zip(rows.get(key, [0] * 6), [*tokens, cost or 0], strict=True)]
 
     for one in facts.billed:
-        price = price_of(one.model, own)
+        price = find_price(one.model, own)
         add(one.model, one.tokens, cost_of(price, one.tokens) if price else one.cost)
     for used in facts.usage:
-        price = price_of(used.model, own) or price_of(used.model, prices.models)
-        add(used.model, used.tokens, cost_of(price, used.tokens, long=used.long) if price else None)
+        price = find_price(used.model, own) or find_price(used.model, prices.models)
+        add(used.model, used.tokens, cost_of(price, used.tokens, is_long_prompt=used.long) if price else None)
     result = facts.result
     if result and result.total_cost is not None and not facts.billed and not facts.resumed and len(rows) == 1:
         # An older CLI: its total is of the session, which is this run.

@@ -10,7 +10,7 @@ from ocaptain.cli import render
 from ocaptain.cli.views import find
 from ocaptain.config import load_settings
 from ocaptain.prices import load_prices
-from ocaptain.protocol.usage import dollars
+from ocaptain.protocol.usage import format_dollars
 from ocaptain.query import Query
 from ocaptain.text import clean_line
 
@@ -39,8 +39,8 @@ def show_cost(voyage: str | None, *, by: By, as_json: bool) -> None:
 def notes(seen: Costs) -> list[str]:
     """Return what is to be said below the table."""
     total, spent = seen.total, seen.total.spent
-    machines = f"machines: {dollars(total.machine_nano or 0)} for {duration(total.awake_seconds or 0)} awake"
-    found = [f"{machines}; with the agents {dollars(seen.total_nano)}{'+' if spent.unknown else ''}"]
+    machines = f"machines: {format_dollars(total.machine_nano or 0)} for {duration(total.awake_seconds or 0)} awake"
+    found = [f"{machines}; with the agents {format_dollars(seen.total_nano)}{'+' if spent.unknown else ''}"]
     if "subscription" in spent.marks:
         found.append("a subscription is shown at list prices; it is not billed by tokens")
     if spent.unknown:
@@ -69,8 +69,8 @@ def _cells(seen: Costs, line: Line, name: str | None = None) -> list[str]:
         f"{spent.tokens_in:,}",
         f"{spent.tokens_cached:,}",
         f"{spent.tokens_out:,}",
-        f"{dollars(spent.cost_nano)}{'+' if spent.unknown else ''}",
-        *([duration(line.awake_seconds or 0), dollars(line.machine_nano or 0)] if seen.by == "ship" else []),
+        f"{format_dollars(spent.cost_nano)}{'+' if spent.unknown else ''}",
+        *([duration(line.awake_seconds or 0), format_dollars(line.machine_nano or 0)] if seen.by == "ship" else []),
         clean_line(line.about, 50),
     ]
 

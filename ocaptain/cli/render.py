@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ocaptain.errors import Interrupted, OcaptainError
-from ocaptain.protocol.usage import dollars
+from ocaptain.protocol.usage import format_dollars
 from ocaptain.text import clean, clean_line
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def status_lines(seen: Overview, *, note: bool = True) -> Group:
         lines.append(Text(f"  {seen.proves or failed} ({(seen.verify['commit'] or '')[:10]})"))
     if seen.spent.attempts:
         spent = seen.spent
-        known = f"{dollars(spent.cost_nano)}{'+' if spent.unknown else ''}"
+        known = f"{format_dollars(spent.cost_nano)}{'+' if spent.unknown else ''}"
         mark = f" ({'/'.join(spent.marks)})" if spent.marks else ""
         lines.append(Text(f"  agents: {known}{mark}, {spent.tokens_in:,} tokens in, {spent.tokens_out:,} out"))
     if seen.paused_reason in {"ours", "provider"} and seen.state != "paused":
@@ -144,7 +144,9 @@ def task_table(views: list[TaskView]) -> Table:
         if detail:
             subject.append(f"\n{detail}", style="dim")
         tries = str(view.attempt or "")
-        cost = f"{dollars(view.spent.cost_nano)}{'+' if view.spent.unknown else ''}" if view.spent.attempts else ""
+        cost = (
+            f"{format_dollars(view.spent.cost_nano)}{'+' if view.spent.unknown else ''}" if view.spent.attempts else ""
+        )
         cells: list[str | Text] = [view.id, state_text(view.status), view.owner or "", tries, (view.commit or "")[:10]]
         table.add_row(*cells, *((cost,) if paid else ()), subject)
     return table

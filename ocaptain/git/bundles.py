@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from ocaptain.git.run import Git, GitError
 from ocaptain.protocol import PART_BYTES
-from ocaptain.protocol.git import BUNDLE_PACK, bundle_start, bundle_wants
+from ocaptain.protocol.git import BUNDLE_PACK, bundle_revisions, make_bundle_header
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -50,9 +50,9 @@ def write_bundle(git: Git, commit: str, ref: str, have: str | None, path: Path) 
         OSError: it cannot be read again.
     """
     with path.open("w+b") as file:
-        file.write(bundle_start(commit, ref, have))
+        file.write(make_bundle_header(commit, ref, have))
         file.flush()
-        git.run(*BUNDLE_PACK, stdin=bundle_wants(commit, have), output=file, seconds=BUNDLE_SECONDS)
+        git.run(*BUNDLE_PACK, stdin=bundle_revisions(commit, have), output=file, seconds=BUNDLE_SECONDS)
         file.seek(0)
         return list(_parts(file))
 

@@ -28,9 +28,9 @@ from pygit2.enums import ObjectType
 from ocaptain.git.bundles import BadBundle
 from ocaptain.git.run import Bounds, Git, GitBeyond, GitError, GitTimeout
 from ocaptain.git.trees import FOLDER, BadTree, compare, parse
-from ocaptain.protocol.git import bundle_header
+from ocaptain.protocol.git import read_bundle_header
 from ocaptain.protocol.limits import MAX_COMMIT, MAX_DELTA, MEBIBYTE, Limits
-from ocaptain.protocol.packs import MAX_CHAIN, TREE, BadPack, Pack, Packed, scan
+from ocaptain.protocol.packs import MAX_CHAIN, TREE, BadPack, Pack, PackedObject, scan_pack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,14 +84,14 @@ def admit(
     limits = limits or Limits()
     with os.fdopen(os.dup(file.fileno()), "rb") as header:
         header.seek(0)
-        found = bundle_header(header)
+        found = read_bundle_header(header)
         start = header.tell()
     if found is None:
         raise BadBundle("what was offered is not a git bundle")
     if found.tips != [commit]:
         raise BadBundle(f"the bundle contains {found.tips[:10]}, but commit {commit} was offered")
     try:
-        pack = scan(file, start, limits, small)
+        pack = scan_pack(file, start, limits, small)
         if pack is None:
             raise TooLarge
         with _quarantine(git) as objects:
@@ -178,7 +178,7 @@ class _Look:
         self._read = 0
 
     @cached_property
-    def _packed(self) -> dict[str, Packed]:
+    def _packed(self) -> dict[str, PackedObject]:
         """The pack's objects by id; what git added to it are the repository's."""
         (index,) = (self._objects / "pack").glob("*.idx")
         return {oid: self._by_offset[at] for oid, at in _offsets(index.read_bytes()) if at in self._by_offset}
@@ -252,7 +252,7 @@ class _Look:
             raise BadBundle(f"the bundle does not hold {oid} as a {kind.name.lower()}")
         return bytes(data)
 
-    def _chain(self, one: Packed) -> list[Packed]:
+    def _chain(self, one: PackedObject) -> list[PackedObject]:
         """Return an object and those of the pack that it is made of."""
         found = [one]
         while one.base is not None:
@@ -264,11 +264,11 @@ class _Look:
                 raise BadTree(f"it has more than {MAX_CHAIN} deltas one upon the other")
         return found
 
-    def _cost(self, one: Packed) -> int:
+    def _cost(self, one: PackedObject) -> int:
         """Return how many bytes are unpacked to read an object."""
         return sum(each.size + each.base_size for each in self._chain(one))
 
-    def _kind(self, one: Packed) -> int:
+    def _kind(self, one: PackedObject) -> int:
         """Return an object's type."""
         last = self._chain(one)[-1]
         if last.base is None:

@@ -11,7 +11,7 @@ import unicodedata
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from ocaptain.protocol.limits import MAX_LINK, NewFile, excesses, name_problem, path_problem, shown
+from ocaptain.protocol.limits import MAX_LINK, NewFile, find_excesses, name_problem, path_problem, printable_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -104,8 +104,8 @@ def compare(objects: Objects, new: str, old: str | None, limits: Limits) -> Chan
             raise BadTree(f"{_shown(folder.path)} is an empty folder, which git has none of")
         before = parse(objects.tree_bytes(folder.old)) if folder.old else {}
         folders += folder.old is None
-        if folders > limits.folders:
-            raise BadTree(f"it has more than {limits.folders} new folders")
+        if folders > limits.max_folders:
+            raise BadTree(f"it has more than {limits.max_folders} new folders")
         fresh = {name: entry for name, entry in entries.items() if before.get(name) != entry}
         for name, entry in fresh.items():
             path = folder.path + name
@@ -119,7 +119,7 @@ def compare(objects: Objects, new: str, old: str | None, limits: Limits) -> Chan
             found.files.append(file)
             new_files, total = new_files + file.is_new, total + file.size
         found.collisions += _collisions(folder.path, entries, fresh.keys() - before.keys())
-    for reason, paths in excesses(found.files, limits):
+    for reason, paths in find_excesses(found.files, limits):
         raise BadTree(f"{reason}: {', '.join(_shown(path) for path in list(paths)[:MAX_NAMED])}")
     return found
 
@@ -167,4 +167,4 @@ def folded(name: bytes) -> str:
 
 
 def _shown(path: bytes) -> str:
-    return shown(path.rstrip(b"/"))
+    return printable_path(path.rstrip(b"/"))

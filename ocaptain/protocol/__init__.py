@@ -64,22 +64,22 @@ MAX_PARTS = MAX_BUNDLE // PART_BYTES
 Message = dict[str, Any]
 
 
-def encode(message: Message) -> bytes:
+def encode_line(message: Message) -> bytes:
     """Return a message as a line."""
     return json.dumps(message, separators=(",", ":"), ensure_ascii=True).encode("ascii") + b"\n"
 
 
-def decode(line: bytes) -> Message | None:
+def decode_line(line: bytes) -> Message | None:
     """Return the message in a line, None for noise."""
     if len(line) > MAX_LINE:
         return None
     try:
-        return _message(line)
+        return _parse_message(line)
     except RecursionError:
         return None
 
 
-def _message(line: bytes) -> Message | None:
+def _parse_message(line: bytes) -> Message | None:
     if not line.lstrip().startswith(b"{"):
         return None
     try:
@@ -98,13 +98,13 @@ def decode_from_ship(line: bytes) -> Message | None:
     if not line.lstrip().startswith(b"{"):
         return None
     if len(line) > MAX_SHIP_LINE or sum(map(line.count, (b",", b"[", b"{"))) > MAX_VALUES:
-        raise Excessive("it sent a line that no worker sends")
+        raise OversizedLine("it sent a line that no worker sends")
     try:
-        message = _message(line)
+        message = _parse_message(line)
     except RecursionError:
-        raise Excessive("it sent a line that no worker sends") from None
+        raise OversizedLine("it sent a line that no worker sends") from None
     if message is not None and not _is_shallow(message):
-        raise Excessive("it sent a line that no worker sends")
+        raise OversizedLine("it sent a line that no worker sends")
     return message
 
 
@@ -125,7 +125,7 @@ def checksum(number: int, body: Message) -> int:
     return zlib.crc32(canonical.encode("ascii"))
 
 
-def record(number: int, body: Message) -> Message:
+def make_record(number: int, body: Message) -> Message:
     """Return the message that carries a journal entry."""
     return {"type": "record", "n": number, "crc": checksum(number, body), "body": body}
 
@@ -138,17 +138,17 @@ def read_record(message: Message) -> tuple[int, Message] | None:
     return (number, body) if message.get("crc") == checksum(number, body) else None
 
 
-def class_of(body: Message) -> str:
+def class_of_record(body: Message) -> str:
     """Return the class of a record with this body."""
     kind = body.get("kind")
     return "result" if kind == "result" else "log" if kind == "log" else "telemetry"
 
 
-class Lines:
-    """Cuts a byte stream into lines; drops a line that grows beyond ``longest`` bytes."""
+class LineSplitter:
+    """Cuts a byte stream into lines; drops a line that grows beyond ``max_bytes`` bytes."""
 
-    def __init__(self, longest: int = MAX_LINE) -> None:
-        self._longest = longest
+    def __init__(self, max_bytes: int = MAX_LINE) -> None:
+        self._max_bytes = max_bytes
         self._rest = bytearray()
         self._dropping = False
         self.dropped = 0  #: lines that were too long
@@ -158,13 +158,13 @@ class Lines:
         lines = []
         *complete, rest = data.split(b"\n")
         for part in complete:
-            if not self._dropping and len(self._rest) + len(part) <= self._longest:
+            if not self._dropping and len(self._rest) + len(part) <= self._max_bytes:
                 lines.append(bytes(self._rest) + part)
             else:
                 self.dropped += not self._dropping
             self._rest.clear()
             self._dropping = False
-        if self._dropping or len(self._rest) + len(rest) > self._longest:
+        if self._dropping or len(self._rest) + len(rest) > self._max_bytes:
             self.dropped += not self._dropping
             self._rest.clear()
             self._dropping = True
@@ -173,11 +173,11 @@ class Lines:
         return lines
 
 
-class Excessive(ValueError):
+class OversizedLine(ValueError):
     """A line that is beyond what any worker sends."""
 
 
-class Refused(Exception):
+class HelloRefused(Exception):
     """A hello of an older captain or channel."""
 
 
@@ -198,11 +198,11 @@ class Fence:
         voyage, epoch, generation = hello.get("voyage"), hello.get("epoch"), hello.get("generation")
         if hello.get("protocol") != PROTOCOL:
             # The words of the first version, too: an older captain shows them to its user.
-            raise Refused(f"protocol {hello.get('protocol')!r}, this worker speaks {PROTOCOL}")
+            raise HelloRefused(f"protocol {hello.get('protocol')!r}, this worker speaks {PROTOCOL}")
         if not isinstance(voyage, str) or not isinstance(epoch, int) or not isinstance(generation, int):
-            raise Refused("hello without voyage, epoch and generation")
+            raise HelloRefused("hello without voyage, epoch and generation")
         if self.voyage not in {"", voyage}:
-            raise Refused(f"this ship sails in {self.voyage}")
+            raise HelloRefused(f"this ship sails in {self.voyage}")
         if (epoch, generation) < (self.epoch, self.generation):
-            raise Refused(f"a newer captain is known (epoch {self.epoch}, channel {self.generation})")
+            raise HelloRefused(f"a newer captain is known (epoch {self.epoch}, channel {self.generation})")
         self.voyage, self.epoch, self.generation = voyage, epoch, generation

@@ -27,7 +27,8 @@ def validated(default: Any = dataclasses.MISSING, **bounds: Any) -> Any:
 
     Args:
         default: of the field; without one it must be there.
-        bounds: ``low`` and ``high`` of a number, ``longest`` of text or a list, ``pattern`` of text (whole).
+        bounds: ``minimum`` and ``maximum`` of a number, ``max_length`` of text or a list, ``pattern`` that
+            matches all of a text.
     """
     return dataclasses.field(default=default, metadata=bounds)
 
@@ -35,7 +36,7 @@ def validated(default: Any = dataclasses.MISSING, **bounds: Any) -> Any:
 def to_dict(value: Any) -> Any:
     """Return a dataclass (or what is made of them) as JSON's types."""
     if dataclasses.is_dataclass(value):
-        return {_wire(field.name): to_dict(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {_wire_name(field.name): to_dict(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         return {str(key): to_dict(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
@@ -51,18 +52,18 @@ def from_dict(cls: type[_T], data: Any, where: str = "") -> _T:
     """
     if not isinstance(data, Mapping):
         raise Malformed(f"{where or 'the message'} must be a JSON object")
-    found = {}
+    values = {}
     for field, hint in _fields(cast("Any", cls)):
-        name = _wire(field.name)
-        place = f"{where}.{name}" if where else name
+        name = _wire_name(field.name)
+        field_path = f"{where}.{name}" if where else name
         if name in data:
-            found[field.name] = _bounded(_value(hint, data[name], place), field.metadata, place)
+            values[field.name] = _require_bounds(_convert(hint, data[name], field_path), field.metadata, field_path)
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            raise Malformed(f"{place} is missing")
-    return cls(**found)
+            raise Malformed(f"{field_path} is missing")
+    return cls(**values)
 
 
-def _wire(name: str) -> str:
+def _wire_name(name: str) -> str:
     """Return a field's name on the wire: ``class_`` is ``class``, which Python keeps for itself."""
     return name.rstrip("_")
 
@@ -73,50 +74,50 @@ def _fields(cls: Any) -> Sequence[tuple[Any, Any]]:
     return [(field, hints[field.name]) for field in dataclasses.fields(cls)]
 
 
-def _value(hint: Any, given: Any, where: str) -> Any:
+def _convert(hint: Any, value: Any, where: str) -> Any:
     """Return what is given as a value of a type, or raise."""
     origin = get_origin(hint)
     if hint is Any:
-        return given
+        return value
     if origin in {Union, types.UnionType}:
-        return _one_of(get_args(hint), given, where)
+        return _convert_union(get_args(hint), value, where)
     if dataclasses.is_dataclass(hint):
-        return from_dict(cast("type[Any]", hint), given, where)
-    if origin is tuple and isinstance(given, (list, tuple)):
-        return tuple(_value(get_args(hint)[0], one, f"{where}.{number}") for number, one in enumerate(given))
-    if origin in {dict, Mapping} and isinstance(given, Mapping):
-        return {str(key): _value(get_args(hint)[1], one, f"{where}.{key}") for key, one in given.items()}
+        return from_dict(cast("type[Any]", hint), value, where)
+    if origin is tuple and isinstance(value, (list, tuple)):
+        return tuple(_convert(get_args(hint)[0], one, f"{where}.{number}") for number, one in enumerate(value))
+    if origin in {dict, Mapping} and isinstance(value, Mapping):
+        return {str(key): _convert(get_args(hint)[1], one, f"{where}.{key}") for key, one in value.items()}
     if hint is float:
         with contextlib.suppress(OverflowError):  # a whole number beyond all floats
-            if type(given) in {int, float} and math.isfinite(given):
-                return float(given)
-    elif origin is None and type(given) is hint:  # a bool is no int
-        return given
+            if type(value) in {int, float} and math.isfinite(value):
+                return float(value)
+    elif origin is None and type(value) is hint:  # a bool is no int
+        return value
     raise Malformed(f"{where} is of another type than {getattr(hint, '__name__', hint)}")
 
 
-def _one_of(hints: Sequence[Any], given: Any, where: str) -> Any:
+def _convert_union(hints: Sequence[Any], value: Any, where: str) -> Any:
     """Return what is given as a value of the first type that fits."""
-    if given is None and type(None) in hints:
+    if value is None and type(None) in hints:
         return None
     rest = [hint for hint in hints if hint is not type(None)]
     for hint in rest[:-1]:
         try:
-            return _value(hint, given, where)
+            return _convert(hint, value, where)
         except Malformed:
             continue
-    return _value(rest[-1], given, where)
+    return _convert(rest[-1], value, where)
 
 
-def _bounded(value: Any, bounds: Mapping[str, Any], where: str) -> Any:
+def _require_bounds(value: Any, bounds: Mapping[str, Any], where: str) -> Any:
     if value is None or not bounds:
         return value
-    if "low" in bounds and value < bounds["low"]:
-        raise Malformed(f"{where} must be at least {bounds['low']}")
-    if "high" in bounds and value > bounds["high"]:
-        raise Malformed(f"{where} is more than {bounds['high']}")
-    if "longest" in bounds and len(value) > bounds["longest"]:
-        raise Malformed(f"{where} is longer than {bounds['longest']}")
+    if "minimum" in bounds and value < bounds["minimum"]:
+        raise Malformed(f"{where} must be at least {bounds['minimum']}")
+    if "maximum" in bounds and value > bounds["maximum"]:
+        raise Malformed(f"{where} is more than {bounds['maximum']}")
+    if "max_length" in bounds and len(value) > bounds["max_length"]:
+        raise Malformed(f"{where} is longer than {bounds['max_length']}")
     if "pattern" in bounds and not re.fullmatch(bounds["pattern"], value):
         raise Malformed(f"{where} does not have the expected format")
     return value

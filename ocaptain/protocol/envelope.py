@@ -13,10 +13,10 @@ from ocaptain.protocol.codec import Malformed, from_dict, to_dict, validated
 from ocaptain.protocol.messages import MAX_NUMBER
 
 #: By class of records; a worker of protocol 1 has one number for all.
-Numbers = Union[Mapping[str, int], int]
+RecordNumbers = Union[Mapping[str, int], int]
 
 
-def _check(numbers: Numbers) -> None:
+def _require_record_numbers(numbers: RecordNumbers) -> None:
     for number in numbers.values() if isinstance(numbers, Mapping) else [numbers]:
         if not 0 <= number <= MAX_NUMBER:
             raise Malformed(f"{number} is not a valid record number")
@@ -32,7 +32,7 @@ class Hello:
     epoch: int
     generation: int
     journal: str | None = None
-    after: Numbers = 0
+    after: RecordNumbers = 0
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Call:
 class Ack:
     """Records up to here are done with."""
 
-    upto: Numbers
+    upto: RecordNumbers
 
 
 @dataclass(frozen=True)
@@ -78,16 +78,16 @@ class Welcome:
         command: id of the command that began it; None in what earlier workers say.
     """
 
-    first: Numbers
-    last: Numbers
+    first: RecordNumbers
+    last: RecordNumbers
     journal: str = validated(pattern="[0-9a-f]{8,64}")
     protocol: int = 1
-    busy: int | None = validated(None, low=1, high=MAX_NUMBER)
-    command: str | None = validated(None, longest=200)
+    busy: int | None = validated(None, minimum=1, maximum=MAX_NUMBER)
+    command: str | None = validated(None, max_length=200)
 
     def __post_init__(self) -> None:
-        _check(self.first)
-        _check(self.last)
+        _require_record_numbers(self.first)
+        _require_record_numbers(self.last)
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Dropped:
     """Records up to here are not there any more."""
 
     class_: str
-    upto: int = validated(low=0, high=MAX_NUMBER)
+    upto: int = validated(minimum=0, maximum=MAX_NUMBER)
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class Resting:
     last: Mapping[str, int]
 
     def __post_init__(self) -> None:
-        _check(self.last)
+        _require_record_numbers(self.last)
 
 
 @dataclass(frozen=True)
@@ -182,8 +182,8 @@ class ResultBody:
 class LogBody:
     """A piece of an attempt's log, in base64 (``kind`` ``log``)."""
 
-    token: int = validated(low=1, high=MAX_NUMBER - 1)
-    offset: int = validated(low=0, high=2**40)
+    token: int = validated(minimum=1, maximum=MAX_NUMBER - 1)
+    offset: int = validated(minimum=0, maximum=2**40)
     data: str = ""
     kind: str = "log"
 
@@ -192,7 +192,7 @@ class LogBody:
 class AgentBody:
     """What an attempt's stream said so far (``kind`` ``agent``)."""
 
-    token: int = validated(low=1, high=MAX_NUMBER - 1)
+    token: int = validated(minimum=1, maximum=MAX_NUMBER - 1)
     facts: Mapping[str, Any] = field(default_factory=dict)
     kind: str = "agent"
 

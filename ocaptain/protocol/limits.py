@@ -16,14 +16,14 @@ MAX_DELTA = 50 * MEBIBYTE
 MAX_COMMIT = MEBIBYTE
 MAX_LINK = 4095  # bytes; the kernel makes no longer symbolic link
 #: Bytes of trees, commits and the agent's own history beside the files.
-MAX_REST = 64 * MEBIBYTE
+MAX_OVERHEAD = 64 * MEBIBYTE
 #: Objects for each new file: the folders and commits around it, and files that are changed.
-OBJECTS_A_FILE = 20
+OBJECTS_PER_FILE = 20
 #: New folders for each new file.
-FOLDERS_A_FILE = 4
-_DOTS = frozenset({b"", b".", b".."})
+FOLDERS_PER_FILE = 4
+_RESERVED_NAMES = frozenset({b"", b".", b".."})
 #: Code points that HFS+ does not see in names (git's utf8.c).
-_UNSEEN = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
+_HFS_IGNORED = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,14 @@ class Limits:
     total_mib: int = 500
 
     @property
-    def objects(self) -> int:
+    def max_objects(self) -> int:
         """How many objects a pack may have."""
-        return OBJECTS_A_FILE * self.files
+        return OBJECTS_PER_FILE * self.files
 
     @property
-    def folders(self) -> int:
+    def max_folders(self) -> int:
         """How many new folders there may be."""
-        return FOLDERS_A_FILE * self.files
+        return FOLDERS_PER_FILE * self.files
 
     @property
     def file_bytes(self) -> int:
@@ -69,16 +69,16 @@ class Limits:
     @property
     def pack_bytes(self) -> int:
         """Bytes of all objects of a pack, unpacked."""
-        return self.total_bytes + MAX_REST
+        return self.total_bytes + MAX_OVERHEAD
 
     def for_rescue(self) -> Limits:
         """Return the limits of what is only kept: whatever a bundle can bring, but nothing that cannot be read."""
         return replace(self, files=max(self.files, 100_000), file_mib=1024, total_mib=1024)
 
     @classmethod
-    def of(cls, given: Mapping[str, object]) -> Limits:
+    def from_mapping(cls, mapping: Mapping[str, object]) -> Limits:
         """Return the limits that a message names; what it does not name, or not as a number, is the default."""
-        known = {name: value for name, value in given.items() if name in cls.__dataclass_fields__}
+        known = {name: value for name, value in mapping.items() if name in cls.__dataclass_fields__}
         return cls(**{name: value for name, value in known.items() if type(value) is int and value > 0})
 
 
@@ -108,7 +108,7 @@ class Excess(NamedTuple):
     paths: Iterable[bytes]
 
 
-def excesses(files: Iterable[NewFile], limits: Limits) -> Iterator[Excess]:
+def find_excesses(files: Iterable[NewFile], limits: Limits) -> Iterator[Excess]:
     """Return what is beyond the limits, kind by kind; nothing if all of it is within."""
     files = list(files)
     by_size = sorted(files, key=lambda one: -one.size)
@@ -125,9 +125,9 @@ def excesses(files: Iterable[NewFile], limits: Limits) -> Iterator[Excess]:
         yield Excess(f"more than {limits.files} new files ({len(new)}) (files)", tops)
     if len(new) <= limits.files:  # else there are too many of them to look at
         folders = _folders(new)
-        if len(folders) > limits.folders:
+        if len(folders) > limits.max_folders:
             tops = sorted({path.partition(b"/")[0] for path in new})
-            yield Excess(f"more than {limits.folders} folders of new files ({len(folders)}) (files)", tops)
+            yield Excess(f"more than {limits.max_folders} folders of new files ({len(folders)}) (files)", tops)
     by_reason: dict[str, list[bytes]] = {}
     for one in files:
         reason = path_problem(one.path.rstrip(b"/"), limits)
@@ -166,7 +166,7 @@ def name_problem(name: bytes, limits: Limits) -> str:
     """Return why a ship could not check out a name, "" if every one can."""
     if len(name) > limits.name:
         return f"names of more than {limits.name} bytes (name)"
-    if name in _DOTS or b"/" in name or b"\0" in name:
+    if name in _RESERVED_NAMES or b"/" in name or b"\0" in name:
         return "names that no file can have"
     if is_dot_git(name):
         return "names that some system takes for .git"
@@ -178,7 +178,7 @@ def is_dot_git(name: bytes) -> bool:
     lower = name.lower()
     if b"git" not in lower and lower.isascii():
         return False
-    if _seen(name) == ".git":
+    if _hfs_name(name) == ".git":
         return True
     for piece in (lower, *lower.split(b"\\")[1:]):
         start = re.match(rb"(\.git|git~1)[. ]*", piece)
@@ -189,20 +189,20 @@ def is_dot_git(name: bytes) -> bool:
 
 def may_be_special(path: bytes) -> bool:
     """Whether git looks into a file of this name (``.gitmodules`` and its like), under any of its names."""
-    seen = _seen(path.rpartition(b"/")[2])
+    seen = _hfs_name(path.rpartition(b"/")[2])
     return seen.startswith((".gitm", ".gita", ".giti", ".mail")) or "~" in seen or "\\" in seen
 
 
-def _seen(name: bytes) -> str:
+def _hfs_name(name: bytes) -> str:
     """Return a name as HFS+ compares it, up to its first byte that is no UTF-8."""
     try:
         text = name.decode()
     except UnicodeDecodeError as error:
         text = name[: error.start].decode()
-    return _UNSEEN.sub("", text).lower()
+    return _HFS_IGNORED.sub("", text).lower()
 
 
-def shown(path: bytes, longest: int = 300) -> str:
+def printable_path(path: bytes, max_length: int = 300) -> str:
     """Return a path as text of bounded length: a name is bytes, and what is no UTF-8 of it cannot be told."""
     text = path.decode(errors="replace")
-    return text if len(text) <= longest else f"{text[:longest]}…"
+    return text if len(text) <= max_length else f"{text[:max_length]}…"

@@ -22,7 +22,7 @@ class Part:
     """A part of a bundle, in the worker's inbox or outbox; nothing else can be named."""
 
     path: str = validated(pattern=r"\.ocaptain/(in|out)/[A-Za-z0-9-]+\.[0-9]{1,6}")
-    size: int = validated(low=0, high=MAX_PART_BYTES)
+    size: int = validated(minimum=0, maximum=MAX_PART_BYTES)
     sha256: str = validated(pattern="[0-9a-f]{64}")
 
 
@@ -38,7 +38,7 @@ class Bundle:
 
     parts: Tuple[Part, ...]
     ref: str = ""
-    data: str = validated("", longest=INLINE_BYTES * 4 // 3 + 4)
+    data: str = validated("", max_length=INLINE_BYTES * 4 // 3 + 4)
 
     def content(self) -> bytes | None:
         """Return a bundle that travelled inside of its message, None if it did not, or is not sound."""
@@ -63,8 +63,8 @@ class Snapshot:
     bundle: Bundle
     commit: str = validated(pattern=_OID)
     base: str = validated(pattern=_OID)
-    message: str = validated("", longest=20000)
-    left_out: Tuple[str, ...] = validated((), longest=200)
+    message: str = validated("", max_length=20000)
+    left_out: Tuple[str, ...] = validated((), max_length=200)
 
     def __post_init__(self) -> None:
         if len(self.bundle.parts) > MAX_PARTS:  # of what a ship offers; what a captain sends has no limit
@@ -76,7 +76,7 @@ class UnfitTree:
     """Why a workspace could not be offered."""
 
     reason: str
-    paths: Tuple[str, ...] = validated(longest=1000)
+    paths: Tuple[str, ...] = validated(max_length=1000)
 
 
 @dataclass(frozen=True)
@@ -93,9 +93,9 @@ class Outcome:
         agent: what its stream said (``ocaptain.agents.facts``).
     """
 
-    code: int = validated(low=-1, high=255)
-    reason: str = validated(longest=100)
-    seconds: float = validated(low=0)
+    code: int = validated(minimum=-1, maximum=255)
+    reason: str = validated(max_length=100)
+    seconds: float = validated(minimum=0)
     tail: str = ""
     snapshot: Snapshot | None = None
     unfit: UnfitTree | None = None
@@ -106,8 +106,8 @@ class Outcome:
 class CheckResult:
     """How a check ended."""
 
-    code: int = validated(low=0, high=255)
-    seconds: float = validated(low=0)
+    code: int = validated(minimum=0, maximum=255)
+    seconds: float = validated(minimum=0)
     timed_out: bool = False
     tail: str = ""
 
@@ -122,8 +122,8 @@ class VerifyResult:
     """
 
     clean: bool
-    code: int = validated(low=0, high=255)
-    seconds: float = validated(low=0)
+    code: int = validated(minimum=0, maximum=255)
+    seconds: float = validated(minimum=0)
     timed_out: bool = False
     tail: str = ""
     stage: str = "verify"
@@ -169,7 +169,7 @@ class Start:
     What an agent is started with (from ``argv`` on) is explained at ``ocaptain.agents.base.AgentRun``.
     """
 
-    token: int = validated(low=1, high=MAX_NUMBER)
+    token: int = validated(minimum=1, maximum=MAX_NUMBER)
     base: str = ""
     branch: str = ""
     label: str = ""

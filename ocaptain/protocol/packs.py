@@ -17,11 +17,11 @@ from ocaptain.protocol.limits import MAX_COMMIT, MAX_DELTA, MEBIBYTE, Limits
 
 COMMIT, TREE, BLOB, TAG, OFS_DELTA, REF_DELTA = 1, 2, 3, 4, 6, 7
 MAX_CHAIN = 250  # deltas upon deltas; git writes no more than 50
-TRAILER = 20  # bytes of the sum at the end
+TRAILER_BYTES = 20  # bytes of the sum at the end
 SMALL_OBJECTS = 1000
-FIRST_LOOK = 1024
-PIECE = 64 * 1024
-DELTA_HEAD = 20  # bytes that hold two sizes
+FIRST_READ_BYTES = 1024
+CHUNK_BYTES = 64 * 1024
+DELTA_HEADER_BYTES = 20  # bytes that hold two sizes
 KINDS = {COMMIT: "commit", TREE: "tree", BLOB: "file"}
 
 
@@ -30,7 +30,7 @@ class BadPack(ValueError):
 
 
 @dataclass(frozen=True)
-class Packed:
+class PackedObject:
     """An object of a pack.
 
     Attributes:
@@ -58,73 +58,74 @@ class Pack:
         bases: bytes of what the reader must have for deltas that name it.
     """
 
-    objects: List[Packed] = field(default_factory=list)
+    objects: List[PackedObject] = field(default_factory=list)
     total: int = 0
     bases: int = 0
 
 
-def scan(file: BinaryIO, start: int, limits: Limits, small: Optional[int] = None) -> Optional[Pack]:
+def scan_pack(file: BinaryIO, start: int, limits: Limits, stop_above: Optional[int] = None) -> Optional[Pack]:
     """Return what a pack has.
 
     Args:
         file: that ends with it.
         start: where it begins.
         limits: of what it may have.
-        small: bytes, unpacked, and :data:`SMALL_OBJECTS`: what has more is not read to its end.
+        stop_above: unpacked bytes; a pack with more of them, or with more objects than :data:`SMALL_OBJECTS`,
+            is not read to its end. None = no such bound.
 
     Returns:
-        What it has; None if that is more than ``small``.
+        The pack's objects; None if the pack is beyond ``stop_above``.
 
     Raises:
         BadPack: an object is larger than it may be, there are more than may be, or it is no pack.
     """
-    fd, end = file.fileno(), os.fstat(file.fileno()).st_size - TRAILER
-    count = _count(os.pread(fd, 12, start), limits)
-    if small is not None and count > SMALL_OBJECTS:
+    fd, end = file.fileno(), os.fstat(file.fileno()).st_size - TRAILER_BYTES
+    count = _read_object_count(os.pread(fd, 12, start), limits)
+    if stop_above is not None and count > SMALL_OBJECTS:
         return None
-    found, place = Pack(), start + 12
+    pack, position = Pack(), start + 12
     depths: Dict[int, int] = {}
     bases: Set[str] = set()
     for _ in range(count):
-        one, place = _read(fd, start, place, end, limits)
-        found.objects.append(one)
-        found.total += one.size
+        one, position = _read_object(fd, start, position, end, limits)
+        pack.objects.append(one)
+        pack.total += one.size
         if isinstance(one.base, int):
             depths[one.offset] = depths.get(one.base, 0) + 1
             if depths[one.offset] > MAX_CHAIN:
                 raise BadPack(f"it has more than {MAX_CHAIN} deltas one upon the other")
         elif one.base and one.base not in bases:
             bases.add(one.base)
-            found.bases += one.base_size
-        if max(found.total, found.bases) > limits.pack_bytes:
+            pack.bases += one.base_size
+        if max(pack.total, pack.bases) > limits.pack_bytes:
             raise BadPack(f"all that it has is more than {limits.pack_bytes // MEBIBYTE} MB")
-        if small is not None and max(found.total, found.bases) > small:
+        if stop_above is not None and max(pack.total, pack.bases) > stop_above:
             return None
-    if place != end:
-        raise BadPack(f"it ends at byte {place - start} of {end - start}")
-    return found
+    if position != end:
+        raise BadPack(f"it ends at byte {position - start} of {end - start}")
+    return pack
 
 
-def _count(head: bytes, limits: Limits) -> int:
+def _read_object_count(head: bytes, limits: Limits) -> int:
     """Return how many objects a pack has, of its first bytes."""
     if len(head) < 12 or head[:8] != b"PACK\0\0\0\2":
         raise BadPack("it is no pack")
     count = int.from_bytes(head[8:], "big")
-    if count > limits.objects:
-        raise BadPack(f"it has {count} objects, more than {limits.objects}")
+    if count > limits.max_objects:
+        raise BadPack(f"it has {count} objects, more than {limits.max_objects}")
     return count
 
 
-def _read(fd: int, start: int, place: int, end: int, limits: Limits) -> Tuple[Packed, int]:
+def _read_object(fd: int, start: int, position: int, end: int, limits: Limits) -> Tuple[PackedObject, int]:
     """Return the object that begins at ``place``, and where the next one does."""
-    look = os.pread(fd, max(0, min(FIRST_LOOK, end - place)), place)
+    look = os.pread(fd, max(0, min(FIRST_READ_BYTES, end - position)), position)
     try:
-        kind, size, at = _size(look)
+        kind, size, at = _read_kind_and_size(look)
         base: Union[int, str, None] = None
         if kind == OFS_DELTA:
-            back, at = _distance(look, at)
-            base = place - start - back
-            if not 12 <= base < place - start:
+            back, at = _read_base_distance(look, at)
+            base = position - start - back
+            if not 12 <= base < position - start:
                 raise BadPack("a delta is made from what is not in it")
         elif kind == REF_DELTA:
             base, at = look[at : at + 20].hex(), at + 20
@@ -132,21 +133,21 @@ def _read(fd: int, start: int, place: int, end: int, limits: Limits) -> Tuple[Pa
             raise BadPack(f"it has an object of kind {kind}")
     except IndexError:
         raise BadPack("it ends in the middle of an object") from None
-    _check(kind, size, limits)
-    result, after = _inflate(fd, look[at:], place + at, end, size)
+    _require_within_limits(kind, size, limits)
+    result, after = _inflate(fd, look[at:], position + at, end, size)
     base_size = 0
     if base is not None:
         try:
-            base_size, at = _varint(result, 0)
-            size, _ = _varint(result, at)
+            base_size, at = _read_delta_size(result, 0)
+            size, _ = _read_delta_size(result, at)
         except IndexError:
             raise BadPack("a delta does not say how large its result is") from None
         if max(size, base_size) > MAX_DELTA:
             raise BadPack(f"a delta makes {max(size, base_size)} bytes, more than {MAX_DELTA // MEBIBYTE} MB")
-    return Packed(place - start, kind, size, base, base_size), after
+    return PackedObject(position - start, kind, size, base, base_size), after
 
 
-def _check(kind: int, size: int, limits: Limits) -> None:
+def _require_within_limits(kind: int, size: int, limits: Limits) -> None:
     if kind == BLOB and size > limits.file_bytes:
         raise BadPack(f"a file has {size} bytes, more than {limits.file_mib} MB (file_mib)")
     if kind == COMMIT and size > MAX_COMMIT:
@@ -155,30 +156,30 @@ def _check(kind: int, size: int, limits: Limits) -> None:
         raise BadPack(f"an object has {size} bytes, more than {MAX_DELTA // MEBIBYTE} MB")
 
 
-def _inflate(fd: int, data: bytes, place: int, end: int, size: int) -> Tuple[bytes, int]:
+def _inflate(fd: int, data: bytes, position: int, end: int, size: int) -> Tuple[bytes, int]:
     """Unpack a zlib stream of exactly ``size`` bytes; return its first ones, and where it ends.
 
     Args:
         fd: of the file.
         data: the beginning of the stream, as far as it was read.
-        place: where that begins.
+        position: where ``data`` begins in the file.
         end: where the pack does.
         size: that it must have.
     """
     stream = zlib.decompressobj()
     first, length = b"", 0
-    place += len(data)
+    position += len(data)
     try:
         while not stream.eof:
             if not data:
-                data = os.pread(fd, max(0, min(PIECE, end - place)), place)
-                place += len(data)
+                data = os.pread(fd, max(0, min(CHUNK_BYTES, end - position)), position)
+                position += len(data)
                 if not data:
                     raise BadPack("it ends in the middle of an object")
             # One byte more than it may have shows that it has more.
-            out = stream.decompress(data, min(PIECE, size - length + 1))
+            out = stream.decompress(data, min(CHUNK_BYTES, size - length + 1))
             data = stream.unconsumed_tail
-            first = first or out[:DELTA_HEAD]
+            first = first or out[:DELTA_HEADER_BYTES]
             length += len(out)
             if length > size:
                 break
@@ -186,10 +187,10 @@ def _inflate(fd: int, data: bytes, place: int, end: int, size: int) -> Tuple[byt
         raise BadPack(f"an object cannot be unpacked: {error}") from None
     if length != size:
         raise BadPack(f"an object is not of the {size} bytes that it claims")
-    return first, place - len(stream.unused_data)
+    return first, position - len(stream.unused_data)
 
 
-def _size(data: bytes) -> Tuple[int, int, int]:
+def _read_kind_and_size(data: bytes) -> Tuple[int, int, int]:
     """Return kind and size at an object's beginning, and where they end."""
     byte, at, shift = data[0], 1, 4
     kind, size = byte >> 4 & 7, byte & 15
@@ -202,7 +203,7 @@ def _size(data: bytes) -> Tuple[int, int, int]:
     return kind, size, at
 
 
-def _varint(data: bytes, at: int) -> Tuple[int, int]:
+def _read_delta_size(data: bytes, at: int) -> Tuple[int, int]:
     """Return a number at the beginning of a delta, and where it ends."""
     number = shift = 0
     while True:
@@ -213,7 +214,7 @@ def _varint(data: bytes, at: int) -> Tuple[int, int]:
             return number, at
 
 
-def _distance(data: bytes, at: int) -> Tuple[int, int]:
+def _read_base_distance(data: bytes, at: int) -> Tuple[int, int]:
     """Return how far before a delta its base begins, and where that number ends."""
     byte, at = data[at], at + 1
     number = byte & 127

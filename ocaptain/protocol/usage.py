@@ -1,7 +1,7 @@
 """Tokens and what they cost, for ship and captain alike. Standard library only.
 
 Money is whole **nano-dollars** (10⁻⁹ $), so that sums are exact: a dollar a million tokens is 1,000
-nano-dollars a token. Tokens are five numbers, in the order of :data:`KINDS`.
+nano-dollars a token. Tokens are five numbers, in the order of :data:`TOKEN_KINDS`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-KINDS = ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h")
+TOKEN_KINDS = ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h")
 #: A model's prices: a number a kind, and those of a message with a long prompt: [more than, numbers …].
 Price = dict[str, list[int]]
 Tokens = list[int]
@@ -21,7 +21,7 @@ MAX_COUNT = 2**36  # of tokens of one kind, or of anything else that an agent co
 _DATED = re.compile(r"(?:-20[0-9]{6}|\[[0-9]+m\])+$")
 
 
-def tokens_of(usage: Mapping[str, Any]) -> Tokens:
+def read_tokens(usage: Mapping[str, Any]) -> Tokens:
     """Return the tokens of an API message's ``usage``; what is no number counts as nothing."""
     written = _non_negative_int(usage.get("cache_creation_input_tokens"))
     split = usage.get("cache_creation")
@@ -39,28 +39,28 @@ def _non_negative_int(value: Any) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_COUNT else 0
 
 
-def prompt_tokens(tokens: Sequence[int]) -> int:
+def count_prompt_tokens(tokens: Sequence[int]) -> int:
     """Return how long the prompt of a message was."""
     return tokens[0] + tokens[2] + tokens[3] + tokens[4]
 
 
-def price_of(model: str, prices: Mapping[str, Price]) -> Price | None:
+def find_price(model: str, prices: Mapping[str, Price]) -> Price | None:
     """Return a model's prices, whatever date or context size its name carries; None if nobody knows them."""
     return prices.get(model) or prices.get(_DATED.sub("", model))
 
 
-def uses_long_price(price: Price | None, tokens: Sequence[int]) -> bool:
+def has_long_prompt(price: Price | None, tokens: Sequence[int]) -> bool:
     """Whether a message is billed at the prices for long prompts."""
-    return bool(price and "long" in price and prompt_tokens(tokens) > price["long"][0])
+    return bool(price and "long" in price and count_prompt_tokens(tokens) > price["long"][0])
 
 
-def cost_of(price: Price, tokens: Sequence[int], *, long: bool = False) -> int:
+def cost_of(price: Price, tokens: Sequence[int], *, is_long_prompt: bool = False) -> int:
     """Return what tokens cost, in nano-dollars."""
-    each = price["long"][1:] if long and "long" in price else price["each"]
+    each = price["long"][1:] if is_long_prompt and "long" in price else price["each"]
     return sum(number * one for number, one in zip(tokens, each, strict=True))
 
 
-def dollars(nano: float) -> str:
+def format_dollars(nano: float) -> str:
     """Return an amount for people: to the cent, or two digits more below a dollar."""
     value = nano / NANO
     return f"${value:.2f}" if value >= 1 or not value else f"${value:.4f}"

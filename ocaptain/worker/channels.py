@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from typing import Any
 
-from ocaptain.protocol import CLASSES, Lines, Message, decode, encode
+from ocaptain.protocol import CLASSES, LineSplitter, Message, decode_line, encode_line
 from ocaptain.protocol.envelope import ToCaptain, pack
 from ocaptain.worker.journal import Reader
 
@@ -28,10 +28,10 @@ class Channel:
         self.reader.go(name, after)
 
     async def __aiter__(self):  # type: ignore[no-untyped-def]
-        lines = Lines()
+        lines = LineSplitter()
         while data := await self._reader.read(65536):
             for line in lines.feed(data):
-                message = decode(line)
+                message = decode_line(line)
                 if message is not None:
                     yield message
 
@@ -41,7 +41,7 @@ class Channel:
 
     async def send_line(self, line: Message) -> None:
         """Send a line that is packed already: a record."""
-        self._writer.write(encode(line))
+        self._writer.write(encode_line(line))
         await self._writer.drain()
 
     def close(self) -> None:

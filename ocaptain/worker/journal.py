@@ -19,7 +19,7 @@ import uuid
 from pathlib import Path
 from typing import Iterable, Iterator
 
-from ocaptain.protocol import CLASSES, Message, class_of, decode, encode, read_record, record
+from ocaptain.protocol import CLASSES, Message, class_of_record, decode_line, encode_line, make_record, read_record
 from ocaptain.protocol.files import write_atomic
 
 SEGMENT_BYTES = 1024 * 1024
@@ -72,7 +72,7 @@ class _Class:
 
     def append(self, body: Message, *, durable: bool) -> int:
         number = self.last + 1
-        line = encode(record(number, body))
+        line = encode_line(make_record(number, body))
         if not self.segments or self.segments[-1].size >= self._segment_bytes:
             self.rotate()
         segment = self.segments[-1]
@@ -171,14 +171,14 @@ class Journal:
     def _take_over(self, former: Path) -> None:
         with former.open("rb") as lines:
             for line in lines:
-                message = decode(line)
+                message = decode_line(line)
                 found = read_record(message) if message and message["type"] == "record" else None
                 if found is None:
                     continue
                 try:
-                    self.append(found[1], durable=class_of(found[1]) == "result")
+                    self.append(found[1], durable=class_of_record(found[1]) == "result")
                 except OSError:
-                    if class_of(found[1]) == "result":
+                    if class_of_record(found[1]) == "result":
                         raise
         former.unlink()
 
@@ -202,7 +202,7 @@ class Journal:
         Raises:
             OSError: it could not be written; the journal is as it was.
         """
-        one = self._classes[class_of(body)]
+        one = self._classes[class_of_record(body)]
         while True:
             try:
                 number = one.append(body, durable=durable)
@@ -285,7 +285,7 @@ def _sound(path: Path, start: int, size: int | None, after: int) -> Iterator[tup
         end = start
         for line in file:
             end += len(line)
-            message = decode(line) if line.endswith(b"\n") and (size is None or end <= size) else None
+            message = decode_line(line) if line.endswith(b"\n") and (size is None or end <= size) else None
             found = read_record(message) if message else None
             if found is not None and found[0] > after:
                 after = found[0]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, Mapping
 
 from ocaptain.protocol.files import write_atomic
-from ocaptain.protocol.git import NO_DELTAS, bundle_header, git_argv
+from ocaptain.protocol.git import NO_DELTAS, git_argv, read_bundle_header
 from ocaptain.protocol.messages import Bundle, Part
 from ocaptain.worker.errors import WorkspaceError
 from ocaptain.worker.places import Places
@@ -161,7 +161,7 @@ class Repository:
     def _unpack(self, path: Path, commit: str) -> None:
         """Take the objects of a bundle, which must be one of ``commit``."""
         with open(path, "rb") as file:
-            header = bundle_header(file)
+            header = read_bundle_header(file)
             start = file.read(12)
             if not header or header.tips != [commit] or start[:4] != b"PACK":
                 raise WorkspaceError("need_full", f"the bundle does not hold {commit}")

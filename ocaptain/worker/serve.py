@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Mapping, Sequence
 
-from ocaptain.protocol import CLASSES, INLINE_BYTES, PROTOCOL, Message, Refused, record
+from ocaptain.protocol import CLASSES, INLINE_BYTES, PROTOCOL, HelloRefused, Message, make_record
 from ocaptain.protocol.codec import Malformed, from_dict, to_dict
 from ocaptain.protocol.envelope import (
     Ack,
@@ -114,7 +114,7 @@ class Worker:
     async def _hello(self, channel: Channel, hello: Message) -> bool:
         try:
             self._state.fence.admit(hello)
-        except Refused as reason:
+        except HelloRefused as reason:
             fence = self._state.fence
             await channel.send(Refusal(str(reason), PROTOCOL, fence.epoch, fence.generation))
             return False
@@ -179,7 +179,7 @@ class Worker:
             for number, body in batch:
                 if number != channel.sent[name] + 1:
                     await channel.send(Dropped(name, number - 1))
-                await channel.send_line(record(number, body))
+                await channel.send_line(make_record(number, body))
                 channel.sent[name] = number
             if batch:
                 return True
@@ -294,7 +294,7 @@ class Worker:
             ended = await self._attempts.wait(job)
             try:
                 workspace = Workspace(self._state.places, self._state.ship)
-                limits = Limits.of(read_json(Path(job.directory) / "limits.json") or {})
+                limits = Limits.from_mapping(read_json(Path(job.directory) / "limits.json") or {})
                 take = partial(workspace.snapshot, job.base, f"attempt-{args.token}", limits=limits)
                 snapshot = await asyncio.to_thread(take)
                 ended = replace(ended, snapshot=snapshot)

@@ -25,7 +25,7 @@ import time
 from pathlib import Path
 from typing import Any, BinaryIO, Callable, Iterator, List, Optional, Tuple
 
-from ocaptain.protocol import Lines
+from ocaptain.protocol import LineSplitter
 from ocaptain.protocol.codec import from_dict
 from ocaptain.protocol.files import read_json, start_time, write_json
 from ocaptain.worker.errors import Refused
@@ -210,7 +210,7 @@ class StreamView(View):
         self._secrets = start.mask
         self._directory = directory
         self._resumed = start.resumed
-        self._lines = Lines(MAX_LINE)
+        self._lines = LineSplitter(MAX_LINE)
         self._stream = stream
         self._kept = open(directory / "stream.jsonl", "ab", buffering=0, opener=_private)  # noqa: SIM115 - closed below
         self._size = 0

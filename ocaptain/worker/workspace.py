@@ -17,10 +17,18 @@ from pathlib import Path
 from typing import List, NamedTuple, Sequence
 
 from ocaptain.protocol import PART_BYTES
-from ocaptain.protocol.git import BUNDLE_PACK, NO_DELTAS, bundle_header, bundle_start, bundle_wants
-from ocaptain.protocol.limits import Excess, Limits, NewFile, excesses, may_be_special, path_problem, shown
+from ocaptain.protocol.git import BUNDLE_PACK, NO_DELTAS, bundle_revisions, make_bundle_header, read_bundle_header
+from ocaptain.protocol.limits import (
+    Excess,
+    Limits,
+    NewFile,
+    find_excesses,
+    may_be_special,
+    path_problem,
+    printable_path,
+)
 from ocaptain.protocol.messages import Bundle, Part, Snapshot
-from ocaptain.protocol.packs import BadPack, scan
+from ocaptain.protocol.packs import BadPack, scan_pack
 from ocaptain.worker.checkout import Checkout, Walk
 from ocaptain.worker.errors import Unfit, WorkspaceError
 from ocaptain.worker.places import open_plain, remove
@@ -126,10 +134,10 @@ class Workspace(Checkout):
 
     def _excesses(self, changes: Changes, limits: Limits) -> list[Excess]:
         """Return what is beyond the limits."""
-        found = list(excesses(self._new_files(changes), limits))
+        found = list(find_excesses(self._new_files(changes), limits))
         if found and changes.changed:  # a file may only have another time
             self._git("update-index", "-q", "--refresh", check=False)
-            found = list(excesses(self._new_files(self._changes()), limits))
+            found = list(find_excesses(self._new_files(self._changes()), limits))
         return found
 
     def _new_files(self, changes: Changes) -> list[NewFile]:
@@ -201,9 +209,9 @@ class Workspace(Checkout):
         self._write_ref(OUT_REF, commit)
         path = self._places.outbox / f"{name}.bundle"
         with open(path, "wb") as whole:
-            whole.write(bundle_start(commit, OUT_REF, base))
+            whole.write(make_bundle_header(commit, OUT_REF, base))
             whole.flush()
-            self._git("-c", NO_DELTAS, *BUNDLE_PACK, stdin=bundle_wants(commit, base), output=whole)
+            self._git("-c", NO_DELTAS, *BUNDLE_PACK, stdin=bundle_revisions(commit, base), output=whole)
         return path, commit
 
     def _problem(self, path: Path, limits: Limits, *, strict: bool) -> str:
@@ -215,10 +223,10 @@ class Workspace(Checkout):
             strict: have git look into each object: of the agent's own commits, and of files that git itself reads.
         """
         with open(path, "rb") as file:
-            bundle_header(file)
+            read_bundle_header(file)
             start = file.tell()
             try:
-                scan(file, start, limits)
+                scan_pack(file, start, limits)
             except BadPack as error:
                 return str(error)
             if not strict:
@@ -276,4 +284,4 @@ def _line(path: Path) -> str:
 
 def _shown(names: Sequence[str]) -> list[str]:
     """Return file names as text: a name is bytes, and what is no UTF-8 of it cannot be told to anybody."""
-    return [shown(os.fsencode(name)) for name in names]
+    return [printable_path(os.fsencode(name)) for name in names]

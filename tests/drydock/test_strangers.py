@@ -235,7 +235,7 @@ def hurried(monkeypatch):
     """Deadlines of a fraction of a second."""
     monkeypatch.setattr(connections, "HEAD_SECONDS", 0.3)
     monkeypatch.setattr(connections, "LINGER_SECONDS", 0.2)
-    monkeypatch.setattr(BoundedProtocol, "max_waiting", 10)
+    monkeypatch.setattr(BoundedProtocol, "max_unaccepted", 10)
     monkeypatch.setattr(bodies, "JSON", bodies.BodyLimit(1000, seconds=0.3))
 
 

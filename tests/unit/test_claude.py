@@ -21,7 +21,7 @@ from ocaptain.errors import UsageError
 from ocaptain.plan import load_plan
 from ocaptain.prices import load_prices
 from ocaptain.protocol.codec import from_dict, to_dict
-from ocaptain.protocol.usage import cost_of, price_of, uses_long_price
+from ocaptain.protocol.usage import cost_of, find_price, has_long_prompt
 from ocaptain.voyage.prepare import prepare as prepare_voyage
 from ocaptain.voyage.request import Request
 from ocaptain.worker.job import JobFile
@@ -199,12 +199,12 @@ def test_a_price_that_nobody_knows_is_no_guess(tmp_path):
 
 
 def test_prices():
-    assert price_of("claude-opus-4-20250514", PRICES.models) == price_of("claude-opus-4", PRICES.models)
-    assert price_of("claude-opus-5-5[1m]", PRICES.models)["each"] == [4000, 20000, 200, 5000, 8000]
-    haiku = price_of("claude-haiku-5-5", PRICES.models)
-    assert not uses_long_price(haiku, [100_000, 0, 0, 0, 0])
-    assert uses_long_price(haiku, [1, 0, 100_000, 0, 0])
-    assert cost_of(haiku, [10, 1, 0, 0, 0], long=True) == 10 * 500 + 2500
+    assert find_price("claude-opus-4-20250514", PRICES.models) == find_price("claude-opus-4", PRICES.models)
+    assert find_price("claude-opus-5-5[1m]", PRICES.models)["each"] == [4000, 20000, 200, 5000, 8000]
+    haiku = find_price("claude-haiku-5-5", PRICES.models)
+    assert not has_long_prompt(haiku, [100_000, 0, 0, 0, 0])
+    assert has_long_prompt(haiku, [1, 0, 100_000, 0, 0])
+    assert cost_of(haiku, [10, 1, 0, 0, 0], is_long_prompt=True) == 10 * 500 + 2500
     assert PRICES.machines["sprites"].cost(3600) == Decimal("0.735") * 10**9
     assert PRICES.machines["drydock"].cost(3600) == 0
 

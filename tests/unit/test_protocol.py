@@ -15,10 +15,10 @@ from ocaptain import protocol
 from ocaptain.captain.channel import OtherProtocol, _other_protocol, speak
 from ocaptain.captain.cursors import Cursor, Cursors
 from ocaptain.captain.share import ALL_SHIPS, CREDIT, FEW_SHIPS, MAX_WAIT, Share
-from ocaptain.protocol import CLASSES, Fence, Lines, Refused
+from ocaptain.protocol import CLASSES, Fence, HelloRefused, LineSplitter
 from ocaptain.protocol.codec import to_dict
 from ocaptain.protocol.envelope import Refusal
-from ocaptain.protocol.limits import shown
+from ocaptain.protocol.limits import printable_path
 from ocaptain.protocol.messages import Bundle, Outcome, Part, Snapshot, UnfitTree
 from ocaptain.worker.journal import Journal
 from ocaptain.worker.workspace import MAX_NAMES
@@ -29,13 +29,13 @@ bodies = st.dictionaries(st.text(max_size=5), st.one_of(st.integers(), st.text(m
 @given(st.lists(st.binary(max_size=30).map(lambda data: data.replace(b"\n", b" "))), st.integers(1, 7))
 def test_lines_survive_any_cutting(lines, step):
     data = b"".join(line + b"\n" for line in lines)
-    cutter = Lines()
+    cutter = LineSplitter()
     found = [line for start in range(0, len(data), step) for line in cutter.feed(data[start : start + step])]
     assert found == lines
 
 
 def test_a_line_without_end_is_dropped_and_the_next_one_read():
-    cutter = Lines()
+    cutter = LineSplitter()
     for _ in range(6):
         assert cutter.feed(b"x" * 1024 * 1024) == []
     assert cutter.feed(b"tail\n{}\n") == [b"{}"]
@@ -43,14 +43,14 @@ def test_a_line_without_end_is_dropped_and_the_next_one_read():
 
 @given(st.integers(1, 10**6), bodies)
 def test_a_record_comes_back_as_it_went(number, body):
-    message = protocol.decode(protocol.encode(protocol.record(number, body)))
+    message = protocol.decode_line(protocol.encode_line(protocol.make_record(number, body)))
     assert message is not None
     assert protocol.read_record(message) == (number, body)
 
 
 @given(st.integers(1, 100), bodies, st.integers(1, 100))
 def test_a_damaged_record_is_refused(number, body, other):
-    message = protocol.record(number, body)
+    message = protocol.make_record(number, body)
     damaged = {**message, "body": {**body, "x": "changed"}}
     assert protocol.read_record(damaged) is None
     if other != number:
@@ -61,7 +61,7 @@ def test_a_damaged_record_is_refused(number, body, other):
     "noise", [b"", b"Welcome to Ubuntu", b"{", b"[]", b'{"no": "type"}', b'{"type": 3}', b"\xff\xfe{", b"{" * 100_000]
 )
 def test_noise_is_no_message(noise):
-    assert protocol.decode(noise) is None
+    assert protocol.decode_line(noise) is None
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_the_worker_obeys_the_highest():
     fence.admit(hello(3, 1))
     fence.admit(hello(3, 2))
     for stale in (hello(2, 9), hello(3, 1), hello(4, 1, voyage="other"), hello(4, 1, version=99), {}):
-        with pytest.raises(Refused):
+        with pytest.raises(HelloRefused):
             fence.admit(stale)
     fence.admit(hello(4, 1))
     assert (fence.epoch, fence.generation) == (4, 1)
@@ -251,8 +251,8 @@ def test_a_former_journal_is_taken_over_once(tmp_path):
     former = tmp_path / "journal.jsonl"
     bodies = [{"kind": "log", "offset": 0}, {"kind": "result", "id": "start:3"}, {"kind": "agent"}]
     lines = [{"type": "journal", "name": "ab" * 16, "acknowledged": 6}]
-    lines += [protocol.record(number, body) for number, body in enumerate(bodies, 7)]
-    former.write_bytes(b"".join(protocol.encode(line) for line in lines) + b'{"type":"rec')
+    lines += [protocol.make_record(number, body) for number, body in enumerate(bodies, 7)]
+    former.write_bytes(b"".join(protocol.encode_line(line) for line in lines) + b'{"type":"rec')
     for _ in range(2):
         with contextlib.closing(Journal(tmp_path / "journal", former)) as journal:
             assert {name: [body for _, body in found] for name, found in all_of(journal).items()} == {
@@ -319,7 +319,7 @@ def nested(levels):
     ],
 )
 def test_what_no_worker_sends_is_not_read(line):
-    with pytest.raises(protocol.Excessive):
+    with pytest.raises(protocol.OversizedLine):
         protocol.decode_from_ship(line)
 
 
@@ -331,14 +331,14 @@ def test_long_and_deep_lines_of_workers_are_read():
 
 
 def test_the_longest_result_of_a_worker_is_one_that_a_captain_reads():
-    names = tuple(shown(b"\xff" * 4000) for _ in range(MAX_NAMES))
+    names = tuple(printable_path(b"\xff" * 4000) for _ in range(MAX_NAMES))
     data = "A" * (protocol.INLINE_BYTES * 4 // 3)
     snapshot = Snapshot(
         False, Bundle((Part(".ocaptain/out/a.0", 1, "0" * 64),), "r", data), "a" * 40, "b" * 40, "\U0001f6a2" * 8000
     )
     for outcome in (Outcome(1, "exit", 1.0, "\ufffd" * 8192, unfit=UnfitTree("r", names)), snapshot):
         body = {"kind": "result", "id": "start:1", "ok": True, "data": to_dict(outcome)}
-        assert protocol.decode_from_ship(protocol.encode(protocol.record(1, body)))
+        assert protocol.decode_from_ship(protocol.encode_line(protocol.make_record(1, body)))
 
 
 def test_a_ship_that_used_its_credit_waits_and_earns_it_again():
@@ -357,7 +357,7 @@ def test_a_ship_that_used_its_credit_waits_and_earns_it_again():
 
 
 def test_lines_that_are_too_long_are_counted():
-    cutter = Lines(10)
+    cutter = LineSplitter(10)
     assert cutter.feed(b"x" * 30 + b"\nshort\n" + b"y" * 11) == [b"short"]
     assert cutter.dropped == 2
     cutter.feed(b"y" * 100)

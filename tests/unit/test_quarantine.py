@@ -147,7 +147,9 @@ def test_git_itself_is_bounded_for_what_no_look_sees(harbour, monkeypatch):
     made = PACKS["3 GB out of 15 KB"](harbour.hold())
     before = harbour.files()
     monkeypatch.setattr(packs, "MAX_DELTA", 2**40)
-    monkeypatch.setattr(quarantine, "scan", lambda file, start, limits, small: packs.scan(file, start, WIDE, small))
+    monkeypatch.setattr(
+        quarantine, "scan_pack", lambda file, start, limits, small: packs.scan_pack(file, start, WIDE, small)
+    )
     with pytest.raises(Quarantined, match="needs more than"):
         harbour.admit(made)
     assert harbour.files() == before

@@ -486,7 +486,7 @@ def test_who_waits_for_an_attempt_is_woken_by_its_end_and_by_what_it_says(tmp_pa
 def test_scratch_directories_go_with_their_process_or_are_cleared_up(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(scratches, "MIN_AGE_SECONDS", -1)
-    dies = "import os, ocaptain.scratch as s; c = s.scratch('run'); print(c.__enter__(), flush=True); "
+    dies = "import os, ocaptain.scratch as s; c = s.scratch_directory('run'); print(c.__enter__(), flush=True); "
     environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(REPO)}
 
     def start(line):

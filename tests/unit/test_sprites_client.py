@@ -309,7 +309,7 @@ NAMED = {"Fly-Request-Id": "01JX4F59-lhr", "Content-Type": "application/x-ndjson
         (lambda: httpx.Response(200, headers=NAMED, stream=Bytes(b"{")), lambda client: client.get("x")),
         (
             lambda: httpx.Response(200, headers=NAMED, content=b'{"type":"error","error":"no"}'),
-            lambda c: c.checkpoint("x"),
+            lambda c: c.create_checkpoint("x"),
         ),
         (lambda: httpx.Response(200, headers=NAMED, content=b""), lambda client: client.create_checkpoint("x")),
         (

@@ -30,7 +30,7 @@ from ocaptain.captain.landing import (
 from ocaptain.captain.refs import stale_ref, work_ref
 from ocaptain.git import Git, Store
 from ocaptain.ledger import Fenced, Ledger, task_views
-from ocaptain.protocol import CLASSES, PROTOCOL, Fence, Refused, class_of, read_record, record
+from ocaptain.protocol import CLASSES, PROTOCOL, Fence, HelloRefused, class_of_record, make_record, read_record
 from ocaptain.protocol.messages import Bundle, CheckResult, Snapshot
 from ocaptain.worker.journal import Journal
 from tests.unit.test_ledger import SHIPS, make
@@ -197,7 +197,7 @@ class Storm(RuleBasedStateMachine):
         reader, sent = journal.reader(), []
         for name in CLASSES:
             reader.go(name, cursors.of(name).seen)
-            sent += [record(number, body) for number, body in reader.read(name, 64)]
+            sent += [make_record(number, body) for number, body in reader.read(name, 64)]
         for kind in weather:
             if kind == "skip":
                 sent = sent[1:]
@@ -212,7 +212,7 @@ class Storm(RuleBasedStateMachine):
             if found is None:
                 break
             number, body = found
-            result, cursor = body["kind"] == "result", cursors.of(class_of(body))
+            result, cursor = body["kind"] == "result", cursors.of(class_of_record(body))
             if cursor.take(number, hold=result) != "use":
                 continue
             if result:
@@ -329,7 +329,7 @@ class Storm(RuleBasedStateMachine):
             with pytest.raises(Fenced):
                 attempt()
         if self.ships[ship].fence.epoch > old.epoch:
-            with pytest.raises(Refused):
+            with pytest.raises(HelloRefused):
                 self.ships[ship].fence.admit({**HELLO, "epoch": old.epoch, "generation": 1})
 
     # -- promises -----------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ import pytest
 from ocaptain.git import Git
 from ocaptain.ledger import Ledger, LedgerError, overview, task_views
 from ocaptain.ledger import migrate as forward
-from ocaptain.protocol import encode
+from ocaptain.protocol import encode_line
 from ocaptain.worker.build import worker_bytes
 from tests.helpers import REPO
 from tests.voyage.local import LocalShip, command, sail
@@ -103,7 +103,7 @@ def test_an_attempt_of_then_lands_and_its_worker_is_replaced(former):
     async def begin():
         _, writer = await asyncio.open_unix_connection(str(home / ".ocaptain/worker.sock"))
         for line in lines:
-            writer.write(encode(line))
+            writer.write(encode_line(line))
         await writer.drain()
         log = home / "voyage/logs/task-2.2.log"
         while not (log.exists() and b"begun" in log.read_bytes()):

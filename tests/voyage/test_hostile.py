@@ -13,7 +13,7 @@ import pytest
 
 from ocaptain.git import Git
 from ocaptain.ledger import task_views
-from ocaptain.protocol import CLASSES, Lines, class_of, decode, encode, record
+from ocaptain.protocol import CLASSES, LineSplitter, class_of_record, decode_line, encode_line, make_record
 from tests.helpers import HELD, run_task
 from tests.voyage.local import VOYAGE, command, landed, make_voyage, sail
 
@@ -118,21 +118,21 @@ class ForgedStream:
     def __init__(self, forger):
         self.forger = forger
         self.out: asyncio.Queue[bytes] = asyncio.Queue()
-        self.lines = Lines()
+        self.lines = LineSplitter()
         self.numbers = dict.fromkeys(CLASSES, 0)
         self.journal = os.urandom(16).hex()
 
     def say(self, message):
-        self.out.put_nowait(encode(message))
+        self.out.put_nowait(encode_line(message))
 
     def tell(self, body):
-        name = class_of(body)
+        name = class_of_record(body)
         self.numbers[name] += 1
-        self.say(record(self.numbers[name], body))
+        self.say(make_record(self.numbers[name], body))
 
     async def send(self, data):
         for line in self.lines.feed(data):
-            message = decode(line)
+            message = decode_line(line)
             if message["type"] == "hello":
                 numbers = {"first": dict.fromkeys(CLASSES, 1), "last": dict.fromkeys(CLASSES, 0)}
                 self.say({"type": "welcome", "protocol": 2, "journal": self.journal, **numbers, "busy": None})

@@ -15,7 +15,7 @@ from ocaptain import process
 from ocaptain.captain.transport import FileFault, ShipGone, TransportError, run
 from ocaptain.captain.transport.ssh import SshTransport
 from ocaptain.captain.transport.target import SshTarget
-from ocaptain.protocol import PROTOCOL, encode
+from ocaptain.protocol import PROTOCOL, encode_line
 from ocaptain.worker.build import worker_bytes
 from tests.helpers import OCAPTAIN, REPO, Sailor, run_task, wait_for, write_plan
 from tests.voyage import claude
@@ -123,7 +123,7 @@ async def aboard(ship, voyage):
     """Open a channel and have the worker sail in a voyage."""
     stream = await ship.open()
     hello = {"type": "hello", "protocol": PROTOCOL, "voyage": voyage, "ship": "s", "epoch": 1, "generation": 1}
-    await stream.send(encode({**hello, "journal": None, "after": 0}))
+    await stream.send(encode_line({**hello, "journal": None, "after": 0}))
     async for piece in stream:
         if b"welcome" in piece:
             return stream

@@ -15,7 +15,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ocaptain.protocol.usage import MAX_COUNT, Price, Tokens, cost_of, dollars, price_of, tokens_of, uses_long_price
+from ocaptain.protocol.usage import (
+    MAX_COUNT,
+    Price,
+    Tokens,
+    cost_of,
+    find_price,
+    format_dollars,
+    has_long_prompt,
+    read_tokens,
+)
 from ocaptain.worker.show import one_line, plain
 
 #: Variables of Claude Code's own, by how they begin: what the host has set of them is not passed on.
@@ -81,7 +90,7 @@ class Stream:
         """
         sums: dict[tuple[str, bool], Tokens] = {}
         for model, tokens in self._used.values():
-            key = (model, uses_long_price(price_of(model, self._prices), tokens))
+            key = (model, has_long_prompt(find_price(model, self._prices), tokens))
             if key in sums or len(sums) < MAX_MODELS:
                 sums[key] = _sum(sums.get(key, [0] * 5), tokens)
         return {
@@ -97,10 +106,10 @@ class Stream:
         """Return what the run cost so far, in nano-dollars; None if a price is not known."""
         total = sum(one[5] for one in self._billed.values())
         for model, tokens in self._used.values():
-            price = price_of(model, self._prices)
+            price = find_price(model, self._prices)
             if price is None:
                 return None
-            total += cost_of(price, tokens, long=uses_long_price(price, tokens))
+            total += cost_of(price, tokens, is_long_prompt=has_long_prompt(price, tokens))
         return total
 
     # -- the stream -------------------------------------------------------------------------
@@ -208,7 +217,7 @@ class Stream:
                 self._count({"id": name, "model": None, "usage": usage, "stop_reason": stop}, parent)
                 cost = self.cost()
                 if cost:
-                    yield f"  {dollars(cost)} so far"
+                    yield f"  {format_dollars(cost)} so far"
 
     def _count(self, message: dict[str, Any], parent: Any) -> None:
         """Take a message's usage and stop reason, whichever line they stand in."""
@@ -221,7 +230,7 @@ class Stream:
             self._messages += 1
         before = self._used.get(name, (_text(model, 100) or "unknown", [0] * 5))
         usage = message.get("usage")
-        now = tokens_of(usage) if isinstance(usage, dict) else [0] * 5
+        now = read_tokens(usage) if isinstance(usage, dict) else [0] * 5
         self._used[name] = (before[0], [max(a, b) for a, b in zip(before[1], now, strict=True)])
         if parent is None:
             known = self._stop if self._main == name else None
@@ -252,7 +261,7 @@ class Stream:
         )
         good = message.get("subtype") == "success" and not message.get("is_error")
         spent = self.cost()
-        parts = [f"{turns} turns", *([dollars(spent)] if spent is not None else [])]
+        parts = [f"{turns} turns", *([format_dollars(spent)] if spent is not None else [])]
         verdict = "success" if good else f"an error ({message.get('subtype')})"
         yield f"══ {verdict}: {', '.join(parts)}"
         if not good and text:
@@ -273,7 +282,7 @@ class Stream:
                 if name not in self._billed and len(self._billed) >= MAX_MODELS:
                     name = next(reversed(self._billed))  # of so many names none is sound; the sums still are
                 before = self._billed.get(name, [0] * 6)
-                self._billed[name] = [*_sum(before[:5], tokens_of(usage)), min(before[5] + cost, MAX_NANO)]
+                self._billed[name] = [*_sum(before[:5], read_tokens(usage)), min(before[5] + cost, MAX_NANO)]
         self._used.clear()
         self._open.clear()
 

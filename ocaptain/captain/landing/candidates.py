@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ocaptain.git import BadTree, Conflict, Store, compare, merge
-from ocaptain.protocol.limits import shown
+from ocaptain.protocol.limits import printable_path
 from ocaptain.text import clean
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def stack_on(git: Store, tip: Tip, offered: Offered, limits: Limits) -> Tip | Co
         changes = compare(git, tree, tip.tree, limits)
     except BadTree as error:
         return Conflict((), f"what they make together is refused: {error}")
-    collisions = tuple((shown(new), shown(there)) for new, there in changes.collisions[:MAX_PATHS])
+    collisions = tuple((printable_path(new), printable_path(there)) for new, there in changes.collisions[:MAX_PATHS])
     message = f"candidate of task {offered.task}"
     return Tip(git.commit(tree, tip.commit, message, author=offered.ship, dated=False), tree, collisions)
 

@@ -125,4 +125,4 @@ def _limits(ledger: Ledger) -> Limits:
     """Return the plan's limits; the plan was checked when the voyage was made."""
     files = {row["path"]: row["data"] for row in ledger.rows("plan_files", "path")}
     given = json.loads(files.get("voyage.json") or b"{}").get("limits")
-    return Limits.of(given if isinstance(given, dict) else {})
+    return Limits.from_mapping(given if isinstance(given, dict) else {})
