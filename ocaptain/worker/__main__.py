@@ -62,21 +62,21 @@ def main(argv: list[str]) -> int:
     if argv == ["channel"]:
         return channel(places.socket)
     if argv == ["launcher"]:
-        from ocaptain.worker.launcher import serve as launcher
+        from ocaptain.worker.launcher import run_launcher as launcher
 
         return launcher(places, program)
     if len(argv) == 2 and argv[0] == "keep" and argv[1] in {"start", "stop", "status", "run"}:
-        from ocaptain.worker.keep import keep
+        from ocaptain.worker.keep import run_keeper_command
 
-        return keep(places, program, argv[1])
+        return run_keeper_command(places, program, argv[1])
     if argv == ["install"]:
         from ocaptain.worker.install import install
 
         return install(places, program)
     if argv == ["leave"]:
-        from ocaptain.worker.keep import leave
+        from ocaptain.worker.keep import remove_everything
 
-        return leave(places)
+        return remove_everything(places)
     sys.stderr.write(f"usage: {program.name} serve | channel | launcher | install | keep … | leave\n")
     return 2
 

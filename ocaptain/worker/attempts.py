@@ -22,26 +22,26 @@ from ocaptain.protocol.files import read_json, start_time, write_atomic, write_j
 from ocaptain.protocol.messages import Outcome, Start
 from ocaptain.worker.errors import WorkspaceError
 from ocaptain.worker.job import Job, JobFile
-from ocaptain.worker.launcher import launch
-from ocaptain.worker.places import open_plain, remove
-from ocaptain.worker.procs import sweep
+from ocaptain.worker.launcher import launch_supervisor
+from ocaptain.worker.places import open_regular_file, remove_path
+from ocaptain.worker.procs import kill_attempt_processes
 from ocaptain.worker.state import State
-from ocaptain.worker.streams import module_of, own_env, replay
+from ocaptain.worker.streams import own_variable_prefixes, replay_stream, stream_module
 from ocaptain.worker.workspace import Workspace
 
 POLL_SECONDS = 0.05
 #: Between two looks at an attempt whose supervisor will wake who waits.
-LOOK_SECONDS = 5.0
+RECHECK_SECONDS = 5.0
 LOG_SECONDS = 0.25  # at most so often a piece of the log is journalled
 SUPERVISOR_SECONDS = 30.0
 CANCEL_SECONDS = 15.0
 LOG_CHUNK = 48 * 1024
 MAX_LOG = 64 * 1024 * 1024
 MAX_LOGS = 20
-FACTS_NANOSECONDS = 5 * 10**9
+FACTS_INTERVAL_NANOSECONDS = 5 * 10**9
 
 
-class News:
+class AttemptEvents:
     """Waits until there is something to see of an attempt: its log grew, or its supervisor ended.
 
     Both wake at once (the end needs Linux 5.3); without them it is looked now and then.
@@ -59,16 +59,16 @@ class News:
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
             self._socket.bind(str(path))
-            self._loop.add_reader(self._socket, self._said)
+            self._loop.add_reader(self._socket, self._on_message)
 
-    def of(self, pid: int) -> None:
+    def watch_process(self, pid: int) -> None:
         """Watch a process from now on, if none is watched."""
         if self._pid is None:
             with contextlib.suppress(OSError, AttributeError):  # it has ended, or kernel or Python do not know this
                 self._pid = os.pidfd_open(pid)
-                self._loop.add_reader(self._pid, self._ended)
+                self._loop.add_reader(self._pid, self._on_exit)
 
-    def _said(self) -> None:
+    def _on_message(self) -> None:
         with contextlib.suppress(OSError):
             while True:
                 self._socket.recv(64)
@@ -78,26 +78,26 @@ class News:
 
     def _listen(self) -> None:
         if self._socket.fileno() >= 0:
-            self._loop.add_reader(self._socket, self._said)
+            self._loop.add_reader(self._socket, self._on_message)
 
-    def _ended(self) -> None:
-        self._forget()
+    def _on_exit(self) -> None:
+        self._stop_watching()
         self._event.set()
 
-    async def rest(self) -> None:
+    async def wait_for_event(self) -> None:
         """Wait for news, or for the next look."""
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._event.wait(), POLL_SECONDS if self._pid is None else LOOK_SECONDS)
+            await asyncio.wait_for(self._event.wait(), POLL_SECONDS if self._pid is None else RECHECK_SECONDS)
         self._event.clear()
 
     def close(self) -> None:
         """Watch no more."""
-        self._forget()
+        self._stop_watching()
         if self._socket.fileno() >= 0:
             self._loop.remove_reader(self._socket)
             self._socket.close()
 
-    def _forget(self) -> None:
+    def _stop_watching(self) -> None:
         if self._pid is not None:
             self._loop.remove_reader(self._pid)
             os.close(self._pid)
@@ -123,14 +123,14 @@ class Attempts:
         """Set the workspace to the attempt's base and start its supervisor. Blocks."""
         places = self._state.places
         places.make()
-        self._clean_up(args)
+        self._remove_leftovers(args)
         workspace = Workspace(places, self._state.ship)
-        workspace.take(args.bundle, args.base)
-        workspace.pack()
+        workspace.import_commit(args.bundle, args.base)
+        workspace.repack()
         workspace.reset(args.base, args.branch)
-        self._state.at = args.base
+        self._state.workspace_commit = args.base
         directory = places.attempts / str(args.token)
-        remove(directory)
+        remove_path(directory)
         directory.mkdir(parents=True)
         write_json(directory / "task.json", args.task)
         write_json(directory / "limits.json", args.limits)
@@ -139,7 +139,7 @@ class Attempts:
         log = places.logs / f"{args.label}.log"
         log.unlink(missing_ok=True)
         marker = f"{self._state.fence.voyage}:{args.token}"
-        stream = module_of(args.stream, args.view)
+        stream = stream_module(args.stream, args.view)
         job_file = JobFile(
             argv=args.argv,
             env={
@@ -155,7 +155,7 @@ class Attempts:
             marker=marker,
             env_files=args.env_files,
             secret_files=args.secret_files,
-            own_env=own_env(stream) if stream else (),
+            own_env=own_variable_prefixes(stream) if stream else (),
             path_file=args.path_file,
             stream=stream,
             project=args.project,
@@ -169,71 +169,71 @@ class Attempts:
         self._facts_at = 0
         self._state.save()
         try:
-            launch(places, self._program, args.label, directory)
+            launch_supervisor(places, self._program, args.label, directory)
         except WorkspaceError:
             self._kill(self._state.job)  # it may have begun all the same, and nobody would know
             raise
 
-    def _clean_up(self, args: Start) -> None:
+    def _remove_leftovers(self, args: Start) -> None:
         """Remove what is of no use to a new attempt: the captain has everything of the ones before it.
 
         Agents' sessions are elsewhere; the newest logs stay, for people.
         """
         for old in self._state.places.outbox.iterdir():
-            remove(old)
+            remove_path(old)
         for old in self._state.places.attempts.iterdir():
             if old.name != str(args.token):
-                remove(old)
-        wanted = {part.path.rpartition("/")[2] for part in args.bundle.parts} if args.bundle else set()
+                remove_path(old)
+        needed = {part.path.rpartition("/")[2] for part in args.bundle.parts} if args.bundle else set()
         for old in self._state.places.inbox.iterdir():  # of checks that were ended before they were begun
-            if old.name not in wanted:
-                remove(old)
+            if old.name not in needed:
+                remove_path(old)
         logs = sorted(self._state.places.logs.glob("*.log"), key=lambda one: one.lstat().st_mtime)
         for old in logs[:-MAX_LOGS]:
-            remove(old)
+            remove_path(old)
 
     async def wait(self, job: Job) -> Outcome:
         """Wait for the supervisor's exit file, passing the log on; an orphan is swept up."""
         directory, began = Path(job.directory), time.monotonic()
-        with contextlib.closing(News(self._state.places.news)) as news:
+        with contextlib.closing(AttemptEvents(self._state.places.news)) as events:
             while True:
-                ended = read_json(directory / "exit.json")
-                self._pass_log(job, final=ended is not None)
-                self._pass_facts(job, final=ended is not None)
-                if ended is not None:
-                    return Outcome(int(ended["code"]), str(ended["reason"]), float(ended["seconds"]))
-                keeper = read_json(directory / "supervisor.json")
-                gone = keeper is not None and not (
-                    keeper["start"] and start_time(int(keeper["pid"])) == keeper["start"]
+                exit_record = read_json(directory / "exit.json")
+                self._journal_new_log(job, final=exit_record is not None)
+                self._journal_new_facts(job, final=exit_record is not None)
+                if exit_record is not None:
+                    return Outcome(int(exit_record["code"]), str(exit_record["reason"]), float(exit_record["seconds"]))
+                supervisor = read_json(directory / "supervisor.json")
+                gone = supervisor is not None and not (
+                    supervisor["start"] and start_time(int(supervisor["pid"])) == supervisor["start"]
                 )
-                late = keeper is None and time.monotonic() - began > SUPERVISOR_SECONDS
+                late = supervisor is None and time.monotonic() - began > SUPERVISOR_SECONDS
                 if late:
                     raise WorkspaceError("tmux", "the agent's supervisor did not start")
                 if gone and not (directory / "exit.json").exists():
-                    await asyncio.to_thread(sweep, job.marker)
-                    self._pass_log(job, final=True)
+                    await asyncio.to_thread(kill_attempt_processes, job.marker)
+                    self._journal_new_log(job, final=True)
                     self._journal_facts(job, await asyncio.to_thread(self.read_facts, job))
                     return Outcome(137, "died", round(time.monotonic() - began, 3))
-                if keeper is not None and not gone:
-                    news.of(int(keeper["pid"]))
-                await news.rest()
+                if supervisor is not None and not gone:
+                    events.watch_process(int(supervisor["pid"]))
+                await events.wait_for_event()
 
-    def _pass_log(self, job: Job, *, final: bool) -> None:
+    def _journal_new_log(self, job: Job, *, final: bool) -> None:
         """Journal what the log grew by; the beginning of a very long one is all that travels."""
-        with contextlib.suppress(OSError), open_plain(Path(job.log)) as log:
+        with contextlib.suppress(OSError), open_regular_file(Path(job.log)) as log:
             log.seek(job.sent)
             while job.sent < MAX_LOG and (data := log.read(LOG_CHUNK)):
-                self._log(job, data)
+                self._journal_log_chunk(job, data)
             if final and job.sent >= MAX_LOG and log.read(1):
                 note = f"\n[ocaptain: the rest of this log is on the ship: {job.log}]\n"
-                self._log(job, note.encode())
+                self._journal_log_chunk(job, note.encode())
 
-    def _log(self, job: Job, data: bytes) -> None:
+    def _journal_log_chunk(self, job: Job, data: bytes) -> None:
         # A log that cannot be journalled now is read again later: `sent` has not moved.
         self._journal(LogBody(job.token, job.sent, base64.b64encode(data).decode()))
         job.sent += len(data)
 
-    def _pass_facts(self, job: Job, *, final: bool) -> None:
+    def _journal_new_facts(self, job: Job, *, final: bool) -> None:
         """Journal what the agent's stream told so far, so that even a ship that is lost has told it.
 
         The last of it, too: there may be no result that brings it (a snapshot fails, the fleet is sunk).
@@ -241,7 +241,7 @@ class Attempts:
         path = Path(job.directory) / "facts.json"
         with contextlib.suppress(OSError):
             saved = path.stat().st_mtime_ns
-            if saved - self._facts_at >= (1 if final else FACTS_NANOSECONDS):
+            if saved - self._facts_at >= (1 if final else FACTS_INTERVAL_NANOSECONDS):
                 self._journal_facts(job, read_json(path))
                 self._facts_at = saved
 
@@ -254,11 +254,11 @@ class Attempts:
         """Return what the agent's stream told; read once more if its supervisor could not save it."""
         directory = Path(job.directory)
         facts: Mapping[str, Any] | None = read_json(directory / "facts.json")
-        kept = directory / "stream.jsonl"
-        if not (directory / "exit.json").exists() and kept.exists():
+        saved_stream = directory / "stream.jsonl"
+        if not (directory / "exit.json").exists() and saved_stream.exists():
             job_file = from_dict(JobFile, read_json(directory / "job.json"))
-            if stream := module_of(job_file.stream, job_file.view):
-                replayed = replay(stream, kept, job_file.prices)
+            if stream := stream_module(job_file.stream, job_file.view):
+                replayed = replay_stream(stream, saved_stream, job_file.prices)
                 facts = {"resumed": (facts or {}).get("resumed"), **replayed}
         return facts
 
@@ -278,14 +278,14 @@ class Attempts:
 
     def _signal(self, job: Job, number: int) -> None:
         """Send a signal to the supervisor of an attempt, if it lives."""
-        keeper = read_json(Path(job.directory) / "supervisor.json")
-        if keeper and keeper["start"] and start_time(int(keeper["pid"])) == keeper["start"]:
+        supervisor = read_json(Path(job.directory) / "supervisor.json")
+        if supervisor and supervisor["start"] and start_time(int(supervisor["pid"])) == supervisor["start"]:
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(int(keeper["pid"]), number)
+                os.kill(int(supervisor["pid"]), number)
 
     def _kill(self, job: Job) -> None:
         """End all of an attempt, and whatever could still begin it."""
         with contextlib.suppress(OSError):
             (Path(job.directory) / "job.json").unlink(missing_ok=True)
         self._signal(job, signal.SIGKILL)
-        sweep(job.marker)
+        kill_attempt_processes(job.marker)

@@ -20,12 +20,12 @@ class Channel:
         self.reader: Reader
         self.sent: dict[str, int] = {}
         self.asked_to_rest = False
-        self.shown_trouble = ""
+        self.last_sent_trouble = ""
 
-    def go(self, name: str, after: int) -> None:
+    def seek(self, name: str, after: int) -> None:
         """Send the records of a class from behind ``after`` on."""
         self.sent[name] = after
-        self.reader.go(name, after)
+        self.reader.seek(name, after)
 
     async def __aiter__(self):  # type: ignore[no-untyped-def]
         lines = LineSplitter()
@@ -50,8 +50,8 @@ class Channel:
             self._writer.close()
 
 
-def numbers(given: Any) -> dict[str, int]:
+def parse_numbers(value: Any) -> dict[str, int]:
     """Return the numbers by class that a captain given."""
-    if not isinstance(given, dict):
+    if not isinstance(value, dict):
         return {}
-    return {name: given[name] for name in CLASSES if isinstance(given.get(name), int)}
+    return {name: value[name] for name in CLASSES if isinstance(value.get(name), int)}

@@ -9,14 +9,14 @@ import stat
 from typing import List, NamedTuple, Sequence, Set
 
 from ocaptain.worker.errors import WorkspaceError
-from ocaptain.worker.places import remove, walk
-from ocaptain.worker.repository import IGNORED, Repository
+from ocaptain.worker.places import remove_path, walk
+from ocaptain.worker.repository import IGNORE_PATTERNS, Repository
 
-MAX_NAMED = 200
+MAX_LISTED_RULES = 200
 MAX_PATH = 4000  # bytes
-RULES = frozenset({".gitignore", ".gitattributes"})
-INDEX_NOTE = "ocaptain-index"
-OWN_CONFIG = """[core]
+GIT_RULE_FILES = frozenset({".gitignore", ".gitattributes"})
+INDEX_STATE_FILE = "ocaptain-index"
+AGENT_GIT_CONFIG = """[core]
 \trepositoryformatversion = 0
 \tfilemode = true
 \tbare = false
@@ -29,7 +29,7 @@ OWN_CONFIG = """[core]
 """
 
 
-class Walk(NamedTuple):
+class WalkResult(NamedTuple):
     """What a look through the folders found.
 
     Attributes:
@@ -40,7 +40,7 @@ class Walk(NamedTuple):
     """
 
     nested: List[str]
-    unread: List[str]
+    unreadable: List[str]
     rules: List[str]
     links: bool
 
@@ -55,24 +55,24 @@ class Checkout(Repository):
         """
         root = self._places.workspace
         if root.is_symlink() or not root.is_dir():
-            remove(root)
+            remove_path(root)
             root.mkdir(parents=True)
-        remove(root / ".git")
-        self._unlock()
+        remove_path(root / ".git")
+        self._remove_git_locks()
         found = self._walk(repair=True)
-        self._forget_index()
+        self._forget_index_state()
         # The index still knows what stood here, so files that did not change keep their times
         # (and builds their caches).
         written = self._succeeds("read-tree", "--reset", "-u", commit)
         if found.nested or found.rules:
-            self._remove_hidden(found)
+            self._remove_hidden_from_git(found)
         arguments = ("ls-files", "--others", "--modified", "--exclude-standard", "--directory", "-z")
         if not written or found.links or found.nested or self._git(*arguments):
-            self._clear(commit)
-        self._note_index(commit)
-        self._make_own(commit, branch)
+            self._remove_foreign_files(commit)
+        self._record_index_state(commit)
+        self._make_agent_repository(commit, branch)
 
-    def _clear(self, commit: str) -> None:
+    def _remove_foreign_files(self, commit: str) -> None:
         """Remove whatever is not of ``commit``, or in its way."""
         try:
             self._git("read-tree", "--reset", commit)
@@ -82,29 +82,29 @@ class Checkout(Repository):
             raise WorkspaceError("need_full", str(error)) from error
         # Two -f: nested repositories of an agent go as well.
         self._git("clean", "-ffdq", check=False)
-        left = self._git("ls-files", "--others", "--exclude-standard", "--directory", "-z")
-        for name in filter(None, left.split(b"\0")):  # what git could not remove, perhaps root's
-            remove(self._places.workspace / os.fsdecode(name.rstrip(b"/")))
-        self._force(commit)
+        remaining = self._git("ls-files", "--others", "--exclude-standard", "--directory", "-z")
+        for name in filter(None, remaining.split(b"\0")):  # what git could not remove, perhaps root's
+            remove_path(self._places.workspace / os.fsdecode(name.rstrip(b"/")))
+        self._force_checkout(commit)
 
-    def _remove_hidden(self, found: Walk) -> None:
+    def _remove_hidden_from_git(self, found: WalkResult) -> None:
         """Remove what an agent hid from git: repositories in tracked folders, and rules that hide themselves."""
         for path in found.nested:
-            remove(self._places.workspace / path / ".git")
-        named = found.rules if len(found.rules) < MAX_NAMED else []  # else all are listed
+            remove_path(self._places.workspace / path / ".git")
+        named = found.rules if len(found.rules) < MAX_LISTED_RULES else []  # else all are listed
         listed = self._git("--literal-pathspecs", "ls-files", "-z", "--", *named) if found.rules else b""
         for path in set(found.rules) - {os.fsdecode(name) for name in listed.split(b"\0")}:
-            remove(self._places.workspace / path)
+            remove_path(self._places.workspace / path)
 
-    def _make_own(self, commit: str, branch: str) -> None:
+    def _make_agent_repository(self, commit: str, branch: str) -> None:
         """Make the agent's own repository: that of a fresh clone, which shares objects with ours."""
         own = self._places.workspace / ".git"
         for name in ("objects/info", "objects/pack", "refs/heads", "refs/tags", "info", "hooks"):
             (own / name).mkdir(parents=True, exist_ok=True)
         for name, content in (
             ("HEAD", f"ref: refs/heads/{branch}\n"),
-            ("config", OWN_CONFIG.format(ship=self._ship)),
-            ("info/exclude", "\n".join(IGNORED) + "\n"),
+            ("config", AGENT_GIT_CONFIG.format(ship=self._ship)),
+            ("info/exclude", "\n".join(IGNORE_PATTERNS) + "\n"),
             ("objects/info/alternates", f"{self._places.git}/objects\n"),
             (f"refs/heads/{branch}", f"{commit}\n"),
         ):
@@ -113,17 +113,17 @@ class Checkout(Repository):
 
     # -- the index ----------------------------------------------------------------------------
 
-    def _note_index(self, commit: str) -> None:
+    def _record_index_state(self, commit: str) -> None:
         """Note that the index is that of ``commit`` now."""
-        (self._places.git / INDEX_NOTE).write_text(f"{commit} {self._index_state()}")
+        (self._places.git / INDEX_STATE_FILE).write_text(f"{commit} {self._index_state()}")
 
-    def _forget_index(self) -> None:
-        (self._places.git / INDEX_NOTE).unlink(missing_ok=True)
+    def _forget_index_state(self) -> None:
+        (self._places.git / INDEX_STATE_FILE).unlink(missing_ok=True)
 
     def _is_index_of(self, commit: str) -> bool:
         """Whether nobody has written the index since it was noted to be that of ``commit``."""
         try:
-            return (self._places.git / INDEX_NOTE).read_text() == f"{commit} {self._index_state()}"
+            return (self._places.git / INDEX_STATE_FILE).read_text() == f"{commit} {self._index_state()}"
         except OSError:
             return False
 
@@ -131,7 +131,7 @@ class Checkout(Repository):
         state = os.stat(self._places.git / "index")
         return f"{state.st_ino} {state.st_size} {state.st_mtime_ns}"
 
-    def _walk(self, *, repair: bool = False) -> Walk:
+    def _walk(self, *, repair: bool = False) -> WalkResult:
         """Look through the workspace's folders, but for those that are never of interest.
 
         Args:
@@ -140,50 +140,50 @@ class Checkout(Repository):
         root = str(self._places.workspace)
         nested: List[str] = []
         rules: List[str] = []
-        unread: List[str] = []
+        unreadable_paths: List[str] = []
         links = False
         if repair:
             _make_writable(root)
-        for path, directories, files in walk(root, onerror=lambda error: unread.append(str(error.filename))):
+        for path, directories, files in walk(root, onerror=lambda error: unreadable_paths.append(str(error.filename))):
             if path != root and (".git" in directories or ".git" in files):
                 nested.append(os.path.relpath(path, root))
-            rules += [os.path.relpath(os.path.join(path, name), root) for name in files if name in RULES]
+            rules += [os.path.relpath(os.path.join(path, name), root) for name in files if name in GIT_RULE_FILES]
             links = links or any(os.path.islink(os.path.join(path, name)) for name in directories)
-            directories[:] = [name for name in directories if name != ".git" and f"{name}/" not in IGNORED]
-        found = [_readable(os.path.relpath(name, root)) for name in unread]
-        ignored = self._ignored([*nested, *found]) if nested or found else set()
-        return Walk(
+            directories[:] = [name for name in directories if name != ".git" and f"{name}/" not in IGNORE_PATTERNS]
+        found = [_shorten_path(os.path.relpath(name, root)) for name in unreadable_paths]
+        ignored = self._find_ignored([*nested, *found]) if nested or found else set()
+        return WalkResult(
             [name for name in nested if name not in ignored],
             [name for name in found if name not in ignored],
             rules,
             links,
         )
 
-    def _ignored(self, names: Sequence[str]) -> Set[str]:
+    def _find_ignored(self, names: Sequence[str]) -> Set[str]:
         listed = b"\0".join(map(os.fsencode, names))
         found = self._git("check-ignore", "--stdin", "-z", stdin=listed, check=False).split(b"\0")
         return {os.fsdecode(name) for name in found if name}
 
-    def _force(self, commit: str) -> None:
+    def _force_checkout(self, commit: str) -> None:
         """Write every tracked path that is not as ``commit`` has it, whatever stands there."""
         self._git("update-index", "-q", "--refresh", check=False)
-        left = [name for name in self._git("diff-files", "--name-only", "-z").split(b"\0") if name]
-        for name in left:
-            remove(self._places.workspace / os.fsdecode(name))
-        if left:
+        remaining = [name for name in self._git("diff-files", "--name-only", "-z").split(b"\0") if name]
+        for name in remaining:
+            remove_path(self._places.workspace / os.fsdecode(name))
+        if remaining:
             self._git("checkout-index", "--all", "--force", "--quiet")
             self._git("read-tree", "--reset", commit)
             self._git("update-index", "-q", "--refresh", check=False)
 
-    def _unlock(self) -> None:
+    def _remove_git_locks(self) -> None:
         """Remove the locks of a git that was killed; nobody else uses this directory."""
         for lock in (self._places.git / "index.lock", *(self._places.git / "refs").rglob("*.lock")):
             lock.unlink(missing_ok=True)
 
-    def clone(self, commit: str, branch: str) -> None:
+    def reset_to_fresh_clone(self, commit: str, branch: str) -> None:
         """Replace the workspace by a fresh one: nothing ignored or untracked survives."""
         for child in list(self._places.workspace.iterdir()):
-            remove(child)
+            remove_path(child)
         self.reset(commit, branch)
 
 
@@ -200,7 +200,7 @@ def _make_writable(root: str) -> None:
                     os.chmod(below, stat.S_IMODE(mode) | 0o700)
 
 
-def _readable(path: str) -> str:
+def _shorten_path(path: str) -> str:
     """Return a folder's path, or of one that is longer than git takes the folder above it that is not."""
     while len(os.fsencode(path)) > MAX_PATH:
         path = os.path.dirname(path)

@@ -13,7 +13,7 @@ class WorkspaceError(Exception):
         self.code = code
 
 
-class Unfit(Exception):
+class UnfitWorkspace(Exception):
     """The tree cannot be offered; ``paths`` names what has to go."""
 
     def __init__(self, reason: str, paths: Sequence[str]) -> None:
@@ -22,5 +22,5 @@ class Unfit(Exception):
         self.paths = list(paths)
 
 
-class Refused(Exception):
+class StartRefused(Exception):
     """An attempt is not started, and no ship like this one would start it; says what to change in the repository."""

@@ -2,7 +2,7 @@
 
 A sprite pauses after about 30 s without activity. While a command runs, the worker keeps a Task at
 the sprite's own API socket, and after it until the captain has the result and says that there is
-nothing more (:meth:`Hold.rest`); without a captain for :data:`LINGER_SECONDS`. Letting it go lets
+nothing more (:meth:`Hold.release`); without a captain for :data:`LINGER_SECONDS`. Letting it go lets
 the sprite sleep and ends its bill. Where there is no such socket (an ssh host) nothing sleeps.
 """
 
@@ -44,10 +44,10 @@ class Hold:
         self._until = 0.0
         self._wake = threading.Event()
         if path.exists():
-            threading.Thread(target=self._keep, daemon=True).start()
+            threading.Thread(target=self._refresh_task, daemon=True).start()
 
     @contextlib.contextmanager
-    def while_working(self) -> Iterator[None]:
+    def keep_awake(self) -> Iterator[None]:
         """Hold the VM inside the block and for a while after it."""
         self._working += 1
         self._wake.set()
@@ -57,22 +57,22 @@ class Hold:
             self._working -= 1
             self._until = time.monotonic() + LINGER_SECONDS
 
-    def rest(self) -> None:
+    def release(self) -> None:
         """Let go now, unless something works."""
         self._until = 0.0
         self._wake.set()
 
-    def _keep(self) -> None:
-        held = True  # by a worker that was here before, perhaps: then it is let go
+    def _refresh_task(self) -> None:
+        is_held = True  # by a worker that was here before, perhaps: then it is let go
         while True:
             self._wake.clear()  # before looking: work that begins after the look wakes us again
-            wanted = self._working > 0 or time.monotonic() < self._until
-            if wanted:
+            is_needed = self._working > 0 or time.monotonic() < self._until
+            if is_needed:
                 self._call("PUT", {"name": NAME, "expire": EXPIRE_SECONDS})
-            elif held:
+            elif is_held:
                 self._call("DELETE", None)
-            held = wanted
-            self._wake.wait(REFRESH_SECONDS if wanted else None)
+            is_held = is_needed
+            self._wake.wait(REFRESH_SECONDS if is_needed else None)
 
     def _call(self, method: str, body: object) -> None:
         with contextlib.suppress(OSError, http.client.HTTPException):

@@ -19,39 +19,39 @@ from typing import Optional
 from ocaptain.protocol.files import start_time
 from ocaptain.worker.places import Places
 
-NAME = "worker.pyz"
+WORKER_FILE = "worker.pyz"
 RESTART_SECONDS = 45.0
 
 
 def install(places: Places, program: Path) -> int:
     """Put ``program`` in the worker's place; return 0 when it serves."""
-    target = places.own / NAME
+    target = places.own / WORKER_FILE
     with program.open("rb") as file:
         os.fsync(file.fileno())
     os.replace(program, target)
-    former = serving(places.socket)
-    born = start_time(former) if former else None
-    if former:
+    old_pid = listener_pid(places.socket)
+    old_start_time = start_time(old_pid) if old_pid else None
+    if old_pid:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(former, signal.SIGKILL)
+            os.kill(old_pid, signal.SIGKILL)
     until = time.monotonic() + RESTART_SECONDS
     while time.monotonic() < until:
-        now = serving(places.socket)
-        if now is not None and (now, start_time(now)) != (former, born):
+        new_pid = listener_pid(places.socket)
+        if new_pid is not None and (new_pid, start_time(new_pid)) != (old_pid, old_start_time):
             return 0
         time.sleep(0.1)
     sys.stderr.write(f"the worker does not come up again on {places.socket}\n")
     return 1
 
 
-def serving(path: Path) -> Optional[int]:
+def listener_pid(path: Path) -> Optional[int]:
     """Return the pid of who listens on a unix socket, None if nobody does."""
-    with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as joined:
-        joined.settimeout(5)
+    with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as connection:
+        connection.settimeout(5)
         try:
-            joined.connect(str(path))
+            connection.connect(str(path))
             size = struct.calcsize("3i")
-            pid, _, _ = struct.unpack("3i", joined.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+            pid, _, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
         except OSError:
             return None
     return int(pid) or None

@@ -37,7 +37,7 @@ class _Segment:
         self.size = size
 
 
-class _Class:
+class _RecordClass:
     """The records of one class."""
 
     def __init__(self, directory: Path, name: str, segment_bytes: int) -> None:
@@ -47,9 +47,9 @@ class _Class:
         self._directory = directory
         self._segment_bytes = segment_bytes
         self._fd: int | None = None
-        self._find()
+        self._load_segments()
 
-    def _find(self) -> None:
+    def _load_segments(self) -> None:
         for path in sorted(self._directory.glob(f"{self.name}-*.jsonl")):
             with contextlib.suppress(ValueError, OSError):
                 first = int(path.name[len(self.name) + 1 : -len(".jsonl")])
@@ -57,7 +57,7 @@ class _Class:
         if self.segments:
             newest = self.segments[-1]
             self.last, newest.size = newest.first - 1, 0
-            for number, _, end in _sound(newest.path, 0, None, newest.first - 1):
+            for number, _, end in _read_sound_records(newest.path, 0, None, newest.first - 1):
                 self.last, newest.size = number, end
 
     @property
@@ -112,7 +112,7 @@ class _Class:
         self.close()
         self.segments.append(segment)
 
-    def forget(self, upto: int) -> None:
+    def remove_up_to(self, upto: int) -> None:
         """Remove the files all of whose records are at most ``upto``."""
         while len(self.segments) > 1 and self.segments[1].first - 1 <= upto:
             self.drop_oldest()
@@ -151,7 +151,7 @@ class Journal:
     def __init__(
         self,
         directory: Path,
-        former: Path | None = None,
+        old_journal: Path | None = None,
         *,
         max_bytes: dict[str, int] | None = None,
         segment_bytes: int = SEGMENT_BYTES,
@@ -159,17 +159,17 @@ class Journal:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._directory = directory
         self._max_bytes = MAX_BYTES if max_bytes is None else max_bytes
-        self._classes = {name: _Class(directory, name, segment_bytes) for name in CLASSES}
+        self._classes = {name: _RecordClass(directory, name, segment_bytes) for name in CLASSES}
         self.name = ""
         with contextlib.suppress(OSError, ValueError):
             self.name = uuid.UUID((directory / "name").read_text()).hex
         if not self.name:
-            self.rename()
-        if former is not None and former.exists():
-            self._take_over(former)
+            self.start_new_numbering()
+        if old_journal is not None and old_journal.exists():
+            self._import_old_journal(old_journal)
 
-    def _take_over(self, former: Path) -> None:
-        with former.open("rb") as lines:
+    def _import_old_journal(self, old_journal: Path) -> None:
+        with old_journal.open("rb") as lines:
             for line in lines:
                 message = decode_line(line)
                 found = read_record(message) if message and message["type"] == "record" else None
@@ -180,7 +180,7 @@ class Journal:
                 except OSError:
                     if class_of_record(found[1]) == "result":
                         raise
-        former.unlink()
+        old_journal.unlink()
 
     def first(self, name: str) -> int:
         """Return the number of the oldest record of a class that may be here."""
@@ -202,18 +202,18 @@ class Journal:
         Raises:
             OSError: it could not be written; the journal is as it was.
         """
-        one = self._classes[class_of_record(body)]
+        record_class = self._classes[class_of_record(body)]
         while True:
             try:
-                number = one.append(body, durable=durable)
+                number = record_class.append(body, durable=durable)
             except OSError as error:
-                if one.name != "result" or error.errno not in _NO_SPACE or not self._make_room():
+                if record_class.name != "result" or error.errno not in _NO_SPACE or not self._make_room():
                     raise
             else:
                 break
-        most = self._max_bytes.get(one.name)
-        while most is not None and one.size > most and len(one.segments) > 1:
-            one.drop_oldest()
+        max_bytes = self._max_bytes.get(record_class.name)
+        while max_bytes is not None and record_class.size > max_bytes and len(record_class.segments) > 1:
+            record_class.drop_oldest()
         return number
 
     def _make_room(self) -> bool:
@@ -223,13 +223,13 @@ class Journal:
         """Forget the records up to ``upto``, by class; whole files at a time."""
         for name, number in upto.items():
             if name in self._classes:
-                self._classes[name].forget(number)
+                self._classes[name].remove_up_to(number)
 
     def reader(self) -> Reader:
         """Return a place to read from, before all that is here."""
         return Reader(self._classes.values())
 
-    def rename(self) -> None:
+    def start_new_numbering(self) -> None:
         """Start another numbering: somebody has seen records of this one that are not here any more."""
         self.name = uuid.uuid4().hex
         with contextlib.suppress(OSError):  # then a worker that starts again takes yet another name
@@ -237,41 +237,41 @@ class Journal:
 
     def close(self) -> None:
         """Close the files; what was appended is in them."""
-        for one in self._classes.values():
-            one.close()
+        for record_class in self._classes.values():
+            record_class.close()
 
 
 class Reader:
     """Reads the journal for one channel; holds no record."""
 
-    def __init__(self, classes: Iterable[_Class]) -> None:
+    def __init__(self, classes: Iterable[_RecordClass]) -> None:
         self._classes = {one.name: one for one in classes}
         #: By class: the last number that was read, and behind which byte of which file it ended.
         self._at: dict[str, tuple[int, Path | None, int]] = dict.fromkeys(self._classes, (0, None, 0))
 
-    def go(self, name: str, after: int) -> None:
+    def seek(self, name: str, after: int) -> None:
         """Go on behind record ``after`` of a class."""
         if name in self._at:
             self._at[name] = (after, None, 0)
 
-    def read(self, name: str, most: int) -> list[tuple[int, Message]]:
+    def read(self, name: str, max_records: int) -> list[tuple[int, Message]]:
         """Return the next records of a class, at most ``most``; a gap shows in their numbers."""
         after, path, offset = self._at[name]
-        one, found = self._classes[name], []
-        for index, segment in enumerate(one.segments):
-            if index + 1 < len(one.segments) and one.segments[index + 1].first - 1 <= after:
+        record_class, records = self._classes[name], []
+        for index, segment in enumerate(record_class.segments):
+            if index + 1 < len(record_class.segments) and record_class.segments[index + 1].first - 1 <= after:
                 continue
             start = offset if segment.path == path else 0
-            for number, body, end in _sound(segment.path, start, segment.size, after):
+            for number, body, end in _read_sound_records(segment.path, start, segment.size, after):
                 after = number
                 self._at[name] = (number, segment.path, end)
-                found.append((number, body))
-                if len(found) >= most:
-                    return found
-        return found
+                records.append((number, body))
+                if len(records) >= max_records:
+                    return records
+        return records
 
 
-def _sound(path: Path, start: int, size: int | None, after: int) -> Iterator[tuple[int, Message, int]]:
+def _read_sound_records(path: Path, start: int, size: int | None, after: int) -> Iterator[tuple[int, Message, int]]:
     """Yield the sound records of a file with numbers that grow from ``after``: number, body, where it ends.
 
     Without ``size``, up to the first that is not sound; else up to ``size``, leaving those out.

@@ -20,45 +20,45 @@ from pathlib import Path
 from typing import Any
 
 from ocaptain.protocol.files import read_json, start_time
-from ocaptain.worker.places import Places, remove
-from ocaptain.worker.procs import sweep
-from ocaptain.worker.streams import transcripts
+from ocaptain.worker.places import Places, remove_path
+from ocaptain.worker.procs import kill_attempt_processes
+from ocaptain.worker.streams import find_transcripts
 
 START_SECONDS = 20.0
 STOP_SECONDS = 15.0
 MAX_LOG = 1024 * 1024
-LOCK = "voyage.lock"  # whose the host is: not ours to remove
+VOYAGE_LOCK = "voyage.lock"  # whose the host is: not ours to remove
 _PR_SET_PDEATHSIG = 1
 
 
-def keep(places: Places, program: Path, verb: str) -> int:
+def run_keeper_command(places: Places, program: Path, verb: str) -> int:
     """Do ``start``, ``stop`` or ``status``, and say in a word what was found or done.
 
     ``start`` starts what does not run, and starts anew what runs another program than there is now.
     """
     places.own.mkdir(mode=0o700, parents=True, exist_ok=True)
-    running = _running(places)
+    running = _running_keeper(places)
     if verb == "run":
-        return _run(places, program)
+        return _run_keeper(places, program)
     if verb == "status":
         word = "running" if running else "stopped"
     elif verb == "stop":
-        word = _stop(places) if running else "absent"
-    elif running and running.get("program") == _digest(program):
+        word = _stop_keeper(places) if running else "absent"
+    elif running and running.get("program") == _program_digest(program):
         word = "running"
     else:
         word = "restarted" if running else "started"
-        _stop(places)
-        _start(places, program)
+        _stop_keeper(places)
+        _start_keeper(places, program)
     print(word)
     return 0
 
 
-def _digest(program: Path) -> str:
+def _program_digest(program: Path) -> str:
     return hashlib.sha256(program.read_bytes()).hexdigest()
 
 
-def _lock(places: Places) -> int | None:
+def _take_keeper_lock(places: Places) -> int | None:
     """Take the keeper's lock; return its descriptor, None if a keeper has it."""
     fd = os.open(places.own / "keeper.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -69,13 +69,13 @@ def _lock(places: Places) -> int | None:
     return fd
 
 
-def _running(places: Places) -> dict[str, Any]:
+def _running_keeper(places: Places) -> dict[str, Any]:
     """Return what the keeper that runs says of itself, {} if none runs."""
     until = time.monotonic() + 2.0
-    while (fd := _lock(places)) is None:
-        found = read_json(places.own / "keeper.lock")
-        if isinstance(found, dict) and start_time(int(found["pid"])) == found["start"]:
-            return found
+    while (fd := _take_keeper_lock(places)) is None:
+        keeper = read_json(places.own / "keeper.lock")
+        if isinstance(keeper, dict) and start_time(int(keeper["pid"])) == keeper["start"]:
+            return keeper
         if time.monotonic() > until:  # somebody else is just looking, or it has not said it yet
             raise SystemExit(
                 f"a keeper holds {places.own}/keeper.lock, but did not write its process id there within 2 s; try again"
@@ -85,7 +85,7 @@ def _running(places: Places) -> dict[str, Any]:
     return {}
 
 
-def _start(places: Places, program: Path) -> None:
+def _start_keeper(places: Places, program: Path) -> None:
     path = places.own / "worker.log"
     with contextlib.suppress(OSError):
         if path.stat().st_size > MAX_LOG:
@@ -103,18 +103,18 @@ def _start(places: Places, program: Path) -> None:
             start_new_session=True,
         )
     until = time.monotonic() + START_SECONDS
-    while not (_running(places) and places.socket.exists()):
+    while not (_running_keeper(places) and places.socket.exists()):
         if time.monotonic() > until:
             tail = path.read_bytes()[-2000:].decode(errors="replace").strip()
             raise SystemExit(f"the worker did not come up; {path} says: {tail}")
         time.sleep(0.02)
 
 
-def _stop(places: Places) -> str:
+def _stop_keeper(places: Places) -> str:
     """End the keeper, and with it the worker; agents go on in their tmux."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         until = time.monotonic() + STOP_SECONDS
-        while (found := _running(places)) and time.monotonic() < until:
+        while (found := _running_keeper(places)) and time.monotonic() < until:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(found["pid"]), number)
             time.sleep(0.05)
@@ -122,14 +122,14 @@ def _stop(places: Places) -> str:
     return "stopped"
 
 
-def _run(places: Places, program: Path) -> int:
+def _run_keeper(places: Places, program: Path) -> int:
     """Be the keeper; return when told to stop, or at once if there is one."""
-    fd = _lock(places)
+    fd = _take_keeper_lock(places)
     if fd is None:
         return 0
-    said = {"pid": os.getpid(), "start": start_time(os.getpid()), "program": _digest(program)}
+    keeper_record = {"pid": os.getpid(), "start": start_time(os.getpid()), "program": _program_digest(program)}
     os.ftruncate(fd, 0)
-    os.write(fd, json.dumps(said).encode())
+    os.write(fd, json.dumps(keeper_record).encode())
     stopped = []
     child: subprocess.Popen[bytes] | None = None
 
@@ -144,7 +144,7 @@ def _run(places: Places, program: Path) -> int:
     while not stopped:
         began = time.monotonic()
         argv = [sys.executable, str(program), "serve"]
-        child = subprocess.Popen(argv, preexec_fn=_die_with_parent)  # noqa: PLW1509 - there is one thread
+        child = subprocess.Popen(argv, preexec_fn=_end_with_parent)  # noqa: PLW1509 - there is one thread
         if stopped:  # it was told while the child was being made
             child.terminate()
         code = child.wait()
@@ -157,32 +157,32 @@ def _run(places: Places, program: Path) -> int:
     return 0
 
 
-def _die_with_parent() -> None:
+def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
-def leave(places: Places) -> int:
+def remove_everything(places: Places) -> int:
     """Remove everything of ours from the host but the lock that says whose it is; name what was there."""
-    if _running(places):
-        _stop(places)
+    if _running_keeper(places):
+        _stop_keeper(places)
     job = (read_json(places.state) or {}).get("job")
     tmux = ["tmux", "-L", "ocaptain", "kill-server"]
     with contextlib.suppress(OSError):
         subprocess.run(tmux, capture_output=True, timeout=30, check=False)
     if job:
-        sweep(str(job["marker"]))
-    mine = [places.voyage, *sorted(path for path in places.own.glob("*") if path.name != LOCK)]
-    gone = [
+        kill_attempt_processes(str(job["marker"]))
+    own_paths = [places.voyage, *sorted(path for path in places.own.glob("*") if path.name != VOYAGE_LOCK)]
+    existing = [
         path
-        for path in (*mine, *transcripts(places.home, (places.workspace, places.workspace.resolve())))
+        for path in (*own_paths, *find_transcripts(places.home, (places.workspace, places.workspace.resolve())))
         if os.path.lexists(path)
     ]
-    for path in gone:
-        remove(path)
-    left = [str(path) for path in gone if os.path.lexists(path)]
-    if left:
-        raise SystemExit(f"these cannot be removed: {', '.join(left)}")
+    for path in existing:
+        remove_path(path)
+    remaining = [str(path) for path in existing if os.path.lexists(path)]
+    if remaining:
+        raise SystemExit(f"these cannot be removed: {', '.join(remaining)}")
     with contextlib.suppress(OSError):  # the lock is in it
         places.own.rmdir()
-    print(json.dumps({"removed": [str(path.relative_to(places.home)) for path in gone]}))
+    print(json.dumps({"removed": [str(path.relative_to(places.home)) for path in existing]}))
     return 0

@@ -18,15 +18,15 @@ from urllib.parse import unquote
 
 from ocaptain.worker.job import JobFile
 from ocaptain.worker.show import Masker
-from ocaptain.worker.streams import lay_out
+from ocaptain.worker.streams import prepare_project
 
-_OWN = "~/.ocaptain/"
+_OWN_PREFIX = "~/.ocaptain/"
 _SECRET = re.compile(r"TOKEN|KEY|SECRET|PASSWORD|CREDENTIAL|HEADERS", re.IGNORECASE)
 _USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#\s@]+)@")
 
 
 @dataclass(frozen=True)
-class Start:
+class PreparedRun:
     """What is run.
 
     Attributes:
@@ -44,7 +44,7 @@ class Start:
     notes: Sequence[str] = ()
 
 
-def prepare(job: JobFile, directory: Path, home: Path) -> Start:
+def prepare_run(job: JobFile, directory: Path, home: Path) -> PreparedRun:
     """Return what to run for ``job``.
 
     Raises:
@@ -52,32 +52,32 @@ def prepare(job: JobFile, directory: Path, home: Path) -> Start:
         Refused: the repository's settings cannot be left aside.
     """
     env: Dict[str, str] = {}
-    outer = dict(os.environ)
+    host_environment = dict(os.environ)
     for name in job.env_files:
-        env.update(_environment(home / name))
+        env.update(_read_environment(home / name))
         # What the host has set for itself must not come before what was laid down for this agent.
-        outer = {key: value for key, value in outer.items() if not key.startswith(job.own_env)}
+        host_environment = {key: value for key, value in host_environment.items() if not key.startswith(job.own_env)}
     secrets = [secret for key, value in env.items() for secret in secrets_in_variable(key, value)]
     if job.env_files:  # of the host's own, what its name says is not ours to judge; but it may have a proxy
-        secrets += [secret for value in outer.values() for secret in secrets_in_variable("", value)]
-    hidden = [home / name for name in job.secret_files]
-    secrets += [path.read_text("utf-8", "replace").strip() for path in hidden if path.is_file()]
+        secrets += [secret for value in host_environment.values() for secret in secrets_in_variable("", value)]
+    secret_paths = [home / name for name in job.secret_files]
+    secrets += [path.read_text("utf-8", "replace").strip() for path in secret_paths if path.is_file()]
     argv, prompt, resumed = list(job.argv), directory / "prompt.md", None
     for earlier in job.resume:
         if glob.glob(str(home / earlier.transcript)):
             argv, prompt, resumed = list(earlier.argv), directory / "resume.md", earlier.session
             break
-    argv = [f"{home}/{one[2:]}" if one.startswith(_OWN) else one for one in argv]
+    argv = [f"{home}/{one[2:]}" if one.startswith(_OWN_PREFIX) else one for one in argv]
     if job.path_file and (home / job.path_file).is_file():
         argv[0] = (home / job.path_file).read_text("utf-8").strip() or argv[0]
-    whole = {**outer, **job.env, **env}
+    full_environment = {**host_environment, **job.env, **env}
     notes: Sequence[str] = ()
     if job.project:
-        argv, notes = lay_out(job.project, argv, whole, home, Path(job.cwd), job.repo_settings)
-    return Start(argv, whole, prompt, Masker(secrets), resumed, notes)
+        argv, notes = prepare_project(job.project, argv, full_environment, home, Path(job.cwd), job.repo_settings)
+    return PreparedRun(argv, full_environment, prompt, Masker(secrets), resumed, notes)
 
 
-def _environment(path: Path) -> Dict[str, str]:
+def _read_environment(path: Path) -> Dict[str, str]:
     try:
         content = json.loads(path.read_bytes())
     except ValueError as error:

@@ -38,12 +38,12 @@ TMUX = "ocaptain"
 SESSION = "agent"
 ANSWER_SECONDS = 5.0
 FORK_SECONDS = 30.0  # it asked and was heard: the disk is slow, say
-LOOK_SECONDS = 30.0
-BEGIN_SECONDS = 20.0
+RECHECK_SECONDS = 30.0
+LAUNCHER_START_SECONDS = 20.0
 MAX_LINE = 64 * 1024
 
 
-def identity(program: Path) -> str:
+def program_identity(program: Path) -> str:
     """Return what tells a program from the one that stood in its place before."""
     state = os.stat(program)
     return f"{state.st_ino} {state.st_size} {state.st_mtime_ns}"
@@ -52,7 +52,7 @@ def identity(program: Path) -> str:
 # -- the worker's side ------------------------------------------------------------------------
 
 
-def launch(places: Places, program: Path, label: str, directory: Path) -> None:
+def launch_supervisor(places: Places, program: Path, label: str, directory: Path) -> None:
     """Have a supervisor started for a job; blocks until ``supervisor.json`` is there.
 
     Args:
@@ -64,30 +64,30 @@ def launch(places: Places, program: Path, label: str, directory: Path) -> None:
     Raises:
         WorkspaceError: ``tmux``: it cannot be started.
     """
-    if _ask(places, program, label, directory):
+    if _request_supervisor(places, program, label, directory):
         return
-    _begin(places, program, label)
-    until = time.monotonic() + BEGIN_SECONDS
-    while not _ask(places, program, label, directory):
+    _start_launcher(places, program, label)
+    until = time.monotonic() + LAUNCHER_START_SECONDS
+    while not _request_supervisor(places, program, label, directory):
         if time.monotonic() > until:
             raise WorkspaceError("tmux", f"the launcher does not answer on {places.launcher}")
         time.sleep(0.02)
 
 
-def _ask(places: Places, program: Path, label: str, directory: Path) -> bool:
+def _request_supervisor(places: Places, program: Path, label: str, directory: Path) -> bool:
     """Ask the launcher that runs; False if there is none that could have done it."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as way:
-        way.settimeout(ANSWER_SECONDS)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(ANSWER_SECONDS)
         try:
-            way.connect(str(places.launcher))
-            lines = way.makefile("rb")
-            if json.loads(lines.readline(MAX_LINE))["program"] != identity(program):
+            connection.connect(str(places.launcher))
+            lines = connection.makefile("rb")
+            if json.loads(lines.readline(MAX_LINE))["program"] != program_identity(program):
                 return False
         except (OSError, ValueError, KeyError, TypeError):
             return False
         try:
-            way.settimeout(FORK_SECONDS)
-            way.sendall(json.dumps({"label": label, "directory": str(directory)}).encode() + b"\n")
+            connection.settimeout(FORK_SECONDS)
+            connection.sendall(json.dumps({"label": label, "directory": str(directory)}).encode() + b"\n")
             answer = json.loads(lines.readline(MAX_LINE))
         except (OSError, ValueError) as error:
             raise WorkspaceError("tmux", f"the agent's launcher died or hangs: {error}") from error
@@ -96,7 +96,7 @@ def _ask(places: Places, program: Path, label: str, directory: Path) -> bool:
     return True
 
 
-def _begin(places: Places, program: Path, label: str) -> None:
+def _start_launcher(places: Places, program: Path, label: str) -> None:
     """Start a launcher in a window of session ``agent``, which is the one that is shown from then on."""
     tmux = ["tmux", "-L", TMUX, "-f", str(places.tmux_conf)]
     inside = ["python3", str(program), "launcher"]
@@ -114,48 +114,50 @@ def _begin(places: Places, program: Path, label: str) -> None:
 # -- the launcher -----------------------------------------------------------------------------
 
 
-def serve(places: Places, program: Path) -> int:
+def run_launcher(places: Places, program: Path) -> int:
     """Be the launcher, until the terminal is closed."""
     import ocaptain.worker.supervise  # noqa: F401 - loaded once, for every fork
 
-    own = identity(program)
+    own_identity = program_identity(program)
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # the foreground is given from the background
     signal.signal(signal.SIGCHLD, _reap)
-    terminal = _terminal()
+    terminal = _make_terminal_settings()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        mark = _bind(listener, places.launcher)
+        inode = _bind(listener, places.launcher)
         gc.freeze()
-        while _is_needed(places.launcher, mark):
-            listener.settimeout(LOOK_SECONDS)
+        while _is_needed(places.launcher, inode):
+            listener.settimeout(RECHECK_SECONDS)
             try:
-                way, _ = listener.accept()
+                connection, _ = listener.accept()
             except TimeoutError:
                 continue
-            with way, contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                way.settimeout(ANSWER_SECONDS)
-                way.sendall(json.dumps({"program": own}).encode() + b"\n")
-                asked = json.loads(way.makefile("rb").readline(MAX_LINE))
-                if not _has_hung_up(way):
-                    way.sendall(json.dumps(_fork(asked, terminal, (listener, way))).encode() + b"\n")
+            with connection, contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                connection.settimeout(ANSWER_SECONDS)
+                connection.sendall(json.dumps({"program": own_identity}).encode() + b"\n")
+                request = json.loads(connection.makefile("rb").readline(MAX_LINE))
+                if not _has_hung_up(connection):
+                    connection.sendall(
+                        json.dumps(_fork_supervisor(request, terminal, (listener, connection))).encode() + b"\n"
+                    )
     return 0
 
 
 def _bind(listener: socket.socket, path: Path) -> int:
     """Listen at a path, in the place of whoever did; return the socket file's inode."""
     os.chdir(path.parent)  # the name of a socket is short, a home need not be
-    fresh = Path(f"l{os.getpid()}")
-    fresh.unlink(missing_ok=True)
-    listener.bind(str(fresh))
-    fresh.chmod(0o600)
+    temporary = Path(f"l{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    listener.bind(str(temporary))
+    temporary.chmod(0o600)
     listener.listen(4)
-    inode = fresh.stat().st_ino
-    fresh.rename(path.name)
+    inode = temporary.stat().st_ino
+    temporary.rename(path.name)
     return inode
 
 
 def _is_needed(path: Path, inode: int) -> bool:
     """Whether the worker can find this launcher, or a supervisor of it still runs."""
-    if _children:
+    if _supervisor_pids:
         return True
     try:
         return path.stat().st_ino == inode
@@ -163,51 +165,51 @@ def _is_needed(path: Path, inode: int) -> bool:
         return False
 
 
-def _has_hung_up(way: socket.socket) -> bool:
+def _has_hung_up(connection: socket.socket) -> bool:
     """Whether the worker does not wait any more."""
-    looked = select.poll()
-    looked.register(way, select.POLLRDHUP)
-    return bool(looked.poll(0))
+    poll = select.poll()
+    poll.register(connection, select.POLLRDHUP)
+    return bool(poll.poll(0))
 
 
-_children: Set[int] = set()
+_supervisor_pids: Set[int] = set()
 
 
 def _reap(number: int, frame: Any) -> None:
     del number, frame
     with contextlib.suppress(ChildProcessError):
         while pid := os.waitpid(-1, os.WNOHANG)[0]:
-            _children.discard(pid)
+            _supervisor_pids.discard(pid)
 
 
-def _fork(asked: Dict[str, str], terminal: Any, inherited: tuple[socket.socket, ...]) -> Dict[str, Any]:
+def _fork_supervisor(request: Dict[str, str], terminal: Any, inherited: tuple[socket.socket, ...]) -> Dict[str, Any]:
     """Fork a supervisor; return what the worker is told."""
-    directory, label = Path(asked["directory"]), asked["label"]
-    heard, said = os.pipe()
+    directory, label = Path(request["directory"]), request["label"]
+    read_end, write_end = os.pipe()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})  # one that ends at once ends after it was noted
     try:
         pid = os.fork()
     except OSError as error:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
-        os.close(heard)
-        os.close(said)
+        os.close(read_end)
+        os.close(write_end)
         return {"error": str(error)}
     if pid == 0:
-        os.close(heard)
+        os.close(read_end)
         for one in inherited:
             one.close()
-        _be_supervisor(directory, label, terminal, lambda: os.close(said) if os.write(said, b"+") else None)
-    _children.add(pid)
+        _run_supervisor(directory, label, terminal, lambda: os.close(write_end) if os.write(write_end, b"+") else None)
+    _supervisor_pids.add(pid)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
-    os.close(said)
+    os.close(write_end)
     with contextlib.suppress(OSError):
         os.setpgid(pid, pid)
-    with open(heard, "rb") as way:  # the worker need not wait for a file to appear
-        begun = way.read(1)
-    return {"pid": pid} if begun else {"error": "the supervisor ended at once, or another one has this job"}
+    with open(read_end, "rb") as pipe:  # the worker need not wait for a file to appear
+        started = pipe.read(1)
+    return {"pid": pid} if started else {"error": "the supervisor ended at once, or another one has this job"}
 
 
-def _ignore(number: int, frame: Any) -> None:
+def _ignore_signal(number: int, frame: Any) -> None:
     """Do nothing: a key that somebody presses must not stop what watches over the limits."""
 
 
@@ -221,7 +223,7 @@ def _take_terminal(terminal: Any, label: str) -> None:
         os.write(1, f"\033k{label}\033\\\033[0m\n── {label}\n".encode())
 
 
-def _terminal() -> Any:
+def _make_terminal_settings() -> Any:
     """Return how the terminal is to be: keys that stop programs or output do nothing. None if there is none."""
     if not os.isatty(0):
         return None
@@ -231,7 +233,7 @@ def _terminal() -> Any:
     return found
 
 
-def _be_supervisor(directory: Path, label: str, terminal: Any, begun: Callable[[], None]) -> None:
+def _run_supervisor(directory: Path, label: str, terminal: Any, on_started: Callable[[], None]) -> None:
     """Be the supervisor of a job; does not return."""
     code = 1
     try:
@@ -242,10 +244,10 @@ def _be_supervisor(directory: Path, label: str, terminal: Any, begun: Callable[[
         if terminal is not None:
             _take_terminal(terminal, label)
         for number in (signal.SIGTTOU, signal.SIGTTIN, signal.SIGTSTP):
-            signal.signal(number, _ignore)  # not SIG_IGN, which the agent would inherit
+            signal.signal(number, _ignore_signal)  # not SIG_IGN, which the agent would inherit
         from ocaptain.worker.supervise import supervise
 
-        code = supervise(directory, begun)
+        code = supervise(directory, on_started)
     except BaseException:  # noqa: BLE001 - nothing may return into the launcher's loop
         traceback.print_exc()
     finally:

@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 from typing import BinaryIO, Callable, Iterator, List, Optional, Tuple
 
-MAX_TAIL = 8 * 1024
+TAIL_BYTES = 8 * 1024
 
 
 class Places:
@@ -28,7 +28,7 @@ class Places:
         self.inbox = self.own / "in"
         self.outbox = self.own / "out"
         self.journal = self.own / "journal"
-        self.former_journal = self.own / "journal.jsonl"  # of workers of protocol 1
+        self.old_journal = self.own / "journal.jsonl"  # of workers of protocol 1
         self.state = self.own / "state.json"
         self.socket = self.own / "worker.sock"
         self.news = self.own / "news.sock"
@@ -40,11 +40,11 @@ class Places:
         self.own.mkdir(mode=0o700, parents=True, exist_ok=True)
         for path in (self.voyage, self.workspace, self.artifacts, self.logs, self.attempts, self.inbox, self.outbox):
             if path.is_symlink() or (path.exists() and not path.is_dir()):
-                remove(path)  # an agent put something else there
+                remove_path(path)  # an agent put something else there
             path.mkdir(parents=True, exist_ok=True)
 
 
-def remove(path: Path) -> None:
+def remove_path(path: Path) -> None:
     """Remove a file, link or tree: read-only directories too, and what an agent made as root."""
     if path.is_dir() and not path.is_symlink():
         _remove_tree(str(path))
@@ -60,9 +60,9 @@ def _remove_tree(top: str) -> None:
 
     So no path gets longer than the kernel takes, and nothing calls itself. What cannot be removed stays.
     """
-    left, count = [top], 0
-    while left:
-        folder = left.pop()
+    remaining, count = [top], 0
+    while remaining:
+        folder = remaining.pop()
         with contextlib.suppress(OSError):
             os.chmod(folder, 0o700)
             with os.scandir(folder) as found:
@@ -72,12 +72,12 @@ def _remove_tree(top: str) -> None:
                     if not entry.is_dir(follow_symlinks=False):
                         os.unlink(entry.path)
                     elif folder == top:
-                        left.append(entry.path)
+                        remaining.append(entry.path)
                     else:
-                        raised = os.path.join(top, f".ocaptain-{os.getpid()}-{count}")
+                        moved_up = os.path.join(top, f".ocaptain-{os.getpid()}-{count}")
                         os.chmod(entry.path, 0o700)
-                        os.rename(entry.path, raised)
-                        left.append(raised)
+                        os.rename(entry.path, moved_up)
+                        remaining.append(moved_up)
                         count += 1
             if folder != top:
                 os.rmdir(folder)
@@ -87,9 +87,9 @@ def _remove_tree(top: str) -> None:
 
 def walk(top: str, onerror: Optional[Callable[[OSError], None]] = None) -> Iterator[Tuple[str, List[str], List[str]]]:
     """Do as ``os.walk``, which calls itself for each level before Python 3.12."""
-    left = [top]
-    while left:
-        path = left.pop()
+    remaining = [top]
+    while remaining:
+        path = remaining.pop()
         directories: List[str] = []
         files: List[str] = []
         try:
@@ -102,7 +102,7 @@ def walk(top: str, onerror: Optional[Callable[[OSError], None]] = None) -> Itera
             continue
         yield path, directories, files
         below = [os.path.join(path, name) for name in reversed(directories)]
-        left += [one for one in below if not os.path.islink(one)]
+        remaining += [one for one in below if not os.path.islink(one)]
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
@@ -112,7 +112,7 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
         return False
 
 
-def open_plain(path: Path) -> BinaryIO:
+def open_regular_file(path: Path) -> BinaryIO:
     """Open a file that an agent may have replaced: by a pipe that nobody writes to, or a device without an end.
 
     Raises:
@@ -125,10 +125,10 @@ def open_plain(path: Path) -> BinaryIO:
     return open(fd, "rb")
 
 
-def tail(path: Path) -> str:
-    """Return the last :data:`MAX_TAIL` bytes of a file, nothing if it cannot be read."""
-    with contextlib.suppress(OSError), open_plain(path) as file:
+def read_tail(path: Path) -> str:
+    """Return the last :data:`TAIL_BYTES` bytes of a file, nothing if it cannot be read."""
+    with contextlib.suppress(OSError), open_regular_file(path) as file:
         size = os.fstat(file.fileno()).st_size
-        file.seek(max(0, size - MAX_TAIL))
+        file.seek(max(0, size - TAIL_BYTES))
         return file.read().decode(errors="replace")
     return ""

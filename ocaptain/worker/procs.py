@@ -36,7 +36,7 @@ def descendants(root: int) -> set[int]:
     return found - {root}
 
 
-def processes_marked(marker: str) -> set[int]:
+def processes_with_marker(marker: str) -> set[int]:
     """Return every process whose environment carries the attempt's marker."""
     wanted = f"{MARKER}={marker}".encode()
     found = set()
@@ -47,11 +47,11 @@ def processes_marked(marker: str) -> set[int]:
     return found
 
 
-def sweep(marker: str, *, root: int | None = None, spare: frozenset[int] = frozenset()) -> None:
+def kill_attempt_processes(marker: str, *, root: int | None = None, excluded: frozenset[int] = frozenset()) -> None:
     """Kill what carries the marker or stands below ``root``, until nothing does."""
     until = time.monotonic() + 10
     while time.monotonic() < until:
-        found = (processes_marked(marker) | (descendants(root) if root else set())) - spare - {os.getpid()}
+        found = (processes_with_marker(marker) | (descendants(root) if root else set())) - excluded - {os.getpid()}
         living = {pid for pid in found if start_time(pid)}
         if not living:
             return

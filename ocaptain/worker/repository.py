@@ -21,7 +21,7 @@ from ocaptain.worker.places import Places
 GIT_SECONDS = 600
 UNPACK_LIMIT = 100  # objects; git's own limit for a fetch
 HEAD_REF = "refs/ocaptain/head"
-IGNORED = [
+IGNORE_PATTERNS = [
     "node_modules/",
     ".venv/",
     "venv/",
@@ -117,30 +117,30 @@ class Repository:
             return False
         return True
 
-    def has(self, commit: str) -> bool:
+    def has_commit(self, commit: str) -> bool:
         """Whether ``commit`` is in the git directory."""
         done = self._git("rev-parse", "--quiet", "--verify", f"{commit}^{{commit}}", check=False)
         return done.strip().decode() == commit
 
-    def prepare(self) -> None:
+    def initialize(self) -> None:
         """Make the worker's git directory if it is not there."""
         self._places.make()
         if not (self._places.git / "HEAD").exists():
             self._git("init", "--quiet")
         exclude = self._places.git / "info" / "exclude"
         exclude.parent.mkdir(exist_ok=True)
-        exclude.write_text("\n".join(IGNORED) + "\n")
+        exclude.write_text("\n".join(IGNORE_PATTERNS) + "\n")
 
-    def take(self, bundle: Bundle | None, commit: str) -> None:
+    def import_commit(self, bundle: Bundle | None, commit: str) -> None:
         """Have ``commit`` in the git directory, from ``bundle`` if there is one.
 
         Raises:
             WorkspaceError: ``need_full``: the bundle does not fit what is here; ``damaged``:
                 size or checksum of a part is not what the captain sent.
         """
-        self.prepare()
+        self.initialize()
         if bundle is None:
-            if not self._stands_at(commit) and not self.has(commit):
+            if not self._is_head(commit) and not self.has_commit(commit):
                 raise WorkspaceError("need_full", f"commit {commit} is not on this ship")
             return
         parts = [self._places.home / part.path for part in bundle.parts]
@@ -148,8 +148,8 @@ class Repository:
         try:
             with open(joined, "wb") as out:
                 out.write(bundle.content() or b"")
-                out.writelines(_part(path, part) for path, part in zip(parts, bundle.parts, strict=True))
-            self._unpack(joined, commit)
+                out.writelines(_read_part(path, part) for path, part in zip(parts, bundle.parts, strict=True))
+            self._import_objects(joined, commit)
         finally:
             with contextlib.suppress(OSError):
                 joined.unlink()
@@ -158,27 +158,27 @@ class Repository:
                 path.unlink()
         self._write_ref(HEAD_REF, commit)
 
-    def _unpack(self, path: Path, commit: str) -> None:
+    def _import_objects(self, path: Path, commit: str) -> None:
         """Take the objects of a bundle, which must be one of ``commit``."""
         with open(path, "rb") as file:
             header = read_bundle_header(file)
             start = file.read(12)
             if not header or header.tips != [commit] or start[:4] != b"PACK":
                 raise WorkspaceError("need_full", f"the bundle does not hold {commit}")
-            for one in header.prerequisites:
-                if not self._stands_at(one) and not self.has(one):
-                    raise WorkspaceError("need_full", f"commit {one} is not on this ship")
+            for prerequisite in header.prerequisites:
+                if not self._is_head(prerequisite) and not self.has_commit(prerequisite):
+                    raise WorkspaceError("need_full", f"commit {prerequisite} is not on this ship")
             file.seek(-len(start), os.SEEK_CUR)
             # Few objects lie loose, as git has it by default: a pack each would be joined again and again.
-            few = int.from_bytes(start[8:12], "big") < UNPACK_LIMIT
-            arguments = ("unpack-objects", "-q") if few else ("index-pack", "--stdin", "--fix-thin")
+            is_small = int.from_bytes(start[8:12], "big") < UNPACK_LIMIT
+            arguments = ("unpack-objects", "-q") if is_small else ("index-pack", "--stdin", "--fix-thin")
             os.lseek(file.fileno(), file.tell(), os.SEEK_SET)  # git reads the descriptor, not our buffer
             try:
                 self._git(*arguments, file=file)
             except WorkspaceError as error:
                 raise WorkspaceError("need_full", str(error)) from error
 
-    def _stands_at(self, commit: str) -> bool:
+    def _is_head(self, commit: str) -> bool:
         """Whether ``commit`` is what came last: then it is there."""
         try:
             return (self._places.git / HEAD_REF).read_text().strip() == commit
@@ -191,7 +191,7 @@ class Repository:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, f"{commit}\n".encode())
 
-    def pack(self) -> None:
+    def repack(self) -> None:
         """Join small packs and loose objects, so that an attempt costs the same after hundreds of others.
 
         Geometrically: what is large is not written again. A git older than 2.33 does without.
@@ -203,7 +203,7 @@ class Repository:
             self._git("pack-refs", "--all", check=False)
 
 
-def _part(path: Path, part: Part) -> bytes:
+def _read_part(path: Path, part: Part) -> bytes:
     """Return a part's bytes, which must be what was sent."""
     try:
         data = path.read_bytes()

@@ -12,8 +12,8 @@ import time
 from ocaptain.protocol.files import write_atomic
 from ocaptain.protocol.messages import Check, CheckResult, Verify, VerifyResult
 from ocaptain.worker.errors import WorkspaceError
-from ocaptain.worker.places import tail
-from ocaptain.worker.procs import MARKER, sweep
+from ocaptain.worker.places import read_tail
+from ocaptain.worker.procs import MARKER, kill_attempt_processes
 from ocaptain.worker.state import State
 from ocaptain.worker.workspace import Workspace
 
@@ -26,7 +26,7 @@ class Scripts:
         self._pid: int | None = None
         self._is_stopped = False
 
-    def begin(self) -> None:
+    def reset_stop(self) -> None:
         """Say that a script is about to run: what was stopped until now was another one."""
         self._is_stopped = False
 
@@ -39,30 +39,30 @@ class Scripts:
     def check(self, args: Check) -> CheckResult:
         """Run a task's check on a candidate."""
         workspace = Workspace(self._state.places, self._state.ship)
-        workspace.take(args.bundle, args.commit)
+        workspace.import_commit(args.bundle, args.commit)
         workspace.reset(args.commit, args.branch)
-        self._state.at = args.commit
+        self._state.workspace_commit = args.commit
         return self._run(["bash", "-c", args.command], args)
 
     def verify(self, args: Verify) -> VerifyResult:
         """Run the final verify on exactly ``commit``, with the captain's copy of the script."""
         workspace = Workspace(self._state.places, self._state.ship)
-        workspace.take(args.bundle, args.commit)
-        self._state.at = args.commit
+        workspace.import_commit(args.bundle, args.commit)
+        self._state.workspace_commit = args.commit
         script = self._state.places.artifacts / "verify.sh"
         data = base64.b64decode(args.script)
         write_atomic(script, data, 0o755)
         is_fresh = bool(args.setup) or args.fresh
         if is_fresh:
-            workspace.clone(args.commit, args.branch)
+            workspace.reset_to_fresh_clone(args.commit, args.branch)
         else:
             workspace.reset(args.commit, args.branch)
         if args.setup:
             done = self._run(["bash", "-c", args.setup], args)
             if done.code:
-                return _verified(done, clean=is_fresh, stage="setup")
+                return _verify_result(done, clean=is_fresh, stage="setup")
         argv = [str(script)] if data.startswith(b"#!") else ["bash", str(script)]
-        return _verified(self._run(argv, args), clean=is_fresh, stage="verify")
+        return _verify_result(self._run(argv, args), clean=is_fresh, stage="verify")
 
     def _run(self, argv: list[str], args: Check | Verify) -> CheckResult:
         """Run a script in the workspace, bounded in time, its whole process tree with it.
@@ -71,7 +71,7 @@ class Scripts:
             WorkspaceError: ``stopped``: see :meth:`stop`.
         """
         marker = f"{self._state.fence.voyage}:{self._state.ship}:check"
-        sweep(marker)  # one that a killed worker left behind must not run beside this one
+        kill_attempt_processes(marker)  # one that a killed worker left behind must not run beside this one
         log = self._state.places.logs / f"{args.label}.log"
         began = time.monotonic()
         environment = {
@@ -102,12 +102,12 @@ class Scripts:
                 child.wait()
             finally:
                 self._pid = None
-        sweep(marker)
+        kill_attempt_processes(marker)
         if self._is_stopped:  # it says nothing of the candidate, so it is no answer that is told again
             raise WorkspaceError("stopped", "the check was ended before it was through")
         seconds = round(time.monotonic() - began, 3)
         code = code if code >= 0 else 128 - code
-        return CheckResult(code, seconds, timed_out, tail(log))
+        return CheckResult(code, seconds, timed_out, read_tail(log))
 
 
 def _kill_group(pid: int) -> None:
@@ -122,5 +122,5 @@ def _kill_group(pid: int) -> None:
             subprocess.run(argv, capture_output=True, timeout=10, check=False)
 
 
-def _verified(done: CheckResult, *, clean: bool, stage: str) -> VerifyResult:
+def _verify_result(done: CheckResult, *, clean: bool, stage: str) -> VerifyResult:
     return VerifyResult(clean, done.code, done.seconds, done.timed_out, done.tail, stage)

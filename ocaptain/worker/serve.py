@@ -1,6 +1,6 @@
 """The worker's service: one captain at a time, one attempt at a time, everything journalled.
 
-The way of a command: the channel's line → :meth:`Worker.command` → a job (a thread, since git
+The way of a command: the channel's line → :meth:`Worker.run_command` → a job (a thread, since git
 and waiting block) → a ``result`` record in the journal → the captain. A command id that is
 known is not run again, so the captain may repeat what it is not sure of.
 """
@@ -51,17 +51,17 @@ from ocaptain.protocol.messages import (
     UnfitTree,
 )
 from ocaptain.worker.attempts import CANCEL_SECONDS, Attempts
-from ocaptain.worker.channels import Channel, numbers
-from ocaptain.worker.errors import Unfit, WorkspaceError
+from ocaptain.worker.channels import Channel, parse_numbers
+from ocaptain.worker.errors import UnfitWorkspace, WorkspaceError
 from ocaptain.worker.hold import Hold
 from ocaptain.worker.journal import Journal
-from ocaptain.worker.places import Places, open_plain, tail
+from ocaptain.worker.places import Places, open_regular_file, read_tail
 from ocaptain.worker.scripts import Scripts
 from ocaptain.worker.state import State
 from ocaptain.worker.workspace import Workspace
 
 #: Records that are sent before it is looked again for some of a class that goes before theirs.
-BATCH = 16
+BATCH_RECORDS = 16
 RETRY_SECONDS = 1.0
 
 
@@ -70,38 +70,40 @@ class Worker:
 
     def __init__(self, places: Places, program: Path) -> None:
         self._state = State(places)
-        self._journal = Journal(places.journal, places.former_journal)
-        self._attempts = Attempts(self._state, program, lambda body: self._record(to_dict(body), durable=False))
+        self._journal = Journal(places.journal, places.old_journal)
+        self._attempts = Attempts(
+            self._state, program, lambda body: self._append_to_journal(to_dict(body), durable=False)
+        )
         self._scripts = Scripts(self._state)
         self._running: dict[str, asyncio.Task[None]] = {}
-        self._work = asyncio.Lock()
-        self._news = asyncio.Event()
+        self._work_lock = asyncio.Lock()
+        self._wake_pusher = asyncio.Event()
         self._channel: Channel | None = None
         self._hold = Hold()
-        self._newest_check = ""  # the id of its command
+        self._newest_command = ""  # the id of its command
         self._trouble = ""  # why a result waits
 
-    def _record(self, body: Message, *, durable: bool) -> None:
+    def _append_to_journal(self, body: Message, *, durable: bool) -> None:
         self._journal.append(body, durable=durable)
-        self._news.set()
+        self._wake_pusher.set()
 
     # -- channels ---------------------------------------------------------------------------
 
-    async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection of the unix socket."""
         channel = Channel(reader, writer)
         pusher: asyncio.Task[None] | None = None
         try:
             async for message in channel:
                 if message["type"] == "hello":
-                    if not await self._hello(channel, message):
+                    if not await self._handle_hello(channel, message):
                         return
                     if pusher is None:
-                        pusher = asyncio.create_task(self._push(channel))
+                        pusher = asyncio.create_task(self._push_records(channel))
                 elif self._channel is not channel:
                     return
                 else:
-                    await self._obey(channel, message)
+                    await self._handle_message(channel, message)
         except (ConnectionError, OSError):
             pass
         finally:
@@ -111,7 +113,7 @@ class Worker:
                 self._channel = None
             channel.close()
 
-    async def _hello(self, channel: Channel, hello: Message) -> bool:
+    async def _handle_hello(self, channel: Channel, hello: Message) -> bool:
         try:
             self._state.fence.admit(hello)
         except HelloRefused as reason:
@@ -124,14 +126,14 @@ class Worker:
         older, self._channel = self._channel, channel
         if older and older is not channel:
             older.close()
-        after = numbers(hello.get("after"))
-        known = hello.get("journal") == self._journal.name
-        if known and any(after.get(name, 0) > self._journal.last(name) for name in CLASSES):
-            self._journal.rename()  # the disk went back in time: those numbers mean something else now
-            known = False
+        after = parse_numbers(hello.get("after"))
+        is_same_journal = hello.get("journal") == self._journal.name
+        if is_same_journal and any(after.get(name, 0) > self._journal.last(name) for name in CLASSES):
+            self._journal.start_new_numbering()  # the disk went back in time: those numbers mean something else now
+            is_same_journal = False
         channel.reader = self._journal.reader()
         for name in CLASSES:
-            channel.go(name, after.get(name, 0) if known else self._journal.first(name) - 1)
+            channel.seek(name, after.get(name, 0) if is_same_journal else self._journal.first(name) - 1)
         first = {name: self._journal.first(name) for name in CLASSES}
         last = {name: self._journal.last(name) for name in CLASSES}
         job = self._state.job
@@ -139,7 +141,7 @@ class Worker:
         await channel.send(Welcome(first, last, self._journal.name, PROTOCOL, busy, command))
         return True
 
-    async def _obey(self, channel: Channel, line: Message) -> None:
+    async def _handle_message(self, channel: Channel, line: Message) -> None:
         try:
             message = unpack(line)
         except Malformed:
@@ -147,35 +149,35 @@ class Worker:
         if isinstance(message, Ping):
             await channel.send(Pong())
         elif isinstance(message, Call):
-            self.command(message.id, message.name, message.args)
+            self.run_command(message.id, message.name, message.args)
         elif isinstance(message, Ack):
-            self._journal.acknowledge(numbers(message.upto))
+            self._journal.acknowledge(parse_numbers(message.upto))
         elif isinstance(message, Pull) and message.class_ in CLASSES:
-            channel.go(message.class_, message.after)
-            self._news.set()
+            channel.seek(message.class_, message.after)
+            self._wake_pusher.set()
         elif isinstance(message, Rest):
             channel.asked_to_rest = True
-            self._news.set()
+            self._wake_pusher.set()
 
-    async def _push(self, channel: Channel) -> None:
+    async def _push_records(self, channel: Channel) -> None:
         """Send what the journal has: a few records of the first class that has any, then look again."""
         while True:
-            self._news.clear()
+            self._wake_pusher.clear()
             while await self._send_next_records(channel):
                 pass
-            if channel.shown_trouble != self._trouble:
-                channel.shown_trouble = self._trouble
-                await channel.send(Trouble(channel.shown_trouble))
+            if channel.last_sent_trouble != self._trouble:
+                channel.last_sent_trouble = self._trouble
+                await channel.send(Trouble(channel.last_sent_trouble))
             if channel.asked_to_rest and not self._running:
                 channel.asked_to_rest = False
-                self._hold.rest()
+                self._hold.release()
                 await channel.send(Resting({name: self._journal.last(name) for name in CLASSES}))
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._news.wait(), 5)
+                await asyncio.wait_for(self._wake_pusher.wait(), 5)
 
     async def _send_next_records(self, channel: Channel) -> bool:
         for name in CLASSES:
-            batch = channel.reader.read(name, BATCH)
+            batch = channel.reader.read(name, BATCH_RECORDS)
             for number, body in batch:
                 if number != channel.sent[name] + 1:
                     await channel.send(Dropped(name, number - 1))
@@ -185,18 +187,18 @@ class Worker:
                 return True
             if channel.sent[name] < self._journal.last(name):  # all of the rest has been dropped, or is not sound
                 channel.sent[name] = self._journal.last(name)
-                channel.reader.go(name, channel.sent[name])
+                channel.reader.seek(name, channel.sent[name])
                 await channel.send(Dropped(name, channel.sent[name]))
         return False
 
     # -- commands ---------------------------------------------------------------------------
 
-    def command(self, command_id: str, name: str, args: Mapping[str, Any]) -> None:
+    def run_command(self, command_id: str, name: str, args: Mapping[str, Any]) -> None:
         """Run a command; one that runs goes on, the result of one that ended is told again."""
         if command_id in self._running:
             return
-        if command_id in self._state.done:
-            work = self._report(command_id, self._state.done[command_id])
+        if command_id in self._state.results:
+            work = self._report(command_id, self._state.results[command_id])
         else:
             work = self._run(command_id, name, args)
         self._running[command_id] = asyncio.create_task(work)
@@ -208,23 +210,23 @@ class Worker:
                 raise WorkspaceError("unknown", f"this worker has no command {name}")
             command = from_dict(COMMANDS[name], args)
             token = command.token if isinstance(command, Start) else None
-            with self._hold.while_working():
+            with self._hold.keep_awake():
                 result = Result(ok=True, data=to_dict(await self._carry_out(command_id, command)))
-        except Unfit as error:
-            result = _failed("unfit", error.reason, error.paths)
+        except UnfitWorkspace as error:
+            result = _failure_result("unfit", error.reason, error.paths)
         except WorkspaceError as error:
-            result = _failed(error.code, str(error))
+            result = _failure_result(error.code, str(error))
         except Exception as error:  # noqa: BLE001 - whatever it was, the captain must hear of it
             traceback.print_exc()
-            result = _failed("internal", f"{type(error).__name__}: {error}")
+            result = _failure_result("internal", f"{type(error).__name__}: {error}")
         # An id that failed may be asked again: the captain repeats it with what was missing.
         if result.ok:
-            self._state.done[command_id] = result
+            self._state.results[command_id] = result
         await self._report(command_id, result, token)
 
     async def _carry_out(self, command_id: str, command: Command) -> object:
         if isinstance(command, (Start, Check)):
-            self._newest_check = command_id
+            self._newest_command = command_id
             self.stop_script()  # of another candidate: nobody asks how it ends
         if isinstance(command, Start):
             return await self._start(command_id, command)
@@ -232,40 +234,40 @@ class Worker:
             return await self._cancel(command)
         if isinstance(command, Rescue):
             return await self._rescue(command)
-        async with self._work:
-            if isinstance(command, Check) and self._newest_check != command_id:
+        async with self._work_lock:
+            if isinstance(command, Check) and self._newest_command != command_id:
                 raise WorkspaceError("stopped", "another candidate is to be checked")
-            self._scripts.begin()
+            self._scripts.reset_stop()
             if isinstance(command, Check):
                 return await asyncio.to_thread(self._scripts.check, command)
             return await asyncio.to_thread(self._scripts.verify, command)
 
     async def _report(self, command_id: str, result: Result, token: int | None = None) -> None:
         """Journal a result, however long a full disk takes to have room for it; then forget the job."""
-        body = to_dict(ResultBody(command_id, result.ok, self._with_bundle(result.data)))
-        await self._until_room(lambda: self._record(body, durable=True))
+        body = to_dict(ResultBody(command_id, result.ok, self._inline_small_bundle(result.data)))
+        await self._retry_until_written(lambda: self._append_to_journal(body, durable=True))
         # Only now: a worker that dies before this goes on with the job and reports again.
         if self._state.job and self._state.job.token == token:
             self._state.job = None
         self._running.pop(command_id, None)
-        await self._until_room(self._state.save)
-        self._news.set()
+        await self._retry_until_written(self._state.save)
+        self._wake_pusher.set()
 
-    def _with_bundle(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _inline_small_bundle(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return a result with its bundle inside, if that is small; what is remembered of it has its part alone."""
         snapshot = data.get("snapshot") or {}
         parts: Sequence[Any] = (snapshot.get("bundle") or {}).get("parts") or ()
         if len(parts) != 1 or parts[0]["size"] > INLINE_BYTES:
             return data
         try:
-            with open_plain(self._state.places.home / parts[0]["path"]) as file:
+            with open_regular_file(self._state.places.home / parts[0]["path"]) as file:
                 content = file.read(INLINE_BYTES + 1)
         except OSError:  # told again after the next attempt began: the captain asks for the part, and hears so
             return data
         bundle = {**snapshot["bundle"], "data": base64.b64encode(content).decode()}
         return {**data, "snapshot": {**snapshot, "bundle": bundle}}
 
-    async def _until_room(self, write: Callable[[], None]) -> None:
+    async def _retry_until_written(self, write: Callable[[], None]) -> None:
         """Write, again and again while the disk refuses, and say so meanwhile."""
         while True:
             try:
@@ -273,35 +275,35 @@ class Worker:
             except OSError as error:
                 if not self._trouble:
                     traceback.print_exc()
-                self._say_trouble(f"a result waits to be written on the ship: {error.strerror or error}")
+                self._set_trouble(f"a result waits to be written on the ship: {error.strerror or error}")
                 await asyncio.sleep(RETRY_SECONDS)
             else:
-                self._say_trouble("")
+                self._set_trouble("")
                 return
 
-    def _say_trouble(self, reason: str) -> None:
+    def _set_trouble(self, reason: str) -> None:
         if reason != self._trouble:
             self._trouble = reason
-            self._news.set()
+            self._wake_pusher.set()
 
     async def _start(self, command_id: str, args: Start) -> Outcome:
         """Run an attempt to its end and offer what it left."""
-        async with self._work:
+        async with self._work_lock:
             if not (self._state.job and self._state.job.token == args.token):
                 await asyncio.to_thread(self._attempts.launch, command_id, args)
             job = self._state.job
             assert job
-            ended = await self._attempts.wait(job)
+            outcome = await self._attempts.wait(job)
             try:
                 workspace = Workspace(self._state.places, self._state.ship)
                 limits = Limits.from_mapping(read_json(Path(job.directory) / "limits.json") or {})
                 take = partial(workspace.snapshot, job.base, f"attempt-{args.token}", limits=limits)
                 snapshot = await asyncio.to_thread(take)
-                ended = replace(ended, snapshot=snapshot)
-            except Unfit as error:
-                ended = replace(ended, unfit=UnfitTree(error.reason, tuple(error.paths)))
+                outcome = replace(outcome, snapshot=snapshot)
+            except UnfitWorkspace as error:
+                outcome = replace(outcome, unfit=UnfitTree(error.reason, tuple(error.paths)))
         facts = await asyncio.to_thread(self._attempts.read_facts, job)
-        return replace(ended, tail=tail(Path(job.log)), agent=facts)
+        return replace(outcome, tail=read_tail(Path(job.log)), agent=facts)
 
     async def _stop(self) -> None:
         """End the attempt or check that runs, if there is one; its command then ends by itself."""
@@ -316,36 +318,36 @@ class Worker:
         """End the attempt ``token`` if it runs; answered when its own result is journalled."""
         if self._state.job and self._state.job.token == args.token:
             await self._stop()
-        own = f"start:{args.token}"
-        for command_id, ending in list(self._running.items()):
-            if command_id == own or command_id.startswith(f"{own}:"):
-                await asyncio.wait([ending], timeout=CANCEL_SECONDS * 4)
+        start_id = f"start:{args.token}"
+        for command_id, running in list(self._running.items()):
+            if command_id == start_id or command_id.startswith(f"{start_id}:"):
+                await asyncio.wait([running], timeout=CANCEL_SECONDS * 4)
         return {}
 
     async def _rescue(self, args: Rescue) -> RescueResult:
         """Stop the agent and snapshot whatever the workspace holds against what it was set to."""
         job = self._state.job
         await self._stop()
-        async with self._work:
-            base = job.base if job else self._state.at
+        async with self._work_lock:
+            base = job.base if job else self._state.workspace_commit
             workspace = Workspace(self._state.places, self._state.ship)
             if base is None:  # the workspace was never set to anything
                 return RescueResult()
             take = partial(workspace.snapshot, base, f"rescue-{args.name}", lenient=True)
             return RescueResult(await asyncio.to_thread(take))
 
-    async def resume(self) -> None:
+    async def resume_attempt(self) -> None:
         """Take up the attempt that an earlier worker left, so that its result is journalled."""
         if self._state.job:
             command_id = self._state.job.id or f"start:{self._state.job.token}"
-            if command_id in self._state.done:
+            if command_id in self._state.results:
                 self._state.job = None
                 self._state.save()
             else:
-                self.command(command_id, "start", {"token": self._state.job.token})
+                self.run_command(command_id, "start", {"token": self._state.job.token})
 
 
-def _failed(code: str, reason: str, paths: Sequence[str] = ()) -> Result:
+def _failure_result(code: str, reason: str, paths: Sequence[str] = ()) -> Result:
     return Result(ok=False, data=to_dict(Failure(code, reason, tuple(paths))))
 
 
@@ -359,9 +361,9 @@ async def serve(places: Places, program: Path) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     os.umask(0o077)
-    server = await asyncio.start_unix_server(worker.connected, str(places.socket))
+    server = await asyncio.start_unix_server(worker.serve_connection, str(places.socket))
     os.umask(0o022)
-    await worker.resume()
+    await worker.resume_attempt()
     await stopped.wait()
     worker.stop_script()
     server.close()

@@ -7,7 +7,7 @@ import re
 from typing import List
 
 MAX_LINE = 64 * 1024 * 1024
-WIDTH = 160
+MAX_WIDTH = 160
 _ESCAPES = re.compile(
     "\x1b\\[[0-?]*[ -/]*[@-~]"  # CSI
     "|\x1b[\\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\\\)?"  # OSC, DCS, SOS, PM, APC
@@ -16,14 +16,14 @@ _ESCAPES = re.compile(
 )
 
 
-def plain(text: str) -> str:
+def strip_escapes(text: str) -> str:
     """Return text without terminal escapes, other control characters and lone surrogates; tabs and newlines stay."""
     return _ESCAPES.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
-def one_line(text: str, width: int = WIDTH) -> str:
+def summarize_line(text: str, width: int = MAX_WIDTH) -> str:
     """Return the first line that says something, cut, and how many more there are."""
-    lines = [line.strip() for line in plain(text).split("\n") if line.strip()]
+    lines = [line.strip() for line in strip_escapes(text).split("\n") if line.strip()]
     if not lines:
         return ""
     first = lines[0] if len(lines[0]) <= width else lines[0][: width - 1] + "…"
@@ -40,14 +40,14 @@ class Masker:
                 forms |= {secret.encode(), json.dumps(secret)[1:-1].encode()}
         # The longest first: one may be the beginning of another.
         self._pattern = re.compile(b"|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True)))
-        self.any = bool(forms)
+        self.has_secrets = bool(forms)
 
     def __call__(self, data: bytes) -> bytes:
         """Return ``data`` without them."""
-        return self._pattern.sub(b"********", data) if self.any else data
+        return self._pattern.sub(b"********", data) if self.has_secrets else data
 
 
-class LineMask:
+class LineMasker:
     """Masks a stream: whole lines, and of a line that is very long as much as is sure."""
 
     def __init__(self, mask: Masker) -> None:
@@ -56,7 +56,7 @@ class LineMask:
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes, return those that may be shown."""
-        if not self._mask.any:
+        if not self._mask.has_secrets:
             return data
         whole, newline, rest = (self._rest + data).rpartition(b"\n")
         if len(rest) > MAX_LINE:

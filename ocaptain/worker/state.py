@@ -31,16 +31,16 @@ class State:
         self.places = places
         self.fence = Fence(saved.get("voyage", ""), saved.get("epoch", 0), saved.get("generation", 0))
         self.ship: str = saved.get("ship", "ship")
-        self.done: dict[str, Result] = {name: from_dict(Result, one) for name, one in saved.get("done", {}).items()}
+        self.results: dict[str, Result] = {name: from_dict(Result, one) for name, one in saved.get("done", {}).items()}
         self.job: Job | None = from_dict(Job, saved["job"]) if saved.get("job") else None
-        self.at: str | None = saved.get("at")
+        self.workspace_commit: str | None = saved.get("at")
         self._saving = threading.Lock()
 
     def save(self) -> None:
         """Write it down. Raises OSError."""
         with self._saving:  # the last one to come writes the last state
-            for old in list(self.done)[:-MAX_RESULTS]:
-                self.done.pop(old, None)
+            for old in list(self.results)[:-MAX_RESULTS]:
+                self.results.pop(old, None)
             write_json(
                 self.places.state,
                 {
@@ -48,8 +48,8 @@ class State:
                     "epoch": self.fence.epoch,
                     "generation": self.fence.generation,
                     "ship": self.ship,
-                    "done": to_dict(dict(self.done)),
+                    "done": to_dict(dict(self.results)),
                     "job": to_dict(self.job),
-                    "at": self.at,
+                    "at": self.workspace_commit,
                 },
             )

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple
 
 
-def module_of(stream: str | None, view: str) -> str | None:
+def stream_module(stream: str | None, view: str) -> str | None:
     """Return the module of a stream; of captains and job files of before there were names, by their view."""
     name = view[: -len("-stream")] if view.endswith("-stream") else ""
     return stream or (f"ocaptain.agents.{name}.stream" if name.isidentifier() else None)
 
 
-def own_env(module: str) -> Tuple[str, ...]:
+def own_variable_prefixes(module: str) -> Tuple[str, ...]:
     """Return how the variables begin that are an agent's own, as its stream's module says."""
     return tuple(getattr(import_module(module), "OWN_ENV", ()))
 
@@ -24,7 +24,7 @@ def new_stream(module: str, prices: Mapping[str, Any]) -> Any:
     return import_module(module).Stream(prices)
 
 
-def replay(module: str, path: Path, prices: Mapping[str, Any]) -> Dict[str, Any]:
+def replay_stream(module: str, path: Path, prices: Mapping[str, Any]) -> Dict[str, Any]:
     """Return what a stream that was saved says."""
     stream = new_stream(module, prices)
     with open(path, "rb") as saved:
@@ -34,7 +34,7 @@ def replay(module: str, path: Path, prices: Mapping[str, Any]) -> Dict[str, Any]
     return facts
 
 
-def lay_out(
+def prepare_project(
     module: str, argv: Sequence[str], env: Mapping[str, str], home: Path, workspace: Path, mode: str
 ) -> Tuple[List[str], Sequence[str]]:
     """Have an agent's module make its project of an attempt; return the argv, and notes for the log.
@@ -47,7 +47,7 @@ def lay_out(
     return laid.argv, laid.notes
 
 
-def transcripts(home: Path, workspaces: Iterable[Path]) -> List[Path]:
+def find_transcripts(home: Path, workspaces: Iterable[Path]) -> List[Path]:
     """Return where the agents keep what was said in workspaces."""
     names = sorted(one.name for one in files("ocaptain.agents").iterdir() if (one / "stream.py").is_file())
     modules = [import_module(f"ocaptain.agents.{name}.stream") for name in names]

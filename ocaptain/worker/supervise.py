@@ -28,84 +28,84 @@ from typing import Any, BinaryIO, Callable, Iterator, List, Optional, Tuple
 from ocaptain.protocol import LineSplitter
 from ocaptain.protocol.codec import from_dict
 from ocaptain.protocol.files import read_json, start_time, write_json
-from ocaptain.worker.errors import Refused
+from ocaptain.worker.errors import StartRefused
 from ocaptain.worker.job import JobFile
-from ocaptain.worker.launch import Start, prepare
-from ocaptain.worker.procs import MARKER, sweep
-from ocaptain.worker.show import MAX_LINE, LineMask, Masker
+from ocaptain.worker.launch import PreparedRun, prepare_run
+from ocaptain.worker.procs import MARKER, kill_attempt_processes
+from ocaptain.worker.show import MAX_LINE, LineMasker, Masker
 from ocaptain.worker.streams import new_stream
 
 _PR_SET_CHILD_SUBREAPER = 36
 TERM_SECONDS = 5.0
 SAVE_SECONDS = 1.0
-LOOK_SECONDS = 3600.0
+MAX_WAIT_SECONDS = 3600.0
 POLL_SECONDS = 0.05
 QUIET_SECONDS = 0.2
 DRAW_MILLISECONDS = 200
 PAUSE_SECONDS = 0.01
-AFTER_SECONDS = 5.0  # what an agent's children may still say after it
-MAX_LEFT = 4 * 1024 * 1024
-MAX_STREAM = 256 * 1024 * 1024
+MAX_DRAIN_SECONDS = 5.0  # what an agent's children may still say after it
+MAX_REMAINING_BYTES = 4 * 1024 * 1024
+MAX_STREAM_BYTES = 256 * 1024 * 1024
 
 
 class Stopped(Exception):
     """Somebody asked the supervisor to end the attempt."""
 
 
-def _stop(number: int, _: Any) -> None:
+def _raise_stopped(number: int, _: Any) -> None:
     raise Stopped(signal.Signals(number).name)
 
 
-def supervise(directory: Path, begun: Callable[[], None]) -> int:
+def supervise(directory: Path, on_started: Callable[[], None]) -> int:
     """Run the job described by ``directory/job.json``; return the agent's exit code.
 
     Args:
         directory: of the job.
-        begun: called when ``supervisor.json`` is there; not if another supervisor has the job.
+        on_started: called when ``supervisor.json`` is there; not if another supervisor has the job.
 
     ``exit.json`` then holds code, reason (``exit``, ``timeout``, ``stall``, ``stopped``; ``error``: this ship
     cannot start it; ``refused``: it is not started with what the repository sets) and seconds.
     """
     job = from_dict(JobFile, read_json(directory / "job.json"))
-    if not _hold(directory):
+    if not _take_job_lock(directory):
         return 1  # another supervisor has it
     marker = job.marker
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        signal.signal(number, _stop)
+        signal.signal(number, _raise_stopped)
     write_json(directory / "supervisor.json", {"pid": os.getpid(), "start": start_time(os.getpid())})
-    begun()
+    on_started()
     began = time.monotonic()
     code, reason = 127, "error"
     child: subprocess.Popen[bytes] | None = None
-    view: Optional[View] = None
+    view: Optional[OutputView] = None
     try:
-        start = prepare(job, directory, Path(os.environ.get("OCAPTAIN_SHIP_HOME") or Path.home()))
-        with open(start.prompt, "rb") as prompt, open(job.log, "ab", buffering=0) as log:
-            log.write("".join(f"ocaptain: {note}\n" for note in start.notes).encode(errors="replace"))
-            view = _view(job, directory, start, log)
+        prepared = prepare_run(job, directory, Path(os.environ.get("OCAPTAIN_SHIP_HOME") or Path.home()))
+        with open(prepared.prompt, "rb") as prompt, open(job.log, "ab", buffering=0) as log:
+            log.write("".join(f"ocaptain: {note}\n" for note in prepared.notes).encode(errors="replace"))
+            view = _make_view(job, directory, prepared, log)
             child = subprocess.Popen(
-                start.argv,
+                prepared.argv,
                 cwd=job.cwd,
-                env={**start.env, MARKER: marker},
+                env={**prepared.env, MARKER: marker},
                 stdin=prompt,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE if view.apart else subprocess.STDOUT,
+                stderr=subprocess.PIPE if view.has_separate_stderr else subprocess.STDOUT,
                 start_new_session=True,
             )
             reason = _watch(child, view, began, job.timeout, job.stall)
-            code = _end(child) if reason != "exit" else child.wait()
-            _drain(child, view)
+            code = _end_child(child) if reason != "exit" else child.wait()
+            _read_remaining(child, view)
     except Stopped:
         _ignore_signals()
         reason = "stopped"
-        code = _end(child) if child else 143
+        code = _end_child(child) if child else 143
         if child and view:
-            _drain(child, view)
-    except (OSError, Refused) as error:
-        code, reason = _not_started(error, job.log)
+            _read_remaining(child, view)
+    except (OSError, StartRefused) as error:
+        code, reason = _report_start_failure(error, job.log)
     _ignore_signals()
-    sweep(marker, root=os.getpid(), spare=frozenset({os.getpid()}))
+    kill_attempt_processes(marker, root=os.getpid(), excluded=frozenset({os.getpid()}))
     seconds = round(time.monotonic() - began, 3)
     if view:
         view.close()
@@ -116,20 +116,20 @@ def supervise(directory: Path, begun: Callable[[], None]) -> int:
     return code
 
 
-def _not_started(error: Exception, log: str) -> Tuple[int, str]:
+def _report_start_failure(error: Exception, log: str) -> Tuple[int, str]:
     """Say why an agent was not started; return the exit code and the reason."""
-    refused = isinstance(error, Refused)
+    is_refused = isinstance(error, StartRefused)
     with contextlib.suppress(OSError), open(log, "ab") as file:
-        told = str(error) if refused else f"ocaptain: the agent could not be started: {error}"
-        file.write(f"{told}\n".encode(errors="replace"))
-    if refused:
+        text = str(error) if is_refused else f"ocaptain: the agent could not be started: {error}"
+        file.write(f"{text}\n".encode(errors="replace"))
+    if is_refused:
         return 126, "refused"
     if isinstance(error, OSError) and error.errno == errno.E2BIG:
         return 126, "exit"  # not the ship's fault: no ship can start it, as a shell says by this code
     return 127, "error"
 
 
-def _hold(directory: Path) -> bool:
+def _take_job_lock(directory: Path) -> bool:
     """Hold a job until this process ends; return whether nobody else does."""
     lock = os.open(directory / "begun", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -144,25 +144,25 @@ def _ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-class View:
+class OutputView:
     """How output reaches log and pane: as it is, but for secrets. Nothing is shown twice.
 
     Attributes:
         apart: whether standard error is to come by a pipe of its own.
     """
 
-    apart = False
+    has_separate_stderr = False
 
     def __init__(self, log: BinaryIO, mask: Masker, news: str = "") -> None:
         self._log = os.dup(log.fileno())
-        self._mask = LineMask(mask)
+        self._mask = LineMasker(mask)
         self._news = news
-        self._way = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._way.settimeout(0)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.settimeout(0)
         if os.isatty(1):  # the launcher's, which never reads or writes there but for us
             os.set_blocking(1, False)
 
-    def take(self, data: bytes, *, error: bool = False) -> None:
+    def receive(self, data: bytes, *, error: bool = False) -> None:
         """Take what the agent said."""
         del error
         self._show(self._mask.feed(data))
@@ -175,16 +175,16 @@ class View:
         """Show what is left."""
         self._show(self._mask.close())
         os.close(self._log)
-        self._way.close()
+        self._socket.close()
 
     def _show(self, data: bytes) -> None:
         if data:
             with contextlib.suppress(OSError):
                 os.write(self._log, data)
-            self._draw(data)
-            self._tell()
+            self._write_to_pane(data)
+            self._wake_worker()
 
-    def _draw(self, data: bytes) -> None:
+    def _write_to_pane(self, data: bytes) -> None:
         """Write to the pane what it takes now: one that somebody holds still must hold nothing else."""
         with contextlib.suppress(OSError):
             writable = select.poll()
@@ -193,41 +193,41 @@ class View:
             while view and writable.poll(DRAW_MILLISECONDS):
                 view = view[_write_some(view) :]
 
-    def _tell(self) -> None:
+    def _wake_worker(self) -> None:
         """Wake the worker, if there is one; a full socket has woken it already."""
         if self._news:
             with contextlib.suppress(OSError):
-                self._way.sendto(b"", self._news)
+                self._socket.sendto(b"", self._news)
 
 
-class StreamView(View):
+class StreamOutputView(OutputView):
     """Draws an agent's stream; saves it, masked, and what it said."""
 
-    apart = True
+    has_separate_stderr = True
 
-    def __init__(self, log: BinaryIO, start: Start, directory: Path, stream: Any, news: str) -> None:
+    def __init__(self, log: BinaryIO, start: PreparedRun, directory: Path, stream: Any, news: str) -> None:
         super().__init__(log, start.mask, news)
         self._secrets = start.mask
         self._directory = directory
         self._resumed = start.resumed
         self._lines = LineSplitter(MAX_LINE)
         self._stream = stream
-        self._kept = open(directory / "stream.jsonl", "ab", buffering=0, opener=_private)  # noqa: SIM115 - closed below
+        self._saved_stream = open(directory / "stream.jsonl", "ab", buffering=0, opener=_open_private)  # noqa: SIM115 - closed below
         self._size = 0
         self._saved = 0.0
 
-    def take(self, data: bytes, *, error: bool = False) -> None:
+    def receive(self, data: bytes, *, error: bool = False) -> None:
         """Draw whole lines; what is said on standard error is shown as it is."""
         if error:
-            super().take(data)
+            super().receive(data)
             return
         for line in self._lines.feed(data):
-            self._take_line(self._secrets(line))
+            self._receive_line(self._secrets(line))
 
-    def _take_line(self, line: bytes) -> None:
-        if self._size < MAX_STREAM:
+    def _receive_line(self, line: bytes) -> None:
+        if self._size < MAX_STREAM_BYTES:
             with contextlib.suppress(OSError):
-                self._size += self._kept.write(line + b"\n")
+                self._size += self._saved_stream.write(line + b"\n")
         shown: List[str] = self._stream.line(line)
         self._show("".join(f"{one}\n" for one in shown).encode(errors="replace"))
 
@@ -246,15 +246,15 @@ class StreamView(View):
         self._saved = time.monotonic()
         with contextlib.suppress(OSError):
             write_json(self._directory / "facts.json", {**self._stream.facts(), "resumed": self._resumed})
-        self._tell()
+        self._wake_worker()
 
     def close(self) -> None:
         """Take a last line without an end, and save."""
         for line in self._lines.feed(b"\n"):
             if line:
-                self._take_line(self._secrets(line))
+                self._receive_line(self._secrets(line))
         self._save()
-        self._kept.close()
+        self._saved_stream.close()
         super().close()
 
 
@@ -267,58 +267,58 @@ def _write_some(data: memoryview) -> int:
         return 0
 
 
-def _private(path: str, flags: int) -> int:
+def _open_private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def _view(job: JobFile, directory: Path, start: Start, log: BinaryIO) -> View:
+def _make_view(job: JobFile, directory: Path, prepared: PreparedRun, log: BinaryIO) -> OutputView:
     if job.stream:
-        return StreamView(log, start, directory, new_stream(job.stream, job.prices), job.news)
-    return View(log, start.mask, job.news)
+        return StreamOutputView(log, prepared, directory, new_stream(job.stream, job.prices), job.news)
+    return OutputView(log, prepared.mask, job.news)
 
 
-def _watch(child: subprocess.Popen[bytes], view: View, began: float, timeout: float, stall: float) -> str:
+def _watch(child: subprocess.Popen[bytes], view: OutputView, began: float, timeout: float, stall: float) -> str:
     """Pass output on until the agent ends or a limit is passed; wakes only for these."""
-    spoke = time.monotonic()
+    last_output = time.monotonic()
     ended_at: float | None = None
-    with selectors.DefaultSelector() as selector, _end_of(child.pid) as end:
-        _register(selector, child, end)
+    with selectors.DefaultSelector() as selector, _exit_descriptor(child.pid) as exit_fd:
+        _register(selector, child, exit_fd)
         while True:
             now = time.monotonic()
-            left = min(began + timeout - now, spoke + stall - now, view.tick() or LOOK_SECONDS)
-            if end is None or ended_at is not None:  # nobody says when it ends, or it has
+            left = min(began + timeout - now, last_output + stall - now, view.tick() or MAX_WAIT_SECONDS)
+            if exit_fd is None or ended_at is not None:  # nobody says when it ends, or it has
                 left = min(left, POLL_SECONDS)
             # An empty selector: it closed its output, and its limits still hold.
-            keys = [key for key, _ in selector.select(timeout=max(0.0, left + 0.001)) if key.fileobj != end]
+            keys = [key for key, _ in selector.select(timeout=max(0.0, left + 0.001)) if key.fileobj != exit_fd]
             now = time.monotonic()
-            data = _take(selector, keys, child, view)
-            spoke = now if data else spoke
+            data = _read_ready(selector, keys, child, view)
+            last_output = now if data else last_output
             if child.poll() is None:
                 if now - began > timeout:
                     return "timeout"
-                if now - spoke > stall:
+                if now - last_output > stall:
                     return "stall"
                 continue
             if ended_at is None:
                 ended_at = now
-                if end is not None:
-                    selector.unregister(end)
+                if exit_fd is not None:
+                    selector.unregister(exit_fd)
             # A background child may hold the pipe; what the agent itself said is there.
             quiet = not data and now - ended_at > QUIET_SECONDS
-            if not selector.get_map() or quiet or now - ended_at > AFTER_SECONDS:
+            if not selector.get_map() or quiet or now - ended_at > MAX_DRAIN_SECONDS:
                 return "exit"
 
 
-def _register(selector: selectors.BaseSelector, child: subprocess.Popen[bytes], end: Optional[int]) -> None:
+def _register(selector: selectors.BaseSelector, child: subprocess.Popen[bytes], exit_fd: Optional[int]) -> None:
     for pipe in filter(None, (child.stdout, child.stderr)):
         os.set_blocking(pipe.fileno(), False)
         selector.register(pipe, selectors.EVENT_READ)
-    if end is not None:
-        selector.register(end, selectors.EVENT_READ)
+    if exit_fd is not None:
+        selector.register(exit_fd, selectors.EVENT_READ)
 
 
 @contextlib.contextmanager
-def _end_of(pid: int) -> Iterator[Optional[int]]:
+def _exit_descriptor(pid: int) -> Iterator[Optional[int]]:
     """Yield a descriptor that can be read when a process has ended; None if kernel or Python have none."""
     fd = None
     with contextlib.suppress(OSError, AttributeError):
@@ -330,8 +330,11 @@ def _end_of(pid: int) -> Iterator[Optional[int]]:
             os.close(fd)
 
 
-def _take(
-    selector: selectors.BaseSelector, ready: List[selectors.SelectorKey], child: subprocess.Popen[bytes], view: View
+def _read_ready(
+    selector: selectors.BaseSelector,
+    ready: List[selectors.SelectorKey],
+    child: subprocess.Popen[bytes],
+    view: OutputView,
 ) -> int:
     """Read what is there; return how many bytes. A pipe that was closed is looked at no more."""
     size = 0
@@ -343,22 +346,22 @@ def _take(
         if not data:
             selector.unregister(key.fileobj)
         else:
-            view.take(data, error=key.fileobj is child.stderr)
+            view.receive(data, error=key.fileobj is child.stderr)
         size += len(data)
     return size
 
 
-def _drain(child: subprocess.Popen[bytes], view: View) -> None:
+def _read_remaining(child: subprocess.Popen[bytes], view: OutputView) -> None:
     """Take what an agent said while it was being ended."""
     for pipe in filter(None, (child.stdout, child.stderr)):
-        left = MAX_LEFT
+        remaining = MAX_REMAINING_BYTES
         with contextlib.suppress(OSError):
-            while left > 0 and (data := os.read(pipe.fileno(), 65536)):
-                view.take(data, error=pipe is child.stderr)
-                left -= len(data)
+            while remaining > 0 and (data := os.read(pipe.fileno(), 65536)):
+                view.receive(data, error=pipe is child.stderr)
+                remaining -= len(data)
 
 
-def _end(child: subprocess.Popen[bytes]) -> int:
+def _end_child(child: subprocess.Popen[bytes]) -> int:
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, number)

@@ -29,9 +29,9 @@ from ocaptain.protocol.limits import (
 )
 from ocaptain.protocol.messages import Bundle, Part, Snapshot
 from ocaptain.protocol.packs import BadPack, scan_pack
-from ocaptain.worker.checkout import Checkout, Walk
-from ocaptain.worker.errors import Unfit, WorkspaceError
-from ocaptain.worker.places import open_plain, remove
+from ocaptain.worker.checkout import Checkout, WalkResult
+from ocaptain.worker.errors import UnfitWorkspace, WorkspaceError
+from ocaptain.worker.places import open_regular_file, remove_path
 
 MAX_MESSAGE = 8000
 MAX_NAMES = 100
@@ -73,27 +73,27 @@ class Workspace(Checkout):
             Unfit: nested repositories, or what is beyond the limits.
         """
         limits = limits or Limits()
-        self._unlock()
+        self._remove_git_locks()
         if not self._is_index_of(base):
             self._git("read-tree", "--reset", base)
-        head, message = self._agent_commits(base, limits)
+        head, message = self._fetch_agent_commits(base, limits)
         changes = self._changes()
         found = self._walk()
-        if not changes and not head and not found.nested and not found.unread:
+        if not changes and not head and not found.nested and not found.unreadable:
             return Snapshot(empty=True, bundle=Bundle(()), commit=base, base=base)
-        self._forget_index()
-        left_out = self._inspect(base, changes, found, None if lenient else limits)
+        self._forget_index_state()
+        left_out = self._check_and_stage(base, changes, found, None if lenient else limits)
         tree = self._git("write-tree").decode().strip()
         empty = tree == self._git("rev-parse", f"{base}^{{tree}}").decode().strip()
         special = any(may_be_special(os.fsencode(path)) for path in (*changes.changed, *changes.new))
-        path, commit = self._pack(base, tree, head, name)
-        problem = self._problem(path, limits, strict=bool(head) or special)
+        path, commit = self._write_bundle(base, tree, head, name)
+        problem = self._find_bundle_problem(path, limits, strict=bool(head) or special)
         if problem and head:  # what counts is the tree; a history that nobody can take stays behind
-            path, commit = self._pack(base, tree, "", name)
-            problem = self._problem(path, limits, strict=special)
+            path, commit = self._write_bundle(base, tree, "", name)
+            problem = self._find_bundle_problem(path, limits, strict=special)
         if problem and not lenient:
-            raise Unfit(problem, _shown([*changes.changed, *changes.new][:MAX_NAMES]))
-        bundle = self._cut(path)
+            raise UnfitWorkspace(problem, _printable_names([*changes.changed, *changes.new][:MAX_NAMES]))
+        bundle = self._split_into_parts(path)
         return Snapshot(empty, bundle, commit=commit, base=base, message=message, left_out=tuple(left_out))
 
     def _changes(self) -> Changes:
@@ -108,7 +108,7 @@ class Workspace(Checkout):
         links = any(b"160000" in modes[:14] for modes in changed.values()) or any(name.endswith("/") for name in new)
         return Changes(list(changed), new, links)
 
-    def _inspect(self, base: str, changes: Changes, found: Walk, limits: Limits | None) -> list[str]:
+    def _check_and_stage(self, base: str, changes: Changes, found: WalkResult, limits: Limits | None) -> list[str]:
         """Stage the workspace, after a look at what is new in it; return what was left out.
 
         Without limits all that can be read is taken.
@@ -122,17 +122,19 @@ class Workspace(Checkout):
         problems: list[tuple[str, list[str]]] = []
         if nested:
             problems.append(("nested git repositories", nested))
-        beyond = self._excesses(changes, limits) if limits else []
+        beyond = self._find_excesses(changes, limits) if limits else []
         problems += [(one.reason, [os.fsdecode(path) for path in list(one.paths)[:MAX_NAMED]]) for one in beyond]
         if problems:
             reasons = "; ".join(reason for reason, _ in problems)
-            raise Unfit(reasons, _shown([path for _, paths in problems for path in paths][:MAX_NAMES]))
-        unread = [*found.unread, *self._stage(base, changes)]
+            raise UnfitWorkspace(
+                reasons, _printable_names([path for _, paths in problems for path in paths][:MAX_NAMES])
+            )
+        unread = [*found.unreadable, *self._stage(base, changes)]
         if unread and limits:
-            raise Unfit("files that git cannot read", _shown(unread[:MAX_NAMES]))
-        return _shown(unread[:MAX_NAMES])
+            raise UnfitWorkspace("files that git cannot read", _printable_names(unread[:MAX_NAMES]))
+        return _printable_names(unread[:MAX_NAMES])
 
-    def _excesses(self, changes: Changes, limits: Limits) -> list[Excess]:
+    def _find_excesses(self, changes: Changes, limits: Limits) -> list[Excess]:
         """Return what is beyond the limits."""
         found = list(find_excesses(self._new_files(changes), limits))
         if found and changes.changed:  # a file may only have another time
@@ -164,18 +166,18 @@ class Workspace(Checkout):
             if entry.startswith(b"160000 ")
         }
         if links - set(known):
-            gone = b"\0".join(links - set(known)) + b"\0"
-            self._git("update-index", "--force-remove", "-z", "--stdin", stdin=gone)
+            unknown = b"\0".join(links - set(known)) + b"\0"
+            self._git("update-index", "--force-remove", "-z", "--stdin", stdin=unknown)
         if known:  # submodules do not travel: they stay what they were
             kept = b"".join(b"160000 %s\t%s\0" % (oid, name) for name, oid in known.items())
             self._git("update-index", "-z", "--index-info", stdin=kept)
-        left = self._git("ls-files", "--others", "--modified", "--exclude-standard", "-z").split(b"\0")
-        return [os.fsdecode(name) for name in left if name and name.rstrip(b"/") not in known]
+        remaining = self._git("ls-files", "--others", "--modified", "--exclude-standard", "-z").split(b"\0")
+        return [os.fsdecode(name) for name in remaining if name and name.rstrip(b"/") not in known]
 
-    def _agent_commits(self, base: str, limits: Limits) -> tuple[str, str]:
+    def _fetch_agent_commits(self, base: str, limits: Limits) -> tuple[str, str]:
         """Return the agent's own head and the bodies of its commits, ("", "") if there are none."""
         own = self._places.workspace / ".git"
-        if not own.is_dir() or not _is_file(own / "HEAD") or _stands_at(own, base):
+        if not own.is_dir() or not _is_file(own / "HEAD") or _is_branch_at(own, base):
             return "", ""
         try:
             # One refspec, nothing else of that repository's configuration is used.
@@ -192,7 +194,7 @@ class Workspace(Checkout):
             return "", ""
         return head, text.decode(errors="replace").strip()[:MAX_MESSAGE]
 
-    def _pack(self, base: str, tree: str, head: str, name: str) -> tuple[Path, str]:
+    def _write_bundle(self, base: str, tree: str, head: str, name: str) -> tuple[Path, str]:
         """Commit a tree, and write what ``base`` has not of it, as ``git bundle create`` does.
 
         Args:
@@ -214,7 +216,7 @@ class Workspace(Checkout):
             self._git("-c", NO_DELTAS, *BUNDLE_PACK, stdin=bundle_revisions(commit, base), output=whole)
         return path, commit
 
-    def _problem(self, path: Path, limits: Limits, *, strict: bool) -> str:
+    def _find_bundle_problem(self, path: Path, limits: Limits, *, strict: bool) -> str:
         """Return why the captain would refuse a bundle, "" if he takes it.
 
         Args:
@@ -232,38 +234,38 @@ class Workspace(Checkout):
             if not strict:
                 return ""
             os.lseek(file.fileno(), start, os.SEEK_SET)  # git reads the descriptor, not our buffer
-            proving = self._places.own / "proving"
-            remove(proving)
-            (proving / "pack").mkdir(parents=True)
-            (proving / "info").mkdir()
-            (proving / "info/alternates").write_text(f"{self._places.git}/objects\n")
-            extra = {"GIT_OBJECT_DIRECTORY": str(proving)}
+            quarantine = self._places.own / "proving"
+            remove_path(quarantine)
+            (quarantine / "pack").mkdir(parents=True)
+            (quarantine / "info").mkdir()
+            (quarantine / "info/alternates").write_text(f"{self._places.git}/objects\n")
+            extra = {"GIT_OBJECT_DIRECTORY": str(quarantine)}
             try:
                 self._git("index-pack", "--stdin", "--fix-thin", "--strict", file=file, extra=extra)
             except WorkspaceError as error:
                 return f"git refuses it: {error}"
             finally:
-                remove(proving)
+                remove_path(quarantine)
         return ""
 
-    def _cut(self, path: Path) -> Bundle:
+    def _split_into_parts(self, path: Path) -> Bundle:
         """Cut a bundle into parts."""
         parts = []
         with open(path, "rb") as whole:
             for number, data in enumerate(iter(lambda: whole.read(PART_BYTES), b"")):
                 part = path.with_suffix(f".{number}")
                 part.write_bytes(data)
-                place = str(part.relative_to(self._places.home))
-                parts.append(Part(place, len(data), hashlib.sha256(data).hexdigest()))
+                relative_path = str(part.relative_to(self._places.home))
+                parts.append(Part(relative_path, len(data), hashlib.sha256(data).hexdigest()))
         path.unlink()
         return Bundle(tuple(parts), OUT_REF)
 
 
-def _stands_at(own: Path, commit: str) -> bool:
+def _is_branch_at(own: Path, commit: str) -> bool:
     """Whether a repository's branch is ``commit``, as :meth:`Workspace.reset` left it; a doubt is a no."""
     try:
-        branch = _line(own / "HEAD").partition("ref: ")[2]
-        return bool(re.fullmatch(r"refs/heads/[\w-]+", branch)) and _line(own / branch) == commit
+        branch = _read_line(own / "HEAD").partition("ref: ")[2]
+        return bool(re.fullmatch(r"refs/heads/[\w-]+", branch)) and _read_line(own / branch) == commit
     except (OSError, ValueError):
         return False
 
@@ -271,17 +273,17 @@ def _stands_at(own: Path, commit: str) -> bool:
 def _is_file(path: Path) -> bool:
     """Whether it is a regular file: git would wait for ever at a pipe in its place."""
     try:
-        open_plain(path).close()
+        open_regular_file(path).close()
     except OSError:
         return False
     return True
 
 
-def _line(path: Path) -> str:
-    with open_plain(path) as file:
+def _read_line(path: Path) -> str:
+    with open_regular_file(path) as file:
         return file.read(MAX_LINE).decode().strip()
 
 
-def _shown(names: Sequence[str]) -> list[str]:
+def _printable_names(names: Sequence[str]) -> list[str]:
     """Return file names as text: a name is bytes, and what is no UTF-8 of it cannot be told to anybody."""
     return [printable_path(os.fsencode(name)) for name in names]

@@ -25,11 +25,11 @@ from ocaptain.protocol.usage import cost_of, find_price, has_long_prompt
 from ocaptain.voyage.prepare import prepare as prepare_voyage
 from ocaptain.voyage.request import Request
 from ocaptain.worker.job import JobFile
-from ocaptain.worker.keep import leave
-from ocaptain.worker.launch import prepare, secrets_in_variable
+from ocaptain.worker.keep import remove_everything
+from ocaptain.worker.launch import prepare_run, secrets_in_variable
 from ocaptain.worker.places import Places
-from ocaptain.worker.show import LineMask, Masker, plain
-from ocaptain.worker.streams import own_env
+from ocaptain.worker.show import LineMasker, Masker, strip_escapes
+from ocaptain.worker.streams import own_variable_prefixes
 from tests.helpers import run_task
 from tests.voyage import claude
 from tests.voyage.claude import MESSAGE_NANO, MODEL, api_error, init, message, result, retry, text, tool, tool_result
@@ -251,7 +251,7 @@ def test_no_stream_can_break_the_drawing(content, kind):
     facts, drawn = read(
         *lines, b"\xff{", b"{", json.dumps({"type": kind, "message": {"id": "m", "usage": content}}).encode()
     )
-    assert all(plain(line) == line for line in drawn)
+    assert all(strip_escapes(line) == line for line in drawn)
     spent_of(facts, PRICES)
 
 
@@ -310,7 +310,7 @@ def test_what_a_ship_tells_is_looked_at(lie):
 
 def test_secrets_are_masked_however_a_stream_is_cut():
     secret = 'sk-"canary"-1234'
-    mask = LineMask(Masker([secret]))
+    mask = LineMasker(Masker([secret]))
     data = f"a {secret} b\nc {json.dumps(secret)[1:-1]}".encode()
     shown = b"".join(mask.feed(data[n : n + 3]) for n in range(0, len(data), 3)) + mask.close()
     assert shown == b"a ******** b\nc ********"
@@ -337,7 +337,7 @@ def test_what_the_ship_alone_knows(tmp_path):
     run = ADAPTERS["claude"].brief(briefing)
     wire = json.loads(json.dumps(to_dict(run.as_args())))
     job = from_dict(JobFile, {**wire, "cwd": "", "log": "", "marker": ""})
-    start = prepare(job, tmp_path, tmp_path)
+    start = prepare_run(job, tmp_path, tmp_path)
     assert (start.argv[0], start.argv[-2:], start.resumed) == ("/opt/claude", ["--session-id", "new"], None)
     assert f"{tmp_path}/.ocaptain/claude/attempt.json" in start.argv
     assert start.mask(b"canary-1 canary-2 2222222") == b"******** ******** 2222222"
@@ -345,7 +345,7 @@ def test_what_the_ship_alone_knows(tmp_path):
     transcript = tmp_path / f".claude/projects/-w/{sessions[1]}.jsonl"
     transcript.parent.mkdir(parents=True)
     transcript.touch()
-    start = prepare(job, tmp_path, tmp_path)
+    start = prepare_run(job, tmp_path, tmp_path)
     assert (start.argv[-2:], start.resumed, start.prompt.name) == (["--resume", sessions[1]], sessions[1], "resume.md")
     assert "why" in run.resume_prompt
 
@@ -357,22 +357,22 @@ def test_what_was_laid_down_comes_before_what_the_host_has_and_must_be_whole(tmp
         monkeypatch.setenv(name, "canary-host")
     monkeypatch.setenv("HTTPS_PROXY", "http://me:canary-proxy@proxy:1")
     monkeypatch.setenv("SORT_KEY", "result")
-    files, begins = (".ocaptain/claude/env.json",), own_env("ocaptain.agents.claude.stream")
+    files, begins = (".ocaptain/claude/env.json",), own_variable_prefixes("ocaptain.agents.claude.stream")
     job = JobFile(("x",), {"A": "1"}, "", "", 1.0, 1.0, "", env_files=files, own_env=begins)
     own.write_text('{"CLAUDE_CODE_OAUTH_TOKEN": "canary-own"}')
-    start = prepare(job, tmp_path, tmp_path)
+    start = prepare_run(job, tmp_path, tmp_path)
     assert [name for name, value in start.env.items() if value == "canary-host"] == []
     assert (start.env["CLAUDE_CODE_OAUTH_TOKEN"], start.env["A"]) == ("canary-own", "1")
     assert start.mask(b"result via canary-proxy") == b"result via ********"
     # A plain command has no environment of its own.
-    assert prepare(replace(job, env_files=()), tmp_path, tmp_path).env["ANTHROPIC_API_KEY"] == "canary-host"
+    assert prepare_run(replace(job, env_files=()), tmp_path, tmp_path).env["ANTHROPIC_API_KEY"] == "canary-host"
     for torn in ('{"CLAUDE', "[]", ""):
         own.write_text(torn)
         with pytest.raises(OSError, match=r"not valid JSON|must be a JSON object"):
-            prepare(job, tmp_path, tmp_path)
+            prepare_run(job, tmp_path, tmp_path)
     own.unlink()
     with pytest.raises(OSError, match=r"env\.json"):
-        prepare(job, tmp_path, tmp_path)
+        prepare_run(job, tmp_path, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -405,7 +405,7 @@ def test_what_was_said_in_the_workspace_leaves_with_the_voyage(tmp_path, monkeyp
         for name in (said, "-home-me-own"):
             (projects / name).mkdir(parents=True)
             (projects / name / "session.jsonl").touch()
-        assert leave(places) == 0
+        assert remove_everything(places) == 0
         assert [path.name for path in projects.iterdir()] == ["-home-me-own"]
         assert f".claude/projects/{said}" in json.loads(capsys.readouterr().out)["removed"]
 

@@ -29,7 +29,7 @@ from ocaptain.protocol.messages import (
     VerifyResult,
     command_name,
 )
-from ocaptain.worker.streams import module_of
+from ocaptain.worker.streams import stream_module
 
 PART = Part(".ocaptain/out/a-1.0", 4, "0" * 64)
 SNAPSHOT = Snapshot(empty=False, bundle=Bundle((PART,), "r"), commit="a" * 40, base="b" * 40, left_out=("x",))
@@ -69,7 +69,7 @@ def test_what_a_captain_sends_may_be_larger_than_what_a_ship_may_offer():
     ],
 )
 def test_captains_and_jobs_of_before_name_a_stream_by_its_view(stream, view, module):
-    assert module_of(stream, view) == module
+    assert stream_module(stream, view) == module
 
 
 def test_a_newer_end_may_say_more():

@@ -60,7 +60,7 @@ class Terminal:
         return directory
 
     def launch(self, directory):
-        launcher.launch(self.places, self.program, directory.name, directory)
+        launcher.launch_supervisor(self.places, self.program, directory.name, directory)
         return directory
 
     def close(self):
@@ -72,7 +72,7 @@ class Terminal:
 
 @pytest.fixture
 def terminal(tmp_path, monkeypatch):
-    monkeypatch.setattr(launcher, "_begin", lambda *_: pytest.fail("another launcher was needed"))
+    monkeypatch.setattr(launcher, "_start_launcher", lambda *_: pytest.fail("another launcher was needed"))
     made = Terminal(tmp_path)
     yield made
     made.close()
@@ -135,9 +135,9 @@ def test_noise_does_not_end_it(terminal, line):
 
 
 def test_one_of_another_program_is_not_asked_and_one_that_is_replaced_leaves(tmp_path, monkeypatch):
-    monkeypatch.setattr(launcher, "BEGIN_SECONDS", 0.2)
+    monkeypatch.setattr(launcher, "LAUNCHER_START_SECONDS", 0.2)
     begun = []
-    monkeypatch.setattr(launcher, "_begin", lambda *_: begun.append(1))
+    monkeypatch.setattr(launcher, "_start_launcher", lambda *_: begun.append(1))
     made = Terminal(tmp_path)
     try:
         time.sleep(0.01)
@@ -150,7 +150,7 @@ def test_one_of_another_program_is_not_asked_and_one_that_is_replaced_leaves(tmp
 
 
 def test_a_launcher_without_a_terminal_will_do(tmp_path, monkeypatch):
-    monkeypatch.setattr(launcher, "_begin", lambda *_: pytest.fail("another launcher was needed"))
+    monkeypatch.setattr(launcher, "_start_launcher", lambda *_: pytest.fail("another launcher was needed"))
     places = Places(tmp_path)
     places.make()
     program = tmp_path / "worker.pyz"
@@ -161,7 +161,7 @@ def test_a_launcher_without_a_terminal_will_do(tmp_path, monkeypatch):
         try:
             wait_for(places.launcher.exists)
             directory = Terminal.job(type("T", (), {"places": places})(), "1", "exit 5")
-            launcher.launch(places, program, "1", directory)
+            launcher.launch_supervisor(places, program, "1", directory)
             assert end_of(directory)["code"] == 5
         finally:
             run.kill()

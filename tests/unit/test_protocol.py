@@ -140,7 +140,7 @@ def all_of(journal, after=None):
     reader = journal.reader()
     found = {}
     for name in CLASSES:
-        reader.go(name, (after or {}).get(name, 0))
+        reader.seek(name, (after or {}).get(name, 0))
         found[name] = []
         while batch := reader.read(name, 3):
             found[name] += batch

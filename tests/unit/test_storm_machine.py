@@ -196,7 +196,7 @@ class Storm(RuleBasedStateMachine):
         journal, cursors = self.ships[ship].journal, self.cursors[ship]
         reader, sent = journal.reader(), []
         for name in CLASSES:
-            reader.go(name, cursors.of(name).seen)
+            reader.seek(name, cursors.of(name).seen)
             sent += [make_record(number, body) for number, body in reader.read(name, 64)]
         for kind in weather:
             if kind == "skip":

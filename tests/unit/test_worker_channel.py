@@ -25,7 +25,7 @@ async def joined(home):
     places = Places(home)
     places.make()
     worker = Worker(places, home / "worker.pyz")
-    server = await asyncio.start_unix_server(worker.connected, str(home / "sock"))
+    server = await asyncio.start_unix_server(worker.serve_connection, str(home / "sock"))
     troubles, records = [], []
 
     async def connect(cursors=None, generation=1):
@@ -80,9 +80,9 @@ def test_hello_waits_for_no_backlog_and_rest_brings_all_of_it(tmp_path):
         async with joined(tmp_path) as (worker, connect, records, _):
             for number in range(1, 301):
                 data = base64.b64encode(b"x" * 20_000).decode()
-                worker._record({"kind": "agent", "token": 1, "facts": {"number": number}}, durable=False)
-                worker._record({"kind": "log", "token": 1, "offset": number, "data": data}, durable=False)
-            worker._record({"kind": "result", "id": "start:1", "ok": True, "data": {}}, durable=True)
+                worker._append_to_journal({"kind": "agent", "token": 1, "facts": {"number": number}}, durable=False)
+                worker._append_to_journal({"kind": "log", "token": 1, "offset": number, "data": data}, durable=False)
+            worker._append_to_journal({"kind": "result", "id": "start:1", "ok": True, "data": {}}, durable=True)
             worker._journal._classes["log"].drop_oldest()
             first = worker._journal.first("log")
             assert first > 1
@@ -116,7 +116,7 @@ def test_a_writer_that_was_killed_leaves_no_litter_behind_the_next_one(tmp_path)
 def test_a_disk_that_went_back_in_time_counts_anew(tmp_path):
     async def play():
         async with joined(tmp_path) as (worker, connect, records, _):
-            worker._record({"kind": "log", "token": 1, "offset": 0, "data": ""}, durable=False)
+            worker._append_to_journal({"kind": "log", "token": 1, "offset": 0, "data": ""}, durable=False)
             ahead = Cursors(worker._journal.name, dict.fromkeys(CLASSES, 9))
             channel = await connect(ahead)
             await channel.rest()
@@ -132,9 +132,9 @@ def test_the_worker_s_state_is_saved_by_threads_at_one_time_and_does_not_grow(tm
 
     async def play():
         async with joined(tmp_path) as (worker, _, _, _):
-            worker._state.done = {f"check:{number}": {"ok": True, "data": {}} for number in range(200)}
+            worker._state.results = {f"check:{number}": {"ok": True, "data": {}} for number in range(200)}
             await asyncio.gather(*(asyncio.to_thread(worker._state.save) for _ in range(100)))
-            assert len(worker._state.done) == state.MAX_RESULTS
+            assert len(worker._state.results) == state.MAX_RESULTS
             await asyncio.gather(
                 *(asyncio.to_thread(write_json, tmp_path / "one.json", {"n": number}) for number in range(100))
             )

@@ -14,7 +14,7 @@ from ocaptain.git import Git, admit, write_bundle
 from ocaptain.git.bundles import BadBundle
 from ocaptain.protocol.limits import MEBIBYTE, Limits
 from ocaptain.protocol.messages import Bundle, Part
-from ocaptain.worker.errors import Unfit, WorkspaceError
+from ocaptain.worker.errors import UnfitWorkspace, WorkspaceError
 from ocaptain.worker.places import Places
 from ocaptain.worker.workspace import Workspace
 
@@ -60,7 +60,7 @@ class Ship:
             path = self.places.inbox / f"x.{number}"
             path.write_bytes(whole.read_bytes()[part.offset :][: part.size])
             parts.append(Part(f".ocaptain/in/x.{number}", part.size, part.sha256))
-        self.work.take(Bundle(tuple(parts), "refs/ocaptain/send"), oid)
+        self.work.import_commit(Bundle(tuple(parts), "refs/ocaptain/send"), oid)
 
     def offer(self, **more):
         """Snapshot and import; return (snapshot, {path: content} of the tree)."""
@@ -175,7 +175,7 @@ def test_nested_repositories_are_refused_by_name(ship):
     (ship.root / "vendor/lib").mkdir(parents=True)
     subprocess.run(["git", "init", "-q", ship.root / "vendor/lib"], check=True)
     (ship.root / "vendor/lib/x").write_text("x")
-    with pytest.raises(Unfit) as refused:
+    with pytest.raises(UnfitWorkspace) as refused:
         ship.work.snapshot(ship.base, "x")
     assert refused.value.paths == ["vendor/lib"]
     found, tree = ship.offer(lenient=True)
@@ -191,7 +191,7 @@ TIGHT = Limits(files=3, file_mib=1, total_mib=2, depth=3)
 def test_too_much_is_refused_by_name_and_rescued_all_the_same(ship):
     (ship.root / "big.bin").write_bytes(b"x" * (MEBIBYTE + 1))
     (ship.root / "small.txt").write_text("s")
-    with pytest.raises(Unfit, match=r"files of more than 1 MB \(file_mib\)") as refused:
+    with pytest.raises(UnfitWorkspace, match=r"files of more than 1 MB \(file_mib\)") as refused:
         ship.work.snapshot(ship.base, "x", limits=TIGHT)
     assert refused.value.paths[0] == "big.bin"
     found, tree = ship.offer(lenient=True)
@@ -202,7 +202,7 @@ def test_too_much_is_refused_by_name_and_rescued_all_the_same(ship):
 def test_too_many_files_are_refused(ship):
     for number in range(5):
         (ship.root / f"{number}.txt").write_text("x")
-    with pytest.raises(Unfit, match="new files"):
+    with pytest.raises(UnfitWorkspace, match="new files"):
         ship.work.snapshot(ship.base, "x", limits=TIGHT)
 
 
@@ -246,7 +246,7 @@ def _link_for_modules(ship):
 )
 def test_the_worker_hands_back_what_the_captain_would_refuse(ship, make, reason):
     make(ship)
-    with pytest.raises(Unfit, match=reason) as refused:
+    with pytest.raises(UnfitWorkspace, match=reason) as refused:
         ship.work.snapshot(ship.base, "x", limits=TIGHT)
     assert refused.value.paths
     assert not (ship.places.own / "proving").exists()
@@ -292,25 +292,25 @@ for start, name, levels in (("ignored.log", "d", 1200), ("node_modules", "n" * 2
     open("f", "w").close()
 """
     subprocess.run([sys.executable, "-c", script.format(root=str(ship.root))], check=True)
-    with pytest.raises(Unfit, match="cannot read"):
+    with pytest.raises(UnfitWorkspace, match="cannot read"):
         ship.work.snapshot(ship.base, "x")
     ship.work.reset(ship.base, "voyage")
     assert not (ship.root / "open").exists()
     assert (ship.root / "node_modules").exists(), "what is ignored stays"
     assert ship.work.snapshot(ship.base, "x").empty
-    ship.work.clone(ship.base, "voyage")
+    ship.work.reset_to_fresh_clone(ship.base, "voyage")
     assert files_of(ship.root) == BASE
 
 
 def test_a_name_that_is_no_text_can_be_told(ship, monkeypatch):
     os.mkdir(os.fsencode(ship.root) + b"/caf\xe9")
     subprocess.run(["git", "init", "-q", os.fsencode(ship.root) + b"/caf\xe9"], check=True)
-    with pytest.raises(Unfit) as refused:
+    with pytest.raises(UnfitWorkspace) as refused:
         ship.work.snapshot(ship.base, "x")
     assert refused.value.paths == ["caf\ufffd"]
     with open(os.fsencode(ship.root) + b"/\xff.bin", "wb") as file:
         file.write(b"x" * (MEBIBYTE + 1))
-    with pytest.raises(Unfit, match="files of more than") as refused:
+    with pytest.raises(UnfitWorkspace, match="files of more than") as refused:
         ship.work.snapshot(ship.base, "x", limits=TIGHT)
     assert "\ufffd.bin" in refused.value.paths
     # As work it is welcome: the tree holds bytes.
@@ -344,7 +344,7 @@ def test_reset_moves_forward_and_leaves_unchanged_files_alone(ship):
 
 def test_a_clone_keeps_nothing(ship):
     (ship.root / "keep.log").write_text("x")
-    ship.work.clone(ship.base, "voyage")
+    ship.work.reset_to_fresh_clone(ship.base, "voyage")
     assert files_of(ship.root) == BASE
 
 
@@ -358,7 +358,7 @@ def test_a_bundle_that_does_not_fit_is_asked_for_in_full(ship):
     ship.work.reset(later, "voyage")
     assert (ship.root / "a.txt").read_text() == "3\n"
     with pytest.raises(WorkspaceError) as refused:
-        ship.work.take(None, "0" * 40)
+        ship.work.import_commit(None, "0" * 40)
     assert refused.value.code == "need_full"
 
 
@@ -366,7 +366,7 @@ def test_a_damaged_part_is_refused(ship):
     part = Part(".ocaptain/in/y.0", 4, "0" * 64)
     (ship.places.inbox / "y.0").write_bytes(b"evil")
     with pytest.raises(WorkspaceError) as refused:
-        ship.work.take(Bundle((part,), "r"), "1" * 40)
+        ship.work.import_commit(Bundle((part,), "r"), "1" * 40)
     assert refused.value.code == "damaged"
 
 

@@ -25,7 +25,7 @@ from ocaptain.protocol.usage import (
     has_long_prompt,
     read_tokens,
 )
-from ocaptain.worker.show import one_line, plain
+from ocaptain.worker.show import strip_escapes, summarize_line
 
 #: Variables of Claude Code's own, by how they begin: what the host has set of them is not passed on.
 OWN_ENV = ("ANTHROPIC_", "CLAUDE_CODE_", "CLAUDE_CONFIG_DIR")
@@ -125,7 +125,7 @@ class Stream:
             except (ValueError, RecursionError):
                 message = None
         if not isinstance(message, dict) or not isinstance(message.get("type"), str):
-            return [plain(data.decode(errors="replace")).rstrip()]
+            return [strip_escapes(data.decode(errors="replace")).rstrip()]
         handler: Callable[[dict[str, Any]], Iterator[str]] | None = {
             "system": self._system,
             "assistant": self._assistant,
@@ -135,9 +135,9 @@ class Stream:
         }.get(message["type"])
         inner = "  " if message.get("parent_tool_use_id") else ""  # an agent of the agent's
         try:
-            return [plain(f"{inner}{line}").rstrip() for line in handler(message)] if handler else []
+            return [strip_escapes(f"{inner}{line}").rstrip() for line in handler(message)] if handler else []
         except (TypeError, ValueError, AttributeError, KeyError, ArithmeticError, RecursionError):
-            return [f"… a line that cannot be understood ({one_line(message['type'], 40)})"]
+            return [f"… a line that cannot be understood ({summarize_line(message['type'], 40)})"]
 
     def _system(self, message: dict[str, Any]) -> Iterator[str]:
         kind = message.get("subtype")
@@ -159,7 +159,7 @@ class Stream:
             numbers = f"{message.get('attempt')} of {message.get('max_retries')}"
             yield f"… retry {numbers} in {delay / 1000:.1f} s: {what}"
         elif isinstance(message.get("content"), str) and message["content"].strip():
-            yield f"… {one_line(message['content'])}"
+            yield f"… {summarize_line(message['content'])}"
 
     def _assistant(self, line: dict[str, Any]) -> Iterator[str]:
         message = line.get("message")
@@ -168,7 +168,7 @@ class Stream:
         self._count(message, line.get("parent_tool_use_id"))
         for block in _blocks(message.get("content")):
             if block.get("type") == "text" and isinstance(block.get("text"), str):
-                yield from plain(block["text"]).strip("\n").split("\n")
+                yield from strip_escapes(block["text"]).strip("\n").split("\n")
             elif block.get("type") == "tool_use":
                 yield f"→ {block.get('name')}: {self._input(block.get('input'))}"
 
@@ -180,8 +180,8 @@ class Stream:
                 text = given[name]
                 if name.endswith("path") and self._cwd and text.startswith(self._cwd + "/"):
                     text = text[len(self._cwd) + 1 :]
-                return one_line(text)
-        return one_line(json.dumps(given, ensure_ascii=False))
+                return summarize_line(text)
+        return summarize_line(json.dumps(given, ensure_ascii=False))
 
     def _user(self, line: dict[str, Any]) -> Iterator[str]:
         message = line.get("message")
@@ -194,11 +194,11 @@ class Stream:
                     if isinstance(inner, str)
                     else "\n".join(str(part.get("text", f"[{part.get('type')}]")) for part in _blocks(inner))
                 )
-                yield f"{'✗' if block.get('is_error') else '←'} {one_line(said) or '(nothing)'}"
+                yield f"{'✗' if block.get('is_error') else '←'} {summarize_line(said) or '(nothing)'}"
             elif block.get("type") == "text" and line.get("isSynthetic"):
                 if found := _REFUSAL.search(str(block.get("text"))):
                     self._note(hook=_text(found[1], 400))
-                yield f"… {one_line(str(block.get('text')))}"
+                yield f"… {summarize_line(str(block.get('text')))}"
 
     def _event(self, line: dict[str, Any]) -> Iterator[str]:
         """Take a message's beginning and end; its content comes again in one piece."""
@@ -255,7 +255,7 @@ class Stream:
                 "stop": _text(message.get("stop_reason"), 40),
                 "terminal": _text(message.get("terminal_reason"), 64),
                 "turns": turns if type(turns) is int and 0 <= turns < 10**6 else 0,
-                "text": plain(text)[-MAX_TEXT:],
+                "text": strip_escapes(text)[-MAX_TEXT:],
                 "total_cost": _nano_dollars(message.get("total_cost_usd")),
             }
         )
@@ -265,7 +265,7 @@ class Stream:
         verdict = "success" if good else f"an error ({message.get('subtype')})"
         yield f"══ {verdict}: {', '.join(parts)}"
         if not good and text:
-            yield f"   {one_line(text)}"
+            yield f"   {summarize_line(text)}"
 
     def _bill(self, fresh: dict[str, Any]) -> None:
         """Take what the CLI counted since its last result: helper models too, which are not in the stream."""
@@ -303,7 +303,7 @@ def transcripts(home: Path, workspaces: Iterable[Path]) -> list[Path]:
 
 
 def _text(value: Any, most: int) -> str | None:
-    return (plain(value)[:most] or None) if isinstance(value, str) else None
+    return (strip_escapes(value)[:most] or None) if isinstance(value, str) else None
 
 
 def _session(value: Any) -> str | None:

@@ -37,8 +37,8 @@ from ocaptain.agents.claude.ship.repository import (
     settings_in,
 )
 from ocaptain.protocol.files import write_atomic
-from ocaptain.worker.errors import Refused
-from ocaptain.worker.places import open_plain, remove
+from ocaptain.worker.errors import StartRefused
+from ocaptain.worker.places import open_regular_file, remove_path
 
 OWN = ".ocaptain/claude"
 ROOT_FLAG = "--project-config-root"
@@ -82,7 +82,7 @@ def lay_out(argv: Sequence[str], env: Mapping[str, str], home: Path, workspace: 
     """
     own = home / OWN
     root = own / "project"
-    remove(root)
+    remove_path(root)
     if mode == "trust":
         _write_own(own, {})
         return Laid(list(argv), [])
@@ -108,7 +108,7 @@ def _write_own(own: Path, added: Mapping[str, Any]) -> None:
     """Write our settings for this attempt, if the CLI takes them whole."""
     source = own / "settings.json"
     try:
-        with open_plain(source) as opened:
+        with open_regular_file(source) as opened:
             laid_down = json.loads(opened.read(MAX_FILE))
     except (ValueError, RecursionError) as error:
         raise OSError(f"{source} is not valid JSON: {error}") from error
@@ -151,7 +151,7 @@ def _plain(argv: Sequence[str], workspace: Path) -> List[str]:
     """Return the argv for a CLI without the flag; only for a repository that sets nothing."""
     for path, data in _settings_files(workspace):
         if found := settings_in(path, data):
-            raise Refused(f"`{path}` sets {found[0]}; remove it or say --repo-settings trust")
+            raise StartRefused(f"`{path}` sets {found[0]}; remove it or say --repo-settings trust")
     at = [number for number, word in enumerate(argv) if word in ROOT_FLAGS]
     skipped = {*at, *(number + 1 for number in at)}
     return [word for number, word in enumerate(argv) if number not in skipped]
@@ -172,7 +172,7 @@ def _settings_files(workspace: Path) -> Iterator[Tuple[str, bytes]]:
 def _content(file: Path) -> bytes:
     """Return a file's content; of what is no plain file of a sound size, something that sets what nobody knows."""
     try:
-        with open_plain(file) as opened:
+        with open_regular_file(file) as opened:
             data = opened.read(MAX_FILE + 1)
     except OSError:
         return b""
@@ -227,7 +227,7 @@ def _inside(workspace: Path, name: str) -> Optional[Path]:
 
 def _copy(file: Path, target: Path, tree: str, name: str, left_out: List[str]) -> None:
     try:
-        with open_plain(file) as opened:
+        with open_regular_file(file) as opened:
             data = opened.read(MAX_BYTES)
             mode = os.fstat(opened.fileno()).st_mode
     except OSError:
