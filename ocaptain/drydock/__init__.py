@@ -1,6 +1,6 @@
 """Drydock: a local, Sprites-compatible API server whose sprites are Linux sandboxes.
 
-The way of a request::
+How a request passes through the modules::
 
     client ──HTTP/WebSocket──> app (auth, routing, error dialects)
                                 ├─ sandbox   namespaces over a copy-on-write view of the host
@@ -8,7 +8,7 @@ The way of a request::
                                 ├─ files     the fs API, confined by openat2(RESOLVE_IN_ROOT)
                                 └─ services  supervised commands
 
-It binds loopback only and always wants a token. When the server dies, the kernel ends every
-process of a sandbox with it (parent-death signal); the next start finds the disks again, as cold
-sprites. An orderly end removes them.
+It listens on loopback only and always requires a token. When the server dies, the kernel ends every
+process of its sandboxes (parent-death signal); the next start finds the disks again, as cold
+sprites. `ocaptain drydock stop` removes them.
 """

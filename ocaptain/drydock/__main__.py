@@ -25,14 +25,14 @@ def main() -> None:
     parser.add_argument("--allow-host-port", type=int, action="append", default=[], dest="ports")
     parser.add_argument("--layer", action="append", default=[], dest="layers")
     parser.add_argument("--faults", default="")
-    parser.add_argument("--build-base", action="store_true", help="make the ships' base layer, and end")
+    parser.add_argument("--build-base", action="store_true", help="build the base layer of the ships, then exit")
     given = vars(parser.parse_args())
     given["ports"], given["layers"] = tuple(given["ports"]), tuple(given["layers"])
     only_base = given.pop("build_base")
     try:
         become_root()
         if only_base:
-            print(asyncio.run(build_base()))  # noqa: T201 - what it is called for
+            print(asyncio.run(build_base()))  # noqa: T201 - the output of this command
         else:
             asyncio.run(serve(Options(**given)))
     except OcaptainError as error:

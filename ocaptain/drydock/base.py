@@ -1,8 +1,8 @@
-"""The shared base layer: what every ship needs, installed once and stacked below each.
+"""The shared base layer: what every ship needs, installed once, below each ship's own overlay.
 
 The layer is the upper side of a sandbox in which ``apt-get install`` ran, plus the ship's
-own user database. It is keyed by everything that it was made from, so a host that changed
-gets a new one, and an unfinished one is never used (rename at the end).
+own user database. Its name holds a hash of everything that it was made from, so a changed host
+gets a new one. An unfinished layer is never used: the last step renames it to its final name.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ missing=$*
   rm -rf /var/lib/apt/lists/*
 }
 """
-# A Debian (or what the host is of its kind) of our own, as root of a namespace: $1 = directory.
+# A separate Debian (or the derivative that the host runs), made as root of a namespace: $1 = directory.
 BOOTSTRAP_SCRIPT = """set -eu
 target=$1 packages=$2
 . /etc/os-release
@@ -93,7 +93,7 @@ chroot "$target" update-ca-certificates
 [ ! -e /etc/ssl/certs/ca-certificates.crt ] || cp -L /etc/ssl/certs/ca-certificates.crt "$target/etc/ssl/certs/"
 chroot "$target" /bin/sh -c "$USERS$NO_SERVICES"
 """
-# The host's programs below an /etc of our own, of what is anybody's to read: $1 = directory.
+# The host's programs below a copy of the world-readable part of /etc: $1 = directory.
 COPY_SCRIPT = """set -eu
 target=$1
 mkdir -p "$target/etc" "$target/opt" "$target/var/cache" "$target/var/lib" "$target/var/log" "$target/var/spool"
@@ -111,7 +111,7 @@ find "$target/etc" -mindepth 1 ! -type l ! -perm -o+r -prune -exec rm -rf {} +
 
 
 def base_layer_key(root: Path = Path("/")) -> str:
-    """Return the key of the layer that fits this host: 16 hex digits."""
+    """Return the hash in the name of the layer that fits this host: 16 hex digits."""
     digest = hashlib.sha256((USERS_SCRIPT + INSTALL_SCRIPT + repr(PACKAGES) + repr(ALLOWED_CAPABILITIES)).encode())
     digest.update((BOOTSTRAP_SCRIPT + COPY_SCRIPT + sandbox_mode()).encode())
     used = ("etc/os-release", "etc/passwd", "etc/group", "var/lib/dpkg/status")
@@ -122,17 +122,17 @@ def base_layer_key(root: Path = Path("/")) -> str:
 
 
 def missing_packages() -> list[str]:
-    """Return the Debian packages whose programs the ships' search path lacks."""
+    """Return the Debian packages of :data:`PACKAGES` whose programs are not in the ships' PATH."""
     return [
         package for program, package in PACKAGES.items() if shutil.which(program, path=BASE_ENVIRONMENT["PATH"]) is None
     ]
 
 
 async def ensure_base(directory: Path) -> Path:
-    """Return the base layer below ``directory``, making it if it is not there.
+    """Return the base layer below ``directory``; build it if it does not exist.
 
     Raises:
-        DrydockError: a package could not be installed; says which and what apt said.
+        DrydockError: a package could not be installed, or another process is building the layer.
     """
     layer = directory / f"base-{base_layer_key()}"
     if layer.is_dir():
@@ -140,7 +140,9 @@ async def ensure_base(directory: Path) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     with Lock(directory / "lock") as lock:
         if not await asyncio.to_thread(lock.acquire_within, BUILD_SECONDS):
-            raise DrydockError(f"somebody else is making a base layer in {directory}")
+            raise DrydockError(
+                f"another process still builds a base layer in {directory} after {BUILD_SECONDS:g} s; try again later"
+            )
         if layer.is_dir():
             return layer
         for leftover in directory.glob("building-*"):  # of one that was killed
@@ -207,7 +209,7 @@ async def _install_packages(layer: Path) -> None:
 
 
 async def _save_upper_side(box: Sandbox, upper: Path) -> None:
-    """End the building sandbox but keep its upper side as ``upper``."""
+    """Move the upper side of the building sandbox to ``upper``."""
     built = box.directory / "upper"
     os.sync()
     upper.mkdir()
@@ -235,11 +237,11 @@ def _require_success(exit_code: int, output: IO[bytes]) -> None:
     if exit_code:
         output.seek(0)
         tail = "\n".join(output.read().decode(errors="replace").splitlines()[-12:])
-        raise DrydockError(f"drydock's base layer could not be made (exit {exit_code}):\n{tail}")
+        raise DrydockError(f"drydock's base layer could not be built (exit code {exit_code}):\n{tail}")
 
 
 def _apt_environment() -> dict[str, str]:
-    """Apt may need the proxy and certificate settings of the host, and nothing else of it."""
+    """Return the environment for apt: of the host's, only the proxy and certificate settings."""
     names = ("http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR")
     kept = {name: os.environ[name] for name in names if name in os.environ}
     return {**BASE_ENVIRONMENT, "HOME": "/root", "USER": "root", "LOGNAME": "root", **kept}

@@ -1,7 +1,7 @@
-"""Checkpoints: copies of a sprite's disk (what its overlay holds, its homes), kept beside it.
+"""Checkpoints: copies of a sprite's disk (its overlay and home directories), stored beside it.
 
-A copy is made while every process is frozen, so that it is one moment of the disk. ``/tmp`` and
-``/.sprite`` (logs, sockets) are no part of it, nor is memory.
+A copy is made while every process is frozen, so it shows the disk at one moment. It does not include
+``/tmp``, ``/.sprite`` (logs, sockets) and memory.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Checkpoint(BaseModel):
     Attributes:
         id: ``v1``, ``v2`` …
         create_time: RFC 3339.
-        comment: of the client.
-        source_id: the checkpoint on which the disk stood that was copied.
+        comment: that the client gave.
+        source_id: the checkpoint that the copied disk was last saved as or restored from.
     """
 
     id: str
@@ -47,7 +47,7 @@ def save_checkpoint(directory: Path, name: str) -> None:
     """Copy the disk of the sandbox in ``directory``; nothing may write to it meanwhile.
 
     Raises:
-        DrydockError: the disk is full, say; nothing of the copy is left.
+        DrydockError: it cannot be copied (for example, the disk is full); the partial copy is removed.
     """
     target = directory / "checkpoints" / name
     target.mkdir(parents=True)
@@ -60,10 +60,10 @@ def save_checkpoint(directory: Path, name: str) -> None:
 
 
 def restore_checkpoint(directory: Path, name: str) -> None:
-    """Put a checkpoint in the place of the disk; the sandbox must be down.
+    """Replace the disk by a checkpoint; the sandbox must be down.
 
     Raises:
-        DrydockError: it cannot be copied; the disk is as it was.
+        DrydockError: it cannot be copied; the disk is unchanged.
     """
     fresh = directory / "restoring"
     remove_tree(fresh)
@@ -86,7 +86,7 @@ def delete_checkpoint(directory: Path, name: str) -> None:
     """Remove a checkpoint's copy.
 
     Raises:
-        DrydockError: something is left.
+        DrydockError: it cannot be removed completely.
     """
     remove_tree(directory / "checkpoints" / name)
 

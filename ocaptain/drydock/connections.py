@@ -1,8 +1,8 @@
-"""Connections that cost no more than they may: uvicorn itself waits for a request's head for ever.
+"""HTTP connections with time and number limits: uvicorn itself waits without limit for a request's head.
 
-Whoever can reach the port (any user of this machine, a page in its browser) or a ship's own socket can
-open connections. Until a call on one is accepted (:func:`mark_accepted`) a connection is worth nothing: it is
-closed when a head takes too long, and the oldest such ones go when there are too many.
+Any user of this machine, and any page in its browser, can reach the port and open connections; a ship can do so
+on its own socket. Until a call on a connection is accepted (:func:`mark_accepted`), the connection is closed if a
+head takes too long, and the oldest one is closed if there are too many of them.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ _ACCEPT = "ocaptain.accept"
 
 
 def mark_accepted(scope: Scope) -> None:
-    """Note that a call on this connection is one that we serve; may be called again."""
+    """Mark the connection of a call as used by an authorised client; may be called again."""
     noted: Callable[[], None] | None = scope.get("state", {}).get(_ACCEPT)
     if noted:
         noted()
 
 
 class BoundedProtocol(H11Protocol):
-    """HTTP/1.1 with a deadline for heads, for bodies that nobody reads, and few connections of strangers."""
+    """HTTP/1.1 with deadlines for heads and unread bodies, and few connections without an accepted call."""
 
-    max_unaccepted = 128  # connections on which no call of ours has come
+    max_unaccepted = 128  # connections without an accepted call
 
     def __init__(
         self,
@@ -51,11 +51,11 @@ class BoundedProtocol(H11Protocol):
 
     @property
     def is_waiting_unaccepted(self) -> bool:
-        """Whether it is open, and no call of ours has come."""
+        """Whether it is open and no call on it was accepted yet."""
         return self.is_unaccepted and not self.transport.is_closing()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for the first head."""
+        """Start the deadline of the first head; abort the oldest unaccepted connection beyond the limit."""
         super().connection_made(transport)
         self._wait_for_head()
         unaccepted = [one for one in self.connections if isinstance(one, BoundedProtocol) and one.is_waiting_unaccepted]
@@ -63,12 +63,12 @@ class BoundedProtocol(H11Protocol):
             _longest_waiting(unaccepted).transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing is waited for any more."""
+        """Stop the deadline."""
         self._stop_waiting()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take what came; a head that has begun must also end."""
+        """Process received bytes; set a deadline for a head that is not complete."""
         super().data_received(data)
         if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
             self._wait_for_head()
@@ -76,13 +76,13 @@ class BoundedProtocol(H11Protocol):
             self._stop_waiting()
 
     def on_response_complete(self) -> None:
-        """Close, a little later, if the client goes on with a body that nobody reads."""
+        """Close the connection soon if the client still sends a body that nobody reads."""
         super().on_response_complete()
         if self.conn.their_state is h11.SEND_BODY:
             self.loop.call_later(LINGER_SECONDS, self._abort_if_body_unread, self.cycle)
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is no HTTP; where an answer has its turn already, nothing can be said."""
+        """Answer invalid HTTP with 400; if another reply is in progress, just close the connection."""
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is None or cycle.response_complete:
             super().send_400_response(msg)

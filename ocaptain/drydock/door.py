@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 SOCKET_NAME = "api.sock"
-MAX_CONNECTIONS = 64  # connections of one ship: it may take no descriptors from the others
+MAX_CONNECTIONS = 64  # of one ship, so that it cannot use up the descriptors of the others
 
 
 class _Protocol(BoundedProtocol):
@@ -51,10 +51,10 @@ class SpriteSocket:
         self._server: asyncio.Server | None = None
 
     async def open(self) -> None:
-        """Bind and serve, anew if the ship removed the socket.
+        """Bind and serve; if the ship removed the socket, make it again.
 
         Raises:
-            OSError: the name cannot be had: the ship put something else there.
+            OSError: it cannot be bound, because the ship put something else at that name.
         """
         await self.close()
         if not self._config.loaded:
@@ -82,7 +82,7 @@ class SpriteSocket:
         return made
 
     async def close(self) -> None:
-        """Stop serving; open calls are cut."""
+        """Stop serving and cut open calls."""
         if self._server:
             self._server.close()
             self._server = None

@@ -1,4 +1,4 @@
-"""Running a command inside a sandbox, with nothing of the sandbox executed while power is held.
+"""Run a command inside a sandbox; no code of the sandbox runs before the privileges are dropped.
 
 Everything between ``fork`` and the final ``exec`` is system calls made by drydock itself: joining
 the namespaces, dropping every capability that is not on the list, becoming the user. A ship that
@@ -7,7 +7,7 @@ the environment that a client asked for is seen by no program of the host.
 
 ::
 
-    drydock ──fork──> keeper (host side: waits, ignores signals, passes the status on)
+    drydock ──fork──> keeper (host side: waits, ignores signals, exits with the command's status)
                         └─fork──> the command (in all namespaces, confined)
 """
 
@@ -70,12 +70,12 @@ class SandboxCommand:
     """A command in a sandbox.
 
     Attributes:
-        init_pid: of the sandbox's init, as the host sees it.
-        argv: passed unchanged; the first word is looked for in the environment's PATH.
-        environment: all of it.
-        cwd: a directory that is missing is ignored, as live.
-        as_root: root of the ship, not its user.
-        terminal: stdin becomes the controlling terminal.
+        init_pid: pid of the sandbox's init, as the host sees it.
+        argv: passed unchanged; the first word is searched in the PATH of ``environment``.
+        environment: the complete environment.
+        cwd: working directory; a missing one is ignored, as on the live service.
+        as_root: run as the ship's root, not as its user.
+        terminal: make stdin the controlling terminal.
     """
 
     init_pid: int
@@ -86,18 +86,18 @@ class SandboxCommand:
     terminal: bool = False
 
     def require_runnable(self) -> None:
-        """Raise a 400 for what no program can be given."""
+        """Raise ApiError (400) if no program can be started with these arguments."""
         words = [*self.argv, self.cwd, *self.environment, *self.environment.values()]
         if not self.argv or any("\0" in word for word in words):
-            raise ApiError(400, "invalid_request", "a parameter is empty or holds a NUL byte")
+            raise ApiError(400, "invalid_request", "the command is empty, or an argument contains a NUL byte")
         if any(not name or "=" in name for name in self.environment):
-            raise ApiError(400, "invalid_request", "a name in the environment is empty or holds =")
+            raise ApiError(400, "invalid_request", "the name of an environment variable is empty or contains =")
         if any(len(os.fsencode(word)) > 128 * 1024 - 1 for word in words):
-            raise ApiError(400, "invalid_request", "a parameter is longer than 128 KiB")
+            raise ApiError(400, "invalid_request", "an argument or environment value is longer than 128 KiB")
 
 
 class RunningProcess:
-    """A process that was spawned; its end does not wait for whoever else holds its pipes."""
+    """A process that was spawned; waiting for it does not wait for other holders of its pipes."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -109,12 +109,12 @@ class RunningProcess:
         return self._process.returncode is not None
 
     async def wait(self) -> int:
-        """Return the exit code, 128 + n for a death by signal n."""
+        """Wait for its end; return the exit code, 128 + n if signal n killed it."""
         status = await self._process.wait()
         return status if status >= 0 else 128 - status
 
     def signal(self, number: int) -> None:
-        """Signal the whole process group, also after its leader has ended."""
+        """Send a signal to the whole process group, even if its leader has ended."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, number)
 
@@ -123,7 +123,7 @@ async def spawn(command: SandboxCommand, *, stdin: int, stdout: int, stderr: int
     """Start a command on the given descriptors (the caller closes its own copies).
 
     Raises:
-        ApiError: 400, it cannot be run by anybody; 500, the sandbox is gone.
+        ApiError: 400: the command is invalid; 500: the sandbox does not exist any more.
     """
     command.require_runnable()
     opened: list[int] = []
@@ -207,7 +207,7 @@ def freeze_processes(init_pid: int) -> Sequence[int]:
 
 
 def thaw_processes(init_pid: int, stopped: Sequence[int]) -> None:
-    """Let every process of a sandbox go on, but those in ``stopped``; children first.
+    """Continue every process of a sandbox except those in ``stopped``; children first.
 
     Raises:
         DrydockError: the sandbox is gone.
@@ -256,7 +256,7 @@ def _send_signal(pid: int, number: int) -> None:
 
 
 def _run_in_pid_namespace(init_pid: int, work: Callable[[], None]) -> None:
-    """Do ``work`` in a process of a sandbox's pid namespace that sees the sandbox's procfs.
+    """Call ``work`` in a new process in the sandbox's pid and mount namespaces.
 
     Nothing of the sandbox is executed, and the process is invisible to its users' debuggers.
 
@@ -313,7 +313,7 @@ def _join(namespaces: Sequence[int]) -> None:
 
 
 def _wait_as_keeper(child: int) -> None:
-    """The host side: hold nothing, survive what is meant for the command, pass its status on."""
+    """Be the process on the host side: close all files, ignore signals, exit with the child's status."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     nothing = os.open("/dev/null", os.O_RDWR)
@@ -325,7 +325,7 @@ def _wait_as_keeper(child: int) -> None:
 
 
 def _drop_privileges(*, as_root: bool, set_groups: bool) -> None:
-    """Drop what is not on the list for good, then become the user."""
+    """Drop every capability that is not allowed, permanently; then become the user."""
     allowed = 0
     for number in ALLOWED_CAPABILITIES.values():
         allowed |= 1 << number

@@ -3,9 +3,9 @@
 ::
 
     OcaptainError
-    └─ DrydockError         something on this machine: message says what to do
-    ApiError                an answer: status, code and message of the CRUD dialect
-    └─ FsError              an answer in the dialect of the fs API (errno name and path)
+    └─ DrydockError         a problem of this machine; the message says what to do
+    ApiError                an error reply: status, code and message
+    └─ FsError              an error reply of the fs API (errno name and path)
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class ApiError(Exception):
 
     def __init__(self, status: int, code: str, message: str, fields: Mapping[str, object] | None = None) -> None:
         super().__init__(message)
-        self.fields = fields or {}  # of the same body: the numbers of a limit
+        self.fields = fields or {}  # more fields of the JSON body, such as the numbers of a limit
         self.status = status
         self.code = code
         self.message = message

@@ -1,7 +1,7 @@
-"""Faults and latency on demand: drydock as a test bench, reproducible by a seed.
+"""Injected faults and latency, for tests; a seed makes them reproducible.
 
 What happens to a call is decided by :meth:`Faults.match_rule`, which touches nothing but its own
-counters; :class:`FaultGate` carries it out around the application. Every injected fault is noted.
+counters; :class:`FaultGate` carries it out around the application. Every injected fault is recorded.
 
 Calls are named ``METHOD /path`` below ``/v1`` (``POST /v1/sprites``, ``WS /v1/sprites/x/exec``)
 and matched by shell patterns. Drydock's own calls (``/drydock/…``) are never touched, nor are calls
@@ -34,17 +34,17 @@ class FaultRule(BaseModel):
     """A failure to inject.
 
     Attributes:
-        call: pattern of the calls it is for (``* /v1/sprites/*/fs/write``).
+        call: pattern of the calls that it applies to (``* /v1/sprites/*/fs/write``).
         kind: ``status``: refuse with ``status``; ``hang``: never answer; ``hold``: answer when the
-            rule is gone; ``truncate``: half of the reply's body; ``garbage``: a reply that is no
-            JSON; ``cut``: break the connection in the middle of the reply.
-        after: so many matching calls pass first.
-        times: so many calls are hit; None = all.
-        rate: share of the remaining calls that are hit, drawn by the seed.
-        done: the call is carried out before its answer is spoiled (kind ``status`` and ``hang``).
-        status: of kind ``status``.
-        retry_after: seconds, told by a header of kind ``status``.
-        messages: that a socket carries before it is cut.
+            plan is replaced; ``truncate``: send half of the reply's body; ``garbage``: reply with
+            something that is not JSON; ``cut``: break the connection in the middle of the reply.
+        after: number of matching calls that pass first.
+        times: how many calls are affected; None = all.
+        rate: share of the remaining calls that are affected, chosen with the seed.
+        done: carry out the call before its answer is replaced (kinds ``status`` and ``hang``).
+        status: HTTP status (kind ``status``).
+        retry_after: seconds in the header of that name (kind ``status``).
+        messages: number of messages that pass before a socket is cut.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -61,13 +61,13 @@ class FaultRule(BaseModel):
 
 
 class FaultPlan(BaseModel):
-    """What is to go wrong; body of ``PUT /drydock/faults``.
+    """The faults to inject; body of ``PUT /drydock/faults``.
 
     Attributes:
         latency: seconds added to each call.
-        jitter: seconds, the most that is added or taken at random.
-        seed: of everything random here.
-        rules: the first that hits a call counts.
+        jitter: largest random difference from ``latency``, in seconds.
+        seed: of all random choices here.
+        rules: the first rule that matches a call is used.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -79,14 +79,14 @@ class FaultPlan(BaseModel):
 
 
 class Faults:
-    """The plan in force, how often each rule was met, and what was injected."""
+    """The active plan, how often each rule matched, and the injected faults."""
 
     def __init__(self, plan: FaultPlan | None = None) -> None:
         self.changed = asyncio.Event()
         self.replace_plan(plan or FaultPlan())
 
     def replace_plan(self, plan: FaultPlan) -> None:
-        """Replace the plan; calls that the former one holds go on."""
+        """Replace the plan; calls that the old plan holds continue."""
         self.plan = plan
         self._random = random.Random(plan.seed)  # noqa: S311 - reproducible on purpose
         self._met = [0] * len(plan.rules)
@@ -96,12 +96,12 @@ class Faults:
         self.changed = asyncio.Event()
 
     def draw_delay(self) -> float:
-        """Return the seconds that the next call is late."""
+        """Return the seconds to delay the next call."""
         jitter = self.plan.jitter
         return max(0.0, self.plan.latency + (self._random.uniform(-jitter, jitter) if jitter else 0.0))
 
     def match_rule(self, call: str) -> FaultRule | None:
-        """Return the rule that hits ``call``, None if it goes well; counts."""
+        """Return the rule to apply to ``call``, None for no fault; count the call."""
         for number, rule in enumerate(self.plan.rules):
             if not fnmatch.fnmatchcase(call, rule.call):
                 continue
@@ -126,18 +126,18 @@ class Faults:
 
 
 class ConnectionCut(Exception):
-    """Ends a connection in the middle: the server closes what was begun and not finished."""
+    """Raised to end a connection in the middle of a reply: the server then closes it."""
 
 
 class FaultGate:
-    """Carries the faults out around an application."""
+    """ASGI middleware that injects the faults."""
 
     def __init__(self, app: ASGIApp, faults: Faults) -> None:
         self._app = app
         self._faults = faults
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a call on, late or spoiled if the plan says so."""
+        """Pass a call on; delay or spoil it if the plan says so."""
         if not scope.get(ENDPOINT_KEY, "").startswith("/v1"):
             await self._app(scope, receive, send)
             return
@@ -200,13 +200,13 @@ async def _send_reply(
 async def _send_refusal(rule: FaultRule, send: Send, *, socket: bool) -> None:
     wait = "" if rule.retry_after is None else f', "retry_after_seconds": {rule.retry_after:g}'
     code = ERROR_CODES.get(rule.status, "injected")
-    body = f'{{"error": "{code}", "message": "drydock was told to refuse this"{wait}}}'.encode()
+    body = f'{{"error": "{code}", "message": "refused by the fault plan of drydock"{wait}}}'.encode()
     headers = () if rule.retry_after is None else ((b"retry-after", f"{rule.retry_after:g}".encode()),)
     await _send_reply(send, rule.status, body, headers, prefix="websocket.http" if socket else "http")
 
 
 class _HalfBodySender:
-    """Sends half of a reply's body as if it were all of it."""
+    """Sends the first half of a reply's body as if it were complete."""
 
     def __init__(self, send: Send) -> None:
         self._send = send

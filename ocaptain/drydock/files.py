@@ -1,7 +1,7 @@
-"""The fs API's deeds, confined to one sandbox.
+"""The operations of the fs API, confined to one sandbox.
 
 Every path is resolved by the kernel with ``openat2(RESOLVE_IN_ROOT)`` below the sandbox's
-root, so neither ``..`` nor a symlink, however it is raced, leads out of it. The work is done
+root, so neither ``..`` nor a symlink (even one that changes meanwhile) leads out of it. The work is done
 in threads whose file-system uid is the ship's user (``setfsuid`` is per thread), so the
 kernel also applies that user's permissions; ``asRoot`` uses threads without it.
 """
@@ -39,7 +39,7 @@ def open_beneath(root_fd: int, path: str, flags: int, mode: int = 0) -> int:
     """Open a path as if ``root_fd`` were the root directory.
 
     Raises:
-        OSError: as of ``openat2``.
+        OSError: what ``openat2`` failed with.
     """
     if "\0" in path:
         raise OSError(22, "Invalid argument")
@@ -74,7 +74,7 @@ class Files:
         self._pool = _ROOT_USER_POOL if as_root else _SPRITE_USER_POOL
 
     async def run_in_root(self, client_path: str, work: Callable[[int], Any]) -> Any:
-        """Call ``work`` with the root's descriptor, in a thread with the right user's permissions."""
+        """Call ``work(root_fd)`` in a thread with the user's permissions; ``client_path`` is named in errors."""
 
         def run() -> Any:
             root_fd = os.open(self._root, os.O_PATH | os.O_DIRECTORY)
@@ -89,7 +89,7 @@ class Files:
             raise FsError.from_os(error, client_path) from error
 
     def absolute_path(self, path: str) -> str:
-        """Return a path from the root on."""
+        """Return a client's path joined to the working directory."""
         if not path:
             raise FsError("EINVAL", path, "path is missing")
         return os.path.join(self._cwd or "/", path)
@@ -98,7 +98,7 @@ class Files:
         """Open a file for reading; return its descriptor."""
 
         def work(root_fd: int) -> int:
-            # Non-blocking: a FIFO in the ship must not hold a thread for ever.
+            # Non-blocking: a FIFO in the ship must not block the thread.
             fd = open_beneath(root_fd, self.absolute_path(path), os.O_RDONLY | os.O_NONBLOCK)
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):
@@ -125,7 +125,7 @@ class Files:
         return int(await self.run_in_root(path, work))
 
     async def open_append(self, path: str) -> int:
-        """Open a file for appending, made if it is not there; return its descriptor."""
+        """Open a file for appending, create it if missing; return its descriptor."""
 
         def work(root_fd: int) -> int:
             full = self.absolute_path(path)
@@ -137,7 +137,7 @@ class Files:
     async def write(
         self, path: str, body: AsyncIterator[bytes], mode: int | None, *, make_parents: bool = True
     ) -> dict[str, object]:
-        """Write a whole file from ``body``; set its mode even if it exists."""
+        """Write a whole file from ``body``; set ``mode`` also if the file exists."""
 
         def work(root_fd: int) -> int:
             full = self.absolute_path(path)
@@ -235,7 +235,7 @@ class Files:
     async def apply_to_files(
         self, path: str, apply: Callable[[int], None], *, recursive: bool = False
     ) -> list[tuple[str, os.stat_result]]:
-        """Apply ``apply(fd)`` to a path and, if asked, all below; return what they are now."""
+        """Call ``apply(fd)`` for a path and, if ``recursive``, everything below; return each path's new status."""
 
         def work(root_fd: int) -> list[tuple[str, os.stat_result]]:
             full = self.absolute_path(path)
@@ -309,7 +309,7 @@ def _list_entries(root_fd: int, full: str, *, recursive: bool) -> list[dict[str,
     try:
         entries = []
         for name in sorted(os.listdir(fd)):
-            # It may have gone since; one that cannot be named in UTF-8 is shown escaped.
+            # It may be deleted meanwhile. A name that is not UTF-8 is shown escaped.
             with contextlib.suppress(FileNotFoundError):
                 status = os.stat(name, dir_fd=fd, follow_symlinks=False)
                 shown = os.fsencode(name).decode(errors="backslashreplace")

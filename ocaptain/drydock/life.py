@@ -1,8 +1,8 @@
 """When a sprite pauses: running → warm (frozen) → cold (processes gone) → running at the next request.
 
-What keeps one awake, as on the live service: a request under way, an attached command, an open
-``/proxy`` connection, a live Task, output on a terminal that nobody watches. Services do not, nor
-does a command whose client has left.
+As on the live service, these keep a sprite awake: a request in progress, an attached command, an open
+``/proxy`` connection, a Task that has not expired, and output on a terminal without a client. Services
+and commands whose client has disconnected do not.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class IdlePolicy:
-    """How long a sprite may do nothing.
+    """How long a sprite may be idle.
 
     Attributes:
         idle: seconds until it is frozen; 0 = never.
@@ -38,12 +38,12 @@ class IdlePolicy:
 
 @dataclass(frozen=True)
 class Activity:
-    """What is known about a sprite when its pause is decided.
+    """The facts that decide whether a sprite pauses.
 
     Attributes:
-        state: now.
-        held: whether anything keeps it awake.
-        quiet: seconds since anything last did.
+        state: current state.
+        is_held: whether anything keeps it awake now.
+        quiet_seconds: seconds since anything last kept it awake.
     """
 
     state: State
@@ -52,7 +52,7 @@ class Activity:
 
 
 def next_state(activity: Activity, idle_policy: IdlePolicy) -> State:
-    """Return the state that a sprite is to be in; one that sleeps is only woken by a request."""
+    """Return the state that a sprite should have now; a paused one is only woken by a request."""
     if activity.state is State.RUNNING:
         ready = idle_policy.idle > 0 and not activity.is_held and activity.quiet_seconds >= idle_policy.idle
         return State.WARM if ready else State.RUNNING
@@ -66,19 +66,19 @@ def next_state(activity: Activity, idle_policy: IdlePolicy) -> State:
 
 
 class Clock:
-    """The clock of pauses, holds, bills and stamps; it can be put forward, so that tests need not wait."""
+    """The clock for pauses, Tasks, awake time and timestamps; tests can advance it instead of waiting."""
 
     def __init__(self) -> None:
         self._ahead = 0.0
 
     def advance(self, seconds: float) -> None:
-        """Put it forward."""
+        """Move the clock forward."""
         self._ahead += seconds
 
     def monotonic(self) -> float:
-        """Return seconds since some moment."""
+        """Return seconds of a monotonic clock."""
         return time.monotonic() + self._ahead
 
     def wall(self) -> float:
-        """Return Unix seconds."""
+        """Return the time in Unix seconds."""
         return time.time() + self._ahead

@@ -1,7 +1,7 @@
-"""A sandbox's own network, reached from drydock's side by system calls alone.
+"""Reach a sandbox's own network from drydock, with system calls only.
 
-A socket belongs to the network namespace in which it was made, whoever uses it afterwards. So a
-thread of its own joins the sandbox's network, makes one socket there and ends; everything else is
+A socket belongs to the network namespace in which it was made, no matter who uses it later. So a
+separate thread joins the sandbox's network, makes one socket there and ends; everything else is
 plain asyncio in drydock. Nothing of the ship is executed.
 """
 
@@ -29,10 +29,10 @@ CHUNK_BYTES = 64 * 1024
 
 
 def open_sandbox_socket(init_pid: int, prepare: Callable[[socket.socket], None] = lambda _: None) -> socket.socket:
-    """Return a TCP socket of a sandbox's network.
+    """Return a new TCP socket in a sandbox's network.
 
     Args:
-        init_pid: the sandbox's init.
+        init_pid: pid of the sandbox's init.
         prepare: called with the socket while its thread is in that network.
 
     Raises:
@@ -70,7 +70,7 @@ def open_sandbox_socket(init_pid: int, prepare: Callable[[socket.socket], None] 
 
 
 def bring_up_loopback(init_pid: int) -> None:
-    """Set the ``lo`` of a sandbox's network up.
+    """Bring up the loopback interface of a sandbox's network.
 
     Raises:
         OSError: it cannot be done.
@@ -88,7 +88,7 @@ async def connect_to_sandbox_port(init_pid: int, port: int) -> tuple[asyncio.Str
     """Connect to a port on the loopback of a sandbox's network.
 
     Raises:
-        OSError: refused, or not answered in time (TimeoutError is one).
+        OSError: refused, or no answer in time (TimeoutError).
     """
     new_socket = await asyncio.to_thread(open_sandbox_socket, init_pid)
     try:
@@ -101,11 +101,11 @@ async def connect_to_sandbox_port(init_pid: int, port: int) -> tuple[asyncio.Str
 
 
 class Bridge:
-    """Lets an isolated ship reach one port on the host's loopback, at the same port of its own.
+    """Forwards one loopback port of an isolated ship to the same port on the host's loopback.
 
     Args:
         port: on 127.0.0.1, both inside and outside.
-        allowed: asked for each connection: whether the ship's policy lets it through.
+        allowed: called for each connection; returns whether the ship's policy permits it.
     """
 
     def __init__(self, port: int, allowed: Callable[[], bool]) -> None:
@@ -115,7 +115,7 @@ class Bridge:
         self._open: set[asyncio.Task[None]] = set()
 
     async def start(self, init_pid: int) -> None:
-        """Listen inside.
+        """Listen inside the sandbox.
 
         Raises:
             OSError: the port is taken inside.
@@ -137,13 +137,13 @@ class Bridge:
                 far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._port, limit=CHUNK_BYTES)
                 await relay((reader, writer), (far_reader, far_writer))
         except (OSError, asyncio.CancelledError):
-            pass  # whoever dialled sees the connection end
+            pass  # the ship's program sees the connection end
         finally:
             self._open.discard(task)
             writer.close()
 
     def drop_connections(self) -> None:
-        """End every open connection: the policy changed, or the ship pauses."""
+        """Close every open connection, because the policy changed or the ship pauses."""
         for task in list(self._open):
             task.cancel()
 
@@ -159,7 +159,7 @@ StreamPair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 async def relay(one: StreamPair, other: StreamPair) -> None:
-    """Carry bytes both ways until both sides have ended, at the pace of the slower reader."""
+    """Copy bytes in both directions until both sides have ended, with back-pressure."""
 
     async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):

@@ -1,9 +1,9 @@
-"""Policies of a sprite: what may leave it, what it may do, what it may use.
+"""Policies of a sprite: network, privileges and resources.
 
-The network policy is enforced where there is a way out that drydock controls: on a ship with a
-network of its own. There only the bridges to ports of the host lead out, and as on the live
-service private addresses are closed while a policy is on, unless a rule names them. The others
-are stored and told, as the ship's sandbox has fixed privileges and no limits of its own.
+The network policy is enforced only on a ship with its own network: there the bridges to ports of the
+host are the only way out. As on the live service, private addresses are closed while there are rules,
+unless a rule names them. The other policies are only stored and returned: a ship's sandbox has fixed
+privileges and no resource limits.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Domain = Annotated[str, StringConstraints(pattern=r"^(\*|(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_.:-]{0,251}[A-Za-z0-9_])?)$")]
-#: What ``{"include": "defaults"}`` stands for here; the live list is not published.
+#: The domains of ``{"include": "defaults"}``; the live service does not publish its list.
 DEFAULT_DOMAINS = (
     "*.anthropic.com",
     "*.claude.com",
@@ -86,10 +86,10 @@ class ResourcesPolicy(BaseModel):
 
 
 def allows_host(rules: Sequence[NetworkRule], host: str) -> bool:
-    """Whether a policy lets a connection to ``host`` through.
+    """Return whether a network policy permits a connection to ``host``.
 
     An exact name beats ``*.x``, the longer ``*.x`` beats the shorter, and those beat ``*``; of two
-    equal ones the later counts. What no rule names is refused while there are any.
+    equal ones the later counts. Without rules everything is allowed; else what no rule matches is refused.
     """
     if not rules:
         return True
@@ -113,7 +113,7 @@ def _expand_includes(rules: Sequence[NetworkRule]) -> list[tuple[str, str]]:
 
 
 def _match_weight(domain: str, host: str) -> int:
-    """Return how well a pattern fits, -1 if it does not."""
+    """Return how specific a matching pattern is, -1 if it does not match."""
     if domain == "*":
         # Private addresses need a rule of their own, as on the live service.
         return -1 if _is_private(host) else 0

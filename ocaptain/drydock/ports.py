@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _LISTEN = "0A"
-#: To read the table of a network takes milliseconds, and every open command of its ships asks once a second.
+#: Reading a network's table takes milliseconds, and each open command of each ship asks once a second.
 _CACHE_SECONDS = 0.5
 
 
@@ -22,8 +22,8 @@ class Port:
 
     Attributes:
         port: number.
-        address: that it is bound to.
-        pid: of the process, as the ship sees it.
+        address: address that it is bound to.
+        pid: pid of the process, as the ship sees it.
     """
 
     port: int
@@ -31,16 +31,16 @@ class Port:
     pid: int
 
     def describe(self, kind: str) -> dict[str, object]:
-        """Return the message that tells it."""
+        """Return the API message for this port; ``kind`` is its type (``port_opened``, ``port_closed``)."""
         return {"type": kind, "port": self.port, "address": self.address, "pid": self.pid}
 
 
 def listening_ports(init_pid: int, leader: int | None = None) -> frozenset[Port]:
-    """Return the ports of the sandbox of ``init_pid``; only what its own processes hold.
+    """Return the ports that the processes of a sandbox listen on.
 
     Args:
         init_pid: the sandbox's init.
-        leader: count only this process, as the host sees it, and what it started.
+        leader: count only this process (pid on the host) and its descendants.
 
     The network may be the host's, so a socket counts if a process of the ship has it open.
     """
@@ -55,14 +55,14 @@ def listening_ports(init_pid: int, leader: int | None = None) -> frozenset[Port]
 
 
 class _ListenerCache:
-    """The listening sockets of each network, as they were less than half a second ago."""
+    """Caches the listening sockets of each network for half a second."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._known: dict[int, tuple[float, dict[str, tuple[int, str]]]] = {}
 
     def get(self, init_pid: int) -> dict[str, tuple[int, str]]:
-        """Return port and address by the name that an open file of the socket has."""
+        """Return port and address by socket name, as in ``/proc/PID/fd`` (``socket:[inode]``)."""
         try:
             network = os.stat(f"/proc/{init_pid}/ns/net").st_ino
         except OSError:
@@ -91,7 +91,7 @@ def _read_listeners(init_pid: int) -> dict[str, tuple[int, str]]:
 
 
 def _list_processes(init_pid: int) -> list[tuple[str, int]]:
-    """Return every process of a sandbox: its folder in procfs and its pid inside."""
+    """Return every process of a sandbox: its procfs directory, and its pid inside the sandbox."""
     inside = f"/proc/{init_pid}/root/proc"
     with contextlib.suppress(OSError):
         return [(f"{inside}/{name}", int(name)) for name in os.listdir(inside) if name.isdecimal()]
@@ -99,7 +99,7 @@ def _list_processes(init_pid: int) -> list[tuple[str, int]]:
 
 
 def _list_descendants(pid: int) -> list[tuple[str, int]]:
-    """Return what a process started, and so on down."""
+    """Return the descendants of a process: procfs directory, and pid inside the sandbox."""
     found = []
     with contextlib.suppress(OSError, ValueError):
         for thread in os.listdir(f"/proc/{pid}/task"):
@@ -120,6 +120,6 @@ def _list_open_files(directory: str) -> list[str]:
 
 
 def _parse_address(text: str) -> str:
-    """Return an address of /proc/net: words of 32 bits in the machine's own order."""
+    """Parse an address of /proc/net: 32-bit words in the machine's byte order."""
     words = [struct.pack("=I", int(text[at : at + 8], 16)) for at in range(0, len(text), 8)]
     return socket.inet_ntop(socket.AF_INET if len(words) == 1 else socket.AF_INET6, b"".join(words))

@@ -1,7 +1,7 @@
-"""What is kept of a sprite on disk, so that a drydock that was killed finds it again.
+"""The record of a sprite on disk; with it a new drydock finds the sprites of a killed one.
 
-``sprite.json`` in the sprite's folder. It is complete or absent: a folder without one was never
-handed to anybody, and goes.
+``sprite.json`` in the sprite's folder. The file is complete or missing: a folder without it belongs to
+a create call that never finished, and is removed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class UrlSettings(BaseModel):
 
 
 class CreateBody(BaseModel):
-    """Body of ``POST /v1/sprites``; sizes are accepted and ignored, as live."""
+    """Body of ``POST /v1/sprites``; sizes are accepted and ignored, as on the live service."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -50,7 +50,7 @@ class CreateBody(BaseModel):
 
 
 class UpdateBody(BaseModel):
-    """Body of ``PUT /v1/sprites/{name}``; what is absent stays."""
+    """Body of ``PUT /v1/sprites/{name}``; a missing field means no change."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -73,14 +73,14 @@ class ServiceDefinition(BaseModel):
 
 
 class ServiceRecord(BaseModel):
-    """A service's definition, and whether it shall run."""
+    """A service's definition, and whether it should run."""
 
     definition: ServiceDefinition
     wanted: bool = True
 
 
 class Process(BaseModel):
-    """A process that is known again: pids are used anew, start times are not."""
+    """A process, identified by pid and start time, since pids are reused."""
 
     # An earlier version wrote the start time as a number.
     model_config = ConfigDict(coerce_numbers_to_str=True)
@@ -90,30 +90,34 @@ class Process(BaseModel):
 
     @classmethod
     def find(cls, pid: int) -> Process | None:
-        """Return the process of a pid, None if there is none, or only its name is left to be reaped."""
+        """Return the process with a pid; None if it does not exist or is a zombie."""
         started = start_time(pid)
         return cls(pid=pid, started=started) if started else None
 
     @property
     def is_alive(self) -> bool:
-        """Whether it still is there."""
+        """Whether the process still runs."""
         return Process.find(self.pid) == self
 
     async def wait(self) -> None:
-        """Wait for its end.
+        """Wait until the process has ended.
 
         Raises:
-            DrydockError: it does not end in :data:`MAX_END_SECONDS`.
+            DrydockError: it still runs after :data:`MAX_END_SECONDS`.
         """
         until = time.monotonic() + MAX_END_SECONDS
         while self.is_alive:
             if time.monotonic() > until:
-                raise DrydockError(f"drydock (process {self.pid}) was killed, but still runs; try again later")
+                raise DrydockError(f"process {self.pid} of a drydock that was killed still runs; try again later")
             await asyncio.sleep(0.05)
 
 
 class SpriteRecord(BaseModel):
-    """Everything about a sprite that outlives its processes and drydock's."""
+    """The facts about a sprite that must survive the end of its processes and of drydock.
+
+    Attributes:
+        stands_on: id of the checkpoint that the disk was last saved as or restored from.
+    """
 
     body: CreateBody
     id: str
@@ -128,23 +132,23 @@ class SpriteRecord(BaseModel):
     processes: list[Process] = []
 
     def save(self, directory: Path) -> None:
-        """Write it so that no reader ever sees half of it.
+        """Write the record atomically.
 
-        The first one is waited for: when the power fails a file system may lose the content of a new
-        file, not that of one that replaces another.
+        The first write is durable: after a power failure a file system may lose the content of a new
+        file, but not that of one that replaces another.
 
         Raises:
-            OSError: the disk is full, say.
+            OSError: it cannot be written, for example because the disk is full.
         """
         is_new = not (directory / RECORD_FILE).exists()
         write_atomic(directory / RECORD_FILE, self.model_dump_json().encode(), durable=is_new, one_writer=True)
 
     @classmethod
     def load(cls, directory: Path) -> SpriteRecord:
-        """Read it.
+        """Read the record in a sprite's folder.
 
         Raises:
-            OSError: there is none.
-            ValueError: it is none.
+            OSError: the file is missing or cannot be read.
+            ValueError: the file is not a valid record.
         """
         return cls.model_validate_json((directory / RECORD_FILE).read_text("utf-8"))

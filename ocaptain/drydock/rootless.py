@@ -1,8 +1,8 @@
-"""As whom drydock makes its sandboxes: the one place that knows.
+"""Under which user ids drydock makes its sandboxes.
 
-An ordinary user's drydock is the same program, run as root of a user namespace. There the files
-of the machine's own root belong to nobody, so the ships stand on a base of their own; without a
-range of subordinate ids there is but one user, and no root, in a ship.
+Started by an ordinary user, drydock runs itself as root of a user namespace. There the files of the
+machine's root belong to ``nobody``, so the ships need a separate base system. Without a range of
+subordinate ids a ship has only one user and no root.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ _UNSHARE_AS_ROOT = ("unshare", "--user", "--map-root-user", "--mount")
 
 
 class SandboxMode(StrEnum):
-    """What a ship is made of."""
+    """What a ship's file system and users are made of."""
 
-    HOST = "host"  # root of the machine: a view of the machine itself
-    MAPPED = "mapped"  # root of a range of ids: a view of a Debian of its own
-    SINGLE = "single"  # one id: the machine's programs, for one user, without sudo and apt
+    HOST = "host"  # drydock is root: a view of the machine's own system
+    MAPPED = "mapped"  # drydock has a range of ids: a view of a separate Debian
+    SINGLE = "single"  # drydock has one id: the machine's programs, one user, no sudo, no apt
 
 
 @functools.cache
 def sandbox_mode() -> SandboxMode:
-    """Return the mode of this process, which is root of some user namespace."""
+    """Return the mode of this process, which must be root of its user namespace."""
     if Path("/usr").stat().st_uid == 0:
         return SandboxMode.HOST
     return SandboxMode.MAPPED if maps_sprite_user(Path("/proc/self/uid_map").read_text("ascii")) else SandboxMode.SINGLE
 
 
 def maps_sprite_user(uid_map: str) -> bool:
-    """Whether a map (see user_namespaces(7)) has the ships' user in it."""
+    """Return whether an id map (see user_namespaces(7)) includes the ships' user id."""
     ranges = [line.split() for line in uid_map.splitlines()]
     return any(int(first) <= SPRITE_UID < int(first) + int(count) for first, _, count in ranges)
 
 
 def describe_limitation() -> str | None:
-    """Return why this user's ships would be reduced and what to do about it, None if they are whole.
+    """Return why this user's ships would have no root and how to change that; None if nothing is missing.
 
-    Asked outside of any namespace, as the user is.
+    Call it as the user, outside of drydock's namespace.
     """
     if os.geteuid() == 0:
         return None
@@ -59,17 +59,18 @@ def describe_limitation() -> str | None:
         remedy = "give this user a range: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 NAME"
         remedy += f" ({failure})" if failure else ""
     return (
-        f"drydock's ships are reduced (one user, no sudo, no apt) for want of a Debian of their own; as root: {remedy}"
+        "drydock's ships are reduced (one user, no sudo, no apt) because they have no separate Debian; "
+        f"as root: {remedy}"
     )
 
 
 def sprite_owner_id() -> int:
-    """Return the id that drydock itself sees where a ship sees its user."""
+    """Return the user id, as drydock sees it, of files that belong to the ship's user."""
     return 0 if sandbox_mode() is SandboxMode.SINGLE else SPRITE_UID
 
 
 def become_root() -> None:
-    """As an ordinary user: run this program again, with the same pid, as root of a user namespace.
+    """If not root: execute this program again (same pid) as root of a new user namespace.
 
     Raises:
         DrydockError: the kernel allows no user namespaces.
@@ -80,10 +81,10 @@ def become_root() -> None:
 
 
 def namespace_root_command() -> tuple[str, ...]:
-    """Return the command prefix that makes an ordinary user root of the best namespace to be had.
+    """Return the command prefix that runs a program as root of the best available user namespace.
 
     Raises:
-        DrydockError: the kernel allows none.
+        DrydockError: the kernel allows no user namespaces.
     """
     failure: str | None = ""
     for command in ((*_UNSHARE_AS_ROOT, "--map-auto"), _UNSHARE_AS_ROOT):
@@ -92,11 +93,11 @@ def namespace_root_command() -> tuple[str, ...]:
         failure, _ = _try_namespace(command)
         if failure is None:
             return command
-    raise DrydockError(f"drydock needs root or user namespaces, and this machine allows none: {failure}")
+    raise DrydockError(f"drydock needs root or user namespaces, and this machine allows no user namespaces: {failure}")
 
 
 def _try_namespace(command: tuple[str, ...]) -> tuple[str | None, str]:
-    """Return what was said against a namespace (None if it can be had), and its map of ids."""
+    """Try to make a namespace; return why that failed (None if it works), and the namespace's uid map."""
     try:
         done = subprocess.run(
             [*command, "cat", "/proc/self/uid_map"], capture_output=True, text=True, check=False, timeout=30

@@ -55,12 +55,12 @@ def sandbox_command(
     isolated: bool = False,
     layers: Sequence[Path] = (),
 ) -> list[str]:
-    """Return the command that builds a sandbox and stays as its keeper.
+    """Return the command that builds a sandbox and then stays as its keeper.
 
-    With ``isolated`` it gets a network of its own; ``layers`` lie above the base, the first one highest.
+    With ``isolated`` the sandbox gets its own network; ``layers`` lie above the base, the first one highest.
 
     The keeper dies with drydock (``--pdeathsig``) and the sandbox with the keeper
-    (``--kill-child``), so not even ``kill -9`` of drydock leaves one behind.
+    (``--kill-child``), so even after ``kill -9`` of drydock no sandbox remains.
     """
     return [
         *("setpriv", "--pdeathsig", "KILL"),
@@ -119,7 +119,7 @@ class Sandbox:
         """Build a sandbox (about 30 ms).
 
         Raises:
-            DrydockError: the kernel refused a step; the text is what the script said.
+            DrydockError: a step failed; the message holds the script's error output.
         """
         made = cls(name, directory, base, isolated=isolated, layers=layers)
         try:
@@ -142,10 +142,10 @@ class Sandbox:
         return made
 
     async def boot(self) -> None:
-        """Bring it up over its disk; ``/tmp`` and all of memory begin empty.
+        """Start it on its disk; ``/tmp`` and memory are empty.
 
         Raises:
-            DrydockError: the kernel refused a step; it is down.
+            DrydockError: a step failed; the sandbox is down.
         """
         await asyncio.to_thread(remove_tree, self.directory / "tmp")
         for scratch in ("tmp", VAR_TMP):
@@ -199,7 +199,7 @@ class Sandbox:
         """Stop every process but the init; memory is kept.
 
         Raises:
-            DrydockError: they cannot be reached.
+            DrydockError: the sandbox cannot be entered.
         """
         try:
             self._stopped = await asyncio.to_thread(freeze_processes, self.init_pid)
@@ -208,7 +208,7 @@ class Sandbox:
             raise
 
     async def thaw(self) -> None:
-        """Let every process go on that :meth:`freeze_processes` stopped.
+        """Continue every process that :meth:`freeze` stopped.
 
         Raises:
             DrydockError: they cannot be reached.
@@ -217,14 +217,14 @@ class Sandbox:
         self._stopped = ()
 
     async def halt(self) -> None:
-        """End every process inside, and with it every mount; the disk stays."""
+        """End every process inside, which also ends its mounts; keep the disk."""
         self.init_pid = 0
         if self._keeper:
             await _kill_keeper(self._keeper)
             self._keeper = None
 
     async def destroy(self) -> None:
-        """End every process inside, with it every mount, and remove the folder.
+        """End every process inside, and remove the folder.
 
         Raises:
             DrydockError: the folder cannot be removed.
@@ -240,10 +240,10 @@ async def _kill_keeper(keeper: asyncio.subprocess.Process) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove what a ship left, however deep it is, staying on its file system.
+    """Remove a directory tree of any depth, without entering other file systems.
 
     Raises:
-        DrydockError: something is left.
+        DrydockError: it cannot be removed completely.
     """
     done = subprocess.run(
         ["rm", "-rf", "--one-file-system", "--", str(path)], capture_output=True, text=True, check=False

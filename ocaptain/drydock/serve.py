@@ -1,4 +1,4 @@
-"""Serving: what ``python -m ocaptain.drydock`` does. Commands that only look for a drydock do not load it."""
+"""Run the server (``python -m ocaptain.drydock``). Commands that only look for a drydock do not import this."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ if TYPE_CHECKING:
 
 
 def sprite_defaults(options: Options) -> SpriteDefaults:
-    """Return what every sprite is made with.
+    """Return the settings for every sprite.
 
     Raises:
-        UsageError: a layer is none.
+        UsageError: a layer directory is invalid.
     """
     idle_policy = IdlePolicy(options.idle, options.cold)
     return SpriteDefaults(
@@ -58,10 +58,10 @@ def sprite_defaults(options: Options) -> SpriteDefaults:
 
 
 async def serve(options: Options) -> None:
-    """Serve until asked to stop.
+    """Serve until a signal or idleness ends the server.
 
     Raises:
-        DrydockError: it serves already, or cannot on this machine.
+        DrydockError: another drydock serves already, or this machine cannot run one.
     """
     state_dir = drydock_directory()
     faults = Faults(options.fault_plan())
@@ -70,8 +70,10 @@ async def serve(options: Options) -> None:
     state_dir.chmod(0o700)  # the ships' disks are in it
     os.umask(0o022)
     with Lock(state_dir / "lock") as lock:
-        if not lock.acquire_within(1.0):  # somebody may just be looking whether it is held
-            raise DrydockError(f"drydock already serves from {state_dir}; see `ocaptain drydock status`")
+        if not lock.acquire_within(1.0):  # another process may be testing the lock just now
+            raise DrydockError(
+                f"drydock already serves with the state directory {state_dir}; see `ocaptain drydock status`"
+            )
         (state_dir / "server.json").unlink(missing_ok=True)
         await asyncio.to_thread(_remove_leftovers, state_dir, "stale-*")
         base = await ensure_base(cache_directory() / "drydock")
@@ -91,7 +93,7 @@ async def serve(options: Options) -> None:
             record = ServerRecord(
                 f"http://127.0.0.1:{listener.getsockname()[1]}", str(state_dir / "token"), os.getpid(), sandbox_mode()
             )
-            # Who finds it ended starts it on the same port, so that clients that are there go on.
+            # A later start uses the same port, so that existing clients continue to work.
             write_options(state_dir, replace(options, port=listener.getsockname()[1]))
             shutdown = _Shutdown()
             try:
@@ -118,17 +120,17 @@ async def serve(options: Options) -> None:
 
 
 async def build_base() -> Path:
-    """Make the base layer that the ships of this user stand on, and return where it is.
+    """Build the base layer for this user's ships if it is missing; return its path.
 
     Raises:
-        DrydockError: it could not be made.
+        DrydockError: it could not be built.
     """
     require_sandbox_support(drydock_directory())
     return await ensure_base(cache_directory() / "drydock")
 
 
 def _read_or_create_token(state_dir: Path) -> str:
-    """Return the token; one that was killed, with sprites, keeps its token: its clients go on."""
+    """Return the token: the old one if sprites exist, so that their clients continue to work; else a new one."""
     with contextlib.suppress(OSError, UnicodeDecodeError):
         if any((state_dir / "sprites").iterdir()) and (existing := (state_dir / "token").read_text("ascii").strip()):
             return existing
@@ -142,7 +144,7 @@ def _write_server_record(state_dir: Path, record: ServerRecord) -> None:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn re-raises the signals it caught, which would end us before the sandboxes."""
+    """uvicorn's server without its signal handling, which would end this process before the sandboxes."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -151,7 +153,7 @@ class _Server(uvicorn.Server):
 
 @dataclass
 class _Shutdown:
-    """How the server is to end: a signal that ends every process at a shutdown of the machine keeps the disks."""
+    """Whether to destroy the sprites at the end; a shutdown of the machine keeps the disks."""
 
     destroy_sprites: bool = False
 
@@ -219,12 +221,12 @@ async def _end_when_idle(gate: Gate, store: Store, seconds: float | None, stop: 
 
 
 def _write_private_file(path: Path, text: str) -> None:
-    """Write a private file so that no reader ever sees half of it."""
+    """Write a private file atomically."""
     write_atomic(path, text.encode(), durable=False, one_writer=True)
 
 
 def _remove_leftovers(state_dir: Path, pattern: str) -> None:
-    """Remove what was set aside; what cannot go now must not keep us from serving."""
+    """Remove directories that match; one that cannot be removed does not stop the server."""
     for leftover in state_dir.glob(pattern):
         for _ in range(20):  # the last mounts may need a moment to go
             try:

@@ -3,13 +3,13 @@
 State directory (0700)::
 
     lock         flock held for the server's life
-    server.json  url, token_file, pid: there once it serves, gone when it ended in order
+    server.json  url, token_file, pid: exists while it serves, removed at a normal end
     token        0600
-    options.json what it was started with, while it has sprites: whoever needs them starts it again so
-    sprites/     the sandboxes; gone when it was stopped (`ocaptain drydock stop`). A server that was
-                 killed, or ended by the shutdown of the machine, leaves the disks, which are cold
-                 sprites for the next one; their processes ended with their server
-    drydock.log  what a background server says
+    options.json its options, while it has sprites: the next start uses them again
+    sprites/     the sandboxes; removed by `ocaptain drydock stop`. A server that was killed, or
+                 ended by the shutdown of the machine, leaves the disks: cold sprites for the next
+                 server. Their processes ended with their server
+    drydock.log  output of a background server
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ START_SECONDS = 660.0  # the first start installs the base layer
 STOP_SECONDS = 20.0
 Network = Literal["host", "isolated"]
 OPTIONS_FILE = "options.json"
-DESTROY_SIGNAL = signal.SIGUSR1  #: ends it with every sprite; any other signal keeps the disks
+DESTROY_SIGNAL = signal.SIGUSR1  #: ends the server and destroys its sprites; any other signal keeps their disks
 #: Keeps the Popen objects alive: one that is freed while its process still runs raises a ResourceWarning.
 _started_processes: list[subprocess.Popen[bytes]] = []
 REQUIRED_TOOLS = ("unshare", "setpriv", "mount", "umount", "hostname")
@@ -54,12 +54,12 @@ REQUIRED_TOOLS = ("unshare", "setpriv", "mount", "umount", "hostname")
 
 @dataclass(frozen=True)
 class ServerRecord:
-    """Where a running drydock is.
+    """How to reach a running drydock.
 
     Attributes:
         url: base URL on loopback.
         token_file: path of the file that holds the bearer token.
-        pid: of the server.
+        pid: pid of the server.
         mode: what its ships are made of (:class:`ocaptain.drydock.rootless.Mode`).
     """
 
@@ -80,7 +80,7 @@ def drydock_directory() -> Path:
 
 
 def running_server(state_dir: Path | None = None) -> ServerRecord | None:
-    """Return the record of the drydock that serves now, None if there is none."""
+    """Return the record of the drydock that serves now, None if none does."""
     state_dir = state_dir or drydock_directory()
     if not is_locked(state_dir / "lock"):
         return None
@@ -91,11 +91,11 @@ def running_server(state_dir: Path | None = None) -> ServerRecord | None:
 
 
 def require_sandbox_support(state_dir: Path) -> None:
-    """Say what to do if sandboxes cannot be made here.
+    """Raise an error if this machine cannot make sandboxes.
 
     Raises:
-        DrydockError: this machine lacks something.
-        UsageError: drydock's files are configured to lie where they cannot.
+        DrydockError: this machine lacks something; the message says what to do.
+        UsageError: drydock's files are configured to be in an unusable directory.
     """
     if sys.platform != "linux":
         raise DrydockError("drydock needs Linux; elsewhere use sprites (--provider sprites)")
@@ -111,26 +111,26 @@ def require_sandbox_support(state_dir: Path) -> None:
 def _require_usable_path(path: Path) -> None:
     top_directory = path.resolve().parts[1]
     if top_directory in OVERLAID_DIRECTORIES:
-        message = f"drydock's files cannot lie below /{top_directory} ({path}): the ships overlay it; "
-        raise UsageError(message + "choose another place (XDG_STATE_HOME, XDG_CACHE_HOME, --layer)")
+        message = f"drydock's files cannot be below /{top_directory} ({path}), because the ships overlay it; "
+        raise UsageError(message + "choose another directory (XDG_STATE_HOME, XDG_CACHE_HOME, --layer)")
     if set(str(path.resolve())) & set(",:\\"):
-        raise UsageError(f"drydock's files cannot lie in {path}: overlay mounts forbid , : and \\ in paths")
+        raise UsageError(f"drydock's files cannot be in {path}: overlay mounts forbid , : and \\ in paths")
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to serve.
+    """The options of a server.
 
     Attributes:
         port: on 127.0.0.1; 0 = any.
-        idle_exit: seconds without a sprite and without a request after which it ends; None = never.
-        limit: most sprites that run at once, None = any number.
-        idle: seconds of doing nothing after which a sprite is frozen (warm); 0 = never.
+        idle_exit: end the server after so many seconds without sprites and requests; None = never.
+        limit: maximum number of running sprites; None = no limit.
+        idle: seconds of idleness after which a sprite is frozen (warm); 0 = never.
         cold: further seconds after which its processes end; 0 = never.
         network: ``host``: ships share this machine's network; ``isolated``: each has its own.
-        ports: of this machine's loopback, that isolated ships may reach at the same port of theirs.
-        layers: directories with what every ship shall have beside the base (``usr``, ``etc``, ``var``, ``opt``).
-        faults: a :class:`FaultPlan` as JSON, "" = nothing goes wrong.
+        ports: loopback ports of this machine that isolated ships may reach, at the same port numbers.
+        layers: directories whose content every ship has on top of the base (``usr``, ``etc``, ``var``, ``opt``).
+        faults: a :class:`FaultPlan` as JSON; "" = no faults.
     """
 
     port: int = 0
@@ -144,7 +144,7 @@ class Options:
     layers: tuple[str, ...] = ()
 
     def argv(self) -> list[str]:
-        """Return the options of ``python -m ocaptain.drydock``."""
+        """Return the command-line options for ``python -m ocaptain.drydock``."""
         return [
             *("--port", str(self.port)),
             *(("--idle-exit", str(self.idle_exit)) if self.idle_exit is not None else ()),
@@ -156,51 +156,53 @@ class Options:
         ]
 
     def checked_layers(self) -> tuple[Path, ...]:
-        """Return the layers.
+        """Return the layers, after a check.
 
         Raises:
-            UsageError: one is none.
+            UsageError: a layer is no absolute path, or has none of the overlaid directories.
         """
         layers = tuple(map(Path, self.layers))
         for layer in layers:
             if not layer.is_absolute() or not any((layer / tree).is_dir() for tree in OVERLAID_DIRECTORIES):
                 *first, last = OVERLAID_DIRECTORIES
-                raise UsageError(f"the layer {layer} must hold a directory {', '.join(first)} or {last}")
+                raise UsageError(
+                    f"--layer {layer} must be an absolute path with a directory {', '.join(first)} or {last}"
+                )
             _require_usable_path(layer)
         return layers
 
     def fault_plan(self) -> FaultPlan:
-        """Return the faults.
+        """Return the fault plan.
 
         Raises:
-            UsageError: they cannot be understood.
+            UsageError: the JSON is not a valid fault plan.
         """
         try:
             return FaultPlan.model_validate_json(self.faults or "{}")
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(map(str, first["loc"]))
-            raise UsageError(f"the fault plan is wrong: {where}: {first['msg']}") from error
+            raise UsageError(f"the fault plan is invalid: {where}: {first['msg']}") from error
 
 
 def write_options(state_dir: Path, options: Options) -> None:
-    """Note what a drydock was started with."""
+    """Save the options of a running drydock."""
     write_atomic(state_dir / OPTIONS_FILE, json.dumps(asdict(options)).encode(), durable=False, one_writer=True)
 
 
 def has_sprites_on_disk(state_dir: Path | None = None) -> bool:
-    """Whether a drydock that does not run has left sprites."""
+    """Return whether a drydock that ended has left sprites on disk."""
     sprites = (state_dir or drydock_directory()) / "sprites"
     return sprites.is_dir() and any(sprites.iterdir())
 
 
 def restart(defaults: Options) -> ServerRecord:
-    """Start drydock again, if it does not run: as it was, if it left sprites.
+    """Start drydock if it does not run: with its old options if it left sprites, else with ``defaults``.
 
-    Its faults were of a test, and are not taken up again.
+    Old fault plans are for tests and are not used again.
 
     Raises:
-        DrydockError: it did not come up; the message holds what it said.
+        DrydockError: it did not start; the message holds its output.
     """
     state_dir = drydock_directory()
     options = defaults
@@ -219,10 +221,10 @@ def restart(defaults: Options) -> ServerRecord:
 
 
 def start(options: Options) -> ServerRecord:
-    """Start a drydock in the background, or find the one that runs; return once it serves.
+    """Start a drydock in the background unless one runs; return when it serves.
 
     Raises:
-        DrydockError: it did not come up; the message holds what it said.
+        DrydockError: it did not start; the message holds its output.
     """
     state_dir = drydock_directory()
     if found := _wait_for_running_server(state_dir):
@@ -243,11 +245,11 @@ def start(options: Options) -> ServerRecord:
             raise DrydockError(f"drydock did not start (log: {log}):\n{tail}")
         time.sleep(0.02)
     process.kill()
-    raise DrydockError(f"drydock did not serve within {START_SECONDS:g} s; log: {log}")
+    raise DrydockError(f"drydock was not ready within {START_SECONDS:g} s and was killed (log: {log})")
 
 
 def _wait_for_running_server(state_dir: Path) -> ServerRecord | None:
-    """Return the drydock that serves; one that is just coming up or going down is waited for."""
+    """Return the drydock that serves; wait for one that is starting or ending. None if none does."""
     until = time.monotonic() + START_SECONDS
     while is_locked(state_dir / "lock") and time.monotonic() < until:
         if found := running_server(state_dir):
@@ -257,13 +259,13 @@ def _wait_for_running_server(state_dir: Path) -> ServerRecord | None:
 
 
 def stop(state_dir: Path | None = None) -> bool:
-    """Stop the drydock that runs, and with it every sprite; return False if none did.
+    """Stop the running drydock and destroy its sprites; return False if none runs.
 
     Args:
         state_dir: its state directory; None = this user's.
 
     Raises:
-        DrydockError: it did not end.
+        DrydockError: its process did not end.
     """
     state_dir = state_dir or drydock_directory()
     found = _wait_for_running_server(state_dir)
@@ -271,7 +273,7 @@ def stop(state_dir: Path | None = None) -> bool:
         return False
     process = Process.find(found.pid)
     if not end_lock_holder(state_dir / "lock", found.pid, STOP_SECONDS, DESTROY_SIGNAL):
-        raise DrydockError(f"drydock (pid {found.pid}) did not end")
+        raise DrydockError(f"drydock (pid {found.pid}) did not end, although it was killed; try again later")
     until = time.monotonic() + STOP_SECONDS
     while process and process.is_alive and time.monotonic() < until:  # the lock is free a moment before
         time.sleep(0.01)

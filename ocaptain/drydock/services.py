@@ -37,7 +37,7 @@ class Service:
         self.status = "stopped"
         self.error: str | None = None
         self.restart_count = 0
-        #: A stop that a client asked for goes on without it.
+        #: A requested stop, which continues if the client disconnects.
         self.stopping: asyncio.Task[None] | None = None
         self.started_at: str | None = None
         self._next_restart: str | None = None
@@ -61,13 +61,13 @@ class Service:
         return {"name": self.name, **self.definition.model_dump(exclude_none=True), "state": shown}
 
     async def start(self) -> None:
-        """Start supervising; does nothing while it runs."""
+        """Start the supervised command; do nothing if it runs."""
         if self._supervisor is None or self._supervisor.done():
             self.status = "starting"
             self._supervisor = asyncio.create_task(self._supervise(), name=f"service-{self.name}")
 
     async def stop(self, seconds: float = STOP_SECONDS) -> None:
-        """Stop for good (sticky): TERM, then KILL after ``seconds``."""
+        """Stop permanently: send TERM, and KILL after ``seconds``."""
         if self._supervisor is None or self._supervisor.done():
             self.status = "stopped"
             return
@@ -86,7 +86,7 @@ class Service:
         self._emit("stopped")
 
     async def suspend(self) -> None:
-        """End it with its sprite: it was not stopped, and starts with the next boot."""
+        """End the command because its sprite ends; it starts again with the next boot."""
         if self._supervisor:
             self._supervisor.cancel()
             await asyncio.gather(self._supervisor, return_exceptions=True)
@@ -94,14 +94,14 @@ class Service:
         self.status = "stopped"
 
     def signal(self, number: int) -> bool:
-        """Signal the service's process group; False if it does not run."""
+        """Send a signal to the service's process group; return False if it does not run."""
         if self._process is None or self._process.has_ended:
             return False
         self._process.signal(number)
         return True
 
     def follow_events(self, seconds: float, last_kind: str = "exit") -> AsyncIterator[dict[str, object]]:
-        """Return what happens from now on until an event ``until``, for at most ``seconds``; then ``complete``."""
+        """Return the events from now until one of type ``last_kind``, or for ``seconds``; then ``complete``."""
         queue: asyncio.Queue[dict[str, object]] = asyncio.Queue()
         self._listeners.append(queue)
         return self._events(queue, seconds, last_kind)
@@ -125,7 +125,7 @@ class Service:
 
     @property
     def log_path(self) -> str:
-        """Path of its log inside."""
+        """Path of the log file inside the sprite."""
         return f"/.sprite/logs/services/{self.name}.log"
 
     def _emit(self, kind: str, **extra: object) -> None:
@@ -191,7 +191,7 @@ class Service:
         return code
 
     async def _write_log(self, out: int, stream: str) -> None:
-        """Write what the service says to its log; a log that cannot be written ends nothing."""
+        """Write the service's output to its log; a log that cannot be written does not end the service."""
         transport: asyncio.ReadTransport | None = None
         log: int | None = None
         try:
@@ -217,7 +217,7 @@ class Service:
 
 
 def _write_log_lines(log: int | None, stream: str, data: bytes) -> bytes:
-    """Write whole lines, each with its time and stream, as live; return what is no line yet."""
+    """Write complete lines with time and stream, as on the live service; return the incomplete rest."""
     *lines, rest = data.split(b"\n")
     if len(rest) > MAX_LINE:
         lines, rest = [*lines, rest], b""
@@ -229,7 +229,7 @@ def _write_log_lines(log: int | None, stream: str, data: bytes) -> bytes:
 
 
 def sort_by_needs(needs: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return the services so that each comes after those that it needs; a ring is cut anywhere."""
+    """Return the services with each one after those that it needs; a cycle is cut anywhere."""
     done: list[str] = []
     seen: set[str] = set()
 

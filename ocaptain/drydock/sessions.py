@@ -1,4 +1,4 @@
-"""Exec sessions: a command in a sandbox, its frames kept for replay, any number of watchers.
+"""Exec sessions: a command in a sandbox, its output stored for replay, any number of watchers.
 
 Protocol facts: shared frame rules of the Sprites exec socket. Non-TTY messages are one
 stream byte plus payload (0 stdin, 1 stdout, 2 stderr, 3 exit, 4 stdin EOF); TTY messages
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 STDIN, STDOUT, STDERR, EXIT, STDIN_EOF = range(5)
 CHUNK = 32 * 1024
 REPLAY_BYTES = 1024 * 1024
-DRAIN_SECONDS = 0.8  # for children that hold the pipe after the command's own end
-TTY_RUN_AFTER_DISCONNECT = 0.0  # for ever
+DRAIN_SECONDS = 0.8  # for children that hold the pipe open after the command ended
+TTY_RUN_AFTER_DISCONNECT = 0.0  # without limit
 PIPE_RUN_AFTER_DISCONNECT = 10.0
 # Not in the termios module of Python 3.11; the same on x86-64 and arm64 (asm-generic/ioctls.h).
 _TIOCSPTLCK = 0x40045431
@@ -43,15 +43,15 @@ SIGNALS = {name: getattr(signal, f"SIG{name}") for name in ("INT", "TERM", "HUP"
 
 @dataclass(frozen=True)
 class ExecRequest:
-    """What a client asks to be run.
+    """A command that a client wants to run.
 
     Attributes:
         argv: passed unchanged; no shell.
         environment: merged over the ship's base environment.
-        cwd: a missing directory is ignored, as live.
+        cwd: a missing directory is ignored, as on the live service.
         tty: run on a pseudo terminal of ``rows`` by ``cols``.
-        stdin: whether stdin is fed by the client; otherwise it is empty.
-        run_on: seconds to go on after the last client left; 0 = for ever.
+        stdin: whether the client sends input; otherwise stdin is empty.
+        run_after_disconnect: seconds that the command may run after the last client left; 0 = no limit.
     """
 
     argv: tuple[str, ...]
@@ -68,10 +68,10 @@ class AttachedClient(Protocol):
     """The receiving side of a session: a WebSocket, a chunked reply."""
 
     async def output(self, stream: int, data: bytes) -> None:
-        """Take a piece of output; may wait (back-pressure)."""
+        """Receive a piece of output; may wait (back-pressure)."""
 
     async def exited(self, code: int) -> None:
-        """Take the exit code; nothing follows."""
+        """Receive the exit code; nothing follows."""
 
 
 class Session:
@@ -98,10 +98,10 @@ class Session:
 
     @classmethod
     async def start(cls, box: Sandbox, request: ExecRequest) -> Session:
-        """Start the command; its output is kept from the first byte.
+        """Start the command; its output is stored from the first byte.
 
         Raises:
-            ApiError: it cannot be run by anybody, or the sandbox is gone.
+            ApiError: the command is invalid, or the sandbox does not exist any more.
         """
         environment = {
             **BASE_ENVIRONMENT,
@@ -120,18 +120,18 @@ class Session:
                 os.close(fd)
         session = cls(request, process, streams)
         session._runner = asyncio.create_task(session._run(), name=f"exec-{session.id}")
-        session.detach(None)  # until somebody attaches, nobody watches
+        session.detach(None)  # starts the time limit for a command without watchers
         return session
 
     @property
     def is_watched(self) -> bool:
-        """Whether it runs and somebody is attached to it."""
+        """Whether it runs and has an attached client."""
         return self.exit_code is None and bool(self._watchers)
 
     # -- watchers ---------------------------------------------------------------------
 
     async def attach(self, watcher: AttachedClient) -> None:
-        """Replay what was said so far to ``watcher``, then let it follow."""
+        """Send the stored output to ``watcher``, then all new output."""
         if self._kill_timer:
             self._kill_timer.cancel()
             self._kill_timer = None
@@ -177,7 +177,7 @@ class Session:
     # -- input ------------------------------------------------------------------------
 
     async def feed(self, data: bytes) -> None:
-        """Give bytes to stdin or the terminal; waits while the command does not read."""
+        """Write bytes to stdin or the terminal; wait while the command does not read."""
         self.last_activity = time.time()
         if self._streams.input is not None:
             await _write_all(self._streams.input, data)
@@ -235,7 +235,7 @@ class Session:
             await self._publish_output(stream, data)
 
     async def kill(self) -> None:
-        """End the command now and wait for its end."""
+        """Kill the command and wait for its end."""
         self.signal(signal.SIGKILL)
         if self._runner:
             await self._runner
@@ -255,7 +255,7 @@ class Session:
 
 
 def parse_signal(text: str) -> int | None:
-    """Return the number of ``TERM``, ``SIGTERM`` or ``15``; None if it is no signal."""
+    """Return the signal number of ``TERM``, ``SIGTERM`` or ``15``; None for an unknown signal."""
     name = text.upper().removeprefix("SIG")
     if re.fullmatch(r"[0-9]{1,2}", name):
         return int(name) if 0 < int(name) < signal.NSIG else None
@@ -264,7 +264,12 @@ def parse_signal(text: str) -> int | None:
 
 @dataclass
 class Streams:
-    """Our ends of a command's descriptors: where to write input, what to read (with stream number)."""
+    """Drydock's ends of a command's pipes or terminal.
+
+    Attributes:
+        input: descriptor to write the command's input to; None if there is none.
+        outputs: descriptors to read output from, each with its stream number.
+    """
 
     input: int | None
     outputs: tuple[tuple[int, int], ...]
@@ -284,7 +289,7 @@ class Streams:
 
 
 def _open_streams(root: Path, request: ExecRequest) -> tuple[Streams, tuple[int, int, int]]:
-    """Return our ends and the command's ends of a terminal or of pipes."""
+    """Open a terminal or pipes; return drydock's ends and the command's stdin, stdout and stderr."""
     if request.tty:
         leader, follower = _open_terminal(root, request.rows, request.cols)
         return Streams(leader, ((leader, STDOUT),)), (follower, follower, follower)
@@ -301,7 +306,7 @@ def _open_streams(root: Path, request: ExecRequest) -> tuple[Streams, tuple[int,
 
 
 def _open_terminal(root: Path, rows: int, cols: int) -> tuple[int, int]:
-    """Open a pty of the sandbox's own devpts instance, so that its name is right inside."""
+    """Open a pty of the sandbox's own devpts, so that its name is valid inside; return leader and follower."""
     leader = os.open(root / "dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         fcntl.ioctl(leader, _TIOCSPTLCK, struct.pack("i", 0))
@@ -337,7 +342,7 @@ def _wake(future: asyncio.Future[None]) -> None:
 
 
 async def _write_all(fd: int, data: bytes) -> None:
-    """Write all of ``data``, waiting while nobody reads; a reader that has gone is no error."""
+    """Write all of ``data``; wait while nobody reads. A closed reader is no error."""
     view = memoryview(data)
     while view:
         try:

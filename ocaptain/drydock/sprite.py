@@ -1,10 +1,10 @@
-"""One sprite: its record, sandbox, sessions, services and tasks, and its way between the states.
+"""One sprite: its record, sandbox, sessions, services and tasks, and the changes of its state.
 
-Every change of state happens under one lock. A request takes a hold first and the lock then, a
-pause takes the lock and looks for holds, so neither can miss the other::
+Every change of state happens under one lock. A request first takes a hold, then the lock; a pause
+takes the lock, then looks for holds. So neither can miss the other::
 
-    awake()  hold +1 ── lock: wake up ── the request ── hold -1, quiet from now on
-    settle() lock: still idle? ── freeze or end the processes
+    awake()         hold +1 ── lock: wake up ── the request ── hold -1, idle from now on
+    pause_if_due()  lock: still idle? ── freeze or end the processes
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ class Sprite:
     """A sprite.
 
     Args:
-        record: what is kept of it.
+        record: what is stored about it on disk.
         box: its sandbox, up or down.
-        idle_policy: how long it may do nothing.
-        clock: by which that is measured.
-        door: serves its own socket.
-        ports: of the host, that an isolated ship may reach.
-        changed: called when its status changed.
+        idle_policy: how long it may be idle.
+        clock: clock for idle times and timestamps.
+        socket_app: application behind its own socket.
+        ports: ports of the host that an isolated ship may reach.
+        on_change: called when its status has changed.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class Sprite:
         }
 
     def save(self) -> None:
-        """Keep the record.
+        """Save the record.
 
         Raises:
             DrydockError: it cannot be written.
@@ -161,11 +161,11 @@ class Sprite:
 
     @contextlib.asynccontextmanager
     async def awake(self) -> AsyncIterator[None]:
-        """Keep it running inside the block; it is woken if it must be.
+        """Wake the sprite if needed, and keep it running inside the block.
 
         Raises:
-            ApiError: 404, it was destroyed meanwhile.
-            DrydockError: it does not come up.
+            ApiError: 404: it was destroyed meanwhile.
+            DrydockError: it cannot be started.
         """
         self._holds += 1
         try:
@@ -186,17 +186,17 @@ class Sprite:
             await self._boot()
 
     async def _boot(self) -> None:
-        for process in self.record.processes:  # of a drydock that was killed: they end with it
+        for process in self.record.processes:  # of a drydock that was killed: they end soon
             await process.wait()
         await self.box.boot()
         try:
             await self.finish_boot()
-        except BaseException:  # up and not in use would be built a second time by the next request
+        except BaseException:  # else the next request would build a second sandbox
             await self.halt()
             raise
 
     async def finish_boot(self) -> None:
-        """Take a sandbox that has just come up into use.
+        """Finish the start of a sandbox: record, socket, bridges and services.
 
         Raises:
             DrydockError: its record cannot be written.
@@ -207,7 +207,7 @@ class Sprite:
             await self._socket.open()
             for bridge in self._bridges:
                 await bridge.start(self.box.init_pid)
-        except OSError as error:  # what the ship put there is the ship's loss
+        except OSError as error:  # the ship itself put something in the way
             log.warning("%s: %s", self.name, error)
         self._set_state(State.RUNNING)
         for name in sort_by_needs({name: one.definition.needs for name, one in self.record.services.items()}):
@@ -215,7 +215,7 @@ class Sprite:
                 await self.services[name].start()
 
     async def pause_if_due(self) -> None:
-        """Pause it if that is due.
+        """Freeze it, or end its processes, if it has been idle for long enough.
 
         Raises:
             DrydockError: its processes cannot be reached.
@@ -227,7 +227,7 @@ class Sprite:
             if self.is_destroyed or due_state is self.state:
                 return
             if due_state is State.WARM:
-                for bridge in self._bridges:  # connections drop at every pause, as live
+                for bridge in self._bridges:  # connections drop at every pause, as on the live service
                     bridge.drop_connections()
                 await self.box.freeze()
             else:
@@ -235,7 +235,7 @@ class Sprite:
             self._set_state(due_state)
 
     async def halt(self) -> None:
-        """End all that runs, and keep the disk; the caller holds the lock."""
+        """End everything that runs, and keep the disk; the caller holds the lock."""
         await asyncio.gather(*(service.suspend() for service in self.services.values()))
         for bridge in self._bridges:
             await bridge.stop()
@@ -244,14 +244,14 @@ class Sprite:
         self.tasks.release_all()
 
     async def restart(self, while_down: Callable[[], None] = lambda: None) -> None:
-        """End all that runs and start again; the services come back.
+        """End everything that runs and boot again; services start again.
 
         Args:
             while_down: called in a thread while the sprite is down.
 
         Raises:
-            ApiError: 404, it is gone.
-            DrydockError: it does not come up, or ``while_down`` failed; then it comes up as it was.
+            ApiError: 404: it was destroyed.
+            DrydockError: it cannot be started, or ``while_down`` failed (then it boots with the disk it had).
         """
         self._holds += 1
         try:
@@ -269,7 +269,7 @@ class Sprite:
             self._last_active = self._clock.monotonic()
 
     async def destroy(self) -> None:
-        """End it and remove what it was.
+        """End everything that runs and remove the sprite.
 
         Raises:
             DrydockError: something cannot be removed.
@@ -278,23 +278,27 @@ class Sprite:
             self.is_destroyed = True
             await self.halt()
             self._set_state(State.COLD)
-            # First: whatever of it cannot be removed must not come back as a sprite.
+            # First, so that a partly removed folder is not loaded as a sprite again.
             (self.box.directory / RECORD_FILE).unlink(missing_ok=True)
             await self.box.destroy()
 
     async def check_health(self) -> tuple[str, str | None]:
-        """Return ``healthy``, or ``unhealthy`` and why, by running a command."""
+        """Run a test command; return ``healthy`` and None, or ``unhealthy`` and the reason."""
         try:
             session = await self.run(ExecRequest(("true",)))
             await asyncio.wait_for(session.ended.wait(), HEALTH_CHECK_SECONDS)
         except (ApiError, TimeoutError) as error:
-            return "unhealthy", str(error) or "a command did not end"
-        return ("healthy", None) if session.exit_code == 0 else ("unhealthy", f"true ended with {session.exit_code}")
+            return "unhealthy", str(error) or f"the test command did not end in {HEALTH_CHECK_SECONDS:g} s"
+        return (
+            ("healthy", None)
+            if session.exit_code == 0
+            else ("unhealthy", f"the test command `true` ended with exit code {session.exit_code}")
+        )
 
     # -- commands -------------------------------------------------------------------------
 
     async def run(self, request: ExecRequest) -> Session:
-        """Start a command; it leaves the list when it has ended."""
+        """Start a command; its session leaves ``sessions`` when it ends."""
         environment = {**self.record.body.environment, **request.environment}
         session = await Session.start(self.box, ExecRequest(**{**vars(request), "environment": environment}))
         self.sessions[session.id] = session
@@ -311,7 +315,7 @@ class Sprite:
     # -- services -------------------------------------------------------------------------
 
     async def put_service(self, name: str, definition: ServiceDefinition) -> Service:
-        """Define a service, in the place of one of that name, without starting it."""
+        """Define a service or replace the one of that name, without starting it."""
         if before := self.services.get(name):
             await before.stop()
         service = self.services[name] = Service(self.box, name, definition)
@@ -320,13 +324,13 @@ class Sprite:
         return service
 
     def set_service_wanted(self, name: str, *, wanted: bool) -> None:
-        """Note whether a service shall run after the next boot: a stop is sticky."""
+        """Record whether a service should run after the next boot."""
         if name in self.record.services:
             self.record.services[name].wanted = wanted
             self.save()
 
     async def remove_service(self, name: str) -> None:
-        """Stop a service and forget it."""
+        """Stop a service and delete its definition."""
         await self.services[name].stop()
         self.services.pop(name, None)
         self.record.services.pop(name, None)
@@ -335,7 +339,7 @@ class Sprite:
     # -- checkpoints ----------------------------------------------------------------------
 
     async def create_checkpoint(self, comment: str) -> checkpoints.Checkpoint:
-        """Copy the disk; processes stand still meanwhile.
+        """Copy the disk, with all processes frozen meanwhile.
 
         Raises:
             DrydockError: it cannot be copied.
@@ -359,18 +363,18 @@ class Sprite:
             return new_checkpoint
 
     def find_checkpoint(self, name: str) -> checkpoints.Checkpoint:
-        """Return a checkpoint, or raise 404."""
+        """Return a checkpoint; raise ApiError (404) if it does not exist."""
         for one in self.record.checkpoints:
             if one.id == name:
                 return one
         raise ApiError(404, "not_found", f"checkpoint not found: {name}")
 
     async def restore_checkpoint(self, name: str) -> None:
-        """Put the disk back to what it was; sessions end, services start again.
+        """Restore the disk from a checkpoint; sessions end, services start again.
 
         Raises:
-            ApiError: 404, there is no such checkpoint.
-            DrydockError: it cannot be copied; the sprite runs on with the disk it had.
+            ApiError: 404: the checkpoint does not exist.
+            DrydockError: it cannot be copied; the sprite runs with the disk it had.
         """
         found = self.find_checkpoint(name)
         await self.restart(lambda: checkpoints.restore_checkpoint(self.box.directory, found.id))
@@ -378,7 +382,7 @@ class Sprite:
         self.save()
 
     async def delete_checkpoint(self, name: str) -> None:
-        """Remove a checkpoint, or raise 404."""
+        """Delete a checkpoint; raise ApiError (404) if it does not exist."""
         found = self.find_checkpoint(name)
         self.record.checkpoints.remove(found)
         self.save()
@@ -390,7 +394,7 @@ class Sprite:
         return allows_host(self.record.network.rules, "localhost")
 
     async def set_network_policy(self, policy: NetworkPolicy) -> None:
-        """Put a network policy in force; connections that it forbids are dropped."""
+        """Apply a network policy and drop all connections to the host."""
         self.record.network = policy
         self.save()
         for bridge in self._bridges:

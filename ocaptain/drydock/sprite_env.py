@@ -1,4 +1,4 @@
-"""``sprite-env``: what a sprite may do with itself, through ``/.sprite/api.sock``.
+"""``sprite-env``: the command by which a sprite manages itself, through ``/.sprite/api.sock``.
 
 Runs inside a ship with whatever Python it has (3.9 and later), so it uses the standard library alone.
 """
@@ -18,13 +18,13 @@ class Connection(http.client.HTTPConnection):
     """HTTP over the sprite's own socket."""
 
     def connect(self) -> None:
-        """Connect."""
+        """Connect to the sprite's socket; called by ``http.client``."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.connect(SOCKET)
 
 
 def send_request(method: str, path: str, body: str | None = None) -> int:
-    """Make a call and pass its answer on as it comes; return the exit code."""
+    """Send a request and print the reply while it arrives; return the exit code."""
     connection = Connection("sprite")
     try:
         connection.request(method, path, body, {"Content-Type": "application/json"})
@@ -53,7 +53,7 @@ def split_list(text: str | None) -> list[str]:
 
 
 def service_definition(options: argparse.Namespace) -> dict[str, object]:
-    """Return the body that defines a service."""
+    """Return the request body that defines a service."""
     pairs = [part.partition("=") for part in split_list(options.env)]
     body: dict[str, object] = {
         "cmd": options.cmd,
@@ -101,7 +101,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def join_args_option(words: list[str]) -> list[str]:
-    """Return the words with ``--args -m,x`` as ``--args=-m,x``: a value may begin with a hyphen."""
+    """Return the words with ``--args -m,x`` joined to ``--args=-m,x``, since the value may begin with a hyphen."""
     found: list[str] = []
     for word in words:
         if found and found[-1] == "--args":
@@ -142,7 +142,7 @@ def run_checkpoints_command(options: argparse.Namespace) -> int:
 
 
 def run_curl_command(words: list[str]) -> int:
-    """Carry out ``sprite-env curl [-X METHOD] [-d BODY] PATH``; of curl's options no others."""
+    """Carry out ``sprite-env curl [-X METHOD] [-d BODY] PATH``; no other options of curl."""
     reader = argparse.ArgumentParser(prog="sprite-env curl")
     reader.add_argument("-X", "--request")
     reader.add_argument("-d", "--data")

@@ -1,4 +1,4 @@
-"""The sprites that drydock has, and what was counted about them."""
+"""All sprites of a drydock, and their usage counters."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ if TYPE_CHECKING:
 SPRITE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 MAX_PAGE_SIZE = 50
 TICK_SECONDS = 0.5
-#: The looks of one jump of the clock; a longer jump has coarser ones.
+#: Most steps in which the clock is advanced; a longer jump has longer steps.
 MAX_CLOCK_STEPS = 10_000
 log = logging.getLogger("drydock")
 
 
 @dataclass(frozen=True)
 class SpriteDefaults:
-    """What every sprite is made with.
+    """The settings for every sprite.
 
     Attributes:
-        limit: most sprites that run at once, as an account has one; None = no limit.
+        limit: maximum number of running sprites; None = no limit.
         idle_policy: when they pause.
-        isolated: each has a network of its own.
-        ports: of the host's loopback, that isolated ones may reach.
+        isolated: whether each has its own network.
+        ports: loopback ports of the host that isolated sprites may reach.
         layers: directories laid over the base below all of them, the first one highest.
     """
 
@@ -57,13 +57,13 @@ class SpriteDefaults:
 
 @dataclass
 class Tally:
-    """What was counted about a sprite; kept after it is gone.
+    """The usage counters of a sprite's name; they remain when the sprite is destroyed.
 
     Attributes:
-        calls: by endpoint.
+        calls: number of calls by endpoint.
         sent: bytes to clients.
         received: bytes from clients.
-        awake: seconds in which it ran, of sprites of this name that are gone.
+        awake: running seconds of destroyed sprites of this name.
     """
 
     calls: Counter[str] = field(default_factory=Counter)
@@ -77,12 +77,12 @@ async def _unavailable_app(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 class Store:
-    """All sprites.
+    """All sprites of a drydock.
 
     Args:
-        directory: folder for the sandboxes, on a file system that overlays can be put upon.
+        directory: folder for the sandboxes, on a file system that supports overlays.
         base: the shared base layer.
-        defaults: what they are made with.
+        defaults: the settings for every sprite.
     """
 
     def __init__(self, directory: Path, base: Path, defaults: SpriteDefaults) -> None:
@@ -99,18 +99,19 @@ class Store:
         self._listeners: set[asyncio.Queue[dict[str, Any]]] = set()
 
     def tally_of(self, sprite: str) -> Tally:
-        """Return the counters of a name."""
+        """Return the usage counters of a sprite's name."""
         return self.tallies.setdefault(sprite, Tally())
 
     def has_sprite(self, name: str) -> bool:
-        """Whether there is a sprite of that name."""
+        """Return whether a sprite of that name exists."""
         return name in self._sprites
 
     def get(self, name: str) -> Sprite:
-        """Return a sprite, or raise 404."""
+        """Return a sprite; raise ApiError: 404 if it does not exist, 423 if it may be an unreadable one."""
         sprite = self._sprites.get(name)
         if sprite is None and self.unreadable:  # one of them may be it: absent is not gone
-            message = f"{self.unreadable[0]} holds a sprite whose record cannot be read; repair or remove the folder"
+            folder = self.unreadable[0]
+            message = f"the record of the sprite in {folder} cannot be read; repair or remove the folder"
             raise ApiError(423, "unreadable", message)
         if sprite is None:
             raise ApiError(404, "not_found", f"sprite not found: {name}")
@@ -166,16 +167,16 @@ class Store:
         )
 
     async def load_sprites_from_disk(self) -> None:
-        """Take over what a drydock that was killed has left: disks, as cold sprites.
+        """Load the sprites that an ended drydock has left on disk, as cold sprites.
 
-        Its processes ended with it. A folder that never became a sprite goes; one whose record is
-        damaged stays, and while it does no sprite is said not to exist.
+        A folder without a record is removed. One whose record is damaged stays, and while there is one,
+        :meth:`get` answers 423 instead of 404.
         """
         for directory in sorted(self._directory.iterdir()) if self._directory.is_dir() else []:
             try:
                 record = SpriteRecord.load(directory)
             except FileNotFoundError:
-                log.warning("%s holds no sprite and goes", directory)
+                log.warning("%s has no record of a sprite: it is removed", directory)
                 await asyncio.to_thread(_remove_with_retries, directory)
                 continue
             except (OSError, ValueError) as error:
@@ -188,22 +189,22 @@ class Store:
             self._sprites[record.body.name] = self._make_sprite(record, box)
 
     async def run_pause_loop(self) -> None:
-        """Pause sprites when it is due, for ever."""
+        """Pause idle sprites, until cancelled."""
         while True:
             await asyncio.sleep(self._tick_seconds)
             await self.pause_idle_sprites()
 
     @property
     def _tick_seconds(self) -> float:
-        """Seconds between two looks at who is to be paused."""
+        """Seconds between two checks for idle sprites."""
         idle_policy = self.defaults.idle_policy
         return min([TICK_SECONDS, *(seconds / 4 for seconds in (idle_policy.idle, idle_policy.cold) if seconds > 0)])
 
     async def advance(self, seconds: float) -> None:
-        """Put the clock forward, with all the pauses that would have come in that time.
+        """Advance the clock, with all the pauses that would have happened in that time.
 
-        It goes from look to look, as if the time had passed: what is quiet for long enough becomes
-        warm and then cold, and a hold that ends on the way counts until its end.
+        It advances in steps and checks for idle sprites after each, as if the time had passed: an idle
+        sprite becomes warm and then cold, and a Task that expires meanwhile counts until its expiry.
         """
         steps = max(min(math.ceil(seconds / self._tick_seconds), MAX_CLOCK_STEPS), 1)
         for _ in range(steps):
@@ -211,7 +212,7 @@ class Store:
             await self.pause_idle_sprites()
 
     async def pause_idle_sprites(self) -> None:
-        """Pause every sprite that has been quiet for long enough."""
+        """Pause every sprite that has been idle for long enough."""
         for sprite in list(self._sprites.values()):
             try:
                 await sprite.pause_if_due()
@@ -219,7 +220,7 @@ class Store:
                 log.warning("%s could not be paused: %s", sprite.name, error)
 
     def update(self, name: str, change: UpdateBody) -> Sprite:
-        """Apply a partial change."""
+        """Apply a partial change to a sprite."""
         sprite = self.get(name)
         body = sprite.record.body
         if change.clear_labels:
@@ -233,10 +234,10 @@ class Store:
         return sprite
 
     async def destroy(self, name: str) -> None:
-        """Destroy a sprite and all that runs in it."""
+        """Destroy a sprite and everything that runs in it."""
         sprite = self.get(name)
         del self._sprites[name]
-        self._reserved.add(name)  # the name is free when nothing is left of it
+        self._reserved.add(name)  # the name is free when everything is removed
         try:
             await sprite.destroy()
         finally:
@@ -244,7 +245,7 @@ class Store:
             self.tally_of(name).awake += sprite.awake_seconds
 
     async def halt_all(self) -> None:
-        """End all that runs in every sprite, and keep the disks."""
+        """End everything that runs in every sprite, and keep the disks."""
         await asyncio.gather(*(self._halt(sprite) for sprite in self._sprites.values()))
 
     async def _halt(self, sprite: Sprite) -> None:
@@ -258,7 +259,7 @@ class Store:
         """Destroy every sprite."""
         await asyncio.gather(*(self.destroy(name) for name in list(self._sprites)))
 
-    # -- what is told ---------------------------------------------------------------------
+    # -- what clients see ---------------------------------------------------------------------
 
     def count_by_state(self) -> dict[str, int]:
         """Return how many sprites are in each state."""
@@ -289,7 +290,7 @@ class Store:
         }
 
     def metrics(self) -> dict[str, object]:
-        """Return what was counted, by sprite."""
+        """Return the usage counters of all sprites."""
         awake = {name: sprite.awake_seconds for name, sprite in self._sprites.items()}
         return {
             "sprites": len(self),
@@ -312,11 +313,11 @@ class Store:
         return queue
 
     def unsubscribe(self, queue: asyncio.Queue[dict[str, Any]]) -> None:
-        """Let a queue of :meth:`subscribe` go."""
+        """Stop filling a queue of :meth:`subscribe`."""
         self._listeners.discard(queue)
 
     def status_event(self, sprite: Sprite) -> dict[str, Any]:
-        """Return a sprite's status as the watch call tells it."""
+        """Return a sprite's status as an event of the watch call."""
         shown = sprite.describe()
         shown_keys = ("name", "status", "last_running_at", "last_warming_at")
         fields = {str(key): value for key, value in shown.items() if key in shown_keys}
@@ -330,14 +331,14 @@ class Store:
 
 
 def _install_tools(directory: Path) -> None:
-    """Put drydock's own tools into a sandbox in which nothing of the ship has run yet."""
+    """Install drydock's tools into a new sandbox, before anything of the ship runs."""
     tool = directory / "dot-sprite/bin/sprite-env"
     tool.write_bytes(b"#!/usr/bin/python3\n" + (files("ocaptain.drydock") / "sprite_env.py").read_bytes())
     tool.chmod(0o755)
 
 
 def _remove_with_retries(directory: Path) -> None:
-    """Remove a killed server's folder; its last mounts may need a moment to go."""
+    """Remove a sandbox's folder; try again while its last mounts are being removed."""
     for _ in range(20):
         try:
             remove_tree(directory)

@@ -1,4 +1,4 @@
-"""Tasks: holds that a sprite puts on itself so that it is not paused (``/.sprite/api.sock``)."""
+"""Tasks: holds by which a sprite keeps itself from being paused (``/.sprite/api.sock``)."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ class Tasks:
         self._tasks: dict[str, Task] = {}
 
     def live_tasks(self) -> list[Task]:
-        """Return those that have not expired; the others are forgotten."""
+        """Remove expired tasks and return the others."""
         now = self._clock()
         self._tasks = {name: task for name, task in self._tasks.items() if task.expires > now}
         return list(self._tasks.values())
 
     def get_or_404(self, name: str) -> Task:
-        """Return a live task, or raise 404."""
+        """Return a task; raise ApiError (404) if it does not exist or has expired."""
         self.live_tasks()
         if name not in self._tasks:
             raise ApiError(404, "not_found", f"task not found: {name}")
@@ -69,10 +69,10 @@ class Tasks:
             must_be_new: refuse a name that is taken.
 
         Raises:
-            ApiError: 400 for what a task cannot be, 409 for a taken name, 429 beyond the limit.
+            ApiError: 400: invalid name or expiry; 409: the name is taken; 429: too many tasks.
         """
         if not TASK_NAME.fullmatch(name):
-            raise ApiError(400, "invalid_request", "a task's name is 1-128 of letters, digits, . _ -")
+            raise ApiError(400, "invalid_request", "the name of a task must be 1-128 letters, digits or . _ -")
         if not 0 < expire_seconds <= MAX_EXPIRE_SECONDS:
             raise ApiError(400, "invalid_request", "expire must be more than 0 and at most 1h")
         known = {task.name: task for task in self.live_tasks()}
@@ -86,12 +86,12 @@ class Tasks:
         return task
 
     def release(self, name: str) -> None:
-        """Release a hold, or raise 404."""
+        """Remove a task; raise ApiError (404) if it does not exist."""
         task = self.get_or_404(name)
         del self._tasks[task.name]
 
     def release_all(self) -> None:
-        """Forget all: the run that they held has ended."""
+        """Remove all tasks, because the sprite's processes ended."""
         self._tasks.clear()
 
 

@@ -1,4 +1,4 @@
-"""Changes of a ship's files, by inotify.
+"""Watch a ship's files for changes, with inotify.
 
 Paths are resolved below the ship's root as everywhere (:mod:`ocaptain.drydock.files`), with the
 rights of the ship's user; a watch is then put on the descriptor, so no link is followed twice.
@@ -43,13 +43,13 @@ _EVENT_HEADER = struct.Struct("iIII")
 
 @dataclass(frozen=True)
 class FileChange:
-    """Something that happened to a file.
+    """A change of a file.
 
     Attributes:
         path: inside the ship.
         kind: write, create, remove, rename or chmod.
-        size: bytes, 0 if it is gone.
-        is_directory: whether it is one.
+        size: bytes; 0 if the file does not exist any more.
+        is_directory: whether the path is a directory.
     """
 
     path: str
@@ -59,7 +59,7 @@ class FileChange:
 
 
 def parse_watch_events(data: bytes) -> list[tuple[int, int, str]]:
-    """Return the events of an inotify read: watch, mask, name."""
+    """Parse the bytes of an inotify read; return watch, mask and name of each event."""
     found, at = [], 0
     while at + _EVENT_HEADER.size <= len(data):
         watch, mask, _, length = _EVENT_HEADER.unpack_from(data, at)
@@ -77,7 +77,7 @@ class FileWatch:
         self._files = Files(root, cwd)
         self._fd = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         if self._fd < 0:
-            raise OSError(ctypes.get_errno(), "inotify cannot be had")
+            raise OSError(ctypes.get_errno(), "inotify_init1 failed")
         self._watched: dict[int, tuple[str, bool]] = {}
 
     def close(self) -> None:
@@ -85,10 +85,10 @@ class FileWatch:
         os.close(self._fd)
 
     async def add(self, path: str, *, recursive: bool) -> None:
-        """Watch a file or a directory, and if asked all directories below it.
+        """Watch a file or a directory; if ``recursive``, also all directories below it.
 
         Raises:
-            FsError: it is not there, or there are too many.
+            FsError: it does not exist, or there are too many directories.
         """
         full = self._files.absolute_path(path)
         await self._files.run_in_root(

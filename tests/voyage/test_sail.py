@@ -498,7 +498,7 @@ FAULTS = [
     (["sweep", "--provider", "moon"], ""),
     (["drydock", "start", "--latency", "-1"], ""),
     (["drydock", "start", "--faults", "nowhere.json"], "no fault plan"),
-    (["drydock", "start", "--layer", "nowhere"], "must hold a directory"),
+    (["drydock", "start", "--layer", "nowhere"], "must be an absolute path with a directory"),
     (["drydock", "start", "--faults", "{plan}/voyage.json", "--jitter", "x"], ""),
     (["drydock", "frob"], ""),
     (["drydock", "base"], ""),

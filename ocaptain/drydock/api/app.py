@@ -1,4 +1,4 @@
-"""Routes, and what stands before them (:mod:`.gate`, :mod:`.bodies`).
+"""The routes, and the middleware before them (:mod:`.gate`, :mod:`.bodies`).
 
 Handlers parse, call :mod:`ocaptain.drydock.store` and its neighbours, and shape the reply.
 ``/control`` answers 404 on purpose: every SDK then falls back to plain exec sockets.
@@ -46,7 +46,14 @@ class Advance(BaseModel):
 
 
 def build_app(store: Store, token: str, stop: Callable[[], None], faults: Faults) -> Gate:
-    """Return the application over ``store``; ``stop`` ends the server, ``faults`` spoil its answers."""
+    """Return the application that serves ``store``.
+
+    Args:
+        store: the sprites.
+        token: bearer token that clients must send.
+        stop: called to end the server.
+        faults: injected into its replies.
+    """
     not_found = ApiError(404, "not_found", "drydock has no such endpoint")
 
     async def send_not_found(scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,7 +76,7 @@ def _route(path: str, handler: Callable[[Any], Awaitable[Response]], *methods: s
 
 
 def _self_service_routes(store: Store) -> list[BaseRoute]:
-    """Return what a sprite may also ask for itself."""
+    """Return the routes that a sprite may also use on itself."""
     checkpoints, services = Checkpoints(store), Services(store)
     return [
         _route("/checkpoint", checkpoints.create, "POST"),
@@ -129,7 +136,7 @@ def _policy_routes(store: Store) -> list[BaseRoute]:
 
 
 def _drydock_routes(store: Store, stop: Callable[[], None], faults: Faults) -> list[BaseRoute]:
-    """Return what only drydock has: for tests, and for the command that stops it."""
+    """Return the routes that only drydock has: for tests, and to stop the server."""
 
     async def metrics(_: Request) -> Response:
         return JSONResponse(store.metrics())
@@ -158,7 +165,7 @@ def _drydock_routes(store: Store, stop: Callable[[], None], faults: Faults) -> l
 
 
 def _sprite_socket_app(inner: ASGIApp, name: str) -> ASGIApp:
-    """Return what a sprite's own socket serves: the same paths, without saying which sprite."""
+    """Return the application of a sprite's own socket: the same paths, without the sprite's name."""
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]

@@ -1,4 +1,4 @@
-"""Bodies that are too long, or come too slowly, are not read to their end."""
+"""Limits on the size and the duration of request bodies."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ MAX_FILE = 1024 * 1024 * 1024
 
 @dataclass(frozen=True)
 class BodyLimit:
-    """How much of a body is read, and how slowly it may come.
+    """How long a body may be, and how long it may take.
 
     Attributes:
-        max_bytes: of all of it.
-        seconds: that it may take, however short it is.
-        bytes_per_second: a longer one may take more; 0 = none may.
+        max_bytes: of the whole body.
+        seconds: time limit of any body.
+        bytes_per_second: minimum rate at which a long body extends the time limit; 0 = no extension.
     """
 
     max_bytes: int
@@ -33,7 +33,7 @@ class BodyLimit:
     bytes_per_second: float = 0.0
 
     def seconds_for(self, received: int) -> float:
-        """Return the seconds after which no more is waited for, of a body of which so much has come."""
+        """Return the time limit of a body of which ``received`` bytes have arrived."""
         return self.seconds + (received / self.bytes_per_second if self.bytes_per_second else 0.0)
 
 
@@ -42,7 +42,7 @@ FILE = BodyLimit(MAX_FILE, bytes_per_second=16 * 1024)
 
 
 def body_limit(method: str, path: str) -> BodyLimit | None:
-    """Return the limit of a call's body; None for what is a command's input, which lasts as long as the command."""
+    """Return the limit of a call's body; None for a command's input, which lasts as long as the command."""
     area = path.split("/")[4:]
     if (method, area) == ("POST", ["exec"]):
         return None
@@ -50,13 +50,13 @@ def body_limit(method: str, path: str) -> BodyLimit | None:
 
 
 class Bodies:
-    """Keeps the limits around an application."""
+    """ASGI middleware that applies the limits."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a call on, with a body that ends."""
+        """Pass a call on, with a limited body."""
         limit = body_limit(scope["method"], scope["path"]) if scope["type"] == "http" else None
         if limit is None:
             await self._app(scope, receive, send)
@@ -66,7 +66,7 @@ class Bodies:
 
 
 class _Body:
-    """One request's body, and the reply, which says that the connection ends if the body does not."""
+    """One request's body; if it breaks a limit, the reply closes the connection."""
 
     def __init__(self, limit: BodyLimit, receive: Receive, send: Send) -> None:
         self._limit = limit
@@ -86,10 +86,10 @@ class _Body:
             async with asyncio.timeout(left):
                 message = await self._receive()
         except TimeoutError:
-            return self._give_up(408, "request_timeout", "the body came too slowly")
+            return self._give_up(408, "request_timeout", "the request body arrived too slowly")
         self._received += len(message.get("body", b""))
         if self._received > self._limit.max_bytes:
-            return self._give_up(413, "too_large", f"the body is longer than {self._limit.max_bytes} bytes")
+            return self._give_up(413, "too_large", f"the request body is longer than {self._limit.max_bytes} bytes")
         self._whole = not message.get("more_body")
         return message
 

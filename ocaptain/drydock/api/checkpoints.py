@@ -1,4 +1,4 @@
-"""Checkpoints: made and restored in streams of JSON lines. Refusals are plain text here, as live."""
+"""Checkpoints: create and restore reply with JSON lines; errors are plain text, as on the live service."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ async def _progress(title: str, work: Awaitable[str]) -> AsyncIterator[dict[str,
     yield {"type": "info", "data": title, "time": format_timestamp(time.time())}
     try:
         outcome = await work
-    except (ApiError, DrydockError) as error:  # the 200 is out: what went wrong is the last line
+    except (ApiError, DrydockError) as error:  # status 200 was sent already: the last line carries the error
         yield {"type": "error", "error": error.message, "time": format_timestamp(time.time())}
         return
     yield {"type": "complete", "data": outcome, "time": format_timestamp(time.time())}

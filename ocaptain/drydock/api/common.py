@@ -1,4 +1,4 @@
-"""What every endpoint needs: bodies, numbers, durations, streams of lines, the dialects of a refusal."""
+"""Helpers of all endpoints: bodies, numbers, durations, JSON lines, error replies."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ PLAIN_TEXT_AREAS = frozenset({"services", "checkpoint", "checkpoints", "policy"}
 
 
 def parse_duration(text: str) -> float:
-    """Return seconds of a Go-style duration or of a bare number.
+    """Return the seconds of a Go-style duration (``1m30s``) or of a plain number.
 
     Raises:
-        ApiError: 400, not a duration.
+        ApiError: 400: it is no duration.
     """
     try:
         return parse_seconds(text)
@@ -39,7 +39,7 @@ def parse_duration(text: str) -> float:
 
 
 async def send_refusal(scope: Scope, receive: Receive, send: Send, response: Response) -> None:
-    """Answer a request, or a handshake before its upgrade."""
+    """Send a reply to a request, or to a WebSocket handshake instead of its upgrade."""
     if scope["type"] == "websocket":
         await WebSocket(scope, receive, send).send_denial_response(response)
     else:
@@ -47,10 +47,10 @@ async def send_refusal(scope: Scope, receive: Receive, send: Send, response: Res
 
 
 def error_reply(error: ApiError, path: str = "") -> Response:
-    """Return a refusal in the dialect of the endpoint.
+    """Return the error reply in the format of the endpoint at ``path``.
 
-    Everything has ``{"error": code, "message": text}``, but the file system an errno's name, and
-    services, checkpoints and policies plain text.
+    It is ``{"error": code, "message": text}``, except for the fs API (errno name) and for
+    services, checkpoints and policies (plain text).
     """
     area = path.split("/")[4:5]
     if area == ["fs"] and not isinstance(error, FsError):
@@ -62,10 +62,10 @@ def error_reply(error: ApiError, path: str = "") -> Response:
 
 
 async def read_body(request: Request, model: type[_Model]) -> _Model:
-    """Return the body of a request.
+    """Return the body of a request as ``model``.
 
     Raises:
-        ApiError: 400, it is none.
+        ApiError: 400: it does not match the model.
     """
     try:
         return model.model_validate_json(await request.body() or b"{}")
@@ -79,20 +79,20 @@ async def read_json(request: Request) -> dict[str, object]:
     """Return the JSON object that is a request's body, {} if it has none.
 
     Raises:
-        ApiError: 400, it is not JSON.
+        ApiError: 400: it is not JSON.
     """
     try:
         found = json.loads(await request.body() or b"{}")
     except (ValueError, RecursionError) as error:
-        raise ApiError(400, "invalid_request", "body is not JSON") from error
+        raise ApiError(400, "invalid_request", "the request body is not JSON") from error
     return found if isinstance(found, dict) else {}
 
 
 def parse_integer(text: str | None, default: int) -> int:
-    """Return a parameter's number.
+    """Return the number in a query parameter, ``default`` if it is missing.
 
     Raises:
-        ApiError: 400, it is none.
+        ApiError: 400: it is no number.
     """
     if text is None:
         return default
@@ -102,12 +102,12 @@ def parse_integer(text: str | None, default: int) -> int:
 
 
 def is_flag_set(params: QueryParams, name: str, default: str = "false") -> bool:
-    """Whether a flag of the query is set."""
+    """Return whether a flag of the query is set (``true`` or ``1``)."""
     return params.get(name, default).lower() in {"true", "1"}
 
 
 def ndjson_reply(events: AsyncIterator[dict[str, object]]) -> Response:
-    """Return a stream of JSON lines."""
+    """Return a reply that streams events as JSON lines."""
 
     async def lines() -> AsyncIterator[bytes]:
         async for event in events:
@@ -117,7 +117,7 @@ def ndjson_reply(events: AsyncIterator[dict[str, object]]) -> Response:
 
 
 async def handle_error(request: Request, error: Exception) -> Response:
-    """Return the reply to whatever a handler raised."""
+    """Return the error reply for an exception of a handler."""
     match error:
         case ApiError():
             refusal = error

@@ -1,4 +1,4 @@
-"""Commands and sessions: over a WebSocket, over one POST, listed, killed."""
+"""Commands and sessions: run by WebSocket or POST, list, kill."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ if TYPE_CHECKING:
 
 CLOSE_DELAY_SECONDS = 1.0  # a client that still has to send its EOF must find the socket open
 PORTS_POLL_SECONDS = 1.0
-KEEPALIVE_SECONDS = 20.0  # the js SDK gives a silent command up after 45 s
+KEEPALIVE_SECONDS = 20.0  # the js SDK gives up a silent command after 45 s
 
 
 def exec_request(params: QueryParams, *, over_post: bool = False) -> ExecRequest:
-    """Return what the query of an exec call asks for.
+    """Return the command that the query of an exec call describes.
 
     Raises:
-        ApiError: 400, a parameter that cannot be understood.
+        ApiError: 400: a parameter is invalid.
     """
     argv = tuple(params.getlist("cmd")) or (params.get("path", "bash"),)
     pairs = [item.partition("=") for item in params.getlist("env")]
@@ -123,10 +123,10 @@ class ChunkWatcher:
 
 
 class ExecResponse(Response):
-    """Runs a command over one POST: the body is its stdin, each chunk of the reply one frame.
+    """Runs a command over one POST: the body is its stdin, each chunk of the reply is one frame.
 
-    Both go on at once, so that a command may answer while it is still being fed; a streaming
-    response of Starlette's would take the body's messages for its own.
+    Input and output run at the same time, so a command may answer before its input ends. Starlette's
+    ``StreamingResponse`` cannot be used: it would consume the body's messages.
     """
 
     def __init__(self, session: Session) -> None:
@@ -135,7 +135,7 @@ class ExecResponse(Response):
         self._session = session
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer."""
+        """Send the frames of the session until the command ends."""
         del scope
         watcher = ChunkWatcher()
         work = [asyncio.create_task(self._feed(receive)), asyncio.create_task(self._session.attach(watcher))]
@@ -186,7 +186,7 @@ class Exec:
         try:
             await socket.accept(headers=[(b"x-sprite-capabilities", b"signal")])
         except (WebSocketDisconnect, RuntimeError, OSError):
-            return  # the client left before the 101; nobody watches, so its time to run on runs
+            return  # the client left before the 101; the command's time limit without watchers runs
         watcher = SocketWatcher(socket, tty=session.request.tty)
         await watcher.send_message(
             {
@@ -222,7 +222,7 @@ class Exec:
         name = str(parameters.get("signal", "TERM"))
         number = parse_signal(name)
         if number is None:
-            raise ApiError(400, "invalid_signal", f"unknown signal {name}")
+            raise ApiError(400, "invalid_signal", f"unknown signal: {name}")
         seconds = parse_duration(str(parameters.get("timeout", "10s")))
         return ndjson_reply(_kill_events(session, name, number, seconds))
 
@@ -277,7 +277,7 @@ async def _keep_alive(watcher: SocketWatcher) -> None:
 
 
 async def _send_port_changes(sprite: Sprite, session: Session, watcher: SocketWatcher) -> None:
-    """Tell the ports that the command and its children open and close, while it runs."""
+    """Send the ports that the command and its children open and close, while it runs."""
     known: frozenset[Port] = frozenset()
     while True:
         await asyncio.sleep(PORTS_POLL_SECONDS)
@@ -299,7 +299,7 @@ async def _handle_input_message(session: Session, data: bytes) -> None:
 
 
 def _handle_control_message(session: Session, text: str) -> None:
-    """Obey a control message; anything else is ignored, as live."""
+    """Handle a resize or signal message; ignore anything else, as on the live service."""
     try:
         message = json.loads(text)
     except ValueError:

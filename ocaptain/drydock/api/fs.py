@@ -41,7 +41,7 @@ class FsBody(BaseModel):
 def parse_mode(given: str | int) -> int:
     """Return the permission bits of octal text (``0644``, ``644``)."""
     if not re.fullmatch(r"0?o?[0-7]{1,4}", str(given)):
-        raise FsError("EINVAL", "", f"mode is not octal: {given!r}")
+        raise FsError("EINVAL", "", f"mode must be octal digits: {given!r}")
     return int(str(given).replace("o", ""), 8)
 
 
@@ -72,13 +72,13 @@ class Fs:
             finally:
                 os.close(fd)
 
-        # A file may grow while it is read, and one of procfs has no size at all: no length is told.
+        # A file may grow while it is read, and one of procfs has no size at all: no length is sent.
         headers = {"content-range": f"bytes {start}-{max(size - 1, start)}/{size}"} if start else {}
         status = 206 if start else 200
         return StreamingResponse(content(), status, headers, media_type="application/octet-stream")
 
     async def write(self, request: Request) -> Response:
-        """``PUT …/fs/write``; makes missing parents whatever the flag says, as live."""
+        """``PUT …/fs/write``; always makes missing parents, as on the live service."""
         params = request.query_params
         files = self._files(request, params.get("workingDir", "/"), as_root=is_flag_set(params, "asRoot"))
         mode = parse_mode(params["mode"]) if params.get("mode") else None
@@ -135,7 +135,7 @@ class Fs:
 
 
 def _range_start(header: str | None) -> int:
-    """Return where a range begins (``bytes=N-``); 0 for none, and for what we do not know."""
+    """Return where a range begins (``bytes=N-``); 0 without a range, or for another form."""
     found = re.fullmatch(r"bytes=([0-9]{1,18})-", header or "")
     return int(found[1]) if found else 0
 
@@ -147,5 +147,5 @@ def _parse_owner(given: str | int | None) -> int:
     if str(given) in names:
         return names[str(given)]
     if not re.fullmatch(r"\d{1,9}", str(given)):
-        raise FsError("EINVAL", "", f"unknown owner: {given!r}")
+        raise FsError("EINVAL", "", f"owner must be a number, root or sprite: {given!r}")
     return int(given)

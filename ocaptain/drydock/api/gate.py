@@ -1,7 +1,7 @@
-"""What stands before the routes: who may call, what is counted, which sprite is woken.
+"""The middleware before the routes: authorisation, counters, and waking of sprites.
 
-A call counts (in the metrics, in the faults' rules, for the idle clock) if it comes from somebody with the
-token and there is such an endpoint. Any other is answered and leaves no trace, however many there are.
+A call counts (in the metrics, for fault rules and idle times) if it carries the token and its endpoint exists.
+Any other call is answered and not counted.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
 
 VERSION = "v0.0.1-rc46"
 SPRITE_PATH = "/v1/sprites/{name}"
-#: What is answered about a sprite without waking it.
+#: Calls to these areas of a sprite do not wake it.
 AREAS_WITHOUT_WAKING = frozenset({"policy", "checkpoints", "upgrade", "restart"})
-#: Names of this machine. A page of a foreign name that resolves to it (DNS rebinding) is turned away.
+#: The allowed host names. A page whose foreign name resolves to this machine (DNS rebinding) is refused.
 OWN_HOST_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
 
 def refusal_of_headers(headers: Headers, token: str) -> ApiError | None:
-    """Return why a call is none of ours, None if it is: it must name this machine and carry the token."""
+    """Return the error for a call with a foreign host name or without the right token; None if it is valid."""
     host = [name.lower() for name in headers.getlist("host")]
     if len(host) != 1 or not {host[0], host[0].rpartition(":")[0]} & OWN_HOST_NAMES:
-        return ApiError(421, "misdirected", "drydock answers to 127.0.0.1 and localhost alone")
+        return ApiError(421, "misdirected", "drydock answers only to the host names 127.0.0.1 and localhost")
     given = headers.getlist("authorization")
     if len(given) != 1 or not hmac.compare_digest(given[0].encode(), f"Bearer {token}".encode()):
         return ApiError(401, "unauthorized", "missing or wrong bearer token")
@@ -46,7 +46,7 @@ def refusal_of_headers(headers: Headers, token: str) -> ApiError | None:
 
 
 def endpoint_of(scope: Scope, routes: Sequence[BaseRoute]) -> str | None:
-    """Return the path pattern of the route that serves a call, None if there is none for it."""
+    """Return the path pattern of the route that serves a call, None if no route does."""
     for route in routes:
         if isinstance(route, Route | WebSocketRoute) and route.matches(scope)[0] is Match.FULL:
             return route.path
@@ -54,11 +54,11 @@ def endpoint_of(scope: Scope, routes: Sequence[BaseRoute]) -> str | None:
 
 
 class Gate:
-    """Outermost layer: host and token, version header, last activity, counts by sprite.
+    """The outermost middleware: host and token, version header, last activity, counters.
 
     Attributes:
         open_calls: how many calls are being answered now.
-        last_activity: monotonic time of the last one's end.
+        last_activity: monotonic time at which the last call ended.
     """
 
     def __init__(self, app: ASGIApp, token: str, store: Store, routes: Sequence[BaseRoute]) -> None:
@@ -70,7 +70,7 @@ class Gate:
         self.last_activity = time.monotonic()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass an authorised request on."""
+        """Pass an authorised request on; refuse any other."""
         if scope["type"] not in {"http", "websocket"}:
             await self._app(scope, receive, send)
             return
@@ -102,7 +102,7 @@ class Gate:
             self.last_activity = time.monotonic()
 
     def _count_call(self, scope: Scope, endpoint: str) -> Tally | None:
-        """Count a call of a sprite that there is; return the sprite's counters."""
+        """Count a call to an existing sprite; return the sprite's counters."""
         name = sprite_name_of(scope, endpoint)
         if name is None or not self._store.has_sprite(name):
             return None
@@ -113,12 +113,12 @@ class Gate:
 
 
 def sprite_name_of(scope: Scope, endpoint: str) -> str | None:
-    """Return the name of the sprite that a call is about, None if it is about none."""
+    """Return the name of the sprite in a call's path, None if it has none."""
     return str(scope["path"]).split("/")[3] if endpoint.startswith(SPRITE_PATH) else None
 
 
 def _count_bytes(tally: Tally, receive: Receive, send: Send) -> tuple[Receive, Send]:
-    """Return both directions with their payload counted."""
+    """Return ``receive`` and ``send`` wrapped so that payload bytes are counted."""
 
     def size(message: Message) -> int:
         text = message.get("text")
@@ -137,7 +137,7 @@ def _count_bytes(tally: Tally, receive: Receive, send: Send) -> tuple[Receive, S
 
 
 class Waker:
-    """Wakes the sprite that a request is about, and keeps it awake while the request lasts."""
+    """ASGI middleware that wakes the sprite of a request and keeps it awake during the request."""
 
     def __init__(self, app: ASGIApp, store: Store) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""Policies of a sprite. Refusals are plain text here, as live; a change is a 204, which the SDKs demand."""
+"""Policies of a sprite. Errors are plain text, as on the live service; a change replies 204, as the SDKs require."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Policies:
         self._store = store
 
     async def network_policy(self, request: Request) -> Response:
-        """What may leave the sprite."""
+        """``policy/network``: what the sprite may connect to."""
         sprite = self._store.get(request.path_params["name"])
         if request.method == "POST":
             await sprite.set_network_policy(await read_body(request, NetworkPolicy))
@@ -30,11 +30,11 @@ class Policies:
         return JSONResponse(sprite.record.network.model_dump(exclude_none=True))
 
     async def privileges_policy(self, request: Request) -> Response:
-        """What it may do: stored."""
+        """``policy/privileges``: only stored."""
         return await self._get_or_store(request, "privileges", PrivilegesPolicy)
 
     async def resources_policy(self, request: Request) -> Response:
-        """What it may use: stored."""
+        """``policy/resources``: only stored."""
         return await self._get_or_store(request, "resources", ResourcesPolicy)
 
     async def _get_or_store(

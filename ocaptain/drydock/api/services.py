@@ -1,4 +1,4 @@
-"""Services of a sprite. Refusals are plain text here, as live."""
+"""Services of a sprite. Errors are plain text, as on the live service."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class SignalBody(BaseModel):
 
 
 class Services:
-    """Services of a sprite. Refusals are plain text here, as live."""
+    """Services of a sprite. Errors are plain text, as on the live service."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -70,7 +70,7 @@ class Services:
         sprite = self._store.get(request.path_params["name"])
         name = request.path_params["service"]
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", name):
-            raise ApiError(400, "invalid_request", f"not a service name: {name}")
+            raise ApiError(400, "invalid_request", f"invalid service name: {name}")
         definition = await read_body(request, ServiceDefinition)
         ports = {other.name for other in sprite.services.values() if other.definition.http_port} - {name}
         if definition.http_port and ports:
@@ -86,7 +86,7 @@ class Services:
         sprite, service = self._find(request)
         verb = request.path_params["verb"]
         if verb not in {"start", "stop", "restart"}:
-            raise ApiError(404, "not_found", f"services have no verb {verb}")
+            raise ApiError(404, "not_found", f"unknown action {verb!r}: use start, stop or restart")
         if verb == "stop":
             if service.status == "stopped":
                 raise ApiError(409, "conflict", f"service {service.name} is not running")
@@ -141,7 +141,7 @@ async def _log_events(files: Files, service: Service, count: int, seconds: float
 async def _last_lines(files: Files, log: str, count: int) -> list[str]:
     try:
         fd = await files.open_read(log)
-    except FsError:  # it never said anything
+    except FsError:  # it has written nothing yet
         return []
     try:
         size = os.fstat(fd).st_size

@@ -1,4 +1,4 @@
-"""Sprites: made, listed, watched, changed, destroyed, checked, started again."""
+"""Sprites: create, list, watch, change, destroy, check, restart."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Sprites:
         return JSONResponse(self._store.list_page(prefix, size, params.get("continuation_token")))
 
     async def _status_events(self, prefix: str) -> AsyncIterator[dict[str, object]]:
-        """Tell every sprite as it is, then each change, and something now and then."""
+        """Yield the status of every sprite, then each change, and heartbeats."""
         queue = self._store.subscribe()
         try:
             for sprite in self._store.find_by_prefix(prefix):
@@ -76,7 +76,7 @@ class Sprites:
         return JSONResponse(self._store.get(name).describe())
 
     async def upgrade(self, request: Request) -> Response:
-        """``POST …/upgrade``: there is but one version here."""
+        """``POST …/upgrade``: does nothing, since drydock has only one version."""
         self._store.get(request.path_params["name"])
         return Response(status_code=204)
 

@@ -1,4 +1,4 @@
-"""Sockets that are no commands: TCP through ``/proxy``, changes of files, ports that open and close."""
+"""WebSockets other than exec: TCP through ``/proxy``, file changes, opened and closed ports."""
 
 from __future__ import annotations
 
@@ -76,10 +76,14 @@ class Streams:
                 async with asyncio.timeout(FIRST_MESSAGE_SECONDS):
                     target = Target.model_validate_json(await socket.receive_text())
                 if target.host.lower() not in (*LOOPBACK_NAMES, sprite.name):
-                    raise OSError(f"host {target.host}: a sprite reaches only its own loopback; name localhost")
+                    raise OSError(f"host {target.host}: only the sprite's own loopback can be reached; use localhost")
                 reader, writer = await connect_to_sandbox_port(sprite.box.init_pid, target.port)
             except (OSError, ValidationError, KeyError) as error:  # TimeoutError is an OSError
-                reason = "expected {host, port}" if isinstance(error, ValidationError | KeyError) else str(error)
+                reason = (
+                    "the first message must be {host, port}"
+                    if isinstance(error, ValidationError | KeyError)
+                    else str(error)
+                )
                 await socket.send_text(json.dumps({"status": "error", "error": reason or "no answer"}))
                 await socket.close(1000)
                 return
@@ -101,7 +105,9 @@ class Streams:
                 async with asyncio.timeout(FIRST_MESSAGE_SECONDS):
                     subscription = Subscription.model_validate_json(await socket.receive_text())
             except (TimeoutError, ValidationError, KeyError):
-                await socket.send_text(json.dumps({"type": "error", "message": "expected a subscription"}))
+                await socket.send_text(
+                    json.dumps({"type": "error", "message": "the first message must be a subscription"})
+                )
                 await socket.close(1000)
                 return
             watch = FileWatch(sprite.box.root, subscription.workingDir)
@@ -126,7 +132,7 @@ class Streams:
 
 
 async def _run_until_first_ends(*work: Awaitable[None]) -> None:
-    """Wait for whichever ends first; the others are cancelled, an error is raised."""
+    """Wait until the first one ends, cancel the others; raise its error."""
     tasks = [asyncio.ensure_future(one) for one in work]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

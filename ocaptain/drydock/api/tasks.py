@@ -1,4 +1,4 @@
-"""Tasks, which only a sprite itself can put on: see :mod:`ocaptain.drydock.tasks`."""
+"""Tasks, which only a sprite itself can create; see :mod:`ocaptain.drydock.tasks`."""
 
 from __future__ import annotations
 
