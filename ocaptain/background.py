@@ -1,4 +1,4 @@
-"""What all of our programs do alike: start in the background, off any terminal; seldom look for garbage."""
+"""Start programs in the background, without a terminal; tune their garbage collection."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-# What ansible-runner tells the Ansible that it starts; a program that Ansible starts in the
-# background is none of its run.
+# Variables that ansible-runner sets for its Ansible process. A program that Ansible starts in the
+# background must not inherit them.
 _RUNNER_PREFIXES = (
     "AWX_",
     "RUNNER_",
@@ -24,18 +24,18 @@ _RUNNER_PREFIXES = (
 
 
 def reduce_garbage_collection() -> None:
-    """Let this process's collector leave alone what is there now, and look for garbage a fiftieth as often.
+    """Exclude all current objects from garbage collection, and collect fifty times less often.
 
-    What is imported stays until the end; Python's collector walks over it again and again meanwhile.
+    Imported modules live until the end; without this the collector would scan them again and again.
     """
     gc.freeze()
     gc.set_threshold(35_000, 10, 10)
 
 
 def background_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a background program, from our own.
+    """Return the environment for a background program, made from ``environ``.
 
-    The same ocaptain is found, also where only this process knows its place.
+    It imports the same ocaptain, even if only this process knows where that is.
     """
     kept = {name: value for name, value in environ.items() if not name.startswith(_RUNNER_PREFIXES)}
     python_path = [
@@ -46,7 +46,7 @@ def background_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def start_module(module: str, arguments: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
-    """Start ``python -m module`` in a session of its own; what it says goes to the end of ``log``."""
+    """Start ``python -m module`` in a new session; append its output to ``log``."""
     with log.open("ab") as output:
         return subprocess.Popen(
             [sys.executable, "-m", module, *arguments],

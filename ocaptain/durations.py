@@ -12,10 +12,10 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def parse_seconds(text: str) -> float:
-    """Return the seconds of a duration, or of a bare number; at most a year.
+    """Return the seconds of a duration or a plain number; at most a year.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: ``text`` is neither.
     """
     if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
         return min(float(text), MAX_SECONDS)

@@ -1,4 +1,4 @@
-"""Locks that the kernel gives back: an flock held for as long as its holder lives."""
+"""File locks (flock) that the kernel releases when their holder ends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Lock:
-    """An exclusive flock on ``path``, released by :meth:`release` or by the process' end."""
+    """An exclusive flock on ``path``, held until :meth:`release` or the end of the process."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -26,7 +26,7 @@ class Lock:
         return self._fd is not None
 
     def acquire(self) -> bool:
-        """Take the lock if it is free; return whether it is held now."""
+        """Take the lock if it is free; return whether it was taken."""
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -37,7 +37,7 @@ class Lock:
         return True
 
     def acquire_within(self, seconds: float) -> bool:
-        """Take the lock, trying for at most ``seconds``; return whether it is held now."""
+        """Try to take the lock for at most ``seconds``; return whether it was taken."""
         until = time.monotonic() + seconds
         while not self.acquire():
             if time.monotonic() > until:
@@ -46,7 +46,7 @@ class Lock:
         return True
 
     def release(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
@@ -59,7 +59,7 @@ class Lock:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether some process holds the lock on ``path``; never makes the file."""
+    """Return whether a process holds the lock on ``path``; never create the file."""
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -74,7 +74,7 @@ def is_locked(path: Path) -> bool:
 
 
 def end_lock_holder(lock: Path, pid: int, seconds: float, first_signal: signal.Signals = signal.SIGTERM) -> bool:
-    """End the process ``pid`` that holds ``lock``: ``first``, after ``seconds`` KILL.
+    """End the process ``pid`` that holds ``lock``: send ``first_signal``, and KILL after ``seconds``.
 
     Returns:
         Whether the lock is free now.

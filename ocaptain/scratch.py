@@ -1,4 +1,4 @@
-"""Private directories for a moment: gone with their process, or with the next sail if it was killed."""
+"""Private temporary directories; the next `sail` removes those of killed processes."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 Purpose = Literal["run", "check", "bundle"]
 _PREFIXES = ("ocaptain-run-", "ocaptain-check-", "ocaptain-bundle-")
-MIN_AGE_SECONDS = 60.0  # its maker may not have locked it yet
+MIN_AGE_SECONDS = 60.0  # a younger one may not be locked by its owner yet
 
 
 @contextlib.contextmanager
 def scratch_directory(purpose: Purpose) -> Iterator[Path]:
-    """Make a directory that only this user can read, and remove it in the end.
+    """Make a directory that only this user can read; remove it at the end of the block.
 
-    It is locked as long as this process lives, which tells :func:`remove_abandoned` whose process was killed.
+    It is locked while this process lives, so that :func:`remove_abandoned` keeps it.
     """
     with tempfile.TemporaryDirectory(prefix=f"ocaptain-{purpose}-") as name, _hold_lock(name):
         yield Path(name)
@@ -32,7 +32,7 @@ def scratch_directory(purpose: Purpose) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _hold_lock(path: str) -> Iterator[None]:
-    """Hold a directory's lock; raises BlockingIOError if another process does, OSError if it is no directory."""
+    """Hold a directory's lock. Raises BlockingIOError if another process holds it, OSError if it is no directory."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -42,7 +42,7 @@ def _hold_lock(path: str) -> Iterator[None]:
 
 
 def remove_abandoned() -> None:
-    """Remove what killed processes of this user left."""
+    """Remove the directories of killed processes of this user."""
     for path in Path(tempfile.gettempdir()).glob("ocaptain-*"):
         if path.name.startswith(_PREFIXES):
             with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""An async client of the Sprites API (https://sprites.dev), and of drydock, which speaks it."""
+"""An async client of the Sprites API (https://sprites.dev), and of drydock, which implements it."""
 
 from ocaptain.sprites.client import Completed, SpritesClient
 from ocaptain.sprites.errors import (

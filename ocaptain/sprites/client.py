@@ -1,8 +1,7 @@
 """The client: REST by httpx, commands by websockets, a deadline on every wait.
 
 A command that ends fast may lose its output on the live service, because the process starts
-before the relay attaches; :meth:`SpritesClient.run` therefore holds it at a gate until its first
-byte of stdin has arrived.
+before the relay attaches. :meth:`SpritesClient.run` therefore lets it wait for the first byte of stdin.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ GATE_SCRIPT = 'IFS= read -r _ && exec "$@"'
 
 @dataclass(frozen=True)
 class Completed:
-    """A command that ended.
+    """The result of a command.
 
     Attributes:
         code: exit code, 128 + n for a death by signal n.
@@ -54,7 +53,7 @@ class Completed:
 
 
 class _ConnectWithoutRedirects(connect):
-    """A handshake that follows no redirect: what runs over the socket is for the service that was asked."""
+    """A WebSocket handshake that follows no redirect, so that no other host gets the socket's data."""
 
     def process_redirect(self, exc: Exception) -> Exception | str:
         return exc
@@ -78,7 +77,7 @@ class SpritesClient(Rest):
 
         Args:
             name: the sprite.
-            argv: passed unchanged, no shell. It rides in the URL: keep it below 40 kB.
+            argv: passed unchanged, no shell. It is part of the URL: keep it below 40 kB.
             cwd: working directory; one that is missing is silently ignored by the service.
             tty: run on a terminal.
             rows: of the terminal.
@@ -86,7 +85,7 @@ class SpritesClient(Rest):
             run_after_disconnect: how long the command may run after the socket closed (``10s``; "0" = no limit).
 
         Raises:
-            SpritesError: no 101 was answered; nothing was started.
+            SpritesError: the handshake failed; nothing was started.
         """
         query = [("cmd", word) for word in argv]
         query += [("path", argv[0]), ("stdin", "true")]
@@ -101,7 +100,7 @@ class SpritesClient(Rest):
         """Connect to a TCP port of a sprite.
 
         Raises:
-            ProxyRefused: nobody listens there.
+            ProxyRefused: nothing listens on the port.
             SpritesError: the sprite cannot be reached.
         """
         operation = f"port {port} of {name}"
@@ -155,7 +154,7 @@ class SpritesClient(Rest):
         seconds: float,
         answer_output: Callable[[bytes, bytes], bytes | None] | None = None,
     ) -> Completed:
-        """Run a command to its end.
+        """Run a command and wait for its end.
 
         Args:
             name: the sprite.
@@ -169,8 +168,8 @@ class SpritesClient(Rest):
 
         Raises:
             ExecInterrupted: the connection broke; whether the command ended is not known.
-            DeadlinePassed: and the command was killed.
-            TooLarge: its output has no end; it was killed.
+            DeadlinePassed: the command took too long and was killed.
+            TooLarge: its output was too long and it was killed.
             SpritesError: the command was not started.
         """
         stdout, stderr = bytearray(), bytearray()
@@ -207,7 +206,7 @@ class SpritesClient(Rest):
 
 
 async def _send_input(execution: Execution, stdin: bytes, input_released: asyncio.Event) -> None:
-    """Open the gate and give the command its input; that the socket broke is the reader's to report."""
+    """Open the gate and send the input; a broken socket is reported by the reading side."""
     with contextlib.suppress(ExecInterrupted):
         # The first piece goes with the gate's line: one message, one packet.
         first = STDIN_CHUNK if input_released.is_set() else 0

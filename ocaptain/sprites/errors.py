@@ -3,14 +3,14 @@
 ::
 
     SpritesError                    every error of this client
-    ├─ ConnectionFailed             no answer: nothing is known to have reached the service
-    ├─ BadReply                     an answer that cannot be understood (cut short, not JSON)
-    ├─ TooLarge                     a file is longer than the caller takes
+    ├─ ConnectionFailed             the service was not reached, or did not answer
+    ├─ BadReply                     an invalid answer (cut short, not JSON)
+    ├─ TooLarge                     a file or an output is longer than the caller accepts
     ├─ ExecInterrupted              a running command's socket ended without an exit message
-    ├─ ProxyRefused                 a TCP connection to a port of a sprite cannot be had, or broke
-    ├─ DeadlinePassed               a command was killed, since it took too long
+    ├─ ProxyRefused                 a TCP connection to a port of a sprite failed or broke
+    ├─ DeadlinePassed               a command took too long and was killed
     ├─ TransferFailed               a file did not arrive as it was sent
-    │  └─ FileMissing               there is none to fetch
+    │  └─ FileMissing               the file to fetch does not exist
     └─ ApiError                     the service answered with a refusal (status, code)
        ├─ AuthenticationError       401, 403: the token is missing, wrong or not allowed
        ├─ NotFound                  404, 410
@@ -38,7 +38,7 @@ MAX_DEPTH = 4
 
 
 class SpritesError(OcaptainError):
-    """Something went wrong between this client and the service; no text of it holds a credential."""
+    """An error of this client or the service; credentials are removed from its text."""
 
     def __init__(self, message: str) -> None:
         super().__init__(redact(message))
@@ -57,11 +57,11 @@ class ConnectionFailed(SpritesError):
 
 
 class BadReply(SpritesError):
-    """The service answered with success, but not with what was asked for."""
+    """The service answered with success, but the content is invalid."""
 
 
 class TooLarge(SpritesError):
-    """A file is longer than the caller takes."""
+    """A file or a command's output is longer than the caller accepts."""
 
 
 class ExecInterrupted(SpritesError):
@@ -69,11 +69,11 @@ class ExecInterrupted(SpritesError):
 
 
 class ProxyRefused(SpritesError):
-    """A TCP connection to a port of a sprite cannot be had, or broke."""
+    """A TCP connection to a port of a sprite failed or broke."""
 
 
 class DeadlinePassed(SpritesError):
-    """A command took longer than it was given, and was killed."""
+    """A command took too long and was killed."""
 
 
 class TransferFailed(SpritesError):
@@ -110,13 +110,13 @@ class AuthenticationError(ApiError):
 
 
 class NotFound(ApiError):
-    """There is no such sprite, session, service or file."""
+    """The sprite, session, service or file does not exist."""
 
     statuses = frozenset({404, 410})
 
 
 class Conflict(ApiError):
-    """The name is taken, or the thing is in another state."""
+    """The name is taken, or the state of the sprite or service does not allow the call."""
 
     statuses = frozenset({409})
 
@@ -128,7 +128,7 @@ class RateLimited(ApiError):
 
 
 def api_error(operation: str, status: int, headers: Mapping[str, str], body: bytes) -> ApiError:
-    """Return the error for a refusal in any of the service's dialects.
+    """Return the error for a refusal in any of the service's formats.
 
     Args:
         operation: the call, as the message names it.
@@ -153,7 +153,7 @@ def api_error(operation: str, status: int, headers: Mapping[str, str], body: byt
 
 
 def _parse_fields(body: bytes) -> dict[str, object]:
-    """Return the fields of a refusal; text, and JSON that is no object, is its message."""
+    """Return the JSON fields of a refusal; if it is no JSON object, the whole body as ``message``."""
     try:
         fields = json.loads(body)
     except (ValueError, RecursionError):
@@ -162,7 +162,7 @@ def _parse_fields(body: bytes) -> dict[str, object]:
 
 
 def _text_of(value: object, depth: int = 0) -> str:
-    """Return what a refusal says, as a line: a text, a list, or messages by field; nested, since servers do that.
+    """Return the text of a refusal as one line: from a text, a list, or messages by field, also nested.
 
     Sources: ``{"errors": ["name must be …"]}`` of the REST reference, beside the documented ``message``.
     """

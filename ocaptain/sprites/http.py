@@ -1,4 +1,4 @@
-"""One request of the API: its deadline, its errors, its retries."""
+"""Requests to the API: deadlines, errors, retries."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ class Http:
         seconds: deadline of a plain call and of a handshake; a create may take 2.5 times, a file
             ten times as long.
         transport: an httpx transport in place of the network's, for tests of the REST part.
-        sleep: how to wait between tries.
+        sleep: called to wait between tries.
 
     Raises:
-        UsageError: the environment names a proxy that cannot be used.
+        UsageError: a proxy variable of the environment is invalid.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Http:
                 verify=True if self._url.startswith("https") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
             )
         except (ValueError, ImportError, httpx.InvalidURL) as error:
-            # A URL that cannot be parsed is not shown: a password in it is wherever the parser stopped.
+            # The URL is not shown: it cannot be parsed, so a password in it cannot be removed.
             reason = str(error) if isinstance(error, ImportError) else "its URL is wrong"
             raise UsageError(f"the proxy of HTTP_PROXY, HTTPS_PROXY or ALL_PROXY cannot be used: {reason}") from None
 
@@ -112,20 +112,20 @@ class Http:
         factor: float = 1.0,
         idempotent: bool = True,
     ) -> _Result:
-        """Return what ``parse`` makes of the reply.
+        """Send a request and return the parsed reply.
 
         Args:
-            method: of the request.
-            path: of its URL.
-            params: of its URL.
-            parse: of a reply that is a success.
+            method: HTTP method.
+            path: path of the URL.
+            parse: converts a successful reply.
+            params: query of the URL.
             body: sent as JSON.
-            content: makes the body of each try.
-            factor: of the client's deadline.
-            idempotent: whether it may be sent again when it is not known whether it arrived.
+            content: called for each try, returns its body.
+            factor: multiplies the client's deadline.
+            idempotent: whether it may be repeated after an error that leaves open whether it was carried out.
 
         Raises:
-            SpritesError: the service refuses, or cannot be reached in time.
+            SpritesError: the service refused, or could not be reached in time.
         """
         operation = f"{method} {path}"
         seconds = self._seconds * factor
@@ -157,7 +157,7 @@ class Http:
     def connection_lost_error(
         self, operation: str, error: Exception | str, response_start: httpx.Response | None
     ) -> ConnectionFailed:
-        """Return the error for a connection that broke; ``begun`` is the reply, if it had begun."""
+        """Return the error for a connection that broke; ``response_start`` is the reply, if one began."""
         reason = f"{redact_line(error) or type(error).__name__}{_request_id_of(response_start)}"
         return ConnectionFailed(f"{operation}: the connection to {self._url} was lost: {reason}", sent=True)
 
@@ -167,12 +167,12 @@ def _request_id_of(response_start: httpx.Response | None) -> str:
 
 
 async def read_reply(operation: str, stream: httpx.Response) -> httpx.Response:
-    """Read a reply, which is not longer than there is any use for.
+    """Read a reply of limited length.
 
-    Of a refusal only the beginning is read.
+    Only the beginning of a long refusal is read.
 
     Raises:
-        BadReply: it is a success, and too long.
+        BadReply: it is a success and too long.
         httpx.HTTPError: the connection broke.
     """
     data = bytearray()
@@ -185,6 +185,6 @@ async def read_reply(operation: str, stream: httpx.Response) -> httpx.Response:
                     f"{operation}: the reply is longer than {limit} bytes{request_id_suffix(stream.headers)}"
                 )
             break
-    # It is decoded and whole: what says otherwise is left out.
+    # The content is decoded and complete, so headers about its transfer are left out.
     kept_headers = [pair for pair in stream.headers.multi_items() if pair[0] not in _TRANSFER_HEADERS]
     return httpx.Response(stream.status_code, headers=kept_headers, content=bytes(data[:limit]), request=stream.request)

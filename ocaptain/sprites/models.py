@@ -1,4 +1,4 @@
-"""What the service answers. Unknown fields are ignored: it grows faster than we do."""
+"""The objects in the service's replies. Unknown fields are ignored, since the service adds some."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Sprite(BaseModel):
 
 
 class Change(BaseModel):
-    """A line of the list that is watched: a sprite's status, or a heartbeat (without a name).
+    """A line of the watch stream: a sprite's status, or a heartbeat (without a name).
 
     Source: the official JavaScript SDK, ``watchSprites``.
     """

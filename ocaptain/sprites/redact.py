@@ -1,4 +1,4 @@
-"""What others say, as it may be shown: no credentials, no queries of URLs, short and clean.
+"""Make foreign text safe to show: no credentials, no URL queries, no control characters, short.
 
 An error's text may come from the service, from a proxy, or from a library that repeats what it was given (a
 proxy's URL with its password, a socket's URL with a command's words).
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_TEXT = 500
-MAX_INPUT = 4000  # the patterns go over it more than once
-MIN_SECRET_LENGTH = 8  # a shorter one would be found in ordinary words
+MAX_INPUT = 4000  # bounds the time of the patterns
+MIN_SECRET_LENGTH = 8  # a shorter one would match ordinary words
 _PATTERNS = tuple(
     (re.compile(pattern, re.IGNORECASE), shown)
     for pattern, shown in (
@@ -36,33 +36,33 @@ _hidden: set[str] = set()
 
 
 def hide_secret(secret: str) -> None:
-    """Never show this again, whoever repeats it: every error of this client looks for it."""
+    """Register a secret; :func:`redact` replaces it in every error of this client."""
     if len(secret) >= MIN_SECRET_LENGTH:
         _hidden.update({secret, quote(secret), quote(secret, safe="")})
 
 
 def redact(text: str) -> str:
-    """Return a text without what looks like a credential, and without the secrets that were hidden."""
+    """Return a text without registered secrets and without anything that looks like a credential."""
     for secret in sorted(_hidden, key=len, reverse=True):
         text = text.replace(secret, "…")
-    text = text[:MAX_INPUT]  # not before: half of a secret would be found by nobody
+    text = text[:MAX_INPUT]  # not earlier: half of a secret would not match
     for pattern, shown in _PATTERNS:
         text = pattern.sub(shown, text)
     return text
 
 
 def redact_line(text: object) -> str:
-    """Return what somebody else said as one short line that may be shown."""
+    """Return foreign text as one short line without credentials and control characters."""
     return clean_line(redact(str(text)), MAX_TEXT)
 
 
 def request_id(headers: Mapping[str, str]) -> str:
-    """Return how the service names a request in its own logs (``Fly-Request-Id``), "" if it does not say."""
+    """Return the id of a request in the service's logs (``Fly-Request-Id``), "" if the reply has none."""
     found = re.fullmatch(r"[\w.:/+=-]{1,100}", str(headers.get("fly-request-id", "")).strip(), re.ASCII)
     return f"Fly-Request-Id {found[0]}" if found else ""
 
 
 def request_id_suffix(headers: Mapping[str, str]) -> str:
-    """Return the request's name in brackets, to stand behind a message; "" if it has none."""
+    """Return the request id in brackets, to append to a message; "" if there is none."""
     name = request_id(headers)
     return f" ({name})" if name else ""

@@ -1,4 +1,4 @@
-"""What replies mean: bodies to models, streams of events to their outcome."""
+"""Parse replies: bodies to models, streams of events to their outcome."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _Result = TypeVar("_Result")
 
 
 def type_parser(adapter: TypeAdapter[_Result]) -> Callable[[httpx.Response], _Result]:
-    """Return what makes a value of a type of a reply; it raises BadReply."""
+    """Return a function that parses a reply as the adapter's type; it raises BadReply."""
 
     def parse(response: httpx.Response) -> _Result:
         try:
@@ -37,7 +37,7 @@ def type_parser(adapter: TypeAdapter[_Result]) -> Callable[[httpx.Response], _Re
 
 
 def model_parser(model: type[_Model]) -> Callable[[httpx.Response], _Model]:
-    """Return what makes a model of a reply; it raises BadReply."""
+    """Return a function that parses a reply as a model; it raises BadReply."""
 
     def parse(response: httpx.Response) -> _Model:
         try:
@@ -49,7 +49,7 @@ def model_parser(model: type[_Model]) -> Callable[[httpx.Response], _Model]:
 
 
 def ignore_reply(response: httpx.Response) -> None:
-    """Take any success for one: nothing of the reply is needed."""
+    """Ignore the content of a successful reply."""
     del response
 
 
@@ -60,7 +60,7 @@ def parse_object(response: httpx.Response) -> dict[str, object]:
     except (ValueError, RecursionError) as error:
         raise _bad_reply(response, "it is not JSON") from error
     if not isinstance(found, dict):
-        raise _bad_reply(response, "it is no JSON object")
+        raise _bad_reply(response, "it is not a JSON object")
     return found
 
 
@@ -69,8 +69,8 @@ class Events:
     """The objects of an NDJSON reply.
 
     Attributes:
-        lines: in their order.
-        traced: how the service names the request, to stand behind an error's text.
+        lines: the objects, in order.
+        request_id_suffix: the request id in brackets, to append to an error's text.
     """
 
     lines: Sequence[dict[str, object]]
@@ -78,7 +78,7 @@ class Events:
 
 
 def parse_events(response: httpx.Response) -> Events:
-    """Return the objects of an NDJSON reply; an empty one is a reply, one of noise alone is not."""
+    """Return the objects of an NDJSON reply; an empty reply is valid, one without any object is not."""
     found = []
     for line in (lines := response.text.splitlines()):
         with contextlib.suppress(ValueError, RecursionError):
@@ -91,16 +91,16 @@ def parse_events(response: httpx.Response) -> Events:
 
 
 def require_complete(what: str, events: Events) -> None:
-    """Raise what the last line of a stream says: the status was sent before the work was done."""
+    """Raise an error unless the last event is ``complete``: HTTP status 200 was sent before the work ended."""
     last = events.lines[-1] if events.lines else {}
     if last.get("type") == "error":
         raise SpritesError(
             f"{what}: {redact_line(last.get('error') or last.get('data') or last)}{events.request_id_suffix}"
         )
     if last.get("type") != "complete":
-        raise BadReply(f"{what}: the reply ended before the work did{events.request_id_suffix}")
+        raise BadReply(f"{what}: the reply ended before the operation was complete{events.request_id_suffix}")
 
 
 def _bad_reply(response: httpx.Response, why: str) -> BadReply:
     what = f"{response.request.method} {response.request.url.path}"
-    return BadReply(f"{what}: the reply cannot be understood: {redact_line(why)}{request_id_suffix(response.headers)}")
+    return BadReply(f"{what}: the reply is invalid: {redact_line(why)}{request_id_suffix(response.headers)}")

@@ -47,16 +47,16 @@ PARTIAL = 206
 
 
 class Rest(Http):
-    """The calls that httpx makes."""
+    """The API calls that use plain HTTP."""
 
     async def create(self, name: str, *, labels: Sequence[str] = ()) -> tuple[Sprite, bool]:
-        """Create a sprite, or find that it is there.
+        """Create a sprite unless it exists.
 
         Returns:
-            The sprite, and whether this call made it.
+            The sprite, and whether this call created it.
 
         Raises:
-            SpritesError: it could not be made and is not there.
+            SpritesError: it could not be created and does not exist.
         """
         body = {"name": name, "labels": list(labels)}
         unsure, attempt = False, 0
@@ -68,16 +68,16 @@ class Rest(Http):
                 )
                 return await work, True
             except Conflict:
-                # After a try whose answer was lost it is that one's: nobody else uses our names.
+                # After a try whose answer was lost, that try has created it: nobody else uses our names.
                 try:
                     return await self.get(name), unsure
-                except NotFound:  # just being made, or just being destroyed: the name is not free yet
+                except NotFound:  # it is being created or destroyed just now: the name is not free yet
                     if attempt >= MAX_ATTEMPTS:
                         raise
             except SpritesError as error:
                 if not may_have_succeeded(error):
                     raise
-                # Look before trying again: it may have been made before the answer was lost.
+                # Look before trying again: it may have been created although the answer was lost.
                 unsure = True
                 try:
                     return await self.get(name), True
@@ -90,7 +90,7 @@ class Rest(Http):
         """Return a sprite.
 
         Raises:
-            NotFound: there is none of that name.
+            NotFound: no sprite has that name.
         """
         return await self.request("GET", f"/v1/sprites/{quote(name, safe='')}", model_parser(Sprite))
 
@@ -104,18 +104,18 @@ class Rest(Http):
                 params["continuation_token"] = token
             page = await self.request("GET", "/v1/sprites", model_parser(SpritePage), params=params)
             found += page.sprites
-            # `has_more` without a token would go on for ever.
+            # `has_more` without a new token would repeat the same page.
             if not page.has_more or not page.next_continuation_token or page.next_continuation_token == token:
                 return found
             token = page.next_continuation_token
-        raise BadReply(f"GET /v1/sprites: the list has no end: more than {MAX_PAGES} pages")
+        raise BadReply(f"GET /v1/sprites: the list has more than {MAX_PAGES} pages")
 
     async def watch(self, prefix: str) -> AsyncGenerator[Change, None]:
         """Yield the status of every sprite whose name starts with ``prefix``, then each change and heartbeats.
 
         Raises:
-            SpritesError: it cannot be watched, or the stream broke. It ends without one where the service
-                gives a list only.
+            SpritesError: the list cannot be watched, or the stream broke. There is no error if the service
+                supports plain lists only: then nothing is yielded.
         """
         operation = "GET /v1/sprites (watch)"
         headers = {"Accept": "application/x-ndjson"}
@@ -135,11 +135,11 @@ class Rest(Http):
             raise self.connection_lost_error(operation, error, response) from None
 
     async def first_page(self) -> SpritePage:
-        """Return the list's first page: whose token this is, how many sprites run and may run."""
+        """Return the list's first page; it names the organisation, its running sprites and their limit."""
         return await self.request("GET", "/v1/sprites", model_parser(SpritePage), params={"max_results": "1"})
 
     async def destroy(self, name: str) -> bool:
-        """Destroy a sprite; return False if it was not there."""
+        """Destroy a sprite; return False if it does not exist."""
         try:
             await self.request("DELETE", f"/v1/sprites/{quote(name, safe='')}", ignore_reply)
         except NotFound:
@@ -147,10 +147,10 @@ class Rest(Http):
         return True
 
     async def list_commands(self, name: str) -> Sequence[str]:
-        """Return the commands that run on a sprite by exec.
+        """Return the command lines that run on a sprite by exec.
 
         Raises:
-            NotFound: there is no such sprite.
+            NotFound: the sprite does not exist.
         """
         found = await self.request("GET", f"/v1/sprites/{quote(name, safe='')}/exec", parse_object)
         listed = found.get("sessions")
@@ -167,7 +167,7 @@ class Rest(Http):
         """Return a file's content, at most ``limit`` bytes.
 
         Raises:
-            NotFound: no such file (or no such sprite: the service does not tell them apart).
+            NotFound: the file or the sprite does not exist (the service does not tell which).
             SpritesError: the file is longer than ``limit``.
         """
         url = f"/v1/sprites/{quote(name, safe='')}/fs/read"
@@ -196,7 +196,7 @@ class Rest(Http):
         return (await self.call_with_retries(read_once, idempotent=True)).content
 
     async def list_files(self, name: str, path: str) -> dict[str, int]:
-        """Return the files in a directory and their sizes; none if it is not there."""
+        """Return the names and sizes of the files in a directory; {} if it does not exist."""
         url = f"/v1/sprites/{quote(name, safe='')}/fs/list"
         try:
             found = await self.request("GET", url, parse_object, params={"path": path, "workingDir": "/"})
@@ -210,16 +210,16 @@ class Rest(Http):
         }
 
     async def stream_file(self, name: str, path: str, offset: int) -> AsyncGenerator[tuple[int, bytes], None]:
-        """Stream a file; yields where each piece belongs and the piece.
+        """Stream a file; yield the offset and content of each piece.
 
         Args:
             name: the sprite.
             path: absolute.
-            offset: where to begin. A service that does not know ranges begins at 0 again.
+            offset: where to begin. A service without ranges begins at 0 again.
 
         Raises:
             NotFound: no such file, or no such sprite.
-            ConnectionFailed: it broke off; what came is good.
+            ConnectionFailed: the connection broke; the pieces so far are correct.
         """
         url = f"/v1/sprites/{quote(name, safe='')}/fs/read"
         headers = {"Range": f"bytes={offset}-"} if offset else {}
@@ -249,7 +249,7 @@ class Rest(Http):
                 raise SpritesError(f"PUT {url} failed: the service says: {why}{events.request_id_suffix}")
 
     async def get_service(self, name: str, service: str) -> dict[str, object] | None:
-        """Return a service's definition and state, None if there is none."""
+        """Return a service's definition and state, None if it does not exist."""
         url = f"/v1/sprites/{quote(name, safe='')}/services/{quote(service, safe='')}"
         try:
             return await self.request("GET", url, parse_object)
@@ -257,7 +257,7 @@ class Rest(Http):
             return None
 
     async def delete_service(self, name: str, service: str) -> bool:
-        """Stop a service and forget it; return False if there is none."""
+        """Stop and delete a service; return False if it does not exist."""
         url = f"/v1/sprites/{quote(name, safe='')}/services/{quote(service, safe='')}"
         try:
             await self.request("DELETE", url, ignore_reply)
@@ -266,10 +266,10 @@ class Rest(Http):
         return True
 
     async def create_checkpoint(self, name: str, comment: str = "") -> None:
-        """Copy a sprite's disk as it is now. It is not tried again: a second copy would be one too many.
+        """Create a checkpoint of a sprite's disk. It is never retried, so that no second copy is made.
 
         Raises:
-            SpritesError: it was not made, or that cannot be told.
+            SpritesError: it was not created, or the outcome is unknown.
         """
         url = f"/v1/sprites/{quote(name, safe='')}/checkpoint"
         work = self.request(
@@ -283,22 +283,22 @@ class Rest(Http):
         return await self.request("GET", url, type_parser(_CHECKPOINTS))
 
     async def restore_checkpoint(self, name: str, checkpoint: str) -> None:
-        """Put a checkpoint in the place of a sprite's disk; what runs there ends.
+        """Replace a sprite's disk by a checkpoint; everything that runs there ends.
 
         Raises:
-            NotFound: there is no such checkpoint.
-            SpritesError: it was not restored, or that cannot be told.
+            NotFound: the checkpoint does not exist.
+            SpritesError: it was not restored, or the outcome is unknown.
         """
         url = f"/v1/sprites/{quote(name, safe='')}/checkpoints/{quote(checkpoint, safe='')}/restore"
         require_complete(f"POST {url}", await self.request("POST", url, parse_events, factor=CHECKPOINT_FACTOR))
 
     async def get_network_policy(self, name: str) -> Sequence[dict[str, object]]:
-        """Return the rules of a sprite's egress; without one nothing is restricted."""
+        """Return the rules of a sprite's network policy; no rules = no restriction."""
         rules = (await self.request("GET", _policy(name), parse_object)).get("rules")
         return [rule for rule in rules if isinstance(rule, dict)] if isinstance(rules, list) else []
 
     async def set_network_policy(self, name: str, rules: Sequence[Mapping[str, object]]) -> None:
-        """Replace the rules of a sprite's egress."""
+        """Replace the rules of a sprite's network policy."""
         await self.request("POST", _policy(name), ignore_reply, body={"rules": [dict(rule) for rule in rules]})
 
 
@@ -307,13 +307,13 @@ def _policy(name: str) -> str:
 
 
 async def _refusal(operation: str, stream: httpx.Response) -> ApiError:
-    """Return the error for a stream that is none."""
+    """Return the error for a stream request that was refused."""
     reply = await read_reply(operation, stream)
     return api_error(operation, reply.status_code, reply.headers, reply.content)
 
 
 async def _lines(operation: str, stream: httpx.Response) -> AsyncIterator[bytes]:
-    """Yield the lines of a reply without end. Raises BadReply if one does not end."""
+    """Yield the lines of an endless reply. Raises BadReply if a line is too long."""
     rest = b""
     async for piece in stream.aiter_bytes():
         *whole, rest = (rest + piece).split(b"\n")

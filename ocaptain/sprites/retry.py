@@ -1,11 +1,11 @@
-"""When a call is tried again, and after how long: pure decisions.
+"""Decide whether and when a failed call is repeated (pure functions).
 
 The service's SDKs retry nothing, so the rules are ours:
 
 - 429: after ``Retry-After`` (else growing waits), for every call, since a refused one did nothing;
 - connect errors: for every call, since nothing was sent;
 - 500, 502, 503, 504, broken replies and replies that cannot be understood: for idempotent calls
-  only; a create is made one by looking whether the sprite is there;
+  only; a create becomes idempotent by looking whether the sprite exists;
 - a command's handshake: as above, until the 101; never after it, since the command may have run.
 """
 
@@ -27,12 +27,12 @@ _TRANSIENT_STATUSES = frozenset({500, 502, 503, 504})
 
 
 def retry_wait(error: SpritesError, attempt: int, *, idempotent: bool) -> float | None:
-    """Return how many seconds to wait before the next try, None if there must be none.
+    """Return the seconds to wait before the next try, None if there must be no other try.
 
     Args:
-        error: what the try ended with.
-        attempt: number of tries made, from 1.
-        idempotent: whether the call may be made twice.
+        error: error of the last try.
+        attempt: number of tries so far, from 1.
+        idempotent: whether the call may be carried out twice.
     """
     if attempt >= MAX_ATTEMPTS:
         return None
@@ -47,7 +47,7 @@ def retry_wait(error: SpritesError, attempt: int, *, idempotent: bool) -> float 
 
 
 def may_have_succeeded(error: SpritesError) -> bool:
-    """Whether a call that ended with ``error`` may have been carried out all the same."""
+    """Return whether a call that ended with ``error`` may have been carried out nevertheless."""
     match error:
         case ConnectionFailed(sent=sent):
             return sent

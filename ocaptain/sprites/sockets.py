@@ -1,4 +1,4 @@
-"""What runs over a WebSocket: a command, and a TCP connection through ``/proxy``."""
+"""The WebSocket connections: a command, and a TCP connection through ``/proxy``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def _request_id_suffix(socket: ClientConnection) -> str:
-    """Return how the service names the handshake's request."""
+    """Return the request id of the handshake, to append to a message; "" if there is none."""
     return request_id_suffix(socket.response.headers) if socket.response else ""
 
 
@@ -44,14 +44,14 @@ class Execution:
         """The exit code.
 
         Raises:
-            ExecInterrupted: the command's end was not seen.
+            ExecInterrupted: the connection ended before the exit code arrived.
         """
         if self._code is None:
             raise self._interrupted("the connection ended before the command")
         return self._code
 
     async def send(self, data: bytes) -> None:
-        """Send input; waits while the service does not take it (back-pressure)."""
+        """Send input; wait while the service does not accept it (back-pressure)."""
         await self._send(data if self._tty else bytes([STDIN]) + data)
 
     async def send_eof(self) -> None:
@@ -59,7 +59,7 @@ class Execution:
         await self._send(b"\x04" if self._tty else bytes([STDIN_EOF]))
 
     async def resize(self, rows: int, cols: int) -> None:
-        """Tell the terminal's size."""
+        """Set the terminal's size."""
         await self._send(json.dumps({"type": "resize", "rows": rows, "cols": cols}))
 
     async def signal(self, name: str) -> None:
@@ -96,7 +96,7 @@ class Execution:
             raise self._interrupted("the connection closed before its exit code came; the command may have run")
 
     def _handle_text(self, message: str) -> bool:
-        """Take a text message; True if the command's stream is over."""
+        """Handle a text message; return whether the command's stream has ended."""
         try:
             fields = json.loads(message)
         except (ValueError, RecursionError):
@@ -121,9 +121,9 @@ class Execution:
 
 
 class Tunnel:
-    """A TCP connection to a port of a sprite: iterate for what comes, :meth:`send` what goes.
+    """A TCP connection to a port of a sprite: iterate to receive, :meth:`send` to send.
 
-    There is no half-close: whoever ends, ends both directions.
+    There is no half-close: either side closes both directions.
     """
 
     def __init__(self, socket: ClientConnection, what: str) -> None:
@@ -132,11 +132,11 @@ class Tunnel:
 
     @classmethod
     async def open(cls, socket: ClientConnection, port: int, what: str) -> Tunnel:
-        """Ask for the connection on a fresh socket.
+        """Request the connection on a new WebSocket.
 
         Raises:
-            ProxyRefused: nobody listens there, or the service does not connect.
-            BadReply: the answer cannot be understood.
+            ProxyRefused: nothing listens on the port, or the service does not connect.
+            BadReply: the answer is invalid.
         """
         try:
             await socket.send(json.dumps({"host": "localhost", "port": port}))
@@ -146,13 +146,13 @@ class Tunnel:
         except ConnectionClosed as error:
             raise ProxyRefused(f"{what}: {redact_line(error)}{_request_id_suffix(socket)}") from None
         except (ValueError, KeyError, TypeError, RecursionError):
-            raise BadReply(f"{what}: the answer cannot be understood{_request_id_suffix(socket)}") from None
+            raise BadReply(f"{what}: the service's answer is invalid{_request_id_suffix(socket)}") from None
         if status != "connected":
             raise ProxyRefused(f"{what}: {redact_line(fields.get('error') or status)}{_request_id_suffix(socket)}")
         return cls(socket, what)
 
     async def send(self, data: bytes) -> None:
-        """Send bytes; waits while the other side does not take them.
+        """Send bytes; wait while the other side does not accept them.
 
         Raises:
             ProxyRefused: the connection ended.
@@ -171,7 +171,7 @@ class Tunnel:
             raise ProxyRefused(f"{self._what}: {redact_line(error)}{_request_id_suffix(self._socket)}") from None
 
     async def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         with contextlib.suppress(TimeoutError, OSError, WebSocketException):
             async with asyncio.timeout(2):
                 await self._socket.close()

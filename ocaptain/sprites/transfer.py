@@ -1,13 +1,13 @@
-"""Files of any size, by the fs API: in parts, checked, and resumed where they broke off.
+"""Transfer files of any size by the fs API: in parts, with checksums, resumed after a break.
 
-The API writes whole files, not atomically, and says nothing about what arrived. So a file goes up
-in parts beside its target, and one command on the ship puts them together, checks the sum and
-renames; coming down, the ship says the sum first, and what is there already is not fetched again.
+The API writes whole files, not atomically, and does not confirm what arrived. So an upload writes
+parts beside the target, and a command on the ship joins them, verifies the checksum and renames the
+result. A download asks for the checksum first and fetches only the bytes that are missing.
 
 ::
 
-    PATH.<sum>.parts/0 1 2 …     up: parts; those of the right size are not sent again
-    TARGET.<sum>.part            down: what has come so far
+    PATH.<sum>.parts/0 1 2 …     upload: parts; those of the right size are not sent again
+    TARGET.<sum>.part            download: the bytes so far
 """
 
 from __future__ import annotations
@@ -46,21 +46,21 @@ _DESCRIBE_SCRIPT = '[ -f "$1" ] || exit 66; stat -L -c %s -- "$1" && sha256sum <
 
 
 async def upload(client: SpritesClient, name: str, source: Path, path: str, *, mode: int = 0o600) -> None:
-    """Put a file on a sprite; it appears at ``path`` whole or not at all.
+    """Upload a file to a sprite; ``path`` is replaced atomically.
 
     Args:
         client: of the sprite's service.
         name: the sprite.
-        source: a file here.
-        path: absolute, there; missing parents are made.
+        source: local file.
+        path: absolute path on the sprite; missing parents are made.
         mode: permission bits.
 
     Raises:
-        TransferFailed: it arrived damaged, again and again, or cannot be put in place.
-        SpritesError: the sprite cannot be reached; the next try goes on where this one broke off.
+        TransferFailed: it arrived damaged in every try, or cannot be moved to ``path``.
+        SpritesError: the sprite cannot be reached; another call continues where this one stopped.
     """
     if not path.startswith("/"):
-        raise TransferFailed(f"{source} needs an absolute path on {name}, not {path!r}")
+        raise TransferFailed(f"cannot upload {source} to {name}: the target {path!r} is not an absolute path")
     size, digest = await asyncio.to_thread(_size_and_digest, source)
     staging = f"{path}.{digest[:16]}.parts"
     count = max(1, -(-size // PART_BYTES))
@@ -76,18 +76,18 @@ async def upload(client: SpritesClient, name: str, source: Path, path: str, *, m
             return
         if done.code != _DAMAGED:
             stderr = done.stderr.decode(errors="replace").strip()[-500:]
-            raise TransferFailed(f"{source} cannot be put to {path} on {name}: {stderr}")
+            raise TransferFailed(f"{source} cannot be written to {path} on {name}: {stderr}")
         await client.run(name, ["rm", "-rf", "--", staging], seconds=COMMAND_SECONDS)
     raise TransferFailed(f"{source} arrived damaged on {name} in all of {MAX_TRIES} tries")
 
 
 async def download(client: SpritesClient, name: str, path: str, target: Path) -> None:
-    """Fetch a file from a sprite; it appears at ``target`` whole or not at all.
+    """Download a file from a sprite; ``target`` is replaced atomically.
 
     Raises:
-        FileMissing: it is not there.
-        TransferFailed: it cannot be read, or arrived damaged again and again.
-        SpritesError: the sprite cannot be reached; the next try goes on where this one broke off.
+        FileMissing: the file does not exist.
+        TransferFailed: it cannot be read, or arrived damaged in every try.
+        SpritesError: the sprite cannot be reached; another call continues where this one stopped.
     """
     for _ in range(MAX_TRIES):
         size, digest = await _get_remote_size_and_digest(client, name, path)
@@ -112,7 +112,7 @@ async def _get_remote_size_and_digest(client: SpritesClient, name: str, path: st
 
 
 async def _fetch_missing(client: SpritesClient, name: str, path: str, partial: Path, size: int) -> None:
-    """Bring ``partial`` to ``size`` bytes; a break is gone on from, as long as something comes."""
+    """Download until ``partial`` has ``size`` bytes; resume after a break as long as there is progress."""
     tries = 0
     while (local_size := await asyncio.to_thread(_size_or_none, partial)) is None or local_size < size:
         try:
@@ -124,11 +124,11 @@ async def _fetch_missing(client: SpritesClient, name: str, path: str, partial: P
             if tries >= MAX_TRIES:
                 raise
         else:
-            return  # whatever came is judged by its sum
+            return  # the caller verifies the checksum
 
 
 async def _write_pieces(file: BinaryIO, pieces: AsyncGenerator[tuple[int, bytes], None], size: int) -> None:
-    """Write what comes to its place, up to ``size``: the file there may have grown, or have no end."""
+    """Write pieces at their offsets, up to ``size``: the remote file may have grown or be endless."""
     async with contextlib.aclosing(pieces):
         async for at, piece in pieces:
             file.seek(at)

@@ -180,7 +180,7 @@ def test_a_list_without_end_ends():
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"name": 3}', b"<html>"])
 def test_garbage_is_a_clear_error(body):
-    with pytest.raises(SpritesError, match="cannot be understood"):
+    with pytest.raises(SpritesError, match="is invalid"):
         Service(httpx.Response(200, content=body)).call(lambda client: client.get("x"))
 
 
