@@ -1,13 +1,13 @@
-"""The ship-side program: takes tasks, runs the agent, offers the work.
+"""The ship-side program: receives tasks, runs the agent, sends its work to the captain.
 
-Standard library only; travels as one zipapp (:mod:`ocaptain.worker.build`, which stays at
-home). Several programs in one::
+Standard library only; travels as one zipapp (:mod:`ocaptain.worker.build`, which is not
+part of it). Several programs in one::
 
-    worker serve       the service: obeys the captain on a unix socket, keeps the journal
-    worker channel     joins stdin and stdout to that socket: what the captain's exec runs
+    worker serve       the service: executes the captain's commands from a unix socket, writes the journal
+    worker channel     connects stdin and stdout to that socket; the captain runs it by exec
     worker launcher    runs in tmux and forks a supervisor for each attempt, which outlives worker and captain
     worker keep        runs the service where no service manager is: start, stop, status
-    worker leave       removes everything of ours from a host that is given back
+    worker leave       removes everything of ocaptain from a host
 
 On the ship's disk, below its home::
 
@@ -17,6 +17,6 @@ On the ship's disk, below its home::
     .ocaptain/          worker.pyz, tmux.conf, and the worker's own state:
         git/            the worker's git directory, which no agent works in
         attempts/<token>/   task.json, prompt.md, job.json, supervisor.json, exit.json
-        in/ out/        bundles on their way
+        in/ out/        received bundles, bundles to send
         journal/ state.json worker.sock launcher.sock news.sock
 """

@@ -13,7 +13,7 @@ CONNECT_SECONDS = 20.0
 
 
 def channel(path: Path) -> int:
-    """Join stdin and stdout to the worker's socket; return 0 when either side ended."""
+    """Connect stdin and stdout to the worker's socket; return 0 when either side ends, 1 without a worker."""
     until = time.monotonic() + CONNECT_SECONDS
     while True:
         joined = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -23,7 +23,7 @@ def channel(path: Path) -> int:
         except OSError as error:
             joined.close()
             if time.monotonic() > until:
-                sys.stderr.write(f"the worker does not answer on {path}: {error}\n")
+                sys.stderr.write(f"the worker has not answered on {path} for {CONNECT_SECONDS:g} s: {error}\n")
                 return 1
             time.sleep(0.05)
 
@@ -47,7 +47,7 @@ def channel(path: Path) -> int:
 
 
 def main(argv: list[str]) -> int:
-    """Run one of the programs."""
+    """Run one of the programs; return the exit code."""
     from ocaptain.worker.places import Places
 
     program = Path(sys.argv[0]).resolve()

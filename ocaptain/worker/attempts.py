@@ -1,7 +1,7 @@
-"""The attempt that runs on this ship: launch its supervisor, wait for its end, pass on what it writes.
+"""The attempt that runs on this ship: start its supervisor, journal its output, wait for its end.
 
-The attempt survives the worker: its job file and its supervisor are on disk and in tmux; a
-worker that starts again goes on waiting for them.
+The attempt survives the worker: its job file is on disk and its supervisor runs in tmux; a
+restarted worker continues to wait for them.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from ocaptain.worker.streams import own_variable_prefixes, replay_stream, stream
 from ocaptain.worker.workspace import Workspace
 
 POLL_SECONDS = 0.05
-#: Between two looks at an attempt whose supervisor will wake who waits.
+#: Between two checks of an attempt whose supervisor wakes the worker.
 RECHECK_SECONDS = 5.0
-LOG_SECONDS = 0.25  # at most so often a piece of the log is journalled
+LOG_SECONDS = 0.25  # shortest time between two journal records of the log
 SUPERVISOR_SECONDS = 30.0
 CANCEL_SECONDS = 15.0
 LOG_CHUNK = 48 * 1024
@@ -42,12 +42,12 @@ FACTS_INTERVAL_NANOSECONDS = 5 * 10**9
 
 
 class AttemptEvents:
-    """Waits until there is something to see of an attempt: its log grew, or its supervisor ended.
+    """Waits for events of an attempt: its log grew, or its supervisor ended.
 
-    Both wake at once (the end needs Linux 5.3); without them it is looked now and then.
+    Both are noticed at once (the end needs Linux 5.3); otherwise the wait ends after a short time.
 
     Args:
-        path: of the datagram socket that the supervisor writes to.
+        path: path of the datagram socket that the supervisor writes to.
     """
 
     def __init__(self, path: Path) -> None:
@@ -62,7 +62,7 @@ class AttemptEvents:
             self._loop.add_reader(self._socket, self._on_message)
 
     def watch_process(self, pid: int) -> None:
-        """Watch a process from now on, if none is watched."""
+        """Watch a process for its end, unless one is watched already."""
         if self._pid is None:
             with contextlib.suppress(OSError, AttributeError):  # it has ended, or kernel or Python do not know this
                 self._pid = os.pidfd_open(pid)
@@ -73,7 +73,7 @@ class AttemptEvents:
             while True:
                 self._socket.recv(64)
         self._loop.remove_reader(self._socket)
-        self._loop.call_later(LOG_SECONDS, self._listen)  # what is said meanwhile is one piece of news
+        self._loop.call_later(LOG_SECONDS, self._listen)  # messages until then are one event
         self._event.set()
 
     def _listen(self) -> None:
@@ -85,13 +85,13 @@ class AttemptEvents:
         self._event.set()
 
     async def wait_for_event(self) -> None:
-        """Wait for news, or for the next look."""
+        """Wait for an event, or until it is time to look again."""
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._event.wait(), POLL_SECONDS if self._pid is None else RECHECK_SECONDS)
         self._event.clear()
 
     def close(self) -> None:
-        """Watch no more."""
+        """Stop watching and close the socket."""
         self._stop_watching()
         if self._socket.fileno() >= 0:
             self._loop.remove_reader(self._socket)
@@ -108,19 +108,19 @@ class Attempts:
     """Runs one attempt at a time.
 
     Args:
-        state: of the worker.
+        state: the worker's state.
         program: the worker's zipapp.
-        journal: takes a record that is no result; raises OSError where there is no room.
+        journal: appends a log or facts record; raises OSError if the disk is full.
     """
 
     def __init__(self, state: State, program: Path, journal: Callable[[Body], None]) -> None:
         self._state = state
         self._program = program
         self._journal = journal
-        self._facts_at = 0  # when the facts that were journalled last were saved, in nanoseconds
+        self._facts_at = 0  # modification time of the last journalled facts, in nanoseconds
 
     def launch(self, command_id: str, args: Start) -> None:
-        """Set the workspace to the attempt's base and start its supervisor. Blocks."""
+        """Set the workspace to the attempt's base and start its supervisor (blocking)."""
         places = self._state.places
         places.make()
         self._remove_leftovers(args)
@@ -171,13 +171,13 @@ class Attempts:
         try:
             launch_supervisor(places, self._program, args.label, directory)
         except WorkspaceError:
-            self._kill(self._state.job)  # it may have begun all the same, and nobody would know
+            self._kill(self._state.job)  # it may have started nevertheless
             raise
 
     def _remove_leftovers(self, args: Start) -> None:
-        """Remove what is of no use to a new attempt: the captain has everything of the ones before it.
+        """Remove the files of earlier attempts: the captain has received all of them.
 
-        Agents' sessions are elsewhere; the newest logs stay, for people.
+        Agents' sessions are stored elsewhere; the newest logs stay, for people.
         """
         for old in self._state.places.outbox.iterdir():
             remove_path(old)
@@ -185,7 +185,7 @@ class Attempts:
             if old.name != str(args.token):
                 remove_path(old)
         needed = {part.path.rpartition("/")[2] for part in args.bundle.parts} if args.bundle else set()
-        for old in self._state.places.inbox.iterdir():  # of checks that were ended before they were begun
+        for old in self._state.places.inbox.iterdir():  # of checks that were cancelled before they began
             if old.name not in needed:
                 remove_path(old)
         logs = sorted(self._state.places.logs.glob("*.log"), key=lambda one: one.lstat().st_mtime)
@@ -193,7 +193,10 @@ class Attempts:
             remove_path(old)
 
     async def wait(self, job: Job) -> Outcome:
-        """Wait for the supervisor's exit file, passing the log on; an orphan is swept up."""
+        """Wait for the supervisor's exit file and journal log and facts meanwhile.
+
+        If the supervisor died, kill the rest of the attempt.
+        """
         directory, began = Path(job.directory), time.monotonic()
         with contextlib.closing(AttemptEvents(self._state.places.news)) as events:
             while True:
@@ -208,7 +211,9 @@ class Attempts:
                 )
                 late = supervisor is None and time.monotonic() - began > SUPERVISOR_SECONDS
                 if late:
-                    raise WorkspaceError("tmux", "the agent's supervisor did not start")
+                    raise WorkspaceError(
+                        "tmux", f"the agent's supervisor did not start within {SUPERVISOR_SECONDS:g} s"
+                    )
                 if gone and not (directory / "exit.json").exists():
                     await asyncio.to_thread(kill_attempt_processes, job.marker)
                     self._journal_new_log(job, final=True)
@@ -219,7 +224,7 @@ class Attempts:
                 await events.wait_for_event()
 
     def _journal_new_log(self, job: Job, *, final: bool) -> None:
-        """Journal what the log grew by; the beginning of a very long one is all that travels."""
+        """Journal the new part of the log; of a very long log only the beginning is sent."""
         with contextlib.suppress(OSError), open_regular_file(Path(job.log)) as log:
             log.seek(job.sent)
             while job.sent < MAX_LOG and (data := log.read(LOG_CHUNK)):
@@ -234,9 +239,9 @@ class Attempts:
         job.sent += len(data)
 
     def _journal_new_facts(self, job: Job, *, final: bool) -> None:
-        """Journal what the agent's stream told so far, so that even a ship that is lost has told it.
+        """Journal the facts from the agent's stream so far, so that the captain has them if the ship is lost.
 
-        The last of it, too: there may be no result that brings it (a snapshot fails, the fleet is sunk).
+        The final facts, too: there may be no result that carries them (a snapshot fails, the fleet is sunk).
         """
         path = Path(job.directory) / "facts.json"
         with contextlib.suppress(OSError):
@@ -251,7 +256,7 @@ class Attempts:
                 self._journal(AgentBody(job.token, facts))
 
     def read_facts(self, job: Job) -> Mapping[str, Any] | None:
-        """Return what the agent's stream told; read once more if its supervisor could not save it."""
+        """Return the facts from the agent's stream; replay the saved stream if the supervisor did not end normally."""
         directory = Path(job.directory)
         facts: Mapping[str, Any] | None = read_json(directory / "facts.json")
         saved_stream = directory / "stream.jsonl"
@@ -263,12 +268,12 @@ class Attempts:
         return facts
 
     async def stop(self) -> None:
-        """End the running attempt, if there is one; its command then ends by itself."""
+        """End the running attempt, if there is one; its ``start`` command then ends by itself."""
         job = self._state.job
         if job is None:
             return
         self._signal(job, signal.SIGTERM)
-        self._signal(job, signal.SIGCONT)  # one that an agent stopped
+        self._signal(job, signal.SIGCONT)  # in case the agent stopped it
         until = time.monotonic() + CANCEL_SECONDS
         while self._state.job is job and time.monotonic() < until:
             if (Path(job.directory) / "exit.json").exists():
@@ -277,14 +282,14 @@ class Attempts:
         await asyncio.to_thread(self._kill, job)
 
     def _signal(self, job: Job, number: int) -> None:
-        """Send a signal to the supervisor of an attempt, if it lives."""
+        """Send a signal to the supervisor of an attempt, if it runs."""
         supervisor = read_json(Path(job.directory) / "supervisor.json")
         if supervisor and supervisor["start"] and start_time(int(supervisor["pid"])) == supervisor["start"]:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(int(supervisor["pid"]), number)
 
     def _kill(self, job: Job) -> None:
-        """End all of an attempt, and whatever could still begin it."""
+        """Kill everything of an attempt, and remove its job file so that nothing starts it."""
         with contextlib.suppress(OSError):
             (Path(job.directory) / "job.json").unlink(missing_ok=True)
         self._signal(job, signal.SIGKILL)

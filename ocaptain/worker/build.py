@@ -1,4 +1,4 @@
-"""Building the worker's zipapp: the same bytes for the same sources, so that a checksum tells.
+"""Build the worker's zipapp: the same sources give the same bytes, so checksums can be compared.
 
 ``python -m ocaptain.worker.build`` writes it to the cache and prints its path.
 """
@@ -21,7 +21,7 @@ _HOME_ONLY = frozenset({"build.py"})
 
 
 def worker_bytes() -> bytes:
-    """Return the zipapp."""
+    """Return the content of the zipapp."""
     package = files("ocaptain")
     sources = {"ocaptain/__init__.py": b"", "ocaptain/agents/__init__.py": b""}
     for part in ("protocol", "worker"):
@@ -45,7 +45,7 @@ def worker_bytes() -> bytes:
 
 
 def worker_path() -> Path:
-    """Write the zipapp to the cache, named by its checksum; return where it is."""
+    """Write the zipapp to the cache, named by its checksum; return its path."""
     data = worker_bytes()
     path = cache_directory() / f"worker-{hashlib.sha256(data).hexdigest()[:16]}.pyz"
     if not path.exists():

@@ -23,7 +23,7 @@ class Channel:
         self.last_sent_trouble = ""
 
     def seek(self, name: str, after: int) -> None:
-        """Send the records of a class from behind ``after`` on."""
+        """Continue with the record after number ``after`` of a class."""
         self.sent[name] = after
         self.reader.seek(name, after)
 
@@ -36,11 +36,11 @@ class Channel:
                     yield message
 
     async def send(self, message: ToCaptain) -> None:
-        """Send a message; waits while the other end does not read."""
+        """Send a message; wait while the other end does not read."""
         await self.send_line(pack(message))
 
     async def send_line(self, line: Message) -> None:
-        """Send a line that is packed already: a record."""
+        """Send a packed message (a record)."""
         self._writer.write(encode_line(line))
         await self._writer.drain()
 
@@ -51,7 +51,7 @@ class Channel:
 
 
 def parse_numbers(value: Any) -> dict[str, int]:
-    """Return the numbers by class that a captain given."""
+    """Return the record numbers by class that a captain sent; {} if invalid."""
     if not isinstance(value, dict):
         return {}
     return {name: value[name] for name in CLASSES if isinstance(value.get(name), int)}

@@ -1,4 +1,4 @@
-"""The ship's workspace: set to a commit, with a repository for the agent that is as new as a clone's."""
+"""Set the ship's workspace to a commit, with a new git repository for the agent."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ AGENT_GIT_CONFIG = """[core]
 
 
 class WalkResult(NamedTuple):
-    """What a look through the folders found.
+    """What a walk through the workspace's folders found.
 
     Attributes:
-        nested: folders, not ignored, that are repositories of their own.
+        nested: folders, not ignored, that are git repositories.
         unread: folders, not ignored, that cannot be read.
-        rules: files that tell git what to leave out.
-        links: whether a link to a folder is among them.
+        rules: ``.gitignore`` and ``.gitattributes`` files.
+        links: whether there is a symbolic link to a folder.
     """
 
     nested: List[str]
@@ -46,12 +46,12 @@ class WalkResult(NamedTuple):
 
 
 class Checkout(Repository):
-    """The workspace, as the captain wants it."""
+    """The workspace, with the operations that set it to a commit."""
 
     def reset(self, commit: str, branch: str) -> None:
-        """Set the workspace exactly to ``commit``; untracked files go, ignored ones stay.
+        """Set the workspace exactly to ``commit``; remove untracked files, keep ignored ones.
 
-        The agent's own ``.git`` is made anew, on ``branch``.
+        The agent's ``.git`` is replaced by a new one, on ``branch``.
         """
         root = self._places.workspace
         if root.is_symlink() or not root.is_dir():
@@ -73,14 +73,14 @@ class Checkout(Repository):
         self._make_agent_repository(commit, branch)
 
     def _remove_foreign_files(self, commit: str) -> None:
-        """Remove whatever is not of ``commit``, or in its way."""
+        """Remove every file that ``commit`` does not have or that is in its way."""
         try:
             self._git("read-tree", "--reset", commit)
         except WorkspaceError as error:
             if self._succeeds("rev-list", "--objects", "--quiet", f"{commit}^{{tree}}"):
-                raise  # a full disk, say: to send everything again would not help
+                raise  # for example a full disk: sending everything again would not help
             raise WorkspaceError("need_full", str(error)) from error
-        # Two -f: nested repositories of an agent go as well.
+        # -ff removes nested repositories, too.
         self._git("clean", "-ffdq", check=False)
         remaining = self._git("ls-files", "--others", "--exclude-standard", "--directory", "-z")
         for name in filter(None, remaining.split(b"\0")):  # what git could not remove, perhaps root's
@@ -88,7 +88,7 @@ class Checkout(Repository):
         self._force_checkout(commit)
 
     def _remove_hidden_from_git(self, found: WalkResult) -> None:
-        """Remove what an agent hid from git: repositories in tracked folders, and rules that hide themselves."""
+        """Remove what an agent hid from git: nested repositories in tracked folders, untracked rule files."""
         for path in found.nested:
             remove_path(self._places.workspace / path / ".git")
         named = found.rules if len(found.rules) < MAX_LISTED_RULES else []  # else all are listed
@@ -97,7 +97,7 @@ class Checkout(Repository):
             remove_path(self._places.workspace / path)
 
     def _make_agent_repository(self, commit: str, branch: str) -> None:
-        """Make the agent's own repository: that of a fresh clone, which shares objects with ours."""
+        """Make the agent's repository, like that of a new clone; it shares the worker's objects."""
         own = self._places.workspace / ".git"
         for name in ("objects/info", "objects/pack", "refs/heads", "refs/tags", "info", "hooks"):
             (own / name).mkdir(parents=True, exist_ok=True)
@@ -114,14 +114,14 @@ class Checkout(Repository):
     # -- the index ----------------------------------------------------------------------------
 
     def _record_index_state(self, commit: str) -> None:
-        """Note that the index is that of ``commit`` now."""
+        """Record that the index matches ``commit`` now."""
         (self._places.git / INDEX_STATE_FILE).write_text(f"{commit} {self._index_state()}")
 
     def _forget_index_state(self) -> None:
         (self._places.git / INDEX_STATE_FILE).unlink(missing_ok=True)
 
     def _is_index_of(self, commit: str) -> bool:
-        """Whether nobody has written the index since it was noted to be that of ``commit``."""
+        """Return whether the index is unchanged since it was recorded to match ``commit``."""
         try:
             return (self._places.git / INDEX_STATE_FILE).read_text() == f"{commit} {self._index_state()}"
         except OSError:
@@ -132,7 +132,7 @@ class Checkout(Repository):
         return f"{state.st_ino} {state.st_size} {state.st_mtime_ns}"
 
     def _walk(self, *, repair: bool = False) -> WalkResult:
-        """Look through the workspace's folders, but for those that are never of interest.
+        """Walk through the workspace's folders, except those that are always ignored.
 
         Args:
             repair: undo an agent's read-only folders, which git could not clean.
@@ -165,7 +165,7 @@ class Checkout(Repository):
         return {os.fsdecode(name) for name in found if name}
 
     def _force_checkout(self, commit: str) -> None:
-        """Write every tracked path that is not as ``commit`` has it, whatever stands there."""
+        """Write every tracked path that differs from ``commit``, replacing whatever is there."""
         self._git("update-index", "-q", "--refresh", check=False)
         remaining = [name for name in self._git("diff-files", "--name-only", "-z").split(b"\0") if name]
         for name in remaining:
@@ -176,12 +176,12 @@ class Checkout(Repository):
             self._git("update-index", "-q", "--refresh", check=False)
 
     def _remove_git_locks(self) -> None:
-        """Remove the locks of a git that was killed; nobody else uses this directory."""
+        """Remove the locks of a killed git; no other process uses this directory."""
         for lock in (self._places.git / "index.lock", *(self._places.git / "refs").rglob("*.lock")):
             lock.unlink(missing_ok=True)
 
     def reset_to_fresh_clone(self, commit: str, branch: str) -> None:
-        """Replace the workspace by a fresh one: nothing ignored or untracked survives."""
+        """Empty the workspace, then set it to ``commit``: no ignored or untracked file remains."""
         for child in list(self._places.workspace.iterdir()):
             remove_path(child)
         self.reset(commit, branch)
@@ -201,7 +201,7 @@ def _make_writable(root: str) -> None:
 
 
 def _shorten_path(path: str) -> str:
-    """Return a folder's path, or of one that is longer than git takes the folder above it that is not."""
+    """Return a path, or its nearest parent that is short enough for git."""
     while len(os.fsencode(path)) > MAX_PATH:
         path = os.path.dirname(path)
     return path

@@ -1,4 +1,4 @@
-"""What a worker's command can fail with, as the captain is told."""
+"""The errors of a worker's commands, which the captain receives."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Sequence
 
 
 class WorkspaceError(Exception):
-    """Something about the trees; ``code`` tells the captain what to do (``need_full`` …)."""
+    """A command failed; ``code`` tells the captain what to do (``need_full`` …)."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -14,7 +14,7 @@ class WorkspaceError(Exception):
 
 
 class UnfitWorkspace(Exception):
-    """The tree cannot be offered; ``paths`` names what has to go."""
+    """The workspace cannot be offered; ``paths`` names the files to remove."""
 
     def __init__(self, reason: str, paths: Sequence[str]) -> None:
         super().__init__(reason)
@@ -23,4 +23,4 @@ class UnfitWorkspace(Exception):
 
 
 class StartRefused(Exception):
-    """An attempt is not started, and no ship like this one would start it; says what to change in the repository."""
+    """An attempt must not be started on any ship; the message says what to change in the repository."""

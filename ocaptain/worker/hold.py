@@ -1,9 +1,9 @@
-"""Keeping the VM awake while there is work, and not longer.
+"""Keep the VM awake while there is work, and not longer.
 
-A sprite pauses after about 30 s without activity. While a command runs, the worker keeps a Task at
-the sprite's own API socket, and after it until the captain has the result and says that there is
-nothing more (:meth:`Hold.release`); without a captain for :data:`LINGER_SECONDS`. Letting it go lets
-the sprite sleep and ends its bill. Where there is no such socket (an ssh host) nothing sleeps.
+A sprite pauses after about 30 s without activity. While a command runs, the worker holds a Task at
+the sprite's own API socket, and afterwards until the captain has the result and says that there is
+no more work (:meth:`Hold.release`); without a captain for :data:`LINGER_SECONDS`. Without the
+Task the sprite sleeps and costs nothing. Without the socket (an ssh host) nothing is done.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class _Connection(http.client.HTTPConnection):
 
 
 class Hold:
-    """Counts what works; refreshes the Task from a thread of its own."""
+    """Counts running commands; refreshes the Task in a separate thread."""
 
     def __init__(self, path: Path = SOCKET) -> None:
         self._path = path
@@ -48,7 +48,7 @@ class Hold:
 
     @contextlib.contextmanager
     def keep_awake(self) -> Iterator[None]:
-        """Hold the VM inside the block and for a while after it."""
+        """Keep the VM awake inside the block and for a while after it."""
         self._working += 1
         self._wake.set()
         try:
@@ -58,12 +58,12 @@ class Hold:
             self._until = time.monotonic() + LINGER_SECONDS
 
     def release(self) -> None:
-        """Let go now, unless something works."""
+        """Delete the Task now, unless a command runs."""
         self._until = 0.0
         self._wake.set()
 
     def _refresh_task(self) -> None:
-        is_held = True  # by a worker that was here before, perhaps: then it is let go
+        is_held = True  # perhaps by an earlier worker: then the Task is deleted
         while True:
             self._wake.clear()  # before looking: work that begins after the look wakes us again
             is_needed = self._working > 0 or time.monotonic() < self._until

@@ -1,7 +1,7 @@
-"""Taking an older worker's place: the captain put this program beside it, and nothing is under way.
+"""Replace an older worker by this program; the captain calls it while no command runs.
 
-The program's file is replaced, then the worker that serves is killed: whatever keeps it (the
-sprite's services, systemd, our keeper) starts it again, which is this program then.
+The old program's file is replaced, then the running worker is killed. Its service manager (the
+sprite's services, systemd, our keeper) starts it again, with the new program.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ RESTART_SECONDS = 45.0
 
 
 def install(places: Places, program: Path) -> int:
-    """Put ``program`` in the worker's place; return 0 when it serves."""
+    """Install ``program`` as the worker; return 0 when it serves, 1 if it does not start."""
     target = places.own / WORKER_FILE
     with program.open("rb") as file:
         os.fsync(file.fileno())
@@ -40,12 +40,12 @@ def install(places: Places, program: Path) -> int:
         if new_pid is not None and (new_pid, start_time(new_pid)) != (old_pid, old_start_time):
             return 0
         time.sleep(0.1)
-    sys.stderr.write(f"the worker does not come up again on {places.socket}\n")
+    sys.stderr.write(f"the new worker does not answer on {places.socket} after {RESTART_SECONDS:g} s\n")
     return 1
 
 
 def listener_pid(path: Path) -> Optional[int]:
-    """Return the pid of who listens on a unix socket, None if nobody does."""
+    """Return the pid of the process that listens on a unix socket, None if none does."""
     with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as connection:
         connection.settimeout(5)
         try:

@@ -1,4 +1,4 @@
-"""An attempt as it lies on the ship's disk."""
+"""An attempt, as stored on the ship's disk."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from ocaptain.protocol.messages import Resume
 
 @dataclass
 class Job:
-    """The attempt that runs, for the worker.
+    """The running attempt, in the worker's state.
 
     Attributes:
-        id: of the command that began it; empty in what an earlier version wrote.
+        id: id of the command that started it; empty in files of earlier versions.
         token, base, branch: of the attempt.
-        directory: with its job file, prompt and exit file.
-        log: of what the agent writes.
-        marker: in the environment of all its processes.
-        sent: bytes of the log that are journalled.
+        directory: holds its job file, prompt and exit file.
+        log: path of the log with the agent's output.
+        marker: value in the environment of all its processes.
+        sent: journalled bytes of the log.
     """
 
     token: int
@@ -33,7 +33,7 @@ class Job:
 
 @dataclass(frozen=True)
 class JobFile:
-    """What its supervisor runs (``job.json``): see ``ocaptain.agents.base.AgentRun``."""
+    """What the supervisor runs (``job.json``); for the fields see ``ocaptain.agents.base.AgentRun``."""
 
     argv: Tuple[str, ...]
     env: Mapping[str, str]

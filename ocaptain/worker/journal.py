@@ -1,7 +1,7 @@
-"""The worker's journal: what the captain does not have yet, on the ship's disk, bounded.
+"""The worker's journal: the records that the captain has not acknowledged yet, on disk, of limited size.
 
-Three classes, each with a numbering of its own and pushed in this order: ``result`` (never
-dropped), ``log`` and ``telemetry`` (beyond a bound the oldest go, and the captain is told).
+There are three classes with separate numbers, sent in this order: ``result`` (never dropped),
+``log`` and ``telemetry`` (beyond a limit the oldest are dropped, and the captain is told).
 
 On disk: ``<class>-<first number>.jsonl``, one record a line, a new file about every MiB. Nothing
 is held in memory but the files' names and sizes. What is acknowledged costs no write: whole files
@@ -29,7 +29,7 @@ _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class _Segment:
-    """One file: its first number, and how many of its bytes are sound."""
+    """One file: the number of its first record, and how many of its bytes are valid."""
 
     def __init__(self, path: Path, first: int, size: int = 0) -> None:
         self.path = path
@@ -62,7 +62,7 @@ class _RecordClass:
 
     @property
     def first(self) -> int:
-        """Number of the oldest record that may be here."""
+        """Number of the oldest record that may exist."""
         return self.segments[0].first if self.segments else self.last + 1
 
     @property
@@ -91,7 +91,7 @@ class _RecordClass:
         return number
 
     def _open(self, segment: _Segment) -> int:
-        """Open the newest file; what is behind its sound part was never told to anybody."""
+        """Open the newest file for appending; cut off a partly written record."""
         if self._fd is None:
             self._directory.mkdir(mode=0o700, exist_ok=True)
             fd = os.open(segment.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -113,12 +113,12 @@ class _RecordClass:
         self.segments.append(segment)
 
     def remove_up_to(self, upto: int) -> None:
-        """Remove the files all of whose records are at most ``upto``."""
+        """Remove the files in which all records have numbers up to ``upto``."""
         while len(self.segments) > 1 and self.segments[1].first - 1 <= upto:
             self.drop_oldest()
 
     def drop_oldest(self) -> bool:
-        """Remove the oldest file; False if there is nothing that could be removed."""
+        """Remove the oldest file; return False if none can be removed."""
         if len(self.segments) == 1 and self.segments[0].size:
             try:
                 self.rotate()
@@ -139,13 +139,13 @@ class _RecordClass:
 
 
 class Journal:
-    """See the module.
+    """The journal (see the module).
 
     Args:
-        directory: where it is kept; made if it is not there.
-        former: the one file of an earlier version, whose records are taken over.
-        max_bytes: on disk, by class that may be dropped.
-        segment_bytes: at which another file is begun.
+        directory: of its files; made if missing.
+        old_journal: the single file of an earlier version; its records are imported.
+        max_bytes: limit on disk, by class; for classes that may be dropped.
+        segment_bytes: size at which a new file is begun.
     """
 
     def __init__(
@@ -183,7 +183,7 @@ class Journal:
         old_journal.unlink()
 
     def first(self, name: str) -> int:
-        """Return the number of the oldest record of a class that may be here."""
+        """Return the number of the oldest record of a class that may exist."""
         return self._classes[name].first
 
     def last(self, name: str) -> int:
@@ -191,16 +191,16 @@ class Journal:
         return self._classes[name].last
 
     def size(self, name: str) -> int:
-        """Return the bytes that a class has on disk."""
+        """Return the bytes of a class on disk."""
         return self._classes[name].size
 
     def append(self, body: Message, *, durable: bool) -> int:
         """Append a record to its class; if ``durable`` it is on disk when this returns.
 
-        For a result the oldest telemetry and then the oldest logs make room on a full disk.
+        If the disk is full, the oldest telemetry and then the oldest logs are dropped for a result.
 
         Raises:
-            OSError: it could not be written; the journal is as it was.
+            OSError: it could not be written; the journal is unchanged.
         """
         record_class = self._classes[class_of_record(body)]
         while True:
@@ -220,29 +220,29 @@ class Journal:
         return any(self._classes[name].drop_oldest() for name in reversed(CLASSES) if name != "result")
 
     def acknowledge(self, upto: dict[str, int]) -> None:
-        """Forget the records up to ``upto``, by class; whole files at a time."""
+        """Remove the records up to the numbers ``upto`` (by class); only whole files are removed."""
         for name, number in upto.items():
             if name in self._classes:
                 self._classes[name].remove_up_to(number)
 
     def reader(self) -> Reader:
-        """Return a place to read from, before all that is here."""
+        """Return a reader that begins with the oldest record."""
         return Reader(self._classes.values())
 
     def start_new_numbering(self) -> None:
-        """Start another numbering: somebody has seen records of this one that are not here any more."""
+        """Take a new name, because the captain has seen records with these numbers that do not exist any more."""
         self.name = uuid.uuid4().hex
         with contextlib.suppress(OSError):  # then a worker that starts again takes yet another name
             write_atomic(self._directory / "name", self.name.encode())
 
     def close(self) -> None:
-        """Close the files; what was appended is in them."""
+        """Close the files."""
         for record_class in self._classes.values():
             record_class.close()
 
 
 class Reader:
-    """Reads the journal for one channel; holds no record."""
+    """Reads the journal for one channel; keeps no record in memory."""
 
     def __init__(self, classes: Iterable[_RecordClass]) -> None:
         self._classes = {one.name: one for one in classes}
@@ -250,12 +250,12 @@ class Reader:
         self._at: dict[str, tuple[int, Path | None, int]] = dict.fromkeys(self._classes, (0, None, 0))
 
     def seek(self, name: str, after: int) -> None:
-        """Go on behind record ``after`` of a class."""
+        """Continue after record ``after`` of a class."""
         if name in self._at:
             self._at[name] = (after, None, 0)
 
     def read(self, name: str, max_records: int) -> list[tuple[int, Message]]:
-        """Return the next records of a class, at most ``most``; a gap shows in their numbers."""
+        """Return the next records of a class, at most ``max_records``; a gap shows in their numbers."""
         after, path, offset = self._at[name]
         record_class, records = self._classes[name], []
         for index, segment in enumerate(record_class.segments):

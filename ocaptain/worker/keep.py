@@ -1,7 +1,7 @@
-"""Where no service manager is: a keeper that runs the worker, and starts it again when it ends.
+"""The keeper: runs the worker and restarts it, on hosts without a service manager.
 
-It has a session of its own, so it outlives the login that started it, and holds a lock for as
-long as it lives: who cannot take the lock knows that it runs, and the lock's file says what.
+It has its own session, so it outlives the login that started it. It holds a lock while it runs;
+the lock's file holds its pid and the checksum of its program.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from ocaptain.worker.streams import find_transcripts
 START_SECONDS = 20.0
 STOP_SECONDS = 15.0
 MAX_LOG = 1024 * 1024
-VOYAGE_LOCK = "voyage.lock"  # whose the host is: not ours to remove
+VOYAGE_LOCK = "voyage.lock"  # names the voyage that uses the host; never removed here
 _PR_SET_PDEATHSIG = 1
 
 
 def run_keeper_command(places: Places, program: Path, verb: str) -> int:
-    """Do ``start``, ``stop`` or ``status``, and say in a word what was found or done.
+    """Carry out ``start``, ``stop``, ``status`` or ``run``; print the outcome as one word.
 
-    ``start`` starts what does not run, and starts anew what runs another program than there is now.
+    ``start`` also restarts a keeper whose program is not the current one.
     """
     places.own.mkdir(mode=0o700, parents=True, exist_ok=True)
     running = _running_keeper(places)
@@ -59,7 +59,7 @@ def _program_digest(program: Path) -> str:
 
 
 def _take_keeper_lock(places: Places) -> int | None:
-    """Take the keeper's lock; return its descriptor, None if a keeper has it."""
+    """Take the keeper's lock; return its descriptor, None if a keeper holds it."""
     fd = os.open(places.own / "keeper.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -70,7 +70,7 @@ def _take_keeper_lock(places: Places) -> int | None:
 
 
 def _running_keeper(places: Places) -> dict[str, Any]:
-    """Return what the keeper that runs says of itself, {} if none runs."""
+    """Return the record of the running keeper, {} if none runs."""
     until = time.monotonic() + 2.0
     while (fd := _take_keeper_lock(places)) is None:
         keeper = read_json(places.own / "keeper.lock")
@@ -90,7 +90,7 @@ def _start_keeper(places: Places, program: Path) -> None:
     with contextlib.suppress(OSError):
         if path.stat().st_size > MAX_LOG:
             path.unlink()
-    # What a login brings along is none of the agents' business, above all its agent of keys.
+    # The agents must not inherit the variables of the login, above all its ssh-agent.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SSH_")}
     with open(path, "ab") as log:
         subprocess.Popen(
@@ -106,12 +106,12 @@ def _start_keeper(places: Places, program: Path) -> None:
     while not (_running_keeper(places) and places.socket.exists()):
         if time.monotonic() > until:
             tail = path.read_bytes()[-2000:].decode(errors="replace").strip()
-            raise SystemExit(f"the worker did not come up; {path} says: {tail}")
+            raise SystemExit(f"the worker did not start within {START_SECONDS:g} s; the end of {path}: {tail}")
         time.sleep(0.02)
 
 
 def _stop_keeper(places: Places) -> str:
-    """End the keeper, and with it the worker; agents go on in their tmux."""
+    """End the keeper and the worker; agents continue in their tmux."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         until = time.monotonic() + STOP_SECONDS
         while (found := _running_keeper(places)) and time.monotonic() < until:
@@ -123,7 +123,7 @@ def _stop_keeper(places: Places) -> str:
 
 
 def _run_keeper(places: Places, program: Path) -> int:
-    """Be the keeper; return when told to stop, or at once if there is one."""
+    """Be the keeper until a signal ends it; return at once if another keeper runs."""
     fd = _take_keeper_lock(places)
     if fd is None:
         return 0
@@ -149,7 +149,7 @@ def _run_keeper(places: Places, program: Path) -> int:
             child.terminate()
         code = child.wait()
         if not stopped:
-            print(f"the worker ended (exit {code}); it is started again", flush=True)
+            print(f"the worker ended (exit code {code}) and is started again", flush=True)
             wait = 1.0 if time.monotonic() - began > 60 else min(30.0, wait * 2)
             until = time.monotonic() + (wait if time.monotonic() - began < 1 else 0.2)
             while not stopped and time.monotonic() < until:
@@ -162,7 +162,7 @@ def _end_with_parent() -> None:
 
 
 def remove_everything(places: Places) -> int:
-    """Remove everything of ours from the host but the lock that says whose it is; name what was there."""
+    """Remove everything of ocaptain from the host except the voyage's lock; print what was removed."""
     if _running_keeper(places):
         _stop_keeper(places)
     job = (read_json(places.state) or {}).get("job")
@@ -181,7 +181,7 @@ def remove_everything(places: Places) -> int:
         remove_path(path)
     remaining = [str(path) for path in existing if os.path.lexists(path)]
     if remaining:
-        raise SystemExit(f"these cannot be removed: {', '.join(remaining)}")
+        raise SystemExit(f"these files cannot be removed; remove them as root: {', '.join(remaining)}")
     with contextlib.suppress(OSError):  # the lock is in it
         places.own.rmdir()
     print(json.dumps({"removed": [str(path.relative_to(places.home)) for path in existing]}))

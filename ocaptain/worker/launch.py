@@ -1,8 +1,8 @@
-"""From an attempt's job to a process: what the ship alone knows is filled in here.
+"""Prepare the process of an attempt: complete its job with the facts that only the ship knows.
 
-That is the home directory, where the agent's program is, whether an earlier session can be gone
-on with, and the secrets of the agent's environment, which come from files of the ship and are
-in no job, journal or argv.
+These are the home directory, the path of the agent's program, whether an earlier session can be
+resumed, and the secrets of the agent's environment. The secrets come from files on the ship and
+are never in a job, journal or argv.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#\s@]+)@")
 
 @dataclass(frozen=True)
 class PreparedRun:
-    """What is run.
+    """The process to run for a job.
 
     Attributes:
         argv, env, prompt: of the process; ``prompt`` is the file on its standard input.
-        mask: knows the secrets.
-        resumed: the session that is gone on with, None for one of its own.
-        notes: for the log, a line each.
+        mask: replaces the secrets in its output.
+        resumed: id of the session to resume, None for a new one.
+        notes: lines for the log.
     """
 
     argv: List[str]
@@ -45,11 +45,11 @@ class PreparedRun:
 
 
 def prepare_run(job: JobFile, directory: Path, home: Path) -> PreparedRun:
-    """Return what to run for ``job``.
+    """Return the process to run for ``job``.
 
     Raises:
-        OSError: a file of the agent's environment is not there, or not whole.
-        Refused: the repository's settings cannot be left aside.
+        OSError: a file of the agent's environment is missing or invalid.
+        StartRefused: the repository's settings cannot be ignored.
     """
     env: Dict[str, str] = {}
     host_environment = dict(os.environ)
@@ -88,10 +88,10 @@ def _read_environment(path: Path) -> Dict[str, str]:
 
 
 def secrets_in_variable(name: str, value: str) -> List[str]:
-    """Return what must never be shown of an environment's variable.
+    """Return the parts of an environment variable that must never be shown.
 
-    All of it if its name says so, and of several headers each one; of any other what an URL in it says of
-    its user.
+    The whole value if the name suggests a secret, and each header if it holds several; of any other
+    variable the user and password of URLs.
     """
     found = []
     if _SECRET.search(name):

@@ -5,13 +5,13 @@
     worker ──connects──> launcher: which program it is ──a job's directory──> fork ──supervisor.json──> its pid
                          (none answers: the worker starts one in a window of session ``agent``)
 
-To start Python and a tmux client anew cost an attempt more than all of git. The launcher leads the
+Starting Python and a tmux client for each attempt took longer than all of git. The launcher leads the
 session of its terminal, as a shell does, and each supervisor is the group in its foreground: Ctrl-C and
-a closed window reach the agent's supervisor. What agents said stays in the window, one below the other.
+a closed window reach the agent's supervisor. The output of all agents stays in the window.
 
-A launcher that does not answer, or is of another program than the worker's, is left alone; it forks only for a
-worker that still waits, and a job that a supervisor has begun is begun by no other. One whose socket is another's
-by now ends when its last supervisor has.
+A launcher that does not answer, or that runs another program than the worker, is not used. It forks only for a
+worker that still waits, and no second supervisor starts a job. A launcher whose socket was replaced ends after
+its last supervisor.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from ocaptain.worker.places import Places
 TMUX = "ocaptain"
 SESSION = "agent"
 ANSWER_SECONDS = 5.0
-FORK_SECONDS = 30.0  # it asked and was heard: the disk is slow, say
+FORK_SECONDS = 30.0  # after the launcher has answered; the disk may be slow
 RECHECK_SECONDS = 30.0
 LAUNCHER_START_SECONDS = 20.0
 MAX_LINE = 64 * 1024
 
 
 def program_identity(program: Path) -> str:
-    """Return what tells a program from the one that stood in its place before."""
+    """Return an identity of a program file, which changes when the file is replaced."""
     state = os.stat(program)
     return f"{state.st_ino} {state.st_size} {state.st_mtime_ns}"
 
@@ -53,16 +53,16 @@ def program_identity(program: Path) -> str:
 
 
 def launch_supervisor(places: Places, program: Path, label: str, directory: Path) -> None:
-    """Have a supervisor started for a job; blocks until ``supervisor.json`` is there.
+    """Start a supervisor for a job; wait until ``supervisor.json`` exists.
 
     Args:
-        places: on this ship.
+        places: the ship's directories.
         program: the worker's zipapp.
-        label: of the attempt, for people.
-        directory: that holds ``job.json``.
+        label: name of the attempt, for people.
+        directory: directory with ``job.json``.
 
     Raises:
-        WorkspaceError: ``tmux``: it cannot be started.
+        WorkspaceError: ``tmux``: the supervisor cannot be started.
     """
     if _request_supervisor(places, program, label, directory):
         return
@@ -75,7 +75,7 @@ def launch_supervisor(places: Places, program: Path, label: str, directory: Path
 
 
 def _request_supervisor(places: Places, program: Path, label: str, directory: Path) -> bool:
-    """Ask the launcher that runs; False if there is none that could have done it."""
+    """Ask the running launcher for a supervisor; return False if no suitable launcher answers."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(ANSWER_SECONDS)
         try:
@@ -90,14 +90,14 @@ def _request_supervisor(places: Places, program: Path, label: str, directory: Pa
             connection.sendall(json.dumps({"label": label, "directory": str(directory)}).encode() + b"\n")
             answer = json.loads(lines.readline(MAX_LINE))
         except (OSError, ValueError) as error:
-            raise WorkspaceError("tmux", f"the agent's launcher died or hangs: {error}") from error
+            raise WorkspaceError("tmux", f"the agent's launcher died or does not answer: {error}") from error
     if not answer.get("pid"):
-        raise WorkspaceError("tmux", f"the agent's launcher cannot start it: {answer.get('error')}")
+        raise WorkspaceError("tmux", f"the agent's launcher cannot start a supervisor: {answer.get('error')}")
     return True
 
 
 def _start_launcher(places: Places, program: Path, label: str) -> None:
-    """Start a launcher in a window of session ``agent``, which is the one that is shown from then on."""
+    """Start a launcher in a new window of the tmux session ``agent`` and show that window."""
     tmux = ["tmux", "-L", TMUX, "-f", str(places.tmux_conf)]
     inside = ["python3", str(program), "launcher"]
     window = ["-n", label[:40], "-c", str(places.voyage), *inside]
@@ -115,7 +115,7 @@ def _start_launcher(places: Places, program: Path, label: str) -> None:
 
 
 def run_launcher(places: Places, program: Path) -> int:
-    """Be the launcher, until the terminal is closed."""
+    """Be the launcher until it is not needed any more; return 0."""
     import ocaptain.worker.supervise  # noqa: F401 - loaded once, for every fork
 
     own_identity = program_identity(program)
@@ -143,7 +143,7 @@ def run_launcher(places: Places, program: Path) -> int:
 
 
 def _bind(listener: socket.socket, path: Path) -> int:
-    """Listen at a path, in the place of whoever did; return the socket file's inode."""
+    """Listen at a path, replacing any older socket; return the socket file's inode."""
     os.chdir(path.parent)  # the name of a socket is short, a home need not be
     temporary = Path(f"l{os.getpid()}")
     temporary.unlink(missing_ok=True)
@@ -156,7 +156,7 @@ def _bind(listener: socket.socket, path: Path) -> int:
 
 
 def _is_needed(path: Path, inode: int) -> bool:
-    """Whether the worker can find this launcher, or a supervisor of it still runs."""
+    """Return whether the worker can still find this launcher, or one of its supervisors runs."""
     if _supervisor_pids:
         return True
     try:
@@ -166,7 +166,7 @@ def _is_needed(path: Path, inode: int) -> bool:
 
 
 def _has_hung_up(connection: socket.socket) -> bool:
-    """Whether the worker does not wait any more."""
+    """Return whether the worker has closed the connection."""
     poll = select.poll()
     poll.register(connection, select.POLLRDHUP)
     return bool(poll.poll(0))
@@ -183,7 +183,7 @@ def _reap(number: int, frame: Any) -> None:
 
 
 def _fork_supervisor(request: Dict[str, str], terminal: Any, inherited: tuple[socket.socket, ...]) -> Dict[str, Any]:
-    """Fork a supervisor; return what the worker is told."""
+    """Fork a supervisor; return the answer to the worker: ``pid`` or ``error``."""
     directory, label = Path(request["directory"]), request["label"]
     read_end, write_end = os.pipe()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})  # one that ends at once ends after it was noted
@@ -210,11 +210,11 @@ def _fork_supervisor(request: Dict[str, str], terminal: Any, inherited: tuple[so
 
 
 def _ignore_signal(number: int, frame: Any) -> None:
-    """Do nothing: a key that somebody presses must not stop what watches over the limits."""
+    """Do nothing: a pressed key must not stop the supervisor, which enforces the limits."""
 
 
 def _take_terminal(terminal: Any, label: str) -> None:
-    """Be in the terminal's foreground, whatever the agent before made of it; all of this is for people alone."""
+    """Take the terminal's foreground and reset the terminal, so that people can follow the agent."""
     with contextlib.suppress(OSError, termios.error):
         os.tcsetpgrp(0, os.getpid())
         termios.tcsetattr(0, termios.TCSANOW, terminal)
@@ -224,7 +224,7 @@ def _take_terminal(terminal: Any, label: str) -> None:
 
 
 def _make_terminal_settings() -> Any:
-    """Return how the terminal is to be: keys that stop programs or output do nothing. None if there is none."""
+    """Return terminal settings in which no key stops programs or output; None without a terminal."""
     if not os.isatty(0):
         return None
     found = termios.tcgetattr(0)
@@ -234,7 +234,7 @@ def _make_terminal_settings() -> Any:
 
 
 def _run_supervisor(directory: Path, label: str, terminal: Any, on_started: Callable[[], None]) -> None:
-    """Be the supervisor of a job; does not return."""
+    """Be the supervisor of a job, in the forked child; never return."""
     code = 1
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""Where things are on a ship, and how files are written there."""
+"""The directories of a ship, and safe operations on its files."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Places:
         self.tmux_conf = self.own / "tmux.conf"
 
     def make(self) -> None:
-        """Make what is missing; the worker's own part is private."""
+        """Make missing directories; the worker's own directory is private."""
         self.own.mkdir(mode=0o700, parents=True, exist_ok=True)
         for path in (self.voyage, self.workspace, self.artifacts, self.logs, self.attempts, self.inbox, self.outbox):
             if path.is_symlink() or (path.exists() and not path.is_dir()):
@@ -45,7 +45,7 @@ class Places:
 
 
 def remove_path(path: Path) -> None:
-    """Remove a file, link or tree: read-only directories too, and what an agent made as root."""
+    """Remove a file, link or tree, even read-only directories and files of root."""
     if path.is_dir() and not path.is_symlink():
         _remove_tree(str(path))
     with contextlib.suppress(OSError):
@@ -56,9 +56,9 @@ def remove_path(path: Path) -> None:
 
 
 def _remove_tree(top: str) -> None:
-    """Remove a folder with all below it, however deep: each folder is moved up to the top before it is emptied.
+    """Remove a directory tree of any depth: each directory is moved to the top before it is emptied.
 
-    So no path gets longer than the kernel takes, and nothing calls itself. What cannot be removed stays.
+    So no path gets too long for the kernel, and there is no recursion. What cannot be removed stays.
     """
     remaining, count = [top], 0
     while remaining:
@@ -86,7 +86,7 @@ def _remove_tree(top: str) -> None:
 
 
 def walk(top: str, onerror: Optional[Callable[[OSError], None]] = None) -> Iterator[Tuple[str, List[str], List[str]]]:
-    """Do as ``os.walk``, which calls itself for each level before Python 3.12."""
+    """Work like ``os.walk``, but without recursion, which ``os.walk`` uses before Python 3.12."""
     remaining = [top]
     while remaining:
         path = remaining.pop()
@@ -113,10 +113,10 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
 
 
 def open_regular_file(path: Path) -> BinaryIO:
-    """Open a file that an agent may have replaced: by a pipe that nobody writes to, or a device without an end.
+    """Open a regular file for reading; never block on a pipe or device that an agent put in its place.
 
     Raises:
-        OSError: it cannot be opened, or is no regular file.
+        OSError: it cannot be opened, or is not a regular file.
     """
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -126,7 +126,7 @@ def open_regular_file(path: Path) -> BinaryIO:
 
 
 def read_tail(path: Path) -> str:
-    """Return the last :data:`TAIL_BYTES` bytes of a file, nothing if it cannot be read."""
+    """Return the last :data:`TAIL_BYTES` bytes of a file, "" if it cannot be read."""
     with contextlib.suppress(OSError), open_regular_file(path) as file:
         size = os.fstat(file.fileno()).st_size
         file.seek(max(0, size - TAIL_BYTES))

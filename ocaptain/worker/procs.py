@@ -1,4 +1,4 @@
-"""Finding and ending the processes of an attempt."""
+"""Find and kill the processes of an attempt."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def processes_with_marker(marker: str) -> set[int]:
 
 
 def kill_attempt_processes(marker: str, *, root: int | None = None, excluded: frozenset[int] = frozenset()) -> None:
-    """Kill what carries the marker or stands below ``root``, until nothing does."""
+    """Kill the processes with the marker and the descendants of ``root``, until none is left (at most 10 s)."""
     until = time.monotonic() + 10
     while time.monotonic() < until:
         found = (processes_with_marker(marker) | (descendants(root) if root else set())) - excluded - {os.getpid()}

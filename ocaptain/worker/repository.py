@@ -1,6 +1,6 @@
 """The worker's own git directory: how git is called there, and how commits come into it.
 
-It is apart from the workspace (``.ocaptain/git``), so whatever an agent did to ``workspace/.git`` does not matter.
+It is separate from the workspace (``.ocaptain/git``), so nothing that an agent does to ``workspace/.git`` matters.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ IGNORE_PATTERNS = [
     ".hypothesis/",
 ]
 
-#: In the worker's git directory, before they are joined.
+#: More packs or loose objects than this are repacked.
 MAX_PACKS = 20
 MAX_LOOSE = 2000
 
@@ -52,8 +52,8 @@ class Repository:
     """The worker's git directory.
 
     Args:
-        places: on this ship.
-        ship: its id, for commits.
+        places: the ship's directories.
+        ship: id of the ship, for commits.
     """
 
     def __init__(self, places: Places, ship: str = "ship") -> None:
@@ -69,13 +69,13 @@ class Repository:
         check: bool = True,
         extra: Mapping[str, str] | None = None,
     ) -> bytes:
-        """Run git; its input is ``stdin``, or ``file`` from where its descriptor stands.
+        """Run git; its input is ``stdin``, or ``file`` from the position of its descriptor.
 
         Returns:
-            What it printed; nothing if that went to ``output``.
+            Its output; b"" if that went to ``output``.
 
         Raises:
-            WorkspaceError: ``git``: it failed, and ``check`` was asked for.
+            WorkspaceError: ``git``: it failed, and ``check`` is true.
         """
         environment = {
             "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
@@ -110,7 +110,7 @@ class Repository:
         return done.stdout or b""
 
     def _succeeds(self, *arguments: str) -> bool:
-        """Run git; return whether it did all that it was asked."""
+        """Run git; return whether it succeeded."""
         try:
             self._git(*arguments)
         except WorkspaceError:
@@ -118,12 +118,12 @@ class Repository:
         return True
 
     def has_commit(self, commit: str) -> bool:
-        """Whether ``commit`` is in the git directory."""
+        """Return whether ``commit`` is in the git directory."""
         done = self._git("rev-parse", "--quiet", "--verify", f"{commit}^{{commit}}", check=False)
         return done.strip().decode() == commit
 
     def initialize(self) -> None:
-        """Make the worker's git directory if it is not there."""
+        """Make the worker's git directory if it is missing."""
         self._places.make()
         if not (self._places.git / "HEAD").exists():
             self._git("init", "--quiet")
@@ -132,11 +132,11 @@ class Repository:
         exclude.write_text("\n".join(IGNORE_PATTERNS) + "\n")
 
     def import_commit(self, bundle: Bundle | None, commit: str) -> None:
-        """Have ``commit`` in the git directory, from ``bundle`` if there is one.
+        """Import ``commit`` from ``bundle``; without a bundle the commit must be present.
 
         Raises:
-            WorkspaceError: ``need_full``: the bundle does not fit what is here; ``damaged``:
-                size or checksum of a part is not what the captain sent.
+            WorkspaceError: ``need_full``: commits are missing on this ship; ``damaged``: size or
+                checksum of a part is wrong.
         """
         self.initialize()
         if bundle is None:
@@ -159,7 +159,7 @@ class Repository:
         self._write_ref(HEAD_REF, commit)
 
     def _import_objects(self, path: Path, commit: str) -> None:
-        """Take the objects of a bundle, which must be one of ``commit``."""
+        """Import the objects of a bundle, which must offer exactly ``commit``."""
         with open(path, "rb") as file:
             header = read_bundle_header(file)
             start = file.read(12)
@@ -179,22 +179,22 @@ class Repository:
                 raise WorkspaceError("need_full", str(error)) from error
 
     def _is_head(self, commit: str) -> bool:
-        """Whether ``commit`` is what came last: then it is there."""
+        """Return whether ``commit`` is the last imported one, which is present."""
         try:
             return (self._places.git / HEAD_REF).read_text().strip() == commit
         except OSError:
             return False
 
     def _write_ref(self, ref: str, commit: str) -> None:
-        """Set one of the worker's own refs; nobody else writes them, and the commit is there."""
+        """Set one of the worker's refs; nothing else writes them, and the commit exists."""
         path = self._places.git / ref
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, f"{commit}\n".encode())
 
     def repack(self) -> None:
-        """Join small packs and loose objects, so that an attempt costs the same after hundreds of others.
+        """Repack small packs and loose objects, so that git stays fast after hundreds of attempts.
 
-        Geometrically: what is large is not written again. A git older than 2.33 does without.
+        Geometric: large packs are not rewritten. Does nothing with a git older than 2.33.
         """
         packs = sum(1 for _ in (self._places.git / "objects" / "pack").glob("*.pack"))
         loose = sum(1 for _ in (self._places.git / "objects").glob("[0-9a-f][0-9a-f]/*"))
@@ -204,11 +204,11 @@ class Repository:
 
 
 def _read_part(path: Path, part: Part) -> bytes:
-    """Return a part's bytes, which must be what was sent."""
+    """Return a part's bytes after a check of size and checksum."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise WorkspaceError("need_full", f"{path.name}: {error.strerror}") from error
     if len(data) != part.size or hashlib.sha256(data).hexdigest() != part.sha256:
-        raise WorkspaceError("damaged", f"{path.name} is not what was sent")
+        raise WorkspaceError("damaged", f"size or checksum of {path.name} is wrong")
     return data

@@ -1,4 +1,4 @@
-"""Checks and the final verify, run in the workspace; everything here blocks."""
+"""Run checks and the final verify in the workspace (blocking)."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Scripts:
         self._is_stopped = False
 
     def reset_stop(self) -> None:
-        """Say that a script is about to run: what was stopped until now was another one."""
+        """Forget an earlier :meth:`stop`, because another script starts now."""
         self._is_stopped = False
 
     def stop(self) -> None:
-        """End the script that runs, if there is one: nobody needs to know how it ends."""
+        """Kill the running script, if there is one; its result is not needed."""
         self._is_stopped = True
         if (pid := self._pid) is not None:
             _kill_group(pid)
@@ -65,7 +65,7 @@ class Scripts:
         return _verify_result(self._run(argv, args), clean=is_fresh, stage="verify")
 
     def _run(self, argv: list[str], args: Check | Verify) -> CheckResult:
-        """Run a script in the workspace, bounded in time, its whole process tree with it.
+        """Run a script in the workspace with a time limit; kill all its processes at the end.
 
         Raises:
             WorkspaceError: ``stopped``: see :meth:`stop`.
@@ -103,15 +103,15 @@ class Scripts:
             finally:
                 self._pid = None
         kill_attempt_processes(marker)
-        if self._is_stopped:  # it says nothing of the candidate, so it is no answer that is told again
-            raise WorkspaceError("stopped", "the check was ended before it was through")
+        if self._is_stopped:  # says nothing about the candidate, so it must not be a stored result
+            raise WorkspaceError("stopped", "the check was stopped before its end")
         seconds = round(time.monotonic() - began, 3)
         code = code if code >= 0 else 128 - code
         return CheckResult(code, seconds, timed_out, read_tail(log))
 
 
 def _kill_group(pid: int) -> None:
-    """End a check's processes; those that ``sudo`` made root's are ended by it as well."""
+    """Kill a check's process group, with ``sudo`` if a process belongs to root."""
     try:
         os.killpg(pid, signal.SIGKILL)
     except ProcessLookupError:

@@ -1,8 +1,8 @@
 """The worker's service: one captain at a time, one attempt at a time, everything journalled.
 
-The way of a command: the channel's line → :meth:`Worker.run_command` → a job (a thread, since git
-and waiting block) → a ``result`` record in the journal → the captain. A command id that is
-known is not run again, so the captain may repeat what it is not sure of.
+How a command is handled: the channel's line → :meth:`Worker.run_command` → a job (a thread, since git
+and waiting block) → a ``result`` record in the journal → the captain. A command whose
+id is known is not run again, so the captain may repeat a command if in doubt.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ from ocaptain.worker.scripts import Scripts
 from ocaptain.worker.state import State
 from ocaptain.worker.workspace import Workspace
 
-#: Records that are sent before it is looked again for some of a class that goes before theirs.
+#: Records of a class that are sent before classes of higher priority are checked again.
 BATCH_RECORDS = 16
 RETRY_SECONDS = 1.0
 
@@ -129,7 +129,7 @@ class Worker:
         after = parse_numbers(hello.get("after"))
         is_same_journal = hello.get("journal") == self._journal.name
         if is_same_journal and any(after.get(name, 0) > self._journal.last(name) for name in CLASSES):
-            self._journal.start_new_numbering()  # the disk went back in time: those numbers mean something else now
+            self._journal.start_new_numbering()  # the disk was restored: these numbers now mean other records
             is_same_journal = False
         channel.reader = self._journal.reader()
         for name in CLASSES:
@@ -160,7 +160,7 @@ class Worker:
             self._wake_pusher.set()
 
     async def _push_records(self, channel: Channel) -> None:
-        """Send what the journal has: a few records of the first class that has any, then look again."""
+        """Send the journal's records: a few of the first class that has any, then check again."""
         while True:
             self._wake_pusher.clear()
             while await self._send_next_records(channel):
@@ -194,7 +194,7 @@ class Worker:
     # -- commands ---------------------------------------------------------------------------
 
     def run_command(self, command_id: str, name: str, args: Mapping[str, Any]) -> None:
-        """Run a command; one that runs goes on, the result of one that ended is told again."""
+        """Run a command; ignore one that runs already, repeat the result of one that ended."""
         if command_id in self._running:
             return
         if command_id in self._state.results:
@@ -227,7 +227,7 @@ class Worker:
     async def _carry_out(self, command_id: str, command: Command) -> object:
         if isinstance(command, (Start, Check)):
             self._newest_command = command_id
-            self.stop_script()  # of another candidate: nobody asks how it ends
+            self.stop_script()  # of another candidate, whose result is not needed any more
         if isinstance(command, Start):
             return await self._start(command_id, command)
         if isinstance(command, Cancel):
@@ -236,14 +236,14 @@ class Worker:
             return await self._rescue(command)
         async with self._work_lock:
             if isinstance(command, Check) and self._newest_command != command_id:
-                raise WorkspaceError("stopped", "another candidate is to be checked")
+                raise WorkspaceError("stopped", "a newer command replaced this check")
             self._scripts.reset_stop()
             if isinstance(command, Check):
                 return await asyncio.to_thread(self._scripts.check, command)
             return await asyncio.to_thread(self._scripts.verify, command)
 
     async def _report(self, command_id: str, result: Result, token: int | None = None) -> None:
-        """Journal a result, however long a full disk takes to have room for it; then forget the job."""
+        """Journal a result, waiting while the disk is full; then clear the job."""
         body = to_dict(ResultBody(command_id, result.ok, self._inline_small_bundle(result.data)))
         await self._retry_until_written(lambda: self._append_to_journal(body, durable=True))
         # Only now: a worker that dies before this goes on with the job and reports again.
@@ -254,7 +254,7 @@ class Worker:
         self._wake_pusher.set()
 
     def _inline_small_bundle(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return a result with its bundle inside, if that is small; what is remembered of it has its part alone."""
+        """Return a result with a small bundle's content inside; the stored result names only its part."""
         snapshot = data.get("snapshot") or {}
         parts: Sequence[Any] = (snapshot.get("bundle") or {}).get("parts") or ()
         if len(parts) != 1 or parts[0]["size"] > INLINE_BYTES:
@@ -262,20 +262,20 @@ class Worker:
         try:
             with open_regular_file(self._state.places.home / parts[0]["path"]) as file:
                 content = file.read(INLINE_BYTES + 1)
-        except OSError:  # told again after the next attempt began: the captain asks for the part, and hears so
+        except OSError:  # a repeated result, after the next attempt began: the captain will ask for the part
             return data
         bundle = {**snapshot["bundle"], "data": base64.b64encode(content).decode()}
         return {**data, "snapshot": {**snapshot, "bundle": bundle}}
 
     async def _retry_until_written(self, write: Callable[[], None]) -> None:
-        """Write, again and again while the disk refuses, and say so meanwhile."""
+        """Call ``write`` until it succeeds; report the trouble to the captain meanwhile."""
         while True:
             try:
                 write()
             except OSError as error:
                 if not self._trouble:
                     traceback.print_exc()
-                self._set_trouble(f"a result waits to be written on the ship: {error.strerror or error}")
+                self._set_trouble(f"a result cannot be written to the ship's disk, retrying: {error.strerror or error}")
                 await asyncio.sleep(RETRY_SECONDS)
             else:
                 self._set_trouble("")
@@ -287,7 +287,7 @@ class Worker:
             self._wake_pusher.set()
 
     async def _start(self, command_id: str, args: Start) -> Outcome:
-        """Run an attempt to its end and offer what it left."""
+        """Run an attempt to its end and bundle the work that it left."""
         async with self._work_lock:
             if not (self._state.job and self._state.job.token == args.token):
                 await asyncio.to_thread(self._attempts.launch, command_id, args)
@@ -306,16 +306,16 @@ class Worker:
         return replace(outcome, tail=read_tail(Path(job.log)), agent=facts)
 
     async def _stop(self) -> None:
-        """End the attempt or check that runs, if there is one; its command then ends by itself."""
+        """End the running attempt or check, if there is one; its command then ends by itself."""
         self.stop_script()
         await self._attempts.stop()
 
     def stop_script(self) -> None:
-        """End the check that runs, if there is one."""
+        """Kill the running check, if there is one."""
         self._scripts.stop()
 
     async def _cancel(self, args: Cancel) -> Mapping[str, Any]:
-        """End the attempt ``token`` if it runs; answered when its own result is journalled."""
+        """End the attempt ``token`` if it runs; reply when its own result is journalled."""
         if self._state.job and self._state.job.token == args.token:
             await self._stop()
         start_id = f"start:{args.token}"
@@ -325,7 +325,7 @@ class Worker:
         return {}
 
     async def _rescue(self, args: Rescue) -> RescueResult:
-        """Stop the agent and snapshot whatever the workspace holds against what it was set to."""
+        """Stop the agent and bundle everything that differs from the workspace's base."""
         job = self._state.job
         await self._stop()
         async with self._work_lock:
@@ -337,7 +337,7 @@ class Worker:
             return RescueResult(await asyncio.to_thread(take))
 
     async def resume_attempt(self) -> None:
-        """Take up the attempt that an earlier worker left, so that its result is journalled."""
+        """Continue to wait for an attempt that an earlier worker started, so that its result is journalled."""
         if self._state.job:
             command_id = self._state.job.id or f"start:{self._state.job.token}"
             if command_id in self._state.results:
@@ -352,7 +352,7 @@ def _failure_result(code: str, reason: str, paths: Sequence[str] = ()) -> Result
 
 
 async def serve(places: Places, program: Path) -> None:
-    """Serve on the unix socket until ended by a signal."""
+    """Serve on the unix socket until a signal ends the worker."""
     places.make()
     places.socket.unlink(missing_ok=True)
     worker = Worker(places, program)

@@ -1,4 +1,4 @@
-"""What of an agent's output may be shown: no terminal escapes, and no secrets."""
+"""Make an agent's output safe to show: without terminal escapes and secrets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def strip_escapes(text: str) -> str:
 
 
 def summarize_line(text: str, width: int = MAX_WIDTH) -> str:
-    """Return the first line that says something, cut, and how many more there are."""
+    """Return the first non-empty line, cut to ``width``, and the number of further lines."""
     lines = [line.strip() for line in strip_escapes(text).split("\n") if line.strip()]
     if not lines:
         return ""
@@ -43,19 +43,19 @@ class Masker:
         self.has_secrets = bool(forms)
 
     def __call__(self, data: bytes) -> bytes:
-        """Return ``data`` without them."""
+        """Return ``data`` with the secrets replaced by asterisks."""
         return self._pattern.sub(b"********", data) if self.has_secrets else data
 
 
 class LineMasker:
-    """Masks a stream: whole lines, and of a line that is very long as much as is sure."""
+    """Masks a byte stream line by line; a very long line is masked in pieces."""
 
     def __init__(self, mask: Masker) -> None:
         self._mask = mask
         self._rest = b""
 
     def feed(self, data: bytes) -> bytes:
-        """Take bytes, return those that may be shown."""
+        """Take bytes; return the masked complete lines."""
         if not self._mask.has_secrets:
             return data
         whole, newline, rest = (self._rest + data).rpartition(b"\n")
@@ -65,6 +65,6 @@ class LineMasker:
         return self._mask(whole + newline)
 
     def close(self) -> bytes:
-        """Return what is left."""
+        """Return the masked rest."""
         rest, self._rest = self._rest, b""
         return self._mask(rest)

@@ -1,4 +1,4 @@
-"""What the worker knows, and has on disk so that another worker knows it."""
+"""The worker's state, on disk so that a restarted worker has it."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class State:
 
     Attributes:
         places: where everything is on this ship.
-        fence: who may command.
+        fence: decides which captain may send commands.
         ship: this ship's id.
-        done: the last results, by the id of their command.
-        job: the attempt that runs.
-        at: the commit that the workspace was last set to.
+        results: the latest results, by command id.
+        job: the running attempt.
+        workspace_commit: the commit that the workspace was last set to.
     """
 
     def __init__(self, places: Places) -> None:
@@ -37,7 +37,7 @@ class State:
         self._saving = threading.Lock()
 
     def save(self) -> None:
-        """Write it down. Raises OSError."""
+        """Write the state to disk. Raises OSError."""
         with self._saving:  # the last one to come writes the last state
             for old in list(self.results)[:-MAX_RESULTS]:
                 self.results.pop(old, None)

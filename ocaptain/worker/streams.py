@@ -9,13 +9,13 @@ from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple
 
 
 def stream_module(stream: str | None, view: str) -> str | None:
-    """Return the module of a stream; of captains and job files of before there were names, by their view."""
+    """Return the name of a stream's module; older captains and job files give only a view."""
     name = view[: -len("-stream")] if view.endswith("-stream") else ""
     return stream or (f"ocaptain.agents.{name}.stream" if name.isidentifier() else None)
 
 
 def own_variable_prefixes(module: str) -> Tuple[str, ...]:
-    """Return how the variables begin that are an agent's own, as its stream's module says."""
+    """Return the name prefixes of an agent's own variables (``OWN_ENV`` of its stream module)."""
     return tuple(getattr(import_module(module), "OWN_ENV", ()))
 
 
@@ -25,7 +25,7 @@ def new_stream(module: str, prices: Mapping[str, Any]) -> Any:
 
 
 def replay_stream(module: str, path: Path, prices: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return what a stream that was saved says."""
+    """Return the facts from a saved stream."""
     stream = new_stream(module, prices)
     with open(path, "rb") as saved:
         for line in saved:
@@ -37,10 +37,10 @@ def replay_stream(module: str, path: Path, prices: Mapping[str, Any]) -> Dict[st
 def prepare_project(
     module: str, argv: Sequence[str], env: Mapping[str, str], home: Path, workspace: Path, mode: str
 ) -> Tuple[List[str], Sequence[str]]:
-    """Have an agent's module make its project of an attempt; return the argv, and notes for the log.
+    """Let an agent's module prepare an attempt's project; return the argv, and notes for the log.
 
     Raises:
-        Refused: it is not to be started with this repository.
+        StartRefused: the agent must not be started with this repository.
         OSError: this ship cannot start it.
     """
     laid = import_module(module).lay_out(argv, env, home, workspace, mode)
@@ -48,7 +48,7 @@ def prepare_project(
 
 
 def find_transcripts(home: Path, workspaces: Iterable[Path]) -> List[Path]:
-    """Return where the agents keep what was said in workspaces."""
+    """Return the directories in which the agents store the transcripts of sessions in ``workspaces``."""
     names = sorted(one.name for one in files("ocaptain.agents").iterdir() if (one / "stream.py").is_file())
     modules = [import_module(f"ocaptain.agents.{name}.stream") for name in names]
     return [path for module in modules for path in module.transcripts(home, list(workspaces))]

@@ -1,12 +1,12 @@
-"""One agent's keeper: runs in tmux, outlives worker and captain, leaves an exit file.
+"""The supervisor of one agent: runs in tmux, outlives worker and captain, writes an exit file.
 
-It bounds the attempt on the ship (time, silence) so that a hung agent ends without anybody
-watching, and takes every process of the attempt with it: as a child subreaper it inherits
-the orphans, and what escaped even that carries the attempt's marker in its environment.
+It enforces the attempt's limits (time, silence) on the ship, so that a hung agent ends without the
+captain, and kills every process of the attempt: as a child subreaper it inherits the orphans, and
+all others carry the attempt's marker in their environment.
 
-What the agent says goes to the attempt's log and to the pane, without the secrets that it was
-given: as it is, or drawn by the agent's own ``stream`` module; then it is saved beside the job, with
-what it said in ``facts.json``.
+The agent's output goes to the attempt's log and to the pane, without its secrets: unchanged, or
+formatted by the agent's ``stream`` module. In that case the stream is saved beside the job, and its
+facts in ``facts.json``.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ MAX_STREAM_BYTES = 256 * 1024 * 1024
 
 
 class Stopped(Exception):
-    """Somebody asked the supervisor to end the attempt."""
+    """A signal asked the supervisor to end the attempt."""
 
 
 def _raise_stopped(number: int, _: Any) -> None:
@@ -64,7 +64,7 @@ def supervise(directory: Path, on_started: Callable[[], None]) -> int:
         on_started: called when ``supervisor.json`` is there; not if another supervisor has the job.
 
     ``exit.json`` then holds code, reason (``exit``, ``timeout``, ``stall``, ``stopped``; ``error``: this ship
-    cannot start it; ``refused``: it is not started with what the repository sets) and seconds.
+    cannot start it; ``refused``: the repository's settings forbid it) and seconds.
     """
     job = from_dict(JobFile, read_json(directory / "job.json"))
     if not _take_job_lock(directory):
@@ -117,7 +117,7 @@ def supervise(directory: Path, on_started: Callable[[], None]) -> int:
 
 
 def _report_start_failure(error: Exception, log: str) -> Tuple[int, str]:
-    """Say why an agent was not started; return the exit code and the reason."""
+    """Write to the log why an agent was not started; return exit code and reason."""
     is_refused = isinstance(error, StartRefused)
     with contextlib.suppress(OSError), open(log, "ab") as file:
         text = str(error) if is_refused else f"ocaptain: the agent could not be started: {error}"
@@ -130,7 +130,7 @@ def _report_start_failure(error: Exception, log: str) -> Tuple[int, str]:
 
 
 def _take_job_lock(directory: Path) -> bool:
-    """Hold a job until this process ends; return whether nobody else does."""
+    """Lock a job until this process ends; return False if another supervisor holds it."""
     lock = os.open(directory / "begun", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -145,10 +145,10 @@ def _ignore_signals() -> None:
 
 
 class OutputView:
-    """How output reaches log and pane: as it is, but for secrets. Nothing is shown twice.
+    """Writes output to log and pane, without secrets.
 
     Attributes:
-        apart: whether standard error is to come by a pipe of its own.
+        apart: whether standard error needs its own pipe.
     """
 
     has_separate_stderr = False
@@ -163,16 +163,16 @@ class OutputView:
             os.set_blocking(1, False)
 
     def receive(self, data: bytes, *, error: bool = False) -> None:
-        """Take what the agent said."""
+        """Process a piece of the agent's output."""
         del error
         self._show(self._mask.feed(data))
 
     def tick(self) -> float:
-        """Do what is due; return the seconds after which something is again, 0 for nothing."""
+        """Do due work; return the seconds until more is due, 0 if nothing is."""
         return 0.0
 
     def close(self) -> None:
-        """Show what is left."""
+        """Show the rest and close the log."""
         self._show(self._mask.close())
         os.close(self._log)
         self._socket.close()
@@ -185,7 +185,7 @@ class OutputView:
             self._wake_worker()
 
     def _write_to_pane(self, data: bytes) -> None:
-        """Write to the pane what it takes now: one that somebody holds still must hold nothing else."""
+        """Write to the pane as far as it accepts data: a paused pane must not block the agent."""
         with contextlib.suppress(OSError):
             writable = select.poll()
             writable.register(1, select.POLLOUT)
@@ -194,14 +194,14 @@ class OutputView:
                 view = view[_write_some(view) :]
 
     def _wake_worker(self) -> None:
-        """Wake the worker, if there is one; a full socket has woken it already."""
+        """Wake the worker, if one runs; a full socket has woken it already."""
         if self._news:
             with contextlib.suppress(OSError):
                 self._socket.sendto(b"", self._news)
 
 
 class StreamOutputView(OutputView):
-    """Draws an agent's stream; saves it, masked, and what it said."""
+    """Shows an agent's stream in readable form; saves the masked stream and its facts."""
 
     has_separate_stderr = True
 
@@ -217,7 +217,7 @@ class StreamOutputView(OutputView):
         self._saved = 0.0
 
     def receive(self, data: bytes, *, error: bool = False) -> None:
-        """Draw whole lines; what is said on standard error is shown as it is."""
+        """Show complete lines of the stream; show standard error unchanged."""
         if error:
             super().receive(data)
             return
@@ -232,7 +232,7 @@ class StreamOutputView(OutputView):
         self._show("".join(f"{one}\n" for one in shown).encode(errors="replace"))
 
     def tick(self) -> float:
-        """Save what is known, at most once a second."""
+        """Save the facts, at most once a second."""
         if not self._stream.changed:
             return 0.0
         left = self._saved + SAVE_SECONDS - time.monotonic()
@@ -249,7 +249,7 @@ class StreamOutputView(OutputView):
         self._wake_worker()
 
     def close(self) -> None:
-        """Take a last line without an end, and save."""
+        """Process an incomplete last line, and save."""
         for line in self._lines.feed(b"\n"):
             if line:
                 self._receive_line(self._secrets(line))
@@ -259,7 +259,7 @@ class StreamOutputView(OutputView):
 
 
 def _write_some(data: memoryview) -> int:
-    """Write to the pane without waiting; return how many bytes it took."""
+    """Write to the pane without waiting; return the number of written bytes."""
     try:
         return os.write(1, data)
     except BlockingIOError:
@@ -278,7 +278,7 @@ def _make_view(job: JobFile, directory: Path, prepared: PreparedRun, log: Binary
 
 
 def _watch(child: subprocess.Popen[bytes], view: OutputView, began: float, timeout: float, stall: float) -> str:
-    """Pass output on until the agent ends or a limit is passed; wakes only for these."""
+    """Process output until the agent ends or a limit is exceeded; return the reason."""
     last_output = time.monotonic()
     ended_at: float | None = None
     with selectors.DefaultSelector() as selector, _exit_descriptor(child.pid) as exit_fd:
@@ -319,7 +319,7 @@ def _register(selector: selectors.BaseSelector, child: subprocess.Popen[bytes], 
 
 @contextlib.contextmanager
 def _exit_descriptor(pid: int) -> Iterator[Optional[int]]:
-    """Yield a descriptor that can be read when a process has ended; None if kernel or Python have none."""
+    """Yield a descriptor that becomes readable when a process ends; None if that is not supported."""
     fd = None
     with contextlib.suppress(OSError, AttributeError):
         fd = os.pidfd_open(pid)
@@ -336,7 +336,7 @@ def _read_ready(
     child: subprocess.Popen[bytes],
     view: OutputView,
 ) -> int:
-    """Read what is there; return how many bytes. A pipe that was closed is looked at no more."""
+    """Read available output; return the number of bytes. Unregister closed pipes."""
     size = 0
     for key in ready:
         try:
@@ -352,7 +352,7 @@ def _read_ready(
 
 
 def _read_remaining(child: subprocess.Popen[bytes], view: OutputView) -> None:
-    """Take what an agent said while it was being ended."""
+    """Process the output that an agent wrote while it was being ended."""
     for pipe in filter(None, (child.stdout, child.stderr)):
         remaining = MAX_REMAINING_BYTES
         with contextlib.suppress(OSError):

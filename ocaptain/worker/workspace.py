@@ -1,9 +1,8 @@
-"""The ship's trees: set the workspace to a commit, snapshot whatever an agent left in it.
+"""The ship's workspace: snapshot the work that an agent left in it.
 
-The worker has a git directory of its own (``.ocaptain/git``), so whatever an agent did to
-``workspace/.git`` does not matter: that one is made anew for each attempt and shares objects.
-What the agent committed is carried along as a second parent of the snapshot, where it can be
-read; what counts is the tree.
+The worker has a git directory of its own (``.ocaptain/git``), so nothing that an agent does to
+``workspace/.git`` matters: that is made anew for each attempt and shares objects. The agent's
+commits become the second parent of the snapshot, where they can be read; what counts is the tree.
 """
 
 from __future__ import annotations
@@ -41,11 +40,11 @@ OUT_REF = "refs/ocaptain/out"
 
 
 class Changes(NamedTuple):
-    """What is not as a commit has it.
+    """The differences from a commit.
 
     Attributes:
-        changed: paths that the commit has.
-        new: paths that it has not; a repository of its own ends with a slash.
+        changed: changed paths that the commit has.
+        new: paths that it does not have; a nested repository ends with a slash.
         has_links: whether a repository or a submodule is among them.
     """
 
@@ -58,7 +57,7 @@ class Changes(NamedTuple):
 
 
 class Workspace(Checkout):
-    """The workspace, as the agent left it."""
+    """The workspace, with the operations on the agent's work."""
 
     def snapshot(self, base: str, name: str, *, limits: Limits | None = None, lenient: bool = False) -> Snapshot:
         """Commit the workspace as it is, on ``base``, and bundle what the captain lacks.
@@ -66,11 +65,11 @@ class Workspace(Checkout):
         Args:
             base: the commit that the workspace was set to.
             name: file name of the bundle, without suffix.
-            limits: of what is new; the captain looks once more, and what he finds is this ship's fault.
-            lenient: take everything, whatever its size (for a rescue).
+            limits: for new and changed files; the captain checks them again.
+            lenient: include everything, whatever its size (for a rescue).
 
         Raises:
-            Unfit: nested repositories, or what is beyond the limits.
+            UnfitWorkspace: there are nested repositories, or the limits are exceeded.
         """
         limits = limits or Limits()
         self._remove_git_locks()
@@ -97,7 +96,7 @@ class Workspace(Checkout):
         return Snapshot(empty, bundle, commit=commit, base=base, message=message, left_out=tuple(left_out))
 
     def _changes(self) -> Changes:
-        """Return what is not as the index has it.
+        """Return the differences from the index.
 
         ``diff-files`` sees a tracked folder that is a link now, through which ``ls-files --modified`` looks.
         """
@@ -109,9 +108,9 @@ class Workspace(Checkout):
         return Changes(list(changed), new, links)
 
     def _check_and_stage(self, base: str, changes: Changes, found: WalkResult, limits: Limits | None) -> list[str]:
-        """Stage the workspace, after a look at what is new in it; return what was left out.
+        """Check new files against the limits, then stage the workspace; return the files that were left out.
 
-        Without limits all that can be read is taken.
+        Without limits every readable file is staged.
         """
         nested = found.nested
         if limits is None:  # the last look at this ship: nested repositories come along as plain files
@@ -135,7 +134,7 @@ class Workspace(Checkout):
         return _printable_names(unread[:MAX_NAMES])
 
     def _find_excesses(self, changes: Changes, limits: Limits) -> list[Excess]:
-        """Return what is beyond the limits."""
+        """Return the files that exceed the limits."""
         found = list(find_excesses(self._new_files(changes), limits))
         if found and changes.changed:  # a file may only have another time
             self._git("update-index", "-q", "--refresh", check=False)
@@ -143,7 +142,7 @@ class Workspace(Checkout):
         return found
 
     def _new_files(self, changes: Changes) -> list[NewFile]:
-        """Return the files that a commit has not as they are; those that are gone are none."""
+        """Return the new and changed files that exist."""
         found = []
         for names, is_new in ((changes.changed, False), (changes.new, True)):
             for name in names:
@@ -153,7 +152,7 @@ class Workspace(Checkout):
         return found
 
     def _stage(self, base: str, changes: Changes) -> list[str]:
-        """Stage everything; return what could not be read."""
+        """Stage everything; return the files that could not be read."""
         staged = self._succeeds("add", "--all", "--ignore-errors", "--", ".")
         if staged and not changes.has_links:
             return []
@@ -195,7 +194,7 @@ class Workspace(Checkout):
         return head, text.decode(errors="replace").strip()[:MAX_MESSAGE]
 
     def _write_bundle(self, base: str, tree: str, head: str, name: str) -> tuple[Path, str]:
-        """Commit a tree, and write what ``base`` has not of it, as ``git bundle create`` does.
+        """Commit a tree, and write a bundle with all that ``base`` does not have.
 
         Args:
             base: the commit before it.
@@ -217,7 +216,7 @@ class Workspace(Checkout):
         return path, commit
 
     def _find_bundle_problem(self, path: Path, limits: Limits, *, strict: bool) -> str:
-        """Return why the captain would refuse a bundle, "" if he takes it.
+        """Return why the captain would refuse a bundle, "" if it is valid.
 
         Args:
             path: of the bundle.
@@ -249,7 +248,7 @@ class Workspace(Checkout):
         return ""
 
     def _split_into_parts(self, path: Path) -> Bundle:
-        """Cut a bundle into parts."""
+        """Split a bundle file into parts."""
         parts = []
         with open(path, "rb") as whole:
             for number, data in enumerate(iter(lambda: whole.read(PART_BYTES), b"")):
@@ -262,7 +261,7 @@ class Workspace(Checkout):
 
 
 def _is_branch_at(own: Path, commit: str) -> bool:
-    """Whether a repository's branch is ``commit``, as :meth:`Workspace.reset` left it; a doubt is a no."""
+    """Return whether a repository's branch surely is at ``commit``, as :meth:`Workspace.reset` left it."""
     try:
         branch = _read_line(own / "HEAD").partition("ref: ")[2]
         return bool(re.fullmatch(r"refs/heads/[\w-]+", branch)) and _read_line(own / branch) == commit
@@ -271,7 +270,7 @@ def _is_branch_at(own: Path, commit: str) -> bool:
 
 
 def _is_file(path: Path) -> bool:
-    """Whether it is a regular file: git would wait for ever at a pipe in its place."""
+    """Return whether it is a regular file: git would block on a pipe in its place."""
     try:
         open_regular_file(path).close()
     except OSError:
@@ -285,5 +284,5 @@ def _read_line(path: Path) -> str:
 
 
 def _printable_names(names: Sequence[str]) -> list[str]:
-    """Return file names as text: a name is bytes, and what is no UTF-8 of it cannot be told to anybody."""
+    """Return file names as text; bytes that are not UTF-8 are replaced."""
     return [printable_path(os.fsencode(name)) for name in names]

@@ -58,7 +58,7 @@ def test_with_no_room_for_a_result_the_worker_says_so_and_goes_on_when_there_is(
             answer = asyncio.create_task(channel.call(Call("x:1", "no such command")))
             while not troubles:
                 await asyncio.sleep(0.01)
-            assert troubles == ["a result waits to be written on the ship: No space left on device"]
+            assert troubles == ["a result cannot be written to the ship's disk, retrying: No space left on device"]
             assert not answer.done()
             full[0] = False
             number, result = await answer
