@@ -1,15 +1,15 @@
 """The channel's messages. Standard library only: it travels to the ship inside the worker.
 
-One JSON object a line, in both directions. A line that is no message (a banner, a motd, half
-a line after a broken connection) is noise and ignored.
+One JSON object per line, in both directions. Any other line (a banner, a motd, half a line after a
+broken connection) is noise and ignored.
 
 Captain to worker::
 
     hello    protocol, voyage, ship, epoch, generation, journal, after   first; opens the channel
     command  id, name, args                              idempotent by id
-    ack      upto                                        records up to here are done with
+    ack      upto                                        records up to here are processed
     pull     class, after                                send again from here
-    rest                                                 there is nothing for this ship: it may sleep
+    rest                                                 no work for this ship: it may sleep
     ping
 
 Worker to captain::
@@ -17,20 +17,20 @@ Worker to captain::
     welcome  protocol, journal, first, last, busy        answer to hello; records follow
     refused  protocol, reason, epoch, generation         a newer captain or channel is known, or another protocol
     record   n, crc, body                                one journal entry
-    dropped  class, upto                                 records up to here are not there any more
+    dropped  class, upto                                 records up to here do not exist any more
     trouble  reason                                      why the worker waits (its disk is full), "" = no more
     resting  last                                        answer to rest
     pong
 
 A record's body has a ``kind``: ``result`` (id, ok, data), ``log`` (token, offset, data in base64) or
-``agent`` (token, facts: what the agent's stream told so far). The kind says the record's class:
+``agent`` (token, facts: from the agent's stream so far). The kind determines the record's class:
 ``result``, ``log`` or ``telemetry``. The records of a class are numbered from 1 without gaps and
 sent in order; results come before logs, logs before telemetry. ``after``, ``upto``, ``first`` and
 ``last`` are numbers by class. ``journal`` names the numbering, which starts anew when a ship's disk does.
 
 Protocol 2 knew no bundles inside of messages (``data``). Protocol 1 knew one numbering for all (``after``,
 ``upto``, ``first`` and ``last`` were numbers), and neither ``class``, ``rest``, ``dropped`` nor ``trouble``. A
-captain speaks them to a worker that does.
+captain uses them with such a worker.
 """
 
 from __future__ import annotations
@@ -40,23 +40,23 @@ import zlib
 from typing import Any
 
 PROTOCOL = 3
-#: What a captain can speak, the newest first.
+#: The protocol versions of a captain, newest first.
 PROTOCOLS = (3, 2, 1)
 #: The type of the message that carries a command.
 COMMAND = "command"
-#: Of a journal's records, in the order in which they are sent.
+#: The classes of a journal's records, in the order in which they are sent.
 CLASSES = ("result", "log", "telemetry")
-#: Longest line that is taken for a message; a result with a long list of names fits.
+#: Longest line that is parsed as a message; a result with a long list of names fits.
 MAX_LINE = 4 * 1024 * 1024
-#: Longest line that a captain takes of a ship, how many values it may have, and how deep they may lie: so many he
-#: reads in less than 50 ms.
+#: Limits for a line from a ship: bytes, number of values, nesting depth. A captain parses such a line in less
+#: than 50 ms.
 MAX_SHIP_LINE = 1024 * 1024
 MAX_VALUES = 10_000
 MAX_NESTING = 32
-#: Of a bundle that travels: six ships that are sent one at the same time need 24 MiB of memory.
+#: Size of a bundle's parts: sending to six ships at the same time needs 24 MiB of memory.
 PART_BYTES = 4 * 1024 * 1024
-MAX_PART_BYTES = 32 * 1024 * 1024  # that is taken: workers of earlier versions send such
-#: A bundle up to this size travels inside the message that names it: no call of its own, no wait for one.
+MAX_PART_BYTES = 32 * 1024 * 1024  # accepted, since workers of earlier versions send such parts
+#: A bundle up to this size is sent inside the message that names it, without a separate call.
 INLINE_BYTES = 64 * 1024
 MAX_BUNDLE = 1024 * 1024 * 1024
 MAX_PARTS = MAX_BUNDLE // PART_BYTES
@@ -90,10 +90,10 @@ def _parse_message(line: bytes) -> Message | None:
 
 
 def decode_from_ship(line: bytes) -> Message | None:
-    """Return the message in a ship's line, None for noise; what would take long to read is not read.
+    """Return the message in a ship's line, None for noise; an oversized line is not parsed.
 
     Raises:
-        Excessive: it is longer, or has more or deeper values, than any worker's.
+        Excessive: it is longer, or has more or deeper values, than the limits allow.
     """
     if not line.lstrip().startswith(b"{"):
         return None
@@ -109,7 +109,7 @@ def decode_from_ship(line: bytes) -> Message | None:
 
 
 def _is_shallow(message: Message) -> bool:
-    """Whether no value lies deeper than :data:`MAX_NESTING`."""
+    """Return whether no value is nested deeper than :data:`MAX_NESTING`."""
     level: list[Any] = [message]
     for _ in range(MAX_NESTING):
         below = [value for one in level for value in (one.values() if isinstance(one, dict) else one)]
@@ -131,7 +131,7 @@ def make_record(number: int, body: Message) -> Message:
 
 
 def read_record(message: Message) -> tuple[int, Message] | None:
-    """Return number and body of a sound record, None for a damaged one."""
+    """Return number and body of a valid record, None for a damaged one."""
     number, body = message.get("n"), message.get("body")
     if not isinstance(number, int) or number < 1 or not isinstance(body, dict):
         return None
@@ -145,7 +145,7 @@ def class_of_record(body: Message) -> str:
 
 
 class LineSplitter:
-    """Cuts a byte stream into lines; drops a line that grows beyond ``max_bytes`` bytes."""
+    """Splits a byte stream into lines; drops a line longer than ``max_bytes`` bytes."""
 
     def __init__(self, max_bytes: int = MAX_LINE) -> None:
         self._max_bytes = max_bytes
@@ -154,7 +154,7 @@ class LineSplitter:
         self.dropped = 0  #: lines that were too long
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Take bytes, return the lines they complete."""
+        """Add bytes; return the lines that are complete now."""
         lines = []
         *complete, rest = data.split(b"\n")
         for part in complete:
@@ -174,7 +174,7 @@ class LineSplitter:
 
 
 class OversizedLine(ValueError):
-    """A line that is beyond what any worker sends."""
+    """A line that is larger than any line of a real worker."""
 
 
 class HelloRefused(Exception):
@@ -182,7 +182,7 @@ class HelloRefused(Exception):
 
 
 class Fence:
-    """Whom the worker obeys: the highest (epoch, generation) that said hello for its voyage."""
+    """Decides which captain the worker obeys: the one with the highest (epoch, generation) for its voyage."""
 
     def __init__(self, voyage: str = "", epoch: int = 0, generation: int = 0) -> None:
         self.voyage = voyage

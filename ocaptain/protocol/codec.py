@@ -1,7 +1,7 @@
-"""Dataclasses to JSON objects and back. What comes from the other end is checked, field by field.
+"""Convert dataclasses to JSON objects and back; received objects are checked field by field.
 
-A field's type says its shape; :func:`validated` adds bounds. Unknown fields are ignored, so that a
-newer end may say more. Standard library only.
+A field's type determines the check; :func:`validated` adds bounds. Unknown fields are ignored, so that
+a newer sender may add some. Standard library only.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _T = TypeVar("_T")
 
 
 class Malformed(ValueError):
-    """It is not of the shape that was agreed on; says where and how."""
+    """A received object is invalid; the message says where and why."""
 
 
 def validated(default: Any = dataclasses.MISSING, **bounds: Any) -> Any:
-    """Return a field with bounds.
+    """Return a dataclass field with bounds.
 
     Args:
-        default: of the field; without one it must be there.
+        default: of the field; without it the field is required.
         bounds: ``minimum`` and ``maximum`` of a number, ``max_length`` of text or a list, ``pattern`` that
             matches all of a text.
     """
@@ -34,7 +34,7 @@ def validated(default: Any = dataclasses.MISSING, **bounds: Any) -> Any:
 
 
 def to_dict(value: Any) -> Any:
-    """Return a dataclass (or what is made of them) as JSON's types."""
+    """Convert a dataclass, or a container of them, to JSON types."""
     if dataclasses.is_dataclass(value):
         return {_wire_name(field.name): to_dict(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -45,10 +45,10 @@ def to_dict(value: Any) -> Any:
 
 
 def from_dict(cls: type[_T], data: Any, where: str = "") -> _T:
-    """Return the dataclass that a JSON object means.
+    """Convert a JSON object to a dataclass.
 
     Raises:
-        Malformed: a field is missing, of another type, or out of bounds.
+        Malformed: a field is missing, has a wrong type, or is out of bounds.
     """
     if not isinstance(data, Mapping):
         raise Malformed(f"{where or 'the message'} must be a JSON object")
@@ -64,7 +64,7 @@ def from_dict(cls: type[_T], data: Any, where: str = "") -> _T:
 
 
 def _wire_name(name: str) -> str:
-    """Return a field's name on the wire: ``class_`` is ``class``, which Python keeps for itself."""
+    """Return a field's name in JSON: ``class_`` becomes ``class``, a keyword of Python."""
     return name.rstrip("_")
 
 
@@ -75,7 +75,7 @@ def _fields(cls: Any) -> Sequence[tuple[Any, Any]]:
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
-    """Return what is given as a value of a type, or raise."""
+    """Convert a JSON value to a type. Raises Malformed."""
     origin = get_origin(hint)
     if hint is Any:
         return value
@@ -88,7 +88,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if origin in {dict, Mapping} and isinstance(value, Mapping):
         return {str(key): _convert(get_args(hint)[1], one, f"{where}.{key}") for key, one in value.items()}
     if hint is float:
-        with contextlib.suppress(OverflowError):  # a whole number beyond all floats
+        with contextlib.suppress(OverflowError):  # an integer that is too large for a float
             if type(value) in {int, float} and math.isfinite(value):
                 return float(value)
     elif origin is None and type(value) is hint:  # a bool is no int
@@ -97,7 +97,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
 
 
 def _convert_union(hints: Sequence[Any], value: Any, where: str) -> Any:
-    """Return what is given as a value of the first type that fits."""
+    """Convert a JSON value to the first type that fits. Raises Malformed."""
     if value is None and type(None) in hints:
         return None
     rest = [hint for hint in hints if hint is not type(None)]

@@ -1,6 +1,6 @@
-"""The lines of a channel, as dataclasses; :mod:`ocaptain.protocol` says which means what.
+"""The messages of a channel, as dataclasses; :mod:`ocaptain.protocol` explains them.
 
-``pack`` and ``unpack`` are the codec: beyond them there is no JSON object but a record's body.
+Only ``pack`` and ``unpack`` convert them to JSON objects and back.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from ocaptain.protocol import COMMAND, Message
 from ocaptain.protocol.codec import Malformed, from_dict, to_dict, validated
 from ocaptain.protocol.messages import MAX_NUMBER
 
-#: By class of records; a worker of protocol 1 has one number for all.
+#: Record numbers by class; a worker of protocol 1 has one number for all classes.
 RecordNumbers = Union[Mapping[str, int], int]
 
 
@@ -24,7 +24,7 @@ def _require_record_numbers(numbers: RecordNumbers) -> None:
 
 @dataclass(frozen=True)
 class Hello:
-    """The first word on a channel."""
+    """The first message on a channel."""
 
     protocol: int
     voyage: str
@@ -37,7 +37,7 @@ class Hello:
 
 @dataclass(frozen=True)
 class Call:
-    """A command, by its name; the same id is the same command."""
+    """A command; a repeated id means the same command, which is not run twice."""
 
     id: str
     name: str
@@ -46,14 +46,14 @@ class Call:
 
 @dataclass(frozen=True)
 class Ack:
-    """Records up to here are done with."""
+    """Records up to these numbers are processed."""
 
     upto: RecordNumbers
 
 
 @dataclass(frozen=True)
 class Pull:
-    """Send again from here."""
+    """Send the records after this number again."""
 
     after: int
     class_: str | None = None
@@ -61,21 +61,21 @@ class Pull:
 
 @dataclass(frozen=True)
 class Rest:
-    """There is nothing for this ship."""
+    """There is no work for this ship: it may sleep."""
 
 
 @dataclass(frozen=True)
 class Ping:
-    """Answer, if you are there."""
+    """Ask for a :class:`Pong`."""
 
 
 @dataclass(frozen=True)
 class Welcome:
-    """The answer to hello: the journal's name and numbers, and the attempt that runs.
+    """The answer to hello: the journal's name and numbers, and the running attempt.
 
     Attributes:
-        busy: its token.
-        command: id of the command that began it; None in what earlier workers say.
+        busy: token of the running attempt; None if there is none.
+        command: id of the command that started it; None from earlier workers.
     """
 
     first: RecordNumbers
@@ -92,7 +92,7 @@ class Welcome:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A hello that is not obeyed."""
+    """The answer to a hello that is refused."""
 
     reason: str = ""
     protocol: int | None = None
@@ -102,7 +102,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Dropped:
-    """Records up to here are not there any more."""
+    """Records up to this number do not exist any more."""
 
     class_: str
     upto: int = validated(minimum=0, maximum=MAX_NUMBER)
@@ -110,14 +110,14 @@ class Dropped:
 
 @dataclass(frozen=True)
 class Trouble:
-    """Why the worker waits; empty = it does not any more."""
+    """Why the worker waits; empty = the trouble is over."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Resting:
-    """All that there is has been sent up to these numbers."""
+    """The answer to rest: all records up to these numbers have been sent."""
 
     last: Mapping[str, int]
 
@@ -127,7 +127,7 @@ class Resting:
 
 @dataclass(frozen=True)
 class Pong:
-    """I am there."""
+    """The answer to ping."""
 
 
 ToWorker = Union[Hello, Call, Ack, Pull, Rest, Ping]
@@ -150,22 +150,22 @@ _NAMES = {cls: name for name, cls in TYPES.items()}
 
 
 def pack(message: ToWorker | ToCaptain) -> Message:
-    """Return a line's JSON object; what is None is left out."""
+    """Convert a message to its JSON object; fields that are None are left out."""
     fields = {name: value for name, value in to_dict(message).items() if value is not None}
     return {"type": _NAMES[type(message)], **fields}
 
 
 def unpack(message: Message) -> ToWorker | ToCaptain | None:
-    """Return what a line's JSON object means; None if it is of no type that is known here.
+    """Convert a JSON object to its message; None if its type is unknown.
 
     Raises:
-        Malformed: it is of a type that is known, but not of its shape.
+        Malformed: the type is known, but a field is invalid.
     """
     cls = TYPES.get(message["type"])
     return None if cls is None else from_dict(cls, message)
 
 
-# -- what records hold ------------------------------------------------------------------------------
+# -- bodies of records ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ class LogBody:
 
 @dataclass(frozen=True)
 class AgentBody:
-    """What an attempt's stream said so far (``kind`` ``agent``)."""
+    """The facts from an attempt's stream so far (``kind`` ``agent``)."""
 
     token: int = validated(minimum=1, maximum=MAX_NUMBER - 1)
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -202,7 +202,7 @@ _BODIES: Mapping[str, Type[Body]] = {"result": ResultBody, "log": LogBody, "agen
 
 
 def read_body(body: Message) -> Body | None:
-    """Return what a record holds, None if it is nothing that is known here, or not of its shape."""
+    """Convert a record's body; None if its kind is unknown or a field is invalid."""
     cls = _BODIES.get(str(body.get("kind")))
     if cls is None:
         return None

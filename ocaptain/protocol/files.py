@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and processes that are known again. Standard library only."""
+"""Atomic file writes, and start times that identify processes. Standard library only."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Any
 
 
 def write_atomic(path: Path, data: bytes, mode: int = 0o600, *, durable: bool = True, one_writer: bool = False) -> None:
-    """Write a file so that a reader sees all of it or what was there before; threads may do so at one time.
+    """Replace a file atomically: readers see the old or the new content; safe for concurrent threads.
 
     Args:
-        path: of the file; its directory is there.
-        data: all of it.
-        mode: of a new file.
-        durable: whether it is on the disk when this returns, and not only in the kernel's memory.
-        one_writer: nobody else writes this file now; so what a killed writer left half-written is overwritten
-            by the next one, and never piles up.
+        path: of the file; its directory must exist.
+        data: the whole content.
+        mode: permission bits of the file.
+        durable: sync it to disk before returning.
+        one_writer: no other thread or process writes this file now; then one fixed temporary name is used, so
+            that killed writers leave at most one temporary file.
 
     Raises:
-        OSError: it could not be written; what was there before is.
+        OSError: it could not be written; the old content remains.
     """
     which = "tmp" if one_writer else f"{os.getpid()}.{threading.get_ident()}"
     scratch = path.with_name(f".{path.name}.{which}")
@@ -41,19 +41,19 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o600, *, durable: bool = 
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON by :func:`write_atomic`."""
+    """Write ``content`` as JSON with :func:`write_atomic`."""
     write_atomic(path, json.dumps(content).encode())
 
 
 def read_json(path: Path) -> Any:
-    """Return a JSON file's content, None if it is not there or not whole."""
+    """Return a JSON file's content, None if it is missing or invalid."""
     with contextlib.suppress(OSError, ValueError):
         return json.loads(path.read_bytes())
     return None
 
 
 def start_time(pid: int) -> str:
-    """Return when ``pid`` started, in a form that a recycled pid does not share; "" if it is gone or a zombie.
+    """Return the start time of a process, which identifies it if its pid is reused; "" if it ended or is a zombie.
 
     Source: proc(5), field 22 of ``/proc/pid/stat``, in clock ticks since the machine started.
     """

@@ -1,4 +1,4 @@
-"""How git is called wherever others wrote what it reads. Standard library only."""
+"""Call git safely on untrusted repositories, and read and write bundle headers. Standard library only."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import re
 from dataclasses import dataclass
 from typing import BinaryIO, List, Optional
 
-#: Nothing that lies in a repository or in its user's configuration is run or changes what a command does.
+#: Settings with which nothing in a repository or a user's configuration is executed or changes a command.
 SAFE_SETTINGS = ("core.hooksPath=/dev/null", "core.fsmonitor=false", "core.quotePath=false", "gc.auto=0")
-#: To look for what two large files have in common takes minutes, and rarely finds any. Only for commands that write
-#: packs: git takes files above this size for binary ones when it merges.
+#: Computing deltas of large files takes minutes and rarely helps. Only for commands that write packs: in merges
+#: git treats files above this size as binary.
 NO_DELTAS = "core.bigFileThreshold=8m"
 
 #: The command that writes a bundle's pack; it reads :func:`bundle_revisions`.
@@ -20,7 +20,7 @@ MAX_HEADER_LINES = 256
 
 
 def git_argv(*settings: str) -> list[str]:
-    """Return the beginning of a git command with the safe settings, and more of them."""
+    """Return the start of a git command line: ``git`` with the safe settings and further ``settings``."""
     return ["git", *(word for setting in (*SAFE_SETTINGS, *settings) for word in ("-c", setting))]
 
 
@@ -37,13 +37,13 @@ def make_bundle_header(commit: str, ref: str, prerequisite: str | None) -> bytes
 
 
 def bundle_revisions(commit: str, prerequisite: str | None) -> bytes:
-    """Return what :data:`BUNDLE_PACK` reads: what the pack is to hold."""
+    """Return the input of :data:`BUNDLE_PACK`: the revisions that the pack must contain."""
     return f"{commit}\n^{prerequisite}\n".encode() if prerequisite else f"{commit}\n".encode()
 
 
 @dataclass(frozen=True)
 class BundleHeader:
-    """What a bundle says of itself.
+    """The header of a bundle.
 
     Attributes:
         prerequisites: commits that its reader must have.
@@ -55,7 +55,7 @@ class BundleHeader:
 
 
 def read_bundle_header(file: BinaryIO) -> Optional[BundleHeader]:
-    """Return a bundle's header, None if it is no bundle; ``file`` then stands where the pack begins.
+    """Read a bundle's header and leave ``file`` at the start of the pack; return None if it is no bundle.
 
     The header is text, as gitformat-bundle says: a signature, capabilities (``@``, version 3), prerequisites
     (``-<id> <comment>``), tips (``<id> <ref>``), an empty line.

@@ -1,7 +1,7 @@
-"""What an attempt may bring: the worker checks it first, the captain once more. Standard library only.
+"""The limits for an attempt's work; the worker checks them first, then the captain. Standard library only.
 
-Whatever lands must be something that every other ship can check out, and must cost nobody more than it is worth.
-All of it is judged of what is new against the commit that the attempt started from.
+Every other ship must be able to check out the work, at a reasonable cost. Only what is new against the commit
+that the attempt started from is checked.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from dataclasses import dataclass, replace
 from typing import Iterable, Iterator, Mapping, NamedTuple
 
 MEBIBYTE = 2**20
-#: Of a delta, and of what it is made from: git holds both in memory. Our workers send larger files whole.
+#: Largest delta result and delta base: git holds both in memory. Our workers send larger files without deltas.
 MAX_DELTA = 50 * MEBIBYTE
 MAX_COMMIT = MEBIBYTE
 MAX_LINK = 4095  # bytes; the kernel makes no longer symbolic link
-#: Bytes of trees, commits and the agent's own history beside the files.
+#: Bytes of trees, commits and the agent's history, in addition to the files.
 MAX_OVERHEAD = 64 * MEBIBYTE
-#: Objects for each new file: the folders and commits around it, and files that are changed.
+#: Objects per new file: its folders and commits, and changed files.
 OBJECTS_PER_FILE = 20
-#: New folders for each new file.
+#: New folders per new file.
 FOLDERS_PER_FILE = 4
 _RESERVED_NAMES = frozenset({b"", b".", b".."})
-#: Code points that HFS+ does not see in names (git's utf8.c).
+#: Code points that HFS+ ignores in names (git's utf8.c).
 _HFS_IGNORED = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
 
 
@@ -48,47 +48,47 @@ class Limits:
 
     @property
     def max_objects(self) -> int:
-        """How many objects a pack may have."""
+        """Maximum number of objects in a pack."""
         return OBJECTS_PER_FILE * self.files
 
     @property
     def max_folders(self) -> int:
-        """How many new folders there may be."""
+        """Maximum number of new folders."""
         return FOLDERS_PER_FILE * self.files
 
     @property
     def file_bytes(self) -> int:
-        """Bytes of one file."""
+        """Maximum bytes of one file."""
         return self.file_mib * MEBIBYTE
 
     @property
     def total_bytes(self) -> int:
-        """Bytes of all files."""
+        """Maximum bytes of all new and changed files."""
         return self.total_mib * MEBIBYTE
 
     @property
     def pack_bytes(self) -> int:
-        """Bytes of all objects of a pack, unpacked."""
+        """Maximum unpacked bytes of all objects of a pack."""
         return self.total_bytes + MAX_OVERHEAD
 
     def for_rescue(self) -> Limits:
-        """Return the limits of what is only kept: whatever a bundle can bring, but nothing that cannot be read."""
+        """Return the wider limits for a rescue, whose files are only saved and never land."""
         return replace(self, files=max(self.files, 100_000), file_mib=1024, total_mib=1024)
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, object]) -> Limits:
-        """Return the limits that a message names; what it does not name, or not as a number, is the default."""
+        """Return the limits in a message; a missing or invalid one has its default."""
         known = {name: value for name, value in mapping.items() if name in cls.__dataclass_fields__}
         return cls(**{name: value for name, value in known.items() if type(value) is int and value > 0})
 
 
 class NewFile(NamedTuple):
-    """A file that the base has not as it is.
+    """A new or changed file.
 
     Attributes:
         path: as git writes it.
         size: bytes.
-        is_new: whether the base has nothing of that path.
+        is_new: whether the base has no file at that path.
     """
 
     path: bytes
@@ -97,11 +97,11 @@ class NewFile(NamedTuple):
 
 
 class Excess(NamedTuple):
-    """What is beyond a limit.
+    """An exceeded limit.
 
     Attributes:
-        reason: in words, with the limit.
-        paths: the files.
+        reason: text that names the limit.
+        paths: the files concerned.
     """
 
     reason: str
@@ -109,7 +109,7 @@ class Excess(NamedTuple):
 
 
 def find_excesses(files: Iterable[NewFile], limits: Limits) -> Iterator[Excess]:
-    """Return what is beyond the limits, kind by kind; nothing if all of it is within."""
+    """Yield the exceeded limits, each with its files."""
     files = list(files)
     by_size = sorted(files, key=lambda one: -one.size)
     large = [one.path for one in by_size if one.size > limits.file_bytes]
@@ -138,7 +138,7 @@ def find_excesses(files: Iterable[NewFile], limits: Limits) -> Iterator[Excess]:
 
 
 def _folders(paths: Iterable[bytes]) -> set[bytes]:
-    """Return all folders that paths lie in."""
+    """Return all parent folders of paths."""
     found: set[bytes] = set()
     for path in paths:
         folder = path.rpartition(b"/")[0]
@@ -149,7 +149,7 @@ def _folders(paths: Iterable[bytes]) -> set[bytes]:
 
 
 def path_problem(path: bytes, limits: Limits) -> str:
-    """Return why a ship could not check out a path, "" if every one can."""
+    """Return why some ship could not check out a path, "" if all ships can."""
     names = path.split(b"/")
     if len(path) > limits.path:
         return f"paths of more than {limits.path} bytes (path)"
@@ -163,7 +163,7 @@ def path_problem(path: bytes, limits: Limits) -> str:
 
 
 def name_problem(name: bytes, limits: Limits) -> str:
-    """Return why a ship could not check out a name, "" if every one can."""
+    """Return why some ship could not check out a file name, "" if all ships can."""
     if len(name) > limits.name:
         return f"names of more than {limits.name} bytes (name)"
     if name in _RESERVED_NAMES or b"/" in name or b"\0" in name:
@@ -174,7 +174,7 @@ def name_problem(name: bytes, limits: Limits) -> str:
 
 
 def is_dot_git(name: bytes) -> bool:
-    """Whether a system may take a name for ``.git``: as it is, on HFS+ or on NTFS (git's ``verify_dotfile``)."""
+    """Return whether a file system may treat a name as ``.git``, also HFS+ and NTFS (git's ``verify_dotfile``)."""
     lower = name.lower()
     if b"git" not in lower and lower.isascii():
         return False
@@ -188,13 +188,13 @@ def is_dot_git(name: bytes) -> bool:
 
 
 def may_be_special(path: bytes) -> bool:
-    """Whether git looks into a file of this name (``.gitmodules`` and its like), under any of its names."""
+    """Return whether git itself may read a file of this name (``.gitmodules`` and similar), in any spelling."""
     seen = _hfs_name(path.rpartition(b"/")[2])
     return seen.startswith((".gitm", ".gita", ".giti", ".mail")) or "~" in seen or "\\" in seen
 
 
 def _hfs_name(name: bytes) -> str:
-    """Return a name as HFS+ compares it, up to its first byte that is no UTF-8."""
+    """Return a name as HFS+ compares it, up to the first byte that is not UTF-8."""
     try:
         text = name.decode()
     except UnicodeDecodeError as error:
@@ -203,6 +203,6 @@ def _hfs_name(name: bytes) -> str:
 
 
 def printable_path(path: bytes, max_length: int = 300) -> str:
-    """Return a path as text of bounded length: a name is bytes, and what is no UTF-8 of it cannot be told."""
+    """Return a path as text of limited length; bytes that are not UTF-8 are replaced."""
     text = path.decode(errors="replace")
     return text if len(text) <= max_length else f"{text[:max_length]}…"

@@ -1,6 +1,6 @@
-"""Commands and results of captain and worker, as both see them. On the wire each is one JSON object.
+"""The commands of the captain and the results of the worker; each is sent as one JSON object.
 
-The one who receives checks (:func:`ocaptain.protocol.codec.from_dict`): a ship is hostile, and a
+The receiver checks them (:func:`ocaptain.protocol.codec.from_dict`): a ship is hostile, and a
 captain may be of another version.
 """
 
@@ -13,7 +13,7 @@ from typing import Any, Mapping, Tuple, Type, Union
 from ocaptain.protocol import INLINE_BYTES, MAX_PART_BYTES, MAX_PARTS
 from ocaptain.protocol.codec import Malformed, validated
 
-MAX_NUMBER = 2**53  # what JSON carries without loss
+MAX_NUMBER = 2**53  # larger numbers lose precision in JSON
 _OID = "[0-9a-f]{40}"
 
 
@@ -28,12 +28,12 @@ class Part:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A git bundle, and the ref that it holds.
+    """A git bundle with one ref.
 
     Attributes:
-        parts: files that it is cut into; of a ship's small one, its only part is there as well.
-        ref: what its commit is called in it.
-        data: of a small one (:data:`ocaptain.protocol.INLINE_BYTES`): all of it, in base64; since protocol 3.
+        parts: the files that it is split into; a ship also writes the single part of a small bundle.
+        ref: name of the ref.
+        data: content of a small bundle (:data:`ocaptain.protocol.INLINE_BYTES`), in base64; since protocol 3.
     """
 
     parts: Tuple[Part, ...]
@@ -41,7 +41,7 @@ class Bundle:
     data: str = validated("", max_length=INLINE_BYTES * 4 // 3 + 4)
 
     def content(self) -> bytes | None:
-        """Return a bundle that travelled inside of its message, None if it did not, or is not sound."""
+        """Return the content that was sent inside the message; None if there is none or it is invalid."""
         try:
             return base64.b64decode(self.data, validate=True) if self.data else None
         except ValueError:
@@ -50,11 +50,11 @@ class Bundle:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a workspace held.
+    """The content of a workspace.
 
     Attributes:
-        commit: of all of it, on ``base``.
-        empty: whether it is as ``base`` is.
+        commit: commit of all files, on top of ``base``.
+        empty: whether nothing differs from ``base``.
         message: of the agent's own commits.
         left_out: names of files that git could not read.
     """
@@ -86,11 +86,11 @@ class Outcome:
     Attributes:
         code: exit code.
         reason: ``exit``, ``timeout``, ``stall``, ``died``, ``stopped``; ``error``: this ship cannot start it;
-            ``refused``: it is not started with what the repository sets.
-        seconds: that it took.
-        tail: the log's end.
-        snapshot: of what it left; or ``unfit`` says why there is none.
-        agent: what its stream said (``ocaptain.agents.facts``).
+            ``refused``: the repository's settings forbid it.
+        seconds: duration.
+        tail: end of the log.
+        snapshot: the work that it left; or ``unfit`` says why there is none.
+        agent: the facts from its stream (``ocaptain.agents.facts``).
     """
 
     code: int = validated(minimum=-1, maximum=255)
@@ -117,7 +117,7 @@ class VerifyResult:
     """How the final verify ended.
 
     Attributes:
-        clean: whether it ran in a clone of its own.
+        clean: whether it ran in a fresh clone.
         stage: ``setup`` or ``verify``.
     """
 
@@ -131,7 +131,7 @@ class VerifyResult:
 
 @dataclass(frozen=True)
 class RescueResult:
-    """What the workspace holds; None if it was never set to anything."""
+    """The content of the workspace; None if it was never set to a commit."""
 
     snapshot: Snapshot | None = None
 
@@ -141,8 +141,8 @@ class Failure:
     """Why a command failed.
 
     Attributes:
-        code: ``need_full`` and ``damaged``: send the commit again, all of it; others are for people.
-        paths: that have to go (``unfit``).
+        code: ``need_full`` and ``damaged``: send the commit again as a full bundle; others are for people.
+        paths: files to remove (``unfit``).
     """
 
     code: str = "internal"
@@ -155,7 +155,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Resume:
-    """An earlier session to go on with, if the ship still has its transcript (a pattern below its home)."""
+    """An earlier session to resume, if the ship still has its transcript (a pattern below the home)."""
 
     session: str
     argv: Tuple[str, ...]
@@ -164,9 +164,9 @@ class Resume:
 
 @dataclass(frozen=True)
 class Start:
-    """Begin an attempt. With a token alone: tell how the one that runs ends.
+    """Start an attempt. With only a token: report the end of the running attempt.
 
-    What an agent is started with (from ``argv`` on) is explained at ``ocaptain.agents.base.AgentRun``.
+    The fields from ``argv`` on are explained at ``ocaptain.agents.base.AgentRun``.
     """
 
     token: int = validated(minimum=1, maximum=MAX_NUMBER)
@@ -214,12 +214,12 @@ class Check:
 
 @dataclass(frozen=True)
 class Verify:
-    """Run the final verify on exactly a commit.
+    """Run the final verify on exactly one commit.
 
     Attributes:
-        script: the captain's copy of it, in base64.
-        setup: a line that prepares a clean clone; None = there is none.
-        fresh: whether the workspace is made anew even without a setup; else what git ignores stays.
+        script: the captain's copy of the script, in base64.
+        setup: shell command that prepares a fresh clone; None = there is none.
+        fresh: whether to use a fresh clone even without a setup; otherwise ignored files stay.
     """
 
     commit: str
@@ -234,7 +234,7 @@ class Verify:
 
 @dataclass(frozen=True)
 class Rescue:
-    """Stop the agent, and pack whatever the workspace holds."""
+    """Stop the agent and bundle the whole content of the workspace."""
 
     name: str
 
@@ -257,7 +257,7 @@ def command_name(command: Command) -> str:
 
 @dataclass(frozen=True)
 class Result:
-    """How a command ended: ``data`` is what its kind of result or :class:`Failure` is made of."""
+    """How a command ended: ``data`` holds the fields of its result, or of a :class:`Failure`."""
 
     ok: bool
     data: Mapping[str, Any]

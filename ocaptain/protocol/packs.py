@@ -1,9 +1,8 @@
-"""What a pack says of itself: read object by object, before git unpacks any. Standard library only.
+"""Check a git pack object by object, before git unpacks it. Standard library only.
 
 The format is gitformat-pack's: ``PACK``, version 2, the number of objects; each object its kind and size, for a
-delta what it is made from, then a zlib stream. No more is unpacked than an object claims to be, none of it is kept,
-and nothing is made of deltas: how large their results are stands at their beginning. So 3 GB out of 15 KB cost
-nothing.
+delta its base, then a zlib stream. No object is unpacked beyond its claimed size, no content is stored, and no
+delta is applied: the size of its result is at its beginning. So a pack of 15 KB that unpacks to 3 GB does no harm.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ KINDS = {COMMIT: "commit", TREE: "tree", BLOB: "file"}
 
 
 class BadPack(ValueError):
-    """It is no sound pack, or has more than it may."""
+    """The pack is invalid or exceeds a limit."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +35,9 @@ class PackedObject:
     Attributes:
         offset: where it begins, counted from the pack's beginning.
         kind: its type; of a delta that is ``OFS_DELTA`` or ``REF_DELTA``.
-        size: bytes, unpacked; of a delta those of its result.
-        base: of a delta: the offset or the id of what it is made from.
-        base_size: of a delta: bytes of that.
+        size: unpacked bytes; for a delta, of its result.
+        base: for a delta: offset or id of its base object.
+        base_size: for a delta: bytes of its base object.
     """
 
     offset: int
@@ -50,12 +49,12 @@ class PackedObject:
 
 @dataclass
 class Pack:
-    """What a pack has.
+    """The objects of a pack.
 
     Attributes:
-        objects: in their order.
-        total: bytes of all of them, unpacked.
-        bases: bytes of what the reader must have for deltas that name it.
+        objects: in order.
+        total: unpacked bytes of all objects.
+        bases: bytes of the base objects that the reader must have.
     """
 
     objects: List[PackedObject] = field(default_factory=list)
@@ -64,12 +63,12 @@ class Pack:
 
 
 def scan_pack(file: BinaryIO, start: int, limits: Limits, stop_above: Optional[int] = None) -> Optional[Pack]:
-    """Return what a pack has.
+    """Read all objects of a pack and check them against the limits.
 
     Args:
-        file: that ends with it.
-        start: where it begins.
-        limits: of what it may have.
+        file: a file that ends with the pack.
+        start: where the pack begins.
+        limits: of its objects.
         stop_above: unpacked bytes; a pack with more of them, or with more objects than :data:`SMALL_OBJECTS`,
             is not read to its end. None = no such bound.
 
@@ -77,7 +76,7 @@ def scan_pack(file: BinaryIO, start: int, limits: Limits, stop_above: Optional[i
         The pack's objects; None if the pack is beyond ``stop_above``.
 
     Raises:
-        BadPack: an object is larger than it may be, there are more than may be, or it is no pack.
+        BadPack: an object is too large, there are too many, or the pack is invalid.
     """
     fd, end = file.fileno(), os.fstat(file.fileno()).st_size - TRAILER_BYTES
     count = _read_object_count(os.pread(fd, 12, start), limits)
@@ -107,9 +106,9 @@ def scan_pack(file: BinaryIO, start: int, limits: Limits, stop_above: Optional[i
 
 
 def _read_object_count(head: bytes, limits: Limits) -> int:
-    """Return how many objects a pack has, of its first bytes."""
+    """Return the number of objects from a pack's first bytes."""
     if len(head) < 12 or head[:8] != b"PACK\0\0\0\2":
-        raise BadPack("it is no pack")
+        raise BadPack("it is not a git pack")
     count = int.from_bytes(head[8:], "big")
     if count > limits.max_objects:
         raise BadPack(f"it has {count} objects, more than {limits.max_objects}")
@@ -117,7 +116,7 @@ def _read_object_count(head: bytes, limits: Limits) -> int:
 
 
 def _read_object(fd: int, start: int, position: int, end: int, limits: Limits) -> Tuple[PackedObject, int]:
-    """Return the object that begins at ``place``, and where the next one does."""
+    """Read the object at ``position``; return it and the position of the next one."""
     look = os.pread(fd, max(0, min(FIRST_READ_BYTES, end - position)), position)
     try:
         kind, size, at = _read_kind_and_size(look)
@@ -126,7 +125,7 @@ def _read_object(fd: int, start: int, position: int, end: int, limits: Limits) -
             back, at = _read_base_distance(look, at)
             base = position - start - back
             if not 12 <= base < position - start:
-                raise BadPack("a delta is made from what is not in it")
+                raise BadPack("the base of a delta is not in the pack")
         elif kind == REF_DELTA:
             base, at = look[at : at + 20].hex(), at + 20
         elif kind not in KINDS:

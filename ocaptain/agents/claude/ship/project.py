@@ -77,7 +77,7 @@ def lay_out(argv: Sequence[str], env: Mapping[str, str], home: Path, workspace: 
         mode: what becomes of the repository's settings: ``ignore``, ``hooks`` or ``trust``.
 
     Raises:
-        Refused: this CLI cannot leave the repository's settings aside.
+        StartRefused: this CLI cannot leave the repository's settings aside.
         OSError: our own settings are not there, or not as the CLI takes them.
     """
     own = home / OWN
