@@ -25,10 +25,10 @@ from tests.helpers import REPO, wait_for
 PROGRAM = """
 import sys
 from pathlib import Path
-from ocaptain.worker.launcher import serve
+from ocaptain.worker.launcher import run_launcher
 from ocaptain.worker.places import Places
 home = Path(sys.argv[1])
-serve(Places(home), home / "worker.pyz")
+run_launcher(Places(home), home / "worker.pyz")
 """
 
 

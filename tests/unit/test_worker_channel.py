@@ -156,7 +156,7 @@ def test_a_new_attempt_leaves_nothing_of_old_ones_but_the_newest_logs(tmp_path):
             (places.inbox / "left.0").touch()
             (places.inbox / "own.0").touch()
             bundle = Bundle((Part(".ocaptain/in/own.0", 0, "0" * 64),))
-            worker._attempts._clean_up(Start(token=30, bundle=bundle))
+            worker._attempts._remove_leftovers(Start(token=30, bundle=bundle))
             assert [one.name for one in places.inbox.iterdir()] == ["own.0"]
             assert [one.name for one in places.attempts.iterdir()] == ["30"]
             assert not list(places.outbox.iterdir())
