@@ -131,9 +131,8 @@ class Sprite:
     @property
     def awake_seconds(self) -> float:
         """Seconds in which it was neither warm nor cold: what Sprites would bill."""
-        return self._awake_before + (
-            self._clock.monotonic() - self._awake_since if self._awake_since is not None else 0.0
-        )
+        since = self._awake_since
+        return self._awake_before + (0.0 if since is None else self._clock.monotonic() - since)
 
     def _set_state(self, state: State) -> None:
         now = self._clock.monotonic()
@@ -150,9 +149,8 @@ class Sprite:
 
     def _activity(self) -> Activity:
         watched = any(session.is_watched for session in self.sessions.values())
-        terminal_output = max(
-            (session.last_active_monotonic for session in self.sessions.values() if session.request.tty), default=0.0
-        )
+        terminals = [session.last_active_monotonic for session in self.sessions.values() if session.request.tty]
+        terminal_output = max(terminals, default=0.0)
         is_held = self._holds > 0 or watched or bool(self.tasks.live_tasks())
         if is_held or terminal_output > self._last_terminal_output:
             self._last_active = self._clock.monotonic()
@@ -289,11 +287,7 @@ class Sprite:
             await asyncio.wait_for(session.ended.wait(), HEALTH_CHECK_SECONDS)
         except (ApiError, TimeoutError) as error:
             return "unhealthy", str(error) or f"the test command did not end in {HEALTH_CHECK_SECONDS:g} s"
-        return (
-            ("healthy", None)
-            if session.exit_code == 0
-            else ("unhealthy", f"the test command `true` ended with exit code {session.exit_code}")
-        )
+        return ("healthy", None) if session.exit_code == 0 else ("unhealthy", f"`true` exited with {session.exit_code}")
 
     # -- commands -------------------------------------------------------------------------
 
@@ -346,11 +340,9 @@ class Sprite:
         """
         async with self.lock:
             last_number = max([int(one.id[1:]) for one in self.record.checkpoints], default=0)
+            now = format_timestamp(self._clock.wall())
             new_checkpoint = checkpoints.Checkpoint(
-                id=f"v{last_number + 1}",
-                create_time=format_timestamp(self._clock.wall()),
-                comment=comment,
-                source_id=self.record.stands_on,
+                id=f"v{last_number + 1}", create_time=now, comment=comment, source_id=self.record.stands_on
             )
             await self.box.freeze()
             try:
