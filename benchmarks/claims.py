@@ -61,7 +61,7 @@ def make(path: Path, tasks: int) -> int:
     )
     Ledger.create(path, new)
     with Ledger(path) as ledger:
-        return ledger.command()
+        return ledger.take_command()
 
 
 def claimer(path: Path, epoch: int, ship: str, log: Path) -> None:
@@ -106,7 +106,7 @@ def storm(root: Path, tasks: int, processes: int, threads: int, kills: int, seed
         start()
     killed = given_back = 0
     with Ledger(path, epoch=epoch) as captain:
-        while any(process.poll() is None for process in running.values()) or captain.claimable(["x"]):
+        while any(process.poll() is None for process in running.values()) or captain.has_claimable_task(["x"]):
             time.sleep(draw.uniform(0.02, 0.3))
             alive = [name for name, process in running.items() if process.poll() is None]
             if killed < kills and alive:
@@ -116,7 +116,7 @@ def storm(root: Path, tasks: int, processes: int, threads: int, kills: int, seed
                 killed += 1
                 given_back += bury(captain, name, threads, logs)
                 start()
-            elif not alive and captain.claimable(["x"]):
+            elif not alive and captain.has_claimable_task(["x"]):
                 start()
         seconds = time.monotonic() - began
         return count(captain, logs, tasks) | {
@@ -136,7 +136,7 @@ def bury(captain: Ledger, name: str, threads: int, logs: Path) -> int:
             told = {int(line.split()[0]) for line in (logs / ship).read_text().splitlines()}
             for row in captain.rows("attempts", "token"):
                 if row["ship"] == ship and row["token"] not in told and row["state"] == "claimed":
-                    found += captain.give_back(row["token"], "lost", "killed")
+                    found += captain.return_task(row["token"], "lost", "killed")
     return found
 
 

@@ -141,7 +141,7 @@ async def replay(bench: Bench, ships: int, latency: float) -> float:
     return took
 
 
-def compare(bench: Bench, ships: int, latency: float, rounds: int) -> dict:
+def compare_trees(bench: Bench, ships: int, latency: float, rounds: int) -> dict:
     """Return the figures of one fleet size and latency."""
     took, worked, theirs = [], [], []
     for _ in range(rounds):
@@ -195,7 +195,7 @@ def main() -> None:
                 found = [verify_ship(bench, ships, options.rounds) for ships in options.ships]
             else:
                 found = [
-                    compare(bench, ships, latency, options.rounds)
+                    compare_trees(bench, ships, latency, options.rounds)
                     for ships in options.ships
                     for latency in options.latency
                 ]

@@ -39,7 +39,7 @@ from fleets import fleet
 
 from ocaptain.captain.decide.dispatch import START_SECONDS, ShipStatus
 from ocaptain.captain.life import Captain
-from ocaptain.captain.ship import cargo
+from ocaptain.captain.ship import bundle_store
 from ocaptain.git import Git
 from tests.voyage.local import VOYAGE, LocalShip, command, make_voyage
 
@@ -91,14 +91,14 @@ def used() -> float:
 def command_voyage(directory: Path, homes: list[Path], attempts: int) -> dict[str, Any]:
     """Be the captain until so many tasks landed; return what that took."""
     hashed: list[int] = []
-    write = cargo.write_bundle
+    write = bundle_store.write_bundle
 
     def counted(*arguments: Any) -> Any:
         parts = write(*arguments)
         hashed.append(sum(part.size for part in parts))
         return parts
 
-    cargo.write_bundle = counted
+    bundle_store.write_bundle = counted
     loop, ships = Loop(), [Ship(home) for home in homes]
     marks: dict[int, tuple[float, float]] = {}
 
@@ -106,7 +106,7 @@ def command_voyage(directory: Path, homes: list[Path], attempts: int) -> dict[st
         with command(directory) as ledger:
             captain = Captain(directory, ledger, lambda row: ships[int(row.id.removeprefix("ship-"))])
             sailing = asyncio.create_task(captain.run())
-            while (done := ledger.counts()["completed"]) < attempts and not sailing.done():
+            while (done := ledger.count_tasks()["completed"]) < attempts and not sailing.done():
                 if done >= WARM or not attempts > WARM:
                     marks.setdefault(done, (used(), time.perf_counter()))
                 await asyncio.sleep(0.05)
@@ -229,8 +229,8 @@ def claim_times(root: Path, fleets: tuple[int, ...], tasks: int) -> dict[str, An
         for number in range(CLAIMS):
             for ships, (pool, names) in pools.items():
                 name = names[number % ships]
-                if held := pool._ledger.held(name):  # noqa: SLF001 - it landed, let us say
-                    pool._ledger.give_back(held.token, "lost", "measured")  # noqa: SLF001
+                if held := pool._ledger.held_claim(name):  # noqa: SLF001 - it landed, let us say
+                    pool._ledger.return_task(held.token, "lost", "measured")  # noqa: SLF001
                 before = time.perf_counter()
                 job = pool.next_job(name)
                 times[ships].append(time.perf_counter() - before)

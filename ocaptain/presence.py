@@ -1,13 +1,13 @@
-"""What exists of a fleet: there, gone for certain, or unknown.
+"""Find out which sprites of a fleet exist: there, gone for certain, or unknown.
 
 ::
 
-    the provider's list, and a GET of each sprite that is not in it ──> Look
-        ──two looks, at least SECONDS apart──judge (pure)──> there | gone | unknown
+    the provider's list, and a GET of each sprite that is not in it ──> Observation
+        ──two looks, at least CONFIRM_SECONDS apart──judge (pure)──> there | gone | unknown
 
-Absent is not gone: a provider that does not answer, answers with an error or contradicts itself says
-nothing about a sprite. Whoever destroys, ends or replaces something asks here, and leaves what is
-unknown as it is.
+A missing answer does not mean gone: a provider that does not answer, answers with an error or contradicts
+itself proves nothing about a sprite. Code that destroys, ends or replaces a ship asks here, and leaves
+unknown ones as they are.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ if TYPE_CHECKING:
 
 Presence = Literal["there", "gone", "unknown"]
 CLOCK_SECONDS = 0.02  # by which a timer may be early
-SECONDS = 2.0  # between the two looks that together say that a sprite is gone
+CONFIRM_SECONDS = 2.0  # between the two observations that together prove that a sprite is gone
 
 
 class Provider(Protocol):
-    """What is asked; :class:`ocaptain.sprites.SpritesClient` is one."""
+    """The calls that are needed; :class:`ocaptain.sprites.SpritesClient` has them."""
 
     async def list(self, prefix: str = "") -> list[Sprite]:
-        """Return the sprites whose names start so."""
+        """Return the sprites whose names start with ``prefix``."""
 
     async def get(self, name: str) -> Sprite:
         """Return a sprite."""
 
 
 @dataclass(frozen=True)
-class Look:
-    """What the provider said once.
+class Observation:
+    """What the provider answered once.
 
     Attributes:
         at: when, seconds of a monotonic clock.
-        listed: names that it lists; None if the list could not be had.
-        missing: names that it does not list, and whose own GET it answered with a 404.
-        found: names that it does not list, and whose own GET it answered.
+        listed: names in its list; None if it did not give the list.
+        missing: names not in its list, and whose own GET it answered with a 404.
+        found: names not in its list, but whose own GET it answered.
         why: why something is unknown, "" if nothing is.
     """
 
@@ -59,10 +59,10 @@ class Look:
 
 @dataclass(frozen=True)
 class Existing:
-    """What exists.
+    """Which sprites exist.
 
     Attributes:
-        there: names, also such as nobody asked for.
+        there: names that exist, also some that were not asked for.
         gone: names that are gone for certain.
         unknown: the other names that were asked for.
         why: why something is unknown, "" if nothing is.
@@ -74,24 +74,24 @@ class Existing:
     why: str = field(default="", compare=False)
 
     @property
-    def left(self) -> frozenset[str]:
-        """What may be there."""
+    def possible(self) -> frozenset[str]:
+        """The names that exist or may exist."""
         return self.there | self.unknown
 
 
-def judge(names: Collection[str], looks: Sequence[Look], destroyed: Collection[str] = ()) -> Existing:
-    """Decide what exists, by what the provider said last and before.
+def decide_presence(names: Collection[str], looks: Sequence[Observation], destroyed: Collection[str] = ()) -> Existing:
+    """Decide which sprites exist, by the last observation and those before it.
 
     Args:
         names: that are asked for.
-        looks: in the order of their time.
-        destroyed: names whose destruction the provider has confirmed: of these one answer is enough.
+        looks: observations, oldest first.
+        destroyed: names whose destruction the provider has confirmed: for these one observation is enough.
     """
     if not looks:
-        return Existing(unknown=frozenset(names), why="nobody asked the provider")
+        return Existing(unknown=frozenset(names), why="the provider was not asked")
     last = looks[-1]
     there = (last.listed or frozenset()) | last.found
-    certain = [one for one in looks if one.listed is not None and last.at - one.at >= SECONDS]
+    certain = [one for one in looks if one.listed is not None and last.at - one.at >= CONFIRM_SECONDS]
     gone = frozenset(
         name
         for name in set(names) - there
@@ -100,50 +100,50 @@ def judge(names: Collection[str], looks: Sequence[Look], destroyed: Collection[s
         and (name in destroyed or any(name in one.missing for one in certain))
     )
     unknown = frozenset(names) - there - gone
-    why = last.why or "the provider said only once that it is not there"
+    why = last.why or "only one answer of the provider says that it does not exist"
     return Existing(frozenset(there), gone, unknown, why if unknown else "")
 
 
-async def look(provider: Provider, prefix: str, names: Collection[str]) -> Look:
-    """Ask once. Whatever goes wrong is part of the answer."""
+async def ask_once(provider: Provider, prefix: str, names: Collection[str]) -> Observation:
+    """Ask the provider once; errors become part of the observation."""
     at = asyncio.get_running_loop().time()
     try:
         listed = frozenset(sprite.name for sprite in await provider.list(prefix))
     except SpritesError as error:
-        return Look(at, why=f"the provider does not answer: {error.message}")
+        return Observation(at, why=f"the provider does not answer: {error.message}")
     rest = sorted(set(names) - listed)
-    answers = await asyncio.gather(*(_is_there(provider, name) for name in rest))
-    told = dict(zip(rest, answers, strict=True))
-    return Look(
+    answers = await asyncio.gather(*(_ask_for_sprite(provider, name) for name in rest))
+    by_name = dict(zip(rest, answers, strict=True))
+    return Observation(
         at,
         listed,
-        missing=frozenset(name for name, answer in told.items() if answer is False),
-        found=frozenset(name for name, answer in told.items() if answer is True),
+        missing=frozenset(name for name, answer in by_name.items() if answer is False),
+        found=frozenset(name for name, answer in by_name.items() if answer is True),
         why=next((answer for answer in answers if isinstance(answer, str)), ""),
     )
 
 
-async def what_exists(
+async def find_existing(
     provider: Provider, prefix: str, names: Collection[str], destroyed: Collection[str] = ()
 ) -> Existing:
-    """Return what exists; what seems to be gone is looked for twice, :data:`SECONDS` apart.
+    """Return which sprites exist; one that seems to be gone is asked for twice, :data:`CONFIRM_SECONDS` apart.
 
     Args:
         provider: that is asked.
-        prefix: of the names of all that belongs together.
+        prefix: of the names of all sprites that belong together.
         names: that are asked for.
         destroyed: names whose destruction the provider has confirmed.
     """
-    first = await look(provider, prefix, names)
+    first = await ask_once(provider, prefix, names)
     if first.missing <= set(destroyed):
-        return judge(names, [first], destroyed)
+        return decide_presence(names, [first], destroyed)
     passed = asyncio.get_running_loop().time() - first.at
-    await asyncio.sleep(max(0.0, SECONDS - passed) + CLOCK_SECONDS)
-    return judge(names, [first, await look(provider, prefix, names)], destroyed)
+    await asyncio.sleep(max(0.0, CONFIRM_SECONDS - passed) + CLOCK_SECONDS)
+    return decide_presence(names, [first, await ask_once(provider, prefix, names)], destroyed)
 
 
-async def _is_there(provider: Provider, name: str) -> bool | str:
-    """Whether a sprite is there, or why that is not known."""
+async def _ask_for_sprite(provider: Provider, name: str) -> bool | str:
+    """Return whether a sprite exists, or as a string why that is not known."""
     try:
         await provider.get(name)
     except NotFound:

@@ -1,4 +1,4 @@
-"""Where ships come from: the Sprites service, or drydock on this machine."""
+"""The provider of ships: the Sprites service, or drydock on this machine."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ SPRITES_FILE = Path("~/.sprites/sprites.json")
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A reachable provider: what a client needs.
+    """How a provider is reached: what a client needs.
 
     Attributes:
-        provider: which.
+        provider: its name.
         url: base URL of its API.
         token: bearer token.
-        seconds: deadline of a plain call.
+        seconds: time limit of a plain call.
     """
 
     provider: ProviderName
@@ -44,11 +44,15 @@ class Endpoint:
         return SpritesClient(self.url, self.token, seconds=self.seconds)
 
 
-def choose(settings: Settings, named: str | None = None) -> tuple[ProviderName, str]:
-    """Decide which provider is meant, and why (one phrase).
+def choose_provider(settings: Settings, named: str | None = None) -> tuple[ProviderName, str]:
+    """Decide which provider to use; return its name, and why (one phrase).
+
+    Args:
+        settings: of the user.
+        named: the provider that the user asked for, if any.
 
     Raises:
-        UsageError: ``named`` is none.
+        UsageError: there is no provider of that name.
     """
     wanted = named or settings.provider
     if wanted:
@@ -62,7 +66,7 @@ def choose(settings: Settings, named: str | None = None) -> tuple[ProviderName, 
 
 
 def endpoint(provider: ProviderName, settings: Settings) -> Endpoint | None:
-    """Return how to reach a provider; None for a drydock that does not run.
+    """Return how to reach a provider; None for a drydock that is not running.
 
     Raises:
         UsageError: there is no token for Sprites.
@@ -76,7 +80,7 @@ def endpoint(provider: ProviderName, settings: Settings) -> Endpoint | None:
 
 
 def require_endpoint(provider: ProviderName, settings: Settings) -> Endpoint:
-    """Return how to reach a provider, starting drydock if it does not run: the one that left sprites as it was.
+    """Return how to reach a provider; starts drydock if it is not running, with the options that it last ran with.
 
     Raises:
         OcaptainError: there is no token, or drydock cannot run here.
@@ -89,8 +93,8 @@ def require_endpoint(provider: ProviderName, settings: Settings) -> Endpoint:
     return _drydock(server.restart(server.Options(idle_exit=DRYDOCK_IDLE_EXIT)), settings)
 
 
-def reach_if_any(provider: ProviderName, settings: Settings) -> Endpoint | None:
-    """Return how to reach a provider; None for a drydock that does not run and has left no sprite.
+def require_endpoint_if_used(provider: ProviderName, settings: Settings) -> Endpoint | None:
+    """Return how to reach a provider; None for a drydock that is not running and has no sprites.
 
     Raises:
         OcaptainError: there is no token, or drydock cannot run here.
@@ -105,8 +109,8 @@ def _drydock(record: ServerRecord, settings: Settings) -> Endpoint:
     return Endpoint("drydock", record.url, record.token, settings.api_timeout)
 
 
-def provider_id_of(reached: Endpoint) -> str:
-    """Return which drydock, or which URL and organisation: where a voyage's ships can only be.
+def provider_id(reached: Endpoint) -> str:
+    """Return which drydock, or which URL and organisation, a voyage's ships belong to, as text for people.
 
     Raises:
         SpritesError: the service cannot be asked.
@@ -122,32 +126,32 @@ def provider_id_of(reached: Endpoint) -> str:
 
 
 def drydock_directory() -> Path:
-    """Return the state directory of the drydock that is meant here."""
+    """Return the state directory of the user's drydock."""
     from ocaptain.drydock import server  # noqa: PLC0415
 
     return server.drydock_directory().resolve()
 
 
 def require_same_provider(voyage: Voyage, reached: Endpoint | None) -> None:
-    """Make sure that a voyage's ships are where we look: elsewhere it would look as if they were gone.
+    """Refuse another provider than the voyage's: there its ships would seem to be gone.
 
     Raises:
-        UsageError: they are not.
+        UsageError: it is another provider.
         SpritesError: the service cannot be asked.
     """
     if not voyage.place:
         return
-    here = provider_id_of(reached) if reached else f"the drydock of {drydock_directory()}"
+    here = provider_id(reached) if reached else f"the drydock of {drydock_directory()}"
     if here != voyage.place:
-        remedy = "use the token, URL or XDG_STATE_HOME that it sailed with"
-        raise UsageError(f"{voyage.id} sails on {voyage.place}, and this is {here}: {remedy}")
+        remedy = "use the token, URL or XDG_STATE_HOME that it was started with"
+        raise UsageError(f"{voyage.id} sails on {voyage.place}, but the configured provider is {here}: {remedy}")
 
 
 def sprites_token(settings: Settings, file: Path = SPRITES_FILE) -> str:
     """Return the Sprites token: from the configuration, else from the ``sprite`` CLI's own file.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is no token.
     """
     if settings.sprites_token:
         return settings.sprites_token.get_secret_value()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ocaptain.background import reduce_garbage_collection
 from ocaptain.config import load_settings
 from ocaptain.errors import OcaptainError, UsageError
-from ocaptain.provider import Endpoint, choose, endpoint, reach_if_any
+from ocaptain.provider import Endpoint, choose_provider, endpoint, require_endpoint_if_used
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -69,9 +69,9 @@ def find_endpoint(
     """
     settings = load_settings()
     named = provider or ("sprites" if url or token else None)
-    name, _ = choose(settings, named)
+    name, _ = choose_provider(settings, named)
     if not (url or token):
-        return name, (reach_if_any if restart else endpoint)(name, settings)
+        return name, (require_endpoint_if_used if restart else endpoint)(name, settings)
     found = None if url and token else endpoint(name, settings)
     if found is None and not (url and token):
         raise UsageError("api_url and api_token go together for a drydock that does not run")

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ocaptain.captain.transport.target import target_of
+from ocaptain.captain.transport.target import read_target
 from ocaptain.config import HOSTS, load_settings
 from ocaptain.errors import OcaptainError, PartialError, UsageError
 from ocaptain.git import GitError
@@ -76,7 +76,7 @@ def prepared(args: Args) -> Args:
 
 def _variables(name: str, way: SshTarget | None, args: Args) -> Args:
     """Return the connection's variables of a host that the inventory of this run does not know."""
-    return way.variables() if way and name not in (args.get("inventory") or ()) else {}
+    return way.ansible_variables() if way and name not in (args.get("inventory") or ()) else {}
 
 
 def _directory(args: Args) -> VoyageDirectory:
@@ -144,7 +144,7 @@ def rescued(args: Args) -> Args:
     found, bundle, trouble = _rescue(directory, abandon=abandon)
     destroy = [one.sprite for one in found if one.ok or abandon]
     if seen.provider == HOSTS:
-        known = [(ship.id, ship.sprite, target_of(ship)) for ship in query.ships() if ship.sprite in destroy]
+        known = [(ship.id, ship.sprite, read_target(ship)) for ship in query.ships() if ship.sprite in destroy]
         about["hosts"] = [
             {"id": ship, "sprite": name, "variables": _variables(name, way, args)} for ship, name, way in known
         ]

@@ -11,30 +11,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ocaptain.background import reduce_garbage_collection
-from ocaptain.captain.awake import Awake
-from ocaptain.captain.decide.pause import passing_pause
+from ocaptain.captain.awake import AwakeCounter
+from ocaptain.captain.decide.pause import temporary_pause
 from ocaptain.captain.fleet import Fleet
 from ocaptain.captain.life import Captain
 from ocaptain.captain.provider_watch import ProviderWatch
-from ocaptain.captain.transport.sprite import sprite_transports
-from ocaptain.captain.transport.ssh import ssh_transports
+from ocaptain.captain.transport.sprite import sprite_transport_factory
+from ocaptain.captain.transport.ssh import ssh_transport_factory
 from ocaptain.captain.verify_ship import VerifyShipMaker
 from ocaptain.config import HOSTS, load_settings
 from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.ledger import Contradiction, Fenced, Ledger, LedgerUnwritable
 from ocaptain.locks import Lock
-from ocaptain.presence import Existing, what_exists
+from ocaptain.presence import Existing, find_existing
 from ocaptain.prices import load_prices
 from ocaptain.process import lock_path
 from ocaptain.protocol.files import start_time, write_atomic
-from ocaptain.provider import choose, require_endpoint, require_same_provider
+from ocaptain.provider import choose_provider, require_endpoint, require_same_provider
 
 if TYPE_CHECKING:
     from ocaptain.config import Settings
     from ocaptain.provider import Endpoint
 
-AGAIN_SECONDS = 5.0  # after a disk was full, or the provider did not answer
-LOCK_SECONDS = 1.0  # somebody may just be looking whether it is held
+RETRY_SECONDS = 5.0  # after a disk was full, or the provider did not answer
+LOCK_SECONDS = 1.0  # another process may hold it for a moment, to test whether it is held
 log = logging.getLogger("ocaptain.captain")
 
 
@@ -48,7 +48,7 @@ def main(directory: Path) -> int:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     with Lock(lock_path(directory)) as lock:
         if not lock.acquire_within(LOCK_SECONDS):
-            log.error("another captain commands this voyage")
+            log.error("another captain is in command of this voyage: %s is locked", lock_path(directory))
             return 1
         pid_file = directory / "captain.pid"
         try:
@@ -75,19 +75,19 @@ def main(directory: Path) -> int:
 
 async def _run(directory: Path) -> None:
     """Run the captain until it has ended, or a signal ends it."""
-    work = asyncio.create_task(_command_for_ever(directory))
+    work = asyncio.create_task(_command_until_end(directory))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, work.cancel)
     await work
 
 
-async def _command_for_ever(directory: Path) -> None:
-    """Command; begin anew when the ledger can be written again, or the provider is elsewhere."""
+async def _command_until_end(directory: Path) -> None:
+    """Command until the voyage ends; start again after the ledger was unwritable or the provider has moved."""
     while True:
         try:
             with Ledger(directory / "ledger.db") as ledger:
-                ledger.command()
+                ledger.take_command()
                 try:
                     await _command(directory, ledger)
                 except Contradiction as error:
@@ -95,43 +95,43 @@ async def _command_for_ever(directory: Path) -> None:
                     ledger.set_state("paused", error.message)
                     raise
                 return
-        except _Moved:
-            log.info("drydock serves elsewhere now")
+        except _ProviderMoved:
+            log.info("drydock was restarted at another address: connecting to it")
         except LedgerUnwritable as error:
-            log.error("%s; trying again in %g s", error, AGAIN_SECONDS)  # noqa: TRY400 - no traceback
-            await asyncio.sleep(AGAIN_SECONDS)
+            log.error("%s; trying again in %g s", error, RETRY_SECONDS)  # noqa: TRY400 - no traceback
+            await asyncio.sleep(RETRY_SECONDS)
 
 
 async def _command(directory: Path, ledger: Ledger) -> None:
     settings = load_settings()
     prices = load_prices(settings.prices)
     if ledger.voyage().provider == HOSTS:
-        # Nobody makes another host, so nothing is replaced; and none is gone but by a person's word.
-        await _sail(Captain(directory, ledger, ssh_transports(directory), prices=prices))
+        # Hosts are not made by us, so they are not replaced; and only a user can say that one is gone.
+        await _sail(Captain(directory, ledger, ssh_transport_factory(directory), prices=prices))
         return
     reached = await _reach(ledger, settings)
     async with reached.client() as client:
         prefix = f"{ledger.voyage().id}-ship-"
 
-        async def exist(names: frozenset[str]) -> Existing:
-            return await what_exists(client, prefix, names)
+        async def find(names: frozenset[str]) -> Existing:
+            return await find_existing(client, prefix, names)
 
         async def ask() -> None:
-            """Ask the provider anything; a drydock that was killed is started again."""
+            """Make any call to the provider; a drydock that was killed is restarted."""
             now = await asyncio.to_thread(require_endpoint, reached.provider, settings)
             if now != reached:
-                raise _Moved
+                raise _ProviderMoved
             await client.first_page()
 
-        fleet = Fleet(directory, ledger, exist)
-        awake = Awake(ledger, client, ledger.voyage().id)
+        fleet = Fleet(directory, ledger, find)
+        awake = AwakeCounter(ledger, client, ledger.voyage().id)
         maker = VerifyShipMaker(directory, ledger, client, ask)
-        transports = sprite_transports(client)
+        transports = sprite_transport_factory(client)
         await _sail(Captain(directory, ledger, transports, ProviderWatch(ask), fleet, prices, awake, maker=maker))
 
 
 async def _reach(ledger: Ledger, settings: Settings) -> Endpoint:
-    """Return how to reach the provider; one that does not answer is waited for.
+    """Return how to reach the provider; waits until it answers.
 
     Raises:
         UsageError: it is not the one that the voyage sails on.
@@ -139,18 +139,20 @@ async def _reach(ledger: Ledger, settings: Settings) -> Endpoint:
     voyage = ledger.voyage()
     while True:
         try:
-            reached = await asyncio.to_thread(require_endpoint, choose(settings, voyage.provider)[0], settings)
+            reached = await asyncio.to_thread(require_endpoint, choose_provider(settings, voyage.provider)[0], settings)
             await asyncio.to_thread(require_same_provider, voyage, reached)
         except UsageError:
             raise
         except OcaptainError as error:
             log.warning("the provider does not answer: %s", error)
             if ledger.voyage().paused_reason is None:
-                pause = passing_pause(None, f"the provider does not answer: {error.message}", is_anyone_reached=False)
+                pause = temporary_pause(
+                    None, f"the provider does not answer: {error.message}", is_any_ship_connected=False
+                )
                 assert pause
                 ledger.pause(pause.reason)
                 ledger.set_note(pause.note)
-            await asyncio.sleep(AGAIN_SECONDS)
+            await asyncio.sleep(RETRY_SECONDS)
         else:
             return reached
 
@@ -159,7 +161,7 @@ async def _sail(captain: Captain) -> None:
     try:
         await captain.run()
     except BaseExceptionGroup as group:
-        for kind in (_Moved, Contradiction, OcaptainError):
+        for kind in (_ProviderMoved, Contradiction, OcaptainError):
             if known := group.subgroup(kind):
                 raise _first(known) from group
         raise
@@ -167,8 +169,8 @@ async def _sail(captain: Captain) -> None:
     log.info("voyage %s: %s", voyage.id, voyage.state)
 
 
-class _Moved(Exception):
-    """The provider serves elsewhere: whoever has a client of it begins anew."""
+class _ProviderMoved(Exception):
+    """The provider has another address now: its clients must be made again."""
 
 
 def _first(group: BaseExceptionGroup[Exception]) -> Exception:

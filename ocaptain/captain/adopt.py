@@ -1,15 +1,15 @@
-"""At a captain's start: what is on the branch and under our refs, and the ledger does not know of."""
+"""Adopt, when a captain starts, the landings on the branch and the numbers in our refs that the ledger lacks."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ocaptain.captain.decide.compare import compare, counters, parse_trailers
+from ocaptain.captain.decide.compare import compare_branch_and_ledger, highest_numbers, parse_trailers
 from ocaptain.captain.refs import ROOT
 from ocaptain.ledger import Contradiction
 
 if TYPE_CHECKING:
-    from ocaptain.captain.decide.compare import OnBranch
+    from ocaptain.captain.decide.compare import BranchLanding
     from ocaptain.git import Git
     from ocaptain.ledger import Ledger
 
@@ -18,17 +18,17 @@ _FORMAT = "%H%x00" + "%x00".join(
 )
 
 
-def adopt(git: Git, ledger: Ledger, branch: str, *, may_refuse: bool = True) -> tuple[OnBranch, ...]:
-    """Bring a ledger that went back in time up to what the repository tells; runs git and blocks.
+def adopt_landings(git: Git, ledger: Ledger, branch: str, *, is_strict: bool = True) -> tuple[BranchLanding, ...]:
+    """Bring a ledger that went back in time up to date with the repository; runs git and blocks.
 
     Args:
         git: the repository.
         ledger: opened for writing.
         branch: the ref on which work lands.
-        may_refuse: whether a contradiction is an error; else nothing is adopted then.
+        is_strict: whether a contradiction is an error; if not, nothing is adopted in that case.
 
     Returns:
-        The landings that it did not know of.
+        The landings that were adopted.
 
     Raises:
         Contradiction: branch and ledger contradict each other.
@@ -37,16 +37,18 @@ def adopt(git: Git, ledger: Ledger, branch: str, *, may_refuse: bool = True) -> 
     voyage = ledger.voyage()
     log = git.run("log", "--first-parent", "--reverse", f"--format={_FORMAT}", f"{voyage.root}..{branch}")
     commits, trailers = parse_trailers(log.stdout.decode(errors="replace").splitlines())
-    found = compare(commits, trailers, ledger.landed_commits(), ledger.statuses())
-    if found.refusal:
-        if not may_refuse:
+    found = compare_branch_and_ledger(commits, trailers, ledger.landed_commits(), ledger.task_statuses())
+    if found.contradiction:
+        if not is_strict:
             return ()
         move = f"git -C {git.directory} update-ref {branch} COMMIT"
-        raise Contradiction(f"{ledger.path}: {found.refusal}; put the branch back ({move}), or the ledger that fits")
-    told = counters(git.refs(ROOT))
-    ledger.raise_counters(told.attempts, told.token)
-    if told.epoch > (ledger.epoch or 0):
-        ledger.raise_fence(told.epoch + 1, 0)
+        raise Contradiction(
+            f"{ledger.path}: {found.contradiction}; restore the branch ({move}), or a ledger that matches it"
+        )
+    highest = highest_numbers(git.refs(ROOT))
+    ledger.raise_counters(highest.attempts, highest.token)
+    if highest.epoch > (ledger.epoch or 0):
+        ledger.raise_fence(highest.epoch + 1, 0)
     for one in found.adopt:
         ledger.adopt_landing(one.task, one.ship, one.number, one.commit)
     return found.adopt

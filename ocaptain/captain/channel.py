@@ -1,11 +1,11 @@
 """The captain's end of a channel: hello, records exactly once and in order, commands.
 
-A record counts when it is sound, follows the last one of its class and is of the journal that the
-cursors count in. A gap or a damaged record makes the captain pull again from its cursor; duplicates
-are dropped. A record is acknowledged only when it is done with: a ``result`` when its effect is in
-the ledger (:meth:`Channel.settle`), anything else at once.
+A record is used if it is valid, follows the last one of its class and is of the journal that the
+cursors belong to. After a gap or a damaged record the captain pulls again from its cursor; duplicates
+are dropped. A record is acknowledged only when it is processed: a ``result`` when its effect is in
+the ledger (:meth:`Channel.settle`), any other record at once.
 
-A ship may send whatever it likes: :mod:`ocaptain.captain.reading` bounds what it costs, and what no worker sends is a
+A ship may send anything: :mod:`ocaptain.captain.reading` limits what that costs, and data that no worker sends is a
 fault of the ship.
 
 A worker of protocol 1 has one numbering for all records: here they are of the class ``all``, in
@@ -21,7 +21,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ocaptain.captain.reading import NowAndThen, Reading
+from ocaptain.captain.reading import MessageReader, Throttle
 from ocaptain.captain.transport.base import ShipFault, Stream, TransportError
 from ocaptain.protocol import CLASSES, PROTOCOL, PROTOCOLS, Message, class_of_record, encode_line, read_record
 from ocaptain.protocol.codec import Malformed
@@ -56,7 +56,7 @@ ACKNOWLEDGE_EVERY = 20
 PING_SECONDS = 10.0
 SILENCE_SECONDS = 45.0
 REST_SECONDS = 20.0
-MAX_ORPHANS = 4 * 1024 * 1024  # bytes of results that nobody waits for
+MAX_ORPHANS = 4 * 1024 * 1024  # bytes of results that no command waits for
 MAX_PULLS = 3  # for the same records; then with each heartbeat
 MAX_TROUBLE = 1000  # characters
 log = logging.getLogger("ocaptain.captain")
@@ -67,14 +67,14 @@ ALL = "all"
 
 
 class Superseded(TransportError):
-    """The worker knows a newer captain or channel.
+    """The worker obeys a newer captain or channel.
 
     Attributes:
         knows: that captain's epoch and that channel's generation; (0, 0) if it does not say.
     """
 
     def __init__(self, refused: Refusal) -> None:
-        super().__init__(f"the worker refused: {refused.reason}")
+        super().__init__(f"the worker refused this captain: {refused.reason}")
         self.knows = (refused.epoch or 0, refused.generation or 0)
 
 
@@ -82,7 +82,7 @@ class OtherProtocol(TransportError):
     """The worker speaks another version of the protocol.
 
     Attributes:
-        speaks: that one.
+        speaks: the worker's version.
     """
 
     def __init__(self, speaks: int) -> None:
@@ -98,10 +98,17 @@ class Channel:
     Args:
         stream: to the worker.
         cursors: of its journal.
-        protocol: that is spoken.
+        protocol: version that is spoken.
         on_record: called for each record that is no result.
-        on_orphan: called for a result that nobody waits for, with its record's number.
-        on_trouble: called with the reason why the worker waits, empty when it does not any more.
+        on_orphan: called for a result that no command waits for, with its record's number.
+        on_trouble: called with the reason why the worker waits, "" when it does not wait any more.
+
+    Attributes:
+        cursors: of the journal.
+        busy: token of the attempt that the ship works on, None if none; by its welcome.
+        busy_with: id of the command that started it, None if unknown.
+        protocol: version that is spoken.
+        broken: done when the channel is broken, with the reason.
     """
 
     def __init__(
@@ -117,9 +124,9 @@ class Channel:
         self.busy: int | None = None
         self.busy_with: str | None = None
         self.protocol = protocol
-        self._trouble = NowAndThen(on_trouble)
+        self._trouble = Throttle(on_trouble)
         self._missed = 0  # records
-        self._note = NowAndThen(log.warning)
+        self._warn = Throttle(log.warning)
         self._classes = CLASSES if protocol > 1 else (ALL,)  # the first is the one that results are of
         self._resting: asyncio.Future[dict[str, int]] | None = None
         self._backlog = 0
@@ -129,7 +136,7 @@ class Channel:
         self._waiting: dict[str, asyncio.Future[tuple[int, ResultBody]]] = {}
         self._reader: asyncio.Task[None] | None = None
         self._beat: asyncio.Task[None] | None = None
-        self._reading = Reading(stream)
+        self._reading = MessageReader(stream)
         self._welcomed: asyncio.Future[Welcome] = asyncio.get_running_loop().create_future()
         self._progress = asyncio.Event()
         self._acknowledged: dict[str, int] = {}
@@ -138,17 +145,17 @@ class Channel:
         self.broken: asyncio.Future[TransportError | ShipFault] = asyncio.get_running_loop().create_future()
 
     async def open(self, voyage: str, ship: str, epoch: int, generation: int) -> None:
-        """Say hello and wait until the results that the journal has are here. Logs come when they come.
+        """Say hello and wait until the results in the journal have arrived; logs may arrive later.
 
         Raises:
             TransportError: no welcome came, or the stream broke.
             ShipFault: it sends what no worker sends.
-            Superseded: the worker obeys somebody newer.
-            OtherProtocol: the worker does not understand this one.
+            Superseded: the worker obeys a newer captain or channel.
+            OtherProtocol: the worker does not speak this version.
         """
         self._reader = asyncio.create_task(self._read())
         self._beat = asyncio.create_task(self._heartbeat())
-        after = self.cursors.of(ALL).settled if self.protocol == 1 else self.cursors.settled()
+        after = self.cursors.of(ALL).settled_upto if self.protocol == 1 else self.cursors.settled_numbers()
         await self._send(Hello(self.protocol, voyage, ship, epoch, generation, self.cursors.journal, after))
         try:
             async with asyncio.timeout(HELLO_SECONDS):
@@ -182,13 +189,13 @@ class Channel:
         self._break(error)
 
     def _break(self, error: TransportError | ShipFault) -> None:
-        """Let everybody who waits know that nothing more will come."""
+        """Mark the channel as broken, and fail every command that waits for a result."""
         if not self.broken.done():
             self.broken.set_result(error)
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(error)
-                future.exception()  # it is reported where it is awaited, or nowhere
+                future.exception()  # marked as seen: it is reported where it is awaited, or nowhere
 
     async def _take(self, message: Message) -> None:
         if message["type"] == "record":
@@ -201,7 +208,7 @@ class Channel:
                 raise TransportError(f"the worker's answer to hello cannot be understood: {error}") from error
             return  # noise
         if self._welcomed.done():
-            self._hear(found)
+            self._handle_notice(found)
         elif isinstance(found, Welcome):
             self._welcome(found)
         if isinstance(found, Refusal):
@@ -209,16 +216,16 @@ class Channel:
                 raise OtherProtocol(speaks)
             raise Superseded(found)
 
-    def _hear(self, found: object) -> None:
-        """Take what a worker of protocol 2 says beside its journal."""
+    def _handle_notice(self, found: object) -> None:
+        """Handle a message that a worker of protocol 2 sends beside its journal."""
         if isinstance(found, Dropped) and found.class_ in CLASSES:
-            missed = self.cursors.of(found.class_).skip(found.upto)
+            missed = self.cursors.of(found.class_).skip_dropped(found.upto)
             self._missed += missed
             if missed:
-                self._note.take(f"{self._missed} records were dropped on the ship for want of space")
+                self._warn.submit(f"{self._missed} records were dropped on the ship, which had no space for them")
             self._progress.set()
         elif isinstance(found, Trouble):
-            self._trouble.take(found.reason[:MAX_TROUBLE])
+            self._trouble.submit(found.reason[:MAX_TROUBLE])
         elif isinstance(found, Resting) and self._resting and not self._resting.done():
             self._resting.set_result({name: found.last[name] for name in CLASSES if name in found.last})
 
@@ -229,19 +236,19 @@ class Channel:
         if found is not None:
             await self._record(*found)
             return
-        for name in self._classes:  # of which class it was is not to be trusted
+        for name in self._classes:  # the class that it claims cannot be trusted
             await self._pull(name)
 
     def _welcome(self, welcome: Welcome) -> None:
         first, last = (one if isinstance(one, Mapping) else {ALL: one} for one in (welcome.first, welcome.last))
         if any(name not in first or name not in last for name in self._classes):
             raise TransportError("the worker's welcome lacks the numbers of its journal")
-        self.cursors.welcome(welcome.journal, {name: first[name] for name in self._classes})
+        self.cursors.start_channel(welcome.journal, {name: first[name] for name in self._classes})
         self._backlog = last[self._classes[0]]
         self._welcomed.set_result(welcome)
 
     async def _pull(self, name: str) -> None:
-        """Ask for records again; what is asked for again and again waits for the next heartbeat."""
+        """Ask for records again; after :data:`MAX_PULLS` in vain only at each heartbeat."""
         after = self.cursors.of(name).seen
         before, count = self._pulls.get(name, (-1, 0))
         self._pulls[name] = (after, count + 1 if before == after else 1)
@@ -254,7 +261,7 @@ class Channel:
     async def _record(self, number: int, body: Message) -> None:
         is_result = body.get("kind") == "result"
         name = ALL if self.protocol == 1 else class_of_record(body)
-        verdict = self.cursors.of(name).take(number, hold=is_result)
+        verdict = self.cursors.of(name).accept(number, hold=is_result)
         if verdict == "pull":
             await self._pull(name)
         elif verdict == "use":
@@ -274,30 +281,30 @@ class Channel:
         else:
             self._orphans += self._reading.line
             if self._orphans > MAX_ORPHANS:
-                raise ShipFault(f"it sent more than {MAX_ORPHANS} bytes of results that nobody waits for")
+                raise ShipFault(f"it sent more than {MAX_ORPHANS} bytes of results that no command waits for")
             self._on_orphan(number, body)
 
     async def _acknowledge(self) -> None:
         # Not for every log line: the journal is cut in steps anyhow.
-        settled = self.cursors.settled()
+        settled = self.cursors.settled_numbers()
         if sum(settled.values()) - sum(self._acknowledged.values()) >= ACKNOWLEDGE_EVERY:
             await self.acknowledge()
 
     async def acknowledge(self) -> None:
-        """Tell the worker what is done with."""
-        settled = self.cursors.settled()
+        """Tell the worker up to which records all are processed."""
+        settled = self.cursors.settled_numbers()
         if settled != self._acknowledged:
             self._acknowledged = settled
             await self._send(Ack(settled[ALL] if self.protocol == 1 else settled))
 
     async def settle(self, number: int) -> None:
-        """Note that a result's effect is durable, and let the worker forget it."""
+        """Note that a result's effect is stored, and let the worker forget it."""
         self.cursors.of(self._classes[0]).settle(number)
         with contextlib.suppress(TransportError):
             await self.acknowledge()
 
     async def call(self, command: Call, *, seconds: float | None = None) -> tuple[int, ResultBody]:
-        """Send a command and wait for its result and that record's number. Settle it when done with.
+        """Send a command; return its record's number and its result. Settle that number when it is processed.
 
         Raises:
             TransportError: the channel broke, or ``seconds`` passed.
@@ -316,9 +323,9 @@ class Channel:
             self._waiting.pop(command.id, None)
 
     async def rest(self) -> None:
-        """Tell the worker that there is nothing for it, and wait until all that it has written is here.
+        """Tell the worker that there is no work, and wait until all that it has written has arrived.
 
-        Then its ship may sleep: nothing keeps it awake but this channel. It waits as long as records come
+        Then its ship may sleep: only this channel keeps it awake. The wait lasts as long as records arrive
         at least every :data:`REST_SECONDS`.
 
         Raises:
@@ -344,15 +351,15 @@ class Channel:
             task.cancel()
         try:
             await asyncio.gather(*tasks, return_exceptions=True)
-        finally:  # also of an actor that is cancelled while it closes
+        finally:  # also if the actor is cancelled while it closes
             self._trouble.close()
-            self._note.close()
+            self._warn.close()
             self._reading.close()
             self._break(TransportError("the channel was closed"))
             await self._stream.close()
 
     async def _heartbeat(self) -> None:
-        """Ask the worker now and then: one that hangs behind a live stream is as silent as a dead one."""
+        """Ping the worker regularly: one that hangs behind a live stream is as silent as a dead one."""
         while True:
             await asyncio.sleep(PING_SECONDS)
             if asyncio.get_running_loop().time() - self._reading.heard > SILENCE_SECONDS:
@@ -366,19 +373,19 @@ class Channel:
 
 
 def _other_protocol(refusal: Refusal, mine: int) -> int | None:
-    """Return which protocol a worker that refused speaks, None if that was not why."""
+    """Return the protocol of a worker that refused ours, None if it refused for another reason."""
     speaks = refusal.protocol
-    if speaks is None:  # the first version says it in words only
+    if speaks is None:  # the first version has it only in the text
         found = re.search(r"this worker speaks ([0-9]{1,6})$", refusal.reason)
         speaks = int(found[1]) if found else None
     return speaks if speaks != mine else None
 
 
-def speak(refused: OtherProtocol) -> int:
-    """Return the protocol in which to greet a worker that refused another.
+def supported_protocol(refused: OtherProtocol) -> int:
+    """Return the protocol to use with a worker that refused ours.
 
     Raises:
-        OtherProtocol: this captain speaks none that the worker does.
+        OtherProtocol: this captain does not speak the worker's version.
     """
     if refused.speaks not in PROTOCOLS:
         raise refused

@@ -1,4 +1,4 @@
-"""``workspace/``: a checkout of what has landed, for the user to look into and work in."""
+"""``workspace/``: a checkout of what has landed, for the user to read and work in."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_NAMES = 5
-REFUSED = "would be overwritten by merge"  # git's words, before it has touched anything
+WOULD_OVERWRITE = "would be overwritten by merge"  # git's words, before it has touched anything
 log = logging.getLogger(__name__)
 
 
-def forward(workspace: Path, source: Path, branch: str) -> str | None:
-    """Fast-forward a checkout if nothing of its user's is in the way.
+def fast_forward(workspace: Path, source: Path, branch: str) -> str | None:
+    """Fast-forward a checkout if no changes of its user are in the way.
 
     Args:
         workspace: the checkout.
         source: the repository to fetch from.
-        branch: its branch; the checkout is to be on the one of the same name.
+        branch: its branch; the checkout must be on the branch of the same name.
 
     Returns:
-        Why it was left as it is and what to do, None if it is up to date.
+        Why it was not updated and what to do, None if it is up to date.
     """
     remedy = f"`git -C {workspace} pull`"
     try:
@@ -45,9 +45,9 @@ def forward(workspace: Path, source: Path, branch: str) -> str | None:
         try:
             git.run("merge", "--quiet", "--ff-only", "--no-verify", "FETCH_HEAD")
         except GitError as error:
-            # A full disk ends it halfway, and what it had written would be in its own way for ever. Where git
-            # refused, nothing was written: what is in the way is its user's, who was quicker than our looks.
-            if REFUSED not in error.message:
+            # A full disk ends the merge halfway, and the files that it had written would block every later one.
+            # If git refused, it wrote nothing: the user has made these files since we looked.
+            if WOULD_OVERWRITE not in error.message:
                 for path in added:
                     path.unlink(missing_ok=True)
                 git.run("restore", "--quiet", ".")

@@ -1,4 +1,4 @@
-"""Which records of a ship's journal are seen, and up to where they are done with. Pure bookkeeping."""
+"""Track which records of a ship's journal were received, and up to which all are processed."""
 
 from __future__ import annotations
 
@@ -9,22 +9,33 @@ if TYPE_CHECKING:
 
 
 class Cursor:
-    """Which records of a class are seen, and up to where they are done with. Pure bookkeeping."""
+    """The position in the records of one class.
+
+    Attributes:
+        seen: number of the last record received.
+        settled_upto: number up to which all records are processed, so that the ship may forget them.
+        taken: how many records were used.
+    """
 
     def __init__(self, settled: int = 0) -> None:
-        self.settled = settled
+        self.settled_upto = settled
         self.seen = settled
         self.taken = 0
         self._unsettled: set[int] = set()
 
-    def begin(self, first: int, *, anew: bool) -> None:
-        """Begin with a channel whose oldest record is ``first``; another journal counts anew."""
-        self.settled = first - 1 if anew else max(self.settled, first - 1)
-        self.seen = self.settled
+    def start_channel(self, first: int, *, is_new_journal: bool) -> None:
+        """Start with a new channel whose oldest record is ``first``; a new journal starts a new count."""
+        self.settled_upto = first - 1 if is_new_journal else max(self.settled_upto, first - 1)
+        self.seen = self.settled_upto
         self._unsettled.clear()
 
-    def take(self, number: int, *, hold: bool) -> str:
-        """Return what to do with record ``number``: ``use``, ``drop`` (seen) or ``pull`` (a gap)."""
+    def accept(self, number: int, *, hold: bool) -> str:
+        """Return what to do with record ``number``: ``use``, ``drop`` (a duplicate) or ``pull`` (a gap before it).
+
+        Args:
+            number: of the record that came.
+            hold: whether it stays unsettled until :meth:`settle` is called.
+        """
         if number <= self.seen:
             return "drop"
         if number != self.seen + 1:
@@ -37,20 +48,20 @@ class Cursor:
             self._advance()
         return "use"
 
-    def skip(self, upto: int) -> int:
-        """Pass over records that are not there any more; return how many."""
+    def skip_dropped(self, upto: int) -> int:
+        """Skip the records up to ``upto``, which the ship has dropped; return how many were missed."""
         missed = max(0, upto - self.seen)
         self.seen = max(self.seen, upto)
         self._advance()
         return missed
 
     def settle(self, number: int) -> None:
-        """Note that a held record is done with."""
+        """Note that a held record is processed."""
         self._unsettled.discard(number)
         self._advance()
 
     def _advance(self) -> None:
-        self.settled = min(self._unsettled) - 1 if self._unsettled else self.seen
+        self.settled_upto = min(self._unsettled) - 1 if self._unsettled else self.seen
 
 
 class Cursors:
@@ -63,23 +74,28 @@ class Cursors:
 
     @property
     def taken(self) -> int:
-        """How many records were taken, of this journal and of those before; it only grows."""
+        """How many records were used, of this journal and of those before; it only grows."""
         return self._taken_before + sum(cursor.taken for cursor in self._by_class.values())
 
     def of(self, name: str) -> Cursor:
         """Return the cursor of a class."""
         return self._by_class.setdefault(name, Cursor())
 
-    def welcome(self, journal: str, first: Mapping[str, int]) -> None:
-        """Take the worker's numbering; another journal, or one that was cut, starts where it starts."""
-        anew = journal != self.journal
+    def start_channel(self, journal: str, first: Mapping[str, int]) -> None:
+        """Start with a new channel, by the worker's welcome.
+
+        Args:
+            journal: id of the worker's journal; another one than before starts a new count.
+            first: number of the oldest record that the journal still has, by class.
+        """
+        is_new = journal != self.journal
         self.journal = journal
-        if anew:
+        if is_new:
             self._taken_before = self.taken
             self._by_class.clear()
         for name, number in first.items():
-            self.of(name).begin(max(number, 1), anew=anew)
+            self.of(name).start_channel(max(number, 1), is_new_journal=is_new)
 
-    def settled(self) -> dict[str, int]:
-        """Return up to where each class is done with."""
-        return {name: cursor.settled for name, cursor in self._by_class.items()}
+    def settled_numbers(self) -> dict[str, int]:
+        """Return the number up to which all records are processed, by class."""
+        return {name: cursor.settled_upto for name, cursor in self._by_class.items()}

@@ -1,6 +1,6 @@
-"""The final verify: finds a place for it, has it run there, and says what it means.
+"""The final verify: find a place for it, run it there, and interpret the result.
 
-What is decided is in ``decide/verify.py``; this carries it out, one place after the other.
+The decisions are in ``decide/verify.py``; this module carries them out, one place after the other.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Protocol
 
 from ocaptain.captain.decide.leases import TICK
 from ocaptain.captain.decide.verify import (
-    Make,
-    Making,
-    Run,
+    CandidateShip,
+    CreateShip,
+    CreationStatus,
+    Place,
     Verdict,
-    Verified,
-    VerifyShip,
-    judge,
+    VerifyRun,
+    judge_runs,
     next_place,
-    try_again,
+    place_to_retry,
 )
 from ocaptain.captain.rescue import rescue_ship
 from ocaptain.captain.ship.job import VerifyJob
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from ocaptain.protocol.messages import VerifyResult
 
 MAX_TRIES = 5
-MAX_TRIES_OF_SHIP = 3  # then another place is looked for
-SILENT_SECONDS = 90.0  # so long a ship may take to come; a cold one takes seconds
-SILENT_BEFORE = 75.0  # so much of that one has had that did not answer when it was chosen
+MAX_TRIES_PER_SHIP = 3  # then another place is chosen
+SILENT_SECONDS = 90.0  # how long a ship may take to answer; a cold one takes seconds
+ASSUMED_SILENT_SECONDS = 75.0  # how much of that has passed for a ship that was silent when it was chosen
 MAX_TAIL = 8000  # characters of each run that are shown
 log = logging.getLogger("ocaptain.captain")
 
@@ -48,19 +48,19 @@ log = logging.getLogger("ocaptain.captain")
 class Maker(Protocol):
     """Makes ship-verify again."""
 
-    async def look(self) -> Making:
+    async def check_status(self) -> CreationStatus:
         """Return whether it can be made; waits for a provider that does not answer."""
 
     async def make(self, instead_of: str | None) -> None:
-        """Make it; returns only if that fails: a captain that knows it takes over when it is there."""
+        """Make it; returns only if that fails: if it succeeds, another captain takes over."""
 
 
 @dataclass(frozen=True)
-class Ended:
+class FinalVerifyResult:
     """How the final verify ended.
 
     Attributes:
-        verdict: what it means.
+        verdict: what it means for the voyage.
         commit: that was verified.
         code: of the run that counts; None if it could not be run.
         ship: that ran it.
@@ -75,14 +75,14 @@ class Ended:
 
 
 class FinalVerify:
-    """Runs once, after all that landed.
+    """Runs the final verify, once all tasks have landed.
 
     Args:
         context: of the voyage.
         pool: that hands the job to a ship.
-        records: takes what a ship tells that is rescued.
-        transports: makes the way to a ship that is rescued.
-        maker: of ship-verify; None = there is none.
+        records: saves the records of a ship that is rescued.
+        transports: makes the transport to a ship that is rescued.
+        maker: makes ship-verify again; None = it is not made again.
     """
 
     def __init__(
@@ -102,26 +102,26 @@ class FinalVerify:
         self._unusable: set[str] = set()
         self._problem = ""
 
-    async def run(self) -> Ended:
-        """Run it where no agent was if that can be had, and once more where it may pass."""
+    async def run(self) -> FinalVerifyResult:
+        """Run it in a clean place if there is one, and if it fails there, once more where agents worked."""
         voyage = self._context.voyage
         commit = await self._context.lander.head()
-        runs: list[Verified] = []
+        runs: list[VerifyRun] = []
         logs: list[str] = []
-        place: Run | Make | None = await self._next_place()
+        place: Place | CreateShip | None = await self._next_place()
         while place is not None:
-            if isinstance(place, Make):
+            if isinstance(place, CreateShip):
                 await self._make(place.instead_of)
                 place = await self._next_place()
                 continue
             done = await self._run_at(place, commit)
             if done is not None:
                 ship, answer = done
-                runs.append(Verified(ship, place, answer.code, answer.timed_out, answer.stage, answer.clean))
+                runs.append(VerifyRun(ship, place, answer.code, answer.timed_out, answer.stage, answer.clean))
                 logs.append(clean(answer.tail)[-MAX_TAIL:])
-                place = try_again(runs[-1], self._ships(), has_setup=bool(voyage.setup))
+                place = place_to_retry(runs[-1], self._ships(), has_setup=bool(voyage.setup))
             elif runs:  # only where it was to be tried once more
-                place = try_again(runs[-1], self._ships(), has_setup=bool(voyage.setup))
+                place = place_to_retry(runs[-1], self._ships(), has_setup=bool(voyage.setup))
             elif place.ship is None:
                 break
             else:
@@ -129,24 +129,26 @@ class FinalVerify:
         if not runs:
             why = clean(self._problem or "no ship is left")[:300]
             remedy = f"try again with `ocaptain sail --resume {voyage.id}`"
-            return Ended(Verdict("failed", None, f"the final verify could not be run ({why}); {remedy}"), commit)
+            return FinalVerifyResult(
+                Verdict("failed", None, f"the final verify could not be run ({why}); {remedy}"), commit
+            )
         promised = any(ship.role == "verify" for ship in self._ledger.ships())
-        verdict = judge(runs, voyage.verify_on, is_promised=promised)
-        return Ended(verdict, commit, runs[-1].code, runs[-1].ship, _log(runs, logs))
+        verdict = judge_runs(runs, voyage.verify_on, is_promised=promised)
+        return FinalVerifyResult(verdict, commit, runs[-1].code, runs[-1].ship, _log(runs, logs))
 
-    async def _next_place(self) -> Run | Make:
-        verify_on, making = self._context.voyage.verify_on, Making()
-        if self._maker and isinstance(next_place(verify_on, self._ships(), Making(possible=True)), Make):
-            making = await self._maker.look()
-        return next_place(verify_on, self._ships(), making)
+    async def _next_place(self) -> Place | CreateShip:
+        verify_on, creation = self._context.voyage.verify_on, CreationStatus()
+        if self._maker and isinstance(next_place(verify_on, self._ships(), CreationStatus(possible=True)), CreateShip):
+            creation = await self._maker.check_status()
+        return next_place(verify_on, self._ships(), creation)
 
-    def _ships(self) -> list[VerifyShip]:
-        landers = self._ledger.landers()
+    def _ships(self) -> list[CandidateShip]:
+        landers = self._ledger.landed_ships()
         actors = self._pool.actors
         return [
-            VerifyShip(
+            CandidateShip(
                 ship=row.id,
-                used=row.role != "verify" and self._ledger.worked(row.id),
+                used=row.role != "verify" and self._ledger.has_worked(row.id),
                 usable=row.id in actors and not actors[row.id].gone and row.id not in self._unusable,
                 connected=row.id in actors and actors[row.id].is_connected,
                 silent=row.id in actors and actors[row.id].is_silent,
@@ -155,11 +157,11 @@ class FinalVerify:
             for row in self._ledger.ships()
         ]
 
-    async def _run_at(self, place: Run, commit: str) -> tuple[str, VerifyResult] | None:
-        """Have it run; None if it could not be."""
+    async def _run_at(self, place: Place, commit: str) -> tuple[str, VerifyResult] | None:
+        """Run it at a place; return the ship that ran it and the result, None if it could not be run."""
         loop = asyncio.get_running_loop()
         job = self._pool.verify_job = VerifyJob(commit, loop.create_future(), place.ship, place.fresh)
-        silent = SILENT_BEFORE if any(one.silent and one.ship == place.ship for one in self._ships()) else 0.0
+        silent = ASSUMED_SILENT_SECONDS if any(one.silent and one.ship == place.ship for one in self._ships()) else 0.0
         try:
             while not job.result.done():
                 self._pool.dispatch()
@@ -170,9 +172,9 @@ class FinalVerify:
                 if silent > SILENT_SECONDS:
                     job.problem = job.problem or f"{place.ship} does not answer"
                     if self._maker:
-                        await self._maker.look()  # a provider that does not answer is waited for
+                        await self._maker.check_status()  # waits while the provider does not answer
                     break
-                if job.tries >= (MAX_TRIES_OF_SHIP if place.ship else MAX_TRIES) or self._is_gone(place.ship):
+                if job.tries >= (MAX_TRIES_PER_SHIP if place.ship else MAX_TRIES) or self._is_gone(place.ship):
                     break
         finally:
             self._pool.verify_job = None
@@ -193,15 +195,15 @@ class FinalVerify:
         return all(actor.gone or not actor.takes_tasks for actor in self._pool.actors.values())
 
     async def _make(self, instead_of: str | None) -> None:
-        """Have ship-verify made; when that succeeds another captain takes over, and this one is stopped."""
+        """Make ship-verify again; if that succeeds, another captain takes over and this one is stopped."""
         assert self._maker
-        if instead_of and not await self._give_up(instead_of):
+        if instead_of and not await self._rescue(instead_of):
             self._unusable.add(instead_of)
             return
         await self._maker.make(instead_of)
 
-    async def _give_up(self, ship: str) -> bool:
-        """Have what a ship holds here, so that it can be destroyed; return whether that is so."""
+    async def _rescue(self, ship: str) -> bool:
+        """Fetch a ship's work so that it can be destroyed; return whether that succeeded."""
         await self._pool.actors[ship].retire()
         row = self._ledger.ship_row(ship)
         found = await rescue_ship(self._context, self._records, self._transports(row), row)
@@ -216,8 +218,8 @@ class FinalVerify:
         return True
 
 
-def _log(runs: Sequence[Verified], logs: Sequence[str]) -> str:
-    """Return what the runs printed; if there were several, what each one was."""
+def _log(runs: Sequence[VerifyRun], logs: Sequence[str]) -> str:
+    """Return what the runs printed, each under a heading if there were several."""
     if len(runs) == 1:
         return logs[0]
     places = [f"{'in a clean clone' if run.place.clean else 'as agents left it'} on {run.ship}" for run in runs]

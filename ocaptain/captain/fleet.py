@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from ocaptain import process
 from ocaptain.background import start_module
-from ocaptain.captain.decide.replace import Replacements, replacements
+from ocaptain.captain.decide.replace import Replacements, plan_replacements
 from ocaptain.presence import Existing
 
 if TYPE_CHECKING:
@@ -35,69 +35,71 @@ log = logging.getLogger("ocaptain.captain")
 
 
 def start_replacement(directory: Path) -> subprocess.Popen[bytes]:
-    """Begin a run that makes the ships that the ledger wants and that are not there."""
+    """Start ``ocaptain sail --resume`` in the background, which makes the ships that the ledger lists as missing."""
     run = start_module("ocaptain", ["sail", "--resume", directory.name, "--json"], directory / "replace.log")
     process.note_replacement(directory, run.pid)
     return run
 
 
 class Fleet:
-    """Looks after the number of ships.
+    """Replaces lost ships.
 
     Args:
         directory: the voyage's.
         ledger: of the captain.
-        exist: says which of these sprites exist.
+        find_existing: tells which of some sprites exist.
     """
 
-    def __init__(self, directory: Path, ledger: Ledger, exist: Callable[[frozenset[str]], Awaitable[Existing]]) -> None:
+    def __init__(
+        self, directory: Path, ledger: Ledger, find_existing: Callable[[frozenset[str]], Awaitable[Existing]]
+    ) -> None:
         self._directory = directory
         self._ledger = ledger
-        self._exist = exist
+        self._find_existing = find_existing
         self._looked: float | None = None
         self._silent_since: dict[str, float] = {}
         self._run: subprocess.Popen[bytes] | None = None
 
     def may_replace(self) -> bool:
-        """Whether a ship may still come: a replacement is under way, or one may be begun."""
+        """Whether a ship may still be added: a replacement is under way, or one may be started."""
         return process.replaces(self._directory) or bool(self._missing_ships())
 
-    def _missing_ships(self, exist: Existing | None = None) -> Replacements:
-        """Return what is to be replaced; without ``exist`` whether anything is, if all were gone."""
+    def _missing_ships(self, existing: Existing | None = None) -> Replacements:
+        """Return which ships to replace; without ``existing``, as if every sprite were gone."""
         voyage = self._ledger.voyage()
-        counts = self._ledger.counts()
+        counts = self._ledger.count_tasks()
         if not voyage.replace_lost or not counts["pending"] + counts["in_progress"]:
             return Replacements()
         ships = self._ledger.ships()
-        exist = exist or Existing(gone=frozenset(ship.sprite for ship in ships))
-        return replacements(ships, exist, voyage.replacements)
+        existing = existing or Existing(gone=frozenset(ship.sprite for ship in ships))
+        return plan_replacements(ships, existing, voyage.replacements)
 
-    async def look_after(self) -> None:
-        """Begin what is to be replaced, if that is wished; called at each tick."""
+    async def replace_lost_ships(self) -> None:
+        """Start replacing lost ships, if the voyage asks for that; called at each tick."""
         if self._run is not None:
-            self._run.poll()  # so that it is no zombie
+            self._run.poll()  # so that it leaves no zombie
         now = time.monotonic()
         if (self._looked is not None and now - self._looked < LOOK_SECONDS) or process.replaces(self._directory):
             return
         self._looked = now
         for ship in self._ledger.ships():
-            if ship.state == "provisioning" and ship.role == "work":  # and nobody is at it
-                self._ledger.set_ship(ship.id, "failed", f"it could not be made: {self._directory / 'replace.log'}")
+            if ship.state == "provisioning" and ship.role == "work":  # and no replacement is running
+                self._ledger.set_ship(ship.id, "failed", f"it could not be made; see {self._directory / 'replace.log'}")
         if not (missing := self._missing_ships()):
             return
-        exist = await self._exist(frozenset(self._ledger.ship_row(ship).sprite for ship in missing.again))
-        if exist.unknown:
-            log.warning("lost ships are not replaced now: %s", exist.why)
-        decided = self._missing_ships(exist)
-        decided = replace(decided, fresh=tuple(ship for ship in decided.fresh if self._is_overdue(ship, now)))
+        existing = await self._find_existing(frozenset(self._ledger.ship_row(ship).sprite for ship in missing.recreate))
+        if existing.unknown:
+            log.warning("cannot tell which lost ships still exist, so they are not replaced yet: %s", existing.why)
+        decided = self._missing_ships(existing)
+        decided = replace(decided, substitute=tuple(ship for ship in decided.substitute if self._is_overdue(ship, now)))
         if not decided:
             return
-        self._ledger.replace_ships(decided.again, decided.fresh)
-        log.info("replacing %s", ", ".join((*decided.again, *decided.fresh)))
+        self._ledger.replace_ships(decided.recreate, decided.substitute)
+        log.info("replacing %s", ", ".join((*decided.recreate, *decided.substitute)))
         self._run = start_replacement(self._directory)
 
     def _is_overdue(self, ship: str, now: float) -> bool:
-        """Whether a ship that exists is to be given up: a broken one is, a silent one may only be late."""
+        """Whether a ship that exists is replaced now: a broken one is at once, a silent one only after a while."""
         if self._ledger.ship_row(ship).state == "failed":
             return True
         return now - self._silent_since.setdefault(ship, now) > GRACE_SECONDS

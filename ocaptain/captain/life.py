@@ -1,8 +1,8 @@
-"""The captain's life: reconcile, run one actor a ship, tick, verify, and end.
+"""The captain's life: reconcile, run one actor for each ship, tick, verify, and end.
 
-All state that matters is in the ledger; what is here can be lost at any moment. At start:
-take the lock (process.py), a new epoch, finish or void the landings under way, then reach every
-ship and go on from what ledger and ships say.
+All state that matters is in the ledger; the state kept here can be lost at any moment. At start: take
+the lock (process.py) and a new epoch, finish or void the landings under way, then reach every ship and
+go on from what ledger and ships report.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from ocaptain.captain.adopt import adopt
+from ocaptain.captain.adopt import adopt_landings
+from ocaptain.captain.claim_order import ClaimOrder
 from ocaptain.captain.decide.finish import VoyageStatus, next_step
-from ocaptain.captain.decide.judge import Judge
+from ocaptain.captain.decide.judge import AttemptWatch
 from ocaptain.captain.decide.leases import TICK, Leases
-from ocaptain.captain.decide.pause import PASSING, Pause, passing_pause
+from ocaptain.captain.decide.pause import TEMPORARY_REASONS, Pause, temporary_pause
 from ocaptain.captain.final import FinalVerify
-from ocaptain.captain.line_up import LineUp
 from ocaptain.captain.pool import Pool
 from ocaptain.captain.records import Records
 from ocaptain.captain.ship.actor import ShipActor
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from ocaptain.captain.awake import Awake
+    from ocaptain.captain.awake import AwakeCounter
     from ocaptain.captain.final import Maker
     from ocaptain.captain.fleet import Fleet
     from ocaptain.captain.provider_watch import ProviderWatch
@@ -57,12 +57,12 @@ class Captain:
         directory: the voyage's.
         ledger: opened for writing, with an epoch taken.
         transports: makes the transport to a ship.
-        provider: knows whether the provider answers; None = there is none that could fail to.
-        fleet: replaces ships that are lost; None = nobody does.
+        provider: checks whether the provider answers; None = there is no provider (hosts).
+        fleet: replaces ships that are lost; None = they are not replaced.
         prices: of tokens; by default ours.
-        awake: counts how long ships are awake; None = the time of open channels counts (hosts bill nobody).
+        awake: counts how long ships are awake; None = the time of open channels is counted (hosts are not billed).
         hooks: of the parts that follow ships.
-        maker: of the ship for the final verify; None = nobody makes it again.
+        maker: makes the ship for the final verify again; None = it is not made again.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Captain:
         provider: ProviderWatch | None = None,
         fleet: Fleet | None = None,
         prices: Prices | None = None,
-        awake: Awake | None = None,
+        awake: AwakeCounter | None = None,
         hooks: Sequence[ShipHook] = (),
         maker: Maker | None = None,
     ) -> None:
@@ -84,20 +84,20 @@ class Captain:
         self.voyage = self.context.voyage
         self.views = Views(directory, ledger, self.context.git, self.voyage.id)
         self._records = Records(directory, ledger, self.context.prices)
-        self.pool = Pool(self.voyage.id, ledger, self.views, self._records, self.context.hooks, LineUp(ledger))
+        self.pool = Pool(self.voyage.id, ledger, self.views, self._records, self.context.hooks, ClaimOrder(ledger))
         self._is_paused = False
-        self._running: asyncio.Task[Any] | None = None
+        self._main_task: asyncio.Task[Any] | None = None
         self._transports = transports
         self._provider = provider
         self._fleet = fleet
         self._maker = maker
         self._awake = awake
         self._leases = Leases({})
-        self._judge = Judge({})
+        self._attempt_watch = AttemptWatch({})
         self._pause: Pause | None = None
         self._sound_at = time.time()
         self._group: asyncio.TaskGroup | None = None
-        self._sailing: list[asyncio.Task[None]] = []
+        self._actor_tasks: list[asyncio.Task[None]] = []
 
     @property
     def actors(self) -> dict[str, ShipActor]:
@@ -110,16 +110,16 @@ class Captain:
         """Run until the voyage is complete or failed, or this captain is fenced or stopped.
 
         Raises:
-            Fenced: another captain commands.
+            Fenced: another captain has taken over.
         """
-        self._running = asyncio.current_task()
-        self._take_up_pause()
+        self._main_task = asyncio.current_task()
+        self._resume_pause()
         await self._reconcile()
-        await self._compare()
+        await self._adopt_landings()
         if self.voyage.state in {"complete", "paused", "sunk"}:
             return
         self.pool.claiming = not self._is_paused
-        await asyncio.to_thread(self.context.cargo.clear)  # of a captain that was killed
+        await asyncio.to_thread(self.context.bundles.clear)  # of a captain that was killed
         self.ledger.set_state("running")
         self._make_actors()
         self.views.write_tasks(whole=True)
@@ -128,14 +128,14 @@ class Captain:
         async with listening(self.directory, self._carry_out), asyncio.TaskGroup() as group:
             self._group = group
             for actor in self.actors.values():
-                self._begin(actor)
+                self._start_actor(actor)
             ticking = group.create_task(self._tick(), name="tick")
             counting = group.create_task(self._awake.follow(), name="awake") if self._awake else None
             await self._finish()
             await asyncio.gather(*(actor.detach() for actor in self.actors.values()))
-            for task in self._sailing:
+            for task in self._actor_tasks:
                 task.cancel()
-            await self._all_sleep()
+            await self._wait_until_asleep()
             ticking.cancel()
             if counting:
                 counting.cancel()
@@ -145,13 +145,13 @@ class Captain:
         await self.views.finish()
         for actor in self.actors.values():
             await actor.disconnect()
-        await asyncio.to_thread(self.context.cargo.clear)
+        await asyncio.to_thread(self.context.bundles.clear)
 
     async def _reconcile(self) -> None:
-        """Settle the landings of an earlier captain; a repository that is damaged is waited for.
+        """Settle the landings of an earlier captain; waits while the repository is damaged.
 
         Raises:
-            GitError: they cannot be settled, and nothing explains why.
+            GitError: they cannot be settled, though the repository is sound.
         """
         while True:
             try:
@@ -166,48 +166,48 @@ class Captain:
                     log.info("task %s: the landing of an earlier captain is settled", intent.task)
                 return
 
-    async def _compare(self) -> None:
-        """Take up what landed and was counted when the ledger was newer.
+    async def _adopt_landings(self) -> None:
+        """Adopt landings that are on the branch and that this ledger, an older copy, lacks.
 
         Raises:
             Contradiction: branch and ledger contradict each other.
         """
-        for one in await asyncio.to_thread(adopt, self.context.git, self.ledger, self.context.lander.ref):
-            log.warning("task %s had landed as %s, and this ledger did not know of it", one.task, one.commit)
+        for one in await asyncio.to_thread(adopt_landings, self.context.git, self.ledger, self.context.lander.ref):
+            log.warning("task %s: adopted its landing %s from the branch; this ledger lacked it", one.task, one.commit)
 
     def _make_actors(self) -> None:
-        """Make the actors. A lost ship may answer again; one that failed or is gone is not asked."""
+        """Make the actors. A lost ship may answer again; one that failed or is gone gets none."""
         for row in self.ledger.ships():
             if row.state == "provisioning":
-                continue  # it is being made; another captain will know it
+                continue  # it is still being made; the next captain gets it
             if row.state not in {"failed", "gone"}:
                 self.actors[row.id] = ShipActor(row.id, self._transports(row), self.context, self.pool)
-            elif claim := self.ledger.held(row.id):
-                reason = f"{row.id} does not sail any more"
-                self.ledger.give_back(claim.token, "lost", reason, ship_state=row.state)
+            elif claim := self.ledger.held_claim(row.id):
+                reason = f"{row.id} is out of service ({row.state})"
+                self.ledger.return_task(claim.token, "lost", reason, ship_state=row.state)
 
     async def _finish(self) -> None:
-        """Wait until nothing more can be done, then verify; sets the voyage's last state."""
+        """Wait until all work is done, then verify, and set the state in which the voyage ends."""
         while (found := next_step(self._status())).next == "wait":
             self.pool.news.clear()
             await self.pool.news.wait()
-        await self.views.catch_up()
+        await self.views.wait_for_checkout()
         if found.next == "verify":
             await self._verify()
         self.pool.over = self.views.is_final = True
         if found.next != "verify":
-            self.ledger.set_state(found.next, found.why)
+            self.ledger.set_state(found.next, found.reason)
 
     def _status(self) -> VoyageStatus:
-        counts = self.ledger.counts()
-        if counts["in_progress"]:  # nothing else counts then, and this is asked with each piece of news
+        counts = self.ledger.count_tasks()
+        if counts["in_progress"]:  # then nothing else matters, and this runs at each change
             return VoyageStatus(self.voyage.id, working=counts["in_progress"])
         sailing = [name for name, actor in self.actors.items() if actor.takes_tasks and not actor.gone]
         return VoyageStatus(
             voyage=self.voyage.id,
             pending=counts["pending"],
-            failed=tuple(self.ledger.failed()) if counts["failed"] else (),
-            claimable=self.ledger.claimable(sailing),
+            failed=tuple(self.ledger.failed_tasks()) if counts["failed"] else (),
+            claimable=self.ledger.has_claimable_task(sailing),
             has_ships=bool(sailing),
             may_replace=self._fleet is not None and self._fleet.may_replace(),
             paused=self._is_paused,
@@ -215,22 +215,22 @@ class Captain:
         )
 
     def _carry_out(self, command: Command) -> Answer:
-        """Do what a user asks of this voyage."""
+        """Carry out a user's command for this voyage."""
         answer = carry_out(command, self.ledger)
-        if command.name == "stop" and self._running:
-            asyncio.get_running_loop().call_later(STOP_SECONDS, self._running.cancel)
+        if command.name == "stop" and self._main_task:
+            asyncio.get_running_loop().call_later(STOP_SECONDS, self._main_task.cancel)
         if not answer.done or self.pool.over:
             return answer
         match command.name:
             case "pause":
                 self._is_paused, self.pool.claiming = True, False
             case "retry":
-                self.pool.look_for_work()
+                self.pool.update_and_dispatch()
         self.pool.news.set()
         return answer
 
     async def _verify(self) -> None:
-        """Have the final verify run, and set what it says."""
+        """Run the final verify, and store its result and the voyage's last state."""
         self.ledger.set_state("verifying")
         ended = await FinalVerify(self.context, self.pool, self._records, self._transports, self._maker).run()
         verdict = ended.verdict
@@ -238,7 +238,7 @@ class Captain:
             with contextlib.suppress(OSError):
                 (self.directory / "logs").mkdir(exist_ok=True)
                 (self.directory / "logs" / "verify.log").write_text(ended.log, "utf-8")
-            self.ledger.verified(
+            self.ledger.record_verify(
                 ok=ended.code == 0,
                 code=ended.code,
                 clean=verdict.clean,
@@ -248,93 +248,94 @@ class Captain:
             )
         self.ledger.set_state(verdict.state, verdict.note)
 
-    async def _all_sleep(self) -> None:
-        """See the ships fall asleep, so that all of their time is counted; the voyage has ended already."""
+    async def _wait_until_asleep(self) -> None:
+        """Wait until the ships have fallen asleep, so that all of their awake time is counted."""
         for actor in self.actors.values():
             await actor.disconnect()
         if self._awake:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._awake.all_paused(), FALL_ASLEEP_SECONDS)
+                await asyncio.wait_for(self._awake.wait_until_paused(), FALL_ASLEEP_SECONDS)
 
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK)
             self._add_awake_time()
             if not self.pool.over:
-                await self._look_after_ships()
+                await self._check_ships()
 
     def _add_awake_time(self) -> None:
         if self._awake:
-            self._awake.count()
+            self._awake.count_all()
         elif connected := [name for name, actor in self.actors.items() if actor.is_connected]:
-            self.ledger.add_awake(dict.fromkeys(connected, (None, TICK)))
+            self.ledger.add_awake_seconds(dict.fromkeys(connected, (None, TICK)))
 
-    async def _look_after_ships(self) -> None:
+    async def _check_ships(self) -> None:
         silent = {name for name, actor in self.actors.items() if actor.is_silent}
-        absent = self._provider.look(needed=bool(silent)) if self._provider else None
-        self._show_pause(absent)
-        held_up = bool(absent or self.context.soundness.problem)
+        absent = self._provider.check(needed=bool(silent)) if self._provider else None
+        self._update_pause(absent)
+        clock_stopped = bool(absent or self.context.soundness.problem)
         now = time.monotonic()
-        holding = {name for name in silent if self.ledger.held(name)}
-        self._leases, lapsed = self._leases.tick(now, holding, held_up=held_up)
+        holding = {name for name in silent if self.ledger.held_claim(name)}
+        self._leases, lapsed = self._leases.tick(now, holding, clock_stopped=clock_stopped)
         for name in lapsed:
-            self.pool.take_from(name, f"{name} was silent for too long", ship_state="lost")
-        working = [found for actor in self.actors.values() if (found := actor.working())]
-        self._judge, over = self._judge.tick(now, working, held_up=held_up)
+            self.pool.take_task_from(name, f"{name} was silent for too long", ship_state="lost")
+        working = [found for actor in self.actors.values() if (found := actor.running_attempt())]
+        self._attempt_watch, over = self._attempt_watch.tick(now, working, clock_stopped=clock_stopped)
         for name, reason in over.items():
             self.actors[name].give_up(reason)
-        if self._fleet and not held_up:
-            await self._fleet.look_after()
+        if self._fleet and not clock_stopped:
+            await self._fleet.replace_lost_ships()
         self.pool.news.set()
-        self.pool.dispatch()  # one that was called and did not come is not counted on any more
+        self.pool.dispatch()  # a ship that was called and did not come is replaced by another one
 
-    def _begin(self, actor: ShipActor) -> None:
+    def _start_actor(self, actor: ShipActor) -> None:
         if self._group:
-            self._sailing.append(self._group.create_task(actor.run(), name=actor.ship))
+            self._actor_tasks.append(self._group.create_task(actor.run(), name=actor.ship))
 
-    def _take_up_pause(self) -> None:
-        """Go on with the pause of a captain that was killed, unless it is one that ends by itself."""
-        self._is_paused = self.voyage.paused_reason not in {None, *PASSING}
-        if self.voyage.paused_reason in PASSING:
-            self.ledger.go_on()
-        self.context.soundness.changed = self._on_soundness
+    def _resume_pause(self) -> None:
+        """Keep the pause of an earlier captain, unless it is one that ends by itself."""
+        self._is_paused = self.voyage.paused_reason not in {None, *TEMPORARY_REASONS}
+        if self.voyage.paused_reason in TEMPORARY_REASONS:
+            self.ledger.clear_pause()
+        self.context.soundness.on_checked = self._on_soundness
 
-    # -- what passes ----------------------------------------------------------------------------
+    # -- pauses that end by themselves ----------------------------------------------------------
 
-    def _show_pause(self, absent: str | None) -> None:
-        """Show that nobody can go on for now, and why; it is over by itself."""
+    def _update_pause(self, absent: str | None) -> None:
+        """Begin, change or end the pause that ends by itself; ``absent`` says why the provider does not answer."""
         ours = self.context.soundness.problem
         reached = any(actor.is_connected for actor in self.actors.values())
-        found = passing_pause(ours, absent, is_anyone_reached=reached)
+        found = temporary_pause(ours, absent, is_any_ship_connected=reached)
         if found == self._pause:
             return
         self._pause = found
-        if self.ledger.voyage().paused_reason in PASSING:
-            self.ledger.go_on()
+        if self.ledger.voyage().paused_reason in TEMPORARY_REASONS:
+            self.ledger.clear_pause()
         if found and self.ledger.voyage().paused_reason is None:
             self.ledger.pause(found.reason)
             self.ledger.set_note(clean(found.note)[:MAX_NOTE])
 
     def _on_soundness(self) -> None:
-        """Something of ours was found to fail, or is found sound again."""
+        """Handle the result of a check of this machine and the repository."""
         problem = self.context.soundness.problem
         if problem is None:
             self._sound_at = time.time()
         elif self.pool.suspended is None:
-            self._forgive()
+            self._undo_failures()
         self.pool.suspended = problem
-        self._show_pause(self._provider.problem if self._provider else None)
+        self._update_pause(self._provider.problem if self._provider else None)
         self.pool.news.set()
         self.pool.dispatch()
 
-    def _forgive(self) -> None:
-        """Take back the blame of what failed since all was known to be sound: it may have been our own fault."""
+    def _undo_failures(self) -> None:
+        """Undo the failures since the last time that all was known to be sound: they may have been our own fault."""
         since = max(self._sound_at, self.ledger.last_landed_at())
-        tasks, ships = self.ledger.forgive(since)
+        tasks, ships = self.ledger.undo_failures(since)
         if tasks or ships:
-            log.info("not to blame after all: %s", ", ".join([*(f"task {one}" for one in tasks), *ships]))
+            names = ", ".join([*(f"task {one}" for one in tasks), *ships])
+            log.info("failures undone, since this machine or the repository caused them: %s", names)
         for ship in ships:
             if (old := self.actors.get(ship)) and old.gone:
                 transport = self._transports(self.ledger.ship_row(ship))
                 actor = self.actors[ship] = ShipActor(ship, transport, self.context, self.pool)
-                self._begin(actor)
+                self._start_actor(actor)

@@ -1,6 +1,6 @@
-"""Whether the provider answers. Absent is not gone: while it does not, nothing ends and nobody is blamed.
+"""Check whether the provider answers. While it does not, no ship counts as gone and none is to blame.
 
-A drydock that was killed is started again by whoever needs it: its ships' disks are there.
+A drydock that was killed is restarted by the next caller that needs it: its ships' disks still exist.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class ProviderWatch:
     """Asks the provider while a ship cannot be reached.
 
     Args:
-        ask: asks it anything; raises OcaptainError if it does not answer.
+        ask: makes any call to it; raises OcaptainError if it does not answer.
 
     Attributes:
-        problem: why it does not answer, None while it is not known not to.
+        problem: why it does not answer; None while it answers, as far as is known.
     """
 
     def __init__(self, ask: Callable[[], Awaitable[object]]) -> None:
@@ -35,11 +35,16 @@ class ProviderWatch:
         self._asked: float | None = None
         self._answer: asyncio.Task[str | None] | None = None
 
-    def look(self, *, needed: bool) -> str | None:
-        """Return why the provider does not answer, as far as is known now.
+    def check(self, *, needed: bool) -> str | None:
+        """Return why the provider does not answer, None if it does, as far as is known now.
 
-        It is asked in the background, while some ship cannot be reached (``needed``) or it did not answer.
-        What ``ask`` raises beside OcaptainError is raised here.
+        It is asked in the background, so this never waits.
+
+        Args:
+            needed: whether to ask it, since some ship cannot be reached; it is also asked if it did not answer before.
+
+        Raises:
+            Exception: what ``ask`` raised beside OcaptainError.
         """
         self._take_answer()
         now = asyncio.get_running_loop().time()
@@ -50,7 +55,7 @@ class ProviderWatch:
         return self.problem
 
     async def close(self) -> None:
-        """Ask no more."""
+        """Stop asking."""
         if self._answer:
             self._answer.cancel()
             await asyncio.gather(self._answer, return_exceptions=True)
@@ -69,7 +74,7 @@ class ProviderWatch:
             async with asyncio.timeout(ASK_SECONDS):
                 await self._ask()
         except TimeoutError:
-            return f"the provider does not answer in {ASK_SECONDS:g} s"
+            return f"the provider did not answer in {ASK_SECONDS:g} s"
         except OcaptainError as error:
             return f"the provider does not answer: {error.message}"
         return None

@@ -1,4 +1,4 @@
-"""Reading what a ship sends: line by line, bounded before anything is made of it, with turns for others between."""
+"""Read what a ship sends: line by line, limited before it is parsed, with pauses so that other ships get their turn."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
     from ocaptain.captain.transport.base import Stream
     from ocaptain.protocol import Message
 
-PIECE = 64 * 1024  # bytes that are cut into lines at once
-TURN_SECONDS = 0.005  # of reading, after which others have their turn
+PIECE = 64 * 1024  # bytes that are split into lines at once
+TURN_SECONDS = 0.005  # of reading, after which other ships have their turn
 MAX_NOISE = 1024 * 1024  # bytes of lines that are no messages
-NOW_AND_THEN = 1.0  # seconds
+THROTTLE_SECONDS = 1.0  # seconds
 
 
-class Reading:
-    """The messages of a stream.
+class MessageReader:
+    """Reads the messages of a stream.
 
     Attributes:
-        heard: when bytes came last, on the loop's clock.
-        line: bytes of the message that came last.
+        heard: when bytes last arrived, on the loop's clock.
+        line: size of the last message, in bytes.
     """
 
-    _open: ClassVar[WeakSet[Reading]] = WeakSet()
+    _open: ClassVar[WeakSet[MessageReader]] = WeakSet()
 
     def __init__(self, stream: Stream) -> None:
         self.heard = asyncio.get_running_loop().time()
@@ -41,11 +41,11 @@ class Reading:
         self._open.add(self)
 
     def close(self) -> None:
-        """Count no more among those that share the loop."""
+        """Give up this reader's share of the loop."""
         self._open.discard(self)
 
     async def messages(self) -> AsyncIterator[Message]:
-        """Yield messages. What is done with each counts for the ship's share of the loop.
+        """Yield messages. The time that the caller spends on each counts for the ship's share of the loop.
 
         Raises:
             TransportError: the stream broke.
@@ -82,31 +82,31 @@ class Reading:
         return message
 
 
-class NowAndThen:
-    """Passes on a text that changes, at most once in :data:`NOW_AND_THEN` seconds; the last one always.
+class Throttle:
+    """Passes on a text that changes, at most once in :data:`THROTTLE_SECONDS`; the last text is always passed on.
 
     Args:
-        tell: takes it.
+        publish: called with the text.
     """
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        self._tell = tell
-        self._now = self._told = ""
+    def __init__(self, publish: Callable[[str], None]) -> None:
+        self._publish = publish
+        self._now = self._published = ""
         self._timer: asyncio.TimerHandle | None = None
 
-    def take(self, text: str) -> None:
-        """Take what it is now."""
+    def submit(self, text: str) -> None:
+        """Pass on a new text, now or when the time has passed."""
         self._now = text
-        if self._timer is None and text != self._told:
-            self._told = text
-            self._timer = asyncio.get_running_loop().call_later(NOW_AND_THEN, self._again)
-            self._tell(text)
+        if self._timer is None and text != self._published:
+            self._published = text
+            self._timer = asyncio.get_running_loop().call_later(THROTTLE_SECONDS, self._again)
+            self._publish(text)
 
     def _again(self) -> None:
         self._timer = None
-        self.take(self._now)
+        self.submit(self._now)
 
     def close(self) -> None:
-        """Tell nothing more."""
+        """Pass on nothing more."""
         if self._timer:
             self._timer.cancel()

@@ -1,8 +1,8 @@
-"""Where work is kept in ``repo.git``, beside the voyage branch. Only the captain names refs.
+"""The refs in ``repo.git`` that hold work beside the voyage branch. Only the captain names refs.
 
-Written are ``refs/ocaptain/tasks/<task>/<attempt>/work`` (what an attempt left in its files),
-``stale/<token>`` (what came after the attempt had lost its task) and ``saved/<ship>/<n>`` (of a ship
-that was lost or sunk). The first version's ``attempts/``, ``late/`` and ``rescue/`` are only read.
+Written are ``refs/ocaptain/tasks/<task>/<attempt>/work`` (an attempt's files at its end),
+``stale/<token>`` (work that came after the attempt had lost its task) and ``saved/<ship>/<n>`` (work of a
+ship that was lost or sunk). The first version's ``attempts/``, ``late/`` and ``rescue/`` are only read.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ _KEPT = tuple(f"{ROOT}/{kind}/" for kind in ("tasks", "stale", "saved", "attempt
 
 
 def work_ref(task: str, number: int) -> str:
-    """Return where the files that an attempt left are kept."""
+    """Return the ref for an attempt's files."""
     return f"{ROOT}/tasks/{task}/{number}/work"
 
 
 def former_work_ref(task: str, number: int) -> str:
-    """Return where the first version kept them."""
+    """Return the first version's ref for an attempt's files."""
     return f"{ROOT}/attempts/{task}/{number}"
 
 
 def stale_ref(token: int) -> str:
-    """Return where what an attempt brought is kept that had lost its task."""
+    """Return the ref for the work of an attempt that had lost its task."""
     return f"{ROOT}/stale/{token}"
 
 
 def saved_ref(ship: str, number: int) -> str:
-    """Return where the work in progress of a ship that is given up is kept."""
+    """Return the ref for the work in progress of a ship that is given up."""
     return f"{ROOT}/saved/{ship}/{number}"
 
 
-def unlanded(refs: Mapping[str, str], attempts: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def unlanded_refs(refs: Mapping[str, str], attempts: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Return the refs that hold work which is not on the branch.
 
     Args:

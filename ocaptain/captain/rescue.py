@@ -1,9 +1,9 @@
-"""Before the fleet goes: take command, stop every agent, fetch what each ship was at.
+"""Before the fleet is destroyed: take command, stop every agent, fetch each ship's work in progress.
 
 Runs in the process that sinks, with the captain's lock and a new epoch, over the same channels.
 What is fetched is under ``refs/ocaptain/saved/<ship>/<epoch>`` before anything is destroyed; then
-:func:`prove` has git look at the whole repository, and puts what had not landed into a bundle that
-stands by itself and was cloned once.
+:func:`bundle_unlanded_work` has git check the whole repository, and writes what had not landed into a
+complete bundle, proven by a clone of it.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ocaptain.captain.adopt import adopt
+from ocaptain.captain.adopt import adopt_landings
 from ocaptain.captain.cursors import Cursors
-from ocaptain.captain.landing import fetch
+from ocaptain.captain.landing import fetch_snapshot
 from ocaptain.captain.records import Records
-from ocaptain.captain.refs import ROOT, former_work_ref, saved_ref, unlanded, work_ref
+from ocaptain.captain.refs import ROOT, former_work_ref, saved_ref, unlanded_refs, work_ref
 from ocaptain.captain.ship.context import Context
 from ocaptain.captain.ship.link import Link
 from ocaptain.captain.transport.base import ShipFault, ShipGone, TransportError
@@ -38,18 +38,18 @@ if TYPE_CHECKING:
     from ocaptain.prices import Prices
 
 RESCUE_SECONDS = 180.0
-TRIES = 3
+MAX_TRIES = 3
 
 
 @dataclass(frozen=True)
 class Rescue:
-    """What became of one ship's work.
+    """The result of rescuing one ship's work.
 
     Attributes:
         ship, sprite: which.
-        ok: nothing more of it is needed: the work is here, or there is none, or the ship is gone.
+        ok: whether the ship may be destroyed: its work is here, or it has none, or it is gone.
         ref: where the work is, None if there was none.
-        reason: why not, or that the ship is gone.
+        reason: why it could not be rescued, or why there is nothing to rescue.
     """
 
     ship: str
@@ -63,42 +63,42 @@ async def rescue(
     directory: Path,
     ledger: Ledger,
     transports: Callable[[ShipRow], Transport],
-    there: AbstractSet[str] = frozenset(),
+    listed: AbstractSet[str] = frozenset(),
     prices: Prices | None = None,
 ) -> list[Rescue]:
-    """Stop and fetch every ship, all at once.
+    """Stop the agents of all ships and fetch their work, all ships at the same time.
 
     Args:
         directory: the voyage's.
         ledger: with its epoch taken.
-        transports: make the way to a ship.
-        there: sprites that the provider lists: what the ledger calls gone may be there after all.
-        prices: of what agents used at last; by default ours.
+        transports: makes the transport to a ship.
+        listed: sprites that the provider lists: a ship that the ledger calls gone may exist after all.
+        prices: of tokens, for the agents' last usage; by default ours.
     """
-    context = Context.of(directory, ledger, prices, takes_over=True)  # nothing is lost by it: all is fetched
+    context = Context.of(directory, ledger, prices, takes_over=True)  # loses nothing: all work is fetched
     records = Records(directory, ledger, context.prices)
     await asyncio.to_thread(context.lander.reconcile)
-    await asyncio.to_thread(adopt, context.git, ledger, context.lander.ref, may_refuse=False)
-    rows = [row for row in ledger.ships() if row.state != "gone" or row.sprite in there]
+    await asyncio.to_thread(adopt_landings, context.git, ledger, context.lander.ref, is_strict=False)
+    rows = [row for row in ledger.ships() if row.state != "gone" or row.sprite in listed]
     found = await asyncio.gather(*(rescue_ship(context, records, transports(row), row) for row in rows))
     for row in rows:
-        claim = ledger.held(row.id)
+        claim = ledger.held_claim(row.id)
         if claim:
-            ledger.give_back(claim.token, "sunk", "the fleet was sunk")
+            ledger.return_task(claim.token, "sunk", "the fleet was sunk")
     Views(directory, ledger, context.git, context.voyage.id).write_tasks(whole=True)
     return found
 
 
 async def rescue_ship(context: Context, records: Records, transport: Transport, row: ShipRow) -> Rescue:
-    """Stop one ship and fetch what it was at."""
-    if not context.ledger.worked(row.id):  # it may never have been built, and would be waited for
+    """Stop one ship's agent and fetch its work in progress."""
+    if not context.ledger.has_worked(row.id):  # it may never have been built, and would be waited for
         return Rescue(row.id, row.sprite, ok=True, reason="it never had a task")
     cursors = Cursors(row.journal, row.cursors)
     reason = ""
-    for attempt in range(TRIES):
+    for attempt in range(MAX_TRIES):
         try:
             async with asyncio.timeout(RESCUE_SECONDS):
-                link = await Link.open(row.id, context, transport, cursors, records.take)
+                link = await Link.open(row.id, context, transport, cursors, records.save)
                 try:
                     ref = await _fetch_work(context, link, transport, attempt)
                 finally:
@@ -115,32 +115,32 @@ async def rescue_ship(context: Context, records: Records, transport: Transport, 
 
 async def _fetch_work(context: Context, link: Link, transport: Transport, attempt: int) -> str | None:
     ledger, ship = context.ledger, link.ship
-    held = ledger.held(ship)
+    held = ledger.held_claim(ship)
     name = f"{ledger.epoch}-{attempt}"
     answer = await link.call(f"rescue:{name}", wire.Rescue(name))
     if not answer.ok:
-        raise TransportError(f"the work could not be packed: {answer.failure().reason}")
+        raise TransportError(f"the ship could not pack its work: {answer.failure().reason}")
     offer = from_dict(wire.RescueResult, answer.data).snapshot
     if offer is None:
         return None
     if offer.left_out:
         names = ", ".join(clean(path) for path in offer.left_out[:10])
-        raise TransportError(f"not all of its work can be packed: {names}")
+        raise TransportError(f"the ship cannot pack all of its work; left out: {names}")
     if offer.empty:
         return None
-    there = await asyncio.to_thread(context.git.resolve, offer.base)
-    await fetch(context.git, transport, offer, there, context.limits.for_rescue())
-    if await asyncio.to_thread(_is_known, context, ship, offer.commit):
+    base = await asyncio.to_thread(context.git.resolve, offer.base)
+    await fetch_snapshot(context.git, transport, offer, base, context.limits.for_rescue())
+    if await asyncio.to_thread(_is_already_saved, context, ship, offer.commit):
         return None
     ref = saved_ref(ship, ledger.epoch or 0)
     await context.lander.save_ref(ref, offer.commit)
     ledger.add_saved_ref(ref, ship, held.token if held else None, offer.commit)
-    ledger.event("rescue", f"work in progress is {ref}", ship=ship, task=held.task if held else None)
+    ledger.add_event("rescue", f"work in progress is saved as {ref}", ship=ship, task=held.task if held else None)
     return ref
 
 
-def _is_known(context: Context, ship: str, commit: str) -> bool:
-    """Whether a workspace holds just what one of the ship's attempts offered, or what landed."""
+def _is_already_saved(context: Context, ship: str, commit: str) -> bool:
+    """Whether a workspace's files are exactly those that one of the ship's attempts offered, or those that landed."""
     tree = context.git.tree(commit)
     offered = [
         name(row["task"], row["number"])
@@ -153,19 +153,19 @@ def _is_known(context: Context, ship: str, commit: str) -> bool:
     return any(context.git.tree(refs[ref]) == tree for ref in known if ref in refs)
 
 
-def prove(directory: Path, ledger: Ledger) -> Path | None:
-    """Prove that what is here is sound, so that the ships may go.
+def bundle_unlanded_work(directory: Path, ledger: Ledger) -> Path | None:
+    """Check the repository and bundle the work that had not landed, so that the ships may be destroyed.
 
     Returns:
-        The bundle of what had not landed, None if everything had.
+        The path of the bundle, None if everything had landed.
 
     Raises:
-        GitError: the repository is not sound; nothing may be destroyed.
+        GitError: the repository is damaged; nothing may be destroyed.
     """
     git = Git(directory / "repo.git")
     fsck(git)
     refs = git.refs(ROOT)
-    kept = unlanded(refs, ledger.rows("attempts", "token"))
+    kept = unlanded_refs(refs, ledger.rows("attempts", "token"))
     if not kept:
         return None
     branch = f"refs/heads/{ledger.voyage().id}"

@@ -1,14 +1,15 @@
 """How much of the captain's event loop one ship may take. Pure bookkeeping.
 
-What a ship sends is read on the loop that serves all others. Each ship has a credit of :data:`CREDIT` seconds; it
-grows again by the ship's part of half of the loop. Who has used it up is read later: its stream fills, and it waits.
+What a ship sends is read on the event loop that serves all ships. Each ship has a credit of :data:`CREDIT` seconds,
+which grows again by the ship's share of half of the loop. A ship that has used it up is read later: its stream fills,
+and it waits.
 """
 
 from __future__ import annotations
 
 CREDIT = 0.05
 ALL_SHIPS = 0.5  # of the loop's time
-FEW_SHIPS = 4  # so many ships have an eighth of the loop each
+FEW_SHIPS = 4  # up to this number, each ship has an eighth of the loop
 MAX_WAIT = 2.0  # seconds; a ship that waits is not silent
 
 
@@ -24,12 +25,12 @@ class Share:
         self._at = now
 
     def spend(self, now: float, used: float, ships: int) -> float:
-        """Return how many seconds nothing more is read of a ship.
+        """Charge a ship for its use of the loop; return for how many seconds nothing more is read of it.
 
         Args:
-            now: the time.
+            now: the time, on the same clock.
             used: seconds for which the loop served it.
-            ships: that there are.
+            ships: number of ships that share the loop.
         """
         rate = ALL_SHIPS / max(FEW_SHIPS, ships)
         self._credit = min(CREDIT, self._credit + (now - self._at) * rate) - used

@@ -1,9 +1,9 @@
-"""Whether this machine and the voyage's repository do what they must.
+"""Check whether this machine and the voyage's repository work.
 
 ::
 
-    something of ours failed ──doubt──> nobody claims, nobody is blamed (``paused: ours``)
-        ──examine: write, open, fsck──> sound: all is tried again │ not: looked at again in LOOK_SECONDS
+    something failed here ──> no ship claims, no ship or task is blamed (``paused: ours``)
+        ──examine: write, open files, fsck──> sound: all is tried again │ not: examined again in LOOK_SECONDS
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ log = logging.getLogger("ocaptain.captain")
 
 
 def examine(git: Git) -> str | None:
-    """Look for what is wrong here; runs git and blocks.
+    """Examine this machine and the repository; runs git and blocks.
 
     Returns:
-        What it is and what to do about it, for people; None if all is sound.
+        What is wrong and what to do about it, for people; None if all is sound.
     """
     try:
         _probe(git.directory)
@@ -39,7 +39,7 @@ def examine(git: Git) -> str | None:
     except GitError as error:
         return f"{error.message}; restore {git.directory} from a copy, or repair it"
     except OSError as error:
-        return f"{git.directory}: {error.strerror}; make room, or raise the limit"
+        return f"{git.directory}: {error.strerror}; free some disk space, or raise the limit on open files"
     return None
 
 
@@ -62,20 +62,20 @@ def _probe(directory: Path) -> None:
 
 
 class Soundness:
-    """Doubts and looks; made by the captain, asked by the ships' actors.
+    """Checks on demand, and then periodically until all is sound; shared by the captain and the ships' actors.
 
     Args:
         git: the repository.
-        look: says what is wrong.
+        look: returns what is wrong, None if all is sound.
 
     Attributes:
-        problem: what is wrong, None while nothing is known to be.
-        changed: called after each look.
+        problem: what is wrong; None while all is sound, as far as is known.
+        on_checked: called after each check.
     """
 
     def __init__(self, git: Git, look: Callable[[Git], str | None] = examine) -> None:
         self.problem: str | None = None
-        self.changed: Callable[[], None] = lambda: None
+        self.on_checked: Callable[[], None] = lambda: None
         self._git = git
         self._look = look
         self._sound = asyncio.Event()
@@ -84,9 +84,9 @@ class Soundness:
         self._looking: asyncio.Task[None] | None = None
 
     async def check(self) -> str | None:
-        """Look now, before somebody is blamed for what may be our own fault; return what is wrong."""
+        """Examine now, before a ship is blamed for what may be our own fault; return what is wrong, None if nothing."""
         if self.problem is None:
-            if self._looking is None or self._looking.done():  # who asks meanwhile waits for the same look
+            if self._looking is None or self._looking.done():  # callers meanwhile wait for the same examination
                 self._looking = asyncio.create_task(self._look_once(), name="look")
             await asyncio.shield(self._looking)
             if self.problem is not None and (self._watching is None or self._watching.done()):
@@ -98,7 +98,7 @@ class Soundness:
         await self._sound.wait()
 
     async def close(self) -> None:
-        """Look no more."""
+        """Stop checking."""
         for task in (self._watching, self._looking):
             if task:
                 task.cancel()
@@ -128,4 +128,4 @@ class Soundness:
             self._sound.set()
         else:
             self._sound.clear()
-        self.changed()
+        self.on_checked()

@@ -1,4 +1,4 @@
-"""From what a ship tells of an agent's stream to what its attempt used: a pure function."""
+"""Compute what an attempt used, from the facts that its ship read in the agent's output: a pure function."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ if TYPE_CHECKING:
     from ocaptain.agents.facts import Facts
     from ocaptain.prices import Prices
 
-MAX_COST = 2**62  # what a ledger's integer holds, whatever a ship tells at whatever price
+MAX_COST = 2**62  # fits the ledger's integers, whatever usage a ship reports at whatever price
 
 
 def spent_of(facts: Facts, prices: Prices) -> Spent:
     """Return what an attempt used so far.
 
-    What the CLI says that it billed counts up to its last result (but for models that the user priced), the
-    messages after it at our prices; so a run that was killed has its cost as well. What has no price is told
-    apart: a row of ``usage`` without a cost.
+    Up to the CLI's last result the cost that it reports counts (except for models that the user priced), and for
+    the messages after it our prices; so a run that was killed has a cost, too. Usage without a known price is a
+    row of its own in ``usage``, without a cost.
 
-    What is billed is a model's sum: of how long its messages were it tells nothing, so that the user's price
-    for long prompts counts for messages after it alone.
+    The CLI reports one sum for each model, without the lengths of messages, so that the user's price for long
+    prompts applies only to messages after the last result.
     """
     own = {name: prices.models[name] for name in prices.own}
     rows: dict[tuple[str, bool], list[int]] = {}  # tokens and cost, by model and whether it has a price

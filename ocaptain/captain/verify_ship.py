@@ -1,8 +1,8 @@
-"""Making ship-verify again: one that is lost or broken, or that the account had no room for.
+"""Make ship-verify again if it is lost or broken, or if the account had no room for it.
 
-Made as lost ships are (``fleet``): by `ocaptain sail --resume` in the background, whose launch puts
-another captain in the place of this one. Each making is noted in the ledger first, so that captains
-that follow one another do not go on with it for ever.
+It is made as lost ships are (``fleet``): by `ocaptain sail --resume` in the background, which starts
+another captain in the place of this one. Each time is noted in the ledger first, so that a series of captains
+does not repeat it without end.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from ocaptain.captain.decide.verify import Making
+from ocaptain.captain.decide.verify import CreationStatus
 from ocaptain.captain.fleet import start_replacement
 from ocaptain.errors import OcaptainError
 from ocaptain.ledger import LedgerError
@@ -37,7 +37,7 @@ class VerifyShipMaker:
         directory: the voyage's.
         ledger: of the captain.
         client: of the provider.
-        ask: asks the provider anything, and starts a drydock again that was killed.
+        ask: makes any call to the provider, and restarts a drydock that was killed.
     """
 
     def __init__(
@@ -48,34 +48,38 @@ class VerifyShipMaker:
         self._client = client
         self._ask = ask
 
-    async def look(self) -> Making:
-        """Return whether it can be made; waits for a provider that does not answer: unknown is no reason for less."""
+    async def check_status(self) -> CreationStatus:
+        """Return whether it can be made; waits for a provider that does not answer."""
         while True:
             try:
                 await self._ask()
                 return await self._look()
             except AuthenticationError:
-                return Making()
+                return CreationStatus()
             except LedgerError:
                 raise
             except OcaptainError as error:
-                log.warning("whether %s can be made is not known now: %s", VERIFY_SHIP, error)
+                log.warning(
+                    "cannot find out whether %s can be made: %s; trying again in %g s", VERIFY_SHIP, error, LOOK_SECONDS
+                )
             await asyncio.sleep(LOOK_SECONDS)
 
-    async def _look(self) -> Making:
+    async def _look(self) -> CreationStatus:
         voyage = self._ledger.voyage().id
         wanted = any(ship.role == "verify" for ship in self._ledger.ships())
         page = await self._client.first_page()
-        there = await self._client.list(f"{voyage}-{VERIFY_SHIP}")
-        own = sum(sprite.status == RUNNING for sprite in there)  # it goes before it is made again
-        full = page.running_limit is not None and page.running is not None and page.running - own >= page.running_limit
-        return Making(wanted, self._ledger.verify_ships_begun(), full=full)
+        former = await self._client.list(f"{voyage}-{VERIFY_SHIP}")
+        own = sum(sprite.status == RUNNING for sprite in former)  # it is destroyed before it is made again
+        is_full = (
+            page.running_limit is not None and page.running is not None and page.running - own >= page.running_limit
+        )
+        return CreationStatus(wanted, self._ledger.count_verify_ships_made(), is_account_full=is_full)
 
     async def make(self, instead_of: str | None) -> None:
-        """Make it; returns only if that fails, since else this captain is stopped.
+        """Make it; returns only if that fails, since otherwise this captain is stopped.
 
         Args:
-            instead_of: a ship whose work is here, and which is destroyed for it.
+            instead_of: a ship that is destroyed to make room; its work is here already.
         """
         self._ledger.make_verify_ship(instead_of)
         for ship in self._ledger.ships():
@@ -90,5 +94,5 @@ class VerifyShipMaker:
         while run.poll() is None:  # noqa: ASYNC110
             await asyncio.sleep(LOOK_SECONDS / 5)
         if self._ledger.ship_row(VERIFY_SHIP).state == "provisioning":
-            reason = f"it could not be made: {self._directory / 'replace.log'}"
+            reason = f"it could not be made; see {self._directory / 'replace.log'}"
             self._ledger.set_ship(VERIFY_SHIP, "failed", reason)

@@ -1,4 +1,4 @@
-"""What the captain shows of a voyage in its directory: ``tasks/N.json`` and ``workspace/``. Never read back."""
+"""The captain's views of a voyage in its directory: ``tasks/N.json`` and ``workspace/``. They are never read back."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any
 
-from ocaptain.captain.checkout import forward
+from ocaptain.captain.checkout import fast_forward
 from ocaptain.git import GitError, pack
 from ocaptain.ledger import Fenced, task_files
 from ocaptain.protocol.files import write_atomic
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
     from pathlib import Path
 
-    from ocaptain.git import Store
+    from ocaptain.git import BareRepository
     from ocaptain.ledger import Ledger
 
-CHECKOUT_SECONDS = 2.0  # the checkout is for people: it follows so often at most, and at the end
+CHECKOUT_SECONDS = 2.0  # between two updates of the checkout; it is updated once more at the end
 log = logging.getLogger("ocaptain.captain")
 
 
 class Views:
     """The views of one voyage; this is their only writer."""
 
-    def __init__(self, directory: Path, ledger: Ledger, git: Store, voyage: str) -> None:
+    def __init__(self, directory: Path, ledger: Ledger, git: BareRepository, voyage: str) -> None:
         self._directory = directory
         self._ledger = ledger
         self._git = git
@@ -39,16 +39,16 @@ class Views:
         self._is_behind = False
         self._ending = asyncio.Event()
         self._packing: asyncio.Task[None] | None = None
-        #: Whether the note of a voyage is its last word, which the state of a checkout must not replace.
+        #: Whether the voyage's note is final, so that a note about the checkout must not replace it.
         self.is_final = False
 
     def write_tasks(self, *, whole: bool = False) -> None:
         """Write ``tasks/N.json`` of what changed.
 
         Args:
-            whole: of every task, as at the start, when the files may be of any age.
+            whole: whether to write all tasks, as at the start, when the files may be outdated.
         """
-        changed = self._ledger.take_changed()
+        changed = self._ledger.pop_changed_tasks()
         tasks = [row["id"] for row in self._ledger.rows("tasks", "position")] if whole else [*self._unwritten, *changed]
         if not tasks:
             return
@@ -59,30 +59,30 @@ class Views:
                 folder.mkdir(exist_ok=True)
                 text = json.dumps(shown, indent=2, ensure_ascii=False) + "\n"
                 write_atomic(folder / f"{task}.json", text.encode(), 0o644, durable=False, one_writer=True)
-            except OSError:  # a full disk must not stop the voyage: once more with the next change
+            except OSError:  # a full disk must not stop the voyage: tried again with the next change
                 self._unwritten[task] = None
 
-    def has_landed(self) -> None:
-        """Bring the checkout up to date, and pack the repository, in the background."""
+    def on_landed(self) -> None:
+        """Update the checkout, and pack the repository, in the background."""
         self._is_behind = True
         if self._following is None or self._following.done():
             self._following = self._spawn(self._follow())
         if self._packing is None or self._packing.done():
             self._packing = self._spawn(self._pack())
 
-    async def catch_up(self) -> None:
-        """See the checkout be up to date: who waits for the voyage's end looks at it next."""
+    async def wait_for_checkout(self) -> None:
+        """Wait until the checkout is up to date: users look at it when the voyage has ended."""
         self._ending.set()
         if self._following:
             await asyncio.gather(self._following, return_exceptions=True)
 
     async def finish(self) -> None:
-        """Wait until all that was begun is done."""
-        await self.catch_up()
+        """Wait until all background work is done."""
+        await self.wait_for_checkout()
         await asyncio.gather(*self._jobs, return_exceptions=True)
 
     async def _follow(self) -> None:
-        """Bring the checkout up to date, once for all that landed meanwhile."""
+        """Update the checkout, once for all landings since the last update."""
         while self._is_behind:
             self._is_behind = False
             await self.update_checkout()
@@ -90,10 +90,10 @@ class Views:
                 await asyncio.wait_for(self._ending.wait(), CHECKOUT_SECONDS)
 
     async def update_checkout(self) -> None:
-        """Fast-forward ``workspace/`` if it is clean; else leave it and say so."""
+        """Fast-forward ``workspace/`` if it is clean; otherwise note why it was not updated."""
         async with self._checkout:
             workspace, source = self._directory / "workspace", self._directory / "repo.git"
-            note = await asyncio.to_thread(forward, workspace, source, self._voyage)
+            note = await asyncio.to_thread(fast_forward, workspace, source, self._voyage)
         with contextlib.suppress(Fenced):
             if not self.is_final and note != self._ledger.voyage().note:
                 self._ledger.set_note(note)
@@ -102,7 +102,7 @@ class Views:
         try:
             if await asyncio.to_thread(pack, self._git):
                 self._git.reopen()
-        except GitError as error:  # a full disk, say: what is not packed is there all the same
+        except GitError as error:  # for example a full disk: what is not packed stays as it is
             log.warning("the repository could not be packed: %s", error.message)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -9,13 +9,13 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
-from ocaptain.captain.transport.target import argv, target_of
+from ocaptain.captain.transport.target import read_target, ssh_argv
 from ocaptain.cli.shell import choose_ship
 from ocaptain.cli.views import find
 from ocaptain.config import HOSTS, load_settings
 from ocaptain.errors import Interrupted, OcaptainError
 from ocaptain.names import SHIP_ID
-from ocaptain.provider import choose, endpoint
+from ocaptain.provider import choose_provider, endpoint
 from ocaptain.query import Query
 from ocaptain.sprites import NotFound
 from ocaptain.voyage.home import Home
@@ -49,11 +49,11 @@ def run_proxy(voyage: str | None, ship: str | None, port: int, *, provider: Prov
         seen = query.overview()
         sprite = ship if any(ship == one["sprite"] for one in seen.ships) else choose_ship(seen, ship)
         if seen.provider == HOSTS:  # ssh is better at being ssh
-            way = target_of(next(one for one in query.ships() if one.sprite == sprite))
-            command = argv(way, ["-W", f"127.0.0.1:{port}"], [])
+            way = read_target(next(one for one in query.ships() if one.sprite == sprite))
+            command = ssh_argv(way, ["-W", f"127.0.0.1:{port}"], [])
             os.execvp(command[0], command)  # noqa: S606 - an argv, no shell
-        provider = provider or choose(settings, seen.provider)[0]
-    reached = endpoint(provider or choose(settings, None)[0], settings)
+        provider = provider or choose_provider(settings, seen.provider)[0]
+    reached = endpoint(provider or choose_provider(settings, None)[0], settings)
     if reached is None:
         raise OcaptainError("drydock is not running, so its ships are gone; `ocaptain sink` ends the voyage")
     try:

@@ -15,7 +15,7 @@ from ocaptain.cli.run import Signals, run_playbook
 from ocaptain.config import load_settings
 from ocaptain.errors import Interrupted, OcaptainError, PartialError, UsageError
 from ocaptain.process import work_lock
-from ocaptain.provider import choose
+from ocaptain.provider import choose_provider
 from ocaptain.query import ENDED, NOT_SAILING, LedgerError, Query
 from ocaptain.text import clean_line
 from ocaptain.voyage.home import Home, VoyageDirectory
@@ -210,7 +210,7 @@ def run_sail(options: SailOptions, asked: Asked, *, as_json: bool) -> int:
         message = f"--resume goes on with a voyage as it is; it takes {taken}"
         raise UsageError(f"{message}; leave out {', '.join(refused)}")
     settings = load_settings()  # a wrong configuration is said at once, and in one line
-    choose(settings, options.provider)
+    choose_provider(settings, options.provider)
     inventory, group = split_hosts(asked.hosts) if asked.hosts else (None, None)
     home = Home(settings.voyages)
     resumed = home.find(asked.resume) if asked.resume else None

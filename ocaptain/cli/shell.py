@@ -19,11 +19,11 @@ import tty
 from typing import TYPE_CHECKING
 
 from ocaptain.captain.transport.sprite import HOME
-from ocaptain.captain.transport.target import target_of, terminal_argv
+from ocaptain.captain.transport.target import read_target, terminal_argv
 from ocaptain.cli.views import find
 from ocaptain.config import HOSTS, load_settings
 from ocaptain.errors import Interrupted, OcaptainError, UsageError
-from ocaptain.provider import choose, endpoint
+from ocaptain.provider import choose_provider, endpoint
 from ocaptain.query import Query
 from ocaptain.sprites import ExecInterrupted, NotFound
 from ocaptain.text import clean_line
@@ -63,7 +63,7 @@ def run_shell(voyage: str | None, ship: str | None, *, raw: bool) -> int:
 
 def _run_on_sprite(seen: Overview, sprite: str, line: str) -> int:
     settings = load_settings()
-    reached = endpoint(choose(settings, seen.provider)[0], settings)
+    reached = endpoint(choose_provider(settings, seen.provider)[0], settings)
     if reached is None:
         raise OcaptainError("drydock is not running, so its ships are gone; `ocaptain sink` ends the voyage")
     try:
@@ -74,7 +74,7 @@ def _run_on_sprite(seen: Overview, sprite: str, line: str) -> int:
 
 def _run_on_host(directory: VoyageDirectory, host: str, line: str) -> int:
     """Let ssh itself do it: it knows terminals, and may ask a person here."""
-    way = target_of(next(ship for ship in Query(directory.path).ships() if ship.sprite == host))
+    way = read_target(next(ship for ship in Query(directory.path).ships() if ship.sprite == host))
     return subprocess.run(terminal_argv(way, line, is_terminal=sys.stdin.isatty()), check=False).returncode
 
 

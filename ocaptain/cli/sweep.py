@@ -12,7 +12,7 @@ from rich.table import Table
 from ocaptain.cli import render
 from ocaptain.config import load_settings
 from ocaptain.errors import PartialError, UsageError
-from ocaptain.provider import choose, reach_if_any
+from ocaptain.provider import choose_provider, require_endpoint_if_used
 from ocaptain.text import clean_line
 from ocaptain.voyage import sweep
 from ocaptain.voyage.home import Home
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 def run_sweep(*, provider: str | None, dry_run: bool, force: bool, abandon: bool, as_json: bool) -> int:
     """Sweep; return the exit code."""
     settings = load_settings()
-    name, _ = choose(settings, provider)
-    reached = reach_if_any(name, settings)
+    name, _ = choose_provider(settings, provider)
+    reached = require_endpoint_if_used(name, settings)
     found = _find(reached, settings)
     if found and not as_json:
         show(found)
@@ -56,9 +56,9 @@ def _find(reached: Endpoint | None, settings: Settings) -> list[sweep.Leftover]:
 def sweep_after_sink(settings: Settings, providers: set[str], *, force: bool, abandon: bool) -> int:
     """After ``sink --all``: deal with what is left over where the voyages were; return the exit code."""
     failed: dict[str, str] = {}
-    for name in sorted({*providers, choose(settings)[0]}):
+    for name in sorted({*providers, choose_provider(settings)[0]}):
         try:
-            reached = reach_if_any(choose(settings, name)[0], settings)
+            reached = require_endpoint_if_used(choose_provider(settings, name)[0], settings)
         except UsageError:
             if name in providers:
                 raise

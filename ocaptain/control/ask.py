@@ -70,10 +70,10 @@ def _under_lock(directory: Path, command: Command) -> Answer | None:
         if not lock.acquire_within(0.5):
             return None
         with Ledger(directory / "ledger.db") as ledger:
-            ledger.command()
+            ledger.take_command()
             answer = carry_out(command, ledger)
             pauses = answer.done and command.name == "pause"
-            under_way = ledger.counts()["in_progress"]
+            under_way = ledger.count_tasks()["in_progress"]
             if pauses and not under_way:
                 ledger.set_state("paused")
     if pauses and under_way:

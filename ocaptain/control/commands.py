@@ -59,7 +59,7 @@ def carry_out(command: Command, ledger: Ledger) -> Answer:
 
 
 def _pause(ledger: Ledger) -> Answer:
-    voyage, counts = ledger.voyage(), ledger.counts()
+    voyage, counts = ledger.voyage(), ledger.count_tasks()
     resume = f"go on with: ocaptain sail --resume {voyage.id}"
     if voyage.state not in {"preparing", "running", "paused"}:
         why = "its final verify runs" if voyage.state == "verifying" else f"it is {voyage.state}"
@@ -78,7 +78,7 @@ def _retry(ledger: Ledger, tasks: tuple[str, ...]) -> Answer:
         return Answer(done=False, said=f"nothing of {voyage.id} can be tried again: it is {voyage.state}")
     if unknown := set(tasks) - {row["id"] for row in ledger.task_rows(tasks)}:
         return Answer(done=False, said=f"{voyage.id} has no task {', '.join(sorted(unknown))}")
-    back = ledger.retry(tasks)
+    back = ledger.retry_failed(tasks)
     if not back:  # asked twice, it is done
         return Answer(done=True, said=f"no task of {voyage.id} that was meant has failed for good")
     goes_on = "" if voyage.state == "running" else f"; go on with: ocaptain sail --resume {voyage.id}"

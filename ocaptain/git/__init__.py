@@ -8,27 +8,27 @@ file-system monitor or submodule: nothing of it is ever executed.
 from ocaptain.git.bundles import BadBundle, Part, fsck, write_bundle, write_proven_bundle
 from ocaptain.git.landing import Conflict, Merged, commit_message, merge
 from ocaptain.git.packing import pack
-from ocaptain.git.quarantine import Quarantined, TooLarge, admit, clear_quarantine
+from ocaptain.git.quarantine import BundleRefused, TooLarge, admit_bundle, clear_quarantine
 from ocaptain.git.run import Git, GitError, askpass_environment
-from ocaptain.git.store import Store
-from ocaptain.git.trees import BadTree, compare
+from ocaptain.git.store import BareRepository
+from ocaptain.git.trees import BadTree, compare_trees
 
 __all__ = [
     "BadBundle",
     "BadTree",
+    "BareRepository",
+    "BundleRefused",
     "Conflict",
     "Git",
     "GitError",
     "Merged",
     "Part",
-    "Quarantined",
-    "Store",
     "TooLarge",
-    "admit",
+    "admit_bundle",
     "askpass_environment",
     "clear_quarantine",
     "commit_message",
-    "compare",
+    "compare_trees",
     "fsck",
     "merge",
     "pack",

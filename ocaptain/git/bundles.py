@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 FSCK_SECONDS = 3600.0
 BUNDLE_SECONDS = 3600.0
-#: What git fsck says of an object that is whole, but odd.
+#: What git fsck reports for an object that is complete, but has an unusual format.
 _ODD_OBJECT = re.compile(r"(error|warning) in (commit|tree|tag|blob) [0-9a-f]{40}: |Checking |notice: ")
 
 
 class BadBundle(GitError):
-    """A ship offered something that is not a sound bundle of what it promised."""
+    """A ship offered something that is not a valid bundle of the commit that it named."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of a bundle: where it begins, its bytes, and its SHA-256 in hex."""
+    """A piece of a bundle: its offset and size in bytes, and its SHA-256 in hex."""
 
     offset: int
     size: int
@@ -36,13 +36,13 @@ class Part:
 
 
 def write_bundle(git: Git, commit: str, ref: str, have: str | None, path: Path) -> list[Part]:
-    """Write a bundle for somebody who has ``have`` (None: nothing), as ``git bundle create`` does; return its parts.
+    """Write a bundle as ``git bundle create`` does, without what ``have`` contains; return its parts.
 
     Args:
         git: the repository.
-        commit: what it offers.
-        ref: the name that it has there; it need not exist.
-        have: a commit that its reader has.
+        commit: that it offers.
+        ref: the commit's name in the bundle; it need not exist in the repository.
+        have: a commit that the receiver has, None if it has nothing.
         path: of the file.
 
     Raises:
@@ -65,15 +65,15 @@ def _parts(file: BinaryIO) -> Iterator[Part]:
 
 
 def write_proven_bundle(git: Git, refs: Mapping[str, str], path: Path) -> None:
-    """Write a bundle of ``refs`` that stands by itself, and prove by a clone of it that it does.
+    """Write a complete bundle of ``refs``, and prove by a clone of it that nothing is missing.
 
     Args:
         git: the repository.
         refs: names, and the commits that they must hold.
-        path: of the bundle; it is there only if the proof succeeded.
+        path: of the bundle; it is written only if the proof succeeded.
 
     Raises:
-        GitError: the repository or the bundle is not sound.
+        GitError: the repository or the bundle is damaged.
     """
     with tempfile.TemporaryDirectory(prefix=".proof-", dir=path.parent) as proving:
         made, clone = Path(proving) / "bundle", Path(proving) / "clone.git"
@@ -91,16 +91,16 @@ def write_proven_bundle(git: Git, refs: Mapping[str, str], path: Path) -> None:
 
 
 def fsck(git: Git) -> None:
-    """Prove that every object of a repository is whole and every link of it leads somewhere.
+    """Prove that all objects of a repository are complete and none is missing.
 
-    What git only finds odd about old commits of the user's own (a missing space before an address)
-    is no damage: what ships brought was checked strictly when it came.
+    Unusual formats of the user's own old commits (a missing space before an address) do not count as
+    damage: objects from ships were checked strictly when they came.
 
     Raises:
         GitError: something is damaged or missing; says what git found.
     """
     done = git.run("fsck", "--full", "--no-dangling", "--no-progress", ok=tuple(range(64)), seconds=FSCK_SECONDS)
-    said = (done.stdout + done.stderr).decode(errors="replace").splitlines()
-    damage = [line for line in said if line and not _ODD_OBJECT.match(line)]
-    if done.returncode and (damage or not said):
+    lines = (done.stdout + done.stderr).decode(errors="replace").splitlines()
+    damage = [line for line in lines if line and not _ODD_OBJECT.match(line)]
+    if done.returncode and (damage or not lines):
         raise GitError(f"git fsck found damage in {git.directory}: {'; '.join(damage)[-2000:]}")

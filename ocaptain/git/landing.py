@@ -1,4 +1,4 @@
-"""Merging in a bare repository, and the message of what lands."""
+"""Merge commits in a bare repository, and make the message of a landing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ocaptain.git.run import Bounds, GitBeyond, GitError, GitTimeout
+from ocaptain.git.run import Bounds, GitError, GitLimitExceeded, GitTimeout
 from ocaptain.text import clean
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ OWN_TRAILERS = ("Task", "Ship", "Attempt")
 MAX_SUBJECT = 200
 MAX_BODY = 8000
 MERGE_SECONDS = 120.0
-#: Every other offer waits while one is merged: so long, and as long again without a look for renamed files.
+#: All other offers wait during a merge. If it exceeds these limits, it is tried once more without detecting renames.
 MERGE_BOUNDS = Bounds(memory=208 * 2**20, file=2**30, seconds=1)
 RENAMES = ("merge.renames=true", "merge.renames=false")
 
@@ -30,11 +30,11 @@ class Merged:
 
 @dataclass(frozen=True)
 class Conflict:
-    """A merge with conflicts: the paths; or why there was no merge.
+    """A merge that failed.
 
     Attributes:
         paths: that both sides changed.
-        note: says more, "" for nothing.
+        note: another reason why there was no merge, "" if none.
     """
 
     paths: tuple[str, ...]
@@ -48,22 +48,22 @@ def merge(git: Git, head: str, theirs: str) -> Merged | Conflict:
         try:
             done = git.run(*arguments, ok=(0, 1), seconds=MERGE_SECONDS, bounds=MERGE_BOUNDS, setting=renames)
             break
-        except (GitTimeout, GitBeyond):
+        except (GitTimeout, GitLimitExceeded):
             continue
     else:
-        what = f"{MERGE_BOUNDS.seconds} s of the processor or {MERGE_BOUNDS.memory // 2**20} MB of memory"
-        return Conflict((), f"the merge needs more than {what}")
+        limit = f"{MERGE_BOUNDS.seconds} s of CPU time or {MERGE_BOUNDS.memory // 2**20} MB of memory"
+        return Conflict((), f"the merge needs more than {limit}")
     tree, *paths = [word.decode(errors="replace") for word in done.stdout.split(b"\0") if word]
     if not re.fullmatch(r"[0-9a-f]{40}", tree):
-        raise GitError(f"git merge-tree in {git.directory} answered {tree[:80]!r}")
+        raise GitError(f"git merge-tree in {git.directory} printed {tree[:80]!r} instead of a tree's id")
     return Conflict(tuple(dict.fromkeys(paths))) if done.returncode else Merged(tree)
 
 
 def commit_message(subject: str, body: str, *, task: str, ship: str, attempt: int) -> str:
-    """Return the message of a landing.
+    """Return the commit message of a landing.
 
-    One-line subject, the agent's own words, then our trailers. Lines of the agent's that look
-    like one of ours are dropped, and control characters are made visible.
+    It has a one-line subject, the agent's own message, then our trailers. Lines of the agent that look
+    like our trailers are dropped, and control characters are escaped.
     """
     head = " ".join(clean(subject).split())[:MAX_SUBJECT] or f"Task {task}"
     forged = re.compile(rf"\s*({'|'.join(OWN_TRAILERS)})\s*:", re.IGNORECASE)

@@ -1,4 +1,4 @@
-"""Keeping a repository's cost the same after hundreds of landings."""
+"""Keep a repository as fast after hundreds of landings as at the start."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ MAX_LOOSE = 400
 
 
 def pack(git: Git) -> bool:
-    """Join small packs, loose objects and loose refs, if there are many; return whether there were.
+    """Join small packs, loose objects and loose refs if there are many; return whether it did.
 
-    Geometrically: a large pack is not written again. Whoever reads meanwhile finds the objects in
+    It repacks geometrically: a large pack is not written again. Concurrent readers find the objects in
     the new pack. git does not do this by itself in a repository that is only written by plumbing.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Quarantine: what a ship brings is unpacked and looked at apart, and moves in only as a whole.
+"""Quarantine: a ship's objects are unpacked and checked apart, and move into the repository only as a whole.
 
 ::
 
@@ -7,8 +7,8 @@
            ──anything else──> incoming/<n> is removed, and nothing was anywhere else
 
 ``incoming/<n>/objects`` is an object directory whose alternate is the repository's, as ``git receive-pack`` has it.
-Every pack that moved in had all its links (``--strict``), so what an object of the repository leads to is there, and
-a commit whose pack is sound needs no walk through all of it.
+Every pack that was moved in had all its links (``--strict``), so every object that the repository refers to exists,
+and a new commit needs no walk through the whole repository.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ import pygit2
 from pygit2.enums import ObjectType
 
 from ocaptain.git.bundles import BadBundle
-from ocaptain.git.run import Bounds, Git, GitBeyond, GitError, GitTimeout
-from ocaptain.git.trees import FOLDER, BadTree, compare, parse
+from ocaptain.git.run import Bounds, Git, GitError, GitLimitExceeded, GitTimeout
+from ocaptain.git.trees import FOLDER, BadTree, compare_trees, parse_tree
 from ocaptain.protocol.git import read_bundle_header
 from ocaptain.protocol.limits import MAX_COMMIT, MAX_DELTA, MEBIBYTE, Limits
 from ocaptain.protocol.packs import MAX_CHAIN, TREE, BadPack, Pack, PackedObject, scan_pack
@@ -38,26 +38,26 @@ if TYPE_CHECKING:
 INCOMING = "incoming"
 INDEX_SECONDS = 120.0
 INDEX_PROCESSOR_SECONDS = 60
-SMALL_PROCESSOR_SECONDS = 1  # then it goes on where no small one waits
+SMALL_PROCESSOR_SECONDS = 1  # then it is treated as a large one
 MEMORY = 208 * MEBIBYTE  # the largest delta, what it is made from, its result, and git's own
 MAX_READ = 256 * MEBIBYTE  # bytes that are unpacked to read one tree, with the deltas that it is made of
 MAX_READS = 32 * MAX_READ  # for all trees of a pack
 ALTERNATE = "../../../objects\n"
-#: What git says when it was not the pack that failed it.
+#: Errors of git that this machine caused, not the pack.
 _OURS = re.compile(r"No space left on device|Disk quota exceeded|Input/output error|Too many open files|Read-only file")
-#: What git says only of the pack itself; anything else may be a damage of the repository that it is added to.
+#: Errors of git that only the pack itself can cause; others may come from a damaged repository.
 _PACKS_OWN = re.compile(r"fsck error in pack|fatal: invalid (commit|tree|tag)|SHA1 mismatch|fatal: pack has bad object")
 
 
-class Quarantined(BadBundle):
-    """What a ship brought is beyond the limits, or is not what every ship can check out."""
+class BundleRefused(BadBundle):
+    """A ship's bundle is beyond the limits, or has files that not every ship can check out."""
 
 
 class TooLarge(Exception):
-    """What a ship brought is larger than asked for, which is no fault."""
+    """A ship's bundle is larger than what is handled now as small, which is no fault."""
 
 
-def admit(
+def admit_bundle(
     git: Git,
     file: BinaryIO,
     commit: str,
@@ -65,20 +65,20 @@ def admit(
     limits: Limits | None = None,
     small: int | None = None,
 ) -> None:
-    """Take the objects of a bundle into the repository if they are fit to be there; no ref is touched.
+    """Add the objects of a bundle to the repository if they pass all checks; no ref is changed.
 
     Args:
         git: the repository.
         file: of the bundle, unbuffered: git reads the pack from its descriptor.
-        commit: the only thing that it must offer.
-        base: the commit that the work started from, None for nothing.
-        limits: of what is new against that.
-        small: bytes, unpacked, beyond which it is left alone for now.
+        commit: the only commit that it may offer.
+        base: the commit that the work started from, None if it has none.
+        limits: for what is new against that.
+        small: maximum size in bytes, unpacked, None for no maximum.
 
     Raises:
         TooLarge: it is larger than ``small``.
-        BadBundle: it is none, or does not hold ``commit``; nothing of it is left.
-        Quarantined: it has more than it may.
+        BadBundle: it is not a bundle, or does not hold ``commit``; nothing of it is stored.
+        BundleRefused: it is beyond the limits.
         GitError: our own repository or disk failed.
     """
     limits = limits or Limits()
@@ -97,26 +97,26 @@ def admit(
         with _quarantine(git) as objects:
             file.seek(start)
             _index(git, file, objects, limits, small=small is not None)
-            _Look(objects, pack).check(commit, base, limits)
+            _Inspector(objects, pack).check(commit, base, limits)
             _move_in(objects / "pack", git.directory / "objects" / "pack")
     except (BadPack, BadTree) as error:
-        raise Quarantined(f"what was offered is refused: {error}") from error
+        raise BundleRefused(f"the offered work is refused: {error}") from error
 
 
 def clear_quarantine(git: Git) -> None:
-    """Remove what a captain that was killed had under way; the caller commands the voyage."""
+    """Remove what a killed captain left in quarantine; the caller is in command of the voyage."""
     shutil.rmtree(git.directory / INCOMING, ignore_errors=True)
 
 
 @contextmanager
 def _quarantine(git: Git) -> Iterator[Path]:
-    """Yield an object directory of its own, which is gone afterwards."""
+    """Yield a new object directory, which is removed afterwards."""
     incoming = git.directory / INCOMING
     try:
         incoming.mkdir(mode=0o700, exist_ok=True)
         room = Path(tempfile.mkdtemp(dir=incoming))
     except OSError as error:
-        raise GitError(f"{incoming}: no room for what a ship brings: {error.strerror}") from error
+        raise GitError(f"{incoming}: a ship's bundle cannot be stored: {error.strerror}") from error
     try:
         objects = room / "objects"
         for part in ("pack", "info"):
@@ -124,51 +124,53 @@ def _quarantine(git: Git) -> Iterator[Path]:
         (objects / "info/alternates").write_text(ALTERNATE)
         yield objects
     except OSError as error:
-        raise GitError(f"{room}: what a ship brings cannot be looked at: {error.strerror}") from error
+        raise GitError(f"{room}: a ship's bundle cannot be checked: {error.strerror}") from error
     finally:
         shutil.rmtree(room, ignore_errors=True)
 
 
 def _index(git: Git, file: BinaryIO, objects: Path, limits: Limits, *, small: bool) -> None:
-    """Have git unpack, check and index a pack: objects, links, and names that no checkout should see.
+    """Have git unpack, check and index a pack: objects, links, and file names that are not allowed.
 
     Raises:
-        TooLarge: a small one takes longer than any honest one of its size.
+        TooLarge: a small one takes longer than is normal for its size.
+        BadBundle: git found it damaged.
+        GitError: this machine or the repository failed.
     """
-    most = limits.pack_bytes + MAX_DELTA
-    # What deltas are made from is added to the pack.
-    bounds = Bounds(MEMORY, 2 * most, SMALL_PROCESSOR_SECONDS if small else INDEX_PROCESSOR_SECONDS)
+    max_bytes = limits.pack_bytes + MAX_DELTA
+    # git adds the bases of deltas to the pack, so the file may be larger.
+    bounds = Bounds(MEMORY, 2 * max_bytes, SMALL_PROCESSOR_SECONDS if small else INDEX_PROCESSOR_SECONDS)
     try:
         git.run(
-            *("index-pack", "--stdin", "--fix-thin", "--strict", f"--max-input-size={most}"),
+            *("index-pack", "--stdin", "--fix-thin", "--strict", f"--max-input-size={max_bytes}"),
             file=file,
             seconds=INDEX_SECONDS,
             extra={"GIT_OBJECT_DIRECTORY": str(objects)},
             bounds=bounds,
         )
-    except (GitTimeout, GitBeyond) as error:
+    except (GitTimeout, GitLimitExceeded) as error:
         if small:
             raise TooLarge from error
-        raise Quarantined(f"the bundle is refused: {error.message}") from error
+        raise BundleRefused(f"the bundle is refused: {error.message}") from error
     except GitError as error:
         if _OURS.search(error.message):
             raise
-        kind = Quarantined if _PACKS_OWN.search(error.message) else BadBundle
+        kind = BundleRefused if _PACKS_OWN.search(error.message) else BadBundle
         raise kind(f"the bundle is refused: {error.message}") from error
 
 
 def _move_in(source: Path, target: Path) -> None:
-    """Move a pack; its index comes last, since git looks for that."""
+    """Move a pack; its index comes last, since git uses a pack once it has an index."""
     target.mkdir(exist_ok=True)
     for path in sorted(source.iterdir(), key=lambda path: path.suffix == ".idx"):
         path.replace(target / path.name)
 
 
-class _Look:
-    """A look at what is in quarantine, over the repository's own objects.
+class _Inspector:
+    """Checks the objects in quarantine, with the repository's own objects behind them.
 
-    What is in the pack is known by the scan: of it nothing is read but trees and one commit, none of which may be
-    made of more than is good for one read.
+    The scan has listed the pack's objects. Of these only trees and one commit are read, and only if unpacking them
+    is within limits.
     """
 
     def __init__(self, objects: Path, pack: Pack) -> None:
@@ -179,23 +181,29 @@ class _Look:
 
     @cached_property
     def _packed(self) -> dict[str, PackedObject]:
-        """The pack's objects by id; what git added to it are the repository's."""
+        """The pack's objects by id, without those that git added to it from the repository."""
         (index,) = (self._objects / "pack").glob("*.idx")
         return {oid: self._by_offset[at] for oid, at in _offsets(index.read_bytes()) if at in self._by_offset}
 
     def check(self, commit: str, base: str | None, limits: Limits) -> None:
-        """Raise BadTree or BadBundle if a commit is not fit to land on what it started from."""
+        """Check a commit against its base and the limits.
+
+        Raises:
+            BadTree, BadBundle: it may not land.
+        """
         new = self._tree_of(commit)
         old = self._tree_of(base) if base else None
-        compare(self, new, old, limits)
+        compare_trees(self, new, old, limits)
         self._check_depths(limits)
 
     def _check_depths(self, limits: Limits) -> None:
-        """Bound how deep folders lie in all that came with the commit: the agent's own history."""
+        """Limit the depth of folders in all commits of the pack, which include the agent's own history."""
         trees = [oid for oid, one in self._packed.items() if self._kind(one) == TREE]
         if len(trees) <= limits.depth:
             return
-        below = {oid: [one.oid for one in parse(self.tree_bytes(oid)).values() if one.mode == FOLDER] for oid in trees}
+        below = {
+            oid: [one.oid for one in parse_tree(self.tree_bytes(oid)).values() if one.mode == FOLDER] for oid in trees
+        }
         waits = {oid: sum(one in below for one in children) for oid, children in below.items()}
         above: dict[str, list[str]] = {}
         for oid, children in below.items():
@@ -220,7 +228,7 @@ class _Look:
         return self._bytes(oid, ObjectType.TREE)
 
     def file_size(self, oid: str) -> int:
-        """Return a file's bytes."""
+        """Return a file's size in bytes."""
         if one := self._packed.get(oid):
             return one.size
         try:
@@ -241,7 +249,7 @@ class _Look:
             cost = self._cost(one)
             self._read += cost
             if cost > MAX_READ or self._read > MAX_READS or (kind == ObjectType.COMMIT and one.size > MAX_COMMIT):
-                raise BadTree("its folders take too much to be read")
+                raise BadTree("its folders are too large to be read, once unpacked")
         try:
             found, data = self._odb.read(pygit2.Oid(hex=oid))
         except KeyError as error:
@@ -253,7 +261,7 @@ class _Look:
         return bytes(data)
 
     def _chain(self, one: PackedObject) -> list[PackedObject]:
-        """Return an object and those of the pack that it is made of."""
+        """Return an object and its chain of delta bases in the pack."""
         found = [one]
         while one.base is not None:
             below = self._by_offset.get(one.base) if isinstance(one.base, int) else self._packed.get(one.base)
@@ -261,11 +269,11 @@ class _Look:
                 break
             found.append(one := below)
             if len(found) > MAX_CHAIN:
-                raise BadTree(f"it has more than {MAX_CHAIN} deltas one upon the other")
+                raise BadTree(f"it has a chain of more than {MAX_CHAIN} deltas")
         return found
 
     def _cost(self, one: PackedObject) -> int:
-        """Return how many bytes are unpacked to read an object."""
+        """Return how many bytes must be unpacked to read an object."""
         return sum(each.size + each.base_size for each in self._chain(one))
 
     def _kind(self, one: PackedObject) -> int:
@@ -276,12 +284,12 @@ class _Look:
         try:
             kind, _ = self._odb.read_header(pygit2.Oid(hex=str(last.base)))
         except KeyError as error:
-            raise BadTree(f"what an object is made from is missing: {last.base}") from error
+            raise BadTree(f"the base of a delta is missing: {last.base}") from error
         return int(kind)
 
 
 def _offsets(index: bytes) -> Iterator[tuple[str, int]]:
-    """Return the objects of a pack's index (version 2) with where they begin."""
+    """Yield the ids and offsets of the objects in a pack's index (version 2)."""
     count = int.from_bytes(index[8 + 255 * 4 : 8 + 256 * 4], "big")
     names = 8 + 256 * 4
     offsets = names + count * 24

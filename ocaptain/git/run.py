@@ -1,4 +1,4 @@
-"""How git is invoked: an argv and an environment as data, one thin call that runs them."""
+"""Run git: the argv and the environment are made as data, and one thin call runs them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-SECONDS = 600.0
+DEFAULT_SECONDS = 600.0
 IDENTITY = ("ocaptain", "captain@ocaptain.invalid")
 _SETTINGS = (
     "core.fsync=committed,reference",
@@ -35,40 +35,50 @@ _SETTINGS = (
     "credential.sanitizePrompt=true",
 )
 _WRITE_PACKS = frozenset({"bundle", "repack", "pack-objects", "index-pack"})
-#: Memory that git may take for others' objects beside them: for windows on packs, for bases of deltas.
+#: Limits git's memory for mapped packs and for delta bases, for commands on ships' objects.
 _SMALL = ("core.packedGitWindowSize=16m", "core.packedGitLimit=64m", "core.deltaBaseCacheLimit=16m", "pack.threads=1")
 _BOUND = 'ulimit -c 0; ulimit -d "$1" && ulimit -f "$2" && ulimit -t "$3" || exit 125; shift 3; exec "$@"'
 _NO_MEMORY = re.compile(r"[Oo]ut of memory|annot allocate memory|File too large")
-# What of the caller's environment git may see. Nothing that starts with GIT_: GIT_DIR alone
-# would turn every command to another repository.
-_KEPT = ("PATH", "HOME", "USER", "TMPDIR", "SSH_AUTH_SOCK", "SSL_CERT_FILE", "http_proxy", "https_proxy", "no_proxy")
+# The environment variables that git may see. None that starts with GIT_: GIT_DIR alone
+# would make every command use another repository.
+_PASSED_VARIABLES = (
+    "PATH",
+    "HOME",
+    "USER",
+    "TMPDIR",
+    "SSH_AUTH_SOCK",
+    "SSL_CERT_FILE",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+)
 
 
 class GitError(OcaptainError):
-    """A git command failed; the message holds what it said."""
+    """A git command failed; the message holds its stderr."""
 
 
 class GitTimeout(GitError):
     """A git command took too long."""
 
 
-class GitBeyond(GitError):
-    """A git command was ended since it needed more than its bounds."""
+class GitLimitExceeded(GitError):
+    """A git command was ended because it exceeded its bounds."""
 
 
-def _is_beyond(code: int, stderr: str) -> bool:
-    """Whether a bounded git ended at its bounds: by their signals, or since it got no memory."""
+def _exceeded_bounds(code: int, stderr: str) -> bool:
+    """Whether a bounded git was ended by its bounds: by their signals, or because it got no memory."""
     return -code in {signal.SIGXCPU, signal.SIGXFSZ, signal.SIGKILL} or bool(_NO_MEMORY.search(stderr))
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a command may use, enforced by the kernel (memory not on macOS).
+    """Resource limits of a command, enforced by the kernel (memory not on macOS).
 
     Attributes:
-        memory: bytes of its own; files that it maps do not count.
+        memory: bytes of its own memory; mapped files do not count.
         file: bytes of one file that it writes.
-        seconds: of the processor.
+        seconds: of CPU time.
     """
 
     memory: int
@@ -76,7 +86,7 @@ class Bounds:
     seconds: int
 
     def argv(self, argv: Sequence[str]) -> list[str]:
-        """Return a command that runs another one within these bounds."""
+        """Return the command line that runs another command within these bounds."""
         numbers = (self.memory // 1024, self.file // 512 + 1, self.seconds)  # the units of POSIX's ulimit
         return ["sh", "-c", _BOUND, "sh", *(str(number) for number in numbers), *argv]
 
@@ -87,17 +97,17 @@ class Git:
 
     Attributes:
         directory: a bare repository, or a work tree.
-        own_config: with the user's own configuration (credentials, URL rewriting); only ever for
-            the source that the user named, never for what ships made.
-        environment: further variables.
+        with_user_config: whether to use the user's own git configuration (credentials, URL rewriting); only
+            for the source that the user named, never for what ships made.
+        environment: further environment variables.
     """
 
     directory: Path
-    own_config: bool = False
+    with_user_config: bool = False
     environment: Mapping[str, str] | None = None
 
     def argv(self, *arguments: str, bounds: Bounds | None = None, setting: str | None = None) -> list[str]:
-        """Return the command, with one more setting (``name=value``) if there is one."""
+        """Return the command line, with one more git setting (``name=value``) if given."""
         settings = [*_SETTINGS, *([setting] if setting else [])]
         if _WRITE_PACKS.intersection(arguments[:1]):
             settings.append(NO_DELTAS)
@@ -107,8 +117,8 @@ class Git:
 
     def env(self) -> dict[str, str]:
         """Return the environment of the command."""
-        kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
-        isolated = {} if self.own_config else {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+        kept = {name: os.environ[name] for name in _PASSED_VARIABLES if name in os.environ}
+        isolated = {} if self.with_user_config else {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
         name, email = IDENTITY
         return {
             **kept,
@@ -142,14 +152,14 @@ class Git:
         file: BinaryIO | None = None,
         output: BinaryIO | None = None,
         ok: tuple[int, ...] = (0,),
-        seconds: float = SECONDS,
+        seconds: float = DEFAULT_SECONDS,
         extra: Mapping[str, str] | None = None,
         bounds: Bounds | None = None,
         setting: str | None = None,
     ) -> subprocess.CompletedProcess[bytes]:
-        """Run a command and return what it did.
+        """Run a git command and return its exit code and output.
 
-        Its input is ``stdin``, or ``file`` from where that stands; its output goes to ``output`` if that is given.
+        Its input is ``stdin``, or ``file`` from its current position; its output goes to ``output`` if that is given.
 
         Raises:
             GitError: its exit code is not in ``ok``, or it took too long.
@@ -169,15 +179,15 @@ class Git:
                 start_new_session=True,  # a Ctrl-C at the terminal must not end it half way
             )
         except subprocess.TimeoutExpired as error:
-            raise GitTimeout(f"{shown}: not done in {seconds:g} s") from error
+            raise GitTimeout(f"{shown}: did not end in {seconds:g} s") from error
         except FileNotFoundError as error:
             raise GitError(f"{shown}: {error.filename} was not found; is git installed?") from error
         except OSError as error:  # no process, no descriptor, no memory
             raise GitError(f"{shown}: it cannot be started: {error.strerror}") from error
         if done.returncode not in ok:
             stderr = done.stderr.decode(errors="replace").strip()[-2000:] or f"exit {done.returncode}"
-            if bounds and _is_beyond(done.returncode, stderr):
-                raise GitBeyond(f"{shown}: it needs more than {bounds} allow: {stderr}")
+            if bounds and _exceeded_bounds(done.returncode, stderr):
+                raise GitLimitExceeded(f"{shown}: it exceeded its limits ({bounds}): {stderr}")
             raise GitError(f"{shown}: {stderr}")
         return done
 
@@ -231,7 +241,7 @@ class Git:
         return True
 
 
-#: What git asks: answers for the hosts that the token is for, and for no other; in clear text only
+#: The helper that git asks for credentials: it answers only for the hosts that the token is for, and without TLS only
 #: on this machine. The text is git's ``Username for 'https://host:port': `` and
 #: ``Password for 'https://user@host:port': ``.
 ASKPASS = """#!/bin/sh
@@ -255,19 +265,19 @@ esac
 
 
 def askpass_environment(token: str | None, script: Path, hosts: Sequence[str]) -> dict[str, str]:
-    """Return what makes git authenticate with ``token``, which stands in no argv and no URL.
+    """Return the environment that makes git authenticate with ``token``, which is in no argv and no URL.
 
     Args:
-        token: a GitHub token, or None for nothing.
-        script: where to put the helper that git asks.
-        hosts: that may see the token (lower case, with a port or without); a redirection to another
-            one, or a repository somewhere else, gets nothing.
+        token: a GitHub token, or None for no authentication.
+        script: path to which the helper that git asks is written.
+        hosts: that may see the token (lower case, with or without a port); a redirection to another
+            host, or a repository elsewhere, does not get it.
     """
     if not token:
         return {}
     script.write_text(ASKPASS)
     script.chmod(0o700)
-    # For these hosts the user's own helpers are left out: one would store the token, or be preferred to it.
+    # For these hosts the user's own helpers are disabled: they would store the token, or take precedence over it.
     helpers = [f"credential.{scheme}://{host}.helper" for host in hosts for scheme in ("https", "http")]
     settings = {"GIT_CONFIG_COUNT": str(len(helpers))}
     for number, name in enumerate(helpers):

@@ -1,7 +1,7 @@
-"""The voyage's repository, read in this process (libgit2) where git would be started for a moment's look.
+"""The voyage's repository, read in this process (libgit2) for short queries, without starting git.
 
-What is new from ships, merges, packs and moves of the branch stay git's own: it checks, locks and
-recovers as it always did. Only bare repositories that ocaptain made are opened here.
+Objects from ships, merges, packs and moves of the branch are left to git itself, for its checks, locks and
+recovery. Only bare repositories that ocaptain made are opened here.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 _Found = TypeVar("_Found")
 
-# As with git: no configuration but the repository's, and what is written is on the disk.
+# As for git: only the repository's own configuration, and all writes are flushed to the disk.
 for _level in (ConfigLevel.PROGRAMDATA, ConfigLevel.SYSTEM, ConfigLevel.XDG, ConfigLevel.GLOBAL):
     pygit2.option(Option.SET_SEARCH_PATH, _level, "")
 pygit2.option(Option.ENABLE_FSYNC_GITDIR, True)  # noqa: FBT003 - its signature
 
 
 @dataclass(frozen=True)
-class Store(Git):
-    """A bare repository of ours. Any thread may call; they take turns."""
+class BareRepository(Git):
+    """A bare repository of ours. Thread-safe: calls are serialised by a lock."""
 
     @cached_property
     def _repository(self) -> pygit2.Repository:
@@ -48,14 +48,14 @@ class Store(Git):
             raise GitError(f"{self.directory}: {error}") from error
 
     def reopen(self) -> None:
-        """Let go of packs that git has replaced: libgit2 keeps what it once opened."""
+        """Close packs that git has replaced: libgit2 keeps open what it once opened."""
         with self._turn:
             if "_repository" in self.__dict__:
                 self._repository.free()
                 del self.__dict__["_repository"]
 
     def resolve(self, revision: str) -> str | None:
-        """Return the commit a full ref name or an id names, None if there is none."""
+        """Return the commit that a full ref name or an id names, None if there is none."""
 
         def look(repository: pygit2.Repository) -> str | None:
             if revision.startswith("refs/"):
@@ -72,7 +72,7 @@ class Store(Git):
         """Return the tree of a commit.
 
         Raises:
-            GitError: it is not there.
+            GitError: there is no such commit.
         """
         return self._ask(lambda repository: str(repository[commit].peel(pygit2.Commit).tree_id))
 
@@ -81,11 +81,11 @@ class Store(Git):
         return self._ask(lambda repository: bytes(repository.odb.read(pygit2.Oid(hex=oid))[1]))
 
     def file_size(self, oid: str) -> int:
-        """Return a file's bytes."""
+        """Return a file's size in bytes."""
         return self._ask(lambda repository: int(repository.odb.read_header(pygit2.Oid(hex=oid))[1]))
 
     def added_or_changed(self, old: str, new: str) -> dict[str, str]:
-        """Return the files that one tree has and another has not, or has otherwise: paths, with their blobs."""
+        """Return the files of ``new`` that are not in ``old`` or differ there: paths, with their blobs' ids."""
 
         def look(repository: pygit2.Repository) -> dict[str, str]:
             before, now = repository[old].peel(pygit2.Tree), repository[new].peel(pygit2.Tree)
@@ -95,7 +95,7 @@ class Store(Git):
         return self._ask(look)
 
     def content(self, blob: str, limit: int) -> bytes | None:
-        """Return a file's bytes, None if it has more than ``limit``."""
+        """Return a blob's bytes, None if it has more than ``limit``."""
 
         def look(repository: pygit2.Repository) -> bytes | None:
             found = repository[blob].peel(pygit2.Blob)
@@ -109,10 +109,10 @@ class Store(Git):
         Args:
             tree: of the files.
             parent: the commit before it.
-            message: the whole of it.
+            message: the whole message.
             author: a ship's id.
-            dated: now; without, with its parent's date, so that the same commit is made each time, and
-                whoever walks history by date meets it where it belongs.
+            dated: whether its date is now; if not, it is its parent's, so that the same commit is made each
+                time, and a walk through history by date meets it in its place.
         """
 
         def make(repository: pygit2.Repository) -> str:
@@ -144,7 +144,7 @@ class Store(Git):
         return None if found is None else str(found)
 
     def update_ref(self, ref: str, new: str, old: str | None = None) -> bool:
-        """Set a ref; with ``old``, only if it is that, by git. See :meth:`ocaptain.git.Git.update_ref`."""
+        """Set a ref; with ``old``, only if it has that value, by git. See :meth:`ocaptain.git.Git.update_ref`."""
         if old is not None:
             return super().update_ref(ref, new, old)
         self._ask(lambda repository: repository.references.create(ref, new, force=True))

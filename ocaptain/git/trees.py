@@ -1,7 +1,7 @@
-"""What a tree has that another one has not, read tree by tree without recursion.
+"""Find what a tree has that another one lacks, reading folder by folder without recursion.
 
-Folders that both have are not opened, so the cost is that of what changed. Whoever made a tree may have had a
-million folders lead to one file: every limit is looked at while it is read.
+Folders that both have are not opened, so the cost depends only on what changed. A hostile tree may have a
+million folders that lead to one file: therefore all limits are checked while it is read.
 """
 
 from __future__ import annotations
@@ -25,33 +25,33 @@ _ENTRY = re.compile(rb"([0-7]{5,6}) ([^\0]+)\0(.{20})", re.DOTALL)
 
 
 class BadTree(ValueError):
-    """A tree that no ship could check out, or that has more than it may; says which path."""
+    """A tree cannot be checked out on every ship, or is beyond a limit; the message names the path."""
 
 
 class Entry(NamedTuple):
-    """A tree's entry: what it is (git's mode), and the id of that."""
+    """An entry of a tree: git's mode, and the object's id."""
 
     mode: int
     oid: str
 
 
 class Objects(Protocol):
-    """Where trees are read."""
+    """A store from which trees are read."""
 
     def tree_bytes(self, oid: str) -> bytes:
         """Return a tree's bytes."""
 
     def file_size(self, oid: str) -> int:
-        """Return a file's bytes."""
+        """Return a file's size in bytes."""
 
 
 @dataclass
 class Changes:
-    """What is new.
+    """The changes between two trees.
 
     Attributes:
         files: that are new or changed.
-        collisions: new paths that some system takes for one that is there, each with that one.
+        collisions: new paths that macOS or Windows take for another path, each with that one.
     """
 
     files: list[NewFile] = field(default_factory=list)
@@ -65,11 +65,11 @@ class _Folder(NamedTuple):
     old: str | None
 
 
-def parse(data: bytes) -> dict[bytes, Entry]:
+def parse_tree(data: bytes) -> dict[bytes, Entry]:
     """Return a tree's entries by name.
 
     Raises:
-        BadTree: it is none, or has a name twice.
+        BadTree: it is not a tree, or has a name twice.
     """
     found: dict[bytes, Entry] = {}
     at = 0
@@ -83,26 +83,26 @@ def parse(data: bytes) -> dict[bytes, Entry]:
     return found
 
 
-def compare(objects: Objects, new: str, old: str | None, limits: Limits) -> Changes:
-    """Return what one tree has that another has not.
+def compare_trees(objects: Objects, new: str, old: str | None, limits: Limits) -> Changes:
+    """Return what one tree has that another lacks, within limits.
 
     Args:
-        objects: where both are.
+        objects: that hold both trees.
         new: id of the tree.
-        old: id of the other one, None for an empty one.
-        limits: of what is new.
+        old: id of the other tree, None for an empty one.
+        limits: for what is new.
 
     Raises:
-        BadTree: a limit is passed, or it cannot be checked out.
+        BadTree: it is beyond a limit, or cannot be checked out on every ship.
     """
     found, folders, new_files, total = Changes(), 0, 0, 0
     left = [_Folder(b"", 0, new, old)] if new != old else []
     while left and new_files <= limits.files and total <= limits.total_bytes:
         folder = left.pop()
-        entries = parse(objects.tree_bytes(folder.new))
+        entries = parse_tree(objects.tree_bytes(folder.new))
         if not entries and folder.path:
-            raise BadTree(f"{_shown(folder.path)} is an empty folder, which git has none of")
-        before = parse(objects.tree_bytes(folder.old)) if folder.old else {}
+            raise BadTree(f"{_shown(folder.path)} is an empty folder, which git does not allow")
+        before = parse_tree(objects.tree_bytes(folder.old)) if folder.old else {}
         folders += folder.old is None
         if folders > limits.max_folders:
             raise BadTree(f"it has more than {limits.max_folders} new folders")
@@ -135,9 +135,9 @@ def _check(path: bytes, depth: int, name: bytes, entry: Entry, limits: Limits) -
 
 
 def _size(objects: Objects, path: bytes, entry: Entry, was: Entry | None) -> int:
-    """Return the bytes that an entry brings; a file that only became executable brings none."""
+    """Return the new bytes of an entry: 0 for a file that only became executable."""
     if entry.mode == SUBMODULE:
-        raise BadTree(f"{_shown(path)} is a submodule, which does not travel")
+        raise BadTree(f"{_shown(path)} is a submodule, which is not supported")
     if was and was.oid == entry.oid and LINK not in {was.mode, entry.mode}:
         return 0
     size = objects.file_size(entry.oid)
@@ -147,18 +147,18 @@ def _size(objects: Objects, path: bytes, entry: Entry, was: Entry | None) -> int
 
 
 def _collisions(folder: bytes, entries: Mapping[bytes, Entry], added: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
-    """Return the added names that some system takes for another one of the folder."""
+    """Yield the added names that macOS or Windows take for another name in the folder, each with that one."""
     added = set(added)
     if not added:
         return
     seen: dict[str, bytes] = {}
     for name in sorted(entries, key=lambda name: (name in added, name)):
-        other = seen.setdefault(folded(name), name)
+        other = seen.setdefault(fold_name(name), name)
         if other != name and name in added:
             yield folder + name, folder + other
 
 
-def folded(name: bytes) -> str:
+def fold_name(name: bytes) -> str:
     """Return a name as macOS and Windows compare it: without case and in one normal form of Unicode."""
     if name.isascii():
         return name.decode().lower()

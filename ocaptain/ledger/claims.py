@@ -1,4 +1,4 @@
-"""Who holds which task: claims, what becomes of attempts, and what can be claimed.
+"""Which ship holds which task: claims, the ends of attempts, and the tasks that can be claimed.
 
 A task's life::
 
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ocaptain.ledger.records import (
     Claim,
 )
-from ocaptain.ledger.store import Store, add_event, hold_dependents, holds
+from ocaptain.ledger.store import Store, add_event, held_task, hold_dependents
 
 if TYPE_CHECKING:
     import sqlite3
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 MAX_FAILURES = 3
-MAX_CHANCES = 2  # of one session; then an attempt begins afresh
+MAX_CHANCES = 2  # failures of one session, after which an attempt starts a new one
 MAX_SESSIONS = 3
 
 
@@ -47,9 +47,9 @@ class Claims(Store):
 
         Args:
             ship: its id.
-            preferred: tasks that this ship had and should have again, before all others.
+            preferred: tasks that this ship had and should get again, before all others.
             excluded: tasks that are reserved for another ship for now.
-            free: other ships that can take a task: what prefers them is left to them.
+            free: other ships that can take a task: tasks that prefer them are left to them.
             last: tasks that are handed out only when no other is ready.
         """
         with self._write() as db:
@@ -93,15 +93,22 @@ class Claims(Store):
                 work=work,
             )
 
-    def started(self, token: int, base: str) -> None:
-        """Note the commit that an attempt works from."""
+    def record_start(self, token: int, base: str) -> None:
+        """Store the commit that an attempt starts from."""
         with self._write() as db:
             db.execute("UPDATE attempts SET base = ? WHERE token = ? AND state = 'claimed'", (base, token))
 
-    def offered(self, token: int, *, work: str | None, code: int, seconds: float) -> bool:
-        """Note what an attempt brought; return whether it still holds its task."""
+    def record_offer(self, token: int, *, work: str | None, code: int, seconds: float) -> bool:
+        """Store what an attempt offered; return whether it still holds its task.
+
+        Args:
+            token: the attempt.
+            work: commit of its files.
+            code: exit code of its agent.
+            seconds: that it took.
+        """
         with self._write() as db:
-            if not holds(db, token):
+            if not held_task(db, token):
                 return False
             db.execute(
                 "UPDATE attempts SET state = 'offered', work = ?, exit_code = ?, seconds = ? WHERE token = ?",
@@ -110,25 +117,34 @@ class Claims(Store):
             return True
 
     def note_work(self, token: int, work: str | None, *, fresh: bool) -> None:
-        """Note what an attempt left in its files, and whether its session is not to be gone on with."""
+        """Store an attempt's work; ``fresh``: the next attempt must not resume its session.
+
+        Args:
+            token: the attempt.
+            work: commit of the files that it left, None if it left none.
+            fresh: whether its session must not be resumed.
+        """
         with self._write() as db:
             db.execute(
                 "UPDATE attempts SET work = coalesce(?, work), fresh = max(fresh, ?) WHERE token = ?",
                 (work, int(fresh), token),
             )
 
-    def give_back(self, token: int, state: str, reason: str, *, ship_state: str = "idle") -> bool:
+    def return_task(self, token: int, state: str, reason: str, *, ship_state: str = "idle") -> bool:
         """Return a task to the pool without counting a failure.
 
         Args:
             token: the attempt.
             state: that the attempt ends in: ``lost``, ``conflict``, ``sunk``, ``waited`` or ``denied``.
-            reason: why; the next attempt is told. That a service was ``waited`` for or ``denied`` the work
-                says nothing of the work: a reason from before stays.
-            ship_state: what the ship that held it is from now on.
+            reason: why, for the next attempt. If the service was busy (``waited``) or refused the credential
+                (``denied``), an earlier reason about the work itself is kept.
+            ship_state: new state of the ship that held it.
+
+        Returns:
+            Whether the attempt still held its task.
         """
         with self._write() as db:
-            row = holds(db, token)
+            row = held_task(db, token)
             if row:
                 db.execute(
                     "UPDATE tasks SET status = 'pending', token = NULL, ship = NULL,"
@@ -154,11 +170,11 @@ class Claims(Store):
     ) -> str | None:
         """Count a failed attempt; return the task's new status, None if the token lost its task.
 
-        The third failure fails the task (or a ``final`` one); every task that waits for it, however
-        far, is held by it.
+        The third failure, or a ``final`` one, fails the task for good; all tasks that depend on it, directly
+        or not, are held by it.
         """
         with self._write() as db:
-            row = holds(db, token)
+            row = held_task(db, token)
             if not row:
                 return None
             db.execute(
@@ -180,7 +196,7 @@ class Claims(Store):
             return status
 
     def note_late_result(self, token: int, reason: str) -> None:
-        """Note that a lost attempt's result was kept after all."""
+        """Note that a lost attempt's result came late and was saved."""
         with self._write() as db:
             row = db.execute("SELECT task, ship FROM attempts WHERE token = ?", (token,)).fetchone()
             if row:
@@ -189,8 +205,8 @@ class Claims(Store):
                 )
                 add_event(db, "late", row["ship"], row["task"], reason)
 
-    def held(self, ship: str) -> Claim | None:
-        """Return what ``ship`` holds, None if nothing."""
+    def held_claim(self, ship: str) -> Claim | None:
+        """Return the claim that ``ship`` holds, None if it holds none."""
         row = self._db.execute(
             "SELECT a.token, a.task, a.number, a.ship, t.agent, t.raw, a.base, t.reason, a.opening, a.session"
             " FROM tasks t JOIN attempts a ON a.token = t.token WHERE t.status = 'in_progress' AND t.ship = ?",
@@ -203,17 +219,17 @@ class Claims(Store):
         return Claim(**{**dict(row), **more})
 
     def attempt_row(self, token: int) -> dict[str, Any] | None:
-        """Return an attempt's row."""
+        """Return an attempt's row, None if there is no such attempt."""
         row = self._db.execute("SELECT * FROM attempts WHERE token = ?", (token,)).fetchone()
         return dict(row) if row else None
 
-    def losses(self, task: str) -> int:
+    def count_losses(self, task: str) -> int:
         """Return how many attempts at a task were lost (neither failed nor in conflict)."""
         row = self._db.execute("SELECT count(*) FROM attempts WHERE task = ? AND state IN ('lost', 'late')", (task,))
         return int(row.fetchone()[0])
 
-    def waits(self, task: str) -> int:
-        """Return how many attempts at a task in a row found the service busy, the last ones that ended."""
+    def count_waits(self, task: str) -> int:
+        """Return how many of the last ended attempts at a task, in a row, found the service busy."""
         waits = 0
         ended = self._db.execute(
             "SELECT a.state FROM attempts a JOIN tasks t ON t.id = a.task"
@@ -226,12 +242,12 @@ class Claims(Store):
             waits += 1
         return waits
 
-    def ready(self, ships: Sequence[str], excluded: Collection[str] = ()) -> list[tuple[str, str | None]]:
-        """Return (task, pin) of what ``ships`` could claim now, at most one each; what any may take last.
+    def ready_tasks(self, ships: Sequence[str], excluded: Collection[str] = ()) -> list[tuple[str, str | None]]:
+        """Return (task, pin) of tasks that ``ships`` could claim now, enough for one each; unpinned tasks last.
 
         Args:
             ships: their ids.
-            excluded: tasks that are reserved for some ship, and do not count here.
+            excluded: tasks that are reserved for some ship, and are not returned.
         """
         without = json.dumps(list(excluded))
         found: list[tuple[str, str | None]] = []
@@ -257,11 +273,11 @@ class Claims(Store):
         )
         return [row["id"] for row in rows]
 
-    def at_work(self) -> list[str]:
-        """Return every task that a ship has."""
+    def running_tasks(self) -> list[str]:
+        """Return every task that a ship works on."""
         return [row["id"] for row in self._db.execute("SELECT id FROM tasks WHERE status = 'in_progress'")]
 
-    def paths(self) -> dict[str, tuple[str, ...]]:
+    def task_paths(self) -> dict[str, tuple[str, ...]]:
         """Return ``metadata.paths`` of the tasks that have any and are not completed."""
         rows = self._db.execute("SELECT id, raw FROM tasks WHERE status != 'completed' AND raw LIKE '%\"paths\"%'")
         found = {row["id"]: (json.loads(row["raw"]).get("metadata") or {}).get("paths") for row in rows}
@@ -277,14 +293,14 @@ class Claims(Store):
         return row.fetchone() is not None
 
     def preferred_ships(self, tasks: Sequence[str]) -> dict[str, str]:
-        """Return the ships that some tasks are wished for."""
+        """Return, by task, the ship that the plan prefers, of tasks that have one."""
         rows = self._db.execute(
             "SELECT id, wish FROM tasks WHERE wish IS NOT NULL AND id IN (SELECT value FROM json_each(?))",
             (json.dumps(list(tasks)),),
         )
         return {row["id"]: row["wish"] for row in rows}
 
-    def claimable(self, ships: Sequence[str]) -> bool:
+    def has_claimable_task(self, ships: Sequence[str]) -> bool:
         """Whether one of ``ships`` could claim a task now."""
         marks = ",".join("?" * len(ships))
         return bool(
@@ -299,11 +315,11 @@ class Claims(Store):
 
 
 def _earlier_sessions(db: sqlite3.Connection, task: str, ship: str, token: int) -> tuple[tuple[str, ...], str | None]:
-    """Return the sessions that an attempt may go on with, and what the last attempt there that did anything left.
+    """Return the sessions that an attempt may resume, and the commit of the last work left on the ship.
 
-    Only those of the ship: a session's transcript is nowhere else. One in which so much failed, or that
-    conflicted, has had its chances. An attempt that came to nothing (its service was busy, its ship was
-    lost) takes nothing away from what there was before it.
+    Only sessions of this ship, since their transcripts are nowhere else. A session with :data:`MAX_CHANCES` failures
+    or conflicts is not resumed. An attempt without a result (its service was busy, its ship was lost) does not
+    count against the session before it.
     """
     rows = db.execute(
         "SELECT session, work, fresh, state FROM attempts"
@@ -311,10 +327,10 @@ def _earlier_sessions(db: sqlite3.Connection, task: str, ship: str, token: int) 
         (task, ship, token),
     ).fetchall()
     failures = Counter(row["session"] for row in rows if row["state"] in {"failed", "conflict"})
-    spoilt = {row["session"] for row in rows if row["fresh"]}
+    not_resumable = {row["session"] for row in rows if row["fresh"]}
     known = dict.fromkeys(row["session"] for row in rows)
-    good = [one for one in known if failures[one] < MAX_CHANCES and one not in spoilt]
-    return tuple(good[:MAX_SESSIONS]), next((row["work"] for row in rows if row["work"]), None)
+    resumable = [one for one in known if failures[one] < MAX_CHANCES and one not in not_resumable]
+    return tuple(resumable[:MAX_SESSIONS]), next((row["work"] for row in rows if row["work"]), None)
 
 
 def _ready(
@@ -325,7 +341,7 @@ def _ready(
     without: Collection[str] = (),
     free: Collection[str] = (),
 ) -> sqlite3.Row | None:
-    """Return the best task that ``ship`` could have now. The order is an index's: it must stay so for large plans."""
+    """Return the best task that ``ship`` could claim now. The query must follow an index's order, for large plans."""
     chosen = "" if among is None else " AND id IN (SELECT value FROM json_each(:among))"
     left = " AND id NOT IN (SELECT value FROM json_each(:without))" if without else ""
     left += " AND (wish IS NULL OR wish NOT IN (SELECT value FROM json_each(:free)))" if free else ""
@@ -344,7 +360,7 @@ def _ready(
 
 
 def _ready_and_preferred(db: sqlite3.Connection, ship: str, *, without: Collection[str]) -> sqlite3.Row | None:
-    """Return the best task that is ready and was wished for ``ship``."""
+    """Return the best ready task that prefers ``ship``."""
     found: sqlite3.Row | None = db.execute(
         "SELECT id, raw, agent, attempts, reason FROM tasks INDEXED BY ready_wished"
         " WHERE wish = ? AND status = 'pending' AND blockers = 0 AND held_by IS NULL"

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from ocaptain.ledger.views import Sum, sum_of, usd
+from ocaptain.ledger.views import Sum, nano_to_usd, sum_attempts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,9 +22,9 @@ class Line:
 
     Attributes:
         name: of the ship, task or model.
-        about: more of it, for people.
+        about: its state or subject, for people.
         spent: what agents used.
-        awake_seconds, machine_nano: of the ship; None where machines are not split so.
+        awake_seconds, machine_nano: of the ship; None where machine costs are not split this way.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Line:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the documented JSON shape."""
-        machine = {} if self.machine_nano is None else {"machine_usd": usd(self.machine_nano)}
+        machine = {} if self.machine_nano is None else {"machine_usd": nano_to_usd(self.machine_nano)}
         awake = {} if self.awake_seconds is None else {"awake_seconds": round(self.awake_seconds, 1)}
         about = {"name": self.name, "attempts": self.spent.attempts, "cost_nano": self.spent.cost_nano}
         return {**about, **self.spent.as_dict(), **awake, **machine}
@@ -43,7 +43,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Costs:
-    """All of it; ``total`` is of the voyage, machines included."""
+    """The cost of a voyage: its parts, and the total with machines included."""
 
     by: By
     lines: list[Line]
@@ -60,22 +60,24 @@ class Costs:
         return {
             "by": self.by,
             "lines": [line.as_dict() for line in self.lines],
-            "total": {**total, "total_usd": usd(self.total_nano)},
+            "total": {**total, "total_usd": nano_to_usd(self.total_nano)},
         }
 
 
-def costs(ledger: Ledger, by: By, machine: Callable[[float], int]) -> Costs:
+def compute_costs(ledger: Ledger, by: By, machine: Callable[[float], int]) -> Costs:
     """Return what a voyage cost so far.
 
     Args:
         ledger: of the voyage.
         by: how it is split.
-        machine: what so many seconds awake cost, in nano-dollars.
+        machine: returns the cost of some seconds awake, in nano-dollars.
     """
     attempts = ledger.rows("attempts", "token")
     ships = ledger.rows("ships", "position")
     awake = sum(ship["awake_seconds"] for ship in ships)
-    total = Line(ledger.voyage().id, "", sum_of(attempts), awake, sum(machine(ship["awake_seconds"]) for ship in ships))
+    total = Line(
+        ledger.voyage().id, "", sum_attempts(attempts), awake, sum(machine(ship["awake_seconds"]) for ship in ships)
+    )
     return Costs(by, _lines(ledger, by, machine, attempts, ships), total)
 
 
@@ -91,7 +93,7 @@ def _lines(
             Line(
                 ship["id"],
                 ship["state"],
-                sum_of(row for row in attempts if row["ship"] == ship["id"]),
+                sum_attempts(row for row in attempts if row["ship"] == ship["id"]),
                 ship["awake_seconds"],
                 machine(ship["awake_seconds"]),
             )
@@ -99,7 +101,7 @@ def _lines(
         ]
     if by == "task":
         return [
-            Line(task["id"], task["subject"], sum_of(row for row in attempts if row["task"] == task["id"]))
+            Line(task["id"], task["subject"], sum_attempts(row for row in attempts if row["task"] == task["id"]))
             for task in ledger.rows("tasks", "position")
         ]
     models: dict[str, list[dict[str, Any]]] = {}
@@ -119,4 +121,4 @@ def _lines(
                     "usage": json.dumps(part),
                 }
             )
-    return [Line(model, "", sum_of(rows)) for model, rows in sorted(models.items())]
+    return [Line(model, "", sum_attempts(rows)) for model, rows in sorted(models.items())]

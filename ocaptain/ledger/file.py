@@ -1,9 +1,9 @@
-"""Opening SQLite files wherever they lie.
+"""Open SQLite files with paths of any length.
 
-SQLite takes paths of up to 512 bytes (``MAX_PATHNAME`` of its Unix layer), whatever the system takes. A
-longer one is opened by way of an open directory, ``/proc/self/fd/N/ledger.db``. SQLite would follow that
-link back to the long path; it is told to look at files by ``stat`` instead of ``lstat``, by its interface
-for replacing system calls, so that it sees no link. The database, its log and its index keep their places.
+SQLite takes paths of up to 512 bytes (``MAX_PATHNAME`` of its Unix layer), even if the system allows more. A
+longer one is opened through an open directory, ``/proc/self/fd/N/ledger.db``. SQLite would resolve that
+link to the long path; therefore its ``lstat`` is replaced by ``stat``, through its interface
+for replacing system calls, so that it sees no link. The database, its log and its index stay where they are.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ _Vfs._fields_ = [
 ]
 
 
-class _Held(sqlite3.Connection):
-    """A connection whose file is reached by an open directory, which is kept open as long."""
+class _DirectoryConnection(sqlite3.Connection):
+    """A connection that opened its file through a directory's descriptor, which is closed with it."""
 
     directory: int | None = None
 
@@ -51,7 +51,7 @@ class _Held(sqlite3.Connection):
 
 
 def connect(path: Path, **options: Any) -> sqlite3.Connection:
-    """Return what :func:`sqlite3.connect` returns, for a path of any length that the system takes.
+    """Open a database as :func:`sqlite3.connect` does, with a path of any length that the system allows.
 
     Raises:
         sqlite3.Error: it cannot be opened.
@@ -61,10 +61,10 @@ def connect(path: Path, **options: Any) -> sqlite3.Connection:
     if len(os.fsencode(path)) <= MAX_PATH:
         short: sqlite3.Connection = sqlite3.connect(path, **options)
         return short
-    check_length(path)
+    require_short_path(path)
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        opened = sqlite3.connect(f"/proc/self/fd/{directory}/{path.name}", factory=_Held, **options)
+        opened = sqlite3.connect(f"/proc/self/fd/{directory}/{path.name}", factory=_DirectoryConnection, **options)
     except BaseException:
         os.close(directory)
         raise
@@ -72,23 +72,23 @@ def connect(path: Path, **options: Any) -> sqlite3.Connection:
     return opened
 
 
-def check_length(path: Path) -> None:
-    """Say whether a database can lie there.
+def require_short_path(path: Path) -> None:
+    """Refuse a path that is too long for a database.
 
     Raises:
         UsageError: the path is too long for this machine's SQLite.
     """
     size = len(os.fsencode(path))
-    if size > MAX_PATH and not _takes_links():
+    if size > MAX_PATH and not _accepts_symlinked_path():
         raise UsageError(
-            f"this machine's SQLite takes no path of {size} bytes, only {MAX_PATH}: {path};"
+            f"a path of {size} bytes is too long for this machine's SQLite, which takes {MAX_PATH}: {path};"
             " choose a shorter directory (OCAPTAIN_HOME)"
         )
 
 
 @functools.cache
-def _takes_links() -> bool:
-    """Have SQLite take a path through ``/proc/self/fd`` as it stands; return whether it does."""
+def _accepts_symlinked_path() -> bool:
+    """Make SQLite accept a path through ``/proc/self/fd`` without resolving it; return whether it does."""
     if not Path("/proc/self/fd").is_dir():
         return False
     try:

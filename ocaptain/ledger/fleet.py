@@ -30,36 +30,36 @@ class Fleet(Store):
                 db.execute("UPDATE ships SET state = ?, reason = ? WHERE id = ?", (state, reason, ship))
                 add_event(db, "ship", ship, None, f"{state}{f': {reason}' if reason else ''}")
 
-    def set_replace(self) -> None:
-        """Have ships that are lost replaced from now on."""
+    def enable_replacement(self) -> None:
+        """Have lost ships replaced from now on."""
         with self._write() as db:
             db.execute("UPDATE voyage SET replace_lost = 1")
 
-    def replace_ships(self, again: Sequence[str], fresh: Sequence[str]) -> None:
-        """Note replacements that begin.
+    def replace_ships(self, recreate: Sequence[str], substitute: Sequence[str]) -> None:
+        """Store which ships are being replaced.
 
         Args:
-            again: ships whose sprite is gone and is made again under its name.
-            fresh: ships that another one stands in for from now on.
+            recreate: ships whose sprite is gone and is made again under its name.
+            substitute: ships that a new one takes the place of.
         """
         with self._write() as db:
             (position,) = db.execute("SELECT max(position) FROM ships").fetchone()
             (voyage,) = db.execute("SELECT id FROM voyage").fetchone()
             (number,) = db.execute("SELECT count(*) FROM ships WHERE role = 'work'").fetchone()
-            for more, old in enumerate(fresh):
+            for more, old in enumerate(substitute):
                 ship = f"ship-{number + more}"
                 db.execute(
                     "INSERT INTO ships (id, position, sprite, state) VALUES (?, ?, ?, 'provisioning')",
                     (ship, position + 1 + more, f"{voyage}-{ship}"),
                 )
                 db.execute("UPDATE ships SET replaced_by = ? WHERE id = ?", (ship, old))
-                add_event(db, "replace", old, None, f"{ship} sails in its place")
-            for ship in again:
+                add_event(db, "replace", old, None, f"{ship} takes its place")
+            for ship in recreate:
                 add_event(db, "replace", ship, None, "it is made again")
-            db.execute("UPDATE voyage SET replacements = replacements + ?", (len(again) + len(fresh),))
+            db.execute("UPDATE voyage SET replacements = replacements + ?", (len(recreate) + len(substitute),))
 
     def make_verify_ship(self, instead_of: str | None = None) -> None:
-        """Note that the ship for the final verify is being made again.
+        """Store that the ship for the final verify is being made again.
 
         Args:
             instead_of: a ship that was destroyed to make room for it.
@@ -77,18 +77,18 @@ class Fleet(Store):
                 )
                 add_event(db, "ship", instead_of, None, f"gone: {reason}")
 
-    def verify_ships_begun(self) -> int:
+    def count_verify_ships_made(self) -> int:
         """Return how often the ship for the final verify was made again."""
         found = self._db.execute("SELECT count(*) FROM events WHERE kind = 'replace' AND ship = ?", (VERIFY_SHIP,))
         return int(found.fetchone()[0])
 
-    def ship_has(self, ship: str, commit: str | None) -> None:
-        """Note the newest commit that a ship has (None: nothing is known)."""
+    def set_ship_head(self, ship: str, commit: str | None) -> None:
+        """Store the newest commit that a ship has (None: unknown)."""
         with self._write() as db:
             db.execute("UPDATE ships SET head = ? WHERE id = ?", (commit, ship))
 
-    def ship_cursors(self, ship: str, journal: str, cursors: Mapping[str, int]) -> None:
-        """Note up to where a ship's journal is done with, by class of records."""
+    def set_ship_cursors(self, ship: str, journal: str, cursors: Mapping[str, int]) -> None:
+        """Store the number up to which a ship's records are processed, by class of records."""
         with self._write() as db:
             db.execute(
                 "UPDATE ships SET journal = ?, cursors = ? WHERE id = ?", (journal, json.dumps(dict(cursors)), ship)
@@ -102,7 +102,7 @@ class Fleet(Store):
         """Return one ship."""
         return _ship(self._db.execute(f"{_SHIPS} WHERE id = ?", (ship,)).fetchone())
 
-    def worked(self, ship: str) -> bool:
+    def has_worked(self, ship: str) -> bool:
         """Whether a ship was ever handed a task."""
         return bool(self._db.execute("SELECT 1 FROM attempts WHERE ship = ? LIMIT 1", (ship,)).fetchone())
 

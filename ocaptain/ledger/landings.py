@@ -10,7 +10,7 @@ from ocaptain.ledger.records import (
     Intent,
     LedgerError,
 )
-from ocaptain.ledger.store import Store, add_event, holds
+from ocaptain.ledger.store import Store, add_event, held_task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,13 +20,13 @@ class Landings(Store):
     """What landed: intents, commits, saved refs, and the final verify."""
 
     def begin_landing(self, token: int, ref: str, old: str, new: str, evidence: Mapping[str, Any]) -> bool:
-        """Commit the intent to move ``ref`` from ``old`` to ``new``; False if the token lost its task.
+        """Store the intent to move ``ref`` from ``old`` to ``new``; return False if the token lost its task.
 
         Raises:
             LedgerError: another landing of this token is under way.
         """
         with self._write() as db:
-            row = holds(db, token)
+            row = held_task(db, token)
             if not row:
                 return False
             begun = db.execute(
@@ -37,13 +37,13 @@ class Landings(Store):
             ).rowcount
             if not begun:
                 raise LedgerError(
-                    f"{self.path}: the claim with token {token} is landing already; it is not begun twice"
+                    f"{self.path}: the claim with token {token} is landing already; a second landing was refused"
                 )
             db.execute("UPDATE attempts SET evidence = ? WHERE token = ?", (json.dumps(evidence), token))
             return True
 
     def finish_landing(self, token: int) -> None:
-        """Mark the task of an intent whose ref moved as completed, and free what waited for it."""
+        """Mark the task of an intent whose ref has moved as completed, and unblock the tasks that wait for it."""
         with self._write() as db:
             intent = db.execute("SELECT * FROM intents WHERE token = ? AND state = 'open'", (token,)).fetchone()
             if intent is None:
@@ -52,7 +52,7 @@ class Landings(Store):
             db.execute("UPDATE intents SET state = 'done' WHERE token = ?", (token,))
             db.execute("UPDATE attempts SET state = 'landed', ended = ? WHERE token = ?", (time.time(), token))
             was = db.execute("SELECT status FROM tasks WHERE id = ?", (intent["task"],)).fetchone()["status"]
-            if was == "failed":  # for good, and then the branch could be moved after all: it holds nobody any more
+            if was == "failed":  # for good, but then the branch was moved after all: it holds no task any more
                 db.execute("UPDATE tasks SET held_by = NULL WHERE held_by = ?", (intent["task"],))
             changed = db.execute(
                 "UPDATE tasks SET status = 'completed', commit_id = ?, ship = ?, token = ?, reason = NULL,"
@@ -75,7 +75,7 @@ class Landings(Store):
             self._note_changed(intent["task"])
 
     def void_landing(self, token: int) -> None:
-        """Take back an intent whose ref did not move."""
+        """Void an intent whose ref did not move."""
         with self._write() as db:
             db.execute("UPDATE intents SET state = 'void' WHERE token = ? AND state = 'open'", (token,))
 
@@ -85,7 +85,7 @@ class Landings(Store):
         return [Intent(**dict(row)) for row in rows]
 
     def add_saved_ref(self, ref: str, ship: str, token: int | None, commit: str) -> None:
-        """Note where work of a ship is kept."""
+        """Store a ref under which work of a ship was saved."""
         with self._write() as db:
             db.execute(
                 "INSERT INTO saved_refs (ref, ship, token, commit_id, at) VALUES (?, ?, ?, ?, ?)"
@@ -93,14 +93,13 @@ class Landings(Store):
                 (ref, ship, token, commit, time.time()),
             )
 
-    def verified(self, *, ok: bool, code: int, clean: bool | None, commit: str, tail: str, ship: str) -> None:
-        """Note the final verify.
+    def record_verify(self, *, ok: bool, code: int, clean: bool | None, commit: str, tail: str, ship: str) -> None:
+        """Store the result of the final verify.
 
         Args:
             ok: whether it passed.
             code: its exit code.
-            clean: whether it ran in a fresh clone where no agent was; False: it was to, and did not;
-                None: it was not to.
+            clean: whether it ran in a fresh clone where no agent ran; None: that was not asked for.
             commit: what was verified.
             tail: the end of what it printed.
             ship: that ran it.
@@ -113,7 +112,7 @@ class Landings(Store):
             )
             add_event(db, "verify", ship, None, f"{'passed' if ok else f'exit {code}'} at {commit}")
 
-    def landers(self) -> list[str]:
+    def landed_ships(self) -> list[str]:
         """Return the ships whose work landed, the one that landed last first."""
         rows = self._db.execute(
             "SELECT a.ship FROM landings l JOIN attempts a ON a.token = l.token GROUP BY a.ship ORDER BY max(l.n) DESC"
@@ -133,16 +132,16 @@ class Landings(Store):
         """Return every commit that landed, oldest first."""
         return [row["commit_id"] for row in self._db.execute("SELECT commit_id FROM landings ORDER BY n")]
 
-    def statuses(self) -> dict[str, str]:
+    def task_statuses(self) -> dict[str, str]:
         """Return the status of each task."""
         return {row["id"]: row["status"] for row in self._db.execute("SELECT id, status FROM tasks")}
 
     def notices(self) -> list[dict[str, str]]:
-        """Return what a user is to know of landings: the task, and in what it changed the agents' settings."""
+        """Return the notices about landings that changed agents' settings: ``task`` and ``text``."""
         rows = self._db.execute("SELECT task, text FROM events WHERE kind = 'settings' ORDER BY n LIMIT 50")
         return [{"task": row["task"], "text": row["text"]} for row in rows]
 
-    def landed(self, limit: int) -> list[tuple[str, str]]:
+    def recent_landings(self, limit: int) -> list[tuple[str, str]]:
         """Return (task, subject) of the last ``limit`` landings, oldest first."""
         rows = self._db.execute(
             "SELECT t.id, t.subject FROM landings l JOIN tasks t ON t.id = l.task ORDER BY l.n DESC LIMIT ?",

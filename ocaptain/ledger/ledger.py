@@ -1,4 +1,4 @@
-"""The ledger of a voyage: all that is written to it and asked of it, by subject."""
+"""The ledger of a voyage: all its writes and queries, by subject."""
 
 from ocaptain.ledger.claims import Claims
 from ocaptain.ledger.fleet import Fleet

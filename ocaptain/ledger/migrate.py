@@ -1,7 +1,7 @@
-"""Bringing a ledger of an earlier format forward.
+"""Migrate a ledger of an earlier format to this one.
 
-A ledger of format 3 is brought forward by whoever opens it for writing, in one transaction; the
-old file stays beside it as ``ledger.db.3``. Who only reads brings a copy in memory forward.
+A ledger of format 3 is migrated when a captain takes command of it, in one transaction; the old file
+is kept beside it as ``ledger.db.3``. Readers migrate a copy in memory.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 VERSION = 4  # of the schema: PRAGMA user_version
-OLDER = (3,)
+OLDER_VERSIONS = (3,)
 
-#: What each table of format 4 takes from the one of format 3 under another name, or makes of it.
-_MADE = {
+#: For each table, columns of format 4 that had another name in format 3, or are computed from it.
+_RENAMED_COLUMNS = {
     "tasks": {"tries": "failures"},
-    # The numbering of then was one for all: its name is that of no journal of now.
+    # Format 3 had one numbering for all records: "all" is no class of records of today.
     "ships": {"cursors": "json_object('all', cursor)"},
 }
 _TABLES = ("voyage", "tasks", "edges", "attempts", "intents", "ships", "proposals", "events")
@@ -56,14 +56,14 @@ def schema() -> Iterator[str]:
             statement = ""
 
 
-def bring_forward(db: sqlite3.Connection) -> None:
-    """Bring a ledger of format 3 to this one, in one transaction.
+def migrate_schema(db: sqlite3.Connection) -> None:
+    """Migrate a ledger of format 3 to this one, in one transaction.
 
     Args:
         db: in autocommit, without foreign keys.
 
     Raises:
-        sqlite3.Error: it is as it was.
+        sqlite3.Error: it failed, and the ledger is unchanged.
     """
     db.execute("BEGIN IMMEDIATE")
     try:
@@ -77,7 +77,7 @@ def bring_forward(db: sqlite3.Connection) -> None:
             db.execute(statement)
         for table in _TABLES:
             now = [row[1] for row in db.execute(f"PRAGMA main.table_info({table})")]
-            taken = {name: name for name in now if name in columns[table]} | _MADE.get(table, {})
+            taken = {name: name for name in now if name in columns[table]} | _RENAMED_COLUMNS.get(table, {})
             db.execute(
                 f"INSERT INTO main.{table} ({', '.join(taken)})"  # noqa: S608 - likewise
                 f" SELECT {', '.join(taken.values())} FROM temp.former_{table} ORDER BY rowid"
@@ -91,15 +91,15 @@ def bring_forward(db: sqlite3.Connection) -> None:
         raise
 
 
-def bring_file_forward(path: Path) -> None:
-    """Bring the ledger at ``path`` forward; the caller holds the captain's lock.
+def migrate_file(path: Path) -> None:
+    """Migrate the ledger at ``path``; the caller holds the captain's lock.
 
     Raises:
-        sqlite3.Error, OSError: it is as it was.
+        sqlite3.Error, OSError: it failed, and the ledger is unchanged.
     """
     with contextlib.closing(connect(path, isolation_level=None)) as db:
         (version,) = db.execute("PRAGMA user_version").fetchone()
-        if version not in OLDER:
+        if version not in OLDER_VERSIONS:
             return
         kept = path.with_name(f"{path.name}.{version}")
         if not kept.exists():
@@ -110,12 +110,12 @@ def bring_file_forward(path: Path) -> None:
             with scratch.open("rb") as written:
                 os.fsync(written.fileno())
             scratch.replace(kept)
-        bring_forward(db)
+        migrate_schema(db)
 
 
-def copy_forward(db: sqlite3.Connection) -> sqlite3.Connection:
-    """Return a copy in memory of a ledger of an earlier format, brought forward."""
+def migrated_copy(db: sqlite3.Connection) -> sqlite3.Connection:
+    """Return a migrated copy, in memory, of a ledger of an earlier format."""
     copy = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
     db.backup(copy)
-    bring_forward(copy)
+    migrate_schema(copy)
     return copy

@@ -1,4 +1,4 @@
-"""What else can be asked of a ledger."""
+"""Further queries of a ledger."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 class Queries(Store):
-    """What else can be asked of a ledger."""
+    """Further queries of a ledger."""
 
-    def counts(self) -> dict[str, int]:
+    def count_tasks(self) -> dict[str, int]:
         """Return how many tasks are in each state."""
         return {row[0]: row[1] for row in self._db.execute("SELECT status, n FROM task_counts ORDER BY status")}
 
-    def failed(self) -> list[str]:
+    def failed_tasks(self) -> list[str]:
         """Return the tasks that failed for good, in the plan's order."""
         return [row["id"] for row in self._db.execute("SELECT id FROM tasks WHERE status = 'failed' ORDER BY position")]
 
@@ -31,7 +31,7 @@ class Queries(Store):
         return [dict(row) for row in rows]
 
     def edge_rows(self, tasks: Sequence[str]) -> list[dict[str, Any]]:
-        """Return the edges that some tasks are at either end of."""
+        """Return the edges that start or end at some tasks."""
         rows = self._db.execute(
             "WITH some AS (SELECT value FROM json_each(?)) SELECT * FROM edges WHERE task IN some"
             " UNION SELECT * FROM edges WHERE waits IN some ORDER BY task, waits",
@@ -39,8 +39,8 @@ class Queries(Store):
         )
         return [dict(row) for row in rows]
 
-    def working(self) -> dict[str, str]:
-        """Return the task that each ship is at, by ship."""
+    def tasks_by_ship(self) -> dict[str, str]:
+        """Return the running task of each working ship, by ship."""
         rows = self._db.execute("SELECT ship, id FROM tasks WHERE status = 'in_progress' AND ship IS NOT NULL")
         return {row["ship"]: row["id"] for row in rows}
 
@@ -51,7 +51,7 @@ class Queries(Store):
         ).fetchone()
         return row and str(row["ship"])
 
-    def last_event(self) -> int:
+    def last_event_number(self) -> int:
         """Return the number of the newest event, 0 if there is none."""
         return int(self._db.execute("SELECT coalesce(max(n), 0) FROM events").fetchone()[0])
 

@@ -1,4 +1,4 @@
-"""What the ledger's rows are to those who ask, and its errors."""
+"""The records that the ledger returns, and its errors."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ class LedgerError(OcaptainError):
 
 
 class LedgerUnwritable(LedgerError):
-    """This machine cannot write it now (a full disk, no descriptor, no memory); that may pass."""
+    """This machine cannot write the ledger now (a full disk, no file descriptor, no memory); that may pass."""
 
 
 class Contradiction(LedgerError):
-    """This ledger and what it is about say different things; a person must say which of them is right."""
+    """The ledger contradicts the repository or the ships; a person must decide which of them is right."""
 
 
 class OlderLedger(Contradiction):
-    """A ship knows a captain or a channel that this ledger has not handed out yet: it went back in time."""
+    """A ship knows a captain or a channel that this ledger has not handed out yet: the ledger is an older copy."""
 
     def __init__(self, voyage: str, ship: str, theirs: tuple[int, int], ours: tuple[int, int]) -> None:
         facts = f"{ship} knows captain {theirs[0]} and channel {theirs[1]}, the ledger {ours[0]} and {ours[1]}"
-        remedy = "bring the newer ledger.db (and -wal) back, or go on with this one"
+        remedy = "restore the newer ledger.db (and ledger.db-wal), or go on with this one"
         super().__init__(
             f"this ledger is older than the fleet: {facts}; {remedy}: ocaptain sail --resume {voyage} --take-over"
         )
 
 
 class Fenced(LedgerError):
-    """Another captain commands this voyage now."""
+    """Another captain has taken over this voyage."""
 
 
 @dataclass(frozen=True)
 class NewVoyage:
-    """What a ledger is made from."""
+    """The contents of a new ledger."""
 
     id: str
     name: str
@@ -117,7 +117,7 @@ class Voyage:
 
     @property
     def repo_settings(self) -> str:
-        """What agents take from the repository's own settings: one of ``ocaptain.options.REPO_SETTINGS``."""
+        """Which of the repository's own agent settings agents use: one of ``ocaptain.options.REPO_SETTINGS``."""
         return str(json.loads(self.options).get("repo_settings") or "ignore")
 
 
@@ -127,8 +127,8 @@ class Claim:
 
     Attributes:
         session: of the agent, for this attempt.
-        sessions: of earlier attempts on this ship that may be gone on with, the last one first.
-        work: what the last attempt on this ship left in its files, None if nothing.
+        sessions: of earlier attempts on this ship that may be resumed, the last one first.
+        work: commit of the files that the last attempt on this ship left, None if it left none.
     """
 
     token: int

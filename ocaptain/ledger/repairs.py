@@ -1,4 +1,4 @@
-"""What is put right: failures that are taken back, and landings and numbers that a ledger of before lacks."""
+"""Repairs: failures that are undone, and landings and numbers that an older copy of the ledger lacks."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 
 class Repairs(Store):
-    """Failures that are taken back, and what a ledger that went back in time takes up again."""
+    """Undo failures, and bring a ledger that went back in time up to date."""
 
-    def retry(self, tasks: Collection[str]) -> list[str]:
-        """Put tasks that failed for good back, with fresh tries; return them, in the plan's order.
+    def retry_failed(self, tasks: Collection[str]) -> list[str]:
+        """Return tasks that failed for good to the pool, with their tries reset; return them, in the plan's order.
 
-        What waits for them is held no more, unless another task that it waits for has failed, too.
+        Tasks that depend on them are held no more, unless another task that they depend on has failed, too.
 
         Args:
-            tasks: that are meant; none = all that failed. Others are left as they are.
+            tasks: ids; empty = all failed tasks. Tasks that did not fail are left as they are.
         """
         with self._write() as db:
             rows = db.execute(
@@ -39,15 +39,18 @@ class Repairs(Store):
             for row in db.execute("SELECT id FROM tasks WHERE status = 'failed' ORDER BY position").fetchall():
                 hold_dependents(db, row["id"])
             for task in back:
-                add_event(db, "again", None, task, "it is tried again, as was asked")
+                add_event(db, "again", None, task, "the user asked to try it again")
             self._note_changed(*back, *(row["id"] for row in free))
             return back
 
-    def forgive(self, since: float) -> tuple[list[str], list[str]]:
-        """Take back the blame for what failed since a time: it was not theirs.
+    def undo_failures(self, since: float) -> tuple[list[str], list[str]]:
+        """Undo the failures since a time, which this machine or the repository caused.
 
-        Attempts that failed count no more, tasks that failed by them are tried again, and ships that
-        were taken out of service sail again.
+        Failed attempts do not count any more, tasks that failed by them are tried again, and ships that
+        were taken out of service are used again.
+
+        Args:
+            since: Unix seconds.
 
         Returns:
             The tasks, and the ships.
@@ -73,13 +76,17 @@ class Repairs(Store):
                 (since,),
             ).fetchall()
             for task in counts:
-                add_event(db, "forgiven", None, task, "its failure was not its own: it is tried again")
+                add_event(
+                    db, "forgiven", None, task, "this machine or the repository caused its failure: it is tried again"
+                )
             for row in ships:
-                add_event(db, "forgiven", row["id"], None, "its fault was not its own: it sails again")
+                add_event(
+                    db, "forgiven", row["id"], None, "this machine or the repository caused its fault: it is used again"
+                )
             return list(counts), [row["id"] for row in ships]
 
     def adopt_landing(self, task: str, ship: str, number: int, commit: str) -> None:
-        """Take up a landing that is on the branch and that this ledger lacks."""
+        """Add a landing that is on the branch and that this ledger lacks."""
         with self._write() as db:
             row = db.execute("SELECT status, token FROM tasks WHERE id = ?", (task,)).fetchone()
             if row is None or row["status"] == "completed":
@@ -105,11 +112,11 @@ class Repairs(Store):
                 "INSERT INTO landings (kind, task, token, commit_id, at) VALUES ('task', ?, ?, ?, ?)",
                 (task, token, commit, time.time()),
             )
-            add_event(db, "adopted", ship, task, f"{commit} had landed, and this ledger did not know of it")
+            add_event(db, "adopted", ship, task, f"{commit} is on the branch, and this ledger lacked its landing")
             self._note_changed(task)
 
     def raise_counters(self, attempts: Mapping[str, int], token: int) -> None:
-        """Let no attempt be numbered as one was of which there is something."""
+        """Raise the numbers of attempts and the last token, so that new ones do not repeat those found in refs."""
         with self._write() as db:
             db.execute("UPDATE voyage SET last_token = max(last_token, ?)", (token,))
             db.executemany(
@@ -118,7 +125,7 @@ class Repairs(Store):
             )
 
     def raise_fence(self, epoch: int, generation: int) -> None:
-        """Command also those who know a newer captain or channel than this ledger."""
+        """Raise epoch and generation, so that ships that know these numbers obey this captain."""
         with self._write() as db:
             (self.epoch,) = db.execute(
                 "UPDATE voyage SET epoch = max(epoch, ?), generation = max(generation, ?) RETURNING epoch",
@@ -131,7 +138,7 @@ class Repairs(Store):
 
 
 def _attempt_of(db: sqlite3.Connection, task: str, ship: str, number: int) -> int:
-    """Return the token of an attempt; one that this ledger lacks is added."""
+    """Return the token of an attempt; adds the attempt if this ledger lacks it."""
     row = db.execute("SELECT token FROM attempts WHERE task = ? AND number = ?", (task, number)).fetchone()
     if row is not None:
         return int(row["token"])

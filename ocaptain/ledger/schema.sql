@@ -32,9 +32,9 @@ CREATE TABLE voyage (
   replace_lost    INTEGER NOT NULL DEFAULT 0,   -- whether ships that are lost are replaced
   replacements    INTEGER NOT NULL DEFAULT 0,   -- how many were begun
   mesh            TEXT NOT NULL DEFAULT 'none', -- what the ships join: none, tailscale
-  options         TEXT NOT NULL DEFAULT '{}',   -- JSON: what the voyage was asked to be
+  options         TEXT NOT NULL DEFAULT '{}',   -- JSON: the options of the voyage
   home            TEXT NOT NULL DEFAULT 'here', -- where its captain lives: here, or a ship
-  ticket          TEXT,                         -- by which another place may take it over
+  ticket          TEXT,                         -- with which another machine may take it over
   opening         TEXT NOT NULL DEFAULT ''      -- a nonce of the captain that commands
 ) STRICT;
 
@@ -44,16 +44,16 @@ CREATE TABLE tasks (
   subject   TEXT NOT NULL,
   raw       TEXT NOT NULL,                -- the plan's JSON
   agent     TEXT NOT NULL,
-  wish      TEXT,                         -- the ship that had best take it
+  wish      TEXT,                         -- the ship that the plan prefers
   pin       TEXT,                         -- the only ship that may take it
-  approved  INTEGER NOT NULL DEFAULT 1,   -- 0: it waits for a person's word
+  approved  INTEGER NOT NULL DEFAULT 1,   -- 0: it waits for approval
   priority  INTEGER NOT NULL,             -- tasks on the longest chain it starts
   blockers  INTEGER NOT NULL,             -- tasks it still waits for
   status    TEXT NOT NULL CHECK (status IN ('pending', 'in_progress', 'completed', 'failed')),
   held_by   TEXT,                         -- why a pending task cannot run
   token     INTEGER,                      -- of the attempt that holds it
   ship      TEXT,                         -- that holds it, or that landed it
-  attempts  INTEGER NOT NULL DEFAULT 0,   -- that were made, whatever became of them
+  attempts  INTEGER NOT NULL DEFAULT 0,   -- that were made, with any result
   tries     INTEGER NOT NULL DEFAULT 0,   -- of these, those that failed and count
   commit_id TEXT,                         -- what landed
   reason    TEXT                          -- of the last failure
@@ -87,13 +87,13 @@ CREATE TABLE attempts (
   base         TEXT,                      -- commit the work started from
   work         TEXT,                      -- commit that holds what it left in the files
   session      TEXT,                      -- of the agent, if it has such
-  fresh        INTEGER NOT NULL DEFAULT 0,-- whether that session is not to be gone on with
+  fresh        INTEGER NOT NULL DEFAULT 0,-- whether that session must not be resumed
   reason       TEXT,
   exit_code    INTEGER,
   started      REAL NOT NULL,
   ended        REAL,
   seconds      REAL,                      -- as the ship measured
-  model        TEXT,                      -- that worked, as the agent says
+  model        TEXT,                      -- as the agent reports
   tokens_in    INTEGER,                   -- all that was read, cached or not
   tokens_out   INTEGER,
   tokens_cached  INTEGER,                 -- of tokens_in, what came from the cache
@@ -137,7 +137,7 @@ CREATE TABLE saved_refs (
   at         REAL NOT NULL
 ) STRICT;
 
--- The plan's files as they were brought.
+-- The plan's files, unchanged.
 CREATE TABLE plan_files (
   path  TEXT PRIMARY KEY,
   data  BLOB NOT NULL

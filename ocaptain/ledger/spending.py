@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class Spending(Store):
     """What a voyage cost: tokens, and the time that ships were awake."""
 
-    def spent(self, token: int, spent: Spent, session: str | None) -> None:
-        """Note what an attempt used so far, and the session that it works in; a smaller cost is older news."""
+    def record_spent(self, token: int, spent: Spent, session: str | None) -> None:
+        """Store what an attempt used so far, and its session; fewer tokens than stored are an older report, ignored."""
         with self._write() as db:
             db.execute(
                 "UPDATE attempts SET model = ?, tokens_in = ?, tokens_out = ?, tokens_cached = ?, cost_nano = ?,"
@@ -31,28 +31,28 @@ class Spending(Store):
                 ),
             )
 
-    def log_skipped(self, token: int, skipped: int) -> None:
-        """Note how many bytes of an attempt's log are missing, less the notes that say so."""
+    def set_log_skipped(self, token: int, skipped: int) -> None:
+        """Store how many bytes of an attempt's log are missing in its file, minus the notes about that."""
         with self._write() as db:
             db.execute("UPDATE attempts SET log_skipped = ? WHERE token = ?", (skipped, token))
 
     def meters(self) -> dict[str, Mapping[str, Any]]:
-        """Return up to where the time that ships were awake is counted, as :meth:`add_awake` was told."""
+        """Return the meters of ships' awake time, by ship, as :meth:`add_awake_seconds` stored them."""
         rows = self._db.execute("SELECT id, meter FROM ships WHERE meter IS NOT NULL")
         return {row["id"]: json.loads(row["meter"]) for row in rows}
 
-    def add_awake(self, found: Mapping[str, tuple[Mapping[str, Any] | None, float]]) -> None:
+    def add_awake_seconds(self, by_ship: Mapping[str, tuple[Mapping[str, Any] | None, float]]) -> None:
         """Add to the time that ships were awake.
 
         Args:
-            found: by ship: up to where it is counted now (None: it has no meter), and the seconds to add.
+            by_ship: the ship's new meter (None: it has none), and the seconds to add.
         """
         with self._write() as db:
             db.executemany(
                 "UPDATE ships SET awake_seconds = max(0.0, awake_seconds + ?), meter = coalesce(?, meter) WHERE id = ?",
-                [(seconds, json.dumps(meter) if meter else None, ship) for ship, (meter, seconds) in found.items()],
+                [(seconds, json.dumps(meter) if meter else None, ship) for ship, (meter, seconds) in by_ship.items()],
             )
 
-    def spending(self) -> dict[str, Any]:
-        """Return what all attempts used together: sums that are kept, not made."""
+    def total_spending(self) -> dict[str, Any]:
+        """Return the sums of what all attempts used; triggers keep them up to date."""
         return dict(self._db.execute("SELECT * FROM spending").fetchone())

@@ -1,8 +1,8 @@
 """The ledger's file: opening it, one writer at a time, and the voyage's own row.
 
-One writer: the process that holds the captain's lock. It takes an epoch once
-(:meth:`Store.command`), and every write after that checks that the epoch is still its own, so
-a captain that was thought dead and is not writes nothing.
+There is one writer: the process that holds the captain's lock. It takes an epoch once
+(:meth:`Store.take_command`), and every later write checks that the epoch is still its own, so that
+a captain that was wrongly believed dead cannot write.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import time
 from typing import TYPE_CHECKING, Any, Self
 
 from ocaptain.ledger.file import connect
-from ocaptain.ledger.migrate import OLDER, VERSION, bring_file_forward, copy_forward, schema
+from ocaptain.ledger.migrate import OLDER_VERSIONS, VERSION, migrate_file, migrated_copy, schema
 from ocaptain.ledger.records import Fenced, LedgerError, LedgerUnwritable, NewVoyage, Voyage
 from ocaptain.names import VERIFY_SHIP, VOYAGE_ID
 from ocaptain.text import clean
@@ -51,7 +51,7 @@ class Store:
         except sqlite3.Error as error:
             passing = getattr(error, "sqlite_errorcode", 0) & 0xFF in _PASSING
             kind = LedgerUnwritable if passing else LedgerError
-            raise kind(f"{path} is not a ledger that can be read: {error}") from error
+            raise kind(f"{path} cannot be read as a ledger: {error}") from error
         except OSError as error:  # no descriptor for its directory, say
             raise LedgerUnwritable(f"{path} cannot be read: {error.strerror}") from error
 
@@ -60,16 +60,16 @@ class Store:
         self._require_own(db)
         (version,) = db.execute("PRAGMA user_version").fetchone()
         #: Whether this is a copy, in memory, of a ledger of an earlier format.
-        self.is_copy = version in OLDER
+        self.is_copy = version in OLDER_VERSIONS
         if self.is_copy:
             with contextlib.closing(db) as former:
-                db = copy_forward(former)
+                db = migrated_copy(former)
         elif version != VERSION:
             db.close()
             which = "a newer" if version > VERSION else "an older"
             raise LedgerError(
                 f"{self.path} was made by {which} version of ocaptain (format {version}, this one reads"
-                f" {OLDER[0]} to {VERSION}); use that version"
+                f" {OLDER_VERSIONS[0]} to {VERSION}); use that version"
             )
         db.row_factory = sqlite3.Row
         db.execute("PRAGMA synchronous = FULL")
@@ -77,14 +77,18 @@ class Store:
         self._db = db
 
     def _require_own(self, db: sqlite3.Connection) -> None:
-        """Refuse a ledger without a voyage, or of another one than its directory's."""
+        """Refuse a ledger without a voyage, or of another voyage than its directory's.
+
+        Raises:
+            LedgerError: it is refused.
+        """
         row = db.execute("SELECT id FROM voyage").fetchone()
         directory = self.path.resolve().parent.name
         if row is not None and (row[0] == directory or not VOYAGE_ID.fullmatch(directory)):
             return
         db.close()
         what = "is empty" if row is None else f"is the ledger of {clean(str(row[0]))[:60]}, not of {directory}"
-        raise LedgerError(f"{self.path} {what}; bring the right one back from a copy")
+        raise LedgerError(f"{self.path} {what}; restore the right one from a copy")
 
     def close(self) -> None:
         """Close the connection."""
@@ -149,10 +153,10 @@ class Store:
 
     @contextlib.contextmanager
     def _queue(self) -> Iterator[None]:
-        """Wait for one's turn to write.
+        """Wait for this writer's turn.
 
-        SQLite lets writers poll, so that under contention some never come to it; the kernel has
-        a queue. A file of its own: closing any descriptor of the database would drop SQLite's locks.
+        SQLite lets writers poll, so that under contention some may wait without end; the kernel has
+        a queue. It is a separate file, since closing any descriptor of the database would drop SQLite's locks.
         """
         try:
             if self._turn is None:
@@ -167,7 +171,12 @@ class Store:
 
     @contextlib.contextmanager
     def _write(self) -> Iterator[sqlite3.Connection]:
-        """One transaction, refused if another captain took over."""
+        """Run one transaction.
+
+        Raises:
+            Fenced: another captain has taken over.
+            LedgerError: the ledger cannot be written.
+        """
         with self._queue(), self._transaction() as db:
             yield db
 
@@ -181,7 +190,7 @@ class Store:
             (epoch,) = self._db.execute("SELECT epoch FROM voyage").fetchone()
             if epoch != self.epoch:
                 raise Fenced(
-                    f"{self.path}: a newer captain has taken over (epoch {epoch}); this one ({self.epoch}) ends"
+                    f"{self.path}: a newer captain (epoch {epoch}) has taken over; this one ({self.epoch}) ends"
                 )
             yield self._db
             self._db.execute("COMMIT")
@@ -194,18 +203,17 @@ class Store:
                 self._db.execute("ROLLBACK")
             raise
 
-    def command(self) -> int:
-        """Take command: a new epoch, which fences every earlier writer. The caller holds the lock.
+    def take_command(self) -> int:
+        """Take a new epoch, which fences every earlier writer, and return it. The caller holds the captain's lock.
 
-        A ledger of an earlier format is brought forward first. The voyage's directory is its user's alone from
-        here on, whoever made it.
+        A ledger of an earlier format is migrated first. From now on only its user can read the voyage's directory.
         """
-        with contextlib.suppress(OSError):  # somebody else's, say: then it is theirs to close
+        with contextlib.suppress(OSError):  # for example it belongs to another user, who has to restrict it
             self.path.parent.chmod(0o700)
         try:
             with self._queue():
                 if self.is_copy:
-                    bring_file_forward(self.path)
+                    migrate_file(self.path)
                     self._db.close()
                     self._open()
                 (epoch,) = self._db.execute(
@@ -216,8 +224,8 @@ class Store:
         self.epoch = int(epoch)
         return self.epoch
 
-    def take_changed(self) -> list[str]:
-        """Return the tasks that this connection changed since it was asked last, in the order of the changes."""
+    def pop_changed_tasks(self) -> list[str]:
+        """Return the tasks that this connection changed since the last call, in the order of the changes."""
         changed, self._changed = list(self._changed), {}
         return changed
 
@@ -230,33 +238,33 @@ class Store:
             return int(db.execute("UPDATE voyage SET generation = generation + 1 RETURNING generation").fetchone()[0])
 
     def set_state(self, state: str, note: str | None = None) -> None:
-        """Set the voyage's state; a note says why, for people."""
+        """Set the voyage's state, and a note that says why, for people."""
         with self._write() as db:
             db.execute("UPDATE voyage SET state = ?, note = coalesce(?, note)", (state, note))
             add_event(db, "voyage", None, None, f"{state}{f': {note}' if note else ''}")
 
     def pause(self, reason: str) -> None:
-        """Note that nothing more is to be handed out, and why; the state changes when all has ended that runs."""
+        """Set the reason of a pause: no tasks are handed out; the state changes when running attempts have ended."""
         with self._write() as db:
             db.execute("UPDATE voyage SET paused_reason = ?", (reason,))
             add_event(db, "pause", None, None, reason)
 
-    def go_on(self) -> None:
-        """Hand out tasks again."""
+    def clear_pause(self) -> None:
+        """Clear the reason of a pause, so that tasks are handed out again."""
         with self._write() as db:
             db.execute("UPDATE voyage SET paused_reason = NULL, note = NULL")
 
     def set_note(self, note: str | None) -> None:
-        """Set what ``status`` says of the voyage."""
+        """Set the note that ``status`` shows for the voyage."""
         with self._write() as db:
             db.execute("UPDATE voyage SET note = ?", (note,))
 
     def set_option(self, name: str, value: str) -> None:
-        """Set one of the options that the voyage was asked for."""
+        """Set one of the voyage's options."""
         with self._write() as db:
             db.execute("UPDATE voyage SET options = json_set(options, ?, ?)", (f'$."{name}"', value))
 
-    def event(self, kind: str, text: str, *, ship: str | None = None, task: str | None = None) -> None:
+    def add_event(self, kind: str, text: str, *, ship: str | None = None, task: str | None = None) -> None:
         """Add an event, for people."""
         with self._write() as db:
             add_event(db, kind, ship, task, text)
@@ -267,19 +275,19 @@ class Store:
         return Voyage(**dict(self._db.execute(f"SELECT {columns} FROM voyage").fetchone()))  # noqa: S608 - our own names
 
     def rows(self, table: str, order: str) -> list[dict[str, Any]]:
-        """Return a table's rows, for views."""
+        """Return all rows of a table, sorted by the columns ``order``."""
         return [dict(row) for row in self._db.execute(f"SELECT * FROM {table} ORDER BY {order}")]  # noqa: S608
 
 
 def _unwritten(path: Path, error: sqlite3.Error | OSError) -> LedgerError:
-    """Return the error for a write that failed: one that may pass, if it is this machine that fails."""
+    """Return the error for a write that failed: LedgerUnwritable if this machine is the cause, which may pass."""
     code = getattr(error, "sqlite_errorcode", None)
     passing = isinstance(error, OSError) or (code is not None and code & 0xFF in _PASSING)
     return (LedgerUnwritable if passing else LedgerError)(f"{path} cannot be written: {error}")
 
 
-def holds(db: sqlite3.Connection, token: int) -> sqlite3.Row | None:
-    """Return the task that an attempt holds (``id ship tries``), None if it holds none any more."""
+def held_task(db: sqlite3.Connection, token: int) -> sqlite3.Row | None:
+    """Return the task that an attempt holds (its ``id``, ``ship`` and ``tries``), None if it holds none any more."""
     found: sqlite3.Row | None = db.execute(
         "SELECT id, ship, tries FROM tasks WHERE token = ? AND status = 'in_progress'", (token,)
     ).fetchone()
@@ -287,7 +295,7 @@ def holds(db: sqlite3.Connection, token: int) -> sqlite3.Row | None:
 
 
 def hold_dependents(db: sqlite3.Connection, task: str) -> list[str]:
-    """Hold whatever waits for a task that failed, however far, and is not held yet; return it."""
+    """Hold all tasks that depend on a failed task, directly or not, and are not held yet; return their ids."""
     held = db.execute(
         "WITH RECURSIVE later (id) AS (SELECT task FROM edges WHERE waits = ?1"
         " UNION SELECT task FROM edges JOIN later ON waits = later.id)"

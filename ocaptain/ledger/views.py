@@ -1,4 +1,4 @@
-"""What users see of a ledger: the documented shapes of ``status``, ``tasks`` and ``tasks/N.json``."""
+"""A ledger as users see it: the documented shapes of ``status``, ``tasks`` and ``tasks/N.json``."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Sum:
     """What attempts used together.
 
     Attributes:
-        attempts: how many told of any.
+        attempts: number of attempts that reported usage.
         tokens_in, tokens_out, tokens_cached: read (cached or not), written, and read from the cache.
-        cost_nano: nano-dollars of what has a known price.
-        unknown: attempts that used something else.
+        cost_nano: nano-dollars of usage with a known price.
+        unknown: number of attempts with usage without a known price.
         marks: ``api``, ``subscription``.
     """
 
@@ -33,36 +33,36 @@ class Sum:
     marks: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the documented JSON shape; a cost of nothing that was used is null."""
+        """Return the documented JSON shape; the cost is null if no attempt reported usage."""
         return {
-            "cost_usd": usd(self.cost_nano) if self.attempts else None,
+            "cost_usd": nano_to_usd(self.cost_nano) if self.attempts else None,
             "cost_unknown": self.unknown,
             "cost_mark": "+".join(self.marks) or None,
             "tokens": {"in": self.tokens_in, "out": self.tokens_out, "cached": self.tokens_cached},
         }
 
 
-def usd(nano: int) -> float:
+def nano_to_usd(nano: int) -> float:
     """Return nano-dollars as dollars, to a millionth: for people and JSON, never for sums."""
     return round(nano / 10**9, 6)
 
 
-def sum_of(rows: Iterable[Mapping[str, Any]]) -> Sum:
+def sum_attempts(rows: Iterable[Mapping[str, Any]]) -> Sum:
     """Return what rows of attempts used (``tokens_in``, ``cost_nano``, ``usage``, …)."""
-    told = [row for row in rows if row["tokens_in"] is not None]
+    known = [row for row in rows if row["tokens_in"] is not None]
     return Sum(
-        attempts=len(told),
-        tokens_in=sum(row["tokens_in"] for row in told),
-        tokens_out=sum(row["tokens_out"] for row in told),
-        tokens_cached=sum(row["tokens_cached"] for row in told),
-        cost_nano=sum(row["cost_nano"] or 0 for row in told),
-        unknown=sum(any(one["cost_nano"] is None for one in json.loads(row["usage"] or "[]")) for row in told),
-        marks=tuple(sorted({row["cost_mark"] for row in told if row["cost_mark"]})),
+        attempts=len(known),
+        tokens_in=sum(row["tokens_in"] for row in known),
+        tokens_out=sum(row["tokens_out"] for row in known),
+        tokens_cached=sum(row["tokens_cached"] for row in known),
+        cost_nano=sum(row["cost_nano"] or 0 for row in known),
+        unknown=sum(any(one["cost_nano"] is None for one in json.loads(row["usage"] or "[]")) for row in known),
+        marks=tuple(sorted({row["cost_mark"] for row in known if row["cost_mark"]})),
     )
 
 
 def voyage_sum(row: Mapping[str, Any]) -> Sum:
-    """Return what all attempts used, from the ledger's kept sums."""
+    """Return what all attempts used, from the sums that the ledger stores."""
     marks = tuple(mark for mark in ("api", "subscription") if row[mark])
     names = ("attempts", "tokens_in", "tokens_out", "tokens_cached", "cost_nano", "unknown")
     return Sum(**{name: row[name] for name in names}, marks=marks)
@@ -127,7 +127,7 @@ class Overview:
     ships: list[dict[str, Any]]
     verify: dict[str, Any] | None
     proves: str | None
-    #: Whether it passed, but not in the clean place where it was to: less than was asked for.
+    #: Whether the verify passed, but not in a clean place as was asked for.
     is_less_proven: bool
     spent: Sum
     awake_seconds: float
@@ -148,7 +148,7 @@ class Overview:
             "note": self.note,
             "notices": self.notices,
             "cost": {
-                "agents_usd": usd(self.spent.cost_nano),
+                "agents_usd": nano_to_usd(self.spent.cost_nano),
                 "unknown": self.spent.unknown,
                 "tokens": self.spent.as_dict()["tokens"],
                 "awake_seconds": round(self.awake_seconds, 1),
@@ -157,7 +157,7 @@ class Overview:
 
 
 def task_files(ledger: Ledger, tasks: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return what ``tasks/N.json`` holds of some tasks, by id: the plan's task with its state of now."""
+    """Return the contents of ``tasks/N.json`` for some tasks, by id: the plan's task with its current state."""
     waits, blocks = _both_ends(ledger.edge_rows(tasks))
     return {
         row["id"]: {
@@ -172,7 +172,7 @@ def task_files(ledger: Ledger, tasks: Sequence[str]) -> dict[str, dict[str, Any]
 
 
 def _both_ends(edges: Iterable[Mapping[str, str]]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    """Return what each task waits for, and what waits for it."""
+    """Return, by task, the tasks that it waits for, and the tasks that wait for it."""
     waits: dict[str, list[str]] = {}
     blocks: dict[str, list[str]] = {}
     for edge in edges:
@@ -203,7 +203,7 @@ def task_views(ledger: Ledger) -> list[TaskView]:
             held_by=row["held_by"],
             check=(evidence.get(row["id"]) or {}).get("check"),
             reason=row["reason"],
-            spent=sum_of(attempts.get(row["id"], ())),
+            spent=sum_attempts(attempts.get(row["id"], ())),
         )
         for row in ledger.rows("tasks", "position")
     ]
@@ -218,7 +218,7 @@ def landings(ledger: Ledger) -> list[Landing]:
     ]
 
 
-def proves(verify: Mapping[str, Any] | None, ship: str | None) -> str | None:
+def describe_proof(verify: Mapping[str, Any] | None, ship: str | None) -> str | None:
     """Return what a voyage's state ``complete`` proves, as a sentence; None if it proves nothing.
 
     Args:
@@ -234,10 +234,10 @@ def proves(verify: Mapping[str, Any] | None, ship: str | None) -> str | None:
 
 
 def overview(ledger: Ledger) -> Overview:
-    """Return the voyage as it stands."""
+    """Return the voyage's current state."""
     voyage = ledger.voyage()
-    counts = ledger.counts()
-    working = ledger.working()
+    counts = ledger.count_tasks()
+    working = ledger.tasks_by_ship()
     verified_on = ledger.verified_on()
     verify = None
     if voyage.verify_ok is not None:
@@ -268,9 +268,9 @@ def overview(ledger: Ledger) -> Overview:
             for ship in ledger.ships()
         ],
         verify=verify,
-        proves=proves(verify, verified_on),
+        proves=describe_proof(verify, verified_on),
         is_less_proven=bool(verified_on and voyage.verify_ok and voyage.verify_clean == 0),
-        spent=voyage_sum(ledger.spending()),
+        spent=voyage_sum(ledger.total_spending()),
         awake_seconds=sum(row["awake_seconds"] for row in ledger.rows("ships", "position")),
         notices=ledger.notices(),
     )

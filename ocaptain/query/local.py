@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ocaptain.ledger import Ledger, landings, overview, task_views
-from ocaptain.ledger.costs import costs
+from ocaptain.ledger.costs import compute_costs
 from ocaptain.names import VERIFY_SHIP
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Query:
     def last_event(self) -> int:
         """Return the number of the last event, 0 if there was none."""
         with self._ledger() as ledger:
-            return ledger.last_event()
+            return ledger.last_event_number()
 
     def events(self, after: int = 0) -> list[Event]:
         """Return the events after a number, oldest first."""
@@ -133,4 +133,4 @@ class Query:
             machine: what so many seconds awake cost, in nano-dollars.
         """
         with self._ledger() as ledger:
-            return costs(ledger, by, machine)
+            return compute_costs(ledger, by, machine)

@@ -19,7 +19,7 @@ from ocaptain.names import VERIFY_SHIP, sprite_name
 from ocaptain.plan import Plan, load_plan
 from ocaptain.plan.models import MODEL
 from ocaptain.prices import load_prices
-from ocaptain.provider import choose, endpoint, provider_id_of, require_endpoint
+from ocaptain.provider import choose_provider, endpoint, provider_id, require_endpoint
 from ocaptain.scratch import remove_abandoned, scratch_directory
 from ocaptain.voyage import source as sources
 
@@ -156,7 +156,7 @@ def check_services(checked: Checked, settings: Settings, *, start: bool) -> str:
         checked.notes.extend(access.result())
         reached = reach.result()  # whether a host answers is seen when it is built
         joinable.result()
-    return provider_id_of(reached) if reached else ""
+    return provider_id(reached) if reached else ""
 
 
 def _fleet(request: Request, plan: Plan, settings: Settings, notes: list[str]) -> ChosenFleet:
@@ -168,7 +168,7 @@ def _fleet(request: Request, plan: Plan, settings: Settings, notes: list[str]) -
         if settings.mesh == "tailscale":
             notes.append("OCAPTAIN_MESH=tailscale is not for hosts of an inventory: they are not put on a tailnet")
         return ChosenFleet(HOSTS, len(hosts), hosts=tuple(hosts), verify_on=verify_on)
-    provider, why = choose(settings, request.options.provider)
+    provider, why = choose_provider(settings, request.options.provider)
     if provider == "drydock" and why != "named":
         notes.append(f"{why}: sailing on drydock, the local provider")
     notes += _drydocks_shortcoming() if provider == "drydock" else []
@@ -254,7 +254,7 @@ def _check_provider(named: str, settings: Settings, *, start: bool) -> Endpoint 
     """Have the provider answer to our token; drydock is started for it, or None is returned, as for hosts."""
     if named == HOSTS:
         return None
-    provider, _ = choose(settings, named)
+    provider, _ = choose_provider(settings, named)
     reached = require_endpoint(provider, settings) if start else endpoint(provider, settings)
     if reached is None:
         return None

@@ -23,10 +23,10 @@ from ocaptain.agents import ADAPTERS
 from ocaptain.config import cache_directory, dotenv_files, load_settings, variables
 from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.ledger import LedgerError
-from ocaptain.ledger.file import check_length
+from ocaptain.ledger.file import require_short_path
 from ocaptain.mesh import MeshError, check_access, choose_mesh, tailnet_of
 from ocaptain.names import new_voyage_id
-from ocaptain.provider import SPRITES_FILE, Endpoint, choose, endpoint
+from ocaptain.provider import SPRITES_FILE, Endpoint, choose_provider, endpoint
 from ocaptain.voyage.home import Home
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def _ansible() -> Finding:
 def _home(settings: Settings) -> Finding:
     try:
         place = settings.voyages
-        check_length(place / new_voyage_id() / "ledger.db")
+        require_short_path(place / new_voyage_id() / "ledger.db")
     except UsageError as error:
         what, _, remedy = error.message.rpartition("; ")
         return Finding("home", "fault", what, remedy)
@@ -241,7 +241,7 @@ async def _first_page(reached: Endpoint) -> SpritePage:
 
 
 def _provider(settings: Settings, named: str | None) -> list[Finding]:
-    name, _ = choose(settings, named)
+    name, _ = choose_provider(settings, named)
     found = _drydock() if name == "drydock" else []
     if any(one.status == "fault" for one in found):
         return found
@@ -251,7 +251,7 @@ def _provider(settings: Settings, named: str | None) -> list[Finding]:
 
 def _mesh(settings: Settings, named: str | None) -> Finding:
     try:
-        mesh = choose_mesh(settings, choose(settings, named)[0])
+        mesh = choose_mesh(settings, choose_provider(settings, named)[0])
     except UsageError as error:
         what, _, remedy = error.message.partition(": ")
         return Finding("mesh", "fault", what, remedy)
@@ -274,7 +274,7 @@ def examine(named: str | None = None) -> list[Finding]:
     """
     try:
         settings = load_settings()
-        name, why = choose(settings, named)
+        name, why = choose_provider(settings, named)
     except OcaptainError as error:
         return [_python(), _git(), _ansible(), Finding("configuration", "fault", str(error), "mend it, then again")]
     first = Finding("configuration", "ok", f"ships come from {name}: {why}")

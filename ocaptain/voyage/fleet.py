@@ -6,13 +6,13 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ocaptain.captain.transport.ssh import holding
+from ocaptain.captain.transport.ssh import find_held_hosts
 from ocaptain.config import HOSTS
 from ocaptain.errors import OcaptainError
 from ocaptain.ledger import Ledger, overview
 from ocaptain.ledger.records import NOT_SAILING
-from ocaptain.presence import Existing, what_exists
-from ocaptain.provider import choose, require_endpoint, require_same_provider
+from ocaptain.presence import Existing, find_existing
+from ocaptain.provider import choose_provider, require_endpoint, require_same_provider
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -69,7 +69,7 @@ def open_for_writing(directory: VoyageDirectory, lock: Lock) -> Ledger:
     """Open the ledger for writing under ``lock``, which is held."""
     assert lock.path.parent == directory.path
     ledger = Ledger(directory.path / "ledger.db")
-    ledger.command()
+    ledger.take_command()
     return ledger
 
 
@@ -91,7 +91,7 @@ def existing(
     if voyage.provider == HOSTS:
         return _existing_hosts(names, held(directory, ledger))
     try:
-        reached = require_endpoint(choose(settings, voyage.provider)[0], settings)
+        reached = require_endpoint(choose_provider(settings, voyage.provider)[0], settings)
         require_same_provider(voyage, reached)
         return asyncio.run(_look_for(voyage.id, names, reached, destroyed))
     except OcaptainError as error:
@@ -106,12 +106,12 @@ def _existing_hosts(names: frozenset[str], found: Mapping[str, str | None]) -> E
 
 async def _look_for(voyage: str, names: frozenset[str], reached: Endpoint, destroyed: Collection[str]) -> Existing:
     async with reached.client() as client:
-        return await what_exists(client, f"{voyage}-ship-", names, destroyed)
+        return await find_existing(client, f"{voyage}-ship-", names, destroyed)
 
 
 def held(directory: VoyageDirectory, ledger: Ledger) -> dict[str, str | None]:
     """Return the hosts that the voyage has (None), or that cannot be asked (why)."""
-    return asyncio.run(holding(directory.path, directory.id, ledger.ships()))
+    return asyncio.run(find_held_hosts(directory.path, directory.id, ledger.ships()))
 
 
 async def sprites_of(voyage: str, reached: Endpoint) -> list[str]:

@@ -94,7 +94,7 @@ def _note_fleet(directory: VoyageDirectory, ledger: Ledger, built: Built, settin
     exist = existing(directory, ledger, settings, built.destroyed) if built.failed else Existing()
     for ship in ledger.ships():
         if ship.sprite in built.created:
-            ledger.ship_has(ship.id, None)
+            ledger.set_ship_head(ship.id, None)
         if ship.sprite in built.ready:
             # ship-verify sleeps until it is needed: nobody waits for it.
             ledger.set_ship(ship.id, "bootstrapping" if ship.role == "work" else "asleep")
@@ -107,7 +107,7 @@ def _note_fleet(directory: VoyageDirectory, ledger: Ledger, built: Built, settin
         reasons = [f"{sprite}: {reason}" for sprite, reason in built.failed.items()]
         raise OcaptainError("no ship could be built:", [*reasons, *_close(directory, ledger, settings, exist)])
     if ledger.voyage().paused_reason:
-        ledger.go_on()
+        ledger.clear_pause()
     if ledger.voyage().state in {"failed", "paused", "sinking"}:
         ledger.set_note(None)
         ledger.set_state("running")

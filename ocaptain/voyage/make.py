@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ocaptain.errors import UsageError
 from ocaptain.git import Git
 from ocaptain.ledger import Ledger, NewVoyage
-from ocaptain.ledger.file import check_length
+from ocaptain.ledger.file import require_short_path
 from ocaptain.names import new_voyage_id
 from ocaptain.plan import critical_paths, edges, estimates
 from ocaptain.voyage import source as sources
@@ -35,7 +35,7 @@ def make_home(path: Path) -> None:
     Raises:
         UsageError: it cannot be made or written, or no ledger can lie in it.
     """
-    check_length(path / ("x" * len(new_voyage_id())) / "ledger.db")
+    require_short_path(path / ("x" * len(new_voyage_id())) / "ledger.db")
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:

@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ocaptain import process
-from ocaptain.captain.awake import Awake
-from ocaptain.captain.rescue import Rescue, prove, rescue
-from ocaptain.captain.transport.sprite import sprite_transports
-from ocaptain.captain.transport.ssh import ssh_transports
+from ocaptain.captain.awake import AwakeCounter
+from ocaptain.captain.rescue import Rescue, bundle_unlanded_work, rescue
+from ocaptain.captain.transport.sprite import sprite_transport_factory
+from ocaptain.captain.transport.ssh import ssh_transport_factory
 from ocaptain.config import HOSTS
 from ocaptain.control import stop
 from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.ledger.records import ENDED
 from ocaptain.locks import Lock
 from ocaptain.prices import load_prices
-from ocaptain.provider import Endpoint, choose, require_endpoint, require_same_provider
+from ocaptain.provider import Endpoint, choose_provider, require_endpoint, require_same_provider
 from ocaptain.sprites import SpritesError
 from ocaptain.voyage.fleet import held, open_for_writing
 
@@ -54,7 +54,9 @@ def begin_sink(directory: VoyageDirectory, settings: Settings) -> Rescued:
         OcaptainError: the captain could not be stopped, or what was fetched is not sound.
     """
     voyage = directory.voyage()
-    reached = None if voyage.provider == HOSTS else require_endpoint(choose(settings, voyage.provider)[0], settings)
+    reached = (
+        None if voyage.provider == HOSTS else require_endpoint(choose_provider(settings, voyage.provider)[0], settings)
+    )
     require_same_provider(voyage, reached)
     prices = None
     with contextlib.suppress(UsageError):  # a wrong table keeps no ship afloat: ours counts then
@@ -74,24 +76,24 @@ def begin_sink(directory: VoyageDirectory, settings: Settings) -> Rescued:
             if ledger.voyage().state not in ENDED:
                 ledger.set_state("sinking")  # so that no waiting `sail` starts a captain again
             if voyage.provider == HOSTS:
-                transports = ssh_transports(directory.path)
+                transports = ssh_transport_factory(directory.path)
                 found = asyncio.run(rescue(directory.path, ledger, transports, set(held(directory, ledger)), prices))
             else:
                 assert reached
                 found = asyncio.run(_rescue(directory, ledger, reached, prices))
-            return Rescued(tuple(found), prove(directory.path, ledger))
+            return Rescued(tuple(found), bundle_unlanded_work(directory.path, ledger))
 
 
 async def _rescue(directory: VoyageDirectory, ledger: Ledger, reached: Endpoint, prices: Prices | None) -> list[Rescue]:
     async with reached.client() as client:
         there = {sprite.name for sprite in await client.list(f"{directory.id}-ship-")}
-        awake = Awake(ledger, client, directory.id)
+        awake = AwakeCounter(ledger, client, directory.id)
         await _count(awake)  # how long they slept, before they are woken
-        found = await rescue(directory.path, ledger, sprite_transports(client), there, prices)
+        found = await rescue(directory.path, ledger, sprite_transport_factory(client), there, prices)
         await _count(awake)
         return found
 
 
-async def _count(awake: Awake) -> None:
+async def _count(awake: AwakeCounter) -> None:
     with contextlib.suppress(SpritesError):  # what they cost is not worth their work
-        await awake.ask()
+        await awake.count_once()

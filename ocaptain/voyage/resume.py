@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from ocaptain import process
 from ocaptain.agents import ADAPTERS
-from ocaptain.captain.decide.replace import replacements
-from ocaptain.captain.transport.target import target_of
+from ocaptain.captain.decide.replace import plan_replacements
+from ocaptain.captain.transport.target import read_target
 from ocaptain.config import HOSTS
 from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.locks import Lock
 from ocaptain.mesh import tailnet_of
-from ocaptain.provider import choose, endpoint, require_endpoint, require_same_provider
+from ocaptain.provider import choose_provider, endpoint, require_endpoint, require_same_provider
 from ocaptain.voyage.fleet import existing, sprites_of
 from ocaptain.voyage.request import Prepared, Request
 
@@ -80,7 +80,7 @@ def resume(directory: VoyageDirectory, settings: Settings, options: SailOptions,
         if options.replace:
             raise UsageError(f"{voyage.id} sails on hosts of an inventory: they are not replaced")
     else:
-        provider, _ = choose(settings, voyage.provider)
+        provider, _ = choose_provider(settings, voyage.provider)
         reached = endpoint(provider, settings) if check else require_endpoint(provider, settings)
         require_same_provider(voyage, reached)
         if voyage.mesh == "tailscale":
@@ -99,7 +99,7 @@ def resume(directory: VoyageDirectory, settings: Settings, options: SailOptions,
         if voyage.state == "verifying" and any(ship.role == "verify" for ship in wanted):
             wanted = [ship for ship in wanted if ship.role == "verify"]  # no other is needed any more
     fleet = tuple((ship.id, ship.sprite) for ship in wanted)
-    targets = {ship.id: target_of(ship) for ship in wanted if voyage.provider == HOSTS}
+    targets = {ship.id: read_target(ship) for ship in wanted if voyage.provider == HOSTS}
     return Prepared(voyage.id, str(directory.path), voyage.provider, voyage.state, fleet, resumed=True, targets=targets)
 
 
@@ -115,10 +115,10 @@ def _check_missing(directory: VoyageDirectory) -> None:
 def _replace_lost(directory: VoyageDirectory, settings: Settings) -> None:
     """Note that lost ships are replaced, and which are now; a captain that runs is stopped for it."""
     with _command(directory) as ledger:
-        ledger.set_replace()
+        ledger.enable_replacement()
         exist = existing(directory, ledger, settings)
-        decided = replacements(ledger.ships(), exist, ledger.voyage().replacements)
-        ledger.replace_ships(decided.again, decided.fresh)
+        decided = plan_replacements(ledger.ships(), exist, ledger.voyage().replacements)
+        ledger.replace_ships(decided.recreate, decided.substitute)
 
 
 @contextlib.contextmanager
@@ -131,5 +131,5 @@ def _command(directory: VoyageDirectory) -> Iterator[Ledger]:
                 f"another ocaptain command or captain works on {directory.id}; try again when it has ended"
             )
         with directory.ledger() as ledger:
-            ledger.command()
+            ledger.take_command()
             yield ledger

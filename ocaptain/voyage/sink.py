@@ -10,7 +10,7 @@ from ocaptain.config import HOSTS
 from ocaptain.errors import OcaptainError
 from ocaptain.locks import Lock
 from ocaptain.mesh import Records, remove_devices, tailnet_of
-from ocaptain.provider import choose, reach_if_any, require_same_provider
+from ocaptain.provider import choose_provider, require_endpoint_if_used, require_same_provider
 from ocaptain.voyage.fleet import existing, open_for_writing, sprites_of
 
 if TYPE_CHECKING:
@@ -103,6 +103,6 @@ def left_of(directory: VoyageDirectory, settings: Settings) -> list[str]:
         with directory.ledger() as ledger:
             sailed = [ship for ship in ledger.ships() if ship.state != "gone"]
         return [ship.sprite for ship in sailed]
-    reached = reach_if_any(choose(settings, voyage.provider)[0], settings)
+    reached = require_endpoint_if_used(choose_provider(settings, voyage.provider)[0], settings)
     require_same_provider(voyage, reached)
     return asyncio.run(sprites_of(directory.id, reached)) if reached else []

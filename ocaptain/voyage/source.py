@@ -81,7 +81,7 @@ def token_hosts(url: str, gh_host: str | None) -> list[str]:
 def _git(settings: Settings, directory: Path, scratch: Path, url: str) -> Git:
     token = settings.gh_token.get_secret_value() if settings.gh_token else None
     hosts = token_hosts(url, settings.gh_host)
-    return Git(directory, own_config=True, environment=askpass_environment(token, scratch / "askpass", hosts))
+    return Git(directory, with_user_config=True, environment=askpass_environment(token, scratch / "askpass", hosts))
 
 
 def check_access(source: Source, settings: Settings, scratch: Path) -> list[str]:
@@ -101,7 +101,7 @@ def check_access(source: Source, settings: Settings, scratch: Path) -> list[str]
         raise UsageError(f"the repository {source.url} cannot be read ({remedy}): {error.message}") from error
     if not source.local:
         return []
-    there = Git(Path(source.url), own_config=True)
+    there = Git(Path(source.url), with_user_config=True)
     try:
         bare = there.text("rev-parse", "--is-bare-repository") == "true"
         if not bare and there.text("status", "--porcelain"):
@@ -130,7 +130,7 @@ def look(source: Source, settings: Settings, scratch: Path) -> list[SettingsFile
     if not source.url:
         return []
     if source.local:
-        return settings_of(Git(Path(source.url), own_config=True), "HEAD")
+        return settings_of(Git(Path(source.url), with_user_config=True), "HEAD")
     git = _git(settings, scratch, scratch, source.url)
     few = ("--bare", "--template=", "--depth=1", "--no-tags", "--filter=blob:none")
     git.run("clone", "--quiet", *few, "--", source.url, "look.git", seconds=CLONE_SECONDS)

@@ -351,4 +351,4 @@ def test_a_ship_is_gone_only_if_a_second_call_says_so_whatever_was_asked(dock, c
     )
     found = call(there)
     assert [isinstance(error, ShipGone) for error in found] == [False] * 3
-    assert all("yet it is there" in str(error) for error in found)
+    assert all("but the sprite exists" in str(error) for error in found)

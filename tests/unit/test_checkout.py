@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from ocaptain.captain.checkout import forward
+from ocaptain.captain.checkout import fast_forward
 from ocaptain.git import Git
 
 BIG = 3 << 20
@@ -39,9 +39,9 @@ def workspace(tmp_path, source):
 def test_it_goes_forward(source, workspace):
     path, commit = source
     commit(first=b"2\n", second=b"2\n")
-    assert forward(workspace, path, "trunk") is None
+    assert fast_forward(workspace, path, "trunk") is None
     assert (workspace / "second").read_bytes() == b"2\n"
-    assert forward(workspace, path, "trunk") is None
+    assert fast_forward(workspace, path, "trunk") is None
 
 
 @pytest.mark.parametrize(("name", "says"), [("first", "has changes"), ("second", "would be overwritten: second")])
@@ -49,7 +49,7 @@ def test_what_is_the_users_stays(source, workspace, name, says):
     path, commit = source
     (workspace / name).write_text("mine")
     commit(first=b"2\n", second=b"2\n", third=b"3\n")
-    assert says in forward(workspace, path, "trunk")
+    assert says in fast_forward(workspace, path, "trunk")
     assert (workspace / name).read_text() == "mine"
     assert not (workspace / "third").exists()
 
@@ -66,7 +66,7 @@ def test_what_its_user_writes_at_the_last_moment_stays(source, workspace, monkey
         return real(git, *arguments, **more)
 
     monkeypatch.setattr(Git, "run", run)
-    assert "git refused it" in forward(workspace, path, "trunk")
+    assert "git refused it" in fast_forward(workspace, path, "trunk")
     assert (workspace / name).read_text() == "mine"
 
 
@@ -83,10 +83,10 @@ def test_a_disk_that_was_full_is_not_in_its_way_for_ever(tmp_path, source):
         commit(first=b"2\n", second=b"x" * BIG, third=os.urandom(BIG))
         full = small / "full"
         full.write_bytes(b"x" * (BIG * 7 // 4))
-        assert "git refused it" in forward(workspace, path, "trunk")
+        assert "git refused it" in fast_forward(workspace, path, "trunk")
         assert Git(workspace).text("status", "--porcelain") == ""
         full.unlink()
-        assert forward(workspace, path, "trunk") is None
+        assert fast_forward(workspace, path, "trunk") is None
         assert (workspace / "first").read_bytes() == b"2\n"
     finally:
         subprocess.run(["umount", small], check=True)

@@ -110,15 +110,15 @@ def voyage(tmp_path, monkeypatch):
     )
     Ledger.create(directory / "ledger.db", new)
     with Ledger(directory / "ledger.db") as ledger:
-        ledger.command()
+        ledger.take_command()
         ledger.set_state("running")
         ledger.set_ship("ship-1", "failed", "no power")
         for name, code in (("1", 0), ("2", 7)):
             claim = ledger.claim("ship-0")
             assert claim.task == name
             (directory / f"logs/ship-0/{name}.1.log").write_text(f"hello from {name}\n")
-            ledger.started(claim.token, "0" * 40)
-            ledger.offered(claim.token, work="1" * 40, code=code, seconds=1.5)
+            ledger.record_start(claim.token, "0" * 40)
+            ledger.record_offer(claim.token, work="1" * 40, code=code, seconds=1.5)
             if code:
                 ledger.fail(claim.token, "exit code 7")
                 continue
@@ -244,7 +244,7 @@ def test_events_and_landings(voyage):
 
 def test_a_pause_that_is_under_way_is_shown(voyage, capsys):
     with Ledger(voyage / "ledger.db") as ledger:
-        ledger.command()
+        ledger.take_command()
         ledger.pause("user")
     show_status(voyage.name, as_json=False)
     assert "pausing (user): what is under way is finished first" in capsys.readouterr().out

@@ -9,7 +9,7 @@ import pytest
 from ocaptain.cli.cost import show_cost
 from ocaptain.cli.views import show_status, show_tasks
 from ocaptain.ledger import Ledger, Spent
-from ocaptain.ledger.views import sum_of, voyage_sum
+from ocaptain.ledger.views import sum_attempts, voyage_sum
 from tests.unit.test_ledger import make
 
 CENT = 10_000_000
@@ -27,15 +27,15 @@ def voyage(tmp_path, monkeypatch):
     directory.mkdir()
     with make(directory / "ledger.db", {"1": frozenset(), "2": frozenset()}) as ledger:
         first = ledger.claim("ship-0")
-        ledger.spent(first.token, spent(CENT, read=50), None)
-        ledger.spent(first.token, spent(3 * CENT), None)  # it went on
-        ledger.spent(first.token, spent(CENT, read=50), None)  # older news that came late
+        ledger.record_spent(first.token, spent(CENT, read=50), None)
+        ledger.record_spent(first.token, spent(3 * CENT), None)  # it went on
+        ledger.record_spent(first.token, spent(CENT, read=50), None)  # older news that came late
         ledger.fail(first.token, "no")
         again = ledger.claim("ship-1")
-        ledger.spent(again.token, spent(CENT // 100 + 1, "haiku"), None)
+        ledger.record_spent(again.token, spent(CENT // 100 + 1, "haiku"), None)
         other = ledger.claim("ship-0")
-        ledger.spent(other.token, spent(None, "unheard", "subscription"), None)
-        ledger.add_awake({"ship-0": (None, 3600.0), "ship-1": (None, 1800.0)})
+        ledger.record_spent(other.token, spent(None, "unheard", "subscription"), None)
+        ledger.add_awake_seconds({"ship-0": (None, 3600.0), "ship-1": (None, 1800.0)})
     return directory
 
 
@@ -70,8 +70,8 @@ def test_what_is_known_counts_beside_what_is_not(voyage, capsys):
         {"model": "unheard", "tokens": [1, 1, 0, 0, 0], "cost_nano": None},
     ]
     with Ledger(voyage / "ledger.db") as ledger:
-        ledger.command()
-        ledger.spent(ledger.held("ship-1").token, Spent("opus", 156, 16, 5, CENT, "api", rows), None)
+        ledger.take_command()
+        ledger.record_spent(ledger.held_claim("ship-1").token, Spent("opus", 156, 16, 5, CENT, "api", rows), None)
     seen = {by: shown(capsys, by) for by in ("ship", "task", "model")}
     for split in seen.values():
         assert sum(line["cost_nano"] for line in split["lines"]) == split["total"]["cost_nano"] == 4 * CENT
@@ -83,7 +83,7 @@ def test_what_is_known_counts_beside_what_is_not(voyage, capsys):
 
 def test_the_kept_sums_are_those_of_all_attempts(voyage):
     with Ledger(voyage / "ledger.db") as ledger:
-        assert voyage_sum(ledger.spending()) == sum_of(ledger.rows("attempts", "token"))
+        assert voyage_sum(ledger.total_spending()) == sum_attempts(ledger.rows("attempts", "token"))
 
 
 def test_for_people(voyage, capsys):
@@ -109,29 +109,31 @@ def test_sessions_that_may_be_gone_on_with(tmp_path):
         one = ledger.claim("ship-0")
         assert (one.sessions, one.work) == ((), None)
         ledger.note_work(one.token, "c" * 40, fresh=False)
-        ledger.give_back(one.token, "conflict", "x")
+        ledger.return_task(one.token, "conflict", "x")
         # Another ship does not have its transcript.
         other = ledger.claim("ship-1")
         assert (other.sessions, other.work) == ((), None)
-        ledger.give_back(other.token, "conflict", "x")
+        ledger.return_task(other.token, "conflict", "x")
         # A busy service is no failure of the session's, and what was done and why it did not do is not forgotten.
         for state in ("waited", "denied", "lost", "conflict"):
             again = ledger.claim("ship-0")
             assert (again.sessions[-1], again.work) == (one.session, "c" * 40)
             assert again.reason == ("the ship fell silent" if state == "conflict" else "x")
-            ledger.spent(again.token, spent(0), one.session)  # it was gone on with
-            ledger.give_back(again.token, state, "the ship fell silent" if state == "lost" else f"not because {state}")
+            ledger.record_spent(again.token, spent(0), one.session)  # it was gone on with
+            ledger.return_task(
+                again.token, state, "the ship fell silent" if state == "lost" else f"not because {state}"
+            )
         # It had its chances; newer work counts.
         last = ledger.claim("ship-0")
         assert (last.sessions, last.reason) == ((), "not because conflict")
         ledger.note_work(last.token, "d" * 40, fresh=True)
-        ledger.give_back(last.token, "conflict", "x")
+        ledger.return_task(last.token, "conflict", "x")
         last = ledger.claim("ship-0")
         assert (last.sessions, last.work) == ((), "d" * 40)
 
 
 def test_a_task_is_kept_from_others_and_first_for_its_own(tmp_path):
     with make(tmp_path / "ledger.db", {"1": frozenset(), "2": frozenset()}) as ledger:
-        assert not ledger.ready(["ship-0"], ["1", "2"])
+        assert not ledger.ready_tasks(["ship-0"], ["1", "2"])
         assert ledger.claim("ship-0", excluded=["1", "2"]) is None
         assert ledger.claim("ship-0", preferred=["2"]).task == "2"

@@ -14,7 +14,7 @@ from ocaptain.captain.decide.dispatch import (
     open_work,
     reserve,
     ships_to_call,
-    still_reserved,
+    valid_reservations,
 )
 
 ANY, VERIFY = Work("1"), Work("verify")
@@ -67,7 +67,7 @@ SHIP = ShipStatus("ship-1", connected=True)
     ],
 )
 def test_how_long_a_task_is_reserved(reservation, ship, holds):
-    assert still_reserved({"1": reservation}, {"ship-1": ship}, 5.0) == ({"1": reservation} if holds else {})
+    assert valid_reservations({"1": reservation}, {"ship-1": ship}, 5.0) == ({"1": reservation} if holds else {})
 
 
 @pytest.mark.parametrize(("pause", "seconds", "may_sleep"), [(0.0, 5.0, False), (4.0, 9.0, True), (200.0, 235.0, True)])
@@ -81,7 +81,7 @@ def test_until_when_a_task_is_reserved(pause, seconds, may_sleep):
         pytest.param(replace(SHIP, idle=True), (), False, True, id="idle"),
         pytest.param(SHIP, (), True, False, id="at work"),
         pytest.param(replace(SHIP, idle=True, gone=True), (), False, False, id="gone"),
-        pytest.param(replace(SHIP, idle=True, resting=True), (), False, False, id="resting"),
+        pytest.param(replace(SHIP, idle=True, is_claiming_paused=True), (), False, False, id="resting"),
         pytest.param(replace(SHIP, reached=False), (), True, True, id="just being reached"),
         pytest.param(replace(SHIP, reached=False), (), False, False, id="not reached for long"),
         pytest.param(replace(SHIP, reached=False), ("ship-1",), True, False, id="being reached, with a task"),

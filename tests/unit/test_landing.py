@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from ocaptain.captain.decide.outcome import failure_of
+from ocaptain.captain.decide.outcome import failure_reason
 from ocaptain.captain.landing import (
     CheckFailed,
     Conflicted,
@@ -27,9 +27,9 @@ from ocaptain.captain.landing import (
     lander,
     parse_outcome,
 )
-from ocaptain.captain.landing.fetch import _fetch_part, fetch
+from ocaptain.captain.landing.fetch import _fetch_part, fetch_snapshot
 from ocaptain.captain.transport import CutShort, TransportError
-from ocaptain.git import BadBundle, Git, GitError, Store, commit_message
+from ocaptain.git import BadBundle, BareRepository, Git, GitError, commit_message
 from ocaptain.ledger import LedgerError, overview
 from ocaptain.protocol.codec import Malformed, from_dict
 from ocaptain.protocol.messages import Bundle, CheckResult, Part, Snapshot
@@ -44,7 +44,7 @@ class Sea:
 
     def __init__(self, root, ledger=None):
         subprocess.run(["git", "init", "-q", "--bare", root / "repo.git"], check=True)
-        self.git = Store(root / "repo.git")
+        self.git = BareRepository(root / "repo.git")
         self.base = commit(self.git, {"a.txt": "1\n2\n3\n4\n5\n6\n7\n8\n9\n"})
         self.git.update_ref(f"refs/heads/{BRANCH}", self.base)
         self.ledger = ledger or make(root / "ledger.db", {str(n): frozenset() for n in range(1, 5)})
@@ -341,7 +341,7 @@ def test_another_commit_on_the_branch_makes_every_candidate_anew(sea):
 
 def test_a_token_that_lost_its_task_does_not_land(sea):
     claim = sea.ledger.claim("ship-0")
-    sea.ledger.give_back(claim.token, "lost", "silent")
+    sea.ledger.return_task(claim.token, "lost", "silent")
     assert isinstance(sea.land(sea.offer({"a.txt": "x\n"}), claim=claim), TokenLost)
     assert sea.head == sea.base
 
@@ -370,7 +370,7 @@ def test_a_landing_is_finished_after_a_crash_between_any_two_steps(sea, moved):
         assert sea.git.update_ref(ref, new, sea.base)
     assert len(sea.lander.reconcile()) == 1
     assert sea.head == new
-    assert sea.ledger.counts()["completed"] == 1
+    assert sea.ledger.count_tasks()["completed"] == 1
     assert sea.lander.reconcile() == []
 
 
@@ -415,7 +415,7 @@ def test_an_intent_that_cannot_move_any_more_is_void(sea):
     other = sea.land(sea.offer({"a.txt": "other\n"}), ship="ship-1")
     sea.lander.reconcile()
     assert sea.head == other.commit
-    assert sea.ledger.held("ship-0").token == claim.token
+    assert sea.ledger.held_claim("ship-0").token == claim.token
 
 
 def test_only_our_own_refs_are_ever_written(sea):
@@ -441,25 +441,25 @@ SNAPSHOT = {"commit": "a" * 40, "base": "b" * 40, "empty": False, "bundle": {"pa
 @pytest.mark.parametrize(
     ("data", "part"),
     [
-        ({**OUTCOME, "code": 3, "tail": "boom\x1b"}, "exit code 3; it said last:\nboom\\x1b"),
+        ({**OUTCOME, "code": 3, "tail": "boom\x1b"}, "exit code 3; the end of its output:\nboom\\x1b"),
         ({**OUTCOME, "reason": "timeout"}, "time limit"),
         ({**OUTCOME, "reason": "stall"}, "silent"),
         ({**OUTCOME, "reason": "died", "code": 137}, "supervisor"),
-        ({**OUTCOME, "unfit": {"reason": "nested", "paths": ["x\n"]}}, "cannot be taken: nested: x"),
-        (OUTCOME, "offered nothing"),
+        ({**OUTCOME, "unfit": {"reason": "nested", "paths": ["x\n"]}}, "cannot be landed: nested: x"),
+        (OUTCOME, "offered no snapshot"),
         ({**OUTCOME, "reason": "error", "code": 127}, "exit code 127"),
     ],
 )
 def test_why_an_attempt_failed(data, part):
     outcome = parse_outcome(data)
     assert not isinstance(outcome, str)
-    assert part in failure_of(outcome)
+    assert part in failure_reason(outcome)
 
 
 def test_an_attempt_that_did_not_fail():
     outcome = parse_outcome({**OUTCOME, "snapshot": SNAPSHOT})
     assert not isinstance(outcome, str)
-    assert failure_of(outcome) is None
+    assert failure_reason(outcome) is None
 
 
 PART = {"path": ".ocaptain/out/attempt-1.0", "size": 1, "sha256": "0" * 64}
@@ -649,8 +649,8 @@ def test_only_its_own_base_can_be_offered_without_a_bundle(sea):
     other = sea.offer({"secret": "x\n"}).commit
     bare = Snapshot(empty=True, bundle=Bundle(()), commit=other, base=sea.base)
     with pytest.raises(BadBundle, match="did not start from it"):
-        asyncio.run(fetch(sea.git, None, bare, sea.base))
-    asyncio.run(fetch(sea.git, None, replace(bare, commit=sea.base), sea.base))
+        asyncio.run(fetch_snapshot(sea.git, None, bare, sea.base))
+    asyncio.run(fetch_snapshot(sea.git, None, replace(bare, commit=sea.base), sea.base))
 
 
 def test_what_one_offer_s_step_dies_of_costs_no_other_offer(sea, monkeypatch):
@@ -676,7 +676,7 @@ def test_what_one_offer_s_step_dies_of_costs_no_other_offer(sea, monkeypatch):
 
 def test_a_store_is_as_git_is_and_lets_go_of_packs(tmp_path):
     subprocess.run(["git", "init", "-q", "--bare", tmp_path / "repo.git"], check=True)
-    git, store = Git(tmp_path / "repo.git"), Store(tmp_path / "repo.git")
+    git, store = Git(tmp_path / "repo.git"), BareRepository(tmp_path / "repo.git")
     one = commit(git, {"a": "1\n"})
     two = commit(git, {"a": "2\n"}, one)
     other = commit(git, {"b": "1\n"})

@@ -46,7 +46,7 @@ def make(path, graph, *, pins=None, done=()):
     new = new_voyage(tasks=tasks, edges=graph, ships=[(ship, f"v-{ship}") for ship in SHIPS], **own)
     Ledger.create(path, new)
     ledger = Ledger(path)
-    ledger.command()
+    ledger.take_command()
     return ledger
 
 
@@ -73,27 +73,27 @@ def test_the_longest_chain_goes_first_then_the_lowest_id(ledger):
 def test_waits_in_a_row_are_counted_while_the_next_attempt_holds_the_task(ledger):
     for number in range(3):
         held = ledger.claim("ship-0")
-        assert (held.task, ledger.waits("1")) == ("1", number)
-        ledger.give_back(held.token, "waited", f"busy {number}")
+        assert (held.task, ledger.count_waits("1")) == ("1", number)
+        ledger.return_task(held.token, "waited", f"busy {number}")
     held = ledger.claim("ship-0")
-    assert (ledger.waits("1"), held.reason) == (3, "busy 0")
+    assert (ledger.count_waits("1"), held.reason) == (3, "busy 0")
     ledger.fail(held.token, "no")
-    assert ledger.waits("1") == 0
+    assert ledger.count_waits("1") == 0
     assert ledger.claim("ship-0").reason == "no"
 
 
 def test_tokens_only_grow_and_a_lost_one_can_do_nothing(ledger):
     old = ledger.claim("ship-0")
-    assert ledger.give_back(old.token, "lost", "silent")
+    assert ledger.return_task(old.token, "lost", "silent")
     new = ledger.claim("ship-1")
     assert new.task == old.task
     assert new.token > old.token
     assert new.number == 2
-    assert not ledger.offered(old.token, work="a" * 40, code=0, seconds=1.0)
+    assert not ledger.record_offer(old.token, work="a" * 40, code=0, seconds=1.0)
     assert not ledger.begin_landing(old.token, "r", "0" * 40, "1" * 40, {})
     assert ledger.fail(old.token, "late") is None
     land(ledger, new)
-    assert ledger.counts()["completed"] == 1
+    assert ledger.count_tasks()["completed"] == 1
 
 
 def test_a_task_lands_at_most_once(ledger):
@@ -117,19 +117,19 @@ def test_the_third_failure_fails_the_task_and_holds_what_waits(ledger):
 
 
 def test_a_write_tells_which_tasks_it_changed(ledger):
-    assert ledger.take_changed() == []
+    assert ledger.pop_changed_tasks() == []
     first = ledger.claim("ship-0")
-    assert ledger.take_changed() == ["1"]
-    ledger.give_back(first.token, "lost", "silent")
-    assert ledger.take_changed() == ["1"]
-    ledger.spent(first.token, Spent(None, 1, 1, 0, 1, None, ()), None)
-    assert ledger.take_changed() == []
+    assert ledger.pop_changed_tasks() == ["1"]
+    ledger.return_task(first.token, "lost", "silent")
+    assert ledger.pop_changed_tasks() == ["1"]
+    ledger.record_spent(first.token, Spent(None, 1, 1, 0, 1, None, ()), None)
+    assert ledger.pop_changed_tasks() == []
     ledger.fail(ledger.claim("ship-0").token, "no", final=True)
-    assert sorted(ledger.take_changed()) == ["1", "3", "4"]  # what waits for it is held now
+    assert sorted(ledger.pop_changed_tasks()) == ["1", "3", "4"]  # what waits for it is held now
     land(ledger, ledger.claim("ship-1"))
-    assert ledger.take_changed() == ["2"]
-    assert ledger.landed(10) == [("2", "Task 2")]
-    assert ledger.landed(0) == []
+    assert ledger.pop_changed_tasks() == ["2"]
+    assert ledger.recent_landings(10) == [("2", "Task 2")]
+    assert ledger.recent_landings(0) == []
     shown = task_files(ledger, ["3", "2"])
     assert list(shown) == ["2", "3"]
     assert (shown["2"]["status"], shown["2"]["owner"]) == ("completed", "ship-1")
@@ -143,19 +143,19 @@ def test_what_an_attempt_costs_the_ledger_does_not_grow_with_the_plan(tmp_path):
         asked = []
         ledger._db.set_trace_callback(asked.append)
         claim = ledger.claim("ship-0")
-        ledger.started(claim.token, "b" * 40)
-        ledger.held("ship-0")
+        ledger.record_start(claim.token, "b" * 40)
+        ledger.held_claim("ship-0")
         ledger.ship_row("ship-0")
         ledger.attempt_row(claim.token)
-        ledger.losses("1")
-        ledger.waits("1")
-        ledger.counts()
-        ledger.claimable(["ship-0"])
-        ledger.worked("ship-0")
+        ledger.count_losses("1")
+        ledger.count_waits("1")
+        ledger.count_tasks()
+        ledger.has_claimable_task(["ship-0"])
+        ledger.has_worked("ship-0")
         ledger.open_intents()
         land(ledger, claim)
-        ledger.landed(10)
-        task_files(ledger, ledger.take_changed())
+        ledger.recent_landings(10)
+        task_files(ledger, ledger.pop_changed_tasks())
         ledger._db.set_trace_callback(None)
         scans = set()
         for line in asked:
@@ -171,7 +171,7 @@ def test_what_an_attempt_costs_the_ledger_does_not_grow_with_the_plan(tmp_path):
 def test_a_conflict_is_no_failure(ledger):
     for _ in range(10):
         claim = ledger.claim("ship-0")
-        ledger.give_back(claim.token, "conflict", "both edited x")
+        ledger.return_task(claim.token, "conflict", "both edited x")
         assert claim.task == "1"
     assert ledger.claim("ship-0").reason == "both edited x"
 
@@ -181,8 +181,8 @@ def test_a_pin_is_obeyed(tmp_path):
     with make(tmp_path / "ledger.db", graph, pins={"1": "ship-2"}) as ledger:
         assert ledger.claim("ship-0").task == "2"
         assert ledger.claim("ship-0") is None
-        assert not ledger.claimable(["ship-0", "ship-1"])
-        assert ledger.claimable(["ship-2"])
+        assert not ledger.has_claimable_task(["ship-0", "ship-1"])
+        assert ledger.has_claimable_task(["ship-2"])
         assert ledger.claim("ship-2").task == "1"
 
 
@@ -198,17 +198,17 @@ def test_an_older_epoch_writes_nothing(tmp_path):
     old = make(path, {"1": frozenset()})
     claim = old.claim("ship-0")
     with Ledger(path) as new:
-        new.command()
+        new.take_command()
         for attempt in (
             lambda: old.claim("ship-1"),
             lambda: old.begin_landing(claim.token, "r", "0" * 40, "1" * 40, {}),
             lambda: old.set_state("complete"),
-            lambda: old.event("x", "y"),
+            lambda: old.add_event("x", "y"),
             old.next_generation,
         ):
             with pytest.raises(Fenced):
                 attempt()
-        assert new.held("ship-0").token == claim.token
+        assert new.held_claim("ship-0").token == claim.token
     old.close()
 
 
@@ -224,10 +224,10 @@ def test_what_is_no_ledger_is_a_clear_error(tmp_path):
     with pytest.raises(LedgerError, match="there is no ledger"):
         Ledger(path)
     path.write_text("not a database, but long enough to look like a file of some kind")
-    with pytest.raises(LedgerError, match="not a ledger"):
+    with pytest.raises(LedgerError, match="cannot be read as a ledger"):
         Ledger(path)
     sqlite3.connect(tmp_path / "empty.db").close()
-    with pytest.raises(LedgerError, match="not a ledger"):
+    with pytest.raises(LedgerError, match="cannot be read as a ledger"):
         Ledger(tmp_path / "empty.db")
 
 
@@ -238,7 +238,7 @@ def test_intents_are_found_again(tmp_path):
     ledger.begin_landing(claim.token, "refs/heads/v", "0" * 40, "1" * 40, {"check": None})
     ledger.close()
     with Ledger(path) as again:
-        again.command()
+        again.take_command()
         assert [(one.task, one.old, one.new) for one in again.open_intents()] == [("1", "0" * 40, "1" * 40)]
         again.void_landing(claim.token)
         assert again.open_intents() == []
@@ -251,7 +251,7 @@ def test_claims_from_many_threads_are_never_double(tmp_path):
     path = tmp_path / "ledger.db"
     make(path, {str(number): frozenset() for number in range(200)}).close()
     with Ledger(path) as first:
-        epoch = first.command()
+        epoch = first.take_command()
     claims: list = []
 
     def work(ship):
@@ -291,7 +291,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(ship=st.sampled_from(SHIPS))
     def claim(self, ship):
-        if self.ledger.held(ship):
+        if self.ledger.held_claim(ship):
             return
         claim = self.ledger.claim(ship)
         if claim:
@@ -321,22 +321,22 @@ class LedgerMachine(RuleBasedStateMachine):
         if how == "fail":
             assert (self.ledger.fail(token, "r") is not None) == (token in self.live)
         else:
-            assert self.ledger.give_back(token, how, "r") == (token in self.live)
+            assert self.ledger.return_task(token, how, "r") == (token in self.live)
         self.live.pop(token, None)
 
     @rule()
     def restart(self):
         self.ledger.close()
         self.ledger = Ledger(self.path)
-        self.ledger.command()
+        self.ledger.take_command()
 
     @invariant()
     def promises(self):
-        counts = self.ledger.counts()
+        counts = self.ledger.count_tasks()
         assert counts["in_progress"] == len(self.live)
         assert counts["completed"] == len(self.landed) == len(set(self.landed))
         assert sum(counts.values()) == len(self.graph)
-        if not counts["in_progress"] and not self.ledger.claimable(SHIPS):
+        if not counts["in_progress"] and not self.ledger.has_claimable_task(SHIPS):
             # Nothing waits for ever: what is left is done, failed, or held by a failure.
             for view in task_views(self.ledger):
                 assert view.status in {"completed", "failed"} or view.held_by
@@ -359,7 +359,7 @@ def test_a_ledger_at_the_end_of_a_long_path(tmp_path, length):
     before = set(os.listdir("/proc/self/fd"))
     Ledger.create(path, new_voyage(ships=[]))
     with Ledger(path) as writer, Ledger(path) as reader:
-        writer.command()
+        writer.take_command()
         writer.set_state("running")
         assert reader.voyage().state == "running"
         assert {one.name for one in path.parent.iterdir()} == {
@@ -369,7 +369,7 @@ def test_a_ledger_at_the_end_of_a_long_path(tmp_path, length):
             "ledger.lock",
         }
         # Another process sees the same, and writes after us.
-        code = f"from ocaptain.ledger import Ledger; import pathlib; Ledger(pathlib.Path({str(path)!r})).command()"
+        code = f"from ocaptain.ledger import Ledger; import pathlib; Ledger(pathlib.Path({str(path)!r})).take_command()"
         subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
         with pytest.raises(Fenced):
             writer.set_state("paused")
@@ -378,9 +378,9 @@ def test_a_ledger_at_the_end_of_a_long_path(tmp_path, length):
 
 
 def test_a_path_that_sqlite_does_not_take_is_said_before_anything_is_made(tmp_path, monkeypatch):
-    monkeypatch.setattr(file, "_takes_links", lambda: False)
+    monkeypatch.setattr(file, "_accepts_symlinked_path", lambda: False)
     home = tmp_path / ("x" * 250) / ("x" * 250)
-    with pytest.raises(UsageError, match="SQLite takes no path of"):
+    with pytest.raises(UsageError, match="is too long for this machine"):
         make_home(home)
     assert list(tmp_path.iterdir()) == []
     make_home(tmp_path / ("x" * 200))

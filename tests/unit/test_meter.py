@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocaptain.captain.decide.meter import Meter, Sample, count
+from ocaptain.captain.decide.meter import Meter, Sample, advance_meter
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ from ocaptain.captain.decide.meter import Meter, Sample, count
     ],
 )
 def test_cases(meter, sample, after, added):
-    assert count(meter, sample) == (after, added)
+    assert advance_meter(meter, sample) == (after, added)
 
 
 @given(st.lists(st.tuples(st.integers(1, 500), st.integers(1, 500)), min_size=1, max_size=8), st.data())
@@ -37,12 +37,12 @@ def test_whoever_looks_at_each_change_counts_what_is_billed(runs, data):
     for awake, asleep in runs:
         began = now
         for at in sorted(data.draw(st.lists(st.integers(0, awake), max_size=3))):
-            meter, added = count(meter, Sample(True, began, paused, began + at))
+            meter, added = advance_meter(meter, Sample(True, began, paused, began + at))
             total += added
         now, paused = now + awake, now + awake
         billed += awake
         for at in sorted(data.draw(st.lists(st.integers(0, asleep - 1), min_size=1, max_size=3))):
-            meter, added = count(meter, Sample(False, began, paused, now + at))
+            meter, added = advance_meter(meter, Sample(False, began, paused, now + at))
             total += added
         assert total == pytest.approx(billed)
         now += asleep

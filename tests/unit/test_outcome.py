@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from ocaptain.agents.facts import Ending
-from ocaptain.captain.decide.outcome import MAX_LOSSES, MAX_WAITS, Decision, after_ending, after_loss, pause_of
+from ocaptain.captain.decide.outcome import (
+    MAX_LOSSES,
+    MAX_WAITS,
+    Decision,
+    decide_after_ending,
+    decide_after_loss,
+    pause_seconds,
+)
 
 
 @pytest.mark.parametrize(
@@ -13,18 +20,18 @@ from ocaptain.captain.decide.outcome import MAX_LOSSES, MAX_WAITS, Decision, aft
     [
         (Ending("failed", "x"), 0, Decision("fail", "x", same_ship=True)),
         (Ending("hopeless", "x"), 0, Decision("fail", "x", final=True)),
-        (Ending("denied", "x"), 0, Decision("return", "x", "denied", refused=True)),
+        (Ending("denied", "x"), 0, Decision("return", "x", "denied", credential_refused=True)),
         (Ending("busy", "x"), 0, Decision("return", "x; retrying in 5 s", "waited", same_ship=True, pause=5.0)),
         (
             Ending("busy", "x", wait=42.0),
             1,
             Decision("return", "x; retrying in 42 s", "waited", same_ship=True, pause=42),
         ),
-        (Ending("busy", "x"), MAX_WAITS, Decision("fail", f"x (it waited {MAX_WAITS} times before)")),
+        (Ending("busy", "x"), MAX_WAITS, Decision("fail", f"x (gave up after {MAX_WAITS} retries)")),
     ],
 )
 def test_after_an_ending(ending, waits, decision):
-    assert after_ending(ending, waits) == decision
+    assert decide_after_ending(ending, waits) == decision
 
 
 @pytest.mark.parametrize(
@@ -32,11 +39,11 @@ def test_after_an_ending(ending, waits, decision):
     [
         (0, Decision("return", "x")),
         (MAX_LOSSES - 1, Decision("return", "x")),
-        (MAX_LOSSES, Decision("fail", f"x; it was lost {MAX_LOSSES} times before")),
+        (MAX_LOSSES, Decision("fail", f"x; the task was lost {MAX_LOSSES} times before")),
     ],
 )
 def test_after_a_loss(losses, decision):
-    assert after_loss("x", losses) == decision
+    assert decide_after_loss("x", losses) == decision
 
 
 @pytest.mark.parametrize(
@@ -52,4 +59,4 @@ def test_after_a_loss(losses, decision):
     ],
 )
 def test_how_long_a_busy_service_is_waited_for(waits, asked, pause):
-    assert pause_of(waits, asked) == pause
+    assert pause_seconds(waits, asked) == pause

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ocaptain import presence
 from ocaptain.captain import provider_watch
 from ocaptain.captain.provider_watch import ProviderWatch
-from ocaptain.presence import SECONDS, Existing, Look, judge, look, what_exists
+from ocaptain.presence import CONFIRM_SECONDS, Existing, Observation, ask_once, decide_presence, find_existing
 from ocaptain.sprites import ApiError, ConnectionFailed, NotFound
 
 NAMES = frozenset({"a", "b"})
@@ -20,19 +20,23 @@ NAMES = frozenset({"a", "b"})
 
 def test_two_answers_far_enough_apart():
     missing = frozenset({"b"})
-    first, second = Look(0.0, frozenset({"a"}), missing), Look(SECONDS, frozenset({"a"}), missing)
-    assert judge(NAMES, [first, second]) == Existing(frozenset({"a"}), missing)
-    assert judge(NAMES, [second]) == Existing(frozenset({"a"}), unknown=missing)
-    assert judge(NAMES, [first, Look(SECONDS / 2, frozenset({"a"}), missing)]).gone == frozenset()
-    assert judge(NAMES, [first, Look(SECONDS, frozenset({"a", "b"}))]) == Existing(NAMES)
-    assert judge(NAMES, [first, Look(SECONDS, frozenset({"a"}), found=missing)]) == Existing(NAMES)
-    assert judge(NAMES, []).unknown == NAMES
-    assert judge(NAMES, [second], destroyed=missing) == judge(NAMES, [first, second])
-    assert judge(NAMES, [Look(0.0, None, missing)], destroyed=missing).unknown == NAMES
+    first, second = Observation(0.0, frozenset({"a"}), missing), Observation(CONFIRM_SECONDS, frozenset({"a"}), missing)
+    assert decide_presence(NAMES, [first, second]) == Existing(frozenset({"a"}), missing)
+    assert decide_presence(NAMES, [second]) == Existing(frozenset({"a"}), unknown=missing)
+    assert (
+        decide_presence(NAMES, [first, Observation(CONFIRM_SECONDS / 2, frozenset({"a"}), missing)]).gone == frozenset()
+    )
+    assert decide_presence(NAMES, [first, Observation(CONFIRM_SECONDS, frozenset({"a", "b"}))]) == Existing(NAMES)
+    assert decide_presence(NAMES, [first, Observation(CONFIRM_SECONDS, frozenset({"a"}), found=missing)]) == Existing(
+        NAMES
+    )
+    assert decide_presence(NAMES, []).unknown == NAMES
+    assert decide_presence(NAMES, [second], destroyed=missing) == decide_presence(NAMES, [first, second])
+    assert decide_presence(NAMES, [Observation(0.0, None, missing)], destroyed=missing).unknown == NAMES
 
 
 LOOKS = st.builds(
-    Look,
+    Observation,
     st.floats(0, 10),
     st.none() | st.frozensets(st.sampled_from("abc")),
     st.frozensets(st.sampled_from("ab")),
@@ -43,13 +47,13 @@ LOOKS = st.builds(
 @given(st.lists(LOOKS, max_size=4))
 def test_only_what_was_missing_twice_is_gone(looks):
     looks.sort(key=lambda one: one.at)
-    found = judge(NAMES, looks)
-    assert found.left | found.gone >= NAMES
-    assert not found.left & found.gone
+    found = decide_presence(NAMES, looks)
+    assert found.possible | found.gone >= NAMES
+    assert not found.possible & found.gone
     for name in found.gone:
         says_so = [one for one in looks if one.listed is not None and name in one.missing]
         assert looks[-1] in says_so
-        assert says_so[-1].at - says_so[0].at >= SECONDS
+        assert says_so[-1].at - says_so[0].at >= CONFIRM_SECONDS
         assert name not in looks[-1].listed | looks[-1].found
 
 
@@ -93,15 +97,15 @@ DOWN = ConnectionFailed("nobody listens")
     ],
 )
 def test_what_a_provider_says(lists, gets, kind, monkeypatch):
-    monkeypatch.setattr(presence, "SECONDS", 0.05)
-    found = asyncio.run(what_exists(Told(lists, gets), "", ["a"]))
+    monkeypatch.setattr(presence, "CONFIRM_SECONDS", 0.05)
+    found = asyncio.run(find_existing(Told(lists, gets), "", ["a"]))
     assert getattr(found, kind) == {"a"}
     assert bool(found.why) == (kind == "unknown")
 
 
 def test_what_nobody_asked_for_is_there_too():
-    assert asyncio.run(look(Told([["a", "c"]]), "", ["a"])).listed == {"a", "c"}
-    assert judge(["a"], [Look(0, frozenset({"a", "c"}))]).there == {"a", "c"}
+    assert asyncio.run(ask_once(Told([["a", "c"]]), "", ["a"])).listed == {"a", "c"}
+    assert decide_presence(["a"], [Observation(0, frozenset({"a", "c"}))]).there == {"a", "c"}
 
 
 def test_a_provider_is_asked_in_the_background_and_only_while_there_is_a_reason(monkeypatch):
@@ -117,12 +121,12 @@ def test_a_provider_is_asked_in_the_background_and_only_while_there_is_a_reason(
 
     async def sail():
         watch = ProviderWatch(ask)
-        seen = [watch.look(needed=False), watch.look(needed=True)]
+        seen = [watch.check(needed=False), watch.check(needed=True)]
         for _ in range(3):
             await asyncio.sleep(0.01)
-            seen.append(watch.look(needed=False))
+            seen.append(watch.check(needed=False))
         await asyncio.sleep(0.01)
-        seen.append(watch.look(needed=False))
+        seen.append(watch.check(needed=False))
         await watch.close()
         return seen
 
@@ -140,9 +144,9 @@ def test_a_provider_that_serves_elsewhere_ends_the_watch():
 
     async def sail():
         watch = ProviderWatch(ask)
-        watch.look(needed=True)
+        watch.check(needed=True)
         await asyncio.sleep(0.01)
-        watch.look(needed=True)
+        watch.check(needed=True)
 
     with pytest.raises(Elsewhere):
         asyncio.run(sail())

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ocaptain import protocol
-from ocaptain.captain.channel import OtherProtocol, _other_protocol, speak
+from ocaptain.captain.channel import OtherProtocol, _other_protocol, supported_protocol
 from ocaptain.captain.cursors import Cursor, Cursors
 from ocaptain.captain.share import ALL_SHIPS, CREDIT, FEW_SHIPS, MAX_WAIT, Share
 from ocaptain.protocol import CLASSES, Fence, HelloRefused, LineSplitter
@@ -95,41 +95,41 @@ def test_the_cursor_uses_each_record_once_and_in_order(data):
     cursor = Cursor()
     used: list[int] = []
     for number in data.draw(st.lists(st.integers(1, max(total, 1)), max_size=60)):
-        if number <= total and cursor.take(number, hold=number in held) == "use":
+        if number <= total and cursor.accept(number, hold=number in held) == "use":
             used += [number]
     for number in range(cursor.seen + 1, total + 1):  # what the pull brings
-        assert cursor.take(number, hold=number in held) == "use"
+        assert cursor.accept(number, hold=number in held) == "use"
         used.append(number)
     assert used == list(range(1, total + 1))
     open_ones = sorted(held & set(used))
-    assert cursor.settled == (open_ones[0] - 1 if open_ones else total)
+    assert cursor.settled_upto == (open_ones[0] - 1 if open_ones else total)
     for number in open_ones:
         cursor.settle(number)
-    assert cursor.settled == total
+    assert cursor.settled_upto == total
 
 
 def test_a_new_journal_starts_the_cursors_anew():
     cursors = Cursors("old", {"log": 40, "all": 7})
-    cursors.welcome("new", {"log": 1, "result": 3})
-    assert cursors.settled() == {"log": 0, "result": 2}
-    assert cursors.of("log").take(1, hold=False) == "use"
+    cursors.start_channel("new", {"log": 1, "result": 3})
+    assert cursors.settled_numbers() == {"log": 0, "result": 2}
+    assert cursors.of("log").accept(1, hold=False) == "use"
     cursors = Cursors("same", {"log": 40})
-    cursors.welcome("same", {"log": 35})
-    assert cursors.of("log").take(36, hold=False) == "drop"
-    assert cursors.of("log").take(41, hold=False) == "use"
-    cursors.welcome("same", {"log": 60})  # what is between was dropped while nobody listened
-    assert cursors.of("log").take(60, hold=False) == "use"
+    cursors.start_channel("same", {"log": 35})
+    assert cursors.of("log").accept(36, hold=False) == "drop"
+    assert cursors.of("log").accept(41, hold=False) == "use"
+    cursors.start_channel("same", {"log": 60})  # what is between was dropped while nobody listened
+    assert cursors.of("log").accept(60, hold=False) == "use"
 
 
 def test_what_was_dropped_is_passed_over_and_no_unsettled_result_with_it():
     cursor = Cursor()
-    assert cursor.take(1, hold=True) == "use"
-    assert cursor.skip(5) == 4
-    assert cursor.skip(5) == 0
-    assert cursor.settled == 0
+    assert cursor.accept(1, hold=True) == "use"
+    assert cursor.skip_dropped(5) == 4
+    assert cursor.skip_dropped(5) == 0
+    assert cursor.settled_upto == 0
     cursor.settle(1)
-    assert (cursor.settled, cursor.seen) == (5, 5)
-    assert cursor.take(6, hold=False) == "use"
+    assert (cursor.settled_upto, cursor.seen) == (5, 5)
+    assert cursor.accept(6, hold=False) == "use"
 
 
 KINDS = {"result": "result", "log": "log", "telemetry": "agent"}
@@ -294,8 +294,8 @@ def test_a_refusal_says_which_protocol_the_worker_speaks(refusal, speaks):
 
 def test_a_newer_worker_is_refused_in_one_line():
     with pytest.raises(OtherProtocol, match=rf"protocol {protocol.PROTOCOL + 1}, .* use the newer ocaptain$"):
-        speak(OtherProtocol(protocol.PROTOCOL + 1))
-    assert speak(OtherProtocol(1)) == 1
+        supported_protocol(OtherProtocol(protocol.PROTOCOL + 1))
+    assert supported_protocol(OtherProtocol(1)) == 1
 
 
 # -- what one ship's words cost -------------------------------------------------------------------------

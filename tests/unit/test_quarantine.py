@@ -15,15 +15,15 @@ import pytest
 
 from ocaptain.git import (
     BadBundle,
+    BareRepository,
+    BundleRefused,
     Conflict,
     Git,
     GitError,
-    Quarantined,
-    Store,
     TooLarge,
-    admit,
+    admit_bundle,
     clear_quarantine,
-    compare,
+    compare_trees,
     merge,
     quarantine,
 )
@@ -56,12 +56,12 @@ class Harbour:
         oid, data = made
         with tempfile.TemporaryFile(buffering=0) as file:
             file.write(data)
-            admit(self.git, file, oid, self.base, limits)
+            admit_bundle(self.git, file, oid, self.base, limits)
         return oid
 
     def admit_file(self, path, limits):
         with path.open("rb", buffering=0) as file:
-            admit(self.git, file, path.suffix[1:], self.base, limits)
+            admit_bundle(self.git, file, path.suffix[1:], self.base, limits)
 
     def files(self):
         root = self.git.directory
@@ -138,7 +138,7 @@ def test_3_gb_of_15_kb_are_refused_before_git_sees_them(harbour, monkeypatch):
     monkeypatch.setattr(quarantine, "_index", None)  # would be called
     made = PACKS["3 GB out of 15 KB"](harbour.hold())
     assert len(made[1]) < 20_000
-    with pytest.raises(Quarantined, match="makes 3221225280 bytes"):
+    with pytest.raises(BundleRefused, match="makes 3221225280 bytes"):
         harbour.admit(made)
 
 
@@ -150,7 +150,7 @@ def test_git_itself_is_bounded_for_what_no_look_sees(harbour, monkeypatch):
     monkeypatch.setattr(
         quarantine, "scan_pack", lambda file, start, limits, small: packs.scan_pack(file, start, WIDE, small)
     )
-    with pytest.raises(Quarantined, match="needs more than"):
+    with pytest.raises(BundleRefused, match="exceeded its limits"):
         harbour.admit(made)
     assert harbour.files() == before
 
@@ -171,7 +171,7 @@ WIDE = Limits(file_mib=2**20, total_mib=2**20)
     ],
 )
 def test_a_refusal_names_the_limit_and_the_file(harbour, name, names):
-    with pytest.raises(Quarantined) as refused:
+    with pytest.raises(BundleRefused) as refused:
         harbour.admit(PACKS[name](harbour.hold(LOW)), LOW)
     assert names in refused.value.message
 
@@ -188,7 +188,7 @@ def test_limits_are_of_what_is_new(harbour):
     moved = harbour.hold()
     deep = next(entry for entry in moved.entries if entry[1] == b"deep")
     moved.entries.remove(deep)
-    with pytest.raises(Quarantined, match="depth"):
+    with pytest.raises(BundleRefused, match="depth"):
         harbour.admit(moved.land((FOLDER, b"elsewhere", deep[2])))
 
 
@@ -202,7 +202,7 @@ def test_a_rescue_may_be_large_but_nothing_that_cannot_be_read(harbour):
 def die_while_looking(directory, base):
     harbour = Harbour.__new__(Harbour)
     harbour.git, harbour.base = Git(directory), base
-    quarantine._Look = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+    quarantine._Inspector = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
     hold = harbour.hold()
     harbour.admit(hold.land((FILE, b"new", hold.blob(b"x"))))
 
@@ -238,9 +238,9 @@ def test_large_offers_wait_where_no_small_one_does(harbour):
     with tempfile.TemporaryFile(buffering=0) as file:
         file.write(data)
         with pytest.raises(TooLarge):
-            admit(harbour.git, file, oid, harbour.base, small=16 * 2**20)
+            admit_bundle(harbour.git, file, oid, harbour.base, small=16 * 2**20)
         assert harbour.git.resolve(oid) is None
-        admit(harbour.git, file, oid, harbour.base)
+        admit_bundle(harbour.git, file, oid, harbour.base)
     assert harbour.git.resolve(oid) == oid
 
 
@@ -253,10 +253,10 @@ def test_names_that_other_systems_take_for_one_are_named(harbour):
     nfc, nfd = "\u00e9".encode(), "e\u0301".encode()
     folder = hold.tree((FILE, nfc, blob), (FILE, nfd, blob))
     oid = harbour.admit(hold.land((FILE, b"A.TXT", blob), (FOLDER, b"n", folder)))
-    store = Store(harbour.git.directory)
-    found = compare(store, store.tree(oid), store.tree(harbour.base), Limits())
+    store = BareRepository(harbour.git.directory)
+    found = compare_trees(store, store.tree(oid), store.tree(harbour.base), Limits())
     assert sorted(found.collisions) == [(b"A.TXT", b"a.txt"), (b"n/" + nfc, b"n/" + nfd)]
-    assert compare(store, store.tree(oid), store.tree(oid), Limits()).collisions == []
+    assert compare_trees(store, store.tree(oid), store.tree(oid), Limits()).collisions == []
 
 
 @pytest.mark.parametrize(

@@ -11,65 +11,76 @@ from ocaptain.captain.decide.queue import (
     MAX_RESTACKS,
     Action,
     Land,
-    Place,
+    QueuedOffer,
     Refuse,
     Stack,
     State,
-    anew,
-    judged,
     next_action,
-    stacked,
-    without,
+    with_all_waiting,
+    with_candidate,
+    with_state,
+    without_offer,
 )
 
 
 @pytest.mark.parametrize(
-    ("places", "action"),
+    ("offers", "action"),
     [
         ((), None),
-        ((Place(1),), Stack(1, ())),
-        ((Place(1), Place(2), Place(3)), Stack(1, ())),
-        ((Place(1, "checking"), Place(2), Place(3)), Stack(2, (1,))),
-        ((Place(1, "checking"), Place(2, "checking", (1,))), None),
-        ((Place(1, "checking"), Place(2, "passed", (1,))), None),
-        ((Place(1, "passed"), Place(2, "checking", (1,))), Land(1)),
-        ((Place(1, "failed"), Place(2, "checking", (1,))), Refuse(1)),
-        ((Place(1, "conflict"), Place(2)), Refuse(1)),
+        ((QueuedOffer(1),), Stack(1, ())),
+        ((QueuedOffer(1), QueuedOffer(2), QueuedOffer(3)), Stack(1, ())),
+        ((QueuedOffer(1, "checking"), QueuedOffer(2), QueuedOffer(3)), Stack(2, (1,))),
+        ((QueuedOffer(1, "checking"), QueuedOffer(2, "checking", (1,))), None),
+        ((QueuedOffer(1, "checking"), QueuedOffer(2, "passed", (1,))), None),
+        ((QueuedOffer(1, "passed"), QueuedOffer(2, "checking", (1,))), Land(1)),
+        ((QueuedOffer(1, "failed"), QueuedOffer(2, "checking", (1,))), Refuse(1)),
+        ((QueuedOffer(1, "conflict"), QueuedOffer(2)), Refuse(1)),
         # One that failed on what is not settled yet is left out, but not refused.
-        ((Place(1, "checking"), Place(2, "failed", (1,)), Place(3, "checking", (1, 2))), Stack(3, (1,))),
-        ((Place(1, "checking"), Place(2, "conflict", (1,)), Place(3, "checking", (1,))), None),
+        (
+            (QueuedOffer(1, "checking"), QueuedOffer(2, "failed", (1,)), QueuedOffer(3, "checking", (1, 2))),
+            Stack(3, (1,)),
+        ),
+        ((QueuedOffer(1, "checking"), QueuedOffer(2, "conflict", (1,)), QueuedOffer(3, "checking", (1,))), None),
         # What it stood on is gone: its failure says nothing.
-        ((Place(2, "failed", (1,)), Place(3, "passed", (1,))), Stack(2, ())),
+        ((QueuedOffer(2, "failed", (1,)), QueuedOffer(3, "passed", (1,))), Stack(2, ())),
         # Restacked too often by others' failures: before all others, on the bare head.
         (
-            (Place(1, "checking"), Place(2, "checking", (1,), MAX_RESTACKS)),
+            (QueuedOffer(1, "checking"), QueuedOffer(2, "checking", (1,), MAX_RESTACKS)),
             Stack(2, ()),
         ),
     ],
 )
-def test_next_action(places: tuple[Place, ...], action: Action | None) -> None:
-    assert next_action(places) == action
+def test_next_action(offers: tuple[QueuedOffer, ...], action: Action | None) -> None:
+    assert next_action(offers) == action
 
 
 def test_a_restack_counts_only_where_something_below_was_lost() -> None:
-    places = (Place(1, "checking"), Place(2, "checking", (1,)))
-    gone = without(places, 1, landed=False)
-    assert stacked(gone, Stack(2, ()), "checking") == (Place(2, "checking", (), 1),)
-    assert stacked(places, Stack(2, (1, 7)), "checking")[1] == Place(2, "checking", (1, 7), 0)
-    assert stacked((Place(2),), Stack(2, ()), "passed") == (Place(2, "passed"),)
+    offers = (QueuedOffer(1, "checking"), QueuedOffer(2, "checking", (1,)))
+    gone = without_offer(offers, 1, landed=False)
+    assert with_candidate(gone, Stack(2, ()), "checking") == (QueuedOffer(2, "checking", (), 1),)
+    assert with_candidate(offers, Stack(2, (1, 7)), "checking")[1] == QueuedOffer(2, "checking", (1, 7), 0)
+    assert with_candidate((QueuedOffer(2),), Stack(2, ()), "passed") == (QueuedOffer(2, "passed"),)
 
 
 def test_what_stood_on_a_landed_offer_stands_on_the_head() -> None:
-    places = (Place(1, "passed"), Place(2, "passed", (1,)), Place(3, "checking", (1, 2)), Place(4, "checking"))
-    assert without(places, 1, landed=True) == (
-        Place(2, "passed"),
-        Place(3, "checking", (2,)),
-        Place(4),  # its candidate lacks what landed
+    offers = (
+        QueuedOffer(1, "passed"),
+        QueuedOffer(2, "passed", (1,)),
+        QueuedOffer(3, "checking", (1, 2)),
+        QueuedOffer(4, "checking"),
+    )
+    assert without_offer(offers, 1, landed=True) == (
+        QueuedOffer(2, "passed"),
+        QueuedOffer(3, "checking", (2,)),
+        QueuedOffer(4),  # its candidate lacks what landed
     )
 
 
 def test_another_head_makes_every_candidate_anew() -> None:
-    assert anew((Place(1, "passed", (), 2), Place(2, "failed", (1,)))) == (Place(1, restacks=2), Place(2))
+    assert with_all_waiting((QueuedOffer(1, "passed", (), 2), QueuedOffer(2, "failed", (1,)))) == (
+        QueuedOffer(1, restacks=2),
+        QueuedOffer(2),
+    )
 
 
 class QueueMachine(RuleBasedStateMachine):
@@ -77,7 +88,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.places: tuple[Place, ...] = ()
+        self.offers: tuple[QueuedOffer, ...] = ()
         self.tokens = 0
         self.head: tuple[int, ...] = ()  # what landed, in order
         self.candidates: dict[int, tuple[int, ...]] = {}  # the content that each offer's check sees
@@ -91,15 +102,15 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(data=st.data(), conflicts=st.booleans())
     def offer(self, data: st.DataObject, *, conflicts: bool) -> None:
         self.tokens += 1
-        if conflicts and self.places:
-            self.against[self.tokens] = data.draw(st.sampled_from([place.token for place in self.places]))
-        self.behind[self.tokens] = len(self.places)
+        if conflicts and self.offers:
+            self.against[self.tokens] = data.draw(st.sampled_from([place.token for place in self.offers]))
+        self.behind[self.tokens] = len(self.offers)
         self.checks[self.tokens] = 0
-        self.places = (*self.places, Place(self.tokens))
+        self.offers = (*self.offers, QueuedOffer(self.tokens))
         self.drive()
 
     def drive(self) -> None:
-        while action := next_action(self.places):
+        while action := next_action(self.offers):
             if isinstance(action, Stack):
                 self.stack(action)
             else:
@@ -114,7 +125,7 @@ class QueueMachine(RuleBasedStateMachine):
         state: State = "conflict" if self.against.get(action.token) in content else "checking"
         if state == "conflict":
             self.verdicts[action.token] = content
-        self.places = stacked(self.places, action, state)
+        self.offers = with_candidate(self.offers, action, state)
 
     def settle(self, action: Land | Refuse) -> None:
         content = self.verdicts[action.token]
@@ -123,49 +134,49 @@ class QueueMachine(RuleBasedStateMachine):
             self.head = content
         else:
             self.refused[action.token] = content
-        self.places = without(self.places, action.token, landed=isinstance(action, Land))
+        self.offers = without_offer(self.offers, action.token, landed=isinstance(action, Land))
 
     def checking(self) -> list[int]:
-        return [place.token for place in self.places if place.state == "checking"]
+        return [place.token for place in self.offers if place.state == "checking"]
 
     @precondition(lambda self: self.checking())
     @rule(data=st.data(), passed=st.booleans())
     def check_ends(self, data: st.DataObject, *, passed: bool) -> None:
         token = data.draw(st.sampled_from(self.checking()))
         self.verdicts[token] = self.candidates[token]
-        self.places = judged(self.places, token, "passed" if passed else "failed")
+        self.offers = with_state(self.offers, token, "passed" if passed else "failed")
         self.drive()
 
-    @precondition(lambda self: self.places)
+    @precondition(lambda self: self.offers)
     @rule(data=st.data())
     def ship_is_lost(self, data: st.DataObject) -> None:
-        token = data.draw(st.sampled_from([place.token for place in self.places]))
-        self.places = without(self.places, token, landed=False)
+        token = data.draw(st.sampled_from([place.token for place in self.offers]))
+        self.offers = without_offer(self.offers, token, landed=False)
         self.drive()
 
     @rule()
     def head_moves(self) -> None:
         self.moves += 1
         self.head = (*self.head, -self.moves)
-        self.places = anew(self.places)
+        self.offers = with_all_waiting(self.offers)
         self.drive()
 
     @invariant()
     def somebody_is_at_work(self) -> None:
-        assert not self.places or self.checking(), "offers wait, and nothing is checked"
+        assert not self.offers or self.checking(), "offers wait, and nothing is checked"
 
     @invariant()
     def no_offer_is_checked_for_ever(self) -> None:
-        for place in self.places:
+        for place in self.offers:
             # Each of those before it can take its candidate away once; so can each that is moved before it.
-            assert place.restacks <= MAX_RESTACKS + self.behind[place.token] + len(self.places)
+            assert place.restacks <= MAX_RESTACKS + self.behind[place.token] + len(self.offers)
 
     def teardown(self) -> None:
         """Whatever has happened: once every check passes, all that is left lands."""
-        while self.places:  # the last one first: the worst order
+        while self.offers:  # the last one first: the worst order
             token = self.checking()[-1]
             self.verdicts[token] = self.candidates[token]
-            self.places = judged(self.places, token, "passed")
+            self.offers = with_state(self.offers, token, "passed")
             self.drive()
         assert len(set(self.head)) == len(self.head)
 

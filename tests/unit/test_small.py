@@ -24,14 +24,14 @@ from ocaptain.ansible import invocation
 from ocaptain.ansible.hosts import build_host, matches
 from ocaptain.ansible.tree import PROGRAM, parse_files, parse_reply, payload
 from ocaptain.captain.decide.leases import LEASE_SECONDS, MAX_TICK, Leases
-from ocaptain.captain.records import LogPiece, log_piece
+from ocaptain.captain.records import LogPiece, next_log_piece
 from ocaptain.config import load_settings
 from ocaptain.drydock.api.common import parse_duration
 from ocaptain.drydock.errors import ApiError
 from ocaptain.errors import UsageError
 from ocaptain.plan import load_plan
 from ocaptain.protocol.envelope import LogBody, read_body
-from ocaptain.provider import choose, sprites_token
+from ocaptain.provider import choose_provider, sprites_token
 from ocaptain.sprites import Sprite
 from ocaptain.text import clean, clean_bytes, clean_line
 from ocaptain.tree import TreeFile
@@ -100,22 +100,22 @@ def test_a_silent_ship_loses_its_lease_and_one_that_is_heard_starts_afresh():
 
 def test_log_pieces_are_written_once_whatever_comes_twice():
     piece = LogBody(1, 0, "aGVsbG8bIQ==")  # hello ESC !
-    assert log_piece(piece, 0) == LogPiece(b"hello?!")
-    assert log_piece(piece, 5) == LogPiece(b"?!")
-    assert log_piece(piece, 7) == LogPiece()
-    assert log_piece(LogBody(1, 0, "§"), 0) == LogPiece()
-    assert log_piece(LogBody(1, 0, "aGk="), 10**9) == LogPiece()
+    assert next_log_piece(piece, 0) == LogPiece(b"hello?!")
+    assert next_log_piece(piece, 5) == LogPiece(b"?!")
+    assert next_log_piece(piece, 7) == LogPiece()
+    assert next_log_piece(LogBody(1, 0, "§"), 0) == LogPiece()
+    assert next_log_piece(LogBody(1, 0, "aGk="), 10**9) == LogPiece()
     for forged in ({"token": None}, {"offset": -1}, {"offset": True}, {"offset": 2**41}, {"data": None}, {"kind": "x"}):
         assert read_body({"kind": "log", "token": 1, "offset": 0, "data": "aGk=", **forged}) is None
 
 
 def test_what_a_log_misses_is_said_and_the_rest_is_in_its_place():
-    first = log_piece(LogBody(1, 100, "aGk="), 10)
+    first = next_log_piece(LogBody(1, 100, "aGk="), 10)
     assert b"90 bytes" in first.data
     assert first.data.endswith(b"hi")
     size = 10 + len(first.data)
-    assert log_piece(LogBody(1, 100, "aGkh"), size, first.skips) == LogPiece(b"!")
-    assert log_piece(LogBody(1, 102, "aGkh"), size, first.skips) == LogPiece(b"hi!")
+    assert next_log_piece(LogBody(1, 100, "aGkh"), size, first.skips) == LogPiece(b"!")
+    assert next_log_piece(LogBody(1, 102, "aGkh"), size, first.skips) == LogPiece(b"hi!")
 
 
 # -- inventory --------------------------------------------------------------------------------
@@ -286,14 +286,14 @@ def test_a_wrong_secret_is_never_shown(monkeypatch, tmp_path):
 
 
 def test_which_provider_is_meant(monkeypatch):
-    assert choose(load_settings())[0] == "drydock"
+    assert choose_provider(load_settings())[0] == "drydock"
     monkeypatch.setenv("OCAPTAIN_SPRITES_ORG", "o")
-    assert choose(load_settings())[0] == "sprites"
-    assert choose(load_settings(), "drydock") == ("drydock", "named")
+    assert choose_provider(load_settings())[0] == "sprites"
+    assert choose_provider(load_settings(), "drydock") == ("drydock", "named")
     monkeypatch.setenv("OCAPTAIN_PROVIDER", "drydock")
-    assert choose(load_settings())[0] == "drydock"
+    assert choose_provider(load_settings())[0] == "drydock"
     with pytest.raises(UsageError, match="unknown provider"):
-        choose(load_settings(), "cloud")
+        choose_provider(load_settings(), "cloud")
 
 
 def test_the_token_may_come_from_the_sprite_cli(tmp_path):

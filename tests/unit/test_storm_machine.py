@@ -28,7 +28,7 @@ from ocaptain.captain.landing import (
     Lander,
 )
 from ocaptain.captain.refs import stale_ref, work_ref
-from ocaptain.git import Git, Store
+from ocaptain.git import BareRepository, Git
 from ocaptain.ledger import Fenced, Ledger, task_views
 from ocaptain.protocol import CLASSES, PROTOCOL, Fence, HelloRefused, class_of_record, make_record, read_record
 from ocaptain.protocol.messages import Bundle, CheckResult, Snapshot
@@ -79,7 +79,7 @@ class Storm(RuleBasedStateMachine):
         self.directory = tempfile.TemporaryDirectory()
         root = Path(self.directory.name)
         subprocess.run(["git", "init", "-q", "--bare", root / "repo.git"], check=True)
-        self.git = Store(root / "repo.git")
+        self.git = BareRepository(root / "repo.git")
         self.base = commit(self.git, {"line": "0\n"})
         self.git.update_ref(f"refs/heads/{BRANCH}", self.base)
         self.path = root / "ledger.db"
@@ -110,7 +110,7 @@ class Storm(RuleBasedStateMachine):
         if self.ledger.epoch:
             self.former.append(self.ledger)
             self.ledger = Ledger(self.path)
-        self.ledger.command()
+        self.ledger.take_command()
         self.lander = Lander(self.git, self.ledger, BRANCH)
         self.lander.reconcile()
         self.cursors: dict[str, Cursors] = {}
@@ -127,9 +127,9 @@ class Storm(RuleBasedStateMachine):
         return ship in self.cursors
 
     def lost(self, ship, reason):
-        claim = self.ledger.held(ship)
+        claim = self.ledger.held_claim(ship)
         if claim:
-            self.ledger.give_back(claim.token, "lost", reason)
+            self.ledger.return_task(claim.token, "lost", reason)
 
     @rule(ship=st.sampled_from(SHIPS))
     def connect(self, ship):
@@ -142,9 +142,9 @@ class Storm(RuleBasedStateMachine):
         cursors = self.cursors[ship] = Cursors(row.journal, row.cursors)
         hello = {**HELLO, "epoch": self.ledger.epoch, "generation": self.ledger.next_generation()}
         there.fence.admit(hello)
-        cursors.welcome(there.journal.name, {name: there.journal.first(name) for name in CLASSES})
+        cursors.start_channel(there.journal.name, {name: there.journal.first(name) for name in CLASSES})
         self.deliver(ship, [])
-        held = self.ledger.held(ship)
+        held = self.ledger.held_claim(ship)
         if there.job and (held is None or held.token != there.job[0]):
             self.finish(ship, ok=True)  # cancelled: what it was at is journalled as well
             self.deliver(ship, [])
@@ -153,12 +153,12 @@ class Storm(RuleBasedStateMachine):
 
     def start(self, ship, claim):
         base = claim.base or self.head()
-        self.ledger.started(claim.token, base)
+        self.ledger.record_start(claim.token, base)
         self.ships[ship].job = (claim.token, claim.task, base)
 
     @rule(ship=st.sampled_from(SHIPS), arrives=st.booleans())
     def claim(self, ship, arrives):
-        if not self.is_up(ship) or self.ledger.held(ship):
+        if not self.is_up(ship) or self.ledger.held_claim(ship):
             return
         claim = self.ledger.claim(ship)
         if claim is None:
@@ -213,7 +213,7 @@ class Storm(RuleBasedStateMachine):
                 break
             number, body = found
             result, cursor = body["kind"] == "result", cursors.of(class_of_record(body))
-            if cursor.take(number, hold=result) != "use":
+            if cursor.accept(number, hold=result) != "use":
                 continue
             if result:
                 try:
@@ -222,11 +222,11 @@ class Storm(RuleBasedStateMachine):
                     self.command()
                     return
                 cursor.settle(number)
-            self.ledger.ship_cursors(ship, cursors.journal, cursors.settled())
-            journal.acknowledge(cursors.settled())
+            self.ledger.set_ship_cursors(ship, cursors.journal, cursors.settled_numbers())
+            journal.acknowledge(cursors.settled_numbers())
 
     def judge(self, ship, token, data, *, crash):
-        claim = self.ledger.held(ship)
+        claim = self.ledger.held_claim(ship)
         mine = claim is not None and claim.token == token
         attempt = self.ledger.attempt_row(token)
         assert attempt["ship"] == ship
@@ -242,14 +242,14 @@ class Storm(RuleBasedStateMachine):
         if not work:
             self.ledger.fail(token, "it failed")
             return
-        assert self.ledger.offered(token, work=work, code=0, seconds=1.0)
+        assert self.ledger.record_offer(token, work=work, code=0, seconds=1.0)
         offer = Snapshot(commit=work, base=data["base"], empty=False, bundle=Bundle(parts=()))
         with self.dying() if crash else contextlib.nullcontext():
             verdict = asyncio.run(self.lander.land(claim, claim.base, offer, self.check_of(claim), {}))
         match verdict:
             case Conflicted(reason=reason):
                 assert claim.task in {"1", "2"}
-                self.ledger.give_back(token, "conflict", reason)
+                self.ledger.return_task(token, "conflict", reason)
             case CheckFailed(reason=reason):
                 self.ledger.fail(token, reason)
             case Landed(commit=new):
@@ -313,7 +313,7 @@ class Storm(RuleBasedStateMachine):
         before = dict(self.leases.silent)
         for _ in range(ticks):
             self.clock += seconds
-            silent = {ship for ship in SHIPS if not self.is_up(ship) and self.ledger.held(ship)}
+            silent = {ship for ship in SHIPS if not self.is_up(ship) and self.ledger.held_claim(ship)}
             self.leases, lapsed = self.leases.tick(self.clock, silent)
             for ship in lapsed:
                 assert before.get(ship, 0.0) + MAX_TICK * ticks >= LEASE_SECONDS
@@ -352,14 +352,14 @@ class Storm(RuleBasedStateMachine):
         for _ in range(60):
             for ship in SHIPS:
                 self.connect(ship)
-            if not self.ledger.counts()["in_progress"] and not self.ledger.claimable(["ship-0"]):
+            if not self.ledger.count_tasks()["in_progress"] and not self.ledger.has_claimable_task(["ship-0"]):
                 break
             for ship in SHIPS:
                 if self.is_up(ship):
                     self.claim(ship, arrives=True)
                     self.finish(ship, ok=True)
                     self.deliver(ship, [])
-        counts = self.ledger.counts()
+        counts = self.ledger.count_tasks()
         assert counts["in_progress"] == 0
         for view in task_views(self.ledger):
             assert view.status in {"completed", "failed"} or view.held_by, view

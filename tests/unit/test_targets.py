@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from ocaptain.ansible.targets import PLAIN_ARGS, build_target
-from ocaptain.captain.transport.target import SshTarget, argv, remote_command, terminal_argv
+from ocaptain.captain.transport.target import SshTarget, remote_command, ssh_argv, terminal_argv
 from ocaptain.cli.sail import split_hosts
 from ocaptain.errors import UsageError
 from ocaptain.voyage.check import host_ships
@@ -43,7 +43,7 @@ def test_a_way_is_what_the_inventory_says():
     assert SshTarget.model_validate_json(way.model_dump_json(exclude_defaults=True)) == way
     assert build_target("web1", "smart", PLAIN) == SshTarget(host="web1")
     # A later run that knows no inventory gives Ansible the same.
-    variables = way.variables()
+    variables = way.ansible_variables()
     assert shlex.split(str(variables.pop("ansible_ssh_common_args"))) == list(way.args)
     assert variables == {
         "ansible_host": "web1",
@@ -57,7 +57,7 @@ def test_a_way_is_what_the_inventory_says():
 
 def test_the_command_line():
     way = SshTarget(host="web1", port=2022, user="deck", key="/k", args=("-o", "ServerAliveInterval=3"))
-    line = argv(way, ["-o", "ControlMaster=no"], remote_command(way, "echo it's"))
+    line = ssh_argv(way, ["-o", "ControlMaster=no"], remote_command(way, "echo it's"))
     at = line.index("--")
     assert line[0] == "ssh"
     assert line[at:] == ["--", "web1", "exec", "sh", "-c", shlex.quote("echo it's")]

@@ -5,85 +5,85 @@ from __future__ import annotations
 import pytest
 
 from ocaptain.captain.decide.verify import (
-    Make,
-    Making,
-    Run,
+    CandidateShip,
+    CreateShip,
+    CreationStatus,
+    Place,
     Verdict,
-    Verified,
-    VerifyShip,
-    judge,
+    VerifyRun,
+    judge_runs,
     next_place,
-    try_again,
+    place_to_retry,
 )
 
-OWN = VerifyShip("ship-verify", used=False)
-FIRST = VerifyShip("ship-0", used=True, landed=2)
-SECOND = VerifyShip("ship-1", used=True, landed=1)
-IDLE = VerifyShip("ship-2", used=False)
-LOST = VerifyShip("ship-verify", used=False, usable=False)
-CLEAN = Run("ship-verify", fresh=True, clean=True)
-ROOM, FULL = Making(possible=True), Making(possible=True, full=True)
+OWN = CandidateShip("ship-verify", used=False)
+FIRST = CandidateShip("ship-0", used=True, landed=2)
+SECOND = CandidateShip("ship-1", used=True, landed=1)
+IDLE = CandidateShip("ship-2", used=False)
+LOST = CandidateShip("ship-verify", used=False, usable=False)
+CLEAN = Place("ship-verify", fresh=True, clean=True)
+ROOM, FULL = CreationStatus(possible=True), CreationStatus(possible=True, is_account_full=True)
 
 
 @pytest.mark.parametrize(
     ("ships", "making", "place"),
     [
         ([FIRST, SECOND, OWN], ROOM, CLEAN),
-        ([FIRST, IDLE, OWN], ROOM, Run("ship-2", fresh=True, clean=True)),  # ship-verify is not woken
-        ([FIRST, IDLE], Making(), Run("ship-2", fresh=True, clean=True)),
-        ([FIRST, SECOND, LOST], ROOM, Make()),
-        ([FIRST, SECOND, LOST], FULL, Make("ship-0")),  # the one that landed last may be needed
-        ([FIRST, VerifyShip("ship-1", used=True), LOST], FULL, Make("ship-1")),  # it landed nothing
-        ([FIRST, LOST], FULL, Make("ship-0")),
-        ([LOST], FULL, Make()),
-        ([FIRST, SECOND, LOST], Making(possible=True, begun=2), Run("ship-1")),  # not for ever
-        ([FIRST, SECOND, LOST], Making(), Run("ship-1")),
-        ([FIRST, SECOND], Making(), Run("ship-1")),
-        ([VerifyShip("ship-0", used=True)], Making(), Run(None)),
-        ([LOST], Making(), Run(None)),
+        ([FIRST, IDLE, OWN], ROOM, Place("ship-2", fresh=True, clean=True)),  # ship-verify is not woken
+        ([FIRST, IDLE], CreationStatus(), Place("ship-2", fresh=True, clean=True)),
+        ([FIRST, SECOND, LOST], ROOM, CreateShip()),
+        ([FIRST, SECOND, LOST], FULL, CreateShip("ship-0")),  # the one that landed last may be needed
+        ([FIRST, CandidateShip("ship-1", used=True), LOST], FULL, CreateShip("ship-1")),  # it landed nothing
+        ([FIRST, LOST], FULL, CreateShip("ship-0")),
+        ([LOST], FULL, CreateShip()),
+        ([FIRST, SECOND, LOST], CreationStatus(possible=True, times_made=2), Place("ship-1")),  # not for ever
+        ([FIRST, SECOND, LOST], CreationStatus(), Place("ship-1")),
+        ([FIRST, SECOND], CreationStatus(), Place("ship-1")),
+        ([CandidateShip("ship-0", used=True)], CreationStatus(), Place(None)),
+        ([LOST], CreationStatus(), Place(None)),
     ],
 )
 def test_the_place(ships, making, place):
     assert next_place("clean", ships, making) == place
-    assert next_place("any", ships, making) == Run(None)
+    assert next_place("any", ships, making) == Place(None)
 
 
 def test_a_ship_that_does_not_answer_comes_last():
-    silent = VerifyShip("ship-3", used=False, silent=True)
+    silent = CandidateShip("ship-3", used=False, silent=True)
     assert next_place("clean", [silent, OWN], ROOM) == CLEAN
-    assert next_place("clean", [FIRST, silent], ROOM) == Run("ship-3", fresh=True, clean=True)
+    assert next_place("clean", [FIRST, silent], ROOM) == Place("ship-3", fresh=True, clean=True)
 
 
 def test_a_ship_that_is_awake_comes_first():
-    awake = VerifyShip("ship-3", used=False, connected=True)
-    assert next_place("clean", [IDLE, awake, OWN], ROOM) == Run("ship-3", fresh=True, clean=True)
+    awake = CandidateShip("ship-3", used=False, connected=True)
+    assert next_place("clean", [IDLE, awake, OWN], ROOM) == Place("ship-3", fresh=True, clean=True)
 
 
 def failed(place, ship="ship-verify", **more):
-    return Verified(ship, place, 1, **{"fresh": place.fresh, **more})
+    return VerifyRun(ship, place, 1, **{"fresh": place.fresh, **more})
 
 
 @pytest.mark.parametrize(
     ("done", "has_setup", "place"),
     [
-        (failed(CLEAN), False, Run("ship-1")),
-        (failed(CLEAN, timed_out=True), False, Run("ship-1")),
+        (failed(CLEAN), False, Place("ship-1")),
+        (failed(CLEAN, timed_out=True), False, Place("ship-1")),
         (failed(CLEAN), True, None),  # what a clean clone needs the plan says itself
-        (failed(Run("ship-1")), False, None),  # once
-        (failed(Run(None)), False, None),
-        (Verified("ship-verify", CLEAN, 0, fresh=True), False, None),
+        (failed(Place("ship-1")), False, None),  # once
+        (failed(Place(None)), False, None),
+        (VerifyRun("ship-verify", CLEAN, 0, fresh=True), False, None),
     ],
 )
 def test_once_more(done, has_setup, place):
-    assert try_again(done, [FIRST, SECOND, OWN], has_setup=has_setup) == place
+    assert place_to_retry(done, [FIRST, SECOND, OWN], has_setup=has_setup) == place
 
 
 def test_once_more_needs_a_ship_that_landed():
-    assert try_again(failed(CLEAN), [VerifyShip("ship-0", used=True), OWN], has_setup=False) is None
-    assert try_again(failed(CLEAN), [], has_setup=False) is None
+    assert place_to_retry(failed(CLEAN), [CandidateShip("ship-0", used=True), OWN], has_setup=False) is None
+    assert place_to_retry(failed(CLEAN), [], has_setup=False) is None
 
 
-PASSED = Verified("ship-verify", CLEAN, 0, fresh=True)
+PASSED = VerifyRun("ship-verify", CLEAN, 0, fresh=True)
 
 
 @pytest.mark.parametrize(
@@ -91,29 +91,29 @@ PASSED = Verified("ship-verify", CLEAN, 0, fresh=True)
     [
         ([PASSED], "clean", True, "complete", True),
         ([failed(CLEAN)], "clean", True, "failed", True),
-        ([failed(CLEAN), Verified("ship-1", Run("ship-1"), 0)], "clean", True, "complete", False),
-        ([failed(CLEAN), Verified("ship-1", Run("ship-1"), 0)], "clean", False, "complete", False),
-        ([failed(CLEAN), failed(Run("ship-1"), "ship-1")], "clean", True, "failed", False),
-        ([Verified("ship-1", Run("ship-1"), 0)], "clean", True, "complete", False),
-        ([Verified("host-1", Run("ship-1"), 0)], "clean", False, "complete", None),  # hosts have no ship-verify
-        ([Verified("ship-1", Run(None), 0)], "any", False, "complete", None),
-        ([Verified("ship-1", Run(None), 0, fresh=True)], "any", False, "complete", None),  # agents were there
-        ([Verified("ship-verify", CLEAN, 0, fresh=False)], "clean", True, "complete", False),  # an older worker
+        ([failed(CLEAN), VerifyRun("ship-1", Place("ship-1"), 0)], "clean", True, "complete", False),
+        ([failed(CLEAN), VerifyRun("ship-1", Place("ship-1"), 0)], "clean", False, "complete", False),
+        ([failed(CLEAN), failed(Place("ship-1"), "ship-1")], "clean", True, "failed", False),
+        ([VerifyRun("ship-1", Place("ship-1"), 0)], "clean", True, "complete", False),
+        ([VerifyRun("host-1", Place("ship-1"), 0)], "clean", False, "complete", None),  # hosts have no ship-verify
+        ([VerifyRun("ship-1", Place(None), 0)], "any", False, "complete", None),
+        ([VerifyRun("ship-1", Place(None), 0, fresh=True)], "any", False, "complete", None),  # agents were there
+        ([VerifyRun("ship-verify", CLEAN, 0, fresh=False)], "clean", True, "complete", False),  # an older worker
     ],
 )
 def test_the_verdict(runs, verify_on, promised, state, clean):
-    found = judge(runs, verify_on, is_promised=promised)
+    found = judge_runs(runs, verify_on, is_promised=promised)
     assert (found.state, found.clean) == (state, clean)
     assert bool(found.note) == (state == "failed" or clean is False)
 
 
 def test_what_the_verdict_says():
-    late = Verified("ship-verify", CLEAN, 124, timed_out=True, fresh=True)
-    setup = Verified("ship-verify", CLEAN, 3, stage="setup", fresh=True)
+    late = VerifyRun("ship-verify", CLEAN, 124, timed_out=True, fresh=True)
+    setup = VerifyRun("ship-verify", CLEAN, 3, stage="setup", fresh=True)
     log = "on the merged head (logs/verify.log)"
-    assert judge([late], "clean", is_promised=True) == Verdict("failed", True, f"verify.sh took too long {log}")
-    assert judge([setup], "clean", is_promised=True).note == f"setup ended with exit code 3 {log}"
-    advice = judge([late, Verified("ship-1", Run("ship-1"), 0)], "clean", is_promised=True).note
+    assert judge_runs([late], "clean", is_promised=True) == Verdict("failed", True, f"verify.sh took too long {log}")
+    assert judge_runs([setup], "clean", is_promised=True).note == f"setup ended with exit code 3 {log}"
+    advice = judge_runs([late, VerifyRun("ship-1", Place("ship-1"), 0)], "clean", is_promised=True).note
     assert "passed on ship-1" in advice
     assert "`setup`" in advice
     assert "\n" not in advice

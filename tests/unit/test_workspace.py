@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ocaptain.git import Git, admit, write_bundle
+from ocaptain.git import Git, admit_bundle, write_bundle
 from ocaptain.git.bundles import BadBundle
 from ocaptain.protocol.limits import MEBIBYTE, Limits
 from ocaptain.protocol.messages import Bundle, Part
@@ -35,7 +35,7 @@ def commit(git, files, parent=None):
 def import_bytes(git, data, commit, base=None, limits=None):
     with tempfile.TemporaryFile(buffering=0) as file:
         file.write(data)
-        admit(git, file, commit, base, limits)
+        admit_bundle(git, file, commit, base, limits)
 
 
 class Ship:

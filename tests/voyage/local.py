@@ -238,7 +238,7 @@ def make_voyage(root: Path, tasks: list[dict], ships: int = 1, verify: str = "tr
 def command(directory: Path) -> Ledger:
     """Open the ledger with a new epoch."""
     ledger = Ledger(directory / "ledger.db")
-    ledger.command()
+    ledger.take_command()
     return ledger
 
 

@@ -124,7 +124,7 @@ def test_a_lapsed_lease_hands_the_task_on_and_the_late_result_is_kept(tmp_path, 
 
     def holder(captain):
         for number, ship in enumerate(fleet):
-            held = captain.ledger.held(f"ship-{number}")
+            held = captain.ledger.held_claim(f"ship-{number}")
             if held and held.task == "1" and captain.ledger.attempt_row(held.token)["base"]:
                 return ship
         return None
@@ -135,7 +135,7 @@ def test_a_lapsed_lease_hands_the_task_on_and_the_late_result_is_kept(tmp_path, 
         ship = holder(captain)
         ship.cut()
         if back:
-            await until(lambda: captain.ledger.losses("1"))
+            await until(lambda: captain.ledger.count_losses("1"))
             ship.down = False
             await until(lambda: git.resolve("refs/ocaptain/stale/1"))
             seen.touch()
@@ -342,7 +342,7 @@ def test_a_rescue_brings_everything(tmp_path, ships):
     names = Git(directory / "repo.git").text("ls-tree", "-r", "--name-only", found.ref).splitlines()
     assert {"wip", "big", "sub/in"} <= set(names)
     with command(directory) as ledger:
-        assert ledger.counts()["pending"] == 1
+        assert ledger.count_tasks()["pending"] == 1
 
 
 @pytest.mark.parametrize("state", ["lost", "bootstrapping", "failed", "idle"])
@@ -354,9 +354,9 @@ def test_a_ship_that_had_a_task_is_never_given_up_silently(tmp_path, ships, stat
     async def both(monkeypatch_down):
         await interrupted(directory, [ship], lambda: (ship.home / "there").exists())
         with command(directory) as ledger:
-            claim = ledger.held("ship-0")
+            claim = ledger.held_claim("ship-0")
             if claim:
-                ledger.give_back(claim.token, "lost", "silent", ship_state=state)
+                ledger.return_task(claim.token, "lost", "silent", ship_state=state)
             ledger.set_ship("ship-0", state)
         ship.down = monkeypatch_down
         return await saved(directory, [ship])
@@ -451,13 +451,13 @@ def test_hooks_are_told_the_moments_of_a_ships_life(tmp_path, ships, caplog):
     hook = Noted()
     assert run(sail(directory, ships(1), hooks=[hook])) == "complete"
     assert [moment for moment, ship in hook.seen if ship == "ship-0"] == [
-        "joined",
+        "channel_opened",
         "attempt_begins",
         "attempt_ended",
-        "leaving",
+        "voyage_ended",
         "channel_closed",
     ]
-    assert "a hook failed at 'leaving'" in caplog.text
+    assert "a hook failed at 'voyage_ended'" in caplog.text
 
 
 def test_hooks_are_told_of_a_ship_that_is_lost(tmp_path, ships):
@@ -470,7 +470,7 @@ def test_hooks_are_told_of_a_ship_that_is_lost(tmp_path, ships):
     fleet[0].open = gone
     hook = Noted()
     assert run(sail(directory, fleet, hooks=[hook])) == "complete"
-    assert ("lost", "ship-0") in hook.seen
+    assert ("ship_lost", "ship-0") in hook.seen
 
 
 def barrier(directory, ships):

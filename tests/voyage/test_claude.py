@@ -15,7 +15,7 @@ from ocaptain.agents.facts import Ending
 from ocaptain.captain import pool
 from ocaptain.captain.decide import dispatch, outcome
 from ocaptain.captain.decide.dispatch import ShipStatus
-from ocaptain.captain.decide.outcome import Decision, after_ending
+from ocaptain.captain.decide.outcome import Decision, decide_after_ending
 from ocaptain.captain.life import Captain
 from ocaptain.captain.ship import actor
 from ocaptain.control.commands import Command, carry_out
@@ -231,7 +231,7 @@ def test_a_refused_credential_stops_the_fleet_with_one_message(tmp_path, ships):
         assert "CLAUDE_CODE_OAUTH_TOKEN" in note
         assert f"ocaptain sail --resume {VOYAGE}" in note
         assert len([row for row in ledger.rows("events", "n") if re.search("credential was refused", row["text"])]) == 2
-        assert ledger.counts()["failed"] == 0
+        assert ledger.count_tasks()["failed"] == 0
         ledger.set_state("running")
     # With a good one it goes on.
     for ship in fleet:
@@ -311,7 +311,7 @@ def test_a_task_is_reserved_for_its_ship_but_never_for_long(tmp_path, ships, mon
 
             def returned():
                 claim = pool.next_job("ship-0")
-                pool.apply(claim, conflict)
+                pool.apply_decision(claim, conflict)
                 return claim.task
 
             assert returned() == "1"
@@ -320,14 +320,14 @@ def test_a_task_is_reserved_for_its_ship_but_never_for_long(tmp_path, ships, mon
             assert returned() == "1"
             pool._reservations = {task: replace(found, until=0.0) for task, found in pool._reservations.items()}
             claim = pool.next_job("ship-1")  # its ship did not come for it
-            pool.apply(claim, conflict)
+            pool.apply_decision(claim, conflict)
             assert pool.next_job("ship-0") is None
             other.change(connected=False)  # its ship does not answer, and there was no pause to sleep through
             claim = pool.next_job("ship-0")
             assert claim.task == "1"
             # The service is busy: that it sleeps meanwhile does not lose its session, that it is gone does.
             now = asyncio.get_running_loop().time()
-            pool.apply(claim, after_ending(Ending("busy", "529", wait=200.0), 0))
+            pool.apply_decision(claim, decide_after_ending(Ending("busy", "529", wait=200.0), 0))
             assert one.pause == 200.0
             one.change(connected=False)
             assert pool.next_job("ship-1") is None
@@ -372,16 +372,16 @@ def test_a_ship_adds_to_its_own_logs_alone(tmp_path):
     with command(directory) as ledger:
         records = Captain(directory, ledger, lambda row: None).pool._records
         piece = LogBody(1, 0, "Zm9yZ2VkCg==")
-        records.take("ship-0", piece)  # before there is such an attempt
+        records.save("ship-0", piece)  # before there is such an attempt
         token = ledger.claim("ship-0").token
         for odd in (True, 0, -1, 2**53, 2**70, "1", None):
             assert read_body({"kind": "log", "token": odd, "offset": 0, "data": "Zm9yZ2VkCg=="}) is None
             assert read_body({"kind": "agent", "token": odd, "facts": {}}) is None
-        records.take("ship-1", piece)
+        records.save("ship-1", piece)
         assert not list(directory.glob("logs/*/*"))
-        records.take("ship-0", LogBody(token, 0, "bWluZQo="))
-        records.take("ship-1", replace(piece, offset=5))
-        records.take("ship-1", piece)
+        records.save("ship-0", LogBody(token, 0, "bWluZQo="))
+        records.save("ship-1", replace(piece, offset=5))
+        records.save("ship-1", piece)
         (log,) = directory.glob("logs/*/*")
         assert (log.parent.name, log.read_text()) == ("ship-0", "mine\n")
 

@@ -55,7 +55,7 @@ def test_what_runs_lands_and_nothing_more_is_handed_out(tmp_path, ships):
     directory, fleet = make_voyage(tmp_path, tasks, 2), ships(2)
 
     async def meanwhile(captain):
-        while not captain.ledger.counts()["in_progress"]:
+        while not captain.ledger.count_tasks()["in_progress"]:
             await asyncio.sleep(0.02)
         with socket_path(directory) as path:
             assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -74,7 +74,7 @@ def test_what_runs_lands_and_nothing_more_is_handed_out(tmp_path, ships):
     assert asyncio.run(sail(directory, fleet)) == "paused"  # a captain alone does not go on
     assert ask(directory, PAUSE).done
     with command(directory) as ledger:
-        ledger.go_on()
+        ledger.clear_pause()
         ledger.set_state("running")
     assert asyncio.run(sail(directory, fleet)) == "complete"
     assert landed(directory) == ["1", "2"]
@@ -86,7 +86,7 @@ def test_a_captain_that_is_killed_while_it_pauses_is_followed_by_one_that_pauses
     directory, fleet = make_voyage(tmp_path, tasks, 1), ships(1)
 
     async def stop(captain):
-        while not captain.ledger.counts()["in_progress"]:
+        while not captain.ledger.count_tasks()["in_progress"]:
             await asyncio.sleep(0.02)
         await asyncio.to_thread(ask, directory, PAUSE)
         raise_in.cancel()
@@ -128,10 +128,10 @@ def test_what_failed_is_put_back_and_what_it_held_is_held_no_more(tmp_path):
             "4": None,
             "5": "1",
         }
-        ledger.take_changed()
+        ledger.pop_changed_tasks()
         answer = carry_out(Command(name="retry", tasks=("1",)), ledger)
         assert (answer.done, answer.said) == (True, "tried again: task 1")
-        assert sorted(ledger.take_changed()) == ["1", "2", "3", "5"]
+        assert sorted(ledger.pop_changed_tasks()) == ["1", "2", "3", "5"]
         rows = {row["id"]: row for row in ledger.rows("tasks", "position")}
         assert {name: row["held_by"] for name, row in rows.items()} == {
             "1": None,
@@ -176,11 +176,11 @@ def test_a_task_is_tried_again_while_its_voyage_sails(tmp_path, ships):
     directory, fleet = make_voyage(tmp_path, tasks, 2), ships(2)
 
     async def meanwhile(captain):
-        while not captain.ledger.counts()["failed"]:
+        while not captain.ledger.count_tasks()["failed"]:
             await asyncio.sleep(0.02)
         good.touch()
         assert (await asyncio.to_thread(ask, directory, Command(name="retry"))).said == "tried again: task 1"
-        while not captain.ledger.counts()["completed"]:
+        while not captain.ledger.count_tasks()["completed"]:
             await asyncio.sleep(0.02)
         go.touch()
 
@@ -194,7 +194,7 @@ def test_a_captain_ends_when_it_is_told_and_another_goes_on(tmp_path, ships):
     fleet = ships(1)
 
     async def meanwhile(captain):
-        while not captain.ledger.counts()["in_progress"]:
+        while not captain.ledger.count_tasks()["in_progress"]:
             await asyncio.sleep(0.02)
         assert (await asyncio.to_thread(ask, directory, Command(name="stop"))).done
 
@@ -316,7 +316,7 @@ def test_a_user_pauses_and_goes_on(far, plan):
     assert f"go on with `ocaptain sail --resume {voyage}`" in out
     with Ledger(far.voyage(voyage) / "ledger.db") as ledger:
         assert (ledger.voyage().state, ledger.voyage().paused_reason) == ("paused", "user")
-        assert ledger.counts()["pending"] == 1
+        assert ledger.count_tasks()["pending"] == 1
         brought = {row["path"]: row["data"] for row in ledger.rows("plan_files", "path")}
         assert brought.keys() == {"spec.md", "verify.sh", "voyage.json", "tasks/1.json", "tasks/2.json"}
         assert brought["verify.sh"] == ledger.voyage().verify_script

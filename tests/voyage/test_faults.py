@@ -56,7 +56,7 @@ def test_a_ship_that_is_silent_about_an_attempt_for_longer_than_it_may(tmp_path,
     assert run(sail(directory, ships(2))) == "complete"
     found = Rows(directory)
     assert found.tasks["1"]["tries"] == 0
-    assert "told nothing of the attempt" in found.ships["ship-0"]["reason"]
+    assert "reported nothing of the attempt" in found.ships["ship-0"]["reason"]
 
 
 class Breaking(LocalShip):
@@ -117,7 +117,7 @@ def test_a_damaged_repository_blames_nobody_and_all_goes_on_once_it_is_whole(tmp
     seen = []
 
     async def meanwhile(captain):
-        await until(lambda: len(captain.ledger.at_work()) == 2)
+        await until(lambda: len(captain.ledger.running_tasks()) == 2)
         await until(lambda: all(row["base"] for row in captain.ledger.rows("attempts", "token")))
         path, data = damage_object(git, VOYAGE)
         (tmp_path / "go").touch()
@@ -129,7 +129,7 @@ def test_a_damaged_repository_blames_nobody_and_all_goes_on_once_it_is_whole(tmp
         path.write_bytes(data)
 
     def landed_by_ledger(captain):
-        return captain.ledger.counts()["completed"]
+        return captain.ledger.count_tasks()["completed"]
 
     assert run(sail(directory, ships(2), meanwhile=meanwhile, seconds=90)) == "complete"
     assert "fsck" in seen[0]
@@ -150,13 +150,13 @@ def test_what_was_blamed_before_the_fault_was_known_is_put_back(tmp_path, ships,
 
     async def meanwhile(captain):
         captain.context.soundness._look = lambda _: wrong[0]
-        await until(lambda: captain.ledger.counts()["failed"] == 1)
+        await until(lambda: captain.ledger.count_tasks()["failed"] == 1)
         captain.ledger.set_ship("ship-0", "failed", "it was blamed")
         captain.actors["ship-0"].gone = True
         wrong[0] = "the disk is broken"
         await captain.context.soundness.check()
         (tmp_path / "sound").touch()
-        assert captain.ledger.counts()["failed"] == 0
+        assert captain.ledger.count_tasks()["failed"] == 0
         assert not captain.actors["ship-0"].gone
         wrong[0] = None
 
@@ -185,7 +185,7 @@ def test_a_branch_that_is_lost_on_the_way_is_what_landed_last(tmp_path, ships):
     ref = directory / f"repo.git/refs/heads/{VOYAGE}"
 
     async def meanwhile(captain):
-        await until(lambda: captain.ledger.counts()["completed"] == 1)
+        await until(lambda: captain.ledger.count_tasks()["completed"] == 1)
         ref.unlink()
 
     assert run(sail(directory, ships(1), meanwhile=meanwhile)) == "complete"
@@ -201,7 +201,7 @@ def test_no_descriptor_is_left_on_our_side(tmp_path, ships, monkeypatch):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 
     async def meanwhile(captain):
-        await until(lambda: len(captain.ledger.at_work()) == 2)
+        await until(lambda: len(captain.ledger.running_tasks()) == 2)
         await until(lambda: all(row["base"] for row in captain.ledger.rows("attempts", "token")))
         taken = []
         resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))

@@ -55,7 +55,7 @@ def test_who_only_reads_leaves_the_file_as_it_is(former):
         state, tasks, _, views = seen(ledger)
         assert (state, tasks["completed"], tasks["in_progress"], tasks["pending"]) == ("running", 1, 1, 1)
         assert [view["status"] for view in views] == ["completed", "in_progress", "pending"]
-        assert ledger.landed(10) == [("1", "Task 1")]
+        assert ledger.recent_landings(10) == [("1", "Task 1")]
         assert ledger.ship_row("ship-0").cursors.keys() == {"all"}
     assert path.read_bytes() == before
     assert not path.with_name("ledger.db.3").exists()
@@ -67,8 +67,8 @@ def test_who_commands_brings_it_forward_and_keeps_the_old_file(former):
         before = seen(ledger)
     with command(former) as ledger:
         assert seen(ledger) == before
-        assert ledger.held("ship-0").token == 3
-        assert ledger.held("ship-0").opening == ""
+        assert ledger.held_claim("ship-0").token == 3
+        assert ledger.held_claim("ship-0").opening == ""
         assert [row["tries"] for row in ledger.rows("tasks", "position")] == [0, 1, 0]
         assert [row["task"] for row in ledger.rows("landings", "n")] == ["1"]
     assert (version(path), version(path.with_name("ledger.db.3"))) == (4, 3)
@@ -79,12 +79,12 @@ def test_what_breaks_half_way_leaves_the_old_format(former, monkeypatch):
     monkeypatch.setattr(forward, "_STATES", "UPDATE voyage SET no_such_column = 1")
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
         with pytest.raises(sqlite3.Error, match="no_such_column"):
-            forward.bring_forward(db)
+            forward.migrate_schema(db)
         assert db.execute("SELECT count(*) FROM tasks").fetchone() == (3,)
     assert version(path) == 3
     monkeypatch.undo()
     with command(former) as ledger:
-        assert ledger.counts() == {"completed": 1, "failed": 0, "in_progress": 1, "pending": 1}
+        assert ledger.count_tasks() == {"completed": 1, "failed": 0, "in_progress": 1, "pending": 1}
 
 
 @pytest.mark.parametrize(("number", "words"), [(2, "an older"), (5, "a newer")])

@@ -196,7 +196,7 @@ def test_the_transport_on_a_host_that_talks_and_a_link_that_breaks(machines, tmp
             way(machines, alpha, args=("-o", "UserKnownHostsFile=/dev/null")), "alpha", tmp_path / "ssh"
         )
         with pytest.raises(TransportError, match="Host key verification failed"):
-            await wrong.holder()
+            await wrong.read_holder()
         nobody = SshTransport(way(machines, alpha, executable="no-such-ssh"), "alpha", tmp_path / "ssh")
         with pytest.raises(TransportError, match="no-such-ssh cannot be run"):
             await nobody.open()

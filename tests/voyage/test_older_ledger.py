@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ocaptain import process
-from ocaptain.captain.adopt import adopt
+from ocaptain.captain.adopt import adopt_landings
 from ocaptain.git import Git
 from ocaptain.ledger import Contradiction, Ledger, LedgerError, OlderLedger, task_views
 from tests.helpers import HELD, new_voyage, run_task, wait_for
@@ -117,8 +117,8 @@ def test_a_branch_that_lacks_what_the_ledger_has(tmp_path, ships):
     assert once(directory, ships(1), 60) == "complete"
     head = git.resolve(ref)
     git.update_ref(ref, root)
-    with command(directory) as ledger, pytest.raises(Contradiction, match=f"{head} landed; the branch.*update-ref"):
-        adopt(git, ledger, ref)
+    with command(directory) as ledger, pytest.raises(Contradiction, match=f"{head} landed, but the branch.*update-ref"):
+        adopt_landings(git, ledger, ref)
     (git.directory / ref).unlink()  # lost altogether, it is what landed last
     with command(directory) as ledger:
         ledger.set_state("running")

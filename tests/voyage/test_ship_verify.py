@@ -8,7 +8,7 @@ import json
 import pytest
 
 from ocaptain.captain import final
-from ocaptain.captain.decide.verify import Making
+from ocaptain.captain.decide.verify import CreationStatus
 from ocaptain.ledger import Ledger, overview
 from tests.helpers import run_task, wait_for
 from tests.voyage.local import landed, make_voyage, sail
@@ -76,7 +76,7 @@ def test_what_only_agents_installed_is_said(tmp_path, ships, verify_on):
     assert "where agents may have changed what it uses" in after.proves
     log = (directory / "logs/verify.log").read_text()
     if verify_on == "clean":
-        assert "have voyage.json's `setup` make it" in after.note
+        assert "make that in voyage.json's `setup`" in after.note
         first, second = log.index("in a clean clone on ship-verify: exit code 1"), log.index("on ship-0: exit code 0")
         assert first < log.index("at ship-verify") < second < log.index("at ship-0")
     else:
@@ -109,7 +109,7 @@ def test_a_ship_verify_that_fails_fails_no_voyage(tmp_path, ships, monkeypatch, 
     assert asyncio.run(sail(directory, made)) == "complete"
     after, _ = seen(directory)
     assert (after.verify["clean"], after.is_less_proven) == (False, True)
-    assert "no ship without agents could be had" in after.note
+    assert "no ship without agents was available" in after.note
 
 
 class Shipyard:
@@ -118,8 +118,8 @@ class Shipyard:
     def __init__(self, *looks):
         self.looks, self.asked = list(looks), []
 
-    async def look(self):
-        return self.looks.pop(0) if self.looks else Making()
+    async def check_status(self):
+        return self.looks.pop(0) if self.looks else CreationStatus()
 
     async def make(self, instead_of):
         self.asked.append(instead_of)
@@ -130,9 +130,9 @@ def test_where_there_is_no_room_a_ship_gives_its_place(tmp_path, ships):
     tasks = [{**LEAVES, "pin": "ship-0"}, {"run": "echo b > b; echo w > .venv-x", "pin": "ship-1", "waits": ["1"]}]
     directory = make_voyage(tmp_path, tasks, ships=2, verify="test -f a", verify_ship=True)
     made[2].down = True
-    yard = Shipyard(Making(possible=True, full=True), Making(possible=True, begun=1))
+    yard = Shipyard(CreationStatus(possible=True, is_account_full=True), CreationStatus(possible=True, times_made=1))
     with Ledger(directory / "ledger.db") as ledger:
-        ledger.command()
+        ledger.take_command()
         ledger.set_ship("ship-verify", "gone", "no room")
     assert asyncio.run(sail(directory, made, maker=yard)) == "complete"
     assert yard.asked == ["ship-0", None]  # not the one that landed last

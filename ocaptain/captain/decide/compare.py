@@ -1,9 +1,9 @@
-"""At a captain's start: what ledger and branch say of each other. A ledger can go back in time.
+"""Compare the voyage branch with the ledger when a captain starts. A ledger can go back in time.
 
-Its write-ahead log was lost, its directory restored from a copy, the machine's image rolled back: then it
-does not know of work that landed, and would have it done again, or undone. The branch's own trailers
-tell. What the ledger lacks it adopts; where the branch lacks what the ledger has, a person must say
-which of them is right.
+If its write-ahead log was lost, its directory restored from a copy, or the machine's image rolled back, the ledger
+does not know of work that landed, and the work would be done again, or undone. The trailers of the branch's commits
+show what landed. The ledger adopts the landings that it lacks; if the branch lacks a landing that the ledger has, a
+person must decide which of them is right.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _SAVED = re.compile(r"refs/ocaptain/saved/[^/]+/([0-9]{1,15})")
 
 
 @dataclass(frozen=True)
-class OnBranch:
-    """A landing, as the trailers of its commit tell it."""
+class BranchLanding:
+    """A landing, read from the trailers of its commit."""
 
     commit: str
     task: str
@@ -32,19 +32,19 @@ class OnBranch:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is to be done.
+    """How branch and ledger differ.
 
     Attributes:
-        adopt: landings that the ledger lacks, oldest first.
-        refusal: the two facts that contradict each other, None if none do.
+        adopt: landings that the ledger lacks and should adopt, oldest first.
+        contradiction: the two facts that contradict each other, None if none do.
     """
 
-    adopt: tuple[OnBranch, ...] = ()
-    refusal: str | None = None
+    adopt: tuple[BranchLanding, ...] = ()
+    contradiction: str | None = None
 
 
-def compare(
-    commits: Sequence[str], trailers: Sequence[OnBranch], landings: Sequence[str], tasks: Mapping[str, str]
+def compare_branch_and_ledger(
+    commits: Sequence[str], trailers: Sequence[BranchLanding], landings: Sequence[str], tasks: Mapping[str, str]
 ) -> Comparison:
     """Compare the branch with the ledger.
 
@@ -57,25 +57,27 @@ def compare(
     on_branch = set(commits)
     if lost := [commit for commit in landings if commit not in on_branch]:
         head = commits[-1] if commits else "the voyage's first commit"
-        return Comparison(refusal=f"the ledger says that {lost[-1]} landed; the branch, at {head}, does not contain it")
+        return Comparison(
+            contradiction=f"the ledger says that {lost[-1]} landed, but the branch, at {head}, does not contain it"
+        )
     known = set(landings)
     fresh = [one for one in trailers if one.commit not in known]
     if foreign := [one for one in fresh if one.task not in tasks]:
         one = foreign[0]
         return Comparison(
-            refusal=f"the branch has a landing of task {one.task} ({one.commit}); the ledger has no such task"
+            contradiction=f"the branch has a landing of task {one.task} ({one.commit}), but the ledger has no such task"
         )
     return Comparison(tuple(one for one in fresh if tasks[one.task] != "completed"))
 
 
 @dataclass(frozen=True)
-class Counters:
-    """The highest numbers that refs tell of: what is made next must not be written over them.
+class HighestNumbers:
+    """The highest numbers used in our refs: new numbers must be higher, or new refs would overwrite old ones.
 
     Attributes:
-        attempts: by task.
-        token: of an attempt.
-        epoch: of a captain that saved something.
+        attempts: highest attempt number, by task.
+        token: highest token of an attempt.
+        epoch: highest epoch of a captain that saved something.
     """
 
     attempts: Mapping[str, int] = field(default_factory=dict)
@@ -83,8 +85,8 @@ class Counters:
     epoch: int = 0
 
 
-def counters(refs: Iterable[str]) -> Counters:
-    """Return the numbers that refs tell of."""
+def highest_numbers(refs: Iterable[str]) -> HighestNumbers:
+    """Return the highest numbers that occur in the names of refs."""
     attempts: dict[str, int] = {}
     token = epoch = 0
     for ref in refs:
@@ -94,21 +96,21 @@ def counters(refs: Iterable[str]) -> Counters:
             token = max(token, int(found[1]))
         elif found := _SAVED.fullmatch(ref):
             epoch = max(epoch, int(found[1]))
-    return Counters(attempts, token, epoch)
+    return HighestNumbers(attempts, token, epoch)
 
 
-def parse_trailers(lines: Iterable[str]) -> tuple[list[str], list[OnBranch]]:
-    """Return the commits of a log, and those with our trailers.
+def parse_trailers(lines: Iterable[str]) -> tuple[list[str], list[BranchLanding]]:
+    """Parse a log; return all of its commits, and the landings among them (commits with our trailers).
 
     Args:
         lines: ``commit NUL task NUL ship NUL attempt`` each, oldest first.
     """
     commits: list[str] = []
-    found: list[OnBranch] = []
+    found: list[BranchLanding] = []
     for line in lines:
         commit, _, rest = line.partition("\0")
         commits.append(commit)
         task, ship, number = (*rest.split("\0"), "", "", "")[:3]
         if task and ship and re.fullmatch(r"[0-9]{1,9}", number):
-            found.append(OnBranch(commit, task, ship, int(number)))
+            found.append(BranchLanding(commit, task, ship, int(number)))
     return commits, found

@@ -1,4 +1,4 @@
-"""Whether a voyage goes on, and what becomes of it if not."""
+"""Decide whether a voyage goes on, and if not, in which state it ends."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class VoyageStatus:
-    """How a voyage stands.
+    """A voyage's state, as this decision needs it.
 
     Attributes:
         voyage: its id.
-        working: tasks that a ship is at.
-        pending: tasks that no ship has.
-        failed: tasks that failed for good, by id.
-        claimable: whether a ship that sails may take a task now.
-        has_ships: whether any ship sails.
+        working: number of tasks that a ship works on.
+        pending: number of tasks that no ship has.
+        failed: ids of the tasks that failed for good.
+        claimable: whether a ship in service could claim a task now.
+        has_ships: whether any ship is in service.
         may_replace: whether lost ships are being replaced, or will be.
-        paused: whether nothing more is to be handed out.
-        denied: why no ship can go on working, None if they can.
+        paused: whether no more tasks are handed out.
+        denied: why no ship can work (the agents' credential was refused), None if they can.
     """
 
     voyage: str
@@ -35,19 +35,19 @@ class VoyageStatus:
 
 @dataclass(frozen=True)
 class NextStep:
-    """What is to be done.
+    """What the captain does next.
 
     Attributes:
-        next: ``wait`` until something changes, ``verify`` all that landed, or the voyage's last state.
-        why: for people, of a voyage that failed.
+        next: ``wait`` until something changes, ``verify`` all that landed, or the state in which the voyage ends.
+        reason: why a voyage failed, for people.
     """
 
     next: Literal["wait", "verify", "paused", "failed"]
-    why: str | None = None
+    reason: str | None = None
 
 
 def next_step(now: VoyageStatus) -> NextStep:
-    """Decide. What a ship is at is brought home first, whatever else there is."""
+    """Decide what comes next. Tasks that ships work on are always finished first."""
     if now.working:
         return NextStep("wait")
     if now.denied:

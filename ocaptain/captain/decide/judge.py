@@ -1,9 +1,9 @@
-"""The captain's own bounds on attempts: whatever a ship says or does not say, each ends.
+"""The captain's own time limits for attempts: each attempt ends, whatever its ship does.
 
-A ship ends its attempts by itself (:mod:`ocaptain.worker.supervise`). What is here holds for a ship that
-does not: it pings and never ends, its supervisor was stopped, it opens and breaks after each start.
-Everything ages by the captain's ticks, as leases do (:mod:`.leases`), and not while nobody can be
-reached or nothing can land: then it is no ship's fault.
+A ship ends its attempts by itself (:mod:`ocaptain.worker.supervise`). These limits are for a ship that
+does not: it answers pings and never ends, its supervisor was stopped, its channel breaks after each start.
+Time is counted in the captain's ticks, as for leases (:mod:`.leases`), and stands still while no ship can be
+reached or nothing can land: then no ship is to blame.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ MAX_BREAKS = 3
 
 
 @dataclass(frozen=True)
-class Working:
+class RunningAttempt:
     """An attempt whose agent is at work.
 
     Attributes:
         token: of the attempt.
         ship: that has it.
-        records: of the ship's journal that were taken so far.
-        timeout: seconds that it may take.
-        stall: seconds that it may be silent.
+        records: number of records of the ship's journal received so far.
+        timeout: seconds that the agent may take.
+        stall: seconds that the agent may be silent.
     """
 
     token: int
@@ -40,8 +40,8 @@ class Working:
 
 
 @dataclass(frozen=True)
-class Age:
-    """How long an attempt has been at work, and silent, in seconds of ticks; and how many records it had by then."""
+class AttemptAge:
+    """How long an attempt has worked and been silent, in seconds of ticks, and its records received by then."""
 
     records: int
     worked: float = 0.0
@@ -49,58 +49,63 @@ class Age:
 
 
 @dataclass(frozen=True)
-class Judge:
-    """What is known of the attempts that are at work, by token."""
+class AttemptWatch:
+    """The ages of the running attempts, by token."""
 
-    ages: Mapping[int, Age]
+    ages: Mapping[int, AttemptAge]
     last: float | None = None
 
-    def tick(self, now: float, working: Sequence[Working], *, held_up: bool = False) -> tuple[Judge, dict[str, str]]:
-        """Age what is at work.
+    def tick(
+        self, now: float, working: Sequence[RunningAttempt], *, clock_stopped: bool = False
+    ) -> tuple[AttemptWatch, dict[str, str]]:
+        """Add the time since the last tick to the running attempts.
 
         Args:
             now: a monotonic time, seconds.
-            working: every attempt whose agent is at work.
-            held_up: whether nobody could be heard now, whatever a ship does: then no time passes.
+            working: every running attempt.
+            clock_stopped: whether no time passes, since no ship could be heard now, whatever it does.
 
         Returns:
-            What is known now, and the ships whose attempt is over by our bounds, with the reason.
+            The new ages, and by ship the reason why its attempt exceeded our limits.
         """
-        passed = time_passed(self.last, now) if not held_up else 0.0
-        ages: dict[int, Age] = {}
+        passed = time_passed(self.last, now) if not clock_stopped else 0.0
+        ages: dict[int, AttemptAge] = {}
         over: dict[str, str] = {}
         for one in working:
-            age = grow(self.ages.get(one.token, Age(one.records)), one, passed)
-            if reason := verdict(age, one):
+            age = grow_older(self.ages.get(one.token, AttemptAge(one.records)), one, passed)
+            if reason := exceeded_limit(age, one):
                 over[one.ship] = reason
             else:
                 ages[one.token] = age
         return replace(self, ages=ages, last=now), over
 
 
-def grow(age: Age, attempt: Working, passed: float) -> Age:
-    """Return an attempt's age after a tick; a record that came ends its silence."""
+def grow_older(age: AttemptAge, attempt: RunningAttempt, passed: float) -> AttemptAge:
+    """Return an attempt's age after a tick of ``passed`` seconds; a new record ends its silence."""
     silent = age.silent + passed if attempt.records == age.records else 0.0
-    return Age(attempt.records, age.worked + passed, silent)
+    return AttemptAge(attempt.records, age.worked + passed, silent)
 
 
-def verdict(age: Age, attempt: Working) -> str | None:
-    """Return why an attempt is over by our bounds, None if it is not."""
+def exceeded_limit(age: AttemptAge, attempt: RunningAttempt) -> str | None:
+    """Return which of our limits an attempt exceeded, as a reason for people; None if it did not."""
     if age.worked >= attempt.timeout + GRACE_SECONDS:
-        return f"it did not end the attempt, which may take {attempt.timeout:g} s, in {age.worked:.0f} s"
+        return f"the ship did not end the attempt after {age.worked:.0f} s; the task may take {attempt.timeout:g} s"
     if age.silent >= attempt.stall + GRACE_SECONDS:
-        return f"it told nothing of the attempt, which may be silent for {attempt.stall:g} s, in {age.silent:.0f} s"
+        return (
+            f"the ship reported nothing of the attempt for {age.silent:.0f} s; the task's stall limit is"
+            f" {attempt.stall:g} s"
+        )
     return None
 
 
 @dataclass(frozen=True)
-class Breaks:
-    """Channels of one ship that broke one after the other, without a record that came between them.
+class ChannelBreaks:
+    """Consecutive breaks of one ship's channel, with no record received between them.
 
     Attributes:
-        records: that were taken by then.
-        since: when the first of them broke, seconds of a monotonic clock.
-        count: how many.
+        records: number of records received by then.
+        since: when the first break was, seconds of a monotonic clock.
+        count: number of breaks.
     """
 
     records: int
@@ -108,20 +113,20 @@ class Breaks:
     count: int = 1
 
 
-def after_break(before: Breaks | None, records: int, now: float) -> Breaks:
-    """Return what is known after a channel broke that had been opened."""
+def count_break(before: ChannelBreaks | None, records: int, now: float) -> ChannelBreaks:
+    """Count the break of a channel that had been opened; a record received since the last break starts a new count."""
     if before is None or before.records != records:
-        return Breaks(records, now)
+        return ChannelBreaks(records, now)
     return replace(before, count=before.count + 1)
 
 
-def only_breaks(breaks: Breaks, now: float, *, others_fare_better: bool) -> bool:
-    """Whether it is the ship that breaks.
+def is_ship_to_blame(breaks: ChannelBreaks, now: float, *, another_is_connected: bool) -> bool:
+    """Whether the ship, and not the network, is the cause of its channel's breaks.
 
     Args:
-        breaks: of its channels.
+        breaks: of its channel.
         now: on the same clock.
-        others_fare_better: whether another ship's channel is open. If none is, the way may be broken,
-            and it is waited for as long as for a silent ship.
+        another_is_connected: whether another ship's channel is open. If none is, the network may be down,
+            and the ship gets as much time as a silent one.
     """
-    return breaks.count >= MAX_BREAKS and (others_fare_better or now - breaks.since >= LEASE_SECONDS)
+    return breaks.count >= MAX_BREAKS and (another_is_connected or now - breaks.since >= LEASE_SECONDS)

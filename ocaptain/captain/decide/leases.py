@@ -20,29 +20,31 @@ LEASE_SECONDS = 60.0
 
 
 def time_passed(last: float | None, now: float) -> float:
-    """Return the seconds that a tick adds."""
+    """Return the seconds that a tick at ``now`` adds; ``last`` is the time of the tick before."""
     return min(MAX_TICK, max(0.0, now - last)) if last is not None else 0.0
 
 
 @dataclass(frozen=True)
 class Leases:
-    """Seconds each silent ship has been silent; a ship that is heard of is not in it."""
+    """For how many seconds each silent ship has been silent; ships that are heard are not in it."""
 
     silent: Mapping[str, float]
     last: float | None = None
 
-    def tick(self, now: float, silent: AbstractSet[str], *, held_up: bool = False) -> tuple[Leases, frozenset[str]]:
+    def tick(
+        self, now: float, silent: AbstractSet[str], *, clock_stopped: bool = False
+    ) -> tuple[Leases, frozenset[str]]:
         """Age the leases of the ships that are silent now.
 
         Args:
             now: a monotonic time, seconds.
             silent: ships that hold a task and have no channel.
-            held_up: whether nobody could be heard now, whatever a ship does: then no time passes.
+            clock_stopped: whether no time passes, since no ship could be heard now, whatever it does.
 
         Returns:
             The new leases, and the ships whose lease lapsed with this tick.
         """
-        passed = time_passed(self.last, now) if not held_up else 0.0
+        passed = time_passed(self.last, now) if not clock_stopped else 0.0
         ages = {ship: self.silent.get(ship, 0.0) + passed for ship in silent}
         lapsed = frozenset(ship for ship, age in ages.items() if age >= LEASE_SECONDS)
         kept = {ship: age for ship, age in ages.items() if ship not in lapsed}

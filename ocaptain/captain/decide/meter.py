@@ -1,7 +1,7 @@
-"""For how many seconds a ship was awake, from what its provider says of it.
+"""Count the seconds for which a ship was awake, by its provider's own times.
 
-The provider's own times count (``last_running_at``, ``last_warming_at`` of a sprite and the
-``timestamp`` of the answer), so a captain that was away, or whose clock is wrong, counts the same.
+These are ``last_running_at`` and ``last_warming_at`` of a sprite and the ``timestamp`` of the answer, so
+that a captain that was away, or whose clock is wrong, counts the same.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Sample:
-    """What a provider says of a ship; times are its Unix seconds.
+    """A ship's state as its provider reports it; times are the provider's Unix seconds.
 
     Attributes:
-        running: whether it is awake, and bills.
+        running: whether it is awake, and so is billed.
         running_at: when it last began to run, None = unknown.
         warming_at: when it last was paused, None = never.
-        now: the provider's time.
+        now: when this was reported.
     """
 
     running: bool
@@ -28,19 +28,19 @@ class Sample:
 
 @dataclass(frozen=True)
 class Meter:
-    """Up to where a ship's time is counted.
+    """How far a ship's awake time has been counted; the ledger stores it as JSON.
 
     Attributes:
-        run: when the run began that is being counted, None = it was paused.
-        upto: what is counted up to.
+        run: when the run that is being counted began, None = the ship was paused.
+        upto: the time up to which it has been counted.
     """
 
     run: float | None = None
     upto: float = 0.0
 
 
-def count(meter: Meter, sample: Sample) -> tuple[Meter, float]:
-    """Return the meter after a sample, and the seconds to add: less than none if too much was counted before."""
+def advance_meter(meter: Meter, sample: Sample) -> tuple[Meter, float]:
+    """Return the meter after a sample, and the seconds to add: negative if too many were counted before."""
     began, paused, upto = sample.running_at, sample.warming_at, meter.upto
     if sample.running:
         if meter.run is None:
@@ -52,6 +52,6 @@ def count(meter: Meter, sample: Sample) -> tuple[Meter, float]:
     if meter.run is not None:
         end = paused if paused is not None and paused >= meter.run else upto
         return Meter(None, end), end - upto
-    if began is not None and paused is not None and paused >= began >= upto:  # a whole run that nobody saw
+    if began is not None and paused is not None and paused >= began >= upto:  # a whole run between two samples
         return Meter(None, paused), paused - began
     return meter, 0.0

@@ -1,4 +1,4 @@
-"""What the end of an attempt means for its task, its ship and the voyage."""
+"""Decide what the end of an attempt means for its task, its ship and the voyage."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from ocaptain.text import clean
 if TYPE_CHECKING:
     from ocaptain.agents.facts import Ending
 
-FIRST_PAUSE = 5.0  # seconds; of a ship whose agent found its service busy; it doubles
+FIRST_PAUSE = 5.0  # seconds that a ship pauses after its agent found its service busy; doubles each time
 MAX_PAUSE = 300.0
-MAX_WAITS = 60  # about four hours and a half, as long as a limit may last
+MAX_WAITS = 60  # attempts; about four hours and a half, as long as a usage limit may last
 MAX_LOSSES = 10
 MAX_TAIL = 4000
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What becomes of a task whose attempt brought nothing to land.
+    """What happens to a task whose attempt did not land.
 
     Attributes:
         kind: ``fail`` counts the attempt, ``return`` gives the task back without counting it.
         reason: for people, and for the next attempt.
-        state: of the attempt, if the task is returned.
-        same_ship: whether the ship that had it is preferred for the next attempt.
-        final: whether another attempt is of no use.
-        pause: seconds for which the ship claims nothing.
-        refused: whether the agents' credential was refused, so that no ship can work.
+        state: in which the attempt ends, if the task is returned.
+        same_ship: whether the same ship is preferred for the next attempt.
+        final: whether the task fails now, since another attempt would not help.
+        pause: seconds for which the ship claims no tasks.
+        credential_refused: whether the agents' credential was refused, so that no ship can work.
     """
 
     kind: Literal["fail", "return"]
@@ -38,23 +38,23 @@ class Decision:
     same_ship: bool = False
     final: bool = False
     pause: float = 0.0
-    refused: bool = False
+    credential_refused: bool = False
 
 
-def after_ending(ending: Ending, waits: int) -> Decision:
-    """Decide after an agent's own ending, which is not ``done``.
+def decide_after_ending(ending: Ending, waits: int) -> Decision:
+    """Decide after a model's run that did not end as ``done``.
 
     Args:
-        ending: how it ended.
-        waits: attempts in a row that found the agent's service busy before.
+        ending: how the run ended.
+        waits: number of attempts in a row, before this one, that found the agent's service busy.
     """
     match ending.kind:
         case "denied":
-            return Decision("return", ending.reason, "denied", refused=True)
+            return Decision("return", ending.reason, "denied", credential_refused=True)
         case "busy":
-            pause = pause_of(waits, ending.wait)
+            pause = pause_seconds(waits, ending.wait)
             if pause is None:
-                return Decision("fail", f"{ending.reason} (it waited {waits} times before)")
+                return Decision("fail", f"{ending.reason} (gave up after {waits} retries)")
             reason = f"{ending.reason}; retrying in {pause:.0f} s"
             return Decision("return", reason, "waited", same_ship=True, pause=pause)
         case "hopeless":
@@ -62,44 +62,44 @@ def after_ending(ending: Ending, waits: int) -> Decision:
     return Decision("fail", ending.reason, same_ship=True)
 
 
-def after_loss(reason: str, losses: int) -> Decision:
-    """Decide after a ship was lost, or could not work.
+def decide_after_loss(reason: str, losses: int) -> Decision:
+    """Decide after a ship was lost or could not work.
 
     Args:
         reason: what happened.
-        losses: how often the task was lost before; one that is lost again and again is a failure after all.
+        losses: how often the task was lost before; at :data:`MAX_LOSSES` this counts as a failure.
     """
     if losses >= MAX_LOSSES:
-        return Decision("fail", f"{reason}; it was lost {MAX_LOSSES} times before")
+        return Decision("fail", f"{reason}; the task was lost {MAX_LOSSES} times before")
     return Decision("return", reason)
 
 
-def pause_of(waits: int, asked: float) -> float | None:
-    """Return for how many seconds a ship waits for a busy service, None if it did so for long enough.
+def pause_seconds(waits: int, asked: float) -> float | None:
+    """Return for how many seconds a ship waits for a busy service, None if it has waited often enough.
 
     Args:
-        waits: attempts in a row that found it busy before.
-        asked: seconds that the service wants.
+        waits: number of attempts in a row, before this one, that found it busy.
+        asked: seconds that the service asks to wait.
     """
     return None if waits >= MAX_WAITS else min(MAX_PAUSE, max(asked, FIRST_PAUSE * 2**waits))
 
 
-def failure_of(outcome: Outcome) -> str | None:
-    """Return why an attempt failed by itself, None if it is to be offered."""
+def failure_reason(outcome: Outcome) -> str | None:
+    """Return why an attempt failed, None if its work can be offered."""
     tail = clean(outcome.tail[-MAX_TAIL:]).strip()
-    said = f"; it said last:\n{tail}" if tail else ""
+    output = f"; the end of its output:\n{tail}" if tail else ""
     match outcome:
         case Outcome(reason="timeout"):
-            return f"the agent took longer than its time limit ({outcome.seconds:.0f} s){said}"
+            return f"the agent took longer than its time limit ({outcome.seconds:.0f} s){output}"
         case Outcome(reason="stall"):
-            return f"the agent was silent for too long and was ended{said}"
+            return f"the agent was silent for too long and was ended{output}"
         case Outcome(reason="died"):
-            return f"the agent's supervisor was killed{said}"
+            return f"the agent's supervisor was killed{output}"
         case Outcome(reason="exit", code=0, unfit=UnfitTree() as unfit):
             names = ", ".join(clean(path) for path in unfit.paths[:10])
-            return f"the work cannot be taken: {clean(unfit.reason)}: {names}"
+            return f"the work cannot be landed: {clean(unfit.reason)}: {names}"
         case Outcome(reason="exit", code=0, snapshot=Snapshot()):
             return None
         case Outcome(reason="exit", code=0):
-            return "the ship offered nothing"
-    return f"the agent ended with exit code {outcome.code}{said}"
+            return "the agent ended, but the ship offered no snapshot of its work"
+    return f"the agent ended with exit code {outcome.code}{output}"

@@ -1,39 +1,43 @@
-"""Pauses that end by themselves: nobody can go on for now, and nobody is to blame.
+"""Pauses that end by themselves: no ship can work for now, and no ship or task is to blame.
 
 ``paused: ours`` while this machine or the repository fails, ``paused: provider`` while the provider does
-not answer and no ship can be reached. What a user paused stays paused until he says otherwise.
+not answer and no ship can be reached. A pause that the user asked for lasts until the user ends it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-PASSING = frozenset({"ours", "provider"})
+TEMPORARY_REASONS = frozenset({"ours", "provider"})
 
 
 @dataclass(frozen=True)
 class Pause:
-    """Why nobody can go on.
+    """A pause that ends by itself.
 
     Attributes:
-        reason: as the ledger keeps it.
-        note: for people.
+        reason: ``ours`` or ``provider``, as the ledger stores it.
+        note: what is wrong, for people.
     """
 
     reason: str
     note: str
 
 
-def passing_pause(ours: str | None, absent: str | None, *, is_anyone_reached: bool) -> Pause | None:
-    """Return the pause that there is now, None if there is none.
+def temporary_pause(
+    local_problem: str | None, provider_problem: str | None, *, is_any_ship_connected: bool
+) -> Pause | None:
+    """Return the pause that the voyage is in now, None if it is in none.
 
     Args:
-        ours: what is wrong with this machine or the repository.
-        absent: why the provider does not answer.
-        is_anyone_reached: whether the channel of any ship is open: it works on without the provider's answers.
+        local_problem: what is wrong with this machine or the repository.
+        provider_problem: why the provider does not answer.
+        is_any_ship_connected: whether the channel of any ship is open: it can work without the provider's answers.
     """
-    if ours:
-        return Pause("ours", f"{ours}; nothing is handed out until that is mended, then it goes on by itself")
-    if absent and not is_anyone_reached:
-        return Pause("provider", f"{absent}; it goes on by itself when it answers")
+    if local_problem:
+        return Pause(
+            "ours", f"{local_problem}; no tasks are handed out until this is repaired, then it goes on by itself"
+        )
+    if provider_problem and not is_any_ship_connected:
+        return Pause("provider", f"{provider_problem}; the voyage goes on by itself when it answers")
     return None

@@ -2,7 +2,7 @@
 
 ::
 
-    offers, in the order they came ──> each is stacked on those before it that may still land
+    offers, in order of arrival ──> each is stacked on those before it that may still land
         ──its candidate is merged and checked, side by side with the others'──> passed | failed | conflict
         ──nothing unsettled is below it any more──> it lands, or goes back
 
@@ -11,8 +11,8 @@ plus that one offer. Until then a failed offer is left out of the stacks of thos
 something below it goes, it is stacked and checked anew. What lands is exactly the tree that was
 checked: the candidates below it have become the head, tree for tree.
 
-Nothing waits for ever: an offer that others' failures restacked :data:`MAX_RESTACKS` times is moved
-to the front, where its check is on the bare head.
+No offer starves: one that was restacked :data:`MAX_RESTACKS` times by others' failures is moved to the
+front, where it is checked on the bare head.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ State = Literal["waiting", "checking", "passed", "failed", "conflict"]
 
 
 @dataclass(frozen=True)
-class Place:
-    """An offer's place in the queue.
+class QueuedOffer:
+    """An offer in the queue.
 
     Attributes:
         token: of its attempt.
         state: of its candidate; ``waiting``: it has none yet.
         stack: tokens of the offers below its candidate that have not landed yet, the lowest first.
-        restacks: how often others' failures took its candidate away.
+        restacks: how often it lost its candidate by others' failures.
     """
 
     token: int
@@ -43,21 +43,21 @@ class Place:
 
 @dataclass(frozen=True)
 class Land:
-    """The offer's candidate is good and stands on the head."""
+    """Land the offer: its candidate passed and is on the head."""
 
     token: int
 
 
 @dataclass(frozen=True)
 class Refuse:
-    """The offer failed its check, or conflicted, on the head itself."""
+    """Refuse the offer: it failed its check, or conflicted, on the head itself."""
 
     token: int
 
 
 @dataclass(frozen=True)
 class Stack:
-    """Merge the offer onto these, the lowest first, and check what comes of it; a check that runs is ended."""
+    """Merge the offer onto ``stack`` (the lowest first) and check the result; a check that runs is stopped."""
 
     token: int
     stack: tuple[int, ...]
@@ -66,60 +66,60 @@ class Stack:
 Action = Land | Refuse | Stack
 
 
-def next_action(places: tuple[Place, ...]) -> Action | None:
-    """Return what is to be done now: settle the first offer if it can be, else bring one stack up to date.
+def next_action(offers: tuple[QueuedOffer, ...]) -> Action | None:
+    """Return the next action, None if there is none now: settle the first offer, else bring one stack up to date.
 
-    One at a time, the lowest first: an offer that turns out to conflict is in nobody's stack.
+    One at a time, the lowest first: an offer that turns out to conflict is in no other offer's stack.
 
     Args:
-        places: in the order the offers came.
+        offers: in order of arrival.
     """
     below: list[int] = []
-    for place in _in_turn(places):
+    for offer in _in_turn(offers):
         wanted = tuple(below)
-        if place.state == "waiting" or place.stack != wanted:
-            return Stack(place.token, wanted)
-        if place.state in {"failed", "conflict"}:
+        if offer.state == "waiting" or offer.stack != wanted:
+            return Stack(offer.token, wanted)
+        if offer.state in {"failed", "conflict"}:
             if not wanted:
-                return Refuse(place.token)
-            continue  # those behind it do without it; it is settled when what is below it is
-        if place.state == "passed" and not wanted:
-            return Land(place.token)
-        below.append(place.token)
+                return Refuse(offer.token)
+            continue  # those behind it are stacked without it; it is settled when all below it are
+        if offer.state == "passed" and not wanted:
+            return Land(offer.token)
+        below.append(offer.token)
     return None
 
 
-def stacked(places: tuple[Place, ...], action: Stack, state: State) -> tuple[Place, ...]:
-    """Return the queue after an offer got a new candidate, which is now ``checking``, ``passed`` or ``conflict``."""
-    return tuple(_restacked(place, action, state) if place.token == action.token else place for place in places)
+def with_candidate(offers: tuple[QueuedOffer, ...], action: Stack, state: State) -> tuple[QueuedOffer, ...]:
+    """Return the queue with an offer's new candidate, which is now ``checking``, ``passed`` or ``conflict``."""
+    return tuple(_restacked(offer, action, state) if offer.token == action.token else offer for offer in offers)
 
 
-def _restacked(place: Place, action: Stack, state: State) -> Place:
-    lost = place.state != "waiting" and not set(place.stack) <= set(action.stack)
-    return replace(place, state=state, stack=action.stack, restacks=place.restacks + lost)
+def _restacked(offer: QueuedOffer, action: Stack, state: State) -> QueuedOffer:
+    lost = offer.state != "waiting" and not set(offer.stack) <= set(action.stack)
+    return replace(offer, state=state, stack=action.stack, restacks=offer.restacks + lost)
 
 
-def judged(places: tuple[Place, ...], token: int, state: State) -> tuple[Place, ...]:
-    """Return the queue after an offer's check ended."""
-    return tuple(replace(place, state=state) if place.token == token else place for place in places)
+def with_state(offers: tuple[QueuedOffer, ...], token: int, state: State) -> tuple[QueuedOffer, ...]:
+    """Return the queue with an offer's new state, after its check ended."""
+    return tuple(replace(offer, state=state) if offer.token == token else offer for offer in offers)
 
 
-def without(places: tuple[Place, ...], token: int, *, landed: bool) -> tuple[Place, ...]:
-    """Return the queue after an offer left it; what stood on one that ``landed`` stands on the head now."""
-    left = tuple(place for place in places if place.token != token)
-    return tuple(_on_new_head(place, token) for place in left) if landed else left
+def without_offer(offers: tuple[QueuedOffer, ...], token: int, *, landed: bool) -> tuple[QueuedOffer, ...]:
+    """Return the queue without an offer; candidates that were stacked on one that ``landed`` are on the head now."""
+    left = tuple(offer for offer in offers if offer.token != token)
+    return tuple(_on_new_head(offer, token) for offer in left) if landed else left
 
 
-def _on_new_head(place: Place, token: int) -> Place:
-    if place.stack[:1] == (token,):
-        return replace(place, stack=place.stack[1:])
-    return replace(place, state="waiting", stack=())
+def _on_new_head(offer: QueuedOffer, token: int) -> QueuedOffer:
+    if offer.stack[:1] == (token,):
+        return replace(offer, stack=offer.stack[1:])
+    return replace(offer, state="waiting", stack=())
 
 
-def anew(places: tuple[Place, ...]) -> tuple[Place, ...]:
-    """Return the queue after somebody else moved the head: every candidate is made again."""
-    return tuple(replace(place, state="waiting", stack=()) for place in places)
+def with_all_waiting(offers: tuple[QueuedOffer, ...]) -> tuple[QueuedOffer, ...]:
+    """Return the queue with all offers waiting: somebody else moved the head, so every candidate is made again."""
+    return tuple(replace(offer, state="waiting", stack=()) for offer in offers)
 
 
-def _in_turn(places: tuple[Place, ...]) -> list[Place]:
-    return sorted(places, key=lambda place: place.restacks < MAX_RESTACKS)
+def _in_turn(offers: tuple[QueuedOffer, ...]) -> list[QueuedOffer]:
+    return sorted(offers, key=lambda offer: offer.restacks < MAX_RESTACKS)

@@ -1,8 +1,8 @@
-"""Which lost ships are replaced, and how: a decision, and nothing else.
+"""Decide which lost ships are replaced, and how.
 
-A ship whose sprite is gone is made again under its name, so that tasks pinned to it go on. One
-that is lost or broken but still exists is left as it is, since its work may be there and nowhere
-else; another ship sails in its place, and ``sink`` deals with it.
+A ship whose sprite is gone is made again under its name, so that tasks pinned to it can run. A ship
+that is lost or broken but still exists is left as it is, since its work may be nowhere else; a new
+ship takes its place, and ``sink`` fetches its work later.
 """
 
 from __future__ import annotations
@@ -18,36 +18,41 @@ if TYPE_CHECKING:
     from ocaptain.ledger import ShipRow
     from ocaptain.presence import Existing
 
-#: A ship in one of these does not sail, and will not by itself.
+#: States of a ship that is out of service and does not come back by itself.
 LOST = frozenset({"lost", "failed", "gone"})
-REPLACED_PER_SHIP = 2
+MAX_REPLACEMENTS_PER_SHIP = 2
 
 
 @dataclass(frozen=True)
 class Replacements:
-    """Ships to make again under their name, and ships that another one stands in for."""
+    """Which ships to replace.
 
-    again: tuple[str, ...] = ()
-    fresh: tuple[str, ...] = ()
+    Attributes:
+        recreate: ships to make again under their own name.
+        substitute: ships that a new ship takes the place of.
+    """
+
+    recreate: tuple[str, ...] = ()
+    substitute: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.again or self.fresh)
+        return bool(self.recreate or self.substitute)
 
 
-def replacements(ships: Sequence[ShipRow], exist: Existing, begun: int) -> Replacements:
-    """Decide what is to be replaced. A ship of which nobody knows whether it exists is left as it is.
+def plan_replacements(ships: Sequence[ShipRow], existing: Existing, replaced_before: int) -> Replacements:
+    """Decide which ships to replace. A ship is left as it is while it is unknown whether it exists.
 
     Args:
         ships: of the voyage.
-        exist: which sprites exist.
-        begun: replacements that this voyage began already; each ship may be replaced twice on the
-            average, so that something that breaks every ship does not bill for ever.
+        existing: which sprites exist.
+        replaced_before: number of replacements that this voyage has begun; each ship may be replaced twice on
+            average, so that a fault that breaks every ship does not cost money without end.
     """
     # ship-verify is made again when it is needed (decide/verify.py).
     sailing = [ship for ship in ships if ship.replaced_by is None and ship.role == "work"]
-    budget = min(REPLACED_PER_SHIP * len(sailing) - begun, MAX_SHIPS - len(ships))
+    budget = min(MAX_REPLACEMENTS_PER_SHIP * len(sailing) - replaced_before, MAX_SHIPS - len(ships))
     lost = [ship for ship in sailing if ship.state in LOST][: max(0, budget)]
     return Replacements(
-        again=tuple(ship.id for ship in lost if ship.sprite in exist.gone),
-        fresh=tuple(ship.id for ship in lost if ship.sprite in exist.there),
+        recreate=tuple(ship.id for ship in lost if ship.sprite in existing.gone),
+        substitute=tuple(ship.id for ship in lost if ship.sprite in existing.there),
     )

@@ -1,4 +1,4 @@
-"""Where the final verify runs, and what its end means: decisions, and nothing else.
+"""Decide where the final verify runs, and what its end means.
 
 ::
 
@@ -6,8 +6,8 @@
          │ fails, and the plan has no `setup`
          └──> once more on the ship that landed last, as it is: its builds and installs are there
 
-A place is clean if no agent was ever there. That a ship does not answer or breaks is never the
-voyage's failure while there is another place.
+A place is clean if no agent ever ran there. A ship that does not answer or breaks never fails the voyage
+while there is another place.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from ocaptain.names import VERIFY_SHIP
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-MAX_MADE = 2  # times that ship-verify is made again
+MAX_CREATIONS = 2  # times that ship-verify is made again
 
 
 @dataclass(frozen=True)
-class VerifyShip:
+class CandidateShip:
     """A ship as the final verify sees it.
 
     Attributes:
         ship: its id.
-        used: whether an agent may have been there.
-        usable: whether it sails, and did not fail at this verify already.
-        connected: whether it need not be woken.
+        used: whether an agent may have run there.
+        usable: whether it is in service and could not be tried in vain for this verify before.
+        connected: whether its channel is open, so that it need not be woken.
         silent: whether it is being called and does not answer.
-        landed: its place among the ships that landed, 1 = landed last; 0 = it landed nothing.
+        landed: its rank among the ships by their last landing, 1 = landed last; 0 = it landed nothing.
     """
 
     ship: str
@@ -45,28 +45,28 @@ class VerifyShip:
 
 
 @dataclass(frozen=True)
-class Making:
-    """Whether ship-verify can be made.
+class CreationStatus:
+    """Whether ship-verify can be made again.
 
     Attributes:
         possible: whether the fleet may have one, and its provider answers.
-        begun: how often it was made again.
-        full: whether the account has no room for one more ship.
+        times_made: how often it was made again before.
+        is_account_full: whether the account allows no further ship.
     """
 
     possible: bool = False
-    begun: int = 0
-    full: bool = False
+    times_made: int = 0
+    is_account_full: bool = False
 
 
 @dataclass(frozen=True)
-class Run:
-    """Run it on a ship.
+class Place:
+    """A ship to run the final verify on.
 
     Attributes:
-        ship: its id; None = on any that takes tasks.
-        fresh: in a workspace that is made anew.
-        clean: whether no agent was there.
+        ship: its id; None = any that takes tasks.
+        fresh: whether the workspace is made anew for it.
+        clean: whether no agent ever ran there.
     """
 
     ship: str | None
@@ -75,63 +75,64 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Make:
-    """Make ship-verify.
+class CreateShip:
+    """Make ship-verify again before the final verify runs.
 
     Attributes:
-        instead_of: a ship to rescue and destroy first, since there is no room for both.
+        instead_of: a ship to rescue and destroy first, since the account does not allow both; None = none.
     """
 
     instead_of: str | None = None
 
 
-def next_place(verify_on: str, ships: Sequence[VerifyShip], making: Making) -> Run | Make:
-    """Decide where the final verify runs now.
+def next_place(verify_on: str, ships: Sequence[CandidateShip], creation: CreationStatus) -> Place | CreateShip:
+    """Decide where the final verify runs next, or that ship-verify is made first.
 
     Args:
         verify_on: the voyage's ``verify_on``.
         ships: of the voyage, in order.
-        making: whether ship-verify can be made.
+        creation: whether ship-verify can be made again.
     """
     if verify_on == "any":
-        return Run(None)
+        return Place(None)
     clean = [one for one in ships if one.usable and not one.used]
     if clean:
         best = min(clean, key=lambda one: (one.silent, one.ship == VERIFY_SHIP, not one.connected))
-        return Run(best.ship, fresh=True, clean=True)
-    if making.possible and making.begun < MAX_MADE:
-        # The one that landed last is wanted if the verify fails where no agent was.
-        spare = max((one for one in ships if one.usable), key=_landed_long_ago, default=None) if making.full else None
-        return Make(spare.ship if spare else None)
-    last = last_lander(ships)
-    return Run(last.ship if last else None)
+        return Place(best.ship, fresh=True, clean=True)
+    if creation.possible and creation.times_made < MAX_CREATIONS:
+        # Not the one that landed last: the verify runs there if it fails in a clean place.
+        usable = [one for one in ships if one.usable]
+        spare = max(usable, key=_landing_age, default=None) if creation.is_account_full else None
+        return CreateShip(spare.ship if spare else None)
+    last = last_landed_ship(ships)
+    return Place(last.ship if last else None)
 
 
-def _landed_long_ago(one: VerifyShip) -> float:
+def _landing_age(one: CandidateShip) -> float:
     return one.landed or float("inf")
 
 
-def last_lander(ships: Sequence[VerifyShip]) -> VerifyShip | None:
+def last_landed_ship(ships: Sequence[CandidateShip]) -> CandidateShip | None:
     """Return the usable ship that landed last, None if none landed anything."""
     landers = [one for one in ships if one.usable and one.landed]
     return min(landers, key=lambda one: one.landed, default=None)
 
 
 @dataclass(frozen=True)
-class Verified:
-    """How a run of the final verify ended.
+class VerifyRun:
+    """One run of the final verify that ended.
 
     Attributes:
         ship: that ran it.
-        place: where it was to run.
+        place: that was asked for.
         code: exit code.
         timed_out: whether it took too long.
         stage: ``setup`` or ``verify``.
-        fresh: whether it ran in a workspace that was made anew.
+        fresh: whether its workspace was made anew.
     """
 
     ship: str
-    place: Run
+    place: Place
     code: int
     timed_out: bool = False
     stage: str = "verify"
@@ -144,7 +145,7 @@ class Verdict:
 
     Attributes:
         state: of the voyage.
-        clean: whether it ran in a fresh clone where no agent was; None: it was not to.
+        clean: whether it ran in a fresh clone where no agent ran; None: that was not asked for.
         note: for people.
     """
 
@@ -153,24 +154,24 @@ class Verdict:
     note: str | None = None
 
 
-def try_again(done: Verified, ships: Sequence[VerifyShip], *, has_setup: bool) -> Run | None:
-    """Return where a verify that failed in a clean place is run once more, None if nowhere.
+def place_to_retry(done: VerifyRun, ships: Sequence[CandidateShip], *, has_setup: bool) -> Place | None:
+    """Return where a verify that failed in a clean place is run once more, None if it is not retried.
 
-    With a ``setup`` the plan says itself what a clean clone needs, so that the failure counts.
+    With a ``setup`` the plan itself says what a clean clone needs, so the failure counts.
     """
     if done.code == 0 or not done.place.clean or has_setup:
         return None
-    last = last_lander([one for one in ships if one.ship != done.ship])
-    return Run(last.ship) if last else None
+    last = last_landed_ship([one for one in ships if one.ship != done.ship])
+    return Place(last.ship) if last else None
 
 
-def judge(runs: Sequence[Verified], verify_on: str, *, is_promised: bool) -> Verdict:
-    """Decide what becomes of the voyage.
+def judge_runs(runs: Sequence[VerifyRun], verify_on: str, *, is_promised: bool) -> Verdict:
+    """Decide in which state the voyage ends.
 
     Args:
         runs: of the final verify; the last one counts.
         verify_on: the voyage's ``verify_on``.
-        is_promised: whether the voyage was to have a ship-verify.
+        is_promised: whether the voyage was planned with a ship-verify.
     """
     last = runs[-1]
     clean: bool | None = last.place.clean and last.fresh
@@ -184,9 +185,7 @@ def judge(runs: Sequence[Verified], verify_on: str, *, is_promised: bool) -> Ver
         return Verdict("complete", clean)
     if len(runs) > 1:
         why = f"verify.sh fails in a clean clone (logs/verify.log) and passed on {last.ship}, where agents had worked"
-        remedy = (
-            "what it needs there is not in the repository: have voyage.json's `setup` make it, or say --verify-on any"
-        )
+        remedy = "it needs what only the ship has: make that in voyage.json's `setup`, or use --verify-on any"
         return Verdict("complete", clean, f"{why}; {remedy}")
-    why = f"no ship without agents could be had for the final verify, which passed on {last.ship}"
-    return Verdict("complete", clean, f"{why}; what agents left there may have helped it")
+    why = f"no ship without agents was available for the final verify; it passed on {last.ship}"
+    return Verdict("complete", clean, f"{why}, where files that agents left may have helped it")

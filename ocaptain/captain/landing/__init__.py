@@ -1,6 +1,6 @@
-"""Landing: ``offers`` is what ships offer, ``lander`` makes one commit of it on the voyage branch."""
+"""Landing: ``fetch`` brings a ship's offer here, ``lander`` makes one commit of it on the voyage branch."""
 
-from ocaptain.captain.landing.fetch import fetch
+from ocaptain.captain.landing.fetch import fetch_snapshot
 from ocaptain.captain.landing.lander import CheckFailed, Conflicted, Landed, Lander, TokenLost, Verdict
 from ocaptain.captain.landing.offers import parse_outcome
 
@@ -11,6 +11,6 @@ __all__ = [
     "Lander",
     "TokenLost",
     "Verdict",
-    "fetch",
+    "fetch_snapshot",
     "parse_outcome",
 ]

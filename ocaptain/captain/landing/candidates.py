@@ -1,7 +1,7 @@
-"""Candidates: an offer merged onto what would be the head by then, as a tree and as a commit to check.
+"""Candidates: an offer merged onto the head that it would land on, as a tree and as a commit to check.
 
-Everything here runs git and blocks. Commits that are not to land are the same each time (their date is
-their parent's), so that a check is known by its candidate's id.
+Everything here runs git and blocks. Candidates' commits are reproducible (they have their parent's date),
+so that a check can be identified by its candidate's id.
 """
 
 from __future__ import annotations
@@ -9,23 +9,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ocaptain.git import BadTree, Conflict, Store, compare, merge
+from ocaptain.git import BadTree, BareRepository, Conflict, compare_trees, merge
 from ocaptain.protocol.limits import printable_path
 from ocaptain.text import clean
 
 if TYPE_CHECKING:
     from ocaptain.protocol.limits import Limits
 
-MAX_PATHS = 10  # of a conflict that are named
+MAX_PATHS = 10  # of a conflict that a message names
 
 
 @dataclass(frozen=True)
 class Tip:
-    """What a candidate is made upon: the head, or the candidate below.
+    """The head or a candidate: what the next candidate is stacked on.
 
     Attributes:
         commit, tree: ids.
-        collisions: of its new paths, those that macOS or Windows take for another one, each with that.
+        collisions: new paths that macOS or Windows take for another path, each with that one.
     """
 
     commit: str
@@ -34,13 +34,13 @@ class Tip:
 
 
 @dataclass(frozen=True)
-class Offered:
-    """An offer as the captain takes it: a tree, and the commit that the ledger says it started from.
+class OfferedTree:
+    """An offer: its tree, and the commit that it started from according to the ledger.
 
     Attributes:
         base: that commit (not what the ship says).
-        base_tree: the files of that.
-        tree: the files now.
+        base_tree: the tree of that commit.
+        tree: the offered tree.
         task: its id.
         ship: that made it.
     """
@@ -52,31 +52,31 @@ class Offered:
     ship: str
 
 
-def take_offer(git: Store, base: str, commit: str, task: str, ship: str) -> Offered:
+def read_offer(git: BareRepository, base: str, commit: str, task: str, ship: str) -> OfferedTree:
     """Return an offer whose objects are in the repository.
 
     Raises:
         GitError: they are not, or cannot be read.
     """
-    return Offered(base, git.tree(base), git.tree(commit), task, ship)
+    return OfferedTree(base, git.tree(base), git.tree(commit), task, ship)
 
 
-def stack_on(git: Store, tip: Tip, offered: Offered, limits: Limits) -> Tip | Conflict:
-    """Return the candidate of an offer on ``tip``, if it is one that every ship can check out."""
+def stack_on(git: BareRepository, tip: Tip, offered: OfferedTree, limits: Limits) -> Tip | Conflict:
+    """Return the candidate of an offer on ``tip``; a conflict if they do not merge, or not into a valid tree."""
     tree = _merge(git, tip, offered)
     if isinstance(tree, Conflict):
         return tree
-    try:  # what the offer has was looked at, what both together make was not
-        changes = compare(git, tree, tip.tree, limits)
+    try:  # the offer was checked when it came, the merged tree was not
+        changes = compare_trees(git, tree, tip.tree, limits)
     except BadTree as error:
-        return Conflict((), f"what they make together is refused: {error}")
-    collisions = tuple((printable_path(new), printable_path(there)) for new, there in changes.collisions[:MAX_PATHS])
+        return Conflict((), f"the merged tree is refused: {error}")
+    collisions = tuple((printable_path(new), printable_path(old)) for new, old in changes.collisions[:MAX_PATHS])
     message = f"candidate of task {offered.task}"
     return Tip(git.commit(tree, tip.commit, message, author=offered.ship, dated=False), tree, collisions)
 
 
-def _merge(git: Store, tip: Tip, offered: Offered) -> str | Conflict:
-    if tip.tree == offered.base_tree:  # nothing landed meanwhile, or nothing that is left
+def _merge(git: BareRepository, tip: Tip, offered: OfferedTree) -> str | Conflict:
+    if tip.tree == offered.base_tree:  # nothing landed meanwhile, or it was undone
         return offered.tree
     if offered.tree == offered.base_tree:  # it changes nothing
         return tip.tree
@@ -85,8 +85,8 @@ def _merge(git: Store, tip: Tip, offered: Offered) -> str | Conflict:
     return merged if isinstance(merged, Conflict) else merged.tree
 
 
-def describe(git: Store, conflict: Conflict, base: str, tip: str) -> str:
-    """Return why an offer does not merge, with both sides named."""
+def describe_conflict(git: BareRepository, conflict: Conflict, base: str, tip: str) -> str:
+    """Return why an offer does not merge, with the paths and the landings that changed them."""
     if conflict.note:
         return f"it does not merge: {conflict.note}"
     named = conflict.paths[:MAX_PATHS]

@@ -1,4 +1,4 @@
-"""Fetching an offered commit: read part by part, checked against its sums, then looked at in quarantine.
+"""Fetch an offered commit: read it part by part, verify its checksums, then check it in quarantine.
 
 Many ships may offer at once, and one of them hundreds of megabytes: small offers have threads of their own, so that
 none of them waits for a large one.
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO, ClassVar
 from weakref import WeakKeyDictionary
 
 from ocaptain.captain.transport.base import CutShort, FileFault
-from ocaptain.git import BadBundle, Git, GitError, Quarantined, TooLarge, admit
+from ocaptain.git import BadBundle, BundleRefused, Git, GitError, TooLarge, admit_bundle
 from ocaptain.protocol import PART_BYTES
 from ocaptain.protocol.limits import MEBIBYTE, Limits
 
@@ -30,7 +30,7 @@ SMALL = 16 * MEBIBYTE  # bytes, unpacked
 
 
 class _Lanes:
-    """Of an event loop: threads for small offers and for large ones, and whose turn it is to read a large part."""
+    """An event loop's threads for small and for large offers, and a lock for reading large parts one at a time."""
 
     _all: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, _Lanes]] = WeakKeyDictionary()
 
@@ -41,13 +41,13 @@ class _Lanes:
 
     @classmethod
     def of(cls, loop: asyncio.AbstractEventLoop) -> _Lanes:
-        """Return those of a loop."""
+        """Return the threads and the lock of a loop."""
         if loop not in cls._all:
             cls._all[loop] = cls()
         return cls._all[loop]
 
 
-async def fetch(
+async def fetch_snapshot(
     git: Git, transport: Transport, offer: Snapshot, base: str | None, limits: Limits | None = None
 ) -> None:
     """Bring an offered commit's objects into the repository.
@@ -56,40 +56,40 @@ async def fetch(
         git: the repository.
         transport: to the ship.
         offer: what it says.
-        base: what the ledger says that the work started from: only that can be offered without a bundle,
-            since a ship must not name what it has not got.
-        limits: of what is new against the base.
+        base: the commit that the work started from, according to the ledger. Only this one can be offered
+            without a bundle, since a ship must not name commits that it does not have.
+        limits: for what is new against the base.
 
     Raises:
         TransportError: the ship cannot be reached.
-        CutShort: less arrives than was offered, which is the way's fault before it is the ship's.
+        CutShort: it arrived incomplete, more likely by the network's fault than by the ship's.
         BadBundle: what arrived is not what was offered.
-        Quarantined: it has more than it may.
+        BundleRefused: it is beyond the limits.
     """
     limits = limits or Limits()
     if not offer.bundle.parts:
         if offer.commit != base:
             raise BadBundle(f"the ship offers commit {offer.commit} without a bundle, and did not start from it")
         return
-    # Work of another base is refused later, and kept: what is new is what it is new against.
+    # Work of another base is saved and then refused: the limits are for what is new against that base.
     if offer.base != base and await asyncio.to_thread(git.resolve, offer.base) is not None:
         base = offer.base
     size = sum(part.size for part in offer.bundle.parts)
     if size > limits.pack_bytes:
-        raise Quarantined(f"what was offered has {size} bytes, more than {limits.pack_bytes // MEBIBYTE} MB")
+        raise BundleRefused(f"the offered bundle has {size} bytes; the limit is {limits.pack_bytes // MEBIBYTE} MB")
     try:
         with tempfile.TemporaryFile(dir=git.directory, buffering=0) as file:
             inside = offer.bundle.content()
             for part in offer.bundle.parts:
                 piece = inside if inside and _is_whole(inside, part) else await _fetch_part(transport, part)
                 await asyncio.to_thread(_write_whole, file, piece)
-            await _admit(partial(admit, git, file, offer.commit, base, limits), size)
+            await _admit(partial(admit_bundle, git, file, offer.commit, base, limits), size)
     except OSError as error:
-        raise GitError(f"{git.directory}: what a ship sent cannot be stored: {error.strerror}") from error
+        raise GitError(f"{git.directory}: a ship's bundle cannot be stored: {error.strerror}") from error
 
 
 async def _admit(look: Callable[[int | None], None], size: int) -> None:
-    """Have a bundle looked at; one that turns out to be large goes on where no small one waits."""
+    """Check a bundle in the threads for small ones; one that turns out to be large moves to the others."""
     loop = asyncio.get_running_loop()
     if size <= SMALL:
         try:
@@ -102,7 +102,7 @@ async def _admit(look: Callable[[int | None], None], size: int) -> None:
 
 
 def _is_whole(data: bytes, part: Part) -> bool:
-    """Whether a bundle that came inside of its message is what the part would be."""
+    """Whether a bundle that came inside its message has the part's size and checksum."""
     return len(data) == part.size and _sum(data) == part.sha256
 
 
@@ -113,7 +113,7 @@ def _write_whole(file: BinaryIO, data: bytes) -> None:
 
 
 async def _fetch_part(transport: Transport, part: Part) -> bytes:
-    """Read a part; one that arrives damaged is read again, since that may be the way's fault."""
+    """Read a part; one that arrives damaged is read again, since the network may be the cause."""
     piece = b""
     for _ in range(MAX_READS):
         try:
@@ -124,11 +124,11 @@ async def _fetch_part(transport: Transport, part: Part) -> bytes:
             return piece
     if len(piece) < part.size:
         raise CutShort(f"{part.path}: only {len(piece)} of {part.size} bytes arrived")
-    raise BadBundle(f"{part.path} is not what was offered")
+    raise BadBundle(f"{part.path} is not what was offered: its checksum differs")
 
 
 async def _read(transport: Transport, part: Part) -> bytes:
-    """Read a part; of those that take much memory one after the other."""
+    """Read a part; large ones one at a time, since they take much memory."""
     if part.size <= PART_BYTES:
         return await transport.get(part.path, part.size)
     async with _Lanes.of(asyncio.get_running_loop()).large_part:

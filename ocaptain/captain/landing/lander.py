@@ -9,7 +9,7 @@
 
 What lands is one commit, made here: parent = the head, the tree that was checked, our trailers. Who is
 next, and on top of what, is decided by :mod:`ocaptain.captain.decide.queue`; one driver carries it out,
-while there are offers, and nobody else moves the branch.
+while there are offers, and nothing else moves the branch.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ocaptain.captain.decide.queue import Land, Place, Refuse, Stack, State, anew, judged, next_action, stacked, without
-from ocaptain.captain.landing.candidates import Offered, Tip, describe, stack_on, take_offer
-from ocaptain.captain.landing.notices import settings_landed
-from ocaptain.git import Conflict, Git, GitError, Store, clear_quarantine, commit_message
+from ocaptain.captain.decide import queue
+from ocaptain.captain.decide.queue import Land, QueuedOffer, Refuse, Stack, State, next_action
+from ocaptain.captain.landing.candidates import OfferedTree, Tip, describe_conflict, read_offer, stack_on
+from ocaptain.captain.landing.notices import list_changed_settings
+from ocaptain.git import BareRepository, Conflict, Git, GitError, clear_quarantine, commit_message
 from ocaptain.ledger import Contradiction, LedgerError
 from ocaptain.protocol.limits import Limits
 from ocaptain.text import clean
@@ -74,13 +75,13 @@ class _Entry:
     """An offer in the queue.
 
     Attributes:
-        settled: the verdict, or why there is none.
+        settled: the verdict, or the error if there is none.
         evidence: of the attempt, and of its last check.
-        offered: None before it was looked at.
+        offered: its trees, None before they were read.
         candidate: None before it has one.
-        refusal: why it does not land, if that holds on the head.
+        refusal: why its candidate cannot land.
         checking: its check, while that runs.
-        checks: that were begun.
+        checks: number of checks started.
     """
 
     claim: Claim
@@ -89,14 +90,14 @@ class _Entry:
     check: Check | None
     settled: asyncio.Future[Verdict]
     evidence: dict[str, Any]
-    offered: Offered | None = None
+    offered: OfferedTree | None = None
     candidate: Tip | None = None
     refusal: Conflict | CheckFailed | None = None
     checking: asyncio.Task[None] | None = None
     checks: int = 0
 
-    def answer(self, verdict: Verdict | BaseException) -> None:
-        """Tell who waits; whoever stopped waiting is told nothing."""
+    def set_verdict(self, verdict: Verdict | BaseException) -> None:
+        """Give the verdict, or the error, to the caller of :meth:`Lander.land`, if it still waits."""
         if self.settled.done():
             return
         if isinstance(verdict, asyncio.CancelledError):
@@ -113,19 +114,19 @@ class _Entry:
 
 
 def _remove_stale_lock(git: Git, ref: str) -> None:
-    """Remove the lock that a killed git left on our own branch; the caller commands the voyage."""
+    """Remove the lock that a killed git left on our own branch; the caller is in command of the voyage."""
     (git.directory / f"{ref}.lock").unlink(missing_ok=True)
 
 
 class Lander:
     """Lands work on ``branch`` of a bare repository."""
 
-    def __init__(self, git: Store, ledger: Ledger, branch: str, limits: Limits | None = None) -> None:
+    def __init__(self, git: BareRepository, ledger: Ledger, branch: str, limits: Limits | None = None) -> None:
         self._git = git
         self._ledger = ledger
         self._limits = limits or Limits()
         self.ref = f"refs/heads/{branch}"
-        self._places: tuple[Place, ...] = ()
+        self._queue: tuple[QueuedOffer, ...] = ()
         self._entries: dict[int, _Entry] = {}
         self._head: Tip | None = None  # as the driver knows it, while it drives
         self._news = asyncio.Event()
@@ -149,16 +150,16 @@ class Lander:
 
     def _restore(self, last: str) -> None:
         if self._git.resolve(last) != last:
-            raise GitError(f"{self._git.directory}: {self.ref} is lost, and so is {last}, which landed last")
+            raise GitError(f"{self._git.directory}: {self.ref} and {last}, the commit that landed last, are lost")
         _remove_stale_lock(self._git, self.ref)
         (self._git.directory / self.ref).unlink(missing_ok=True)  # one that is damaged cannot be written over
         self._git.update_ref(self.ref, last)
 
     def _note_restored(self, last: str) -> None:
-        self._ledger.event("restored", f"the branch was lost, and is {last} again, which landed last")
+        self._ledger.add_event("restored", f"the branch was lost; it was restored to {last}, which landed last")
 
     async def save_ref(self, ref: str, commit: str) -> None:
-        """Make a ship's commit reachable under a name that we chose."""
+        """Save a ship's commit under a ref whose name we chose."""
         if not re.fullmatch(r"refs/ocaptain/[A-Za-z0-9/_-]+", ref):
             raise GitError(f"not one of our refs: {ref}")
         await asyncio.to_thread(self._git.update_ref, ref, commit)
@@ -166,9 +167,9 @@ class Lander:
     # -- after a crash ------------------------------------------------------------------------
 
     def reconcile(self) -> list[Intent]:
-        """Finish or take back the landings that an earlier captain had begun.
+        """Finish or void the landings that an earlier captain had begun; return them.
 
-        A moved ref is a landing; one that can still move, moves, since its check had passed.
+        If the ref moved, it is a landing; if it can still move, it is moved, since the check had passed.
         """
         _remove_stale_lock(self._git, self.ref)
         clear_quarantine(self._git)
@@ -176,28 +177,24 @@ class Lander:
             self._restore(last := self._last_landing())
             self._note_restored(last)
         for intent in (begun := self._ledger.open_intents()):
-            if self._carried_out(intent):
+            if self._complete_move(intent):
                 self._ledger.finish_landing(intent.token)
             else:
                 self._ledger.void_landing(intent.token)
         return begun
 
-    def _carried_out(self, intent: Intent) -> bool:
-        """Whether the ref of an intent moved, or could be moved now."""
+    def _complete_move(self, intent: Intent) -> bool:
+        """Move the ref of an intent if it has not moved yet; return whether it contains the landing now."""
         head = self._git.resolve(intent.ref)
-        there = head is not None and self._git.is_ancestor(intent.new, head)
-        return there or self._git.update_ref(intent.ref, intent.new, intent.old)
+        has_moved = head is not None and self._git.is_ancestor(intent.new, head)
+        return has_moved or self._git.update_ref(intent.ref, intent.new, intent.old)
 
     async def _finish_earlier_try(self, token: int) -> str | None:
-        """Settle what an earlier try at this landing left open; return the commit if it landed.
-
-        Its git was killed, say: this try makes a commit of its own, and the ledger must name the
-        one that is on the branch. The branch moves by compare and swap.
-        """
+        """Settle an earlier try at this landing whose git was killed, say; return the commit if it landed."""
         intent = next((one for one in self._ledger.open_intents() if one.token == token), None)
         if intent is None:
             return None
-        if await asyncio.to_thread(self._carried_out, intent):
+        if await asyncio.to_thread(self._complete_move, intent):
             self._ledger.finish_landing(token)
             return intent.new
         self._ledger.void_landing(token)
@@ -208,25 +205,25 @@ class Lander:
     async def land(
         self, claim: Claim, base: str, offer: Snapshot, check: Check | None, facts: dict[str, Any]
     ) -> Verdict:
-        """Land an offer whose objects are here; returns when that is settled.
+        """Land an offer whose objects are in the repository; returns when it has landed or is refused.
 
         Args:
             claim: the attempt.
             base: the commit that the ledger says it started from (not what the ship says).
             offer: what the ship offered.
-            check: runs the task's check on a candidate, None if it has none. It is cancelled when the
+            check: runs the task's check on a candidate, None if the task has none. It is cancelled when the
                 candidate is not needed any more, and called again with another one.
-            facts: for the evidence.
+            facts: to be stored as evidence, with the check's result.
 
         Raises:
             TransportError: the ship was lost during its check.
-            GitError: our own repository failed; what was begun is settled by the next try.
+            GitError: our own repository failed; the next try settles what was begun.
         """
         if commit := await self._finish_earlier_try(claim.token):
             return Landed(commit)
         entry = _Entry(claim, base, offer, check, asyncio.get_running_loop().create_future(), facts)
         self._entries[claim.token] = entry
-        self._places = (*self._places, Place(claim.token))
+        self._queue = (*self._queue, QueuedOffer(claim.token))
         if self._driver is None:
             self._news = asyncio.Event()  # of the loop that runs now
             self._driver = asyncio.create_task(self._drive(), name="landing")
@@ -234,23 +231,23 @@ class Lander:
         try:
             return await entry.settled
         finally:
-            self._remove(entry)  # it is settled and gone, unless nobody waits any more
+            self._remove(entry)  # if the caller was cancelled; otherwise it is removed already
 
     def _remove(self, entry: _Entry, *, landed: bool = False) -> None:
-        """Take an offer out of the queue; what stood on it is stacked anew, unless it landed."""
+        """Remove an offer from the queue; unless it ``landed``, offers that were stacked on it are stacked again."""
         token = entry.claim.token
         if self._entries.get(token) is entry:
             del self._entries[token]
-            self._places = without(self._places, token, landed=landed)
+            self._queue = queue.without_offer(self._queue, token, landed=landed)
             entry.stop_check()
             self._news.set()
 
     async def _drive(self) -> None:
-        """Carry out what the queue decides until it is empty."""
+        """Carry out the queue's actions until it is empty."""
         try:
-            while self._places:
+            while self._queue:
                 self._news.clear()
-                if action := next_action(self._places):
+                if action := next_action(self._queue):
                     await self._carry_out(action)
                 else:
                     await self._news.wait()
@@ -258,7 +255,7 @@ class Lander:
             if not isinstance(error, asyncio.CancelledError):
                 log.exception("landing stopped")
             for entry in list(self._entries.values()):
-                entry.answer(error)
+                entry.set_verdict(error)
                 self._remove(entry)
         finally:
             self._driver = self._head = None
@@ -274,41 +271,43 @@ class Lander:
                 await self._land(entry)
         except LedgerError:
             raise
-        except Exception as error:  # noqa: BLE001 - our own repository fails, say: whoever offered tries again
+        except Exception as error:  # noqa: BLE001 - for example our repository fails: the offer's actor tries again
             self._remove(entry)
-            entry.answer(error)
+            entry.set_verdict(error)
 
     async def _stack(self, entry: _Entry, action: Stack) -> None:
-        """Make an offer's candidate and begin its check."""
+        """Make an offer's candidate and start its check."""
         entry.stop_check()
         tip = await self._tip(action.stack)
         made = await asyncio.to_thread(self._make_candidate, entry, tip)
         if isinstance(made, Conflict):
             entry.refusal = made
-            self._places = stacked(self._places, action, "conflict")
+            self._queue = queue.with_candidate(self._queue, action, "conflict")
             return
         entry.candidate = made
-        self._places = stacked(self._places, action, "checking" if entry.check else "passed")
+        self._queue = queue.with_candidate(self._queue, action, "checking" if entry.check else "passed")
         if entry.check and not entry.settled.done():
             entry.checks += 1
             entry.checking = asyncio.create_task(self._run_check(entry, made.commit, entry.check))
 
     def _make_candidate(self, entry: _Entry, tip: Tip) -> Tip | Conflict:
         if entry.offered is None:
-            entry.offered = take_offer(self._git, entry.base, entry.offer.commit, entry.claim.task, entry.claim.ship)
+            entry.offered = read_offer(self._git, entry.base, entry.offer.commit, entry.claim.task, entry.claim.ship)
         return stack_on(self._git, tip, entry.offered, self._limits)
 
     async def _refuse(self, entry: _Entry) -> None:
-        """Tell an offer why it does not land on the head."""
+        """Remove an offer that cannot land on the head, and give the reason as its verdict."""
         why = entry.refusal
         assert why
         if isinstance(why, Conflict):
             head = await self._known_head()
-            verdict: Verdict = Conflicted(await asyncio.to_thread(describe, self._git, why, entry.base, head.commit))
+            verdict: Verdict = Conflicted(
+                await asyncio.to_thread(describe_conflict, self._git, why, entry.base, head.commit)
+            )
         else:
             verdict = why
         self._remove(entry)
-        entry.answer(verdict)
+        entry.set_verdict(verdict)
 
     async def _tip(self, stack: tuple[int, ...]) -> Tip:
         """Return what a candidate is stacked on."""
@@ -324,31 +323,31 @@ class Lander:
         return self._head
 
     async def _require_all_landings(self, head: str) -> None:
-        """Refuse to land on a branch that somebody else put back: what landed meanwhile would be undone.
+        """Refuse to land on a branch that was moved back by others: it would undo landings.
 
         Raises:
-            Contradiction: the head does not contain what landed last.
+            Contradiction: the head does not contain the last landing.
         """
         last = self._ledger.last_landing()
         if last and last != head and not await asyncio.to_thread(self._git.is_ancestor, last, head):
             move = f"git -C {self._git.directory} update-ref {self.ref} {last}"
             raise Contradiction(
-                f"{self.ref} is at {head} and does not contain {last}, which landed; put it back: {move}"
+                f"{self.ref} is at {head} and does not contain {last}, which landed; restore it with: {move}"
             )
 
     async def _run_check(self, entry: _Entry, candidate: str, check: Check) -> None:
         try:
             result = await check(candidate)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the offer's own ship is told of it
-            entry.answer(error)
+        except Exception as error:  # noqa: BLE001 - any error goes to the offer's own actor
+            entry.set_verdict(error)
             self._remove(entry)
             return
         entry.checking = None
-        self._places = judged(self._places, entry.claim.token, self._note(entry, result))
+        self._queue = queue.with_state(self._queue, entry.claim.token, self._record_check(entry, result))
         self._news.set()
 
-    def _note(self, entry: _Entry, result: CheckResult) -> State:
-        """Keep how a check ended as evidence; return what it means for the offer."""
+    def _record_check(self, entry: _Entry, result: CheckResult) -> State:
+        """Store a check's result as evidence; return the offer's new state."""
         command = str((entry.claim.raw.get("metadata") or {}).get("verify"))
         tail = clean(result.tail[-MAX_TAIL:])
         passed = result.code == 0
@@ -368,33 +367,33 @@ class Lander:
         return "failed"
 
     async def _land(self, entry: _Entry) -> None:
-        """Make the commit and move the branch; if somebody else moved it, every candidate is made anew."""
+        """Make the commit and move the branch; if others moved it meanwhile, every candidate is made again."""
         claim, candidate, head = entry.claim, entry.candidate, await self._known_head()
         assert candidate
         subject = str(claim.raw.get("subject") or claim.raw.get("title") or "")
         message = commit_message(subject, entry.offer.message, task=claim.task, ship=claim.ship, attempt=claim.number)
         commit = partial(self._git.commit, candidate.tree, head.commit, message, author=claim.ship)
         new = await asyncio.to_thread(commit)
-        settings = await asyncio.to_thread(settings_landed, self._git, head.tree, candidate.tree)
+        settings = await asyncio.to_thread(list_changed_settings, self._git, head.tree, candidate.tree)
         noticed = {"collisions": candidate.collisions, "settings": settings}
         evidence = {**entry.evidence, "commit": new, **{name: found for name, found in noticed.items() if found}}
         if not self._ledger.begin_landing(claim.token, self.ref, head.commit, new, evidence):
             self._remove(entry)
-            entry.answer(TokenLost())
+            entry.set_verdict(TokenLost())
         elif await asyncio.to_thread(self._git.update_ref, self.ref, new, head.commit):
             self._ledger.finish_landing(claim.token)
             self._head = Tip(new, candidate.tree)
             self._remove(entry, landed=True)
-            self._name_collisions(claim, candidate)
-            entry.answer(Landed(new))
+            self._warn_of_collisions(claim, candidate)
+            entry.set_verdict(Landed(new))
         else:
             self._ledger.void_landing(claim.token)
             self._head = None
-            self._places = anew(self._places)
+            self._queue = queue.with_all_waiting(self._queue)
 
-    def _name_collisions(self, claim: Claim, landed: Tip) -> None:
-        """Say which new names macOS or Windows take for one that is there: ships have both, a checkout there one."""
+    def _warn_of_collisions(self, claim: Claim, landed: Tip) -> None:
+        """Log new names that macOS or Windows take for an existing one: a checkout there has only one of them."""
         if landed.collisions:
-            names = "; ".join(f"{clean(new)} and {clean(there)}" for new, there in landed.collisions)
+            names = "; ".join(f"{clean(new)} and {clean(old)}" for new, old in landed.collisions)
             text = f"macOS and Windows take these names for one: {names}"
-            self._ledger.event("names", text, ship=claim.ship, task=claim.task)
+            self._ledger.add_event("names", text, ship=claim.ship, task=claim.task)

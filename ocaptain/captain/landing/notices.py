@@ -1,4 +1,4 @@
-"""What is to be told of a landing."""
+"""Notices about a landing for the user."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from ocaptain.agents.repository import MAX_READ, settings_files
 
 if TYPE_CHECKING:
-    from ocaptain.git import Store
+    from ocaptain.git import BareRepository
 
 
-def settings_landed(git: Store, old: str, new: str) -> list[str]:
-    """Return a line for each file by which a landing sets something of an agent: the next ones find it there.
+def list_changed_settings(git: BareRepository, old: str, new: str) -> list[str]:
+    """Return a line for each file of a landing that changes agents' settings; the next agents find it.
 
     Args:
         git: the voyage's repository.

@@ -1,4 +1,4 @@
-"""What ships say of attempts: taken only if it is of the shape that was agreed on."""
+"""Parse what ships report about attempts."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 
 def parse_outcome(data: Mapping[str, Any]) -> Outcome | str:
-    """Return a ship's outcome, or what is wrong with it."""
+    """Return a ship's outcome, or as a string what is wrong with it."""
     try:
         return from_dict(Outcome, data)
     except Malformed as error:
-        return f"the ship's result cannot be understood: {error}"
+        return f"the ship's result is not valid: {error}"

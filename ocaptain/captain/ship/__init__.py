@@ -1,1 +1,1 @@
-"""One ship: ``actor`` keeps it at work, ``attempt`` sees a task through, ``link`` and ``cargo`` carry."""
+"""One ship: ``actor`` gives it work, ``attempt`` runs a task, ``link`` and ``bundle_store`` send what it needs."""

@@ -1,7 +1,7 @@
-"""A ship's actor: keeps its channel and hands it one job at a time.
+"""A ship's actor: keeps its channel open and hands it one job at a time.
 
-Nothing here decides what a task's fate is: that is the ledger (who holds it), the landing (what
-merges) and :mod:`ocaptain.captain.decide.outcome` (what an ending means).
+It does not decide about tasks: the ledger (who holds it), the landing (what merges) and
+:mod:`ocaptain.captain.decide.outcome` (what an ending means) do.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from ocaptain.captain.cursors import Cursors
 from ocaptain.captain.decide.dispatch import ShipStatus
-from ocaptain.captain.decide.judge import Breaks, Working, after_break, only_breaks
+from ocaptain.captain.decide.judge import ChannelBreaks, RunningAttempt, count_break, is_ship_to_blame
 from ocaptain.captain.decide.outcome import Decision
 from ocaptain.captain.ship.attempt import Attempts
 from ocaptain.captain.ship.context import ShipFault
-from ocaptain.captain.ship.faults import sort_fault
+from ocaptain.captain.ship.faults import classify_fault
 from ocaptain.captain.ship.job import VerifyJob
 from ocaptain.captain.ship.link import Link, command_id
 from ocaptain.captain.ship.verify import run_verify
@@ -31,7 +31,7 @@ from ocaptain.text import clean
 from ocaptain.worker.build import worker_bytes
 
 if TYPE_CHECKING:
-    from ocaptain.captain.ship.context import Context, Orders
+    from ocaptain.captain.ship.context import Context, Dispatcher
     from ocaptain.captain.transport.base import Transport
     from ocaptain.ledger import Claim
 
@@ -39,10 +39,10 @@ MAX_SHIP_FAULTS = 2
 MAX_REPO_ERRORS = 20
 FIRST_RECONNECT = 0.2
 MAX_RECONNECT = 10.0
-SLEEP_AFTER = 5.0  # with nothing to claim the channel is closed, so that the VM may sleep
-CALL_SECONDS = 20.0  # so long a ship that was called is counted on
+SLEEP_AFTER = 5.0  # seconds with nothing to claim, after which the channel is closed so that the VM may sleep
+CALL_SECONDS = 20.0  # how long a ship that was called is expected to come
 INSTALL_SECONDS = 60.0
-END_SECONDS = 20.0  # that a ship which is given up has to end its agent
+END_SECONDS = 20.0  # how long a ship that is given up may take to end its agent
 log = logging.getLogger("ocaptain.captain")
 
 
@@ -50,20 +50,20 @@ class ShipActor:
     """One ship. :meth:`run` ends when the voyage is over or the ship is gone.
 
     Attributes:
-        takes_tasks: whether it is no ship for the final verify alone.
-        gone: whether it does not sail any more.
+        takes_tasks: whether it takes tasks; False = it is for the final verify only.
+        gone: whether it is out of service for good.
         idle: whether it has nothing to do, connected or asleep.
     """
 
-    def __init__(self, ship: str, transport: Transport, context: Context, orders: Orders) -> None:
+    def __init__(self, ship: str, transport: Transport, context: Context, dispatcher: Dispatcher) -> None:
         self.ship = ship
         self.gone = False
         self.idle = False
         self._transport = transport
         self._context = context
-        self._orders = orders
+        self._dispatcher = dispatcher
         self._ledger = context.ledger
-        self._attempts = Attempts(ship, context, orders, transport)
+        self._attempts = Attempts(ship, context, dispatcher, transport)
         self._link: Link | None = None
         self._was_reached = False
         self._sleeps = False
@@ -74,7 +74,7 @@ class ShipActor:
         self._protocol = PROTOCOL
         self._faults = 0
         self._repo_errors = 0
-        self._breaks: Breaks | None = None
+        self._breaks: ChannelBreaks | None = None
         self._given_up: str | None = None
         self._attempt_task: asyncio.Future[bool] | None = None
         self._wait = FIRST_RECONNECT
@@ -87,7 +87,7 @@ class ShipActor:
         return self._link is not None
 
     def status(self) -> ShipStatus:
-        """Return what decisions need to know of it."""
+        """Return its state, as dispatching needs it."""
         now = asyncio.get_running_loop().time()
         return ShipStatus(
             ship=self.ship,
@@ -95,7 +95,7 @@ class ShipActor:
             connected=self.is_connected,
             called=self._call.is_set() and now - self._called_at < CALL_SECONDS,
             gone=self.gone,
-            resting=now < self._rests_until,
+            is_claiming_paused=now < self._rests_until,
             reached=self._was_reached,
         )
 
@@ -104,42 +104,42 @@ class ShipActor:
         """Whether its channel is not open though it does not sleep."""
         return not self.gone and self._link is None and not self._sleeps
 
-    def working(self) -> Working | None:
-        """Return the attempt whose agent is at work, None if none is."""
+    def running_attempt(self) -> RunningAttempt | None:
+        """Return the attempt whose agent runs now, None if none does."""
         found = self._attempts.working
-        held = self._ledger.held(self.ship) if found and not self.gone else None
+        held = self._ledger.held_claim(self.ship) if found and not self.gone else None
         return replace(found, records=self._cursors.taken) if found and held and held.token == found.token else None
 
     def give_up(self, reason: str) -> None:
-        """It does not sail any more: it does not end what it was given to do."""
+        """Take the ship out of service for good, since it does not end what it was given to do."""
         self.gone, self._given_up = True, reason
         if self._attempt_task:
             self._attempt_task.cancel()
-        self._orders.ship_faulty(self.ship, reason, final=True)
+        self._dispatcher.on_ship_faulty(self.ship, reason, final=True)
 
     def call(self) -> None:
-        """Have it look what there is to do, waking it if it sleeps."""
+        """Have it ask for work, waking it if it sleeps."""
         self._called_at = asyncio.get_running_loop().time()
         self._call.set()
 
     async def retire(self) -> None:
-        """Have it sail no more: from now on somebody else speaks to the ship."""
+        """End the actor: from now on another part of the captain talks to the ship."""
         self.gone = True
         self.call()
         await self.disconnect()
 
-    def rest(self, seconds: float) -> None:
-        """Let it claim nothing for a while: the service that its agents need is busy."""
+    def pause_claiming(self, seconds: float) -> None:
+        """Claim no tasks for some seconds, since the service that the agents need is busy; 0 ends the pause."""
         self._rests_until = asyncio.get_running_loop().time() + seconds
 
     # -- channel ----------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Keep the ship at work.
+        """Give the ship work until the voyage is over or the ship is gone.
 
-        A stream that breaks is opened again. A ship that answers but cannot do its work (or says
-        what cannot be understood) gives its task back; when that happens again it is taken out of
-        service, so that one broken ship does not fail everybody's tasks.
+        A stream that breaks is opened again. The task of a ship that answers but cannot do its work (or
+        sends invalid data) is returned; if that happens again, the ship is taken out of service, so that
+        one broken ship does not fail all tasks.
         """
         await self._sleep_at_first()
         while not self._is_over():
@@ -159,31 +159,31 @@ class ShipActor:
             if self._is_over():
                 return
             self._call.clear()
-            self._orders.look_for_work()
+            self._dispatcher.update_and_dispatch()
             await asyncio.sleep(self._wait)
             await self._context.soundness.wait()
             self._wait = min(MAX_RECONNECT, self._wait * 2)
 
     def _is_over(self) -> bool:
-        return self.gone or self._orders.over
+        return self.gone or self._dispatcher.over
 
     async def _sleep_at_first(self) -> None:
-        """A ship for the final verify sleeps until there is something to verify."""
+        """Let a ship for the final verify sleep until it is called."""
         if not self.takes_tasks:
             self.idle = self._sleeps = True
             await self._call.wait()
             self._sleeps = False
 
     async def _on_error(self, error: Exception) -> None:
-        """Deal with what ended the work on the ship, by whose fault it is."""
-        if self._is_over():  # it was given up, or at the voyage's end we let go of it ourselves
+        """Handle an error that ended the work on the ship, by what failed."""
+        if self._is_over():  # it was given up, or we closed the channel at the voyage's end
             return
-        match sort_fault(error):
+        match classify_fault(error):
             case "gone":
                 self.gone = True
-                self._orders.ship_lost(self.ship, str(error))
+                self._dispatcher.on_ship_lost(self.ship, str(error))
             case "way":
-                self._on_broken_way(error)
+                self._on_broken_channel(error)
             case "ours":
                 await self._on_our_fault(error)
             case "ship":
@@ -197,27 +197,27 @@ class ShipActor:
         self._context.show_reason(self.ship, reason)
 
     def _blame(self, error: Exception) -> None:
-        """The ship cannot do its work: its task goes back; after a second fault it gets no other."""
+        """Count a fault of the ship: its task is returned; after a second fault it gets no other."""
         log.warning("%s: %s", self.ship, error, exc_info=not isinstance(error, ShipFault | GitError))
         self._faults += 1
         self.gone = self._faults >= MAX_SHIP_FAULTS
-        self._orders.ship_faulty(self.ship, str(error) or type(error).__name__, final=self.gone)
+        self._dispatcher.on_ship_faulty(self.ship, str(error) or type(error).__name__, final=self.gone)
 
-    def _on_broken_way(self, error: Exception) -> None:
-        """The channel broke, or the ship cannot be reached."""
+    def _on_broken_channel(self, error: Exception) -> None:
+        """Handle a channel that broke, or a ship that cannot be reached."""
         self._show(str(error))
         if isinstance(error, CutShort):
             self._count_error(error)
-        if self._link is None or self._ledger.held(self.ship) is None:
+        if self._link is None or self._ledger.held_claim(self.ship) is None:
             return
         now = asyncio.get_running_loop().time()
-        self._breaks = after_break(self._breaks, self._cursors.taken, now)
-        if only_breaks(self._breaks, now, others_fare_better=self._orders.others_sail(self.ship)):
+        self._breaks = count_break(self._breaks, self._cursors.taken, now)
+        if is_ship_to_blame(self._breaks, now, another_is_connected=self._dispatcher.is_another_connected(self.ship)):
             count = self._breaks.count
-            self.give_up(f"its channel broke {count} times, and nothing came between ({clean(str(error))[:200]})")
+            self.give_up(f"its channel broke {count} times without a record between ({clean(str(error))[:200]})")
 
     async def _on_our_fault(self, error: Exception) -> None:
-        """This machine or the repository fails: no task and no ship is to blame, and it may pass."""
+        """Handle a failure of this machine or the repository: no task and no ship is to blame, and it may pass."""
         self._show(str(error) or type(error).__name__)
         if await self._context.soundness.check() is None:
             self._count_error(error)
@@ -225,43 +225,43 @@ class ShipActor:
             self._repo_errors = 0
 
     def _count_error(self, error: Exception) -> None:
-        """Count what nothing explains; a task that meets it again and again has failed."""
+        """Count an error without a known cause; a task that meets :data:`MAX_REPO_ERRORS` of them fails."""
         self._repo_errors += 1
-        claim = self._ledger.held(self.ship)
+        claim = self._ledger.held_claim(self.ship)
         if claim and self._repo_errors >= MAX_REPO_ERRORS:
             self._repo_errors = 0
-            self._orders.apply(claim, Decision("fail", f"it could not be landed: {error}"))
+            self._dispatcher.apply_decision(claim, Decision("fail", f"it could not be landed: {error}"))
 
     def _progress(self) -> None:
-        """Something was brought to its end: the ship is sound."""
+        """Reset the counts of faults: the ship has finished something, so it works."""
         self._faults, self._repo_errors, self._wait, self._breaks = 0, 0, FIRST_RECONNECT, None
 
     async def connect(self) -> Link:
-        """Open the channel and have the results that the journal has.
+        """Open the channel and receive the results in the journal.
 
         Raises:
             TransportError: the ship cannot be reached.
         """
         link = self._link = await Link.open(
-            self.ship, self._context, self._transport, self._cursors, self._orders.take_record, self._protocol
+            self.ship, self._context, self._transport, self._cursors, self._dispatcher.save_record, self._protocol
         )
         self._protocol = link.channel.protocol
         self._was_reached = True
-        self._context.hooks.joined(self.ship, self._transport)
+        self._context.hooks.channel_opened(self.ship, self._transport)
         return link
 
     async def detach(self) -> None:
-        """The voyage has ended: have all that the ship wrote, then let it sleep."""
-        link, self._link = self._link, None  # so that nobody else closes it before all has come
+        """Receive all that the ship wrote, then close the channel, since the voyage has ended."""
+        link, self._link = self._link, None  # so that nothing else closes it before all has arrived
         if link:
-            self._context.hooks.leaving(self.ship)
+            self._context.hooks.voyage_ended(self.ship)
             with contextlib.suppress(TransportError):
                 await link.channel.rest()
             await link.channel.close()
             self._context.hooks.channel_closed(self.ship)
 
     async def disconnect(self) -> None:
-        """Close the channel; the ship goes on by itself."""
+        """Close the channel; the ship's worker goes on by itself."""
         link, self._link = self._link, None
         if link:
             await link.channel.close()
@@ -270,11 +270,11 @@ class ShipActor:
     # -- work -------------------------------------------------------------------------------
 
     async def _work(self) -> None:
-        """Take up what the ship holds, then claim until there is nothing left to do."""
+        """Continue the attempt that the ship holds, then claim until there is no work left."""
         link = self._link
         assert link
         channel = link.channel
-        held = self._ledger.held(self.ship)
+        held = self._ledger.held_claim(self.ship)
         if channel.busy is not None and not _is_at(held, channel.busy, channel.busy_with):
             await link.cancel(channel.busy)
         self._ledger.set_ship(self.ship, "working" if held else "idle")
@@ -287,13 +287,13 @@ class ShipActor:
         while not self._is_over():
             await self._clear_parked(link)
             self._call.clear()
-            job = self._orders.next_job(self.ship)
+            job = self._dispatcher.next_job(self.ship)
             if isinstance(job, VerifyJob):
                 await run_verify(link, self._context, job)
                 self._progress()
                 continue
             self.idle = job is None
-            self._orders.look_for_work()  # what is left after this ship took its share
+            self._dispatcher.update_and_dispatch()  # what is left after this ship took its share
             if job:
                 await self._attempt(link, job)
             elif not await self._wait_for_call(link):
@@ -318,13 +318,13 @@ class ShipActor:
             raise ShipFault(self._given_up)
 
     async def _end_on_ship(self, link: Link, claim: Claim) -> None:
-        """Have a ship that is given up end its agent, if it can still do that."""
+        """Have a ship that is given up end its agent, if it still can."""
         with contextlib.suppress(TransportError, TimeoutError):
             async with asyncio.timeout(END_SECONDS):
                 await link.cancel(claim.token)
 
     async def _wait_for_call(self, link: Link) -> bool:
-        """Wait until it is called; False if the channel was let go of meanwhile."""
+        """Wait until it is called; return False if the voyage is over or the channel was closed meanwhile."""
         channel = link.channel
         call = asyncio.ensure_future(self._call.wait())
         try:
@@ -333,7 +333,7 @@ class ShipActor:
             if channel.broken.done():
                 raise channel.broken.result()
             if call.done():
-                return not self._orders.over
+                return not self._dispatcher.over
             await channel.rest()
             if not self._call.is_set():
                 await self.disconnect()
@@ -343,15 +343,15 @@ class ShipActor:
                 return False
         finally:
             call.cancel()
-        return not self._orders.over
+        return not self._dispatcher.over
 
     async def _replace_worker(self) -> None:
-        """Put this version's worker in the place of an older one, whose last attempt's result is here.
+        """Install this version's worker in the place of an older one, whose last result has arrived.
 
         Raises:
-            ShipFault: it could not be put there.
+            ShipFault: it could not be installed.
         """
-        log.info("%s: its worker is of an earlier version and is replaced", self.ship)
+        log.info("%s: replacing its worker, which is of an earlier version", self.ship)
         fresh = f"{WORKER}.new"
         await self._transport.put(fresh, await asyncio.to_thread(worker_bytes))
         done = await run(self._transport, ["python3", fresh, "install"], INSTALL_SECONDS)
@@ -361,7 +361,7 @@ class ShipActor:
         self._protocol = PROTOCOL
 
     async def _clear_parked(self, link: Link) -> None:
-        """Deal with results that nobody waits for: the work of late ones is saved, the others are forgotten."""
+        """Handle results that no command waits for: save the work of late ones, drop the others."""
         while parked := link.take_parked():
             kind, _, token = parked.name.partition(":")
             token, _, opening = token.partition(":")
@@ -372,5 +372,5 @@ class ShipActor:
 
 
 def _is_at(held: Claim | None, token: int, command: str | None) -> bool:
-    """Whether a ship is at what it holds: tokens are unique only in one opening of the ledger."""
+    """Whether a ship works on the attempt that it holds; tokens are unique only in one opening of the ledger."""
     return held is not None and held.token == token and command in {None, command_id("start", held)}

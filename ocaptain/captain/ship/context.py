@@ -1,4 +1,4 @@
-"""What a ship's actor is given, and what it asks of and tells its captain."""
+"""What all actors of a voyage share, and the captain's interface for them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ocaptain.captain.landing.lander import Lander
-from ocaptain.captain.ship.cargo import CargoStore
+from ocaptain.captain.ship.bundle_store import BundleStore
 from ocaptain.captain.ship.hooks import Hooks
 from ocaptain.captain.soundness import Soundness
 from ocaptain.captain.transport.base import ShipFault
-from ocaptain.git import Store
+from ocaptain.git import BareRepository
 from ocaptain.prices import our_prices
 from ocaptain.protocol.limits import Limits
 from ocaptain.text import clean
@@ -29,41 +29,41 @@ if TYPE_CHECKING:
     from ocaptain.protocol.envelope import AgentBody, LogBody
 
 
-__all__ = ["MAX_NOTE", "Context", "Orders", "ShipFault"]
+__all__ = ["MAX_NOTE", "Context", "Dispatcher", "ShipFault"]
 MAX_NOTE = 300  # characters
 
 
-class Orders(Protocol):
-    """The captain, as an actor sees it."""
+class Dispatcher(Protocol):
+    """The captain's interface for an actor."""
 
     over: bool  #: whether the voyage has ended
 
     def next_job(self, ship: str) -> Claim | VerifyJob | None:
-        """Return what the ship is to do now: the final verify, or a task that it holds from now on."""
+        """Return the ship's next job: the final verify, or a task that it holds from now on; None if there is none."""
 
-    def look_for_work(self) -> None:
-        """Look what has changed and which ships can be called."""
+    def update_and_dispatch(self) -> None:
+        """Publish what changed, and call idle ships for the work that there is."""
 
-    def has_landed(self, claim: Claim, commit: str) -> None:
-        """Take note of a landing."""
+    def on_landed(self, claim: Claim, commit: str) -> None:
+        """Handle a landing."""
 
-    def apply(self, claim: Claim, decision: Decision, evidence: dict[str, Any] | None = None) -> None:
-        """Carry out what was decided of an attempt that brought nothing to land."""
+    def apply_decision(self, claim: Claim, decision: Decision, evidence: dict[str, Any] | None = None) -> None:
+        """Carry out the decision about an attempt that did not land."""
 
-    def take_record(self, ship: str, body: LogBody | AgentBody) -> None:
-        """Take what the ship tells that is no result: a piece of log, or what an agent used so far."""
+    def save_record(self, ship: str, body: LogBody | AgentBody) -> None:
+        """Save a record that is no result: a piece of log, or what an agent used so far."""
 
-    def take_usage(self, ship: str, token: int, facts: Facts | None) -> None:
-        """Take what an attempt's agent used."""
+    def save_usage(self, ship: str, token: int, facts: Facts | None) -> None:
+        """Save what an attempt's agent used so far."""
 
-    def others_sail(self, ship: str) -> bool:
+    def is_another_connected(self, ship: str) -> bool:
         """Whether the channel of another ship is open."""
 
-    def ship_faulty(self, ship: str, reason: str, *, final: bool) -> None:
-        """Take the task of a ship that cannot do its work; after a ``final`` fault it gets no other."""
+    def on_ship_faulty(self, ship: str, reason: str, *, final: bool) -> None:
+        """Return the task of a ship that cannot do its work; after a ``final`` fault it gets no other task."""
 
-    def ship_lost(self, ship: str, reason: str) -> None:
-        """Take the task of a ship that is gone for good."""
+    def on_ship_lost(self, ship: str, reason: str) -> None:
+        """Return the task of a ship that is gone for good."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,9 @@ class Context:
 
     voyage: Voyage
     ledger: Ledger
-    git: Store
+    git: BareRepository
     lander: Lander
-    cargo: CargoStore
+    bundles: BundleStore
     prices: Prices
     hooks: Hooks
     soundness: Soundness
@@ -82,7 +82,7 @@ class Context:
     limits: Limits = field(default_factory=Limits)  #: of what an attempt may bring
 
     def show_reason(self, ship: str, reason: str) -> None:
-        """Show why a ship does not answer, or waits; an empty reason: it goes on."""
+        """Show in ``status`` why a ship does not answer, or waits; "" = it works again."""
         self.ledger.set_ship(ship, self.ledger.ship_row(ship).state, clean(reason)[:MAX_NOTE] or None)
 
     @classmethod
@@ -102,17 +102,17 @@ class Context:
             ledger: opened for writing, with an epoch taken.
             prices: of tokens; by default ours.
             hooks: of the parts that follow ships.
-            takes_over: whether ships that know a newer captain than the ledger are commanded all the same.
+            takes_over: whether to command ships even if they know a newer captain than the ledger does.
         """
         voyage = ledger.voyage()
-        git = Store(directory / "repo.git")
+        git = BareRepository(directory / "repo.git")
         limits = _limits(ledger)
         return cls(
             voyage=voyage,
             ledger=ledger,
             git=git,
             lander=Lander(git, ledger, voyage.id, limits),
-            cargo=CargoStore(git, directory / "sending"),
+            bundles=BundleStore(git, directory / "sending"),
             prices=prices or our_prices(),
             hooks=Hooks(hooks),
             soundness=Soundness(git),

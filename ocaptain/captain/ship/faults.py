@@ -1,17 +1,17 @@
-"""Whose fault something is, and what that means.
+"""Classify errors that an actor meets by what failed.
 
 ======  =============================  ==============================================================
-whose   for example                    what is done
+fault   for example                    reaction
 ======  =============================  ==============================================================
-ours    the repository is damaged,     nobody is blamed; claims stop (``paused: ours``) until it is
-        the disk is full, no           looked at and found sound; then it is tried again
+ours    the repository is damaged,     no ship or task is blamed; claims stop (``paused: ours``) until
+        the disk is full, no           a check finds all sound; then it is tried again
         descriptor or memory is left
-way     the channel broke              tried again; the lease, or a ship that only breaks, is judged
-ship    it answers what no ship may    its task goes elsewhere; after a second fault it is benched
-gone    the provider has it no more    its task goes elsewhere at once
+way     the channel broke              reconnect, until the lease ends or the channel only breaks
+ship    it sends what no ship may      its task goes elsewhere; after a second fault it is out of service
+gone    the provider does not have it  its task goes elsewhere at once
 ======  =============================  ==============================================================
 
-(The task's own faults are no errors: :mod:`ocaptain.captain.decide.outcome` decides about them.)
+(The task's own failures are no errors: :mod:`ocaptain.captain.decide.outcome` decides about them.)
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from ocaptain.git import BadBundle, GitError
 from ocaptain.sprites import SpritesError
 
 Fault = Literal["ours", "way", "ship", "gone"]
-#: Of this machine, whoever meets them.
+#: Error numbers that mean that this machine failed.
 OURS = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EROFS, errno.EAGAIN}
 )
 
 
-def sort_fault(error: BaseException) -> Fault:
-    """Return whose fault an error is that a ship's actor met."""
+def classify_fault(error: BaseException) -> Fault:
+    """Return what failed when a ship's actor met an error."""
     if isinstance(error, ShipGone):
         return "gone"
     if isinstance(error, CutShort | TransportError | SpritesError):

@@ -15,33 +15,33 @@ log = logging.getLogger("ocaptain.captain")
 
 
 class ShipHook(Protocol):
-    """A part that follows ships; a moment that it does not need does nothing.
+    """Callbacks of a part that follows ships; each method may do nothing.
 
-    Each method returns soon: what takes long is a task of the hook's own. Whatever it raises is logged and
-    changes nothing.
+    Each method must return soon: long work belongs in a task of the hook's own. An exception is logged and
+    has no other effect.
     """
 
-    def joined(self, ship: str, transport: Transport) -> None:
-        """Its channel is open."""
+    def channel_opened(self, ship: str, transport: Transport) -> None:
+        """Handle that the ship's channel is open."""
 
     def attempt_begins(self, ship: str, claim: Claim) -> None:
-        """It is about to be told to start an attempt, or one is found that goes on."""
+        """Handle that an attempt is about to start on the ship, or that a running one was found there."""
 
     def attempt_ended(self, ship: str, claim: Claim) -> None:
-        """What the attempt brought is dealt with, whatever it was, or the channel to it broke."""
+        """Handle that an attempt has ended and its result was processed, or that its channel broke."""
 
     def channel_closed(self, ship: str) -> None:
-        """Its channel was let go of, or broke."""
+        """Handle that the ship's channel was closed, or broke."""
 
-    def lost(self, ship: str, reason: str) -> None:
-        """It is gone for good, or cannot work."""
+    def ship_lost(self, ship: str, reason: str) -> None:
+        """Handle that the ship is gone for good, or cannot work."""
 
-    def leaving(self, ship: str) -> None:
-        """The voyage has ended, and its channel is still open."""
+    def voyage_ended(self, ship: str) -> None:
+        """Handle that the voyage has ended; the ship's channel is still open."""
 
 
 class Hooks:
-    """All hooks of a voyage, told one after the other.
+    """All hooks of a voyage, called one after the other.
 
     Args:
         hooks: of each part.
@@ -50,9 +50,9 @@ class Hooks:
     def __init__(self, hooks: Sequence[ShipHook] = ()) -> None:
         self._hooks = tuple(hooks)
 
-    def joined(self, ship: str, transport: Transport) -> None:
-        """See :class:`ShipHook`, as for all that follow."""
-        self._notify("joined", ship, transport)
+    def channel_opened(self, ship: str, transport: Transport) -> None:
+        """Call each hook's method of this name; see :class:`ShipHook`. The same holds for all methods below."""
+        self._notify("channel_opened", ship, transport)
 
     def attempt_begins(self, ship: str, claim: Claim) -> None:
         """An attempt is about to start."""
@@ -66,13 +66,13 @@ class Hooks:
         """A channel is closed."""
         self._notify("channel_closed", ship)
 
-    def lost(self, ship: str, reason: str) -> None:
+    def ship_lost(self, ship: str, reason: str) -> None:
         """A ship is lost."""
-        self._notify("lost", ship, reason)
+        self._notify("ship_lost", ship, reason)
 
-    def leaving(self, ship: str) -> None:
+    def voyage_ended(self, ship: str) -> None:
         """The voyage has ended."""
-        self._notify("leaving", ship)
+        self._notify("voyage_ended", ship)
 
     def _notify(self, moment: str, *args: object) -> None:
         for hook in self._hooks:

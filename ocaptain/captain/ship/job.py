@@ -1,4 +1,4 @@
-"""The final verify as a job that ships take."""
+"""The final verify as a job for a ship."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 @dataclass
 class VerifyJob:
-    """The final verify of a commit, to be taken by one ship at a time.
+    """The final verify of a commit, run by one ship at a time.
 
     Attributes:
-        commit: what is verified.
-        result: how it ended.
-        ship: that is to run it; None = any that takes tasks.
-        fresh: whether its workspace is made anew for it.
-        taken, taken_by: whether a ship is at it, and which was last.
-        tries, problem: how often it could not be run, and why.
+        commit: that is verified.
+        result: set when it has ended.
+        ship: that must run it; None = any that takes tasks.
+        fresh: whether the workspace is made anew for it.
+        taken, taken_by: whether a ship runs it now, and which ship took it last.
+        tries, problem: how often it could not be run, and why the last time.
     """
 
     commit: str
@@ -33,11 +33,11 @@ class VerifyJob:
     tries: int = 0
     problem: str = ""
 
-    def answer(self, result: VerifyResult) -> None:
-        """Report how it ended."""
+    def set_result(self, result: VerifyResult) -> None:
+        """Report the result; later ones are ignored."""
         if not self.result.done():
             self.result.set_result(result)
 
-    def give_back(self, problem: str) -> None:
-        """Let another ship (or the same one) try."""
+    def release(self, problem: str) -> None:
+        """Let another ship (or the same one) take it, since it could not be run."""
         self.taken, self.tries, self.problem = False, self.tries + 1, problem

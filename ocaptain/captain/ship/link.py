@@ -1,4 +1,4 @@
-"""An open channel to a ship, and the results of its journal that nobody waits for yet."""
+"""An open channel to a ship, and the results in its journal that no command waits for yet."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ocaptain.captain.channel import Channel, OtherProtocol, Superseded, speak
+from ocaptain.captain.channel import Channel, OtherProtocol, Superseded, supported_protocol
 from ocaptain.ledger import OlderLedger
 from ocaptain.protocol import INLINE_BYTES, PROTOCOL
 from ocaptain.protocol.codec import Malformed, from_dict, to_dict
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 
 CANCEL_SECONDS = 120.0
 INLINE_SINCE = 3  # the first protocol whose bundles travel inside of messages
-#: What a ship answers a command whose commit it cannot make of the bundle: all of it is sent then.
+#: Failure codes of a ship that cannot make the commit from the bundle: the whole history is sent then.
 NEEDS_ALL = frozenset({"need_full", "damaged"})
 
 
 @dataclass(frozen=True)
 class Answer:
-    """How a command ended, as the ship says.
+    """A ship's result of a command.
 
     Attributes:
-        number: of its record; it is settled when its effect is in the ledger.
+        number: of its record, to be settled when its effect is in the ledger.
         name: id of the command.
         ok, data: see :class:`ocaptain.protocol.messages.Result`; nothing of it is checked yet.
     """
@@ -53,7 +53,7 @@ class Answer:
         return cls(number, body.id, body.ok, body.data)
 
     def failure(self) -> Failure:
-        """Return why it failed; what cannot be understood is no reason."""
+        """Return why it failed; an empty failure if the ship's data cannot be parsed."""
         try:
             return from_dict(Failure, self.data)
         except Malformed:
@@ -61,7 +61,7 @@ class Answer:
 
 
 class Link:
-    """The way of commands to one ship and of their results back; made by :meth:`open`."""
+    """Sends commands to one ship and returns their results; made by :meth:`open`."""
 
     def __init__(
         self, ship: str, context: Context, transport: Transport, channel: Channel, parked: list[Answer]
@@ -82,7 +82,7 @@ class Link:
         on_record: Callable[[str, LogBody | AgentBody], None],
         protocol: int = PROTOCOL,
     ) -> Link:
-        """Open the channel and have the results that the journal has; an older worker in its own protocol.
+        """Open the channel and receive the results in the journal; speaks an older worker's protocol if need be.
 
         Args:
             ship: its id.
@@ -99,7 +99,7 @@ class Link:
         try:
             return await opened_in(protocol)
         except OtherProtocol as refused:
-            return await opened_in(speak(refused))
+            return await opened_in(supported_protocol(refused))
 
     @classmethod
     async def _open(
@@ -126,12 +126,12 @@ class Link:
         except BaseException as error:
             await channel.close()
             if isinstance(error, Superseded):
-                _look_who_is_older(context, ship, error.knows)
+                _check_ledger_age(context, ship, error.knows)
             raise
         return cls(ship, context, transport, channel, parked)
 
     def take_parked(self, name: str | None = None) -> Answer | None:
-        """Return the parked result of a command, or the oldest one; it is parked no more."""
+        """Remove and return the parked result of a command, or the oldest one; None if there is none."""
         found = next((one for one in self._parked if name in {None, one.name}), None)
         if found:
             self._parked.remove(found)
@@ -141,7 +141,7 @@ class Link:
         """Let the worker forget a result whose effect is in the ledger."""
         await self.channel.settle(number)
         cursors = self.channel.cursors
-        self._context.ledger.ship_cursors(self.ship, str(cursors.journal), cursors.settled())
+        self._context.ledger.set_ship_cursors(self.ship, str(cursors.journal), cursors.settled_numbers())
 
     async def call(self, name_id: str, command: Command, seconds: float | None = None) -> Answer:
         """Call a command.
@@ -153,49 +153,54 @@ class Link:
         return Answer.of(*await self.channel.call(call, seconds=seconds))
 
     async def cancel(self, token: int) -> None:
-        """Have the worker end an attempt that the ship does not hold any more."""
+        """Have the worker end an attempt that its ship does not hold any more."""
         answer = await self.call(f"cancel:{token}:{os.urandom(4).hex()}", Cancel(token), CANCEL_SECONDS)
         await self.settle(answer.number)
 
     async def call_with_commit(
         self, commit: str, name_id: str, command: Start | Check | Verify, seconds: float | None = None
     ) -> Answer:
-        """Call a command that needs ``commit`` on the ship: send what is missing, all of it if it must be.
+        """Call a command that needs ``commit`` on the ship: send what is missing, or all if it asks for that.
 
         Raises:
             TransportError: the channel broke, or no answer came in ``seconds``.
             GitError: the bundle cannot be made.
         """
         have = self._context.ledger.ship_row(self.ship).head
-        there = have is not None and await asyncio.to_thread(self._context.git.is_ancestor, commit, have)
+        has_commit = have is not None and await asyncio.to_thread(self._context.git.is_ancestor, commit, have)
         for attempt in range(2):
-            bundle = None if there and not attempt else await self._send_bundle(commit, None if attempt else have)
+            bundle = None if has_commit and not attempt else await self._send_bundle(commit, None if attempt else have)
             answer = await self.call(name_id, replace(command, bundle=bundle), seconds)
             if answer.ok or answer.failure().code not in NEEDS_ALL or attempt:
                 break
             await self.settle(answer.number)
         if answer.ok:
-            self._context.ledger.ship_has(self.ship, commit)
+            self._context.ledger.set_ship_head(self.ship, commit)
         return answer
 
     async def _send_bundle(self, commit: str, have: str | None) -> Bundle:
         """Send a bundle of ``commit``, a small one inside the message; return what the worker needs to know."""
-        async with self._context.cargo.lend(commit, have) as cargo:
-            if self.channel.protocol >= INLINE_SINCE and sum(part.size for part in cargo.parts) <= INLINE_BYTES:
-                data = [await cargo.read(part) for part in cargo.parts]
-                return Bundle((), cargo.ref, base64.b64encode(b"".join(data)).decode())
+        async with self._context.bundles.open_bundle(commit, have) as bundle:
+            if self.channel.protocol >= INLINE_SINCE and sum(part.size for part in bundle.parts) <= INLINE_BYTES:
+                data = [await bundle.read(part) for part in bundle.parts]
+                return Bundle((), bundle.ref, base64.b64encode(b"".join(data)).decode())
             parts = []
-            for index, part in enumerate(cargo.parts):
-                path = f".ocaptain/in/{cargo.name}.{index}"
-                await self._transport.put(path, await cargo.read(part))
+            for index, part in enumerate(bundle.parts):
+                path = f".ocaptain/in/{bundle.name}.{index}"
+                await self._transport.put(path, await bundle.read(part))
                 parts.append(Part(path, part.size, part.sha256))
-            return Bundle(tuple(parts), cargo.ref)
+            return Bundle(tuple(parts), bundle.ref)
 
 
-def _look_who_is_older(context: Context, ship: str, theirs: tuple[int, int]) -> None:
-    """A ship knows a newer captain or channel: of ours, which was faster; or of a ledger that ours was once.
+def _check_ledger_age(context: Context, ship: str, theirs: tuple[int, int]) -> None:
+    """Check why a ship knows a newer captain or channel: a channel of ours was faster, or our ledger is an old copy.
 
-    Nobody else can command: whoever does holds the voyage's lock, and that is ours.
+    No other captain can be in command, since we hold the voyage's lock.
+
+    Args:
+        context: of the voyage.
+        ship: its id.
+        theirs: epoch and generation that the ship knows.
 
     Raises:
         OlderLedger: the ledger has not handed these numbers out yet.
@@ -209,8 +214,8 @@ def _look_who_is_older(context: Context, ship: str, theirs: tuple[int, int]) -> 
 
 
 def command_id(name: str, claim: Claim) -> str:
-    """Return the id of a command of an attempt: of this opening of the ledger, in which tokens are unique.
+    """Return the id of a command of an attempt; tokens are unique only in one opening of the ledger.
 
-    Attempts that an earlier version handed out have no opening, and their commands none in the id.
+    Attempts of an earlier version have no opening, and neither have the ids of their commands.
     """
     return f"{name}:{claim.token}:{claim.opening}" if claim.opening else f"{name}:{claim.token}"

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from ocaptain.ledger import Claim
 
 CHECK_SECONDS = 900.0
-STOPPED = "stopped"  # what a ship answers a check that was ended, since another candidate came
-ANSWER_SECONDS = 120.0  # after its own time limit a check has so long to say how it ended
+STOPPED = "stopped"  # a ship's failure code for a check that was stopped, since another candidate came
+ANSWER_SECONDS = 120.0  # how long after its own time limit a check may take to report its result
 
 
 async def run_check(link: Link, context: Context, claim: Claim, candidate: str, command: str) -> CheckResult:
@@ -31,12 +31,12 @@ async def run_check(link: Link, context: Context, claim: Claim, candidate: str, 
         ShipFault: the ship could not run it.
         TransportError: the channel broke.
     """
-    # The same candidate is the same check: one that ended while the channel was down is told again.
+    # The same candidate has the same command id: the ship repeats the result of a check that ended meanwhile.
     name = f"{command_id('check', claim)}:{candidate}"
     timeout = float((claim.raw.get("metadata") or {}).get("verify_timeout") or CHECK_SECONDS)
     check = Check(candidate, context.voyage.id, command, timeout, f"check-{claim.task}.{claim.number}")
     try:
-        # All of it is bounded: others' offers wait for this one.
+        # Limited as a whole: other offers wait for this one.
         async with asyncio.timeout(timeout + ANSWER_SECONDS):
             answer = await link.call_with_commit(candidate, name, check)
             await link.settle(answer.number)
@@ -44,14 +44,14 @@ async def run_check(link: Link, context: Context, claim: Claim, candidate: str, 
                 answer = await link.call_with_commit(candidate, name, check)
                 await link.settle(answer.number)
     except TimeoutError as error:
-        raise ShipFault(f"the ship did not say in {timeout + ANSWER_SECONDS:g} s how the check ended") from error
+        raise ShipFault(f"the ship did not report the check's result in {timeout + ANSWER_SECONDS:g} s") from error
     if not answer.ok:
         raise ShipFault(f"the ship could not run the check: {clean(answer.failure().reason)[:2000]}")
     return from_dict(CheckResult, answer.data)
 
 
 async def run_verify(link: Link, context: Context, job: VerifyJob) -> None:
-    """Run the final verify and report it; whatever goes wrong gives the job back to another ship."""
+    """Run the final verify and report its result; after any error the job is released for another ship."""
     voyage = context.voyage
     script = base64.b64encode(voyage.verify_script).decode()
     verify = Verify(job.commit, voyage.id, script, voyage.verify_timeout, "verify", voyage.setup, fresh=job.fresh)
@@ -62,7 +62,7 @@ async def run_verify(link: Link, context: Context, job: VerifyJob) -> None:
         await link.settle(answer.number)
         if not answer.ok:
             raise ShipFault(f"the ship could not run the final verify: {clean(answer.failure().reason)[:2000]}")
-        job.answer(from_dict(VerifyResult, answer.data))
+        job.set_result(from_dict(VerifyResult, answer.data))
     except Exception as error:
-        job.give_back(str(error))
+        job.release(str(error))
         raise

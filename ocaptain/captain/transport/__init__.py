@@ -1,4 +1,4 @@
-"""The ways to a ship: ``base`` is the contract, ``sprite`` and ``ssh`` keep it."""
+"""How a ship is reached: ``base`` is the interface, ``sprite`` and ``ssh`` implement it."""
 
 from ocaptain.captain.transport.base import (
     WORKER,

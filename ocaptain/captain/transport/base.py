@@ -1,7 +1,7 @@
-"""The seam to a ship: a duplex byte stream to its worker, commands, and whole small files both ways.
+"""The interface to a ship: a duplex byte stream to its worker, commands, and reading and writing whole small files.
 
 Sprites' exec and files are one transport (``sprite``), ssh to a host of an inventory is the other
-(``ssh``). Paths are relative to the ship user's home.
+(``ssh``). Paths are relative to the home of the ship's user.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ class ShipGone(TransportError):
 
 
 class FileFault(TransportError):
-    """The ship answers, but the file is not there, or is not what was promised."""
+    """The ship answers, but the file does not exist or is too large."""
 
 
 class CutShort(TransportError):
-    """Less of a file arrives than there is, again and again."""
+    """A file arrives incomplete, again and again."""
 
 
 class ShipFault(Exception):
-    """A ship that answers, but cannot do what every ship can, or says what no worker says."""
+    """A ship answers, but cannot do what every ship can, or sends what no worker sends."""
 
 
 class Stream(Protocol):
@@ -70,7 +70,7 @@ class RemoteCommand(Protocol):
         """The exit code, once all output was read. Raises :class:`TransportError` if its end was not seen."""
 
     async def close(self) -> None:
-        """Let go of the command, and end it if it still runs."""
+        """Close the connection to the command, and end it if it still runs."""
 
 
 class Transport(Protocol):
@@ -104,7 +104,7 @@ async def run(transport: Transport, argv: Sequence[str], seconds: float) -> Comp
     Raises:
         TransportError: the ship cannot be reached, or the command took longer than ``seconds``.
     """
-    kept = {STDOUT: b"", STDERR: b""}
+    output = {STDOUT: b"", STDERR: b""}
     try:
         async with asyncio.timeout(seconds):
             command = await transport.command(argv)
@@ -112,8 +112,8 @@ async def run(transport: Transport, argv: Sequence[str], seconds: float) -> Comp
                 with contextlib.suppress(TransportError):  # it may have ended without reading
                     await command.send_eof()
                 async for stream, data in command:
-                    kept[stream] = (kept[stream] + data)[-MAX_OUTPUT:]
-                return Completed(command.code, kept[STDOUT], kept[STDERR])
+                    output[stream] = (output[stream] + data)[-MAX_OUTPUT:]
+                return Completed(command.code, output[STDOUT], output[STDERR])
             finally:
                 await command.close()
     except TimeoutError as error:

@@ -1,4 +1,4 @@
-"""The way to a ship that is a sprite: exec for streams and commands, the fs API for files."""
+"""The transport to a ship that is a sprite: exec for streams and commands, the fs API for files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from ocaptain.captain.transport.base import STDERR, WORKER, FileFault, RemoteCommand, ShipGone, Stream, TransportError
-from ocaptain.presence import what_exists
+from ocaptain.presence import find_existing
 from ocaptain.sprites import ExecInterrupted, Execution, NotFound, SpritesClient, SpritesError, TooLarge
 from ocaptain.sprites.client import GATE_SCRIPT
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ocaptain.ledger import ShipRow
 
 HOME = "/home/sprite"
-MAX_REASON = 500  # bytes of stderr that say why a stream broke
+MAX_REASON = 500  # bytes of stderr shown as the reason of a broken stream
 
 
 @contextlib.contextmanager
@@ -47,33 +47,33 @@ class SpriteTransport:
         self._sprite = sprite
 
     @contextlib.asynccontextmanager
-    async def _asking(self) -> AsyncIterator[None]:
-        """Translate errors; a 404 is looked into: ShipGone makes the captain give the ship up for good."""
+    async def _checked_call(self) -> AsyncIterator[None]:
+        """Translate errors; confirm a 404 by further calls: on ShipGone the captain gives the ship up for good."""
         with _as_transport_errors(self._sprite):
             try:
                 yield
             except NotFound as error:
-                exist = await what_exists(self._client, self._sprite, [self._sprite])
+                exist = await find_existing(self._client, self._sprite, [self._sprite])
                 if self._sprite in exist.gone:
                     raise
-                why = "yet it is there" if self._sprite in exist.there else exist.why
+                why = "but the sprite exists" if self._sprite in exist.there else exist.why
                 raise TransportError(f"{self._sprite}: {error.message}, {why}") from error
 
     async def open(self) -> Stream:
         """Start ``worker channel`` by exec."""
         argv = ["python3", f"{HOME}/{WORKER}", "channel"]
-        async with self._asking():
+        async with self._checked_call():
             return SpriteStream(
                 await self._client.exec(self._sprite, argv, cwd=HOME, run_after_disconnect="1s"), self._sprite
             )
 
     async def put(self, path: str, data: bytes) -> None:
         """Write by the fs API."""
-        async with self._asking():
+        async with self._checked_call():
             await self._client.write_file(self._sprite, f"{HOME}/{path}", data)
 
     async def get(self, path: str, limit: int) -> bytes:
-        """Read by the fs API. A file that is not there is no missing ship."""
+        """Read by the fs API. A 404 here means that the file does not exist, not that the ship is gone."""
         try:
             return await self._client.read_file(self._sprite, f"{HOME}/{path}", limit=limit)
         except (NotFound, TooLarge) as error:
@@ -84,7 +84,7 @@ class SpriteTransport:
     async def command(self, argv: Sequence[str]) -> RemoteCommand:
         """Run by exec, behind the gate that a fast command's output needs."""
         gated = ["sh", "-c", GATE_SCRIPT, "sh", *argv]
-        async with self._asking():
+        async with self._checked_call():
             command = SpriteCommand(await self._client.exec(self._sprite, gated, cwd=HOME, run_after_disconnect="1s"))
         try:
             await command.send(b"\n")
@@ -158,6 +158,6 @@ class SpriteStream:
             await self._execution.close()
 
 
-def sprite_transports(client: SpritesClient) -> Callable[[ShipRow], Transport]:
-    """Return what makes the transport to a ship that is a sprite."""
+def sprite_transport_factory(client: SpritesClient) -> Callable[[ShipRow], Transport]:
+    """Return a function that makes the transport to a ship that is a sprite."""
     return lambda row: SpriteTransport(client, row.sprite)

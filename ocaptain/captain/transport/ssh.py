@@ -1,8 +1,8 @@
-"""The way to a ship that is a host of an inventory: OpenSSH's client, as the inventory says.
+"""The transport to a ship that is a host of an inventory: OpenSSH's client, with the inventory's settings.
 
 The channel is an ssh whose connection other calls share (ControlMaster); files go through stdin and
-stdout. How a host is reached is data (``target``). A host is never gone: one that does not answer
-may only be cut off, and its work is on it.
+stdout. How a host is reached is data (``target``). A host never counts as gone: one that does not answer
+may only be disconnected, and its work is on it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from ocaptain.captain.transport.base import STDERR, STDOUT, WORKER, FileFault, RemoteCommand, Stream, TransportError
-from ocaptain.captain.transport.target import argv, remote_command, target_of
+from ocaptain.captain.transport.target import read_target, remote_command, ssh_argv
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -36,13 +36,13 @@ MAX_REASON = 2000
 _CHUNK = 64 * 1024
 _SSH_FAILED = 255
 _MISSING = 44
-#: Begins the output that counts: what a user's shell says before it is noise.
+#: Marks where the command's output begins: what a user's shell prints before it is ignored.
 _MARK = b"\x01ocaptain-output\n"
 
 
 @dataclass(frozen=True)
 class ScriptResult:
-    """A script that ended: exit code, output (cut at the limit that was asked for), complaints."""
+    """A script that ended: exit code, output (cut at the limit that was asked for), end of stderr."""
 
     code: int
     out: bytes
@@ -66,7 +66,7 @@ class SshTransport:
 
     async def open(self) -> Stream:
         """Start ``worker channel`` over a connection that file calls share while it lives."""
-        # A name of its own each time: a socket that a killed ssh left behind is in nobody's way.
+        # A new name each time: a socket that a killed ssh left behind does not matter.
         self._sockets.mkdir(mode=0o700, exist_ok=True)
         self._shared = f"{os.getpid()}-{secrets.token_hex(4)}"
         options = ["-o", "ControlMaster=yes", "-o", f"ControlPath={self._shared}", "-o", "ControlPersist=no"]
@@ -74,7 +74,7 @@ class SshTransport:
         return SshStream(process, self._name, self._sockets / self._shared)
 
     async def put(self, path: str, data: bytes) -> None:
-        """Write a file whole or not at all: what a broken link cut short is never renamed."""
+        """Write a file whole or not at all: an incomplete one is never renamed to its final name."""
         names = (path, f"{path}.{secrets.token_hex(4)}.part", str(PurePosixPath(path).parent))
         target, scratch, folder = map(shlex.quote, names)
         script = (
@@ -82,15 +82,15 @@ class SshTransport:
             'trap \'rm -f -- "$scratch"\' EXIT && cat > "$scratch" && '
             f'[ "$(wc -c < "$scratch")" -eq {len(data)} ] && mv -f -- "$scratch" "$target"'
         )
-        done = await self._script(script, data=data, seconds=FILE_SECONDS)
+        done = await self._run_script(script, data=data, seconds=FILE_SECONDS)
         if done.code:
             raise TransportError(f"{self._name}: {path} could not be written: {done.stderr or f'exit {done.code}'}")
 
     async def get(self, path: str, limit: int) -> bytes:
-        """Read a file. One that is not there, or is too long, is no missing host."""
+        """Read a file. One that does not exist, or is too large, does not mean that the host is gone."""
         target = shlex.quote(path)
         script = f"[ -f {target} ] || exit {_MISSING}; exec head -c {limit + 1} -- {target}"
-        done = await self._script(script, limit=limit + 1, seconds=FILE_SECONDS)
+        done = await self._run_script(script, limit=limit + 1, seconds=FILE_SECONDS)
         if done.code == _MISSING:
             raise FileFault(f"{self._name}: there is no file {path}")
         if done.code:
@@ -103,7 +103,7 @@ class SshTransport:
         """Start a command over the shared connection, if there is one."""
         return SshCommand(await self._start_script(shlex.join(argv)), self._name)
 
-    async def _script(
+    async def _run_script(
         self, script: str, *, data: bytes = b"", limit: int = MAX_REASON, seconds: float = ASK_SECONDS
     ) -> ScriptResult:
         """Run a script in the ship's home; its exit code is its own.
@@ -113,12 +113,12 @@ class SshTransport:
         """
         command = SshCommand(await self._start_script(script), self._name)
         feeding = asyncio.create_task(command.feed(data))
-        out, complaints = bytearray(), b""
+        out, stderr = bytearray(), b""
         try:
             async with asyncio.timeout(seconds):
                 async for stream, piece in command:
                     if stream == STDERR:
-                        complaints = (complaints + piece)[-MAX_REASON:]
+                        stderr = (stderr + piece)[-MAX_REASON:]
                     elif len(out) < limit:  # more is read only so that the other end can end
                         out += piece
         except TimeoutError as error:
@@ -127,18 +127,18 @@ class SshTransport:
             feeding.cancel()
             await command.close()
             await asyncio.gather(feeding, return_exceptions=True)
-        return ScriptResult(command.code, bytes(out[:limit]), complaints.decode(errors="replace").strip())
+        return ScriptResult(command.code, bytes(out[:limit]), stderr.decode(errors="replace").strip())
 
-    async def holder(self) -> str | None:
-        """Return the voyage that has the host, None if none has. Raises :class:`TransportError`."""
-        done = await self._script(f"[ ! -e {LOCK} ] || head -n 1 {LOCK}")
+    async def read_holder(self) -> str | None:
+        """Return the id of the voyage that holds the host, None if none does. Raises :class:`TransportError`."""
+        done = await self._run_script(f"[ ! -e {LOCK} ] || head -n 1 {LOCK}")
         if done.code:
             raise TransportError(f"{self._name}: {LOCK} could not be read: {done.stderr}")
         words = done.out.decode(errors="replace").split()
         return words[0] if words else None
 
     async def _start_script(self, script: str) -> asyncio.subprocess.Process:
-        """Start a script whose output begins behind :data:`_MARK`."""
+        """Start a script whose output begins after :data:`_MARK`."""
         options = ["-o", "ControlMaster=no", "-o", f"ControlPath={self._shared or 'none'}"]
         return await self._start(options, f"printf '\\001ocaptain-output\\n'; {script}")
 
@@ -146,7 +146,7 @@ class SshTransport:
         self._sockets.mkdir(mode=0o700, exist_ok=True)
         try:
             return await asyncio.create_subprocess_exec(
-                *argv(self._target, options, remote_command(self._target, script)),
+                *ssh_argv(self._target, options, remote_command(self._target, script)),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
@@ -158,7 +158,7 @@ class SshTransport:
 
 
 class SshCommand:
-    """An ssh as a command; what a user's shell says before the command is dropped."""
+    """An ssh as a command; what the user's shell prints before the command is dropped."""
 
     def __init__(self, process: asyncio.subprocess.Process, name: str) -> None:
         self._process = process
@@ -185,7 +185,7 @@ class SshCommand:
         self._process.stdin.close()
 
     async def feed(self, data: bytes) -> None:
-        """Send all of the input; whoever does not read it says why by its exit code."""
+        """Send all of the input; a command that ends without reading it shows why by its exit code."""
         with contextlib.suppress(TransportError):
             await self.send(data)
             await self.send_eof()
@@ -193,8 +193,8 @@ class SshCommand:
     async def __aiter__(self) -> AsyncIterator[tuple[int, bytes]]:
         pieces: asyncio.Queue[tuple[int, bytes]] = asyncio.Queue(1)
         readers = [
-            asyncio.create_task(_pass_on(self._process.stdout, STDOUT, pieces)),
-            asyncio.create_task(_pass_on(self._process.stderr, STDERR, pieces)),
+            asyncio.create_task(_forward_output(self._process.stdout, STDOUT, pieces)),
+            asyncio.create_task(_forward_output(self._process.stderr, STDERR, pieces)),
         ]
         ended: set[int] = set()
         before = b""
@@ -218,7 +218,7 @@ class SshCommand:
         finally:
             for reader in readers:
                 reader.cancel()
-            _let_go(self._process)
+            _close_pipes(self._process)
         await self._process.wait()
         _ = self.code  # raises if the command's end was not seen
 
@@ -227,8 +227,10 @@ class SshCommand:
         await _end(self._process)
 
 
-async def _pass_on(source: asyncio.StreamReader | None, stream: int, pieces: asyncio.Queue[tuple[int, bytes]]) -> None:
-    """Read to the end, which an empty piece tells."""
+async def _forward_output(
+    source: asyncio.StreamReader | None, stream: int, pieces: asyncio.Queue[tuple[int, bytes]]
+) -> None:
+    """Put what is read into the queue; an empty piece marks the end."""
     assert source
     while data := await source.read(_CHUNK):
         await pieces.put((stream, data))
@@ -243,7 +245,7 @@ class SshStream:
         self._name = name
         self._socket = socket
         assert process.stderr
-        self._stderr_tail = asyncio.create_task(_tail(process.stderr))
+        self._stderr_tail = asyncio.create_task(_read_tail(process.stderr))
 
     async def send(self, data: bytes) -> None:
         """Send on stdin."""
@@ -253,7 +255,7 @@ class SshStream:
         assert self._process.stdout
         while data := await self._process.stdout.read(_CHUNK):
             yield data
-        stderr, code = await _ended(self._process, self._stderr_tail)
+        stderr, code = await _wait_for_end(self._process, self._stderr_tail)
         raise TransportError(f"{self._name}: the worker's channel ended (exit {code}){f': {stderr}' if stderr else ''}")
 
     async def close(self) -> None:
@@ -273,22 +275,22 @@ async def _write(process: asyncio.subprocess.Process, name: str, data: bytes) ->
         raise TransportError(f"{name}: ssh has ended") from error
 
 
-async def _tail(stderr: asyncio.StreamReader) -> str:
+async def _read_tail(stderr: asyncio.StreamReader) -> str:
     tail = b""
     while data := await stderr.read(_CHUNK):
         tail = (tail + data)[-MAX_REASON:]
     return tail.decode(errors="replace").strip()
 
 
-async def _ended(process: asyncio.subprocess.Process, stderr: asyncio.Task[str]) -> tuple[str, int]:
-    """Return what an ssh complained of whose output has ended, and its exit code."""
+async def _wait_for_end(process: asyncio.subprocess.Process, stderr: asyncio.Task[str]) -> tuple[str, int]:
+    """Return the stderr and the exit code of an ssh whose output has ended."""
     await asyncio.wait([stderr], timeout=TAIL_SECONDS)
-    _let_go(process)
+    _close_pipes(process)
     return await stderr, await process.wait()
 
 
-def _let_go(process: asyncio.subprocess.Process) -> None:
-    """Close what is read of an ssh: a process of its own (ProxyJump) may hold the other ends for long after it.
+def _close_pipes(process: asyncio.subprocess.Process) -> None:
+    """Close the pipes that are read: a child of ssh (ProxyJump) may hold their other ends for long after it.
 
     Python waits for the end of a process *and* of its pipes.
     """
@@ -299,7 +301,7 @@ def _let_go(process: asyncio.subprocess.Process) -> None:
 
 
 async def _end(process: asyncio.subprocess.Process, patience: float = 0.0) -> None:
-    """End an ssh: by the end of its input, by force if that is not enough; nothing of it is left."""
+    """End an ssh: by the end of its input, or after ``patience`` seconds by force."""
     if process.stdin:
         process.stdin.close()
     if process.returncode is None and patience:
@@ -308,35 +310,35 @@ async def _end(process: asyncio.subprocess.Process, patience: float = 0.0) -> No
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
-    _let_go(process)
+    _close_pipes(process)
     await process.wait()
 
 
-def sockets_of(directory: Path) -> Path:
-    """Return where a voyage's shared connections have their sockets."""
+def socket_directory(directory: Path) -> Path:
+    """Return the directory for the sockets of a voyage's shared connections."""
     return directory / "ssh"
 
 
-def transport_of(directory: Path, ship: ShipRow) -> SshTransport:
+def ssh_transport(directory: Path, ship: ShipRow) -> SshTransport:
     """Return the transport to a ship that is a host."""
-    return SshTransport(target_of(ship), ship.sprite, sockets_of(directory))
+    return SshTransport(read_target(ship), ship.sprite, socket_directory(directory))
 
 
-def ssh_transports(directory: Path) -> Callable[[ShipRow], Transport]:
-    """Return what makes the transport to a ship that is a host."""
-    return lambda row: transport_of(directory, row)
+def ssh_transport_factory(directory: Path) -> Callable[[ShipRow], Transport]:
+    """Return a function that makes the transport to a ship that is a host."""
+    return lambda row: ssh_transport(directory, row)
 
 
-async def holding(directory: Path, voyage: str, ships: Sequence[ShipRow]) -> dict[str, str | None]:
-    """Ask all hosts at once who has them.
+async def find_held_hosts(directory: Path, voyage: str, ships: Sequence[ShipRow]) -> dict[str, str | None]:
+    """Find the hosts that a voyage holds, asking all at once.
 
     Returns:
-        The hosts that the voyage has (None), or that cannot be asked (why), by name.
+        By name, the hosts that the voyage holds (None) or that could not be asked (the reason).
     """
 
     async def ask(ship: ShipRow) -> tuple[bool, str | None]:
         try:
-            return await transport_of(directory, ship).holder() == voyage, None
+            return await ssh_transport(directory, ship).read_holder() == voyage, None
         except TransportError as error:
             return True, str(error)
 

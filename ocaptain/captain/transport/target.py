@@ -1,6 +1,6 @@
-"""How a host of an inventory is reached: data, and the command lines that come of it. Nothing here runs anything.
+"""How a host of an inventory is reached: data, and the command lines made from it. Nothing is run here.
 
-Nothing secret is in a target or an argv: keys are named by their path, passwords are not taken.
+No target and no argv contains a secret: keys are named by their path, passwords are not supported.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
     from ocaptain.ledger import ShipRow
 
-ALIVE_SECONDS = 10  # between two signs of life on a link that carries nothing; three that stay out end it
+ALIVE_SECONDS = 10  # between two keep-alive messages on an idle connection; three without an answer end it
 
-# A host may be hostile: nothing of the captain's machine is offered to it, whatever ~/.ssh/config says.
-_FIRM = (
+# A host may be hostile: nothing of this machine is forwarded to it, whatever ~/.ssh/config says.
+_FIXED_OPTIONS = (
     *("-o", "BatchMode=yes", "-o", "ForwardAgent=no", "-o", "ForwardX11=no"),
     *("-o", "ClearAllForwardings=yes", "-o", "PermitLocalCommand=no"),
 )
-# ssh takes the first value that it is given, so these are what the inventory may say otherwise.
-_WEAK = (
+# ssh takes the first value that it is given, so the inventory can override these, which come last.
+_DEFAULT_OPTIONS = (
     *("-o", "ConnectTimeout=15", "-o", f"ServerAliveInterval={ALIVE_SECONDS}", "-o", "ServerAliveCountMax=3"),
     "-T",
 )
@@ -36,11 +36,11 @@ class SshTarget(BaseModel):
 
     Attributes:
         host: name or address for ssh.
-        port, user: None = as ssh's own configuration says.
+        port, user: None = from ssh's own configuration.
         key: path of a private key.
         executable: the ssh client.
         args: further options, in the user's order (``ansible_ssh_common_args`` and the like).
-        home: of the ship; None = where a login starts.
+        home: directory of the ship on the host; None = where a login starts.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -53,8 +53,8 @@ class SshTarget(BaseModel):
     args: tuple[str, ...] = ()
     home: str | None = None
 
-    def variables(self) -> dict[str, str | int]:
-        """Return Ansible's variables for it."""
+    def ansible_variables(self) -> dict[str, str | int]:
+        """Return the host variables by which Ansible reaches it."""
         given: dict[str, str | int | None] = {
             "ansible_host": self.host,
             "ansible_port": self.port,
@@ -67,7 +67,7 @@ class SshTarget(BaseModel):
         return {name: value for name, value in given.items() if value is not None}
 
 
-def argv(target: SshTarget, before: Sequence[str], after: Sequence[str]) -> list[str]:
+def ssh_argv(target: SshTarget, before: Sequence[str], after: Sequence[str]) -> list[str]:
     """Return ssh's command line: options that nothing overrides, the inventory's, defaults, host, command.
 
     Args:
@@ -82,7 +82,17 @@ def argv(target: SshTarget, before: Sequence[str], after: Sequence[str]) -> list
         own += ["-o", f'IdentityFile="{target.key}"']
     if target.user is not None:
         own += ["-o", f'User="{target.user}"']
-    return [target.executable, *_FIRM, *before, *own, *target.args, *_WEAK, "--", target.host, *after]
+    return [
+        target.executable,
+        *_FIXED_OPTIONS,
+        *before,
+        *own,
+        *target.args,
+        *_DEFAULT_OPTIONS,
+        "--",
+        target.host,
+        *after,
+    ]
 
 
 def remote_command(target: SshTarget, script: str) -> list[str]:
@@ -92,22 +102,22 @@ def remote_command(target: SshTarget, script: str) -> list[str]:
 
 
 def terminal_argv(target: SshTarget, line: str, *, is_terminal: bool) -> list[str]:
-    """Return what opens a shell line on the host for a person, with the terminal that they have."""
+    """Return the command line that runs a shell line on the host for a person, with a terminal if they have one."""
     words = remote_command(target, f"exec bash -c {shlex.quote(line)}")
     # What comes first counts: a person may be asked. What comes last counts of -t and -T.
-    plain = [*argv(target, ["-o", "ControlPath=none"], [])]
+    plain = [*ssh_argv(target, ["-o", "ControlPath=none"], [])]
     at = plain.index("--")
     interactive = [plain[0], "-o", "BatchMode=no", *plain[1:at], *(("-t", "-t") if is_terminal else ()), *plain[at:]]
     return [*interactive, *words]
 
 
-def target_of(ship: ShipRow) -> SshTarget:
-    """Return how a ship is reached, as the ledger has it.
+def read_target(ship: ShipRow) -> SshTarget:
+    """Return how a ship is reached, from its row in the ledger.
 
     Raises:
-        OcaptainError: the ledger has none that can be understood.
+        OcaptainError: the row has no valid target.
     """
     try:
         return SshTarget.model_validate_json(ship.way or "")
     except ValidationError as error:
-        raise OcaptainError(f"the ledger does not say how {ship.id} ({ship.sprite}) is reached") from error
+        raise OcaptainError(f"the ledger has no valid ssh target for {ship.id} ({ship.sprite})") from error

@@ -9,8 +9,8 @@ import threading
 
 import pytest
 
-from ocaptain.captain.ship import cargo
-from ocaptain.captain.ship.cargo import CargoStore
+from ocaptain.captain.ship import bundle_store
+from ocaptain.captain.ship.bundle_store import BundleStore
 from ocaptain.git import Git, GitError, bundles
 from tests.unit.test_workspace import commit
 
@@ -18,7 +18,7 @@ from tests.unit.test_workspace import commit
 @pytest.fixture
 def store(tmp_path):
     subprocess.run(["git", "init", "-q", "--bare", tmp_path / "repo.git"], check=True)
-    return CargoStore(Git(tmp_path / "repo.git"), tmp_path / "sending")
+    return BundleStore(Git(tmp_path / "repo.git"), tmp_path / "sending")
 
 
 def files(store):
@@ -39,7 +39,7 @@ def test_ships_that_need_the_same_share_one_file_that_is_hashed_once(store, monk
     monkeypatch.setattr(bundles.hashlib, "sha256", sha256)
 
     async def send(ready):
-        async with store.lend(oid, None) as one:
+        async with store.open_bundle(oid, None) as one:
             ready.append(one)
             while len(ready) < 6:
                 await asyncio.sleep(0.01)
@@ -60,13 +60,13 @@ def test_ships_that_need_the_same_share_one_file_that_is_hashed_once(store, monk
 
 
 def test_what_nobody_sends_any_more_goes_with_its_ref_and_what_is_sent_stays(store, monkeypatch):
-    monkeypatch.setattr(cargo, "MAX_IDLE", 1)
+    monkeypatch.setattr(bundle_store, "MAX_IDLE", 1)
     oids = [commit(store._git, {"a": str(n)}) for n in range(4)]
 
     async def work():
-        async with store.lend(oids[0], None) as first:
+        async with store.open_bundle(oids[0], None) as first:
             for oid in oids[1:]:
-                async with store.lend(oid, None):
+                async with store.open_bundle(oid, None):
                     pass
             assert first.path.exists()
             assert len(files(store)) == 2
@@ -82,7 +82,7 @@ def test_a_delta_is_for_who_has_the_base(store):
     second = commit(store._git, {"a": "1", "b": "2"}, first)
 
     async def work():
-        async with store.lend(second, first) as delta, store.lend(second, None) as whole:
+        async with store.open_bundle(second, first) as delta, store.open_bundle(second, None) as whole:
             assert f"-{first}".encode() in delta.path.read_bytes()
             assert f"-{first}".encode() not in whole.path.read_bytes()
             assert delta.name != whole.name
@@ -95,7 +95,7 @@ def test_what_could_not_be_made_is_tried_again(store):
     store._directory.write_text("in the way")
 
     async def take():
-        async with store.lend(oid, None) as one:
+        async with store.open_bundle(oid, None) as one:
             return one.path.exists()
 
     async def work():

@@ -1,12 +1,12 @@
-"""What is sent to ships: one bundle file for each (commit, have), made and hashed once, read in parts.
+"""Bundles that are sent to ships: one file for each (commit, have), made and hashed once, read in parts.
 
 ::
 
-    lend(commit, have) ──the first asks git, in a thread──> sending/<n>.bundle, its parts' sums
-                       ──the others wait for the same file──> each reads it part by part
-    no user left ──> the oldest files beyond MAX_IDLE go
+    open_bundle(commit, have) ──the first caller has git make it, in a thread──> sending/<n>.bundle, its parts' sums
+                              ──the others wait for the same file──> each reads it part by part
+    no user left ──> the oldest files beyond MAX_IDLE are removed
 
-Nothing of it is in memory but the part that is on its way, and nothing is hashed on the event loop.
+Only the part that is being sent is in memory, and nothing is hashed on the event loop.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
 
     from ocaptain.git import Git, Part
 
-MAX_IDLE = 4  # bundles that nobody sends now; a ship that is a moment late finds them
+MAX_IDLE = 4  # bundles kept after use, for ships that ask for the same a moment later
 SEND_REFS = "refs/ocaptain/send"
 
 
 @dataclass(frozen=True)
-class Cargo:
+class SendableBundle:
     """A bundle on this machine's disk.
 
     Attributes:
         path: of the file.
-        ref: what its commit is called in it.
+        ref: name of its commit in it.
         name: of its parts on a ship; the same for the same content.
-        parts: where each begins, its size and its sum.
+        parts: offset, size and sum of each.
     """
 
     path: Path
@@ -68,16 +68,16 @@ class Cargo:
 class _Entry:
     """A bundle that is made or being made, and how many send it now."""
 
-    making: asyncio.Task[Cargo]
+    making: asyncio.Task[SendableBundle]
     users: int = 0
 
 
-class CargoStore:
+class BundleStore:
     """The bundles of one voyage.
 
     Args:
         git: the repository.
-        directory: for the files; whatever an earlier captain left there goes.
+        directory: for the files; :meth:`clear` removes what an earlier captain left there.
     """
 
     def __init__(self, git: Git, directory: Path) -> None:
@@ -87,7 +87,7 @@ class CargoStore:
         self._numbers = itertools.count()
 
     def clear(self) -> None:
-        """Remove every file, and refs that an earlier version made; nobody sends any more, or not yet."""
+        """Remove every file, and refs that an earlier version made; to be called while no bundle is in use."""
         self._entries.clear()
         shutil.rmtree(self._directory, ignore_errors=True)
         refs = self._git.refs(SEND_REFS)
@@ -96,11 +96,11 @@ class CargoStore:
                 self._git.run("update-ref", "--stdin", stdin="".join(f"delete {ref}\n" for ref in refs).encode())
 
     @contextlib.asynccontextmanager
-    async def lend(self, commit: str, have: str | None) -> AsyncIterator[Cargo]:
+    async def open_bundle(self, commit: str, have: str | None) -> AsyncIterator[SendableBundle]:
         """Yield the bundle of ``commit`` for a ship that has ``have`` (None: nothing).
 
         Raises:
-            GitError: it cannot be made; whoever asks next has it tried again.
+            GitError: it cannot be made; the next call tries again.
         """
         entry = self._entries.get((commit, have))
         if entry is None:
@@ -117,7 +117,7 @@ class CargoStore:
             entry.users -= 1
             await self._remove_unused_bundles()
 
-    def _make(self, number: int, commit: str, have: str | None) -> Cargo:
+    def _make(self, number: int, commit: str, have: str | None) -> SendableBundle:
         # What the ship has may be a candidate that never landed: its parent did.
         base = self._git.merge_base(have, commit) if have else None
         ref = f"{SEND_REFS}/{commit}"
@@ -131,7 +131,7 @@ class CargoStore:
             reason = error.message if isinstance(error, GitError) else str(error.strerror)
             raise GitError(f"the bundle of {commit} cannot be written to {path}: {reason}") from error
         name = hashlib.sha256("".join(part.sha256 for part in parts).encode()).hexdigest()[:24]
-        return Cargo(path, ref, name, parts)
+        return SendableBundle(path, ref, name, parts)
 
     async def _remove_unused_bundles(self) -> None:
         idle = [key for key, entry in self._entries.items() if not entry.users and entry.making.done()]
