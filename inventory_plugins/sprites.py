@@ -92,7 +92,7 @@ from ansible.errors import AnsibleParserError
 from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
 
 from ocaptain.ansible.access import find_endpoint
-from ocaptain.ansible.hosts import build_host, matches
+from ocaptain.ansible.hosts import build_host, is_selected
 from ocaptain.errors import OcaptainError
 from ocaptain.names import VOYAGE_ID
 from ocaptain.sprites import Sprite
@@ -133,7 +133,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         filters = {name: self._option(name) for name in ("labels", "voyage", "status")}
         for fields in found["sprites"]:
             sprite = Sprite.model_validate(fields)
-            if matches(sprite, prefix=self._option("prefix") or "", **filters):
+            if is_selected(sprite, prefix=self._option("prefix") or "", **filters):
                 self._add(build_host(sprite, found["provider"], connection, self._option("api_url")))
 
     def _check(self, path: str, config: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """Configuration: the environment over ``./.env`` over ``~/.config/ocaptain/.env``.
 
-Also the places on this machine: the voyages' home, drydock's state and its cache.
+Also the directories on this machine: the voyages' home, drydock's state and its cache.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ MAX_SHIPS = 500
 #: The directory whose ``.env`` counts; the runner changes directory, so the CLI names it here.
 DOTENV_DIRECTORY = "OCAPTAIN_DOTENV_DIR"
 URL = r"^https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[^\s]*)?$"
-#: A secret goes to it: https, or this machine.
+#: A URL that receives a secret: https, or this machine.
 _TRUSTED_URL = r"^(https://[A-Za-z0-9._-]+|http://(127\.0\.0\.1|localhost|\[::1\]))(:[0-9]{1,5})?(/[^\s]*)?$"
-#: In a provider's place: the voyage's ships are hosts of an inventory; nothing makes or destroys them.
+#: Instead of a provider's name: the ships are hosts of an inventory, which ocaptain neither makes nor destroys.
 HOSTS = "hosts"
-#: Of the path of all voyages. What lies below it must still have a path that the system takes.
-MAX_HOME = 1000
+#: Maximum length of the path of all voyages, so that the system accepts the paths of the files below it.
+MAX_HOME_LENGTH = 1000
 
 
-def _printable(token: SecretStr) -> SecretStr:
-    """A token travels in a header: what was pasted along with it would fail there, and be shown."""
+def _check_printable(token: SecretStr) -> SecretStr:
+    """Refuse characters that an HTTP header cannot carry: the header's error would show the token."""
     if not re.fullmatch(r"[!-~]+", token.get_secret_value()):
-        raise ValueError("the token contains spaces or characters that no token has; copy it again from your account")
+        raise ValueError("the token contains spaces or invalid characters; copy it again from your account")
     return token
 
 
-def _from_here(path: Path) -> Path:
-    """A relative path is the caller's; the runner changes directory."""
-    return (_here() / path.expanduser()).absolute()
+def _relative_to_caller(path: Path) -> Path:
+    """Make a path absolute, relative to the caller's directory; the runner changes the current one."""
+    return (_caller_directory() / path.expanduser()).absolute()
 
 
-Token = Annotated[SecretStr, AfterValidator(_printable)]
-CallersPath = Annotated[Path, AfterValidator(_from_here)]
+Token = Annotated[SecretStr, AfterValidator(_check_printable)]
+CallersPath = Annotated[Path, AfterValidator(_relative_to_caller)]
 
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -93,46 +93,46 @@ class Settings(BaseModel):
 
     @property
     def voyages(self) -> Path:
-        """The directory that holds one directory a voyage; a relative one is the caller's.
+        """The directory that contains one directory for each voyage; relative to the caller's directory.
 
         Raises:
             UsageError: its path is too long.
         """
-        path = _from_here(self.home)
+        path = _relative_to_caller(self.home)
         most = os.pathconf("/", "PC_PATH_MAX") * 3 // 4
         size = len(os.fsencode(path))
-        if len(str(path)) > MAX_HOME or size > most:
+        if len(str(path)) > MAX_HOME_LENGTH or size > most:
             raise UsageError(
                 f"OCAPTAIN_HOME is a path of {len(str(path))} characters ({size} bytes), which is more than"
-                f" {MAX_HOME} ({most} bytes); choose a shorter one"
+                f" {MAX_HOME_LENGTH} ({most} bytes); choose a shorter one"
             )
         return path
 
 
-def _here() -> Path:
+def _caller_directory() -> Path:
     return Path(os.environ.get(DOTENV_DIRECTORY) or ".").absolute()
 
 
 def dotenv_files() -> tuple[Path, Path]:
-    """Return the files that settings are read from, the stronger one first."""
-    return _here() / ".env", Path("~/.config/ocaptain/.env").expanduser()
+    """Return the files that settings are read from, in the order of precedence."""
+    return _caller_directory() / ".env", Path("~/.config/ocaptain/.env").expanduser()
 
 
-def chosen(sources: Sequence[Mapping[str, str | None]], model: type[BaseModel] = Settings) -> dict[str, str]:
-    """Return the variables of a model that count, of sources in their order: the strongest first; an empty one is none.
+def merge_sources(sources: Sequence[Mapping[str, str | None]], model: type[BaseModel] = Settings) -> dict[str, str]:
+    """Return the variables of a model, each from the first source that sets it; an empty value counts as not set.
 
-    Of a setting that has two spellings the stronger source decides, whichever it uses.
+    If a setting has two spellings, the first source that sets either of them decides.
     """
     found: dict[str, str] = {}
     for field in model.model_fields.values():
         alias = field.validation_alias
         names = [str(one) for one in alias.choices] if isinstance(alias, AliasChoices) else [str(alias)]
-        found |= _strongest(sources, names)
+        found |= _first_set(sources, names)
     return found
 
 
-def _strongest(sources: Sequence[Mapping[str, str | None]], names: Sequence[str]) -> dict[str, str]:
-    """Return the one of these spellings that the strongest source sets, with its value; {} if none is set."""
+def _first_set(sources: Sequence[Mapping[str, str | None]], names: Sequence[str]) -> dict[str, str]:
+    """Return the spelling that the first source sets, with its value; {} if none is set."""
     given = ((name, value) for source in sources for name in names if (value := source.get(name)))
     return dict(itertools.islice(given, 1))
 
@@ -147,33 +147,33 @@ def load_settings() -> Settings:
     """Read the configuration.
 
     Raises:
-        UsageError: a value is not what it should be; names the variable, never the value.
+        UsageError: a value is invalid; names the variable, never the value.
     """
-    return load(Settings)
+    return load_part(Settings)
 
 
-def load(model: type[_Model]) -> _Model:
+def load_part(model: type[_Model]) -> _Model:
     """Read the part of the configuration that a model describes by the aliases of its fields.
 
     Raises:
         UsageError: as :func:`load_settings`.
     """
     try:
-        return model.model_validate(chosen(_sources(), model))
+        return model.model_validate(merge_sources(_sources(), model))
     except ValidationError as error:
         faults = [f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors(include_input=False)]
         message = "configuration is wrong (environment, ./.env or ~/.config/ocaptain/.env):"
         raise UsageError(message, faults) from None
 
 
-def variables(names: Iterable[str]) -> dict[str, str]:
-    """Return those of the variables that are set.
+def read_variables(names: Iterable[str]) -> dict[str, str]:
+    """Return the configured variables among ``names``; those not set are left out.
 
     Raises:
         UsageError: a ``.env`` file cannot be read.
     """
     sources = _sources()
-    return {name: value for one in names for name, value in _strongest(sources, [one]).items()}
+    return {name: value for one in names for name, value in _first_set(sources, [one]).items()}
 
 
 def _sources() -> list[Mapping[str, str | None]]:

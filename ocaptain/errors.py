@@ -1,4 +1,4 @@
-"""What can go wrong, and the exit code each kind ends a command with.
+"""Errors, and the exit code of a command for each.
 
 ::
 
@@ -6,7 +6,7 @@
     ├─ UsageError                 2  wrong input, plan or configuration; nothing was created
     ├─ PartialError               3  done, but less than was asked for
     ├─ Paused                     4  paused, and can go on
-    └─ Interrupted              130  the user stopped it; says what exists and how to go on
+    └─ Interrupted              130  the user stopped it; says what exists and how to resume
 
 Errors of the Sprites API are a tree of their own below :class:`OcaptainError`
 (:mod:`ocaptain.sprites.errors`).
@@ -25,7 +25,7 @@ class OcaptainError(Exception):
 
     Args:
         message: what happened, where, and what to do.
-        details: further lines, each complete in itself (faults, ships).
+        details: further lines, one for each fault or ship.
     """
 
     exit_code: ClassVar[int] = 1

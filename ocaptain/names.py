@@ -1,4 +1,4 @@
-"""What voyages, ships and sprites are called."""
+"""Names of voyages, ships and sprites."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ import secrets
 from typing import Literal
 
 VOYAGE = r"voyage-[0-9a-f]{12}"
-#: Takes no task: the final verify runs there, where no agent was.
+#: A ship without tasks: the final verify runs there, where no agent has been.
 VERIFY_SHIP = "ship-verify"
 SHIP = rf"(?:ship-(?:0|[1-9][0-9]{{0,3}})|{VERIFY_SHIP})"
 VOYAGE_ID = re.compile(VOYAGE)
 SHIP_ID = re.compile(SHIP)
 _SPRITE = re.compile(rf"({VOYAGE})-({SHIP})")
-#: A tailnet numbers devices whose name is taken.
+#: A tailnet appends a number to the name of a device if it is taken.
 _DEVICE = re.compile(rf"({VOYAGE}-{SHIP})(?:-[0-9]+)?")
-#: A file in the directory of a voyage that is sunk; from that no voyage comes back.
+#: A file in the directory of a voyage that is sunk, which it stays.
 SUNK_FILE = "sunk"
 ProviderName = Literal["sprites", "drydock"]
 PROVIDERS: tuple[ProviderName, ...] = ("sprites", "drydock")
 #: Where the final verify runs: where no agent was, or on any ship.
 VerifyOn = Literal["clean", "any"]
 VERIFY_ON: tuple[VerifyOn, ...] = ("clean", "any")
-#: Of every sprite of ours, beside the voyage's id.
+#: Label of every sprite of ours; the voyage's id is another.
 LABEL = "ocaptain"
 
 
@@ -43,6 +43,6 @@ def split_sprite(name: str) -> tuple[str, str] | None:
 
 
 def sprite_of_device(name: str) -> str | None:
-    """Return the sprite whose device on a tailnet is called so, None if it is none of ours."""
+    """Return the sprite of a tailnet device with this name, None if it is none of ours."""
     found = _DEVICE.fullmatch(name)
     return found[1] if found else None

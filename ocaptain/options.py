@@ -1,10 +1,10 @@
-"""What a voyage can be asked.
+"""The options of a voyage.
 
-One model, of which command line, Ansible's argument spec and its documentation, the request and the
-ledger's column are made.
+One model, from which the command line, Ansible's argument spec and documentation, the request and the
+ledger's column are derived.
 
 To add an option: a field here, its line in ``playbooks/provision.yml``, ``scripts/document`` for the module's
-documentation, and the place where it counts.
+documentation, and the code that uses it.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from ocaptain.names import PROVIDERS, VERIFY_ON
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-#: What becomes of a repository's own settings: nothing, its hooks and permission rules count, or all of them.
+#: Which settings of a repository apply: none, its hooks and permission rules, or all.
 REPO_SETTINGS = ("ignore", "hooks", "trust")
 MESHES = ("auto", "none", "tailscale")
 
 
 @dataclass(frozen=True)
 class Option:
-    """What is said of an option wherever it is offered.
+    """The description of an option, for every place that offers it.
 
     Attributes:
-        name: of the field.
+        name: name of the field.
         kind: ``str``, ``int`` or ``bool``.
         help: a sentence for the command line and Ansible's documentation.
         short: its short form on the command line, with the dash.
-        choices: the words that are allowed; none = any.
-        minimum: of a number.
-        on_resume: whether it may be given for a voyage that sails already.
+        choices: the allowed values; empty = any.
+        minimum: minimum of a number.
+        on_resume: whether it may be given when a voyage is resumed.
     """
 
     name: str
@@ -56,7 +56,7 @@ def _option(text: str, default: Any = None, **more: Any) -> Any:
 
 @dataclass(frozen=True)
 class SailOptions:
-    """What a voyage can be asked; None = as plan or configuration say."""
+    """The options of a voyage; None = by the plan or the configuration."""
 
     ships: int | None = _option("How many ships sail; by default what the plan recommends.", short="-n", minimum=1)
     provider: str | None = _option("Where ships come from; by default as configured.", choices=PROVIDERS)
@@ -91,23 +91,23 @@ class SailOptions:
     )
 
     @classmethod
-    def of(cls, given: Mapping[str, Any]) -> Self:
-        """Return the options among ``given``; what is None counts as not given."""
+    def from_mapping(cls, given: Mapping[str, Any]) -> Self:
+        """Return the options among ``given``; None counts as not given."""
         names = {one.name for one in fields(cls)}
         return cls(**{name: value for name, value in given.items() if name in names and value is not None})
 
-    def chosen(self) -> dict[str, Any]:
-        """Return what is not left as it is by default, as the ledger keeps it."""
+    def non_default(self) -> dict[str, Any]:
+        """Return the options that differ from their default, as the ledger stores them."""
         return {one.name: value for one in fields(self) if (value := getattr(self, one.name)) != one.default}
 
-    def refused_on_resume(self) -> list[str]:
-        """Return the flags that were given and say nothing to a voyage that sails already."""
-        chosen = self.chosen()
-        return [one.flag for one in options() if one.name in chosen and not one.on_resume]
+    def flags_refused_on_resume(self) -> list[str]:
+        """Return the flags that were given but have no effect when a voyage is resumed."""
+        chosen = self.non_default()
+        return [one.flag for one in list_options() if one.name in chosen and not one.on_resume]
 
 
-def options() -> Iterator[Option]:
-    """Yield what is said of each field of :class:`SailOptions`."""
+def list_options() -> Iterator[Option]:
+    """Yield the description of each field of :class:`SailOptions`."""
     hints = get_type_hints(SailOptions)
     for one in fields(SailOptions):
         kind = next(
@@ -124,7 +124,7 @@ def argument_spec() -> dict[str, dict[str, Any]]:
             **({"choices": list(one.choices)} if one.choices else {}),
             **({"default": False} if one.kind is bool else {}),
         }
-        for one in options()
+        for one in list_options()
     }
 
 
@@ -132,5 +132,6 @@ def documentation() -> dict[str, dict[str, Any]]:
     """Return the options in the form of a module's documentation."""
     spec = argument_spec()
     return {
-        one.name: {"description": one.help.replace("`command`", "C(command)"), **spec[one.name]} for one in options()
+        one.name: {"description": one.help.replace("`command`", "C(command)"), **spec[one.name]}
+        for one in list_options()
     }

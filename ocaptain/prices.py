@@ -1,4 +1,4 @@
-"""What tokens and machines cost: a table of ours, with the user's over it."""
+"""Prices of tokens and machines: the built-in table, overridden by the user's."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ocaptain.protocol.usage import Price
 
 DEFAULT_FILE = "~/.config/ocaptain/prices.toml"
-_TOKENS = 10**6  # prices are for so many
+_TOKENS = 10**6  # a price is for so many tokens
 
 
 def _decimal(value: Any) -> Any:
@@ -45,29 +45,32 @@ class Tokens(_Table):
     cache_write_5m: TokenPrice
     cache_write_1h: TokenPrice
 
-    def each(self) -> list[int]:
-        """Return nano-dollars a token, in the order of :data:`ocaptain.protocol.usage.TOKEN_KINDS`."""
+    def nano_dollars_per_token(self) -> list[int]:
+        """Return nano-dollars per token, in the order of :data:`ocaptain.protocol.usage.TOKEN_KINDS`."""
         return [int(getattr(self, kind) * (NANO // _TOKENS)) for kind in TOKEN_KINDS]
 
 
 class LongTokens(Tokens):
-    """Of messages whose prompt has more than ``above`` tokens."""
+    """Prices of messages whose prompt has more than ``above`` tokens."""
 
     above: Annotated[int, Field(gt=0)]
 
 
 class ModelPrice(Tokens):
-    """Of one model."""
+    """Prices of one model."""
 
     long: LongTokens | None = None
 
     def as_price(self) -> Price:
-        """Return it as the ship takes it."""
-        return {"each": self.each(), **({"long": [self.long.above, *self.long.each()]} if self.long else {})}
+        """Return the prices in the form that ships use."""
+        return {
+            "each": self.nano_dollars_per_token(),
+            **({"long": [self.long.above, *self.long.nano_dollars_per_token()]} if self.long else {}),
+        }
 
 
 class MachinePrice(_Table):
-    """Of an hour awake."""
+    """Size of a machine, and its prices for an hour awake."""
 
     cpus: Dollars
     memory_gb: Dollars
@@ -75,7 +78,7 @@ class MachinePrice(_Table):
     memory_gb_hour: Dollars
 
     def cost(self, seconds: float) -> int:
-        """Return what so many seconds cost, in nano-dollars."""
+        """Return the cost of a number of seconds awake, in nano-dollars."""
         hour = self.cpus * self.cpu_hour + self.memory_gb * self.memory_gb_hour
         return round(Decimal(seconds) * hour * NANO / 3600)
 
@@ -87,12 +90,12 @@ class _File(_Table):
 
 @dataclass(frozen=True)
 class Prices:
-    """The table.
+    """A table of prices.
 
     Attributes:
-        models: by name, as the ship takes them.
-        machines: by provider.
-        own: models that the user priced: then what an agent says that it cost does not count.
+        models: prices by model, in the form that ships use.
+        machines: prices by provider.
+        own: models that the user priced; the cost that an agent reports for them does not count.
     """
 
     models: Mapping[str, Price]
@@ -100,22 +103,22 @@ class Prices:
     own: frozenset[str] = field(default_factory=frozenset)
 
 
-def our_prices() -> Prices:
-    """Return our table alone."""
+def built_in_prices() -> Prices:
+    """Return the built-in table."""
     ours = _parse((files("ocaptain") / "prices.toml").read_text("utf-8"), "ocaptain/prices.toml")
     return Prices({name: price.as_price() for name, price in ours.models.items()}, ours.machines)
 
 
 def load_prices(path: Path | None = None) -> Prices:
-    """Return our table with the user's over it.
+    """Return the built-in table, overridden by the user's.
 
     Args:
-        path: the user's (``OCAPTAIN_PRICES``); None = the usual place, where none need be.
+        path: the user's file (``OCAPTAIN_PRICES``); None = :data:`DEFAULT_FILE`, which may be missing.
 
     Raises:
-        UsageError: the file cannot be read or is wrong; names field and file.
+        UsageError: the file cannot be read or is invalid; names field and file.
     """
-    ours = our_prices()
+    ours = built_in_prices()
     place = (path or Path(DEFAULT_FILE)).expanduser()
     theirs = _File()
     if path or place.exists():

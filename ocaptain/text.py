@@ -1,4 +1,4 @@
-"""Text that others wrote: made safe to show and to store."""
+"""Make text of others safe to show and to store."""
 
 from __future__ import annotations
 

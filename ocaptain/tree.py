@@ -1,4 +1,4 @@
-"""A file that is laid down on a ship, as data."""
+"""A file to be written to a ship, as data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ class TreeFile:
     """A file of the tree.
 
     Attributes:
-        state: ``present``; ``merged``: a JSON object, put into the one that is there; ``absent``.
+        path: relative to the directory of the tree.
+        data: content of the file.
+        mode: permissions.
+        state: ``present``; ``merged``: a JSON object that is merged into the existing one; ``absent``.
     """
 
     path: str

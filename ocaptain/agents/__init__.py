@@ -2,12 +2,12 @@
 
 ::
 
-    adapter.py   ADAPTER: says as data what is run, what an attempt was worth, credentials, roles
-    stream.py    for the worker, plain Python of its own: Stream (draws the output, says what it means)
-                 and transcripts (what the agent keeps on a host); optional
-    role/        of Ansible: puts program and credential on a ship; optional
+    adapter.py   ADAPTER: what to run, the verdict on an attempt, credentials and roles, as data
+    stream.py    for the worker, standard library only: Stream (formats the output, collects facts) and
+                 transcripts (files of the agent on a host); optional
+    role/        an Ansible role that puts program and credential on a ship; optional
 
-An adapter decides; the worker's supervisor carries out. To add an agent is to add its folder.
+An adapter decides; the worker's supervisor executes. To add an agent is to add its folder.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 DEFAULT_AGENT = "claude"
 FOLDER = Path(__file__).parent
 
-__all__ = ["ADAPTERS", "Adapter", "AgentRun", "Briefing", "agent_of", "check_agents", "roles_of"]
+__all__ = ["ADAPTERS", "Adapter", "AgentRun", "Briefing", "agent_roles", "check_agents", "choose_agent"]
 
 
 class _Adapters(Mapping[str, Adapter]):
-    """The adapters, by the names of their folders; each is loaded when it is first asked for."""
+    """The adapters, by the names of their folders; each is loaded when it is first used."""
 
     def __getitem__(self, name: str) -> Adapter:
         if name not in self._names:
@@ -53,16 +53,16 @@ class _Adapters(Mapping[str, Adapter]):
 ADAPTERS: Mapping[str, Adapter] = _Adapters()
 
 
-def roles_of(name: str) -> tuple[str, ...]:
-    """Return the roles that an agent needs on its ships: names, and the path of the one in its folder."""
+def agent_roles(name: str) -> tuple[str, ...]:
+    """Return the roles that an agent needs on its ships: names, then the path of the role in its folder."""
     own = FOLDER / name / "role"
     return (*ADAPTERS[name].roles, *([str(own)] if own.is_dir() else []))
 
 
-def agent_of(task: Task, agent: str | None, agent_cmd: str | None) -> str:
-    """Return the name of the agent that works a task.
+def choose_agent(task: Task, agent: str | None, agent_cmd: str | None) -> str:
+    """Return the name of the agent for a task.
 
-    ``metadata.agent``, then the user's word, then ``command`` where there is something to run.
+    That is ``metadata.agent``, else ``--agent``, else ``command`` if there is a line to run, else the default.
     """
     if task.metadata.agent:
         return task.metadata.agent
@@ -72,23 +72,27 @@ def agent_of(task: Task, agent: str | None, agent_cmd: str | None) -> str:
 
 
 def check_agents(plan: Plan, agent: str | None, agent_cmd: str | None) -> dict[str, str]:
-    """Return the agent of each task that is still to be done.
+    """Return the agent of each open task.
 
     Raises:
-        UsageError: one is not there or lacks what it needs; names every such task.
+        UsageError: an agent does not exist or lacks something; names every such task.
     """
-    chosen = {task.id: agent_of(task, agent, agent_cmd) for task in plan.tasks.values() if task.status != "completed"}
-    lacks = {name: adapter.missing() for name in set(chosen.values()) if (adapter := ADAPTERS.get(name))}
+    chosen = {
+        task.id: choose_agent(task, agent, agent_cmd) for task in plan.tasks.values() if task.status != "completed"
+    }
+    lacks = {
+        name: adapter.find_missing_requirement() for name in set(chosen.values()) if (adapter := ADAPTERS.get(name))
+    }
     faults = []
     for task_id, name in chosen.items():
         adapter = ADAPTERS.get(name)
         if adapter is None:
             known = ", ".join(sorted(ADAPTERS))
             faults.append(
-                f'tasks/{task_id}.json: agent "{name}" is not in this version (there is: {known}); '
+                f'tasks/{task_id}.json: agent "{name}" does not exist in this version (available: {known}); '
                 "give the task metadata.run, or sail with --agent command --agent-cmd CMD"
             )
-        elif problem := lacks[name] or adapter.problem(plan.tasks[task_id], agent_cmd):
+        elif problem := lacks[name] or adapter.find_task_problem(plan.tasks[task_id], agent_cmd):
             faults.append(f"tasks/{task_id}.json: {problem}")
     if faults:
         raise UsageError("no configured agent can work on these tasks:", faults)

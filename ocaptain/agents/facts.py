@@ -1,6 +1,6 @@
-"""What an agent's stream said, in the shape that all agents share, and what an attempt was worth.
+"""Facts of an agent's stream, in a form that all agents share, and the verdict on an attempt.
 
-What a ship says is hostile: :class:`Facts` takes only what is of its shape and size.
+Data from a ship may be hostile: :class:`Facts` accepts only the right types and sizes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class _Fact(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True)
 
 
-class Used(_Fact):
+class ModelUsage(_Fact):
     """Tokens of one model: input, output, read from the cache, written to it for 5 minutes and for an hour."""
 
     model: Name
@@ -31,16 +31,16 @@ class Used(_Fact):
     tokens: Annotated[list[Count], Field(min_length=5, max_length=5)]
 
 
-class Billed(_Fact):
-    """What the agent itself counted of one model."""
+class ModelBill(_Fact):
+    """Tokens and cost of one model, as the agent itself counts them."""
 
     model: Name
     tokens: Annotated[list[Count], Field(min_length=5, max_length=5)]
     cost: Nano
 
 
-class Retry(_Fact):
-    """A request that was being tried again, and nothing came after."""
+class PendingRetry(_Fact):
+    """A request that was being retried when the stream ended."""
 
     status: Annotated[int, Field(ge=0, le=999)] | None = None
     error: Name | None = None
@@ -48,7 +48,7 @@ class Retry(_Fact):
 
 
 class Result(_Fact):
-    """The stream's last word."""
+    """The last message of the stream: its result."""
 
     subtype: Name
     is_error: bool
@@ -62,33 +62,34 @@ class Result(_Fact):
 
 
 class Facts(_Fact):
-    """What a stream said; money in nano-dollars.
+    """The facts of a stream; money in nano-dollars.
 
     Attributes:
-        billed: up to the last result, as the agent counts; ``usage``: of the messages after it.
-        partial: whether it said why each message stopped.
-        last_stop: why the last message of the conversation did.
-        retry: a request that was being tried again when nothing more came.
-        hook: of the repository, that refused to let it end, and how often.
+        billed: usage up to the last result, as the agent counts it.
+        usage: usage of the messages after the last result.
+        partial: whether the stream told why each message stopped.
+        last_stop: why the last message of the conversation stopped.
+        retry: a request that was being retried when the stream ended.
+        hook: the repository's hook that refused to let the agent end, and how often.
     """
 
     session: Session | None = None
     resumed: Session | None = None
     model: Name | None = None
     auth: Name | None = None
-    usage: Annotated[list[Used], Field(max_length=64)] = []
+    usage: Annotated[list[ModelUsage], Field(max_length=64)] = []
     messages: Count = 0
     partial: bool = False
     last_stop: Name | None = None
     retries: Count = 0
-    retry: Retry | None = None
-    billed: Annotated[list[Billed], Field(max_length=64)] = []
+    retry: PendingRetry | None = None
+    billed: Annotated[list[ModelBill], Field(max_length=64)] = []
     result: Result | None = None
     hook: Annotated[str, StringConstraints(max_length=400)] | None = None
 
 
 def parse_facts(data: Any) -> Facts | None:
-    """Return what a ship says of a stream, None if it is nothing of the kind."""
+    """Parse the facts that a ship sent, None if they are invalid."""
     try:
         return Facts.model_validate(data)
     except ValidationError:
@@ -96,16 +97,16 @@ def parse_facts(data: Any) -> Facts | None:
 
 
 @dataclass(frozen=True)
-class Ending:
-    """What becomes of an attempt.
+class AttemptVerdict:
+    """The verdict on an attempt.
 
     Attributes:
         kind: ``done`` (its work is offered); ``failed`` (counted, tried again); ``hopeless`` (its task
-            fails for good); ``busy`` (waits, not counted); ``denied`` (no ship can work).
+            fails permanently); ``busy`` (waits, not counted); ``denied`` (no ship can work).
         reason: for people, and for the next attempt.
-        wait: seconds that the service asked for (``busy``).
-        fresh: whether the next attempt does without this session.
-        summary: its last words, or why nothing was to be changed (``done``).
+        wait: seconds that the service asks to wait (``busy``).
+        fresh: whether the next attempt must not resume this session.
+        summary: its last words, or why no change was needed (``done``).
     """
 
     kind: Kind
@@ -116,17 +117,17 @@ class Ending:
 
 
 @dataclass(frozen=True)
-class Ended:
-    """How an attempt ended, for its agent's verdict.
+class AttemptEnd:
+    """How an attempt ended: the input of its agent's verdict.
 
     Attributes:
         code: exit code.
         reason: how it ended: ``exit``, ``timeout``, ``stall``, ``died``, ``stopped``, ``error``,
             ``refused``.
-        facts: of its stream, None if there are none that can be understood.
+        facts: facts of its stream, None if there are no valid ones.
         empty: whether it changed nothing.
-        checked: whether the task has a check that decides.
-        tail: the log's end.
+        checked: whether the task has a check of its own, which decides.
+        tail: end of its log.
     """
 
     code: int

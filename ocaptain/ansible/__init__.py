@@ -2,10 +2,12 @@
 
 ::
 
-    content.py      where playbooks, roles and plugins are (packaged, or the checkout)
-    invocation.py   what is run, as data
-    runner.py       the one place that imports ansible_runner
-    access.py       what our plugins share: the endpoint, errors as Ansible results
-    targets.py      from a host of an inventory to how the captain reaches it
-    voyage.py, sprite.py, tree.py   what the actions of these names do
+    content.py      the directory of playbooks, roles and plugins (packaged, or the checkout)
+    invocation.py   a run of a playbook, as data
+    runner.py       the only module that imports ansible_runner
+    access.py       shared by our plugins: the endpoint, errors as Ansible results
+    targets.py      how the captain reaches a host of an inventory
+    hosts.py        inventory hosts of sprites
+    become.py       the password dialogue of become
+    mesh.py, tree.py, voyage.py   the work of the actions mesh_key, tree and voyage
 """

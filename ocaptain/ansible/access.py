@@ -1,4 +1,4 @@
-"""What the plugins share."""
+"""Shared by our plugins: access to the provider, errors as results of tasks."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ if TYPE_CHECKING:
 
     from ocaptain.names import ProviderName
 
-# Ansible loads a plugin once and then forks for each task and host: what a call needs is loaded here,
-# or each of them would load it anew, which costs ten times what the call does.
+# Ansible loads a plugin once and then forks for each task and host: load here what a call needs, since
+# loading it in each fork would cost ten times as much as the call.
 for _name in (
     "ocaptain.sprites",
     "httpcore",
     "anyio._backends._asyncio",
     *(("ocaptain.drydock.server",) if sys.platform == "linux" else ()),
 ):
-    with contextlib.suppress(ImportError):  # how httpx is made inside is its own affair
+    with contextlib.suppress(ImportError):  # these are internals of httpx, which may change
         importlib.import_module(_name)
 
-# Ansible holds some hundred thousand objects until it ends, and forks for each task: the collector would
-# walk over all of them in each of these processes.
+# Ansible holds about a hundred thousand objects until it ends, and forks for each task: the garbage
+# collector would walk over all of them in each of these processes.
 reduce_garbage_collection()
 
 _PR_SET_PDEATHSIG = 1
 
 
-def end_with_ansible() -> None:
-    """Bind this process to the ansible-playbook that forked it.
+def die_with_ansible() -> None:
+    """Have this process killed when the ansible-playbook that forked it dies.
 
-    Ansible's workers lead sessions of their own: one whose parent was killed would go on creating
-    ships, or waiting for a voyage, with nobody there who knows of it.
+    Ansible's workers lead sessions of their own: a worker whose parent was killed would otherwise continue
+    to create ships, or wait for a voyage, unknown to anybody.
     """
     parent = multiprocessing.parent_process()
     if parent is None or sys.platform != "linux":
@@ -60,12 +60,12 @@ def find_endpoint(
 
     Args:
         provider: ``sprites`` or ``drydock``; None = as configured.
-        url: of the API, in place of the configured one.
-        token: likewise.
-        restart: start a drydock again that does not run and has left sprites.
+        url: URL of the API; None = as configured.
+        token: token of the API; None = as configured.
+        restart: restart a drydock that does not run but has sprites.
 
     Raises:
-        OcaptainError: the configuration is wrong, or there is no token.
+        OcaptainError: the configuration is wrong, or no token is set.
     """
     settings = load_settings()
     named = provider or ("sprites" if url or token else None)
@@ -79,39 +79,41 @@ def find_endpoint(
     return name, Endpoint(name, url, token, settings.api_timeout)
 
 
-def require(provider: str | None = None, url: str | None = None, token: str | None = None) -> Endpoint:
-    """Return how to reach the provider.
+def require_running_endpoint(provider: str | None = None, url: str | None = None, token: str | None = None) -> Endpoint:
+    """Return how to reach the provider; restart a drydock that does not run but has sprites.
 
     Raises:
         UsageError: it is a drydock that does not run.
     """
     _, found = find_endpoint(provider, url, token, restart=True)
     if found is None:
-        raise UsageError("drydock does not run; start it with `ocaptain drydock start`")
+        raise UsageError("drydock is not running; start it with `ocaptain drydock start`")
     return found
 
 
-def of_host(args: Mapping[str, Any], known: Mapping[str, Any], template: Callable[[Any], Any]) -> tuple[str, Endpoint]:
-    """Return the sprite that a task is about, and how to reach it: as its arguments say, else as its host does.
+def find_sprite_and_endpoint(
+    args: Mapping[str, Any], host_vars: Mapping[str, Any], template: Callable[[Any], Any]
+) -> tuple[str, Endpoint]:
+    """Return the sprite of a task and how to reach it, by the task's arguments, else by its host's variables.
 
     Args:
-        args: ``sprite``, ``provider``, ``api_url`` and ``api_token``, None where they are not given.
-        known: the host's variables, which the connection plugin reads as well.
-        template: resolves one.
+        args: ``sprite``, ``provider``, ``api_url`` and ``api_token``, None where not given.
+        host_vars: the host's variables, which the connection plugin reads as well.
+        template: renders a value that is a template.
 
     Raises:
-        UsageError: as :func:`require`.
+        UsageError: as :func:`require_running_endpoint`.
     """
 
-    def given(name: str) -> Any:
-        return args[name] or template(known.get(f"ocaptain_{name}"))
+    def read(name: str) -> Any:
+        return args[name] or template(host_vars.get(f"ocaptain_{name}"))
 
-    sprite = args["sprite"] or template(known.get("ocaptain_sprite")) or known["inventory_hostname"]
-    return sprite, require(given("provider"), given("api_url"), given("api_token"))
+    sprite = args["sprite"] or template(host_vars.get("ocaptain_sprite")) or host_vars["inventory_hostname"]
+    return sprite, require_running_endpoint(read("provider"), read("api_url"), read("api_token"))
 
 
-def failure(error: OcaptainError) -> dict[str, Any]:
-    """Return an error as the result of a task; the CLI reads ``ocaptain`` and ends accordingly."""
+def failure_result(error: OcaptainError) -> dict[str, Any]:
+    """Return an error as the result of a failed task; the CLI takes its exit code from ``ocaptain``."""
     return {
         "failed": True,
         "msg": str(error),

@@ -1,4 +1,4 @@
-"""What every action of ours does: parse, act, return. An error of ours is a failed task, never a traceback."""
+"""Base class of our actions: parse the arguments, perform, return the result; our errors fail the task."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 
 from ansible.plugins.action import ActionBase
 
-from ocaptain.ansible.access import end_with_ansible, failure
+from ocaptain.ansible.access import die_with_ansible, failure_result
 from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.names import PROVIDERS
 
-#: Where the API is, for actions that may be told so.
-ENDPOINT: dict[str, Any] = {
+#: Options that name the API, for actions that call it.
+ENDPOINT_OPTIONS: dict[str, Any] = {
     "provider": {"type": "str", "choices": list(PROVIDERS)},
     "api_url": {"type": "str"},
     "api_token": {"type": "str", "no_log": True},
@@ -21,46 +21,46 @@ ENDPOINT: dict[str, Any] = {
 
 
 class Action(ActionBase):
-    """The base of our actions.
+    """Base class of our actions.
 
     Attributes:
-        SPEC: the options, in Ansible's form.
-        RULES: between options (``required_if`` and the like).
-        known: the host's variables.
-        check: change nothing, only say what would change.
+        SPEC: the argument spec, in Ansible's form.
+        RULES: constraints between options (``required_if`` and the like).
+        host_vars: the host's variables.
+        check: change nothing, only report what would change.
     """
 
     SPEC: ClassVar[dict[str, Any]]
     RULES: ClassVar[dict[str, Any]] = {}
-    known: dict[str, Any]
+    host_vars: dict[str, Any]
     check: bool
     TRANSFERS_FILES = False
     _supports_check_mode = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run the task."""
-        end_with_ansible()
+        die_with_ansible()
         result: dict[str, Any] = super().run(tmp, task_vars)
         _, args = self.validate_argument_spec(self.SPEC, **self.RULES)
-        self.known, self.check = task_vars or {}, bool(self._task.check_mode)
+        self.host_vars, self.check = task_vars or {}, bool(self._task.check_mode)
         try:
-            return {**result, **self.act(args)}
+            return {**result, **self.perform(args)}
         except OcaptainError as error:
-            return {**result, **failure(error)}
+            return {**result, **failure_result(error)}
 
     @abstractmethod
-    def act(self, args: dict[str, Any]) -> dict[str, Any]:
-        """Do what the task asks for; return its result.
+    def perform(self, args: dict[str, Any]) -> dict[str, Any]:
+        """Carry out the task; return its result.
 
         Args:
-            args: its options, all there and of the right type.
+            args: its options, complete and validated.
 
         Raises:
-            OcaptainError: the task fails with it.
+            OcaptainError: fails the task with its message.
         """
 
-    def read(self, option: str, src: str) -> bytes:
-        """Return a file of the controller's, found as Ansible finds the files of a role.
+    def read_file(self, option: str, src: str) -> bytes:
+        """Return the content of a file on the controller, found as Ansible finds the files of a role.
 
         Raises:
             UsageError: it cannot be read; the message names the option.
@@ -72,6 +72,6 @@ class Action(ActionBase):
 
 
 class ControllerAction(Action):
-    """An action that happens on the controller alone."""
+    """An action that runs on the controller only."""
 
     _requires_connection = False

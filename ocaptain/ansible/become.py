@@ -1,4 +1,4 @@
-"""Becoming another user with a password: what is said before a command's own input may flow.
+"""Become another user with a password: the dialogue before a command's own input may be sent.
 
 ::
 
@@ -13,19 +13,19 @@ from typing import Protocol
 
 
 class BecomePlugin(Protocol):
-    """What is needed of Ansible's become plugins."""
+    """The part of Ansible's become plugins that is used here."""
 
     def check_success(self, b_output: bytes) -> bool:
-        """Whether the other user's command has begun."""
+        """Whether the command has started as the other user."""
 
     def check_password_prompt(self, b_output: bytes) -> bool:
-        """Whether a password is asked for."""
+        """Whether the output ends in a password prompt."""
 
     def check_incorrect_password(self, b_output: bytes) -> bool:
         """Whether the password was refused."""
 
     def check_missing_password(self, b_output: bytes) -> bool:
-        """Whether there must be one and none was given."""
+        """Whether a password is required and none was given."""
 
     def strip_become_prompt(self, data: bytes) -> bytes:
         """Return output without the prompt."""
@@ -34,26 +34,26 @@ class BecomePlugin(Protocol):
         """Return an option of the plugin."""
 
 
-class LoginError(Exception):
-    """The other user cannot be become."""
+class BecomeError(Exception):
+    """Becoming the other user failed."""
 
 
-class Login:
-    """The dialogue with sudo and its like, as :meth:`ocaptain.sprites.SpritesClient.run` takes it.
+class BecomeDialogue:
+    """The dialogue with sudo and similar programs, for :meth:`ocaptain.sprites.SpritesClient.run`.
 
     Args:
-        become: the plugin that knows prompt and success.
-        seconds: for the password to be taken; counted from the first answer.
+        become: the plugin that recognises prompt and success.
+        seconds: time limit for becoming the other user.
     """
 
     def __init__(self, become: BecomePlugin, seconds: float) -> None:
         self._become = become
-        self._until = time.monotonic() + seconds
+        self._deadline = time.monotonic() + seconds
         self._seconds = seconds
         self._answered = 0
 
     def __call__(self, stdout: bytes, stderr: bytes) -> bytes | None:
-        """Return what to say now, None once the command's own input may flow.
+        """Return what to send now, None once the command's own input may flow.
 
         Raises:
             LoginError: the password is wrong or missing, or nothing came of it in time.
@@ -61,20 +61,20 @@ class Login:
         become = self._become
         if become.check_success(stdout):
             return None
-        said = stdout + stderr
-        if become.check_incorrect_password(said):
-            raise LoginError("the become password is wrong")
-        if become.check_missing_password(said):
-            raise LoginError("becoming another user needs a password, and none was given (ansible_become_password)")
-        if time.monotonic() > self._until:
-            raise LoginError(f"the password was not accepted in {self._seconds:g} s; check ansible_become_password")
-        if become.check_password_prompt(said[self._answered :]):
+        output = stdout + stderr
+        if become.check_incorrect_password(output):
+            raise BecomeError("the become password is wrong")
+        if become.check_missing_password(output):
+            raise BecomeError("becoming another user needs a password, and none was given (ansible_become_password)")
+        if time.monotonic() > self._deadline:
+            raise BecomeError(f"the password was not accepted in {self._seconds:g} s; check ansible_become_password")
+        if become.check_password_prompt(output[self._answered :]):
             if self._answered:
-                raise LoginError("the become password is wrong: it is asked for once more")
-            self._answered = len(said)
+                raise BecomeError("the become password is wrong: the prompt appeared again")
+            self._answered = len(output)
             return (become.get_option("become_pass") or "").encode() + b"\n"
         return b""
 
-    def without_prompt(self, stderr: bytes) -> bytes:
-        """Return the output of an ended command without what was said before it began."""
+    def strip_prompt(self, stderr: bytes) -> bytes:
+        """Return the error output of a command without the password prompt."""
         return self._become.strip_become_prompt(stderr)

@@ -1,4 +1,4 @@
-"""Where the Ansible content is: in the wheel, else the checkout."""
+"""The directory of the Ansible content: in the wheel, else the checkout."""
 
 from __future__ import annotations
 

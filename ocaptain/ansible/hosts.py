@@ -1,4 +1,4 @@
-"""From a sprite to a host: pure, and all of it plain data (ansible-core refuses anything else)."""
+"""Inventory hosts of sprites, as plain data (ansible-core refuses anything else)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Host(TypedDict):
     vars: dict[str, Any]
 
 
-def matches(
+def is_selected(
     sprite: Sprite,
     *,
     prefix: str = "",
@@ -29,7 +29,7 @@ def matches(
     voyage: str | None = None,
     status: Sequence[str] = (),
 ) -> bool:
-    """Whether a sprite is wanted: it passes every filter that is set."""
+    """Whether a sprite passes every filter that is set."""
     found = split_sprite(sprite.name)
     of_voyage = not voyage or (found is not None and found[0] == voyage)
     in_state = not status or sprite.status in status
@@ -40,10 +40,10 @@ def build_host(sprite: Sprite, provider: str, connection: str = "sprite", api_ur
     """Return the host of a sprite.
 
     Args:
-        sprite: as the API lists it.
-        provider: where it is.
+        sprite: the sprite, as the API lists it.
+        provider: name of its provider.
         connection: name of the connection plugin, which differs in a collection.
-        api_url: of the API, if the inventory names one; its token never becomes a variable.
+        api_url: URL of the API, if the inventory sets one; the token never becomes a variable.
     """
     found = split_sprite(sprite.name)
     groups = ["ocaptain", *([f"status_{re.sub('[^a-z0-9_]', '_', sprite.status)}"] if sprite.status else [])]

@@ -1,4 +1,4 @@
-"""What is run, as data: playbook, variables and environment. Pure; tested whole."""
+"""A run of a playbook as data: playbook, variables and environment."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ class Invocation:
     Attributes:
         playbook: absolute path.
         inventory: host list.
-        extravars: variables; never a secret (they go to a file of the runner).
-        environment: what is set beside the caller's own environment; never a secret either.
+        extravars: extra variables; never a secret (the runner writes them to a file).
+        environment: variables added to the caller's environment; never a secret either.
     """
 
     playbook: Path
     extravars: Mapping[str, Any] = field(default_factory=dict)
-    #: The plays make their own hosts: an API that some inventory cannot reach is none of theirs.
+    #: The plays make their own hosts, so that no other inventory is loaded, which might fail.
     inventory: str = "localhost,"
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-def build(
+def build_invocation(
     playbook: str,
     extravars: Mapping[str, Any],
-    caller: Mapping[str, str],
-    here: Path,
+    caller_environment: Mapping[str, str],
+    caller_directory: Path,
     root: Path | None = None,
     inventory: str | None = None,
 ) -> Invocation:
@@ -45,37 +45,37 @@ def build(
 
     Args:
         playbook: name, without suffix.
-        extravars: those that are None are left out.
-        caller: the caller's environment; what it says wins, and its roles come before ours.
-        here: the caller's directory, whose ``.env`` counts.
-        root: of the content; found if None.
-        inventory: absolute path, for plays that use hosts of it.
+        extravars: extra variables; those that are None are left out.
+        caller_environment: its values win, and its roles come before ours.
+        caller_directory: the directory whose ``.env`` is read.
+        root: directory of the Ansible content; None = find it.
+        inventory: absolute path; None = no inventory.
     """
     root = root or content_root()
     plugins = root / "plugins"
-    roles = [caller["ANSIBLE_ROLES_PATH"]] if caller.get("ANSIBLE_ROLES_PATH") else []
+    roles = [caller_environment["ANSIBLE_ROLES_PATH"]] if caller_environment.get("ANSIBLE_ROLES_PATH") else []
     ours = {
         # Always named: Ansible ignores an ansible.cfg in a world-writable checkout.
-        "ANSIBLE_CONFIG": caller.get("ANSIBLE_CONFIG") or str(root / "ansible.cfg"),
+        "ANSIBLE_CONFIG": caller_environment.get("ANSIBLE_CONFIG") or str(root / "ansible.cfg"),
         "ANSIBLE_ROLES_PATH": os.pathsep.join([*roles, str(root / "roles")]),
         "ANSIBLE_INVENTORY_PLUGINS": str(root / "inventory_plugins"),
         "ANSIBLE_CONNECTION_PLUGINS": str(plugins / "connection"),
         "ANSIBLE_ACTION_PLUGINS": str(plugins / "action"),
         "ANSIBLE_LIBRARY": str(plugins / "modules"),
-        "ANSIBLE_HOST_KEY_CHECKING": caller.get("ANSIBLE_HOST_KEY_CHECKING", "True"),
-        "ANSIBLE_FORKS": caller.get("ANSIBLE_FORKS", "25"),
+        "ANSIBLE_HOST_KEY_CHECKING": caller_environment.get("ANSIBLE_HOST_KEY_CHECKING", "True"),
+        "ANSIBLE_FORKS": caller_environment.get("ANSIBLE_FORKS", "25"),
         "ANSIBLE_NOCOLOR": "1",
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), caller.get("PATH", os.defpath)]),
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), caller_environment.get("PATH", os.defpath)]),
         "PYTHONPATH": os.pathsep.join(
-            entry for entry in (str(root_of_package()), caller.get("PYTHONPATH", "")) if entry
+            entry for entry in (str(package_root()), caller_environment.get("PYTHONPATH", "")) if entry
         ),
-        DOTENV_DIRECTORY: caller.get(DOTENV_DIRECTORY) or str(here),
+        DOTENV_DIRECTORY: caller_environment.get(DOTENV_DIRECTORY) or str(caller_directory),
     }
     given = {name: value for name, value in extravars.items() if value is not None}
     made = Invocation(root / "playbooks" / f"{playbook}.yml", given, environment=ours)
     return replace(made, inventory=inventory) if inventory else made
 
 
-def root_of_package() -> Path:
-    """Return the directory that ``import ocaptain`` finds it in."""
+def package_root() -> Path:
+    """Return the directory that contains the package ``ocaptain``."""
     return Path(__file__).resolve().parent.parent.parent

@@ -1,4 +1,4 @@
-"""What the action ``mesh_key`` does: the captain's part in a ship's joining."""
+"""The work of the action ``mesh_key``: keys by which ships join the mesh."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ocaptain.config import load_settings
-from ocaptain.mesh import joined, mint, tailnet_of
+from ocaptain.mesh import mint_key, record_joined, tailnet_of
 from ocaptain.voyage.home import Home
 
 if TYPE_CHECKING:
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Joining:
-    """A ship that is to join.
+class JoiningShip:
+    """A ship that joins a mesh.
 
     Attributes:
-        voyage: id, or any unique prefix.
+        voyage: id of its voyage, or any unique prefix.
         ship: id.
         sprite: its name on the tailnet.
     """
@@ -33,26 +33,26 @@ class Joining:
         return Home(load_settings().voyages).find(self.voyage).path
 
 
-def make_key(joining: Joining, *, check: bool) -> dict[str, Any]:
-    """Mint a key for a ship; in check mode say that one would be.
+def create_ship_key(joining: JoiningShip, *, check: bool) -> dict[str, Any]:
+    """Mint a key for a ship; in check mode only report that one would be minted.
 
     Raises:
-        OcaptainError: there is none.
+        OcaptainError: the key could not be minted.
     """
     tailnet, directory = tailnet_of(load_settings()), joining.directory()
     if check:
         return {"changed": True, "id": "", "key": ""}
-    made = asyncio.run(mint(tailnet, directory, joining.ship, joining.sprite))
+    made = asyncio.run(mint_key(tailnet, directory, joining.ship, joining.sprite))
     return {"changed": True, "id": made.id, "key": made.key.get_secret_value()}
 
 
-def end_key(joining: Joining, *, key: str, node: str, check: bool) -> dict[str, Any]:
-    """Delete a ship's key, and note the device that joined by it.
+def delete_ship_key(joining: JoiningShip, *, key: str, node: str, check: bool) -> dict[str, Any]:
+    """Delete a ship's key, and record the device that joined with it.
 
     Raises:
-        OcaptainError: it could not be deleted.
+        OcaptainError: the key could not be deleted.
     """
     tailnet, directory = tailnet_of(load_settings()), joining.directory()
     if not check:
-        asyncio.run(joined(tailnet, directory, joining.ship, joining.sprite, key=key, node=node))
+        asyncio.run(record_joined(tailnet, directory, joining.ship, joining.sprite, key=key, node=node))
     return {"changed": True}

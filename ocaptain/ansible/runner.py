@@ -1,4 +1,4 @@
-"""The one place that runs Ansible, through ansible-runner.
+"""Runs Ansible, through ansible-runner; the only module that does.
 
 Hygiene (all of it was measured): the private directory is temporary, 0700 and removed; the
 ``command`` artefact, which holds the whole environment, is unlinked before the process starts;
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 
     from ocaptain.ansible.invocation import Invocation
 
-KEPT_LINES = 40
+MAX_OUTPUT_LINES = 40
 STOP_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something that Ansible tells.
+    """An event of Ansible.
 
     Attributes:
-        kind: runner's name of it (``runner_on_ok``, ``playbook_on_task_start`` …).
-        task: name of the task, "" if it is about none.
-        host: of the inventory, "".
+        kind: the runner's name for it (``runner_on_ok``, ``playbook_on_task_start`` …).
+        task: name of its task or play, "" if it has none.
+        host: host of the inventory, "" if it has none.
         result: the task's result.
     """
 
@@ -53,10 +53,11 @@ class RunResult:
     """How a run ended.
 
     Attributes:
-        ok: whether Ansible was content.
-        status: runner's word: successful, failed, canceled, timeout.
+        ok: whether Ansible succeeded.
+        status: the runner's status: successful, failed, canceled, timeout.
         results: result of each task on localhost, by the task's name.
-        failures: what failed, a line each, hosts named.
+        failures: a line for each failed task, with its host.
+        output: the last lines that Ansible printed.
         error: the last error of one of our actions on localhost.
     """
 
@@ -68,53 +69,55 @@ class RunResult:
     error: OcaptainError | None = None
 
 
-class _Stop:
-    """Ends Ansible: asked to first, killed when that is not enough or there is no time.
+class _CancelCallback:
+    """Stops Ansible: by SIGTERM first, by the runner's kill if that is not enough or there is no time.
 
     The runner by itself only kills, and then only Ansible's first process.
     """
 
-    def __init__(self, urgency: Callable[[], int]) -> None:
-        self._urgency = urgency
-        self._asked: float | None = None
+    def __init__(self, stop_urgency: Callable[[], int]) -> None:
+        self._stop_urgency = stop_urgency
+        self._asked_at: float | None = None
 
     def __call__(self) -> bool:
-        """Whether the runner shall kill; called in its thread, about once a second."""
-        urgency = self._urgency()
-        if urgency == 0:
+        """Whether the runner should kill Ansible; called in its thread, about once a second."""
+        stop_urgency = self._stop_urgency()
+        if stop_urgency == 0:
             return False
-        if self._asked is None:
-            self._asked = time.monotonic()
+        if self._asked_at is None:
+            self._asked_at = time.monotonic()
             for pid in _children():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGTERM)
-        return urgency > 1 or time.monotonic() - self._asked > STOP_SECONDS
+        return stop_urgency > 1 or time.monotonic() - self._asked_at > STOP_SECONDS
 
 
 def _children() -> list[int]:
-    """Return the pids that this thread forked."""
+    """Return the pids of the processes that this thread forked."""
     try:
         listed = Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text("ascii")
-    except OSError:  # not Linux: the runner's kill must do
+    except OSError:  # not Linux: only the runner's kill is left
         return []
     return [int(pid) for pid in listed.split()]
 
 
-def execute(invocation: Invocation, on_event: Callable[[Event], None], urgency: Callable[[], int]) -> RunResult:
+def run_invocation(
+    invocation: Invocation, on_event: Callable[[Event], None], stop_urgency: Callable[[], int]
+) -> RunResult:
     """Run a playbook; ``on_event`` sees every event as it happens.
 
     Args:
         invocation: what to run.
         on_event: called for each event, in the runner's thread.
-        urgency: asked now and then: 0 = go on, 1 = end in order, 2 = end now.
+        stop_urgency: called now and then: 0 = go on, 1 = stop in order, 2 = stop now.
     """
     done = RunResult()
 
     def handle(raw: dict[str, Any]) -> bool:
-        event = _event(raw)
-        _note(done, event, str(raw.get("stdout") or ""))
+        event = _parse_event(raw)
+        _record_event(done, event, str(raw.get("stdout") or ""))
         on_event(event)
-        return False  # nothing goes to disk
+        return False  # do not write the event to disk
 
     def status(data: dict[str, Any], runner_config: Any) -> None:
         if data.get("status") == "running":
@@ -132,7 +135,7 @@ def execute(invocation: Invocation, on_event: Callable[[Event], None], urgency: 
                 extravars=dict(invocation.extravars),
                 event_handler=handle,
                 status_handler=status,
-                cancel_callback=_Stop(urgency),
+                cancel_callback=_CancelCallback(stop_urgency),
                 settings={"pexpect_timeout": 1, "idle_timeout": 0, "suppress_ansible_output": True},
                 quiet=True,
             )
@@ -144,7 +147,7 @@ def execute(invocation: Invocation, on_event: Callable[[Event], None], urgency: 
     return done
 
 
-def _event(raw: dict[str, Any]) -> Event:
+def _parse_event(raw: dict[str, Any]) -> Event:
     data = raw.get("event_data") or {}
     result = data.get("res")
     return Event(
@@ -155,9 +158,9 @@ def _event(raw: dict[str, Any]) -> Event:
     )
 
 
-def _note(done: RunResult, event: Event, stdout: str) -> None:
+def _record_event(done: RunResult, event: Event, stdout: str) -> None:
     if stdout:
-        done.output = [*done.output, *stdout.splitlines()][-KEPT_LINES:]
+        done.output = [*done.output, *stdout.splitlines()][-MAX_OUTPUT_LINES:]
     if event.kind in {"runner_on_ok", "runner_on_failed"} and event.host == "localhost":
         done.results[event.task] = event.result
     if event.kind in {"runner_on_failed", "runner_on_unreachable"}:

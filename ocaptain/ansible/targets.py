@@ -1,4 +1,4 @@
-"""From a host of an inventory to the captain's way to it: what Ansible's own ssh connection would do, as data."""
+"""How the captain reaches a host of an inventory: the settings of Ansible's ssh connection, as data."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ocaptain.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-SSH = frozenset({"ssh", "smart", "ansible.builtin.ssh"})
-#: Ansible's own default, in whose place the captain shares connections by itself.
-PLAIN_ARGS = "-C -o ControlMaster=auto -o ControlPersist=60s"
-#: What the captain must not keep, by the connection's options.
-SECRET = {
+SSH_CONNECTIONS = frozenset({"ssh", "smart", "ansible.builtin.ssh"})
+#: Ansible's default; the captain replaces it with its own sharing of connections.
+DEFAULT_SSH_ARGS = "-C -o ControlMaster=auto -o ControlPersist=60s"
+#: Secrets, which the captain must not store, by the connection's option.
+SECRET_OPTIONS = {
     "password": "a password (ansible_password)",
     "private_key": "a key in a variable (ansible_private_key)",
     "private_key_passphrase": "a passphrase in a variable (ansible_private_key_passphrase)",
@@ -30,29 +30,29 @@ SECRET = {
 def build_target(
     name: str, connection: str, options: Mapping[str, Any], home: str | None = None, *, become: bool = False
 ) -> SshTarget:
-    """Return the way to a host.
+    """Return how to reach a host.
 
     Args:
-        name: of the host.
+        name: name of the host.
         connection: its ``ansible_connection``.
-        options: of the connection plugin ``ssh`` for it, as Ansible resolves them (variables,
+        options: options of the connection plugin ``ssh`` for it, as Ansible resolves them (variables,
             configuration, environment and command line).
-        home: its ``tmux_agent_home``, if there is one.
+        home: its ``tmux_agent_home``, None if not set.
         become: its ``ansible_become``.
 
     Raises:
-        UsageError: the captain cannot reach it like that; says what to do.
+        UsageError: the captain cannot use these settings; says what to change.
     """
-    if connection not in SSH:
-        raise UsageError(f"{name}: ships are reached by ssh, not by ansible_connection {connection!r}")
+    if connection not in SSH_CONNECTIONS:
+        raise UsageError(f"host {name}: ships are reached by ssh, not by ansible_connection {connection!r}")
     if become:
         why = "the ship would be built as another user than the captain logs in as"
         remedy = "the roles become root by themselves where they must"
         raise UsageError(f"host {name}: {why}. Remove ansible_become from the inventory, {remedy}")
-    for option, what in SECRET.items():
+    for option, what in SECRET_OPTIONS.items():
         if options.get(option):
             raise UsageError(
-                f"{name}: {what} is a secret, and no secret is stored: remove it, and give ssh a key file or an agent"
+                f"host {name}: {what} is a secret, which is not stored: remove it, use a key file or ssh-agent"
             )
     key = options.get("private_key_file")
     args: list[str] = []
@@ -60,7 +60,7 @@ def build_target(
         args += ["-o", "StrictHostKeyChecking=no"]
     for option in ("ssh_args", "ssh_common_args", "ssh_extra_args"):
         text = str(options.get(option) or "")
-        args += shlex.split(text) if text != PLAIN_ARGS else []
+        args += shlex.split(text) if text != DEFAULT_SSH_ARGS else []
     try:
         return SshTarget(
             host=str(options.get("host") or name),
@@ -77,7 +77,7 @@ def build_target(
 
 
 def read_targets(names: Sequence[str], hostvars: Mapping[str, Mapping[str, Any]]) -> dict[str, SshTarget]:
-    """Return the targets of hosts of the inventory, resolved by Ansible itself; called inside Ansible only.
+    """Return how to reach hosts of the inventory, as Ansible resolves it; call it only inside Ansible.
 
     Raises:
         UsageError: as :func:`build_target`.
@@ -87,12 +87,12 @@ def read_targets(names: Sequence[str], hostvars: Mapping[str, Mapping[str, Any]]
     from ansible.playbook.play_context import PlayContext  # noqa: PLC0415
     from ansible.plugins.loader import connection_loader  # noqa: PLC0415
 
-    known = constants.config.get_plugin_vars("connection", "ssh")
+    plugin_vars = constants.config.get_plugin_vars("connection", "ssh")
     targets = {}
     for name in names:
         variables = hostvars[name]
         plugin = connection_loader.get("ssh", PlayContext(), os.devnull)
-        plugin.set_options(var_options={key: variables[key] for key in known if key in variables})
+        plugin.set_options(var_options={key: variables[key] for key in plugin_vars if key in variables})
         options = plugin.get_options()
         connection = str(variables.get("ansible_connection") or constants.DEFAULT_TRANSPORT)
         become = boolean(variables.get("ansible_become", False), strict=False)

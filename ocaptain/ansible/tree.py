@@ -1,7 +1,7 @@
-"""What the action ``tree`` does: a tree of small files with modes, in one remote call.
+"""The work of the action ``tree``: write a tree of small files with modes, in one remote call.
 
-The files go over on stdin, so nothing of them stands in an argv; a small program on the far
-side compares, writes what differs (each file whole or not at all) and says what it changed.
+The files are sent on stdin, so that their content is never in an argv; a small program on the host
+compares, writes what differs (each file completely or not at all) and reports what it changed.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from ocaptain.tree import TreeFile
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-MAX_TREE = 16 * 1024 * 1024
-MARK = "OCAPTAIN-TREE:"
-PYTHON = "/usr/bin/python3"
+MAX_TREE_BYTES = 16 * 1024 * 1024
+REPLY_MARK = "OCAPTAIN-TREE:"
+DEFAULT_PYTHON = "/usr/bin/python3"
 STATES = ("present", "merged", "absent")
 
 #: Runs on the ship: Python 3 and its standard library are all that it needs.
@@ -75,19 +75,19 @@ for item in job["files"]:
     os.chmod(scratch, mode)
     os.replace(scratch, path)
 print("MARK" + json.dumps({"changed": changed}))
-""".replace("MARK", MARK)
+""".replace("MARK", REPLY_MARK)
 
 
-def parse_files(items: Sequence[dict[str, Any]], read: Any) -> list[TreeFile]:
-    """Return the files that a task describes.
+def parse_files(items: Sequence[dict[str, Any]], read_src: Any) -> list[TreeFile]:
+    """Parse the files of a task.
 
     Args:
-        items: each ``path``, ``mode`` (octal text), ``state``, and one of ``content`` (text) or ``src``
-            unless it is to be absent.
-        read: returns the bytes of a ``src`` on the controller.
+        items: each has ``path``, ``mode`` (octal text), ``state``, and either ``content`` (text) or ``src``
+            unless its state is ``absent``.
+        read_src: returns the bytes of a ``src`` on the controller.
 
     Raises:
-        UsageError: an item is wrong; says which.
+        UsageError: an item is wrong; names it.
     """
     files = []
     for number, item in enumerate(items):
@@ -98,7 +98,7 @@ def parse_files(items: Sequence[dict[str, Any]], read: Any) -> list[TreeFile]:
             raise UsageError(f"{where}.path: {path!r} must be relative and stay below dest")
         state = str(item.get("state") or "present")
         if state not in STATES:
-            raise UsageError(f"{where}.state ({path}): {state!r} is none of {', '.join(STATES)}")
+            raise UsageError(f"{where}.state ({path}): {state!r} must be one of {', '.join(STATES)}")
         if state == "absent":
             files.append(TreeFile(path, state=state))
             continue
@@ -108,32 +108,32 @@ def parse_files(items: Sequence[dict[str, Any]], read: Any) -> list[TreeFile]:
             mode = int(str(item.get("mode", "0644")), 8)
         except ValueError:
             raise UsageError(f"{where}.mode: {item.get('mode')!r} is not octal") from None
-        data = str(item["content"]).encode() if item.get("content") is not None else read(str(item["src"]))
-        if state == "merged" and not _is_object(data):
+        data = str(item["content"]).encode() if item.get("content") is not None else read_src(str(item["src"]))
+        if state == "merged" and not _is_json_object(data):
             raise UsageError(f"{where} ({path}): only a JSON object can be merged")
         files.append(TreeFile(path, data, mode, state))
-    if sum(len(file.data) for file in files) > MAX_TREE:
-        raise UsageError(f"a tree is for small files: these are more than {MAX_TREE // 2**20} MB")
+    if sum(len(file.data) for file in files) > MAX_TREE_BYTES:
+        raise UsageError(f"the files are larger than {MAX_TREE_BYTES // 2**20} MB in total: a tree is for small files")
     return files
 
 
-def _is_object(data: bytes) -> bool:
+def _is_json_object(data: bytes) -> bool:
     try:
         return isinstance(json.loads(data), dict)
     except ValueError:
         return False
 
 
-def payload(dest: str, files: Sequence[TreeFile], *, check: bool) -> bytes:
-    """Return what the program reads."""
+def build_payload(dest: str, files: Sequence[TreeFile], *, check: bool) -> bytes:
+    """Build the input of the program."""
     listed = [{**vars(file), "data": base64.b64encode(file.data).decode()} for file in files]
     return json.dumps({"dest": dest, "check": check, "files": listed}).encode()
 
 
 def parse_reply(stdout: str) -> list[str] | None:
-    """Return the paths that changed, None if the program did not say (noise around it is ignored)."""
+    """Parse the program's output; return the changed paths, None if it has no valid reply (other output is ignored)."""
     for line in stdout.splitlines():
-        _, mark, rest = line.partition(MARK)
+        _, mark, rest = line.partition(REPLY_MARK)
         if mark:
             try:
                 return [str(path) for path in json.loads(rest)["changed"]]
@@ -142,40 +142,40 @@ def parse_reply(stdout: str) -> list[str] | None:
     return None
 
 
-def python_interpreter(known: Mapping[str, Any], template: Callable[[Any], Any]) -> str:
-    """Return the host's Python as its variables say; one that is to be discovered is none before it was.
+def python_interpreter(host_vars: Mapping[str, Any], template: Callable[[Any], Any]) -> str:
+    """Return the host's Python by its variables: the configured, else the discovered, else the default one.
 
     Args:
-        known: the host's variables.
-        template: resolves one.
+        host_vars: the host's variables.
+        template: renders a value that is a template.
     """
-    named = str(template(known.get("ansible_python_interpreter")) or "")
+    named = str(template(host_vars.get("ansible_python_interpreter")) or "")
     if named and not named.startswith("auto"):
         return named
-    return str((known.get("ansible_facts") or {}).get("discovered_interpreter_python") or PYTHON)
+    return str((host_vars.get("ansible_facts") or {}).get("discovered_interpreter_python") or DEFAULT_PYTHON)
 
 
-def send(action: Any, task_vars: Mapping[str, Any], dest: str, files: Sequence[TreeFile]) -> dict[str, Any]:
-    """Write a tree on an action's host; return the task's result.
+def send_files(action: Any, task_vars: Mapping[str, Any], dest: str, files: Sequence[TreeFile]) -> dict[str, Any]:
+    """Write files on an action's host; return the task's result.
 
     Args:
         action: the action plugin, whose connection is used.
-        task_vars: its variables.
+        task_vars: the variables of its task.
         dest: directory that the paths are relative to.
-        files: the tree.
+        files: the files.
 
     Raises:
-        OcaptainError: it was not written; what is said holds nothing of the files.
+        OcaptainError: they were not written; the message contains nothing of their content.
     """
     python = python_interpreter(task_vars, action._templar.template)  # noqa: SLF001 - as Ansible's own actions do
     done = action._low_level_execute_command(  # noqa: SLF001 - how actions reach their host
         f"{shlex.quote(python)} -c {shlex.quote(PROGRAM)}",
-        in_data=payload(dest, files, check=bool(action._task.check_mode)),  # noqa: SLF001
+        in_data=build_payload(dest, files, check=bool(action._task.check_mode)),  # noqa: SLF001
         executable="/bin/sh",
     )
     changed = parse_reply(done["stdout"]) if done["rc"] == 0 else None
     if changed is None:
-        said = (done["stderr"] or done["stdout"] or "no reply").strip()[-500:]
-        raise OcaptainError(f"the tree below {dest} was not written (exit {done['rc']}): {said}")
+        output = (done["stderr"] or done["stdout"] or "no reply").strip()[-500:]
+        raise OcaptainError(f"the files below {dest} were not written (exit {done['rc']}): {output}")
     diff = [{"before_header": path, "after_header": path, "before": "", "after": "(differs)\n"} for path in changed]
     return {"changed": bool(changed), "paths": changed, "diff": diff}

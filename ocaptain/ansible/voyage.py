@@ -1,7 +1,7 @@
-"""What the action ``voyage`` does, one function a state; each returns the task's result.
+"""The work of the action ``voyage``: one function for each state; each returns the task's result.
 
-In check mode (``check``) nothing is made, started, stopped or noted; the result is what would be,
-as far as that can be told.
+In check mode (``check``) nothing is created, started, stopped or recorded; the result tells what would
+happen, as far as that is known.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from ocaptain.names import LABEL, VERIFY_SHIP
 from ocaptain.options import SailOptions
 from ocaptain.plan import load_plan
 from ocaptain.query import Query
-from ocaptain.voyage.fleet import Outcome, outcome
+from ocaptain.voyage.fleet import Outcome, read_outcome
 from ocaptain.voyage.home import Home, VoyageDirectory
-from ocaptain.voyage.launch import Built, launch
+from ocaptain.voyage.launch import BuildResult, launch
 from ocaptain.voyage.prepare import prepare
 from ocaptain.voyage.request import Request
 from ocaptain.voyage.roles import ship_facts
-from ocaptain.voyage.sink import finish_sink, has_mesh, leave_mesh, left_of
-from ocaptain.voyage.wait import wait
+from ocaptain.voyage.sink import finish_sink, has_mesh, leave_mesh, list_remaining
+from ocaptain.voyage.wait import wait_for_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,13 +36,13 @@ if TYPE_CHECKING:
 Args = dict[str, Any]
 
 
-def prepared(args: Args) -> Args:
-    """Check everything and make the voyage, or find the one to go on with."""
+def prepare_voyage(args: Args) -> Args:
+    """Check everything and make the voyage, or find the one to resume."""
     plan = Path(args["plan"]).expanduser().absolute() if args.get("plan") else None
     request = Request(
         plan=plan,
         voyage=args.get("voyage"),
-        options=SailOptions.of(args),
+        options=SailOptions.from_mapping(args),
         on_active=args.get("on_active") or "resume",
         hosts=tuple((args.get("targets") or {}).items()),
     )
@@ -63,7 +63,7 @@ def prepared(args: Args) -> Args:
                     "id": ship,
                     "sprite": sprite,
                     "role": "verify" if ship == VERIFY_SHIP else "work",
-                    "variables": _variables(sprite, made.targets.get(ship), args),
+                    "variables": _connection_variables(sprite, made.targets.get(ship), args),
                 }
                 for ship, sprite in made.ships
             ],
@@ -74,51 +74,53 @@ def prepared(args: Args) -> Args:
     }
 
 
-def _variables(name: str, way: SshTarget | None, args: Args) -> Args:
-    """Return the connection's variables of a host that the inventory of this run does not know."""
-    return way.ansible_variables() if way and name not in (args.get("inventory") or ()) else {}
+def _connection_variables(name: str, target: SshTarget | None, args: Args) -> Args:
+    """Return the connection variables of a host that is not in the inventory of this run."""
+    return target.ansible_variables() if target and name not in (args.get("inventory") or ()) else {}
 
 
-def _directory(args: Args) -> VoyageDirectory:
+def _find_directory(args: Args) -> VoyageDirectory:
     return Home(load_settings().voyages).find(args.get("voyage"))
 
 
-def _result(now: Outcome, *, changed: bool) -> Args:
+def _outcome_result(now: Outcome, *, changed: bool) -> Args:
     return {"changed": changed, "outcome": {**asdict(now), "sailing": list(now.sailing)}}
 
 
 def launch_captain(args: Args) -> Args:
-    """Start the captain over the ships that were built."""
+    """Start the captain for the ships that were built."""
     if args.get("check"):
-        return _foreseen(args)
-    directory = _directory(args)
+        return _predict_launch(args)
+    directory = _find_directory(args)
     before = Query(directory.path).state()
-    built = Built(
+    built = BuildResult(
         ready=tuple(args.get("ready") or ()),
         failed=dict(args.get("failed") or {}),
         created=tuple(args.get("created") or ()),
         destroyed=tuple(args.get("destroyed") or ()),
     )
     now = launch(directory, built, load_settings())
-    return _result(now, changed=bool(built.created) or before not in {"running", "complete", "verifying"})
+    return _outcome_result(now, changed=bool(built.created) or before not in {"running", "complete", "verifying"})
 
 
-def _foreseen(args: Args) -> Args:
-    """Return where the voyage stands now, and whether a launch would change that."""
+def _predict_launch(args: Args) -> Args:
+    """Return the current state of the voyage, and whether a launch would change it."""
     try:
-        directory = _directory(args)
-    except UsageError:  # it would be made
+        directory = _find_directory(args)
+    except UsageError:  # it does not exist yet
         made = Outcome(str(args.get("voyage")), "preparing", (), {}, verify_ok=None, note=None)
-        return _result(made, changed=True)
-    now = outcome(directory)
-    return _result(now, changed=bool(args.get("created")) or now.state not in {"running", "complete", "verifying"})
+        return _outcome_result(made, changed=True)
+    now = read_outcome(directory)
+    return _outcome_result(
+        now, changed=bool(args.get("created")) or now.state not in {"running", "complete", "verifying"}
+    )
 
 
-def complete(args: Args) -> Args:
-    """Wait for the end; a voyage that failed is a failure, one with fewer ships a lesser one."""
+def wait_until_complete(args: Args) -> Args:
+    """Wait for the end of the voyage; raise an error if it failed, with ``strict`` also if ships were missing."""
     if args.get("check"):
         return {"changed": False, "skipped": True}
-    now = wait(_directory(args))
+    now = wait_for_end(_find_directory(args))
     if now.state != "complete":
         raise OcaptainError(f"{now.voyage} {now.state}: {now.note or 'see its logs'}")
     if now.is_less_proven and args.get("strict"):
@@ -126,16 +128,16 @@ def complete(args: Args) -> Args:
     if now.left_out and args.get("strict"):
         left = [f"{ship}: {reason}" for ship, reason in now.left_out.items()]
         raise PartialError(f"{now.voyage} is complete, with fewer ships than asked for:", left)
-    return _result(now, changed=False)
+    return _outcome_result(now, changed=False)
 
 
-def rescued(args: Args) -> Args:
-    """Stop captain and agents, fetch every ship's work; say which sprites may be destroyed."""
-    directory = _directory(args)
+def rescue_work(args: Args) -> Args:
+    """Stop captain and agents, fetch every ship's work; return which sprites may be destroyed."""
+    directory = _find_directory(args)
     query = Query(directory.path)
     seen = query.overview()
     about: Args = {"voyage": directory.id, "provider": seen.provider, "hosts": []}
-    if seen.state == "sunk" and not left_of(directory, load_settings()):
+    if seen.state == "sunk" and not list_remaining(directory, load_settings()):
         return {**about, "changed": False, "destroy": [], "kept": {}, "rescues": [], "bundle": None}
     abandon = bool(args.get("abandon"))
     if args.get("check"):
@@ -146,7 +148,8 @@ def rescued(args: Args) -> Args:
     if seen.provider == HOSTS:
         known = [(ship.id, ship.sprite, read_target(ship)) for ship in query.ships() if ship.sprite in destroy]
         about["hosts"] = [
-            {"id": ship, "sprite": name, "variables": _variables(name, way, args)} for ship, name, way in known
+            {"id": ship, "sprite": name, "variables": _connection_variables(name, target, args)}
+            for ship, name, target in known
         ]
     return {
         **about,
@@ -160,8 +163,8 @@ def rescued(args: Args) -> Args:
 
 
 def _rescue(directory: VoyageDirectory, *, abandon: bool) -> tuple[tuple[Rescue, ...], Path | None, str | None]:
-    """Fetch and prove; with ``abandon`` a repository that is not sound is only said."""
-    # Only a sink loads what commands ships.
+    """Fetch and check the work; with ``abandon`` a damaged repository is only reported."""
+    # Only a sink loads the code that commands ships.
     from ocaptain.captain.rescue import Rescue  # noqa: PLC0415
     from ocaptain.voyage.rescue import begin_sink  # noqa: PLC0415
 
@@ -169,19 +172,19 @@ def _rescue(directory: VoyageDirectory, *, abandon: bool) -> tuple[tuple[Rescue,
         rescued = begin_sink(directory, load_settings())
     except GitError as error:
         if not abandon:
-            remedy = f"no ship was destroyed; repair {directory.path / 'repo.git'}, or say --abandon"
+            remedy = f"no ship was destroyed; repair {directory.path / 'repo.git'}, or use --abandon"
             raise PartialError(f"{directory.id}: {error.message} ({remedy})") from error
         ships = Query(directory.path).ships()
         return tuple(Rescue(ship.id, ship.sprite, ok=False) for ship in ships), None, error.message
     return rescued.ships, rescued.bundle, None
 
 
-def sunk(args: Args) -> Args:
-    """Prove that nothing is left; what is left is named."""
-    directory, settings = _directory(args), load_settings()
+def prove_sunk(args: Args) -> Args:
+    """Check that nothing is left of the voyage; raise an error that names what is left."""
+    directory, settings = _find_directory(args), load_settings()
     seen = Query(directory.path).overview()
     over = seen.state == "sunk" and all(ship["state"] == "gone" for ship in seen.ships)
-    is_gone = over and not left_of(directory, settings)
+    is_gone = over and not list_remaining(directory, settings)
     if is_gone and not has_mesh(directory):
         return {"changed": False, "voyage": directory.id, "left": []}
     if args.get("check"):
@@ -195,7 +198,7 @@ def sunk(args: Args) -> Args:
     on_tailnet = leave_mesh(directory, settings, list(left))
     if left:
         lines = [f"{name}: {reason}" for name, reason in left.items()]
-        remedy = "work on a ship that cannot be reached is lost if you say --abandon"
+        remedy = "--abandon destroys them, and loses the work on ships that cannot be reached"
         raise PartialError(f"{directory.id} is not sunk, these ships are left ({remedy}):", [*lines, *on_tailnet])
     if on_tailnet:
         remedy = f"`ocaptain sink {directory.id}` tries again; devices leave by themselves in the end"
@@ -203,8 +206,8 @@ def sunk(args: Args) -> Args:
     return {"changed": True, "voyage": directory.id, "left": []}
 
 
-def checked(args: Args) -> Args:
-    """Check a plan and say what was found."""
+def check_plan(args: Args) -> Args:
+    """Check a plan; return its errors and warnings."""
     report = load_plan(Path(args["plan"]).expanduser())
     return {
         "changed": False,
@@ -215,10 +218,10 @@ def checked(args: Args) -> Args:
 
 
 STATES: dict[str, Callable[[Args], Args]] = {
-    "checked": checked,
-    "prepared": prepared,
+    "checked": check_plan,
+    "prepared": prepare_voyage,
     "launched": launch_captain,
-    "complete": complete,
-    "rescued": rescued,
-    "sunk": sunk,
+    "complete": wait_until_complete,
+    "rescued": rescue_work,
+    "sunk": prove_sunk,
 }

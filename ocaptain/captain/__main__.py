@@ -25,7 +25,7 @@ from ocaptain.ledger import Contradiction, Fenced, Ledger, LedgerUnwritable
 from ocaptain.locks import Lock
 from ocaptain.presence import Existing, find_existing
 from ocaptain.prices import load_prices
-from ocaptain.process import lock_path
+from ocaptain.process import captain_lock_path
 from ocaptain.protocol.files import start_time, write_atomic
 from ocaptain.provider import choose_provider, require_endpoint, require_same_provider
 
@@ -46,9 +46,9 @@ def main(directory: Path) -> int:
     )
     for noisy in ("httpx", "httpcore", "websockets"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    with Lock(lock_path(directory)) as lock:
+    with Lock(captain_lock_path(directory)) as lock:
         if not lock.acquire_within(LOCK_SECONDS):
-            log.error("another captain is in command of this voyage: %s is locked", lock_path(directory))
+            log.error("another captain is in command of this voyage: %s is locked", captain_lock_path(directory))
             return 1
         pid_file = directory / "captain.pid"
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ocaptain.plan import comes_last, count_passed_over
+from ocaptain.plan import count_deferrals, deferred_tasks
 
 if TYPE_CHECKING:
     from ocaptain.ledger import Ledger
@@ -28,7 +28,7 @@ class ClaimOrder:
         if not self._paths:
             return frozenset()
         self._order = self._ledger.ready_order()
-        return comes_last(self._order, self._ledger.running_tasks(), self._paths, self._passed_over)
+        return deferred_tasks(self._order, self._ledger.running_tasks(), self._paths, self._passed_over)
 
     def note_claim(self, task: str, last: frozenset[str]) -> None:
         """Count the tasks that were passed over by a claim.
@@ -38,4 +38,4 @@ class ClaimOrder:
             last: what :meth:`tasks_to_defer` returned for that claim.
         """
         if last:
-            self._passed_over = count_passed_over(self._passed_over, self._order, last, task)
+            self._passed_over = count_deferrals(self._passed_over, self._order, last, task)

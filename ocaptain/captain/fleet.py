@@ -37,7 +37,7 @@ log = logging.getLogger("ocaptain.captain")
 def start_replacement(directory: Path) -> subprocess.Popen[bytes]:
     """Start ``ocaptain sail --resume`` in the background, which makes the ships that the ledger lists as missing."""
     run = start_module("ocaptain", ["sail", "--resume", directory.name, "--json"], directory / "replace.log")
-    process.note_replacement(directory, run.pid)
+    process.record_replacement(directory, run.pid)
     return run
 
 
@@ -62,7 +62,7 @@ class Fleet:
 
     def may_replace(self) -> bool:
         """Whether a ship may still be added: a replacement is under way, or one may be started."""
-        return process.replaces(self._directory) or bool(self._missing_ships())
+        return process.is_replacement_running(self._directory) or bool(self._missing_ships())
 
     def _missing_ships(self, existing: Existing | None = None) -> Replacements:
         """Return which ships to replace; without ``existing``, as if every sprite were gone."""
@@ -79,7 +79,9 @@ class Fleet:
         if self._run is not None:
             self._run.poll()  # so that it leaves no zombie
         now = time.monotonic()
-        if (self._looked is not None and now - self._looked < LOOK_SECONDS) or process.replaces(self._directory):
+        if (self._looked is not None and now - self._looked < LOOK_SECONDS) or process.is_replacement_running(
+            self._directory
+        ):
             return
         self._looked = now
         for ship in self._ledger.ships():

@@ -28,7 +28,7 @@ from ocaptain.captain.views import Views
 from ocaptain.control.commands import carry_out
 from ocaptain.control.listen import listening
 from ocaptain.git import GitError
-from ocaptain.process import take_over_mark
+from ocaptain.process import take_over_path
 from ocaptain.text import clean
 
 if TYPE_CHECKING:
@@ -79,8 +79,8 @@ class Captain:
     ) -> None:
         self.directory = directory
         self.ledger = ledger
-        self.context = Context.of(directory, ledger, prices, hooks, takes_over=take_over_mark(directory).exists())
-        take_over_mark(directory).unlink(missing_ok=True)
+        self.context = Context.of(directory, ledger, prices, hooks, takes_over=take_over_path(directory).exists())
+        take_over_path(directory).unlink(missing_ok=True)
         self.voyage = self.context.voyage
         self.views = Views(directory, ledger, self.context.git, self.voyage.id)
         self._records = Records(directory, ledger, self.context.prices)

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from ocaptain import __version__
+from ocaptain.cli.arguments import optional_name, parse_port, parse_positional
 from ocaptain.cli.options import with_sail_options
-from ocaptain.cli.words import one_of, port, split
 from ocaptain.durations import parse_seconds
 from ocaptain.options import SailOptions  # noqa: TC001 - typer reads annotations
 
@@ -22,13 +22,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-#: What wrong options and arguments raise; versions of typer keep it in different places.
-wrong_input: type[Any] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
-plan_app = typer.Typer(help="Look at plans.", no_args_is_help=True)
+#: The base class of errors in options and arguments; versions of typer define it in different modules.
+click_exception: type[Any] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+plan_app = typer.Typer(help="Check and simulate plans.", no_args_is_help=True)
 drydock_app = typer.Typer(help="The local, Sprites-compatible provider.", no_args_is_help=True)
 app.add_typer(plan_app, name="plan")
 app.add_typer(drydock_app, name="drydock")
-base_app = typer.Typer(help="What drydock's ships stand on.", no_args_is_help=True)
+base_app = typer.Typer(help="The base layer: the files that all drydock ships share.", no_args_is_help=True)
 drydock_app.add_typer(base_app, name="base")
 
 
@@ -52,12 +52,12 @@ VoyageId = Annotated[
     str | None,
     typer.Argument(metavar="ID", help="Voyage id or any unique prefix; optional if exactly one voyage is active."),
 ]
-NAMES = "A first word that begins with `voyage-` is the voyage's ID; by default the one that is active."
+VOYAGE_WORD_HELP = "A first argument that begins with `voyage-` is the voyage's ID; by default the active voyage."
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
 
 
-def _version(wanted: bool) -> None:  # noqa: FBT001 - typer's callback
-    if wanted:
+def _print_version(requested: bool) -> None:  # noqa: FBT001 - typer's callback
+    if requested:
         typer.echo(f"ocaptain {__version__}")
         raise typer.Exit
 
@@ -65,7 +65,7 @@ def _version(wanted: bool) -> None:  # noqa: FBT001 - typer's callback
 @app.callback()
 def root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Sail fleets of autonomous coding agents."""
@@ -81,22 +81,22 @@ def sail(
         str | None,
         typer.Option("-i", "--hosts", metavar="INVENTORY[:GROUP]", help="Hosts of an inventory as ships, over ssh."),
     ] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for the voyage's end.")] = False,
-    new: Annotated[bool, typer.Option("--new", help="Sail anew, even if this plan sails already.")] = False,
-    resume: Annotated[str | None, typer.Option(metavar="ID", help="Go on with a voyage.")] = None,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep ships that could not be built, to look at them.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the voyage has ended.")] = False,
+    new: Annotated[bool, typer.Option("--new", help="Start a new voyage even if this plan has an active one.")] = False,
+    resume: Annotated[str | None, typer.Option(metavar="ID", help="Resume this voyage.")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep ships that could not be built, for inspection.")] = False,
     json: Json = False,
 ) -> None:
-    """Create a fleet, build it, and set it to work on a plan."""
-    from ocaptain.cli.sail import Asked, run_sail  # noqa: PLC0415
+    """Create a fleet, build its ships and start work on a plan."""
+    from ocaptain.cli.sail import SailArguments, run_sail  # noqa: PLC0415
 
-    asked = Asked(plan=plan, hosts=hosts, wait=wait, new=new, resume=resume, keep=keep)
-    raise typer.Exit(run_sail(options, asked, as_json=json))
+    arguments = SailArguments(plan=plan, hosts=hosts, wait=wait, new=new, resume=resume, keep=keep)
+    raise typer.Exit(run_sail(options, arguments, as_json=json))
 
 
 @app.command()
 def status(voyage: VoyageId = None, json: Json = False) -> None:
-    """Show how a voyage stands."""
+    """Show the status of a voyage."""
     from ocaptain.cli.views import show_status  # noqa: PLC0415
 
     show_status(voyage, as_json=json)
@@ -115,7 +115,7 @@ def tasks(
 
 
 class CostBy(StrEnum):
-    """How costs are split."""
+    """What one line of the costs is about."""
 
     ship = "ship"
     task = "task"
@@ -125,7 +125,7 @@ class CostBy(StrEnum):
 @app.command()
 def cost(
     voyage: VoyageId = None,
-    by: Annotated[CostBy, typer.Option("--by", help="How it is split.")] = CostBy.ship,
+    by: Annotated[CostBy, typer.Option("--by", help="Show one line for each of these.")] = CostBy.ship,
     json: Json = False,
 ) -> None:
     """Show what a voyage's agents and machines cost so far."""
@@ -137,28 +137,29 @@ def cost(
 @app.command()
 def logs(
     words: Annotated[
-        list[str] | None, typer.Argument(metavar="[ID] [SHIP|TASK]...", help=f"Only these ships and tasks. {NAMES}")
+        list[str] | None,
+        typer.Argument(metavar="[ID] [SHIP|TASK]...", help=f"Only these ships and tasks. {VOYAGE_WORD_HELP}"),
     ] = None,
     ship: Annotated[list[str] | None, typer.Option("-s", "--ship", help="Only this ship.")] = None,
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the voyage ends.")] = False,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Print new lines until the voyage ends.")] = False,
     grep: Annotated[
         str | None, typer.Option("-g", "--grep", help="Only lines that match (regular expression).")
     ] = None,
     tail: Annotated[int | None, typer.Option("-n", "--tail", min=0, help="Only the last N lines.")] = None,
 ) -> None:
-    """Show what the agents said."""
+    """Show the output of the agents."""
     from ocaptain.cli.logs import show_logs  # noqa: PLC0415
 
-    meant = split(words or [])
-    show_logs(meant.voyage, names=(*meant.names, *(ship or ())), follow=follow, grep=grep, tail=tail)
+    named = parse_positional(words or [])
+    show_logs(named.voyage, names=(*named.names, *(ship or ())), follow=follow, grep=grep, tail=tail)
 
 
 @app.command()
 def clone(
     voyage: VoyageId = None,
-    dest: Annotated[Path | None, typer.Option("-d", "--dest", help="Where to; by default ./ID.")] = None,
+    dest: Annotated[Path | None, typer.Option("-d", "--dest", help="Target directory; by default ./ID.")] = None,
 ) -> None:
-    """Clone what landed."""
+    """Clone the voyage's branch: all work that has landed."""
     from ocaptain.cli.views import clone_voyage  # noqa: PLC0415
 
     clone_voyage(voyage, dest)
@@ -166,7 +167,7 @@ def clone(
 
 @app.command()
 def pause(voyage: VoyageId = None, json: Json = False) -> None:
-    """Hand out nothing more: what is under way is finished, checked and lands; then the ships sleep."""
+    """Pause a voyage: start no new task; finish, check and land the running ones, then let the ships sleep."""
     from ocaptain.cli.control import run_pause  # noqa: PLC0415
 
     run_pause(voyage, as_json=json)
@@ -175,14 +176,14 @@ def pause(voyage: VoyageId = None, json: Json = False) -> None:
 @app.command()
 def sink(
     voyage: VoyageId = None,
-    all_: Annotated[bool, typer.Option("--all", help="Every active voyage, and what is left over.")] = False,
-    force: Annotated[bool, typer.Option("-f", "--force", help="Do not ask.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="All active voyages, and leftover ships.")] = False,
+    force: Annotated[bool, typer.Option("-f", "--force", help="Do not ask for confirmation.")] = False,
     abandon: Annotated[
         bool, typer.Option("--abandon", help="Destroy ships even if their work cannot be fetched (it is lost).")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Fetch every ship's work, then destroy the fleet."""
+    """Fetch the work of every ship, then destroy the fleet."""
     from ocaptain.cli.sink import run_sink  # noqa: PLC0415
 
     raise typer.Exit(run_sink(voyage, every=all_, force=force, abandon=abandon, as_json=json))
@@ -191,22 +192,25 @@ def sink(
 @app.command()
 def shell(
     words: Annotated[
-        list[str] | None, typer.Argument(metavar="[ID] [SHIP]", help=f"Which ship; by default the only one. {NAMES}")
+        list[str] | None,
+        typer.Argument(metavar="[ID] [SHIP]", help=f"Which ship; by default the only one. {VOYAGE_WORD_HELP}"),
     ] = None,
-    raw: Annotated[bool, typer.Option("--raw", help="A login shell, not the agents' tmux.")] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="Open a login shell instead of the agents' tmux.")] = False,
 ) -> None:
     """Attach to a ship's tmux, where its agent runs (Ctrl-b d leaves it)."""
     from ocaptain.cli.shell import run_shell  # noqa: PLC0415
 
-    meant = split(words or [])
-    raise typer.Exit(run_shell(meant.voyage, one_of(meant.names, "ship"), raw=raw))
+    named = parse_positional(words or [])
+    raise typer.Exit(run_shell(named.voyage, optional_name(named.names, "ship"), raw=raw))
 
 
 @app.command()
 def proxy(
     words: Annotated[
         list[str],
-        typer.Argument(metavar="[ID] SHIP PORT", help=f"A ship (ship-0) or a sprite's name, and a TCP port. {NAMES}"),
+        typer.Argument(
+            metavar="[ID] SHIP PORT", help=f"A ship (ship-0) or a sprite's name, and a TCP port. {VOYAGE_WORD_HELP}"
+        ),
     ],
     provider: Annotated[
         Provider | None, typer.Option(help="Where the ship is; by default where its voyage sails.")
@@ -215,8 +219,13 @@ def proxy(
     """Join standard input and output to a port of a ship (ssh -o ProxyCommand='ocaptain proxy %h %p')."""
     from ocaptain.cli.proxy import run_proxy  # noqa: PLC0415
 
-    meant = split(words[:-1])
-    run_proxy(meant.voyage, one_of(meant.names, "ship"), port(words[-1]), provider=provider.value if provider else None)
+    named = parse_positional(words[:-1])
+    run_proxy(
+        named.voyage,
+        optional_name(named.names, "ship"),
+        parse_port(words[-1]),
+        provider=provider.value if provider else None,
+    )
 
 
 @app.command()
@@ -224,7 +233,7 @@ def doctor(
     provider: Annotated[Provider | None, typer.Option(help="Where ships would come from.")] = None,
     json: Json = False,
 ) -> None:
-    """Say whether a voyage could sail from here, and what to do if not (exit 1)."""
+    """Check whether a voyage could sail from this machine; print what to fix if not (exit 1)."""
     from ocaptain.cli.doctor import run_doctor  # noqa: PLC0415
 
     raise typer.Exit(run_doctor(provider.value if provider else None, as_json=json))
@@ -233,12 +242,14 @@ def doctor(
 @app.command()
 def sweep(
     provider: Annotated[Provider | None, typer.Option(help="Where to look; by default as configured.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what is left over.")] = False,
-    force: Annotated[bool, typer.Option("-f", "--force", help="Do not ask.")] = False,
-    abandon: Annotated[bool, typer.Option("--abandon", help="Also ships that a captain elsewhere commands.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list leftover ships; destroy nothing.")] = False,
+    force: Annotated[bool, typer.Option("-f", "--force", help="Do not ask for confirmation.")] = False,
+    abandon: Annotated[
+        bool, typer.Option("--abandon", help="Destroy also ships that a captain elsewhere commands.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Find ships that no voyage here answers for, and destroy them."""
+    """Find and destroy leftover ships: those that belong to no active voyage of this machine."""
     from ocaptain.cli.sweep import run_sweep  # noqa: PLC0415
 
     name = provider.value if provider else None
@@ -250,26 +261,26 @@ def plan_check(
     directory: Annotated[Path, typer.Argument(help="The plan's directory.")],
     json: Json = False,
 ) -> None:
-    """Check a plan: exit 0 if it can be sailed, 2 with every fault if not."""
-    from ocaptain.cli.plan import check  # noqa: PLC0415
+    """Check a plan: exit 0 if it is valid, else list every error and exit 2."""
+    from ocaptain.cli.plan import check_plan  # noqa: PLC0415
 
-    raise typer.Exit(check(directory, as_json=json))
+    raise typer.Exit(check_plan(directory, as_json=json))
 
 
 @plan_app.command("simulate")
 def plan_simulate(
     directory: Annotated[Path, typer.Argument(help="The plan's directory.")],
-    ships: Annotated[str, typer.Option("-n", "--ships", help="Fleets to play: 8 (one to eight), or 4..12.")] = "8",
+    ships: Annotated[str, typer.Option("-n", "--ships", help="Fleet sizes to simulate: 8 (1 to 8), or 4..12.")] = "8",
     overhead: Annotated[
-        float, typer.Option("--overhead", min=0, max=86400, help="Seconds that are added to each attempt.")
+        float, typer.Option("--overhead", min=0, max=86400, help="Seconds added to each attempt.")
     ] = 0.0,
     seconds: Annotated[
         float | None,
-        typer.Option("--seconds", min=0.001, max=604800, help="What a task without an estimate takes."),
+        typer.Option("--seconds", min=0.001, max=604800, help="Seconds that a task without an estimate takes."),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Say how long fleets of several sizes would sail, by the plan's estimates and the captain's own policy."""
+    """Predict how long fleets of several sizes need, by the plan's estimates and the captain's scheduling rules."""
     from ocaptain.cli.plan import show_simulation  # noqa: PLC0415
 
     raise typer.Exit(show_simulation(directory, ships, overhead, seconds, as_json=json))
@@ -284,7 +295,7 @@ def _duration(text: str) -> float:
 
 
 class Network(StrEnum):
-    """What network drydock's ships have."""
+    """Network of drydock's ships."""
 
     host = "host"
     isolated = "isolated"
@@ -294,43 +305,46 @@ class Network(StrEnum):
 def drydock_start(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 = any.")] = 0,
     idle_exit: Annotated[
-        float | None, typer.Option(parser=_duration, help="End after so long without a sprite and a client.")
+        float | None, typer.Option(parser=_duration, help="Exit after this long without any sprite or client.")
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(min=0, help="Most sprites that run at once, as an account has one.")
+        int | None, typer.Option(min=0, help="Maximum number of sprites running at once, like an account's limit.")
     ] = None,
     idle: Annotated[
-        float, typer.Option(parser=_duration, help="When a sprite that does nothing is frozen; 0 = never.")
+        float, typer.Option(parser=_duration, help="Freeze an idle sprite after this long; 0 = never.")
     ] = "30s",  # type: ignore[assignment]
-    cold: Annotated[float, typer.Option(parser=_duration, help="How much later its processes end; 0 = never.")] = "10m",  # type: ignore[assignment]
-    network: Annotated[Network, typer.Option(help="This machine's network for all, or one for each.")] = Network.host,
+    cold: Annotated[
+        float,
+        typer.Option(parser=_duration, help="End the processes of a frozen sprite after this much longer; 0 = never."),
+    ] = "10m",  # type: ignore[assignment]
+    network: Annotated[Network, typer.Option(help="Network of ships: this machine's, or one each.")] = Network.host,
     allow_host_port: Annotated[
-        list[int] | None, typer.Option(min=1, max=65535, help="Port of this machine that isolated ships reach.")
+        list[int] | None, typer.Option(min=1, max=65535, help="Port of this machine that isolated ships may reach.")
     ] = None,
     layer: Annotated[
         list[Path] | None,
-        typer.Option(metavar="DIR", help="Directory (usr, opt …) that every ship has over its base, installed once."),
+        typer.Option(metavar="DIR", help="Directory (usr, opt …) that is laid over the base of every ship."),
     ] = None,
-    latency: Annotated[float, typer.Option(parser=_duration, help="Time that each call is late.")] = 0.0,
-    jitter: Annotated[float, typer.Option(parser=_duration, help="Time that lateness varies by, at most.")] = 0.0,
-    seed: Annotated[int, typer.Option(help="Of everything random about faults.")] = 0,
+    latency: Annotated[float, typer.Option(parser=_duration, help="Delay of each API call.")] = 0.0,
+    jitter: Annotated[float, typer.Option(parser=_duration, help="Maximum random change of that delay.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Seed of all random faults.")] = 0,
     faults: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="What is to go wrong: a fault plan as JSON (docs/faults.md).")
+        Path | None, typer.Option(metavar="FILE", help="Fault plan (JSON): which calls fail, and how (docs/faults.md).")
     ] = None,
 ) -> None:
-    """Start it in the background; return once it serves."""
-    from ocaptain.cli.drydock import fault_plan, start  # noqa: PLC0415
+    """Start drydock in the background; return when it accepts calls."""
+    from ocaptain.cli.drydock import build_fault_plan, start  # noqa: PLC0415
     from ocaptain.drydock.server import Options  # noqa: PLC0415
 
     ports = tuple(allow_host_port or ())
-    plan = fault_plan(latency, jitter, seed, faults)
-    layers = tuple(str(one.absolute()) for one in layer or ())
+    plan = build_fault_plan(latency, jitter, seed, faults)
+    layers = tuple(str(directory.absolute()) for directory in layer or ())
     start(Options(port, idle_exit, limit, idle, cold, network.value, ports, plan, layers))
 
 
 @drydock_app.command("status")
 def drydock_status() -> None:
-    """Say whether it serves, and where (exit 1 if not)."""
+    """Show whether drydock is running, and where (exit 1 if not)."""
     from ocaptain.cli.drydock import status as show  # noqa: PLC0415
 
     raise typer.Exit(show())
@@ -338,10 +352,10 @@ def drydock_status() -> None:
 
 @drydock_app.command("stop")
 def drydock_stop(
-    force: Annotated[bool, typer.Option("-f", "--force", help="Even if a voyage's ships are on it.")] = False,
+    force: Annotated[bool, typer.Option("-f", "--force", help="Stop even if it has ships of a voyage.")] = False,
     json: Json = False,
 ) -> None:
-    """Stop it, and with it every sprite on it."""
+    """Stop drydock and every sprite on it."""
     from ocaptain.cli.drydock import stop  # noqa: PLC0415
 
     raise typer.Exit(stop(force=force, as_json=json))
@@ -349,7 +363,7 @@ def drydock_stop(
 
 @base_app.command("build")
 def drydock_base_build() -> None:
-    """Make the ships' base layer now, rather than at drydock's first start."""
+    """Build the base layer now instead of at drydock's first start."""
     from ocaptain.cli.drydock import build_base  # noqa: PLC0415
 
     build_base()

@@ -1,20 +1,20 @@
-"""``pause``: what is asked of a voyage while it sails."""
+"""``pause``: commands to a sailing voyage."""
 
 from __future__ import annotations
 
 from ocaptain.cli import render
-from ocaptain.cli.views import find
+from ocaptain.cli.views import find_voyage
 from ocaptain.control import Command, ask
 from ocaptain.errors import UsageError
 
 
 def run_pause(voyage: str | None, *, as_json: bool) -> None:
-    """Pause a voyage; pausing it twice is done.
+    """Pause a voyage; pausing it again succeeds, too.
 
     Raises:
-        UsageError: it has ended, or is about to.
+        UsageError: it has ended, or its final verify is running.
     """
-    directory = find(voyage)
+    directory = find_voyage(voyage)
     answer = ask(directory.path, Command(name="pause"))
     if not answer.done:
         raise UsageError(answer.said)

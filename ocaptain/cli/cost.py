@@ -1,4 +1,4 @@
-"""``cost``: what agents and machines cost so far."""
+"""``cost``: the cost of agents and machines so far."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from ocaptain.cli import render
-from ocaptain.cli.views import find
+from ocaptain.cli.views import find_voyage
 from ocaptain.config import load_settings
 from ocaptain.prices import load_prices
 from ocaptain.protocol.usage import format_dollars
@@ -20,48 +20,57 @@ if TYPE_CHECKING:
 
 def show_cost(voyage: str | None, *, by: By, as_json: bool) -> None:
     """Show what a voyage cost."""
-    directory = find(voyage)
+    directory = find_voyage(voyage)
     prices = load_prices(load_settings().prices)
     query = Query(directory.path)
     about = query.overview()
     price = prices.machines.get(about.provider)
-    seen = query.costs(by, price.cost if price else lambda _: 0)
+    costs = query.costs(by, price.cost if price else lambda _: 0)
     if as_json:
         facts = {"voyage": about.voyage, "state": about.state, "provider": about.provider}
-        render.print_json("cost", {**facts, **seen.as_dict()})
+        render.print_json("cost", {**facts, **costs.as_dict()})
         return
     console = render.out()
-    console.print(cost_table(seen))
-    for note in notes(seen):
+    console.print(cost_table(costs))
+    for note in cost_notes(costs):
         console.print(f"  {note}")
 
 
-def notes(seen: Costs) -> list[str]:
-    """Return what is to be said below the table."""
-    total, spent = seen.total, seen.total.spent
-    machines = f"machines: {format_dollars(total.machine_nano or 0)} for {duration(total.awake_seconds or 0)} awake"
-    found = [f"{machines}; with the agents {format_dollars(seen.total_nano)}{'+' if spent.unknown else ''}"]
+def cost_notes(costs: Costs) -> list[str]:
+    """Return the lines to print below the table."""
+    total, spent = costs.total, costs.total.spent
+    machines = (
+        f"machines: {format_dollars(total.machine_nano or 0)} for {format_duration(total.awake_seconds or 0)} awake"
+    )
+    lines = [f"{machines}; with the agents {format_dollars(costs.total_nano)}{'+' if spent.unknown else ''}"]
     if "subscription" in spent.marks:
-        found.append("a subscription is shown at list prices; it is not billed by tokens")
+        lines.append("a subscription is shown at list prices; it is not billed by tokens")
     if spent.unknown:
-        found.append(f"+ {spent.unknown} attempts used a model without a known price; OCAPTAIN_PRICES may name one")
-    return found
+        lines.append(f"+ {spent.unknown} attempts used a model without a known price; set it in OCAPTAIN_PRICES")
+    return lines
 
 
-def cost_table(seen: Costs) -> Table:
+def cost_table(costs: Costs) -> Table:
     """Return the costs as a table."""
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column(seen.by, no_wrap=True)
-    for name in ("tries", "tokens in", "cached", "out", "agents", *(("awake", "machine") if seen.by == "ship" else ())):
+    table.add_column(costs.by, no_wrap=True)
+    for name in (
+        "tries",
+        "tokens in",
+        "cached",
+        "out",
+        "agents",
+        *(("awake", "machine") if costs.by == "ship" else ()),
+    ):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True, overflow="ellipsis")
-    for line in seen.lines:
-        table.add_row(*_cells(seen, line))
-    table.add_row(*_cells(seen, seen.total, "total"), style="bold")
+    for line in costs.lines:
+        table.add_row(*_cells(costs, line))
+    table.add_row(*_cells(costs, costs.total, "total"), style="bold")
     return table
 
 
-def _cells(seen: Costs, line: Line, name: str | None = None) -> list[str]:
+def _cells(costs: Costs, line: Line, name: str | None = None) -> list[str]:
     spent = line.spent
     return [
         name or clean_line(line.name, 40),
@@ -70,12 +79,16 @@ def _cells(seen: Costs, line: Line, name: str | None = None) -> list[str]:
         f"{spent.tokens_cached:,}",
         f"{spent.tokens_out:,}",
         f"{format_dollars(spent.cost_nano)}{'+' if spent.unknown else ''}",
-        *([duration(line.awake_seconds or 0), format_dollars(line.machine_nano or 0)] if seen.by == "ship" else []),
+        *(
+            [format_duration(line.awake_seconds or 0), format_dollars(line.machine_nano or 0)]
+            if costs.by == "ship"
+            else []
+        ),
         clean_line(line.about, 50),
     ]
 
 
-def duration(seconds: float) -> str:
-    """Return a time as ``1:02:03``."""
+def format_duration(seconds: float) -> str:
+    """Format a time as ``1:02:03``."""
     whole = round(seconds)
     return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"

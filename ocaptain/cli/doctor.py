@@ -1,4 +1,4 @@
-"""``doctor``: whether a voyage could sail from here, and what to do if not."""
+"""``doctor``: check whether a voyage could sail from this machine, and print what to fix if not."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from rich.text import Text
 
 from ocaptain.cli import render
 from ocaptain.text import clean_line
-from ocaptain.voyage.doctor import examine
+from ocaptain.voyage.doctor import run_checks
 
-SIGNS = {"ok": ("ok", "green"), "warning": ("warn", "yellow"), "fault": ("FAULT", "red")}
+STATUS_LABELS = {"ok": ("ok", "green"), "warning": ("warn", "yellow"), "fault": ("FAULT", "red")}
 
 
 def run_doctor(provider: str | None, *, as_json: bool) -> int:
-    """Examine and show; return the exit code: 1 if `sail` would fail."""
-    found = examine(provider)
-    ok = all(one.status != "fault" for one in found)
+    """Run all checks and print their results; return the exit code: 1 if `sail` would fail."""
+    findings = run_checks(provider)
+    ok = all(finding.status != "fault" for finding in findings)
     if as_json:
-        render.print_json("doctor", {"ok": ok, "checks": [one.as_dict() for one in found]})
+        render.print_json("doctor", {"ok": ok, "checks": [finding.as_dict() for finding in findings]})
         return 0 if ok else 1
     table = Table.grid(padding=(0, 2))
-    for one in found:
-        sign, style = SIGNS[one.status]
-        shown = Text(clean_line(one.detail))
-        if one.remedy:
-            shown.append(f"\n→ {clean_line(one.remedy)}", style="bold")
-        table.add_row(Text(sign, style=style), one.name, shown)
+    for finding in findings:
+        label, style = STATUS_LABELS[finding.status]
+        detail = Text(clean_line(finding.detail))
+        if finding.remedy:
+            detail.append(f"\n→ {clean_line(finding.remedy)}", style="bold")
+        table.add_row(Text(label, style=style), finding.name, detail)
     render.out().print(table)
     return 0 if ok else 1

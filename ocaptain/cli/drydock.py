@@ -28,38 +28,38 @@ if TYPE_CHECKING:
 
 
 def start(options: server.Options) -> None:
-    """Start drydock and print where it is."""
-    # Here, so that a wrong option is reported to the user and not in the log of a server that did not start.
+    """Start drydock; print its URL and token as JSON."""
+    # Report a wrong option here, not in the log of a server that did not start.
     options.fault_plan()
     options.checked_layers()
     if server.running_server() and options != server.Options(port=options.port):
-        raise UsageError("drydock runs already, with the options it was started with; stop it first")
+        raise UsageError("drydock is already running with other options; stop it first (`ocaptain drydock stop`)")
     render.print_json("drydock", {"running": True, **asdict(server.start(options))})
 
 
-def fault_plan(latency: float, jitter: float, seed: int, file: Path | None) -> str:
-    """Return the fault plan as JSON: a file's, with what the command line says."""
+def build_fault_plan(latency: float, jitter: float, seed: int, file: Path | None) -> str:
+    """Return the fault plan as JSON: that of the file, overridden by the command line."""
     try:
         given = json.loads(file.read_text("utf-8")) if file else {}
     except (OSError, ValueError) as error:
-        raise UsageError(f"{file} is no fault plan: {error}") from error
-    said = {"latency": latency, "jitter": jitter, "seed": seed}
-    plan = {**(given if isinstance(given, dict) else {"rules": given}), **{k: v for k, v in said.items() if v}}
+        raise UsageError(f"{file} is not a fault plan: {error}") from error
+    overrides = {"latency": latency, "jitter": jitter, "seed": seed}
+    plan = {**(given if isinstance(given, dict) else {"rules": given}), **{k: v for k, v in overrides.items() if v}}
     return json.dumps(plan) if plan else ""
 
 
 def build_base() -> None:
-    """Make the base layer in a process of its own, since an ordinary user's needs a namespace."""
+    """Build the base layer in a process of its own: without root it needs a user namespace."""
     argv = [sys.executable, "-m", "ocaptain.drydock", "--build-base"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, env=background_environment(os.environ))
     if done.returncode:
-        raise DrydockError(done.stderr.strip()[-2000:] or f"the base layer could not be made (exit {done.returncode})")
+        raise DrydockError(done.stderr.strip()[-2000:] or f"the base layer could not be built (exit {done.returncode})")
     if short := describe_limitation():
         render.err().print(short)
     render.out().print(done.stdout.strip())
 
 
-def _sprites(record: server.ServerRecord) -> list[Sprite]:
+def _list_sprites(record: server.ServerRecord) -> list[Sprite]:
     async def ask() -> list[Sprite]:
         async with SpritesClient(record.url, record.token) as client:
             return await client.list()
@@ -68,7 +68,7 @@ def _sprites(record: server.ServerRecord) -> list[Sprite]:
 
 
 def status() -> int:
-    """Print whether it serves, where, and its calls by sprite and endpoint; return the exit code."""
+    """Print whether drydock is running, where, and its calls by sprite and endpoint; return the exit code."""
     record = server.running_server()
     if record is None:
         render.print_json("drydock", {"running": False})
@@ -79,17 +79,17 @@ def status() -> int:
         metrics = answer.raise_for_status().json()
     except (httpx.HTTPError, ValueError) as error:
         why = str(error) or type(error).__name__
-        remedy = f"end its process {record.pid} if it hangs"
+        remedy = f"if it hangs, end its process {record.pid}"
         raise OcaptainError(f"drydock at {record.url} does not answer ({why}); {remedy}") from error
     render.print_json("drydock", {"running": True, **asdict(record), **metrics})
     return 0
 
 
 def stop(*, force: bool, as_json: bool) -> int:
-    """Stop it, unless a voyage's ships are on it; return the exit code."""
+    """Stop drydock, unless it has ships of a voyage; return the exit code."""
     record = server.running_server()
     if record is not None and not force:
-        ships = [sprite.name for sprite in _sprites(record) if LABEL in sprite.labels]
+        ships = [sprite.name for sprite in _list_sprites(record) if LABEL in sprite.labels]
         if ships:
             remedy = "sink their voyages first (`ocaptain sink --all`), or stop with --force and lose their work:"
             raise OcaptainError(f"{len(ships)} ships are on drydock; {remedy}", ships)
@@ -97,5 +97,5 @@ def stop(*, force: bool, as_json: bool) -> int:
     if as_json:
         render.print_json("drydock", {"running": False, "stopped": stopped})
     else:
-        render.out().print("drydock is stopped" if stopped else "drydock does not run")
+        render.out().print("drydock is stopped" if stopped else "drydock is not running")
     return 0

@@ -1,4 +1,4 @@
-"""``logs``: what the agents said, from the voyage's directory."""
+"""``logs``: the output of the agents, from the voyage's directory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ocaptain.cli.views import find
+from ocaptain.cli.views import find_voyage
 from ocaptain.errors import UsageError
 from ocaptain.query import ENDED, LedgerError, Query
 from ocaptain.text import clean, clean_line
@@ -24,22 +24,27 @@ POLL_SECONDS = 0.2
 
 
 @dataclass
-class _Source:
-    """A log file and how much of it was shown."""
+class _LogReader:
+    """Reads a log file as it grows.
+
+    Attributes:
+        log: the file.
+        offset: bytes that were read already.
+    """
 
     log: Log
-    shown: int = 0
+    offset: int = 0
 
-    def lines(self, *, whole: bool) -> Iterator[str]:
-        """Yield complete lines that are new; with ``whole`` also an unfinished last one."""
+    def new_lines(self, *, partial: bool) -> Iterator[str]:
+        """Yield the lines that are new; ``partial``: also a last one that has no line end yet."""
         try:
             with self.log.path.open("rb") as file:
-                file.seek(self.shown)
+                file.seek(self.offset)
                 data = file.read()
         except OSError:
             return
-        end = len(data) if whole else data.rfind(b"\n") + 1
-        self.shown += end
+        end = len(data) if partial else data.rfind(b"\n") + 1
+        self.offset += end
         for line in data[:end].decode(errors="replace").splitlines():
             yield f"{self.log.label} | {clean(line)}"
 
@@ -50,47 +55,47 @@ def show_logs(voyage: str | None, *, names: Collection[str], follow: bool, grep:
     Raises:
         UsageError: there is no such ship or task, or ``grep`` is no regular expression.
     """
-    directory = find(voyage)
+    directory = find_voyage(voyage)
     try:
         pattern = re.compile(grep) if grep is not None else None
     except re.error as error:
         raise UsageError(f"--grep {grep!r} is not a regular expression: {error}") from error
     query = Query(directory.path)
     if names:
-        _check(query, directory.id, names)
-    known: dict[Path, _Source] = {}
+        _require_known_names(query, directory.id, names)
+    readers: dict[Path, _LogReader] = {}
 
-    def fresh(*, whole: bool) -> Iterator[str]:
+    def new_lines(*, partial: bool) -> Iterator[str]:
         for log in query.logs():
-            if not names or log.is_of(names):
-                known.setdefault(log.path, _Source(log))
-        for source in known.values():
-            yield from (line for line in source.lines(whole=whole) if not pattern or pattern.search(line))
+            if not names or log.belongs_to(names):
+                readers.setdefault(log.path, _LogReader(log))
+        for reader in readers.values():
+            yield from (line for line in reader.new_lines(partial=partial) if not pattern or pattern.search(line))
 
-    first = fresh(whole=not follow)
-    _print(deque(first, tail) if tail is not None else first)
+    first = new_lines(partial=not follow)
+    _print_lines(deque(first, tail) if tail is not None else first)
     while follow:
         try:
-            over = query.state() in ENDED
-            _print(fresh(whole=over))
+            has_ended = query.state() in ENDED
+            _print_lines(new_lines(partial=has_ended))
         except LedgerError:
             return
-        if over:
+        if has_ended:
             return
         time.sleep(POLL_SECONDS)
 
 
-def _check(query: Query, voyage: str, names: Collection[str]) -> None:
-    """Refuse what is neither a ship nor a task of the voyage."""
+def _require_known_names(query: Query, voyage: str, names: Collection[str]) -> None:
+    """Raise an error for a name that is neither a ship nor a task of the voyage."""
     ships = [ship.id for ship in query.ships()]
-    there = {*ships, *(task.id for task in query.tasks())}
+    known = {*ships, *(task.id for task in query.tasks())}
     for name in names:
-        if name not in there:
+        if name not in known:
             shown = repr(clean_line(name, 60))
-            raise UsageError(f"{voyage} has no ship and no task {shown}; its ships are {', '.join(ships)}")
+            raise UsageError(f"{voyage} has no ship or task {shown}; its ships are {', '.join(ships)}")
 
 
-def _print(lines: Iterator[str] | deque[str]) -> None:
+def _print_lines(lines: Iterator[str] | deque[str]) -> None:
     for line in lines:
         sys.stdout.write(f"{line}\n")
     sys.stdout.flush()

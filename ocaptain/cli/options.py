@@ -1,4 +1,4 @@
-"""The options of a voyage as options of a command."""
+"""Turn the options of a voyage into options of a command."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ocaptain.options import SailOptions, options
+from ocaptain.options import SailOptions, list_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ocaptain.options import Option
 
 
-def _parameter(option: Option) -> inspect.Parameter:
+def _build_parameter(option: Option) -> inspect.Parameter:
     more: dict[str, Any] = {"help": option.help}
     if option.minimum is not None:
         more["min"] = option.minimum
@@ -35,12 +35,12 @@ def _parameter(option: Option) -> inspect.Parameter:
 def with_sail_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command every option of :class:`SailOptions`; it takes them as one argument ``options``."""
     own = inspect.signature(command, eval_str=True)
-    added = [_parameter(option) for option in options()]
+    added = [_build_parameter(option) for option in list_options()]
 
     def run(**given: Any) -> None:
         chosen = {one.name: given.pop(one.name) for one in added}
         words = {name: value.value if isinstance(value, StrEnum) else value for name, value in chosen.items()}
-        command(options=SailOptions.of(words), **given)
+        command(options=SailOptions.from_mapping(words), **given)
 
     before = [one for one in own.parameters.values() if one.name == "plan"]
     after = [one for one in own.parameters.values() if one.name not in {"plan", "options"}]

@@ -1,4 +1,4 @@
-"""``proxy``: standard input and output joined to a TCP port of a ship, as ssh's ``ProxyCommand`` wants."""
+"""``proxy``: connect standard input and output to a TCP port of a ship, for ssh's ``ProxyCommand``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ocaptain.captain.transport.target import read_target, ssh_argv
 from ocaptain.cli.shell import choose_ship
-from ocaptain.cli.views import find
+from ocaptain.cli.views import find_voyage
 from ocaptain.config import HOSTS, load_settings
 from ocaptain.errors import Interrupted, OcaptainError
 from ocaptain.names import SHIP_ID
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
     from ocaptain.sprites import Tunnel
 
 CHUNK = 64 * 1024
-LINGER_SECONDS = 2.0  # for what the other side still says when our input has ended
+LINGER_SECONDS = 2.0  # wait so long for data of the other side after our input has ended
 
 
 def run_proxy(voyage: str | None, ship: str | None, port: int, *, provider: ProviderName | None) -> None:
-    """Carry bytes both ways until either side ends.
+    """Copy bytes both ways until either side ends.
 
     Args:
-        voyage: whose ship it is; None = the one that sails.
-        ship: one of its ships (``ship-0``), or any sprite's whole name; None = the voyage's only one.
-        port: of the ship.
-        provider: where the sprite is; by default where its voyage sails, else as configured.
+        voyage: id of the ship's voyage; None = the only active one.
+        ship: a ship (``ship-0``) or the full name of a sprite; None = the voyage's only ship.
+        port: TCP port on the ship.
+        provider: the sprite's provider; None = that of its voyage, else the configured one.
 
     Raises:
         UsageError: there is no such ship.
@@ -44,13 +44,13 @@ def run_proxy(voyage: str | None, ship: str | None, port: int, *, provider: Prov
     """
     settings = load_settings()
     sprite = ship
-    if voyage or ship is None or SHIP_ID.fullmatch(ship) or _is_host(ship):
-        query = Query(find(voyage).path)
+    if voyage or ship is None or SHIP_ID.fullmatch(ship) or _is_host_of_active_voyage(ship):
+        query = Query(find_voyage(voyage).path)
         seen = query.overview()
         sprite = ship if any(ship == one["sprite"] for one in seen.ships) else choose_ship(seen, ship)
-        if seen.provider == HOSTS:  # ssh is better at being ssh
-            way = read_target(next(one for one in query.ships() if one.sprite == sprite))
-            command = ssh_argv(way, ["-W", f"127.0.0.1:{port}"], [])
+        if seen.provider == HOSTS:  # ssh forwards by itself
+            target = read_target(next(one for one in query.ships() if one.sprite == sprite))
+            command = ssh_argv(target, ["-W", f"127.0.0.1:{port}"], [])
             os.execvp(command[0], command)  # noqa: S606 - an argv, no shell
         provider = provider or choose_provider(settings, seen.provider)[0]
     reached = endpoint(provider or choose_provider(settings, None)[0], settings)
@@ -62,9 +62,9 @@ def run_proxy(voyage: str | None, ship: str | None, port: int, *, provider: Prov
         raise Interrupted("interrupted; the connection is closed") from None
 
 
-def _is_host(name: str) -> bool:
-    """Whether it is a host of the one voyage that sails."""
-    active = Home(load_settings().voyages).active()
+def _is_host_of_active_voyage(name: str) -> bool:
+    """Whether ``name`` is a host of the only active voyage."""
+    active = Home(load_settings().voyages).active_voyages()
     return len(active) == 1 and any(one.sprite == name and one.way for one in Query(active[0].path).ships())
 
 
@@ -74,12 +74,12 @@ async def _relay(reached: Endpoint, sprite: str, port: int) -> None:
             tunnel = await client.proxy(sprite, port)
         except NotFound as error:
             raise OcaptainError(f"there is no sprite {sprite}") from error
-        sending = asyncio.create_task(_send(tunnel))
-        receiving = asyncio.create_task(_receive(tunnel))
+        sending = asyncio.create_task(_send_stdin(tunnel))
+        receiving = asyncio.create_task(_write_stdout(tunnel))
         try:
             done, _ = await asyncio.wait([sending, receiving], return_when=asyncio.FIRST_COMPLETED)
             if sending in done and receiving not in done:
-                # There is no half-close: what the other side still says must come before we end it.
+                # A tunnel has no half-close: receive what the other side still sends before closing it.
                 await asyncio.wait([receiving], timeout=LINGER_SECONDS)
             for task in done:
                 task.result()
@@ -90,15 +90,15 @@ async def _relay(reached: Endpoint, sprite: str, port: int) -> None:
             await tunnel.close()
 
 
-async def _send(tunnel: Tunnel) -> None:
+async def _send_stdin(tunnel: Tunnel) -> None:
     pieces: asyncio.Queue[bytes] = asyncio.Queue(4)
-    # Standard input may be anything and may never end: nobody waits for this thread.
-    threading.Thread(target=_read_all, args=(asyncio.get_running_loop(), pieces), daemon=True).start()
+    # Reading standard input may block for ever, so this thread is never joined.
+    threading.Thread(target=_read_stdin, args=(asyncio.get_running_loop(), pieces), daemon=True).start()
     while data := await pieces.get():
         await tunnel.send(data)
 
 
-def _read_all(loop: asyncio.AbstractEventLoop, pieces: asyncio.Queue[bytes]) -> None:
+def _read_stdin(loop: asyncio.AbstractEventLoop, pieces: asyncio.Queue[bytes]) -> None:
     with contextlib.suppress(OSError, RuntimeError):  # the loop has ended
         data = b"-"
         while data:
@@ -106,8 +106,8 @@ def _read_all(loop: asyncio.AbstractEventLoop, pieces: asyncio.Queue[bytes]) -> 
             asyncio.run_coroutine_threadsafe(pieces.put(data), loop).result()
 
 
-async def _receive(tunnel: Tunnel) -> None:
-    with contextlib.suppress(BrokenPipeError):  # whoever started us has gone
+async def _write_stdout(tunnel: Tunnel) -> None:
+    with contextlib.suppress(BrokenPipeError):  # the process that started us has gone
         async for data in tunnel:
             view = memoryview(data)
             while view:

@@ -1,4 +1,4 @@
-"""How things are shown. All text that others wrote goes through :func:`ocaptain.text.clean`."""
+"""Tables, status and JSON for the terminal. Text of others goes through :func:`ocaptain.text.clean`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ocaptain.query import Landing, Overview, TaskView
 
-#: Of what ``--json`` prints; additions keep the number (``docs/json/`` has a schema for each kind).
+#: Version of the JSON that ``--json`` prints; additions keep it (``docs/json/`` has a schema for each kind).
 SCHEMA = 1
 
 COLOURS = {
@@ -40,62 +40,62 @@ COLOURS = {
 
 
 def out() -> Console:
-    """Return the console of results."""
+    """Return the console for results (standard output)."""
     return Console(markup=False, highlight=False, soft_wrap=True)
 
 
 def err() -> Console:
-    """Return the console of progress and errors."""
+    """Return the console for progress and errors (standard error)."""
     return Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
 
 
 def print_json(kind: str, content: Mapping[str, Any]) -> None:
     """Print the one JSON object of a command on standard output."""
-    global _printed  # noqa: PLW0603 - standard output is one, too
-    _printed = True
+    global _json_printed  # noqa: PLW0603 - standard output is one, too
+    _json_printed = True
     sys.stdout.write(json.dumps({"schema": SCHEMA, "kind": kind, **content}, indent=2) + "\n")
 
 
-def error_object(error: OcaptainError | None) -> dict[str, Any] | None:
-    """Return an error as JSON has it."""
+def error_as_dict(error: OcaptainError | None) -> dict[str, Any] | None:
+    """Return an error in its JSON form, None for no error."""
     if error is None:
         return None
     return {"exit_code": error.exit_code, "message": clean(str(error)), "remedy": error.remedy and clean(error.remedy)}
 
 
 def print_json_error(error: OcaptainError) -> None:
-    """Print an error as JSON, unless the command's own object was printed: there is one object, never two."""
-    if not _printed:
-        print_json("error", error_object(error) or {})
+    """Print an error as JSON, unless the command has printed its object: there is never more than one."""
+    if not _json_printed:
+        print_json("error", error_as_dict(error) or {})
 
 
-_printed = False  # whether the object was printed
+_json_printed = False  # whether this process has printed its one JSON object
 
 
 def confirm(question: str) -> None:
-    """Ask a person, on standard error.
+    """Ask the user to confirm, on standard error.
 
     Raises:
         OcaptainError: the answer is no.
-        Interrupted: there is none.
+        Interrupted: the user gave no answer.
     """
     try:
-        wanted = typer.confirm(question, err=True)
+        confirmed = typer.confirm(question, err=True)
     except typer.Abort:
         raise Interrupted("interrupted; nothing was changed") from None
-    if not wanted:
+    if not confirmed:
         raise OcaptainError("you answered no; nothing was changed")
 
 
-def state_text(state: str) -> Text:
-    """Return a state in its colour."""
+def coloured_state(state: str) -> Text:
+    """Return a state as text in its colour."""
     return Text(state, style=COLOURS.get(state, ""))
 
 
-def status_lines(seen: Overview, *, note: bool = True) -> Group:
-    """Return the voyage at a glance."""
+def render_status(seen: Overview, *, note: bool = True) -> Group:
+    """Return the status of a voyage: its state, progress, ships and costs."""
     counts = seen.tasks
-    head = Text.assemble(seen.voyage, "  ", state_text(seen.state), f"  {clean_line(seen.name)} on {seen.provider}")
+    head = Text.assemble(seen.voyage, "  ", coloured_state(seen.state), f"  {clean_line(seen.name)} on {seen.provider}")
     bar = Table.grid(padding=(0, 1))
     landed = f"{counts['completed']} of {counts['total']} tasks done"
     rest = ", ".join(
@@ -111,7 +111,7 @@ def status_lines(seen: Overview, *, note: bool = True) -> Group:
             doing = f"for the final verify{f'; {doing}' if doing else ''}"
         if ship["replaced_by"]:
             doing = f"{ship['replaced_by']} sails in its place; {doing}"
-        ships.add_row(f"  {ship['id']}", state_text(ship["state"]), doing)
+        ships.add_row(f"  {ship['id']}", coloured_state(ship["state"]), doing)
     lines: list[Any] = [head, bar, ships]
     if seen.verify:
         failed = f"verify.sh failed with exit code {seen.verify['exit_code']} on the merged head"
@@ -147,13 +147,19 @@ def task_table(views: list[TaskView]) -> Table:
         cost = (
             f"{format_dollars(view.spent.cost_nano)}{'+' if view.spent.unknown else ''}" if view.spent.attempts else ""
         )
-        cells: list[str | Text] = [view.id, state_text(view.status), view.owner or "", tries, (view.commit or "")[:10]]
+        cells: list[str | Text] = [
+            view.id,
+            coloured_state(view.status),
+            view.owner or "",
+            tries,
+            (view.commit or "")[:10],
+        ]
         table.add_row(*cells, *((cost,) if paid else ()), subject)
     return table
 
 
 def landed_table(landings: Sequence[Landing]) -> Table:
-    """Return what landed, a line a task."""
+    """Return a table of what landed, one line for each task."""
     table = Table.grid(padding=(0, 2))
     for one in landings:
         table.add_row(f"  {one.commit[:10]}", f"task {one.task}", one.ship, clean_line(one.subject, 80))

@@ -1,4 +1,4 @@
-"""Running a playbook from a command: events drawn as they come, signals turned into an orderly end."""
+"""Run a playbook from a command: report its events, turn signals into an orderly stop."""
 
 from __future__ import annotations
 
@@ -18,26 +18,23 @@ if TYPE_CHECKING:
     from ocaptain.ansible.runner import Event, RunResult
 
 
-class Signals:
-    """Counts the interrupts; the first is obeyed in order, the second at once.
-
-    The third breaks off whatever still holds this process.
-    """
+class InterruptCounter:
+    """Counts interrupts: the first stops the run in order, the second at once, the third ends this process."""
 
     def __init__(self) -> None:
         self.count = 0
 
-    def _take(self, number: int, frame: Any) -> None:
+    def _handle(self, number: int, frame: Any) -> None:
         del number, frame
         self.count += 1
         if self.count > 2:
             raise KeyboardInterrupt
 
     @contextlib.contextmanager
-    def caught(self) -> Iterator[Signals]:
-        """Catch INT, TERM and HUP inside the block."""
+    def catching(self) -> Iterator[InterruptCounter]:
+        """Count INT, TERM and HUP inside the block instead of dying of them."""
         before = {
-            number: signal.signal(number, self._take) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+            number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         }
         try:
             yield self
@@ -50,24 +47,31 @@ def run_playbook(
     name: str,
     extravars: dict[str, Any],
     on_event: Callable[[Event], None],
-    on_pause: Callable[[], None],
-    urgency: Callable[[], int],
-    pause: float = 0.25,
+    on_idle: Callable[[], None],
+    stop_urgency: Callable[[], int],
+    poll_seconds: float = 0.25,
     inventory: str | None = None,
 ) -> RunResult:
-    """Run a playbook in a thread; call ``on_event`` and, when nothing happens, ``on_pause`` in this one.
+    """Run a playbook in a thread; call the callbacks in the calling thread.
 
-    ``inventory`` is a path; without one the plays make all of their hosts.
+    Args:
+        name: the playbook's, without suffix.
+        extravars: its variables.
+        on_event: called for each event of Ansible's.
+        on_idle: called when no event came for ``poll_seconds``.
+        stop_urgency: asked now and then: 0 = go on, 1 = stop in order, 2 = stop now.
+        poll_seconds: how long to wait for an event.
+        inventory: path; None = the plays make their own hosts.
     """
-    from ocaptain.ansible.runner import execute  # noqa: PLC0415 - a third of a second
+    from ocaptain.ansible.runner import run_invocation  # noqa: PLC0415 - a third of a second
 
-    what = invocation.build(name, extravars, os.environ, Path.cwd(), inventory=inventory)
-    events: queue.Queue[Event | None] = queue.Queue()  # None: that was all
+    planned = invocation.build_invocation(name, extravars, os.environ, Path.cwd(), inventory=inventory)
+    events: queue.Queue[Event | None] = queue.Queue()  # None: the run has ended
     results: list[RunResult | BaseException] = []
 
     def work() -> None:
         try:
-            results.append(execute(what, events.put, urgency))
+            results.append(run_invocation(planned, events.put, stop_urgency))
         except BaseException as error:  # noqa: BLE001 - handed to the caller below
             results.append(error)
         finally:
@@ -77,9 +81,9 @@ def run_playbook(
     thread.start()
     while True:
         try:
-            event = events.get(timeout=pause)
+            event = events.get(timeout=poll_seconds)
         except queue.Empty:
-            on_pause()
+            on_idle()
             continue
         if event is None:
             break

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from ocaptain.captain.transport.sprite import HOME
 from ocaptain.captain.transport.target import read_target, terminal_argv
-from ocaptain.cli.views import find
+from ocaptain.cli.views import find_voyage
 from ocaptain.config import HOSTS, load_settings
 from ocaptain.errors import Interrupted, OcaptainError, UsageError
 from ocaptain.provider import choose_provider, endpoint
@@ -36,28 +36,30 @@ if TYPE_CHECKING:
     from ocaptain.sprites import Execution
     from ocaptain.voyage.home import VoyageDirectory
 
-NO_AGENT = 97
+EXIT_NO_AGENT = 97
 _TMUX = "tmux -L ocaptain -f ~/.ocaptain/tmux.conf"
 #: The agents' own tmux; a size of its own is the newest client's.
-ATTACH = f"unset TMUX; {_TMUX} has-session -t =agent 2>/dev/null || exit {NO_AGENT}; exec {_TMUX} attach -t =agent"
-RAW = "cd ~/voyage/workspace 2>/dev/null || cd; exec bash -l"
+ATTACH_COMMAND = (
+    f"unset TMUX; {_TMUX} has-session -t =agent 2>/dev/null || exit {EXIT_NO_AGENT}; exec {_TMUX} attach -t =agent"
+)
+RAW_COMMAND = "cd ~/voyage/workspace 2>/dev/null || cd; exec bash -l"
 CHUNK = 64 * 1024
 _STDERR = 2
 
 
 def run_shell(voyage: str | None, ship: str | None, *, raw: bool) -> int:
-    """Open it; return the exit code of what ran there."""
-    directory = find(voyage)
+    """Open a shell on a ship; return the exit code of what ran there."""
+    directory = find_voyage(voyage)
     seen = Query(directory.path).overview()
     if seen.state == "sunk":
         raise UsageError(f"{seen.voyage} is sunk: it has no ships")
     sprite = choose_ship(seen, ship)
     if not raw and not sys.stdin.isatty():
         raise UsageError("attaching needs a terminal; --raw also takes commands on standard input")
-    line = RAW if raw else ATTACH
+    line = RAW_COMMAND if raw else ATTACH_COMMAND
     code = _run_on_host(directory, sprite, line) if seen.provider == HOSTS else _run_on_sprite(seen, sprite, line)
-    if code == NO_AGENT and not raw:
-        raise OcaptainError(f"no agent has run on {sprite} yet; --raw opens a shell")
+    if code == EXIT_NO_AGENT and not raw:
+        raise OcaptainError(f"no agent has run on {sprite} yet; open a shell with --raw")
     return code
 
 
@@ -67,40 +69,42 @@ def _run_on_sprite(seen: Overview, sprite: str, line: str) -> int:
     if reached is None:
         raise OcaptainError("drydock is not running, so its ships are gone; `ocaptain sink` ends the voyage")
     try:
-        return asyncio.run(_open(reached, sprite, line))
+        return asyncio.run(_open_terminal(reached, sprite, line))
     except asyncio.CancelledError:
         raise Interrupted("interrupted: the connection is closed, programs on the ship keep running") from None
 
 
 def _run_on_host(directory: VoyageDirectory, host: str, line: str) -> int:
-    """Let ssh itself do it: it knows terminals, and may ask a person here."""
-    way = read_target(next(ship for ship in Query(directory.path).ships() if ship.sprite == host))
-    return subprocess.run(terminal_argv(way, line, is_terminal=sys.stdin.isatty()), check=False).returncode
+    """Run ssh with our terminal: it handles resizing, and may ask for a passphrase."""
+    target = read_target(next(ship for ship in Query(directory.path).ships() if ship.sprite == host))
+    return subprocess.run(terminal_argv(target, line, is_terminal=sys.stdin.isatty()), check=False).returncode
 
 
 def choose_ship(seen: Overview, named: str | None) -> str:
-    """Return the sprite that is meant: the named ship, the only one, or the only one that works.
+    """Return the sprite of the named ship, else of the only ship, else of the only working one.
 
     Raises:
-        UsageError: none or several are meant; lists them.
+        UsageError: no ship or several ships match; lists them.
     """
-    there = {ship["id"]: ship for ship in seen.ships if ship["state"] != "gone"}
+    remaining = {ship["id"]: ship for ship in seen.ships if ship["state"] != "gone"}
     if named is not None:
-        if named not in there:
-            raise UsageError(f"{seen.voyage} has no ship {named!r}; it has {', '.join(there) or 'none'}")
-        return str(there[named]["sprite"])
-    working = [ship for ship in there.values() if ship["state"] == "working"]
-    of_work = [ship for ship in there.values() if ship["role"] == "work"]
-    for some in (of_work, working):
-        if len(some) == 1:
-            return str(some[0]["sprite"])
-    lines = [f"{ship['id']}: {ship['state']}, {clean_line(str(ship['task'] or 'no task'))}" for ship in there.values()]
+        if named not in remaining:
+            raise UsageError(f"{seen.voyage} has no ship {named!r}; it has {', '.join(remaining) or 'none'}")
+        return str(remaining[named]["sprite"])
+    working = [ship for ship in remaining.values() if ship["state"] == "working"]
+    of_work = [ship for ship in remaining.values() if ship["role"] == "work"]
+    for candidates in (of_work, working):
+        if len(candidates) == 1:
+            return str(candidates[0]["sprite"])
+    lines = [
+        f"{ship['id']}: {ship['state']}, {clean_line(str(ship['task'] or 'no task'))}" for ship in remaining.values()
+    ]
     raise UsageError(f"which ship of {seen.voyage}?", lines)
 
 
 @contextlib.contextmanager
 def _raw_terminal() -> Iterator[None]:
-    """Pass every key on as it is; whatever happens, the terminal is as it was afterwards."""
+    """Put the terminal into raw mode inside the block; always restore it afterwards."""
     before = termios.tcgetattr(0)
     try:
         tty.setraw(0)
@@ -109,7 +113,7 @@ def _raw_terminal() -> Iterator[None]:
         termios.tcsetattr(0, termios.TCSADRAIN, before)
 
 
-async def _open(reached: Endpoint, sprite: str, line: str) -> int:
+async def _open_terminal(reached: Endpoint, sprite: str, line: str) -> int:
     is_terminal = sys.stdin.isatty()
     size = shutil.get_terminal_size() if not is_terminal else os.get_terminal_size(0)
     async with reached.client() as client:
@@ -127,7 +131,7 @@ async def _open(reached: Endpoint, sprite: str, line: str) -> int:
             raise OcaptainError(f"{sprite} no longer exists") from error
         with _raw_terminal() if is_terminal else contextlib.nullcontext():
             try:
-                return await _pass(execution, is_terminal=is_terminal)
+                return await _relay(execution, is_terminal=is_terminal)
             except ExecInterrupted as error:
                 raise OcaptainError(
                     f"the connection to {sprite} was lost; programs there keep running, connect again"
@@ -136,8 +140,8 @@ async def _open(reached: Endpoint, sprite: str, line: str) -> int:
                 await execution.close()
 
 
-async def _pass(execution: Execution, *, is_terminal: bool) -> int:
-    """Pass keys and sizes there and output here, until it has ended."""
+async def _relay(execution: Execution, *, is_terminal: bool) -> int:
+    """Relay keys and window sizes to the ship and its output to us; return the exit code."""
     loop = asyncio.get_running_loop()
     keys: asyncio.Queue[bytes] = asyncio.Queue()
     resizing: set[asyncio.Task[None]] = set()
@@ -149,14 +153,14 @@ async def _pass(execution: Execution, *, is_terminal: bool) -> int:
 
     this = asyncio.current_task()
     assert this
-    for number in (signal.SIGTERM, signal.SIGHUP):  # so that the terminal is given back as it was
+    for number in (signal.SIGTERM, signal.SIGHUP):  # so that the terminal is restored
         loop.add_signal_handler(number, this.cancel)
     if is_terminal:
         loop.add_signal_handler(signal.SIGWINCH, resized)
         loop.add_reader(0, lambda: keys.put_nowait(os.read(0, CHUNK)))
-    else:  # a file cannot be watched by the loop, and a pipe may outlive what reads it: nobody joins this
-        threading.Thread(target=_read_all, args=(loop, keys), daemon=True).start()
-    feeding = asyncio.create_task(_feed(execution, keys))
+    else:  # the loop cannot watch a file, and a pipe may never end: this thread is never joined
+        threading.Thread(target=_read_stdin, args=(loop, keys), daemon=True).start()
+    feeding = asyncio.create_task(_send_input(execution, keys))
     try:
         async for stream, data in execution:
             _write(2 if stream == _STDERR else 1, data)
@@ -169,7 +173,7 @@ async def _pass(execution: Execution, *, is_terminal: bool) -> int:
         await asyncio.gather(feeding, *resizing, return_exceptions=True)
 
 
-def _read_all(loop: asyncio.AbstractEventLoop, keys: asyncio.Queue[bytes]) -> None:
+def _read_stdin(loop: asyncio.AbstractEventLoop, keys: asyncio.Queue[bytes]) -> None:
     with contextlib.suppress(OSError, RuntimeError):  # the loop has ended
         data = b"-"
         while data:
@@ -177,7 +181,7 @@ def _read_all(loop: asyncio.AbstractEventLoop, keys: asyncio.Queue[bytes]) -> No
             loop.call_soon_threadsafe(keys.put_nowait, data)
 
 
-async def _feed(execution: Execution, keys: asyncio.Queue[bytes]) -> None:
+async def _send_input(execution: Execution, keys: asyncio.Queue[bytes]) -> None:
     with contextlib.suppress(ExecInterrupted):
         while data := await keys.get():
             await execution.send(data)

@@ -1,4 +1,4 @@
-"""``sink``: runs ``playbooks/sink.yml`` for each voyage."""
+"""``sink``: run ``playbooks/sink.yml`` for each voyage."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from ocaptain import process
 from ocaptain.cli import render
-from ocaptain.cli.run import Signals, run_playbook
-from ocaptain.cli.views import find
+from ocaptain.cli.run import InterruptCounter, run_playbook
+from ocaptain.cli.views import find_voyage
 from ocaptain.config import HOSTS, load_settings
 from ocaptain.errors import Interrupted, OcaptainError, PartialError, UsageError
 from ocaptain.query import Query
@@ -19,40 +19,40 @@ if TYPE_CHECKING:
     from ocaptain.config import Settings
     from ocaptain.voyage.home import VoyageDirectory
 
-RESCUE = "Stop the agents and fetch what they were at"
-HOLD_SECONDS = 4.0
+RESCUE_TASK = "Stop the agents and fetch what they were at"
+LOCK_SECONDS = 4.0
 
 
 def run_sink(voyage: str | None, *, every: bool, force: bool, abandon: bool, as_json: bool) -> int:
     """Sink one voyage or all; return the exit code."""
     if every and voyage:
-        raise UsageError("name a voyage, or --all (one of them)")
+        raise UsageError("give either a voyage's id or --all")
     settings = load_settings()
-    chosen = Home(settings.voyages).active() if every else [find(voyage)]
+    chosen = Home(settings.voyages).active_voyages() if every else [find_voyage(voyage)]
     if not force:
-        _ask(chosen, every=every)
-    # Hosts are no provider's: nothing of theirs can be left over that no voyage here knows.
+        _confirm(chosen, every=every)
+    # Hosts belong to no provider: none of them can be left over without a voyage here that knows it.
     providers = {Query(directory.path).overview().provider for directory in chosen} - {HOSTS} if every else set()
     done, errors = _sink_all(chosen, abandon=abandon)
     if every:
-        errors += _clear_up(settings, providers, force=force, abandon=abandon)
-    fault = _fault(errors, len(chosen))
+        errors += _sweep_leftovers(settings, providers, force=force, abandon=abandon)
+    fault = _combine_errors(errors, len(chosen))
     if as_json:
-        _print(done, fault, every=every)
+        _print_as_json(done, fault, every=every)
     else:
-        _show(done, every=every)
+        _print_summaries(done, every=every)
     if fault:
         raise fault
     return 0
 
 
-def _clear_up(settings: Settings, providers: set[str], *, force: bool, abandon: bool) -> list[OcaptainError]:
-    """Deal with what no voyage that can be read answers for; return what went wrong."""
+def _sweep_leftovers(settings: Settings, providers: set[str], *, force: bool, abandon: bool) -> list[OcaptainError]:
+    """Sweep ships that no readable voyage owns; return the errors."""
     from ocaptain.cli.sweep import sweep_after_sink  # noqa: PLC0415 - loads the API's client
 
     errors: list[OcaptainError] = []
-    if broken := Home(settings.voyages).unreadable():
-        errors.append(PartialError("not sunk, since they cannot be read:", broken))
+    if broken := Home(settings.voyages).describe_unreadable():
+        errors.append(PartialError("these voyages cannot be read, and were not sunk:", broken))
     try:
         sweep_after_sink(settings, providers, force=force, abandon=abandon)
     except OcaptainError as error:
@@ -60,8 +60,8 @@ def _clear_up(settings: Settings, providers: set[str], *, force: bool, abandon: 
     return errors
 
 
-def _print(done: list[dict[str, Any]], fault: OcaptainError | None, *, every: bool) -> None:
-    error = {"error": render.error_object(fault)}
+def _print_as_json(done: list[dict[str, Any]], fault: OcaptainError | None, *, every: bool) -> None:
+    error = {"error": render.error_as_dict(fault)}
     if every:
         render.print_json("sink_all", {"voyages": done, **error})
     elif done:  # else the error is all there is to say
@@ -69,11 +69,11 @@ def _print(done: list[dict[str, Any]], fault: OcaptainError | None, *, every: bo
 
 
 def _sink_all(chosen: list[VoyageDirectory], *, abandon: bool) -> tuple[list[dict[str, Any]], list[OcaptainError]]:
-    """Sink one voyage after the other; one that fails keeps no other from it."""
+    """Sink one voyage after the other, also after one failed; return summaries and errors."""
     console = render.err()
     done: list[dict[str, Any]] = []
     errors: list[OcaptainError] = []
-    with Signals().caught() as signals:
+    with InterruptCounter().catching() as signals:
         for directory in chosen:
             console.print(f"sinking {directory.id} …")
             try:
@@ -90,8 +90,8 @@ def _sink_all(chosen: list[VoyageDirectory], *, abandon: bool) -> tuple[list[dic
     return done, errors
 
 
-def _fault(errors: list[OcaptainError], asked: int) -> OcaptainError | None:
-    """Return what went wrong, as one error."""
+def _combine_errors(errors: list[OcaptainError], asked: int) -> OcaptainError | None:
+    """Combine errors into one, None if there are none."""
     if len(errors) < 2:
         return next(iter(errors), None)
     partial = len(errors) < asked or any(isinstance(one, PartialError) for one in errors)
@@ -99,8 +99,8 @@ def _fault(errors: list[OcaptainError], asked: int) -> OcaptainError | None:
     return kind("not every voyage was sunk:", [line for error in errors for line in str(error).splitlines()])
 
 
-def _ask(chosen: list[VoyageDirectory], *, every: bool) -> None:
-    """Ask a person; a script that means all must say so."""
+def _confirm(chosen: list[VoyageDirectory], *, every: bool) -> None:
+    """Ask the user to confirm; without a terminal ``--all`` needs ``--force``."""
     busy = [directory for directory in chosen if Query(directory.path).state() != "sunk"]
     if not busy:
         return
@@ -109,15 +109,15 @@ def _ask(chosen: list[VoyageDirectory], *, every: bool) -> None:
             raise UsageError("sink --all without a terminal needs --force")
         return
     for directory in busy:
-        render.err().print(render.status_lines(Query(directory.path).overview()))
+        render.err().print(render.render_status(Query(directory.path).overview()))
     render.confirm("Fetch their work and destroy these ships?")
 
 
-def _sink_one(directory: VoyageDirectory, signals: Signals, *, abandon: bool) -> RunResult:
+def _sink_one(directory: VoyageDirectory, signals: InterruptCounter, *, abandon: bool) -> RunResult:
     console = render.err()
 
     def on_event(event: Event) -> None:
-        if event.kind == "runner_on_ok" and event.task == RESCUE:
+        if event.kind == "runner_on_ok" and event.task == RESCUE_TASK:
             for one in event.result.get("rescues", []):
                 if one.get("ref"):
                     console.print(f"  {one['ship']}: work in progress is {one['ref']}")
@@ -125,18 +125,18 @@ def _sink_one(directory: VoyageDirectory, signals: Signals, *, abandon: bool) ->
                     console.print(f"  {one['ship']}: {one.get('reason')}")
 
     variables = {"voyage": directory.id, "abandon": abandon}
-    with process.work_lock(directory.path) as lock:
+    with process.fleet_lock(directory.path) as lock:
         for _ in range(3):
-            # A replacement that is under way is ours to end; a person's `sail` is not.
+            # We may stop a replacement run that is under way, but not a user's `sail`.
             process.stop_replacement(directory.path)
-            if lock.acquire_within(HOLD_SECONDS):
+            if lock.acquire_within(LOCK_SECONDS):
                 return run_playbook("sink", variables, on_event, lambda: None, lambda: signals.count)
     raise OcaptainError(f"a `sail` or another `sink` is at work on {directory.id}; wait for it, or interrupt it")
 
 
 def _summary(directory: VoyageDirectory, result: RunResult) -> dict[str, Any]:
     seen = Query(directory.path).overview()
-    rescued = result.results.get(RESCUE, {})
+    rescued = result.results.get(RESCUE_TASK, {})
     rescues = rescued.get("rescues", [])
     return {
         "voyage": seen.voyage,
@@ -149,7 +149,7 @@ def _summary(directory: VoyageDirectory, result: RunResult) -> dict[str, Any]:
     }
 
 
-def _show(done: list[dict[str, Any]], *, every: bool) -> None:
+def _print_summaries(done: list[dict[str, Any]], *, every: bool) -> None:
     console = render.out()
     if every and not done:
         console.print("no voyage was sunk")
@@ -161,4 +161,4 @@ def _show(done: list[dict[str, Any]], *, every: bool) -> None:
         if summary["trouble"]:
             console.print(f"  abandoned all the same: {summary['trouble']}")
         if summary["bundle"]:
-            console.print(f"  what had not landed, proven by a clone of it: {summary['bundle']}")
+            console.print(f"  work that had not landed (a clone of it was tested): {summary['bundle']}")

@@ -1,4 +1,4 @@
-"""``sweep``: finds and destroys what no voyage here answers for."""
+"""``sweep``: find and destroy leftover ships, which belong to no active voyage of this machine."""
 
 from __future__ import annotations
 
@@ -25,36 +25,36 @@ if TYPE_CHECKING:
 
 
 def run_sweep(*, provider: str | None, dry_run: bool, force: bool, abandon: bool, as_json: bool) -> int:
-    """Sweep; return the exit code."""
+    """Find leftover ships and destroy them; return the exit code."""
     settings = load_settings()
     name, _ = choose_provider(settings, provider)
     reached = require_endpoint_if_used(name, settings)
     found = _find(reached, settings)
     if found and not as_json:
-        show(found)
+        print_leftovers(found)
     if dry_run or not found or reached is None:
         if as_json:
-            _print(name, found, destroyed=())
+            _print_as_json(name, found, destroyed=())
         elif not found:
             render.out().print(f"nothing is left over on {name}")
         return 0
     failed = destroy_leftovers(reached, found, force=force, abandon=abandon)
     if as_json:
-        _print(name, found, destroyed=[one.sprite for one in found if one.sprite not in failed])
-    return _end(failed)
+        _print_as_json(name, found, destroyed=[one.sprite for one in found if one.sprite not in failed])
+    return _raise_if_left(failed)
 
 
-def _print(provider: str, found: Sequence[sweep.Leftover], *, destroyed: Collection[str]) -> None:
+def _print_as_json(provider: str, found: Sequence[sweep.Leftover], *, destroyed: Collection[str]) -> None:
     ships = [{**asdict(one), "created_at": one.created or None, "destroyed": one.sprite in destroyed} for one in found]
     render.print_json("sweep", {"provider": provider, "ships": ships})
 
 
 def _find(reached: Endpoint | None, settings: Settings) -> list[sweep.Leftover]:
-    return sweep.find(reached, Home(settings.voyages)) if reached else []
+    return sweep.find_leftovers(reached, Home(settings.voyages)) if reached else []
 
 
 def sweep_after_sink(settings: Settings, providers: set[str], *, force: bool, abandon: bool) -> int:
-    """After ``sink --all``: deal with what is left over where the voyages were; return the exit code."""
+    """Sweep the providers of the voyages that ``sink --all`` ended; return the exit code."""
     failed: dict[str, str] = {}
     for name in sorted({*providers, choose_provider(settings)[0]}):
         try:
@@ -62,26 +62,28 @@ def sweep_after_sink(settings: Settings, providers: set[str], *, force: bool, ab
         except UsageError:
             if name in providers:
                 raise
-            continue  # configured by halves, and nothing of ours was ever there
+            continue  # its configuration is incomplete, and no voyage used it
         found = _find(reached, settings)
         if not found or reached is None:
             continue
-        show(found)
-        # What another home may be sailing is nothing that "all of mine, and do not ask" means.
-        meant = [one for one in found if abandon or not force or one.why != sweep.UNKNOWN]
-        if len(meant) < len(found):
-            render.err().print("what no voyage here knows may be sailed from elsewhere: `ocaptain sweep` asks about it")
-        failed |= destroy_leftovers(reached, meant, force=force, abandon=abandon)
-    return _end(failed)
+        print_leftovers(found)
+        # `--all --force` does not include ships that another machine may be sailing.
+        chosen = [one for one in found if abandon or not force or one.why != sweep.UNKNOWN_VOYAGE]
+        if len(chosen) < len(found):
+            render.err().print(
+                "ships of unknown voyages are kept, for another machine may sail them: see `ocaptain sweep`"
+            )
+        failed |= destroy_leftovers(reached, chosen, force=force, abandon=abandon)
+    return _raise_if_left(failed)
 
 
-def show(found: Sequence[sweep.Leftover]) -> None:
-    """Show leftovers."""
+def print_leftovers(found: Sequence[sweep.Leftover]) -> None:
+    """Print the leftover ships as a table."""
     now = dt.datetime.now(dt.UTC)
     table = Table.grid(padding=(0, 2))
     for one in found:
         note = "; a captain elsewhere commands it" if one.commanded else ""
-        table.add_row(f"  {clean_line(one.sprite)}", sweep.age(one.created, now), f"{one.why}{note}")
+        table.add_row(f"  {clean_line(one.sprite)}", sweep.format_age(one.created, now), f"{one.why}{note}")
     render.err().print("left over:")
     render.err().print(table)
 
@@ -89,22 +91,22 @@ def show(found: Sequence[sweep.Leftover]) -> None:
 def destroy_leftovers(
     reached: Endpoint, found: Sequence[sweep.Leftover], *, force: bool, abandon: bool
 ) -> dict[str, str]:
-    """Ask, then destroy; return what is left, with the reason."""
+    """Ask the user, then destroy; return the sprites that are left, with the reason."""
     kept = {one.sprite: "a captain elsewhere commands it" for one in found if one.commanded and not abandon}
     names = [one.sprite for one in found if one.sprite not in kept]
     if names and not force:
         if not sys.stdin.isatty():
-            raise UsageError("sweeping without a terminal needs --force (or --dry-run, to look only)")
-        render.confirm(f"Destroy these {len(names)}? What is on them cannot be fetched any more.")
-    failed = sweep.destroy(reached, names)
+            raise UsageError("sweep without a terminal needs --force (or --dry-run, to list only)")
+        render.confirm(f"Destroy these {len(names)} ships? Their work will be lost.")
+    failed = sweep.destroy_sprites(reached, names)
     gone = len(names) - len(failed)
     if gone:
         render.err().print(f"destroyed {gone}")
     return {**kept, **failed}
 
 
-def _end(failed: dict[str, str]) -> int:
+def _raise_if_left(failed: dict[str, str]) -> int:
     if failed:
         lines = [f"{name}: {reason}" for name, reason in failed.items()]
-        raise PartialError("these are left (--abandon takes also what somebody commands):", lines)
+        raise PartialError("these ships are left (--abandon destroys also those that a captain commands):", lines)
     return 0

@@ -8,34 +8,34 @@ from ocaptain.cli import render
 from ocaptain.config import load_settings
 from ocaptain.errors import UsageError
 from ocaptain.git import Git
-from ocaptain.process import is_running
+from ocaptain.process import is_captain_running
 from ocaptain.query import Query
 from ocaptain.voyage.home import Home, VoyageDirectory
 
 
-def find(voyage: str | None) -> VoyageDirectory:
-    """Return the voyage that is meant."""
+def find_voyage(voyage: str | None) -> VoyageDirectory:
+    """Return the directory of the voyage with this id or prefix, of the only active one for None."""
     return Home(load_settings().voyages).find(voyage)
 
 
 def show_status(voyage: str | None, *, as_json: bool) -> None:
-    """Show how a voyage stands."""
-    directory = find(voyage)
+    """Show the status of a voyage."""
+    directory = find_voyage(voyage)
     seen = Query(directory.path).overview()
-    commanded = is_running(directory.path)
+    has_captain = is_captain_running(directory.path)
     if as_json:
-        render.print_json("status", {**seen.as_dict(), "captain": commanded, "directory": str(directory.path)})
+        render.print_json("status", {**seen.as_dict(), "captain": has_captain, "directory": str(directory.path)})
         return
     console = render.out()
-    console.print(render.status_lines(seen))
-    if not commanded and seen.state in {"running", "verifying"}:
-        console.print(f"  no captain is running; go on with: ocaptain sail --resume {seen.voyage}")
+    console.print(render.render_status(seen))
+    if not has_captain and seen.state in {"running", "verifying"}:
+        console.print(f"  no captain is running; resume with: ocaptain sail --resume {seen.voyage}")
     console.print(f"  {directory.path}")
 
 
 def show_tasks(voyage: str | None, status: str | None, *, as_json: bool) -> None:
     """List tasks."""
-    directory = find(voyage)
+    directory = find_voyage(voyage)
     views = Query(directory.path).tasks(status)
     if as_json:
         render.print_json("tasks", {"voyage": directory.id, "tasks": [view.as_dict() for view in views]})
@@ -45,10 +45,10 @@ def show_tasks(voyage: str | None, status: str | None, *, as_json: bool) -> None
 
 def clone_voyage(voyage: str | None, dest: Path | None) -> None:
     """Clone the voyage branch."""
-    directory = find(voyage)
+    directory = find_voyage(voyage)
     target = (dest or Path(directory.id)).expanduser().absolute()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UsageError(f"{target} exists and is not an empty directory; name another one by --dest")
+        raise UsageError(f"{target} exists and is not an empty directory; choose another one with --dest")
     if not target.parent.is_dir():
         raise UsageError(f"{target.parent} is not a directory")
     repo = directory.path / "repo.git"

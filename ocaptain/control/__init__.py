@@ -1,14 +1,14 @@
-"""What can be done to a voyage: asked of its captain, or, if none lives, done under its lock.
+"""Commands to a voyage: executed by its captain or, if none is running, here under the captain's lock.
 
     command ──unix socket──> captain ──┐
        └──no captain: its lock, a new epoch──┴──> carry_out(command, ledger) ──> answer
 
-A command has an id and may be repeated at will: what is done already is done. The socket is in the
-voyage's directory (0600; :mod:`.place` says how that goes where its path is too long), and the other end's
+A command may be repeated: one that was executed before has no further effect. The socket is in the
+voyage's directory (0600; :mod:`.socket_location` handles paths that are too long), and the other end's
 user must be ours.
 """
 
-from ocaptain.control.ask import ask, stop
+from ocaptain.control.ask import ask, stop_captain
 from ocaptain.control.commands import Answer, Command, carry_out
 
-__all__ = ["Answer", "Command", "ask", "carry_out", "stop"]
+__all__ = ["Answer", "Command", "ask", "carry_out", "stop_captain"]

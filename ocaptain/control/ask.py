@@ -1,4 +1,4 @@
-"""Having a command carried out."""
+"""Send a command to a voyage's captain, or execute it here if no captain is running."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from ocaptain import process
 from ocaptain.control.commands import Answer, Command, carry_out
-from ocaptain.control.place import socket_path
+from ocaptain.control.socket_location import socket_path
 from ocaptain.errors import OcaptainError
 from ocaptain.ledger import Ledger
 from ocaptain.locks import Lock
@@ -21,52 +21,52 @@ if TYPE_CHECKING:
 
 MAX_LINE = 64 * 1024
 ANSWER_SECONDS = 10.0
-PATIENCE_SECONDS = 30.0  # a captain may just be starting or ending
+MAX_WAIT_SECONDS = 30.0  # while a captain starts or ends
 
 
 def ask(directory: Path, command: Command) -> Answer:
-    """Have a command carried out by the voyage's captain, or here if none lives.
+    """Have the voyage's captain execute a command, or execute it here if no captain is running.
 
     Raises:
         OcaptainError: the captain does not answer.
     """
-    until = time.monotonic() + PATIENCE_SECONDS
+    until = time.monotonic() + MAX_WAIT_SECONDS
     while True:
-        for way in (_of_captain, _under_lock):
-            if (answer := way(directory, command)) is not None:
+        for attempt in (_ask_captain, _run_under_lock):
+            if (answer := attempt(directory, command)) is not None:
                 return answer
         if time.monotonic() > until:
             raise OcaptainError(f"the captain of {directory.name} does not answer; see {directory / 'captain.log'}")
         time.sleep(0.2)
 
 
-def _of_captain(directory: Path, command: Command) -> Answer | None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as joined:
-        joined.settimeout(ANSWER_SECONDS)
+def _ask_captain(directory: Path, command: Command) -> Answer | None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(ANSWER_SECONDS)
         try:
             with socket_path(directory) as path:
-                joined.connect(str(path))
-            joined.sendall(command.model_dump_json().encode() + b"\n")
-            line = b"".join(_until_line(joined))
+                connection.connect(str(path))
+            connection.sendall(command.model_dump_json().encode() + b"\n")
+            line = b"".join(_receive_line(connection))
         except OSError:
             return None
     try:
         return Answer.model_validate_json(line)
     except ValidationError:
-        return None  # it ended meanwhile; the command may be repeated
+        return None  # the captain ended meanwhile; the command can be repeated
 
 
-def _until_line(joined: socket.socket) -> Iterator[bytes]:
+def _receive_line(connection: socket.socket) -> Iterator[bytes]:
     size = 0
-    while size < MAX_LINE and (data := joined.recv(4096)):
+    while size < MAX_LINE and (data := connection.recv(4096)):
         size += len(data)
         yield data
         if data.endswith(b"\n"):
             return
 
 
-def _under_lock(directory: Path, command: Command) -> Answer | None:
-    with Lock(process.lock_path(directory)) as lock:
+def _run_under_lock(directory: Path, command: Command) -> Answer | None:
+    with Lock(process.captain_lock_path(directory)) as lock:
         if not lock.acquire_within(0.5):
             return None
         with Ledger(directory / "ledger.db") as ledger:
@@ -77,17 +77,17 @@ def _under_lock(directory: Path, command: Command) -> Answer | None:
             if pauses and not under_way:
                 ledger.set_state("paused")
     if pauses and under_way:
-        process.start(directory)  # somebody has to bring home what is under way
+        process.start_captain(directory)  # a captain must finish the running tasks
     return answer
 
 
-def stop(directory: Path) -> bool:
-    """End the captain that runs, in order if it listens, else by signals; True if none runs afterwards.
+def stop_captain(directory: Path) -> bool:
+    """Stop the running captain, by a command if it listens, else by signals; return whether none runs afterwards.
 
     Its ships work on.
     """
-    if process.is_running(directory) and _of_captain(directory, Command(name="stop")) is not None:
+    if process.is_captain_running(directory) and _ask_captain(directory, Command(name="stop")) is not None:
         until = time.monotonic() + process.STOP_SECONDS
-        while process.is_running(directory) and time.monotonic() < until:
+        while process.is_captain_running(directory) and time.monotonic() < until:
             time.sleep(0.05)
-    return process.stop(directory)
+    return process.stop_captain(directory)

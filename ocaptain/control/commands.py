@@ -1,4 +1,4 @@
-"""The commands, and what each does to a ledger."""
+"""The commands, and their effects on a ledger."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 
 class Command(BaseModel):
-    """Something to be done.
+    """A command to a voyage.
 
     Attributes:
-        name: ``pause``: hand out nothing more; what is under way is finished, checked and lands.
-            ``retry``: try tasks again that failed for good.
-            ``stop``: the captain ends; its ships work on, and another captain takes up what they do.
-        tasks: that are to be tried again; none = all that failed.
-        id: its own; who repeats a command repeats this.
+        name: ``pause``: start no new task; running ones are finished, checked and landed.
+            ``retry``: try tasks again that failed permanently.
+            ``stop``: the captain ends; its ships work on, and the next captain continues with them.
+        tasks: ids of the tasks to retry; empty = all that failed.
+        id: id of the command; repeat it to repeat the command.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -30,11 +30,11 @@ class Command(BaseModel):
 
 
 class Answer(BaseModel):
-    """What became of a command.
+    """The result of a command.
 
     Attributes:
-        done: whether it is done, or was already; else refused.
-        said: what that means, or why not: a line for people.
+        done: whether it was executed, now or before; False = refused.
+        said: a line for people: its effect, or why it was refused.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -44,27 +44,27 @@ class Answer(BaseModel):
 
 
 def carry_out(command: Command, ledger: Ledger) -> Answer:
-    """Do what a command says; whoever calls this commands the voyage.
+    """Apply a command to a ledger; the caller must be the one who may write it.
 
     Raises:
-        LedgerError: it could not be written.
+        LedgerError: the ledger could not be written.
     """
     match command.name:
         case "pause":
             return _pause(ledger)
         case "retry":
             return _retry(ledger, command.tasks)
-        case "stop":  # is the captain's own to do
+        case "stop":  # the captain itself does it
             return Answer(done=True, said=f"the captain of {ledger.voyage().id} ends; its ships work on")
 
 
 def _pause(ledger: Ledger) -> Answer:
     voyage, counts = ledger.voyage(), ledger.count_tasks()
-    resume = f"go on with: ocaptain sail --resume {voyage.id}"
+    resume = f"resume with: ocaptain sail --resume {voyage.id}"
     if voyage.state not in {"preparing", "running", "paused"}:
-        why = "its final verify runs" if voyage.state == "verifying" else f"it is {voyage.state}"
+        why = "its final verify is running" if voyage.state == "verifying" else f"it is {voyage.state}"
         return Answer(done=False, said=f"{voyage.id} cannot be paused: {why}")
-    if voyage.paused_reason in {None, "ours", "provider"}:  # which end by themselves
+    if voyage.paused_reason in {None, "ours", "provider"}:  # these reasons end by themselves
         ledger.pause("user")
     if counts["in_progress"]:
         tasks = "1 task is" if counts["in_progress"] == 1 else f"{counts['in_progress']} tasks are"
@@ -75,11 +75,11 @@ def _pause(ledger: Ledger) -> Answer:
 def _retry(ledger: Ledger, tasks: tuple[str, ...]) -> Answer:
     voyage = ledger.voyage()
     if voyage.state in {"verifying", "complete", "sinking", "sunk"}:
-        return Answer(done=False, said=f"nothing of {voyage.id} can be tried again: it is {voyage.state}")
+        return Answer(done=False, said=f"no task of {voyage.id} can be retried: it is {voyage.state}")
     if unknown := set(tasks) - {row["id"] for row in ledger.task_rows(tasks)}:
         return Answer(done=False, said=f"{voyage.id} has no task {', '.join(sorted(unknown))}")
     back = ledger.retry_failed(tasks)
-    if not back:  # asked twice, it is done
-        return Answer(done=True, said=f"no task of {voyage.id} that was meant has failed for good")
-    goes_on = "" if voyage.state == "running" else f"; go on with: ocaptain sail --resume {voyage.id}"
-    return Answer(done=True, said=f"tried again: task {', '.join(back)}{goes_on}")
+    if not back:  # the command may be repeated
+        return Answer(done=True, said=f"no task of {voyage.id} was retried: none of these has failed permanently")
+    goes_on = "" if voyage.state == "running" else f"; resume with: ocaptain sail --resume {voyage.id}"
+    return Answer(done=True, said=f"retried: task {', '.join(back)}{goes_on}")

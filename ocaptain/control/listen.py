@@ -1,4 +1,4 @@
-"""The captain's end: commands of this user, one a line, each answered by a line."""
+"""The captain's side: receives commands of this user, one per line, and answers each with a line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from ocaptain.control.ask import MAX_LINE
 from ocaptain.control.commands import Answer, Command
-from ocaptain.control.place import clear, socket_path
+from ocaptain.control.socket_location import remove_private_directory, socket_path
 from ocaptain.errors import OcaptainError
 
 if TYPE_CHECKING:
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 @contextlib.asynccontextmanager
 async def listening(directory: Path, carry_out: Callable[[Command], Answer]) -> AsyncIterator[None]:
-    """Take commands inside the block; where no socket can be made, none comes.
+    """Accept commands inside the block; without a socket (none can be made) no command arrives.
 
     Args:
-        directory: the voyage's.
-        carry_out: does a command; called on the loop.
+        directory: the voyage's directory.
+        carry_out: executes a command; called on the event loop.
     """
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -44,7 +44,7 @@ async def listening(directory: Path, carry_out: Callable[[Command], Answer]) -> 
 
     try:
         with socket_path(directory, fresh=True) as path:
-            path.unlink(missing_ok=True)  # of a captain that was killed: we hold its lock
+            path.unlink(missing_ok=True)  # left by a captain that was killed: we hold its lock
             before = os.umask(0o177)
             try:
                 server = await asyncio.start_unix_server(serve, str(path), limit=MAX_LINE)
@@ -59,7 +59,7 @@ async def listening(directory: Path, carry_out: Callable[[Command], Answer]) -> 
         server.close()
         with contextlib.suppress(OSError), socket_path(directory) as path:
             path.unlink(missing_ok=True)
-        clear(directory)
+        remove_private_directory(directory)
 
 
 def _answer(line: bytes, carry_out: Callable[[Command], Answer]) -> Answer:
@@ -72,9 +72,9 @@ def _answer(line: bytes, carry_out: Callable[[Command], Answer]) -> Answer:
 
 
 def _is_ours(writer: asyncio.StreamWriter) -> bool:
-    """Whether the other end runs as this user (Linux tells; elsewhere the socket's mode has to do)."""
+    """Whether the other end runs as this user (only Linux tells; elsewhere the socket's mode protects it)."""
     if not hasattr(socket, "SO_PEERCRED"):
         return True
     size = struct.calcsize("3i")
-    told = writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
-    return bool(struct.unpack("3i", told)[1] == os.geteuid())
+    credentials = writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    return bool(struct.unpack("3i", credentials)[1] == os.geteuid())

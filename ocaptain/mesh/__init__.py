@@ -1,29 +1,29 @@
-"""The captain's side of a mesh: which one, keys for ships, and nothing left of it after a sink.
+"""The captain's side of a mesh: choosing it, keys for ships, and removing everything after a sink.
 
 ::
 
     choice.py   whether a voyage's ships join a tailnet, and what must be set for it
     api.py      Tailscale's API: keys and devices; its errors say what to do
-    record.py   what a ship's joining left to take away, on disk before it is made
-    life.py     mint a key, forget it, take everything away
+    record.py   what must be removed of each ship, recorded on disk before it is created
+    life.py     mint keys, record joined devices, remove everything
 """
 
 from ocaptain.mesh.api import MeshError, Refused, TailscaleClient
 from ocaptain.mesh.choice import Mesh, Tailnet, choose_mesh, tailnet_of
-from ocaptain.mesh.life import check_access, joined, mint, remove_devices
-from ocaptain.mesh.record import Records
+from ocaptain.mesh.life import check_access, mint_key, record_joined, remove_devices
+from ocaptain.mesh.record import MeshRecords
 
 __all__ = [
     "Mesh",
     "MeshError",
-    "Records",
+    "MeshRecords",
     "Refused",
     "Tailnet",
     "TailscaleClient",
     "check_access",
     "choose_mesh",
-    "joined",
-    "mint",
+    "mint_key",
+    "record_joined",
     "remove_devices",
     "tailnet_of",
 ]

@@ -6,9 +6,9 @@ Retry rules:
 - connect errors: for every call, since nothing was sent;
 - 500, 502, 503, 504 and broken replies: for every call but the minting of a key, which would
   make a second one that nobody knows of;
-- an access token that is refused in the middle (401) is had anew, once.
+- an access token that is refused (401) is replaced by a new one, once.
 
-No text of an error holds a secret: what the service says is searched for ours before it is shown.
+No error message contains a secret: our secrets are removed from what the service sends.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 KEY_SECONDS = 600  # that a key can be used; a ship joins within seconds
 DESCRIPTION_LENGTH = 50
 REQUEST_SECONDS = 20.0
-ATTEMPTS = 4
-MAX_WAIT = 30.0
-_EARLY = 60.0  # an access token is had anew so long before it ends
-_PASSING = frozenset({500, 502, 503, 504})
+MAX_ATTEMPTS = 4
+MAX_WAIT_SECONDS = 30.0
+_REFRESH_SECONDS = 60.0  # an access token is replaced so long before it expires
+_TRANSIENT_STATUSES = frozenset({500, 502, 503, 504})
 SCOPES = "auth_keys and devices:core"
 _Kind = TypeVar("_Kind", bound=BaseModel)
 
@@ -114,8 +114,8 @@ def key_request(description: str, tags: Sequence[str]) -> dict[str, Any]:
     return {"capabilities": {"devices": {"create": create}}, "expirySeconds": KEY_SECONDS, "description": shown}
 
 
-def remedy(status: int, call: str) -> str:
-    """Return what to do about a refusal, "" if that is not known."""
+def refusal_remedy(status: int, call: str) -> str:
+    """Return what to do about a refusal with this status, "" if that is not known."""
     if status == 401:
         return (
             f"the OAuth client's secret is wrong or was revoked: make one with the scopes {SCOPES} in the admin"
@@ -132,28 +132,28 @@ def remedy(status: int, call: str) -> str:
     return ""
 
 
-def retry_wait(error: MeshError, attempt: int, *, again: bool) -> float | None:
+def retry_wait(error: MeshError, attempt: int, *, idempotent: bool) -> float | None:
     """Return how many seconds to wait before the next try, None if there must be none.
 
     Args:
         error: what the try ended with.
         attempt: number of tries made, from 1.
-        again: whether the call may be carried out twice.
+        idempotent: whether the call may be executed twice.
     """
-    if attempt >= ATTEMPTS:
+    if attempt >= MAX_ATTEMPTS:
         return None
     match error:
         case Refused(status=429, retry_after=float(after)):
-            return after + random.uniform(0, 0.5) if after <= MAX_WAIT else None  # noqa: S311
+            return after + random.uniform(0, 0.5) if after <= MAX_WAIT_SECONDS else None  # noqa: S311
         case Refused(status=429):
-            return _grown(attempt)
+            return _backoff(attempt)
         case Refused(status=status):
-            return _grown(attempt) if again and status in _PASSING else None
-    return _grown(attempt) if again or not error.sent else None
+            return _backoff(attempt) if idempotent and status in _TRANSIENT_STATUSES else None
+    return _backoff(attempt) if idempotent or not error.sent else None
 
 
-def _grown(attempt: int) -> float:
-    return min(MAX_WAIT, 0.25 * 2.0**attempt) * random.uniform(0.75, 1.25)  # noqa: S311 - no secret
+def _backoff(attempt: int) -> float:
+    return min(MAX_WAIT_SECONDS, 0.25 * 2.0**attempt) * random.uniform(0.75, 1.25)  # noqa: S311 - no secret
 
 
 class TailscaleClient:
@@ -187,8 +187,8 @@ class TailscaleClient:
         self._seconds = seconds
         self._sleep = sleep
         self._access: _AccessToken | None = None
-        self._until = 0.0
-        self._asking = asyncio.Lock()
+        self._token_expires = 0.0
+        self._token_lock = asyncio.Lock()
         local = httpx.URL(self._url).host in {"127.0.0.1", "localhost", "::1"}
         self._http = httpx.AsyncClient(
             base_url=self._url,
@@ -206,7 +206,7 @@ class TailscaleClient:
 
     # -- one request ----------------------------------------------------------------------
 
-    async def _once(self, method: str, path: str, headers: dict[str, str], **body: Any) -> bytes:
+    async def _send_once(self, method: str, path: str, headers: dict[str, str], **body: Any) -> bytes:
         what = f"{method} {self._url}{path}"
         try:
             async with asyncio.timeout(self._seconds):
@@ -226,58 +226,60 @@ class TailscaleClient:
     def _refusal(self, what: str, call: str, response: httpx.Response) -> Refused:
         try:
             fields = json.loads(response.content)
-            said = str(fields.get("message") or fields.get("error") or "no reason given")
+            reason = str(fields.get("message") or fields.get("error") or "no reason given")
         except (ValueError, AttributeError):
-            said = response.text or "no reason given"
+            reason = response.text or "no reason given"
         after = parse_retry_after(response.headers.get("retry-after"))
-        help_ = remedy(response.status_code, call)
-        message = f"{what}: {self._redacted(said)} (HTTP {response.status_code}){f'; {help_}' if help_ else ''}"
+        help_ = refusal_remedy(response.status_code, call)
+        message = f"{what}: {self._redacted(reason)} (HTTP {response.status_code}){f'; {help_}' if help_ else ''}"
         return Refused(message, status=response.status_code, retry_after=after)
 
     def _redacted(self, text: str) -> str:
-        """Return what others said as a short line, without any secret of ours."""
+        """Return text of the service as a short line without our secrets."""
         for secret in (self._secret, *([self._access.access_token] if self._access else [])):
             text = text.replace(secret.get_secret_value(), "…")
         return clean_line(text, 200)
 
-    async def _retrying(self, once: Callable[[], Awaitable[bytes]], *, again: bool) -> bytes:
+    async def _with_retries(self, send: Callable[[], Awaitable[bytes]], *, idempotent: bool) -> bytes:
         attempt = 0
         while True:
             attempt += 1
             try:
-                return await once()
+                return await send()
             except MeshError as error:
-                wait = retry_wait(error, attempt, again=again)
+                wait = retry_wait(error, attempt, idempotent=idempotent)
                 if wait is None:
                     raise
             await self._sleep(wait)
 
-    async def _token(self, refused: SecretStr | None = None) -> SecretStr:
+    async def _read_token(self, refused: SecretStr | None = None) -> SecretStr:
         """Return an access token; another one than ``refused``."""
-        async with self._asking:
-            if self._access and self._access.access_token != refused and time.monotonic() < self._until:
+        async with self._token_lock:
+            if self._access and self._access.access_token != refused and time.monotonic() < self._token_expires:
                 return self._access.access_token
             basic = httpx.BasicAuth(self._client_id, self._secret.get_secret_value())
             form = {"grant_type": "client_credentials"}
             path = "/api/v2/oauth/token"
-            reply = await self._retrying(lambda: self._once("POST", path, {}, auth=basic, data=form), again=True)
-            self._access = self._parsed(_AccessToken, reply, f"POST {path}")
-            self._until = time.monotonic() + self._access.expires_in - _EARLY
+            reply = await self._with_retries(
+                lambda: self._send_once("POST", path, {}, auth=basic, data=form), idempotent=True
+            )
+            self._access = self._parse(_AccessToken, reply, f"POST {path}")
+            self._token_expires = time.monotonic() + self._access.expires_in - _REFRESH_SECONDS
             return self._access.access_token
 
-    async def _request(self, method: str, path: str, *, again: bool = True, **body: Any) -> bytes:
-        async def once() -> bytes:
-            token = await self._token()
+    async def _request(self, method: str, path: str, *, idempotent: bool = True, **body: Any) -> bytes:
+        async def send() -> bytes:
+            token = await self._read_token()
             try:
-                return await self._once(method, path, _bearer(token), **body)
+                return await self._send_once(method, path, _bearer(token), **body)
             except Refused as error:
                 if error.status != 401:
                     raise
-                return await self._once(method, path, _bearer(await self._token(token)), **body)
+                return await self._send_once(method, path, _bearer(await self._read_token(token)), **body)
 
-        return await self._retrying(once, again=again)
+        return await self._with_retries(send, idempotent=idempotent)
 
-    def _parsed(self, kind: type[_Kind], content: bytes, what: str) -> _Kind:
+    def _parse(self, kind: type[_Kind], content: bytes, what: str) -> _Kind:
         try:
             return kind.model_validate_json(content)
         except ValidationError as error:
@@ -295,8 +297,8 @@ class TailscaleClient:
             MeshError: with ``sent``, one may have been made all the same.
         """
         path = f"{self._tailnet}/keys"
-        reply = await self._request("POST", path, again=False, json=key_request(description, tags))
-        made = self._parsed(Key, reply, f"POST {path}")
+        reply = await self._request("POST", path, idempotent=False, json=key_request(description, tags))
+        made = self._parse(Key, reply, f"POST {path}")
         if not made.key.get_secret_value():
             raise MeshError(f'POST {path}: the answer has no "key" field', sent=True)
         return made
@@ -304,30 +306,30 @@ class TailscaleClient:
     async def keys(self) -> list[Key]:
         """Return the keys that can be used; the service may leave out all but their ids."""
         path = f"{self._tailnet}/keys"
-        return list(self._parsed(_KeyList, await self._request("GET", path), f"GET {path}").keys)
+        return list(self._parse(_KeyList, await self._request("GET", path), f"GET {path}").keys)
 
     async def key(self, identity: str) -> Key | None:
         """Return a key as it is described, None if there is none."""
         path = f"{self._tailnet}/keys/{quote(identity, safe='')}"
-        found = await self._unless_gone("GET", path)
-        return None if found is None else self._parsed(Key, found, f"GET {path}")
+        found = await self._request_or_none("GET", path)
+        return None if found is None else self._parse(Key, found, f"GET {path}")
 
     async def delete_key(self, identity: str) -> bool:
         """Delete a key; return False if there is none."""
-        return await self._unless_gone("DELETE", f"{self._tailnet}/keys/{quote(identity, safe='')}") is not None
+        return await self._request_or_none("DELETE", f"{self._tailnet}/keys/{quote(identity, safe='')}") is not None
 
     # -- devices --------------------------------------------------------------------------
 
     async def devices(self) -> list[Device]:
         """Return the machines of the tailnet."""
         path = f"{self._tailnet}/devices"
-        return list(self._parsed(_Devices, await self._request("GET", path), f"GET {path}").devices)
+        return list(self._parse(_Devices, await self._request("GET", path), f"GET {path}").devices)
 
     async def delete_device(self, node: str) -> bool:
         """Take a machine out of the tailnet; return False if it is not there."""
-        return await self._unless_gone("DELETE", f"/api/v2/device/{quote(node, safe='')}") is not None
+        return await self._request_or_none("DELETE", f"/api/v2/device/{quote(node, safe='')}") is not None
 
-    async def _unless_gone(self, method: str, path: str) -> bytes | None:
+    async def _request_or_none(self, method: str, path: str) -> bytes | None:
         try:
             return await self._request(method, path)
         except Refused as error:

@@ -43,7 +43,7 @@ class Tailnet:
 
 
 def choose_mesh(settings: Settings, provider: ProviderName, named: str | None = None) -> Mesh:
-    """Decide which mesh is meant: the user's word, the configuration's, else what can be had.
+    """Decide which mesh ships join: as named, else as configured; ``auto`` = tailscale if it can be used.
 
     Raises:
         UsageError: ``tailscale`` is named and its secret is not set, or ``named`` is no mesh.

@@ -1,4 +1,4 @@
-"""A ship's way into the tailnet and out of it, as the captain sees it."""
+"""The captain's part in a ship's joining and leaving the tailnet."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ocaptain.mesh.api import MeshError, Refused
-from ocaptain.mesh.record import MeshRecord, Records
+from ocaptain.mesh.record import MeshRecord, MeshRecords
 from ocaptain.names import sprite_of_device
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ocaptain.mesh.api import Device, Key, TailscaleClient
     from ocaptain.mesh.choice import Tailnet
 
-AT_ONCE = 8
+MAX_CONCURRENT = 8
 
 
 async def check_access(tailnet: Tailnet) -> int:
@@ -31,28 +31,28 @@ async def check_access(tailnet: Tailnet) -> int:
         return len(await client.devices())
 
 
-async def mint(tailnet: Tailnet, directory: Path, ship: str, sprite: str) -> Key:
-    """Make a key by which one ship joins, noted first in the voyage's records.
+async def mint_key(tailnet: Tailnet, directory: Path, ship: str, sprite: str) -> Key:
+    """Make a key by which one ship joins; it is recorded first.
 
     Raises:
-        MeshError: there is none; if one may have been made all the same, a sink looks for it.
+        MeshError: no key was returned; if one may have been made nevertheless, a sink looks for it.
     """
-    records = Records(directory)
-    left = records.get(ship, sprite)
-    records.put(replace(left, unsure=True))
+    records = MeshRecords(directory)
+    record = records.get(ship, sprite)
+    records.put(replace(record, unsure=True))
     async with tailnet.client() as client:
         try:
             key = await client.mint(directory.name, [tailnet.tag])
         except MeshError as error:
-            if not (left.unsure or error.sent or (isinstance(error, Refused) and error.status >= 500)):
-                records.put(left)
+            if not (record.unsure or error.sent or (isinstance(error, Refused) and error.status >= 500)):
+                records.put(record)
             raise
-    records.put(left.with_key(key.id))
+    records.put(record.with_key(key.id))
     return key
 
 
-async def joined(tailnet: Tailnet, directory: Path, ship: str, sprite: str, *, key: str, node: str) -> None:
-    """Note a ship's device and delete the key that it joined by, or did not join by.
+async def record_joined(tailnet: Tailnet, directory: Path, ship: str, sprite: str, *, key: str, node: str) -> None:
+    """Record a ship's device and delete the key that it used, or did not use.
 
     Args:
         tailnet: that it joined.
@@ -65,12 +65,12 @@ async def joined(tailnet: Tailnet, directory: Path, ship: str, sprite: str, *, k
     Raises:
         MeshError: the key could not be deleted; a sink will.
     """
-    records = Records(directory)
-    left = records.get(ship, sprite).with_node(node)
-    records.put(left)  # before the call: what a ship joined by is worth nothing, its device is
+    records = MeshRecords(directory)
+    record = records.get(ship, sprite).with_node(node)
+    records.put(record)  # before the call: a used key may be lost, the id of its device may not
     async with tailnet.client() as client:
         await client.delete_key(key)
-    records.put(left.without_key(key))
+    records.put(record.without_key(key))
 
 
 def devices_of(devices: Sequence[Device], records: Sequence[MeshRecord], tag: str) -> dict[str, list[Device]]:
@@ -80,9 +80,9 @@ def devices_of(devices: Sequence[Device], records: Sequence[MeshRecord], tag: st
     if it is the one that the ship named. Only ephemeral machines with our tag count: what a ship says
     of itself must not take a person's machine, nor another voyage's ship, out of the tailnet.
     """
-    found: dict[str, list[Device]] = {left.ship: [] for left in records}
-    by_sprite = {left.sprite: left.ship for left in records}
-    by_node = {node: left.ship for left in records for node in left.nodes}
+    found: dict[str, list[Device]] = {record.ship: [] for record in records}
+    by_sprite = {record.sprite: record.ship for record in records}
+    by_node = {node: record.ship for record in records for node in record.nodes}
     for device in devices:
         if not device.node_id or not device.is_ephemeral or tag not in device.tags:
             continue
@@ -96,43 +96,46 @@ def devices_of(devices: Sequence[Device], records: Sequence[MeshRecord], tag: st
 
 
 async def remove_devices(tailnet: Tailnet, directory: Path, *, keep: Collection[str] = ()) -> list[str]:
-    """Delete the devices and keys of a voyage whose ships are gone; return what is left, a line each.
+    """Delete the devices and keys of gone ships of a voyage; return a line for each that is left.
 
-    A ship of which nothing is left is forgotten.
+    The record of a ship of which nothing is left is deleted.
 
     Args:
         tailnet: that they joined.
         directory: the voyage's.
         keep: sprites that are there.
     """
-    records = Records(directory)
-    known = [left for left in records.all() if left.sprite not in keep]
-    if not known:
+    records = MeshRecords(directory)
+    gone = [record for record in records.all() if record.sprite not in keep]
+    if not gone:
         return []
     async with tailnet.client() as client:
         try:
-            listed = devices_of(await client.devices(), known, tailnet.tag)
-            lost = await _lost_keys(client, directory.name) if any(left.unsure for left in known) else []
+            listed = devices_of(await client.devices(), gone, tailnet.tag)
+            lost = await _find_lost_keys(client, directory.name) if any(record.unsure for record in gone) else []
         except MeshError as error:
-            return [f"{left.ship}: {error.message}" for left in known]
-        gate = asyncio.Semaphore(AT_ONCE)
-        # A key that nobody knows the ship of goes with the first that is unsure.
-        owner = next((left.ship for left in known if left.unsure), None)
+            return [f"{record.ship}: {error.message}" for record in gone]
+        gate = asyncio.Semaphore(MAX_CONCURRENT)
+        # Keys of an unknown ship are removed together with the first ship that is unsure.
+        owner = next((record.ship for record in gone if record.unsure), None)
         faults = await asyncio.gather(
-            *(_take_one(client, gate, left, listed[left.ship], lost if left.ship == owner else []) for left in known)
+            *(
+                _remove_ship(client, gate, record, listed[record.ship], lost if record.ship == owner else [])
+                for record in gone
+            )
         )
-    for left, found in zip(known, faults, strict=True):
+    for record, found in zip(gone, faults, strict=True):
         if not found:
-            records.drop(left.ship)
+            records.drop(record.ship)
     return [line for found in faults for line in found]
 
 
-async def _take_one(
-    client: TailscaleClient, gate: asyncio.Semaphore, left: MeshRecord, devices: Sequence[Device], lost: Sequence[str]
+async def _remove_ship(
+    client: TailscaleClient, gate: asyncio.Semaphore, record: MeshRecord, devices: Sequence[Device], lost: Sequence[str]
 ) -> list[str]:
     work: list[tuple[str, Callable[[str], Awaitable[bool]], str]] = [
         *((f"device {device.node_id}", client.delete_device, device.node_id) for device in devices),
-        *((f"key {key}", client.delete_key, key) for key in dict.fromkeys((*left.keys, *lost))),
+        *((f"key {key}", client.delete_key, key) for key in dict.fromkeys((*record.keys, *lost))),
     ]
     faults = []
     for what, delete, identity in work:
@@ -140,16 +143,16 @@ async def _take_one(
             try:
                 await delete(identity)
             except MeshError as error:
-                faults.append(f"{left.ship}: {what}: {error.message}")
+                faults.append(f"{record.ship}: {what}: {error.message}")
     return faults
 
 
-async def _lost_keys(client: TailscaleClient, voyage: str) -> list[str]:
+async def _find_lost_keys(client: TailscaleClient, voyage: str) -> list[str]:
     """Return the ids of keys that were made for a voyage, by their description.
 
     The list of the service may hold ids alone; then each key is asked for.
     """
-    gate = asyncio.Semaphore(AT_ONCE)
+    gate = asyncio.Semaphore(MAX_CONCURRENT)
 
     async def described(key: Key) -> Key | None:
         async with gate:

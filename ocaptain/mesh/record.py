@@ -1,8 +1,8 @@
-"""What a ship's joining left on the tailnet, noted before it is there.
+"""Records of what a ship has on the tailnet, written before it is created there.
 
-One file a ship below ``mesh/`` of the voyage's directory, since ships are built in parallel by
-processes that do not command the ledger. A file is written anew under another name and renamed.
-It is there as long as something may have to be taken away::
+One file for each ship below ``mesh/`` of the voyage's directory, since ships are built in parallel by
+processes that do not command the ledger. A file is written under another name and
+renamed. It exists as long as something may have to be removed::
 
     minting (a key may be made) ──> key known ──> joined: key deleted, device known ──> nothing: no file
 """
@@ -25,14 +25,14 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 @dataclass(frozen=True)
 class MeshRecord:
-    """What may have to be taken away of one ship.
+    """Keys and devices of one ship that may have to be removed.
 
     Attributes:
         ship: id.
         sprite: its name on the tailnet.
-        unsure: a key may have been made of which the id is not known.
+        unsure: whether a key with an unknown id may have been made.
         keys: ids of keys.
-        nodes: ids of devices, as the ship said.
+        nodes: ids of devices, as the ship reported them.
     """
 
     ship: str
@@ -42,19 +42,19 @@ class MeshRecord:
     nodes: tuple[str, ...] = ()
 
     def with_key(self, key: str) -> MeshRecord:
-        """Return it with one more key."""
+        """Return a copy with one more key."""
         return replace(self, keys=(*self.keys, key))
 
     def without_key(self, key: str) -> MeshRecord:
-        """Return it without a key."""
+        """Return a copy without this key."""
         return replace(self, keys=tuple(one for one in self.keys if one != key))
 
     def with_node(self, node: str) -> MeshRecord:
-        """Return it with a device, which is noted once."""
+        """Return a copy with this device, once."""
         return self if not node or node in self.nodes else replace(self, nodes=(*self.nodes, node))
 
 
-class Records:
+class MeshRecords:
     """The records of one voyage."""
 
     def __init__(self, directory: Path) -> None:
@@ -62,7 +62,7 @@ class Records:
 
     def get(self, ship: str, sprite: str) -> MeshRecord:
         """Return a ship's record, an empty one if there is none."""
-        found = {left.ship: left for left in self.all()}
+        found = {record.ship: record for record in self.all()}
         return found.get(ship, MeshRecord(ship, sprite))
 
     def all(self) -> list[MeshRecord]:
@@ -77,24 +77,24 @@ class Records:
         """Return the records' files."""
         return sorted(self.path.glob("*.json"))
 
-    def put(self, left: MeshRecord) -> None:
-        """Write a ship's record so that it is on the disk.
+    def put(self, record: MeshRecord) -> None:
+        """Write a ship's record durably to disk.
 
         Raises:
-            UsageError: the ship's name is none.
+            UsageError: the ship's name is not valid.
         """
-        if not _NAME.fullmatch(left.ship):
-            raise UsageError(f"{left.ship!r} is not a ship's name (ship-0, ship-1, …)")
+        if not _NAME.fullmatch(record.ship):
+            raise UsageError(f"{record.ship!r} is not a ship's name (ship-0, ship-1, …)")
         self.path.mkdir(mode=0o700, exist_ok=True)
-        temporary = self.path / f".{left.ship}.{os.getpid()}"
+        temporary = self.path / f".{record.ship}.{os.getpid()}"
         with temporary.open("w", encoding="utf-8") as file:
-            json.dump(asdict(left), file)
+            json.dump(asdict(record), file)
             file.flush()
             os.fsync(file.fileno())
-        temporary.rename(self.path / f"{left.ship}.json")
+        temporary.rename(self.path / f"{record.ship}.json")
 
     def drop(self, ship: str) -> None:
-        """Forget a ship: nothing of it is left."""
+        """Delete the record of a ship of which nothing is record."""
         (self.path / f"{ship}.json").unlink(missing_ok=True)
 
     @staticmethod

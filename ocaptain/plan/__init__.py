@@ -4,11 +4,11 @@
 sailed, and every fault and warning otherwise. Nothing stops at the first fault.
 """
 
-from ocaptain.plan.graph import critical_paths, edges, find_cycle
+from ocaptain.plan.graph import critical_paths, dependency_graph, find_cycle
 from ocaptain.plan.load import Report, load_plan
 from ocaptain.plan.models import Finding, Manifest, Metadata, Plan, Task
-from ocaptain.plan.overlap import comes_last, count_passed_over
-from ocaptain.plan.simulate import Run, enough_ships, estimates, jobs_of, simulate
+from ocaptain.plan.overlap import count_deferrals, deferred_tasks
+from ocaptain.plan.simulate import SimulationResult, build_jobs, estimate_seconds, simulate, sufficient_ships
 
 __all__ = [
     "Finding",
@@ -16,16 +16,16 @@ __all__ = [
     "Metadata",
     "Plan",
     "Report",
-    "Run",
+    "SimulationResult",
     "Task",
-    "comes_last",
-    "count_passed_over",
+    "build_jobs",
+    "count_deferrals",
     "critical_paths",
-    "edges",
-    "enough_ships",
-    "estimates",
+    "deferred_tasks",
+    "dependency_graph",
+    "estimate_seconds",
     "find_cycle",
-    "jobs_of",
     "load_plan",
     "simulate",
+    "sufficient_ships",
 ]

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 Graph = dict[str, frozenset[str]]
 
 
-def edges(tasks: Mapping[str, Task]) -> Graph:
-    """Return for each task the tasks it waits for: the union of both ends' words."""
+def dependency_graph(tasks: Mapping[str, Task]) -> Graph:
+    """Return for each task the tasks it waits for: the union of all ``blocks`` and ``blockedBy``."""
     waits: dict[str, set[str]] = {task_id: set() for task_id in tasks}
     for task in tasks.values():
         waits[task.id].update(task.blockedBy)
@@ -49,13 +49,13 @@ def find_cycle(graph: Mapping[str, AbstractSet[str]]) -> list[str] | None:
 def critical_paths(
     graph: Mapping[str, AbstractSet[str]], weights: Mapping[str, float] | None = None
 ) -> dict[str, float]:
-    """Return for each task the weight of the heaviest chain that it starts, itself included.
+    """Return for each task the weight of the heaviest chain of tasks that begins with it.
 
     The graph must have no cycle.
 
     Args:
         graph: what each task waits for.
-        weights: of the tasks; by default each weighs 1, and the longest chain counts.
+        weights: weight of each task; by default 1, so that the longest chain counts.
     """
     later: dict[str, set[str]] = {task: set() for task in graph}
     for task, before in graph.items():

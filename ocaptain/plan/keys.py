@@ -1,8 +1,8 @@
-"""Keys that a plan may have, and those that were most likely meant.
+"""The known keys of a plan, and the search for misspelt ones.
 
-A foreign key is kept without a word, since plans come from many tools; one that is all but one of
-ours is a fault, since ours would be missing without a word. A key of ours that this version does
-not carry out is a fault, too: silence would be a promise.
+An unknown key is kept silently, since plans come from many tools; but one that is almost a known key is
+an error, since the known key would silently be missing. A known key that this version does not implement
+is an error, too: accepting it silently would promise its effect.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-#: ``true``: this version carries it out.
-MANIFEST = {
+#: ``True``: implemented by this version.
+MANIFEST_KEYS = {
     "name": True,
     "repo": True,
     "branch": False,
@@ -26,51 +26,51 @@ MANIFEST = {
     "live_ignore": False,
     "limits": True,
 }
-LIMITS = dict.fromkeys(("name", "path", "depth", "files", "file_mib", "total_mib"), True)
-TASK = dict.fromkeys(
+LIMIT_KEYS = dict.fromkeys(("name", "path", "depth", "files", "file_mib", "total_mib"), True)
+TASK_KEYS = dict.fromkeys(
     ("id", "subject", "title", "description", "activeForm", "status", "owner", "blocks", "blockedBy", "metadata"), True
 )
-METADATA = {
+METADATA_KEYS = {
     **dict.fromkeys(("run", "verify", "verify_timeout", "timeout", "stall", "agent", "model", "max_turns"), True),
     **dict.fromkeys(("ship", "pin", "estimate", "paths"), True),
     **dict.fromkeys(("budget", "hold"), False),
 }
-SHORT = 4  # letters: so short a key is likely to be another tool's
-LONG = 6  # letters: of which two may be wrong
+MAX_SHORT_KEY = 4  # letters: a key this short is probably another tool's
+MIN_LONG_KEY = 6  # letters: from this length on two may be wrong
 
 
 @dataclass(frozen=True)
-class Doubt:
-    """A key that may be wrong.
+class SuspectKey:
+    """A key that is probably wrong.
 
     Attributes:
-        key: as it is written.
-        meant: the key of ours that it resembles, None = it is one of ours, not carried out.
-        is_fault: else a warning.
+        key: the key as written.
+        closest: the known key that it resembles, None = it is known, but not implemented.
+        is_fault: whether it is an error; else a warning.
     """
 
     key: str
-    meant: str | None
+    closest: str | None
     is_fault: bool = True
 
 
-def doubts(keys: Iterable[str], known: dict[str, bool]) -> list[Doubt]:
-    """Return the keys of an object that are likely to be wrong, in their order."""
+def find_suspect_keys(keys: Iterable[str], known: dict[str, bool]) -> list[SuspectKey]:
+    """Return the keys of an object that are probably wrong, in their order."""
     found = []
     for key in keys:
         if known.get(key) is False:
-            found.append(Doubt(key, None))
+            found.append(SuspectKey(key, None))
         elif key not in known and not key.startswith("x_"):
-            near = min(known, key=lambda ours, key=key: distance(key, ours))  # type: ignore[misc]
-            edits = distance(key, near)
+            near = min(known, key=lambda ours, key=key: edit_distance(key, ours))  # type: ignore[misc]
+            edits = edit_distance(key, near)
             if edits == 1:
-                found.append(Doubt(key, near, is_fault=len(key) > SHORT))
-            elif edits == 2 and len(key) >= LONG:
-                found.append(Doubt(key, near))
+                found.append(SuspectKey(key, near, is_fault=len(key) > MAX_SHORT_KEY))
+            elif edits == 2 and len(key) >= MIN_LONG_KEY:
+                found.append(SuspectKey(key, near))
     return found
 
 
-def distance(one: str, other: str) -> int:
+def edit_distance(one: str, other: str) -> int:
     """Return by how many edits two words differ: a letter added, left out or replaced, or two neighbours swapped.
 
     The optimal string alignment distance; 3 stands for more, too.

@@ -1,4 +1,4 @@
-"""Reading and checking a plan. Every fault names file, field and remedy; none raises."""
+"""Read and check a plan. Every fault names file, field and remedy; none is raised."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from ocaptain.plan import keys
-from ocaptain.plan.graph import edges, find_cycle
-from ocaptain.plan.keys import doubts
+from ocaptain.plan.graph import dependency_graph, find_cycle
+from ocaptain.plan.keys import find_suspect_keys
 from ocaptain.plan.models import Finding, Manifest, Plan, Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-MAX_FILE = 4 * 1024 * 1024
+MAX_FILE_BYTES = 4 * 1024 * 1024
 _REMEDIES = {
     "string_type": "write text in quotes",
     "literal_error": "use pending, in_progress, completed or deleted",
@@ -32,12 +32,12 @@ _REMEDIES = {
 
 @dataclass(frozen=True)
 class Report:
-    """What a look at a plan found.
+    """The result of checking a plan.
 
     Attributes:
-        plan: None if there is any fault.
-        faults: why it cannot be sailed.
-        warnings: what it can be sailed in spite of.
+        plan: the plan, None if it has any fault.
+        faults: errors, with which it cannot be sailed.
+        warnings: problems with which it can be sailed.
     """
 
     plan: Plan | None
@@ -54,8 +54,8 @@ class _Reader:
         self.faults: list[Finding] = []
         self.warnings: list[Finding] = []
 
-    def bytes(self, name: str, remedy: str) -> bytes | None:
-        """Return a file's content; None with a fault if it cannot be had."""
+    def read_bytes(self, name: str, remedy: str) -> bytes | None:
+        """Return a file's content; None, and a fault, if it cannot be read."""
         try:
             # Not blocking: a FIFO in a plan must not hang the check.
             fd = os.open(self._directory / name, os.O_RDONLY | os.O_NONBLOCK)
@@ -63,21 +63,21 @@ class _Reader:
                 if not stat.S_ISREG(os.fstat(fd).st_mode):
                     self.faults.append(Finding(name, "", "is not a regular file", remedy))
                     return None
-                data = file.read(MAX_FILE + 1)
+                data = file.read(MAX_FILE_BYTES + 1)
         except FileNotFoundError:
             self.faults.append(Finding(name, "", "is missing", remedy))
         except OSError as error:
             self.faults.append(Finding(name, "", f"cannot be read: {error.strerror}", remedy))
         else:
-            if len(data) <= MAX_FILE:
+            if len(data) <= MAX_FILE_BYTES:
                 self.files[name] = data
                 return data
-            self.faults.append(Finding(name, "", f"is larger than {MAX_FILE} bytes", "make it smaller"))
+            self.faults.append(Finding(name, "", f"is larger than {MAX_FILE_BYTES} bytes", "make it smaller"))
         return None
 
-    def text(self, name: str, remedy: str) -> str | None:
-        """Return a UTF-8 file's content; None with a fault."""
-        data = self.bytes(name, remedy)
+    def read_text(self, name: str, remedy: str) -> str | None:
+        """Return the text of a UTF-8 file; None, and a fault, if it has none."""
+        data = self.read_bytes(name, remedy)
         if data is None:
             return None
         try:
@@ -87,13 +87,13 @@ class _Reader:
             self.faults.append(Finding(name, "", problem, "save it as UTF-8"))
             return None
 
-    def object(self, name: str, remedy: str) -> dict[str, object] | None:
-        """Return a JSON file's object; None with a fault."""
-        text = self.text(name, remedy)
+    def read_object(self, name: str, remedy: str) -> dict[str, object] | None:
+        """Return the object of a JSON file; None, and a fault, if it has none."""
+        text = self.read_text(name, remedy)
         if text is None:
             return None
         try:
-            found = json.loads(text, parse_constant=_no_constant)
+            found = json.loads(text, parse_constant=_reject_constant)
         except (ValueError, RecursionError) as error:
             where = f"line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
             self.faults.append(Finding(name, where, f"is not valid JSON: {error}", "correct it"))
@@ -103,21 +103,21 @@ class _Reader:
             return None
         return found
 
-    def doubt(self, name: str, within: str, found: Any, known: dict[str, bool]) -> None:
-        """Take keys that are likely to be wrong as faults or warnings."""
-        for doubt in doubts(found, known) if isinstance(found, dict) else ():
-            field = f"{within}{doubt.key}"
-            if doubt.meant is None:
+    def report_suspect_keys(self, name: str, within: str, found: Any, known: dict[str, bool]) -> None:
+        """Report keys that are probably wrong as faults or warnings."""
+        for suspect in find_suspect_keys(found, known) if isinstance(found, dict) else ():
+            field = f"{within}{suspect.key}"
+            if suspect.closest is None:
                 self.faults.append(Finding(name, field, "is not enforced by this version", "remove it"))
-            elif doubt.is_fault:
-                remedy = f"did you mean `{doubt.meant}`? A key of your own may begin with x_"
-                self.faults.append(Finding(name, field, f"is not a key, and is almost `{doubt.meant}`", remedy))
+            elif suspect.is_fault:
+                remedy = f"did you mean `{suspect.closest}`? A key of your own may begin with x_"
+                self.faults.append(Finding(name, field, f"is not a key, and is almost `{suspect.closest}`", remedy))
             else:
-                problem = f"is not a key, and is almost `{doubt.meant}`"
-                self.warnings.append(Finding(name, field, problem, f"did you mean `{doubt.meant}`? It is ignored"))
+                problem = f"is not a key, and is almost `{suspect.closest}`"
+                self.warnings.append(Finding(name, field, problem, f"did you mean `{suspect.closest}`? It is ignored"))
 
-    def invalid(self, name: str, error: ValidationError) -> None:
-        """Take a model's complaints as faults."""
+    def report_invalid(self, name: str, error: ValidationError) -> None:
+        """Report the validation errors of a model as faults."""
         for fault in error.errors(include_url=False, include_context=False):
             field = ".".join(str(part) for part in fault["loc"])
             given = fault["input"]
@@ -128,7 +128,7 @@ class _Reader:
             self.faults.append(Finding(name, field, problem, remedy))
 
 
-def _no_constant(name: str) -> object:
+def _reject_constant(name: str) -> object:
     raise ValueError(f"{name} is not valid JSON")
 
 
@@ -138,15 +138,15 @@ def load_plan(directory: Path) -> Report:
     if not directory.is_dir():
         problem = "is not a directory" if directory.exists() else "does not exist"
         return Report(None, (Finding(str(directory), "", problem, "name a plan's directory"),), ())
-    spec = reader.text("spec.md", "write down what is to be built")
-    verify = reader.bytes("verify.sh", "write the script that proves the work")
+    spec = reader.read_text("spec.md", "describe what should be built")
+    verify = reader.read_bytes("verify.sh", "write the script that proves the work")
     if verify is not None and not verify.strip():
         reader.faults.append(Finding("verify.sh", "", "is empty", "write the script that proves the work"))
-    prompt = reader.text("prompt.md.j2", "") if (directory / "prompt.md.j2").exists() else None
-    manifest = _manifest(directory, reader)
-    tasks = _tasks(directory, reader)
+    prompt = reader.read_text("prompt.md.j2", "") if (directory / "prompt.md.j2").exists() else None
+    manifest = _load_manifest(directory, reader)
+    tasks = _load_tasks(directory, reader)
     if not reader.faults:
-        _check_edges(tasks, reader)
+        _check_references(tasks, reader)
     if reader.faults or spec is None or verify is None or manifest is None:
         return Report(None, tuple(reader.faults), tuple(reader.warnings))
     kept = {task.id: task for task in tasks if task.status != "deleted"}
@@ -159,29 +159,29 @@ def load_plan(directory: Path) -> Report:
     return Report(plan, (), tuple(reader.warnings))
 
 
-def _manifest(directory: Path, reader: _Reader) -> Manifest | None:
+def _load_manifest(directory: Path, reader: _Reader) -> Manifest | None:
     name = "voyage.json"
     if not (directory / name).exists():
         reader.warnings.append(Finding(name, "", "is missing", "add one to name repo and ships"))
         return Manifest()
-    found = reader.object(name, "write a JSON object")
+    found = reader.read_object(name, "write a JSON object")
     if found is None:
         return None
-    reader.doubt(name, "", found, keys.MANIFEST)
-    reader.doubt(name, "limits.", found.get("limits"), keys.LIMITS)
+    reader.report_suspect_keys(name, "", found, keys.MANIFEST_KEYS)
+    reader.report_suspect_keys(name, "limits.", found.get("limits"), keys.LIMIT_KEYS)
     try:
         return Manifest.model_validate(found)
     except ValidationError as error:
-        reader.invalid(name, error)
+        reader.report_invalid(name, error)
         return None
 
 
-def _order(name: str) -> tuple[int, int, str]:
+def _sort_key(name: str) -> tuple[int, int, str]:
     stem = name.removesuffix(".json")
     return (0, int(stem), name) if stem.isascii() and stem.isdigit() and len(stem) < 18 else (1, 0, name)
 
 
-def _task_files(directory: Path, reader: _Reader) -> Iterable[str]:
+def _list_task_files(directory: Path, reader: _Reader) -> Iterable[str]:
     try:
         names = [one.name for one in (directory / "tasks").iterdir()]
     except OSError:
@@ -197,31 +197,31 @@ def _task_files(directory: Path, reader: _Reader) -> Iterable[str]:
         files.append(name)
     if not files:
         reader.faults.append(Finding("tasks", "", "holds no task", "add one N.json a task"))
-    return sorted(files, key=_order)
+    return sorted(files, key=_sort_key)
 
 
-def _tasks(directory: Path, reader: _Reader) -> list[Task]:
+def _load_tasks(directory: Path, reader: _Reader) -> list[Task]:
     tasks: list[Task] = []
     origin: dict[str, str] = {}
-    spelt: dict[str, str] = {}
-    for name in _task_files(directory, reader):
+    by_lower_case: dict[str, str] = {}
+    for name in _list_task_files(directory, reader):
         file = f"tasks/{name}"
-        found = reader.object(file, "write a JSON object")
+        found = reader.read_object(file, "write a JSON object")
         if found is None:
             continue
-        reader.doubt(file, "", found, keys.TASK)
-        reader.doubt(file, "metadata.", found.get("metadata"), keys.METADATA)
+        reader.report_suspect_keys(file, "", found, keys.TASK_KEYS)
+        reader.report_suspect_keys(file, "metadata.", found.get("metadata"), keys.METADATA_KEYS)
         try:
             task = Task.model_validate(found)
         except ValidationError as error:
-            reader.invalid(file, error)
+            reader.report_invalid(file, error)
             continue
-        if twin := spelt.get(task.id.lower()):
+        if twin := by_lower_case.get(task.id.lower()):
             problem = f'"{task.id}" differs from the id of {twin} only in capitals'
             if task.id not in origin:
                 reader.faults.append(Finding(file, "id", problem, "give each task its own id"))
                 continue
-        spelt[task.id.lower()] = file
+        by_lower_case[task.id.lower()] = file
         if task.id.startswith(("voyage-", "ship-")):
             problem = f'"{task.id}" begins as a voyage or a ship does'
             reader.faults.append(Finding(file, "id", problem, "give it another id"))
@@ -237,7 +237,7 @@ def _tasks(directory: Path, reader: _Reader) -> list[Task]:
     return tasks
 
 
-def _check_edges(tasks: list[Task], reader: _Reader) -> None:
+def _check_references(tasks: list[Task], reader: _Reader) -> None:
     by_id = {task.id: task for task in tasks}
     for task in tasks:
         file = f"tasks/{task.id}.json"
@@ -255,25 +255,25 @@ def _check_edges(tasks: list[Task], reader: _Reader) -> None:
     if reader.faults:
         return
     live = {task.id: task for task in tasks if task.status != "deleted"}
-    _warn_one_sided(live, reader)
-    cycle = find_cycle(edges(live))
+    _warn_one_sided_references(live, reader)
+    cycle = find_cycle(dependency_graph(live))
     if cycle:
         chain = " waits for ".join([*cycle, cycle[0]])
         problem = f"the tasks wait for each other: {chain}"
         reader.faults.append(Finding(f"tasks/{cycle[0]}.json", "blockedBy", problem, "remove one of these edges"))
 
 
-def _warn_one_sided(tasks: dict[str, Task], reader: _Reader) -> None:
+def _warn_one_sided_references(tasks: dict[str, Task], reader: _Reader) -> None:
     for task in tasks.values():
         for other in task.blocks:
             if task.id not in tasks[other].blockedBy:
                 problem = f'"{other}" does not name "{task.id}" in blockedBy'
                 reader.warnings.append(
-                    Finding(f"tasks/{task.id}.json", "blocks", problem, "the edge counts all the same")
+                    Finding(f"tasks/{task.id}.json", "blocks", problem, "the dependency counts all the same")
                 )
         for other in task.blockedBy:
             if task.id not in tasks[other].blocks:
                 problem = f'"{other}" does not name "{task.id}" in blocks'
                 reader.warnings.append(
-                    Finding(f"tasks/{task.id}.json", "blockedBy", problem, "the edge counts all the same")
+                    Finding(f"tasks/{task.id}.json", "blockedBy", problem, "the dependency counts all the same")
                 )

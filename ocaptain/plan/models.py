@@ -1,4 +1,4 @@
-"""What a plan is made of.
+"""The data of a plan.
 
 Task files are Claude Code's: ``{id, subject, description, activeForm?, status, blocks[],
 blockedBy[], metadata?, owner?}``, ids are strings. Unknown fields are kept.
@@ -17,15 +17,15 @@ from pydantic_core import PydanticCustomError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: An id becomes a file name, a ref name and a tmux window: nothing that could be a path.
+#: An id becomes a file name, a ref name and a tmux window, so it must not look like a path.
 TaskId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
-#: A model's name stands in an argv: nothing that could be an option.
+#: A model's name is put into an argv, so it must not look like an option.
 MODEL = r"^[A-Za-z0-9][A-Za-z0-9._:@/\[\]-]{0,199}$"
 
 
 def _no_nul(text: str) -> str:
     if "\0" in text:
-        raise PydanticCustomError("nul", "no shell line can hold a NUL byte")
+        raise PydanticCustomError("nul", "a shell line cannot contain a NUL byte")
     return text
 
 
@@ -42,11 +42,11 @@ class _Strict(BaseModel):
 
 
 class Estimate(_Strict):
-    """What a task is thought to take: weights the critical path, and is what ``plan simulate`` plays with.
+    """The expected effort of a task: weights the critical path, and drives ``plan simulate``.
 
     Attributes:
-        seconds: of one attempt.
-        tokens: of its model.
+        seconds: duration of one attempt.
+        tokens: tokens of its model.
     """
 
     seconds: Seconds | None = None
@@ -65,10 +65,10 @@ class Metadata(_Strict):
         verify_timeout: seconds the check may take.
         timeout: seconds an attempt may take.
         stall: seconds an attempt may be silent.
-        ship: the ship that had best take it (``ship-0``): kept where that one sails and is free, else any.
-        estimate: what it is thought to take.
-        paths: globs of the files that it writes: what overlaps with work at hand comes last.
-        pin: the only ship that may take it; which ships get whose role and credential follows this alone.
+        ship: the preferred ship (``ship-0``): gets the task if it sails and is free, else any ship does.
+        estimate: expected effort.
+        paths: globs of the files that it writes: a task that overlaps with running ones is deferred.
+        pin: the only ship that may take it; only pins decide which ships get which agent's role and credential.
     """
 
     run: Line | None = None
@@ -98,13 +98,13 @@ class Task(_Strict):
     blockedBy: tuple[TaskId, ...] = Field((), strict=False)  # noqa: N815
     metadata: Metadata = Field(default_factory=Metadata)
 
-    def raw(self) -> dict[str, object]:
-        """Return the task as a file holds it, unknown fields included."""
+    def as_dict(self) -> dict[str, object]:
+        """Return the task in the form of its file, unknown fields included."""
         return self.model_dump(mode="json", exclude_none=True)
 
 
 class PlanLimits(_Strict):
-    """What an attempt may bring (``ocaptain.protocol.limits``); what is not named is as usual.
+    """Limits of what an attempt may deliver (``ocaptain.protocol.limits``); None = the default.
 
     Attributes:
         name: bytes of a file's name.
@@ -129,10 +129,10 @@ class Manifest(_Strict):
     Attributes:
         name: the plan's name.
         repo: ``owner/name`` (GitHub), a URL or a path.
-        recommended_ships: how many ships the plan was cut for.
+        recommended_ships: how many ships the plan was made for.
         setup: a shell line run in a fresh clone before the final verify.
         verify_timeout: seconds the final verify may take.
-        limits: of what an attempt may bring.
+        limits: limits of what an attempt may deliver.
     """
 
     name: str = ""
@@ -191,12 +191,12 @@ class Plan:
     files: Mapping[str, bytes] = field(default_factory=dict)
 
     def digest(self) -> str:
-        """Return what identifies the plan's content: 16 hex digits."""
+        """Return a digest of the plan's content: 16 hex digits."""
         content = {
             "spec": self.spec,
             "verify": self.verify.hex(),
             "manifest": self.manifest.model_dump(mode="json"),
-            "tasks": [task.raw() for task in self.tasks.values()],
+            "tasks": [task.as_dict() for task in self.tasks.values()],
             "prompt": self.prompt,
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

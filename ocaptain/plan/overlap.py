@@ -1,7 +1,7 @@
-"""Which tasks write the same files, as far as the globs of ``metadata.paths`` tell.
+"""Which tasks may write the same files, by the globs of ``metadata.paths``.
 
-A glob is a path below the repository's root; ``*``, ``?`` and ``[`` begin what is not literal, a plain path
-means that file or everything below that folder. Two globs overlap if the literal beginning of one contains
+A glob is a path below the repository's root; its literal part ends before ``*``, ``?`` or ``[``; a plain
+path means that file or everything below that folder. Two globs overlap if the literal beginning of one contains
 the other's. Any file that matches both begins with both, so no list of files could find more.
 """
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
 Globs = tuple[str, ...]
-MAX_PASSED_OVER = 5  # so often a task is left to others; then it takes its turn
+MAX_DEFERRALS = 5  # a task is deferred at most so often; then it takes its turn
 _WILD = re.compile(r"[*?\[]")
 
 
 def literal_prefix(glob: str) -> str:
-    """Return what a glob begins with before its first wildcard."""
+    """Return the part of a glob before its first wildcard."""
     return _WILD.split(glob, maxsplit=1)[0]
 
 
 @lru_cache(maxsize=65536)
-def overlap(one: Globs, other: Globs) -> bool:
+def may_overlap(one: Globs, other: Globs) -> bool:
     """Whether a file may match both lists of globs."""
     return any(_contains(mine, theirs) or _contains(theirs, mine) for mine in one for theirs in other)
 
@@ -39,37 +39,37 @@ def _contains(outer: str, inner: str) -> bool:
     return inside.startswith(begin)
 
 
-def comes_last(
+def deferred_tasks(
     ready: Sequence[str], at_work: Collection[str], paths: Mapping[str, Globs], passed_over: Mapping[str, int]
 ) -> frozenset[str]:
-    """Return the tasks that are left until nothing else is ready.
+    """Return the ready tasks that wait until no other task is ready, since they overlap with running ones.
 
     Args:
         ready: tasks that could be claimed.
-        at_work: tasks that ships have.
+        at_work: tasks that ships are working on.
         paths: the globs of tasks that have any.
-        passed_over: how often each was left until then already.
+        passed_over: how often each was deferred before.
     """
     taken = {paths[task] for task in at_work if task in paths}
     return frozenset(
         task
         for task in ready
         if task in paths
-        and passed_over.get(task, 0) < MAX_PASSED_OVER
-        and any(overlap(paths[task], globs) for globs in taken)
+        and passed_over.get(task, 0) < MAX_DEFERRALS
+        and any(may_overlap(paths[task], globs) for globs in taken)
     )
 
 
-def count_passed_over(
+def count_deferrals(
     passed_over: Mapping[str, int], ready: Sequence[str], last: Collection[str], claimed: str
 ) -> dict[str, int]:
-    """Return the counts after a claim: one more for what was before it in line and came last.
+    """Return the counts of deferrals after a claim: one more for each deferred task before it in line.
 
     Args:
-        passed_over: until now.
+        passed_over: the counts before the claim.
         ready: tasks that could be claimed, the best first.
-        last: see :func:`comes_last`.
-        claimed: what was claimed of them.
+        last: the deferred ones, see :func:`deferred_tasks`.
+        claimed: the task that was claimed.
     """
     before = ready[: ready.index(claimed)] if claimed in ready else ()
     counts = {task: count for task, count in passed_over.items() if task != claimed}

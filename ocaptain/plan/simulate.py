@@ -1,12 +1,12 @@
-"""What a fleet would make of a plan: the captain's own policy, played without a machine.
+"""Simulate a fleet that works on a plan, with the captain's own scheduling policy.
 
 ::
 
-    tasks, their seconds, their edges ──> who is free takes the best that is ready ──> who takes what, when
+    tasks, their seconds, their edges ──> each free ship takes the best ready task ──> who works on what, when
 
-The policy is that of the ledger's claims: longest remaining chain first, then the plan's order; what
-prefers a ship is left to it while that one is free; what overlaps with work at hand comes last. Nothing
-fails here, and landing takes no time but the ``overhead`` that is added to each attempt.
+The policy is that of the ledger's claims: longest remaining chain first, then the plan's order; a
+task is left to its preferred ship while that one is free; a task that overlaps with running ones is
+deferred. Nothing fails here, and landing takes no time but the ``overhead`` that is added to each attempt.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import heapq
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ocaptain.plan.graph import critical_paths, edges
-from ocaptain.plan.overlap import Globs, comes_last, count_passed_over
+from ocaptain.plan.graph import critical_paths, dependency_graph
+from ocaptain.plan.overlap import Globs, count_deferrals, deferred_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ocaptain.plan.models import Task
 
-WORTH = 0.02  # more ships pay while they shorten the voyage by more than this part of it
+MIN_GAIN = 0.02  # a larger fleet must shorten the voyage by more than this part of it
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class Job:
     Attributes:
         task: its id.
         seconds: that an attempt takes.
-        waits: tasks that must have landed first.
+        waits: tasks that must land first.
         pin: the only ship that may take it.
-        wish: the ship that it prefers.
-        paths: globs of what it writes.
+        wish: the preferred ship.
+        paths: globs of the files that it writes.
     """
 
     task: str
@@ -48,8 +48,8 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Turn:
-    """One attempt: who, and from when to when, in seconds."""
+class SimulatedAttempt:
+    """One simulated attempt: its ship, begin and end, in seconds."""
 
     task: str
     ship: str
@@ -58,19 +58,19 @@ class Turn:
 
 
 @dataclass(frozen=True)
-class Run:
-    """What a fleet of one size makes of a plan.
+class SimulationResult:
+    """The result for a fleet of one size.
 
     Attributes:
-        ships: how many.
+        ships: number of ships.
         makespan: seconds until the last task has landed.
-        turns: the attempts, as they begin.
-        stuck: tasks that no ship of this fleet may take, or that wait for such a one.
+        turns: the attempts, in the order of their begin.
+        stuck: tasks that no ship of this fleet may take, or that wait for such a task.
     """
 
     ships: int
     makespan: float
-    turns: tuple[Turn, ...]
+    turns: tuple[SimulatedAttempt, ...]
     stuck: tuple[str, ...] = ()
 
     @property
@@ -85,16 +85,16 @@ class Run:
         return 1 - self.work / whole if whole else 0.0
 
 
-def jobs_of(tasks: Mapping[str, Task], seconds: float | None = None) -> list[Job]:
-    """Return the jobs of a plan, in its order; completed tasks are done, and nobody waits for them.
+def build_jobs(tasks: Mapping[str, Task], seconds: float | None = None) -> list[Job]:
+    """Return the jobs of a plan, in its order; completed tasks are left out, and no job waits for them.
 
     Args:
         tasks: by id.
         seconds: of a task without an estimate; by default the mean of those that have one, or 1.
     """
     open_tasks = {name: task for name, task in tasks.items() if task.status != "completed"}
-    graph = edges(tasks)
-    durations = estimates(open_tasks, seconds)
+    graph = dependency_graph(tasks)
+    durations = estimate_seconds(open_tasks, seconds)
     return [
         Job(
             task=name,
@@ -108,8 +108,8 @@ def jobs_of(tasks: Mapping[str, Task], seconds: float | None = None) -> list[Job
     ]
 
 
-def estimates(tasks: Mapping[str, Task], seconds: float | None = None) -> dict[str, float]:
-    """Return the seconds that each task is thought to take."""
+def estimate_seconds(tasks: Mapping[str, Task], seconds: float | None = None) -> dict[str, float]:
+    """Return the estimated seconds of each task."""
     known = {
         name: task.metadata.estimate.seconds
         for name, task in tasks.items()
@@ -130,21 +130,21 @@ class _SimulationRun:
     passed_over: dict[str, int] = field(default_factory=dict)
 
     def next_turn(self, free: Sequence[str], at_work: list[str]) -> tuple[str, str] | None:
-        """Return a task and the free ship that claims it, None if nothing is left to any of them."""
+        """Return a task and the free ship that claims it, None if no free ship can take a task."""
         ready = [task for task in self.order if not self.waits[task]]
         if not ready or not free:
             return None
-        last = comes_last(ready, at_work, self.paths, self.passed_over) if self.paths else frozenset()
+        last = deferred_tasks(ready, at_work, self.paths, self.passed_over) if self.paths else frozenset()
         for ship in free:
             task = self._choose(ship, frozenset(free) - {ship}, ready, last)
             if task is not None:
-                self.passed_over = count_passed_over(self.passed_over, ready, last, task) if last else self.passed_over
+                self.passed_over = count_deferrals(self.passed_over, ready, last, task) if last else self.passed_over
                 self.order.remove(task)
                 return task, ship
         return None
 
     def _choose(self, ship: str, free: frozenset[str], ready: list[str], last: frozenset[str]) -> str | None:
-        """Return what a ship that is free claims; ``free`` are the others that are."""
+        """Return the task that a free ship claims; ``free`` are the other free ships."""
         for left in (last, frozenset[str]()):
             open_to = [task for task in ready if task not in left and self.jobs[task].pin in {None, ship}]
             wished = (task for task in open_to if self.jobs[task].wish == ship)
@@ -154,8 +154,8 @@ class _SimulationRun:
         return None
 
 
-def simulate(jobs: Sequence[Job], ships: int, *, overhead: float = 0.0) -> Run:
-    """Play a plan on a fleet.
+def simulate(jobs: Sequence[Job], ships: int, *, overhead: float = 0.0) -> SimulationResult:
+    """Simulate a plan on a fleet.
 
     Args:
         jobs: in the plan's order, without a cycle.
@@ -169,26 +169,28 @@ def simulate(jobs: Sequence[Job], ships: int, *, overhead: float = 0.0) -> Run:
     paths = {job.task: job.paths for job in jobs if job.paths}
     play = _SimulationRun(named, order, {job.task: set(job.waits) for job in jobs}, paths)
     free = [f"ship-{number}" for number in range(ships)]
-    running: list[tuple[float, int, Turn]] = []
-    turns: list[Turn] = []
+    running: list[tuple[float, int, SimulatedAttempt]] = []
+    turns: list[SimulatedAttempt] = []
     now = 0.0
     while True:
         while taken := play.next_turn(free, [turn.task for _, _, turn in running]):
             task, ship = taken
-            turn = Turn(task, ship, now, now + named[task].seconds + overhead)
+            turn = SimulatedAttempt(task, ship, now, now + named[task].seconds + overhead)
             heapq.heappush(running, (turn.end, len(turns), turn))
             turns.append(turn)
             free.remove(ship)
         if not running:
-            return Run(ships, now, tuple(turns), tuple(sorted(play.order, key=lambda task: position[task])))
+            return SimulationResult(
+                ships, now, tuple(turns), tuple(sorted(play.order, key=lambda task: position[task]))
+            )
         now, _, ended = heapq.heappop(running)
         free.append(ended.ship)
         for waiting in play.waits.values():
             waiting.discard(ended.task)
 
 
-def enough_ships(runs: Sequence[Run]) -> int:
-    """Return the smallest fleet that no larger one of ``runs`` beats by more than :data:`WORTH`."""
+def sufficient_ships(runs: Sequence[SimulationResult]) -> int:
+    """Return the size of the smallest fleet that no larger one of ``runs`` beats by more than :data:`MIN_GAIN`."""
     whole = [run for run in runs if not run.stuck] or list(runs)
     best = min(run.makespan for run in whole)
-    return next(run.ships for run in whole if run.makespan <= best * (1 + WORTH))
+    return next(run.ships for run in whole if run.makespan <= best * (1 + MIN_GAIN))

@@ -1,9 +1,9 @@
-"""What can be asked of a voyage, and the answers, as data.
+"""Read-only queries about a voyage; the answers are data.
 
     command line, Ansible's action ──question──> query ──reads──> ledger, files of the voyage's directory
 
-Every question is complete in itself and changes nothing. Whoever asks holds no ledger open, so that
-the same questions can be put to a captain on another machine.
+Each query is complete in itself and changes nothing. The caller holds no ledger open, so that the same
+queries could be sent to a captain on another machine.
 """
 
 from ocaptain.ledger.costs import By, Costs, Line

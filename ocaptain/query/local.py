@@ -1,4 +1,4 @@
-"""The questions, answered from a voyage's directory on this machine."""
+"""Answers queries from a voyage's directory on this machine."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened.
+    """An event of a voyage.
 
     Attributes:
-        n: its number; later ones have higher numbers.
-        at: when, in seconds since 1970.
+        n: its number; later events have higher numbers.
+        at: time, in seconds since 1970.
         kind: ``claim``, ``landed``, ``ship``, …
-        ship, task: that it is about, if any.
-        text: more of it, for people.
+        ship, task: ids of the ship and task it is about, None if none.
+        text: details for people.
     """
 
     n: int
@@ -39,11 +39,11 @@ class Event:
 
 @dataclass(frozen=True)
 class Log:
-    """What an attempt, or the final verify, printed.
+    """A log file: the output of an attempt or of the final verify.
 
     Attributes:
-        path: of the file; it may not be there yet.
-        ship, task, attempt: whose it is; of the final verify only the ship that ran it.
+        path: path of the file, which may not exist yet.
+        ship, task, attempt: the attempt; for the final verify only the ship that ran it.
     """
 
     path: Path
@@ -53,22 +53,22 @@ class Log:
 
     @property
     def label(self) -> str:
-        """What stands before each of its lines."""
+        """The prefix of each of its lines when printed."""
         return f"{self.ship} {self.task}#{self.attempt}" if self.task else "verify"
 
-    def is_of(self, names: Collection[str]) -> bool:
-        """Whether it is of one of these ships or tasks."""
+    def belongs_to(self, names: Collection[str]) -> bool:
+        """Whether it belongs to one of these ships or tasks."""
         return self.ship in names or self.task in names or (self.task is None and VERIFY_SHIP in names)
 
 
 @dataclass(frozen=True)
 class Query:
-    """Asks about one voyage.
+    """Queries about one voyage.
 
-    Every question raises :class:`~ocaptain.ledger.LedgerError` where the ledger cannot be read.
+    Every method raises :class:`~ocaptain.ledger.LedgerError` if the ledger cannot be read.
 
     Attributes:
-        directory: the voyage's.
+        directory: the voyage's directory.
     """
 
     directory: Path
@@ -82,7 +82,7 @@ class Query:
             return ledger.voyage().state
 
     def overview(self) -> Overview:
-        """Return the voyage as it stands."""
+        """Return the voyage's status with its ships, counts and costs."""
         with self._ledger() as ledger:
             return overview(ledger)
 
@@ -125,12 +125,12 @@ class Query:
                 found.append(Log(folder / "verify.log", ledger.verified_on()))
         return found
 
-    def costs(self, by: By, machine: Callable[[float], int]) -> Costs:
+    def costs(self, by: By, machine_cost: Callable[[float], int]) -> Costs:
         """Return what the voyage cost so far.
 
         Args:
-            by: how it is split.
-            machine: what so many seconds awake cost, in nano-dollars.
+            by: one line for each ``ship``, ``task`` or ``model``.
+            machine_cost: cost of a number of seconds awake, in nano-dollars.
         """
         with self._ledger() as ledger:
-            return compute_costs(ledger, by, machine)
+            return compute_costs(ledger, by, machine_cost)

@@ -1,7 +1,7 @@
-"""What a voyage needs of this machine and its provider, looked at without changing anything.
+"""Checks of what a voyage needs of this machine and its provider; they change nothing.
 
-Each check is a function that returns a :class:`Finding`; they run in parallel, and none of them
-can end the others. What is *judged* is in small functions of plain values.
+Each check is a function that returns a :class:`Finding`; they run in parallel, and one that fails does
+not end the others. The ``judge_*`` functions decide over plain values, the ``_check_*`` functions read them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ocaptain.agents import ADAPTERS
-from ocaptain.config import cache_directory, dotenv_files, load_settings, variables
+from ocaptain.config import cache_directory, dotenv_files, load_settings, read_variables
 from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.ledger import LedgerError
 from ocaptain.ledger.file import require_short_path
@@ -36,22 +36,22 @@ if TYPE_CHECKING:
     from ocaptain.sprites import SpritePage
 
 Status = Literal["ok", "warning", "fault"]
-GIT_NEEDED = (2, 38)  # git merge-tree --write-tree
-ROOM_NEEDED = 256 * 2**20
-ROOM_WANTED = 2 * 2**30
-FILES_A_SHIP = 8
-SECONDS = 30.0
+MIN_GIT_VERSION = (2, 38)  # git merge-tree --write-tree
+MIN_FREE_BYTES = 256 * 2**20
+RECOMMENDED_FREE_BYTES = 2 * 2**30
+FILES_PER_SHIP = 8
+TIMEOUT_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found.
+    """The result of a check.
 
     Attributes:
-        name: of the check.
+        name: name of the check.
         status: ``fault``: a voyage would fail; ``warning``: it would sail with less.
-        detail: what is there.
-        remedy: what to do, "" if there is nothing to do.
+        detail: what was found.
+        remedy: what to do, "" for nothing.
     """
 
     name: str
@@ -64,52 +64,62 @@ class Finding:
         return asdict(self)
 
 
-# -- judging --------------------------------------------------------------------------------------
+# -- decisions --------------------------------------------------------------------------------------
 
 
-def judge_git(said: str | None) -> Finding:
-    """Judge what ``git --version`` said, None if there is no git."""
-    if said is None:
+def judge_git(output: str | None) -> Finding:
+    """Judge the output of ``git --version``, None if git is not installed."""
+    if output is None:
         return Finding("git", "fault", "is not installed", "apt-get install git")
-    found = re.search(r"(\d+)\.(\d+)[.\d]*", said)
-    if found is None or (int(found[1]), int(found[2])) < GIT_NEEDED:
-        needed = ".".join(map(str, GIT_NEEDED))
-        return Finding("git", "fault", said, f"install git {needed} or newer: landing merges without a work tree")
+    found = re.search(r"(\d+)\.(\d+)[.\d]*", output)
+    if found is None or (int(found[1]), int(found[2])) < MIN_GIT_VERSION:
+        needed = ".".join(map(str, MIN_GIT_VERSION))
+        return Finding("git", "fault", output, f"install git {needed} or newer: landing merges without a work tree")
     return Finding("git", "ok", found[0])
 
 
-def judge_room(place: str, free: int) -> Finding:
-    """Judge the free bytes where voyages are."""
-    shown = f"{free / 2**30:.1f} GiB free in {place}"
-    if free < ROOM_NEEDED:
-        return Finding("room", "fault", shown, "make room, or set OCAPTAIN_HOME to another disk")
-    if free < ROOM_WANTED:
-        return Finding("room", "warning", shown, "a voyage keeps every attempt's work: make room")
+def judge_disk_space(directory: str, free: int) -> Finding:
+    """Judge the free bytes in the directory of all voyages."""
+    shown = f"{free / 2**30:.1f} GiB free in {directory}"
+    if free < MIN_FREE_BYTES:
+        return Finding("room", "fault", shown, "free some space, or set OCAPTAIN_HOME to another disk")
+    if free < RECOMMENDED_FREE_BYTES:
+        return Finding("room", "warning", shown, "free some space: a voyage stores the work of every attempt")
     return Finding("room", "ok", shown)
 
 
 def judge_limit(running: int | None, limit: int | None, ships: int) -> Finding:
     """Judge how many ships the account still allows."""
     if limit is None or running is None:
-        return Finding("ship limit", "ok", "the provider names none")
+        return Finding("ship limit", "ok", "the provider reports none")
     room = max(0, limit - running)
     shown = f"{running} of {limit} sprites run"
     if room == 0:
-        return Finding("ship limit", "fault", shown, "sink a voyage (`ocaptain sink`), or look for leftovers (`sweep`)")
+        return Finding(
+            "ship limit",
+            "fault",
+            shown,
+            "sink a voyage (`ocaptain sink`), or destroy leftover ships (`ocaptain sweep`)",
+        )
     if room < ships:
-        return Finding("ship limit", "warning", shown, f"{room} more fit; by default {ships} sail (-n, or `sweep`)")
+        return Finding(
+            "ship limit",
+            "warning",
+            shown,
+            f"only {room} more can run, a voyage has {ships} by default: use -n {room}, or `ocaptain sweep`",
+        )
     return Finding("ship limit", "ok", shown)
 
 
-def judge_files(allowed: int, ships: int) -> Finding:
-    """Judge the number of open files that a process may have."""
-    needed = 128 + FILES_A_SHIP * ships
+def judge_open_files(allowed: int, ships: int) -> Finding:
+    """Judge the limit of open files of a process."""
+    needed = 128 + FILES_PER_SHIP * ships
     if allowed < needed:
         return Finding("open files", "warning", f"{allowed} allowed", f"ulimit -n {needed} for {ships} ships")
     return Finding("open files", "ok", f"{allowed} allowed")
 
 
-def judge_privacy(files: Sequence[tuple[str, int]]) -> Finding:
+def judge_file_modes(files: Sequence[tuple[str, int]]) -> Finding:
     """Judge the modes of files that may hold credentials."""
     wide = [name for name, mode in files if mode & 0o077]
     if wide:
@@ -118,17 +128,17 @@ def judge_privacy(files: Sequence[tuple[str, int]]) -> Finding:
     return Finding("credential files", "ok", ", ".join(name for name, _ in files) or "none")
 
 
-# -- looking ----------------------------------------------------------------------------------------
+# -- checks ------------------------------------------------------------------------------------------
 
 
-def _git() -> Finding:
+def _check_git() -> Finding:
     if shutil.which("git") is None:
         return judge_git(None)
-    done = subprocess.run(["git", "--version"], capture_output=True, text=True, check=False, timeout=SECONDS)
+    done = subprocess.run(["git", "--version"], capture_output=True, text=True, check=False, timeout=TIMEOUT_SECONDS)
     return judge_git(done.stdout.strip())
 
 
-def _ssh() -> Finding:
+def _check_ssh() -> Finding:
     found = shutil.which("ssh")
     if found is None:
         return Finding(
@@ -137,11 +147,11 @@ def _ssh() -> Finding:
     return Finding("ssh", "ok", found)
 
 
-def _python() -> Finding:
+def _check_python() -> Finding:
     return Finding("python", "ok", ".".join(map(str, sys.version_info[:3])))
 
 
-def _ansible() -> Finding:
+def _check_ansible() -> Finding:
     remedy = "install ocaptain with its dependencies (make setup)"
     try:
         found = f"ansible-core {metadata.version('ansible-core')}, ansible-runner {metadata.version('ansible-runner')}"
@@ -153,16 +163,16 @@ def _ansible() -> Finding:
     return Finding("ansible", "ok", found)
 
 
-def _home(settings: Settings) -> Finding:
+def _check_home(settings: Settings) -> Finding:
     try:
-        place = settings.voyages
-        require_short_path(place / new_voyage_id() / "ledger.db")
+        directory = settings.voyages
+        require_short_path(directory / new_voyage_id() / "ledger.db")
     except UsageError as error:
         what, _, remedy = error.message.rpartition("; ")
         return Finding("home", "fault", what, remedy)
-    while not place.exists():
-        place = place.parent
-    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+    while not directory.exists():
+        directory = directory.parent
+    if not directory.is_dir() or not os.access(directory, os.W_OK | os.X_OK):
         remedy = "set OCAPTAIN_HOME to a directory that can be written"
         return Finding("home", "fault", f"{settings.voyages} cannot be written", remedy)
     broken = []
@@ -177,43 +187,43 @@ def _home(settings: Settings) -> Finding:
     return Finding("home", "ok", f"{settings.voyages}, {len(voyages)} voyages")
 
 
-def _room(settings: Settings) -> Finding | list[Finding]:
+def _check_disk_space(settings: Settings) -> Finding | list[Finding]:
     try:
-        place = settings.voyages
+        directory = settings.voyages
     except UsageError:
-        return []  # what is wrong with it is said once
-    while not place.exists():
-        place = place.parent
-    return judge_room(str(place), shutil.disk_usage(place).free)
+        return []  # the check of the home reports it
+    while not directory.exists():
+        directory = directory.parent
+    return judge_disk_space(str(directory), shutil.disk_usage(directory).free)
 
 
-def _files(settings: Settings) -> Finding:
-    return judge_files(resource.getrlimit(resource.RLIMIT_NOFILE)[0], settings.default_ships)
+def _check_open_files(settings: Settings) -> Finding:
+    return judge_open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[0], settings.default_ships)
 
 
-def _privacy() -> Finding:
+def _check_file_modes() -> Finding:
     files = [file for file in (*dotenv_files(), SPRITES_FILE.expanduser()) if file.is_file()]
-    return judge_privacy([(str(file), file.stat().st_mode) for file in files])
+    return judge_file_modes([(str(file), file.stat().st_mode) for file in files])
 
 
-def _credentials(settings: Settings) -> Finding:
+def _check_credentials(settings: Settings) -> Finding:
     known: dict[str, object] = {
         "SPRITES_TOKEN": settings.sprites_token,
         "GH_TOKEN": settings.gh_token,
         "OCAPTAIN_TAILSCALE_OAUTH_SECRET": settings.tailscale_oauth_secret,
     }
-    of_agents = variables(name for adapter in ADAPTERS.values() for name in adapter.credentials)
-    there = [name for name, value in {**known, **of_agents}.items() if value]
-    return Finding("credentials", "ok", f"set: {', '.join(there)}" if there else "none are set")
+    of_agents = read_variables(name for adapter in ADAPTERS.values() for name in adapter.credentials)
+    set_names = [name for name, value in {**known, **of_agents}.items() if value]
+    return Finding("credentials", "ok", f"set: {', '.join(set_names)}" if set_names else "none are set")
 
 
-def _drydock() -> list[Finding]:
-    from ocaptain.drydock import base, rootless, server  # noqa: PLC0415 - only where it is meant
+def _check_drydock() -> list[Finding]:
+    from ocaptain.drydock import base, rootless, server  # noqa: PLC0415 - only where drydock is used
 
     try:
         server.require_sandbox_support(server.drydock_directory())
     except OcaptainError as error:
-        return [Finding("drydock", "fault", error.message, "mend it, or sail on sprites (--provider sprites)")]
+        return [Finding("drydock", "fault", error.message, "fix it, or use --provider sprites")]
     short = rootless.describe_limitation()
     found = server.running_server()
     shown = f"serves at {found.url}" if found else "does not run; `sail` starts it"
@@ -225,7 +235,7 @@ def _drydock() -> list[Finding]:
     return [kind, Finding("base layer", "ok", built)]
 
 
-def _reach(reached: Endpoint, settings: Settings) -> list[Finding]:
+def _check_endpoint(reached: Endpoint, settings: Settings) -> list[Finding]:
     try:
         page = asyncio.run(_first_page(reached))
     except OcaptainError as error:
@@ -240,18 +250,18 @@ async def _first_page(reached: Endpoint) -> SpritePage:
         return await client.first_page()
 
 
-def _provider(settings: Settings, named: str | None) -> list[Finding]:
-    name, _ = choose_provider(settings, named)
-    found = _drydock() if name == "drydock" else []
+def _check_provider(settings: Settings, provider: str | None) -> list[Finding]:
+    name, _ = choose_provider(settings, provider)
+    found = _check_drydock() if name == "drydock" else []
     if any(one.status == "fault" for one in found):
         return found
     reached = endpoint(name, settings)
-    return [*found, *(_reach(reached, settings) if reached else [])]
+    return [*found, *(_check_endpoint(reached, settings) if reached else [])]
 
 
-def _mesh(settings: Settings, named: str | None) -> Finding:
+def _check_mesh(settings: Settings, provider: str | None) -> Finding:
     try:
-        mesh = choose_mesh(settings, choose_provider(settings, named)[0])
+        mesh = choose_mesh(settings, choose_provider(settings, provider)[0])
     except UsageError as error:
         what, _, remedy = error.message.partition(": ")
         return Finding("mesh", "fault", what, remedy)
@@ -266,43 +276,48 @@ def _mesh(settings: Settings, named: str | None) -> Finding:
     return Finding("mesh", "ok", f"tailscale: {tailnet.url} answers, {devices} devices, ships are {tailnet.tag}")
 
 
-def examine(named: str | None = None) -> list[Finding]:
-    """Look at everything that a voyage needs.
+def run_checks(provider: str | None = None) -> list[Finding]:
+    """Run all checks, in parallel.
 
     Args:
-        named: the provider; None = as configured.
+        provider: name of the provider; None = as configured.
     """
     try:
         settings = load_settings()
-        name, why = choose_provider(settings, named)
+        name, why = choose_provider(settings, provider)
     except OcaptainError as error:
-        return [_python(), _git(), _ansible(), Finding("configuration", "fault", str(error), "mend it, then again")]
+        return [
+            _check_python(),
+            _check_git(),
+            _check_ansible(),
+            Finding("configuration", "fault", str(error), "correct it and run doctor again"),
+        ]
     first = Finding("configuration", "ok", f"ships come from {name}: {why}")
     work: list[Callable[[], Finding | list[Finding]]] = [
-        _python,
-        _git,
-        _ansible,
-        _ssh,
-        lambda: _home(settings),
-        lambda: _room(settings),
-        lambda: _files(settings),
-        _privacy,
-        lambda: _credentials(settings),
-        lambda: _provider(settings, named),
-        lambda: _mesh(settings, named),
+        _check_python,
+        _check_git,
+        _check_ansible,
+        _check_ssh,
+        lambda: _check_home(settings),
+        lambda: _check_disk_space(settings),
+        lambda: _check_open_files(settings),
+        _check_file_modes,
+        lambda: _check_credentials(settings),
+        lambda: _check_provider(settings, provider),
+        lambda: _check_mesh(settings, provider),
     ]
     found = [first]
     with ThreadPoolExecutor(len(work)) as pool:
-        for result in pool.map(_guarded, work):
+        for result in pool.map(_run_guarded, work):
             found += result
     return found
 
 
-def _guarded(work: Callable[[], Finding | list[Finding]]) -> list[Finding]:
+def _run_guarded(work: Callable[[], Finding | list[Finding]]) -> list[Finding]:
     try:
         found = work()
     except OcaptainError as error:
-        # Our messages say what is wrong, a colon, and what to do.
+        # Our messages have the form "what is wrong: what to do".
         what, _, remedy = str(error).partition(": ")
         return [Finding("provider", "fault", what, remedy)]
     except (OSError, subprocess.SubprocessError) as error:

@@ -1,4 +1,4 @@
-"""Where a voyage and its ships stand."""
+"""The state of a voyage and of its ships."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Where a voyage stands after a step.
+    """The state of a voyage after a step.
 
     Attributes:
-        state: of the voyage.
-        sailing: ships that sail and take tasks.
-        left_out: ships that were to, and do not, and why.
-        verify_ok: the final verify, None if it was not run.
-        note: what the voyage says of itself.
-        is_less_proven: whether the final verify passed, but not where no agent was, as it was to.
+        state: state of the voyage.
+        sailing: ids of the ships that sail and take tasks.
+        left_out: ids of the ships that should sail and do not, with the reason.
+        verify_ok: whether the final verify passed, None if it was not run.
+        note: the voyage's note for people.
+        is_less_proven: whether the final verify passed, but on a ship that agents had used instead of a clean one.
     """
 
     voyage: str
@@ -45,8 +45,8 @@ class Outcome:
     is_less_proven: bool = False
 
 
-def outcome(directory: VoyageDirectory) -> Outcome:
-    """Return where the voyage stands."""
+def read_outcome(directory: VoyageDirectory) -> Outcome:
+    """Read the state of a voyage from its ledger."""
     with directory.ledger() as ledger:
         seen = overview(ledger)
     fleet = [ship for ship in seen.ships if ship["role"] == "work"]  # ship-verify is made again when it is needed
@@ -73,52 +73,52 @@ def open_for_writing(directory: VoyageDirectory, lock: Lock) -> Ledger:
     return ledger
 
 
-def existing(
+def find_existing_ships(
     directory: VoyageDirectory, ledger: Ledger, settings: Settings, destroyed: Collection[str] = ()
 ) -> Existing:
-    """Return which ships of a voyage exist. A drydock that does not run is started for it.
+    """Find out which ships of a voyage exist; starts a drydock that does not run.
 
-    Of a voyage on hosts: which hosts it has, and which cannot be asked.
+    For a voyage on hosts: which hosts it still holds, and which do not answer.
 
     Args:
-        directory: the voyage's.
+        directory: the voyage's directory.
         ledger: its ledger.
-        settings: for the provider.
+        settings: the configuration of the provider.
         destroyed: sprites whose destruction the provider has confirmed.
     """
     voyage = ledger.voyage()
     names = frozenset(ship.sprite for ship in ledger.ships())
     if voyage.provider == HOSTS:
-        return _existing_hosts(names, held(directory, ledger))
+        return _existing_hosts(names, held_hosts(directory, ledger))
     try:
         reached = require_endpoint(choose_provider(settings, voyage.provider)[0], settings)
         require_same_provider(voyage, reached)
-        return asyncio.run(_look_for(voyage.id, names, reached, destroyed))
+        return asyncio.run(_find_sprites(voyage.id, names, reached, destroyed))
     except OcaptainError as error:
         return Existing(unknown=names, why=error.message)
 
 
-def _existing_hosts(names: frozenset[str], found: Mapping[str, str | None]) -> Existing:
-    there = frozenset(name for name, why in found.items() if why is None)
-    unknown = frozenset(found) - there
-    return Existing(there, names - there - unknown, unknown, "; ".join(why for why in found.values() if why))
+def _existing_hosts(names: frozenset[str], answers: Mapping[str, str | None]) -> Existing:
+    present = frozenset(name for name, why in answers.items() if why is None)
+    unknown = frozenset(answers) - present
+    return Existing(present, names - present - unknown, unknown, "; ".join(why for why in answers.values() if why))
 
 
-async def _look_for(voyage: str, names: frozenset[str], reached: Endpoint, destroyed: Collection[str]) -> Existing:
+async def _find_sprites(voyage: str, names: frozenset[str], reached: Endpoint, destroyed: Collection[str]) -> Existing:
     async with reached.client() as client:
         return await find_existing(client, f"{voyage}-ship-", names, destroyed)
 
 
-def held(directory: VoyageDirectory, ledger: Ledger) -> dict[str, str | None]:
-    """Return the hosts that the voyage has (None), or that cannot be asked (why)."""
+def held_hosts(directory: VoyageDirectory, ledger: Ledger) -> dict[str, str | None]:
+    """Return the hosts that the voyage holds (None) or that do not answer (why)."""
     return asyncio.run(find_held_hosts(directory.path, directory.id, ledger.ships()))
 
 
-async def sprites_of(voyage: str, reached: Endpoint) -> list[str]:
-    """Return the sprites of a voyage that the provider lists.
+async def list_sprites(voyage: str, reached: Endpoint) -> list[str]:
+    """Return the names of a voyage's sprites, as the provider lists them.
 
     Raises:
-        SpritesError: it cannot be asked.
+        SpritesError: the provider does not answer.
     """
     async with reached.client() as client:
         return [sprite.name for sprite in await client.list(f"{voyage}-ship-")]

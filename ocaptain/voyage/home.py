@@ -1,4 +1,4 @@
-"""Where voyages are, and which one is meant."""
+"""The directory of all voyages, and finding one in it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.ledger import Ledger, LedgerError
 from ocaptain.names import SUNK_FILE, VOYAGE_ID
-from ocaptain.process import is_running
+from ocaptain.process import is_captain_running
 from ocaptain.text import clean_line
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Home:
         self.path = path
 
     def voyages(self) -> list[VoyageDirectory]:
-        """Return every voyage, oldest first; what is no voyage is passed over."""
+        """Return every voyage, oldest first; other files are skipped."""
         try:
             found = [
                 one for one in self.path.iterdir() if VOYAGE_ID.fullmatch(one.name) and (one / "ledger.db").is_file()
@@ -58,60 +58,61 @@ class Home:
             raise kind(f"{self.path} cannot be read: {error.strerror}") from error
         return [VoyageDirectory(one) for one in sorted(found, key=lambda one: one.stat().st_mtime)]
 
-    def active(self) -> list[VoyageDirectory]:
-        """Return the voyages that are not sunk; the ledger of one that is known to be sunk is not opened again."""
+    def active_voyages(self) -> list[VoyageDirectory]:
+        """Return the voyages that are not sunk; a file marks the others, so that their ledgers stay closed."""
         active = []
         for directory in self.voyages():
-            mark = directory.path / SUNK_FILE
+            sunk_mark = directory.path / SUNK_FILE
             try:
-                if mark.exists():
+                if sunk_mark.exists():
                     continue
                 if directory.voyage().state != "sunk":
                     active.append(directory)
                 else:
-                    mark.touch()
+                    sunk_mark.touch()
             except (LedgerError, OSError):  # one broken voyage must not hide the others
                 continue
         return active
 
-    def unreadable(self) -> list[str]:
-        """Return the voyages whose ledger cannot be read, with the reason."""
+    def describe_unreadable(self) -> list[str]:
+        """Return a line for each voyage whose ledger cannot be read, with the reason."""
         found = []
         for directory in self.voyages():
             try:
                 directory.voyage()
             except LedgerError as error:
-                found.append(
-                    f"{directory.id}: {error.message}; if nobody needs it, move its directory away and `sweep`"
-                )
+                remedy = "if you do not need it, move its directory away and run `ocaptain sweep`"
+                found.append(f"{directory.id}: {error.message}; {remedy}")
         return found
 
     def find(self, prefix: str | None) -> VoyageDirectory:
-        """Return the voyage that is meant: by any unique prefix of its id, or the only active one.
+        """Return the voyage with a prefix of its id; for None the only active one, or the only one with a captain.
 
         Raises:
-            UsageError: none or several are meant; lists them.
+            UsageError: no voyage or several match; lists them.
         """
         if prefix is None:
-            active = self.active()
+            active = self.active_voyages()
             if len(active) == 1:
                 return active[0]
-            sailing = [one for one in active if is_running(one.path)]
+            sailing = [one for one in active if is_captain_running(one.path)]
             if len(sailing) == 1:
                 return sailing[0]
             if not active:
                 recent = self.voyages()
                 if len(recent) == 1:
                     return recent[0]
-                raise UsageError(f"there is no active voyage in {self.path}; name one, or `ocaptain sail PLAN`")
-            raise UsageError("several voyages are active, name one:", [one.id for one in active])
+                raise UsageError(
+                    f"there is no active voyage in {self.path}; give an id, or start one: `ocaptain sail PLAN`"
+                )
+            raise UsageError("several voyages are active, give the id of one:", [one.id for one in active])
         if not prefix:
-            raise UsageError("an empty word names no voyage; name its id, or nothing for the one that sails")
+            raise UsageError("the voyage id is empty; give an id, or leave it out for the only active voyage")
         shown = repr(clean_line(prefix, 60))
-        wanted = prefix if prefix.startswith("voyage-") else f"voyage-{prefix}"
-        found = [one for one in self.voyages() if one.id.startswith(wanted)]
+        full_prefix = prefix if prefix.startswith("voyage-") else f"voyage-{prefix}"
+        found = [one for one in self.voyages() if one.id.startswith(full_prefix)]
         if len(found) == 1:
             return found[0]
         if not found:
             raise UsageError(f"there is no voyage {shown} in {self.path}")
-        raise UsageError(f"{shown} fits several voyages, write more of it:", [one.id for one in found])
+        raise UsageError(f"{shown} matches several voyages, give more of the id:", [one.id for one in found])

@@ -1,4 +1,4 @@
-"""Launch: note what Ansible built, and start the captain over it."""
+"""Launch: record which ships Ansible built, and start the captain."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ocaptain.errors import OcaptainError
 from ocaptain.ledger.records import ENDED, NOT_SAILING
 from ocaptain.locks import Lock
 from ocaptain.presence import Existing
-from ocaptain.voyage.fleet import Outcome, existing, open_for_writing, outcome
+from ocaptain.voyage.fleet import Outcome, find_existing_ships, open_for_writing, read_outcome
 from ocaptain.voyage.sink import leave_mesh
 
 if TYPE_CHECKING:
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     from ocaptain.voyage.home import VoyageDirectory
 
 REACH_SECONDS = 60.0
-PROBE_SECONDS = 1.0  # somebody may just be looking whether the lock is held
+PROBE_SECONDS = 1.0  # another process may hold the lock for a moment to test it
 POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
-class Built:
-    """What became of the sprites, as Ansible says.
+class BuildResult:
+    """What Ansible built; all are names of sprites or hosts.
 
     Attributes:
-        ready: that were bootstrapped.
-        failed: that were not made or not bootstrapped, with the reason.
-        created: that are new: nothing is on their disks yet.
-        destroyed: of those that failed, the ones that are gone again.
+        ready: those that were bootstrapped.
+        failed: those that were not created or not bootstrapped, with the reason.
+        created: new ones, whose disks are empty.
+        destroyed: failed ones that were destroyed again.
     """
 
     ready: Sequence[str] = ()
@@ -43,39 +43,38 @@ class Built:
     destroyed: Sequence[str] = ()
 
 
-def launch(directory: VoyageDirectory, built: Built, settings: Settings) -> Outcome:
-    """Note which ships were built, start the captain, and wait until it has reached them.
+def launch(directory: VoyageDirectory, built: BuildResult, settings: Settings) -> Outcome:
+    """Record which ships were built, start the captain, and wait until it has reached them.
 
-    A captain that commands already knows its ships, unless some were made or made again: then
-    another one takes its place. Its ships work on meanwhile.
+    A running captain is replaced if ships were created or created again; its ships work on meanwhile.
 
     Raises:
         OcaptainError: no ship is ready, or the captain did not start.
     """
-    lock = Lock(process.lock_path(directory.path))
-    while not lock.acquire_within(PROBE_SECONDS) and _has_news(directory, built):
-        process.stop(directory.path)  # a waiting `sail` may be faster than we are: then once more
+    lock = Lock(process.captain_lock_path(directory.path))
+    while not lock.acquire_within(PROBE_SECONDS) and _needs_new_captain(directory, built):
+        process.stop_captain(directory.path)  # a waiting `sail` may start a captain first: then stop that one
     if lock.is_held:
         with lock, open_for_writing(directory, lock) as ledger:
-            _note_fleet(directory, ledger, built, settings)
+            _record_fleet(directory, ledger, built, settings)
             state = ledger.voyage().state
         if state == "complete":
-            return outcome(directory)
-        process.start(directory.path)
+            return read_outcome(directory)
+        process.start_captain(directory.path)
     until = time.monotonic() + REACH_SECONDS
     while time.monotonic() < until:
         with directory.ledger() as ledger:
             waiting = [ship.id for ship in ledger.ships() if ship.state == "bootstrapping"]
             if not waiting or ledger.voyage().state in ENDED:
                 break
-        if not process.is_running(directory.path):
+        if not process.is_captain_running(directory.path):
             break
         time.sleep(POLL_SECONDS)
-    return outcome(directory)
+    return read_outcome(directory)
 
 
-def _has_news(directory: VoyageDirectory, built: Built) -> bool:
-    """Whether the captain has ended its work, is of an earlier version, or does not count on a ship that is there."""
+def _needs_new_captain(directory: VoyageDirectory, built: BuildResult) -> bool:
+    """Whether the running captain must be replaced: it has ended, is of an earlier version, or lacks a built ship."""
     with directory.ledger() as ledger:
         voyage = ledger.voyage()
         if ledger.is_copy or voyage.state in {*ENDED, "paused"} or voyage.paused_reason:
@@ -84,28 +83,28 @@ def _has_news(directory: VoyageDirectory, built: Built) -> bool:
     return bool(off & set(built.ready)) or bool(set(built.created) & set(built.ready))
 
 
-def _note_fleet(directory: VoyageDirectory, ledger: Ledger, built: Built, settings: Settings) -> None:
+def _record_fleet(directory: VoyageDirectory, ledger: Ledger, built: BuildResult, settings: Settings) -> None:
     if ledger.voyage().state == "complete":
         return
     if ledger.voyage().state == "sunk":
         raise OcaptainError(
-            f"{ledger.voyage().id} was sunk meanwhile; `ocaptain sink {ledger.voyage().id}` takes the rest"
+            f"{ledger.voyage().id} was sunk meanwhile; destroy its new ships with `ocaptain sink {ledger.voyage().id}`"
         )
-    exist = existing(directory, ledger, settings, built.destroyed) if built.failed else Existing()
+    exist = find_existing_ships(directory, ledger, settings, built.destroyed) if built.failed else Existing()
     for ship in ledger.ships():
         if ship.sprite in built.created:
             ledger.set_ship_head(ship.id, None)
         if ship.sprite in built.ready:
-            # ship-verify sleeps until it is needed: nobody waits for it.
+            # ship-verify sleeps until it is needed: the launch does not wait for it.
             ledger.set_ship(ship.id, "bootstrapping" if ship.role == "work" else "asleep")
         elif ship.sprite in built.failed:
             gone = ship.sprite in exist.gone
             ledger.set_ship(ship.id, "gone" if gone else "failed", built.failed[ship.sprite])
-    # All that is left is the final verify, which has other places, too.
+    # Only the final verify is left, which can also run on another ship.
     is_last = ledger.voyage().state == "verifying"
     if not is_last and not {ship.sprite for ship in ledger.ships() if ship.role == "work"} & set(built.ready):
         reasons = [f"{sprite}: {reason}" for sprite, reason in built.failed.items()]
-        raise OcaptainError("no ship could be built:", [*reasons, *_close(directory, ledger, settings, exist)])
+        raise OcaptainError("no ship could be built:", [*reasons, *_end_voyage(directory, ledger, settings, exist)])
     if ledger.voyage().paused_reason:
         ledger.clear_pause()
     if ledger.voyage().state in {"failed", "paused", "sinking"}:
@@ -113,18 +112,18 @@ def _note_fleet(directory: VoyageDirectory, ledger: Ledger, built: Built, settin
         ledger.set_state("running")
 
 
-def _close(directory: VoyageDirectory, ledger: Ledger, settings: Settings, exist: Existing) -> list[str]:
-    """Nothing sails: a voyage of which nothing is left is over, so that the plan can sail anew.
+def _end_voyage(directory: VoyageDirectory, ledger: Ledger, settings: Settings, exist: Existing) -> list[str]:
+    """End a voyage of which no ship could be built, so that its plan can sail again.
 
     Returns:
-        What else there is to say, a line each.
+        Lines to add to the error: what is left, and what to do.
     """
     name = ledger.voyage().id
     if exist.unknown:
         ledger.pause("provider")
-        ledger.set_state("paused", f"what exists of its fleet is not known: {exist.why}")
-        return [f"{exist.why}; {name} is paused, `ocaptain sail --resume {name}` goes on when it answers"]
+        ledger.set_state("paused", f"it is not known which of its ships exist: {exist.why}")
+        return [f"{exist.why}; {name} is paused, resume it when the provider answers: `ocaptain sail --resume {name}`"]
     ledger.set_state("failed" if exist.there else "sunk", "no ship could be built")
     if exist.there:
-        return [f"left are {', '.join(sorted(exist.there))}; end them with `ocaptain sink {name}`"]
-    return leave_mesh(directory, settings, [])  # no sink will
+        return [f"these ships are left: {', '.join(sorted(exist.there))}; destroy them with `ocaptain sink {name}`"]
+    return leave_mesh(directory, settings, [])  # no sink will do it

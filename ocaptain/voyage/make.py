@@ -1,4 +1,4 @@
-"""Making a voyage: its directory, whole or not at all."""
+"""Make the directory of a new voyage, completely or not at all."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ocaptain.git import Git
 from ocaptain.ledger import Ledger, NewVoyage
 from ocaptain.ledger.file import require_short_path
 from ocaptain.names import new_voyage_id
-from ocaptain.plan import critical_paths, edges, estimates
+from ocaptain.plan import critical_paths, dependency_graph, estimate_seconds
 from ocaptain.voyage import source as sources
 from ocaptain.voyage.request import Prepared, Request
 
@@ -22,53 +22,53 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ocaptain.config import Settings
-    from ocaptain.voyage.check import Checked
+    from ocaptain.voyage.check import CheckedRequest
     from ocaptain.voyage.home import Home
 
-VERIFY_SECONDS = 1800.0
-PRIORITY_UNIT = 1000  # the ledger has whole numbers: milliseconds of the chain
+DEFAULT_VERIFY_SECONDS = 1800.0
+PRIORITY_UNIT = 1000  # the ledger stores whole numbers: milliseconds
 
 
 def make_home(path: Path) -> None:
     """Make the directory of all voyages.
 
     Raises:
-        UsageError: it cannot be made or written, or no ledger can lie in it.
+        UsageError: it cannot be created or written, or its path is too long for a ledger.
     """
     require_short_path(path / ("x" * len(new_voyage_id())) / "ledger.db")
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
-        raise UsageError(f"{path} (OCAPTAIN_HOME) cannot be made: {error.strerror}") from error
+        raise UsageError(f"{path} (OCAPTAIN_HOME) cannot be created: {error.strerror}") from error
     if not os.access(path, os.W_OK):
         raise UsageError(f"{path} (OCAPTAIN_HOME) cannot be written")
 
 
-def make(
+def make_voyage(
     home: Home,
     request: Request,
-    checked: Checked,
+    checked: CheckedRequest,
     settings: Settings,
-    place: str,
+    provider_id: str,
 ) -> Prepared:
-    """Make the voyage that was asked for; the caller holds the home's lock.
+    """Make the requested voyage; the caller holds the home's lock.
 
     Args:
-        home: of all voyages.
-        request: what is asked for.
-        checked: the same, checked.
+        home: the directory of all voyages.
+        request: the request.
+        checked: the same request with the results of its checks.
         settings: the configuration.
-        place: which place the provider is.
+        provider_id: id of the provider, "" if it is not known.
 
     Raises:
-        OcaptainError: the repository cannot be brought here, or the directory not be written.
+        OcaptainError: the repository cannot be cloned, or the directory not be written.
     """
-    _clear_away(home.path)
+    _remove_unfinished(home.path)
     voyage = new_voyage_id()
     final = home.path / voyage
     building = Path(tempfile.mkdtemp(prefix=f".{voyage}-", dir=home.path))
     try:
-        root = sources.bring(
+        root = sources.import_repository(
             checked.source,
             building / "repo.git",
             voyage,
@@ -77,27 +77,27 @@ def make(
             allow_partial=request.options.allow_partial,
         )
         checked.notes.extend(_settings_notes(building / "repo.git", root, request.options.repo_settings))
-        sources.checkout(building / "repo.git", building / "workspace", voyage)
+        sources.clone_workspace(building / "repo.git", building / "workspace", voyage)
         for folder in ("logs", "tasks", "rescue"):
             (building / folder).mkdir()
-        Ledger.create(building / "ledger.db", _new_voyage(voyage, request, checked, root, place))
+        Ledger.create(building / "ledger.db", _new_voyage(voyage, request, checked, root, provider_id))
         building.rename(final)
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
         raise
-    return prepare_new(voyage, home, checked)
+    return describe_new_voyage(voyage, home, checked)
 
 
 def _settings_notes(repo: Path, root: str, mode: str | None) -> list[str]:
-    """Return a line for each file of the repository that sets something of an agent."""
-    found = sources.settings_of(Git(repo), root)
+    """Return a warning for each file of the repository that contains agent settings."""
+    found = sources.settings_in_commit(Git(repo), root)
     if mode in {None, "ignore"}:
-        return [f"warning: {one.told}; {one.note}" for one in found]
-    return [f"warning: {one.told} (--repo-settings {mode})" for one in found]
+        return [f"warning: {one.description}; {one.note}" for one in found]
+    return [f"warning: {one.description} (--repo-settings {mode})" for one in found]
 
 
-def prepare_new(voyage: str, home: Home, checked: Checked) -> Prepared:
-    """Return a voyage that is new."""
+def describe_new_voyage(voyage: str, home: Home, checked: CheckedRequest) -> Prepared:
+    """Return the description of a new voyage."""
     fleet = checked.fleet
     return Prepared(
         voyage,
@@ -111,38 +111,38 @@ def prepare_new(voyage: str, home: Home, checked: Checked) -> Prepared:
     )
 
 
-def _clear_away(home: Path) -> None:
-    """Remove what a `sail` that was killed had begun to make; we hold the home's lock."""
-    for left in home.glob(".voyage-*"):
-        shutil.rmtree(left, ignore_errors=True)
+def _remove_unfinished(home: Path) -> None:
+    """Remove unfinished directories of a killed `sail`; the caller holds the home's lock."""
+    for directory in home.glob(".voyage-*"):
+        shutil.rmtree(directory, ignore_errors=True)
 
 
-def _task_rows(checked: Checked, graph: Mapping[str, frozenset[str]]) -> list[dict[str, Any]]:
+def _task_rows(checked: CheckedRequest, graph: Mapping[str, frozenset[str]]) -> list[dict[str, Any]]:
     """Return the ledger's rows of the plan's tasks, in the plan's order."""
     plan = checked.plan
     done = {task.id for task in plan.tasks.values() if task.status == "completed"}
     left = {task: before - done for task, before in graph.items() if task not in done}
-    chains = critical_paths(left, estimates({task: plan.tasks[task] for task in left}))
+    chains = critical_paths(left, estimate_seconds({task: plan.tasks[task] for task in left}))
     return [
         {
             "id": task.id,
             "position": position,
             "subject": task.subject,
-            "raw": json.dumps(task.model_copy(update={"owner": None}).raw(), ensure_ascii=False),
+            "raw": json.dumps(task.model_copy(update={"owner": None}).as_dict(), ensure_ascii=False),
             "agent": checked.agents.get(task.id, ""),
             "wish": task.metadata.ship if isinstance(task.metadata.ship, str) else None,
             "pin": task.metadata.pin,
             "priority": round(chains.get(task.id, 0) * PRIORITY_UNIT),
-            # An earlier run's in_progress is nobody's work now.
+            # A task that an earlier run left in_progress has no worker now.
             "status": "completed" if task.id in done else "pending",
         }
         for position, task in enumerate(plan.tasks.values())
     ]
 
 
-def _new_voyage(voyage: str, request: Request, checked: Checked, root: str, place: str) -> NewVoyage:
+def _new_voyage(voyage: str, request: Request, checked: CheckedRequest, root: str, provider_id: str) -> NewVoyage:
     plan, fleet = checked.plan, checked.fleet
-    graph = edges(plan.tasks)
+    graph = dependency_graph(plan.tasks)
     return NewVoyage(
         id=voyage,
         name=plan.name,
@@ -155,16 +155,16 @@ def _new_voyage(voyage: str, request: Request, checked: Checked, root: str, plac
         max_turns=request.options.max_turns,
         spec=plan.spec,
         verify_script=plan.verify,
-        verify_timeout=plan.manifest.verify_timeout or VERIFY_SECONDS,
+        verify_timeout=plan.manifest.verify_timeout or DEFAULT_VERIFY_SECONDS,
         setup=plan.manifest.setup,
         prompt=plan.prompt,
         tasks=_task_rows(checked, graph),
         edges=graph,
         ships=fleet.ships(voyage),
         replace_lost=request.options.replace,
-        place=place,
+        place=provider_id,
         mesh=fleet.mesh,
-        targets={ship: way.model_dump_json(exclude_defaults=True) for ship, way in fleet.targets().items()},
-        options={**request.as_kept(), **({"verify_on": "any"} if fleet.verify_on == "any" else {})},
+        targets={ship: target.model_dump_json(exclude_defaults=True) for ship, target in fleet.targets().items()},
+        options={**request.as_ledger_options(), **({"verify_on": "any"} if fleet.verify_on == "any" else {})},
         files=plan.files,
     )

@@ -1,10 +1,10 @@
-"""The first step: check everything, then make the voyage's directory. Nothing is created on a fault.
+"""The first step: check everything, then make the voyage's directory. Nothing is created if a check fails.
 
 ::
 
     Request ──plan, agents, provider, repository (all at once)──> faults? exit 2
-            ──one active voyage of this digest?──> go on with it, or refuse
-            ──directory under a scratch name: repo.git, workspace, ledger──rename──> Prepared
+            ──one active voyage of this digest?──> resume it, or refuse
+            ──directory under a temporary name: repo.git, workspace, ledger──rename──> Prepared
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ocaptain.locks import Lock
 from ocaptain.names import new_voyage_id
 from ocaptain.voyage.check import check_request, check_services
 from ocaptain.voyage.home import Home
-from ocaptain.voyage.make import make, make_home, prepare_new
+from ocaptain.voyage.make import describe_new_voyage, make_home, make_voyage
 from ocaptain.voyage.resume import find_active, resume
 
 if TYPE_CHECKING:
@@ -28,15 +28,15 @@ LOCK_SECONDS = 600.0
 
 
 def prepare(request: Request, settings: Settings, *, check: bool = False) -> Prepared:
-    """Check what is asked for and make the voyage, or find the one to go on with.
+    """Check a request and make its voyage, or find the active one to resume.
 
     Args:
-        request: what is asked for.
+        request: the request.
         settings: the configuration.
-        check: change nothing, and say what would be: nothing is made, nothing started.
+        check: only return what would be made; create and start nothing.
 
     Raises:
-        UsageError: something is wrong with plan, configuration or surroundings; nothing was made.
+        UsageError: plan, configuration or surroundings are wrong; nothing was created.
         OcaptainError: the directory could not be made.
     """
     home = Home(settings.voyages)
@@ -47,14 +47,14 @@ def prepare(request: Request, settings: Settings, *, check: bool = False) -> Pre
     checked = check_request(request, settings)
     if not check:
         make_home(home.path)
-    place = check_services(checked, settings, start=not check)
+    provider_id = check_services(checked, settings, start=not check)
     if check:
         if active := find_active(home, request, checked):
             return resume(active, settings, request.options, check=True)
-        return prepare_new(new_voyage_id(), home, checked)
+        return describe_new_voyage(new_voyage_id(), home, checked)
     with Lock(home.path / ".lock") as lock:
         if not lock.acquire_within(LOCK_SECONDS):
             raise OcaptainError(f"another `ocaptain sail` is still preparing a voyage in {home.path}")
         if active := find_active(home, request, checked):
             return resume(active, settings, request.options)
-        return make(home, request, checked, settings, place)
+        return make_voyage(home, request, checked, settings, provider_id)

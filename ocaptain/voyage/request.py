@@ -1,4 +1,4 @@
-"""What is asked for, and what came of it."""
+"""A request for a voyage, and the prepared voyage that answers it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ OnActive = Literal["resume", "refuse", "new"]
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for.
+    """A request for a voyage: a new one of ``plan``, or ``voyage`` to resume.
 
     Attributes:
-        plan: directory of a plan; or ``voyage`` is given.
-        voyage: one to go on with.
-        options: of the voyage.
-        on_active: what to do if the plan sails already.
-        hosts: (name, way) of hosts that are the ships, in place of sprites.
+        plan: directory of a plan.
+        voyage: id of the voyage to resume, or a prefix of it.
+        options: options of the voyage.
+        on_active: what to do if the plan has an active voyage.
+        hosts: (name, target) of the hosts that become the ships, instead of sprites.
     """
 
     plan: Path | None = None
@@ -34,21 +34,21 @@ class Request:
     on_active: OnActive = "resume"
     hosts: tuple[tuple[str, SshTarget], ...] = ()
 
-    def as_kept(self) -> dict[str, Any]:
-        """Return what was asked for of a new voyage, as the ledger keeps it."""
+    def as_ledger_options(self) -> dict[str, Any]:
+        """Return the options of a new voyage, as the ledger stores them."""
         hosts = [name for name, _ in self.hosts]
-        return {**self.options.chosen(), **({"hosts": hosts} if hosts else {})}
+        return {**self.options.non_default(), **({"hosts": hosts} if hosts else {})}
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A voyage that can be provisioned.
+    """A voyage whose ships can be provisioned.
 
     Attributes:
-        id, directory, provider, state: of the voyage.
-        ships: every ship that shall sail: (id, sprite or host).
-        targets: of those that are hosts, by id.
-        resumed: whether the voyage was there before.
+        id, directory, provider, state: facts of the voyage.
+        ships: the ships that should sail: (id, name of the sprite or host).
+        targets: how to reach those that are hosts, by id.
+        resumed: whether the voyage existed before.
         notes: what the user should know, a line each.
     """
 

@@ -1,6 +1,6 @@
-"""The first half of a sink: take command, fetch every ship's work, prove it.
+"""First half of a sink: take command, fetch every ship's work, check the fetched repository.
 
-Apart from the other steps, since it is a captain's work and loads all of the captain.
+In a module of its own, since it loads all of the captain.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from ocaptain.captain.rescue import Rescue, bundle_unlanded_work, rescue
 from ocaptain.captain.transport.sprite import sprite_transport_factory
 from ocaptain.captain.transport.ssh import ssh_transport_factory
 from ocaptain.config import HOSTS
-from ocaptain.control import stop
+from ocaptain.control import stop_captain
 from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.ledger.records import ENDED
 from ocaptain.locks import Lock
 from ocaptain.prices import load_prices
 from ocaptain.provider import Endpoint, choose_provider, require_endpoint, require_same_provider
 from ocaptain.sprites import SpritesError
-from ocaptain.voyage.fleet import held, open_for_writing
+from ocaptain.voyage.fleet import held_hosts, open_for_writing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,20 +35,20 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Rescued:
-    """What became of a fleet's work.
+class RescueResult:
+    """The fetched work of a fleet.
 
     Attributes:
-        ships: one each.
-        bundle: of what had not landed, proven by a clone; None if all had.
+        ships: the result for each ship.
+        bundle: file with the work that had not landed, tested by cloning it; None if everything had landed.
     """
 
     ships: tuple[Rescue, ...]
     bundle: Path | None
 
 
-def begin_sink(directory: VoyageDirectory, settings: Settings) -> Rescued:
-    """Stop the captain, take command, fetch every ship's work and prove it. Nothing is destroyed here.
+def begin_sink(directory: VoyageDirectory, settings: Settings) -> RescueResult:
+    """Stop the captain, take command, fetch every ship's work and check it. Destroys nothing.
 
     Raises:
         OcaptainError: the captain could not be stopped, or what was fetched is not sound.
@@ -59,15 +59,15 @@ def begin_sink(directory: VoyageDirectory, settings: Settings) -> Rescued:
     )
     require_same_provider(voyage, reached)
     prices = None
-    with contextlib.suppress(UsageError):  # a wrong table keeps no ship afloat: ours counts then
+    with contextlib.suppress(UsageError):  # a wrong price table must not stop a sink: use the built-in one
         prices = load_prices(settings.prices)
-    # Twice: a captain whose replacement run ends may begin another one, and that starts a captain.
+    # Twice: a captain may start another replacement run when one ends, and that starts a captain.
     for _ in range(2):
-        if not stop(directory.path):
-            message = f"the captain of {directory.id} does not end, or another sink is at it"
+        if not stop_captain(directory.path):
+            message = f"the captain of {directory.id} does not end, or another sink is running"
             raise OcaptainError(f"{message}; see {directory.path / 'captain.log'}")
         process.stop_replacement(directory.path)
-    with Lock(process.lock_path(directory.path)) as lock:
+    with Lock(process.captain_lock_path(directory.path)) as lock:
         if not lock.acquire_within(process.STOP_SECONDS):
             raise OcaptainError(
                 f"another ocaptain command or captain works on {directory.id}; try again when it has ended"
@@ -77,23 +77,25 @@ def begin_sink(directory: VoyageDirectory, settings: Settings) -> Rescued:
                 ledger.set_state("sinking")  # so that no waiting `sail` starts a captain again
             if voyage.provider == HOSTS:
                 transports = ssh_transport_factory(directory.path)
-                found = asyncio.run(rescue(directory.path, ledger, transports, set(held(directory, ledger)), prices))
+                found = asyncio.run(
+                    rescue(directory.path, ledger, transports, set(held_hosts(directory, ledger)), prices)
+                )
             else:
                 assert reached
                 found = asyncio.run(_rescue(directory, ledger, reached, prices))
-            return Rescued(tuple(found), bundle_unlanded_work(directory.path, ledger))
+            return RescueResult(tuple(found), bundle_unlanded_work(directory.path, ledger))
 
 
 async def _rescue(directory: VoyageDirectory, ledger: Ledger, reached: Endpoint, prices: Prices | None) -> list[Rescue]:
     async with reached.client() as client:
         there = {sprite.name for sprite in await client.list(f"{directory.id}-ship-")}
         awake = AwakeCounter(ledger, client, directory.id)
-        await _count(awake)  # how long they slept, before they are woken
+        await _count_awake_time(awake)  # how long the ships slept, before they are woken
         found = await rescue(directory.path, ledger, sprite_transport_factory(client), there, prices)
-        await _count(awake)
+        await _count_awake_time(awake)
         return found
 
 
-async def _count(awake: AwakeCounter) -> None:
-    with contextlib.suppress(SpritesError):  # what they cost is not worth their work
+async def _count_awake_time(awake: AwakeCounter) -> None:
+    with contextlib.suppress(SpritesError):  # an unknown cost must not stop the rescue
         await awake.count_once()

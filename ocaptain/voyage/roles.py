@@ -1,11 +1,11 @@
-"""Which of our roles build which ship, and with what. The plays apply them in this order."""
+"""The roles that build each ship, and the facts they use. The plays apply them in this order."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ocaptain.agents import ADAPTERS, roles_of
+from ocaptain.agents import ADAPTERS, agent_roles
 from ocaptain.ledger import Ledger
 from ocaptain.names import VERIFY_SHIP
 from ocaptain.worker.build import worker_path
@@ -17,33 +17,33 @@ if TYPE_CHECKING:
     from ocaptain.config import Settings
 
 #: The worker comes last: when it runs, the ship is built.
-LAST = "tmux-agent"
-#: Roles of a mesh.
-OF_MESH = {"tailscale": ("tailscale",)}
+LAST_ROLE = "tmux-agent"
+#: Roles by mesh.
+MESH_ROLES = {"tailscale": ("tailscale",)}
 
 
 def ship_roles(tasks: Collection[tuple[str, str | None]], ship: str, mesh: str = "none") -> list[str]:
-    """Return the roles of a ship: those of every agent that may work there, so that no other credential goes there.
+    """Return the roles of a ship: only those of agents that may work there, so that it gets no other credential.
 
     Args:
-        tasks: that are to be done: agent, and the ship that it is pinned to or None.
-        ship: its id.
-        mesh: that the ships join.
+        tasks: the open tasks: (agent, ship that the task is pinned to or None).
+        ship: id of the ship.
+        mesh: network that the ships join.
     """
     if ship == VERIFY_SHIP:
-        return [LAST]  # no agent, no credential, no network of the others
+        return [LAST_ROLE]  # no agent, no credential, no network of the others
     agents = sorted({agent for agent, pin in tasks if pin in {None, ship} and agent in ADAPTERS})
-    return [*OF_MESH.get(mesh, ()), *(role for agent in agents for role in roles_of(agent)), LAST]
+    return [*MESH_ROLES.get(mesh, ()), *(role for agent in agents for role in agent_roles(agent)), LAST_ROLE]
 
 
 @dataclass(frozen=True)
 class ShipFacts:
-    """What the ships of a voyage are built with.
+    """Facts from which the ships of a voyage are built.
 
     Attributes:
-        roles: of each ship, by its id.
-        mesh: that they join.
-        login_server: of the mesh; "" is Tailscale's own.
+        roles: roles of each ship, by its id.
+        mesh: network that they join.
+        login_server: login server of the mesh; "" = Tailscale's own.
         spec, verify: the plan's ``spec.md`` and ``verify.sh``.
         worker: path of the worker on this machine.
     """
@@ -57,7 +57,7 @@ class ShipFacts:
 
 
 def ship_facts(directory: Path, settings: Settings) -> ShipFacts:
-    """Return what the ships of the voyage in a directory are built with.
+    """Return the facts from which the ships of the voyage in a directory are built.
 
     Raises:
         LedgerError: its ledger cannot be read.

@@ -1,4 +1,4 @@
-"""The repository that a voyage starts from: named, checked for access, brought into ``repo.git``."""
+"""The repository that a voyage starts from: parse its name, check access to it, clone it to ``repo.git``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ocaptain.agents.repository import MAX_READ, settings_files
+from ocaptain.agents.repository import MAX_FILE_BYTES, settings_files
 from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.git import Git, GitError, askpass_environment
 
@@ -27,7 +27,7 @@ class Source:
     """Where the repository comes from.
 
     Attributes:
-        url: what git is given; "" for a new repository.
+        url: URL or path for git; "" for a new repository.
         local: whether it is a directory on this machine.
     """
 
@@ -35,43 +35,43 @@ class Source:
     local: bool = False
 
 
-def resolve(named: str | None, beside: Path) -> Source:
-    """Decide what ``--repo`` or the plan's ``repo`` means; touches nothing but a look for directories.
+def parse_source(repo: str | None, base_directory: Path) -> Source:
+    """Parse ``--repo`` or the plan's ``repo``; only tests whether a directory exists.
 
     Args:
-        named: ``owner/name`` (GitHub), a URL or a path; None or "" = a new repository.
-        beside: the directory that relative paths start from.
+        repo: ``owner/name`` (GitHub), a URL or a path; None or "" = a new repository.
+        base_directory: the directory that relative paths start from.
 
     Raises:
-        UsageError: it is none of these, or carries credentials.
+        UsageError: it is none of these, or contains credentials.
     """
-    if not named:
+    if not repo:
         return Source("")
-    if named.startswith("-") or any(ord(char) < 32 for char in named):
-        raise UsageError(f"{named!r} is neither owner/name, nor the URL or path of a git repository")
-    if named.startswith(_SCHEMES):
-        if re.match(r"https?://[^/@]*@|[a-z]+://[^/@]*:[^/@]*@", named):
+    if repo.startswith("-") or any(ord(char) < 32 for char in repo):
+        raise UsageError(f"{repo!r} is neither owner/name, nor the URL or path of a git repository")
+    if repo.startswith(_SCHEMES):
+        if re.match(r"https?://[^/@]*@|[a-z]+://[^/@]*:[^/@]*@", repo):
             raise UsageError(
-                "the repository's URL carries a password or token; remove it and set GH_TOKEN or a git credential"
+                "the repository's URL contains a password or token; remove it and set GH_TOKEN or a git credential"
             )
-        if re.match(r"[a-z]+://[^/@]*%[^/@]*@", named):
-            raise UsageError(f"not a repository: {named!r}: its user name is escaped, so that it may look like a host")
-        return Source(named)
-    path = (beside / Path(named).expanduser()).resolve()
+        if re.match(r"[a-z]+://[^/@]*%[^/@]*@", repo):
+            raise UsageError(f"not a repository: {repo!r}: its user name is escaped, so that it may look like a host")
+        return Source(repo)
+    path = (base_directory / Path(repo).expanduser()).resolve()
     if path.is_dir():
         return Source(str(path), local=True)
-    if _GITHUB.fullmatch(named) and not named.startswith("."):
-        return Source(f"https://github.com/{named}.git")
-    if _SCP.fullmatch(named):
-        return Source(named)
-    raise UsageError(f"the repository {named!r} does not exist; name owner/name, a URL or a directory")
+    if _GITHUB.fullmatch(repo) and not repo.startswith("."):
+        return Source(f"https://github.com/{repo}.git")
+    if _SCP.fullmatch(repo):
+        return Source(repo)
+    raise UsageError(f"the repository {repo!r} does not exist; give owner/name, a URL or a directory")
 
 
 def token_hosts(url: str, gh_host: str | None) -> list[str]:
-    """Return the hosts that may see GH_TOKEN.
+    """Return the hosts that may receive GH_TOKEN.
 
-    GitHub, GH_HOST, and this machine if the repository that was named is on it: a server here is
-    what it takes to try it, and a redirection to here gets nothing.
+    These are GitHub, GH_HOST, and this machine if the URL names a server on it (for tests); a
+    redirection to this machine does not get the token.
     """
     found = re.match(r"https?://(?:[^/@]*@)?((?:127\.0\.0\.1|localhost)(?::\d+)?)/", url)
     hosts = ["github.com", "gist.github.com", *([gh_host.lower()] if gh_host else [])]
@@ -85,10 +85,10 @@ def _git(settings: Settings, directory: Path, scratch: Path, url: str) -> Git:
 
 
 def check_access(source: Source, settings: Settings, scratch: Path) -> list[str]:
-    """Return warnings about a source that can be reached.
+    """Check that a source can be read; return warnings about it.
 
     Raises:
-        UsageError: it cannot; says what git said.
+        UsageError: it cannot be read; contains the error of git.
     """
     if not source.url:
         return []
@@ -101,28 +101,28 @@ def check_access(source: Source, settings: Settings, scratch: Path) -> list[str]
         raise UsageError(f"the repository {source.url} cannot be read ({remedy}): {error.message}") from error
     if not source.local:
         return []
-    there = Git(Path(source.url), with_user_config=True)
+    local_repo = Git(Path(source.url), with_user_config=True)
     try:
-        bare = there.text("rev-parse", "--is-bare-repository") == "true"
-        if not bare and there.text("status", "--porcelain"):
+        bare = local_repo.text("rev-parse", "--is-bare-repository") == "true"
+        if not bare and local_repo.text("status", "--porcelain"):
             return [f"{source.url} has uncommitted changes; the voyage starts from its last commit"]
     except GitError:
         return []
     return []
 
 
-def settings_of(git: Git, commit: str) -> list[SettingsFile]:
-    """Return the files of a commit that set something of an agent.
+def settings_in_commit(git: Git, commit: str) -> list[SettingsFile]:
+    """Return the files of a commit that contain agent settings.
 
     Raises:
-        GitError: it cannot be read.
+        GitError: the commit cannot be read.
     """
     found = git.files(commit)
-    return settings_files(sorted(found), lambda path: git.content(found[path], MAX_READ))
+    return settings_files(sorted(found), lambda path: git.content(found[path], MAX_FILE_BYTES))
 
 
-def look(source: Source, settings: Settings, scratch: Path) -> list[SettingsFile]:
-    """Return the settings of agents in a source's last commit; of one elsewhere little more than names is fetched.
+def find_settings(source: Source, settings: Settings, scratch: Path) -> list[SettingsFile]:
+    """Return the files with agent settings in a source's last commit; a remote one is fetched without file contents.
 
     Raises:
         GitError: it cannot be read, or has no commit.
@@ -130,15 +130,17 @@ def look(source: Source, settings: Settings, scratch: Path) -> list[SettingsFile
     if not source.url:
         return []
     if source.local:
-        return settings_of(Git(Path(source.url), with_user_config=True), "HEAD")
+        return settings_in_commit(Git(Path(source.url), with_user_config=True), "HEAD")
     git = _git(settings, scratch, scratch, source.url)
-    few = ("--bare", "--template=", "--depth=1", "--no-tags", "--filter=blob:none")
-    git.run("clone", "--quiet", *few, "--", source.url, "look.git", seconds=CLONE_SECONDS)
-    return settings_of(replace(git, directory=scratch / "look.git"), "HEAD")
+    partial = ("--bare", "--template=", "--depth=1", "--no-tags", "--filter=blob:none")
+    git.run("clone", "--quiet", *partial, "--", source.url, "look.git", seconds=CLONE_SECONDS)
+    return settings_in_commit(replace(git, directory=scratch / "look.git"), "HEAD")
 
 
-def bring(source: Source, repo: Path, branch: str, name: str, settings: Settings, *, allow_partial: bool) -> str:
-    """Make the bare repository ``repo`` with ``branch`` at the source's head; return that commit.
+def import_repository(
+    source: Source, repo: Path, branch: str, name: str, settings: Settings, *, allow_partial: bool
+) -> str:
+    """Clone the source to the bare repository ``repo``, with ``branch`` at its head; return that commit.
 
     Raises:
         UsageError: the source is shallow, or has submodules or LFS files and ``allow_partial`` is not set.
@@ -170,18 +172,18 @@ def bring(source: Source, repo: Path, branch: str, name: str, settings: Settings
 def _refuse_partial(git: Git, root: str, source: Source) -> None:
     entries = git.run("ls-tree", "-r", "-z", root).stdout.split(b"\0")
     if any(entry.startswith(b"160000 ") for entry in entries):
-        raise UsageError(f"{source.url} has submodules, which ships do not get; sail without them by --allow-partial")
+        raise UsageError(f"{source.url} has submodules, which ships do not get; sail without them with --allow-partial")
     found = git.run("grep", "-q", "-e", "filter=lfs", root, "--", "*.gitattributes", ".gitattributes", ok=(0, 1))
     if found.returncode == 0:
         raise UsageError(
-            f"{source.url} keeps files in LFS, which ships do not get; sail without them by --allow-partial"
+            f"{source.url} has files in LFS, which ships do not get; sail without them with --allow-partial"
         )
 
 
-def checkout(repo: Path, workspace: Path, branch: str) -> None:
+def clone_workspace(repo: Path, workspace: Path, branch: str) -> None:
     """Clone the voyage branch to ``workspace``; its remote is relative, so that both can move."""
     try:
         Git(repo.parent).run("clone", "--quiet", "--template=", "--branch", branch, "--", str(repo), str(workspace))
         Git(workspace).run("remote", "set-url", "origin", "../repo.git")
     except GitError as error:
-        raise OcaptainError(f"{workspace} could not be made: {error.message}") from error
+        raise OcaptainError(f"{workspace} could not be cloned: {error.message}") from error

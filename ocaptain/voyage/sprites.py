@@ -1,4 +1,4 @@
-"""What the actions ``sprite``, ``sprite_service`` and ``sprite_policy`` do."""
+"""The work of the actions ``sprite``, ``sprite_service`` and ``sprite_policy``."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ if TYPE_CHECKING:
     from ocaptain.provider import Endpoint
     from ocaptain.sprites import Checkpoint, SpritesClient
 
-AT_ONCE = 32
-NO_ROOM = "concurrent_sprite_limit_exceeded"  # the account runs as many as it may
+MAX_CONCURRENT = 32
+SPRITE_LIMIT_CODE = (
+    "concurrent_sprite_limit_exceeded"  # the error code for: the account runs as many sprites as allowed
+)
 
 
 @dataclass(frozen=True)
 class SpriteChange:
-    """What became of the sprites that were named.
+    """The result of a call for several sprites.
 
     Attributes:
-        present: names that are there now.
-        changed: names that this call made or destroyed (would, in check mode).
-        failed: the others, with the reason.
+        present: names of sprites that exist now.
+        changed: names of sprites that this call created, destroyed or changed (would, in check mode).
+        failed: names of the others, with the reason.
     """
 
     present: list[str] = field(default_factory=list)
@@ -35,8 +37,8 @@ class SpriteChange:
     failed: dict[str, str] = field(default_factory=dict)
 
 
-async def _each(names: Sequence[str], work: Sequence[Awaitable[bool]]) -> tuple[dict[str, bool], dict[str, str]]:
-    gate = asyncio.Semaphore(AT_ONCE)
+async def _run_all(names: Sequence[str], work: Sequence[Awaitable[bool]]) -> tuple[dict[str, bool], dict[str, str]]:
+    gate = asyncio.Semaphore(MAX_CONCURRENT)
 
     async def one(item: Awaitable[bool]) -> bool:
         async with gate:
@@ -58,25 +60,25 @@ async def _each(names: Sequence[str], work: Sequence[Awaitable[bool]]) -> tuple[
 async def make_present(
     reached: Endpoint, names: Sequence[str], labels: Sequence[str], *, spare: Sequence[str] = (), check: bool
 ) -> SpriteChange:
-    """Make the sprites that are not there, all at once.
+    """Create the sprites that do not exist, in parallel.
 
-    One look at the list comes first: what was there before is never taken for new, however many
-    answers get lost, and a second run costs that one call.
+    The list is read first: so an older sprite never counts as new, even if answers get lost, and a
+    second run costs one call.
 
     Args:
         reached: the provider.
-        names: of the sprites.
-        labels: of those that are made.
-        spare: those of them that make room for the others, where the account has none for all.
-        check: make nothing.
+        names: names of the sprites.
+        labels: labels for new ones.
+        spare: those of ``names`` to give up for the others if the account's limit is too low for all.
+        check: create nothing.
 
     Raises:
-        SpritesError: the list cannot be had.
+        SpritesError: the list cannot be read.
     """
     async with reached.client() as client:
         prefix = os.path.commonprefix(list(names))  # noqa: RUF071 - of names, not of paths
-        there = {sprite.name for sprite in await client.list(prefix)}
-        missing = [name for name in names if name not in there]
+        existing = {sprite.name for sprite in await client.list(prefix)}
+        missing = [name for name in names if name not in existing]
 
         no_room: set[str] = set()
 
@@ -84,37 +86,37 @@ async def make_present(
             try:
                 return (await client.create(name, labels=labels))[1]
             except RateLimited as error:
-                if error.code == NO_ROOM:
+                if error.code == SPRITE_LIMIT_CODE:
                     no_room.add(name)
                 raise
 
-        done, failed = ({}, {}) if check else await _each(missing, [create(name) for name in missing])
+        done, failed = ({}, {}) if check else await _run_all(missing, [create(name) for name in missing])
         made = [name for name in spare if done.get(name)]
         crowded_out = [name for name in missing if name in no_room and name not in spare]
-        for gives, takes in zip(made, crowded_out, strict=False):  # as many as both have
-            await client.destroy(gives)
-            failed[gives] = f"the account has no room for it beside {takes}"
-            del done[gives], failed[takes]
-            again, refused = await _each([takes], [create(takes)])
+        for given_up, wanted in zip(made, crowded_out, strict=False):  # as many as both have
+            await client.destroy(given_up)
+            failed[given_up] = f"the account has no room for it beside {wanted}"
+            del done[given_up], failed[wanted]
+            again, refused = await _run_all([wanted], [create(wanted)])
             done, failed = {**done, **again}, {**failed, **refused}
     changed = missing if check else [name for name in missing if done.get(name)]
-    return SpriteChange([name for name in names if name in there or name in done], changed, failed)
+    return SpriteChange([name for name in names if name in existing or name in done], changed, failed)
 
 
 async def make_absent(reached: Endpoint, names: Sequence[str], *, check: bool) -> SpriteChange:
-    """Destroy the sprites that are there, all at once."""
+    """Destroy the sprites that exist, in parallel."""
     async with reached.client() as client:
 
         async def destroy(name: str) -> bool:
             return await _exists(client, name) if check else await client.destroy(name)
 
-        done, failed = await _each(names, [destroy(name) for name in names])
+        done, failed = await _run_all(names, [destroy(name) for name in names])
     changed = [name for name in names if done.get(name)]
     return SpriteChange([name for name in changed if check], changed, failed)
 
 
 async def make_checkpointed(reached: Endpoint, names: Sequence[str], checkpoint: str, *, check: bool) -> SpriteChange:
-    """Copy the disks of the sprites, all at once; one that has a checkpoint of that name is left alone."""
+    """Checkpoint the sprites, in parallel; skip those that have a checkpoint of that name."""
     async with reached.client() as client:
 
         async def copy(name: str) -> bool:
@@ -124,12 +126,12 @@ async def make_checkpointed(reached: Endpoint, names: Sequence[str], checkpoint:
                 await client.create_checkpoint(name, checkpoint)
             return True
 
-        done, failed = await _each(names, [copy(name) for name in names])
+        done, failed = await _run_all(names, [copy(name) for name in names])
     return SpriteChange(list(done), [name for name in names if done.get(name)], failed)
 
 
 async def make_restored(reached: Endpoint, names: Sequence[str], checkpoint: str, *, check: bool) -> SpriteChange:
-    """Put a checkpoint in the place of the disks of the sprites, all at once; always a change."""
+    """Restore the sprites' disks from a checkpoint, in parallel; always counts as a change."""
     async with reached.client() as client:
 
         async def restore(name: str) -> bool:
@@ -140,7 +142,7 @@ async def make_restored(reached: Endpoint, names: Sequence[str], checkpoint: str
                 await client.restore_checkpoint(name, found)
             return True
 
-        done, failed = await _each(names, [restore(name) for name in names])
+        done, failed = await _run_all(names, [restore(name) for name in names])
     return SpriteChange(list(done), list(done), failed)
 
 
@@ -148,30 +150,32 @@ class NoCheckpoint(SpritesError):
     """A sprite has no checkpoint of that name or id."""
 
 
-def find_checkpoint(listed: Sequence[Checkpoint], wanted: str) -> str | None:
-    """Return the id of the newest checkpoint with the comment ``wanted``, else of the one with that id."""
-    by_name = next((one.id for one in listed if one.comment == wanted), None)
-    return by_name or next((one.id for one in listed if one.id == wanted), None)
+def find_checkpoint(listed: Sequence[Checkpoint], name: str) -> str | None:
+    """Return the id of the newest checkpoint with the comment ``name``, else of the one with that id."""
+    by_name = next((one.id for one in listed if one.comment == name), None)
+    return by_name or next((one.id for one in listed if one.id == name), None)
 
 
 def policy_rules(allow: Sequence[str], deny: Sequence[str], *, defaults: bool) -> list[dict[str, object]]:
     """Return the rules of an egress policy.
 
-    With an ``allow`` or ``defaults`` whatever matches no rule is denied, by the service's rules;
-    with neither nothing is restricted but what ``deny`` names.
+    With ``allow`` or ``defaults`` the service denies every domain that matches no rule; with neither
+    only the domains of ``deny`` are denied.
     """
     rules: list[dict[str, object]] = [{"include": "defaults"}] if defaults else []
     rules += [{"domain": domain, "action": "allow"} for domain in allow]
     if deny and not rules:
         rules.append({"domain": "*", "action": "allow"})
-    rules += [{"domain": domain, "action": "deny"} for domain in deny]  # of two equal ones the later counts
+    rules += [
+        {"domain": domain, "action": "deny"} for domain in deny
+    ]  # of two rules for the same domain the later one wins
     return rules
 
 
 async def ensure_policy(
     reached: Endpoint, sprite: str, rules: Sequence[dict[str, object]], *, check: bool
 ) -> tuple[list[dict[str, object]], bool]:
-    """Give a sprite its egress rules; return those that it had, and whether they differ."""
+    """Set a sprite's egress rules; return the former ones, and whether they differ."""
     async with reached.client() as client:
         before = list(await client.get_network_policy(sprite))
         differs = before != list(rules)
@@ -190,7 +194,7 @@ async def _exists(client: SpritesClient, name: str) -> bool:
 
 @dataclass(frozen=True)
 class ServiceSpec:
-    """A service as it should be."""
+    """The desired definition of a service."""
 
     name: str
     cmd: str
@@ -198,46 +202,46 @@ class ServiceSpec:
     cwd: str
 
 
-def service_differs(found: dict[str, object] | None, wanted: ServiceSpec) -> bool:
-    """Whether a service must be put: it is not there, not running, or another one."""
+def service_differs(found: dict[str, object] | None, spec: ServiceSpec) -> bool:
+    """Whether a service must be defined again: it does not exist, does not run, or has another definition."""
     if found is None:
         return True
     state = found.get("state")
     status = state.get("status") if isinstance(state, dict) else None
     is_same = (found.get("cmd"), found.get("args") or [], found.get("dir")) == (
-        wanted.cmd,
-        list(wanted.args),
-        wanted.cwd,
+        spec.cmd,
+        list(spec.args),
+        spec.cwd,
     )
     return not is_same or status not in {"running", "starting"}
 
 
 async def ensure_service(
-    reached: Endpoint, sprite: str, wanted: ServiceSpec, *, restart: bool, check: bool
+    reached: Endpoint, sprite: str, spec: ServiceSpec, *, restart: bool, check: bool
 ) -> tuple[dict[str, object], bool]:
-    """Define and start a service if it is not as wanted.
+    """Define and start a service if it differs from ``spec``.
 
     Returns:
-        What was there before ({}: nothing, or nobody looked), and whether it was (or would be) put.
+        The former service ({}: none, or not read), and whether it was (or would be) defined.
     """
     async with reached.client() as client:
-        # What is started anew in any case need not be looked at: a ship is built by one call less.
-        found = None if restart and not check else await client.get_service(sprite, wanted.name)
-        if not restart and not service_differs(found, wanted):
+        # A service that is restarted anyway need not be read: that saves a call for each ship.
+        found = None if restart and not check else await client.get_service(sprite, spec.name)
+        if not restart and not service_differs(found, spec):
             return found or {}, False
         if not check:
-            await client.put_service(sprite, wanted.name, wanted.cmd, wanted.args, cwd=wanted.cwd)
+            await client.put_service(sprite, spec.name, spec.cmd, spec.args, cwd=spec.cwd)
         return found or {}, True
 
 
-def service_text(found: Mapping[str, object]) -> str:
-    """Return a service as the lines of a diff; "" if there is none."""
+def format_service(found: Mapping[str, object]) -> str:
+    """Format a service for a diff; "" if there is none."""
     shown = {name: found[name] for name in ("cmd", "args", "dir", "state") if name in found}
     return json.dumps(shown, indent=2) + "\n" if shown else ""
 
 
-async def forget_service(reached: Endpoint, sprite: str, name: str, *, check: bool) -> bool:
-    """Stop and remove a service; return whether there was one."""
+async def remove_service(reached: Endpoint, sprite: str, name: str, *, check: bool) -> bool:
+    """Stop and remove a service; return whether it existed."""
     async with reached.client() as client:
         if check:
             return await client.get_service(sprite, name) is not None

@@ -1,9 +1,9 @@
-"""Ships that no voyage here answers for any more, and which therefore bill for nothing.
+"""Leftover ships: they belong to no active voyage of this machine, and cost money for nothing.
 
 A leftover has our label, the label of its voyage, and a name of the full pattern
-``voyage-<12 hex>-ship-<n>`` of that voyage; anything else is somebody else's and never touched.
-What the API cannot tell is whether another machine of the same account commands it: a ship with
-an open channel is therefore left alone, and a person is asked about the others.
+``voyage-<12 hex>-ship-<n>`` of that voyage; any other sprite is never touched.
+The API does not tell whether another machine of the same account commands a ship: one with an open
+channel is therefore left alone, and the user must confirm the others.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
     from ocaptain.sprites import Sprite, SpritesClient
     from ocaptain.voyage.home import Home
 
-UNKNOWN = "no voyage here knows it"
+UNKNOWN_VOYAGE = "no voyage here knows it"
 CHANNEL = re.compile(r"worker\.pyz channel\b")
 
 
 @dataclass(frozen=True)
 class Leftover:
-    """A ship that is left.
+    """A leftover ship.
 
     Attributes:
-        sprite: its name.
-        voyage: that it was of.
-        created: as the provider says, RFC 3339; "" if it does not.
-        why: it is a leftover.
-        commanded: whether a captain's channel to it is open.
+        sprite: name of its sprite.
+        voyage: id of its voyage.
+        created: when the sprite was created, RFC 3339; "" if the provider does not say.
+        why: why it is a leftover.
+        commanded: whether a captain has an open channel to it.
     """
 
     sprite: str
@@ -49,8 +49,8 @@ class Leftover:
     commanded: bool = False
 
 
-def known_voyages(home: Home) -> dict[str, str]:
-    """Return the state of each voyage of this home; one that cannot be read is taken for active."""
+def voyage_states(home: Home) -> dict[str, str]:
+    """Return the state of each voyage of this home; one that cannot be read counts as active."""
     found = {}
     for directory in home.voyages():
         try:
@@ -60,11 +60,11 @@ def known_voyages(home: Home) -> dict[str, str]:
     return found
 
 
-def leftovers(sprites: Sequence[Sprite], known: Mapping[str, str]) -> list[Leftover]:
+def select_leftovers(sprites: Sequence[Sprite], known: Mapping[str, str]) -> list[Leftover]:
     """Decide which sprites are leftovers.
 
     Args:
-        sprites: everything that the account has.
+        sprites: all sprites of the account.
         known: state of each voyage of this home.
     """
     found = []
@@ -74,14 +74,14 @@ def leftovers(sprites: Sequence[Sprite], known: Mapping[str, str]) -> list[Lefto
             continue
         state = known.get(name[0])
         if state is None:
-            found.append(Leftover(sprite.name, name[0], sprite.created_at, UNKNOWN))
+            found.append(Leftover(sprite.name, name[0], sprite.created_at, UNKNOWN_VOYAGE))
         elif state == "sunk":
             found.append(Leftover(sprite.name, name[0], sprite.created_at, "its voyage is sunk"))
     return found
 
 
-def age(created: str, now: dt.datetime) -> str:
-    """Return how old something is, as people say it (``3 h``, ``12 days``)."""
+def format_age(created: str, now: dt.datetime) -> str:
+    """Format the age of something (``3 h``, ``12 days``)."""
     try:
         seconds = (now - dt.datetime.fromisoformat(created)).total_seconds()
     except (ValueError, TypeError):
@@ -92,33 +92,33 @@ def age(created: str, now: dt.datetime) -> str:
     return f"{max(0.0, seconds):.0f} s"
 
 
-def find(reached: Endpoint, home: Home) -> list[Leftover]:
+def find_leftovers(reached: Endpoint, home: Home) -> list[Leftover]:
     """Look for leftovers: first at the sprites, then at the voyages, which may be newer.
 
     Raises:
-        SpritesError: the provider cannot be asked.
+        SpritesError: the provider does not answer.
     """
-    return asyncio.run(_find(reached, home))
+    return asyncio.run(_find_leftovers(reached, home))
 
 
-async def _find(reached: Endpoint, home: Home) -> list[Leftover]:
+async def _find_leftovers(reached: Endpoint, home: Home) -> list[Leftover]:
     async with reached.client() as client:
         sprites = await client.list("voyage-")
-        found = leftovers(sprites, known_voyages(home))
-        return list(await asyncio.gather(*(_look(client, one) for one in found)))
+        found = select_leftovers(sprites, voyage_states(home))
+        return list(await asyncio.gather(*(_check_channel(client, one) for one in found)))
 
 
-async def _look(client: SpritesClient, one: Leftover) -> Leftover:
+async def _check_channel(client: SpritesClient, one: Leftover) -> Leftover:
     try:
         commands = await client.list_commands(one.sprite)
     except NotFound:
         return one
-    except SpritesError:  # whoever cannot be asked may be at work
+    except SpritesError:  # a ship that does not answer may be at work
         return replace(one, commanded=True)
     commanded = any(CHANNEL.search(command) for command in commands)
     return replace(one, commanded=commanded)
 
 
-def destroy(reached: Endpoint, names: Sequence[str]) -> dict[str, str]:
-    """Destroy sprites, all at once; return those that are left, with the reason."""
+def destroy_sprites(reached: Endpoint, names: Sequence[str]) -> dict[str, str]:
+    """Destroy sprites in parallel; return those that are left, with the reason."""
     return asyncio.run(make_absent(reached, names, check=False)).failed

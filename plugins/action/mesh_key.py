@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from ocaptain.ansible.action import ControllerAction
-from ocaptain.ansible.mesh import Joining, end_key, make_key
+from ocaptain.ansible.mesh import JoiningShip, create_ship_key, delete_ship_key
 
 
 class ActionModule(ControllerAction):
@@ -21,10 +21,10 @@ class ActionModule(ControllerAction):
     }
     RULES: ClassVar = {"required_if": [("state", "absent", ["id"])]}
 
-    def act(self, args: dict[str, Any]) -> dict[str, Any]:
+    def perform(self, args: dict[str, Any]) -> dict[str, Any]:
         """Run the task."""
-        sprite = args["sprite"] or self.known.get("ocaptain_sprite") or self.known["inventory_hostname"]
-        joining = Joining(args["voyage"], args["ship"] or self.known.get("ocaptain_ship") or sprite, sprite)
+        sprite = args["sprite"] or self.host_vars.get("ocaptain_sprite") or self.host_vars["inventory_hostname"]
+        joining = JoiningShip(args["voyage"], args["ship"] or self.host_vars.get("ocaptain_ship") or sprite, sprite)
         if args["state"] == "absent":
-            return end_key(joining, key=args["id"], node=args["node"], check=self.check)
-        return make_key(joining, check=self.check)
+            return delete_ship_key(joining, key=args["id"], node=args["node"], check=self.check)
+        return create_ship_key(joining, check=self.check)

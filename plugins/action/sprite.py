@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any, ClassVar
 
-from ocaptain.ansible.access import failure, find_endpoint, require
-from ocaptain.ansible.action import ENDPOINT, ControllerAction
+from ocaptain.ansible.access import failure_result, find_endpoint, require_running_endpoint
+from ocaptain.ansible.action import ENDPOINT_OPTIONS, ControllerAction
 from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.voyage.sprites import SpriteChange, make_absent, make_checkpointed, make_present, make_restored
 
@@ -21,10 +21,10 @@ class ActionModule(ControllerAction):
         "labels": {"type": "list", "elements": "str", "default": []},
         "spare": {"type": "list", "elements": "str", "default": []},
         "best_effort": {"type": "bool", "default": False},
-        **ENDPOINT,
+        **ENDPOINT_OPTIONS,
     }
 
-    def act(self, args: dict[str, Any]) -> dict[str, Any]:
+    def perform(self, args: dict[str, Any]) -> dict[str, Any]:
         """Run the task."""
         change = _apply(args, check=self.check)
         before = change.changed if args["state"] == "absent" else []
@@ -39,7 +39,7 @@ class ActionModule(ControllerAction):
         # With best_effort some may fail, not all: a fleet of nothing is no fleet.
         if change.failed and not (args["best_effort"] and len(change.failed) < len(args["names"])):
             lines = [f"{name}: {reason}" for name, reason in change.failed.items()]
-            return {**result, **failure(OcaptainError(f"sprites could not be made {args['state']}:", lines))}
+            return {**result, **failure_result(OcaptainError(f"sprites could not be made {args['state']}:", lines))}
         return result
 
 
@@ -52,11 +52,13 @@ def _apply(args: dict[str, Any], *, check: bool) -> SpriteChange:
         if not args["checkpoint"]:
             raise UsageError(f"state {args['state']} needs checkpoint: its name")
         work = make_checkpointed if args["state"] == "checkpointed" else make_restored
-        return asyncio.run(work(require(*where), names, args["checkpoint"], check=check))
+        return asyncio.run(work(require_running_endpoint(*where), names, args["checkpoint"], check=check))
     if args["state"] == "absent":
         # A drydock that does not run may have left sprites: only one that serves can destroy them.
         _, reached = find_endpoint(*where, restart=not check)
         return asyncio.run(make_absent(reached, names, check=check)) if reached else SpriteChange()
     if check and find_endpoint(*where)[1] is None:
         return SpriteChange(changed=names)  # a drydock that does not run has no sprite yet
-    return asyncio.run(make_present(require(*where), names, args["labels"], spare=args["spare"], check=check))
+    return asyncio.run(
+        make_present(require_running_endpoint(*where), names, args["labels"], spare=args["spare"], check=check)
+    )

@@ -6,8 +6,8 @@ import asyncio
 import json
 from typing import Any, ClassVar
 
-from ocaptain.ansible.access import of_host
-from ocaptain.ansible.action import ENDPOINT, ControllerAction
+from ocaptain.ansible.access import find_sprite_and_endpoint
+from ocaptain.ansible.action import ENDPOINT_OPTIONS, ControllerAction
 from ocaptain.voyage.sprites import ensure_policy, policy_rules
 
 
@@ -19,13 +19,13 @@ class ActionModule(ControllerAction):
         "allow": {"type": "list", "elements": "str", "default": []},
         "deny": {"type": "list", "elements": "str", "default": []},
         "defaults": {"type": "bool", "default": False},
-        **ENDPOINT,
+        **ENDPOINT_OPTIONS,
     }
 
-    def act(self, args: dict[str, Any]) -> dict[str, Any]:
+    def perform(self, args: dict[str, Any]) -> dict[str, Any]:
         """Run the task."""
         rules = policy_rules(args["allow"], args["deny"], defaults=args["defaults"])
-        sprite, reached = of_host(args, self.known, self._templar.template)
+        sprite, reached = find_sprite_and_endpoint(args, self.host_vars, self._templar.template)
         before, changed = asyncio.run(ensure_policy(reached, sprite, rules, check=self.check))
         diff = {"before": json.dumps(before, indent=2) + "\n", "after": json.dumps(rules, indent=2) + "\n"}
         return {"changed": changed, "rules": rules, "diff": diff}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from ocaptain.ansible.action import Action
-from ocaptain.ansible.tree import parse_files, send
+from ocaptain.ansible.tree import parse_files, send_files
 
 
 class ActionModule(Action):
@@ -16,7 +16,7 @@ class ActionModule(Action):
         "files": {"type": "list", "elements": "dict", "required": True},
     }
 
-    def act(self, args: dict[str, Any]) -> dict[str, Any]:
+    def perform(self, args: dict[str, Any]) -> dict[str, Any]:
         """Run the task."""
-        files = parse_files(args["files"], lambda src: self.read("src", src))
-        return send(self, self.known, args["dest"], files)
+        files = parse_files(args["files"], lambda src: self.read_file("src", src))
+        return send_files(self, self.host_vars, args["dest"], files)

@@ -40,9 +40,9 @@ class ActionModule(ControllerAction):
         "hosts": {"type": "list", "elements": "str"},
     }
 
-    def act(self, args: dict[str, Any]) -> dict[str, Any]:
+    def perform(self, args: dict[str, Any]) -> dict[str, Any]:
         """Run the task."""
-        given = {**args, "inventory": list(self.known.get("groups", {}).get("all", ())), "check": self.check}
+        given = {**args, "inventory": list(self.host_vars.get("groups", {}).get("all", ())), "check": self.check}
         if args["hosts"] is not None:
-            given["targets"] = _targets([str(name) for name in args["hosts"]], self.known["hostvars"])
+            given["targets"] = _targets([str(name) for name in args["hosts"]], self.host_vars["hostvars"])
         return {"connection": CONNECTION, **STATES[args["state"]](given)}

@@ -75,8 +75,8 @@ from ansible.errors import (
 from ansible.plugins.connection import ConnectionBase, ensure_connect
 from ansible.utils.display import Display
 
-from ocaptain.ansible.access import end_with_ansible, require
-from ocaptain.ansible.become import Login, LoginError
+from ocaptain.ansible.access import die_with_ansible, require_running_endpoint
+from ocaptain.ansible.become import BecomeDialogue, BecomeError
 from ocaptain.errors import OcaptainError
 from ocaptain.sprites import (
     ApiError,
@@ -112,9 +112,9 @@ class Connection(ConnectionBase):
 
     def _connect(self) -> Connection:
         if not self._connected:
-            end_with_ansible()
+            die_with_ansible()
             try:
-                self._endpoint = require(
+                self._endpoint = require_running_endpoint(
                     self.get_option("provider"), self.get_option("api_url"), self.get_option("api_token")
                 )
             except OcaptainError as error:
@@ -132,7 +132,7 @@ class Connection(ConnectionBase):
 
         try:
             return asyncio.run(run())
-        except LoginError as error:
+        except BecomeError as error:
             raise AnsibleAuthenticationFailure(f"{self._sprite}: {error}") from error
         except FileMissing as error:
             raise AnsibleFileNotFound(error.message) from error
@@ -154,14 +154,14 @@ class Connection(ConnectionBase):
         if not self._play_context.no_log:
             display.vvv(f"EXEC {cmd}", host=self._sprite)
         seconds = float(self.get_option("command_timeout"))
-        login = None
+        dialogue = None
         if sudoable and self.become and self.become.expect_prompt():
-            login = Login(self.become, self.get_option("become_success_timeout"))
+            dialogue = BecomeDialogue(self.become, self.get_option("become_success_timeout"))
         argv = ["/bin/sh", "-c", cmd]
         done = self._call(
-            lambda client: client.run(self._sprite, argv, stdin=in_data or b"", seconds=seconds, answer_output=login)
+            lambda client: client.run(self._sprite, argv, stdin=in_data or b"", seconds=seconds, answer_output=dialogue)
         )
-        stderr = login.without_prompt(done.stderr) if login else done.stderr
+        stderr = dialogue.strip_prompt(done.stderr) if dialogue else done.stderr
         return done.code, done.stdout, stderr
 
     @ensure_connect

@@ -291,7 +291,7 @@ def test_the_command_is_an_ssh_proxy_command(dock, tmp_path):
         (["one", "1"], 1, "port 1 of one"),
         (["ship-0", "22"], 2, "voyage"),
         (["voyage-000000000000-ship-0", "22"], 2, "no voyage"),
-        (["one", "70000"], 2, "is no TCP port"),
+        (["one", "70000"], 2, "is not a TCP port"),
     ],
 )
 def test_a_proxy_that_cannot_be_is_a_clear_error(dock, arguments, code, part):

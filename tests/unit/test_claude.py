@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ocaptain.agents import ADAPTERS, Briefing, check_agents
 from ocaptain.agents.claude.stream import Stream
 from ocaptain.agents.claude.verdict import judge
-from ocaptain.agents.facts import Ended, parse_facts
+from ocaptain.agents.facts import AttemptEnd, parse_facts
 from ocaptain.captain.spending import spent_of
 from ocaptain.config import load_settings
 from ocaptain.errors import UsageError
@@ -50,7 +50,7 @@ def read(*lines):
 
 
 def verdict(*lines, code=0, reason="exit", empty=False, checked=False, said=""):
-    return judge(Ended(code, reason, read(*lines)[0], empty=empty, checked=checked, tail=said))
+    return judge(AttemptEnd(code, reason, read(*lines)[0], empty=empty, checked=checked, tail=said))
 
 
 GOOD = [init(), *message("m", text("done"))]
@@ -281,7 +281,7 @@ def test_no_odd_line_costs_a_run_its_verdict_and_its_cost(odd, kind):
     spent = spent_of(facts, PRICES)
     assert spent.cost_nano >= MESSAGE_NANO
     assert spent.tokens_in < 2**63
-    assert judge(Ended(int(kind != "done"), "exit", facts, empty=False, checked=True)).kind == kind
+    assert judge(AttemptEnd(int(kind != "done"), "exit", facts, empty=False, checked=True)).kind == kind
 
 
 def test_a_wait_is_bounded_however_the_service_asks():
@@ -334,7 +334,7 @@ def test_what_the_ship_alone_knows(tmp_path):
         session="new",
         sessions=sessions,
     )
-    run = ADAPTERS["claude"].brief(briefing)
+    run = ADAPTERS["claude"].build_run(briefing)
     wire = json.loads(json.dumps(to_dict(run.as_args())))
     job = from_dict(JobFile, {**wire, "cwd": "", "log": "", "marker": ""})
     start = prepare_run(job, tmp_path, tmp_path)
@@ -426,7 +426,7 @@ def test_a_credential_must_be_there(plan, monkeypatch, tmp_path):
 def test_the_configuration_is_read_once_for_an_agent_however_many_its_tasks(plan, monkeypatch):
     monkeypatch.setenv("ANTHROPIC_API_KEY", "canary-key-1")
     asked = []
-    monkeypatch.setattr(type(ADAPTERS["claude"]), "missing", lambda self: asked.append(1))
+    monkeypatch.setattr(type(ADAPTERS["claude"]), "find_missing_requirement", lambda self: asked.append(1))
     check_agents(load_plan(plan([{} for _ in range(50)])).plan, None, None)
     assert asked == [1]
 

@@ -9,10 +9,16 @@ import sys
 
 import pytest
 
-from ocaptain.agents.claude.files import KINDS, Credentials, choose, configured, tree
+from ocaptain.agents.claude.files import (
+    CREDENTIAL_KINDS,
+    Credentials,
+    build_files,
+    choose_credential,
+    configured_credentials,
+)
 from ocaptain.agents.claude.settings import ClaudeSettings
-from ocaptain.ansible.tree import PROGRAM, parse_files, parse_reply, payload, python_interpreter
-from ocaptain.config import load
+from ocaptain.ansible.tree import PROGRAM, build_payload, parse_files, parse_reply, python_interpreter
+from ocaptain.config import load_part
 from ocaptain.errors import UsageError
 from ocaptain.tree import TreeFile
 from ocaptain.voyage.roles import ship_roles
@@ -49,13 +55,13 @@ def test_only_ships_whose_tasks_need_it_get_the_role(tasks, with_it):
     ],
 )
 def test_one_credential_is_chosen(wanted, there, chosen):
-    assert choose(wanted, there) == chosen
+    assert choose_credential(wanted, there) == chosen
 
 
 @pytest.mark.parametrize(("wanted", "there"), [("auto", Credentials()), ("api_key", Credentials(oauth_token="t"))])
 def test_none_that_fits_is_said_with_the_remedy_and_no_secret(wanted, there):
     with pytest.raises(UsageError, match="CLAUDE_CODE_OAUTH_TOKEN") as told:
-        choose(wanted, there)
+        choose_credential(wanted, there)
     assert "'t'" not in str(told.value)
     assert "a-token" not in repr(ALL)
 
@@ -67,18 +73,20 @@ def test_ocaptains_own_configuration(monkeypatch, tmp_path):
     monkeypatch.setenv("OCAPTAIN_CLAUDE_KEY_HELPER", "helper")  # the caller's, wherever the runner is
     monkeypatch.setenv("OCAPTAIN_DOTENV_DIR", str(tmp_path))
     with pytest.raises(UsageError, match="OCAPTAIN_CLAUDE_KEY_HELPER"):
-        configured(load(ClaudeSettings))
+        configured_credentials(load_part(ClaudeSettings))
     helper.write_bytes(ALL.key_helper_program)
-    assert configured(load(ClaudeSettings)) == ALL
+    assert configured_credentials(load_part(ClaudeSettings)) == ALL
     monkeypatch.setenv("ANTHROPIC_API_KEY", "two words")
     with pytest.raises(UsageError, match="ANTHROPIC_API_KEY") as told:
-        load(ClaudeSettings)
+        load_part(ClaudeSettings)
     assert "two words" not in str(told.value)
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "none"])
+@pytest.mark.parametrize("kind", [*CREDENTIAL_KINDS, "none"])
 def test_a_credential_stands_in_its_file_alone(kind):
-    files = {file.path: file for file in tree(HOME, "/usr/bin/claude", kind, ALL, base_url="http://h", environment={})}
+    files = {
+        file.path: file for file in build_files(HOME, "/usr/bin/claude", kind, ALL, base_url="http://h", environment={})
+    }
     where = {"key_helper": "key-helper", "oauth_token": "env.json", "api_key": "key", "none": ""}[kind]
     secrets = (b"helped", b"a-token", b"a-key")
     holds = {path for path, file in files.items() if any(secret in file.data for secret in secrets)}
@@ -98,7 +106,9 @@ def test_the_users_words_win_over_the_roles():
     mine = {"A": 1, "B": None}
     files = {
         file.path: file
-        for file in tree(HOME, "c", "oauth_token", ALL, environment=mine, settings={"model": "m", "attribution": {}})
+        for file in build_files(
+            HOME, "c", "oauth_token", ALL, environment=mine, settings={"model": "m", "attribution": {}}
+        )
     }
     assert json.loads(files[".ocaptain/claude/env.json"].data) == {"A": "1", "CLAUDE_CODE_OAUTH_TOKEN": "a-token"}
     settings = json.loads(files[".ocaptain/claude/settings.json"].data)
@@ -109,7 +119,7 @@ def apply(home, files, *, check=False):
     """Run the ship's side of it here."""
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],
-        input=payload(str(home), files, check=check),
+        input=build_payload(str(home), files, check=check),
         capture_output=True,
         check=True,
         timeout=30,
@@ -120,7 +130,7 @@ def apply(home, files, *, check=False):
 def test_the_tree_is_written_once_merged_and_cleared(tmp_path):
     state = tmp_path / ".claude.json"
     state.write_text(json.dumps({"userID": "u", "projects": {"/x": {"y": 1}, f"{HOME}/w": {"z": 2}}}))
-    files = tree(HOME, "c", "api_key", ALL, workspaces=["w"])
+    files = build_files(HOME, "c", "api_key", ALL, workspaces=["w"])
     first = apply(tmp_path, files, check=True)
     assert not (tmp_path / ".ocaptain").exists()
     assert apply(tmp_path, files) == first
@@ -132,7 +142,7 @@ def test_the_tree_is_written_once_merged_and_cleared(tmp_path):
         "hasCompletedOnboarding": True,
     }
     assert stat.S_IMODE((tmp_path / ".ocaptain/claude/key").stat().st_mode) == 0o600
-    other = tree(HOME, "c", "oauth_token", ALL)
+    other = build_files(HOME, "c", "oauth_token", ALL)
     changed = [f".ocaptain/claude/{name}" for name in ("env.json", "key", "settings.json")]
     assert sorted(apply(tmp_path, other)) == changed
     assert not (tmp_path / ".ocaptain/claude/key").exists()
@@ -164,10 +174,10 @@ def test_what_the_cli_remembers_is_in_its_users_home(tmp_path):
     ship, login = tmp_path / "ship", tmp_path / "login"
     for home in (ship, login):
         home.mkdir()
-    apply(ship, tree(str(ship), "c", "api_key", ALL, workspaces=["w"], login_home=str(login)))
+    apply(ship, build_files(str(ship), "c", "api_key", ALL, workspaces=["w"], login_home=str(login)))
     assert [path.name for path in ship.iterdir()] == [".ocaptain"]
     assert list(json.loads((login / ".claude.json").read_text())["projects"]) == [f"{ship}/w"]
-    assert tree(HOME, "c", "none", ALL, login_home=f"{HOME}/") == tree(HOME, "c", "none", ALL)
+    assert build_files(HOME, "c", "none", ALL, login_home=f"{HOME}/") == build_files(HOME, "c", "none", ALL)
 
 
 @pytest.mark.parametrize(

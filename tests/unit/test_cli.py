@@ -11,11 +11,11 @@ import jsonschema
 import pytest
 
 from ocaptain.cli import render
+from ocaptain.cli.arguments import PositionalArguments, optional_name, parse_port, parse_positional
 from ocaptain.cli.cost import show_cost
 from ocaptain.cli.logs import show_logs
-from ocaptain.cli.sail import event_line
+from ocaptain.cli.sail import format_event
 from ocaptain.cli.views import show_status, show_tasks
-from ocaptain.cli.words import Words, one_of, port, split
 from ocaptain.errors import BY_EXIT_CODE, OcaptainError, UsageError
 from ocaptain.ledger import Ledger
 from ocaptain.query import Event, Query
@@ -30,32 +30,32 @@ VOYAGE = "voyage-0123456789ab"
 @pytest.mark.parametrize(
     ("words", "meant"),
     [
-        ([], Words(None)),
-        (["voyage-4f59"], Words("voyage-4f59")),
-        (["voyage-4f59", "ship-0"], Words("voyage-4f59", ("ship-0",))),
-        (["ship-0"], Words(None, ("ship-0",))),
-        (["4f59"], Words(None, ("4f59",))),  # a task may be called so
-        (["3", "voyage-4f59"], Words(None, ("3", "voyage-4f59"))),
-        ([f"{VOYAGE}-ship-12", "3"], Words(VOYAGE, ("ship-12", "3"))),
-        ([f"{VOYAGE}-ship-01"], Words(f"{VOYAGE}-ship-01")),
-        ([""], Words(None, ("",))),
+        ([], PositionalArguments(None)),
+        (["voyage-4f59"], PositionalArguments("voyage-4f59")),
+        (["voyage-4f59", "ship-0"], PositionalArguments("voyage-4f59", ("ship-0",))),
+        (["ship-0"], PositionalArguments(None, ("ship-0",))),
+        (["4f59"], PositionalArguments(None, ("4f59",))),  # a task may be called so
+        (["3", "voyage-4f59"], PositionalArguments(None, ("3", "voyage-4f59"))),
+        ([f"{VOYAGE}-ship-12", "3"], PositionalArguments(VOYAGE, ("ship-12", "3"))),
+        ([f"{VOYAGE}-ship-01"], PositionalArguments(f"{VOYAGE}-ship-01")),
+        ([""], PositionalArguments(None, ("",))),
     ],
 )
 def test_words_after_a_verb(words, meant):
-    assert split(words) == meant
+    assert parse_positional(words) == meant
 
 
 def test_one_name_is_one():
-    assert (one_of([], "ship"), one_of(["a"], "ship")) == (None, "a")
+    assert (optional_name([], "ship"), optional_name(["a"], "ship")) == (None, "a")
     with pytest.raises(UsageError, match="name one ship, not 2"):
-        one_of(["a", "b"], "ship")
+        optional_name(["a", "b"], "ship")
 
 
 @pytest.mark.parametrize("text", ["0", "65536", "x", "", "-1", "٣", "1" * 5000])
 def test_a_port_that_is_none(text):
-    assert port("22") == 22
-    with pytest.raises(UsageError, match="is no TCP port"):
-        port(text)
+    assert parse_port("22") == 22
+    with pytest.raises(UsageError, match="is not a TCP port"):
+        parse_port(text)
 
 
 # -- JSON ------------------------------------------------------------------------------------
@@ -86,7 +86,7 @@ def test_each_kind_has_a_schema_and_each_schema_a_kind():
 def voyage(tmp_path, monkeypatch):
     """The directory of a voyage that has done a bit of everything."""
     monkeypatch.setenv("OCAPTAIN_HOME", str(tmp_path))
-    monkeypatch.setattr(render, "_printed", False)
+    monkeypatch.setattr(render, "_json_printed", False)
     directory = tmp_path / VOYAGE
     (directory / "logs/ship-0").mkdir(parents=True)
     rows = [
@@ -159,11 +159,11 @@ def run(*arguments, **env):
     ("arguments", "said"),
     [
         (["status", "voyage-ffff"], "there is no voyage 'voyage-ffff' in"),
-        (["status", ""], "an empty word names no voyage"),
+        (["status", ""], "the voyage id is empty"),
         (["status", "--bogus"], "No such option: --bogus"),
         (["tasks", "-s", "foo"], "'foo' is not one of"),
         (["statu"], "No such command 'statu'"),
-        (["proxy", "ship-0", "no"], "'no' is no TCP port"),
+        (["proxy", "ship-0", "no"], "'no' is not a TCP port"),
         (["shell", "a", "b"], "name one ship, not 2 ('a', 'b')"),
         (["plan", "check"], "Missing argument 'directory'"),
     ],
@@ -192,7 +192,7 @@ def test_what_a_terminal_cannot_show_is_escaped(tmp_path):
 def test_an_error_says_its_remedy():
     for kind in BY_EXIT_CODE.values():
         error = kind("it broke; mend it", ["a detail; not a remedy"])
-        assert render.error_object(error) == {
+        assert render.error_as_dict(error) == {
             "exit_code": kind.exit_code,
             "message": "it broke; mend it\na detail; not a remedy",
             "remedy": "mend it",
@@ -201,7 +201,7 @@ def test_an_error_says_its_remedy():
 
 
 def test_there_is_one_object_never_two(capsys, monkeypatch):
-    monkeypatch.setattr(render, "_printed", False)
+    monkeypatch.setattr(render, "_json_printed", False)
     render.print_json("pause", {"voyage": VOYAGE, "said": "x"})
     render.print_json_error(OcaptainError("later"))
     assert as_documented(capsys.readouterr().out)["kind"] == "pause"
@@ -226,7 +226,7 @@ def test_logs_of_some(voyage, capsys, names, lines):
 
 
 def test_logs_of_nobody(voyage):
-    with pytest.raises(UsageError, match="no ship and no task 'ship-9'; its ships are ship-0, ship-1"):
+    with pytest.raises(UsageError, match="no ship or task 'ship-9'; its ships are ship-0, ship-1"):
         show_logs(voyage.name, names=("ship-9",), follow=False, grep=None, tail=None)
 
 
@@ -239,7 +239,7 @@ def test_events_and_landings(voyage):
     assert [one.n for one in events] == list(range(1, query.last_event() + 1))
     assert query.events(events[-2].n) == events[-1:]
     assert [(one.task, one.ship, one.commit) for one in query.landings()] == [("1", "ship-0", "2" * 40)]
-    assert event_line(Event(1, 0.0, "claim", "ship-0", "1", "a\x1bb")) == "task 1 → ship-0 (a\\x1bb)"
+    assert format_event(Event(1, 0.0, "claim", "ship-0", "1", "a\x1bb")) == "task 1 → ship-0 (a\\x1bb)"
 
 
 def test_a_pause_that_is_under_way_is_shown(voyage, capsys):

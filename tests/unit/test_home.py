@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ocaptain import process
-from ocaptain.cli.sail import nothing_to_try
+from ocaptain.cli.sail import why_nothing_to_do
 from ocaptain.errors import UsageError
 from ocaptain.ledger import Ledger, task_views
 from ocaptain.locks import Lock
@@ -33,21 +33,23 @@ def test_a_sunk_voyage_s_ledger_is_opened_once(home, monkeypatch):
 
     monkeypatch.setattr(Ledger, "__init__", count)
     for _ in range(3):
-        assert [one.id[-1] for one in home.active()] == ["1", "2"]
+        assert [one.id[-1] for one in home.active_voyages()] == ["1", "2"]
     assert opened.count("0") == 1
 
 
 def test_the_one_that_sails_is_meant_among_several(home):
     with pytest.raises(UsageError, match="several voyages are active"):
         home.find(None)
-    with Lock(process.lock_path(home.path / "voyage-000000000002")) as lock:
+    with Lock(process.captain_lock_path(home.path / "voyage-000000000002")) as lock:
         assert lock.acquire_within(1)
         assert home.find(None).id == "voyage-000000000002"
 
 
 def test_what_is_taken_up_and_has_nothing_to_do_says_so(tmp_path):
     with make(tmp_path / "ledger.db", {"1": frozenset(), "2": frozenset({"1"})}) as ledger:
-        assert nothing_to_try("running", task_views(ledger)) is None
+        assert why_nothing_to_do("running", task_views(ledger)) is None
         ledger.fail(ledger.claim("ship-0").token, "no", final=True)
-        assert nothing_to_try("failed", task_views(ledger)).startswith("nothing is tried again: task 1 failed for good")
-        assert nothing_to_try("complete", []) == "it is complete: nothing is left to do"
+        assert why_nothing_to_do("failed", task_views(ledger)).startswith(
+            "no task is left to try: task 1 failed for good"
+        )
+        assert why_nothing_to_do("complete", []) == "it is complete: nothing is left to do"

@@ -97,7 +97,7 @@ HERE = SshTarget(host="h")
             r"deck on h, port 22",
         ),
         ([HERE, SshTarget(host="h", port=2022)], {"mesh": "tailscale"}, "leave --mesh out"),
-        ([HERE, SshTarget(host="h", user="deck")], {"replace": True}, "not replaced"),
+        ([HERE, SshTarget(host="h", user="deck")], {"replace": True}, "cannot be replaced"),
     ],
 )
 def test_hosts_that_cannot_sail_together(tmp_path, targets, more, message):

@@ -398,5 +398,5 @@ def test_how_long_a_home_may_be(monkeypatch, letter, count, good):
     with pytest.raises(UsageError, match=f"OCAPTAIN_HOME is a path of {count} characters") as raised:
         _ = settings.voyages
     assert (raised.value.exit_code, raised.value.remedy) == (2, "choose a shorter one")
-    told = doctor._home(settings)
+    told = doctor._check_home(settings)
     assert (told.status, told.remedy) == ("fault", "choose a shorter one")

@@ -16,19 +16,19 @@ from ocaptain.drydock import server
 from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.mesh import (
     MeshError,
-    Records,
+    MeshRecords,
     Refused,
     Tailnet,
     TailscaleClient,
     choose_mesh,
-    joined,
-    mint,
+    mint_key,
+    record_joined,
     remove_devices,
 )
 from ocaptain.mesh.api import Device, key_request, retry_wait
 from ocaptain.mesh.life import devices_of
 from ocaptain.mesh.record import MeshRecord
-from ocaptain.voyage.launch import Built, launch
+from ocaptain.voyage.launch import BuildResult, launch
 from ocaptain.voyage.roles import ship_roles
 from ocaptain.voyage.sink import has_mesh, leave_mesh
 from tests.helpers import make_directory
@@ -218,10 +218,10 @@ def test_a_mint_is_tried_again_only_if_nothing_was_made(api, tailnet):
         ask(tailnet, lambda client: client.mint(VOYAGE, ["tag:ship"]))
     assert api.count("POST /api/v2/tailnet") == 4
     far = Refused("x", status=429, retry_after=3600.0)
-    assert retry_wait(far, 1, again=True) is None
-    assert 3 <= retry_wait(Refused("x", status=429, retry_after=3.0), 1, again=False) <= 3.5
-    assert retry_wait(MeshError("cut", sent=True), 1, again=False) is None
-    assert retry_wait(MeshError("refused"), 1, again=False) > 0
+    assert retry_wait(far, 1, idempotent=True) is None
+    assert 3 <= retry_wait(Refused("x", status=429, retry_after=3.0), 1, idempotent=False) <= 3.5
+    assert retry_wait(MeshError("cut", sent=True), 1, idempotent=False) is None
+    assert retry_wait(MeshError("refused"), 1, idempotent=False) > 0
 
 
 def test_an_access_token_that_is_revoked_is_had_anew(api, tailnet):
@@ -296,20 +296,20 @@ def test_which_devices_are_a_voyages(found, ship):
 
 
 def run_mint(tailnet, voyage, ship="ship-1"):
-    return asyncio.run(mint(tailnet, voyage, ship, f"{VOYAGE}-{ship}"))
+    return asyncio.run(mint_key(tailnet, voyage, ship, f"{VOYAGE}-{ship}"))
 
 
 def test_a_ships_life_on_the_tailnet(api, tailnet, voyage):
     made = run_mint(tailnet, voyage)
     assert api.minted[0]["description"] == VOYAGE
-    assert Records(voyage).all() == [MeshRecord("ship-1", f"{VOYAGE}-ship-1", keys=(made.id,))]
-    asyncio.run(joined(tailnet, voyage, "ship-1", f"{VOYAGE}-ship-1", key=made.id, node="n1"))
-    assert (api.keys, Records(voyage).all()) == ({}, [MeshRecord("ship-1", f"{VOYAGE}-ship-1", nodes=("n1",))])
+    assert MeshRecords(voyage).all() == [MeshRecord("ship-1", f"{VOYAGE}-ship-1", keys=(made.id,))]
+    asyncio.run(record_joined(tailnet, voyage, "ship-1", f"{VOYAGE}-ship-1", key=made.id, node="n1"))
+    assert (api.keys, MeshRecords(voyage).all()) == ({}, [MeshRecord("ship-1", f"{VOYAGE}-ship-1", nodes=("n1",))])
     api.devices = [{"nodeId": "n1", "hostname": "renamed", "tags": ["tag:ship"], "isEphemeral": True}]
     assert asyncio.run(remove_devices(tailnet, voyage, keep={f"{VOYAGE}-ship-1"})) == []
     assert len(api.tailnet()) == 1
     assert asyncio.run(remove_devices(tailnet, voyage)) == []
-    assert (api.tailnet(), Records(voyage).all()) == ([], [])
+    assert (api.tailnet(), MeshRecords(voyage).all()) == ([], [])
     before = len(api.calls)
     assert asyncio.run(remove_devices(tailnet, voyage)) == []
     assert len(api.calls) == before
@@ -322,12 +322,12 @@ def test_what_cannot_be_taken_away_is_named_and_tried_again(api, tailnet, voyage
     left = asyncio.run(remove_devices(tailnet, voyage))
     assert len(left) == 1
     assert re.match(r"ship-2: device n2: .*outside of your tailnet \(HTTP 501\)", left[0])
-    assert (api.keys, [one.ship for one in Records(voyage).all()]) == ({}, ["ship-2"])
+    assert (api.keys, [one.ship for one in MeshRecords(voyage).all()]) == ({}, ["ship-2"])
     assert {key.id for key in keys} == {
         call.rpartition("/")[2] for call in api.calls if call.startswith("DELETE /api/v2/tailnet")
     }
     assert asyncio.run(remove_devices(tailnet, voyage)) == []
-    assert (api.tailnet(), Records(voyage).all()) == ([], [])
+    assert (api.tailnet(), MeshRecords(voyage).all()) == ([], [])
 
 
 @pytest.mark.parametrize("shows_descriptions", [True, False])
@@ -339,9 +339,9 @@ def test_a_key_whose_answer_was_lost_is_found_by_its_description(api, tailnet, v
     api.fail("POST /api/v2/tailnet", 502)
     with pytest.raises(MeshError):
         run_mint(tailnet, voyage)
-    assert Records(voyage).all()[0].unsure
+    assert MeshRecords(voyage).all()[0].unsure
     assert asyncio.run(remove_devices(tailnet, voyage)) == []
-    assert (list(api.keys), Records(voyage).all()) == ([foreign.id], [])
+    assert (list(api.keys), MeshRecords(voyage).all()) == ([foreign.id], [])
     assert lost.id not in api.keys
 
 
@@ -349,7 +349,7 @@ def test_a_refused_mint_leaves_nothing_to_look_for(api, tailnet, voyage):
     api.fail("POST /api/v2/tailnet", 403)
     with pytest.raises(Refused):
         run_mint(tailnet, voyage)
-    assert Records(voyage).all() == [MeshRecord("ship-1", f"{VOYAGE}-ship-1")]
+    assert MeshRecords(voyage).all() == [MeshRecord("ship-1", f"{VOYAGE}-ship-1")]
     assert asyncio.run(remove_devices(tailnet, voyage)) == []
 
 
@@ -371,7 +371,7 @@ def test_a_voyage_that_never_sailed_leaves_the_tailnet_at_once(api, tailnet, tmp
         {"nodeId": "n1", "hostname": f"{VOYAGE}-ship-1", "tags": ["tag:ship"], "isEphemeral": True},
     ]
     api.fail("DELETE /api/v2/device/n1", 501)
-    built = Built(failed={f"{VOYAGE}-ship-1": "no python"})
+    built = BuildResult(failed={f"{VOYAGE}-ship-1": "no python"})
     with pytest.raises(OcaptainError, match="no ship could be built") as failed:
         launch(directory, built, load_settings())
     assert any("device n1" in line for line in failed.value.details), failed.value.details

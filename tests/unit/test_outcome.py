@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ocaptain.agents.facts import Ending
+from ocaptain.agents.facts import AttemptVerdict
 from ocaptain.captain.decide.outcome import (
     MAX_LOSSES,
     MAX_WAITS,
@@ -18,16 +18,16 @@ from ocaptain.captain.decide.outcome import (
 @pytest.mark.parametrize(
     ("ending", "waits", "decision"),
     [
-        (Ending("failed", "x"), 0, Decision("fail", "x", same_ship=True)),
-        (Ending("hopeless", "x"), 0, Decision("fail", "x", final=True)),
-        (Ending("denied", "x"), 0, Decision("return", "x", "denied", credential_refused=True)),
-        (Ending("busy", "x"), 0, Decision("return", "x; retrying in 5 s", "waited", same_ship=True, pause=5.0)),
+        (AttemptVerdict("failed", "x"), 0, Decision("fail", "x", same_ship=True)),
+        (AttemptVerdict("hopeless", "x"), 0, Decision("fail", "x", final=True)),
+        (AttemptVerdict("denied", "x"), 0, Decision("return", "x", "denied", credential_refused=True)),
+        (AttemptVerdict("busy", "x"), 0, Decision("return", "x; retrying in 5 s", "waited", same_ship=True, pause=5.0)),
         (
-            Ending("busy", "x", wait=42.0),
+            AttemptVerdict("busy", "x", wait=42.0),
             1,
             Decision("return", "x; retrying in 42 s", "waited", same_ship=True, pause=42),
         ),
-        (Ending("busy", "x"), MAX_WAITS, Decision("fail", f"x (gave up after {MAX_WAITS} retries)")),
+        (AttemptVerdict("busy", "x"), MAX_WAITS, Decision("fail", f"x (gave up after {MAX_WAITS} retries)")),
     ],
 )
 def test_after_an_ending(ending, waits, decision):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocaptain.plan import critical_paths, edges, find_cycle, load_plan
+from ocaptain.plan import critical_paths, dependency_graph, find_cycle, load_plan
 from ocaptain.plan.models import Task
 from tests.helpers import REPO, write_plan
 
@@ -33,7 +33,7 @@ FAULTS = [
     ("block of wrong type", {"1": {"blocks": [2]}}, "tasks/1.json: blocks.0"),
     ("metadata of wrong type", {"1": {"metadata": []}}, "tasks/1.json: metadata"),
     ("run of wrong type", {"1": {"metadata": {"run": ["a"]}}}, "tasks/1.json: metadata.run"),
-    ("check with a NUL", {"1": {"metadata": {"verify": "a\0b"}}}, "no shell line can hold a NUL byte"),
+    ("check with a NUL", {"1": {"metadata": {"verify": "a\0b"}}}, "a shell line cannot contain a NUL byte"),
     ("timeout not positive", {"1": {"metadata": {"timeout": 0}}}, "tasks/1.json: metadata.timeout"),
     ("pin to no ship", {"1": {"metadata": {"pin": "../x"}}}, "tasks/1.json: metadata.pin"),
 ]
@@ -135,7 +135,7 @@ def test_what_the_format_allows(plan):
     assert report.plan
     assert list(report.plan.tasks) == ["1", "2"]
     assert report.plan.tasks["1"].subject == "A title"
-    assert report.plan.tasks["1"].raw()["odd"] == {"kept": True}
+    assert report.plan.tasks["1"].as_dict()["odd"] == {"kept": True}
     assert any("does not name" in str(warning) for warning in report.warnings)
 
 
@@ -202,4 +202,4 @@ def test_edges_are_the_union_of_both_ends():
         "2": Task(id="2", subject="b"),
         "3": Task(id="3", subject="c", blockedBy=("2",)),
     }
-    assert edges(tasks) == {"1": frozenset(), "2": frozenset(), "3": frozenset({"1", "2"})}
+    assert dependency_graph(tasks) == {"1": frozenset(), "2": frozenset(), "3": frozenset({"1", "2"})}

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocaptain.plan import load_plan
-from ocaptain.plan.keys import MANIFEST, METADATA, TASK, Doubt, distance, doubts
+from ocaptain.plan.keys import MANIFEST_KEYS, METADATA_KEYS, TASK_KEYS, SuspectKey, edit_distance, find_suspect_keys
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ from ocaptain.plan.keys import MANIFEST, METADATA, TASK, Doubt, distance, doubts
     ],
 )
 def test_distance(one, other, edits):
-    assert distance(one, other) == distance(other, one) == edits
+    assert edit_distance(one, other) == edit_distance(other, one) == edits
 
 
 @given(st.text("ab", max_size=6), st.text("ab", max_size=6))
@@ -36,35 +36,35 @@ def test_distance_is_one_of_words_that_differ_by_an_edit(one, other):
     near |= {one[:i] + one[i + 1 :] for i in range(len(one))}
     near |= {one[:i] + letter + one[i + 1 :] for i in range(len(one)) for letter in "ab"}
     near |= {one[:i] + one[i + 1] + one[i] + one[i + 2 :] for i in range(len(one) - 1)}
-    assert (distance(one, other) <= 1) == (one == other or other in near)
+    assert (edit_distance(one, other) <= 1) == (one == other or other in near)
 
 
 @pytest.mark.parametrize(
     ("known", "key", "found"),
     [
-        (METADATA, "verfiy", Doubt("verfiy", "verify")),
-        (METADATA, "veriyf_timeuot", Doubt("veriyf_timeuot", "verify_timeout")),
-        (METADATA, "pins", Doubt("pins", "pin", is_fault=False)),
-        (METADATA, "runs", Doubt("runs", "run", is_fault=False)),
-        (METADATA, "pat", None),
-        (METADATA, "paths", None),
-        (METADATA, "hold", Doubt("hold", None)),
-        (METADATA, "budget", Doubt("budget", None)),
-        (METADATA, "x_verfiy", None),
-        (METADATA, "voyage", None),
-        (METADATA, "repo", None),
-        (METADATA, "model_name", None),
-        (TASK, "blocked_by", Doubt("blocked_by", "blockedBy")),
-        (TASK, "Subject", Doubt("Subject", "subject")),
-        (TASK, "priority", None),
-        (MANIFEST, "egress", Doubt("egress", None)),
-        (MANIFEST, "recomended_ships", Doubt("recomended_ships", "recommended_ships")),
-        (MANIFEST, "max_parallel_width", None),
-        (MANIFEST, "total_tasks", None),
+        (METADATA_KEYS, "verfiy", SuspectKey("verfiy", "verify")),
+        (METADATA_KEYS, "veriyf_timeuot", SuspectKey("veriyf_timeuot", "verify_timeout")),
+        (METADATA_KEYS, "pins", SuspectKey("pins", "pin", is_fault=False)),
+        (METADATA_KEYS, "runs", SuspectKey("runs", "run", is_fault=False)),
+        (METADATA_KEYS, "pat", None),
+        (METADATA_KEYS, "paths", None),
+        (METADATA_KEYS, "hold", SuspectKey("hold", None)),
+        (METADATA_KEYS, "budget", SuspectKey("budget", None)),
+        (METADATA_KEYS, "x_verfiy", None),
+        (METADATA_KEYS, "voyage", None),
+        (METADATA_KEYS, "repo", None),
+        (METADATA_KEYS, "model_name", None),
+        (TASK_KEYS, "blocked_by", SuspectKey("blocked_by", "blockedBy")),
+        (TASK_KEYS, "Subject", SuspectKey("Subject", "subject")),
+        (TASK_KEYS, "priority", None),
+        (MANIFEST_KEYS, "egress", SuspectKey("egress", None)),
+        (MANIFEST_KEYS, "recomended_ships", SuspectKey("recomended_ships", "recommended_ships")),
+        (MANIFEST_KEYS, "max_parallel_width", None),
+        (MANIFEST_KEYS, "total_tasks", None),
     ],
 )
 def test_doubts(known, key, found):
-    assert doubts([key], known) == ([found] if found else [])
+    assert find_suspect_keys([key], known) == ([found] if found else [])
 
 
 def plan(tmp_path, tasks, manifest=None):

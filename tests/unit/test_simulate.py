@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ocaptain.plan import comes_last, count_passed_over, critical_paths, enough_ships, simulate
+from ocaptain.plan import count_deferrals, critical_paths, deferred_tasks, simulate, sufficient_ships
 from ocaptain.plan.models import Task
-from ocaptain.plan.overlap import MAX_PASSED_OVER, overlap
-from ocaptain.plan.simulate import Job, estimates, jobs_of
+from ocaptain.plan.overlap import MAX_DEFERRALS, may_overlap
+from ocaptain.plan.simulate import Job, build_jobs, estimate_seconds
 
 
 def task(name, *before, **metadata):
@@ -57,20 +57,20 @@ def test_tasks_that_write_the_same_files_are_not_at_work_at_one_time_if_others_a
 def test_what_is_completed_is_not_waited_for_and_estimates_fill_in():
     done = Task.model_validate({"id": "1", "subject": "x", "status": "completed"})
     tasks = plan(done, task("2", "1", estimate={"seconds": 4}), task("3", "2"), task("4", estimate={"seconds": 8}))
-    jobs = jobs_of(tasks)
+    jobs = build_jobs(tasks)
     assert [(job.task, job.seconds, job.waits) for job in jobs] == [
         ("2", 4.0, frozenset()),
         ("3", 6.0, frozenset("2")),
         ("4", 8.0, frozenset()),
     ]
-    assert estimates(plan(task("1")), 30.0) == {"1": 30.0}
-    assert estimates(plan(task("1"), task("2"))) == {"1": 1.0, "2": 1.0}
+    assert estimate_seconds(plan(task("1")), 30.0) == {"1": 30.0}
+    assert estimate_seconds(plan(task("1"), task("2"))) == {"1": 1.0, "2": 1.0}
 
 
 def test_where_more_ships_stop_paying():
     jobs = [Job(str(number), 10.0) for number in range(4)]
-    assert enough_ships([simulate(jobs, ships) for ships in range(1, 9)]) == 4
-    assert enough_ships([simulate([], ships) for ships in range(1, 3)]) == 1
+    assert sufficient_ships([simulate(jobs, ships) for ships in range(1, 9)]) == 4
+    assert sufficient_ships([simulate([], ships) for ships in range(1, 3)]) == 1
 
 
 @st.composite
@@ -119,19 +119,19 @@ def test_every_run_is_possible_and_within_the_bounds_of_list_scheduling(jobs, sh
     ],
 )
 def test_literal_beginnings(one, other, meet):
-    assert overlap((one,), (other,)) is meet
-    assert overlap((other,), ("x", one)) is meet
+    assert may_overlap((one,), (other,)) is meet
+    assert may_overlap((other,), ("x", one)) is meet
 
 
 def test_who_was_passed_over_often_enough_takes_its_turn():
     paths = {"1": ("a/**",), "2": ("a/x",), "4": ("b",)}
     ready = ["2", "3", "4"]
-    assert comes_last(ready, ["1"], paths, {}) == {"2"}
-    assert comes_last(ready, ["1"], paths, {"2": MAX_PASSED_OVER}) == frozenset()
-    assert comes_last(ready, ["3"], paths, {}) == frozenset()
+    assert deferred_tasks(ready, ["1"], paths, {}) == {"2"}
+    assert deferred_tasks(ready, ["1"], paths, {"2": MAX_DEFERRALS}) == frozenset()
+    assert deferred_tasks(ready, ["3"], paths, {}) == frozenset()
     counts: dict[str, int] = {}
-    for _ in range(MAX_PASSED_OVER):
-        counts = count_passed_over(counts, ready, {"2"}, "3")
-    assert counts == {"2": MAX_PASSED_OVER}
-    assert count_passed_over(counts, ready, (), "2") == {}
-    assert count_passed_over({}, ["3", "2"], {"2"}, "3") == {}  # it was not before what was claimed
+    for _ in range(MAX_DEFERRALS):
+        counts = count_deferrals(counts, ready, {"2"}, "3")
+    assert counts == {"2": MAX_DEFERRALS}
+    assert count_deferrals(counts, ready, (), "2") == {}
+    assert count_deferrals({}, ["3", "2"], {"2"}, "3") == {}  # it was not before what was claimed

@@ -18,11 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocaptain import scratch as scratches
-from ocaptain.agents import Briefing, agent_of, check_agents
+from ocaptain.agents import Briefing, check_agents, choose_agent
 from ocaptain.agents.command.adapter import CommandAgent
 from ocaptain.ansible import invocation
-from ocaptain.ansible.hosts import build_host, matches
-from ocaptain.ansible.tree import PROGRAM, parse_files, parse_reply, payload
+from ocaptain.ansible.hosts import build_host, is_selected
+from ocaptain.ansible.tree import PROGRAM, build_payload, parse_files, parse_reply
 from ocaptain.captain.decide.leases import LEASE_SECONDS, MAX_TICK, Leases
 from ocaptain.captain.records import LogPiece, next_log_piece
 from ocaptain.config import load_settings
@@ -35,9 +35,9 @@ from ocaptain.provider import choose_provider, sprites_token
 from ocaptain.sprites import Sprite
 from ocaptain.text import clean, clean_bytes, clean_line
 from ocaptain.tree import TreeFile
-from ocaptain.voyage.check import fleet_size
+from ocaptain.voyage.check import choose_fleet_size
 from ocaptain.voyage.home import Home
-from ocaptain.voyage.source import Source, resolve
+from ocaptain.voyage.source import Source, parse_source
 from ocaptain.voyage.sprites import ServiceSpec, service_differs
 from ocaptain.worker import attempts
 from ocaptain.worker.build import worker_bytes
@@ -152,12 +152,12 @@ def test_a_foreign_sprite_is_no_ship():
         host = build_host(sprite(name=name, status="odd state"), "sprites")
         assert host["groups"] == ["ocaptain", "status_odd_state"]
         assert "ocaptain_ship" not in host["vars"]
-        assert not matches(sprite(name=name), labels=[], voyage="voyage-0123456789ab")
-    assert matches(sprite(labels=["a", "b"]), labels=["a"], voyage="voyage-0123456789ab")
-    assert not matches(sprite(labels=["a"]), labels=["a", "b"], voyage=None)
-    assert matches(sprite(status="warm"), prefix="voyage-", status=["warm", "cold"])
-    assert not matches(sprite(status="warm"), status=["running"])
-    assert not matches(sprite(), prefix="lone-")
+        assert not is_selected(sprite(name=name), labels=[], voyage="voyage-0123456789ab")
+    assert is_selected(sprite(labels=["a", "b"]), labels=["a"], voyage="voyage-0123456789ab")
+    assert not is_selected(sprite(labels=["a"]), labels=["a", "b"], voyage=None)
+    assert is_selected(sprite(status="warm"), prefix="voyage-", status=["warm", "cold"])
+    assert not is_selected(sprite(status="warm"), status=["running"])
+    assert not is_selected(sprite(), prefix="lone-")
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_when_a_service_is_put_again(found, differs):
 def plant(directory, files, *, check=False):
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],
-        input=payload(str(directory), files, check=check),
+        input=build_payload(str(directory), files, check=check),
         capture_output=True,
         check=True,
         timeout=30,
@@ -226,7 +226,7 @@ def test_a_wrong_tree_is_refused(item):
 
 def test_the_whole_invocation(tmp_path):
     caller = {"PATH": "/usr/bin", "ANSIBLE_ROLES_PATH": "/mine", "SPRITES_TOKEN": "canary"}
-    made = invocation.build("sail", {"plan": "/p", "repo": None}, caller, tmp_path, Path("/content"))
+    made = invocation.build_invocation("sail", {"plan": "/p", "repo": None}, caller, tmp_path, Path("/content"))
     assert made.playbook == Path("/content/playbooks/sail.yml")
     assert made.extravars == {"plan": "/p"}
     assert made.inventory == "localhost,"
@@ -309,13 +309,13 @@ def test_the_token_may_come_from_the_sprite_cli(tmp_path):
 
 @pytest.mark.parametrize(("asked", "plan", "default", "size"), [(2, 5, 3, 2), (None, 5, 3, 5), (None, None, 3, 3)])
 def test_how_many_ships(asked, plan, default, size):
-    assert fleet_size(asked, plan, default) == size
+    assert choose_fleet_size(asked, plan, default) == size
 
 
 @pytest.mark.parametrize("asked", [0, -1, 100_000])
 def test_an_absurd_fleet_is_refused(asked):
     with pytest.raises(UsageError):
-        fleet_size(asked, None, 3)
+        choose_fleet_size(asked, None, 3)
 
 
 # -- repositories ------------------------------------------------------------------------------------
@@ -323,11 +323,11 @@ def test_an_absurd_fleet_is_refused(asked):
 
 def test_what_a_repository_may_be(tmp_path):
     (tmp_path / "there").mkdir()
-    assert resolve(None, tmp_path) == Source("")
-    assert resolve("octocat/Hello-World", tmp_path) == Source("https://github.com/octocat/Hello-World.git")
-    assert resolve("there", tmp_path) == Source(str(tmp_path / "there"), local=True)
-    assert resolve("https://x.invalid/y.git", tmp_path) == Source("https://x.invalid/y.git")
-    assert resolve("git@x.invalid:y.git", tmp_path) == Source("git@x.invalid:y.git")
+    assert parse_source(None, tmp_path) == Source("")
+    assert parse_source("octocat/Hello-World", tmp_path) == Source("https://github.com/octocat/Hello-World.git")
+    assert parse_source("there", tmp_path) == Source(str(tmp_path / "there"), local=True)
+    assert parse_source("https://x.invalid/y.git", tmp_path) == Source("https://x.invalid/y.git")
+    assert parse_source("git@x.invalid:y.git", tmp_path) == Source("git@x.invalid:y.git")
 
 
 @pytest.mark.parametrize(
@@ -335,7 +335,7 @@ def test_what_a_repository_may_be(tmp_path):
 )
 def test_what_it_may_not_be(tmp_path, named):
     with pytest.raises(UsageError) as refused:
-        resolve(named, tmp_path)
+        parse_source(named, tmp_path)
     assert "secret" not in str(refused.value)
 
 
@@ -344,9 +344,9 @@ def test_what_it_may_not_be(tmp_path, named):
 
 def test_which_agent_works_a_task(plan):
     tasks = load_plan(plan([run_task("true"), {}, {"metadata": {"agent": "claude", "run": "x"}}])).plan.tasks
-    assert [agent_of(task, None, None) for task in tasks.values()] == ["command", "claude", "claude"]
-    assert agent_of(tasks["2"], None, "true") == "command"
-    assert agent_of(tasks["2"], "command", None) == "command"
+    assert [choose_agent(task, None, None) for task in tasks.values()] == ["command", "claude", "claude"]
+    assert choose_agent(tasks["2"], None, "true") == "command"
+    assert choose_agent(tasks["2"], "command", None) == "command"
 
 
 def test_a_task_that_nobody_can_work_is_named(plan):
@@ -361,19 +361,19 @@ def test_a_task_that_nobody_can_work_is_named(plan):
 def test_the_briefing_becomes_a_command():
     task = {"id": "3", "subject": "Do {{ it }}", "description": "now", "metadata": {"run": "make", "timeout": 5}}
     briefing = Briefing("v", "ship-1", 2, task, "the spec", "other", (("1", "First"),), "it failed: {% x %}")
-    run = CommandAgent().brief(briefing)
+    run = CommandAgent().build_run(briefing)
     assert run.argv == ("bash", "-c", "make")
     assert (run.timeout, run.stall) == (5.0, 1800.0)
     assert run.env["OCAPTAIN_TASK_SUBJECT"] == "Do {{ it }}"
     assert run.env["OCAPTAIN_ATTEMPT"] == "2"
     for part in ("Do {{ it }}", "now", "the spec", "- 1: First", "it failed: {% x %}"):
         assert part in run.prompt
-    own = CommandAgent().brief(Briefing("v", "s", 1, task, "", template="only {{ task.id }}"))
+    own = CommandAgent().build_run(Briefing("v", "s", 1, task, "", template="only {{ task.id }}"))
     assert own.prompt == "only 3"
     with pytest.raises(UsageError, match=r"prompt.md.j2"):
-        CommandAgent().brief(Briefing("v", "s", 1, task, "", template="{{ nope }}"))
+        CommandAgent().build_run(Briefing("v", "s", 1, task, "", template="{{ nope }}"))
     with pytest.raises(UsageError, match=r"prompt.md.j2"):
-        CommandAgent().brief(Briefing("v", "s", 1, task, "", template="{{ ''.__class__.__mro__ }}"))
+        CommandAgent().build_run(Briefing("v", "s", 1, task, "", template="{{ ''.__class__.__mro__ }}"))
 
 
 # -- homes -------------------------------------------------------------------------------------------
@@ -408,7 +408,7 @@ def test_a_broken_voyage_hides_no_other(tmp_path):
     put_voyage(tmp_path, "voyage-aaaaaaaaaaaa")
     (tmp_path / "voyage-bbbbbbbbbbbb").mkdir()
     (tmp_path / "voyage-bbbbbbbbbbbb/ledger.db").write_text("garbage")
-    assert [one.id for one in Home(tmp_path).active()] == ["voyage-aaaaaaaaaaaa"]
+    assert [one.id for one in Home(tmp_path).active_voyages()] == ["voyage-aaaaaaaaaaaa"]
 
 
 # -- the rest ----------------------------------------------------------------------------------------

@@ -9,14 +9,14 @@ import subprocess
 import pytest
 import yaml
 
-from ocaptain.ansible.targets import PLAIN_ARGS, build_target
+from ocaptain.ansible.targets import DEFAULT_SSH_ARGS, build_target
 from ocaptain.captain.transport.target import SshTarget, remote_command, ssh_argv, terminal_argv
-from ocaptain.cli.sail import split_hosts
+from ocaptain.cli.sail import parse_hosts
 from ocaptain.errors import UsageError
-from ocaptain.voyage.check import host_ships
+from ocaptain.voyage.check import select_hosts
 from tests.helpers import PLAYBOOK, REPO
 
-PLAIN = {"host": "web1", "port": None, "remote_user": None, "ssh_args": PLAIN_ARGS, "host_key_checking": True}
+PLAIN = {"host": "web1", "port": None, "remote_user": None, "ssh_args": DEFAULT_SSH_ARGS, "host_key_checking": True}
 
 
 def test_a_way_is_what_the_inventory_says():
@@ -120,24 +120,24 @@ def test_become_is_read_as_ansible_resolves_it(tmp_path):
     )
     root, crew = done.stdout.split("TASK [")[1:]
     assert "Remove ansible_become" in root
-    assert "name a plan's directory" in crew
+    assert "give either plan" in crew
     assert "Remove ansible_become" not in crew
 
 
 def test_which_hosts_sail():
     hosts = [(name, SshTarget(host=name)) for name in "abc"]
-    assert host_ships(hosts, None) == hosts
-    assert host_ships(hosts, 2) == hosts[:2]
-    with pytest.raises(UsageError, match="4 ships are asked for, and there are 3 hosts: a, b, c"):
-        host_ships(hosts, 4)
+    assert select_hosts(hosts, None) == hosts
+    assert select_hosts(hosts, 2) == hosts[:2]
+    with pytest.raises(UsageError, match="4 ships are requested, but the inventory has only 3 hosts: a, b, c"):
+        select_hosts(hosts, 4)
 
 
 def test_an_inventory_and_its_group(tmp_path):
     for name in ("hosts.yml", "odd:name"):
         (tmp_path / name).touch()
-    assert split_hosts(f"{tmp_path}/hosts.yml") == (f"{tmp_path}/hosts.yml", "all")
-    assert split_hosts(f"{tmp_path}/hosts.yml:web") == (f"{tmp_path}/hosts.yml", "web")
-    assert split_hosts(f"{tmp_path}/hosts.yml:web:!db") == (f"{tmp_path}/hosts.yml", "web:!db")
-    assert split_hosts(f"{tmp_path}/odd:name") == (f"{tmp_path}/odd:name", "all")
-    with pytest.raises(UsageError, match="there is no inventory"):
-        split_hosts(f"{tmp_path}/nowhere:web")
+    assert parse_hosts(f"{tmp_path}/hosts.yml") == (f"{tmp_path}/hosts.yml", "all")
+    assert parse_hosts(f"{tmp_path}/hosts.yml:web") == (f"{tmp_path}/hosts.yml", "web")
+    assert parse_hosts(f"{tmp_path}/hosts.yml:web:!db") == (f"{tmp_path}/hosts.yml", "web:!db")
+    assert parse_hosts(f"{tmp_path}/odd:name") == (f"{tmp_path}/odd:name", "all")
+    with pytest.raises(UsageError, match=r"inventory .* does not exist"):
+        parse_hosts(f"{tmp_path}/nowhere:web")

@@ -318,7 +318,7 @@ class Cell:
         return children(self.process.pid)
 
     def captain(self) -> int | None:
-        return process.pid_of(self.sailor.voyage(self.voyage))
+        return process.captain_pid(self.sailor.voyage(self.voyage))
 
     def strike(self) -> None:
         match self.victim:
@@ -457,7 +457,7 @@ class Cell:
 
     def end_captains(self) -> None:
         for path in self.sailor.voyages.glob("voyage-*/captain.pid"):
-            if pid := process.pid_of(path.parent):
+            if pid := process.captain_pid(path.parent):
                 with contextlib.suppress(ProcessLookupError):  # it had just come to its own end
                     os.kill(pid, signal.SIGTERM)
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 
-from ocaptain.agents.facts import Ending
+from ocaptain.agents.facts import AttemptVerdict
 from ocaptain.captain import pool
 from ocaptain.captain.decide import dispatch, outcome
 from ocaptain.captain.decide.dispatch import ShipStatus
@@ -327,7 +327,7 @@ def test_a_task_is_reserved_for_its_ship_but_never_for_long(tmp_path, ships, mon
             assert claim.task == "1"
             # The service is busy: that it sleeps meanwhile does not lose its session, that it is gone does.
             now = asyncio.get_running_loop().time()
-            pool.apply_decision(claim, decide_after_ending(Ending("busy", "529", wait=200.0), 0))
+            pool.apply_decision(claim, decide_after_ending(AttemptVerdict("busy", "529", wait=200.0), 0))
             assert one.pause == 200.0
             one.change(connected=False)
             assert pool.next_job("ship-1") is None
@@ -398,7 +398,7 @@ def test_an_agent_that_cannot_leave_a_repositorys_settings_aside_is_not_started(
     assert run(directory, [ship]) == "failed"
     first, second = rows(directory)["1.1"], rows(directory)["2.1"]
     assert (first["state"], second["state"]) == ("landed", "failed")
-    wanted = "`.claude/settings.json` sets env.ANTHROPIC_BASE_URL; remove it or say --repo-settings trust"
+    wanted = "`.claude/settings.json` sets env.ANTHROPIC_BASE_URL; remove it or use --repo-settings trust"
     assert second["reason"] == wanted
     assert "2.2" not in rows(directory)
     assert [call["key"] for call in claude.calls(ship.home)] == ["1.1"]

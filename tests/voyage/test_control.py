@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from ocaptain.control import Answer, Command, ask, carry_out, place, stop
+from ocaptain.control import Answer, Command, ask, carry_out, socket_location, stop_captain
 from ocaptain.control.listen import listening
-from ocaptain.control.place import socket_path
+from ocaptain.control.socket_location import socket_path
 from ocaptain.errors import OcaptainError
 from ocaptain.ledger import Ledger
 from tests.helpers import OCAPTAIN, Sailor, run_task
@@ -30,9 +30,9 @@ PAUSE = Command(name="pause")
 @pytest.mark.parametrize(
     ("state", "done", "said"),
     [
-        ("running", True, "is paused; go on with: ocaptain sail --resume"),
+        ("running", True, "is paused; resume with: ocaptain sail --resume"),
         ("paused", True, "is paused"),
-        ("verifying", False, "cannot be paused: its final verify runs"),
+        ("verifying", False, "cannot be paused: its final verify is running"),
         ("complete", False, "cannot be paused: it is complete"),
         ("failed", False, "it is failed"),
         ("sinking", False, "it is sinking"),
@@ -130,7 +130,7 @@ def test_what_failed_is_put_back_and_what_it_held_is_held_no_more(tmp_path):
         }
         ledger.pop_changed_tasks()
         answer = carry_out(Command(name="retry", tasks=("1",)), ledger)
-        assert (answer.done, answer.said) == (True, "tried again: task 1")
+        assert (answer.done, answer.said) == (True, "retried: task 1")
         assert sorted(ledger.pop_changed_tasks()) == ["1", "2", "3", "5"]
         rows = {row["id"]: row for row in ledger.rows("tasks", "position")}
         assert {name: row["held_by"] for name, row in rows.items()} == {
@@ -144,7 +144,7 @@ def test_what_failed_is_put_back_and_what_it_held_is_held_no_more(tmp_path):
         assert rows["4"]["status"] == "failed"
         claim = ledger.claim("ship-0")
         assert (claim.task, claim.number) == ("1", 4)
-        assert carry_out(Command(name="retry"), ledger).said == "tried again: task 4"
+        assert carry_out(Command(name="retry"), ledger).said == "retried: task 4"
         again = carry_out(Command(name="retry"), ledger)
         assert (again.done, "no task" in again.said) == (True, True)
 
@@ -153,8 +153,8 @@ def test_what_failed_is_put_back_and_what_it_held_is_held_no_more(tmp_path):
     ("state", "tasks", "done", "said"),
     [
         ("running", ("9", "1"), False, "has no task 9"),
-        ("failed", (), True, "tried again: task 1; go on with: ocaptain sail --resume"),
-        ("paused", ("1",), True, "go on with"),
+        ("failed", (), True, "retried: task 1; resume with: ocaptain sail --resume"),
+        ("paused", ("1",), True, "resume with"),
         ("running", ("2",), True, "no task of"),
         ("complete", (), False, "it is complete"),
         ("verifying", (), False, "it is verifying"),
@@ -179,7 +179,7 @@ def test_a_task_is_tried_again_while_its_voyage_sails(tmp_path, ships):
         while not captain.ledger.count_tasks()["failed"]:
             await asyncio.sleep(0.02)
         good.touch()
-        assert (await asyncio.to_thread(ask, directory, Command(name="retry"))).said == "tried again: task 1"
+        assert (await asyncio.to_thread(ask, directory, Command(name="retry"))).said == "retried: task 1"
         while not captain.ledger.count_tasks()["completed"]:
             await asyncio.sleep(0.02)
         go.touch()
@@ -201,7 +201,7 @@ def test_a_captain_ends_when_it_is_told_and_another_goes_on(tmp_path, ships):
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(sail(directory, fleet, meanwhile=meanwhile))
     go.touch()
-    assert stop(directory)  # none runs: done
+    assert stop_captain(directory)  # none runs: done
     assert asyncio.run(sail(directory, fleet)) == "complete"
     with Ledger(directory / "ledger.db") as ledger:
         assert [row["number"] for row in ledger.rows("attempts", "token")] == [1]
@@ -220,7 +220,7 @@ def test_where_a_captain_listens(tmp_path):
 @pytest.fixture
 def elsewhere(tmp_path, monkeypatch):
     """A system where a socket cannot be reached by an open directory; yields a long voyage directory."""
-    monkeypatch.setattr(place, "OPEN_DIRECTORIES", tmp_path / "nothing")
+    monkeypatch.setattr(socket_location, "OPEN_DIRECTORIES", tmp_path / "nothing")
     directory = tmp_path / ("x" * 100) / VOYAGE
     directory.mkdir(parents=True)
     with tempfile.TemporaryDirectory(prefix="run-") as runtime:
@@ -248,7 +248,7 @@ def test_a_private_place_is_found_again_without_the_environment(elsewhere, monke
     with socket_path(elsewhere, fresh=True) as again:
         assert again != path
         assert not path.parent.exists()
-    place.clear(elsewhere)
+    socket_location.remove_private_directory(elsewhere)
 
 
 @pytest.mark.parametrize("squatted", ["symlink", "open", "file", "foreign", "named"])
@@ -261,7 +261,7 @@ def test_a_place_that_is_not_ours_alone_is_not_used(elsewhere, squatted):
         os.chown(private, 12345, -1)
     elif squatted == "named":
         other = private.rename(private.with_name("other"))
-        (elsewhere / place.POINTER).write_text(str(other))
+        (elsewhere / socket_location.POINTER_NAME).write_text(str(other))
     else:
         private.rename(private.with_name("moved"))
         if squatted == "symlink":
@@ -270,12 +270,12 @@ def test_a_place_that_is_not_ours_alone_is_not_used(elsewhere, squatted):
             private.touch(0o600)
     with pytest.raises(PermissionError), socket_path(elsewhere):
         pass
-    place.clear(elsewhere)
-    assert not (elsewhere / place.POINTER).exists()
+    socket_location.remove_private_directory(elsewhere)
+    assert not (elsewhere / socket_location.POINTER_NAME).exists()
 
 
 def test_no_place_is_short_enough(elsewhere, monkeypatch):
-    monkeypatch.setattr(place, "MAX_PATH", 10)
+    monkeypatch.setattr(socket_location, "MAX_PATH_BYTES", 10)
     with pytest.raises(OcaptainError, match="XDG_RUNTIME_DIR"), socket_path(elsewhere, fresh=True):
         pass
 
@@ -313,7 +313,7 @@ def test_a_user_pauses_and_goes_on(far, plan):
     far.inside(f"{voyage}-ship-0", "touch ~/go")
     out, _ = waiting.communicate(timeout=120)
     assert waiting.returncode == 4, out
-    assert f"go on with `ocaptain sail --resume {voyage}`" in out
+    assert f"resume with `ocaptain sail --resume {voyage}`" in out
     with Ledger(far.voyage(voyage) / "ledger.db") as ledger:
         assert (ledger.voyage().state, ledger.voyage().paused_reason) == ("paused", "user")
         assert ledger.count_tasks()["pending"] == 1

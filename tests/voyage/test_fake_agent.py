@@ -17,8 +17,8 @@ ADAPTER = '''
 """Agent ``parrot``."""
 
 from ocaptain.agents.base import AgentRun, Resume, common_environment
-from ocaptain.agents.facts import Ending
-from ocaptain.config import variables
+from ocaptain.agents.facts import AttemptVerdict
+from ocaptain.config import read_variables
 
 OWN = ".ocaptain/parrot"
 
@@ -29,24 +29,24 @@ class Parrot:
     remedy = "set PARROT_TOKEN to a good one"
     roles = ()
 
-    def is_settings(self, path):
+    def is_settings_file(self, path):
         return path == ".parrot.json"
 
-    def settings_in(self, path, data):
+    def names_of_settings(self, path, data):
         return ["voice"] if b"voice" in data else []
 
-    def missing(self):
-        return None if variables(self.credentials) else f"agent parrot has no credential; {self.remedy}"
+    def find_missing_requirement(self):
+        return None if read_variables(self.credentials) else f"agent parrot has no credential; {self.remedy}"
 
-    def problem(self, task, agent_cmd):
-        return self.missing()
+    def find_task_problem(self, task, agent_cmd):
+        return self.find_missing_requirement()
 
     def judge(self, ended):
         if ended.facts and ended.facts.result and ended.facts.result.subtype == "refused":
-            return Ending("denied", "the parrot does not know this token")
-        return Ending("done", summary="Polly") if ended.code == 0 else Ending("failed", "it flew away")
+            return AttemptVerdict("denied", "the parrot does not know this token")
+        return AttemptVerdict("done", summary="Polly") if ended.code == 0 else AttemptVerdict("failed", "it flew away")
 
-    def brief(self, briefing):
+    def build_run(self, briefing):
         common = ("bash", f"~/{OWN}/program")
         return AgentRun(
             argv=(*common, briefing.session),

@@ -67,7 +67,7 @@ def test_the_lighthouse_lands_on_hosts_and_gives_them_back(machines, captain):
     assert first.code == 0, first.out + first.err
     (directory,) = captain.voyages.glob("voyage-*")
     voyage = directory.name
-    commander = process.pid_of(directory)
+    commander = process.captain_pid(directory)
     os.kill(commander, signal.SIGSTOP)  # so that it is still sailing when it is looked at again
     seen = captain.json("status", voyage, "--json")
     assert seen["provider"] == "hosts"

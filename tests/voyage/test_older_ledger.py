@@ -70,7 +70,7 @@ def test_ledgers_rolled_back_at_random_points(tmp_path, ships, seed):
         while isinstance(was, OlderLedger):
             stops += 1
             assert "is older than the fleet" in str(was)
-            process.take_over_mark(directory).touch()
+            process.take_over_path(directory).touch()
             was = once(directory, fleet, draw.uniform(0.8, 1.5))
         before = landed(directory)
         assert len(set(before)) == len(before)
@@ -78,7 +78,7 @@ def test_ledgers_rolled_back_at_random_points(tmp_path, ships, seed):
         restore(directory, draw.choice(copies))
     while (was := once(directory, fleet, 60)) != "complete":
         assert isinstance(was, OlderLedger)
-        process.take_over_mark(directory).touch()
+        process.take_over_path(directory).touch()
     assert stops, "no ship ever knew a newer captain"
     done = landed(directory)
     assert done[: len(before)] == before, "a landing was lost"
@@ -104,7 +104,7 @@ def test_without_a_word_nothing_is_commanded_that_knows_a_newer_captain(tmp_path
     restore(directory, old)
     assert isinstance(once(directory, fleet, 20), OlderLedger)
     assert isinstance(once(directory, fleet, 20), OlderLedger)
-    process.take_over_mark(directory).touch()
+    process.take_over_path(directory).touch()
     assert once(directory, fleet, 60) == "complete"
     assert sorted(landed(directory)) == ["1", "2"]
 
@@ -163,9 +163,9 @@ def test_on_drydock_a_sink_and_a_resume_of_an_older_ledger(lone, plan):
     old = copy(directory, "old")
     wait_for(lambda: "at-2" in lone.inside(ship, "ls"))
     for _ in range(3):
-        process.stop(directory)
+        process.stop_captain(directory)
         assert lone.run("sail", "--resume", voyage).code == 0
-    process.stop(directory)
+    process.stop_captain(directory)
     restore(directory, old)
     stopped = lone.run("sail", "--resume", voyage, "--wait")
     assert (stopped.code, "--take-over" in stopped.err) == (4, True), stopped.err
@@ -175,7 +175,7 @@ def test_on_drydock_a_sink_and_a_resume_of_an_older_ledger(lone, plan):
     lone.go(ship)
     going.communicate(timeout=120)
     assert (going.returncode, lone.landed(voyage)) == (0, ["1", "2"])
-    process.stop(directory)
+    process.stop_captain(directory)
     restore(directory, old)
     done = lone.json("sink", voyage, "--json")
     assert (done["state"], done["left"]) == ("sunk", [])

@@ -49,7 +49,7 @@ def test_a_captain_that_lives_starts_it_again_and_goes_on(lone, plan):
 def test_a_sink_brings_home_what_is_on_the_disks_of_one_that_died(lone, plan):
     voyage = lone.json("sail", plan([run_task(AT_WORK)]), "-n", "1", "--json")["voyage"]
     at_work(lone, voyage, ["1"])
-    process.stop(lone.voyage(voyage))
+    process.stop_captain(lone.voyage(voyage))
     kill_drydock(lone)
     done = lone.json("sink", voyage, "--json")
     assert (done["state"], done["left"]) == ("sunk", [])
@@ -63,7 +63,7 @@ def test_a_machine_that_shuts_down_keeps_the_disks(lone, plan):
     """It ends every process by SIGTERM first; only ``drydock stop`` means its ships."""
     voyage = lone.json("sail", plan([run_task(AT_WORK)]), "-n", "1", "--json")["voyage"]
     at_work(lone, voyage, ["1"])
-    process.stop(lone.voyage(voyage))
+    process.stop_captain(lone.voyage(voyage))
     os.kill(lone.drydock().pid, signal.SIGTERM)
     wait_for(lambda: lone.drydock() is None)
     looked = lone.run("sweep", "--dry-run")  # it is a voyage's, which is not sunk
@@ -82,7 +82,7 @@ def test_it_answers_nothing_while_a_resume_builds(lone, plan):
     """Every call fails from the first command on: what exists is not known, so nothing is over."""
     voyage = lone.json("sail", plan([run_task(AT_WORK)]), "-n", "1", "--json")["voyage"]
     at_work(lone, voyage, ["1"])
-    process.stop(lone.voyage(voyage))
+    process.stop_captain(lone.voyage(voyage))
     lone.faults(
         {"call": "* /v1/sprites/*", "kind": "status", "status": 500}, {"call": "WS *", "kind": "status", "status": 500}
     )
@@ -99,7 +99,7 @@ def test_it_answers_nothing_while_a_resume_builds(lone, plan):
 def test_a_damaged_record_of_a_ship_is_no_missing_ship(lone, plan):
     voyage = lone.json("sail", plan([run_task(AT_WORK)]), "-n", "1", "--json")["voyage"]
     at_work(lone, voyage, ["1"])
-    process.stop(lone.voyage(voyage))
+    process.stop_captain(lone.voyage(voyage))
     kill_drydock(lone)
     [record] = (lone.home / "state/ocaptain/drydock/sprites").glob("*/sprite.json")
     whole = record.read_text()
@@ -107,7 +107,7 @@ def test_a_damaged_record_of_a_ship_is_no_missing_ship(lone, plan):
     refused = lone.run("sink", voyage)
     assert (refused.code, "cannot be read" in refused.err) == (3, True), refused.err
     assert json.loads(lone.run("status", voyage, "--json").out)["state"] != "sunk"
-    process.stop(lone.voyage(voyage))
+    process.stop_captain(lone.voyage(voyage))
     kill_drydock(lone)
     record.write_text(whole)
     assert lone.json("sink", voyage, "--json")["state"] == "sunk"

@@ -324,11 +324,11 @@ def test_the_worker_is_killed_and_the_agent_goes_on(sailor, plan):
 
 
 def captain_pid(sailor, voyage):
-    return process.pid_of(sailor.voyage(voyage))
+    return process.captain_pid(sailor.voyage(voyage))
 
 
 ROUNDS = 12
-START = "import pathlib, sys; from ocaptain import process; process.start(pathlib.Path(sys.argv[1]))"
+START = "import pathlib, sys; from ocaptain import process; process.start_captain(pathlib.Path(sys.argv[1]))"
 
 
 def test_kill_the_captain_at_any_moment(sailor, plan):
@@ -477,7 +477,7 @@ FAULTS = [
     (["sail", "{plan}", "--repo", "nowhere/at/all"], "does not exist"),
     (["sail", "{plan}", "--repo", "file:///nowhere"], "cannot be read"),
     (["sail", "{plan}", "--repo", "https://u:canary@x.invalid/y"], "password"),
-    (["sail", "{plan}", "--agent", "codex"], 'agent "codex" is not in this version'),
+    (["sail", "{plan}", "--agent", "codex"], 'agent "codex" does not exist in this version'),
     (["sail", "{bare}"], "agent claude has no credential"),
     (["sail", "{bare}", "--agent", "command"], "nothing to run"),
     (["sail", "{cycle}"], "wait for each other"),
@@ -497,12 +497,12 @@ FAULTS = [
     (["doctor", "--provider", "moon"], ""),
     (["sweep", "--provider", "moon"], ""),
     (["drydock", "start", "--latency", "-1"], ""),
-    (["drydock", "start", "--faults", "nowhere.json"], "no fault plan"),
+    (["drydock", "start", "--faults", "nowhere.json"], "not a fault plan"),
     (["drydock", "start", "--layer", "nowhere"], "must be an absolute path with a directory"),
     (["drydock", "start", "--faults", "{plan}/voyage.json", "--jitter", "x"], ""),
     (["drydock", "frob"], ""),
     (["drydock", "base"], ""),
-    (["sail", "--resume", "x", "-n", "2"], "--resume goes on"),
+    (["sail", "--resume", "x", "-n", "2"], "--resume continues"),
     (["sail", "{plan}/spec.md"], "is not a directory"),
     (["sail", "{plan}", "--repo", "-x"], "git repository"),
     (["logs", "-n", "-3"], ""),
@@ -584,7 +584,7 @@ def test_plan_simulate(fleet, plan):
         "ships   makespan  speed-up   idle",
         "    1   3 m 00 s      1.00     0%",
         "    2   2 m 30 s      1.20    40%",
-        "more than 2 ships do not pay",
+        "more than 2 ships bring no further gain",
     ]
     for wrong in ("0", "3..2", "x", "9999"):
         refused = fleet.run("plan", "simulate", made, "-n", wrong)

@@ -16,7 +16,7 @@ import time
 
 import pytest
 
-from ocaptain.voyage.doctor import judge_files, judge_git, judge_limit, judge_privacy, judge_room
+from ocaptain.voyage.doctor import judge_disk_space, judge_file_modes, judge_git, judge_limit, judge_open_files
 from tests.helpers import OCAPTAIN, run_task, wait_for
 
 
@@ -177,9 +177,9 @@ def test_the_ship_limit(running, limit, status):
 
 
 def test_room_files_and_privacy():
-    assert [judge_room("/x", size).status for size in (0, 2**30, 2**40)] == ["fault", "warning", "ok"]
-    assert [judge_files(count, 50).status for count in (256, 1024)] == ["warning", "ok"]
-    assert [judge_privacy([("/x/.env", mode)]).status for mode in (0o100600, 0o100644)] == ["ok", "warning"]
+    assert [judge_disk_space("/x", size).status for size in (0, 2**30, 2**40)] == ["fault", "warning", "ok"]
+    assert [judge_open_files(count, 50).status for count in (256, 1024)] == ["warning", "ok"]
+    assert [judge_file_modes([("/x/.env", mode)]).status for mode in (0o100600, 0o100644)] == ["ok", "warning"]
 
 
 @root

@@ -12,7 +12,7 @@ import pytest
 
 from ocaptain.git import Git
 from ocaptain.sprites import Sprite
-from ocaptain.voyage.sweep import leftovers
+from ocaptain.voyage.sweep import select_leftovers
 from tests.helpers import OCAPTAIN, run_task, wait_for
 
 KNOWN, LOST = "voyage-00000000000a", "voyage-00000000000b"
@@ -42,13 +42,13 @@ def sprite(name, *labels):
     ids=lambda case: case.name if isinstance(case, Sprite) else "",
 )
 def test_what_is_a_leftover(found, is_left):
-    assert bool(leftovers([found], {KNOWN: "running"})) is is_left
+    assert bool(select_leftovers([found], {KNOWN: "running"})) is is_left
 
 
 def test_the_ships_of_a_sunk_voyage_are_leftovers_those_of_an_unreadable_one_are_not():
     ship = sprite(f"{KNOWN}-ship-0", KNOWN)
-    assert leftovers([ship], {KNOWN: "sunk"})[0].why == "its voyage is sunk"
-    assert not leftovers([ship], {KNOWN: "unreadable"})
+    assert select_leftovers([ship], {KNOWN: "sunk"})[0].why == "its voyage is sunk"
+    assert not select_leftovers([ship], {KNOWN: "unreadable"})
 
 
 pytest_root = pytest.mark.root

@@ -15,21 +15,21 @@ from ocaptain.agents.base import (
     AgentRun,
     Briefing,
     Resume,
+    attempt_limits,
     common_environment,
-    limits,
     render,
 )
 from ocaptain.agents.claude.settings import CREDENTIALS, REMEDY, ClaudeSettings
 from ocaptain.agents.claude.ship import repository
 from ocaptain.agents.claude.verdict import judge
-from ocaptain.config import load
+from ocaptain.config import load_part
 
 if TYPE_CHECKING:
-    from ocaptain.agents.facts import Ended, Ending
+    from ocaptain.agents.facts import AttemptEnd, AttemptVerdict
     from ocaptain.plan import Task
 
 MAX_TURNS = 200
-OWN = ".ocaptain/claude"
+CLAUDE_DIRECTORY = ".ocaptain/claude"
 
 
 class ClaudeAgent:
@@ -41,17 +41,17 @@ class ClaudeAgent:
     roles = ("claude",)
     settings_note = "Claude Code does not load it (--repo-settings ignore)"
 
-    def is_settings(self, path: str) -> bool:
+    def is_settings_file(self, path: str) -> bool:
         """See :mod:`ocaptain.agents.claude.ship.repository`."""
-        return repository.is_settings(path)
+        return repository.is_settings_file(path)
 
-    def settings_in(self, path: str, data: bytes) -> list[str]:
+    def names_of_settings(self, path: str, data: bytes) -> list[str]:
         """See :mod:`ocaptain.agents.claude.ship.repository`."""
-        return repository.settings_in(path, data)
+        return repository.names_of_settings(path, data)
 
-    def missing(self) -> str | None:
+    def find_missing_requirement(self) -> str | None:
         """A credential must be configured; which one goes to the ships is the role's choice."""
-        settings = load(ClaudeSettings)
+        settings = load_part(ClaudeSettings)
         if settings.key_helper:
             there = settings.key_helper.expanduser()
             return None if there.is_file() else f"OCAPTAIN_CLAUDE_KEY_HELPER: there is no file {there}; name a program"
@@ -59,19 +59,19 @@ class ClaudeAgent:
             return None
         return f"agent claude has no credential; {REMEDY}, or sail with --agent command --agent-cmd CMD"
 
-    def problem(self, task: Task, agent_cmd: str | None) -> str | None:
+    def find_task_problem(self, task: Task, agent_cmd: str | None) -> str | None:
         """It can work any task."""
         del task, agent_cmd
         return None
 
-    def judge(self, ended: Ended) -> Ending:
+    def judge(self, ended: AttemptEnd) -> AttemptVerdict:
         """See :mod:`ocaptain.agents.claude.verdict`."""
         return judge(ended)
 
-    def brief(self, briefing: Briefing) -> AgentRun:
+    def build_run(self, briefing: Briefing) -> AgentRun:
         """One run, with a session of its own or an earlier one of this ship's."""
         metadata = briefing.task.get("metadata") or {}
-        timeout, stall = limits(briefing.task)
+        timeout, stall = attempt_limits(briefing.task)
         folder = files("ocaptain.agents.claude")
         template = briefing.template or (folder / "prompt.md.j2").read_text("utf-8")
         again = (folder / "resume.md.j2").read_text("utf-8") if briefing.sessions else ""
@@ -83,9 +83,13 @@ class ClaudeAgent:
             # Only these events say what a message used in the end, and why it stopped.
             "--include-partial-messages",
             "--dangerously-skip-permissions",
-            *("--settings", f"~/{OWN}/attempt.json"),
+            *("--settings", f"~/{CLAUDE_DIRECTORY}/attempt.json"),
             # The project is one of our own making: what the repository sets is not loaded. See `ship.project`.
-            *(() if trusted else ("--setting-sources", "project", "--project-config-root", f"~/{OWN}/project")),
+            *(
+                ()
+                if trusted
+                else ("--setting-sources", "project", "--project-config-root", f"~/{CLAUDE_DIRECTORY}/project")
+            ),
             *(() if trusted else ("--strict-mcp-config",)),
             *(("--model", str(model)) if model else ()),
             *("--max-turns", str(turns)),
@@ -96,9 +100,9 @@ class ClaudeAgent:
             prompt=render(template, briefing),
             timeout=timeout,
             stall=stall,
-            env_files=(f"{OWN}/env.json",),
-            secret_files=(f"{OWN}/key",),
-            path_file=f"{OWN}/path",
+            env_files=(f"{CLAUDE_DIRECTORY}/env.json",),
+            secret_files=(f"{CLAUDE_DIRECTORY}/key",),
+            path_file=f"{CLAUDE_DIRECTORY}/path",
             view="claude-stream",
             stream="ocaptain.agents.claude.stream",
             project="ocaptain.agents.claude.ship.project",

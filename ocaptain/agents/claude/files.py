@@ -1,7 +1,7 @@
-"""What Claude Code finds on a ship: credential, settings and environment, as a tree of files.
+"""The files of Claude Code on a ship: credential, settings and environment.
 
-A decision, and nothing else; the action ``claude_settings`` sends the tree. Exactly one
-credential goes there, so that the CLI has nothing to choose from::
+This module only builds them; the action ``claude_settings`` sends them. Exactly one credential is
+among them, so that the CLI has no choice::
 
     key_helper    .ocaptain/claude/key-helper  0700   run by the CLI (apiKeyHelper)
     oauth_token   .ocaptain/claude/env.json    0600   CLAUDE_CODE_OAUTH_TOKEN of the CLI itself
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ocaptain.agents.claude.settings import REMEDY
-from ocaptain.agents.claude.ship.own import problems
+from ocaptain.agents.claude.ship.own import find_problems
 from ocaptain.errors import UsageError
 from ocaptain.tree import TreeFile
 
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
 
     from ocaptain.agents.claude.settings import ClaudeSettings
 
-OWN = ".ocaptain/claude"
-KINDS = ("key_helper", "oauth_token", "api_key")
-CHOICES = ("auto", *KINDS, "none")
+CLAUDE_DIRECTORY = ".ocaptain/claude"
+CREDENTIAL_KINDS = ("key_helper", "oauth_token", "api_key")
+CREDENTIAL_CHOICES = ("auto", *CREDENTIAL_KINDS, "none")
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """What there is to choose from. Nothing of it is ever shown.
+    """The available credentials. They are never shown.
 
     Attributes:
         key_helper: a shell line on the ship that prints a key.
         key_helper_program: content of a program that prints one.
-        oauth_token: of a subscription.
-        api_key: of the API.
+        oauth_token: token of a subscription.
+        api_key: key of the API.
     """
 
     key_helper: str = field(default="", repr=False)
@@ -49,25 +49,25 @@ class Credentials:
     api_key: str = field(default="", repr=False)
 
     def has(self, kind: str) -> bool:
-        """Whether there is one of a kind."""
+        """Whether a credential of this kind is available."""
         return bool(getattr(self, kind) or (kind == "key_helper" and self.key_helper_program))
 
 
-def configured(settings: ClaudeSettings) -> Credentials:
-    """Return what ocaptain is configured with.
+def configured_credentials(settings: ClaudeSettings) -> Credentials:
+    """Return the configured credentials.
 
     Raises:
         UsageError: the key helper cannot be read.
     """
     helper, token, key = settings.key_helper, settings.oauth_token, settings.api_key
     return Credentials(
-        key_helper_program=_program(helper) if helper else b"",
+        key_helper_program=_read_program(helper) if helper else b"",
         oauth_token=token.get_secret_value() if token else "",
         api_key=key.get_secret_value() if key else "",
     )
 
 
-def _program(path: Path) -> bytes:
+def _read_program(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
@@ -75,31 +75,31 @@ def _program(path: Path) -> bytes:
         raise UsageError(message) from error
 
 
-def choose(wanted: str, there: Credentials) -> str:
-    """Return which credential goes to the ship.
+def choose_credential(requested: str, credentials: Credentials) -> str:
+    """Return the kind of the credential for the ship.
 
-    A key helper is only ever set for this; an API key may stand in an environment for other
-    programs, and would be billed beside a subscription: so it comes last.
+    A key helper is set only for ocaptain; an API key may be in the environment for other programs, and
+    costs money beside a subscription: so it comes last.
 
     Raises:
-        UsageError: there is none, or not the one that is wanted; says what to set.
+        UsageError: none is available, or not the requested kind; says what to set.
     """
-    if wanted == "none":
-        return wanted
-    found = [kind for kind in KINDS if there.has(kind)]
-    if wanted == "auto" and found:
+    if requested == "none":
+        return requested
+    found = [kind for kind in CREDENTIAL_KINDS if credentials.has(kind)]
+    if requested == "auto" and found:
         return found[0]
-    if wanted in found:
-        return wanted
-    message = "no credential for Claude Code" if wanted == "auto" else f"no {wanted} for Claude Code"
+    if requested in found:
+        return requested
+    message = "no credential for Claude Code" if requested == "auto" else f"no {requested} for Claude Code"
     raise UsageError(f"{message}: {REMEDY}, or the role's variable of that name")
 
 
-def tree(
+def build_files(
     home: str,
     cli: str,
     kind: str,
-    there: Credentials,
+    credentials: Credentials,
     *,
     base_url: str = "",
     environment: Mapping[str, Any] | None = None,
@@ -107,14 +107,14 @@ def tree(
     workspaces: Sequence[str] = (),
     login_home: str = "",
 ) -> list[TreeFile]:
-    """Return the files below ``home``.
+    """Build the files below ``home``.
 
     Args:
-        home: that the agents work below, absolute.
+        home: home directory of the agents, absolute.
         cli: path of the CLI.
-        kind: of the credential, as :func:`choose` returns it.
-        there: the credentials.
-        base_url: of the API, "" = the CLI's own.
+        kind: kind of the credential, as :func:`choose_credential` returns it.
+        credentials: the available credentials.
+        base_url: URL of the API, "" = the CLI's default.
         environment: more variables of the CLI; a value of None leaves one out.
         settings: more of Claude Code's settings.
         workspaces: directories below ``home`` that are trusted, each by its own name: a git repository does
@@ -122,19 +122,19 @@ def tree(
         login_home: ``$HOME`` of the user, where the CLI keeps what it remembers, if that is not ``home``.
 
     Raises:
-        UsageError: the CLI would not take these settings.
+        UsageError: the CLI would reject these settings.
     """
-    if wrong := problems(dict(settings or {})):
+    if wrong := find_problems(dict(settings or {})):
         raise UsageError(f"claude_settings cannot be used: {'; '.join(wrong)}")
-    helper, key, program = f"{home}/{OWN}/key-helper", there.api_key, there.key_helper_program
+    helper, key, program = f"{home}/{CLAUDE_DIRECTORY}/key-helper", credentials.api_key, credentials.key_helper_program
     variables = {
         **({"ANTHROPIC_BASE_URL": base_url} if base_url else {}),
         **{name: str(value) for name, value in (environment or {}).items() if value is not None},
-        **({"CLAUDE_CODE_OAUTH_TOKEN": there.oauth_token} if kind == "oauth_token" else {}),
+        **({"CLAUDE_CODE_OAUTH_TOKEN": credentials.oauth_token} if kind == "oauth_token" else {}),
     }
     lines = {
-        "key_helper": there.key_helper or shlex.quote(helper),
-        "api_key": f"cat {shlex.quote(f'{home}/{OWN}/key')}",
+        "key_helper": credentials.key_helper or shlex.quote(helper),
+        "api_key": f"cat {shlex.quote(f'{home}/{CLAUDE_DIRECTORY}/key')}",
     }
     own = {
         "skipDangerousModePermissionPrompt": True,
@@ -144,16 +144,16 @@ def tree(
         **({"apiKeyHelper": lines[kind]} if kind in lines else {}),
     }
     trusted = {f"{home}/{name}": {"hasTrustDialogAccepted": True} for name in workspaces}
-    started = {"hasCompletedOnboarding": True, "projects": trusted}
+    cli_state = {"hasCompletedOnboarding": True, "projects": trusted}
     elsewhere = login_home if login_home.rstrip("/") != home else ""
-    given = kind == "key_helper" and not there.key_helper
+    is_own_program = kind == "key_helper" and not credentials.key_helper
     return [
-        TreeFile(f"{OWN}/env.json", _json(variables), 0o600),
-        TreeFile(f"{OWN}/key", f"{key}\n".encode(), 0o600) if kind == "api_key" else _absent("key"),
-        TreeFile(f"{OWN}/key-helper", program, 0o700) if given else _absent("key-helper"),
-        TreeFile(f"{OWN}/settings.json", _json(own), 0o600),
-        TreeFile(f"{OWN}/path", f"{cli}\n".encode(), 0o644),
-        TreeFile(posixpath.join(elsewhere, ".claude.json"), _json(started), 0o600, "merged"),
+        TreeFile(f"{CLAUDE_DIRECTORY}/env.json", _json(variables), 0o600),
+        TreeFile(f"{CLAUDE_DIRECTORY}/key", f"{key}\n".encode(), 0o600) if kind == "api_key" else _absent("key"),
+        TreeFile(f"{CLAUDE_DIRECTORY}/key-helper", program, 0o700) if is_own_program else _absent("key-helper"),
+        TreeFile(f"{CLAUDE_DIRECTORY}/settings.json", _json(own), 0o600),
+        TreeFile(f"{CLAUDE_DIRECTORY}/path", f"{cli}\n".encode(), 0o644),
+        TreeFile(posixpath.join(elsewhere, ".claude.json"), _json(cli_state), 0o600, "merged"),
     ]
 
 
@@ -162,4 +162,4 @@ def _json(content: Mapping[str, Any]) -> bytes:
 
 
 def _absent(name: str) -> TreeFile:
-    return TreeFile(f"{OWN}/{name}", state="absent")
+    return TreeFile(f"{CLAUDE_DIRECTORY}/{name}", state="absent")

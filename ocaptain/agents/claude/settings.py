@@ -1,4 +1,4 @@
-"""How Claude Code's credentials are configured."""
+"""Configuration of Claude Code's credentials."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ REMEDY = "set CLAUDE_CODE_OAUTH_TOKEN (from `claude setup-token`), ANTHROPIC_API
 
 
 class ClaudeSettings(BaseModel):
-    """What is configured; read it by :func:`ocaptain.config.load`."""
+    """The settings; read them by :func:`ocaptain.config.load_part`."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     oauth_token: Token | None = Field(None, validation_alias="CLAUDE_CODE_OAUTH_TOKEN")
     api_key: Token | None = Field(None, validation_alias="ANTHROPIC_API_KEY")
     base_url: Annotated[str, Field(pattern=URL)] | None = Field(None, validation_alias="ANTHROPIC_BASE_URL")
-    #: A program of this machine that prints an API key; it is put on the ships, and runs there.
+    #: A program on this machine that prints an API key; it is copied to the ships and runs there.
     key_helper: CallersPath | None = Field(None, validation_alias="OCAPTAIN_CLAUDE_KEY_HELPER")

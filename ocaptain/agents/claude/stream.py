@@ -1,10 +1,10 @@
-"""Claude Code's stream of JSON lines: drawn for people, and what it tells of the run, kept.
+"""Claude Code's stream of JSON lines: formats it for people and collects facts about the run.
 
-One pass does both, so that what was said can be watched, and a run that is killed has still told
-what it used: with ``--include-partial-messages`` each message says its final usage and why it
-stopped, which its ``assistant`` line does not.
+One pass does both, so that the output can be watched, and a killed run has still reported its usage:
+with ``--include-partial-messages`` each message has its final usage and stop reason, which its
+``assistant`` line lacks.
 
-Nothing here decides what a run was worth; that is the captain's (``verdict``).
+The verdict on a run is not given here; that is the captain's work (``verdict``).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _NO_NAME = re.compile("[^A-Za-z0-9]")
 _SESSION = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 #: What `ship.stop_hook` adds to a refusal.
 _REFUSAL = re.compile(r"\(ocaptain: refusal [0-9]+ of [0-9]+ by (the [^\n]{1,400})\)\s*$")
-#: Of a tool's input, what tells most; the first that is there is shown.
+#: The most informative fields of a tool's input; the first that exists is shown.
 _SHOWN = (
     "command",
     "file_path",
@@ -54,10 +54,10 @@ _SHOWN = (
 
 
 class Stream:
-    """Takes the stream's lines.
+    """Parses the lines of a stream.
 
     Args:
-        prices: by model, for the cost so far.
+        prices: prices by model, for the cost so far.
     """
 
     def __init__(self, prices: Mapping[str, Price] | None = None) -> None:
@@ -84,9 +84,9 @@ class Stream:
     # -- what it tells ----------------------------------------------------------------------
 
     def facts(self) -> dict[str, Any]:
-        """Return what is known so far, bounded in size.
+        """Return the facts so far, bounded in size.
 
-        ``billed`` is what the CLI counted up to its last result, ``usage`` are the messages after it.
+        ``billed`` is the CLI's own count up to its last result, ``usage`` that of the messages after it.
         """
         sums: dict[tuple[str, bool], Tokens] = {}
         for model, tokens in self._used.values():
@@ -103,7 +103,7 @@ class Stream:
         }
 
     def cost(self) -> int | None:
-        """Return what the run cost so far, in nano-dollars; None if a price is not known."""
+        """Return the cost of the run so far, in nano-dollars; None if a price is unknown."""
         total = sum(one[5] for one in self._billed.values())
         for model, tokens in self._used.values():
             price = find_price(model, self._prices)
@@ -115,7 +115,7 @@ class Stream:
     # -- the stream -------------------------------------------------------------------------
 
     def line(self, data: bytes) -> list[str]:
-        """Take a line, return what is to be shown of it."""
+        """Parse a line of the stream; return the lines to show for it."""
         if not data.strip():
             return []
         message: Any = None
@@ -137,7 +137,7 @@ class Stream:
         try:
             return [strip_escapes(f"{inner}{line}").rstrip() for line in handler(message)] if handler else []
         except (TypeError, ValueError, AttributeError, KeyError, ArithmeticError, RecursionError):
-            return [f"… a line that cannot be understood ({summarize_line(message['type'], 40)})"]
+            return [f"… a line that could not be parsed ({summarize_line(message['type'], 40)})"]
 
     def _system(self, message: dict[str, Any]) -> Iterator[str]:
         kind = message.get("subtype")
@@ -201,7 +201,7 @@ class Stream:
                 yield f"… {summarize_line(str(block.get('text')))}"
 
     def _event(self, line: dict[str, Any]) -> Iterator[str]:
-        """Take a message's beginning and end; its content comes again in one piece."""
+        """Handle the start and end of a message; its content comes again as one ``assistant`` line."""
         event, parent = line.get("event"), line.get("parent_tool_use_id")
         if not isinstance(event, dict):
             return
@@ -220,7 +220,7 @@ class Stream:
                     yield f"  {format_dollars(cost)} so far"
 
     def _count(self, message: dict[str, Any], parent: Any) -> None:
-        """Take a message's usage and stop reason, whichever line they stand in."""
+        """Record a message's usage and stop reason, from any line that has them."""
         name, model = message.get("id"), message.get("model")
         if not isinstance(name, str) or model == "<synthetic>":
             return
@@ -268,7 +268,7 @@ class Stream:
             yield f"   {summarize_line(text)}"
 
     def _bill(self, fresh: dict[str, Any]) -> None:
-        """Take what the CLI counted since its last result: helper models too, which are not in the stream."""
+        """Add what the CLI counted since its last result, with helper models, which are not in the stream."""
         for model, one in list(fresh.items())[:MAX_MODELS]:
             if isinstance(one, dict):
                 usage = {
@@ -292,7 +292,7 @@ class Stream:
 
 
 def transcripts(home: Path, workspaces: Iterable[Path]) -> list[Path]:
-    """Return where Claude Code keeps what was said in workspaces: their paths name it, cut if they are long."""
+    """Return the directories of transcripts of workspaces; Claude Code derives their names from the paths."""
     projects = home / ".claude/projects"
     names = {_NO_NAME.sub("-", str(path)) for path in workspaces}
     cut = {name[:MAX_NAME] for name in names if len(name) > MAX_NAME}
@@ -302,8 +302,8 @@ def transcripts(home: Path, workspaces: Iterable[Path]) -> list[Path]:
     ]
 
 
-def _text(value: Any, most: int) -> str | None:
-    return (strip_escapes(value)[:most] or None) if isinstance(value, str) else None
+def _text(value: Any, max_length: int) -> str | None:
+    return (strip_escapes(value)[:max_length] or None) if isinstance(value, str) else None
 
 
 def _session(value: Any) -> str | None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from ocaptain.agents.base import AgentRun, Briefing, common_environment, limits, render
-from ocaptain.agents.facts import Ending
+from ocaptain.agents.base import AgentRun, Briefing, attempt_limits, common_environment, render
+from ocaptain.agents.facts import AttemptVerdict
 
 if TYPE_CHECKING:
-    from ocaptain.agents.facts import Ended
+    from ocaptain.agents.facts import AttemptEnd
     from ocaptain.plan import Task
 
 
@@ -22,35 +22,39 @@ class CommandAgent:
     roles: tuple[str, ...] = ()
     settings_note = ""
 
-    def is_settings(self, path: str) -> bool:
+    def is_settings_file(self, path: str) -> bool:
         """A shell line takes no settings from a repository."""
         del path
         return False
 
-    def settings_in(self, path: str, data: bytes) -> list[str]:
+    def names_of_settings(self, path: str, data: bytes) -> list[str]:
         """Nothing, therefore."""
         del path, data
         return []
 
-    def missing(self) -> str | None:
+    def find_missing_requirement(self) -> str | None:
         """It needs no credential."""
         return None
 
-    def problem(self, task: Task, agent_cmd: str | None) -> str | None:
+    def find_task_problem(self, task: Task, agent_cmd: str | None) -> str | None:
         """A line must be there, without a NUL."""
         line = task.metadata.run or agent_cmd
         if not line:
             return "agent command has nothing to run; give the task metadata.run, or sail with --agent-cmd CMD"
         return "the command holds a NUL byte; remove it" if "\0" in line else None
 
-    def judge(self, ended: Ended) -> Ending:
+    def judge(self, ended: AttemptEnd) -> AttemptVerdict:
         """It did what its exit code says."""
-        return Ending("done") if (ended.code, ended.reason) == (0, "exit") else Ending("failed", "its line failed")
+        return (
+            AttemptVerdict("done")
+            if (ended.code, ended.reason) == (0, "exit")
+            else AttemptVerdict("failed", "its line failed")
+        )
 
-    def brief(self, briefing: Briefing) -> AgentRun:
+    def build_run(self, briefing: Briefing) -> AgentRun:
         """The line, the usual variables, and the prompt on stdin."""
         metadata = briefing.task.get("metadata") or {}
-        timeout, stall = limits(briefing.task)
+        timeout, stall = attempt_limits(briefing.task)
         template = briefing.template or (files("ocaptain.agents.command") / "prompt.md.j2").read_text("utf-8")
         return AgentRun(
             argv=("bash", "-c", metadata.get("run") or briefing.agent_cmd or ""),

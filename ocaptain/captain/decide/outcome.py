@@ -9,7 +9,7 @@ from ocaptain.protocol.messages import Outcome, Snapshot, UnfitTree
 from ocaptain.text import clean
 
 if TYPE_CHECKING:
-    from ocaptain.agents.facts import Ending
+    from ocaptain.agents.facts import AttemptVerdict
 
 FIRST_PAUSE = 5.0  # seconds that a ship pauses after its agent found its service busy; doubles each time
 MAX_PAUSE = 300.0
@@ -41,7 +41,7 @@ class Decision:
     credential_refused: bool = False
 
 
-def decide_after_ending(ending: Ending, waits: int) -> Decision:
+def decide_after_ending(ending: AttemptVerdict, waits: int) -> Decision:
     """Decide after a model's run that did not end as ``done``.
 
     Args:

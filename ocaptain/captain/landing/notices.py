@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ocaptain.agents.repository import MAX_READ, settings_files
+from ocaptain.agents.repository import MAX_FILE_BYTES, settings_files
 
 if TYPE_CHECKING:
     from ocaptain.git import BareRepository
@@ -19,4 +19,7 @@ def list_changed_settings(git: BareRepository, old: str, new: str) -> list[str]:
         new: the tree that lands.
     """
     changed = git.added_or_changed(old, new)
-    return [one.told for one in settings_files(sorted(changed), lambda path: git.content(changed[path], MAX_READ))]
+    return [
+        one.description
+        for one in settings_files(sorted(changed), lambda path: git.content(changed[path], MAX_FILE_BYTES))
+    ]

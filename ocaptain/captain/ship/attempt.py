@@ -14,8 +14,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ocaptain.agents import ADAPTERS, Briefing
-from ocaptain.agents.base import limits, quote
-from ocaptain.agents.facts import Ended, parse_facts
+from ocaptain.agents.base import attempt_limits, quote_output
+from ocaptain.agents.facts import AttemptEnd, parse_facts
 from ocaptain.captain import landing
 from ocaptain.captain.decide.judge import RunningAttempt
 from ocaptain.captain.decide.outcome import Decision, decide_after_ending, failure_reason
@@ -32,7 +32,7 @@ from ocaptain.text import clean, clean_line
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ocaptain.agents.facts import Ending, Facts
+    from ocaptain.agents.facts import AttemptVerdict, Facts
     from ocaptain.captain.ship.context import Context, Dispatcher
     from ocaptain.captain.ship.link import Answer, Link
     from ocaptain.captain.transport.base import Transport
@@ -65,7 +65,7 @@ class Attempts:
         """
         base = claim.base or await self._context.lander.head()
         self._ledger.record_start(claim.token, base)
-        timeout, stall = limits(claim.raw)
+        timeout, stall = attempt_limits(claim.raw)
         self.working = RunningAttempt(claim.token, self._ship, 0, timeout, stall)
         try:
             answer = await self._outcome(link, claim, base)
@@ -98,7 +98,7 @@ class Attempts:
     def _start(self, claim: Claim, base: str) -> Start:
         voyage = self._context.voyage
         model = ADAPTERS[claim.agent].is_model
-        run = ADAPTERS[claim.agent].brief(
+        run = ADAPTERS[claim.agent].build_run(
             Briefing(
                 voyage=voyage.id,
                 ship=self._ship,
@@ -109,7 +109,7 @@ class Attempts:
                 landed=tuple(
                     (task, clean_line(subject, 120)) for task, subject in self._ledger.recent_landings(MAX_LANDED_SHOWN)
                 ),
-                reason=quote(claim.reason) if claim.reason else None,
+                reason=quote_output(claim.reason) if claim.reason else None,
                 template=voyage.prompt,
                 session=claim.session,
                 sessions=claim.sessions if model else (),
@@ -169,11 +169,11 @@ class Attempts:
             case landing.CheckFailed(reason=reason, evidence=shown):
                 self._dispatcher.apply_decision(claim, Decision("fail", reason, same_ship=True), shown)
 
-    def _judge_model_run(self, claim: Claim, outcome: Outcome, facts: Facts | None, *, checked: bool) -> Ending:
+    def _judge_model_run(self, claim: Claim, outcome: Outcome, facts: Facts | None, *, checked: bool) -> AttemptVerdict:
         """Judge how a model's run ended, and note what the next attempt needs to know of it."""
         snapshot = outcome.snapshot
         empty = snapshot is not None and snapshot.empty
-        ended = Ended(outcome.code, outcome.reason, facts, empty=empty, checked=checked, tail=outcome.tail)
+        ended = AttemptEnd(outcome.code, outcome.reason, facts, empty=empty, checked=checked, tail=outcome.tail)
         ending = ADAPTERS[claim.agent].judge(ended)
         self._ledger.note_work(claim.token, snapshot.commit if snapshot and not empty else None, fresh=ending.fresh)
         return ending

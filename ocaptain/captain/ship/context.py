@@ -12,7 +12,7 @@ from ocaptain.captain.ship.hooks import Hooks
 from ocaptain.captain.soundness import Soundness
 from ocaptain.captain.transport.base import ShipFault
 from ocaptain.git import BareRepository
-from ocaptain.prices import our_prices
+from ocaptain.prices import built_in_prices
 from ocaptain.protocol.limits import Limits
 from ocaptain.text import clean
 
@@ -113,7 +113,7 @@ class Context:
             git=git,
             lander=Lander(git, ledger, voyage.id, limits),
             bundles=BundleStore(git, directory / "sending"),
-            prices=prices or our_prices(),
+            prices=prices or built_in_prices(),
             hooks=Hooks(hooks),
             soundness=Soundness(git),
             takes_over=takes_over,

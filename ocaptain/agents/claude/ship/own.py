@@ -25,8 +25,8 @@ EVENTS = frozenset(
 HOOK_KINDS = {"command": "command", "http": "url"}
 
 
-def problems(settings: Any) -> List[str]:
-    """Return what is wrong with settings of ours, a line each; nothing if the CLI takes them whole."""
+def find_problems(settings: Any) -> List[str]:
+    """Return a line for each error in our settings; empty if the CLI accepts all of them."""
     if not isinstance(settings, dict):
         return ["it is not a JSON object"]
     found = []
@@ -131,19 +131,19 @@ ENDPOINT = (
     *("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_HEADERS"),
 )
 #: As often in a row a Stop hook of ours may refuse: the CLI's own limit, which a file elsewhere could lift.
-STOP_CAP = "8"
+MAX_STOP_REFUSALS = "8"
 _OURS = ("ANTHROPIC_", "CLAUDE_CODE_", "DISABLE_", "API_TIMEOUT_MS")
 _CREDENTIAL = ("_API_KEY", "_TOKEN", "_SECRET", "_PASSWORD")
 
 
-def endpoint_and_limits(environment: Mapping[str, str]) -> Dict[str, str]:
-    """Return the ``env`` of our settings, which comes before whatever a file of the ship's home says.
+def endpoint_environment(environment: Mapping[str, str]) -> Dict[str, str]:
+    """Return the ``env`` of our settings, which overrides any settings file in the ship's home.
 
     Args:
-        environment: that the CLI is started with; its credential stays there alone.
+        environment: environment of the CLI; its credential is not copied.
     """
     laid_down = {
         name: value for name, value in environment.items() if name.startswith(_OURS) and not name.endswith(_CREDENTIAL)
     }
     named = {name: environment.get(name, "") for name in ENDPOINT}
-    return {"CLAUDE_CODE_STOP_HOOK_BLOCK_CAP": STOP_CAP, **named, **laid_down}
+    return {"CLAUDE_CODE_STOP_HOOK_BLOCK_CAP": MAX_STOP_REFUSALS, **named, **laid_down}

@@ -23,24 +23,24 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from ocaptain.agents.claude.ship.own import endpoint_and_limits, problems
+from ocaptain.agents.claude.ship.own import endpoint_environment, find_problems
 from ocaptain.agents.claude.ship.repository import (
     FOLDER,
     MAX_FILE,
     PLUGIN,
     TREES,
     Hook,
-    clean,
-    hooks_in,
-    is_settings,
-    rules_in,
-    settings_in,
+    is_settings_file,
+    names_of_settings,
+    parse_hooks,
+    parse_rules,
+    restrict_front_matter,
 )
 from ocaptain.protocol.files import write_atomic
 from ocaptain.worker.errors import StartRefused
 from ocaptain.worker.places import open_regular_file, remove_path
 
-OWN = ".ocaptain/claude"
+CLAUDE_DIRECTORY = ".ocaptain/claude"
 ROOT_FLAG = "--project-config-root"
 #: The flags that shut the repository's settings off, beside ``--strict-mcp-config``; a value follows each.
 ROOT_FLAGS = ("--setting-sources", ROOT_FLAG)
@@ -49,70 +49,70 @@ MAX_FILES = 2000
 MAX_BYTES = 32 * 1024 * 1024
 MAX_DEPTH = 12
 #: Never looked into by a CLI that reads the repository's own settings, or too large to look at.
-_PASSED_OVER = frozenset({".git", "node_modules", ".venv", "__pycache__"})
+_SKIPPED_FOLDERS = frozenset({".git", "node_modules", ".venv", "__pycache__"})
 #: In a skill's folder, what makes more of it.
-_NEVER = frozenset({PLUGIN, FOLDER, ".git", ".mcp.json", "settings.json", "settings.local.json"})
+_NEVER_COPIED = frozenset({PLUGIN, FOLDER, ".git", ".mcp.json", "settings.json", "settings.local.json"})
 
 
-class Laid(NamedTuple):
-    """What is started.
+class PreparedRun(NamedTuple):
+    """A run whose project is made.
 
     Attributes:
-        argv: of the CLI.
-        notes: for the attempt's log, a line each.
+        argv: argv of the CLI.
+        notes: lines for the attempt's log.
     """
 
     argv: List[str]
     notes: List[str]
 
 
-def lay_out(argv: Sequence[str], env: Mapping[str, str], home: Path, workspace: Path, mode: str) -> Laid:
+def lay_out(argv: Sequence[str], env: Mapping[str, str], home: Path, workspace: Path, mode: str) -> PreparedRun:
     """Make the project of an attempt and check our settings.
 
     Args:
-        argv: of the CLI, as the captain wants it.
-        env: that it is started with.
-        home: that the worker works below.
-        workspace: the clone, set to the attempt's base.
-        mode: what becomes of the repository's settings: ``ignore``, ``hooks`` or ``trust``.
+        argv: argv of the CLI, as the captain requests it.
+        env: environment of the CLI.
+        home: home directory of the worker.
+        workspace: the clone, at the attempt's base.
+        mode: how to treat the repository's settings: ``ignore``, ``hooks`` or ``trust``.
 
     Raises:
         StartRefused: this CLI cannot leave the repository's settings aside.
-        OSError: our own settings are not there, or not as the CLI takes them.
+        OSError: our own settings are missing, or the CLI would reject them.
     """
-    own = home / OWN
+    own = home / CLAUDE_DIRECTORY
     root = own / "project"
     remove_path(root)
     if mode == "trust":
-        _write_own(own, {})
-        return Laid(list(argv), [])
-    if not _knows_root(argv[0], own):
-        plain = _plain(argv, workspace)
-        _write_own(own, {"env": endpoint_and_limits(env)})
-        return Laid(plain, [])
+        _write_settings(own, {})
+        return PreparedRun(list(argv), [])
+    if not _supports_root_flag(argv[0], own):
+        plain = _without_root_flags(argv, workspace)
+        _write_settings(own, {"env": endpoint_environment(env)})
+        return PreparedRun(plain, [])
     (root / FOLDER).mkdir(parents=True, mode=0o755)
     left_out = _copy_trees(workspace, root)
     if mode == "hooks":
         _write_hooks(root, workspace)
     added = {
         "disableSkillShellExecution": True,
-        "env": endpoint_and_limits(env),
+        "env": endpoint_environment(env),
         "claudeMdExcludes": _outward_links(workspace),
     }
-    _write_own(own, added)
+    _write_settings(own, added)
     notes = [f"not taken over from the repository: {name}" for name in left_out[:20]]
-    return Laid(list(argv), notes)
+    return PreparedRun(list(argv), notes)
 
 
-def _write_own(own: Path, added: Mapping[str, Any]) -> None:
-    """Write our settings for this attempt, if the CLI takes them whole."""
+def _write_settings(own: Path, added: Mapping[str, Any]) -> None:
+    """Write our settings for this attempt, if the CLI accepts all of them."""
     source = own / "settings.json"
     try:
         with open_regular_file(source) as opened:
             laid_down = json.loads(opened.read(MAX_FILE))
     except (ValueError, RecursionError) as error:
         raise OSError(f"{source} is not valid JSON: {error}") from error
-    wrong = problems(laid_down)
+    wrong = find_problems(laid_down)
     if wrong:
         raise OSError(f"{source} cannot be used: {'; '.join(wrong)}")
     env = {**added.get("env", {}), **laid_down.get("env", {})}
@@ -124,8 +124,8 @@ def _write_own(own: Path, added: Mapping[str, Any]) -> None:
 # -- what the CLI can -------------------------------------------------------------------------
 
 
-def _knows_root(cli: str, own: Path) -> bool:
-    """Whether the CLI has the flag; asked once for a CLI: without its value, so that nothing is begun."""
+def _supports_root_flag(cli: str, own: Path) -> bool:
+    """Whether the CLI has the flag. Tested once for each CLI, without the flag's value, so that no run starts."""
     kept = own / "cli.json"
     try:
         state = os.stat(cli)
@@ -140,37 +140,37 @@ def _knows_root(cli: str, own: Path) -> bool:
             [cli, ROOT_FLAG], stdin=subprocess.DEVNULL, capture_output=True, timeout=PROBE_SECONDS, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
-        return True  # its start says what is wrong
+        return True  # starting it will report what is wrong
     knows = b"unknown option" not in asked.stderr
     if which:
         write_atomic(kept, json.dumps({"cli": which, "knows_root": knows}).encode(), 0o600)
     return knows
 
 
-def _plain(argv: Sequence[str], workspace: Path) -> List[str]:
-    """Return the argv for a CLI without the flag; only for a repository that sets nothing."""
+def _without_root_flags(argv: Sequence[str], workspace: Path) -> List[str]:
+    """Return the argv for a CLI that lacks the flag; refuse a repository that has settings."""
     for path, data in _settings_files(workspace):
-        if found := settings_in(path, data):
-            raise StartRefused(f"`{path}` sets {found[0]}; remove it or say --repo-settings trust")
+        if found := names_of_settings(path, data):
+            raise StartRefused(f"`{path}` sets {found[0]}; remove it or use --repo-settings trust")
     at = [number for number, word in enumerate(argv) if word in ROOT_FLAGS]
     skipped = {*at, *(number + 1 for number in at)}
     return [word for number, word in enumerate(argv) if number not in skipped]
 
 
 def _settings_files(workspace: Path) -> Iterator[Tuple[str, bytes]]:
-    """Yield what may set something, wherever it stands."""
+    """Yield path and content of every file that may contain settings, in any folder."""
     for path, folders, names in os.walk(workspace):
         linked = [name for name in folders if name == FOLDER and os.path.islink(os.path.join(path, name))]
-        folders[:] = [name for name in folders if name not in _PASSED_OVER]
+        folders[:] = [name for name in folders if name not in _SKIPPED_FOLDERS]
         for name in (*names, *(f"{one}/settings.json" for one in linked)):  # whatever such a link leads to
             file = Path(path, name)
             inner = str(file.relative_to(workspace))
-            if is_settings(inner):
-                yield inner, _content(file)
+            if is_settings_file(inner):
+                yield inner, _read_content(file)
 
 
-def _content(file: Path) -> bytes:
-    """Return a file's content; of what is no plain file of a sound size, something that sets what nobody knows."""
+def _read_content(file: Path) -> bytes:
+    """Return a file's content; b"" (unknown settings) if it is not a regular file or is too large."""
     try:
         with open_regular_file(file) as opened:
             data = opened.read(MAX_FILE + 1)
@@ -183,7 +183,7 @@ def _content(file: Path) -> bytes:
 
 
 def _copy_trees(workspace: Path, target: Path) -> List[str]:
-    """Copy what the model reads, cleaned; return what was left out."""
+    """Copy what the model reads, with restricted front matter; return what was left out."""
     left_out: List[str] = []
     files_left, bytes_left = MAX_FILES, MAX_BYTES
     for tree in TREES:
@@ -209,8 +209,8 @@ def _files_of(workspace: Path, folder: str, left_out: List[str]) -> Iterator[Tup
             continue
         if place.is_dir():
             inner = sorted(os.listdir(place), reverse=True)
-            left_out += [f"{name}/{one}" for one in inner if one.lower() in _NEVER]
-            waiting += [f"{name}/{one}" for one in inner if one.lower() not in _NEVER]
+            left_out += [f"{name}/{one}" for one in inner if one.lower() in _NEVER_COPIED]
+            waiting += [f"{name}/{one}" for one in inner if one.lower() not in _NEVER_COPIED]
         elif place.is_file():
             yield place, name
         else:
@@ -218,7 +218,7 @@ def _files_of(workspace: Path, folder: str, left_out: List[str]) -> Iterator[Tup
 
 
 def _inside(workspace: Path, name: str) -> Optional[Path]:
-    """Return where a name of the repository leads to, None if that is not there or is not of its files."""
+    """Return the real path of a file in the repository, None if it is missing or outside."""
     top, place = os.path.realpath(workspace), os.path.realpath(workspace / name)
     inner = os.path.relpath(place, top)
     outside = inner.split("/", 1)[0] in {"..", ".git"}
@@ -233,8 +233,8 @@ def _copy(file: Path, target: Path, tree: str, name: str, left_out: List[str]) -
     except OSError:
         left_out.append(name)
         return
-    if is_settings(name):
-        cleaned = clean(data.decode("utf-8", "replace"), tree)
+    if is_settings_file(name):
+        cleaned = restrict_front_matter(data.decode("utf-8", "replace"), tree)
         left_out += [f"{name}: {key}" for key in cleaned.dropped]
         data = cleaned.text.encode()
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -264,14 +264,14 @@ def _outward_links(workspace: Path) -> List[str]:
 
 
 def _write_hooks(root: Path, workspace: Path) -> None:
-    """Let the repository's hooks and permission rules through, and nothing else of its settings."""
+    """Write the repository's hooks and permission rules, and no other settings, to the project."""
     hooks: List[Hook] = []
     rules: Dict[str, List[str]] = {}
     for name in ("settings.json", "settings.local.json"):
         place = _inside(workspace, f"{FOLDER}/{name}")
-        data = _content(place) if place else b""
-        hooks += hooks_in(f"{FOLDER}/{name}", data)
-        for kind, found in rules_in(data).items():
+        data = _read_content(place) if place else b""
+        hooks += parse_hooks(f"{FOLDER}/{name}", data)
+        for kind, found in parse_rules(data).items():
             rules[kind] = rules.get(kind, []) + found
     program = root / "stop_hook.py"
     program.write_bytes((files("ocaptain.agents.claude.ship") / "stop_hook.py").read_bytes())
@@ -284,7 +284,7 @@ def _write_hooks(root: Path, workspace: Path) -> None:
             command = shlex.join([sys.executable, str(program), str(about)])
         groups.setdefault(hook.event, []).append(_group(hook, _in_workspace(command, workspace)))
     settings = {"hooks": groups, "permissions": rules}
-    wrong = problems(settings)
+    wrong = find_problems(settings)
     if wrong:
         raise OSError(f"the repository's hooks cannot be let through: {'; '.join(wrong)}")
     (root / FOLDER / "settings.json").write_text(json.dumps(settings))
@@ -296,6 +296,6 @@ def _group(hook: Hook, command: str) -> Dict[str, Any]:
 
 
 def _in_workspace(command: str, workspace: Path) -> str:
-    """Return a line that runs where the hook would without us: the CLI runs it in the project of our own."""
+    """Return a line that runs the hook in the workspace, since the CLI runs it in our project."""
     place = shlex.quote(str(workspace))
     return f"export CLAUDE_PROJECT_DIR={place}; cd {place} || exit 1\n{command}"

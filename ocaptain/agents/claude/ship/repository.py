@@ -1,6 +1,6 @@
-"""What the files of a repository would set of Claude Code, and copies of them that set nothing.
+"""Settings of Claude Code in the files of a repository, and copies of these files without settings.
 
-Everything is by allow-list: what is not known to be harmless is named, and is in no copy.
+Everything is by allow-list: what is not known to be harmless is reported, and is in no copy.
 Source: the CLI's own behaviour, measured with 2.1.330 on 41 repositories.
 """
 
@@ -20,13 +20,13 @@ MAX_FILE = 256 * 1024
 MAX_SHOWN = 10
 _SKILL = {"name", "description", "when_to_use", "allowed-tools", "argument-hint", "arguments", "paths", "context"}
 _SKILL |= {"agent", "disable-model-invocation", "user-invocable", "version", "license"}
-#: What the head of a file in each of them may say.
-HEADS: Mapping[str, frozenset[str]] = {
+#: Keys that the front matter of a file in each of them may have.
+FRONT_MATTER_KEYS: Mapping[str, frozenset[str]] = {
     "skills": frozenset(_SKILL),
     "commands": frozenset(_SKILL),
     "agents": frozenset({"name", "description", "tools", "disallowedTools", "skills", "color"}),
 }
-#: Hooks that may be let through. Others are left out: what one of them can do was not measured.
+#: Events whose hooks may run. Others are left out: their effects were not measured.
 EVENTS = frozenset(
     (
         *("PreToolUse", "PostToolUse", "PostToolUseFailure", "Notification", "UserPromptSubmit", "SessionStart"),
@@ -39,12 +39,12 @@ _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\
 
 
 class Hook(NamedTuple):
-    """A command that a repository has run.
+    """A hook of a repository: a command that the CLI runs at an event.
 
     Attributes:
-        file: that says so.
-        event: when.
-        matcher: which of these events, None = all.
+        file: settings file that defines it.
+        event: name of the event.
+        matcher: pattern for the events, None = all.
         command: a shell line.
         timeout: seconds it may take, None = the CLI's own limit.
     """
@@ -56,20 +56,20 @@ class Hook(NamedTuple):
     timeout: Optional[float]
 
 
-class Cleaned(NamedTuple):
-    """A text whose head says only what it may.
+class RestrictedText(NamedTuple):
+    """A text whose front matter has only allowed keys.
 
     Attributes:
-        text: with a head of our own making; nothing of the former one is copied.
-        dropped: keys of the former head that are not in it.
+        text: the text with new front matter; none of the old lines is copied.
+        dropped: keys of the old front matter that were left out.
     """
 
     text: str
     dropped: Tuple[str, ...]
 
 
-def is_settings(path: str) -> bool:
-    """Whether a file of the repository may set something; what it sets says :func:`settings_in`."""
+def is_settings_file(path: str) -> bool:
+    """Whether a file of the repository may contain settings; :func:`names_of_settings` lists them."""
     parts = path.lower().split("/")
     if parts[-1] == ".mcp.json" or PLUGIN in parts:
         return True
@@ -81,8 +81,8 @@ def is_settings(path: str) -> bool:
     return inner[0] not in INERT and inner[-1].endswith(".json")
 
 
-def settings_in(path: str, data: bytes) -> List[str]:
-    """Return the names of what a file sets, as far as it is one of :func:`is_settings`; nothing if it sets nothing.
+def names_of_settings(path: str, data: bytes) -> List[str]:
+    """Return the names of the settings in a file for which :func:`is_settings_file` is true.
 
     Args:
         path: in the repository.
@@ -90,7 +90,9 @@ def settings_in(path: str, data: bytes) -> List[str]:
     """
     if path.lower().endswith(".md"):
         tree = next((part for part in reversed(path.lower().split("/")) if part in TREES), "skills")
-        return _shown([f"{key} (front matter)" for key in clean(data.decode("utf-8", "replace"), tree).dropped])
+        return _shown(
+            [f"{key} (front matter)" for key in restrict_front_matter(data.decode("utf-8", "replace"), tree).dropped]
+        )
     content = _object(data)
     if content is None:
         return ["what is no JSON object"]
@@ -124,8 +126,8 @@ def _shown(names: List[str]) -> List[str]:
 # -- what may be let through ------------------------------------------------------------------
 
 
-def hooks_in(file: str, data: bytes) -> List[Hook]:
-    """Return the hooks of a settings file that may be let through: shell lines, at events that are known."""
+def parse_hooks(file: str, data: bytes) -> List[Hook]:
+    """Return the hooks of a settings file that may run: shell lines at known events."""
     hooks = (_object(data) or {}).get("hooks")
     found = []
     for event, groups in hooks.items() if isinstance(hooks, dict) else ():
@@ -148,7 +150,7 @@ def _commands(file: str, event: str, group: Any) -> List[Hook]:
     return found
 
 
-def rules_in(data: bytes) -> Dict[str, List[str]]:
+def parse_rules(data: bytes) -> Dict[str, List[str]]:
     """Return the permission rules of a settings file; never its mode."""
     permissions = (_object(data) or {}).get("permissions")
     if not isinstance(permissions, dict):
@@ -164,18 +166,18 @@ def rules_in(data: bytes) -> Dict[str, List[str]]:
 # -- heads ------------------------------------------------------------------------------------
 
 
-def clean(text: str, tree: str) -> Cleaned:
-    """Return a skill, agent or command whose head says only what :data:`HEADS` allows.
+def restrict_front_matter(text: str, tree: str) -> RestrictedText:
+    """Return a skill, agent or command with only the front matter keys of :data:`FRONT_MATTER_KEYS`.
 
-    The head is written anew and comes first, so that the CLI takes nothing else for one, whatever it
-    makes of YAML that we read otherwise.
+    The front matter is written anew at the start of the text, so that the CLI takes nothing else for it,
+    even if it parses YAML in another way than we do.
     """
     head, body = _split(text.replace("\r\n", "\n").lstrip("\ufeff"))
     pairs = _pairs(head)
-    kept = {key: value for key, value in pairs if key in HEADS[tree] and value}
+    kept = {key: value for key, value in pairs if key in FRONT_MATTER_KEYS[tree] and value}
     lines = [f"{key}: {_scalar(value)}" for key, value in kept.items()]
-    dropped = dict.fromkeys(key for key, _ in pairs if key not in HEADS[tree])
-    return Cleaned("\n".join(["---", *lines, "ocaptain: cleaned", "---", body]), tuple(dropped))
+    dropped = dict.fromkeys(key for key, _ in pairs if key not in FRONT_MATTER_KEYS[tree])
+    return RestrictedText("\n".join(["---", *lines, "ocaptain: cleaned", "---", body]), tuple(dropped))
 
 
 def _split(text: str) -> Tuple[List[str], str]:
@@ -189,7 +191,7 @@ def _split(text: str) -> Tuple[List[str], str]:
 
 
 def _pairs(head: List[str]) -> List[Tuple[str, str]]:
-    """Return keys and values; a line that is neither is a key that nobody knows."""
+    """Return keys and values; a line that is neither counts as an unknown key."""
     found: List[Tuple[str, List[str]]] = []
     for line in head:
         match = _KEY.match(line)

@@ -20,8 +20,8 @@ REFUSED = 2  # the exit code by which a hook refuses
 MAX_COMMAND = 200
 
 
-def refusal_of(code: int, out: str, err: str) -> Optional[str]:
-    """Return why a hook refuses, None if it does not (the CLI's protocol: exit code 2, or a JSON decision)."""
+def refusal_reason(code: int, out: str, err: str) -> Optional[str]:
+    """Return why a hook refuses, None if it does not (the CLI: exit code 2 or a JSON decision)."""
     if code == REFUSED:
         return err.strip() or "no reason given"
     try:
@@ -33,13 +33,13 @@ def refusal_of(code: int, out: str, err: str) -> Optional[str]:
     return None
 
 
-def note(number: int, file: str, event: str, command: str) -> str:
-    """Return what is added to a refusal."""
+def refusal_note(number: int, file: str, event: str, command: str) -> str:
+    """Return the note that is added to a refusal."""
     line = " ".join(command.split())[:MAX_COMMAND]
     return f"(ocaptain: refusal {number} of {MAX_REFUSALS} by the {event} hook `{line}` of {file})"
 
 
-def count(path: Path) -> int:
+def count_refusal(path: Path) -> int:
     """Count one more refusal of this attempt; return how many there are."""
     with open(path, "ab") as kept:
         kept.write(b"x")
@@ -56,13 +56,13 @@ def main(argv: list[str]) -> int:
         check=False,
     )
     out, err = done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
-    why = refusal_of(done.returncode, out, err)
+    why = refusal_reason(done.returncode, out, err)
     if why is None:
         sys.stdout.write(out)
         sys.stderr.write(err)
         return done.returncode
-    number = count(Path(argv[1]).with_name("refusals"))
-    told = note(number, about["file"], about["event"], about["command"])
+    number = count_refusal(Path(argv[1]).with_name("refusals"))
+    told = refusal_note(number, about["file"], about["event"], about["command"])
     if number >= MAX_REFUSALS:
         print(json.dumps({"continue": False, "stopReason": told}))
     else:
