@@ -467,7 +467,7 @@ def test_secrets_stay_where_they_are(sailor, plan):
 
 FAULTS = [
     (["sail", "nowhere"], "does not exist"),
-    (["sail"], "name a plan"),
+    (["sail"], "give either a plan"),
     (["sail", "{plan}", "--resume", "x"], "one of them"),
     (["sail", "--resume", "voyage-000000000000"], "there is no voyage"),
     (["sail", "{plan}", "-n", "0"], ""),
