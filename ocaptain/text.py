@@ -8,14 +8,14 @@ import re
 _HOSTILE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
 
-def clean(text: str) -> str:
+def escape_control(text: str) -> str:
     r"""Return ``text`` with everything a terminal could act upon shown as an escape (``\\x1b``)."""
     return _HOSTILE.sub(lambda found: f"\\x{ord(found[0]):02x}" if ord(found[0]) < 256 else "", text)
 
 
 def clean_line(text: str, width: int = 0) -> str:
     """Return ``text`` as one clean line, cut to ``width`` characters (0 = not)."""
-    line = " ".join(clean(text).split())
+    line = " ".join(escape_control(text).split())
     return line if not width or len(line) <= width else line[: width - 1] + "…"
 
 

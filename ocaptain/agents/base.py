@@ -12,7 +12,7 @@ from jinja2.sandbox import SandboxedEnvironment
 from ocaptain.errors import UsageError
 from ocaptain.options import REPO_SETTINGS
 from ocaptain.protocol.messages import Resume
-from ocaptain.text import clean
+from ocaptain.text import escape_control
 
 __all__ = [
     "STALL_SECONDS",
@@ -161,7 +161,7 @@ def quote_output(text: str) -> str:
 
     So the output cannot act as an instruction; the fence is longer than any run of backticks in it.
     """
-    text_shown = clean(text).strip()
+    text_shown = escape_control(text).strip()
     if (more := len(text_shown) - QUOTED_START - QUOTED_END) > 0:
         text_shown = f"{text_shown[:QUOTED_START]}\n[{more} characters are left out here]\n{text_shown[-QUOTED_END:]}"
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text_shown)), default=0))

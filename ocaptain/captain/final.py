@@ -25,7 +25,7 @@ from ocaptain.captain.decide.verify import (
 from ocaptain.captain.rescue import rescue_ship
 from ocaptain.captain.ship.job import VerifyJob
 from ocaptain.git import GitError, fsck
-from ocaptain.text import clean
+from ocaptain.text import escape_control
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -118,7 +118,7 @@ class FinalVerify:
             if done is not None:
                 ship, answer = done
                 runs.append(VerifyRun(ship, place, answer.code, answer.timed_out, answer.stage, answer.clean))
-                logs.append(clean(answer.tail)[-MAX_TAIL:])
+                logs.append(escape_control(answer.tail)[-MAX_TAIL:])
                 place = place_to_retry(runs[-1], self._ships(), has_setup=bool(voyage.setup))
             elif runs:  # only where it was to be tried once more
                 place = place_to_retry(runs[-1], self._ships(), has_setup=bool(voyage.setup))
@@ -127,7 +127,7 @@ class FinalVerify:
             else:
                 place = await self._next_place()
         if not runs:
-            why = clean(self._problem or "no ship is left")[:300]
+            why = escape_control(self._problem or "no ship is left")[:300]
             remedy = f"try again with `ocaptain sail --resume {voyage.id}`"
             return FinalVerifyResult(
                 Verdict("failed", None, f"the final verify could not be run ({why}); {remedy}"), commit

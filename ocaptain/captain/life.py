@@ -29,7 +29,7 @@ from ocaptain.control.commands import carry_out
 from ocaptain.control.listen import listening
 from ocaptain.git import GitError
 from ocaptain.process import take_over_path
-from ocaptain.text import clean
+from ocaptain.text import escape_control
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -313,7 +313,7 @@ class Captain:
             self.ledger.clear_pause()
         if found and self.ledger.voyage().paused_reason is None:
             self.ledger.pause(found.reason)
-            self.ledger.set_note(clean(found.note)[:MAX_NOTE])
+            self.ledger.set_note(escape_control(found.note)[:MAX_NOTE])
 
     def _on_soundness(self) -> None:
         """Handle the result of a check of this machine and the repository."""

@@ -24,7 +24,7 @@ from ocaptain.captain.decide.outcome import Decision, decide_after_loss
 from ocaptain.captain.decide.refusals import is_refusal_confirmed
 from ocaptain.captain.ship.actor import SLEEP_AFTER, ShipActor
 from ocaptain.captain.ship.context import MAX_NOTE
-from ocaptain.text import clean
+from ocaptain.text import escape_control
 
 if TYPE_CHECKING:
     from ocaptain.agents.facts import Facts
@@ -207,7 +207,7 @@ class Pool:
         else:
             self._return_to_pool(claim, decision)
         if decision.pause:
-            self._ledger.set_ship(claim.ship, "idle", clean(decision.reason)[:MAX_NOTE])
+            self._ledger.set_ship(claim.ship, "idle", escape_control(decision.reason)[:MAX_NOTE])
 
     def _fail(self, claim: Claim, decision: Decision, evidence: dict[str, Any] | None) -> None:
         status = self._ledger.fail(claim.token, decision.reason, evidence, final=decision.final)
@@ -251,7 +251,7 @@ class Pool:
         """Hand out no more tasks, since no ship can work with this credential; log it once."""
         if self.refused is None:
             self.claiming = False
-            detail = clean(reason).split("\n", 1)[0][:MAX_NOTE]
+            detail = escape_control(reason).split("\n", 1)[0][:MAX_NOTE]
             remedy = f"{ADAPTERS[agent].remedy}, then go on with: ocaptain sail --resume {self._voyage}"
             kept = "work that landed or was offered is kept"
             self.refused = f"the agents' credential was refused: {detail}; {kept}; {remedy}"
@@ -274,12 +274,12 @@ class Pool:
 
     def on_ship_lost(self, ship: str, reason: str) -> None:
         """Handle the loss of a ship that is gone for good: its task goes to another ship at once."""
-        self._take_out_of_service(ship, "lost", clean(reason)[:MAX_NOTE])
+        self._take_out_of_service(ship, "lost", escape_control(reason)[:MAX_NOTE])
         self._hooks.ship_lost(ship, reason)
 
     def on_ship_faulty(self, ship: str, reason: str, *, final: bool) -> None:
         """Handle a fault of a ship that cannot do its work: its task is returned, and no failure is counted."""
-        self._take_out_of_service(ship, "failed" if final else "idle", clean(reason)[:MAX_NOTE])
+        self._take_out_of_service(ship, "failed" if final else "idle", escape_control(reason)[:MAX_NOTE])
         if final:
             self._hooks.ship_lost(ship, reason)
 

@@ -26,7 +26,7 @@ from ocaptain.errors import OcaptainError
 from ocaptain.git import Git, fsck, write_proven_bundle
 from ocaptain.protocol import messages as wire
 from ocaptain.protocol.codec import Malformed, from_dict
-from ocaptain.text import clean
+from ocaptain.text import escape_control
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,9 +104,9 @@ async def rescue_ship(context: Context, records: Records, transport: Transport, 
                 finally:
                     await link.channel.close()
         except ShipGone as error:
-            return Rescue(row.id, row.sprite, ok=True, reason=f"was gone already: {clean(str(error))}")
+            return Rescue(row.id, row.sprite, ok=True, reason=f"was gone already: {escape_control(str(error))}")
         except (TransportError, ShipFault, OcaptainError, Malformed, TimeoutError) as error:
-            reason = clean(str(error)) or f"no answer in {RESCUE_SECONDS:g} s"
+            reason = escape_control(str(error)) or f"no answer in {RESCUE_SECONDS:g} s"
         else:
             return Rescue(row.id, row.sprite, ok=True, ref=ref)
         await asyncio.sleep(0.5 * (attempt + 1))
@@ -124,7 +124,7 @@ async def _fetch_work(context: Context, link: Link, transport: Transport, attemp
     if offer is None:
         return None
     if offer.left_out:
-        names = ", ".join(clean(path) for path in offer.left_out[:10])
+        names = ", ".join(escape_control(path) for path in offer.left_out[:10])
         raise TransportError(f"the ship cannot pack all of its work; left out: {names}")
     if offer.empty:
         return None

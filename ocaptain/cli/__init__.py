@@ -58,10 +58,10 @@ def main() -> None:
 
 def _exit_with(error: OcaptainError) -> NoReturn:
     """Print an error and exit with its exit code."""
-    from ocaptain.text import clean  # noqa: PLC0415 - see above
+    from ocaptain.text import escape_control  # noqa: PLC0415 - see above
 
     for line in str(error).splitlines():
-        sys.stderr.write(f"{clean(line)}\n")
+        sys.stderr.write(f"{escape_control(line)}\n")
     _print_json_if_asked(error)
     sys.exit(error.exit_code)
 

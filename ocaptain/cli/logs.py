@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ocaptain.cli.views import find_voyage
 from ocaptain.errors import UsageError
 from ocaptain.query import ENDED, LedgerError, Query
-from ocaptain.text import clean, clean_line
+from ocaptain.text import clean_line, escape_control
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -46,7 +46,7 @@ class _LogReader:
         end = len(data) if partial else data.rfind(b"\n") + 1
         self.offset += end
         for line in data[:end].decode(errors="replace").splitlines():
-            yield f"{self.log.label} | {clean(line)}"
+            yield f"{self.log.label} | {escape_control(line)}"
 
 
 def show_logs(voyage: str | None, *, names: Collection[str], follow: bool, grep: str | None, tail: int | None) -> None:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from ocaptain.errors import Interrupted, OcaptainError
 from ocaptain.protocol.usage import format_dollars
-from ocaptain.text import clean, clean_line
+from ocaptain.text import clean_line, escape_control
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -60,7 +60,11 @@ def error_as_dict(error: OcaptainError | None) -> dict[str, Any] | None:
     """Return an error in its JSON form, None for no error."""
     if error is None:
         return None
-    return {"exit_code": error.exit_code, "message": clean(str(error)), "remedy": error.remedy and clean(error.remedy)}
+    return {
+        "exit_code": error.exit_code,
+        "message": escape_control(str(error)),
+        "remedy": error.remedy and escape_control(error.remedy),
+    }
 
 
 def print_json_error(error: OcaptainError) -> None:

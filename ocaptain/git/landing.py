@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ocaptain.git.run import Bounds, GitError, GitLimitExceeded, GitTimeout
-from ocaptain.text import clean
+from ocaptain.text import escape_control
 
 if TYPE_CHECKING:
     from ocaptain.git.run import Git
@@ -65,9 +65,9 @@ def commit_message(subject: str, body: str, *, task: str, ship: str, attempt: in
     It has a one-line subject, the agent's own message, then our trailers. Lines of the agent that look
     like our trailers are dropped, and control characters are escaped.
     """
-    head = " ".join(clean(subject).split())[:MAX_SUBJECT] or f"Task {task}"
+    head = " ".join(escape_control(subject).split())[:MAX_SUBJECT] or f"Task {task}"
     forged = re.compile(rf"\s*({'|'.join(OWN_TRAILERS)})\s*:", re.IGNORECASE)
-    lines = [clean(line).rstrip() for line in body[:MAX_BODY].splitlines()]
+    lines = [escape_control(line).rstrip() for line in body[:MAX_BODY].splitlines()]
     kept = "\n".join(line for line in lines if not forged.match(line)).strip()
     trailers = f"Task: {task}\nShip: {ship}\nAttempt: {attempt}\n"
     return "\n\n".join(part for part in (head, kept, trailers) if part)

@@ -20,7 +20,7 @@ from ocaptain.ledger.file import connect
 from ocaptain.ledger.migrate import OLDER_VERSIONS, VERSION, migrate_file, migrated_copy, schema
 from ocaptain.ledger.records import Fenced, LedgerError, LedgerUnwritable, NewVoyage, Voyage
 from ocaptain.names import VERIFY_SHIP, VOYAGE_ID
-from ocaptain.text import clean
+from ocaptain.text import escape_control
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,7 +87,7 @@ class Store:
         if row is not None and (row[0] == directory or not VOYAGE_ID.fullmatch(directory)):
             return
         db.close()
-        what = "is empty" if row is None else f"is the ledger of {clean(str(row[0]))[:60]}, not of {directory}"
+        what = "is empty" if row is None else f"is the ledger of {escape_control(str(row[0]))[:60]}, not of {directory}"
         raise LedgerError(f"{self.path} {what}; restore the right one from a copy")
 
     def close(self) -> None:

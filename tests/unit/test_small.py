@@ -33,7 +33,7 @@ from ocaptain.plan import load_plan
 from ocaptain.protocol.envelope import LogBody, read_body
 from ocaptain.provider import choose_provider, sprites_token
 from ocaptain.sprites import Sprite
-from ocaptain.text import clean, clean_bytes, clean_line
+from ocaptain.text import clean_bytes, clean_line, escape_control
 from ocaptain.tree import TreeFile
 from ocaptain.voyage.check import choose_fleet_size
 from ocaptain.voyage.home import Home
@@ -49,9 +49,9 @@ from tests.unit.test_ledger import make
 
 @given(st.text())
 def test_clean_text_holds_nothing_that_a_terminal_acts_upon(text):
-    assert not any((ord(one) < 32 and one not in "\t\n") or 127 <= ord(one) < 160 for one in clean(text))
+    assert not any((ord(one) < 32 and one not in "\t\n") or 127 <= ord(one) < 160 for one in escape_control(text))
     assert "\n" not in clean_line(text)
-    clean(text).encode()
+    escape_control(text).encode()
 
 
 @given(st.binary())

@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING
 
 from ocaptain.agents.facts import AttemptVerdict
-from ocaptain.text import clean, clean_line
+from ocaptain.text import clean_line, escape_control
 
 if TYPE_CHECKING:
     from ocaptain.agents.facts import AttemptEnd, Facts, Result
@@ -34,7 +34,7 @@ def judge(ended: AttemptEnd) -> AttemptVerdict:
     result = facts.result if facts else None
     if facts is None or result is None:
         return _unfinished(code, reason, facts, ended.tail)
-    text = clean(result.text).strip()[-MAX_TEXT:]
+    text = escape_control(result.text).strip()[-MAX_TEXT:]
     last_words = f":\n{text}" if text else ""
     if result.stop == "refusal" or facts.last_stop == "refusal":
         return AttemptVerdict("failed", f"the model refused to go on{last_words}", fresh=True)
@@ -43,14 +43,14 @@ def judge(ended: AttemptEnd) -> AttemptVerdict:
             "failed", f"it reached its limit of {result.turns} turns (metadata.max_turns, --max-turns){last_words}"
         )
     if result.is_error or result.subtype != "success":
-        return _api_error(result.status, result.error, facts, text or clean(result.subtype))
+        return _api_error(result.status, result.error, facts, text or escape_control(result.subtype))
     if reason != "exit" or code != 0:
         return _describe_end(code, reason, last_words)
     cut = result.stop not in COMPLETE_STOPS or result.terminal not in {None, "completed"}
     if cut or (facts.partial and facts.last_stop not in COMPLETE_STOPS):
         return AttemptVerdict("failed", _cut_short(result, facts, last_words))
     if ended.empty and not ended.checked:
-        found = NO_CHANGE.search(clean(result.text))
+        found = NO_CHANGE.search(escape_control(result.text))
         if not found:
             return AttemptVerdict(
                 "failed", f"it ended without a change and without the line `NO CHANGE NEEDED: why`{last_words}"
@@ -61,7 +61,7 @@ def judge(ended: AttemptEnd) -> AttemptVerdict:
 
 def _unfinished(code: int, reason: str, facts: Facts | None, log_tail: str) -> AttemptVerdict:
     """Return the verdict on a stream without a result: killed, hung, or never started."""
-    tail = clean(log_tail[-MAX_TEXT:]).strip()
+    tail = escape_control(log_tail[-MAX_TEXT:]).strip()
     if reason == "refused":  # before the model was asked anything
         return AttemptVerdict("hopeless", tail)
     last_words = f"; it said last:\n{tail}" if tail else ""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from ocaptain.protocol.messages import Outcome, Snapshot, UnfitTree
-from ocaptain.text import clean
+from ocaptain.text import escape_control
 
 if TYPE_CHECKING:
     from ocaptain.agents.facts import AttemptVerdict
@@ -86,7 +86,7 @@ def pause_seconds(waits: int, asked: float) -> float | None:
 
 def failure_reason(outcome: Outcome) -> str | None:
     """Return why an attempt failed, None if its work can be offered."""
-    tail = clean(outcome.tail[-MAX_TAIL:]).strip()
+    tail = escape_control(outcome.tail[-MAX_TAIL:]).strip()
     output = f"; the end of its output:\n{tail}" if tail else ""
     match outcome:
         case Outcome(reason="timeout"):
@@ -96,8 +96,8 @@ def failure_reason(outcome: Outcome) -> str | None:
         case Outcome(reason="died"):
             return f"the agent's supervisor was killed{output}"
         case Outcome(reason="exit", code=0, unfit=UnfitTree() as unfit):
-            names = ", ".join(clean(path) for path in unfit.paths[:10])
-            return f"the work cannot be landed: {clean(unfit.reason)}: {names}"
+            names = ", ".join(escape_control(path) for path in unfit.paths[:10])
+            return f"the work cannot be landed: {escape_control(unfit.reason)}: {names}"
         case Outcome(reason="exit", code=0, snapshot=Snapshot()):
             return None
         case Outcome(reason="exit", code=0):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ocaptain.git import BadTree, BareRepository, Conflict, compare_trees, merge
 from ocaptain.protocol.limits import printable_path
-from ocaptain.text import clean
+from ocaptain.text import escape_control
 
 if TYPE_CHECKING:
     from ocaptain.protocol.limits import Limits
@@ -90,8 +90,10 @@ def describe_conflict(git: BareRepository, conflict: Conflict, base: str, tip: s
     if conflict.note:
         return f"it does not merge: {conflict.note}"
     named = conflict.paths[:MAX_PATHS]
-    paths = ", ".join(clean(path) for path in named)
+    paths = ", ".join(escape_control(path) for path in named)
     arguments = ("log", "--format=%s (%(trailers:key=Task,separator=%x2C))", f"{base}..{tip}", "--", *named)
     done = git.run(*arguments, extra={"GIT_LITERAL_PATHSPECS": "1"})
-    landed = clean(done.stdout.decode(errors="replace").strip()).replace("\n", "; ") or "work that landed meanwhile"
+    landed = (
+        escape_control(done.stdout.decode(errors="replace").strip()).replace("\n", "; ") or "work that landed meanwhile"
+    )
     return f"it does not merge: {paths} was also changed by: {landed}"

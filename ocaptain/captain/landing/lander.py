@@ -29,7 +29,7 @@ from ocaptain.captain.landing.notices import list_changed_settings
 from ocaptain.git import BareRepository, Conflict, Git, GitError, clear_quarantine, commit_message
 from ocaptain.ledger import Contradiction, LedgerError
 from ocaptain.protocol.limits import Limits
-from ocaptain.text import clean
+from ocaptain.text import escape_control
 
 if TYPE_CHECKING:
     from ocaptain.ledger import Claim, Intent, Ledger
@@ -349,7 +349,7 @@ class Lander:
     def _record_check(self, entry: _Entry, result: CheckResult) -> State:
         """Store a check's result as evidence; return the offer's new state."""
         command = str((entry.claim.raw.get("metadata") or {}).get("verify"))
-        tail = clean(result.tail[-MAX_TAIL:])
+        tail = escape_control(result.tail[-MAX_TAIL:])
         passed = result.code == 0
         entry.evidence["check"] = {
             "command": command,
@@ -362,7 +362,7 @@ class Lander:
         if passed:
             return "passed"
         why = "took too long" if result.timed_out else f"ended with exit code {result.code}"
-        reason = f"the check `{clean(command)[:200]}` {why}:\n{tail.strip()}"
+        reason = f"the check `{escape_control(command)[:200]}` {why}:\n{tail.strip()}"
         entry.refusal = CheckFailed(reason, dict(entry.evidence))
         return "failed"
 
@@ -394,6 +394,6 @@ class Lander:
     def _warn_of_collisions(self, claim: Claim, landed: Tip) -> None:
         """Log new names that macOS or Windows take for an existing one: a checkout there has only one of them."""
         if landed.collisions:
-            names = "; ".join(f"{clean(new)} and {clean(old)}" for new, old in landed.collisions)
+            names = "; ".join(f"{escape_control(new)} and {escape_control(old)}" for new, old in landed.collisions)
             text = f"macOS and Windows take these names for one: {names}"
             self._ledger.add_event("names", text, ship=claim.ship, task=claim.task)

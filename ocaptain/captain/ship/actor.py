@@ -27,7 +27,7 @@ from ocaptain.captain.transport.base import WORKER, CutShort, TransportError, ru
 from ocaptain.git import GitError
 from ocaptain.ledger import LedgerError
 from ocaptain.protocol import PROTOCOL
-from ocaptain.text import clean
+from ocaptain.text import escape_control
 from ocaptain.worker.build import worker_bytes
 
 if TYPE_CHECKING:
@@ -214,7 +214,9 @@ class ShipActor:
         self._breaks = count_break(self._breaks, self._cursors.taken, now)
         if is_ship_to_blame(self._breaks, now, another_is_connected=self._dispatcher.is_another_connected(self.ship)):
             count = self._breaks.count
-            self.give_up(f"its channel broke {count} times without a record between ({clean(str(error))[:200]})")
+            self.give_up(
+                f"its channel broke {count} times without a record between ({escape_control(str(error))[:200]})"
+            )
 
     async def _on_our_fault(self, error: Exception) -> None:
         """Handle a failure of this machine or the repository: no task and no ship is to blame, and it may pass."""
@@ -356,7 +358,7 @@ class ShipActor:
         await self._transport.put(fresh, await asyncio.to_thread(worker_bytes))
         done = await run(self._transport, ["python3", fresh, "install"], INSTALL_SECONDS)
         if done.code:
-            reason = clean((done.stdout + done.stderr).decode(errors="replace"))[-500:]
+            reason = escape_control((done.stdout + done.stderr).decode(errors="replace"))[-500:]
             raise ShipFault(f"{self.ship}: the new worker could not be installed (exit {done.code}): {reason}")
         self._protocol = PROTOCOL
 

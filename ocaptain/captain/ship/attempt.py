@@ -27,7 +27,7 @@ from ocaptain.captain.transport.base import CutShort
 from ocaptain.errors import UsageError
 from ocaptain.git import BadBundle, BundleRefused, GitError
 from ocaptain.protocol.messages import Start
-from ocaptain.text import clean, clean_line
+from ocaptain.text import clean_line, escape_control
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,7 +81,7 @@ class Attempts:
             await self._judge(link, claim, base, outcome)
         except BadBundle as error:  # an honest worker would have refused it itself
             await link.settle(answer.number)
-            raise ShipFault(f"what it offered is refused: {clean(error.message)[:2000]}") from error
+            raise ShipFault(f"what it offered is refused: {escape_control(error.message)[:2000]}") from error
         await link.settle(answer.number)
         return True
 
@@ -271,10 +271,10 @@ class Attempts:
 def _outcome_or_fault(answer: Answer) -> Outcome | ShipFault:
     """Return the outcome of an attempt, or the ship's fault if there is none."""
     if not answer.ok:
-        return ShipFault(f"the agent could not be started: {clean(answer.failure().reason)[:2000]}")
+        return ShipFault(f"the agent could not be started: {escape_control(answer.failure().reason)[:2000]}")
     outcome = landing.parse_outcome(answer.data)
     if isinstance(outcome, str):
         return ShipFault(outcome)
     if outcome.reason == "error":  # no attempt was made: the ship's supervisor could not begin one
-        return ShipFault(f"the agent could not be started: {clean(outcome.tail).strip()[-2000:]}")
+        return ShipFault(f"the agent could not be started: {escape_control(outcome.tail).strip()[-2000:]}")
     return outcome

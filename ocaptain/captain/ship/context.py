@@ -14,7 +14,7 @@ from ocaptain.captain.transport.base import ShipFault
 from ocaptain.git import BareRepository
 from ocaptain.prices import built_in_prices
 from ocaptain.protocol.limits import Limits
-from ocaptain.text import clean
+from ocaptain.text import escape_control
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,7 +83,7 @@ class Context:
 
     def show_reason(self, ship: str, reason: str) -> None:
         """Show in ``status`` why a ship does not answer, or waits; "" = it works again."""
-        self.ledger.set_ship(ship, self.ledger.ship_row(ship).state, clean(reason)[:MAX_NOTE] or None)
+        self.ledger.set_ship(ship, self.ledger.ship_row(ship).state, escape_control(reason)[:MAX_NOTE] or None)
 
     @classmethod
     def of(

@@ -11,7 +11,7 @@ from ocaptain.captain.ship.context import ShipFault
 from ocaptain.captain.ship.link import command_id
 from ocaptain.protocol.codec import from_dict
 from ocaptain.protocol.messages import Check, CheckResult, Verify, VerifyResult
-from ocaptain.text import clean
+from ocaptain.text import escape_control
 
 if TYPE_CHECKING:
     from ocaptain.captain.ship.context import Context
@@ -46,7 +46,7 @@ async def run_check(link: Link, context: Context, claim: Claim, candidate: str, 
     except TimeoutError as error:
         raise ShipFault(f"the ship did not report the check's result in {timeout + ANSWER_SECONDS:g} s") from error
     if not answer.ok:
-        raise ShipFault(f"the ship could not run the check: {clean(answer.failure().reason)[:2000]}")
+        raise ShipFault(f"the ship could not run the check: {escape_control(answer.failure().reason)[:2000]}")
     return from_dict(CheckResult, answer.data)
 
 
@@ -61,7 +61,9 @@ async def run_verify(link: Link, context: Context, job: VerifyJob) -> None:
         answer = await link.call_with_commit(job.commit, name, verify, seconds)
         await link.settle(answer.number)
         if not answer.ok:
-            raise ShipFault(f"the ship could not run the final verify: {clean(answer.failure().reason)[:2000]}")
+            raise ShipFault(
+                f"the ship could not run the final verify: {escape_control(answer.failure().reason)[:2000]}"
+            )
         job.set_result(from_dict(VerifyResult, answer.data))
     except Exception as error:
         job.release(str(error))
