@@ -468,7 +468,7 @@ def test_secrets_stay_where_they_are(sailor, plan):
 FAULTS = [
     (["sail", "nowhere"], "does not exist"),
     (["sail"], "give either a plan"),
-    (["sail", "{plan}", "--resume", "x"], "one of them"),
+    (["sail", "{plan}", "--resume", "x"], "give either"),
     (["sail", "--resume", "voyage-000000000000"], "there is no voyage"),
     (["sail", "{plan}", "-n", "0"], ""),
     (["sail", "{plan}", "-n", "many"], ""),
@@ -489,7 +489,7 @@ FAULTS = [
     (["logs", "nope"], "voyage"),
     (["clone", "nope"], "no voyage"),
     (["sink", "nope"], "no voyage"),
-    (["sink", "x", "--all"], "one of them"),
+    (["sink", "x", "--all"], "give either"),
     (["frobnicate"], ""),
     (["shell", "nope"], "voyage"),
     (["shell", "nope", "ship-0", "--raw"], "name one ship"),
