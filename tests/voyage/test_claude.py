@@ -230,7 +230,9 @@ def test_a_refused_credential_stops_the_fleet_with_one_message(tmp_path, ships):
         note = ledger.voyage().note
         assert "CLAUDE_CODE_OAUTH_TOKEN" in note
         assert f"ocaptain sail --resume {VOYAGE}" in note
-        assert len([row for row in ledger.rows("events", "n") if re.search("credential was refused", row["text"])]) == 2
+        told = [row for row in ledger.rows("events", "n") if re.search("credential was refused", row["text"])]
+        # One ship said so, another one confirmed it, and that stopped the fleet.
+        assert [row["kind"] for row in told] == ["refused", "denied", "voyage"]
         assert ledger.count_tasks()["failed"] == 0
         ledger.set_state("running")
     # With a good one it goes on.
@@ -291,7 +293,7 @@ class StillShip:
     def status(self):
         return self.now
 
-    def rest(self, seconds):
+    def pause_claiming(self, seconds):
         self.pause = seconds
 
     def change(self, **facts):
