@@ -152,7 +152,7 @@ def check_services(checked: CheckedRequest, settings: Settings, *, start: bool) 
     with scratch_directory("check") as directory, ThreadPoolExecutor() as pool:
         access = pool.submit(sources.check_access, checked.source, settings, directory)
         reach = pool.submit(_check_provider, checked.fleet.provider, settings, start=start)
-        joinable = pool.submit(_check_mesh, checked.fleet.mesh, settings)
+        joinable = pool.submit(_check_tailnet_access, checked.fleet.mesh, settings)
         checked.notes.extend(access.result())
         reached = reach.result()  # hosts are only contacted when they are built
         joinable.result()
@@ -269,8 +269,8 @@ def _check_provider(name: str, settings: Settings, *, start: bool) -> Endpoint |
     return reached
 
 
-def _check_mesh(mesh: Mesh, settings: Settings) -> None:
-    """Check that the tailnet's service accepts our secret, before anything is created."""
+def _check_tailnet_access(mesh: Mesh, settings: Settings) -> None:
+    """Check that the tailnet's service accepts our secret, if the ships join one."""
     if mesh == "tailscale":
         asyncio.run(check_access(tailnet_of(settings)))
 
