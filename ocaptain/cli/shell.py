@@ -59,7 +59,7 @@ def run_shell(voyage: str | None, ship: str | None, *, raw: bool) -> int:
     line = RAW_COMMAND if raw else ATTACH_COMMAND
     code = _run_on_host(directory, sprite, line) if seen.provider == HOSTS else _run_on_sprite(seen, sprite, line)
     if code == EXIT_NO_AGENT and not raw:
-        raise OcaptainError(f"no agent has run on {sprite} yet; open a shell with --raw")
+        raise OcaptainError(f"no agent's terminal is open on {sprite}; open a shell with --raw")
     return code
 
 
@@ -104,7 +104,7 @@ def choose_ship(seen: Overview, named: str | None) -> str:
 
 @contextlib.contextmanager
 def _raw_terminal() -> Iterator[None]:
-    """Put the terminal into raw mode inside the block; always restore it afterwards."""
+    """Put standard input, which must be a terminal, into raw mode inside the block; always restore it."""
     before = termios.tcgetattr(0)
     try:
         tty.setraw(0)

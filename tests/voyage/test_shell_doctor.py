@@ -149,11 +149,11 @@ def test_wrong_ships_are_exit_2(fleet, voyage, arguments, part):
 
 
 @root
-def test_a_ship_that_ran_no_agent_says_so(fleet, plan):
+def test_a_ship_that_runs_no_agent_says_so(fleet, plan):
     tasks = [run_task("sleep 60", pin="ship-0")]
     voyage = fleet.json("sail", plan(tasks), "-n", "2", "--new", "--json")["voyage"]
     terminal = Terminal(fleet, "shell", voyage, "ship-1")
-    terminal.until("no agent has run")
+    terminal.until("no agent's terminal is open")
     assert terminal.end() == 1
     fleet.run("sink", voyage, "--force")
 
