@@ -182,17 +182,17 @@ class Journal:
                         raise
         old_journal.unlink()
 
-    def first(self, name: str) -> int:
+    def first(self, record_class: str) -> int:
         """Return the number of the oldest record of a class that may exist."""
-        return self._classes[name].first
+        return self._classes[record_class].first
 
-    def last(self, name: str) -> int:
+    def last(self, record_class: str) -> int:
         """Return the number of the newest record of a class."""
-        return self._classes[name].last
+        return self._classes[record_class].last
 
-    def size(self, name: str) -> int:
+    def size(self, record_class: str) -> int:
         """Return the bytes of a class on disk."""
-        return self._classes[name].size
+        return self._classes[record_class].size
 
     def append(self, body: Message, *, durable: bool) -> int:
         """Append a record to its class; if ``durable`` it is on disk when this returns.
