@@ -86,26 +86,13 @@ class Home:
         return found
 
     def find(self, prefix: str | None) -> VoyageDirectory:
-        """Return the voyage with a prefix of its id; for None the only active one, or the only one with a captain.
+        """Return the voyage with a prefix of its id; for None see :meth:`only_active`.
 
         Raises:
             UsageError: no voyage or several match; lists them.
         """
         if prefix is None:
-            active = self.active_voyages()
-            if len(active) == 1:
-                return active[0]
-            sailing = [one for one in active if is_captain_running(one.path)]
-            if len(sailing) == 1:
-                return sailing[0]
-            if not active:
-                recent = self.voyages()
-                if len(recent) == 1:
-                    return recent[0]
-                raise UsageError(
-                    f"there is no active voyage in {self.path}; give an id, or start one: `ocaptain sail PLAN`"
-                )
-            raise UsageError("several voyages are active, give the id of one:", [one.id for one in active])
+            return self.only_active()
         if not prefix:
             raise UsageError("the voyage id is empty; give an id, or leave it out for the only active voyage")
         shown = repr(clean_line(prefix, 60))
@@ -116,3 +103,22 @@ class Home:
         if not found:
             raise UsageError(f"there is no voyage {shown} in {self.path}")
         raise UsageError(f"{shown} matches several voyages, give more of the id:", [one.id for one in found])
+
+    def only_active(self) -> VoyageDirectory:
+        """Return the only active voyage, else the only one with a captain, else the only recorded one.
+
+        Raises:
+            UsageError: there is none, or several are active; lists them.
+        """
+        active = self.active_voyages()
+        if len(active) == 1:
+            return active[0]
+        sailing = [one for one in active if is_captain_running(one.path)]
+        if len(sailing) == 1:
+            return sailing[0]
+        if active:
+            raise UsageError("several voyages are active, give the id of one:", [one.id for one in active])
+        recorded = self.voyages()
+        if len(recorded) == 1:
+            return recorded[0]
+        raise UsageError(f"there is no active voyage in {self.path}; give an id, or start one: `ocaptain sail PLAN`")
