@@ -186,7 +186,7 @@ def sink(
     """Fetch the work of every ship, then destroy the fleet."""
     from ocaptain.cli.sink import run_sink  # noqa: PLC0415
 
-    raise typer.Exit(run_sink(voyage, every=all_, force=force, abandon=abandon, as_json=json))
+    raise typer.Exit(run_sink(voyage, all_active=all_, confirmed=force, abandon=abandon, as_json=json))
 
 
 @app.command()

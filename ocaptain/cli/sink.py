@@ -23,30 +23,43 @@ RESCUE_TASK = "Stop the agents and fetch what they were at"
 LOCK_SECONDS = 4.0
 
 
-def run_sink(voyage: str | None, *, every: bool, force: bool, abandon: bool, as_json: bool) -> int:
-    """Sink one voyage or all; return the exit code."""
-    if every and voyage:
+def run_sink(voyage: str | None, *, all_active: bool, confirmed: bool, abandon: bool, as_json: bool) -> int:
+    """Sink one voyage or all; return the exit code.
+
+    Args:
+        voyage: prefix of a voyage's id; None = the only active one.
+        all_active: sink all active voyages, and sweep ships that no voyage owns any more.
+        confirmed: the user has agreed already; do not ask.
+        abandon: destroy ships even if their work cannot be fetched.
+        as_json: print a JSON document instead of text.
+
+    Raises:
+        UsageError: ``voyage`` and ``all_active`` contradict each other, no voyage matches, or nobody can confirm.
+        PartialError: some voyages or leftover ships remain.
+        OcaptainError: the sink failed.
+    """
+    if all_active and voyage:
         raise UsageError("give either a voyage's id or --all")
     settings = load_settings()
-    chosen = Home(settings.voyages).active_voyages() if every else [find_voyage(voyage)]
-    if not force:
-        _confirm(chosen, every=every)
+    chosen = Home(settings.voyages).active_voyages() if all_active else [find_voyage(voyage)]
+    if not confirmed:
+        _confirm(chosen, all_active=all_active)
     # Hosts belong to no provider: none of them can be left over without a voyage here that knows it.
-    providers = {Query(directory.path).overview().provider for directory in chosen} - {HOSTS} if every else set()
+    providers = {Query(directory.path).overview().provider for directory in chosen} - {HOSTS} if all_active else set()
     done, errors = _sink_all(chosen, abandon=abandon)
-    if every:
-        errors += _sweep_leftovers(settings, providers, force=force, abandon=abandon)
+    if all_active:
+        errors += _sweep_leftovers(settings, providers, confirmed=confirmed, abandon=abandon)
     fault = _combine_errors(errors, len(chosen))
     if as_json:
-        _print_as_json(done, fault, every=every)
+        _print_as_json(done, fault, all_active=all_active)
     else:
-        _print_summaries(done, every=every)
+        _print_summaries(done, all_active=all_active)
     if fault:
         raise fault
     return 0
 
 
-def _sweep_leftovers(settings: Settings, providers: set[str], *, force: bool, abandon: bool) -> list[OcaptainError]:
+def _sweep_leftovers(settings: Settings, providers: set[str], *, confirmed: bool, abandon: bool) -> list[OcaptainError]:
     """Sweep ships that no readable voyage owns; return the errors."""
     from ocaptain.cli.sweep import sweep_after_sink  # noqa: PLC0415 - loads the API's client
 
@@ -54,15 +67,15 @@ def _sweep_leftovers(settings: Settings, providers: set[str], *, force: bool, ab
     if broken := Home(settings.voyages).describe_unreadable():
         errors.append(PartialError("these voyages cannot be read, and were not sunk:", broken))
     try:
-        sweep_after_sink(settings, providers, force=force, abandon=abandon)
+        sweep_after_sink(settings, providers, force=confirmed, abandon=abandon)
     except OcaptainError as error:
         errors.append(error)
     return errors
 
 
-def _print_as_json(done: list[dict[str, Any]], fault: OcaptainError | None, *, every: bool) -> None:
+def _print_as_json(done: list[dict[str, Any]], fault: OcaptainError | None, *, all_active: bool) -> None:
     error = {"error": render.error_as_dict(fault)}
-    if every:
+    if all_active:
         render.print_json("sink_all", {"voyages": done, **error})
     elif done:  # else the error is all there is to say
         render.print_json("sink", {**done[0], **error})
@@ -99,13 +112,13 @@ def _combine_errors(errors: list[OcaptainError], asked: int) -> OcaptainError | 
     return kind("not every voyage was sunk:", [line for error in errors for line in str(error).splitlines()])
 
 
-def _confirm(chosen: list[VoyageDirectory], *, every: bool) -> None:
+def _confirm(chosen: list[VoyageDirectory], *, all_active: bool) -> None:
     """Ask the user to confirm; without a terminal ``--all`` needs ``--force``."""
     busy = [directory for directory in chosen if Query(directory.path).state() != "sunk"]
     if not busy:
         return
     if not sys.stdin.isatty():
-        if every:
+        if all_active:
             raise UsageError("sink --all without a terminal needs --force")
         return
     for directory in busy:
@@ -149,9 +162,9 @@ def _summary(directory: VoyageDirectory, result: RunResult) -> dict[str, Any]:
     }
 
 
-def _print_summaries(done: list[dict[str, Any]], *, every: bool) -> None:
+def _print_summaries(done: list[dict[str, Any]], *, all_active: bool) -> None:
     console = render.out()
-    if every and not done:
+    if all_active and not done:
         console.print("no voyage was sunk")
     for summary in done:
         if summary["state"] == "sunk":
