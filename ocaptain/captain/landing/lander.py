@@ -288,7 +288,7 @@ class Lander:
         self._queue = queue.with_candidate(self._queue, action, "checking" if entry.check else "passed")
         if entry.check and not entry.settled.done():
             entry.checks += 1
-            entry.checking = asyncio.create_task(self._run_check(entry, made.commit, entry.check))
+            entry.checking = asyncio.create_task(self._check_and_record(entry, made.commit, entry.check))
 
     def _make_candidate(self, entry: _Entry, tip: Tip) -> Tip | Conflict:
         if entry.offered is None:
@@ -335,7 +335,7 @@ class Lander:
                 f"{self.ref} is at {head} and does not contain {last}, which landed; restore it with: {move}"
             )
 
-    async def _run_check(self, entry: _Entry, candidate: str, check: Check) -> None:
+    async def _check_and_record(self, entry: _Entry, candidate: str, check: Check) -> None:
         try:
             result = await check(candidate)
         except Exception as error:  # noqa: BLE001 - any error goes to the offer's own actor
