@@ -191,7 +191,7 @@ class Captain:
         while (found := next_step(self._status())).next == "wait":
             self.pool.news.clear()
             await self.pool.news.wait()
-        await self.views.wait_for_checkout()
+        await self.views.finish_workspace_update()
         if found.next == "verify":
             await self._verify()
         self.pool.over = self.views.is_final = True

@@ -70,7 +70,7 @@ class Views:
         if self._packing is None or self._packing.done():
             self._packing = self._spawn(self._pack())
 
-    async def wait_for_checkout(self) -> None:
+    async def finish_workspace_update(self) -> None:
         """Wait until the checkout is up to date: users look at it when the voyage has ended."""
         self._ending.set()
         if self._following:
@@ -78,7 +78,7 @@ class Views:
 
     async def finish(self) -> None:
         """Wait until all background work is done."""
-        await self.wait_for_checkout()
+        await self.finish_workspace_update()
         await asyncio.gather(*self._jobs, return_exceptions=True)
 
     async def _follow(self) -> None:
