@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ocaptain.sprites import NotFound, SpritesError
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from ocaptain.sprites import Sprite
 
-Presence = Literal["there", "gone", "unknown"]
 CLOCK_SECONDS = 0.02  # by which a timer may be early
 CONFIRM_SECONDS = 2.0  # between the two observations that together prove that a sprite is gone
 
@@ -58,7 +57,7 @@ class Observation:
 
 
 @dataclass(frozen=True)
-class Existing:
+class Presence:
     """Which sprites exist.
 
     Attributes:
@@ -79,16 +78,18 @@ class Existing:
         return self.there | self.unknown
 
 
-def decide_presence(names: Collection[str], looks: Sequence[Observation], destroyed: Collection[str] = ()) -> Existing:
+def decide_presence(
+    names: Collection[str], looks: Sequence[Observation], destruction_confirmed: Collection[str] = ()
+) -> Presence:
     """Decide which sprites exist, by the last observation and those before it.
 
     Args:
         names: that are asked for.
         looks: observations, oldest first.
-        destroyed: names whose destruction the provider has confirmed: for these one observation is enough.
+        destruction_confirmed: names that the provider confirmed to be destroyed: one observation is enough for them.
     """
     if not looks:
-        return Existing(unknown=frozenset(names), why="the provider was not asked")
+        return Presence(unknown=frozenset(names), why="the provider was not asked")
     last = looks[-1]
     there = (last.listed or frozenset()) | last.found
     certain = [one for one in looks if one.listed is not None and last.at - one.at >= CONFIRM_SECONDS]
@@ -97,11 +98,11 @@ def decide_presence(names: Collection[str], looks: Sequence[Observation], destro
         for name in set(names) - there
         if last.listed is not None
         and name in last.missing
-        and (name in destroyed or any(name in one.missing for one in certain))
+        and (name in destruction_confirmed or any(name in one.missing for one in certain))
     )
     unknown = frozenset(names) - there - gone
     why = last.why or "only one answer of the provider says that it does not exist"
-    return Existing(frozenset(there), gone, unknown, why if unknown else "")
+    return Presence(frozenset(there), gone, unknown, why if unknown else "")
 
 
 async def ask_once(provider: Provider, prefix: str, names: Collection[str]) -> Observation:
@@ -124,22 +125,22 @@ async def ask_once(provider: Provider, prefix: str, names: Collection[str]) -> O
 
 
 async def find_existing(
-    provider: Provider, prefix: str, names: Collection[str], destroyed: Collection[str] = ()
-) -> Existing:
+    provider: Provider, prefix: str, names: Collection[str], destruction_confirmed: Collection[str] = ()
+) -> Presence:
     """Return which sprites exist; one that seems to be gone is asked for twice, :data:`CONFIRM_SECONDS` apart.
 
     Args:
         provider: that is asked.
         prefix: of the names of all sprites that belong together.
         names: that are asked for.
-        destroyed: names whose destruction the provider has confirmed.
+        destruction_confirmed: names that the provider confirmed to be destroyed.
     """
     first = await ask_once(provider, prefix, names)
-    if first.missing <= set(destroyed):
-        return decide_presence(names, [first], destroyed)
+    if first.missing <= set(destruction_confirmed):
+        return decide_presence(names, [first], destruction_confirmed)
     passed = asyncio.get_running_loop().time() - first.at
     await asyncio.sleep(max(0.0, CONFIRM_SECONDS - passed) + CLOCK_SECONDS)
-    return decide_presence(names, [first, await ask_once(provider, prefix, names)], destroyed)
+    return decide_presence(names, [first, await ask_once(provider, prefix, names)], destruction_confirmed)
 
 
 async def _ask_for_sprite(provider: Provider, name: str) -> bool | str:

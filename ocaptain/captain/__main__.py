@@ -23,7 +23,7 @@ from ocaptain.config import HOSTS, load_settings
 from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.ledger import Contradiction, Fenced, Ledger, LedgerUnwritable
 from ocaptain.locks import Lock
-from ocaptain.presence import Existing, find_existing
+from ocaptain.presence import Presence, find_existing
 from ocaptain.prices import load_prices
 from ocaptain.process import captain_lock_path
 from ocaptain.protocol.files import start_time, write_atomic
@@ -113,7 +113,7 @@ async def _command(directory: Path, ledger: Ledger) -> None:
     async with reached.client() as client:
         prefix = f"{ledger.voyage().id}-ship-"
 
-        async def find(names: frozenset[str]) -> Existing:
+        async def find(names: frozenset[str]) -> Presence:
             return await find_existing(client, prefix, names)
 
         async def ask() -> None:

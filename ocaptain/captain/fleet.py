@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from ocaptain import process
 from ocaptain.background import start_module
 from ocaptain.captain.decide.replace import Replacements, plan_replacements
-from ocaptain.presence import Existing
+from ocaptain.presence import Presence
 
 if TYPE_CHECKING:
     import subprocess
@@ -51,7 +51,7 @@ class Fleet:
     """
 
     def __init__(
-        self, directory: Path, ledger: Ledger, find_existing: Callable[[frozenset[str]], Awaitable[Existing]]
+        self, directory: Path, ledger: Ledger, find_existing: Callable[[frozenset[str]], Awaitable[Presence]]
     ) -> None:
         self._directory = directory
         self._ledger = ledger
@@ -64,14 +64,14 @@ class Fleet:
         """Whether a ship may still be added: a replacement is under way, or one may be started."""
         return process.is_replacement_running(self._directory) or bool(self._missing_ships())
 
-    def _missing_ships(self, existing: Existing | None = None) -> Replacements:
+    def _missing_ships(self, existing: Presence | None = None) -> Replacements:
         """Return which ships to replace; without ``existing``, as if every sprite were gone."""
         voyage = self._ledger.voyage()
         counts = self._ledger.count_tasks()
         if not voyage.replace_lost or not counts["pending"] + counts["in_progress"]:
             return Replacements()
         ships = self._ledger.ships()
-        existing = existing or Existing(gone=frozenset(ship.sprite for ship in ships))
+        existing = existing or Presence(gone=frozenset(ship.sprite for ship in ships))
         return plan_replacements(ships, existing, voyage.replacements)
 
     async def replace_lost_ships(self) -> None:

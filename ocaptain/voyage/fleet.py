@@ -11,7 +11,7 @@ from ocaptain.config import HOSTS
 from ocaptain.errors import OcaptainError
 from ocaptain.ledger import Ledger, overview
 from ocaptain.ledger.records import NOT_SAILING
-from ocaptain.presence import Existing, find_existing
+from ocaptain.presence import Presence, find_existing
 from ocaptain.provider import choose_provider, require_endpoint, require_same_provider
 
 if TYPE_CHECKING:
@@ -74,8 +74,8 @@ def open_for_writing(directory: VoyageDirectory, lock: Lock) -> Ledger:
 
 
 def find_existing_ships(
-    directory: VoyageDirectory, ledger: Ledger, settings: Settings, destroyed: Collection[str] = ()
-) -> Existing:
+    directory: VoyageDirectory, ledger: Ledger, settings: Settings, destruction_confirmed: Collection[str] = ()
+) -> Presence:
     """Find out which ships of a voyage exist; starts a drydock that does not run.
 
     For a voyage on hosts: which hosts it still holds, and which do not answer.
@@ -84,7 +84,7 @@ def find_existing_ships(
         directory: the voyage's directory.
         ledger: its ledger.
         settings: the configuration of the provider.
-        destroyed: sprites whose destruction the provider has confirmed.
+        destruction_confirmed: sprites that the provider confirmed to be destroyed.
     """
     voyage = ledger.voyage()
     names = frozenset(ship.sprite for ship in ledger.ships())
@@ -93,20 +93,22 @@ def find_existing_ships(
     try:
         reached = require_endpoint(choose_provider(settings, voyage.provider)[0], settings)
         require_same_provider(voyage, reached)
-        return asyncio.run(_find_sprites(voyage.id, names, reached, destroyed))
+        return asyncio.run(_find_sprites(voyage.id, names, reached, destruction_confirmed))
     except OcaptainError as error:
-        return Existing(unknown=names, why=error.message)
+        return Presence(unknown=names, why=error.message)
 
 
-def _existing_hosts(names: frozenset[str], answers: Mapping[str, str | None]) -> Existing:
+def _existing_hosts(names: frozenset[str], answers: Mapping[str, str | None]) -> Presence:
     present = frozenset(name for name, why in answers.items() if why is None)
     unknown = frozenset(answers) - present
-    return Existing(present, names - present - unknown, unknown, "; ".join(why for why in answers.values() if why))
+    return Presence(present, names - present - unknown, unknown, "; ".join(why for why in answers.values() if why))
 
 
-async def _find_sprites(voyage: str, names: frozenset[str], reached: Endpoint, destroyed: Collection[str]) -> Existing:
+async def _find_sprites(
+    voyage: str, names: frozenset[str], reached: Endpoint, destruction_confirmed: Collection[str]
+) -> Presence:
     async with reached.client() as client:
-        return await find_existing(client, f"{voyage}-ship-", names, destroyed)
+        return await find_existing(client, f"{voyage}-ship-", names, destruction_confirmed)
 
 
 def held_hosts(directory: VoyageDirectory, ledger: Ledger) -> dict[str, str | None]:

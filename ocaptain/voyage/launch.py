@@ -10,7 +10,7 @@ from ocaptain import process
 from ocaptain.errors import OcaptainError
 from ocaptain.ledger.records import ENDED, NOT_SAILING
 from ocaptain.locks import Lock
-from ocaptain.presence import Existing
+from ocaptain.presence import Presence
 from ocaptain.voyage.fleet import Outcome, find_existing_ships, open_for_writing, read_outcome
 from ocaptain.voyage.sink import leave_mesh
 
@@ -90,7 +90,7 @@ def _record_fleet(directory: VoyageDirectory, ledger: Ledger, built: BuildResult
         raise OcaptainError(
             f"{ledger.voyage().id} was sunk meanwhile; destroy its new ships with `ocaptain sink {ledger.voyage().id}`"
         )
-    exist = find_existing_ships(directory, ledger, settings, built.destroyed) if built.failed else Existing()
+    exist = find_existing_ships(directory, ledger, settings, built.destroyed) if built.failed else Presence()
     for ship in ledger.ships():
         if ship.sprite in built.created:
             ledger.set_ship_head(ship.id, None)
@@ -112,7 +112,7 @@ def _record_fleet(directory: VoyageDirectory, ledger: Ledger, built: BuildResult
         ledger.set_state("running")
 
 
-def _end_voyage(directory: VoyageDirectory, ledger: Ledger, settings: Settings, exist: Existing) -> list[str]:
+def _end_voyage(directory: VoyageDirectory, ledger: Ledger, settings: Settings, exist: Presence) -> list[str]:
     """End a voyage of which no ship could be built, so that its plan can sail again.
 
     Returns:

@@ -25,7 +25,7 @@ def finish_sink(
     directory: VoyageDirectory,
     settings: Settings,
     kept: Mapping[str, str],
-    destroyed: Sequence[str] = (),
+    destruction_confirmed: Sequence[str] = (),
     *,
     abandon: bool = False,
 ) -> dict[str, str]:
@@ -35,7 +35,7 @@ def finish_sink(
         directory: the voyage's directory.
         settings: the configuration.
         kept: sprites that were not destroyed on purpose, with the reason.
-        destroyed: sprites whose destruction the provider has confirmed.
+        destruction_confirmed: sprites that the provider confirmed to be destroyed.
         abandon: count a host that does not answer as released; its lock file stays until a person removes it.
     """
     with Lock(process.captain_lock_path(directory.path)) as lock:
@@ -44,7 +44,7 @@ def finish_sink(
                 f"another ocaptain command or captain works on {directory.id}; try again when it has ended"
             )
         with open_for_writing(directory, lock) as ledger:
-            left = _find_remaining(directory, ledger, settings, destroyed, abandon=abandon)
+            left = _find_remaining(directory, ledger, settings, destruction_confirmed, abandon=abandon)
             if ledger.voyage().provider == HOSTS and not abandon:
                 left = {**kept, **left}  # a released host may still have files of ours
             for ship in ledger.ships():
@@ -81,10 +81,15 @@ def has_mesh(directory: VoyageDirectory) -> bool:
 
 
 def _find_remaining(
-    directory: VoyageDirectory, ledger: Ledger, settings: Settings, destroyed: Sequence[str], *, abandon: bool
+    directory: VoyageDirectory,
+    ledger: Ledger,
+    settings: Settings,
+    destruction_confirmed: Sequence[str],
+    *,
+    abandon: bool,
 ) -> dict[str, str]:
     """Return the ships of a fleet that are left, with the evidence."""
-    exist = find_existing_ships(directory, ledger, settings, destroyed)
+    exist = find_existing_ships(directory, ledger, settings, destruction_confirmed)
     if ledger.voyage().provider == HOSTS:
         left = dict.fromkeys(exist.there, "it is still this voyage's")
         return left if abandon else {**left, **dict.fromkeys(exist.unknown, exist.why)}

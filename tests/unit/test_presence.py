@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ocaptain import presence
 from ocaptain.captain import provider_watch
 from ocaptain.captain.provider_watch import ProviderWatch
-from ocaptain.presence import CONFIRM_SECONDS, Existing, Observation, ask_once, decide_presence, find_existing
+from ocaptain.presence import CONFIRM_SECONDS, Observation, Presence, ask_once, decide_presence, find_existing
 from ocaptain.sprites import ApiError, ConnectionFailed, NotFound
 
 NAMES = frozenset({"a", "b"})
@@ -21,18 +21,18 @@ NAMES = frozenset({"a", "b"})
 def test_two_answers_far_enough_apart():
     missing = frozenset({"b"})
     first, second = Observation(0.0, frozenset({"a"}), missing), Observation(CONFIRM_SECONDS, frozenset({"a"}), missing)
-    assert decide_presence(NAMES, [first, second]) == Existing(frozenset({"a"}), missing)
-    assert decide_presence(NAMES, [second]) == Existing(frozenset({"a"}), unknown=missing)
+    assert decide_presence(NAMES, [first, second]) == Presence(frozenset({"a"}), missing)
+    assert decide_presence(NAMES, [second]) == Presence(frozenset({"a"}), unknown=missing)
     assert (
         decide_presence(NAMES, [first, Observation(CONFIRM_SECONDS / 2, frozenset({"a"}), missing)]).gone == frozenset()
     )
-    assert decide_presence(NAMES, [first, Observation(CONFIRM_SECONDS, frozenset({"a", "b"}))]) == Existing(NAMES)
-    assert decide_presence(NAMES, [first, Observation(CONFIRM_SECONDS, frozenset({"a"}), found=missing)]) == Existing(
+    assert decide_presence(NAMES, [first, Observation(CONFIRM_SECONDS, frozenset({"a", "b"}))]) == Presence(NAMES)
+    assert decide_presence(NAMES, [first, Observation(CONFIRM_SECONDS, frozenset({"a"}), found=missing)]) == Presence(
         NAMES
     )
     assert decide_presence(NAMES, []).unknown == NAMES
-    assert decide_presence(NAMES, [second], destroyed=missing) == decide_presence(NAMES, [first, second])
-    assert decide_presence(NAMES, [Observation(0.0, None, missing)], destroyed=missing).unknown == NAMES
+    assert decide_presence(NAMES, [second], destruction_confirmed=missing) == decide_presence(NAMES, [first, second])
+    assert decide_presence(NAMES, [Observation(0.0, None, missing)], destruction_confirmed=missing).unknown == NAMES
 
 
 LOOKS = st.builds(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ocaptain.ledger import ShipRow
-    from ocaptain.presence import Existing
+    from ocaptain.presence import Presence
 
 #: States of a ship that is out of service and does not come back by itself.
 LOST = frozenset({"lost", "failed", "gone"})
@@ -39,7 +39,7 @@ class Replacements:
         return bool(self.recreate or self.substitute)
 
 
-def plan_replacements(ships: Sequence[ShipRow], existing: Existing, replaced_before: int) -> Replacements:
+def plan_replacements(ships: Sequence[ShipRow], existing: Presence, replaced_before: int) -> Replacements:
     """Decide which ships to replace. A ship is left as it is while it is unknown whether it exists.
 
     Args:
