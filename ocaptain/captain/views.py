@@ -71,7 +71,7 @@ class Views:
             self._packing = self._spawn(self._pack())
 
     async def finish_workspace_update(self) -> None:
-        """Wait until the checkout is up to date: users look at it when the voyage has ended."""
+        """Wait until ``workspace/`` is up to date: users look at it when the voyage has ended."""
         self._ending.set()
         if self._following:
             await asyncio.gather(self._following, return_exceptions=True)

@@ -28,13 +28,13 @@ def run_sink(voyage: str | None, *, all_active: bool, confirmed: bool, abandon: 
 
     Args:
         voyage: prefix of a voyage's id; None = the only active one.
-        all_active: sink all active voyages, and sweep ships that no voyage owns any more.
+        all_active: sink all active voyages; leftover ships, which no readable voyage owns, are swept too.
         confirmed: the user has agreed already; do not ask.
         abandon: destroy ships even if their work cannot be fetched.
         as_json: print a JSON document instead of text.
 
     Raises:
-        UsageError: ``voyage`` and ``all_active`` contradict each other, no voyage matches, or nobody can confirm.
+        UsageError: both a voyage and ``all_active`` are given, no voyage matches, or nobody can confirm.
         PartialError: some voyages or leftover ships remain.
         OcaptainError: the sink failed.
     """
