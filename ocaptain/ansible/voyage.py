@@ -127,7 +127,9 @@ def wait_until_complete(args: Args) -> Args:
         raise PartialError(f"{now.voyage} is complete, but not proven where no agent was: {now.note}")
     if now.left_out and args.get("strict"):
         left = [f"{ship}: {reason}" for ship, reason in now.left_out.items()]
-        raise PartialError(f"{now.voyage} is complete, with fewer ships than asked for:", left)
+        raise PartialError(
+            f"{now.voyage} completed its plan, but these ships did not sail (strict counts this as a failure):", left
+        )
     return _outcome_result(now, changed=False)
 
 
