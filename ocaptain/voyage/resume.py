@@ -78,7 +78,9 @@ def resume(directory: VoyageDirectory, settings: Settings, options: SailOptions,
     _check_agents(directory)
     if voyage.provider == HOSTS:
         if options.replace:
-            raise UsageError(f"{voyage.id} sails on hosts of an inventory: they are not replaced")
+            raise UsageError(
+                f"{voyage.id} sails on hosts of an inventory, which cannot be replaced; leave out --replace"
+            )
     else:
         provider, _ = choose_provider(settings, voyage.provider)
         reached = endpoint(provider, settings) if check else require_endpoint(provider, settings)
