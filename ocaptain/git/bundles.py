@@ -86,7 +86,10 @@ def write_proven_bundle(git: Git, refs: Mapping[str, str], path: Path) -> None:
         fsck(proof)
         for ref, commit in refs.items():
             if (found := proof.resolve(ref)) != commit:
-                raise GitError(f"the bundle of {git.directory} holds {found} as {ref}, not {commit}")
+                raise GitError(
+                    f"the rescue bundle of {git.directory} failed its proof: a clone has {found or 'nothing'} "
+                    f"as {ref}, not {commit}; the repository or the bundle is damaged"
+                )
         made.rename(path)
 
 
