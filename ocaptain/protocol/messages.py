@@ -68,7 +68,7 @@ class Snapshot:
 
     def __post_init__(self) -> None:
         if len(self.bundle.parts) > MAX_PARTS:  # of what a ship offers; what a captain sends has no limit
-            raise Malformed(f"bundle.parts is longer than {MAX_PARTS}")
+            raise Malformed(f"a ship's snapshot has {len(self.bundle.parts)} bundle parts, more than {MAX_PARTS}")
 
 
 @dataclass(frozen=True)
