@@ -158,12 +158,14 @@ class Store:
         SQLite lets writers poll, so that under contention some may wait without end; the kernel has
         a queue. It is a separate file, since closing any descriptor of the database would drop SQLite's locks.
         """
+        lock = self.path.with_suffix(".lock")
         try:
             if self._turn is None:
-                self._turn = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                self._turn = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._turn, fcntl.LOCK_EX)
         except OSError as error:
-            raise LedgerUnwritable(f"{self.path} cannot be written: {error.strerror}") from error
+            remedy = "check its permissions, and that neither disk space nor open files have run out"
+            raise LedgerUnwritable(f"{lock} cannot be locked: {error.strerror}; {remedy}") from error
         try:
             yield
         finally:
