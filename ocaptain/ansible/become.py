@@ -56,7 +56,7 @@ class BecomeDialogue:
         """Return what to send now, None once the command's own input may flow.
 
         Raises:
-            LoginError: the password is wrong or missing, or nothing came of it in time.
+            BecomeError: the password is wrong or missing, or the time limit passed.
         """
         become = self._become
         if become.check_success(stdout):
@@ -67,7 +67,9 @@ class BecomeDialogue:
         if become.check_missing_password(output):
             raise BecomeError("becoming another user needs a password, and none was given (ansible_become_password)")
         if time.monotonic() > self._deadline:
-            raise BecomeError(f"the password was not accepted in {self._seconds:g} s; check ansible_become_password")
+            raise BecomeError(
+                f"becoming another user did not succeed in {self._seconds:g} s; check ansible_become_password"
+            )
         if become.check_password_prompt(output[self._answered :]):
             if self._answered:
                 raise BecomeError("the become password is wrong: the prompt appeared again")
