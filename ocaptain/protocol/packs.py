@@ -150,7 +150,7 @@ def _require_within_limits(kind: int, size: int, limits: Limits) -> None:
     if kind == BLOB and size > limits.file_bytes:
         raise BadPack(f"a file has {size} bytes, more than {limits.file_mib} MB (file_mib)")
     if kind == COMMIT and size > MAX_COMMIT:
-        raise BadPack(f"a commit has {size} bytes, more than {MAX_COMMIT}")
+        raise BadPack(f"a commit has {size} bytes, more than {MAX_COMMIT // MEBIBYTE} MB; shorten the commit's message")
     if size > MAX_DELTA and kind != BLOB:
         raise BadPack(f"an object has {size} bytes, more than {MAX_DELTA // MEBIBYTE} MB")
 
