@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from ocaptain.config import load_settings
 from ocaptain.errors import UsageError
-from ocaptain.ledger import Fenced, Ledger, LedgerError, Spent, file, overview, task_files, task_views
+from ocaptain.ledger import Fenced, Ledger, LedgerError, LedgerUnwritable, Spent, file, overview, task_files, task_views
 from ocaptain.names import VOYAGE_ID
 from ocaptain.plan.graph import critical_paths
 from ocaptain.voyage import doctor
@@ -375,6 +375,17 @@ def test_a_ledger_at_the_end_of_a_long_path(tmp_path, length):
             writer.set_state("paused")
     assert set(os.listdir("/proc/self/fd")) == before
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+def test_a_lock_file_that_cannot_be_opened_is_named(tmp_path):
+    Ledger.create(tmp_path / "ledger.db", new_voyage(ships=[]))
+    (tmp_path / "ledger.lock").unlink(missing_ok=True)
+    (tmp_path / "ledger.lock").mkdir()
+    with (
+        Ledger(tmp_path / "ledger.db") as ledger,
+        pytest.raises(LedgerUnwritable, match=r"/ledger\.lock cannot be locked: Is a directory; check its permissions"),
+    ):
+        ledger.take_command()
 
 
 def test_a_path_that_sqlite_does_not_take_is_said_before_anything_is_made(tmp_path, monkeypatch):

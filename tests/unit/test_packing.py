@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from ocaptain.git import Git, fsck, pack, packing
+from ocaptain.git import Git, GitError, fsck, pack, packing, write_proven_bundle
 from tests.unit.test_workspace import commit
 
 
@@ -34,6 +34,16 @@ def test_it_is_packed_when_there_is_much_and_keeps_all(tmp_path, monkeypatch):
     assert len(git.refs("refs/ocaptain/tasks")) == 60
     assert all(git.resolve(one) == one for one in kept)
     assert int(git.text("rev-list", "--count", "refs/heads/voyage")) == 60
+
+
+def test_a_bundle_that_holds_another_commit_fails_its_proof(tmp_path):
+    subprocess.run(["git", "init", "-q", "--bare", tmp_path / "repo.git"], check=True)
+    git = Git(tmp_path / "repo.git")
+    first, second = (commit(git, {"line": f"{number}\n"}) for number in range(2))
+    git.update_ref("refs/heads/voyage", first)
+    with pytest.raises(GitError, match=f"failed its proof: a clone has {first} as refs/heads/voyage, not {second}"):
+        write_proven_bundle(git, {"refs/heads/voyage": second}, tmp_path / "rescue.bundle")
+    assert not (tmp_path / "rescue.bundle").exists()
 
 
 @pytest.mark.parametrize(

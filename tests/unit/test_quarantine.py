@@ -167,6 +167,7 @@ WIDE = Limits(file_mib=2**20, total_mib=2**20)
         ("5,001 files", "more than 5000 new files (5001) (files): m"),
         ("one file of 40 MB at 20 paths", "more than 100 MB of new and changed files (total_mib): big0"),
         ("a file of 60 MB", "more than 50 MB (file_mib)"),
+        ("a commit of 2 MB", "more than 1 MB; shorten the commit's message"),
         ("a submodule", "sub is a submodule"),
     ],
 )
