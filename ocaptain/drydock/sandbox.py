@@ -191,7 +191,7 @@ class Sandbox:
         return self._isolated
 
     @property
-    def pids(self) -> Sequence[int]:
+    def host_pids(self) -> Sequence[int]:
         """Its keeper and its init, as the host sees them; none while it is down."""
         return (self._keeper.pid, self.init_pid) if self._keeper and self.init_pid else ()
 

@@ -199,7 +199,7 @@ class Sprite:
         Raises:
             DrydockError: its record cannot be written.
         """
-        self.record.processes = [found for pid in self.box.pids if (found := Process.find(pid))]
+        self.record.processes = [found for pid in self.box.host_pids if (found := Process.find(pid))]
         self.save()
         try:
             await self._socket.open()
