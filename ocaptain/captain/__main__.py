@@ -21,7 +21,7 @@ from ocaptain.captain.transport.ssh import ssh_transport_factory
 from ocaptain.captain.verify_ship import VerifyShipMaker
 from ocaptain.config import HOSTS, load_settings
 from ocaptain.errors import OcaptainError, UsageError
-from ocaptain.ledger import Contradiction, Fenced, Ledger, LedgerUnwritable
+from ocaptain.ledger import Contradiction, TakenOver, Ledger, LedgerUnwritable
 from ocaptain.locks import Lock
 from ocaptain.presence import Presence, find_existing
 from ocaptain.prices import load_prices
@@ -60,7 +60,7 @@ def main(directory: Path) -> int:
             return 1
         try:
             asyncio.run(_run(directory))
-        except Fenced as error:
+        except TakenOver as error:
             log.warning("%s", error)
             return 1
         except OcaptainError as error:

@@ -110,7 +110,7 @@ class Captain:
         """Run until the voyage is complete or failed, or this captain is fenced or stopped.
 
         Raises:
-            Fenced: another captain has taken over.
+            TakenOver: another captain has taken over.
         """
         self._main_task = asyncio.current_task()
         self._resume_pause()

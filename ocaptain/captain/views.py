@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ocaptain.captain.checkout import fast_forward
 from ocaptain.git import GitError, pack
-from ocaptain.ledger import Fenced, task_files
+from ocaptain.ledger import TakenOver, task_files
 from ocaptain.protocol.files import write_atomic
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Views:
         async with self._checkout:
             workspace, source = self._directory / "workspace", self._directory / "repo.git"
             note = await asyncio.to_thread(fast_forward, workspace, source, self._voyage)
-        with contextlib.suppress(Fenced):
+        with contextlib.suppress(TakenOver):
             if not self.is_final and note != self._ledger.voyage().note:
                 self._ledger.set_note(note)
 

@@ -4,7 +4,7 @@ from ocaptain.ledger.ledger import Ledger
 from ocaptain.ledger.records import (
     Claim,
     Contradiction,
-    Fenced,
+    TakenOver,
     Intent,
     LedgerError,
     LedgerUnwritable,
@@ -19,7 +19,7 @@ from ocaptain.ledger.views import Landing, Overview, TaskView, landings, overvie
 __all__ = [
     "Claim",
     "Contradiction",
-    "Fenced",
+    "TakenOver",
     "Intent",
     "Landing",
     "Ledger",

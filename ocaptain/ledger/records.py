@@ -40,7 +40,7 @@ class OlderLedger(Contradiction):
         )
 
 
-class Fenced(LedgerError):
+class TakenOver(LedgerError):
     """Another captain has taken over this voyage."""
 
 

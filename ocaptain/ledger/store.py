@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ocaptain.ledger.file import connect
 from ocaptain.ledger.migrate import OLDER_VERSIONS, VERSION, migrate_file, migrated_copy, schema
-from ocaptain.ledger.records import Fenced, LedgerError, LedgerUnwritable, NewVoyage, Voyage
+from ocaptain.ledger.records import TakenOver, LedgerError, LedgerUnwritable, NewVoyage, Voyage
 from ocaptain.names import VERIFY_SHIP, VOYAGE_ID
 from ocaptain.text import escape_control
 
@@ -176,7 +176,7 @@ class Store:
         """Run one transaction.
 
         Raises:
-            Fenced: another captain has taken over.
+            TakenOver: another captain has taken over.
             LedgerError: the ledger cannot be written.
         """
         with self._queue(), self._transaction() as db:
@@ -191,7 +191,7 @@ class Store:
         try:
             (epoch,) = self._db.execute("SELECT epoch FROM voyage").fetchone()
             if epoch != self.epoch:
-                raise Fenced(
+                raise TakenOver(
                     f"{self.path}: a newer captain (epoch {epoch}) has taken over; this one ({self.epoch}) ends"
                 )
             yield self._db

@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from ocaptain.config import load_settings
 from ocaptain.errors import UsageError
-from ocaptain.ledger import Fenced, Ledger, LedgerError, LedgerUnwritable, Spent, file, overview, task_files, task_views
+from ocaptain.ledger import Ledger, LedgerError, LedgerUnwritable, Spent, TakenOver, file, overview, task_files, task_views
 from ocaptain.names import VOYAGE_ID
 from ocaptain.plan.graph import critical_paths
 from ocaptain.voyage import doctor
@@ -206,7 +206,7 @@ def test_an_older_epoch_writes_nothing(tmp_path):
             lambda: old.add_event("x", "y"),
             old.next_generation,
         ):
-            with pytest.raises(Fenced):
+            with pytest.raises(TakenOver):
                 attempt()
         assert new.held_claim("ship-0").token == claim.token
     old.close()
@@ -215,7 +215,7 @@ def test_an_older_epoch_writes_nothing(tmp_path):
 def test_a_reader_cannot_write(tmp_path):
     path = tmp_path / "ledger.db"
     make(path, {"1": frozenset()}).close()
-    with Ledger(path) as reader, pytest.raises(Fenced):
+    with Ledger(path) as reader, pytest.raises(TakenOver):
         reader.claim("ship-0")
 
 
@@ -371,7 +371,7 @@ def test_a_ledger_at_the_end_of_a_long_path(tmp_path, length):
         # Another process sees the same, and writes after us.
         code = f"from ocaptain.ledger import Ledger; import pathlib; Ledger(pathlib.Path({str(path)!r})).take_command()"
         subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
-        with pytest.raises(Fenced):
+        with pytest.raises(TakenOver):
             writer.set_state("paused")
     assert set(os.listdir("/proc/self/fd")) == before
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700

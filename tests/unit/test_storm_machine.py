@@ -29,7 +29,7 @@ from ocaptain.captain.landing import (
 )
 from ocaptain.captain.refs import stale_ref, work_ref
 from ocaptain.git import BareRepository, Git
-from ocaptain.ledger import Fenced, Ledger, task_views
+from ocaptain.ledger import TakenOver, Ledger, task_views
 from ocaptain.protocol import CLASSES, PROTOCOL, Fence, HelloRefused, class_of_record, make_record, read_record
 from ocaptain.protocol.messages import Bundle, CheckResult, Snapshot
 from ocaptain.worker.journal import Journal
@@ -326,7 +326,7 @@ class Storm(RuleBasedStateMachine):
             return
         old = self.former[-1]
         for attempt in (lambda: old.claim(ship), lambda: old.set_state("failed"), old.next_generation):
-            with pytest.raises(Fenced):
+            with pytest.raises(TakenOver):
                 attempt()
         if self.ships[ship].fence.epoch > old.epoch:
             with pytest.raises(HelloRefused):
