@@ -103,10 +103,10 @@ class SailOptions:
     def flags_refused_on_resume(self) -> list[str]:
         """Return the flags that were given but have no effect when a voyage is resumed."""
         chosen = self.non_default()
-        return [one.flag for one in list_options() if one.name in chosen and not one.on_resume]
+        return [one.flag for one in sail_options() if one.name in chosen and not one.on_resume]
 
 
-def list_options() -> Iterator[Option]:
+def sail_options() -> Iterator[Option]:
     """Yield the description of each field of :class:`SailOptions`."""
     hints = get_type_hints(SailOptions)
     for one in fields(SailOptions):
@@ -124,7 +124,7 @@ def argument_spec() -> dict[str, dict[str, Any]]:
             **({"choices": list(one.choices)} if one.choices else {}),
             **({"default": False} if one.kind is bool else {}),
         }
-        for one in list_options()
+        for one in sail_options()
     }
 
 
@@ -133,5 +133,5 @@ def documentation() -> dict[str, dict[str, Any]]:
     spec = argument_spec()
     return {
         one.name: {"description": one.help.replace("`command`", "C(command)"), **spec[one.name]}
-        for one in list_options()
+        for one in sail_options()
     }

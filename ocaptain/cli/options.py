@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ocaptain.options import SailOptions, list_options
+from ocaptain.options import SailOptions, sail_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +35,7 @@ def _build_parameter(option: Option) -> inspect.Parameter:
 def with_sail_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command every option of :class:`SailOptions`; it takes them as one argument ``options``."""
     own = inspect.signature(command, eval_str=True)
-    added = [_build_parameter(option) for option in list_options()]
+    added = [_build_parameter(option) for option in sail_options()]
 
     def run(**given: Any) -> None:
         chosen = {one.name: given.pop(one.name) for one in added}

@@ -7,7 +7,7 @@ import ast
 import pytest
 import yaml
 
-from ocaptain.options import SailOptions, argument_spec, documentation, list_options
+from ocaptain.options import SailOptions, argument_spec, documentation, sail_options
 from tests.helpers import REPO
 
 
@@ -23,11 +23,11 @@ def test_the_modules_documentation_is_what_scripts_document_writes():
 def test_the_playbook_passes_every_option():
     (play,) = yaml.safe_load((REPO / "playbooks/provision.yml").read_text())
     (task,) = (one["voyage"] for one in play["tasks"] if "voyage" in one)
-    assert {one.name for one in list_options()} <= set(task)
+    assert {one.name for one in sail_options()} <= set(task)
 
 
 def test_every_option_has_an_argument_of_its_type():
-    assert {one.name: one.kind.__name__ for one in list_options()} == {
+    assert {one.name: one.kind.__name__ for one in sail_options()} == {
         name: spec["type"] for name, spec in argument_spec().items()
     }
 
