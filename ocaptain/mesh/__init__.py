@@ -10,7 +10,7 @@
 
 from ocaptain.mesh.api import MeshError, Refused, TailscaleClient
 from ocaptain.mesh.choice import Mesh, Tailnet, choose_mesh, tailnet_of
-from ocaptain.mesh.life import check_access, mint_key, record_joined, remove_devices
+from ocaptain.mesh.life import count_devices, mint_key, record_joined, remove_devices
 from ocaptain.mesh.record import MeshRecords
 
 __all__ = [
@@ -20,7 +20,7 @@ __all__ = [
     "Refused",
     "Tailnet",
     "TailscaleClient",
-    "check_access",
+    "count_devices",
     "choose_mesh",
     "mint_key",
     "record_joined",

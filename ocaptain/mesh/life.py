@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 MAX_CONCURRENT = 8
 
 
-async def check_access(tailnet: Tailnet) -> int:
-    """Make sure that keys and devices can be read; return how many devices there are.
+async def count_devices(tailnet: Tailnet) -> int:
+    """Count the devices of the tailnet; also make sure that its keys can be read.
 
     Raises:
         MeshError: with what is wrong and what to do.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ocaptain.agents import ADAPTERS, Briefing, check_agents
 from ocaptain.config import DEFAULT_SHIPS, HOSTS, MAX_SHIPS
 from ocaptain.errors import UsageError
-from ocaptain.mesh import check_access, choose_mesh, tailnet_of
+from ocaptain.mesh import count_devices, choose_mesh, tailnet_of
 from ocaptain.names import VERIFY_SHIP, sprite_name
 from ocaptain.plan import Plan, load_plan
 from ocaptain.plan.models import MODEL
@@ -272,7 +272,7 @@ def _check_provider(name: str, settings: Settings, *, start: bool) -> Endpoint |
 def _check_tailnet_access(mesh: Mesh, settings: Settings) -> None:
     """Check that the tailnet's service accepts our secret, if the ships join one."""
     if mesh == "tailscale":
-        asyncio.run(check_access(tailnet_of(settings)))
+        asyncio.run(count_devices(tailnet_of(settings)))
 
 
 async def _read_organisation(reached: Endpoint) -> str:

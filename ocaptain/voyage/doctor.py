@@ -24,7 +24,7 @@ from ocaptain.config import cache_directory, dotenv_files, load_settings, read_v
 from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.ledger import LedgerError
 from ocaptain.ledger.file import require_short_path
-from ocaptain.mesh import MeshError, check_access, choose_mesh, tailnet_of
+from ocaptain.mesh import MeshError, count_devices, choose_mesh, tailnet_of
 from ocaptain.names import new_voyage_id
 from ocaptain.provider import SPRITES_FILE, Endpoint, choose_provider, endpoint
 from ocaptain.voyage.home import Home
@@ -269,7 +269,7 @@ def _check_mesh(settings: Settings, provider: str | None) -> Finding:
         return Finding("mesh", "ok", "none: all goes over the provider's API")
     tailnet = tailnet_of(settings)
     try:
-        devices = asyncio.run(check_access(tailnet))
+        devices = asyncio.run(count_devices(tailnet))
     except MeshError as error:
         remedy = "check OCAPTAIN_TAILSCALE_OAUTH_SECRET and OCAPTAIN_TAILSCALE_API_URL, or sail with --mesh none"
         return Finding("mesh", "fault", error.message, remedy)
