@@ -22,17 +22,17 @@ LAST_ROLE = "tmux-agent"
 MESH_ROLES = {"tailscale": ("tailscale",)}
 
 
-def ship_roles(tasks: Collection[tuple[str, str | None]], ship: str, mesh: str = "none") -> list[str]:
+def ship_roles(agent_pins: Collection[tuple[str, str | None]], ship: str, mesh: str = "none") -> list[str]:
     """Return the roles of a ship: only those of agents that may work there, so that it gets no other credential.
 
     Args:
-        tasks: the open tasks: (agent, ship that the task is pinned to or None).
+        agent_pins: of each open task: (agent, ship that the task is pinned to or None).
         ship: id of the ship.
         mesh: network that the ships join.
     """
     if ship == VERIFY_SHIP:
         return [LAST_ROLE]  # no agent, no credential, no network of the others
-    agents = sorted({agent for agent, pin in tasks if pin in {None, ship} and agent in ADAPTERS})
+    agents = sorted({agent for agent, pin in agent_pins if pin in {None, ship} and agent in ADAPTERS})
     return [*MESH_ROLES.get(mesh, ()), *(role for agent in agents for role in agent_roles(agent)), LAST_ROLE]
 
 
@@ -67,7 +67,7 @@ def ship_facts(directory: Path, settings: Settings) -> ShipFacts:
         left = [row for row in ledger.rows("tasks", "position") if row["agent"] and row["status"] != "completed"]
     tasks = [(row["agent"], row["pin"]) for row in left]
     return ShipFacts(
-        roles={ship.id: ship_roles(tasks, ship.id, voyage.mesh) for ship in ships},
+        roles={ship.id: ship_roles(agent_pins, ship.id, voyage.mesh) for ship in ships},
         mesh=voyage.mesh,
         login_server=settings.tailscale_login_server or "",
         spec=voyage.spec,
