@@ -18,7 +18,7 @@ __all__ = [
     "STALL_SECONDS",
     "TIMEOUT_SECONDS",
     "Adapter",
-    "AgentRun",
+    "RunSpec",
     "Briefing",
     "Resume",
     "common_environment",
@@ -76,7 +76,7 @@ class Briefing:
 
 
 @dataclass(frozen=True)
-class AgentRun:
+class RunSpec:
     """What the ship runs: argv (without secrets), environment, prompt on stdin, and limits in seconds.
 
     An argument that begins with ``~/.ocaptain/`` is a path below the ship user's home.
@@ -143,7 +143,7 @@ class Adapter(Protocol):
     def find_task_problem(self, task: Task, agent_cmd: str | None) -> str | None:
         """Return why this agent cannot work on ``task``, with the remedy; None if it can."""
 
-    def build_run(self, briefing: Briefing) -> AgentRun:
+    def build_run(self, briefing: Briefing) -> RunSpec:
         """Return what to run."""
 
     def judge(self, ended: AttemptEnd) -> AttemptVerdict:

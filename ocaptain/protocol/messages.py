@@ -166,7 +166,7 @@ class Resume:
 class Start:
     """Start an attempt. With only a token: report the end of the running attempt.
 
-    The fields from ``argv`` on are explained at ``ocaptain.agents.base.AgentRun``.
+    The fields from ``argv`` on are explained at ``ocaptain.agents.base.RunSpec``.
     """
 
     token: int = validated(minimum=1, maximum=MAX_NUMBER)

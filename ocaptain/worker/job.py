@@ -33,7 +33,7 @@ class Job:
 
 @dataclass(frozen=True)
 class JobFile:
-    """What the supervisor runs (``job.json``); for the fields see ``ocaptain.agents.base.AgentRun``."""
+    """What the supervisor runs (``job.json``); for the fields see ``ocaptain.agents.base.RunSpec``."""
 
     argv: Tuple[str, ...]
     env: Mapping[str, str]

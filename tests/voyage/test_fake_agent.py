@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.root, pytest.mark.slow]
 ADAPTER = '''
 """Agent ``parrot``."""
 
-from ocaptain.agents.base import AgentRun, Resume, common_environment
+from ocaptain.agents.base import RunSpec, Resume, common_environment
 from ocaptain.agents.facts import AttemptVerdict
 from ocaptain.config import read_variables
 
@@ -48,7 +48,7 @@ class Parrot:
 
     def build_run(self, briefing):
         common = ("bash", f"~/{OWN}/program")
-        return AgentRun(
+        return RunSpec(
             argv=(*common, briefing.session),
             env=common_environment(briefing),
             prompt=f"Say {briefing.task['subject']}",

@@ -12,7 +12,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from ocaptain.agents.base import (
-    AgentRun,
+    RunSpec,
     Briefing,
     Resume,
     attempt_limits,
@@ -68,7 +68,7 @@ class ClaudeAgent:
         """See :mod:`ocaptain.agents.claude.verdict`."""
         return judge(ended)
 
-    def build_run(self, briefing: Briefing) -> AgentRun:
+    def build_run(self, briefing: Briefing) -> RunSpec:
         """One run, with a session of its own or an earlier one of this ship's."""
         metadata = briefing.task.get("metadata") or {}
         timeout, stall = attempt_limits(briefing.task)
@@ -94,7 +94,7 @@ class ClaudeAgent:
             *(("--model", str(model)) if model else ()),
             *("--max-turns", str(turns)),
         )
-        return AgentRun(
+        return RunSpec(
             argv=(*common, "--session-id", briefing.session),
             env=common_environment(briefing),
             prompt=render(template, briefing),

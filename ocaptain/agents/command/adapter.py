@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from ocaptain.agents.base import AgentRun, Briefing, attempt_limits, common_environment, render
+from ocaptain.agents.base import RunSpec, Briefing, attempt_limits, common_environment, render
 from ocaptain.agents.facts import AttemptVerdict
 
 if TYPE_CHECKING:
@@ -51,12 +51,12 @@ class CommandAgent:
             else AttemptVerdict("failed", "its line failed")
         )
 
-    def build_run(self, briefing: Briefing) -> AgentRun:
+    def build_run(self, briefing: Briefing) -> RunSpec:
         """The line, the usual variables, and the prompt on stdin."""
         metadata = briefing.task.get("metadata") or {}
         timeout, stall = attempt_limits(briefing.task)
         template = briefing.template or (files("ocaptain.agents.command") / "prompt.md.j2").read_text("utf-8")
-        return AgentRun(
+        return RunSpec(
             argv=("bash", "-c", metadata.get("run") or briefing.agent_cmd or ""),
             env=common_environment(briefing),
             prompt=render(template, briefing),
