@@ -100,7 +100,8 @@ class SpritesClient(Rest):
         """Connect to a TCP port of a sprite.
 
         Raises:
-            ProxyRefused: nothing listens on the port.
+            ProxyFailed: nothing listens on the port, or the service does not connect; the tunnel raises it too if
+                it breaks later.
             SpritesError: the sprite cannot be reached.
         """
         operation = f"port {port} of {name}"

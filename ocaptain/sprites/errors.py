@@ -7,7 +7,7 @@
     ├─ BadReply                     an invalid answer (cut short, not JSON)
     ├─ TooLarge                     a file or an output is longer than the caller accepts
     ├─ ExecInterrupted              a running command's socket ended without an exit message
-    ├─ ProxyRefused                 a TCP connection to a port of a sprite failed or broke
+    ├─ ProxyFailed                  a TCP connection to a port of a sprite was not made, or broke
     ├─ DeadlinePassed               a command took too long and was killed
     ├─ TransferFailed               a file did not arrive as it was sent
     │  └─ FileMissing               the file to fetch does not exist
@@ -68,8 +68,8 @@ class ExecInterrupted(SpritesError):
     """The connection of a running command broke; the command may still run."""
 
 
-class ProxyRefused(SpritesError):
-    """A TCP connection to a port of a sprite failed or broke."""
+class ProxyFailed(SpritesError):
+    """A TCP connection to a port of a sprite was not made, or broke later."""
 
 
 class DeadlinePassed(SpritesError):

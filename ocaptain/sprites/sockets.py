@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
-from ocaptain.sprites.errors import BadReply, ExecInterrupted, ProxyRefused, SpritesError
+from ocaptain.sprites.errors import BadReply, ExecInterrupted, ProxyFailed, SpritesError
 from ocaptain.sprites.redact import redact_line, request_id_suffix
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class Tunnel:
         """Request the connection on a new WebSocket.
 
         Raises:
-            ProxyRefused: nothing listens on the port, or the service does not connect.
+            ProxyFailed: nothing listens on the port, or the service does not connect.
             BadReply: the answer is invalid.
         """
         try:
@@ -144,23 +144,23 @@ class Tunnel:
             fields = json.loads(answer)
             status = fields["status"]
         except ConnectionClosed as error:
-            raise ProxyRefused(f"{what}: {redact_line(error)}{_request_id_suffix(socket)}") from None
+            raise ProxyFailed(f"{what}: {redact_line(error)}{_request_id_suffix(socket)}") from None
         except (ValueError, KeyError, TypeError, RecursionError):
             raise BadReply(f"{what}: the service's answer is invalid{_request_id_suffix(socket)}") from None
         if status != "connected":
-            raise ProxyRefused(f"{what}: {redact_line(fields.get('error') or status)}{_request_id_suffix(socket)}")
+            raise ProxyFailed(f"{what}: {redact_line(fields.get('error') or status)}{_request_id_suffix(socket)}")
         return cls(socket, what)
 
     async def send(self, data: bytes) -> None:
         """Send bytes; wait while the other side does not accept them.
 
         Raises:
-            ProxyRefused: the connection ended.
+            ProxyFailed: the connection ended.
         """
         try:
             await self._socket.send(data)
         except ConnectionClosed as error:
-            raise ProxyRefused(f"{self._what}: {redact_line(error)}{_request_id_suffix(self._socket)}") from None
+            raise ProxyFailed(f"{self._what}: {redact_line(error)}{_request_id_suffix(self._socket)}") from None
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
@@ -168,7 +168,7 @@ class Tunnel:
                 if isinstance(message, bytes):
                     yield message
         except ConnectionClosed as error:
-            raise ProxyRefused(f"{self._what}: {redact_line(error)}{_request_id_suffix(self._socket)}") from None
+            raise ProxyFailed(f"{self._what}: {redact_line(error)}{_request_id_suffix(self._socket)}") from None
 
     async def close(self) -> None:
         """Close the connection."""

@@ -15,7 +15,7 @@ from ocaptain.captain.transport import Completed, ShipGone, TransportError, run
 from ocaptain.captain.transport.sprite import SpriteTransport
 from ocaptain.sprites import (
     ConnectionFailed,
-    ProxyRefused,
+    ProxyFailed,
     SpritesClient,
     SpritesError,
     TransferFailed,
@@ -229,13 +229,13 @@ def test_a_tunnel_and_a_port_that_nobody_has(call, dock):
     blob = os.urandom(2_000_000)
 
     async def work(client):
-        with pytest.raises(ProxyRefused, match="port 1 of one"):
+        with pytest.raises(ProxyFailed, match="port 1 of one"):
             await client.proxy("one", 1)
         for _ in range(100):
             try:
                 tunnel = await client.proxy("one", 18946)
                 break
-            except ProxyRefused:
+            except ProxyFailed:
                 await asyncio.sleep(0.05)
         got = bytearray()
 
