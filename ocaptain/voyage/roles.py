@@ -65,7 +65,7 @@ def ship_facts(directory: Path, settings: Settings) -> ShipFacts:
     with Ledger(directory / "ledger.db") as ledger:
         voyage, ships = ledger.voyage(), ledger.ships()
         left = [row for row in ledger.rows("tasks", "position") if row["agent"] and row["status"] != "completed"]
-    tasks = [(row["agent"], row["pin"]) for row in left]
+    agent_pins = [(row["agent"], row["pin"]) for row in left]
     return ShipFacts(
         roles={ship.id: ship_roles(agent_pins, ship.id, voyage.mesh) for ship in ships},
         mesh=voyage.mesh,
