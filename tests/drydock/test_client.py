@@ -321,7 +321,7 @@ def test_a_command_on_a_ship_has_input_output_and_an_exit_code(call):
         await command.send(b"a line\n")
         await command.send_eof()
         assert b"".join([data async for _, data in command]) == b"a line\n"
-        assert command.code == 0
+        assert command.exit_code == 0
         await command.close()
         with pytest.raises(TransportError, match="took longer than"):
             await run(ship, ["sleep", "600"], 0.5)

@@ -56,7 +56,7 @@ def test_what_an_ssh_leaves_behind_is_not_waited_for(way, tmp_path):
             await command.send(b"input")
             await command.send_eof()
             assert [piece async for piece in command] == [(1, b"input")]
-            assert command.code == 0
+            assert command.exit_code == 0
             await command.close()
             await ship.put("a", b"data")
             assert await ship.get("a", 9) == b"data"

@@ -152,7 +152,7 @@ class LocalCommand:
         self._process = process
 
     @property
-    def code(self):
+    def exit_code(self):
         return self._process.returncode
 
     async def send_eof(self):

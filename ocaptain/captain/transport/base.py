@@ -66,7 +66,7 @@ class RemoteCommand(Protocol):
         """Yield its output; raises :class:`TransportError` if its end is not seen."""
 
     @property
-    def code(self) -> int:
+    def exit_code(self) -> int:
         """The exit code, once all output was read. Raises :class:`TransportError` if its end was not seen."""
 
     async def close(self) -> None:
@@ -113,7 +113,7 @@ async def run(transport: Transport, argv: Sequence[str], seconds: float) -> Comp
                     await command.send_eof()
                 async for stream, data in command:
                     output[stream] = (output[stream] + data)[-MAX_OUTPUT:]
-                return Completed(command.code, output[STDOUT], output[STDERR])
+                return Completed(command.exit_code, output[STDOUT], output[STDERR])
             finally:
                 await command.close()
     except TimeoutError as error:

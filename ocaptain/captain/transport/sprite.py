@@ -101,7 +101,7 @@ class SpriteCommand:
         self._execution = execution
 
     @property
-    def code(self) -> int:
+    def exit_code(self) -> int:
         """The exit code."""
         with _interrupted():
             return self._execution.code

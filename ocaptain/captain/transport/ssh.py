@@ -127,7 +127,7 @@ class SshTransport:
             feeding.cancel()
             await command.close()
             await asyncio.gather(feeding, return_exceptions=True)
-        return ScriptResult(command.code, bytes(out[:limit]), stderr.decode(errors="replace").strip())
+        return ScriptResult(command.exit_code, bytes(out[:limit]), stderr.decode(errors="replace").strip())
 
     async def read_holder(self) -> str | None:
         """Return the id of the voyage that holds the host, None if none does. Raises :class:`TransportError`."""
@@ -167,7 +167,7 @@ class SshCommand:
         self._stderr = b""
 
     @property
-    def code(self) -> int:
+    def exit_code(self) -> int:
         """The exit code."""
         code = self._process.returncode
         if code is None or code == _SSH_FAILED or not self._marked:
@@ -220,7 +220,7 @@ class SshCommand:
                 reader.cancel()
             _close_pipes(self._process)
         await self._process.wait()
-        _ = self.code  # raises if the command's end was not seen
+        _ = self.exit_code  # raises if the command's end was not seen
 
     async def close(self) -> None:
         """End the ssh; the command ends with it."""
