@@ -14,13 +14,13 @@ class Cursor:
     Attributes:
         seen: number of the last record received.
         settled_upto: number up to which all records are processed, so that the ship may forget them.
-        taken: how many records were used.
+        records_used: how many records were used.
     """
 
     def __init__(self, settled: int = 0) -> None:
         self.settled_upto = settled
         self.seen = settled
-        self.taken = 0
+        self.records_used = 0
         self._unsettled: set[int] = set()
 
     def start_channel(self, first: int, *, is_new_journal: bool) -> None:
@@ -41,7 +41,7 @@ class Cursor:
         if number != self.seen + 1:
             return "pull"
         self.seen = number
-        self.taken += 1
+        self.records_used += 1
         if hold:
             self._unsettled.add(number)
         else:
@@ -70,12 +70,12 @@ class Cursors:
     def __init__(self, journal: str | None, settled: Mapping[str, int]) -> None:
         self.journal = journal
         self._by_class = {name: Cursor(number) for name, number in settled.items()}
-        self._taken_before = 0
+        self._used_before = 0
 
     @property
-    def taken(self) -> int:
+    def records_used(self) -> int:
         """How many records were used, of this journal and of those before; it only grows."""
-        return self._taken_before + sum(cursor.taken for cursor in self._by_class.values())
+        return self._used_before + sum(cursor.records_used for cursor in self._by_class.values())
 
     def of(self, name: str) -> Cursor:
         """Return the cursor of a class."""
@@ -91,7 +91,7 @@ class Cursors:
         is_new = journal != self.journal
         self.journal = journal
         if is_new:
-            self._taken_before = self.taken
+            self._used_before = self.records_used
             self._by_class.clear()
         for name, number in first.items():
             self.of(name).start_channel(max(number, 1), is_new_journal=is_new)

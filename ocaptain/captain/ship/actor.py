@@ -108,7 +108,7 @@ class ShipActor:
         """Return the attempt whose agent runs now, None if none does."""
         found = self._attempts.working
         held = self._ledger.held_claim(self.ship) if found and not self.gone else None
-        return replace(found, records=self._cursors.taken) if found and held and held.token == found.token else None
+        return replace(found, records=self._cursors.records_used) if found and held and held.token == found.token else None
 
     def give_up(self, reason: str) -> None:
         """Take the ship out of service for good, since it does not end what it was given to do."""
@@ -211,7 +211,7 @@ class ShipActor:
         if self._link is None or self._ledger.held_claim(self.ship) is None:
             return
         now = asyncio.get_running_loop().time()
-        self._breaks = count_break(self._breaks, self._cursors.taken, now)
+        self._breaks = count_break(self._breaks, self._cursors.records_used, now)
         if is_ship_to_blame(self._breaks, now, another_is_connected=self._dispatcher.is_another_connected(self.ship)):
             count = self._breaks.count
             self.give_up(
