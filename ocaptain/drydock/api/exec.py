@@ -172,7 +172,7 @@ class Exec:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    async def socket(self, socket: WebSocket) -> None:
+    async def serve_socket(self, socket: WebSocket) -> None:
         """``WSS …/exec`` (new or ``?id=``) and ``…/exec/{id}`` (attach)."""
         params = socket.query_params
         try:
