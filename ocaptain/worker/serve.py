@@ -84,6 +84,12 @@ class Worker:
         self._trouble = ""  # why a result waits
 
     def _append_to_journal(self, body: Message, *, durable: bool) -> None:
+        """Write a record to the journal, and wake the pusher, which sends it to the captain.
+
+        Args:
+            body: the record.
+            durable: whether it must be on the disk when this returns.
+        """
         self._journal.append(body, durable=durable)
         self._wake_pusher.set()
 
