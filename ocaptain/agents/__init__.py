@@ -18,7 +18,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ocaptain.agents.base import Adapter, RunSpec, Briefing
+from ocaptain.agents.base import Adapter, Briefing, RunSpec
 from ocaptain.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 DEFAULT_AGENT = "claude"
 FOLDER = Path(__file__).parent
 
-__all__ = ["ADAPTERS", "Adapter", "RunSpec", "Briefing", "agent_roles", "check_agents", "choose_agent"]
+__all__ = ["ADAPTERS", "Adapter", "Briefing", "RunSpec", "agent_roles", "check_agents", "choose_agent"]
 
 
 class _Adapters(Mapping[str, Adapter]):

@@ -18,9 +18,9 @@ __all__ = [
     "STALL_SECONDS",
     "TIMEOUT_SECONDS",
     "Adapter",
-    "RunSpec",
     "Briefing",
     "Resume",
+    "RunSpec",
     "common_environment",
     "render",
 ]

@@ -21,7 +21,7 @@ from ocaptain.captain.transport.ssh import ssh_transport_factory
 from ocaptain.captain.verify_ship import VerifyShipMaker
 from ocaptain.config import HOSTS, load_settings
 from ocaptain.errors import OcaptainError, UsageError
-from ocaptain.ledger import Contradiction, TakenOver, Ledger, LedgerUnwritable
+from ocaptain.ledger import Contradiction, Ledger, LedgerUnwritable, TakenOver
 from ocaptain.locks import Lock
 from ocaptain.presence import Presence, find_existing
 from ocaptain.prices import load_prices

@@ -4,7 +4,6 @@ from ocaptain.ledger.ledger import Ledger
 from ocaptain.ledger.records import (
     Claim,
     Contradiction,
-    TakenOver,
     Intent,
     LedgerError,
     LedgerUnwritable,
@@ -12,6 +11,7 @@ from ocaptain.ledger.records import (
     OlderLedger,
     ShipRow,
     Spent,
+    TakenOver,
     Voyage,
 )
 from ocaptain.ledger.views import Landing, Overview, TaskView, landings, overview, task_files, task_views
@@ -19,7 +19,6 @@ from ocaptain.ledger.views import Landing, Overview, TaskView, landings, overvie
 __all__ = [
     "Claim",
     "Contradiction",
-    "TakenOver",
     "Intent",
     "Landing",
     "Ledger",
@@ -30,6 +29,7 @@ __all__ = [
     "Overview",
     "ShipRow",
     "Spent",
+    "TakenOver",
     "TaskView",
     "Voyage",
     "landings",

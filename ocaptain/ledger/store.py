@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ocaptain.ledger.file import connect
 from ocaptain.ledger.migrate import OLDER_VERSIONS, VERSION, migrate_file, migrated_copy, schema
-from ocaptain.ledger.records import TakenOver, LedgerError, LedgerUnwritable, NewVoyage, Voyage
+from ocaptain.ledger.records import LedgerError, LedgerUnwritable, NewVoyage, TakenOver, Voyage
 from ocaptain.names import VERIFY_SHIP, VOYAGE_ID
 from ocaptain.text import escape_control
 

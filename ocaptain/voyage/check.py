@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ocaptain.agents import ADAPTERS, Briefing, check_agents
 from ocaptain.config import DEFAULT_SHIPS, HOSTS, MAX_SHIPS
 from ocaptain.errors import UsageError
-from ocaptain.mesh import count_devices, choose_mesh, tailnet_of
+from ocaptain.mesh import choose_mesh, count_devices, tailnet_of
 from ocaptain.names import VERIFY_SHIP, sprite_name
 from ocaptain.plan import Plan, load_plan
 from ocaptain.plan.models import MODEL

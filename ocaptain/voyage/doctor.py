@@ -24,7 +24,7 @@ from ocaptain.config import cache_directory, dotenv_files, load_settings, read_v
 from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.ledger import LedgerError
 from ocaptain.ledger.file import require_short_path
-from ocaptain.mesh import MeshError, count_devices, choose_mesh, tailnet_of
+from ocaptain.mesh import MeshError, choose_mesh, count_devices, tailnet_of
 from ocaptain.names import new_voyage_id
 from ocaptain.provider import SPRITES_FILE, Endpoint, choose_provider, endpoint
 from ocaptain.voyage.home import Home

@@ -29,7 +29,7 @@ from ocaptain.captain.landing import (
 )
 from ocaptain.captain.refs import stale_ref, work_ref
 from ocaptain.git import BareRepository, Git
-from ocaptain.ledger import TakenOver, Ledger, task_views
+from ocaptain.ledger import Ledger, TakenOver, task_views
 from ocaptain.protocol import CLASSES, PROTOCOL, Fence, HelloRefused, class_of_record, make_record, read_record
 from ocaptain.protocol.messages import Bundle, CheckResult, Snapshot
 from ocaptain.worker.journal import Journal

@@ -12,9 +12,9 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from ocaptain.agents.base import (
-    RunSpec,
     Briefing,
     Resume,
+    RunSpec,
     attempt_limits,
     common_environment,
     render,

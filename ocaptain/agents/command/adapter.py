@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from ocaptain.agents.base import RunSpec, Briefing, attempt_limits, common_environment, render
+from ocaptain.agents.base import Briefing, RunSpec, attempt_limits, common_environment, render
 from ocaptain.agents.facts import AttemptVerdict
 
 if TYPE_CHECKING:

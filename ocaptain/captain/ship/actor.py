@@ -108,7 +108,9 @@ class ShipActor:
         """Return the attempt whose agent runs now, None if none does."""
         found = self._attempts.working
         held = self._ledger.held_claim(self.ship) if found and not self.gone else None
-        return replace(found, records=self._cursors.records_used) if found and held and held.token == found.token else None
+        return (
+            replace(found, records=self._cursors.records_used) if found and held and held.token == found.token else None
+        )
 
     def give_up(self, reason: str) -> None:
         """Take the ship out of service for good, since it does not end what it was given to do."""
