@@ -165,7 +165,10 @@ class Channel:
                     self._progress.clear()
                     await self._or_broken(asyncio.ensure_future(self._progress.wait()))
         except TimeoutError as error:
-            raise TransportError(f"the worker did not answer hello in {HELLO_SECONDS:g} s") from error
+            late = "the worker did not answer hello"
+            if self._welcomed.done():
+                late = "the worker answered hello, but the results in its journal did not arrive"
+            raise TransportError(f"{late} in {HELLO_SECONDS:g} s") from error
 
     async def _or_broken(self, future: asyncio.Future[Any]) -> Any:
         await asyncio.wait([future, self.broken], return_when=asyncio.FIRST_COMPLETED)

@@ -8,8 +8,12 @@ import contextlib
 import errno
 import os
 
+import pytest
+
+from ocaptain.captain import channel as channel_module
 from ocaptain.captain.channel import Channel
 from ocaptain.captain.cursors import Cursors
+from ocaptain.captain.transport import TransportError
 from ocaptain.protocol import CLASSES
 from ocaptain.protocol.envelope import Call, ResultBody
 from ocaptain.protocol.files import write_atomic, write_json
@@ -32,7 +36,11 @@ async def joined(home):
         stream = SocketStream(*await asyncio.open_unix_connection(str(home / "sock")))
         cursors = cursors or Cursors(None, {})
         channel = Channel(stream, cursors, records.append, lambda *result: records.append(result), troubles.append)
-        await channel.open("voyage-00000000cafe", "ship-0", 1, generation)
+        try:
+            await channel.open("voyage-00000000cafe", "ship-0", 1, generation)
+        except TransportError:
+            await channel.close()
+            raise
         return channel
 
     try:
@@ -69,6 +77,22 @@ def test_with_no_room_for_a_result_the_worker_says_so_and_goes_on_when_there_is(
             await channel.settle(number)
             assert (await channel.call(Call("x:2", "no such command")))[0] == 2
             await channel.close()
+
+    asyncio.run(asyncio.wait_for(play(), 30))
+
+
+def test_hello_that_takes_too_long_says_what_did_not_come(tmp_path, monkeypatch):
+    monkeypatch.setattr(channel_module, "HELLO_SECONDS", 0.2)
+
+    async def play():
+        async with joined(tmp_path) as (worker, connect, _, _):
+            worker._append_to_journal({"kind": "result", "id": "start:1", "ok": True, "data": {}}, durable=True)
+            monkeypatch.setattr(worker, "_send_next_records", lambda _: asyncio.Future())
+            with pytest.raises(TransportError, match=r"results in its journal did not arrive in 0\.2 s"):
+                await connect()
+            monkeypatch.setattr(worker, "_handle_hello", lambda *_: asyncio.Future())
+            with pytest.raises(TransportError, match=r"did not answer hello in 0\.2 s"):
+                await connect(generation=2)
 
     asyncio.run(asyncio.wait_for(play(), 30))
 
