@@ -98,7 +98,7 @@ async def _command_until_end(directory: Path) -> None:
         except _ProviderMoved:
             log.info("drydock was restarted at another address: connecting to it")
         except LedgerUnwritable as error:
-            log.error("%s; trying again in %g s", error, RETRY_SECONDS)  # noqa: TRY400 - no traceback
+            log.error("%s (the captain itself tries again in %g s)", error, RETRY_SECONDS)  # noqa: TRY400 - no traceback
             await asyncio.sleep(RETRY_SECONDS)
 
 

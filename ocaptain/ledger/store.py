@@ -49,11 +49,11 @@ class Store:
         try:
             self._open()
         except sqlite3.Error as error:
-            passing = getattr(error, "sqlite_errorcode", 0) & 0xFF in _PASSING
-            kind = LedgerUnwritable if passing else LedgerError
-            raise kind(f"{path} cannot be read as a ledger: {error}") from error
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _PASSING:
+                raise LedgerUnwritable(f"{path} cannot be read now: {error}; try again") from error
+            raise LedgerError(f"{path} cannot be read as a ledger: {error}; restore it from a copy") from error
         except OSError as error:  # no descriptor for its directory, say
-            raise LedgerUnwritable(f"{path} cannot be read: {error.strerror}") from error
+            raise LedgerUnwritable(f"{path} cannot be read now: {error.strerror}; try again") from error
 
     def _open(self) -> None:
         db = connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)

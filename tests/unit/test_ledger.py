@@ -227,8 +227,16 @@ def test_what_is_no_ledger_is_a_clear_error(tmp_path):
     with pytest.raises(LedgerError, match="cannot be read as a ledger"):
         Ledger(path)
     sqlite3.connect(tmp_path / "empty.db").close()
-    with pytest.raises(LedgerError, match="cannot be read as a ledger"):
+    with pytest.raises(LedgerError, match=r"cannot be read as a ledger: .*; restore it from a copy$"):
         Ledger(tmp_path / "empty.db")
+
+
+def test_a_ledger_that_cannot_be_read_now_is_no_damaged_one(tmp_path):
+    path = tmp_path / "ledger.db"
+    make(path, {"1": frozenset()}).close()
+    (tmp_path / "ledger.db-wal").mkdir()
+    with pytest.raises(LedgerUnwritable, match=r"ledger\.db cannot be read now: .*; try again$"):
+        Ledger(path)
 
 
 def test_intents_are_found_again(tmp_path):
