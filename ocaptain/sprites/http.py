@@ -144,7 +144,7 @@ class Http:
             except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
                 raise ConnectionFailed(f"{operation}: cannot reach {self._url}: {redact_line(error)}") from None
             except (TimeoutError, httpx.TimeoutException):
-                why = f"no answer from {self._url} in {seconds:g} s{_request_id_of(response_start)}"
+                why = f"no answer from {self._url} in {seconds:g} s{request_id_of(response_start)}"
                 raise ConnectionFailed(f"{operation}: {why}", sent=True) from None
             except httpx.HTTPError as error:
                 raise self.connection_lost_error(operation, error, response_start) from None
@@ -158,11 +158,12 @@ class Http:
         self, operation: str, error: Exception | str, response_start: httpx.Response | None
     ) -> ConnectionFailed:
         """Return the error for a connection that broke; ``response_start`` is the reply, if one began."""
-        reason = f"{redact_line(error) or type(error).__name__}{_request_id_of(response_start)}"
+        reason = f"{redact_line(error) or type(error).__name__}{request_id_of(response_start)}"
         return ConnectionFailed(f"{operation}: the connection to {self._url} was lost: {reason}", sent=True)
 
 
-def _request_id_of(response_start: httpx.Response | None) -> str:
+def request_id_of(response_start: httpx.Response | None) -> str:
+    """Return the request id of a reply that began, as the end of a message; "" if there is none."""
     return request_id_suffix(response_start.headers) if response_start is not None else ""
 
 

@@ -14,12 +14,13 @@ from ocaptain.sprites.errors import (
     ApiError,
     BadReply,
     Conflict,
+    ConnectionFailed,
     NotFound,
     SpritesError,
     TooLarge,
     api_error,
 )
-from ocaptain.sprites.http import Http, read_reply
+from ocaptain.sprites.http import Http, read_reply, request_id_of
 from ocaptain.sprites.models import Change, Checkpoint, Sprite, SpritePage
 from ocaptain.sprites.redact import redact_line, request_id_suffix
 from ocaptain.sprites.replies import (
@@ -172,13 +173,14 @@ class Rest(Http):
         """
         url = f"/v1/sprites/{quote(name, safe='')}/fs/read"
         operation = f"GET {url}"
+        seconds = self._seconds * TRANSFER_FACTOR
 
         async def read_once() -> httpx.Response:
             data = bytearray()
             response: httpx.Response | None = None
             try:
                 async with (
-                    asyncio.timeout(self._seconds * TRANSFER_FACTOR),
+                    asyncio.timeout(seconds),
                     self._http.stream("GET", url, params={"path": path, "workingDir": "/"}) as response,
                 ):
                     if not response.is_success:
@@ -187,8 +189,12 @@ class Rest(Http):
                         data += chunk
                         if len(data) > limit:
                             raise TooLarge(f"{operation}: {path} is longer than {limit} bytes")
-            except (TimeoutError, httpx.TimeoutException):
-                raise self.connection_lost_error(operation, "not read in time", response) from None
+            except TimeoutError:
+                why = f"the file was not read in {seconds:g} s{request_id_of(response)}"
+                raise ConnectionFailed(f"{operation}: {why}", sent=True) from None
+            except httpx.TimeoutException:
+                why = f"the file was not read: {self._url} did not answer in time{request_id_of(response)}"
+                raise ConnectionFailed(f"{operation}: {why}", sent=True) from None
             except httpx.HTTPError as error:
                 raise self.connection_lost_error(operation, error, response) from None
             return httpx.Response(200, content=bytes(data))

@@ -230,6 +230,15 @@ def test_a_file_is_not_read_beyond_its_limit():
         service.call(lambda client: client.read_file("x", "/f", limit=99))
 
 
+def test_a_file_that_is_not_read_in_time_is_no_lost_connection():
+    for error, message in [
+        (TimeoutError(), r"fs/read: the file was not read in 600 s$"),
+        (httpx.ReadTimeout(""), r"fs/read: the file was not read: http://x did not answer in time$"),
+    ]:
+        with pytest.raises(ConnectionFailed, match=message):
+            Service(error).call(lambda client: client.read_file("x", "/f", limit=9))
+
+
 SECRET = "canary/4f59-token"
 PLACES = [
     f"Bearer {SECRET}",
