@@ -29,9 +29,10 @@ from ocaptain.captain.landing import (
 )
 from ocaptain.captain.landing.fetch import _fetch_part, fetch_snapshot
 from ocaptain.captain.transport import CutShort, TransportError
-from ocaptain.git import BadBundle, BareRepository, Git, GitError, commit_message
+from ocaptain.git import BadBundle, BareRepository, BundleRefused, Git, GitError, commit_message
 from ocaptain.ledger import LedgerError, overview
 from ocaptain.protocol.codec import Malformed, from_dict
+from ocaptain.protocol.limits import MEBIBYTE
 from ocaptain.protocol.messages import Bundle, CheckResult, Part, Snapshot
 from tests.unit.test_ledger import make
 from tests.unit.test_workspace import commit
@@ -651,6 +652,13 @@ def test_only_its_own_base_can_be_offered_without_a_bundle(sea):
     with pytest.raises(BadBundle, match="did not start from it"):
         asyncio.run(fetch_snapshot(sea.git, None, bare, sea.base))
     asyncio.run(fetch_snapshot(sea.git, None, replace(bare, commit=sea.base), sea.base))
+
+
+def test_an_offer_beyond_the_limits_is_refused_before_it_is_fetched(sea):
+    parts = (Part("x", 564 * MEBIBYTE, "0" * 64), Part("y", 1, "0" * 64))
+    offer = Snapshot(empty=False, bundle=Bundle(parts), commit="1" * 40, base=sea.base)
+    with pytest.raises(BundleRefused, match=r"a bundle of 565 MB, beyond limits\.total_mib \(500\) and its overhead"):
+        asyncio.run(fetch_snapshot(sea.git, None, offer, sea.base))
 
 
 def test_what_one_offer_s_step_dies_of_costs_no_other_offer(sea, monkeypatch):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -76,7 +77,10 @@ async def fetch_snapshot(
         base = offer.base
     size = sum(part.size for part in offer.bundle.parts)
     if size > limits.pack_bytes:
-        raise BundleRefused(f"the offered bundle has {size} bytes; the limit is {limits.pack_bytes // MEBIBYTE} MB")
+        raise BundleRefused(
+            f"the ship offers a bundle of {math.ceil(size / MEBIBYTE)} MB, beyond limits.total_mib"
+            f" ({limits.total_mib}) and its overhead; its worker should have refused it"
+        )
     try:
         with tempfile.TemporaryFile(dir=git.directory, buffering=0) as file:
             inside = offer.bundle.content()
