@@ -357,6 +357,9 @@ def test_whatever_hooks_are_made_of_the_cli_takes_what_comes_out(value):
         assert find_problems({"permissions": parse_rules(data)}) == []
 
 
+TOO_OLD = "or update Claude Code: this version cannot ignore a repository's settings"
+
+
 def test_a_cli_that_cannot_leave_them_aside_is_not_started(tmp_path):
     place = Place(tmp_path, knows=False)
     place.put(".claude/skills/a/SKILL.md", "---\nname: a\n---\n")
@@ -368,7 +371,7 @@ def test_a_cli_that_cannot_leave_them_aside_is_not_started(tmp_path):
     with pytest.raises(StartRefused) as told:
         place.lay_out()
     wanted = "`.claude/settings.json` sets env.ANTHROPIC_BASE_URL; remove it or use --repo-settings trust"
-    assert str(told.value) == wanted
+    assert str(told.value) == f"{wanted}, {TOO_OLD}"
     assert "--strict-mcp-config" not in place.lay_out("trust").argv
     (place.clone / ".claude/settings.json").unlink()
     place.put("elsewhere/settings.json", EVIL)
@@ -409,7 +412,7 @@ def test_a_refusal_is_the_tasks_and_costs_one_attempt(tmp_path):
     ending = judge(AttemptEnd(ended["code"], ended["reason"], None, empty=True, checked=False, tail=said))
     assert (ending.kind, ending.reason) == (
         "hopeless",
-        "`.mcp.json` sets mcpServers.evil; remove it or use --repo-settings trust",
+        f"`.mcp.json` sets mcpServers.evil; remove it or use --repo-settings trust, {TOO_OLD}",
     )
 
 

@@ -401,7 +401,7 @@ def test_an_agent_that_cannot_leave_a_repositorys_settings_aside_is_not_started(
     first, second = rows(directory)["1.1"], rows(directory)["2.1"]
     assert (first["state"], second["state"]) == ("landed", "failed")
     wanted = "`.claude/settings.json` sets env.ANTHROPIC_BASE_URL; remove it or use --repo-settings trust"
-    assert second["reason"] == wanted
+    assert second["reason"].startswith(wanted)
     assert "2.2" not in rows(directory)
     assert [call["key"] for call in claude.calls(ship.home)] == ["1.1"]
     assert not {"--project-config-root", "--setting-sources"} & set(claude.calls(ship.home)[0]["argv"])

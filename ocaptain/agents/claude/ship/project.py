@@ -151,7 +151,9 @@ def _without_root_flags(argv: Sequence[str], workspace: Path) -> List[str]:
     """Return the argv for a CLI that lacks the flag; refuse a repository that has settings."""
     for path, data in _settings_files(workspace):
         if found := names_of_settings(path, data):
-            raise StartRefused(f"`{path}` sets {found[0]}; remove it or use --repo-settings trust")
+            remedy = "remove it or use --repo-settings trust, or update Claude Code"
+            why = "this version cannot ignore a repository's settings"
+            raise StartRefused(f"`{path}` sets {found[0]}; {remedy}: {why}")
     at = [number for number, word in enumerate(argv) if word in ROOT_FLAGS]
     skipped = {*at, *(number + 1 for number in at)}
     return [word for number, word in enumerate(argv) if number not in skipped]
