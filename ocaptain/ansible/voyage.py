@@ -28,7 +28,7 @@ from ocaptain.voyage.sink import finish_sink, has_mesh, leave_mesh, list_remaini
 from ocaptain.voyage.wait import wait_for_end
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from ocaptain.captain.rescue import Rescue
     from ocaptain.captain.transport.target import SshTarget
@@ -199,13 +199,30 @@ def prove_sunk(args: Args) -> Args:
     )
     on_tailnet = leave_mesh(directory, settings, list(left))
     if left:
-        lines = [f"{name}: {reason}" for name, reason in left.items()]
-        remedy = "--abandon destroys them, and loses the work on ships that cannot be reached"
-        raise PartialError(f"{directory.id} is not sunk, these ships are left ({remedy}):", [*lines, *on_tailnet])
+        unfetched = () if args.get("abandon") else args.get("unfetched") or ()
+        raise _not_sunk_error(directory.id, left, unfetched, on_tailnet)
     if on_tailnet:
         remedy = f"`ocaptain sink {directory.id}` tries again; devices leave by themselves in the end"
         raise PartialError(f"{directory.id} is sunk, but not all of it has left the tailnet ({remedy}):", on_tailnet)
     return {"changed": True, "voyage": directory.id, "left": []}
+
+
+def _not_sunk_error(
+    voyage: str, left: Mapping[str, str], unfetched: Collection[str], on_tailnet: Sequence[str]
+) -> PartialError:
+    """Return the error that names the ships that are left, each with its reason.
+
+    Args:
+        voyage: its id.
+        left: sprites, with the reason.
+        unfetched: sprites that were kept because their work could not be fetched, which only --abandon destroys.
+        on_tailnet: a line for each device or key that is left there.
+    """
+    remedy = f"`ocaptain sink {voyage}` tries again"
+    if not left.keys().isdisjoint(unfetched):
+        remedy += ", with --abandon it destroys also ships whose work cannot be fetched, and loses that work"
+    lines = [f"{name}: {reason}" for name, reason in left.items()]
+    return PartialError(f"{voyage} is not sunk, these ships are left ({remedy}):", [*lines, *on_tailnet])
 
 
 def check_plan(args: Args) -> Args:

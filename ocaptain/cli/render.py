@@ -76,19 +76,24 @@ def print_json_error(error: OcaptainError) -> None:
 _json_printed = False  # whether this process has printed its one JSON object
 
 
-def confirm(question: str) -> None:
+def confirm(question: str, *, kept: str = "nothing was changed") -> None:
     """Ask the user to confirm, on standard error.
+
+    Args:
+        question: what the user confirms.
+        kept: what stays as it is without a yes; the end of the error's message.
 
     Raises:
         OcaptainError: the answer is no.
-        Interrupted: the user gave no answer.
+        Interrupted: the user gave no answer: Ctrl-C, or the end of the input.
     """
     try:
         confirmed = typer.confirm(question, err=True)
-    except typer.Abort:
-        raise Interrupted("interrupted; nothing was changed") from None
+    except typer.Abort as error:  # its context is the real cause
+        cause = "the input ended without an answer" if isinstance(error.__context__, EOFError) else "interrupted"
+        raise Interrupted(f"{cause}; {kept}") from None
     if not confirmed:
-        raise OcaptainError("you answered no; nothing was changed")
+        raise OcaptainError(f"you answered no; {kept}")
 
 
 def coloured_state(state: str) -> Text:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from ocaptain.config import Settings
     from ocaptain.provider import Endpoint
 
+COMMANDED = "a captain elsewhere commands it"
+
 
 def run_sweep(*, provider: str | None, dry_run: bool, force: bool, abandon: bool, as_json: bool) -> int:
     """Find leftover ships and destroy them; return the exit code."""
@@ -41,7 +43,7 @@ def run_sweep(*, provider: str | None, dry_run: bool, force: bool, abandon: bool
     failed = destroy_leftovers(reached, found, force=force, abandon=abandon)
     if as_json:
         _print_as_json(name, found, destroyed=[one.sprite for one in found if one.sprite not in failed])
-    return _raise_if_left(failed)
+    return _raise_if_left(failed, [name])
 
 
 def _print_as_json(provider: str, found: Sequence[sweep.Leftover], *, destroyed: Collection[str]) -> None:
@@ -56,6 +58,7 @@ def _find(reached: Endpoint | None, settings: Settings) -> list[sweep.Leftover]:
 def sweep_after_sink(settings: Settings, providers: set[str], *, force: bool, abandon: bool) -> int:
     """Sweep the providers of the voyages that ``sink --all`` ended; return the exit code."""
     failed: dict[str, str] = {}
+    incomplete: list[str] = []  # providers on which ships are left
     for name in sorted({*providers, choose_provider(settings)[0]}):
         try:
             reached = require_endpoint_if_used(choose_provider(settings, name)[0], settings)
@@ -73,8 +76,10 @@ def sweep_after_sink(settings: Settings, providers: set[str], *, force: bool, ab
             render.err().print(
                 "ships of unknown voyages are kept, for another machine may sail them: see `ocaptain sweep`"
             )
-        failed |= destroy_leftovers(reached, chosen, force=force, abandon=abandon)
-    return _raise_if_left(failed)
+        left = destroy_leftovers(reached, chosen, force=force, abandon=abandon, kept="these ships were kept")
+        failed |= left
+        incomplete += [name] if left else []
+    return _raise_if_left(failed, incomplete)
 
 
 def print_leftovers(found: Sequence[sweep.Leftover]) -> None:
@@ -82,31 +87,48 @@ def print_leftovers(found: Sequence[sweep.Leftover]) -> None:
     now = dt.datetime.now(dt.UTC)
     table = Table.grid(padding=(0, 2))
     for one in found:
-        note = "; a captain elsewhere commands it" if one.commanded else ""
+        note = f"; {COMMANDED}" if one.commanded else ""
         table.add_row(f"  {clean_line(one.sprite)}", sweep.format_age(one.created, now), f"{one.why}{note}")
     render.err().print("left over:")
     render.err().print(table)
 
 
 def destroy_leftovers(
-    reached: Endpoint, found: Sequence[sweep.Leftover], *, force: bool, abandon: bool
+    reached: Endpoint,
+    found: Sequence[sweep.Leftover],
+    *,
+    force: bool,
+    abandon: bool,
+    kept: str = "nothing was changed",
 ) -> dict[str, str]:
-    """Ask the user, then destroy; return the sprites that are left, with the reason."""
-    kept = {one.sprite: "a captain elsewhere commands it" for one in found if one.commanded and not abandon}
-    names = [one.sprite for one in found if one.sprite not in kept]
+    """Ask the user, then destroy; return the sprites that are left, with the reason.
+
+    Args:
+        reached: the provider.
+        found: the leftover ships.
+        force: do not ask.
+        abandon: destroy also ships that a captain elsewhere commands.
+        kept: what the error says if the user does not confirm.
+    """
+    commanded = {one.sprite: COMMANDED for one in found if one.commanded and not abandon}
+    names = [one.sprite for one in found if one.sprite not in commanded]
     if names and not force:
         if not sys.stdin.isatty():
             raise UsageError("sweep without a terminal needs --force (or --dry-run, to list only)")
-        render.confirm(f"Destroy these {len(names)} ships? Their work will be lost.")
+        render.confirm(f"Destroy these {len(names)} ships? Their work will be lost.", kept=kept)
     failed = sweep.destroy_sprites(reached, names)
     gone = len(names) - len(failed)
     if gone:
         render.err().print(f"destroyed {gone}")
-    return {**kept, **failed}
+    return {**commanded, **failed}
 
 
-def _raise_if_left(failed: dict[str, str]) -> int:
+def _raise_if_left(failed: dict[str, str], providers: Sequence[str]) -> int:
     if failed:
         lines = [f"{name}: {reason}" for name, reason in failed.items()]
-        raise PartialError("these ships are left (--abandon destroys also those that a captain commands):", lines)
+        commands = " and ".join(f"`ocaptain sweep --provider {name}`" for name in providers)
+        remedy = f"run {commands} to try again"
+        if COMMANDED in failed.values():
+            remedy += ", with --abandon to destroy also those that a captain commands"
+        raise PartialError(f"these ships are left ({remedy}):", lines)
     return 0

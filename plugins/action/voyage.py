@@ -35,6 +35,7 @@ class ActionModule(ControllerAction):
         "created": {"type": "list", "elements": "str", "default": []},
         "destroyed": {"type": "list", "elements": "str", "default": []},
         "failed": {"type": "dict", "default": {}},
+        "unfetched": {"type": "list", "elements": "str", "default": []},
         "abandon": {"type": "bool", "default": False},
         "strict": {"type": "bool", "default": False},
         "hosts": {"type": "list", "elements": "str"},

@@ -106,6 +106,11 @@ options:
     description: Sprites that were not built (C(launched)) or not destroyed (C(sunk)), with the reason.
     type: dict
     default: {}
+  unfetched:
+    description: Those of O(failed) that were kept because their work could not be fetched (C(sunk)).
+    type: list
+    elements: str
+    default: []
   abandon:
     description:
       - Destroy ships even if their work cannot be fetched, which is lost then (C(rescued)).

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import io
 import json
 import subprocess
 import sys
@@ -10,13 +11,14 @@ import sys
 import jsonschema
 import pytest
 
-from ocaptain.cli import render
+from ocaptain.ansible.voyage import _not_sunk_error
+from ocaptain.cli import render, sweep
 from ocaptain.cli.arguments import PositionalArguments, optional_name, parse_port, parse_positional
 from ocaptain.cli.cost import show_cost
 from ocaptain.cli.logs import show_logs
 from ocaptain.cli.sail import format_event
 from ocaptain.cli.views import show_status, show_tasks
-from ocaptain.errors import BY_EXIT_CODE, OcaptainError, UsageError
+from ocaptain.errors import BY_EXIT_CODE, OcaptainError, PartialError, UsageError
 from ocaptain.ledger import Ledger
 from ocaptain.query import Event, Query
 from tests.helpers import OCAPTAIN, REPO, as_documented, new_voyage
@@ -276,3 +278,51 @@ def test_help_loads_nothing_heavy():
     source = f"import sys; from ocaptain.cli.app import app; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+# -- questions ------------------------------------------------------------------------------------
+
+
+class Terminal(io.StringIO):
+    """A standard input at which the user answers, or presses Ctrl-C where nothing is left to read."""
+
+    def readline(self, size=-1):
+        if line := super().readline(size):
+            return line
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("stdin", "message"),
+    [
+        (io.StringIO("n\n"), "you answered no; these ships were kept"),
+        (io.StringIO(""), "the input ended without an answer; these ships were kept"),
+        (Terminal(""), "interrupted; these ships were kept"),
+    ],
+)
+def test_without_a_yes_the_error_says_why_and_what_was_kept(monkeypatch, stdin, message):
+    monkeypatch.setattr(sys, "stdin", stdin)
+    with pytest.raises(OcaptainError) as refused:
+        render.confirm("Destroy?", kept="these ships were kept")
+    assert refused.value.message == message
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+    render.confirm("Destroy?")
+
+
+# -- ships that are left --------------------------------------------------------------------------
+
+
+def test_abandon_is_advised_only_where_it_helps():
+    assert sweep._raise_if_left({}, []) == 0
+    with pytest.raises(PartialError) as failed:
+        sweep._raise_if_left({"a": "HTTP 500"}, ["drydock"])
+    assert (
+        str(failed.value) == "these ships are left (run `ocaptain sweep --provider drydock` to try again):\na: HTTP 500"
+    )
+    with pytest.raises(PartialError, match="with --abandon to destroy also those that a captain commands"):
+        sweep._raise_if_left({"a": "HTTP 500", "b": sweep.COMMANDED}, ["drydock"])
+    left = {"a": "HTTP 500"}
+    error = _not_sunk_error("voyage-4f59", left, ["b"], ["a device"])
+    first = "voyage-4f59 is not sunk, these ships are left (`ocaptain sink voyage-4f59` tries again):"
+    assert str(error).splitlines() == [first, "a: HTTP 500", "a device"]
+    assert "--abandon" in str(_not_sunk_error("voyage-4f59", left, ["a"], []))
