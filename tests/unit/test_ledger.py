@@ -17,7 +17,17 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from ocaptain.config import load_settings
 from ocaptain.errors import UsageError
-from ocaptain.ledger import Ledger, LedgerError, LedgerUnwritable, Spent, TakenOver, file, overview, task_files, task_views
+from ocaptain.ledger import (
+    Ledger,
+    LedgerError,
+    LedgerUnwritable,
+    Spent,
+    TakenOver,
+    file,
+    overview,
+    task_files,
+    task_views,
+)
 from ocaptain.names import VOYAGE_ID
 from ocaptain.plan.graph import critical_paths
 from ocaptain.voyage import doctor
