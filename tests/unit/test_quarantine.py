@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -112,7 +113,9 @@ def refuse_all(root):
         if harbour.files() != before or any((harbour.git.directory / "incoming").iterdir()):
             left.append(name)
         path.unlink()
-    peaks = [resource.getrusage(who).ru_maxrss // 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    # ru_maxrss of a process begins with that of the one that forked it: of our own memory the kernel's mark counts.
+    own = int(re.search(r"VmHWM:\s+([0-9]+) kB", Path("/proc/self/status").read_text())[1]) // 1024
+    peaks = [own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024]
     return {"taken": taken, "left": left, "fsck": harbour.git.text("fsck", "--no-progress"), "peaks": peaks}
 
 
