@@ -150,8 +150,7 @@ async def _reach(ledger: Ledger, settings: Settings) -> Endpoint:
                     None, f"the provider does not answer: {error.message}", is_any_ship_connected=False
                 )
                 assert pause
-                ledger.pause(pause.reason)
-                ledger.set_note(pause.note)
+                ledger.pause(pause.reason, pause.note)
             await asyncio.sleep(RETRY_SECONDS)
         else:
             return reached

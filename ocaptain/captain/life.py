@@ -23,13 +23,12 @@ from ocaptain.captain.final import FinalVerify
 from ocaptain.captain.pool import Pool
 from ocaptain.captain.records import Records
 from ocaptain.captain.ship.actor import ShipActor
-from ocaptain.captain.ship.context import MAX_NOTE, Context
+from ocaptain.captain.ship.context import Context
 from ocaptain.captain.views import Views
 from ocaptain.control.commands import carry_out
 from ocaptain.control.listen import listening
 from ocaptain.git import GitError
 from ocaptain.process import take_over_path
-from ocaptain.text import escape_control
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -113,6 +112,14 @@ class Captain:
             TakenOver: another captain has taken over.
         """
         self._main_task = asyncio.current_task()
+        try:
+            await self._run()
+        finally:  # in any case: nothing of this captain may act when another one has begun in this process
+            await self.context.soundness.close()
+            if self._provider:
+                await self._provider.close()
+
+    async def _run(self) -> None:
         self._resume_pause()
         await self._reconcile()
         await self._adopt_landings()
@@ -139,9 +146,6 @@ class Captain:
             ticking.cancel()
             if counting:
                 counting.cancel()
-        await self.context.soundness.close()
-        if self._provider:
-            await self._provider.close()
         await self.views.finish()
         for actor in self.actors.values():
             await actor.disconnect()
@@ -202,13 +206,13 @@ class Captain:
         counts = self.ledger.count_tasks()
         if counts["in_progress"]:  # then nothing else matters, and this runs at each change
             return VoyageStatus(self.voyage.id, working=counts["in_progress"])
-        sailing = [name for name, actor in self.actors.items() if actor.takes_tasks and not actor.gone]
+        ships = self.pool.work_ships()
         return VoyageStatus(
             voyage=self.voyage.id,
             pending=counts["pending"],
             failed=tuple(self.ledger.failed_tasks()) if counts["failed"] else (),
-            claimable=self.ledger.has_claimable_task(sailing),
-            has_ships=bool(sailing),
+            claimable=self.ledger.has_claimable_task(list(ships)),
+            has_ships=bool(ships),
             may_replace=self._fleet is not None and self._fleet.may_replace(),
             paused=self._is_paused,
             denied=self.pool.refused,
@@ -312,8 +316,7 @@ class Captain:
         if self.ledger.voyage().paused_reason in TEMPORARY_REASONS:
             self.ledger.clear_pause()
         if found and self.ledger.voyage().paused_reason is None:
-            self.ledger.pause(found.reason)
-            self.ledger.set_note(escape_control(found.note)[:MAX_NOTE])
+            self.ledger.pause(found.reason, found.note)
 
     def _on_soundness(self) -> None:
         """Handle the result of a check of this machine and the repository."""

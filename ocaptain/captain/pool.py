@@ -222,8 +222,7 @@ class Pool:
     def _handle_refusal(self, claim: Claim, reason: str) -> None:
         """Handle a ship's report of a refused credential: it pauses until another ship confirms or contradicts it."""
         reported = self._refusals.setdefault(claim.agent, set())
-        sailing = {name for name, actor in self.actors.items() if not actor.gone}
-        if is_refusal_confirmed(claim.ship, reported, sailing, (claim.raw.get("metadata") or {}).get("pin")):
+        if is_refusal_confirmed(claim.ship, reported, self.work_ships(), (claim.raw.get("metadata") or {}).get("pin")):
             self._stop_fleet(claim.agent, reason)
         elif actor := self.actors.get(claim.ship):
             actor.pause_claiming(UNCONFIRMED_PAUSE)
@@ -233,10 +232,10 @@ class Pool:
 
     def _retry_unconfirmed_refusals(self) -> None:
         """Let ships that reported a refused credential try again, once no other ship is left to confirm it."""
-        sailing = {name for name, actor in self.actors.items() if not actor.gone}
+        ships = self.work_ships()
         for reported in self._refusals.values():
-            if not sailing - reported:
-                for ship in reported & sailing:
+            if not ships - reported:
+                for ship in reported & ships:
                     self.actors[ship].pause_claiming(0.0)
 
     def _withdraw_refusals(self, claim: Claim) -> None:
@@ -267,6 +266,10 @@ class Pool:
             self._fail(claim, decision, None)
         else:
             self._return_to_pool(claim, decision, ship_state)
+
+    def work_ships(self) -> frozenset[str]:
+        """Return the ships that take tasks and are not gone; one for the final verify takes none."""
+        return frozenset(name for name, actor in self.actors.items() if actor.takes_tasks and not actor.gone)
 
     def is_another_connected(self, ship: str) -> bool:
         """Whether the channel of another ship is open."""

@@ -245,10 +245,15 @@ class Store:
             db.execute("UPDATE voyage SET state = ?, note = coalesce(?, note)", (state, note))
             add_event(db, "voyage", None, None, f"{state}{f': {note}' if note else ''}")
 
-    def pause(self, reason: str) -> None:
-        """Set the reason of a pause: no tasks are handed out; the state changes when running attempts have ended."""
+    def pause(self, reason: str, note: str | None = None) -> None:
+        """Set the reason of a pause: no tasks are handed out; the state changes when running attempts have ended.
+
+        Args:
+            reason: one of those that the schema names.
+            note: for people; None leaves the note as it is.
+        """
         with self._write() as db:
-            db.execute("UPDATE voyage SET paused_reason = ?", (reason,))
+            db.execute("UPDATE voyage SET paused_reason = ?, note = coalesce(?, note)", (reason, note))
             add_event(db, "pause", None, None, reason)
 
     def clear_pause(self) -> None:

@@ -90,7 +90,11 @@ def _record_fleet(directory: VoyageDirectory, ledger: Ledger, built: BuildResult
         raise OcaptainError(
             f"{ledger.voyage().id} was sunk meanwhile; destroy its new ships with `ocaptain sink {ledger.voyage().id}`"
         )
-    exist = find_existing_ships(directory, ledger, settings, built.destroyed) if built.failed else Presence()
+    # Only the final verify is left, which can also run on another ship.
+    is_last = ledger.voyage().state == "verifying"
+    has_failed = not is_last and not {ship.sprite for ship in ledger.ships() if ship.role == "work"} & set(built.ready)
+    must_look = built.failed or has_failed
+    exist = find_existing_ships(directory, ledger, settings, built.destroyed) if must_look else Presence()
     for ship in ledger.ships():
         if ship.sprite in built.created:
             ledger.set_ship_head(ship.id, None)
@@ -100,9 +104,7 @@ def _record_fleet(directory: VoyageDirectory, ledger: Ledger, built: BuildResult
         elif ship.sprite in built.failed:
             gone = ship.sprite in exist.gone
             ledger.set_ship(ship.id, "gone" if gone else "failed", built.failed[ship.sprite])
-    # Only the final verify is left, which can also run on another ship.
-    is_last = ledger.voyage().state == "verifying"
-    if not is_last and not {ship.sprite for ship in ledger.ships() if ship.role == "work"} & set(built.ready):
+    if has_failed:
         reasons = [f"{sprite}: {reason}" for sprite, reason in built.failed.items()]
         raise OcaptainError("no ship could be built:", [*reasons, *_end_voyage(directory, ledger, settings, exist)])
     if ledger.voyage().paused_reason:

@@ -189,3 +189,10 @@ def test_trailers_of_a_log():
 )
 def test_one_ship_that_says_that_a_credential_was_refused_stops_no_fleet(before, sailing, pin, stops):
     assert is_refusal_confirmed("a", before, sailing, pin) is stops
+
+
+def test_what_a_provider_said_is_shown_safely_and_leaves_room_for_what_to_do():
+    found = temporary_pause(None, "\x1b[2J" + "x" * 5000, is_any_ship_connected=False)
+    assert "\x1b" not in found.note
+    assert len(found.note) < 400
+    assert found.note.endswith("goes on by itself when it answers")

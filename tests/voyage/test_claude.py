@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
+import sqlite3
 import subprocess
 from dataclasses import replace
 
@@ -239,6 +241,19 @@ def test_a_refused_credential_stops_the_fleet_with_one_message(tmp_path, ships):
     for ship in fleet:
         claude.install(ship.home, {str(n): claude.turn("ok", sh=f"echo {n} > f{n}") for n in range(1, 6)})
     assert run(directory, fleet) == "complete"
+
+
+def test_a_ship_for_the_final_verify_is_not_waited_for_to_confirm_a_refusal(tmp_path, ships):
+    """It takes no tasks, so it can never tell: the only ship that does is believed."""
+    fleet = ships(2)
+    denied = {"steps": [claude.init(), claude.api_error(401, "bad token", "authentication_error")], "exit": 1}
+    directory = voyage(tmp_path, fleet, {"1": denied}, ships=2)
+    with contextlib.closing(sqlite3.connect(directory / "ledger.db")) as db:
+        db.execute("UPDATE ships SET role = 'verify' WHERE id = 'ship-1'")
+        db.commit()
+    assert run(directory, fleet) == "failed"
+    with command(directory) as ledger:
+        assert "the agents' credential was refused" in ledger.voyage().note
 
 
 @pytest.mark.parametrize("broken", ["path", "env.json"])

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from ocaptain import process
-from tests.helpers import HELD, run_task, wait_for
+from tests.helpers import HELD, in_a_ship, make_directory, run_task, wait_for
 
 pytestmark = pytest.mark.root
 AT_WORK = f"date > began; mkdir -p ~/out; touch ~/out/$OCAPTAIN_TASK_ID; {HELD}; date > made"
@@ -94,6 +98,56 @@ def test_it_answers_nothing_while_a_resume_builds(lone, plan):
     lone.faults()
     done = lone.json("sink", voyage, "--json")
     assert (done["state"], len(done["rescued"])) == ("sunk", 1)
+
+
+def test_a_provider_that_answers_nothing_pauses_the_voyage_and_it_goes_on_by_itself(lone, plan):
+    """Every call fails, and every open channel is cut: nobody is blamed, nothing ends."""
+    voyage = lone.json("sail", plan([run_task(AT_WORK)]), "-n", "1", "--json")["voyage"]
+    ships = at_work(lone, voyage, ["1"])
+    lone.faults({"kind": "status", "status": 503})
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if b"worker.pyz\0channel" in path.read_bytes() and in_a_ship(path.parent, lone.home):
+                os.kill(int(path.parent.name), signal.SIGKILL)
+    wait_for(lambda: lone.json("status", voyage, "--json")["paused_reason"] == "provider")
+    shown = lone.run("status", voyage).out
+    assert ("paused: provider" in shown, "goes on by itself" in shown) == (True, True), shown
+    lone.faults()
+    wait_for(lambda: lone.json("status", voyage, "--json")["paused_reason"] is None)
+    lone.go(*ships)
+    wait_for(lambda: lone.json("status", voyage, "--json")["state"] == "complete")
+    (task,) = lone.json("tasks", voyage, "--json")["tasks"]
+    assert (task["attempt"], lone.landed(voyage)) == (1, ["1"])
+
+
+LAUNCH = """
+import sys
+from pathlib import Path
+from ocaptain.config import load_settings
+from ocaptain.errors import OcaptainError
+from ocaptain.voyage.home import VoyageDirectory
+from ocaptain.voyage.launch import BuildResult, launch
+directory = VoyageDirectory(Path(sys.argv[1]))
+try:
+    launch(directory, BuildResult(), load_settings())
+except OcaptainError as error:
+    print(directory.voyage().state, error)
+"""
+
+
+def test_a_launch_that_is_told_of_no_ship_at_all_looks_before_it_ends_anything(lone):
+    """Ansible may have skipped every host: that nothing is said to have failed does not mean that nothing is there."""
+    voyage = "voyage-0000000000ab"
+    directory = make_directory(lone.home, voyage, "drydock", [("ship-0", f"{voyage}-ship-0")])
+    assert (
+        lone.api("POST", "/v1/sprites", {"name": f"{voyage}-ship-0", "labels": ["ocaptain", voyage]}).status_code == 201
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", LAUNCH, directory.path], env=lone.env, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("failed no ship could be built"), done.stdout
+    assert f"{voyage}-ship-0" in done.stdout
+    lone.api("DELETE", f"/v1/sprites/{voyage}-ship-0")
 
 
 def test_a_damaged_record_of_a_ship_is_no_missing_ship(lone, plan):

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ocaptain.text import escape_control
+
+MAX_PROBLEM = 300  # characters
 TEMPORARY_REASONS = frozenset({"ours", "provider"})
 
 
@@ -36,8 +39,13 @@ def temporary_pause(
     """
     if local_problem:
         return Pause(
-            "ours", f"{local_problem}; no tasks are handed out until this is repaired, then it goes on by itself"
+            "ours", f"{_cut(local_problem)}; no tasks are handed out until this is repaired, then it goes on by itself"
         )
     if provider_problem and not is_any_ship_connected:
-        return Pause("provider", f"{provider_problem}; the voyage goes on by itself when it answers")
+        return Pause("provider", f"{_cut(provider_problem)}; the voyage goes on by itself when it answers")
     return None
+
+
+def _cut(text: str) -> str:
+    """Make what a provider or a tool printed safe to show; cut before what is added, which says what to do."""
+    return escape_control(text)[:MAX_PROBLEM]
