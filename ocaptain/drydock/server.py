@@ -14,7 +14,6 @@ State directory (0700)::
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
@@ -186,8 +185,25 @@ class Options:
 
 
 def write_options(state_dir: Path, options: Options) -> None:
-    """Save the options of a running drydock."""
-    write_atomic(state_dir / OPTIONS_FILE, json.dumps(asdict(options)).encode(), durable=False, one_writer=True)
+    """Save the options of a running drydock; they are as lasting as the disks that they are for."""
+    write_atomic(state_dir / OPTIONS_FILE, json.dumps(asdict(options)).encode(), one_writer=True)
+
+
+def read_options(state_dir: Path) -> Options | None:
+    """Return the options of the drydock that ran last, without its fault plan; None if none are saved.
+
+    Raises:
+        DrydockError: they cannot be read. Others would not do: the network may have been isolated.
+    """
+    path = state_dir / OPTIONS_FILE
+    try:
+        saved = json.loads(path.read_text("utf-8"))
+        return Options(**{**saved, "ports": tuple(saved["ports"]), "layers": tuple(saved["layers"]), "faults": ""})
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, LookupError) as error:
+        remedy = "start it with the options that its ships need: `ocaptain drydock start …`"
+        raise DrydockError(f"the options of the drydock that left sprites cannot be read ({path}); {remedy}") from error
 
 
 def has_sprites_on_disk(state_dir: Path | None = None) -> bool:
@@ -202,16 +218,10 @@ def restart(defaults: Options) -> ServerRecord:
     Old fault plans are for tests and are not used again.
 
     Raises:
-        DrydockError: it did not start; the message holds its output.
+        DrydockError: its old options cannot be read, or it did not start; the message holds its output.
     """
     state_dir = drydock_directory()
-    options = defaults
-    with contextlib.suppress(OSError, ValueError, TypeError):
-        saved = json.loads((state_dir / OPTIONS_FILE).read_text("utf-8"))
-        saved_options = Options(
-            **{**saved, "ports": tuple(saved["ports"]), "layers": tuple(saved["layers"]), "faults": ""}
-        )
-        options = saved_options if has_sprites_on_disk(state_dir) else defaults
+    options = (read_options(state_dir) if has_sprites_on_disk(state_dir) else None) or defaults
     try:
         return start(options)
     except DrydockError:

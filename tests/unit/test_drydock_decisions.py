@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocaptain.drydock.errors import ApiError
+from ocaptain.drydock import server
+from ocaptain.drydock.errors import ApiError, DrydockError
 from ocaptain.drydock.life import Activity, IdlePolicy, State, next_state
 from ocaptain.drydock.policy import NetworkPolicy, NetworkRule, allows_host
 from ocaptain.drydock.services import sort_by_needs
@@ -142,3 +144,15 @@ def test_inotify_events_are_read():
     data = event(1, 2, "a") + event(2, 0x40000100, "dir") + event(3, 0x8000, "")
     assert parse_watch_events(data) == [(1, 2, "a"), (2, 0x40000100, "dir"), (3, 0x8000, "")]
     assert parse_watch_events(data[:-3]) == [(1, 2, "a"), (2, 0x40000100, "dir")]
+
+
+def test_options_of_a_drydock_that_left_sprites_are_taken_up_or_asked_for(tmp_path):
+    """Never guessed: an isolated network must not come back as the host's own."""
+    assert server.read_options(tmp_path) is None
+    options = server.Options(port=7, network="isolated", ports=(1, 2), layers=("/opt/x",), limit=3, faults="{}")
+    server.write_options(tmp_path, options)
+    assert server.read_options(tmp_path) == replace(options, faults="")
+    for damaged in (b"", b"{", b"[]", b"{}", b'{"ports": [], "layers": [], "new": 1}', b"\xff"):
+        (tmp_path / server.OPTIONS_FILE).write_bytes(damaged)
+        with pytest.raises(DrydockError, match=r"cannot be read .*options\.json"):
+            server.read_options(tmp_path)
