@@ -33,6 +33,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from callbacks import LongestCallback
+
 from ocaptain.captain.life import Captain
 from ocaptain.git import Git
 from tests.hostile import PACKS
@@ -49,23 +51,6 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 HOSTILE = ("packs", "scripts", "all")
-
-
-class Loop:
-    """The longest that one callback kept the loop's thread computing."""
-
-    def __init__(self) -> None:
-        self.seconds, self.what = 0.0, ""
-        run = asyncio.events.Handle._run  # noqa: SLF001 - there is no other place to stand
-
-        def timed(handle: asyncio.Handle) -> None:
-            before = time.thread_time()
-            run(handle)
-            took = time.thread_time() - before
-            if took > self.seconds:
-                self.seconds, self.what = took, repr(handle)[:300]
-
-        asyncio.events.Handle._run = timed  # type: ignore[method-assign]  # noqa: SLF001
 
 
 class Children:
@@ -122,7 +107,7 @@ async def sail(directory: Path, ships: list[Impostor], tasks: int, seconds: floa
 
 def one(kind: str, tasks: int, seconds: float) -> dict[str, Any]:
     """Measure one kind, in this process."""
-    loop, children = Loop(), Children()
+    loop, children = LongestCallback(), Children()
     with tempfile.TemporaryDirectory() as root:
         names = list(KINDS[kind])
         work = [{"run": "true", "pin": "ship-0"}] * tasks

@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from callbacks import LongestCallback
 from fleets import fleet
 
 from ocaptain.captain.decide.dispatch import START_SECONDS, ShipStatus
@@ -65,23 +66,6 @@ class Ship(LocalShip):
         target.write_bytes(data)
 
 
-class Loop:
-    """The longest time that one callback kept the loop's thread computing."""
-
-    def __init__(self) -> None:
-        self.seconds, self.what = 0.0, ""
-        run = asyncio.events.Handle._run  # noqa: SLF001 - there is no other place to stand
-
-        def timed(handle: asyncio.Handle) -> None:
-            before = time.thread_time()
-            run(handle)
-            took = time.thread_time() - before
-            if took > self.seconds:
-                self.seconds, self.what = took, repr(handle)[:300]
-
-        asyncio.events.Handle._run = timed  # type: ignore[method-assign]  # noqa: SLF001
-
-
 def used() -> float:
     """Return the processor time of this process and of the ones that it waited for."""
     both = (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
@@ -99,7 +83,7 @@ def command_voyage(directory: Path, homes: list[Path], attempts: int) -> dict[st
         return parts
 
     bundle_store.write_bundle = counted
-    loop, ships = Loop(), [Ship(home) for home in homes]
+    loop, ships = LongestCallback(), [Ship(home) for home in homes]
     marks: dict[int, tuple[float, float]] = {}
 
     async def run() -> None:

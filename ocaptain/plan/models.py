@@ -104,16 +104,7 @@ class Task(_Strict):
 
 
 class PlanLimits(_Strict):
-    """Limits of what an attempt may deliver (``ocaptain.protocol.limits``); None = the default.
-
-    Attributes:
-        name: bytes of a file's name.
-        path: bytes of its path.
-        depth: names in its path.
-        files: new files.
-        file_mib: MiB of one file.
-        total_mib: MiB of all new and changed files.
-    """
+    """``limits``: each field as in :class:`ocaptain.protocol.limits.Limits`; None = its default."""
 
     name: Annotated[int, Field(ge=1, le=255)] | None = None
     path: Annotated[int, Field(ge=1, le=4095)] | None = None

@@ -74,19 +74,6 @@ def dock(tmp_path_factory):
     made.end()
 
 
-@pytest.fixture
-def own(tmp_path):
-    made = []
-
-    def start(*options):
-        made.append(Dock(tmp_path, *options))
-        return made[-1]
-
-    yield start
-    for one in made[-1:]:
-        one.end()
-
-
 COUNT = "import time\nwhile True:\n    open('/home/sprite/count', 'a').write('x'); time.sleep(0.02)"
 
 

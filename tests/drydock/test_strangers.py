@@ -20,7 +20,6 @@ from ocaptain.drydock.api import bodies
 from ocaptain.drydock.api.bodies import FILE, JSON, Bodies, body_limit
 from ocaptain.drydock.connections import BoundedProtocol, mark_accepted
 from ocaptain.drydock.errors import ApiError
-from tests.drydock.test_life import Dock
 from tests.helpers import wait_for
 
 CALLS = 1750
@@ -88,19 +87,6 @@ def fire(port, data, *, patience=5.0):
         while piece := raw.recv(65536):
             said += piece
     return said
-
-
-@pytest.fixture
-def own(tmp_path):
-    made = []
-
-    def start(*options):
-        made.append(Dock(tmp_path, *options))
-        return made[-1]
-
-    yield start
-    for one in made[-1:]:
-        one.end()
 
 
 def traces(dock):
