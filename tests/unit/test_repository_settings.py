@@ -224,6 +224,7 @@ class Place:
     def __init__(self, root: Path, *, knows: bool = True) -> None:
         self.home, self.clone = root, root / "voyage/workspace"
         self.clone.mkdir(parents=True)
+        subprocess.run(["git", "init", "-q", self.clone], check=True)
         self.own = root / ".ocaptain/claude"
         self.own.mkdir(parents=True)
         self.asked = root / "asked"
@@ -298,7 +299,6 @@ def test_links_are_followed_within_the_repository_and_never_out_of_it(place, tmp
     }.items():
         (place.clone / name).parent.mkdir(parents=True, exist_ok=True)
         (place.clone / name).symlink_to(to)
-    subprocess.run(["git", "init", "-q"], cwd=place.clone, check=True)
     subprocess.run(["git", "add", "-A"], cwd=place.clone, check=True)
     laid = place.lay_out()
     assert {".claude/agents", ".claude/commands/k.md", ".claude/skills/git"} <= {
@@ -311,6 +311,21 @@ def test_links_are_followed_within_the_repository_and_never_out_of_it(place, tmp
         f"{place.clone}/CLAUDE.md",
         f"{place.clone}/a\\[b\\]/CLAUDE.md",
     ]
+
+
+def test_links_that_cannot_be_listed_are_not_taken_for_none(place):
+    """Such a link could put the key file into the prompt: the attempt does not start."""
+    (place.clone / ".git/index").write_bytes(b"no index")
+    with pytest.raises(OSError, match=r"the links in .* cannot be listed"):
+        place.lay_out()
+
+
+def test_a_cli_that_cannot_leave_a_link_aside_is_not_started(tmp_path):
+    place = Place(tmp_path, knows=False)
+    (place.clone / "CLAUDE.md").symlink_to(place.own / "key")
+    subprocess.run(["git", "add", "-A"], cwd=place.clone, check=True)
+    with pytest.raises(StartRefused, match=r"`CLAUDE\.md` is a link out of the repository; remove it, or update"):
+        place.lay_out()
 
 
 def test_too_much_is_left_out_and_named(place, monkeypatch):

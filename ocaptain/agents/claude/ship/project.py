@@ -87,6 +87,8 @@ def lay_out(argv: Sequence[str], env: Mapping[str, str], home: Path, workspace: 
         _write_settings(own, {})
         return PreparedRun(list(argv), [])
     if not _supports_root_flag(argv[0], own):
+        if links := _outward_links(workspace):
+            raise StartRefused(f"`{links[0]}` is a link out of the repository; remove it, or update Claude Code")
         plain = _without_root_flags(argv, workspace)
         _write_settings(own, {"env": endpoint_environment(env)})
         return PreparedRun(plain, [])
@@ -97,7 +99,7 @@ def lay_out(argv: Sequence[str], env: Mapping[str, str], home: Path, workspace: 
     added = {
         "disableSkillShellExecution": True,
         "env": endpoint_environment(env),
-        "claudeMdExcludes": _outward_links(workspace),
+        "claudeMdExcludes": [_as_pattern(f"{workspace}/{name}") for name in _outward_links(workspace)],
     }
     _write_settings(own, added)
     notes = [f"not taken over from the repository: {name}" for name in left_out[:20]]
@@ -245,21 +247,29 @@ def _copy(file: Path, target: Path, tree: str, name: str, left_out: List[str]) -
 
 
 def _outward_links(workspace: Path) -> List[str]:
-    """Return patterns of instructions that are links out of the repository: the CLI would read what they lead to."""
+    """Return the names of instructions that are links out of the repository: the CLI would read what they lead to.
+
+    Raises:
+        OSError: the links cannot be listed; without the list, such a link could put the credential into a prompt.
+    """
     try:
         listed = subprocess.run(
-            ["git", "-C", str(workspace), "ls-files", "--stage", "-z"], capture_output=True, timeout=60, check=False
+            ["git", "-C", str(workspace), "ls-files", "--stage", "-z"], capture_output=True, timeout=60, check=True
         ).stdout.split(b"\0")
-    except (OSError, subprocess.TimeoutExpired):
-        return []
+    except subprocess.SubprocessError as error:
+        raise OSError(f"the links in {workspace} cannot be listed: {error}") from error
     top = os.path.realpath(workspace)
     names = [os.fsdecode(one.partition(b"\t")[2]) for one in listed if one.startswith(b"120000 ")]
-    outward = [
+    return [
         name
         for name in names
         if name.lower().endswith(".md") and not os.path.realpath(workspace / name).startswith(f"{top}/")
     ]
-    return ["".join(f"\\{one}" if one in "*?[]{}()!\\" else one for one in f"{workspace}/{name}") for name in outward]
+
+
+def _as_pattern(path: str) -> str:
+    """Return a pattern that matches this path and no other."""
+    return "".join(f"\\{one}" if one in "*?[]{}()!\\" else one for one in path)
 
 
 # -- hooks ------------------------------------------------------------------------------------
