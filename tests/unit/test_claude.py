@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from dataclasses import replace
 from decimal import Decimal
 
@@ -336,7 +337,8 @@ def test_what_the_ship_alone_knows(tmp_path):
     )
     run = ADAPTERS["claude"].build_run(briefing)
     wire = json.loads(json.dumps(to_dict(run.as_args())))
-    job = from_dict(JobFile, {**wire, "cwd": "", "log": "", "marker": ""})
+    subprocess.run(["git", "init", "-q", tmp_path / "clone"], check=True)
+    job = from_dict(JobFile, {**wire, "cwd": str(tmp_path / "clone"), "log": "", "marker": ""})
     start = prepare_run(job, tmp_path, tmp_path)
     assert (start.argv[0], start.argv[-2:], start.resumed) == ("/opt/claude", ["--session-id", "new"], None)
     assert f"{tmp_path}/.ocaptain/claude/attempt.json" in start.argv
