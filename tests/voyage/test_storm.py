@@ -101,11 +101,16 @@ def ansible_ends(sailor):
 def test_interrupted_once_in_any_phase(lone, plan, meets):
     """Orderly: says what exists, nothing goes on in the background that nobody knows of, resumable."""
     lone.env["OCAPTAIN_API_TIMEOUT"] = "60"
-    again = [plan(TASKS), "-n", "2"]
+    # Nothing may land before its phase: from "launch" on the captain works, whatever becomes of `sail`.
+    made: list[str] = []
+    again = [plan([run_task(f"{HELD}; echo 1 > a; {MUCH}"), *TASKS[1:]]), "-n", "2"]
     for phase, number in meets:
         lone.faults(PHASES[phase])
         sailing = lone.popen("sail", *again, "--wait")
-        wait_for(lambda pid=sailing.pid: children(pid) and lone.injected())
+        wait_for(lambda pid=sailing.pid: children(pid))
+        if phase == "landing":
+            lone.go(*(f"{made[0]}-ship-{ship}" for ship in range(2)))
+        wait_for(lone.injected)
         sailing.send_signal(number)
         _, err = sailing.communicate(timeout=30)
         assert sailing.returncode == 130, (phase, err)
