@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ocaptain.agents import ADAPTERS, agent_roles
+from ocaptain.errors import OcaptainError
 from ocaptain.ledger import Ledger
 from ocaptain.names import VERIFY_SHIP
+from ocaptain.protocol.files import write_atomic
 from ocaptain.worker.build import worker_path
 
 if TYPE_CHECKING:
@@ -44,33 +46,53 @@ class ShipFacts:
         roles: roles of each ship, by its id.
         mesh: network that they join.
         login_server: login server of the mesh; "" = Tailscale's own.
-        spec, verify: the plan's ``spec.md`` and ``verify.sh``.
+        spec_file, verify_file: files with the plan's ``spec.md`` and ``verify.sh``, on this machine. Never their
+            texts: Ansible repeats a result in every event, and an event of some hundred kilobytes ends the run.
         worker: path of the worker on this machine.
     """
 
     roles: Mapping[str, Sequence[str]]
     mesh: str
     login_server: str
-    spec: str
-    verify: str
+    spec_file: str
+    verify_file: str
     worker: str
 
 
 def ship_facts(directory: Path, settings: Settings) -> ShipFacts:
     """Return the facts from which the ships of the voyage in a directory are built.
 
+    The plan's documents are written to ``plan/`` there, from the ledger.
+
     Raises:
         LedgerError: its ledger cannot be read.
+        OcaptainError: the documents cannot be written.
     """
     with Ledger(directory / "ledger.db") as ledger:
         voyage, ships = ledger.voyage(), ledger.ships()
         left = [row for row in ledger.rows("tasks", "position") if row["agent"] and row["status"] != "completed"]
     agent_pins = [(row["agent"], row["pin"]) for row in left]
+    spec_file, verify_file = _write_documents(
+        directory / "plan", {"spec.md": voyage.spec.encode(), "verify.sh": voyage.verify_script}
+    )
     return ShipFacts(
         roles={ship.id: ship_roles(agent_pins, ship.id, voyage.mesh) for ship in ships},
         mesh=voyage.mesh,
         login_server=settings.tailscale_login_server or "",
-        spec=voyage.spec,
-        verify=voyage.verify_script.decode("utf-8", "surrogateescape").encode("utf-8", "replace").decode(),
+        spec_file=spec_file,
+        verify_file=verify_file,
         worker=str(worker_path()),
     )
+
+
+def _write_documents(directory: Path, documents: Mapping[str, bytes]) -> list[str]:
+    """Write files that differ from what they should be; return their paths."""
+    try:
+        directory.mkdir(mode=0o700, exist_ok=True)
+        for name, data in documents.items():
+            path = directory / name
+            if not path.is_file() or path.read_bytes() != data:
+                write_atomic(path, data)
+    except OSError as error:
+        raise OcaptainError(f"{directory} cannot be written: {error.strerror}") from error
+    return [str(directory / name) for name in documents]
