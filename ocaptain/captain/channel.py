@@ -107,6 +107,7 @@ class Channel:
         cursors: of the journal.
         busy: token of the attempt that the ship works on, None if none; by its welcome.
         busy_with: id of the command that started it, None if unknown.
+        takes_parts: whether the worker reads the arguments of a command from files; by its welcome.
         protocol: version that is spoken.
         broken: done when the channel is broken, with the reason.
     """
@@ -123,6 +124,7 @@ class Channel:
         self.cursors = cursors
         self.busy: int | None = None
         self.busy_with: str | None = None
+        self.takes_parts = False
         self.protocol = protocol
         self._trouble = Throttle(on_trouble)
         self._missed = 0  # records
@@ -161,6 +163,7 @@ class Channel:
             async with asyncio.timeout(HELLO_SECONDS):
                 welcome: Welcome = await self._or_broken(self._welcomed)
                 self.busy, self.busy_with = welcome.busy, welcome.command
+                self.takes_parts = bool(welcome.parts)
                 while self.cursors.of(self._classes[0]).seen < self._backlog:
                     self._progress.clear()
                     await self._or_broken(asyncio.ensure_future(self._progress.wait()))

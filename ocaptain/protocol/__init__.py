@@ -6,7 +6,7 @@ broken connection) is noise and ignored.
 Captain to worker::
 
     hello    protocol, voyage, ship, epoch, generation, journal, after   first; opens the channel
-    command  id, name, args                              idempotent by id
+    command  id, name, args, parts                       idempotent by id; long arguments are in the files ``parts``
     ack      upto                                        records up to here are processed
     pull     class, after                                send again from here
     rest                                                 no work for this ship: it may sleep
@@ -14,7 +14,7 @@ Captain to worker::
 
 Worker to captain::
 
-    welcome  protocol, journal, first, last, busy        answer to hello; records follow
+    welcome  protocol, journal, first, last, busy, parts answer to hello; records follow
     refused  protocol, reason, epoch, generation         a newer captain or channel is known, or another protocol
     record   n, crc, body                                one journal entry
     dropped  class, upto                                 records up to here do not exist any more
@@ -56,6 +56,8 @@ MAX_NESTING = 32
 #: Size of a bundle's parts: sending to six ships at the same time needs 24 MiB of memory.
 PART_BYTES = 4 * 1024 * 1024
 MAX_PART_BYTES = 32 * 1024 * 1024  # accepted, since workers of earlier versions send such parts
+#: Arguments of a command with more characters than this are sent as files, to a worker that reads such (``parts``).
+INLINE_CHARACTERS = 256 * 1024
 #: A bundle up to this size is sent inside the message that names it, without a separate call.
 INLINE_BYTES = 64 * 1024
 MAX_BUNDLE = 1024 * 1024 * 1024

@@ -6,11 +6,11 @@ Only ``pack`` and ``unpack`` convert them to JSON objects and back.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Mapping, Type, Union
+from typing import Any, Mapping, Tuple, Type, Union
 
 from ocaptain.protocol import COMMAND, Message
 from ocaptain.protocol.codec import Malformed, from_dict, to_dict, validated
-from ocaptain.protocol.messages import MAX_NUMBER
+from ocaptain.protocol.messages import MAX_NUMBER, Part
 
 #: Record numbers by class; a worker of protocol 1 has one number for all classes.
 RecordNumbers = Union[Mapping[str, int], int]
@@ -37,11 +37,16 @@ class Hello:
 
 @dataclass(frozen=True)
 class Call:
-    """A command; a repeated id means the same command, which is not run twice."""
+    """A command; a repeated id means the same command, which is not run twice.
+
+    Attributes:
+        parts: files with the JSON of ``args``, which is empty then; since 0.1, for workers that say so.
+    """
 
     id: str
     name: str
     args: Mapping[str, Any] = field(default_factory=dict)
+    parts: Tuple[Part, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,7 @@ class Welcome:
     Attributes:
         busy: token of the running attempt; None if there is none.
         command: id of the command that started it; None from earlier workers.
+        parts: whether it reads the arguments of a command from files; None from earlier workers.
     """
 
     first: RecordNumbers
@@ -84,6 +90,7 @@ class Welcome:
     protocol: int = 1
     busy: int | None = validated(None, minimum=1, maximum=MAX_NUMBER)
     command: str | None = validated(None, max_length=200)
+    parts: bool | None = None
 
     def __post_init__(self) -> None:
         _require_record_numbers(self.first)

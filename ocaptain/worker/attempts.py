@@ -21,7 +21,7 @@ from ocaptain.protocol.envelope import AgentBody, Body, LogBody
 from ocaptain.protocol.files import read_json, start_time, write_atomic, write_json
 from ocaptain.protocol.messages import Outcome, Start
 from ocaptain.worker.errors import WorkspaceError
-from ocaptain.worker.job import Job, JobFile
+from ocaptain.worker.job import Job, JobFile, shell_argv
 from ocaptain.worker.launcher import launch_supervisor
 from ocaptain.worker.places import open_regular_file, remove_path
 from ocaptain.worker.procs import kill_attempt_processes
@@ -141,7 +141,7 @@ class Attempts:
         marker = f"{self._state.fence.voyage}:{args.token}"
         stream = stream_module(args.stream, args.view)
         job_file = JobFile(
-            argv=args.argv,
+            argv=tuple(shell_argv(args.argv, directory / "run.sh")),
             env={
                 "OCAPTAIN_TASK_FILE": str(directory / "task.json"),
                 "OCAPTAIN_WORKSPACE": str(places.workspace),

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
-from typing import Any, Mapping, Tuple
+from pathlib import Path
+from typing import Any, List, Mapping, Sequence, Tuple
 
+from ocaptain.protocol.files import write_atomic
 from ocaptain.protocol.messages import Resume
+
+#: Bytes: Linux takes no argument of 128 KiB or more (MAX_ARG_STRLEN, execve(2)); on other pages than 4 KiB it is more.
+MAX_ARGUMENT = 128 * 1024 - 1
 
 
 @dataclass
@@ -53,3 +59,16 @@ class JobFile:
     resume: Tuple[Resume, ...] = ()
     news: str = ""
     prices: Mapping[str, Any] = field(default_factory=dict)
+
+
+def shell_argv(argv: Sequence[str], file: Path) -> List[str]:
+    """Return an argv that the kernel takes: a line of ``bash -c`` that is too long for an argument goes into ``file``.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    line = os.fsencode(argv[2]) if list(argv[:2]) == ["bash", "-c"] and len(argv) == 3 else b""
+    if len(line) <= MAX_ARGUMENT:
+        return list(argv)
+    write_atomic(file, line + b"\n", durable=False)
+    return ["bash", str(file)]

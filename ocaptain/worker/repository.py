@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import subprocess
 from pathlib import Path
-from typing import BinaryIO, Mapping
+from typing import Any, BinaryIO, Mapping, Sequence
 
 from ocaptain.protocol.files import write_atomic
 from ocaptain.protocol.git import NO_DELTAS, git_argv, read_bundle_header
@@ -201,6 +202,20 @@ class Repository:
         if packs > MAX_PACKS or loose > MAX_LOOSE:
             self._git("-c", NO_DELTAS, "repack", "--geometric=2", "-d", "--quiet", check=False)
             self._git("pack-refs", "--all", check=False)
+
+
+def read_arguments(home: Path, parts: Sequence[Part]) -> Any:
+    """Return the arguments of a command that were sent as files, and remove these.
+
+    Raises:
+        WorkspaceError: ``need_full``: a file is missing; ``damaged``: size or checksum of one is wrong.
+    """
+    paths = [home / part.path for part in parts]
+    data = b"".join(_read_part(path, part) for path, part in zip(paths, parts, strict=True))
+    for path in paths:
+        with contextlib.suppress(OSError):
+            path.unlink()
+    return json.loads(data)
 
 
 def _read_part(path: Path, part: Part) -> bytes:

@@ -12,6 +12,7 @@ import time
 from ocaptain.protocol.files import write_atomic
 from ocaptain.protocol.messages import Check, CheckResult, Verify, VerifyResult
 from ocaptain.worker.errors import WorkspaceError
+from ocaptain.worker.job import shell_argv
 from ocaptain.worker.places import read_tail
 from ocaptain.worker.procs import MARKER, kill_attempt_processes
 from ocaptain.worker.state import State
@@ -42,7 +43,7 @@ class Scripts:
         workspace.import_commit(args.bundle, args.commit)
         workspace.reset(args.commit, args.branch)
         self._state.workspace_commit = args.commit
-        return self._run(["bash", "-c", args.command], args)
+        return self._run(self._bash(args.command, "check"), args)
 
     def verify(self, args: Verify) -> VerifyResult:
         """Run the final verify on exactly ``commit``, with the captain's copy of the script."""
@@ -58,11 +59,15 @@ class Scripts:
         else:
             workspace.reset(args.commit, args.branch)
         if args.setup:
-            done = self._run(["bash", "-c", args.setup], args)
+            done = self._run(self._bash(args.setup, "setup"), args)
             if done.code:
                 return _verify_result(done, clean=is_fresh, stage="setup")
         argv = [str(script)] if data.startswith(b"#!") else ["bash", str(script)]
         return _verify_result(self._run(argv, args), clean=is_fresh, stage="verify")
+
+    def _bash(self, line: str, name: str) -> list[str]:
+        """Return the argv that runs a shell line; ``name`` is of its file, if it is a long one."""
+        return shell_argv(["bash", "-c", line], self._state.places.own / f"{name}.sh")
 
     def _run(self, argv: list[str], args: Check | Verify) -> CheckResult:
         """Run a script in the workspace with a time limit; kill all its processes at the end.

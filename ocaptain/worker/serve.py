@@ -44,6 +44,7 @@ from ocaptain.protocol.messages import (
     Command,
     Failure,
     Outcome,
+    Part,
     Rescue,
     RescueResult,
     Result,
@@ -56,6 +57,7 @@ from ocaptain.worker.errors import UnfitWorkspace, WorkspaceError
 from ocaptain.worker.hold import Hold
 from ocaptain.worker.journal import Journal
 from ocaptain.worker.places import Places, open_regular_file, read_tail
+from ocaptain.worker.repository import read_arguments
 from ocaptain.worker.scripts import Scripts
 from ocaptain.worker.state import State
 from ocaptain.worker.workspace import Workspace
@@ -144,7 +146,7 @@ class Worker:
         last = {name: self._journal.last(name) for name in CLASSES}
         job = self._state.job
         busy, command = (job.token, job.id or None) if job else (None, None)
-        await channel.send(Welcome(first, last, self._journal.name, PROTOCOL, busy, command))
+        await channel.send(Welcome(first, last, self._journal.name, PROTOCOL, busy, command, parts=True))
         return True
 
     async def _handle_message(self, channel: Channel, line: Message) -> None:
@@ -155,7 +157,7 @@ class Worker:
         if isinstance(message, Ping):
             await channel.send(Pong())
         elif isinstance(message, Call):
-            self.run_command(message.id, message.name, message.args)
+            self.run_command(message.id, message.name, message.args, message.parts or ())
         elif isinstance(message, Ack):
             self._journal.acknowledge(parse_numbers(message.upto))
         elif isinstance(message, Pull) and message.class_ in CLASSES:
@@ -199,21 +201,30 @@ class Worker:
 
     # -- commands ---------------------------------------------------------------------------
 
-    def run_command(self, command_id: str, name: str, args: Mapping[str, Any]) -> None:
-        """Run a command; ignore one that runs already, repeat the result of one that ended."""
+    def run_command(self, command_id: str, name: str, args: Mapping[str, Any], parts: Sequence[Part] = ()) -> None:
+        """Run a command; ignore one that runs already, repeat the result of one that ended.
+
+        Args:
+            command_id: its id.
+            name: its name on the wire.
+            args: its arguments.
+            parts: files with the JSON of its arguments, if they are too long for a line.
+        """
         if command_id in self._running:
             return
         if command_id in self._state.results:
             work = self._report(command_id, self._state.results[command_id])
         else:
-            work = self._run(command_id, name, args)
+            work = self._run(command_id, name, args, parts)
         self._running[command_id] = asyncio.create_task(work)
 
-    async def _run(self, command_id: str, name: str, args: Mapping[str, Any]) -> None:
+    async def _run(self, command_id: str, name: str, args: Mapping[str, Any], parts: Sequence[Part]) -> None:
         token = None  # of the attempt that it ends
         try:
             if name not in COMMANDS:
                 raise WorkspaceError("unknown", f"this worker has no command {name}")
+            if parts:
+                args = await asyncio.to_thread(read_arguments, self._state.places.home, parts)
             command = from_dict(COMMANDS[name], args)
             token = command.token if isinstance(command, Start) else None
             with self._hold.keep_awake():

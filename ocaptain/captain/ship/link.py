@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
+import json
 import os
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ocaptain.captain.channel import Channel, OtherProtocol, Superseded, supported_protocol
+from ocaptain.captain.transport.base import ShipFault
 from ocaptain.ledger import OlderLedger
-from ocaptain.protocol import INLINE_BYTES, PROTOCOL
+from ocaptain.protocol import INLINE_BYTES, INLINE_CHARACTERS, MAX_LINE, PART_BYTES, PROTOCOL
 from ocaptain.protocol.codec import Malformed, from_dict, to_dict
 from ocaptain.protocol.envelope import Call
 from ocaptain.protocol.messages import Bundle, Cancel, Failure, Part, command_name
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from ocaptain.protocol.messages import Check, Command, Start, Verify
 
 CANCEL_SECONDS = 120.0
+LINE_HEAD = 4096  # bytes: more than a command's line has beside its arguments
 INLINE_SINCE = 3  # the first protocol whose bundles travel inside of messages
 #: Failure codes of a ship that cannot make the commit from the bundle: the whole history is sent then.
 NEEDS_ALL = frozenset({"need_full", "damaged"})
@@ -144,13 +148,32 @@ class Link:
         self._context.ledger.set_ship_cursors(self.ship, str(cursors.journal), cursors.settled_numbers())
 
     async def call(self, name_id: str, command: Command, seconds: float | None = None) -> Answer:
-        """Call a command.
+        """Call a command; arguments that are too long for a line are sent as files.
 
         Raises:
             TransportError: the channel broke, or no answer came in ``seconds``.
+            ShipFault: its worker, of an earlier version, takes no command of this length.
         """
         call = Call(name_id, command_name(command), to_dict(command))
+        if _is_long(call.args):
+            call = await self._send_arguments(call)
         return Answer.of(*await self.channel.call(call, seconds=seconds))
+
+    async def _send_arguments(self, call: Call) -> Call:
+        """Send the arguments of a command as files; return the command that names them."""
+        if not self.channel.takes_parts:
+            if len(await asyncio.to_thread(json.dumps, call.args)) > MAX_LINE - LINE_HEAD:
+                remedy = f"bring it a new one: ocaptain sail --resume {self._context.voyage.id}"
+                raise ShipFault(f"its worker is of an earlier version, which takes no texts this long; {remedy}")
+            return call
+        pieces = await asyncio.to_thread(_split_arguments, call.args)
+        name = f"arguments-{hashlib.sha256(call.id.encode()).hexdigest()[:24]}"
+        parts = []
+        for index, (data, digest) in enumerate(pieces):
+            path = f".ocaptain/in/{name}.{index}"
+            await self._transport.put(path, data)
+            parts.append(Part(path, len(data), digest))
+        return replace(call, args={}, parts=tuple(parts))
 
     async def cancel(self, token: int) -> None:
         """Have the worker end an attempt that its ship does not hold any more."""
@@ -190,6 +213,27 @@ class Link:
                 await self._transport.put(path, await bundle.read(part))
                 parts.append(Part(path, part.size, part.sha256))
             return Bundle(tuple(parts), bundle.ref)
+
+
+def _is_long(value: Any) -> bool:
+    """Whether the texts of a JSON value have more characters than a line should."""
+    left, rest = INLINE_CHARACTERS, [value]
+    while rest and left >= 0:
+        one = rest.pop()
+        if isinstance(one, str):
+            left -= len(one)
+        elif isinstance(one, dict):
+            rest += [*one, *one.values()]
+        elif isinstance(one, list):
+            rest += one
+    return left < 0
+
+
+def _split_arguments(args: Mapping[str, Any]) -> list[tuple[bytes, str]]:
+    """Return the pieces of the arguments' JSON, and the SHA-256 of each."""
+    data = json.dumps(args, ensure_ascii=False, separators=(",", ":")).encode()
+    pieces = [data[at : at + PART_BYTES] for at in range(0, len(data), PART_BYTES)]
+    return [(piece, hashlib.sha256(piece).hexdigest()) for piece in pieces]
 
 
 def _check_ledger_age(context: Context, ship: str, theirs: tuple[int, int]) -> None:
