@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ocaptain.environment import without_python_settings
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -37,7 +39,9 @@ def background_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
     It imports the same ocaptain, even if only this process knows where that is.
     """
-    kept = {name: value for name, value in environ.items() if not name.startswith(_RUNNER_PREFIXES)}
+    kept = {
+        name: value for name, value in without_python_settings(environ).items() if not name.startswith(_RUNNER_PREFIXES)
+    }
     python_path = [
         entry for entry in environ.get("PYTHONPATH", "").split(os.pathsep) if entry and "ansible_runner" not in entry
     ]

@@ -125,6 +125,8 @@ def run_invocation(
 
     with scratch_directory("run") as private:
         before = dict(os.environ)
+        for name in invocation.ignored:
+            os.environ.pop(name, None)
         os.environ.update(invocation.environment)
         try:
             run = ansible_runner.run(

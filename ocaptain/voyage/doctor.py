@@ -21,6 +21,13 @@ from typing import TYPE_CHECKING, Literal
 
 from ocaptain.agents import ADAPTERS
 from ocaptain.config import cache_directory, dotenv_files, load_settings, read_variables
+from ocaptain.environment import (
+    CONFIGURATION_FILES,
+    choose_locale,
+    describe_locale,
+    ignored_settings,
+    is_usable_locale,
+)
 from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.ledger import LedgerError
 from ocaptain.ledger.file import require_short_path
@@ -30,7 +37,7 @@ from ocaptain.provider import SPRITES_FILE, Endpoint, choose_provider, endpoint
 from ocaptain.voyage.home import Home
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ocaptain.config import Settings
     from ocaptain.sprites import SpritePage
@@ -128,6 +135,30 @@ def judge_file_modes(files: Sequence[tuple[str, int]]) -> Finding:
     return Finding("credential files", "ok", ", ".join(name for name, _ in files) or "none")
 
 
+def judge_locale(environment: Mapping[str, str], is_usable: Callable[[str], bool]) -> Finding:
+    """Judge whether Ansible, which runs in no locale but one of UTF-8, can run on this machine."""
+    user = describe_locale(environment)
+    try:
+        chosen = choose_locale(environment, is_usable)
+    except UsageError as error:
+        what, _, remedy = error.message.rpartition("; ")
+        return Finding("locale", "fault", what, remedy)
+    return Finding("locale", "ok", f"{user}, which is no usable UTF-8: Ansible runs with {chosen}" if chosen else user)
+
+
+def judge_ansible_settings(environment: Mapping[str, str], files: Sequence[str]) -> Finding:
+    """Judge which of the user's own settings our runs of Ansible do without.
+
+    Args:
+        environment: the user's.
+        files: the user's configuration files of Ansible that exist.
+    """
+    found = [*ignored_settings(environment), *files]
+    if not found:
+        return Finding("ansible settings", "ok", "none of yours is in the way")
+    return Finding("ansible settings", "ok", f"not used when ocaptain runs Ansible: {', '.join(found)}")
+
+
 # -- checks ------------------------------------------------------------------------------------------
 
 
@@ -161,6 +192,15 @@ def _check_ansible() -> Finding:
     if shutil.which("ansible-playbook", path=places) is None:
         return Finding("ansible", "fault", f"{found}, but no ansible-playbook on PATH", remedy)
     return Finding("ansible", "ok", found)
+
+
+def _check_locale() -> Finding:
+    return judge_locale(os.environ, is_usable_locale)
+
+
+def _check_ansible_settings() -> Finding:
+    files = [name for name in CONFIGURATION_FILES if Path(name).expanduser().is_file()]
+    return judge_ansible_settings(os.environ, files)
 
 
 def _check_home(settings: Settings) -> Finding:
@@ -290,13 +330,16 @@ def run_checks(provider: str | None = None) -> list[Finding]:
             _check_python(),
             _check_git(),
             _check_ansible(),
+            _check_locale(),
             Finding("configuration", "fault", str(error), "correct it and run doctor again"),
         ]
     first = Finding("configuration", "ok", f"ships come from {name}: {why}")
+    here = [_check_locale()]  # in this thread, since to look at a locale is to set it for a moment
     work: list[Callable[[], Finding | list[Finding]]] = [
         _check_python,
         _check_git,
         _check_ansible,
+        _check_ansible_settings,
         _check_ssh,
         lambda: _check_home(settings),
         lambda: _check_disk_space(settings),
@@ -306,7 +349,7 @@ def run_checks(provider: str | None = None) -> list[Finding]:
         lambda: _check_provider(settings, provider),
         lambda: _check_mesh(settings, provider),
     ]
-    found = [first]
+    found = [first, *here]
     with ThreadPoolExecutor(len(work)) as pool:
         for result in pool.map(_run_guarded, work):
             found += result

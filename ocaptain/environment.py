@@ -1,0 +1,133 @@
+"""The environment of the programs that we start: what of the user's would change how they work is left out.
+
+A shell may export settings for the user's own Ansible or Python (another callback, a strategy, warnings as errors), and
+each of them may end a run that has nothing to do with them. So a run of ours gets a named few, and no other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import locale
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ocaptain.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+#: Settings of Ansible that a run of ours gets from the user: where a team's content is, and how hosts are reached.
+KEPT_SETTINGS = frozenset(
+    [
+        *("ANSIBLE_ROLES_PATH", "ANSIBLE_COLLECTIONS_PATH", "ANSIBLE_MODULE_UTILS"),
+        *("ANSIBLE_FILTER_PLUGINS", "ANSIBLE_LOOKUP_PLUGINS", "ANSIBLE_TEST_PLUGINS"),
+        *("ANSIBLE_FORKS", "ANSIBLE_TIMEOUT", "ANSIBLE_REMOTE_USER", "ANSIBLE_REMOTE_PORT"),
+        *("ANSIBLE_HOST_KEY_CHECKING", "ANSIBLE_PRIVATE_KEY_FILE", "ANSIBLE_CONNECTION_PASSWORD_FILE"),
+        *("ANSIBLE_BECOME_METHOD", "ANSIBLE_BECOME_EXE", "ANSIBLE_BECOME_FLAGS", "ANSIBLE_BECOME_PASSWORD_FILE"),
+        *("ANSIBLE_HOME", "ANSIBLE_LOCAL_TEMP"),
+    ]
+)
+KEPT_PREFIXES = ("ANSIBLE_SSH_", "ANSIBLE_SFTP_", "ANSIBLE_SCP_", "ANSIBLE_HASHI_VAULT_")
+#: Kept where there is content of the user's that may be encrypted; otherwise a password would be asked for in vain.
+VAULT_SETTINGS = frozenset(["ANSIBLE_VAULT_PASSWORD_FILE", "ANSIBLE_VAULT_IDENTITY_LIST"])
+_NUMBERS = frozenset(["ANSIBLE_FORKS", "ANSIBLE_TIMEOUT", "ANSIBLE_REMOTE_PORT"])
+_FILES = frozenset(
+    [
+        *("ANSIBLE_PRIVATE_KEY_FILE", "ANSIBLE_CONNECTION_PASSWORD_FILE", "ANSIBLE_BECOME_PASSWORD_FILE"),
+        "ANSIBLE_VAULT_PASSWORD_FILE",
+    ]
+)
+#: Variables of Python that a program of ours gets from the user.
+KEPT_PYTHON = frozenset(
+    [
+        *("PYTHONPATH", "PYTHONHOME", "PYTHONNOUSERSITE", "PYTHONUSERBASE", "PYTHONPLATLIBDIR", "PYTHONEXECUTABLE"),
+        *("PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "PYTHONHASHSEED"),
+    ]
+)
+#: Files that Ansible would read if we did not name ours.
+CONFIGURATION_FILES = ("~/.ansible.cfg", "/etc/ansible/ansible.cfg")
+#: The locales that we choose from where the user's does not do.
+UTF8_LOCALES = ("C.UTF-8", "C.utf8", "en_US.UTF-8")
+
+
+def ignored_settings(environment: Mapping[str, str], *, has_content: bool = False) -> list[str]:
+    """Return the user's variables that a run of Ansible of ours does not get, sorted.
+
+    Args:
+        environment: the user's.
+        has_content: whether an inventory of the user's is read.
+    """
+    has_content = has_content or bool(environment.get("ANSIBLE_ROLES_PATH"))
+    return sorted(
+        name
+        for name, value in environment.items()
+        if (name.startswith("ANSIBLE_") and not _is_kept(name, value, has_content=has_content))
+        or name.startswith(("AWX_", "RUNNER_OMIT_", "RUNNER_ONLY_"))
+        or _is_foreign_to_python(name)
+    )
+
+
+def _is_kept(name: str, value: str, *, has_content: bool) -> bool:
+    if name in _NUMBERS and not (value.isascii() and value.isdigit() and int(value[:9]) > 0):
+        return False
+    if name in _FILES and not Path(value).expanduser().is_file():
+        return False
+    return name in KEPT_SETTINGS or name.startswith(KEPT_PREFIXES) or (has_content and name in VAULT_SETTINGS)
+
+
+def without_python_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment without what changes how Python runs a program (``PYTHONWARNINGS=error``)."""
+    return {name: value for name, value in environment.items() if not _is_foreign_to_python(name)}
+
+
+def _is_foreign_to_python(name: str) -> bool:
+    return name.startswith("PYTHON") and name[6:].isalnum() and name[6:].isupper() and name not in KEPT_PYTHON
+
+
+# -- locale --------------------------------------------------------------------------------------------
+
+
+def is_usable_locale(name: str) -> bool:
+    """Whether this machine has a locale. Not for several threads: the process's own locale changes meanwhile."""
+    before = locale.setlocale(locale.LC_ALL)
+    try:
+        locale.setlocale(locale.LC_ALL, name)
+    except (locale.Error, ValueError):
+        return False
+    finally:
+        with contextlib.suppress(locale.Error):
+            locale.setlocale(locale.LC_ALL, before)
+    return True
+
+
+def describe_locale(environment: Mapping[str, str]) -> str:
+    """Return what the user's environment sets of the locale, for people: ``LC_ALL=C``."""
+    for name in ("LC_ALL", "LC_CTYPE", "LANG"):
+        if environment.get(name):
+            return f"{name}={environment[name]}"
+    return "none is set"
+
+
+def choose_locale(environment: Mapping[str, str], is_usable: Callable[[str], bool] = is_usable_locale) -> str | None:
+    """Return the ``LC_ALL`` with which Ansible runs, None = the user's locale does: it is UTF-8, and is there.
+
+    Ansible refuses to run in any other one (``ansible.cli.initialize_locale``).
+
+    Raises:
+        UsageError: the machine has no locale of UTF-8.
+    """
+    general = environment.get("LC_ALL")
+    parts = {value for name, value in environment.items() if name.startswith("LC_") and value}
+    names = {general} if general else {*parts, environment.get("LANG") or "C"}
+    kind = general or environment.get("LC_CTYPE") or environment.get("LANG") or "C"
+    if _is_utf8(kind) and all(is_usable(name) for name in sorted(names)):
+        return None
+    for name in UTF8_LOCALES:
+        if is_usable(name):
+            return name
+    message = f"Ansible runs only in a locale of UTF-8 ({describe_locale(environment)}), and this machine has none"
+    raise UsageError(f"{message}; install one (apt-get install locales; locale-gen en_US.UTF-8)")
+
+
+def _is_utf8(name: str) -> bool:
+    return name.partition("@")[0].upper().replace("-", "").endswith(".UTF8")
