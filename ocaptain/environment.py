@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import locale
+import os
+import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,6 +85,18 @@ def without_python_settings(environment: Mapping[str, str]) -> dict[str, str]:
 
 def _is_foreign_to_python(name: str) -> bool:
     return name.startswith("PYTHON") and name[6:].isalnum() and name[6:].isupper() and name not in KEPT_PYTHON
+
+
+def ignore_python_settings() -> None:
+    """Undo in this process what the user set for other programs.
+
+    Warnings end nothing, and the modules of ``PYTHONPATH`` come after those that we were installed with.
+    """
+    if os.environ.get("PYTHONWARNINGS"):
+        warnings.resetwarnings()
+        warnings.simplefilter("ignore")
+    callers = {Path(entry).absolute() for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry}
+    sys.path.sort(key=lambda entry: Path(entry).absolute() in callers)  # a stable sort: nothing else moves
 
 
 # -- locale --------------------------------------------------------------------------------------------

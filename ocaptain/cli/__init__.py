@@ -23,8 +23,10 @@ def main() -> None:
     also when it fails.
     """
     from ocaptain.background import reduce_garbage_collection  # noqa: PLC0415 - see above
+    from ocaptain.environment import ignore_python_settings  # noqa: PLC0415
     from ocaptain.errors import Interrupted, OcaptainError, UsageError  # noqa: PLC0415
 
+    ignore_python_settings()
     reduce_garbage_collection()
 
     # A character that this terminal's encoding lacks is printed as an escape instead of ending the command.
