@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 #: ``True``: implemented by this version.
 MANIFEST_KEYS = {
@@ -35,6 +35,16 @@ METADATA_KEYS = {
     **dict.fromkeys(("ship", "pin", "estimate", "paths"), True),
     **dict.fromkeys(("budget", "hold"), False),
 }
+#: How other tools name the order of tasks, in lower case, without ``_`` and ``-``; by the field that they mean.
+ORDER_KEYS = {
+    **dict.fromkeys(("dependson", "dependency", "dependencies", "dependencyids", "deps", "depends"), "blockedBy"),
+    **dict.fromkeys(("requires", "require", "needs", "need", "after", "runafter", "startafter"), "blockedBy"),
+    **dict.fromkeys(("blockedby", "blockers", "waitsfor", "waitfor", "waitingfor", "waitson"), "blockedBy"),
+    **dict.fromkeys(("parents", "prerequisite", "prerequisites", "prereq", "prereqs"), "blockedBy"),
+    **dict.fromkeys(("predecessor", "predecessors", "upstream", "upstreams"), "blockedBy"),
+    **dict.fromkeys(("blocks", "blocking", "unblocks", "before", "runbefore", "dependents"), "blocks"),
+    **dict.fromkeys(("successor", "successors", "downstream", "downstreams"), "blocks"),
+}
 MAX_SHORT_KEY = 4  # letters: a key this short is probably another tool's
 MIN_LONG_KEY = 6  # letters: from this length on two may be wrong
 
@@ -52,6 +62,20 @@ class SuspectKey:
     key: str
     closest: str | None
     is_fault: bool = True
+
+
+def find_order_keys(found: Mapping[str, object], known: Mapping[str, bool]) -> list[tuple[str, str]]:
+    """Return the keys of an object that order tasks in other tools, each with the field that ocaptain reads.
+
+    One without a value orders nothing.
+    """
+    return [
+        (key, field)
+        for key, value in found.items()
+        if key not in known
+        and value not in (None, "", [], {}, False)
+        and (field := ORDER_KEYS.get(key.replace("_", "").replace("-", "").lower()))
+    ]
 
 
 def find_suspect_keys(keys: Iterable[str], known: dict[str, bool]) -> list[SuspectKey]:

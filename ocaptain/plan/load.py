@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import codecs
 import os
 import stat
 from dataclasses import dataclass
@@ -10,23 +10,33 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from ocaptain.errors import UsageError
 from ocaptain.plan import keys
 from ocaptain.plan.graph import dependency_graph, find_cycle
-from ocaptain.plan.keys import find_suspect_keys
+from ocaptain.plan.keys import find_order_keys, find_suspect_keys
 from ocaptain.plan.models import Finding, Manifest, Plan, Task
+from ocaptain.plan.texts import (
+    MAX_JSON_BYTES,
+    MAX_TEXT_BYTES,
+    Unreadable,
+    decode_text,
+    find_odd_values,
+    judge_script,
+    parse_json,
+    rare_program,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
     from pathlib import Path
 
-MAX_FILE_BYTES = 4 * 1024 * 1024
 _REMEDIES = {
     "string_type": "write text in quotes",
     "literal_error": "use pending, in_progress, completed or deleted",
     "string_pattern_mismatch": "use letters, digits, - and _ (not a path)",
-    "nul": "remove it",
     "missing": "add it",
     "string_too_short": "write something, or leave the field out",
+    "string_too_long": "make it shorter; a description may be long",
 }
 
 
@@ -44,6 +54,19 @@ class Report:
     faults: tuple[Finding, ...]
     warnings: tuple[Finding, ...]
 
+    def require_plan(self, directory: Path) -> Plan:
+        """Return the plan.
+
+        Args:
+            directory: where it is, for the message.
+
+        Raises:
+            UsageError: it has faults; names all of them.
+        """
+        if self.plan is None:
+            raise UsageError(f"the plan {directory} has errors:", [str(fault) for fault in self.faults])
+        return self.plan
+
 
 class _Reader:
     """Collects findings while files are read."""
@@ -54,7 +77,7 @@ class _Reader:
         self.faults: list[Finding] = []
         self.warnings: list[Finding] = []
 
-    def read_bytes(self, name: str, remedy: str) -> bytes | None:
+    def read_bytes(self, name: str, remedy: str, limit: int = MAX_TEXT_BYTES) -> bytes | None:
         """Return a file's content; None, and a fault, if it cannot be read."""
         try:
             # Not blocking: a FIFO in a plan must not hang the check.
@@ -63,49 +86,61 @@ class _Reader:
                 if not stat.S_ISREG(os.fstat(fd).st_mode):
                     self.faults.append(Finding(name, "", "is not a regular file", remedy))
                     return None
-                data = file.read(MAX_FILE_BYTES + 1)
+                data = file.read(limit + 1)
         except FileNotFoundError:
             self.faults.append(Finding(name, "", "is missing", remedy))
         except OSError as error:
             self.faults.append(Finding(name, "", f"cannot be read: {error.strerror}", remedy))
         else:
-            if len(data) <= MAX_FILE_BYTES:
+            if len(data) <= limit:
                 self.files[name] = data
                 return data
-            self.faults.append(Finding(name, "", f"is larger than {MAX_FILE_BYTES} bytes", "make it smaller"))
+            self.faults.append(Finding(name, "", f"is larger than {limit} bytes", "make it smaller"))
         return None
 
-    def read_text(self, name: str, remedy: str) -> str | None:
+    def read_text(self, name: str, remedy: str, limit: int = MAX_TEXT_BYTES) -> str | None:
         """Return the text of a UTF-8 file; None, and a fault, if it has none."""
-        data = self.read_bytes(name, remedy)
+        data = self.read_bytes(name, remedy, limit)
         if data is None:
             return None
         try:
-            return data.decode("utf-8")
-        except UnicodeDecodeError as error:
-            problem = f"is not valid UTF-8 (byte {error.start})"
-            self.faults.append(Finding(name, "", problem, "save it as UTF-8"))
+            return decode_text(data)
+        except Unreadable as error:
+            self.faults.append(Finding(name, error.field, error.problem, error.remedy))
             return None
 
     def read_object(self, name: str, remedy: str) -> dict[str, object] | None:
         """Return the object of a JSON file; None, and a fault, if it has none."""
-        text = self.read_text(name, remedy)
+        text = self.read_text(name, remedy, MAX_JSON_BYTES)
         if text is None:
             return None
         try:
-            found = json.loads(text, parse_constant=_reject_constant)
-        except (ValueError, RecursionError) as error:
-            where = f"line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
-            self.faults.append(Finding(name, where, f"is not valid JSON: {error}", "correct it"))
+            found = parse_json(text)
+        except Unreadable as error:
+            self.faults.append(Finding(name, error.field, error.problem, error.remedy))
             return None
         if not isinstance(found, dict):
             self.faults.append(Finding(name, "", "is not a JSON object", "write {…} at the top"))
             return None
-        return found
+        odd = [Finding(name, where, *problem) for where, problem in find_odd_values(found)]
+        self.faults += odd
+        return None if odd else found
 
-    def report_suspect_keys(self, name: str, within: str, found: Any, known: dict[str, bool]) -> None:
-        """Report keys that are probably wrong as faults or warnings."""
-        for suspect in find_suspect_keys(found, known) if isinstance(found, dict) else ():
+    def report_order_keys(self, name: str, within: str, found: Any, known: dict[str, bool]) -> set[str]:
+        """Report keys by which other tools order tasks as faults; return them."""
+        keys_found = find_order_keys(found, known) if isinstance(found, dict) else []
+        for key, field in keys_found:
+            remedy = f"use `{field}` of the task, a list of ids" if within else f"use `{field}`, a list of ids"
+            problem = "orders tasks in other tools and is not read, so that the task would not wait"
+            self.faults.append(Finding(name, f"{within}{key}", problem, f"{remedy}; a key of your own begins with x_"))
+        return {key for key, _ in keys_found}
+
+    def report_suspect_keys(
+        self, name: str, within: str, found: Any, known: dict[str, bool], reported: Collection[str] = ()
+    ) -> None:
+        """Report keys that are probably wrong, and not ``reported`` yet, as faults or warnings."""
+        asked = [key for key in found if key not in reported] if isinstance(found, dict) else []
+        for suspect in find_suspect_keys(asked, known):
             field = f"{within}{suspect.key}"
             if suspect.closest is None:
                 self.faults.append(Finding(name, field, "is not enforced by this version", "remove it"))
@@ -118,18 +153,16 @@ class _Reader:
 
     def report_invalid(self, name: str, error: ValidationError) -> None:
         """Report the validation errors of a model as faults."""
-        for fault in error.errors(include_url=False, include_context=False):
+        for fault in error.errors(include_url=False):
             field = ".".join(str(part) for part in fault["loc"])
             given = fault["input"]
             shown = f" (it is {given!r:.60})" if isinstance(given, str | int | float | bool | None) else ""
             shown = "" if fault["type"] == "missing" else shown
             remedy = _REMEDIES.get(fault["type"], "correct it")
+            if fault["type"] == "problem":
+                remedy, shown = str(fault["ctx"]["remedy"]), ""
             problem = fault["msg"][:1].lower() + fault["msg"][1:] + shown
             self.faults.append(Finding(name, field, problem, remedy))
-
-
-def _reject_constant(name: str) -> object:
-    raise ValueError(f"{name} is not valid JSON")
 
 
 def load_plan(directory: Path) -> Report:
@@ -140,10 +173,11 @@ def load_plan(directory: Path) -> Report:
         return Report(None, (Finding(str(directory), "", problem, "name a plan's directory"),), ())
     spec = reader.read_text("spec.md", "describe what should be built")
     verify = reader.read_bytes("verify.sh", "write the script that proves the work")
-    if verify is not None and not verify.strip():
-        reader.faults.append(Finding("verify.sh", "", "is empty", "write the script that proves the work"))
-    prompt = reader.read_text("prompt.md.j2", "") if (directory / "prompt.md.j2").exists() else None
+    prompt = reader.read_text("prompt.md.j2", "remove it") if os.path.lexists(directory / "prompt.md.j2") else None
     manifest = _load_manifest(directory, reader)
+    if verify is not None:
+        verify = verify.removeprefix(codecs.BOM_UTF8)
+        _check_script(verify, reader, is_prepared=bool(manifest and manifest.setup))
     tasks = _load_tasks(directory, reader)
     if not reader.faults:
         _check_references(tasks, reader)
@@ -159,9 +193,23 @@ def load_plan(directory: Path) -> Report:
     return Report(plan, (), tuple(reader.warnings))
 
 
+def _check_script(verify: bytes, reader: _Reader, *, is_prepared: bool) -> None:
+    if not verify.strip():
+        reader.faults.append(Finding("verify.sh", "", "is empty", "write the script that proves the work"))
+        return
+    faults, warnings = judge_script(verify, is_prepared=is_prepared)
+    reader.faults += [Finding("verify.sh", "", *problem) for problem in faults]
+    reader.warnings += [Finding("verify.sh", "", *problem) for problem in warnings]
+
+
+def _warn_rare_program(file: str, field: str, line: str | None, reader: _Reader) -> None:
+    if line and (program := rare_program(line)):
+        reader.warnings.append(Finding(file, field, f"begins with {program}, which a ship may lack", "use bash"))
+
+
 def _load_manifest(directory: Path, reader: _Reader) -> Manifest | None:
     name = "voyage.json"
-    if not (directory / name).exists():
+    if not os.path.lexists(directory / name):
         reader.warnings.append(Finding(name, "", "is missing", "add one to name repo and ships"))
         return Manifest()
     found = reader.read_object(name, "write a JSON object")
@@ -170,10 +218,12 @@ def _load_manifest(directory: Path, reader: _Reader) -> Manifest | None:
     reader.report_suspect_keys(name, "", found, keys.MANIFEST_KEYS)
     reader.report_suspect_keys(name, "limits.", found.get("limits"), keys.LIMIT_KEYS)
     try:
-        return Manifest.model_validate(found)
+        manifest = Manifest.model_validate(found)
     except ValidationError as error:
         reader.report_invalid(name, error)
         return None
+    _warn_rare_program(name, "setup", manifest.setup, reader)
+    return manifest
 
 
 def _sort_key(name: str) -> tuple[int, int, str]:
@@ -184,8 +234,9 @@ def _sort_key(name: str) -> tuple[int, int, str]:
 def _list_task_files(directory: Path, reader: _Reader) -> Iterable[str]:
     try:
         names = [one.name for one in (directory / "tasks").iterdir()]
-    except OSError:
-        reader.faults.append(Finding("tasks", "", "is missing", "make the directory with one N.json a task"))
+    except OSError as error:
+        problem = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
+        reader.faults.append(Finding("tasks", "", problem, "make the directory with one N.json a task"))
         return []
     files = []
     for name in names:
@@ -209,8 +260,7 @@ def _load_tasks(directory: Path, reader: _Reader) -> list[Task]:
         found = reader.read_object(file, "write a JSON object")
         if found is None:
             continue
-        reader.report_suspect_keys(file, "", found, keys.TASK_KEYS)
-        reader.report_suspect_keys(file, "metadata.", found.get("metadata"), keys.METADATA_KEYS)
+        _report_keys(file, found, reader)
         try:
             task = Task.model_validate(found)
         except ValidationError as error:
@@ -232,9 +282,28 @@ def _load_tasks(directory: Path, reader: _Reader) -> list[Task]:
             continue
         if name != f"{task.id}.json":
             reader.warnings.append(Finding(file, "id", f'is "{task.id}"', f"call the file {task.id}.json"))
+        _warn_of_task(file, task, reader)
         origin[task.id] = file
         tasks.append(task)
     return tasks
+
+
+def _report_keys(file: str, found: dict[str, object], reader: _Reader) -> None:
+    metadata = found.get("metadata")
+    of_order = reader.report_order_keys(file, "", found, keys.TASK_KEYS)
+    reader.report_suspect_keys(file, "", found, keys.TASK_KEYS, of_order)
+    of_order = reader.report_order_keys(file, "metadata.", metadata, keys.METADATA_KEYS)
+    reader.report_suspect_keys(file, "metadata.", metadata, keys.METADATA_KEYS, of_order)
+    for key in ("run", "verify"):
+        if key in found:
+            problem = "is read in metadata alone, and ignored here"
+            reader.warnings.append(Finding(file, key, problem, f"write it as metadata.{key}"))
+
+
+def _warn_of_task(file: str, task: Task, reader: _Reader) -> None:
+    metadata = task.metadata
+    _warn_rare_program(file, "metadata.run", metadata.run, reader)
+    _warn_rare_program(file, "metadata.verify", metadata.verify, reader)
 
 
 def _check_references(tasks: list[Task], reader: _Reader) -> None:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
+from ocaptain.plan.texts import MAX_TEXT_BYTES, judge_line
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -23,13 +25,23 @@ TaskId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,
 MODEL = r"^[A-Za-z0-9][A-Za-z0-9._:@/\[\]-]{0,199}$"
 
 
-def _no_nul(text: str) -> str:
-    if "\0" in text:
-        raise PydanticCustomError("nul", "a shell line cannot contain a NUL byte")
+def _check_line(text: str) -> str:
+    if found := judge_line(text):
+        raise PydanticCustomError("problem", "{problem}", {"problem": found[0], "remedy": found[1]})
     return text
 
 
-Line = Annotated[str, StringConstraints(min_length=1), AfterValidator(_no_nul)]
+def _check_size(text: str) -> str:
+    if len(text) * 4 > MAX_TEXT_BYTES and len(text.encode("utf-8", "replace")) > MAX_TEXT_BYTES:
+        problem = f"is larger than {MAX_TEXT_BYTES} bytes"
+        raise PydanticCustomError("problem", "{problem}", {"problem": problem, "remedy": "make it smaller"})
+    return text
+
+
+Line = Annotated[str, StringConstraints(min_length=1), AfterValidator(_check_line)]
+Text = Annotated[str, AfterValidator(_check_size)]
+#: It becomes a variable of the agent's environment and the first line of a commit.
+MAX_SUBJECT = 10_000
 Glob = Annotated[str, StringConstraints(pattern=r"^[^/\x00][^\x00]*$", max_length=500)]
 Status = Literal["pending", "in_progress", "completed", "deleted"]
 Seconds = Annotated[float, Field(gt=0, le=7 * 24 * 3600)]
@@ -82,15 +94,17 @@ class Metadata(_Strict):
     estimate: Estimate | None = None
     paths: Annotated[tuple[Glob, ...], Field(strict=False, max_length=100)] = ()
     ship: Any = None  # plans of other tools may have anything there
-    pin: Annotated[str, StringConstraints(pattern=r"^ship-[0-9]+$")] | None = None
+    pin: Annotated[str, StringConstraints(pattern=r"^ship-[0-9]{1,6}$")] | None = None
 
 
 class Task(_Strict):
     """One task; edges are the union of ``blocks`` and ``blockedBy``."""
 
     id: TaskId
-    subject: Annotated[str, StringConstraints(min_length=1)] = Field(validation_alias=AliasChoices("subject", "title"))
-    description: str = ""
+    subject: Annotated[str, StringConstraints(min_length=1, max_length=MAX_SUBJECT)] = Field(
+        validation_alias=AliasChoices("subject", "title")
+    )
+    description: Text = ""
     activeForm: str | None = None  # noqa: N815 - the file format's spelling
     status: Status = "pending"
     owner: str | None = None
@@ -126,8 +140,8 @@ class Manifest(_Strict):
         limits: limits of what an attempt may deliver.
     """
 
-    name: str = ""
-    repo: Annotated[str, StringConstraints(min_length=1)] | None = None
+    name: Annotated[str, StringConstraints(max_length=1000)] = ""
+    repo: Annotated[str, StringConstraints(min_length=1, max_length=4000)] | None = None
     recommended_ships: Annotated[int, Field(ge=1, le=500)] | None = None
     setup: Line | None = None
     verify_timeout: Seconds | None = None

@@ -86,7 +86,7 @@ def test_missing_or_empty_tasks_are_a_fault(plan, tmp_path):
         (b"\xff\xfe", "not valid UTF-8"),
         (b'{"id": "1", "subject": NaN}', "not valid JSON"),
         (b"[" * 100_000, "not valid JSON"),
-        (b" " * (5 * 1024 * 1024), "larger than"),
+        (b" " * (33 * 1024 * 1024), "larger than"),
     ],
 )
 def test_a_broken_task_file_is_a_fault(plan, content, part):
