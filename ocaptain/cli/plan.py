@@ -23,26 +23,31 @@ MAX_SHIPS = 500
 def check_plan(directory: Path, *, as_json: bool) -> int:
     """Print the errors and warnings of a plan; return the exit code."""
     report = load_plan(directory.expanduser())
-    warnings = [*report.warnings, *(_repository_warnings(report.plan, directory.expanduser()) if report.plan else ())]
+    plan, faults, warnings = report.plan, [*report.faults], [*report.warnings]
+    if plan:
+        from ocaptain.voyage.check import find_agent_problems  # noqa: PLC0415 - only for a plan that can be read
+
+        more_faults, more_warnings = find_agent_problems(plan)
+        faults += more_faults
+        warnings += [*more_warnings, *_repository_warnings(plan, directory.expanduser())]
     if as_json:
         render.print_json(
             "plan_check",
             {
-                "ok": report.plan is not None,
-                "tasks": len(report.plan.tasks) if report.plan else None,
-                "faults": [fault.as_dict() for fault in report.faults],
+                "ok": not faults,
+                "tasks": len(plan.tasks) if plan else None,
+                "faults": [fault.as_dict() for fault in faults],
                 "warnings": [warning.as_dict() for warning in warnings],
             },
         )
-        return 0 if report.plan else EXIT_FAULTY
+        return EXIT_FAULTY if faults else 0
     problems = render.err()
     for warning in warnings:
         problems.print(f"warning: {clean_line(str(warning))}")
-    for fault in report.faults:
+    for fault in faults:
         problems.print(clean_line(str(fault)))
-    if report.plan is None:
+    if plan is None or faults:
         return EXIT_FAULTY
-    plan = report.plan
     checks = sum(1 for task in plan.tasks.values() if task.metadata.verify)
     render.out().print(f"{clean_line(plan.name)}: {len(plan.tasks)} tasks, {checks} with a check of their own: ok")
     return 0
@@ -87,15 +92,14 @@ def show_simulation(directory: Path, sizes: str, overhead: float, seconds: float
     """
     fleets = parse_fleet_sizes(sizes)
     report = load_plan(directory.expanduser())
-    if report.plan is None:
-        raise UsageError(f"the plan {directory} has errors:", [str(fault) for fault in report.faults])
-    jobs = build_jobs(report.plan.tasks, seconds)
+    plan = report.require_plan(directory)
+    jobs = build_jobs(plan.tasks, seconds)
     runs = [simulate(jobs, ships, overhead=overhead) for ships in fleets]
-    shown = _simulation_as_dict(report.plan, runs, sum(job.seconds + overhead for job in jobs), overhead)
+    shown = _simulation_as_dict(plan, runs, sum(job.seconds + overhead for job in jobs), overhead)
     if as_json:
         render.print_json("plan_simulate", shown)
     else:
-        _print_simulation(report.plan, shown)
+        _print_simulation(plan, shown)
     return 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -14,6 +14,7 @@ from ocaptain.cli import render
 from ocaptain.cli.run import InterruptCounter, run_playbook
 from ocaptain.config import load_settings
 from ocaptain.errors import Interrupted, OcaptainError, PartialError, UsageError
+from ocaptain.plan import load_plan
 from ocaptain.process import fleet_lock
 from ocaptain.provider import choose_provider
 from ocaptain.query import ENDED, NOT_SAILING, LedgerError, Query
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ocaptain.ansible.runner import Event, RunResult
+    from ocaptain.config import Settings
     from ocaptain.locks import Lock
     from ocaptain.options import SailOptions
     from ocaptain.query import Event as VoyageEvent
@@ -223,6 +225,8 @@ def run_sail(options: SailOptions, arguments: SailArguments, *, as_json: bool) -
     inventory, group = parse_hosts(arguments.hosts) if arguments.hosts else (None, None)
     home = Home(settings.voyages)
     resumed = home.find(arguments.resume) if arguments.resume else None
+    if arguments.plan:
+        _check_before(arguments.plan, options, arguments, settings)
     before = {voyage.id for voyage in home.voyages()}
     variables = _without_templating(_playbook_variables(options, arguments, group))
     with InterruptCounter().catching() as signals, SailProgress() as progress:
@@ -240,6 +244,22 @@ def run_sail(options: SailOptions, arguments: SailArguments, *, as_json: bool) -
         fresh = [known] if known else [voyage for voyage in home.voyages() if voyage.id not in before]
         raise Interrupted("interrupted.", _describe_existing(fresh))
     return _finish(progress.directory, result, as_json=as_json, wait=arguments.wait)
+
+
+def _check_before(plan: Path, options: SailOptions, arguments: SailArguments, settings: Settings) -> None:
+    """Refuse what cannot sail before Ansible starts, which takes seconds."""
+    directory = plan.expanduser().absolute()
+    report = load_plan(directory)
+    report.require_plan(directory)
+    from ocaptain.voyage.prepare import check_before  # noqa: PLC0415 - a third of a second, for a plan without faults
+    from ocaptain.voyage.request import Request  # noqa: PLC0415
+
+    request = Request(
+        plan=directory,
+        options=replace(options, repo=_absolute_path(options.repo)),
+        on_active="new" if arguments.new else "refuse",
+    )
+    check_before(request, settings, report, on_hosts=arguments.hosts is not None)
 
 
 def _playbook_variables(options: SailOptions, arguments: SailArguments, group: str | None) -> dict[str, Any]:

@@ -9,22 +9,23 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from ocaptain.agents import ADAPTERS, Briefing, check_agents
+from ocaptain.agents import ADAPTERS, Briefing, check_agents, choose_agent
 from ocaptain.config import DEFAULT_SHIPS, HOSTS, MAX_SHIPS
 from ocaptain.errors import UsageError
 from ocaptain.mesh import choose_mesh, count_devices, tailnet_of
 from ocaptain.names import VERIFY_SHIP, sprite_name
-from ocaptain.plan import Plan, load_plan
+from ocaptain.plan import Finding, Plan, Report, load_plan
 from ocaptain.plan.models import MODEL
 from ocaptain.prices import load_prices
 from ocaptain.provider import choose_provider, endpoint, provider_id, require_endpoint
 from ocaptain.scratch import remove_abandoned, scratch_directory
 from ocaptain.voyage import source as sources
+from ocaptain.voyage.doctor import check_git
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ocaptain.captain.transport.target import SshTarget
     from ocaptain.config import Settings
@@ -33,6 +34,11 @@ if TYPE_CHECKING:
     from ocaptain.provider import Endpoint
     from ocaptain.voyage.request import Request
     from ocaptain.voyage.source import Source
+
+
+TRIED_CHARACTERS = 10_000  # of spec.md, with which a prompt template is tried
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 def choose_fleet_size(requested: int | None, recommended: int | None, default: int) -> int:
@@ -112,25 +118,122 @@ class CheckedRequest:
     notes: list[str]
 
 
-def check_request(request: Request, settings: Settings) -> CheckedRequest:
-    """Check everything that can be checked on this machine.
+def check_request(
+    request: Request, settings: Settings, report: Report | None = None, *, on_hosts: bool = False
+) -> CheckedRequest:
+    """Check everything that can be checked on this machine, and name all that is wrong at once.
+
+    Args:
+        request: the request.
+        settings: the configuration.
+        report: of its plan, if that is read already.
+        on_hosts: whether the ships are hosts of an inventory that is not read yet, so that ``request`` names none.
 
     Raises:
         UsageError: something is wrong; nothing was created.
     """
     if request.plan is None:
         raise UsageError("give either plan (a plan's directory) or voyage (the id of one to resume)")
-    plan, notes = _load_plan(request.plan)
-    agents = check_agents(plan, request.options.agent, request.options.agent_cmd)
-    fleet = _choose_fleet(request, plan, settings, notes)
-    load_prices(settings.prices)  # else only the captain would find an error in it
-    _check_model(request)
+    gathered = _Gathered()
+    gathered.attempt(_check_git_version)
+    gathered.attempt(load_prices, settings.prices)  # else only the captain would find an error in it
+    gathered.attempt(_check_model, request)
+    loaded = gathered.attempt(_load_plan, request.plan, report)
+    if loaded is None:
+        raise gathered.as_error()
+    plan, notes = loaded
+    agents = gathered.attempt(check_agents, plan, request.options.agent, request.options.agent_cmd)
+    fleet = gathered.attempt(_choose_fleet, request, plan, settings, notes, on_hosts=on_hosts)
+    if fleet:
+        gathered.attempt(_check_pins, plan, fleet.size)
+    if agents is not None:
+        gathered.attempt(_check_template, plan, request.options.agent_cmd, agents)
     base_directory = Path.cwd() if request.options.repo else request.plan
-    _check_pins(plan, fleet.size)
-    _check_template(plan, request.options.agent_cmd, agents)
-    source = sources.parse_source(request.options.repo or plan.manifest.repo, base_directory)
+    source = gathered.attempt(_find_source, request.options.repo or plan.manifest.repo, base_directory)
+    if gathered.errors or agents is None or fleet is None or source is None:
+        raise gathered.as_error()
+    notes += [f"warning: {finding}" for finding in find_undescribed_tasks(plan, agents)]
     digest = hashlib.sha256(f"{plan.digest()}\0{source.url}".encode()).hexdigest()[:16]
     return CheckedRequest(plan, agents, fleet, source, digest, notes)
+
+
+class _Gathered:
+    """Runs checks and collects what they refuse, so that all of it is named at once."""
+
+    def __init__(self) -> None:
+        self.errors: list[UsageError] = []
+
+    def attempt(self, check: Callable[_P, _T], *args: _P.args, **more: _P.kwargs) -> _T | None:
+        """Return what a check returns, None if it refuses."""
+        try:
+            return check(*args, **more)
+        except UsageError as error:
+            self.errors.append(error)
+            return None
+
+    def as_error(self) -> UsageError:
+        """Return all refusals as one error."""
+        if len(self.errors) == 1:
+            return self.errors[0]
+        lines = [line for error in self.errors for line in str(error).splitlines()]
+        return UsageError(f"{len(self.errors)} things are wrong:", lines)
+
+
+def _check_git_version() -> None:
+    found = check_git()
+    if found.status == "fault":
+        raise UsageError(f"git: {found.detail}; {found.remedy}")
+
+
+def _find_source(repo: str | None, base_directory: Path) -> Source:
+    try:
+        return sources.parse_source(repo, base_directory)
+    except OSError as error:  # a name that no file can have
+        raise UsageError(f"the repository {str(repo)[:200]!r} cannot be found: {error.strerror}") from error
+
+
+# -- what the plan alone says, for `plan check` -----------------------------------------------------------
+
+
+def find_agent_problems(plan: Plan) -> tuple[list[Finding], list[Finding]]:
+    """Return faults and warnings of a plan that its agents know of, as it sails without options."""
+    chosen = {task.id: choose_agent(task, None, None) for task in plan.tasks.values() if task.status != "completed"}
+    known = {task: name for task, name in chosen.items() if name in ADAPTERS}
+    faults = [
+        Finding(
+            f"tasks/{task}.json",
+            "metadata.agent",
+            f'agent "{chosen[task]}" does not exist in this version',
+            f"use one of {', '.join(sorted(ADAPTERS))}, or leave it out",
+        )
+        for task in chosen
+        if task not in known
+    ]
+    try:
+        _check_template(plan, None, known)
+    except UsageError as error:
+        what, _, remedy = error.message.removeprefix("prompt.md.j2: ").rpartition("; ")
+        faults.append(Finding("prompt.md.j2", "", what, remedy))
+    return faults, find_undescribed_tasks(plan, known)
+
+
+def find_undescribed_tasks(plan: Plan, agents: Mapping[str, str]) -> list[Finding]:
+    """Return a warning for each task of a model without a description.
+
+    Args:
+        plan: the plan.
+        agents: name of the agent of each open task; each exists.
+    """
+    return [
+        Finding(
+            f"tasks/{task}.json",
+            "description",
+            f"is empty, so that {agent} knows the subject of its task and no more",
+            "describe what is to be done",
+        )
+        for task, agent in agents.items()
+        if ADAPTERS[agent].is_model and not plan.tasks[task].description.strip()
+    ]
 
 
 def check_services(checked: CheckedRequest, settings: Settings, *, start: bool) -> str:
@@ -159,9 +262,12 @@ def check_services(checked: CheckedRequest, settings: Settings, *, start: bool) 
     return provider_id(reached) if reached else ""
 
 
-def _choose_fleet(request: Request, plan: Plan, settings: Settings, notes: list[str]) -> ChosenFleet:
+def _choose_fleet(request: Request, plan: Plan, settings: Settings, notes: list[str], *, on_hosts: bool) -> ChosenFleet:
     """Decide where ships come from and how many sail; add what the user should know to ``notes``."""
     verify_on: VerifyOn = "any" if (request.options.verify_on or settings.verify_on) == "any" else "clean"
+    if on_hosts:
+        _check_hosts(request, ())
+        return ChosenFleet(HOSTS, request.options.ships or MAX_SHIPS, verify_on=verify_on)
     if request.hosts:
         hosts = select_hosts(request.hosts, request.options.ships)
         _check_hosts(request, hosts)
@@ -179,11 +285,9 @@ def _choose_fleet(request: Request, plan: Plan, settings: Settings, notes: list[
     return ChosenFleet(provider, size, choose_mesh(settings, provider, request.options.mesh), verify_on=verify_on)
 
 
-def _load_plan(directory: Path) -> tuple[Plan, list[str]]:
-    report = load_plan(directory)
-    if report.plan is None:
-        raise UsageError(f"the plan {directory} has errors:", [str(fault) for fault in report.faults])
-    return report.plan, [f"warning: {warning}" for warning in report.warnings]
+def _load_plan(directory: Path, report: Report | None) -> tuple[Plan, list[str]]:
+    report = report or load_plan(directory)
+    return report.require_plan(directory), [f"warning: {warning}" for warning in report.warnings]
 
 
 def _check_model(request: Request) -> None:
@@ -234,11 +338,10 @@ def _check_pins(plan: Plan, size: int) -> None:
 def _check_template(plan: Plan, agent_cmd: str | None, agents: Mapping[str, str]) -> None:
     """Check that the plan's own prompt template renders for every task, before anything is created."""
     if plan.prompt is not None:
+        spec = plan.spec[:TRIED_CHARACTERS]
         for task, agent in agents.items():
             raw = plan.tasks[task].as_dict()
-            ADAPTERS[agent].build_run(
-                Briefing("voyage-0", "ship-0", 1, raw, plan.spec, agent_cmd, (), None, plan.prompt)
-            )
+            ADAPTERS[agent].build_run(Briefing("voyage-0", "ship-0", 1, raw, spec, agent_cmd, (), None, plan.prompt))
 
 
 def _drydock_warnings() -> list[str]:

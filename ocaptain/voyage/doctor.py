@@ -162,7 +162,8 @@ def judge_ansible_settings(environment: Mapping[str, str], files: Sequence[str])
 # -- checks ------------------------------------------------------------------------------------------
 
 
-def _check_git() -> Finding:
+def check_git() -> Finding:
+    """Check that git is installed, and new enough."""
     if shutil.which("git") is None:
         return judge_git(None)
     done = subprocess.run(["git", "--version"], capture_output=True, text=True, check=False, timeout=TIMEOUT_SECONDS)
@@ -328,7 +329,7 @@ def run_checks(provider: str | None = None) -> list[Finding]:
     except OcaptainError as error:
         return [
             _check_python(),
-            _check_git(),
+            check_git(),
             _check_ansible(),
             _check_locale(),
             Finding("configuration", "fault", str(error), "correct it and run doctor again"),
@@ -337,7 +338,7 @@ def run_checks(provider: str | None = None) -> list[Finding]:
     here = [_check_locale()]  # in this thread, since to look at a locale is to set it for a moment
     work: list[Callable[[], Finding | list[Finding]]] = [
         _check_python,
-        _check_git,
+        check_git,
         _check_ansible,
         _check_ansible_settings,
         _check_ssh,

@@ -22,9 +22,27 @@ from ocaptain.voyage.resume import find_active, resume
 
 if TYPE_CHECKING:
     from ocaptain.config import Settings
+    from ocaptain.plan import Report
     from ocaptain.voyage.request import Prepared, Request
 
 LOCK_SECONDS = 600.0
+
+
+def check_before(request: Request, settings: Settings, report: Report, *, on_hosts: bool = False) -> None:
+    """Check what can be checked without Ansible and without a network, as :func:`prepare` will once more.
+
+    Args:
+        request: for a new voyage.
+        settings: the configuration.
+        report: of its plan.
+        on_hosts: whether the ships are hosts of an inventory that is not read yet.
+
+    Raises:
+        UsageError: plan, configuration or surroundings are wrong.
+    """
+    checked = check_request(request, settings, report, on_hosts=on_hosts)
+    if request.on_active == "refuse":
+        find_active(Home(settings.voyages), request, checked)
 
 
 def prepare(request: Request, settings: Settings, *, check: bool = False) -> Prepared:
