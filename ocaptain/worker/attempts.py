@@ -14,7 +14,7 @@ import signal
 import socket
 import time
 from pathlib import Path
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, Mapping, Sequence
 
 from ocaptain.protocol.codec import from_dict, to_dict
 from ocaptain.protocol.envelope import AgentBody, Body, LogBody
@@ -267,26 +267,36 @@ class Attempts:
                 facts = {"resumed": (facts or {}).get("resumed"), **replayed}
         return facts
 
+    async def wait_until_launched(self, starts: Sequence["asyncio.Task[None]"]) -> None:
+        """Wait until one of these ``start`` commands has launched its attempt, or all have ended."""
+        for _ in range(int(CANCEL_SECONDS / POLL_SECONDS)):
+            if self._state.job or all(one.done() for one in starts):
+                return
+            await asyncio.sleep(POLL_SECONDS)
+
     async def stop(self) -> None:
         """End the running attempt, if there is one; its ``start`` command then ends by itself."""
         job = self._state.job
         if job is None:
             return
-        self._signal(job, signal.SIGTERM)
-        self._signal(job, signal.SIGCONT)  # in case the agent stopped it
         until = time.monotonic() + CANCEL_SECONDS
+        is_told = False
         while self._state.job is job and time.monotonic() < until:
+            if not is_told:  # a supervisor that is just being started is told as soon as it is there
+                is_told = self._signal(job, signal.SIGTERM)
+                self._signal(job, signal.SIGCONT)  # in case the agent stopped it
             if (Path(job.directory) / "exit.json").exists():
                 return
             await asyncio.sleep(POLL_SECONDS)
         await asyncio.to_thread(self._kill, job)
 
-    def _signal(self, job: Job, number: int) -> None:
-        """Send a signal to the supervisor of an attempt, if it runs."""
+    def _signal(self, job: Job, number: int) -> bool:
+        """Send a signal to the supervisor of an attempt; return whether it ever ran."""
         supervisor = read_json(Path(job.directory) / "supervisor.json")
         if supervisor and supervisor["start"] and start_time(int(supervisor["pid"])) == supervisor["start"]:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(int(supervisor["pid"]), number)
+        return supervisor is not None
 
     def _kill(self, job: Job) -> None:
         """Kill everything of an attempt, and remove its job file so that nothing starts it."""

@@ -333,12 +333,13 @@ class Worker:
 
     async def _cancel(self, args: Cancel) -> Mapping[str, Any]:
         """End the attempt ``token`` if it runs; reply when its own result is journalled."""
+        start_id = f"start:{args.token}"
+        starts = [task for name, task in self._running.items() if f"{name}:".startswith(f"{start_id}:")]
+        await self._attempts.wait_until_launched(starts)
         if self._state.job and self._state.job.token == args.token:
             await self._stop()
-        start_id = f"start:{args.token}"
-        for command_id, running in list(self._running.items()):
-            if command_id == start_id or command_id.startswith(f"{start_id}:"):
-                await asyncio.wait([running], timeout=CANCEL_SECONDS * 4)
+        if starts:
+            await asyncio.wait(starts, timeout=CANCEL_SECONDS * 4)
         return {}
 
     async def _rescue(self, args: Rescue) -> RescueResult:

@@ -12,13 +12,17 @@ import time
 import pytest
 
 from ocaptain.captain import pool
+from ocaptain.captain.cursors import Cursors
 from ocaptain.captain.decide import dispatch, leases
 from ocaptain.captain.landing import Lander
 from ocaptain.captain.rescue import rescue
 from ocaptain.captain.ship import actor as actors
+from ocaptain.captain.ship.context import Context
+from ocaptain.captain.ship.link import Link
 from ocaptain.captain.transport import ShipGone
 from ocaptain.git import Git
 from ocaptain.ledger import task_views
+from ocaptain.protocol.messages import Start
 from tests.voyage.local import VOYAGE, LocalShip, command, landed, make_voyage, sail
 
 
@@ -534,3 +538,20 @@ def test_what_is_small_travels_inside_of_messages(tmp_path, ships, monkeypatch):
     assert run(sail(directory, ships())) == "complete"
     assert [name for name, path in calls if "/out/" in path] == ["get"]
     assert [name for name, path in calls if "/in/" in path] == ["put"]  # for the final verify
+
+
+def test_an_attempt_that_is_cancelled_while_it_is_launched_is_stopped_not_killed_later(tmp_path, ships):
+    directory, (ship,) = make_voyage(tmp_path, [{"run": "true"}]), ships()
+
+    async def talk():
+        with command(directory) as ledger:
+            link = await Link.open("ship-0", Context.of(directory, ledger), ship, Cursors(None, {}), lambda *_: None)
+            root = ledger.voyage().root
+            start = Start(1, root, VOYAGE, "1.1", argv=("sleep", "600"), timeout=900.0, stall=900.0)
+            answer = asyncio.create_task(link.call_with_commit(root, "start:1", start))
+            await until((ship.home / ".ocaptain/attempts/1").exists)
+            await link.cancel(1)
+            await link.channel.close()
+            return (await answer).data["reason"]
+
+    assert run(talk()) == "stopped"
