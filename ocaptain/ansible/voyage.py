@@ -122,7 +122,9 @@ def wait_until_complete(args: Args) -> Args:
         return {"changed": False, "skipped": True}
     now = wait_for_end(_find_directory(args))
     if now.state != "complete":
-        raise OcaptainError(f"{now.voyage} {now.state}: {now.note or 'see its logs'}")
+        raise (UsageError if now.is_gate_unusable else OcaptainError)(
+            f"{now.voyage} {now.state}: {now.note or 'see its logs'}"
+        )
     if now.is_less_proven and args.get("strict"):
         raise PartialError(f"{now.voyage} is complete, but not proven where no agent was: {now.note}")
     if now.left_out and args.get("strict"):

@@ -10,6 +10,7 @@
     ship/         a ship's actor: open the channel, claim, start, outcome, and again; bundles for ships
     channel.py    hello, records in order, commands and their results
     landing/      from an offered bundle to a moved branch
+    gate.py       the trial of setup and verify.sh before there is any work
     final.py      the final verify
     refs.py       the refs that hold work beside the branch
     checkout.py   the user's checkout, fast-forwarded if it is clean

@@ -108,6 +108,7 @@ class Channel:
         busy: token of the attempt that the ship works on, None if none; by its welcome.
         busy_with: id of the command that started it, None if unknown.
         takes_parts: whether the worker reads the arguments of a command from files; by its welcome.
+        commands: names of the commands that the worker says it knows.
         protocol: version that is spoken.
         broken: done when the channel is broken, with the reason.
     """
@@ -125,6 +126,7 @@ class Channel:
         self.busy: int | None = None
         self.busy_with: str | None = None
         self.takes_parts = False
+        self.commands: tuple[str, ...] = ()
         self.protocol = protocol
         self._trouble = Throttle(on_trouble)
         self._missed = 0  # records
@@ -162,7 +164,7 @@ class Channel:
         try:
             async with asyncio.timeout(HELLO_SECONDS):
                 welcome: Welcome = await self._or_broken(self._welcomed)
-                self.busy, self.busy_with = welcome.busy, welcome.command
+                self.busy, self.busy_with, self.commands = welcome.busy, welcome.command, welcome.commands
                 self.takes_parts = bool(welcome.parts)
                 while self.cursors.of(self._classes[0]).seen < self._backlog:
                     self._progress.clear()

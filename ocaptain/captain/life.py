@@ -215,7 +215,7 @@ class Captain:
             has_ships=bool(ships),
             may_replace=self._fleet is not None and self._fleet.may_replace(),
             paused=self._is_paused,
-            denied=self.pool.refused,
+            denied=self.pool.stopped or self.pool.refused,
         )
 
     def _carry_out(self, command: Command) -> Answer:

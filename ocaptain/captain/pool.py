@@ -22,6 +22,7 @@ from ocaptain.captain.decide.dispatch import (
 )
 from ocaptain.captain.decide.outcome import Decision, decide_after_loss
 from ocaptain.captain.decide.refusals import is_refusal_confirmed
+from ocaptain.captain.gate import Gate
 from ocaptain.captain.ship.actor import SLEEP_AFTER, ShipActor
 from ocaptain.captain.ship.context import MAX_NOTE
 from ocaptain.text import escape_control
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from ocaptain.captain.views import Views
     from ocaptain.ledger import Claim, Ledger
     from ocaptain.protocol.envelope import AgentBody, LogBody
+    from ocaptain.protocol.messages import TrialResult
 
 UNCONFIRMED_PAUSE = 24 * 3600.0
 log = logging.getLogger("ocaptain.captain")
@@ -72,6 +74,7 @@ class Pool:
         self._reservations: dict[str, Reservation] = {}
         self._refusals: dict[str, set[str]] = {}  # by agent: the ships that reported it
         self._began = 0.0
+        self._gate = Gate(ledger)
 
     def begin(self) -> None:
         """Start to hand out work; tasks wait for a moment for preferred ships that are not reached yet."""
@@ -256,6 +259,32 @@ class Pool:
             self.refused = f"the agents' credential was refused: {detail}; {kept}; {remedy}"
             self._ledger.add_event("denied", self.refused)
             log.error("%s", self.refused)
+
+    @property
+    def stopped(self) -> str | None:
+        """Why the voyage stops now, though ships work; None if it does not."""
+        return self._gate.stopped
+
+    def take_gate_trial(self) -> bool:
+        """Return whether a ship is to try the gate now; no other ship is asked then."""
+        return not self.over and self._gate.take()
+
+    def release_gate_trial(self, reason: str) -> None:
+        """Let another ship try the gate."""
+        self._gate.release(reason)
+
+    def on_gate_trial(self, ship: str, result: TrialResult, seconds: float) -> None:
+        """Handle the result of the trial of the gate; where it stops the voyage, all agents are ended."""
+        if self._gate.record(ship, result, seconds).stops:
+            self.claiming = False
+            for actor in self.actors.values():
+                actor.end_agent()
+            self.news.set()
+
+    def take_back(self, claim: Claim, reason: str) -> None:
+        """Take back a task whose agent was ended because the voyage stops; it counts as no try."""
+        self._ledger.return_task(claim.token, "sunk", escape_control(reason)[:MAX_NOTE])
+        self.publish_changes()
 
     def take_task_from(self, ship: str, reason: str, *, ship_state: str) -> None:
         """Take away the task that a ship holds, if any, and set the ship's state in the same transaction."""

@@ -134,6 +134,8 @@ def render_status(seen: Overview, *, note: bool = True) -> Group:
         lines.append(Text(f"  paused: {seen.paused_reason}; it goes on by itself"))
     elif seen.paused_reason and seen.state != "paused":
         lines.append(Text(f"  pausing ({seen.paused_reason}): what is under way is finished first"))
+    if seen.gate and seen.gate["outcome"] not in {"expected", "interpreter"}:  # the latter is the voyage's note
+        lines.append(Text(f"  {clean_line(seen.gate['text'], 200)}"))
     lines += [Text(f"  task {one['task']} landed settings: {clean_line(one['text'], 200)}") for one in seen.notices]
     if note and seen.note:
         lines.append(Text(f"  {clean_line(seen.note)}"))

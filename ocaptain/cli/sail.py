@@ -53,6 +53,10 @@ SHOWN_EVENTS = frozenset(
         "verify",
         "ship",
         "voyage",
+        "gate:interpreter",
+        "gate:missing",
+        "gate:passes",
+        "gate:late",
     ]
 )
 
@@ -194,6 +198,8 @@ def format_event(event: VoyageEvent) -> str:
         "again": f"task {event.task} is tried again",
         "failed": f"task {event.task} failed for good{where}: {text}",
     }
+    if event.kind.startswith("gate:"):
+        return text
     return about.get(event.kind, f"task {event.task} {event.kind}{where}: {text}")
 
 
@@ -338,6 +344,8 @@ def _finish(directory: VoyageDirectory | None, result: RunResult, *, as_json: bo
 
 def _final_error(seen: Overview, result: RunResult, *, wait: bool) -> OcaptainError | None:
     """Return the error that the run ends with, None if the voyage is as requested."""
+    if seen.is_gate_unusable:
+        return UsageError(f"{seen.voyage} is failed: {seen.note}")
     if result.error and not result.ok:
         return result.error
     left_out = [

@@ -141,6 +141,13 @@ class Landings(Store):
         rows = self._db.execute("SELECT task, text FROM events WHERE kind = 'settings' ORDER BY n LIMIT 50")
         return [{"task": row["task"], "text": row["text"]} for row in rows]
 
+    def gate_trial(self) -> dict[str, str] | None:
+        """Return the result of the last trial of the gate: ``outcome``, ``text``, ``ship``; None if there was none."""
+        row = self._db.execute(
+            "SELECT substr(kind, 6) AS outcome, text, ship FROM events WHERE kind GLOB 'gate:*' ORDER BY n DESC LIMIT 1"
+        ).fetchone()
+        return None if row is None else dict(row)
+
     def recent_landings(self, limit: int) -> list[tuple[str, str]]:
         """Return (task, subject) of the last ``limit`` landings, oldest first."""
         rows = self._db.execute(

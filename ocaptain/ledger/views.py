@@ -132,6 +132,13 @@ class Overview:
     spent: Sum
     awake_seconds: float
     notices: list[dict[str, str]]
+    #: What the trial of verify.sh on the start commit showed: ``outcome``, ``text``, ``ship``; None before its end.
+    gate: dict[str, str] | None
+
+    @property
+    def is_gate_unusable(self) -> bool:
+        """Whether the voyage ended because verify.sh could never run."""
+        return self.state == "failed" and self.gate is not None and self.gate["outcome"] == "interpreter"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the documented JSON shape."""
@@ -147,6 +154,7 @@ class Overview:
             "name": self.name,
             "note": self.note,
             "notices": self.notices,
+            "gate": self.gate,
             "cost": {
                 "agents_usd": nano_to_usd(self.spent.cost_nano),
                 "unknown": self.spent.unknown,
@@ -273,4 +281,5 @@ def overview(ledger: Ledger) -> Overview:
         spent=voyage_sum(ledger.total_spending()),
         awake_seconds=sum(row["awake_seconds"] for row in ledger.rows("ships", "position")),
         notices=ledger.notices(),
+        gate=ledger.gate_trial(),
     )

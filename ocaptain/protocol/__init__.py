@@ -14,7 +14,7 @@ Captain to worker::
 
 Worker to captain::
 
-    welcome  protocol, journal, first, last, busy, parts answer to hello; records follow
+    welcome  protocol, journal, first, last, busy, parts, commands     answer to hello; records follow
     refused  protocol, reason, epoch, generation         a newer captain or channel is known, or another protocol
     record   n, crc, body                                one journal entry
     dropped  class, upto                                 records up to here do not exist any more

@@ -82,6 +82,7 @@ class Welcome:
         busy: token of the running attempt; None if there is none.
         command: id of the command that started it; None from earlier workers.
         parts: whether it reads the arguments of a command from files; None from earlier workers.
+        commands: names of the commands that the worker knows; empty from earlier workers, which know no ``trial``.
     """
 
     first: RecordNumbers
@@ -91,6 +92,7 @@ class Welcome:
     busy: int | None = validated(None, minimum=1, maximum=MAX_NUMBER)
     command: str | None = validated(None, max_length=200)
     parts: bool | None = None
+    commands: Tuple[str, ...] = validated((), max_length=100)
 
     def __post_init__(self) -> None:
         _require_record_numbers(self.first)

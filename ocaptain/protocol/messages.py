@@ -130,6 +130,23 @@ class VerifyResult:
 
 
 @dataclass(frozen=True)
+class TrialResult:
+    """How the trial of the gate ended.
+
+    Attributes:
+        stage: ``setup`` or ``verify``: what ran last.
+        missing: the program that verify.sh's first line names and this ship surely lacks, after ``setup``; "" = none.
+    """
+
+    code: int = validated(minimum=0, maximum=255)
+    seconds: float = validated(minimum=0)
+    timed_out: bool = False
+    tail: str = ""
+    stage: str = validated("verify", pattern="setup|verify")
+    missing: str = validated("", max_length=300)
+
+
+@dataclass(frozen=True)
 class RescueResult:
     """The content of the workspace; None if it was never set to a commit."""
 
@@ -233,19 +250,40 @@ class Verify:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """Try ``setup`` and verify.sh on the start commit, in a clone of their own, beside the agents.
+
+    The commit comes with an attempt. Workers that know it name it in their welcome.
+
+    Attributes:
+        script: the captain's copy of verify.sh, in base64.
+        timeout: of all of it, in seconds.
+        setup: see :class:`Verify`.
+    """
+
+    commit: str
+    branch: str
+    script: str
+    timeout: float
+    label: str
+    setup: str | None = None
+
+
+@dataclass(frozen=True)
 class Rescue:
     """Stop the agent and bundle the whole content of the workspace."""
 
     name: str
 
 
-Command = Union[Start, Cancel, Check, Verify, Rescue]
+Command = Union[Start, Cancel, Check, Verify, Trial, Rescue]
 #: The commands, by their name on the wire.
 COMMANDS: Mapping[str, Type[Command]] = {
     "start": Start,
     "cancel": Cancel,
     "check": Check,
     "verify": Verify,
+    "trial": Trial,
     "rescue": Rescue,
 }
 

@@ -34,6 +34,7 @@ class Outcome:
         verify_ok: whether the final verify passed, None if it was not run.
         note: the voyage's note for people.
         is_less_proven: whether the final verify passed, but on a ship that agents had used instead of a clean one.
+        is_gate_unusable: whether the voyage ended because verify.sh could never run.
     """
 
     voyage: str
@@ -43,6 +44,7 @@ class Outcome:
     verify_ok: bool | None
     note: str | None
     is_less_proven: bool = False
+    is_gate_unusable: bool = False
 
 
 def read_outcome(directory: VoyageDirectory) -> Outcome:
@@ -62,6 +64,7 @@ def read_outcome(directory: VoyageDirectory) -> Outcome:
         verify_ok=seen.verify["ok"] if seen.verify else None,
         note=seen.note,
         is_less_proven=seen.is_less_proven,
+        is_gate_unusable=seen.is_gate_unusable,
     )
 
 

@@ -12,10 +12,11 @@ part of it). Several programs in one::
 On the ship's disk, below its home::
 
     voyage/workspace    the agent's clone
+    voyage/trial        the clone of the gate's trial, while that runs
     voyage/artifacts    spec.md, verify.sh
     voyage/logs         output of each attempt
     .ocaptain/          worker.pyz, tmux.conf, and the worker's own state:
-        git/            the worker's git directory, which no agent works in
+        git/            the worker's git directory, which no agent works in; trial.git/ that of the gate's trial
         attempts/<token>/   task.json, prompt.md, job.json, supervisor.json, exit.json
         in/ out/        received bundles, bundles to send
         journal/ state.json worker.sock launcher.sock news.sock

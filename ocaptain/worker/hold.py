@@ -47,15 +47,18 @@ class Hold:
             threading.Thread(target=self._refresh_task, daemon=True).start()
 
     @contextlib.contextmanager
-    def keep_awake(self) -> Iterator[None]:
-        """Keep the VM awake inside the block and for a while after it."""
+    def keep_awake(self, *, linger: bool = True) -> Iterator[None]:
+        """Keep the VM awake inside the block, and with ``linger`` for a while after it."""
         self._working += 1
         self._wake.set()
         try:
             yield
         finally:
             self._working -= 1
-            self._until = time.monotonic() + LINGER_SECONDS
+            if linger:
+                self._until = time.monotonic() + LINGER_SECONDS
+            else:
+                self._wake.set()
 
     def release(self) -> None:
         """Delete the Task now, unless a command runs."""

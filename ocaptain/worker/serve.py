@@ -49,7 +49,9 @@ from ocaptain.protocol.messages import (
     RescueResult,
     Result,
     Start,
+    Trial,
     UnfitTree,
+    Verify,
 )
 from ocaptain.worker.attempts import CANCEL_SECONDS, Attempts
 from ocaptain.worker.channels import Channel, parse_numbers
@@ -60,6 +62,7 @@ from ocaptain.worker.places import Places, open_regular_file, read_tail
 from ocaptain.worker.repository import read_arguments
 from ocaptain.worker.scripts import Scripts
 from ocaptain.worker.state import State
+from ocaptain.worker.trial import GateTrial
 from ocaptain.worker.workspace import Workspace
 
 #: Records of a class that are sent before classes of higher priority are checked again.
@@ -68,7 +71,11 @@ RETRY_SECONDS = 1.0
 
 
 class Worker:
-    """The service: its channels and commands."""
+    """The service: its channels and commands.
+
+    Attributes:
+        trial: runs verify.sh before there is any work, beside the attempts.
+    """
 
     def __init__(self, places: Places, program: Path) -> None:
         self._state = State(places)
@@ -77,6 +84,7 @@ class Worker:
             self._state, program, lambda body: self._append_to_journal(to_dict(body), durable=False)
         )
         self._scripts = Scripts(self._state)
+        self.trial = GateTrial(self._state)
         self._running: dict[str, asyncio.Task[None]] = {}
         self._work_lock = asyncio.Lock()
         self._wake_pusher = asyncio.Event()
@@ -146,7 +154,10 @@ class Worker:
         last = {name: self._journal.last(name) for name in CLASSES}
         job = self._state.job
         busy, command = (job.token, job.id or None) if job else (None, None)
-        await channel.send(Welcome(first, last, self._journal.name, PROTOCOL, busy, command, parts=True))
+        welcome = Welcome(
+            first, last, self._journal.name, PROTOCOL, busy, command, parts=True, commands=tuple(COMMANDS)
+        )
+        await channel.send(welcome)
         return True
 
     async def _handle_message(self, channel: Channel, line: Message) -> None:
@@ -164,6 +175,7 @@ class Worker:
             channel.seek(message.class_, message.after)
             self._wake_pusher.set()
         elif isinstance(message, Rest):
+            self.trial.stop()  # it keeps nothing awake
             channel.asked_to_rest = True
             self._wake_pusher.set()
 
@@ -212,6 +224,8 @@ class Worker:
         """
         if command_id in self._running:
             return
+        if name == "trial":
+            self.trial.expect()
         if command_id in self._state.results:
             work = self._report(command_id, self._state.results[command_id])
         else:
@@ -227,7 +241,7 @@ class Worker:
                 args = await asyncio.to_thread(read_arguments, self._state.places.home, parts)
             command = from_dict(COMMANDS[name], args)
             token = command.token if isinstance(command, Start) else None
-            with self._hold.keep_awake():
+            with self._hold.keep_awake(linger=not isinstance(command, Trial)):
                 result = Result(ok=True, data=to_dict(await self._carry_out(command_id, command)))
         except UnfitWorkspace as error:
             result = _failure_result("unfit", error.reason, error.paths)
@@ -249,6 +263,10 @@ class Worker:
             return await self._start(command_id, command)
         if isinstance(command, Cancel):
             return await self._cancel(command)
+        if isinstance(command, Trial):
+            return await asyncio.to_thread(self.trial.run, command)
+        if isinstance(command, (Verify, Rescue)):
+            self.trial.stop()
         if isinstance(command, Rescue):
             return await self._rescue(command)
         async with self._work_lock:
@@ -382,6 +400,9 @@ async def serve(places: Places, program: Path) -> None:
     server = await asyncio.start_unix_server(worker.serve_connection, str(places.socket))
     os.umask(0o022)
     await worker.resume_attempt()
+    clearing = asyncio.ensure_future(asyncio.to_thread(worker.trial.clear))
     await stopped.wait()
     worker.stop_script()
+    worker.trial.stop()
+    await clearing
     server.close()

@@ -19,7 +19,7 @@ class VoyageStatus:
         has_ships: whether any ship is in service.
         may_replace: whether lost ships are being replaced, or will be.
         paused: whether no more tasks are handed out.
-        denied: why no ship can work (the agents' credential was refused), None if they can.
+        denied: why no ship can work (the agents' credential was refused) or is to (verify.sh can never run), else None.
     """
 
     voyage: str

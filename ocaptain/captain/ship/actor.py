@@ -22,6 +22,7 @@ from ocaptain.captain.ship.context import ShipFault
 from ocaptain.captain.ship.faults import classify_fault
 from ocaptain.captain.ship.job import VerifyJob
 from ocaptain.captain.ship.link import Link, command_id
+from ocaptain.captain.ship.trial import TrialRun
 from ocaptain.captain.ship.verify import run_verify
 from ocaptain.captain.transport.base import WORKER, CutShort, TransportError, run
 from ocaptain.git import GitError
@@ -64,6 +65,7 @@ class ShipActor:
         self._dispatcher = dispatcher
         self._ledger = context.ledger
         self._attempts = Attempts(ship, context, dispatcher, transport)
+        self._trial = TrialRun(ship, context, dispatcher)
         self._link: Link | None = None
         self._was_reached = False
         self._sleeps = False
@@ -118,6 +120,11 @@ class ShipActor:
         if self._attempt_task:
             self._attempt_task.cancel()
         self._dispatcher.on_ship_faulty(self.ship, reason, final=True)
+
+    def end_agent(self) -> None:
+        """End the agent that runs, if one does, since the voyage stops; what has ended already is still judged."""
+        if self._attempt_task and self._attempts.working:
+            self._attempt_task.cancel()
 
     def call(self) -> None:
         """Have it ask for work, waking it if it sleeps."""
@@ -257,6 +264,7 @@ class ShipActor:
     async def detach(self) -> None:
         """Receive all that the ship wrote, then close the channel, since the voyage has ended."""
         link, self._link = self._link, None  # so that nothing else closes it before all has arrived
+        self._trial.cancel()
         if link:
             self._context.hooks.voyage_ended(self.ship)
             with contextlib.suppress(TransportError):
@@ -267,6 +275,7 @@ class ShipActor:
     async def disconnect(self) -> None:
         """Close the channel; the ship's worker goes on by itself."""
         link, self._link = self._link, None
+        self._trial.cancel()
         if link:
             await link.channel.close()
             self._context.hooks.channel_closed(self.ship)
@@ -307,13 +316,19 @@ class ShipActor:
     async def _attempt(self, link: Link, claim: Claim) -> None:
         self._context.hooks.attempt_begins(self.ship, claim)
         self._attempt_task = asyncio.ensure_future(self._attempts.run(link, claim))
+        self._trial.begin(link)
+        if self._dispatcher.stopped:  # it was handed out before, and this ship is reached only now
+            self._attempt_task.cancel()
         try:
             if await self._attempt_task:
                 self._progress()
         except asyncio.CancelledError:
-            if self._given_up is None:
+            me = asyncio.current_task()
+            if (self._given_up or self._dispatcher.stopped) is None or (me and me.cancelling()):
                 raise
             await self._end_on_ship(link, claim)
+            if self._dispatcher.stopped:
+                self._dispatcher.take_back(claim, self._dispatcher.stopped)
         finally:
             self._attempt_task.cancel()
             self._attempt_task = None
@@ -334,6 +349,8 @@ class ShipActor:
         try:
             futures: list[asyncio.Future[Any]] = [call, channel.broken]
             await asyncio.wait(futures, timeout=SLEEP_AFTER, return_when=asyncio.FIRST_COMPLETED)
+            while self._trial.is_running and not any(one.done() for one in futures):
+                await asyncio.wait(futures, timeout=SLEEP_AFTER, return_when=asyncio.FIRST_COMPLETED)
             if channel.broken.done():
                 raise channel.broken.result()
             if call.done():

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ocaptain.ledger import Claim, Ledger, Voyage
     from ocaptain.prices import Prices
     from ocaptain.protocol.envelope import AgentBody, LogBody
+    from ocaptain.protocol.messages import TrialResult
 
 
 __all__ = ["MAX_NOTE", "Context", "Dispatcher", "ShipFault"]
@@ -37,6 +38,10 @@ class Dispatcher(Protocol):
     """The captain's interface for an actor."""
 
     over: bool  #: whether the voyage has ended
+
+    @property
+    def stopped(self) -> str | None:
+        """Why the voyage stops now, though ships work; None if it does not."""
 
     def next_job(self, ship: str) -> Claim | VerifyJob | None:
         """Return the ship's next job: the final verify, or a task that it holds from now on; None if there is none."""
@@ -55,6 +60,18 @@ class Dispatcher(Protocol):
 
     def save_usage(self, ship: str, token: int, facts: Facts | None) -> None:
         """Save what an attempt's agent used so far."""
+
+    def take_back(self, claim: Claim, reason: str) -> None:
+        """Take back a task whose agent was ended because the voyage stops."""
+
+    def take_gate_trial(self) -> bool:
+        """Return whether a ship is to try the gate now; no other ship is asked then."""
+
+    def release_gate_trial(self, reason: str) -> None:
+        """Let another ship try the gate."""
+
+    def on_gate_trial(self, ship: str, result: TrialResult, seconds: float) -> None:
+        """Handle the result of the trial of the gate, which had so many seconds."""
 
     def is_another_connected(self, ship: str) -> bool:
         """Whether the channel of another ship is open."""
