@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ocaptain.git.attributes import write_merge_attributes
 from ocaptain.git.run import Bounds, GitError, GitLimitExceeded, GitTimeout
 from ocaptain.text import escape_control
 
@@ -42,7 +43,14 @@ class Conflict:
 
 
 def merge(git: Git, head: str, theirs: str) -> Merged | Conflict:
-    """Merge two commits without a work tree (``git merge-tree --write-tree``)."""
+    """Merge two commits without a work tree (``git merge-tree --write-tree``).
+
+    What ``head`` says of ``merge=union`` and ``-merge`` is heeded (:mod:`ocaptain.git.attributes`).
+
+    Raises:
+        GitError: our own repository or disk failed.
+    """
+    write_merge_attributes(git, head)
     arguments = ("merge-tree", "--write-tree", "--name-only", "--no-messages", "-z", head, theirs)
     for renames in RENAMES:
         try:
