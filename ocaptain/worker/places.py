@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, Callable, Iterator, List, Optional, Tuple
 
 TAIL_BYTES = 8 * 1024
+MAX_GIT_FILE = 8 * 1024  # bytes of a .git file that are read
 
 
 class Places:
@@ -123,6 +124,27 @@ def open_regular_file(path: Path) -> BinaryIO:
         os.close(fd)
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     return open(fd, "rb")
+
+
+def is_regular_file(path: Path) -> bool:
+    """Return whether it is a regular file: git would block on a pipe in its place."""
+    try:
+        open_regular_file(path).close()
+    except OSError:
+        return False
+    return True
+
+
+def find_git_directory(folder: Path) -> Optional[Path]:
+    """Return the git directory that a folder's ``.git`` is or names, None if there is none."""
+    own = folder / ".git"
+    with contextlib.suppress(OSError, ValueError):
+        if own.is_dir():
+            return own
+        with open_regular_file(own) as file:
+            named = os.fsdecode(file.read(MAX_GIT_FILE)).partition("gitdir: ")[2].rstrip("\n")
+        return folder / named if named and (folder / named).is_dir() else None
+    return None
 
 
 def read_tail(path: Path) -> str:

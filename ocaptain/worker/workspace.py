@@ -13,7 +13,7 @@ import os
 import re
 import subprocess
 from pathlib import Path
-from typing import List, NamedTuple, Sequence
+from typing import Sequence
 
 from ocaptain.protocol import PART_BYTES
 from ocaptain.protocol.git import BUNDLE_PACK, NO_DELTAS, bundle_revisions, make_bundle_header, read_bundle_header
@@ -28,9 +28,10 @@ from ocaptain.protocol.limits import (
 )
 from ocaptain.protocol.messages import Bundle, Part, Snapshot
 from ocaptain.protocol.packs import BadPack, scan_pack
-from ocaptain.worker.checkout import Checkout, WalkResult
+from ocaptain.worker.checkout import WalkResult
 from ocaptain.worker.errors import UnfitWorkspace, WorkspaceError
-from ocaptain.worker.places import open_regular_file, remove_path
+from ocaptain.worker.places import is_regular_file, open_regular_file, remove_path
+from ocaptain.worker.unchanged import Changes, Comparison
 
 MAX_MESSAGE = 8000
 MAX_NAMES = 100
@@ -39,24 +40,7 @@ MAX_LINE = 4096
 OUT_REF = "refs/ocaptain/out"
 
 
-class Changes(NamedTuple):
-    """The differences from a commit.
-
-    Attributes:
-        changed: changed paths that the commit has.
-        new: paths that it does not have; a nested repository ends with a slash.
-        has_links: whether a repository or a submodule is among them.
-    """
-
-    changed: List[str]
-    new: List[str]
-    has_links: bool
-
-    def __bool__(self) -> bool:
-        return bool(self.changed or self.new)
-
-
-class Workspace(Checkout):
+class Workspace(Comparison):
     """The workspace, with the operations on the agent's work."""
 
     def snapshot(self, base: str, name: str, *, limits: Limits | None = None, lenient: bool = False) -> Snapshot:
@@ -76,12 +60,18 @@ class Workspace(Checkout):
         if not self._is_index_of(base):
             self._git("read-tree", "--reset", base)
         head, message = self._fetch_agent_commits(base, limits)
+        self._agent_settings = self._read_agent_settings()
         changes = self._changes()
         found = self._walk()
+        kept = self._find_hidden(changes, moved=bool(head))
+        kept.update(self._find_untouched(changes.without(kept), found.rules))
+        changes = changes.without({path: entry for path, entry in kept.items() if changes.before.get(path) == entry})
         if not changes and not head and not found.nested and not found.unreadable:
             return Snapshot(empty=True, bundle=Bundle(()), commit=base, base=base)
         self._forget_index_state()
         left_out = self._check_and_stage(base, changes, found, None if lenient else limits)
+        if kept:
+            self._restore(kept)
         tree = self._git("write-tree").decode().strip()
         empty = tree == self._git("rev-parse", f"{base}^{{tree}}").decode().strip()
         special = any(may_be_special(os.fsencode(path)) for path in (*changes.changed, *changes.new))
@@ -94,18 +84,6 @@ class Workspace(Checkout):
             raise UnfitWorkspace(problem, _printable_names([*changes.changed, *changes.new][:MAX_NAMES]))
         bundle = self._split_into_parts(path)
         return Snapshot(empty, bundle, commit=commit, base=base, message=message, left_out=tuple(left_out))
-
-    def _changes(self) -> Changes:
-        """Return the differences from the index.
-
-        ``diff-files`` sees a tracked folder that is a link now, through which ``ls-files --modified`` looks.
-        """
-        fields = iter(self._git("diff-files", "--raw", "-z").split(b"\0"))
-        changed = {os.fsdecode(next(fields)): modes for modes in fields if modes}
-        listed = self._git("ls-files", "--others", "--exclude-standard", "-z").split(b"\0")
-        new = [os.fsdecode(name) for name in listed if name]
-        links = any(b"160000" in modes[:14] for modes in changed.values()) or any(name.endswith("/") for name in new)
-        return Changes(list(changed), new, links)
 
     def _check_and_stage(self, base: str, changes: Changes, found: WalkResult, limits: Limits | None) -> list[str]:
         """Check new files against the limits, then stage the workspace; return the files that were left out.
@@ -137,8 +115,10 @@ class Workspace(Checkout):
         """Return the files that exceed the limits."""
         found = list(find_excesses(self._new_files(changes), limits))
         if found and changes.changed:  # a file may only have another time
-            self._git("update-index", "-q", "--refresh", check=False)
-            found = list(find_excesses(self._new_files(self._changes()), limits))
+            self._git(*self._agent_settings, "update-index", "-q", "--refresh", check=False)
+            now = self._changes()
+            now = now.without({path: entry for path, entry in now.before.items() if path not in changes.before})
+            found = list(find_excesses(self._new_files(now), limits))
         return found
 
     def _new_files(self, changes: Changes) -> list[NewFile]:
@@ -153,7 +133,7 @@ class Workspace(Checkout):
 
     def _stage(self, base: str, changes: Changes) -> list[str]:
         """Stage everything; return the files that could not be read."""
-        staged = self._succeeds("add", "--all", "--ignore-errors", "--", ".")
+        staged = self._succeeds(*self._agent_settings, "add", "--all", "--ignore-errors", "--", ".")
         if staged and not changes.has_links:
             return []
         # A gitlink is a pointer to what the captain will never have.
@@ -170,13 +150,15 @@ class Workspace(Checkout):
         if known:  # submodules do not travel: they stay what they were
             kept = b"".join(b"160000 %s\t%s\0" % (oid, name) for name, oid in known.items())
             self._git("update-index", "-z", "--index-info", stdin=kept)
-        remaining = self._git("ls-files", "--others", "--modified", "--exclude-standard", "-z").split(b"\0")
+        remaining = self._git(
+            *self._agent_settings, "ls-files", "--others", "--modified", "--exclude-standard", "-z"
+        ).split(b"\0")
         return [os.fsdecode(name) for name in remaining if name and name.rstrip(b"/") not in known]
 
     def _fetch_agent_commits(self, base: str, limits: Limits) -> tuple[str, str]:
         """Return the agent's own head and the bodies of its commits, ("", "") if there are none."""
         own = self._places.workspace / ".git"
-        if not own.is_dir() or not _is_file(own / "HEAD") or _is_branch_at(own, base):
+        if not own.is_dir() or not is_regular_file(own / "HEAD") or _is_branch_at(own, base):
             return "", ""
         try:
             # One refspec, nothing else of that repository's configuration is used.
@@ -267,15 +249,6 @@ def _is_branch_at(own: Path, commit: str) -> bool:
         return bool(re.fullmatch(r"refs/heads/[\w-]+", branch)) and _read_line(own / branch) == commit
     except (OSError, ValueError):
         return False
-
-
-def _is_file(path: Path) -> bool:
-    """Return whether it is a regular file: git would block on a pipe in its place."""
-    try:
-        open_regular_file(path).close()
-    except OSError:
-        return False
-    return True
 
 
 def _read_line(path: Path) -> str:
