@@ -176,6 +176,15 @@ def read_variables(names: Iterable[str]) -> dict[str, str]:
     return {name: value for one in names for name, value in _first_set(sources, [one]).items()}
 
 
+def find_origin(names: Sequence[str]) -> str:
+    """Return which of ``names`` is set, and where: ``SPRITES_TOKEN in …/.env``; the first name if none is."""
+    places = ["the environment", *(str(file) for file in dotenv_files() if file.is_file())]
+    for place, source in zip(places, _sources(), strict=True):
+        if found := _first_set([source], names):
+            return f"{next(iter(found))} in {place}"
+    return names[0]
+
+
 def _sources() -> list[Mapping[str, str | None]]:
     try:
         return [os.environ, *(_dotenv(file) for file in dotenv_files() if file.is_file())]

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ocaptain.config import find_origin
 from ocaptain.errors import UsageError
 from ocaptain.names import PROVIDERS, ProviderName
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ocaptain.config import Settings
     from ocaptain.drydock.server import ServerRecord
     from ocaptain.ledger import Voyage
-    from ocaptain.sprites import SpritesClient
+    from ocaptain.sprites import SpritesClient, SpritesError
+    from ocaptain.sprites.models import SpritePage
 
 DRYDOCK_IDLE_EXIT = 30.0
+SERVICE_REMEDY = "the service is busy or at fault: try again later"
+PAYMENT_REQUIRED, TOO_MANY_REQUESTS = 402, 429  # HTTP status
 SPRITES_FILE = Path("~/.sprites/sprites.json")
 
 
@@ -30,12 +37,14 @@ class Endpoint:
         url: base URL of its API.
         token: bearer token.
         seconds: time limit of a plain call.
+        token_origin: where the token came from, for people.
     """
 
     provider: ProviderName
     url: str
     token: str = field(repr=False)
     seconds: float = field(default=60.0, compare=False)
+    token_origin: str = field(default="", compare=False)
 
     def client(self) -> SpritesClient:
         """Return a client of it."""
@@ -72,7 +81,9 @@ def endpoint(provider: ProviderName, settings: Settings) -> Endpoint | None:
         UsageError: there is no token for Sprites.
     """
     if provider == "sprites":
-        return Endpoint("sprites", settings.sprites_api_url, sprites_token(settings), settings.api_timeout)
+        token = sprites_token(settings)
+        origin = find_origin(("SPRITES_TOKEN", "SPRITE_TOKEN")) if settings.sprites_token else str(SPRITES_FILE)
+        return Endpoint("sprites", settings.sprites_api_url, token, settings.api_timeout, origin)
     from ocaptain.drydock import server  # noqa: PLC0415 - Linux-only work
 
     found = server.running_server()
@@ -118,11 +129,56 @@ def provider_id(reached: Endpoint) -> str:
     if reached.provider == "drydock":
         return f"the drydock of {drydock_directory()}"
 
-    async def ask() -> str:
-        async with reached.client() as client:
-            return (await client.first_page()).organisation
+    return f"{reached.url} ({read_first_page(reached).organisation})"
 
-    return f"{reached.url} ({asyncio.run(ask())})"
+
+def read_first_page(reached: Endpoint) -> SpritePage:
+    """Ask the provider for the first page of its list, which also names the organisation and its limits.
+
+    Raises:
+        SpritesError: it refuses or does not answer; with a remedy.
+    """
+
+    async def ask() -> SpritePage:
+        async with reached.client() as client:
+            return await client.first_page()
+
+    with explaining_errors(reached):
+        return asyncio.run(ask())
+
+
+@contextlib.contextmanager
+def explaining_errors(reached: Endpoint) -> Iterator[None]:
+    """Add to errors of a provider, raised inside the block, what the user can do."""
+    from ocaptain.sprites import SpritesError  # noqa: PLC0415 - a fifth of a second
+
+    try:
+        yield
+    except SpritesError as error:
+        error.add_remedy(provider_remedy(error, reached))
+        raise
+
+
+def provider_remedy(error: SpritesError, reached: Endpoint) -> str:
+    """Return what the user can do about an error of the provider."""
+    from ocaptain.sprites import SPRITE_LIMIT_CODE, AuthenticationError, ConnectionFailed  # noqa: PLC0415 - as above
+
+    if getattr(error, "code", "") == SPRITE_LIMIT_CODE:
+        return "sink a voyage (`ocaptain sink`), or destroy leftover ships (`ocaptain sweep`)"
+    if reached.provider == "drydock":
+        return "see `ocaptain drydock status`"
+    status = getattr(error, "status", None)
+    if isinstance(error, AuthenticationError):
+        return f"the token of {reached.token_origin} was refused: set a valid one, or check SPRITES_API_URL"
+    if status == PAYMENT_REQUIRED:
+        return "add credit to the account at https://sprites.dev, then try again"
+    if isinstance(error, ConnectionFailed) and error.sent:
+        return SERVICE_REMEDY
+    if isinstance(error, ConnectionFailed):
+        return "check the network, the proxy variables and SPRITES_API_URL"
+    if status is None or status < TOO_MANY_REQUESTS:
+        return f"check that SPRITES_API_URL ({reached.url}) is one of the Sprites API"
+    return SERVICE_REMEDY
 
 
 def drydock_directory() -> Path:

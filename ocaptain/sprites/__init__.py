@@ -2,6 +2,7 @@
 
 from ocaptain.sprites.client import Completed, SpritesClient
 from ocaptain.sprites.errors import (
+    SPRITE_LIMIT_CODE,
     ApiError,
     AuthenticationError,
     BadReply,
@@ -22,6 +23,7 @@ from ocaptain.sprites.sockets import Execution, Tunnel
 from ocaptain.sprites.transfer import download, upload
 
 __all__ = [
+    "SPRITE_LIMIT_CODE",
     "ApiError",
     "AuthenticationError",
     "BadReply",

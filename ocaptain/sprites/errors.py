@@ -20,6 +20,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from typing import TYPE_CHECKING, ClassVar
@@ -32,9 +33,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+#: The error code for: the account runs as many sprites as it may.
+SPRITE_LIMIT_CODE = "concurrent_sprite_limit_exceeded"
 MAX_CODE = 100
 MAX_LISTED = 20  # of a refusal's list
 MAX_DEPTH = 4
+MAX_INPUT = 4000  # characters of a web page that are searched for its title
 
 
 class SpritesError(OcaptainError):
@@ -42,6 +46,11 @@ class SpritesError(OcaptainError):
 
     def __init__(self, message: str) -> None:
         super().__init__(redact(message))
+
+    def add_remedy(self, remedy: str) -> None:
+        """Add what to do, as whoever made the call knows it, unless the message ends with it already."""
+        if not self.message.endswith(f"; {remedy}"):
+            self.message = f"{self.message}; {remedy}"
 
 
 class ConnectionFailed(SpritesError):
@@ -153,12 +162,20 @@ def api_error(operation: str, status: int, headers: Mapping[str, str], body: byt
 
 
 def _parse_fields(body: bytes) -> dict[str, object]:
-    """Return the JSON fields of a refusal; if it is no JSON object, the whole body as ``message``."""
+    """Return the JSON fields of a refusal; if it is no JSON object, the body's text as ``message``."""
     try:
         fields = json.loads(body)
     except (ValueError, RecursionError):
         fields = None
-    return fields if isinstance(fields, dict) else {"message": body.decode(errors="replace")}
+    return fields if isinstance(fields, dict) else {"message": _plain_text(body.decode(errors="replace"))}
+
+
+def _plain_text(body: str) -> str:
+    """Return a body that is no JSON, of a web page (as gateways and proxies send) only its title."""
+    if not body.lstrip().startswith("<"):
+        return body
+    title = re.search(r"<title[^>]{0,200}>([^<]{1,500})", body[:MAX_INPUT], re.IGNORECASE)
+    return html.unescape(title[1]).strip() if title else "a web page instead of an answer of the API"
 
 
 def _text_of(value: object, depth: int = 0) -> str:

@@ -74,8 +74,10 @@ class Http:
             )
         except (ValueError, ImportError, httpx.InvalidURL) as error:
             # The URL is not shown: it cannot be parsed, so a password in it cannot be removed.
-            reason = str(error) if isinstance(error, ImportError) else "its URL is wrong"
-            raise UsageError(f"the proxy of HTTP_PROXY, HTTPS_PROXY or ALL_PROXY cannot be used: {reason}") from None
+            is_socks = isinstance(error, ImportError)  # httpx would need another package for one
+            reason = "it is a SOCKS proxy" if is_socks else "its URL is wrong"
+            message = f"the proxy of HTTP_PROXY, HTTPS_PROXY or ALL_PROXY cannot be used: {reason}"
+            raise UsageError(f"{message}; name an HTTP proxy, or unset the variable") from None
 
     async def __aenter__(self) -> Self:
         return self

@@ -14,6 +14,7 @@ from __future__ import annotations
 import random
 
 from ocaptain.sprites.errors import (
+    SPRITE_LIMIT_CODE,
     ApiError,
     BadReply,
     ConnectionFailed,
@@ -37,7 +38,7 @@ def retry_wait(error: SpritesError, attempt: int, *, idempotent: bool) -> float 
     if attempt >= MAX_ATTEMPTS:
         return None
     match error:
-        case RateLimited(code="concurrent_sprite_limit_exceeded"):
+        case RateLimited() if error.code == SPRITE_LIMIT_CODE:
             return None
         case RateLimited(retry_after=float(after)):
             return after + random.uniform(0, 0.25) if after <= MAX_WAIT_SECONDS else None  # noqa: S311

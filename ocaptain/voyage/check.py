@@ -19,7 +19,7 @@ from ocaptain.names import VERIFY_SHIP, sprite_name
 from ocaptain.plan import Finding, Plan, Report, load_plan
 from ocaptain.plan.models import MODEL
 from ocaptain.prices import load_prices
-from ocaptain.provider import choose_provider, endpoint, provider_id, require_endpoint
+from ocaptain.provider import choose_provider, endpoint, provider_id, read_first_page, require_endpoint
 from ocaptain.scratch import remove_abandoned, scratch_directory
 from ocaptain.voyage import source as sources
 from ocaptain.voyage.doctor import check_git
@@ -254,7 +254,7 @@ def check_services(checked: CheckedRequest, settings: Settings, *, start: bool) 
     remove_abandoned()
     with scratch_directory("check") as directory, ThreadPoolExecutor() as pool:
         access = pool.submit(sources.check_access, checked.source, settings, directory)
-        reach = pool.submit(_check_provider, checked.fleet.provider, settings, start=start)
+        reach = pool.submit(_check_provider, checked.fleet, settings, checked.notes, start=start)
         joinable = pool.submit(_check_tailnet_access, checked.fleet.mesh, settings)
         checked.notes.extend(access.result())
         reached = reach.result()  # hosts are only contacted when they are built
@@ -351,19 +351,34 @@ def _drydock_warnings() -> list[str]:
     return [found] if found else []
 
 
-def _check_provider(name: str, settings: Settings, *, start: bool) -> Endpoint | None:
+def describe_missing_room(running: int | None, limit: int | None, ships: int) -> str | None:
+    """Return a note if the account has no room for all ships, None if it has, or says nothing about it."""
+    if running is None or limit is None or ships <= limit - running:
+        return None
+    room = max(0, limit - running)
+    return (
+        f"the account runs at most {limit} sprites at once, and {running} run: it has room for {room} of {ships} ships"
+    )
+
+
+def _check_provider(fleet: ChosenFleet, settings: Settings, notes: list[str], *, start: bool) -> Endpoint | None:
     """Check that the provider accepts our token; start a drydock for it if ``start``.
+
+    A limit of the account that is too low for the fleet is added to ``notes``.
 
     Returns:
         How to reach it; None for hosts, and for a drydock that does not run.
     """
-    if name == HOSTS:
+    if fleet.provider == HOSTS:
         return None
-    provider, _ = choose_provider(settings, name)
+    provider, _ = choose_provider(settings, fleet.provider)
     reached = require_endpoint(provider, settings) if start else endpoint(provider, settings)
     if reached is None:
         return None
-    found = asyncio.run(_read_organisation(reached))
+    page = read_first_page(reached)
+    if note := describe_missing_room(page.running, page.running_limit, len(fleet.ships(""))):
+        notes.append(note)
+    found = page.organisation
     if provider == "sprites" and settings.sprites_org and found and found != settings.sprites_org:
         message = (
             f"the Sprites token is one of organisation {found}, but OCAPTAIN_SPRITES_ORG is {settings.sprites_org}"
@@ -376,8 +391,3 @@ def _check_tailnet_access(mesh: Mesh, settings: Settings) -> None:
     """Check that the tailnet's service accepts our secret, if the ships join one."""
     if mesh == "tailscale":
         asyncio.run(count_devices(tailnet_of(settings)))
-
-
-async def _read_organisation(reached: Endpoint) -> str:
-    async with reached.client() as client:
-        return (await client.first_page()).organisation

@@ -33,14 +33,13 @@ from ocaptain.ledger import LedgerError
 from ocaptain.ledger.file import require_short_path
 from ocaptain.mesh import MeshError, choose_mesh, count_devices, tailnet_of
 from ocaptain.names import new_voyage_id
-from ocaptain.provider import SPRITES_FILE, Endpoint, choose_provider, endpoint
+from ocaptain.provider import SPRITES_FILE, Endpoint, choose_provider, endpoint, read_first_page
 from ocaptain.voyage.home import Home
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from ocaptain.config import Settings
-    from ocaptain.sprites import SpritePage
 
 Status = Literal["ok", "warning", "fault"]
 MIN_GIT_VERSION = (2, 38)  # git merge-tree --write-tree
@@ -278,17 +277,12 @@ def _check_drydock() -> list[Finding]:
 
 def _check_endpoint(reached: Endpoint, settings: Settings) -> list[Finding]:
     try:
-        page = asyncio.run(_first_page(reached))
+        page = read_first_page(reached)
     except OcaptainError as error:
-        remedy = "check SPRITES_TOKEN and SPRITES_API_URL" if reached.provider == "sprites" else "ocaptain drydock stop"
-        return [Finding("provider", "fault", error.message, remedy)]
+        remedy = error.remedy or ""
+        return [Finding("provider", "fault", error.message.removesuffix(f"; {remedy}"), remedy)]
     known = f"{reached.url} answers" + (f" for {page.organisation}" if page.organisation else "")
     return [Finding("provider", "ok", known), judge_limit(page.running, page.running_limit, settings.default_ships)]
-
-
-async def _first_page(reached: Endpoint) -> SpritePage:
-    async with reached.client() as client:
-        return await client.first_page()
 
 
 def _check_provider(settings: Settings, provider: str | None) -> list[Finding]:

@@ -8,7 +8,8 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ocaptain.sprites import NotFound, RateLimited, SpritesError
+from ocaptain.provider import explaining_errors
+from ocaptain.sprites import SPRITE_LIMIT_CODE, NotFound, RateLimited, SpritesError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping, Sequence
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
     from ocaptain.sprites import Checkpoint, SpritesClient
 
 MAX_CONCURRENT = 32
-SPRITE_LIMIT_CODE = (
-    "concurrent_sprite_limit_exceeded"  # the error code for: the account runs as many sprites as allowed
-)
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,8 @@ async def make_present(
 
         async def create(name: str) -> bool:
             try:
-                return (await client.create(name, labels=labels))[1]
+                with explaining_errors(reached):
+                    return (await client.create(name, labels=labels))[1]
             except RateLimited as error:
                 if error.code == SPRITE_LIMIT_CODE:
                     no_room.add(name)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from ocaptain.ledger import LedgerError
 from ocaptain.names import LABEL, split_sprite
+from ocaptain.provider import explaining_errors
 from ocaptain.sprites import NotFound, SpritesError
 from ocaptain.voyage.sprites import make_absent
 
@@ -98,7 +99,8 @@ def find_leftovers(reached: Endpoint, home: Home) -> list[Leftover]:
     Raises:
         SpritesError: the provider does not answer.
     """
-    return asyncio.run(_find_leftovers(reached, home))
+    with explaining_errors(reached):
+        return asyncio.run(_find_leftovers(reached, home))
 
 
 async def _find_leftovers(reached: Endpoint, home: Home) -> list[Leftover]:

@@ -423,3 +423,17 @@ def test_no_text_takes_long_to_be_made_fit_to_show(piece):
     before = time.thread_time()
     assert len(redact(piece * 100_000)) < 10_000
     assert time.thread_time() - before < 0.5
+
+
+def test_of_a_web_page_only_its_title_is_shown():
+    page = b"<!DOCTYPE html><html><head><title>503 Service &amp; more</title></head><body><h1>Sorry</h1></body></html>"
+    assert api_error("GET /x", 503, {}, page).message == "GET /x: 503 Service & more (HTTP 503)"
+    untitled = api_error("GET /x", 502, {}, b"<html><body>nginx</body></html>")
+    assert untitled.message == "GET /x: a web page instead of an answer of the API (HTTP 502)"
+
+
+def test_a_socks_proxy_is_refused_in_words_of_ours(monkeypatch):
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
+    with pytest.raises(UsageError, match="it is a SOCKS proxy; name an HTTP proxy") as raised:
+        SpritesClient("https://x.example", "tok/en")
+    assert "socksio" not in str(raised.value)

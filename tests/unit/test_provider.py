@@ -1,0 +1,68 @@
+"""What is said about a provider that refuses, does not answer, or has no room."""
+
+from __future__ import annotations
+
+import pytest
+
+from ocaptain.config import find_origin, load_settings
+from ocaptain.provider import Endpoint, endpoint, explaining_errors, provider_remedy
+from ocaptain.sprites import BadReply, ConnectionFailed
+from ocaptain.sprites.errors import SPRITE_LIMIT_CODE, api_error
+from ocaptain.voyage.check import describe_missing_room
+
+SPRITES = Endpoint("sprites", "https://x.example", "t", token_origin="SPRITES_TOKEN in /w/.env")
+LIMIT = b'{"error": "%s", "message": "3 of 3"}' % SPRITE_LIMIT_CODE.encode()
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (api_error("x", 401, {}, b""), "the token of SPRITES_TOKEN in /w/.env was refused"),
+        (api_error("x", 402, {}, b""), "add credit to the account"),
+        (api_error("x", 404, {}, b""), "check that SPRITES_API_URL (https://x.example)"),
+        (api_error("x", 429, {}, LIMIT), "sink a voyage"),
+        (api_error("x", 429, {}, b""), "the service is busy or at fault"),
+        (api_error("x", 503, {}, b""), "the service is busy or at fault"),
+        (ConnectionFailed("cannot reach it"), "check the network"),
+        (ConnectionFailed("no answer", sent=True), "the service is busy or at fault"),
+        (BadReply("not JSON"), "check that SPRITES_API_URL"),
+    ],
+)
+def test_each_error_of_the_service_has_its_own_remedy(error, remedy):
+    assert provider_remedy(error, SPRITES).startswith(remedy)
+    with pytest.raises(type(error)) as raised, explaining_errors(SPRITES), explaining_errors(SPRITES):
+        raise error
+    assert str(raised.value).count(remedy) == 1
+    assert raised.value.remedy.startswith(remedy)
+
+
+def test_drydock_has_no_token_to_check():
+    assert (
+        provider_remedy(api_error("x", 401, {}, b""), Endpoint("drydock", "u", "t")) == "see `ocaptain drydock status`"
+    )
+
+
+def test_it_is_known_where_a_token_comes_from(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for name in ("SPRITES_TOKEN", "SPRITE_TOKEN", "OCAPTAIN_DOTENV_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / ".env").write_text("SPRITE_TOKEN=file\n")
+    assert endpoint("sprites", load_settings()).token_origin == f"SPRITE_TOKEN in {tmp_path / '.env'}"
+    monkeypatch.setenv("SPRITES_TOKEN", "environment")
+    assert endpoint("sprites", load_settings()).token_origin == "SPRITES_TOKEN in the environment"
+    assert find_origin(("NOT_SET_AT_ALL",)) == "NOT_SET_AT_ALL"
+
+
+@pytest.mark.parametrize(
+    ("running", "limit", "ships", "room"),
+    [
+        (None, 3, 9, None),
+        (0, None, 9, None),
+        (0, 3, 3, None),
+        (1, 3, 3, "room for 2 of 3"),
+        (5, 3, 2, "room for 0 of 2"),
+    ],
+)
+def test_a_limit_is_said_before_anything_is_created(running, limit, ships, room):
+    note = describe_missing_room(running, limit, ships)
+    assert note is None if room is None else room in note
