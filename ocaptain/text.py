@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # C0 but tab and newline, DEL, C1, line and paragraph separators, and what reorders text on screen.
 _HOSTILE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
@@ -24,3 +28,17 @@ def clean_bytes(data: bytes) -> bytes:
     data = data.replace(b"\r\n", b" \n").replace(b"\r", b"\n")
     data = re.sub(rb"[\x00-\x08\x0b-\x1f\x7f]", b"?", data)
     return re.sub(rb"\xc2[\x80-\x9f]", b"??", data)
+
+
+def group_by_reason(reasons: Mapping[str, str], shown: int = 5) -> list[str]:
+    """Return a line for each reason, with all that it holds for: ``ship-0, ship-1: no room``.
+
+    Args:
+        reasons: why, by the name of what it is about.
+        shown: how many names a line has; of more the first ones and their number.
+    """
+    names: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        names.setdefault(reason, []).append(name)
+    rest = {reason: f" and {len(found) - shown} more" if len(found) > shown else "" for reason, found in names.items()}
+    return [f"{', '.join(found[:shown])}{rest[reason]}: {reason}" for reason, found in names.items()]

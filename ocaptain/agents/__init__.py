@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from ocaptain.agents.base import Adapter, Briefing, RunSpec
 from ocaptain.errors import UsageError
+from ocaptain.text import group_by_reason
 
 if TYPE_CHECKING:
     from ocaptain.plan import Plan, Task
@@ -83,17 +84,17 @@ def check_agents(plan: Plan, agent: str | None, agent_cmd: str | None) -> dict[s
     lacks = {
         name: adapter.find_missing_requirement() for name in set(chosen.values()) if (adapter := ADAPTERS.get(name))
     }
-    faults = []
+    faults = {}
     for task_id, name in chosen.items():
         adapter = ADAPTERS.get(name)
         if adapter is None:
             known = ", ".join(sorted(ADAPTERS))
-            faults.append(
-                f'tasks/{task_id}.json: agent "{name}" does not exist in this version (available: {known}); '
+            faults[f"tasks/{task_id}.json"] = (
+                f'agent "{name}" does not exist in this version (available: {known}); '
                 "give the task metadata.run, or sail with --agent command --agent-cmd CMD"
             )
         elif problem := lacks[name] or adapter.find_task_problem(plan.tasks[task_id], agent_cmd):
-            faults.append(f"tasks/{task_id}.json: {problem}")
+            faults[f"tasks/{task_id}.json"] = problem
     if faults:
-        raise UsageError("no configured agent can work on these tasks:", faults)
+        raise UsageError("no configured agent can work on these tasks:", group_by_reason(faults))
     return chosen

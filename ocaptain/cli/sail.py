@@ -18,7 +18,7 @@ from ocaptain.plan import load_plan
 from ocaptain.process import fleet_lock
 from ocaptain.provider import choose_provider
 from ocaptain.query import ENDED, NOT_SAILING, LedgerError, Query
-from ocaptain.text import clean_line
+from ocaptain.text import clean_line, group_by_reason
 from ocaptain.voyage.home import Home, VoyageDirectory
 
 if TYPE_CHECKING:
@@ -348,11 +348,12 @@ def _final_error(seen: Overview, result: RunResult, *, wait: bool) -> OcaptainEr
         return UsageError(f"{seen.voyage} is failed: {seen.note}")
     if result.error and not result.ok:
         return result.error
-    left_out = [
-        f"{ship['id']}: {ship['reason'] or ship['state']}"
+    reasons = {
+        ship["id"]: ship["reason"] or ship["state"]
         for ship in seen.ships
         if ship["state"] in NOT_SAILING and not ship["replaced_by"] and ship["role"] == "work"
-    ]
+    }
+    left_out = group_by_reason(reasons)
     if seen.state == "failed" or (wait and seen.state != "complete"):
         return OcaptainError(f"{seen.voyage} is {seen.state}:", result.failures or [seen.note or "see its logs"])
     if seen.state == "complete" and seen.is_less_proven:

@@ -11,6 +11,7 @@ from ocaptain.errors import OcaptainError
 from ocaptain.ledger.records import ENDED, NOT_SAILING
 from ocaptain.locks import Lock
 from ocaptain.presence import Presence
+from ocaptain.text import group_by_reason
 from ocaptain.voyage.fleet import Outcome, find_existing_ships, open_for_writing, read_outcome
 from ocaptain.voyage.sink import leave_mesh
 
@@ -105,7 +106,7 @@ def _record_fleet(directory: VoyageDirectory, ledger: Ledger, built: BuildResult
             gone = ship.sprite in exist.gone
             ledger.set_ship(ship.id, "gone" if gone else "failed", built.failed[ship.sprite])
     if has_failed:
-        reasons = [f"{sprite}: {reason}" for sprite, reason in built.failed.items()]
+        reasons = group_by_reason(built.failed)
         raise OcaptainError("no ship could be built:", [*reasons, *_end_voyage(directory, ledger, settings, exist)])
     if ledger.voyage().paused_reason:
         ledger.clear_pause()
