@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ocaptain.query import Event as VoyageEvent
     from ocaptain.query import Overview, TaskView
 
+PROVISION_PLAY = "Provision the fleet"
 PREPARE_TASK = "Check everything and prepare the voyage"
 RETRY_PLAY = "Bootstrap what could not be reached once more"
 LAUNCH_TASK = "Start the captain"
@@ -106,7 +107,9 @@ class SailProgress:
         """Show an event of Ansible's."""
         if event.kind == "playbook_on_play_start":
             self._is_retrying = event.task == RETRY_PLAY
-            if not self._is_retrying:
+            if event.task == PROVISION_PLAY:  # it begins with the checks, which may refuse
+                self._print(f"{PREPARE_TASK} …")
+            elif not self._is_retrying:
                 self._print(f"{event.task} …")
         elif event.kind == "runner_on_start" and self._is_retrying and event.host != "localhost":
             self._is_retrying = False
@@ -119,6 +122,7 @@ class SailProgress:
             self.lock_fleet(self.directory.path)
             verb = "is resumed" if made["resumed"] else "is prepared"
             self._print(f"{made['id']} {verb}: {describe_fleet(made['ships'])} on {made['provider']}")
+            self._print(f"{PROVISION_PLAY} …")
             if made["resumed"]:
                 self._skip_old_events(self.directory)
         elif event.kind == "runner_on_ok" and event.task == LAUNCH_TASK:
