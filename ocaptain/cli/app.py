@@ -10,6 +10,7 @@ import typer
 
 from ocaptain import __version__
 from ocaptain.cli.arguments import optional_name, parse_port, parse_positional
+from ocaptain.cli.command import CommandOfWords
 from ocaptain.cli.options import with_sail_options
 from ocaptain.durations import parse_seconds
 from ocaptain.options import SailOptions  # noqa: TC001 - typer reads annotations
@@ -134,7 +135,7 @@ def cost(
     show_cost(voyage, by=by.value, as_json=json)
 
 
-@app.command()
+@app.command(cls=CommandOfWords)
 def logs(
     words: Annotated[
         list[str] | None,
@@ -189,7 +190,7 @@ def sink(
     raise typer.Exit(run_sink(voyage, all_active=all_, confirmed=force, abandon=abandon, as_json=json))
 
 
-@app.command()
+@app.command(cls=CommandOfWords)
 def shell(
     words: Annotated[
         list[str] | None,
@@ -204,7 +205,7 @@ def shell(
     raise typer.Exit(run_shell(named.voyage, optional_name(named.names, "ship"), raw=raw))
 
 
-@app.command()
+@app.command(cls=CommandOfWords)
 def proxy(
     words: Annotated[
         list[str],
