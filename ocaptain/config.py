@@ -15,6 +15,7 @@ from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field,
 
 from ocaptain.errors import UsageError
 from ocaptain.names import ProviderName, VerifyOn  # noqa: TC001 - pydantic reads annotations
+from ocaptain.text import plain_reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -161,9 +162,19 @@ def load_part(model: type[_Model]) -> _Model:
     try:
         return model.model_validate(merge_sources(_sources(), model))
     except ValidationError as error:
-        faults = [f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors(include_input=False)]
+        faults = [
+            f"{fault['loc'][0]}: {plain_reason(fault['msg'])}{_example(model, str(fault['loc'][0]), fault['type'])}"
+            for fault in error.errors(include_input=False)
+        ]
         message = "configuration is wrong (environment, ./.env or ~/.config/ocaptain/.env):"
         raise UsageError(message, faults) from None
+
+
+def _example(model: type[BaseModel], alias: str, fault: str) -> str:
+    """Return the end of a message about a text of the wrong form: one of the right form, where one is known."""
+    defaults = (field.default for field in model.model_fields.values() if field.validation_alias == alias)
+    known = next(defaults, None) if fault == "string_pattern_mismatch" else None
+    return f"; an example is {known}" if known else ""
 
 
 def read_variables(names: Iterable[str]) -> dict[str, str]:

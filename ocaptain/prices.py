@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from ocaptain.errors import UsageError
 from ocaptain.protocol.usage import NANO, TOKEN_KINDS
+from ocaptain.text import plain_reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -136,5 +137,7 @@ def _parse(text: str, where: str) -> _File:
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{where} is not valid TOML: {error}") from error
     except ValidationError as error:
-        faults = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors(include_input=False)]
+        faults = [
+            f"{'.'.join(map(str, one['loc']))}: {plain_reason(one['msg'])}" for one in error.errors(include_input=False)
+        ]
         raise UsageError(f"{where}: these prices are wrong (dollars, at most three decimals):", faults) from None

@@ -11,6 +11,32 @@ if TYPE_CHECKING:
 # C0 but tab and newline, DEL, C1, line and paragraph separators, and what reorders text on screen.
 _HOSTILE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
+#: What validators say, in our words (``pydantic_core``'s messages, which typer uses as well).
+_PLAIN_REASONS = tuple(
+    (re.compile(pattern), plain)
+    for pattern, plain in (
+        (r"^Value error, ", ""),
+        (r"[Ii]nput should be a valid integer\b.*", "must be a whole number"),
+        (r"[Ii]nput should be a valid number\b.*", "must be a number"),
+        (r"[Ii]nput should be a valid boolean\b.*", "must be true or false"),
+        (r"[Ii]nput should be a valid string\b.*", "must be a text"),
+        (r"[Ii]nput should be greater than or equal to (\S*\d)", r"must be \1 or more"),
+        (r"[Ii]nput should be less than or equal to (\S*\d)", r"must be \1 or less"),
+        (r"[Ii]nput should be greater than (\S*\d)", r"must be more than \1"),
+        (r"[Ii]nput should be less than (\S*\d)", r"must be less than \1"),
+        (r"[Ii]nput should be ", "must be "),
+        (r"[Ss]tring should match pattern .*", "does not have the right form"),
+        (r"^Field required$", "is missing"),
+    )
+)
+
+
+def plain_reason(message: str) -> str:
+    """Return a validator's message (pydantic's, typer's) in words that need no knowledge of the validator."""
+    for pattern, plain in _PLAIN_REASONS:
+        message = pattern.sub(plain, message)
+    return message
+
 
 def escape_control(text: str) -> str:
     r"""Return ``text`` with everything a terminal could act upon shown as an escape (``\\x1b``)."""

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from ocaptain.captain.transport.target import SshTarget
 from ocaptain.errors import UsageError
+from ocaptain.text import plain_reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -72,7 +73,7 @@ def build_target(
             home=None if home in {None, "", "~"} else home,
         )
     except ValidationError as error:
-        faults = [f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors(include_input=False)]
+        faults = [f"{fault['loc'][0]}: {plain_reason(fault['msg'])}" for fault in error.errors(include_input=False)]
         raise UsageError(f"host {name}: cannot connect by ssh with the settings of the inventory:", faults) from error
 
 

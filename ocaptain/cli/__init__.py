@@ -25,6 +25,7 @@ def main() -> None:
     from ocaptain.background import reduce_garbage_collection  # noqa: PLC0415 - see above
     from ocaptain.environment import ignore_python_settings  # noqa: PLC0415
     from ocaptain.errors import Interrupted, OcaptainError, UsageError  # noqa: PLC0415
+    from ocaptain.text import plain_reason  # noqa: PLC0415 - see above
 
     ignore_python_settings()
     reduce_garbage_collection()
@@ -43,7 +44,7 @@ def main() -> None:
                 error.show()
                 sys.exit(error.exit_code)
             verb = f"{error.ctx.command_path} " if error.ctx else "ocaptain "
-            message = error.format_message().replace("Value error, ", "").rstrip(".")
+            message = plain_reason(error.format_message()).rstrip(".")
             raise UsageError(f"{message}; see `{verb}--help`") from None
     except OcaptainError as error:
         _exit_with(error)

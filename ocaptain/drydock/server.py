@@ -37,6 +37,7 @@ from ocaptain.drydock.sandbox import OVERLAID_DIRECTORIES
 from ocaptain.errors import UsageError
 from ocaptain.locks import end_lock_holder, is_locked
 from ocaptain.protocol.files import write_atomic
+from ocaptain.text import plain_reason
 
 if TYPE_CHECKING:
     import subprocess
@@ -181,7 +182,7 @@ class Options:
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(map(str, first["loc"]))
-            raise UsageError(f"the fault plan is invalid: {where}: {first['msg']}") from error
+            raise UsageError(f"the fault plan is invalid: {where}: {plain_reason(first['msg'])}") from error
 
 
 def write_options(state_dir: Path, options: Options) -> None:

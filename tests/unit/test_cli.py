@@ -326,3 +326,25 @@ def test_abandon_is_advised_only_where_it_helps():
     first = "voyage-4f59 is not sunk, these ships are left (`ocaptain sink voyage-4f59` tries again):"
     assert str(error).splitlines() == [first, "a: HTTP 500", "a device"]
     assert "--abandon" in str(_not_sunk_error("voyage-4f59", left, ["a"], []))
+
+
+@pytest.mark.parametrize(
+    ("verb", "usage"),
+    [
+        ("logs", "ocaptain logs [OPTIONS] [ID] [SHIP|TASK]..."),
+        ("shell", "ocaptain shell [OPTIONS] [ID] [SHIP]"),
+        ("proxy", "ocaptain proxy [OPTIONS] [ID] SHIP PORT"),
+    ],
+)
+def test_the_usage_shows_the_words(verb, usage):
+    shown = run(verb, "--help").stdout
+    assert any(line.strip() == f"Usage: {usage}" for line in shown.splitlines()), shown
+
+
+def test_options_and_settings_are_refused_in_plain_words():
+    option = run("sail", "-n", "0", ".")
+    setting = run("status", OCAPTAIN_DEFAULT_SHIPS="x", SPRITES_API_URL="ftp://x")
+    assert (option.returncode, setting.returncode) == (2, 2)
+    assert "must be 1 or more" in option.stderr
+    assert "OCAPTAIN_DEFAULT_SHIPS: must be a whole number" in setting.stderr
+    assert "SPRITES_API_URL: does not have the right form; an example is https://api.sprites.dev" in setting.stderr
