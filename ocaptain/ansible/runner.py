@@ -124,26 +124,24 @@ def run_invocation(
             Path(runner_config.artifact_dir, "command").unlink(missing_ok=True)
 
     with scratch_directory("run") as private:
-        before = dict(os.environ)
+        # The environment of this process stays as it is: other threads read it at the same time.
+        run = ansible_runner.interface.init_runner(
+            private_data_dir=str(private),
+            ident="run",
+            playbook=str(invocation.playbook),
+            cmdline=f"--inventory {shlex.quote(invocation.inventory)}",
+            extravars=dict(invocation.extravars),
+            envvars=dict(invocation.environment),
+            event_handler=handle,
+            status_handler=status,
+            cancel_callback=_CancelCallback(stop_urgency),
+            settings={"pexpect_timeout": 1, "idle_timeout": 0, "suppress_ansible_output": True},
+            quiet=True,
+        )
         for name in invocation.ignored:
-            os.environ.pop(name, None)
-        os.environ.update(invocation.environment)
-        try:
-            run = ansible_runner.run(
-                private_data_dir=str(private),
-                ident="run",
-                playbook=str(invocation.playbook),
-                cmdline=f"--inventory {shlex.quote(invocation.inventory)}",
-                extravars=dict(invocation.extravars),
-                event_handler=handle,
-                status_handler=status,
-                cancel_callback=_CancelCallback(stop_urgency),
-                settings={"pexpect_timeout": 1, "idle_timeout": 0, "suppress_ansible_output": True},
-                quiet=True,
-            )
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
+            if name not in invocation.environment:
+                run.config.env.pop(name, None)
+        run.run()
         done.status = str(run.status)
         done.ok = run.status == "successful"
     return done
