@@ -29,8 +29,12 @@ options:
     env:
       - name: OCAPTAIN_PROVIDER
   api_url:
-    description: Base URL of the API; without it the configuration's (E(SPRITES_API_URL)). May be a template.
+    description:
+      - Base URL of the API; without it the configuration's. May be a template.
+      - The environment's counts for Sprites alone; a drydock is found by itself.
     type: str
+    env:
+      - name: SPRITES_API_URL
   api_token:
     description:
       - Bearer token of the API; without it the configuration's (E(SPRITES_TOKEN)). May be a template
@@ -95,6 +99,7 @@ from ocaptain.ansible.access import find_endpoint
 from ocaptain.ansible.hosts import build_host, is_selected
 from ocaptain.errors import OcaptainError
 from ocaptain.names import VOYAGE_ID
+from ocaptain.provider import explaining_errors
 from ocaptain.sprites import Sprite
 
 if TYPE_CHECKING:
@@ -134,7 +139,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         for fields in found["sprites"]:
             sprite = Sprite.model_validate(fields)
             if is_selected(sprite, prefix=self._option("prefix") or "", **filters):
-                self._add(build_host(sprite, found["provider"], connection, self._option("api_url")))
+                self._add(build_host(sprite, found["provider"], connection, self._api_url()))
 
     def _check(self, path: str, config: dict[str, Any]) -> None:
         """A misspelt filter would list every sprite of the account; Ansible itself passes it over."""
@@ -148,8 +153,11 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
 
     def _ask(self) -> dict[str, Any]:
         """Return provider and sprites as plain data, which is what the cache keeps."""
-        provider, reached = find_endpoint(*(self._option(name) for name in ("provider", "api_url", "api_token")))
-        sprites = asyncio.run(_list(reached, self._option("prefix") or "")) if reached else []
+        provider, reached = find_endpoint(self._option("provider"), self._api_url(), self._option("api_token"))
+        sprites: list[Sprite] = []
+        if reached:
+            with explaining_errors(reached):
+                sprites = asyncio.run(_list(reached, self._option("prefix") or ""))
         return {"provider": str(provider), "sprites": [sprite.model_dump(mode="json") for sprite in sprites]}
 
     def _cached(self, key: str) -> dict[str, Any] | None:
@@ -163,6 +171,11 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
     def _option(self, name: str) -> Any:
         value = self.get_option(name)
         return self.templar.template(value) if isinstance(value, str) else value
+
+    def _api_url(self) -> str | None:
+        """Return the URL of the options; the environment's is the configuration's, which has its own rules."""
+        _, origin = self.get_option_and_origin("api_url")
+        return None if str(origin).startswith("env") else self._option("api_url")
 
     def _add(self, host: Host) -> None:
         name = host["name"]

@@ -169,7 +169,8 @@ def provider_remedy(error: SpritesError, reached: Endpoint) -> str:
         return "see `ocaptain drydock status`"
     status = getattr(error, "status", None)
     if isinstance(error, AuthenticationError):
-        return f"the token of {reached.token_origin} was refused: set a valid one, or check SPRITES_API_URL"
+        origin = f" of {reached.token_origin}" if reached.token_origin else ""
+        return f"the token{origin} was refused: set a valid one, or check SPRITES_API_URL"
     if status == PAYMENT_REQUIRED:
         return "add credit to the account at https://sprites.dev, then try again"
     if isinstance(error, ConnectionFailed) and error.sent:

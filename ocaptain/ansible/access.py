@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ocaptain.background import reduce_garbage_collection
 from ocaptain.config import load_settings
 from ocaptain.errors import OcaptainError, UsageError
-from ocaptain.provider import Endpoint, choose_provider, endpoint, require_endpoint_if_used
+from ocaptain.provider import Endpoint, choose_provider, endpoint, require_endpoint_if_used, sprites_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -72,6 +72,11 @@ def find_endpoint(
     name, _ = choose_provider(settings, named)
     if not (url or token):
         return name, (require_endpoint_if_used if restart else endpoint)(name, settings)
+    if name == "sprites":
+        url, origin = url or settings.sprites_api_url, "api_token"
+        return name, Endpoint(
+            name, url, token or sprites_token(settings), settings.api_timeout, origin if token else ""
+        )
     found = None if url and token else endpoint(name, settings)
     if found is None and not (url and token):
         raise UsageError("api_url and api_token go together for a drydock that does not run")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ocaptain.ansible.access import find_endpoint
 from ocaptain.config import find_origin, load_settings
 from ocaptain.provider import Endpoint, endpoint, explaining_errors, provider_remedy
 from ocaptain.sprites import BadReply, ConnectionFailed
@@ -51,6 +52,21 @@ def test_it_is_known_where_a_token_comes_from(monkeypatch, tmp_path):
     monkeypatch.setenv("SPRITES_TOKEN", "environment")
     assert endpoint("sprites", load_settings()).token_origin == "SPRITES_TOKEN in the environment"
     assert find_origin(("NOT_SET_AT_ALL",)) == "NOT_SET_AT_ALL"
+
+
+def test_an_option_of_ansible_is_enough_for_a_token(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for name in ("SPRITES_TOKEN", "SPRITE_TOKEN", "OCAPTAIN_DOTENV_DIR", "OCAPTAIN_PROVIDER"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SPRITES_API_URL", "http://127.0.0.1:9")
+    name, found = find_endpoint("sprites", None, "vaulted")
+    assert (name, found.url, found.token, found.token_origin) == (
+        "sprites",
+        "http://127.0.0.1:9",
+        "vaulted",
+        "api_token",
+    )
 
 
 @pytest.mark.parametrize(

@@ -151,7 +151,9 @@ def test_golden_inventory(fleet, tmp_path):
 
 def test_a_drydock_that_does_not_run_is_empty_and_an_api_that_cannot_be_reached_is_an_error(tmp_path):
     lone = Sailor(tmp_path)
-    empty = ansible(lone, "ansible-inventory", "--list")
+    # The environment's URL is for Sprites: no drydock is looked for there, and its token does not go there.
+    drydock = {"OCAPTAIN_PROVIDER": "drydock", "SPRITES_API_URL": "http://127.0.0.1:9"}
+    empty = ansible(lone, "ansible-inventory", "--list", env=drydock)
     assert empty.returncode == 0
     assert json.loads(empty.stdout)["_meta"]["hostvars"] == {}
     wrong = {"SPRITES_TOKEN": "canary-token", "SPRITES_API_URL": "http://127.0.0.1:9"}
