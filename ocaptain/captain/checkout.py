@@ -29,6 +29,8 @@ def fast_forward(workspace: Path, source: Path, branch: str) -> str | None:
         Why it was not updated and what to do, None if it is up to date.
     """
     remedy = f"`git -C {workspace} pull`"
+    if not workspace.exists():
+        return f"workspace/ was not updated: it is gone. Make it again: `git clone -b {branch} {source} {workspace}`"
     try:
         git = Git(workspace)
         if git.text("symbolic-ref", "--quiet", "--short", "HEAD") != branch:

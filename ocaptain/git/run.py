@@ -181,6 +181,8 @@ class Git:
         except subprocess.TimeoutExpired as error:
             raise GitTimeout(f"{shown}: did not end in {seconds:g} s") from error
         except FileNotFoundError as error:
+            if not self.directory.exists():
+                raise GitError(f"{shown}: this directory does not exist") from error
             raise GitError(f"{shown}: {error.filename} was not found; is git installed?") from error
         except OSError as error:  # no process, no descriptor, no memory
             raise GitError(f"{shown}: it cannot be started: {error.strerror}") from error

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 
 import pytest
 
 from ocaptain.captain.checkout import fast_forward
-from ocaptain.git import Git
+from ocaptain.git import Git, GitError
 
 BIG = 3 << 20
 
@@ -90,3 +91,17 @@ def test_a_disk_that_was_full_is_not_in_its_way_for_ever(tmp_path, source):
         assert (workspace / "first").read_bytes() == b"2\n"
     finally:
         subprocess.run(["umount", small], check=True)
+
+
+def test_one_that_is_gone_is_made_by_what_is_advised(source, workspace):
+    path, _ = source
+    shutil.rmtree(workspace)
+    said = fast_forward(workspace, path, "trunk")
+    assert "it is gone" in said
+    subprocess.run(said.split("`")[1], shell=True, check=True, capture_output=True)
+    assert fast_forward(workspace, path, "trunk") is None
+
+
+def test_a_directory_that_is_gone_is_not_a_git_that_is_missing(tmp_path):
+    with pytest.raises(GitError, match="gone: this directory does not exist"):
+        Git(tmp_path / "gone").run("status")
