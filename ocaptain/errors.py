@@ -24,7 +24,7 @@ class OcaptainError(Exception):
     """The work failed.
 
     Args:
-        message: what happened, where, and what to do.
+        message: what happened, where, and what to do; one that ends in a colon announces the details.
         details: further lines, one for each fault or ship.
     """
 
@@ -32,8 +32,8 @@ class OcaptainError(Exception):
 
     def __init__(self, message: str, details: Sequence[str] = ()) -> None:
         super().__init__(message)
-        self.message = message
         self.details = tuple(details)
+        self.message = message if self.details or not message.endswith(":") else f"{message} no reason was given"
 
     def __str__(self) -> str:
         return "\n".join((self.message, *self.details))

@@ -45,7 +45,7 @@ def escape_control(text: str) -> str:
 
 def clean_line(text: str, width: int = 0) -> str:
     """Return ``text`` as one clean line, cut to ``width`` characters (0 = not)."""
-    line = " ".join(escape_control(text).split())
+    line = " ".join(escape_control(re.sub(r"\r+(?=\n|$)", "", text)).split())  # ends of lines, as of ssh
     return line if not width or len(line) <= width else line[: width - 1] + "…"
 
 

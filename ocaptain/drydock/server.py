@@ -252,7 +252,7 @@ def start(options: Options) -> ServerRecord:
             _started_processes.append(process)
             return found
         if ended:
-            tail = log.read_text("utf-8", "replace").strip()[-2000:]
+            tail = log.read_text("utf-8", "replace").strip()[-2000:] or "it printed nothing"
             raise DrydockError(f"drydock did not start (log: {log}):\n{tail}")
         time.sleep(0.02)
     process.kill()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ocaptain.text import group_by_reason, plain_reason
+from ocaptain.errors import OcaptainError
+from ocaptain.text import clean_line, group_by_reason, plain_reason
 
 
 def test_equal_reasons_are_said_once():
@@ -31,3 +32,13 @@ def test_equal_reasons_are_said_once():
 )
 def test_a_validator_speaks_plainly(said, plain):
     assert plain_reason(said).rstrip(".") == plain
+
+
+def test_a_carriage_return_is_shown_only_where_it_would_act():
+    assert clean_line("gamma: no route\r\nto host\r") == "gamma: no route to host"
+    assert clean_line("a\rb") == "a\\x0db"
+
+
+def test_no_message_announces_what_does_not_follow():
+    assert str(OcaptainError("it failed:")) == "it failed: no reason was given"
+    assert str(OcaptainError("it failed:", ["why"])) == "it failed:\nwhy"
