@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -16,6 +17,21 @@ MAX_PAUSE = 300.0
 MAX_WAITS = 60  # attempts; about four hours and a half, as long as a usage limit may last
 MAX_LOSSES = 10
 MAX_TAIL = 4000
+CANNOT_EXECUTE, NOT_FOUND = 126, 127  # exit codes of every shell (POSIX.1-2017, Shell Command Language, 2.8.2)
+#: How bash (``bash: line 1: WORD: why``), dash (``sh: 1: WORD: why``) and ``env`` and its like (``env: 'WORD': why``)
+#: name what they could not run.
+_NOT_RUN = re.compile(
+    r"^(?P<who>[^:\n]+): (?:(?:line )?(?P<line>[0-9]+): (?:exec: )?(?P<word>[^\n]+?)"
+    r"|(?:failed to run command )?[‘'](?P<quoted>[^\n]+)[’'])"  # noqa: RUF001 - as GNU writes them
+    r": (?P<why>command not found|not found|No such file or directory|Permission denied|Is a directory"
+    r"|cannot execute\b[^\n]*|bad interpreter\b[^\n]*|Exec format error)$",
+    re.MULTILINE,
+)
+_LAST_LINES = 5  # of the output: what a shell says last before it ends with such a code
+_REMEDY = (
+    "commit it or install it by a role (voyage.json's `setup` is run before the gate and the final verify alone,"
+    " not for tasks)"
+)
 
 
 @dataclass(frozen=True)
@@ -84,10 +100,41 @@ def pause_seconds(waits: int, asked: float) -> float | None:
     return None if waits >= MAX_WAITS else min(MAX_PAUSE, max(asked, FIRST_PAUSE * 2**waits))
 
 
+def decide_after_command(outcome: Outcome) -> Decision | None:
+    """Decide after the run of a shell line; None if its work can be offered.
+
+    A program that is not on the ship is not there for another attempt either, so the task fails at once.
+    """
+    if outcome.reason == "exit" and outcome.code in {CANNOT_EXECUTE, NOT_FOUND}:
+        return Decision("fail", f"{_describe_missing(outcome)}{_quote_output(outcome)}", final=True)
+    failure = failure_reason(outcome)
+    return Decision("fail", failure, same_ship=True) if failure else None
+
+
+def _describe_missing(outcome: Outcome) -> str:
+    """Return what could not be run, as far as the shell has said it: the line itself, or a script that it runs."""
+    last = "\n".join(escape_control(outcome.tail[-MAX_TAIL:]).strip().splitlines()[-_LAST_LINES:])
+    found = [*_NOT_RUN.finditer(last)]
+    ended = f"the agent ended with exit code {outcome.code}"
+    if not found:
+        code = "a program is not there" if outcome.code == NOT_FOUND else "a program is there and cannot be executed"
+        return f"{ended}, by which a shell says that {code}: if it is not on the ship: {_REMEDY}"
+    who, line, why = found[-1]["who"], found[-1]["line"], found[-1]["why"]
+    place = f" in its line {line}" if line else ""
+    word = f"`{found[-1]['word'] or found[-1]['quoted']}`{'' if who == 'bash' else f', which {who} runs{place},'}"
+    if outcome.code == CANNOT_EXECUTE:
+        mode = "give it its executable bit (git update-index --chmod=+x), or, if its program is not on the ship:"
+        return f"{ended}: {word} cannot be executed ({why}): {mode} {_REMEDY}"
+    if why.startswith(("cannot execute", "bad interpreter")):
+        return (
+            f"{ended}: {word} cannot be executed: the program that its first line names is not on the ship: {_REMEDY}"
+        )
+    return f"{ended}: {word} is not on the ship: {_REMEDY}"
+
+
 def failure_reason(outcome: Outcome) -> str | None:
     """Return why an attempt failed, None if its work can be offered."""
-    tail = escape_control(outcome.tail[-MAX_TAIL:]).strip()
-    output = f"; the end of its output:\n{tail}" if tail else ""
+    output = _quote_output(outcome)
     match outcome:
         case Outcome(reason="timeout"):
             return f"the agent took longer than its time limit ({outcome.seconds:.0f} s){output}"
@@ -103,3 +150,8 @@ def failure_reason(outcome: Outcome) -> str | None:
         case Outcome(reason="exit", code=0):
             return "the agent ended, but the ship offered no snapshot of its work"
     return f"the agent ended with exit code {outcome.code}{output}"
+
+
+def _quote_output(outcome: Outcome) -> str:
+    tail = escape_control(outcome.tail[-MAX_TAIL:]).strip()
+    return f"; the end of its output:\n{tail}" if tail else ""

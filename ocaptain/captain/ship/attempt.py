@@ -18,7 +18,7 @@ from ocaptain.agents.base import attempt_limits, quote_output
 from ocaptain.agents.facts import AttemptEnd, parse_facts
 from ocaptain.captain import landing
 from ocaptain.captain.decide.judge import RunningAttempt
-from ocaptain.captain.decide.outcome import Decision, decide_after_ending, failure_reason
+from ocaptain.captain.decide.outcome import Decision, decide_after_command, decide_after_ending, failure_reason
 from ocaptain.captain.refs import stale_ref, work_ref
 from ocaptain.captain.ship.context import ShipFault
 from ocaptain.captain.ship.link import command_id
@@ -149,8 +149,8 @@ class Attempts:
                 )
                 return
             evidence["agent"] |= {"model": facts.model if facts else None, "said": ending.summary}
-        if failure := failure_reason(outcome):
-            self._dispatcher.apply_decision(claim, Decision("fail", failure, same_ship=True), evidence)
+        if failed := self._failure_of(claim, outcome):
+            self._dispatcher.apply_decision(claim, failed, evidence)
             return
         offer = outcome.snapshot
         assert offer
@@ -177,6 +177,14 @@ class Attempts:
         ending = ADAPTERS[claim.agent].judge(ended)
         self._ledger.note_work(claim.token, snapshot.commit if snapshot and not empty else None, fresh=ending.fresh)
         return ending
+
+    @staticmethod
+    def _failure_of(claim: Claim, outcome: Outcome) -> Decision | None:
+        """Return the decision about an attempt whose work cannot be offered, None if it can."""
+        if not ADAPTERS[claim.agent].is_model:
+            return decide_after_command(outcome)
+        failure = failure_reason(outcome)
+        return Decision("fail", failure, same_ship=True) if failure else None
 
     async def _require_base(self, claim: Claim, base: str, offer: Snapshot | None) -> None:
         """Refuse, and save, work that started from another commit than the ledger says: it would undo landings.
