@@ -6,7 +6,6 @@ Nothing heavy is imported before a command is chosen, so that ``--help`` answers
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import sys
 import traceback
@@ -23,49 +22,61 @@ def main() -> None:
     also when it fails.
     """
     from ocaptain.background import reduce_garbage_collection  # noqa: PLC0415 - see above
+    from ocaptain.cli.streams import EXIT_NO_READER, ReaderGone, correct_environment, prepare_streams  # noqa: PLC0415
     from ocaptain.environment import ignore_python_settings  # noqa: PLC0415
-    from ocaptain.errors import Interrupted, OcaptainError, UsageError  # noqa: PLC0415
-    from ocaptain.text import plain_reason  # noqa: PLC0415 - see above
+    from ocaptain.errors import Interrupted, OcaptainError  # noqa: PLC0415
 
     ignore_python_settings()
     reduce_garbage_collection()
-
-    # A character that this terminal's encoding lacks is printed as an escape instead of ending the command.
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    correct_environment(os.environ)
+    prepare_streams()
     try:
-        from ocaptain.cli.app import app, click_exception  # noqa: PLC0415 - an interrupt may come as early as this
-
         try:
-            sys.exit(app(standalone_mode=False))
-        except click_exception as error:
-            if type(error).__name__ == "NoArgsIsHelpError":  # the message is the help itself
-                error.show()
-                sys.exit(error.exit_code)
-            verb = f"{error.ctx.command_path} " if error.ctx else "ocaptain "
-            message = plain_reason(error.format_message()).rstrip(".")
-            raise UsageError(f"{message}; see `{verb}--help`") from None
-    except OcaptainError as error:
-        _exit_with(error)
-    except KeyboardInterrupt:
-        _exit_with(Interrupted("interrupted"))
-    except BrokenPipeError:
-        # The reader of our output has gone: nothing more can be printed.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
-    except Exception as error:  # noqa: BLE001 - the last resort: a fault of ours, not the user's
-        # Its text may hold anything, even a token: it goes to a file that only the user can read.
-        _exit_with(OcaptainError(f"internal error: {type(error).__name__}", [_save_traceback()]))
+            code = _run_app()
+            sys.stdout.flush()  # here, not at the end of the process: an error of it is shown as any other
+        except OcaptainError as error:
+            _exit_with(error)
+        except KeyboardInterrupt:
+            _exit_with(Interrupted("interrupted"))
+        except ReaderGone:
+            raise
+        except Exception as error:  # noqa: BLE001 - the last resort: a fault of ours, not the user's
+            # Its text may hold anything, even a token: it goes to a file that only the user can read.
+            _exit_with(OcaptainError(f"internal error: {type(error).__name__}", [_save_traceback()]))
+    except ReaderGone:
+        sys.exit(EXIT_NO_READER)
+    sys.exit(code)
+
+
+def _run_app() -> int | None:
+    """Run the command that the arguments name; return its exit code, None for 0."""
+    from ocaptain.cli.app import app, click_exception  # noqa: PLC0415 - an interrupt may come as early as this
+    from ocaptain.errors import UsageError  # noqa: PLC0415
+    from ocaptain.text import plain_reason  # noqa: PLC0415
+
+    try:
+        code: int | None = app(standalone_mode=False)
+    except click_exception as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # the message is the help itself
+            error.show()
+            return int(error.exit_code)
+        verb = f"{error.ctx.command_path} " if error.ctx else "ocaptain "
+        message = plain_reason(error.format_message()).rstrip(".")
+        raise UsageError(f"{message}; see `{verb}--help`") from None
+    return code
 
 
 def _exit_with(error: OcaptainError) -> NoReturn:
     """Print an error and exit with its exit code."""
-    from ocaptain.text import escape_control  # noqa: PLC0415 - see above
+    from ocaptain.cli.streams import ReaderGone  # noqa: PLC0415 - see above
+    from ocaptain.errors import OcaptainError  # noqa: PLC0415
+    from ocaptain.text import escape_control  # noqa: PLC0415
 
     for line in str(error).splitlines():
         sys.stderr.write(f"{escape_control(line)}\n")
-    _print_json_if_asked(error)
+    with contextlib.suppress(OcaptainError, ReaderGone):  # standard output may be what cannot be written
+        _print_json_if_asked(error)
+        sys.stdout.flush()
     sys.exit(error.exit_code)
 
 
@@ -75,9 +86,7 @@ def _print_json_if_asked(error: OcaptainError) -> None:
     if "--json" in arguments[: arguments.index("--") if "--" in arguments else None]:
         from ocaptain.cli.render import print_json_error  # noqa: PLC0415 - see above
 
-        with contextlib.suppress(OSError):  # the reader has gone
-            print_json_error(error)
-            sys.stdout.flush()
+        print_json_error(error)
 
 
 def _save_traceback() -> str:

@@ -31,7 +31,7 @@ def show_cost(voyage: str | None, *, by: By, as_json: bool) -> None:
         render.print_json("cost", {**facts, **costs.as_dict()})
         return
     console = render.out()
-    console.print(cost_table(costs))
+    console.show(cost_table(costs, plain=console.is_plain))
     for note in cost_notes(costs):
         console.print(f"  {note}")
 
@@ -50,8 +50,8 @@ def cost_notes(costs: Costs) -> list[str]:
     return lines
 
 
-def cost_table(costs: Costs) -> Table:
-    """Return the costs as a table."""
+def cost_table(costs: Costs, *, plain: bool = False) -> Table:
+    """Return the costs as a table; ``plain``: with full names."""
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column(costs.by, no_wrap=True)
     for name in (
@@ -65,15 +65,15 @@ def cost_table(costs: Costs) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True, overflow="ellipsis")
     for line in costs.lines:
-        table.add_row(*_cells(costs, line))
+        table.add_row(*_cells(costs, line, plain=plain))
     table.add_row(*_cells(costs, costs.total, "total"), style="bold")
     return table
 
 
-def _cells(costs: Costs, line: Line, name: str | None = None) -> list[str]:
+def _cells(costs: Costs, line: Line, name: str | None = None, *, plain: bool = False) -> list[str]:
     spent = line.spent
     return [
-        name or clean_line(line.name, 40),
+        name or clean_line(line.name, 0 if plain else 40),
         str(spent.attempts or ""),
         f"{spent.tokens_in:,}",
         f"{spent.tokens_cached:,}",
@@ -84,7 +84,7 @@ def _cells(costs: Costs, line: Line, name: str | None = None) -> list[str]:
             if costs.by == "ship"
             else []
         ),
-        clean_line(line.about, 50),
+        clean_line(line.about, 0 if plain else 50),
     ]
 
 

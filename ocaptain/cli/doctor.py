@@ -19,12 +19,14 @@ def run_doctor(provider: str | None, *, as_json: bool) -> int:
     if as_json:
         render.print_json("doctor", {"ok": ok, "checks": [finding.as_dict() for finding in findings]})
         return 0 if ok else 1
+    console = render.out()
+    separator = "  " if console.is_plain else "\n"
     table = Table.grid(padding=(0, 2))
     for finding in findings:
         label, style = STATUS_LABELS[finding.status]
         detail = Text(clean_line(finding.detail))
         if finding.remedy:
-            detail.append(f"\n→ {clean_line(finding.remedy)}", style="bold")
+            detail.append(f"{separator}→ {clean_line(finding.remedy)}", style="bold")
         table.add_row(Text(label, style=style), finding.name, detail)
-    render.out().print(table)
+    console.show(table)
     return 0 if ok else 1

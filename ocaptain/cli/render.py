@@ -1,4 +1,4 @@
-"""Tables, status and JSON for the terminal. Text of others goes through :func:`ocaptain.text.clean`."""
+"""Tables, status and JSON for the terminal. Text of others goes through :func:`ocaptain.text.clean_line`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from ocaptain.text import clean_line, escape_control
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from rich.console import ConsoleOptions, RenderableType, RenderResult
 
     from ocaptain.query import Landing, Overview, TaskView
 
@@ -39,14 +41,47 @@ COLOURS = {
 }
 
 
-def out() -> Console:
+#: Width of what is no terminal, or too narrow for a table: nothing is wrapped or cut there.
+UNBOUNDED = 100_000
+MIN_TABLE_WIDTH = 50
+
+
+class Screen(Console):
+    """A console on a stream.
+
+    On a terminal it is as wide as that. Everywhere else a record is one line with its full text.
+    """
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, markup=False, highlight=False, soft_wrap=True)
+        self.is_piped = not self.file.isatty()
+        if self.is_piped or self.width < MIN_TABLE_WIDTH:
+            self.width = UNBOUNDED
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether each record is to be one line with its full text."""
+        return self.width == UNBOUNDED
+
+    def show(self, renderable: RenderableType) -> None:
+        """Print tables; without the spaces that fill their last column up, if there are no colours behind them."""
+        if self.is_terminal:
+            self.print(renderable)
+            return
+        with self.capture() as captured:
+            self.print(renderable)
+        for line in captured.get().splitlines():
+            self.file.write(f"{line.rstrip()}\n")
+
+
+def out() -> Screen:
     """Return the console for results (standard output)."""
-    return Console(markup=False, highlight=False, soft_wrap=True)
+    return Screen()
 
 
-def err() -> Console:
+def err() -> Screen:
     """Return the console for progress and errors (standard error)."""
-    return Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
+    return Screen(stderr=True)
 
 
 def print_json(kind: str, content: Mapping[str, Any]) -> None:
@@ -91,6 +126,7 @@ def confirm(question: str, *, kept: str = "nothing was changed") -> None:
         confirmed = typer.confirm(question, err=True)
     except typer.Abort as error:  # its context is the real cause
         cause = "the input ended without an answer" if isinstance(error.__context__, EOFError) else "interrupted"
+        sys.stderr.write("\n")  # the cursor is behind the question
         raise Interrupted(f"{cause}; {kept}") from None
     if not confirmed:
         raise OcaptainError(f"you answered no; {kept}")
@@ -101,27 +137,52 @@ def coloured_state(state: str) -> Text:
     return Text(state, style=COLOURS.get(state, ""))
 
 
-def render_status(seen: Overview, *, note: bool = True) -> Group:
-    """Return the status of a voyage: its state, progress, ships and costs."""
-    counts = seen.tasks
+class _Progress:
+    """The tasks that are done: a bar on a terminal, and words."""
+
+    def __init__(self, seen: Overview) -> None:
+        counts = seen.tasks
+        self._bar = ProgressBar(
+            max(1, counts["total"]),
+            counts["completed"],
+            width=30,
+            complete_style="red" if seen.state == "failed" else "green",
+            finished_style="green",
+        )
+        rest = ", ".join(
+            f"{counts[name]} {name.replace('_', ' ')}" for name in ("in_progress", "pending", "failed") if counts[name]
+        )
+        self._words = f"{counts['completed']} of {counts['total']} tasks done{f' ({rest})' if rest else ''}"
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if not console.is_terminal or options.max_width == UNBOUNDED:
+            yield Text(f"  {self._words}")
+            return
+        row = Table.grid(padding=(0, 1))
+        row.add_column(no_wrap=True)
+        row.add_column(overflow="fold")
+        row.add_row(self._bar, self._words)
+        yield row
+
+
+def render_status(seen: Overview, *, note: bool = True, plain: bool = False) -> Group:
+    """Return the status of a voyage: its state, progress, ships and costs.
+
+    Args:
+        seen: the voyage.
+        note: whether its note is shown, too.
+        plain: whether long texts are shown in full.
+    """
     head = Text.assemble(seen.voyage, "  ", coloured_state(seen.state), f"  {clean_line(seen.name)} on {seen.provider}")
-    bar = Table.grid(padding=(0, 1))
-    landed = f"{counts['completed']} of {counts['total']} tasks done"
-    rest = ", ".join(
-        f"{counts[name]} {name.replace('_', ' ')}" for name in ("in_progress", "pending", "failed") if counts[name]
-    )
-    bar.add_row(
-        ProgressBar(max(1, counts["total"]), counts["completed"], width=30), landed + (f" ({rest})" if rest else "")
-    )
     ships = Table.grid(padding=(0, 2))
     for ship in seen.ships:
-        doing = f"task {ship['task']}" if ship["task"] else clean_line(ship["reason"] or "", 70)
+        doing = f"task {ship['task']}" if ship["task"] else clean_line(ship["reason"] or "", 0 if plain else 70)
         if ship["role"] == "verify":
             doing = f"for the final verify{f'; {doing}' if doing else ''}"
         if ship["replaced_by"]:
             doing = f"{ship['replaced_by']} sails in its place; {doing}"
         ships.add_row(f"  {ship['id']}", coloured_state(ship["state"]), doing)
-    lines: list[Any] = [head, bar, ships]
+    lines: list[Any] = [head, _Progress(seen), ships]
     if seen.verify:
         failed = f"verify.sh failed with exit code {seen.verify['exit_code']} on the merged head"
         lines.append(Text(f"  {seen.proves or failed} ({(seen.verify['commit'] or '')[:10]})"))
@@ -135,25 +196,34 @@ def render_status(seen: Overview, *, note: bool = True) -> Group:
     elif seen.paused_reason and seen.state != "paused":
         lines.append(Text(f"  pausing ({seen.paused_reason}): what is under way is finished first"))
     if seen.gate and seen.gate["outcome"] not in {"expected", "interpreter"}:  # the latter is the voyage's note
-        lines.append(Text(f"  {clean_line(seen.gate['text'], 200)}"))
-    lines += [Text(f"  task {one['task']} landed settings: {clean_line(one['text'], 200)}") for one in seen.notices]
+        lines.append(Text(f"  {clean_line(seen.gate['text'], 0 if plain else 200)}"))
+    lines += [
+        Text(f"  task {one['task']} landed settings: {clean_line(one['text'], 0 if plain else 200)}")
+        for one in seen.notices
+    ]
     if note and seen.note:
         lines.append(Text(f"  {clean_line(seen.note)}"))
     return Group(*lines)
 
 
-def task_table(views: list[TaskView]) -> Table:
-    """Return the tasks as a table."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
+def task_table(views: list[TaskView], *, plain: bool = False, header: bool = True) -> Table:
+    """Return the tasks as a table; ``plain``: one line a task, with its full texts."""
+    width = 0 if plain else 100
+    table = Table(box=None, pad_edge=False, header_style="bold", show_header=header)
     paid = any(view.spent.attempts for view in views)
     for name in ("task", "state", "ship", "try", "commit", *(("cost",) if paid else ()), "subject"):
-        table.add_column(name, no_wrap=name != "subject", justify="right" if name == "cost" else "left")
+        table.add_column(
+            name,
+            no_wrap=name not in {"task", "subject"},
+            overflow="fold",
+            justify="right" if name == "cost" else "left",
+        )
     for view in views:
         waits = f"held by {clean_line(view.held_by)}" if view.held_by else ""
-        subject = Text(clean_line(view.subject, 100))
-        detail = waits or (clean_line(view.reason or "", 100) if view.status != "completed" else "")
+        subject = Text(clean_line(view.subject, width))
+        detail = waits or (clean_line(view.reason or "", width) if view.status != "completed" else "")
         if detail:
-            subject.append(f"\n{detail}", style="dim")
+            subject.append(f"  ({detail})" if plain else f"\n{detail}", style="dim")
         tries = str(view.attempt or "")
         cost = (
             f"{format_dollars(view.spent.cost_nano)}{'+' if view.spent.unknown else ''}" if view.spent.attempts else ""
@@ -169,9 +239,9 @@ def task_table(views: list[TaskView]) -> Table:
     return table
 
 
-def landed_table(landings: Sequence[Landing]) -> Table:
-    """Return a table of what landed, one line for each task."""
+def landed_table(landings: Sequence[Landing], *, plain: bool = False) -> Table:
+    """Return a table of what landed, one line for each task; ``plain``: with its full subject."""
     table = Table.grid(padding=(0, 2))
     for one in landings:
-        table.add_row(f"  {one.commit[:10]}", f"task {one.task}", one.ship, clean_line(one.subject, 80))
+        table.add_row(f"  {one.commit[:10]}", f"task {one.task}", one.ship, clean_line(one.subject, 0 if plain else 80))
     return table

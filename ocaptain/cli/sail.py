@@ -80,7 +80,7 @@ class SailProgress:
         self.is_locked_elsewhere = False
 
     def __enter__(self) -> Self:
-        if self._console.is_terminal:
+        if not self._console.is_plain:
             self._live = Live(console=self._console, refresh_per_second=8, transient=True)
             self._live.start()
         return self
@@ -372,8 +372,8 @@ def _final_error(seen: Overview, result: RunResult, *, wait: bool) -> OcaptainEr
 
 def _print_result(directory: VoyageDirectory, seen: Overview) -> None:
     console = render.out()
-    console.print(render.render_status(seen))
+    console.show(render.render_status(seen, plain=console.is_plain))
     if seen.state in ENDED and (landings := Query(directory.path).landings()):
         console.print("landed, one commit a task:")
-        console.print(render.landed_table(landings))
+        console.show(render.landed_table(landings, plain=console.is_plain))
     console.print(f"  {directory.path}")

@@ -122,7 +122,7 @@ def _confirm(chosen: list[VoyageDirectory], *, all_active: bool) -> None:
             raise UsageError("sink --all without a terminal needs --force")
         return
     for directory in busy:
-        render.err().print(render.render_status(Query(directory.path).overview()))
+        render.err().show(render.render_status(Query(directory.path).overview()))
     render.confirm("Fetch their work and destroy these ships?")
 
 

@@ -90,7 +90,7 @@ def print_leftovers(found: Sequence[sweep.Leftover]) -> None:
         note = f"; {COMMANDED}" if one.commanded else ""
         table.add_row(f"  {clean_line(one.sprite)}", sweep.format_age(one.created, now), f"{one.why}{note}")
     render.err().print("left over:")
-    render.err().print(table)
+    render.err().show(table)
 
 
 def destroy_leftovers(

@@ -27,7 +27,7 @@ def show_status(voyage: str | None, *, as_json: bool) -> None:
         render.print_json("status", {**seen.as_dict(), "captain": has_captain, "directory": str(directory.path)})
         return
     console = render.out()
-    console.print(render.render_status(seen))
+    console.show(render.render_status(seen, plain=console.is_plain))
     if not has_captain and seen.state in {"running", "verifying"}:
         console.print(f"  no captain is running; resume with: ocaptain sail --resume {seen.voyage}")
     console.print(f"  {directory.path}")
@@ -40,7 +40,8 @@ def show_tasks(voyage: str | None, status: str | None, *, as_json: bool) -> None
     if as_json:
         render.print_json("tasks", {"voyage": directory.id, "tasks": [view.as_dict() for view in views]})
     else:
-        render.out().print(render.task_table(views))
+        console = render.out()
+        console.show(render.task_table(views, plain=console.is_plain, header=not console.is_piped))
 
 
 def clone_voyage(voyage: str | None, dest: Path | None) -> None:
