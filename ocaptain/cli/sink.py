@@ -38,7 +38,7 @@ def run_sink(voyage: str | None, *, all_active: bool, confirmed: bool, abandon: 
         PartialError: some voyages or leftover ships remain.
         OcaptainError: the sink failed.
     """
-    if all_active and voyage:
+    if all_active and voyage is not None:
         raise UsageError("give either a voyage's id or --all")
     settings = load_settings()
     chosen = Home(settings.voyages).active_voyages() if all_active else [find_voyage(voyage)]
@@ -113,14 +113,22 @@ def _combine_errors(errors: list[OcaptainError], asked: int) -> OcaptainError | 
 
 
 def _confirm(chosen: list[VoyageDirectory], *, all_active: bool) -> None:
-    """Ask the user to confirm; without a terminal ``--all`` needs ``--force``."""
+    """Ask the user to confirm.
+
+    Raises:
+        UsageError: there is no terminal to ask at.
+        Interrupted: the user gave no answer.
+        OcaptainError: the answer is no.
+    """
     busy = [directory for directory in chosen if Query(directory.path).state() != "sunk"]
     if not busy:
         return
     if not sys.stdin.isatty():
-        if all_active:
-            raise UsageError("sink --all without a terminal needs --force")
-        return
+        which = "sink --all" if all_active else f"sink {busy[0].id}"
+        raise UsageError(
+            "nobody can confirm without a terminal, and nothing was done; to sink without being asked:"
+            f" ocaptain {which} --force"
+        )
     for directory in busy:
         render.err().show(render.render_status(Query(directory.path).overview()))
     render.confirm("Fetch their work and destroy these ships?")

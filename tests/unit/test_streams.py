@@ -16,7 +16,8 @@ from rich.cells import cell_len
 
 from ocaptain.cli.streams import MIN_WIDTH, SYMBOLS, correct_environment, prepare_streams
 from ocaptain.ledger import Ledger
-from tests.helpers import CLEARED, OCAPTAIN, new_voyage
+from ocaptain.query import Query
+from tests.helpers import CLEARED, OCAPTAIN, as_documented, new_voyage
 
 VOYAGE = "voyage-0123456789ab"
 TASKS = 12
@@ -204,3 +205,25 @@ def test_our_symbols_have_one_column_in_any_encoding(monkeypatch):
         for symbol in SYMBOLS:
             assert len(symbol.encode(encoding, "ocaptain-symbols")) == 1
         assert "é修".encode(encoding, "ocaptain-symbols").endswith(b"\\u4fee")
+
+
+# -- sink asks ------------------------------------------------------------------------------------
+
+
+def test_sink_asks_and_without_a_terminal_does_nothing(home):
+    said = sh(home, '"$O" sink "$V" --json')
+    told = as_documented(said.stdout.decode())
+    assert (said.returncode, told["exit_code"], told["remedy"].endswith(f"ocaptain sink {VOYAGE} --force")) == (
+        2,
+        2,
+        True,
+    )
+    assert b"nothing was done" in said.stderr
+    for key, code, answer in (
+        ("\x03", 130, "interrupted"),
+        ("\x04", 130, "the input ended"),
+        ("n\n", 1, "you answered no"),
+    ):
+        done, seen = on_terminal(home, "sink", VOYAGE, cols=80, key=key)
+        assert (done, f"\n{answer}" in seen) == (code, True), seen
+    assert Query(home / "voyages" / VOYAGE).state() == "preparing"

@@ -177,7 +177,7 @@ def test_on_drydock_a_sink_and_a_resume_of_an_older_ledger(lone, plan):
     assert (going.returncode, lone.landed(voyage)) == (0, ["1", "2"])
     process.stop_captain(directory)
     restore(directory, old)
-    done = lone.json("sink", voyage, "--json")
+    done = lone.json("sink", voyage, "--force", "--json")
     assert (done["state"], done["left"]) == ("sunk", [])
     assert lone.landed(voyage) == ["1", "2"]
     assert {task["status"] for task in lone.json("tasks", voyage, "--json")["tasks"]} == {"completed"}

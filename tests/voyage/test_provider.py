@@ -46,7 +46,7 @@ def test_a_captain_that_lives_starts_it_again_and_goes_on(lone, plan):
     lone.go(*ships)
     wait_for(lambda: lone.json("status", voyage, "--json")["state"] == "complete")
     assert lone.landed(voyage) == ["1", "2"]
-    done = lone.json("sink", voyage, "--json")
+    done = lone.json("sink", voyage, "--force", "--json")
     assert (done["state"], done["left"], lone.drydock() is None or lone.sprites() == 0) == ("sunk", [], True)
 
 
@@ -55,7 +55,7 @@ def test_a_sink_brings_home_what_is_on_the_disks_of_one_that_died(lone, plan):
     at_work(lone, voyage, ["1"])
     process.stop_captain(lone.voyage(voyage))
     kill_drydock(lone)
-    done = lone.json("sink", voyage, "--json")
+    done = lone.json("sink", voyage, "--force", "--json")
     assert (done["state"], done["left"]) == ("sunk", [])
     [saved] = done["rescued"]
     assert lone.git(voyage, "show", f"{saved['ref']}:began")
@@ -93,10 +93,10 @@ def test_it_answers_nothing_while_a_resume_builds(lone, plan):
     failed = lone.run("sail", "--resume", voyage, "--json")
     assert failed.code == 1
     assert lone.json("status", voyage, "--json")["state"] in {"paused", "failed", "running"}
-    assert lone.run("sink", voyage).code != 0
+    assert lone.run("sink", voyage, "--force").code != 0
     assert lone.json("status", voyage, "--json")["state"] != "sunk"
     lone.faults()
-    done = lone.json("sink", voyage, "--json")
+    done = lone.json("sink", voyage, "--force", "--json")
     assert (done["state"], len(done["rescued"])) == ("sunk", 1)
 
 
@@ -158,10 +158,10 @@ def test_a_damaged_record_of_a_ship_is_no_missing_ship(lone, plan):
     [record] = (lone.home / "state/ocaptain/drydock/sprites").glob("*/sprite.json")
     whole = record.read_text()
     record.write_text(whole[:20])
-    refused = lone.run("sink", voyage)
+    refused = lone.run("sink", voyage, "--force")
     assert (refused.code, "cannot be read" in refused.err) == (3, True), refused.err
     assert json.loads(lone.run("status", voyage, "--json").out)["state"] != "sunk"
     process.stop_captain(lone.voyage(voyage))
     kill_drydock(lone)
     record.write_text(whole)
-    assert lone.json("sink", voyage, "--json")["state"] == "sunk"
+    assert lone.json("sink", voyage, "--force", "--json")["state"] == "sunk"

@@ -59,7 +59,7 @@ def test_the_lighthouse_lands_whole(sailor):
     assert again.code == 2
     assert f"--resume {voyage}" in again.err
     assert "--new" in again.err
-    sunk = sailor.json("sink", voyage, "--json")
+    sunk = sailor.json("sink", voyage, "--force", "--json")
     assert (sunk["state"], sunk["left"], sunk["rescued"]) == ("sunk", [], [])
     assert sailor.sprites() == 0
     assert sailor.json("status", voyage, "--json")["state"] == "sunk"

@@ -161,7 +161,7 @@ def test_by_default_it_is_announced_made_with_the_fleet_and_given_nothing_of_our
     shell = sailor.run("shell", voyage, "ship-verify", "--raw")
     assert shell.code == 0, shell.err
     assert sailor.run("logs", voyage, "ship-verify").code == 0
-    sunk = sailor.json("sink", voyage, "--json")
+    sunk = sailor.json("sink", voyage, "--force", "--json")
     assert (sunk["left"], sunk["rescued"]) == ([], [])
     assert sailor.sprites() == 0
 
