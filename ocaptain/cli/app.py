@@ -96,6 +96,14 @@ def sail(
 
 
 @app.command()
+def ls(json: Json = False) -> None:
+    """List all voyages, newest first."""
+    from ocaptain.cli.ls import show_voyages  # noqa: PLC0415
+
+    show_voyages(as_json=json)
+
+
+@app.command()
 def status(voyage: VoyageId = None, json: Json = False) -> None:
     """Show the status of a voyage."""
     from ocaptain.cli.views import show_status  # noqa: PLC0415

@@ -30,7 +30,12 @@ def parse_positional(arguments: Sequence[str]) -> PositionalArguments:
     """Parse positional arguments: a first one that begins with ``voyage-`` is the ID.
 
     A sprite's full name (``voyage-4f59…-ship-0``) means its voyage and its ship.
+
+    Raises:
+        UsageError: an argument is empty, as of a shell variable that is not set; it must not mean "all" or "any".
     """
+    if "" in arguments:
+        raise UsageError("an argument is empty; leave it out, or give the id of a voyage, a ship or a task")
     first, rest = (arguments[0], tuple(arguments[1:])) if arguments else ("", ())
     if sprite := split_sprite(first):
         return PositionalArguments(sprite[0], (sprite[1], *rest))

@@ -31,6 +31,7 @@ COLOURS = {
     "complete": "green",
     "failed": "red",
     "lost": "red",
+    "unreadable": "red",
     "in_progress": "yellow",
     "working": "yellow",
     "verifying": "yellow",

@@ -224,7 +224,7 @@ def run_sail(options: SailOptions, arguments: SailArguments, *, as_json: bool) -
     if (arguments.plan is None) == (arguments.resume is None):
         raise UsageError("give either a plan's directory or --resume ID")
     given = {"--new": arguments.new, "--hosts": arguments.hosts}
-    if arguments.resume and (
+    if arguments.resume is not None and (
         refused := [*(flag for flag, value in given.items() if value), *options.flags_refused_on_resume()]
     ):
         taken = "--wait, --replace, --repo-settings, --take-over, --keep and --json"
@@ -234,7 +234,7 @@ def run_sail(options: SailOptions, arguments: SailArguments, *, as_json: bool) -
     choose_provider(settings, options.provider)
     inventory, group = parse_hosts(arguments.hosts) if arguments.hosts else (None, None)
     home = Home(settings.voyages)
-    resumed = home.find(arguments.resume) if arguments.resume else None
+    resumed = home.find(arguments.resume) if arguments.resume is not None else None
     if arguments.plan:
         _check_before(arguments.plan, options, arguments, settings)
     before = {voyage.id for voyage in home.voyages()}

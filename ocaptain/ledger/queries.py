@@ -18,6 +18,15 @@ class Queries(Store):
         """Return how many tasks are in each state."""
         return {row[0]: row[1] for row in self._db.execute("SELECT status, n FROM task_counts ORDER BY status")}
 
+    def summary_row(self) -> dict[str, Any]:
+        """Return what one line about the voyage needs, without its plan's texts."""
+        row = self._db.execute(
+            "SELECT id, name, state, paused_reason, provider, substr(note, 1, 1000) AS note, created, verify_clean,"
+            " (SELECT count(*) FROM tasks WHERE status = 'pending' AND tries > 0) AS retrying,"
+            " (SELECT total(awake_seconds) FROM ships) AS awake_seconds FROM voyage"
+        ).fetchone()
+        return dict(row)
+
     def failed_tasks(self) -> list[str]:
         """Return the tasks that failed for good, in the plan's order."""
         return [row["id"] for row in self._db.execute("SELECT id FROM tasks WHERE status = 'failed' ORDER BY position")]

@@ -68,6 +68,16 @@ def voyage_sum(row: Mapping[str, Any]) -> Sum:
     return Sum(**{name: row[name] for name in names}, marks=marks)
 
 
+def cost_as_dict(spent: Sum, awake_seconds: float) -> dict[str, Any]:
+    """Return the documented JSON shape of what a voyage costs."""
+    return {
+        "agents_usd": nano_to_usd(spent.cost_nano),
+        "unknown": spent.unknown,
+        "tokens": spent.as_dict()["tokens"],
+        "awake_seconds": round(awake_seconds, 1),
+    }
+
+
 @dataclass(frozen=True)
 class TaskView:
     """A task as ``tasks --json`` shows it."""
@@ -155,12 +165,7 @@ class Overview:
             "note": self.note,
             "notices": self.notices,
             "gate": self.gate,
-            "cost": {
-                "agents_usd": nano_to_usd(self.spent.cost_nano),
-                "unknown": self.spent.unknown,
-                "tokens": self.spent.as_dict()["tokens"],
-                "awake_seconds": round(self.awake_seconds, 1),
-            },
+            "cost": cost_as_dict(self.spent, self.awake_seconds),
         }
 
 

@@ -8,6 +8,7 @@ queries could be sent to a captain on another machine.
 
 from ocaptain.ledger.costs import By, Costs, Line
 from ocaptain.ledger.records import ENDED, NOT_SAILING, LedgerError, ShipRow
+from ocaptain.ledger.summary import Summary
 from ocaptain.ledger.views import Landing, Overview, TaskView
 from ocaptain.query.local import Event, Log, Query
 
@@ -24,5 +25,6 @@ __all__ = [
     "Overview",
     "Query",
     "ShipRow",
+    "Summary",
     "TaskView",
 ]

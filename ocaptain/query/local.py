@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ocaptain.ledger import Ledger, landings, overview, task_views
+from ocaptain.ledger import Ledger, LedgerError, landings, overview, task_views
 from ocaptain.ledger.costs import compute_costs
+from ocaptain.ledger.summary import summarize
 from ocaptain.names import VERIFY_SHIP
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
 
     from ocaptain.ledger import Landing, Overview, ShipRow, TaskView
     from ocaptain.ledger.costs import By, Costs
+    from ocaptain.ledger.summary import Summary
 
 
 @dataclass(frozen=True)
@@ -73,8 +77,14 @@ class Query:
 
     directory: Path
 
-    def _ledger(self) -> Ledger:
-        return Ledger(self.directory / "ledger.db")
+    @contextlib.contextmanager
+    def _ledger(self) -> Iterator[Ledger]:
+        path = self.directory / "ledger.db"
+        try:
+            with Ledger(path) as ledger:
+                yield ledger
+        except sqlite3.Error as error:  # it could be opened, but a page of it is damaged
+            raise LedgerError(f"{path} cannot be read: {error}; restore it from a copy") from error
 
     def state(self) -> str:
         """Return the voyage's state."""
@@ -85,6 +95,11 @@ class Query:
         """Return the voyage's status with its ships, counts and costs."""
         with self._ledger() as ledger:
             return overview(ledger)
+
+    def summary(self) -> Summary:
+        """Return the voyage in one line."""
+        with self._ledger() as ledger:
+            return summarize(ledger)
 
     def tasks(self, status: str | None = None) -> list[TaskView]:
         """Return the tasks, all or those in one state, in the plan's order."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import sqlite3
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,12 +12,15 @@ from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.ledger import Ledger, LedgerError
 from ocaptain.names import SUNK_FILE, VOYAGE_ID
 from ocaptain.process import is_captain_running
+from ocaptain.query import ENDED
 from ocaptain.text import clean_line
+from ocaptain.voyage.listing import lines, read_rows
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ocaptain.ledger import Voyage
+    from ocaptain.voyage.listing import Row
 
 
 @dataclass(frozen=True)
@@ -35,8 +40,30 @@ class VoyageDirectory:
 
     def voyage(self) -> Voyage:
         """Return the voyage's row."""
-        with self.ledger() as ledger:
-            return ledger.voyage()
+        try:
+            with self.ledger() as ledger:
+                return ledger.voyage()
+        except sqlite3.Error as error:  # it could be opened, but a page of it is damaged
+            raise LedgerError(f"{self.path / 'ledger.db'} cannot be read: {error}; restore it from a copy") from error
+
+
+def _has_ledger(directory: Path) -> bool:
+    try:
+        return (directory / "ledger.db").is_file()
+    except OSError:  # one directory that is closed to us must not hide the others
+        return False
+
+
+def _modified(directory: Path) -> float:
+    try:
+        return directory.stat().st_mtime
+    except OSError:  # it is being removed
+        return 0.0
+
+
+def table_of(found: list[VoyageDirectory]) -> list[str]:
+    """Return the list of some voyages as lines of text."""
+    return lines(read_rows(one.path for one in found), time.time())
 
 
 class Home:
@@ -46,17 +73,23 @@ class Home:
         self.path = path
 
     def voyages(self) -> list[VoyageDirectory]:
-        """Return every voyage, oldest first; other files are skipped."""
+        """Return every voyage with a ledger, oldest first; other files are skipped."""
+        found = [one for one in self.directories() if _has_ledger(one)]
+        return [VoyageDirectory(one) for one in sorted(found, key=_modified)]
+
+    def directories(self) -> list[Path]:
+        """Return every directory with the name of a voyage."""
         try:
-            found = [
-                one for one in self.path.iterdir() if VOYAGE_ID.fullmatch(one.name) and (one / "ledger.db").is_file()
-            ]
+            return [one for one in self.path.iterdir() if VOYAGE_ID.fullmatch(one.name)]
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
             kind = UsageError if error.errno == errno.ENAMETOOLONG else OcaptainError
             raise kind(f"{self.path} cannot be read: {error.strerror}") from error
-        return [VoyageDirectory(one) for one in sorted(found, key=lambda one: one.stat().st_mtime)]
+
+    def rows(self) -> list[Row]:
+        """Return a row for each voyage, newest first, also for those that cannot be read."""
+        return read_rows(self.directories())
 
     def active_voyages(self) -> list[VoyageDirectory]:
         """Return the voyages that are not sunk; a file marks the others, so that their ledgers stay closed."""
@@ -102,10 +135,12 @@ class Home:
             return found[0]
         if not found:
             raise UsageError(f"there is no voyage {shown} in {self.path}")
-        raise UsageError(f"{shown} matches several voyages, give more of the id:", [one.id for one in found])
+        raise UsageError(f"{shown} matches several voyages, give more of the id:", table_of(found))
 
     def only_active(self) -> VoyageDirectory:
-        """Return the only active voyage, else the only one with a captain, else the only recorded one.
+        """Return the only active voyage; else the one that runs; else the only recorded one.
+
+        It runs if it alone has a captain, or if none has one and it alone has not ended.
 
         Raises:
             UsageError: there is none, or several are active; lists them.
@@ -117,7 +152,10 @@ class Home:
         if len(sailing) == 1:
             return sailing[0]
         if active:
-            raise UsageError("several voyages are active, give the id of one:", [one.id for one in active])
+            running = [] if sailing else [one for one in active if one.voyage().state not in ENDED]
+            if len(running) == 1:
+                return running[0]
+            raise UsageError("several voyages are active, give the id of one:", table_of(active))
         recorded = self.voyages()
         if len(recorded) == 1:
             return recorded[0]

@@ -16,6 +16,7 @@ from ocaptain.locks import Lock
 from ocaptain.mesh import tailnet_of
 from ocaptain.provider import choose_provider, endpoint, require_endpoint, require_same_provider
 from ocaptain.voyage.fleet import find_existing_ships, list_sprites
+from ocaptain.voyage.home import table_of
 from ocaptain.voyage.request import Prepared, Request
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def find_active(home: Home, request: Request, checked: CheckedRequest) -> Voyage
 def _find_by_digest(home: Home, digest: str) -> VoyageDirectory | None:
     found = [one for one in home.active_voyages() if one.voyage().digest == digest]
     if len(found) > 1:
-        raise UsageError("several voyages of this plan are active, name one to resume:", [one.id for one in found])
+        raise UsageError("several voyages of this plan are active, name one to resume:", table_of(found))
     return found[0] if found else None
 
 

@@ -40,11 +40,16 @@ VOYAGE = "voyage-0123456789ab"
         (["3", "voyage-4f59"], PositionalArguments(None, ("3", "voyage-4f59"))),
         ([f"{VOYAGE}-ship-12", "3"], PositionalArguments(VOYAGE, ("ship-12", "3"))),
         ([f"{VOYAGE}-ship-01"], PositionalArguments(f"{VOYAGE}-ship-01")),
-        ([""], PositionalArguments(None, ("",))),
     ],
 )
 def test_words_after_a_verb(words, meant):
     assert parse_positional(words) == meant
+
+
+@pytest.mark.parametrize("words", [[""], ["", "ship-0"], ["voyage-4f59", ""]])
+def test_an_empty_word_means_nothing(words):
+    with pytest.raises(UsageError, match="an argument is empty; leave it out"):
+        parse_positional(words)
 
 
 def test_one_name_is_one():
@@ -162,6 +167,9 @@ def run(*arguments, **env):
     [
         (["status", "voyage-ffff"], "there is no voyage 'voyage-ffff' in"),
         (["status", ""], "the voyage id is empty"),
+        (["sink", "", "--all", "--force"], "give either a voyage's id or --all"),
+        (["sail", "--resume", ""], "the voyage id is empty"),
+        (["logs", ""], "an argument is empty"),
         (["status", "--bogus"], "No such option: --bogus"),
         (["tasks", "-s", "foo"], "'foo' is not one of"),
         (["statu"], "No such command 'statu'"),
