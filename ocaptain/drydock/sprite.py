@@ -73,7 +73,7 @@ class Sprite:
         self.sessions: dict[str, Session] = {}
         self.ended_sessions: deque[str] = deque(maxlen=MAX_ENDED_SESSIONS)
         self.services = {name: Service(box, name, one.definition) for name, one in record.services.items()}
-        self.tasks = Tasks(clock.wall)
+        self.tasks = Tasks(clock)
         self.last_running_at: str | None = None
         self.last_warming_at: str | None = None
         self.is_destroyed = False

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ocaptain.drydock.errors import ApiError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from ocaptain.drydock.life import Clock
 
 MAX_EXPIRE_SECONDS = 3600.0
 MAX_TASKS = 100
@@ -24,12 +24,14 @@ class Task:
     Attributes:
         name: unique in its sprite.
         started: Unix seconds.
-        expires: Unix seconds.
+        expires: Unix seconds, to show; a clock of the machine that is set changes nothing.
+        ends: when it expires, in seconds of the monotonic clock.
     """
 
     name: str
     started: float
     expires: float
+    ends: float
 
     def describe(self) -> dict[str, object]:
         """Return the task as the API shows it."""
@@ -41,16 +43,16 @@ class Task:
 
 
 class Tasks:
-    """The tasks of one sprite; ``clock`` gives Unix seconds."""
+    """The tasks of one sprite."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._tasks: dict[str, Task] = {}
 
     def live_tasks(self) -> list[Task]:
         """Remove expired tasks and return the others."""
-        now = self._clock()
-        self._tasks = {name: task for name, task in self._tasks.items() if task.expires > now}
+        now = self._clock.monotonic()
+        self._tasks = {name: task for name, task in self._tasks.items() if task.ends > now}
         return list(self._tasks.values())
 
     def get_or_404(self, name: str) -> Task:
@@ -80,9 +82,10 @@ class Tasks:
             raise ApiError(409, "already_exists", f"task {name} already exists")
         if name not in known and len(known) >= MAX_TASKS:
             raise ApiError(429, "too_many_tasks", f"a sprite has at most {MAX_TASKS} tasks")
-        now = self._clock()
+        now = self._clock.wall()
         started = known[name].started if name in known else now
-        task = self._tasks[name] = Task(name, started, now + expire_seconds)
+        task = Task(name, started, now + expire_seconds, self._clock.monotonic() + expire_seconds)
+        self._tasks[name] = task
         return task
 
     def release(self, name: str) -> None:

@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocaptain.drydock import server
+from ocaptain.drydock.api.exec import EXIT_GAP_SECONDS, gap_before
 from ocaptain.drydock.errors import ApiError, DrydockError
 from ocaptain.drydock.life import Activity, IdlePolicy, State, next_state
 from ocaptain.drydock.policy import NetworkPolicy, NetworkRule, allows_host
 from ocaptain.drydock.services import sort_by_needs
+from ocaptain.drydock.sessions import EXIT
 from ocaptain.drydock.tasks import MAX_EXPIRE_SECONDS, MAX_TASKS, Tasks
 from ocaptain.drydock.watch import parse_watch_events
 
@@ -82,9 +84,38 @@ def test_what_is_no_domain(domain):
 
 class Clock:
     now = 1000.0
+    set_by = 0.0  # how much the machine's clock was set
 
-    def __call__(self):
+    def monotonic(self):
         return self.now
+
+    def wall(self):
+        return self.now + self.set_by
+
+
+@pytest.mark.parametrize("seconds", [-7200.0, 7200.0])
+def test_a_clock_that_is_set_ends_no_task_and_lengthens_none(seconds):
+    clock = Clock()
+    tasks = Tasks(clock)
+    tasks.create_or_refresh("a", 10)
+    clock.set_by = seconds
+    assert [task.name for task in tasks.live_tasks()] == ["a"]
+    clock.now += 10
+    assert tasks.live_tasks() == []
+
+
+@pytest.mark.parametrize(
+    ("frame", "since_last", "gap"),
+    [
+        (bytes([EXIT, 0]), None, 0.0),
+        (bytes([EXIT, 0]), 0.0, EXIT_GAP_SECONDS),
+        (bytes([EXIT, 0]), 10.0, 0.0),
+        (b"\x01out", None, 0.0),
+        (b"\x01out", 0.0, 0.0),
+    ],
+)
+def test_an_exit_frame_stands_apart_from_output_alone(frame, since_last, gap):
+    assert gap_before(frame, since_last) == gap
 
 
 def test_tasks_expire_are_refreshed_and_have_limits():

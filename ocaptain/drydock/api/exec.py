@@ -105,6 +105,16 @@ FRAME_GAP_SECONDS = 0.02
 EXIT_GAP_SECONDS = 0.2
 
 
+def gap_before(frame: bytes, since_last: float | None) -> float:
+    """Return the seconds to wait before a frame of a POST's reply is sent.
+
+    Args:
+        frame: the frame.
+        since_last: seconds since the frame before it was sent; None = it is the first one.
+    """
+    return max(0.0, EXIT_GAP_SECONDS - since_last) if frame[0] == EXIT and since_last is not None else 0.0
+
+
 class ChunkWatcher:
     """Collects a session's frames for a chunked HTTP reply: one chunk a frame."""
 
@@ -139,13 +149,15 @@ class ExecResponse(Response):
         del scope
         watcher = ChunkWatcher()
         work = [asyncio.create_task(self._feed(receive)), asyncio.create_task(self._session.attach(watcher))]
+        last_sent: float | None = None
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             while (frame := await watcher.frames.get()) is not None:
                 # Framing lives in the chunk boundaries, and a client that is slow to read joins what
                 # came together: the exit frame, which the js SDK then misses, stands well apart.
-                await asyncio.sleep(EXIT_GAP_SECONDS if frame[0] == EXIT else 0)
+                await asyncio.sleep(gap_before(frame, None if last_sent is None else time.monotonic() - last_sent))
                 await send({"type": "http.response.body", "body": frame, "more_body": True})
+                last_sent = time.monotonic()
                 await asyncio.sleep(FRAME_GAP_SECONDS)
             await send({"type": "http.response.body", "body": b""})
         finally:
