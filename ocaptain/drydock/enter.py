@@ -360,7 +360,7 @@ def _execute(command: SandboxCommand) -> None:
         break
     program, environment = command.argv[0], dict(command.environment)
     os.closerange(3, 65536)
-    places = [""] if "/" in program else environment.get("PATH", os.defpath).split(":")
+    places = [""] if "/" in program else environment.get("PATH", os.defpath).split(":") if program else []
     reason = "No such file or directory"
     for place in places:
         path = f"{place}/{program}" if place else program

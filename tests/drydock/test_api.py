@@ -174,9 +174,10 @@ def test_streams_and_exit_codes_by_the_sdk(sprite):
     assert (done.returncode, done.stdout, done.stderr) == (7, b"out\n", b"err\n")
     assert sprite.run("sh", "-c", "kill -KILL $$", capture_output=True).returncode == 137
     assert sprite.run("true", capture_output=True).returncode == 0
-    missing = sprite.run("no-such-program", capture_output=True)
-    assert missing.returncode == 127
-    assert b"executable file `no-such-program` not found in $PATH" in missing.stderr
+    for program in ("no-such-program", ""):
+        missing = sprite.run(program, capture_output=True)
+        assert missing.returncode == 127
+        assert b"executable file `%s` not found in $PATH" % program.encode() in missing.stderr
 
 
 def test_argv_is_passed_unchanged(sprite):
