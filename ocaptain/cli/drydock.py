@@ -19,12 +19,14 @@ from ocaptain.drydock.errors import DrydockError
 from ocaptain.drydock.rootless import describe_limitation
 from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.names import LABEL
-from ocaptain.sprites import SpritesClient
+from ocaptain.sprites import SpritesClient, SpritesError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ocaptain.sprites import Sprite
+
+ANSWER_SECONDS = 5.0  # a few tries of it are made
 
 
 def start(options: server.Options) -> None:
@@ -61,10 +63,14 @@ def build_base() -> None:
 
 def _list_sprites(record: server.ServerRecord) -> list[Sprite]:
     async def ask() -> list[Sprite]:
-        async with SpritesClient(record.url, record.token) as client:
+        async with SpritesClient(record.url, record.token, seconds=ANSWER_SECONDS) as client:
             return await client.list()
 
-    return asyncio.run(ask())
+    try:
+        return asyncio.run(ask())
+    except SpritesError as error:
+        remedy = "if it hangs, stop it with --force: the work of its ships is lost"
+        raise OcaptainError(f"drydock at {record.url} does not answer ({error.message}); {remedy}") from error
 
 
 def status() -> int:
