@@ -8,11 +8,14 @@ gets a new one. An unfinished layer is never used: the last step renames it to i
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import hashlib
 import os
 import shutil
 import signal
+import struct
 import tempfile
+import time
 from pathlib import Path
 from typing import IO
 
@@ -33,6 +36,10 @@ PACKAGES = {
 }
 EXTRA_PACKAGES = ("procps", "mount", "ca-certificates")  # what a bare Debian lacks
 BUILD_SECONDS = 600.0
+#: The lock of apt and dpkg (fcntl), and how long another program may hold it.
+DPKG_LOCK = Path("/var/lib/dpkg/lock-frontend")
+DPKG_SECONDS = 120.0
+FLOCK = "hhqqi0q"  # struct flock of 64-bit Linux: type, whence, start, length, pid
 # The user database of a ship: uid 1000 may be another name on the host, the host's password
 # hashes and ssh host keys are none of the ship's business.
 USERS_SCRIPT = f"""set -eu
@@ -197,7 +204,39 @@ async def _run_on_host(argv: list[str]) -> None:
         _require_success(exit_code, output)
 
 
+def lock_holder(file: Path) -> int | None:
+    """Return the process that has locked a file by ``fcntl``, 0 for one that is not seen from here, None for none.
+
+    Nothing is locked for the test.
+    """
+    try:
+        with file.open("rb") as opened:
+            asked = struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+            kind, _, _, _, pid = struct.unpack(FLOCK, fcntl.fcntl(opened, fcntl.F_GETLK, asked))
+    except OSError:  # no dpkg, or not ours to read
+        return None
+    return None if kind == fcntl.F_UNLCK else pid
+
+
+async def wait_for_dpkg(lock: Path = DPKG_LOCK, seconds: float = DPKG_SECONDS) -> None:
+    """Wait until no other program installs packages on this machine: the layer would see half of what it writes.
+
+    Raises:
+        DrydockError: one still does after ``seconds``.
+    """
+    until = time.monotonic() + seconds
+    while (holder := lock_holder(lock)) is not None:
+        if time.monotonic() >= until:
+            who = f"process {holder}" if holder else "a program"
+            raise DrydockError(
+                f"drydock's base layer cannot be built: {who} has been installing packages on this machine"
+                f" for {seconds:g} s; try again when it has ended (`ocaptain drydock base build`)"
+            )
+        await asyncio.sleep(0.5)
+
+
 async def _install_packages(layer: Path) -> None:
+    await wait_for_dpkg()
     box = await Sandbox.create("base", layer.parent / "box", None)
     try:
         await _run_in_sandbox(box, FORBID_SERVICES_SCRIPT + INSTALL_SCRIPT, *missing_packages())

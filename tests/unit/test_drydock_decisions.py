@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -11,6 +14,7 @@ from hypothesis import strategies as st
 
 from ocaptain.drydock import server
 from ocaptain.drydock.api.exec import EXIT_GAP_SECONDS, gap_before
+from ocaptain.drydock.base import lock_holder, wait_for_dpkg
 from ocaptain.drydock.errors import ApiError, DrydockError
 from ocaptain.drydock.life import Activity, IdlePolicy, State, next_state
 from ocaptain.drydock.policy import NetworkPolicy, NetworkRule, allows_host
@@ -187,3 +191,21 @@ def test_options_of_a_drydock_that_left_sprites_are_taken_up_or_asked_for(tmp_pa
         (tmp_path / server.OPTIONS_FILE).write_bytes(damaged)
         with pytest.raises(DrydockError, match=r"cannot be read .*options\.json"):
             server.read_options(tmp_path)
+
+
+def test_a_base_is_not_built_while_another_program_installs_packages(tmp_path):
+    lock = tmp_path / "lock-frontend"
+    assert lock_holder(lock) is None
+    lock.touch()
+    script = (
+        "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print(1, flush=True); input()"
+    )
+    argv = [sys.executable, "-c", script, str(lock)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline()
+        assert lock_holder(lock) == holder.pid
+        with pytest.raises(DrydockError, match=f"process {holder.pid} has been installing packages"):
+            asyncio.run(wait_for_dpkg(lock, 0.0))
+        holder.stdin.close()
+    assert lock_holder(lock) is None
+    asyncio.run(wait_for_dpkg(lock, 0.0))
