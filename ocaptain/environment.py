@@ -49,8 +49,9 @@ KEPT_PYTHON = frozenset(
 )
 #: Files that Ansible would read if we did not name ours.
 CONFIGURATION_FILES = ("~/.ansible.cfg", "/etc/ansible/ansible.cfg")
-#: The locales that we choose from where the user's does not do.
-UTF8_LOCALES = ("C.UTF-8", "C.utf8", "en_US.UTF-8")
+#: The locales that we choose from where the user's does not do; the first two are also Python's choice.
+COERCED_LOCALES = ("C.UTF-8", "C.utf8")
+UTF8_LOCALES = (*COERCED_LOCALES, "en_US.UTF-8")
 
 
 def ignored_settings(environment: Mapping[str, str], *, has_content: bool = False) -> list[str]:
@@ -116,11 +117,10 @@ def is_usable_locale(name: str) -> bool:
 
 
 def describe_locale(environment: Mapping[str, str]) -> str:
-    """Return what the user's environment sets of the locale, for people: ``LC_ALL=C``."""
-    for name in ("LC_ALL", "LC_CTYPE", "LANG"):
-        if environment.get(name):
-            return f"{name}={environment[name]}"
-    return "none is set"
+    """Return what the user's environment sets of the locale and counts, for people: ``LC_ALL=C``."""
+    names = ["LANG", *sorted(name for name in environment if name.startswith("LC_"))]
+    names = ["LC_ALL"] if environment.get("LC_ALL") else names
+    return ", ".join(f"{name}={environment[name]}" for name in names if environment.get(name)) or "none is set"
 
 
 def choose_locale(environment: Mapping[str, str], is_usable: Callable[[str], bool] = is_usable_locale) -> str | None:
@@ -137,6 +137,8 @@ def choose_locale(environment: Mapping[str, str], is_usable: Callable[[str], boo
     kind = general or environment.get("LC_CTYPE") or environment.get("LANG") or "C"
     if _is_utf8(kind) and all(is_usable(name) for name in sorted(names)):
         return None
+    if names == {"C"} and not general and any(is_usable(name) for name in COERCED_LOCALES):
+        return None  # Python takes one of these then (PEP 538)
     for name in UTF8_LOCALES:
         if is_usable(name):
             return name

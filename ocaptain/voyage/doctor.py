@@ -142,7 +142,9 @@ def judge_locale(environment: Mapping[str, str], is_usable: Callable[[str], bool
     except UsageError as error:
         what, _, remedy = error.message.rpartition("; ")
         return Finding("locale", "fault", what, remedy)
-    return Finding("locale", "ok", f"{user}, which is no usable UTF-8: Ansible runs with {chosen}" if chosen else user)
+    return Finding(
+        "locale", "ok", f"Ansible runs with {chosen}, since {user} is not UTF-8 or not there" if chosen else user
+    )
 
 
 def judge_ansible_settings(environment: Mapping[str, str], files: Sequence[str]) -> Finding:
