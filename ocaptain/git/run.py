@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -45,6 +46,7 @@ _PASSED_VARIABLES = (
     "PATH",
     "HOME",
     "USER",
+    "SUDO_UID",  # whose repositories git reads for root, too
     "TMPDIR",
     "SSH_AUTH_SOCK",
     "SSL_CERT_FILE",
@@ -69,6 +71,24 @@ class GitLimitExceeded(GitError):
 def _exceeded_bounds(code: int, stderr: str) -> bool:
     """Whether a bounded git was ended by its bounds: by their signals, or because it got no memory."""
     return -code in {signal.SIGXCPU, signal.SIGXFSZ, signal.SIGKILL} or bool(_NO_MEMORY.search(stderr))
+
+
+def _collect(
+    process: subprocess.Popen[bytes], stdin: bytes | None, seconds: float
+) -> subprocess.CompletedProcess[bytes]:
+    """Wait for a process and return its output; if it takes too long, end it and all that it started.
+
+    Raises:
+        subprocess.TimeoutExpired: it took longer than ``seconds``.
+    """
+    try:
+        stdout, stderr = process.communicate(stdin, timeout=seconds)
+    except BaseException:
+        # git's helpers (ssh, git-remote-https, index-pack) would go on without it.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        raise
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 
 @dataclass(frozen=True)
@@ -166,18 +186,16 @@ class Git:
         """
         shown = f"git {' '.join(arguments[:2])} in {self.directory}"
         try:
-            done = subprocess.run(
+            with subprocess.Popen(
                 self.argv(*arguments, bounds=bounds, setting=setting),
-                stdin=file,
-                input=None if file else stdin,
+                stdin=file or subprocess.PIPE,
                 stdout=output or subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 cwd=self.directory,
                 env={**self.env(), **(extra or {})},
-                timeout=seconds,
-                check=False,
                 start_new_session=True,  # a Ctrl-C at the terminal must not end it half way
-            )
+            ) as process:
+                done = _collect(process, None if file else stdin, seconds)
         except subprocess.TimeoutExpired as error:
             raise GitTimeout(f"{shown}: did not end in {seconds:g} s") from error
         except FileNotFoundError as error:
@@ -205,8 +223,8 @@ class Git:
 
     def refs(self, below: str) -> dict[str, str]:
         """Return the refs below a name, with what they point to."""
-        lines = self.text("for-each-ref", "--format=%(objectname) %(refname)", below).splitlines()
-        return {name: oid for oid, _, name in (line.partition(" ") for line in lines)}
+        lines = self.text("for-each-ref", "--format=%(objectname) %(refname)", below).split("\n")
+        return {name: oid for oid, _, name in (line.partition(" ") for line in lines if line)}
 
     def tree(self, commit: str) -> str:
         """Return the tree of a commit."""
