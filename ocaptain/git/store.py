@@ -6,6 +6,7 @@ recovery. Only bare repositories that ocaptain made are opened here.
 
 from __future__ import annotations
 
+import re
 import threading
 from dataclasses import dataclass
 from functools import cached_property
@@ -58,13 +59,19 @@ class BareRepository(Git):
         """Return the commit that a full ref name or an id names, None if there is none."""
 
         def look(repository: pygit2.Repository) -> str | None:
+            found: pygit2.Oid | str = revision
             if revision.startswith("refs/"):
                 try:
-                    return str(repository.references[revision].peel(pygit2.Commit).id)
+                    found = repository.references[revision].resolve().target
                 except KeyError:
                     return None
-            found = repository.get(revision)
-            return revision if found is not None and found.type == ObjectType.COMMIT else None
+                if repository.odb.read_header(pygit2.Oid(hex=str(found)))[0] == ObjectType.TAG:
+                    return str(repository.references[revision].peel(pygit2.Commit).id)
+            try:
+                kind, _ = repository.odb.read_header(pygit2.Oid(hex=str(found)))
+            except KeyError:
+                return None
+            return str(found) if kind == ObjectType.COMMIT else None
 
         return self._ask(look)
 
@@ -74,7 +81,7 @@ class BareRepository(Git):
         Raises:
             GitError: there is no such commit.
         """
-        return self._ask(lambda repository: str(repository[commit].peel(pygit2.Commit).tree_id))
+        return self._ask(lambda repository: _tree_of(repository, commit))
 
     def tree_bytes(self, oid: str) -> bytes:
         """Return a tree's bytes."""
@@ -116,13 +123,20 @@ class BareRepository(Git):
         """
 
         def make(repository: pygit2.Repository) -> str:
-            when = () if dated else (repository[parent].peel(pygit2.Commit).commit_time, 0)
+            when = () if dated else (_time_of(repository, parent), 0)
             by = pygit2.Signature(author, f"{author}@ocaptain.invalid", *when)
             ours = pygit2.Signature(*IDENTITY, *when)
             parents: list[pygit2.Oid | str] = [pygit2.Oid(hex=parent)]
             return str(repository.create_commit(None, by, ours, message, pygit2.Oid(hex=tree), parents))
 
-        return self._ask(make)
+        try:
+            return self._ask(make)
+        except GitError:  # on an old commit of the user's that libgit2 does not read
+            when = "" if dated else f"@{self._ask(lambda repository: _time_of(repository, parent))} +0000"
+            extra = {"GIT_AUTHOR_NAME": author, "GIT_AUTHOR_EMAIL": f"{author}@ocaptain.invalid"}
+            dates = {"GIT_AUTHOR_DATE": when, "GIT_COMMITTER_DATE": when} if when else {}
+            arguments = ("commit-tree", tree, "-p", parent)
+            return self.run(*arguments, stdin=message.encode(), extra={**extra, **dates}).stdout.decode().strip()
 
     def is_ancestor(self, old: str, new: str) -> bool:
         """Whether ``old`` is reachable from ``new``."""
@@ -132,7 +146,10 @@ class BareRepository(Git):
                 return False
             return old == new or repository.descendant_of(new, old)
 
-        return self._ask(look)
+        try:
+            return self._ask(look)
+        except GitError:  # an old commit of the user's that libgit2 does not read: git does
+            return self.run("merge-base", "--is-ancestor", old, new, ok=(0, 1)).returncode == 0
 
     def merge_base(self, one: str, other: str) -> str | None:
         """Return the best common ancestor of two commits, None if there is none."""
@@ -140,7 +157,10 @@ class BareRepository(Git):
         def look(repository: pygit2.Repository) -> object:
             return repository.merge_base(one, other) if one in repository and other in repository else None
 
-        found = self._ask(look)
+        try:
+            found = self._ask(look)
+        except GitError:
+            return self.run("merge-base", one, other, ok=(0, 1)).stdout.decode().strip() or None
         return None if found is None else str(found)
 
     def update_ref(self, ref: str, new: str, old: str | None = None) -> bool:
@@ -149,3 +169,29 @@ class BareRepository(Git):
             return super().update_ref(ref, new, old)
         self._ask(lambda repository: repository.references.create(ref, new, force=True))
         return True
+
+
+def _header_of(repository: pygit2.Repository, commit: str) -> bytes:
+    """Return the lines before a commit's message, unparsed: git takes old commits that libgit2 does not.
+
+    Raises:
+        KeyError: there is no such commit.
+    """
+    kind, data = repository.odb.read(pygit2.Oid(hex=commit))
+    if kind != ObjectType.COMMIT:
+        raise KeyError(f"{commit} is no commit")
+    return bytes(data).partition(b"\n\n")[0] + b"\n"
+
+
+def _tree_of(repository: pygit2.Repository, commit: str) -> str:
+    """Return the tree of a commit. Raises KeyError, ValueError."""
+    found = re.match(rb"tree ([0-9a-f]{40})\n", _header_of(repository, commit))
+    if not found:
+        raise ValueError(f"{commit} has no tree")
+    return found[1].decode()
+
+
+def _time_of(repository: pygit2.Repository, commit: str) -> int:
+    """Return a commit's time in seconds, 0 if it has none that can be read. Raises KeyError."""
+    found = re.search(rb"\ncommitter [^\n]*> ?([0-9]{1,12})\b", _header_of(repository, commit))
+    return int(found[1]) if found else 0
