@@ -28,12 +28,12 @@ from pygit2.enums import ObjectType
 from ocaptain.git.bundles import BadBundle
 from ocaptain.git.run import Bounds, Git, GitError, GitLimitExceeded, GitTimeout
 from ocaptain.git.trees import FOLDER, BadTree, compare_trees, parse_tree
-from ocaptain.protocol.git import read_bundle_header
+from ocaptain.protocol.git import odd_objects, read_bundle_header, strict_option
 from ocaptain.protocol.limits import MAX_COMMIT, MAX_DELTA, MEBIBYTE, Limits
 from ocaptain.protocol.packs import MAX_CHAIN, TREE, BadPack, Pack, PackedObject, scan_pack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
 INCOMING = "incoming"
 INDEX_SECONDS = 120.0
@@ -42,6 +42,7 @@ SMALL_PROCESSOR_SECONDS = 1  # then it is treated as a large one
 MEMORY = 208 * MEBIBYTE  # the largest delta, what it is made from, its result, and git's own
 MAX_READ = 256 * MEBIBYTE  # bytes that are unpacked to read one tree, with the deltas that it is made of
 MAX_READS = 32 * MAX_READ  # for all trees of a pack
+MAX_FORGIVEN = 8  # odd objects of the user's own that a pack may hold; git names one at a time
 ALTERNATE = "../../../objects\n"
 #: Errors of git that this machine caused, not the pack.
 _OURS = re.compile(r"No space left on device|Disk quota exceeded|Input/output error|Too many open files|Read-only file")
@@ -95,8 +96,7 @@ def admit_bundle(
         if pack is None:
             raise TooLarge
         with _quarantine(git) as objects:
-            file.seek(start)
-            _index(git, file, objects, limits, small=small is not None)
+            _index(git, file, start, objects, limits, small=small is not None)
             _Inspector(objects, pack).check(commit, base, limits)
             _move_in(objects / "pack", git.directory / "objects" / "pack")
     except (BadPack, BadTree) as error:
@@ -129,34 +129,62 @@ def _quarantine(git: Git) -> Iterator[Path]:
         shutil.rmtree(room, ignore_errors=True)
 
 
-def _index(git: Git, file: BinaryIO, objects: Path, limits: Limits, *, small: bool) -> None:
+def _index(git: Git, file: BinaryIO, start: int, objects: Path, limits: Limits, *, small: bool) -> None:
     """Have git unpack, check and index a pack: objects, links, and file names that are not allowed.
+
+    Odd objects that the repository has already are forgiven: they are the user's own, and a pack may hold them again,
+    or a folder with them. What is new is checked strictly.
 
     Raises:
         TooLarge: a small one takes longer than is normal for its size.
         BadBundle: git found it damaged.
         GitError: this machine or the repository failed.
     """
+    forgiven: list[str] = []
+    while True:
+        file.seek(start)
+        try:
+            _index_once(git, file, objects, limits, forgiven, small=small)
+        except (GitTimeout, GitLimitExceeded) as error:
+            if small:
+                raise TooLarge from error
+            raise BundleRefused(f"the bundle is refused: {error.message}") from error
+        except GitError as error:
+            if _OURS.search(error.message):
+                raise
+            odd = set(odd_objects(error.message)) - set(forgiven)
+            if odd and len(forgiven) < MAX_FORGIVEN and _has_all(git, odd):
+                forgiven += sorted(odd)
+                for path in (objects / "pack").iterdir():  # what it had begun to write
+                    path.unlink()
+                continue
+            kind = BundleRefused if _PACKS_OWN.search(error.message) else BadBundle
+            raise kind(f"the bundle is refused: {error.message}") from error
+        return
+
+
+def _index_once(
+    git: Git, file: BinaryIO, objects: Path, limits: Limits, forgiven: Sequence[str], *, small: bool
+) -> None:
     max_bytes = limits.pack_bytes + MAX_DELTA
     # git adds the bases of deltas to the pack, so the file may be larger.
     bounds = Bounds(MEMORY, 2 * max_bytes, SMALL_PROCESSOR_SECONDS if small else INDEX_PROCESSOR_SECONDS)
-    try:
-        git.run(
-            *("index-pack", "--stdin", "--fix-thin", "--strict", f"--max-input-size={max_bytes}"),
-            file=file,
-            seconds=INDEX_SECONDS,
-            extra={"GIT_OBJECT_DIRECTORY": str(objects)},
-            bounds=bounds,
-        )
-    except (GitTimeout, GitLimitExceeded) as error:
-        if small:
-            raise TooLarge from error
-        raise BundleRefused(f"the bundle is refused: {error.message}") from error
-    except GitError as error:
-        if _OURS.search(error.message):
-            raise
-        kind = BundleRefused if _PACKS_OWN.search(error.message) else BadBundle
-        raise kind(f"the bundle is refused: {error.message}") from error
+    skip = objects.parent / "forgiven"
+    skip.write_text("".join(f"{oid}\n" for oid in forgiven))
+    strict = strict_option(str(skip.relative_to(git.directory)) if forgiven else "")
+    git.run(
+        *("index-pack", "--stdin", "--fix-thin", strict, f"--max-input-size={max_bytes}"),
+        file=file,
+        seconds=INDEX_SECONDS,
+        extra={"GIT_OBJECT_DIRECTORY": str(objects)},
+        bounds=bounds,
+    )
+
+
+def _has_all(git: Git, oids: Iterable[str]) -> bool:
+    """Whether the repository has objects, apart from those in quarantine."""
+    odb = pygit2.Odb(str(git.directory / "objects"))
+    return all(pygit2.Oid(hex=oid) in odb for oid in oids)
 
 
 def _move_in(source: Path, target: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import BinaryIO, List, Optional
+from typing import BinaryIO, Iterable, List, Optional
 
 #: Settings with which nothing in a repository or a user's configuration is executed or changes a command.
 SAFE_SETTINGS = ("core.hooksPath=/dev/null", "core.fsmonitor=false", "core.quotePath=false", "gc.auto=0")
@@ -17,6 +17,24 @@ BUNDLE_PACK = ("pack-objects", "--revs", "--stdout", "--thin", "--delta-base-off
 SIGNATURES = frozenset({b"# v2 git bundle", b"# v3 git bundle"})
 MAX_HEADER_LINE = 4096
 MAX_HEADER_LINES = 256
+
+
+#: How git index-pack names an object that it finds odd.
+_ODD_OBJECT = re.compile(r"(?:error|warning): object ([0-9a-f]{40}): ")
+
+
+def odd_objects(errors: str) -> list[str]:
+    """Return the ids of the objects that ``git index-pack --strict`` refused, by its error output."""
+    return _ODD_OBJECT.findall(errors)
+
+
+def strict_option(forgiven: str = "") -> str:
+    """Return the option of ``git index-pack`` that has it look into each object.
+
+    Args:
+        forgiven: path of a file with the ids of objects that may be odd, "" for none; without spaces and commas.
+    """
+    return f"--strict=skiplist={forgiven}" if forgiven else "--strict"
 
 
 def git_argv(*settings: str) -> list[str]:
@@ -36,9 +54,10 @@ def make_bundle_header(commit: str, ref: str, prerequisite: str | None) -> bytes
     return f"# v2 git bundle\n{prerequisite_line}{commit} {ref}\n\n".encode()
 
 
-def bundle_revisions(commit: str, prerequisite: str | None) -> bytes:
-    """Return the input of :data:`BUNDLE_PACK`: the revisions that the pack must contain."""
-    return f"{commit}\n^{prerequisite}\n".encode() if prerequisite else f"{commit}\n".encode()
+def bundle_revisions(commit: str, prerequisite: str | None, further: Iterable[str] = ()) -> bytes:
+    """Return the input of :data:`BUNDLE_PACK`: the revisions, and further objects, that the pack must contain."""
+    lines = [commit, *([f"^{prerequisite}"] if prerequisite else []), *further]
+    return "".join(f"{line}\n" for line in lines).encode()
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,18 @@ import os
 import re
 import subprocess
 from pathlib import Path
-from typing import Sequence
+from typing import BinaryIO, Sequence
 
 from ocaptain.protocol import PART_BYTES
-from ocaptain.protocol.git import BUNDLE_PACK, NO_DELTAS, bundle_revisions, make_bundle_header, read_bundle_header
+from ocaptain.protocol.git import (
+    BUNDLE_PACK,
+    NO_DELTAS,
+    bundle_revisions,
+    make_bundle_header,
+    odd_objects,
+    read_bundle_header,
+    strict_option,
+)
 from ocaptain.protocol.limits import (
     Excess,
     Limits,
@@ -76,10 +84,10 @@ class Workspace(Comparison):
         empty = tree == self._git("rev-parse", f"{base}^{{tree}}").decode().strip()
         special = any(may_be_special(os.fsencode(path)) for path in (*changes.changed, *changes.new))
         path, commit = self._write_bundle(base, tree, head, name)
-        problem = self._find_bundle_problem(path, limits, strict=bool(head) or special)
+        problem = self._find_bundle_problem(path, base, limits, strict=bool(head) or special)
         if problem and head:  # what counts is the tree; a history that nobody can take stays behind
             path, commit = self._write_bundle(base, tree, "", name)
-            problem = self._find_bundle_problem(path, limits, strict=special)
+            problem = self._find_bundle_problem(path, base, limits, strict=special)
         if problem and not lenient:
             raise UnfitWorkspace(problem, _printable_names([*changes.changed, *changes.new][:MAX_NAMES]))
         bundle = self._split_into_parts(path)
@@ -197,11 +205,12 @@ class Workspace(Comparison):
             self._git("-c", NO_DELTAS, *BUNDLE_PACK, stdin=bundle_revisions(commit, base), output=whole)
         return path, commit
 
-    def _find_bundle_problem(self, path: Path, limits: Limits, *, strict: bool) -> str:
+    def _find_bundle_problem(self, path: Path, base: str, limits: Limits, *, strict: bool) -> str:
         """Return why the captain would refuse a bundle, "" if it is valid.
 
         Args:
             path: of the bundle.
+            base: the commit whose odd objects are forgiven, as the captain does.
             limits: of what it has.
             strict: have git look into each object: of the agent's own commits, and of files that git itself reads.
         """
@@ -214,19 +223,39 @@ class Workspace(Comparison):
                 return str(error)
             if not strict:
                 return ""
-            os.lseek(file.fileno(), start, os.SEEK_SET)  # git reads the descriptor, not our buffer
-            quarantine = self._places.own / "proving"
+            problem = self._index_strictly(file, start, "")
+            if problem and (odd := odd_objects(problem)):
+                forgiven = {
+                    entry.split()[2] for entry in self._git("ls-tree", "-r", "-t", "-z", base).split(b"\0") if entry
+                }
+                if all(oid.encode() in forgiven for oid in odd):
+                    problem = self._index_strictly(file, start, b"\n".join(forgiven).decode())
+            return problem
+
+    def _index_strictly(self, file: BinaryIO, start: int, forgiven: str) -> str:
+        """Have git look into each object of a pack; return what it refuses, "" for nothing.
+
+        Args:
+            file: with the pack.
+            start: where that begins.
+            forgiven: ids of objects that may be odd, one a line.
+        """
+        os.lseek(file.fileno(), start, os.SEEK_SET)  # git reads the descriptor, not our buffer
+        quarantine = self._places.own / "proving"
+        remove_path(quarantine)
+        (quarantine / "pack").mkdir(parents=True)
+        (quarantine / "info").mkdir()
+        (quarantine / "info/alternates").write_text(f"{self._places.git}/objects\n")
+        extra = {"GIT_OBJECT_DIRECTORY": str(quarantine)}
+        skip = quarantine / "forgiven"
+        skip.write_text(forgiven)
+        strict = strict_option(os.path.relpath(skip, self._places.workspace) if forgiven else "")
+        try:
+            self._git("index-pack", "--stdin", "--fix-thin", strict, file=file, extra=extra)
+        except WorkspaceError as error:
+            return f"git refuses it: {error}"
+        finally:
             remove_path(quarantine)
-            (quarantine / "pack").mkdir(parents=True)
-            (quarantine / "info").mkdir()
-            (quarantine / "info/alternates").write_text(f"{self._places.git}/objects\n")
-            extra = {"GIT_OBJECT_DIRECTORY": str(quarantine)}
-            try:
-                self._git("index-pack", "--stdin", "--fix-thin", "--strict", file=file, extra=extra)
-            except WorkspaceError as error:
-                return f"git refuses it: {error}"
-            finally:
-                remove_path(quarantine)
         return ""
 
     def _split_into_parts(self, path: Path) -> Bundle:

@@ -111,7 +111,7 @@ def test_which_mesh(monkeypatch, provider, configured, secret, named, chosen):
     [
         ("OCAPTAIN_TAILSCALE_API_URL", "http://api.example.com"),
         ("OCAPTAIN_TAILSCALE_API_URL", "https://a@b"),
-        ("OCAPTAIN_TAILSCALE_TAG", "ship"),
+        ("OCAPTAIN_TAILSCALE_TAG", "boats"),
         ("OCAPTAIN_TAILSCALE_TAILNET", "../x"),
         ("OCAPTAIN_TAILSCALE_LOGIN_SERVER", "https://x/{{ lookup('pipe', 'id') }}"),
         ("OCAPTAIN_TAILSCALE_OAUTH_SECRET", "tskey with blanks"),

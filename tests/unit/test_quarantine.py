@@ -29,7 +29,9 @@ from ocaptain.git import (
     quarantine,
 )
 from ocaptain.protocol import packs
+from ocaptain.protocol.git import BUNDLE_PACK, bundle_revisions, make_bundle_header
 from ocaptain.protocol.limits import Limits, is_dot_git, name_problem
+from tests import sources
 from tests.hostile import FILE, FOLDER, LINK, PACKS, Hold
 from tests.unit.test_workspace import commit
 
@@ -288,3 +290,44 @@ def test_a_merge_that_needs_too_much_is_a_conflict(harbour, monkeypatch):
     found = merge(harbour.git, *sides[1:])
     assert isinstance(found, Conflict)
     assert "the merge needs more than" in found.note
+
+
+def offer_of(repo, made, base, *objects):
+    """Return what a ship sends of a commit, with further objects."""
+    revisions = bundle_revisions(made, base, objects)
+    return make_bundle_header(made, "refs/x", base) + Git(repo).run(*BUNDLE_PACK, stdin=revisions).stdout
+
+
+def test_what_the_repository_has_already_may_be_odd_and_nothing_else(tmp_path):
+    source = sources.make(tmp_path / "source (its name, too)")
+    modules = sources.write_object(source, "blob", b'[submodule "x"]\n\tpath = x\n\turl = -u\n')
+    lines = sources.write_object(source, "blob", b"*.x " + b"a" * 3000 + b"\n")
+    entries = [("100644 .gitmodules", modules), ("100644 .gitattributes", lines)]
+    odd_tree = sources.write_odd_tree(source, *entries)
+    base = sources.write_commit(source, sources.ODD_COMMITS["badTimezone"], odd_tree)
+    sources.git(tmp_path, "clone", "-q", "--bare", "--no-local", source, "repo.git")
+    ours = Git(tmp_path / "repo.git")
+
+    def admit(made, *objects):
+        with tempfile.TemporaryFile(buffering=0) as file:
+            file.write(offer_of(source, made, base, *objects))
+            admit_bundle(ours, file, made, base)
+        assert ours.resolve(made) == made
+
+    sources.git(source, "read-tree", base)
+    new = sources.git(source, "hash-object", "-w", "--stdin", stdin=b"new")
+    sources.git(source, "update-index", "--add", "--cacheinfo", f"100644,{new},new.txt")
+    made = sources.git(source, "commit-tree", sources.git(source, "write-tree"), "-p", base, "-m", "new")
+    admit(made)  # beside files of the user's that git's strict check dislikes
+    admit(sources.git(source, "commit-tree", made + "^{tree}", "-p", base, "-m", "x"), odd_tree)  # sent once more
+    before = {path for path in ours.directory.rglob("*") if path.is_file()}
+    other = sources.write_object(source, "blob", b'[submodule "y"]\n\tpath = y\n\turl = -u\n')
+    sources.git(source, "update-index", "--add", "--cacheinfo", f"100644,{other},.gitmodules")
+    its = sources.git(source, "commit-tree", sources.git(source, "write-tree"), "-p", base, "-m", "x")
+    odd_commit = sources.write_commit(source, sources.ODD_COMMITS["zeroPaddedDate"], made + "^{tree}")
+    new_tree = sources.write_odd_tree(source, ("100644 zzz", new), *entries)
+    with_tree = sources.git(source, "commit-tree", new_tree, "-p", base, "-m", "x")
+    for refused in (its, odd_commit, with_tree):
+        with pytest.raises(BundleRefused, match="fsck error"):
+            admit(refused)
+    assert {path for path in ours.directory.rglob("*") if path.is_file()} == before

@@ -225,7 +225,7 @@ def test_a_wrong_tree_is_refused(item):
 
 
 def test_the_whole_invocation(tmp_path):
-    caller = {"PATH": "/usr/bin", "ANSIBLE_ROLES_PATH": "/mine", "SPRITES_TOKEN": "canary"}
+    caller = {"PATH": "/usr/bin", "ANSIBLE_ROLES_PATH": "/mine", "SPRITES_TOKEN": "canary", "LANG": "C.UTF-8"}
     made = invocation.build_invocation("sail", {"plan": "/p", "repo": None}, caller, tmp_path, Path("/content"))
     assert made.playbook == Path("/content/playbooks/sail.yml")
     assert made.extravars == {"plan": "/p"}

@@ -452,3 +452,16 @@ def test_a_submodule_that_became_a_file_stays_what_it_was(ship):
     (ship.root / "sub").rmdir()
     (ship.root / "sub").write_text("a file\n")
     assert ship.work.snapshot(base, "out").empty
+
+
+def test_odd_files_of_the_base_are_forgiven_and_no_others(ship):
+    odd = '[submodule "x"]\n\tpath = x\n\turl = -u\n'
+    ship.base = commit(ship.git, {"a.txt": "one\n", ".gitmodules": odd}, ship.base)
+    ship.give(ship.base)
+    ship.work.reset(ship.base, "voyage")
+    (ship.root / ".gitattributes").write_text("*.txt text\n")  # a file that git reads: it looks strictly
+    found, tree = ship.offer()
+    assert (found.empty, sorted(tree)) == (False, [".gitattributes", ".gitmodules", "a.txt"])
+    (ship.root / ".gitmodules").write_text(odd.replace("x", "y"))
+    with pytest.raises(UnfitWorkspace, match="gitmodulesUrl"):
+        ship.work.snapshot(ship.base, "attempt-2")
