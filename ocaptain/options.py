@@ -70,6 +70,9 @@ class SailOptions:
     repo: str | None = _option(
         "Repository to start from (owner/name on GitHub, a URL or a path); by default the plan's."
     )
+    branch: str | None = _option(
+        "Branch of the repository to start from; by default the plan's, else the one that its HEAD names."
+    )
     repo_settings: str | None = _option(
         "What agents take from the repository's own settings (.claude/settings.json, .mcp.json): nothing (ignore),"
         " its hooks and permission rules, or all of it (trust); by default ignore.",

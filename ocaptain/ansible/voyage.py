@@ -18,6 +18,7 @@ from ocaptain.names import LABEL, VERIFY_SHIP
 from ocaptain.options import SailOptions
 from ocaptain.plan import load_plan
 from ocaptain.query import Query
+from ocaptain.voyage.check import SourceReport, check_source_of_plan
 from ocaptain.voyage.fleet import Outcome, read_outcome
 from ocaptain.voyage.home import Home, VoyageDirectory
 from ocaptain.voyage.launch import BuildResult, launch
@@ -229,12 +230,15 @@ def _not_sunk_error(
 
 def check_plan(args: Args) -> Args:
     """Check a plan; return its errors and warnings."""
-    report = load_plan(Path(args["plan"]).expanduser())
+    directory = Path(args["plan"]).expanduser()
+    report = load_plan(directory)
+    source = check_source_of_plan(report.plan, directory) if report.plan else SourceReport()
+    faults = [*report.faults, *source.faults]
     return {
         "changed": False,
-        "failed": report.plan is None,
-        "faults": [str(fault) for fault in report.faults],
-        "warnings_found": [str(warning) for warning in report.warnings],
+        "failed": bool(faults),
+        "faults": [str(fault) for fault in faults],
+        "warnings_found": [str(warning) for warning in (*report.warnings, *source.warnings)],
     }
 
 

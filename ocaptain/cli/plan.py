@@ -6,8 +6,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from ocaptain.cli import render
-from ocaptain.errors import OcaptainError, UsageError
-from ocaptain.plan import Finding, SimulationResult, build_jobs, load_plan, simulate, sufficient_ships
+from ocaptain.errors import UsageError
+from ocaptain.plan import SimulationResult, build_jobs, load_plan, simulate, sufficient_ships
 from ocaptain.text import clean_line
 
 if TYPE_CHECKING:
@@ -25,11 +25,12 @@ def check_plan(directory: Path, *, as_json: bool) -> int:
     report = load_plan(directory.expanduser())
     plan, faults, warnings = report.plan, [*report.faults], [*report.warnings]
     if plan:
-        from ocaptain.voyage.check import find_agent_problems  # noqa: PLC0415 - only for a plan that can be read
+        from ocaptain.voyage.check import check_source_of_plan, find_agent_problems  # noqa: PLC0415 - see above
 
         more_faults, more_warnings = find_agent_problems(plan)
-        faults += more_faults
-        warnings += [*more_warnings, *_repository_warnings(plan, directory.expanduser())]
+        found = check_source_of_plan(plan, directory.expanduser())
+        faults += [*more_faults, *found.faults]
+        warnings += [*more_warnings, *found.warnings]
     if as_json:
         render.print_json(
             "plan_check",
@@ -51,24 +52,6 @@ def check_plan(directory: Path, *, as_json: bool) -> int:
     checks = sum(1 for task in plan.tasks.values() if task.metadata.verify)
     render.out().print(f"{clean_line(plan.name)}: {len(plan.tasks)} tasks, {checks} with a check of their own: ok")
     return 0
-
-
-def _repository_warnings(plan: Plan, directory: Path) -> list[Finding]:
-    """Return warnings: agent settings in the plan's repository, or why it could not be searched for them."""
-    from ocaptain.config import load_settings  # noqa: PLC0415 - only where there is a repository to look at
-    from ocaptain.scratch import scratch_directory  # noqa: PLC0415
-    from ocaptain.voyage import source  # noqa: PLC0415
-
-    if not plan.manifest.repo:
-        return []
-    try:
-        named = source.parse_source(plan.manifest.repo, directory)
-        with scratch_directory("check") as place:
-            files = source.find_settings(named, load_settings(), place)
-    except OcaptainError as error:
-        what = f"could not be searched for agent settings: {error.message}"
-        return [Finding("voyage.json", "repo", clean_line(what, 500), "check the name, if the repository should exist")]
-    return [Finding(one.path, "", f"(in {plan.manifest.repo}) {one.sets}", one.note) for one in files]
 
 
 def parse_fleet_sizes(text: str) -> range:

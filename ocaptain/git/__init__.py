@@ -6,10 +6,11 @@ file-system monitor or submodule: nothing of it is ever executed.
 """
 
 from ocaptain.git.bundles import BadBundle, Part, fsck, write_bundle, write_proven_bundle
+from ocaptain.git.contents import Incomplete, find_incomplete
 from ocaptain.git.landing import Conflict, Merged, commit_message, merge
 from ocaptain.git.packing import pack
 from ocaptain.git.quarantine import BundleRefused, TooLarge, admit_bundle, clear_quarantine
-from ocaptain.git.run import Git, GitError, askpass_environment
+from ocaptain.git.run import Git, GitError, GitTimeout, askpass_environment
 from ocaptain.git.store import BareRepository
 from ocaptain.git.trees import BadTree, compare_trees
 
@@ -21,6 +22,8 @@ __all__ = [
     "Conflict",
     "Git",
     "GitError",
+    "GitTimeout",
+    "Incomplete",
     "Merged",
     "Part",
     "TooLarge",
@@ -29,6 +32,7 @@ __all__ = [
     "clear_quarantine",
     "commit_message",
     "compare_trees",
+    "find_incomplete",
     "fsck",
     "merge",
     "pack",

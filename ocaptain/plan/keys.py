@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 MANIFEST_KEYS = {
     "name": True,
     "repo": True,
-    "branch": False,
+    "branch": True,
     "recommended_ships": True,
     "setup": True,
     "verify_timeout": True,

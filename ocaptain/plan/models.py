@@ -134,6 +134,7 @@ class Manifest(_Strict):
     Attributes:
         name: the plan's name.
         repo: ``owner/name`` (GitHub), a URL or a path.
+        branch: the branch of it that the voyage starts from, None for the one that its HEAD names.
         recommended_ships: how many ships the plan was made for.
         setup: a shell line run in a fresh clone before the final verify.
         verify_timeout: seconds the final verify may take.
@@ -142,6 +143,7 @@ class Manifest(_Strict):
 
     name: Annotated[str, StringConstraints(max_length=1000)] = ""
     repo: Annotated[str, StringConstraints(min_length=1, max_length=4000)] | None = None
+    branch: Annotated[str, StringConstraints(min_length=1, max_length=1000)] | None = None
     recommended_ships: Annotated[int, Field(ge=1, le=500)] | None = None
     setup: Line | None = None
     verify_timeout: Seconds | None = None
@@ -197,10 +199,13 @@ class Plan:
 
     def digest(self) -> str:
         """Return a digest of the plan's content: 16 hex digits."""
+        manifest = self.manifest.model_dump(mode="json")
+        if manifest["branch"] is None:  # so that plans of before have the digest that their voyages have
+            del manifest["branch"]
         content = {
             "spec": self.spec,
             "verify": self.verify.hex(),
-            "manifest": self.manifest.model_dump(mode="json"),
+            "manifest": manifest,
             "tasks": [task.as_dict() for task in self.tasks.values()],
             "prompt": self.prompt,
         }

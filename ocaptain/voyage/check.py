@@ -7,13 +7,13 @@ import hashlib
 import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from ocaptain.agents import ADAPTERS, Briefing, check_agents, choose_agent
-from ocaptain.config import DEFAULT_SHIPS, HOSTS, MAX_SHIPS
-from ocaptain.errors import UsageError
+from ocaptain.config import DEFAULT_SHIPS, HOSTS, MAX_SHIPS, load_settings
+from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.mesh import choose_mesh, count_devices, tailnet_of
 from ocaptain.names import VERIFY_SHIP, sprite_name
 from ocaptain.plan import Finding, Plan, Report, load_plan
@@ -21,8 +21,11 @@ from ocaptain.plan.models import MODEL
 from ocaptain.prices import load_prices
 from ocaptain.provider import choose_provider, endpoint, provider_id, read_first_page, require_endpoint
 from ocaptain.scratch import remove_abandoned, scratch_directory
+from ocaptain.text import clean_line
 from ocaptain.voyage import source as sources
 from ocaptain.voyage.doctor import check_git
+from ocaptain.voyage.proof import prove_source
+from ocaptain.voyage.start import SourceRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from ocaptain.provider import Endpoint
     from ocaptain.voyage.request import Request
     from ocaptain.voyage.source import Source
+    from ocaptain.voyage.start import Start
 
 
 TRIED_CHARACTERS = 10_000  # of spec.md, with which a prompt template is tried
@@ -106,8 +110,9 @@ class CheckedRequest:
         agents: name of the agent of each open task.
         fleet: where the ships come from.
         source: where the repository comes from.
-        digest: of plan and repository: two requests with the same one are for the same voyage.
+        digest: of plan, repository and branch: two requests with the same one are for the same voyage.
         notes: what the user should know, a line each.
+        allow_partial: whether the source may have submodules and files in LFS.
     """
 
     plan: Plan
@@ -116,6 +121,20 @@ class CheckedRequest:
     source: Source
     digest: str
     notes: list[str]
+    allow_partial: bool = False
+
+
+@dataclass(frozen=True)
+class Services:
+    """What the services said.
+
+    Attributes:
+        provider_id: id of the provider (``Voyage.place``), empty if it is not known yet.
+        start: where the voyage starts in its source.
+    """
+
+    provider_id: str
+    start: Start
 
 
 def check_request(
@@ -149,12 +168,13 @@ def check_request(
     if agents is not None:
         gathered.attempt(_check_template, plan, request.options.agent_cmd, agents)
     base_directory = Path.cwd() if request.options.repo else request.plan
-    source = gathered.attempt(_find_source, request.options.repo or plan.manifest.repo, base_directory)
+    source = gathered.attempt(_find_source, request, plan, base_directory)
     if gathered.errors or agents is None or fleet is None or source is None:
         raise gathered.as_error()
     notes += [f"warning: {finding}" for finding in find_undescribed_tasks(plan, agents)]
-    digest = hashlib.sha256(f"{plan.digest()}\0{source.url}".encode()).hexdigest()[:16]
-    return CheckedRequest(plan, agents, fleet, source, digest, notes)
+    named = "\0".join((plan.digest(), source.url, *([source.branch] if source.branch else [])))
+    digest = hashlib.sha256(named.encode()).hexdigest()[:16]
+    return CheckedRequest(plan, agents, fleet, source, digest, notes, request.options.allow_partial)
 
 
 class _Gathered:
@@ -185,9 +205,13 @@ def _check_git_version() -> None:
         raise UsageError(f"git: {found.detail}; {found.remedy}")
 
 
-def _find_source(repo: str | None, base_directory: Path) -> Source:
+def _find_source(request: Request, plan: Plan, base_directory: Path) -> Source:
+    repo = request.options.repo or plan.manifest.repo
+    # The plan's branch is that of the plan's repository, if it names one.
+    is_plans = not (request.options.repo and plan.manifest.repo)
+    branch = request.options.branch or (plan.manifest.branch if is_plans else None)
     try:
-        return sources.parse_source(repo, base_directory)
+        return replace(sources.parse_source(repo, base_directory), branch=branch)
     except OSError as error:  # a name that no file can have
         raise UsageError(f"the repository {str(repo)[:200]!r} cannot be found: {error.strerror}") from error
 
@@ -236,30 +260,63 @@ def find_undescribed_tasks(plan: Plan, agents: Mapping[str, str]) -> list[Findin
     ]
 
 
-def check_services(checked: CheckedRequest, settings: Settings, *, start: bool) -> str:
-    """Check access to repository, provider and tailnet, in parallel; add their warnings to ``checked.notes``.
+def check_services(checked: CheckedRequest, settings: Settings, *, start: bool) -> Services:
+    """Prove the source, check access to provider and tailnet, in parallel; add their notes to ``checked.notes``.
 
     Args:
         checked: the checked request.
         settings: the configuration.
         start: whether to start a drydock that does not run.
 
-    Returns:
-        The id of the provider (``Voyage.place``), empty if it is not known yet.
-
     Raises:
-        UsageError: one of them refuses us.
+        UsageError: one of them refuses us, or no voyage can start from the source.
         SpritesError: the provider does not answer.
     """
     remove_abandoned()
     with scratch_directory("check") as directory, ThreadPoolExecutor() as pool:
-        access = pool.submit(sources.check_access, checked.source, settings, directory)
+        proving = pool.submit(prove_source, checked.source, settings, directory, allow_partial=checked.allow_partial)
         reach = pool.submit(_check_provider, checked.fleet, settings, checked.notes, start=start)
         joinable = pool.submit(_check_tailnet_access, checked.fleet.mesh, settings)
-        checked.notes.extend(access.result())
+        proof = proving.result()
+        checked.notes.extend(proof.notes)
         reached = reach.result()  # hosts are only contacted when they are built
         joinable.result()
-    return provider_id(reached) if reached else ""
+    return Services(provider_id(reached) if reached else "", proof.start)
+
+
+@dataclass(frozen=True)
+class SourceReport:
+    """What is wrong with a plan's repository, and what the user should know about it."""
+
+    faults: tuple[Finding, ...] = ()
+    warnings: tuple[Finding, ...] = ()
+
+
+def check_source_of_plan(plan: Plan, directory: Path) -> SourceReport:
+    """Check whether a voyage can start from the repository that a plan names, and which agent settings it has.
+
+    A repository that cannot be read from here is only a warning: the plan may be meant for another machine.
+    """
+    if not plan.manifest.repo:
+        return SourceReport()
+    settings = load_settings()
+    notes: tuple[str, ...] = ()
+    try:
+        source = replace(sources.parse_source(plan.manifest.repo, directory), branch=plan.manifest.branch)
+        with scratch_directory("check") as scratch:
+            proof = prove_source(source, settings, scratch, allow_partial=False)
+            notes = proof.notes
+            files = sources.find_settings(source, proof.start, settings, scratch)
+    except SourceRefused as error:
+        problem, action = clean_line(error.problem, 1000), clean_line(error.action, 1000)
+        return SourceReport((Finding("voyage.json", error.field, problem, action),))
+    except OcaptainError as error:
+        what = clean_line(f"could not be searched for agent settings: {error.message}", 500)
+        remedy = "check the name, if the repository should exist"
+        return SourceReport(warnings=(Finding("voyage.json", "repo", what, remedy),))
+    found = [Finding("voyage.json", "repo", note, "nothing to do if that is meant") for note in notes]
+    found += [Finding(one.path, "", f"(in {plan.manifest.repo}) {one.sets}", one.note) for one in files]
+    return SourceReport(warnings=tuple(found))
 
 
 def _choose_fleet(request: Request, plan: Plan, settings: Settings, notes: list[str], *, on_hosts: bool) -> ChosenFleet:

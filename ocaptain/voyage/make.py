@@ -16,13 +16,14 @@ from ocaptain.ledger.file import require_short_path
 from ocaptain.names import new_voyage_id
 from ocaptain.plan import critical_paths, dependency_graph, estimate_seconds
 from ocaptain.voyage import source as sources
+from ocaptain.voyage.clone import clone_workspace, import_repository
 from ocaptain.voyage.request import Prepared, Request
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ocaptain.config import Settings
-    from ocaptain.voyage.check import CheckedRequest
+    from ocaptain.voyage.check import CheckedRequest, Services
     from ocaptain.voyage.home import Home
 
 DEFAULT_VERIFY_SECONDS = 1800.0
@@ -49,7 +50,7 @@ def make_voyage(
     request: Request,
     checked: CheckedRequest,
     settings: Settings,
-    provider_id: str,
+    services: Services,
 ) -> Prepared:
     """Make the requested voyage; the caller holds the home's lock.
 
@@ -58,9 +59,10 @@ def make_voyage(
         request: the request.
         checked: the same request with the results of its checks.
         settings: the configuration.
-        provider_id: id of the provider, "" if it is not known.
+        services: what they said: the id of the provider, and where the voyage starts.
 
     Raises:
+        UsageError: only the clone could tell that no voyage can start from the source.
         OcaptainError: the repository cannot be cloned, or the directory not be written.
     """
     _remove_unfinished(home.path)
@@ -68,19 +70,21 @@ def make_voyage(
     final = home.path / voyage
     building = Path(tempfile.mkdtemp(prefix=f".{voyage}-", dir=home.path))
     try:
-        root = sources.import_repository(
+        made = import_repository(
             checked.source,
+            services.start,
             building / "repo.git",
             voyage,
             checked.plan.name,
             settings,
-            allow_partial=request.options.allow_partial,
+            allow_partial=checked.allow_partial,
         )
-        checked.notes.extend(_settings_notes(building / "repo.git", root, request.options.repo_settings))
-        sources.clone_workspace(building / "repo.git", building / "workspace", voyage)
+        checked.notes.extend(made.notes)
+        checked.notes.extend(_settings_notes(building / "repo.git", made.root, request.options.repo_settings))
+        clone_workspace(building / "repo.git", building / "workspace", voyage)
         for folder in ("logs", "tasks", "rescue"):
             (building / folder).mkdir()
-        Ledger.create(building / "ledger.db", _new_voyage(voyage, request, checked, root, provider_id))
+        Ledger.create(building / "ledger.db", _new_voyage(voyage, request, checked, made.root, services))
         building.rename(final)
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
@@ -140,7 +144,7 @@ def _task_rows(checked: CheckedRequest, graph: Mapping[str, frozenset[str]]) -> 
     ]
 
 
-def _new_voyage(voyage: str, request: Request, checked: CheckedRequest, root: str, provider_id: str) -> NewVoyage:
+def _new_voyage(voyage: str, request: Request, checked: CheckedRequest, root: str, services: Services) -> NewVoyage:
     plan, fleet = checked.plan, checked.fleet
     graph = dependency_graph(plan.tasks)
     return NewVoyage(
@@ -162,9 +166,13 @@ def _new_voyage(voyage: str, request: Request, checked: CheckedRequest, root: st
         edges=graph,
         ships=fleet.ships(voyage),
         replace_lost=request.options.replace,
-        place=provider_id,
+        place=services.provider_id,
         mesh=fleet.mesh,
         targets={ship: target.model_dump_json(exclude_defaults=True) for ship, target in fleet.targets().items()},
-        options={**request.as_ledger_options(), **({"verify_on": "any"} if fleet.verify_on == "any" else {})},
+        options={
+            **request.as_ledger_options(),
+            **({"verify_on": "any"} if fleet.verify_on == "any" else {}),
+            **({"branch": services.start.branch} if services.start.branch else {}),
+        },
         files=plan.files,
     )

@@ -65,7 +65,7 @@ def prepare(request: Request, settings: Settings, *, check: bool = False) -> Pre
     checked = check_request(request, settings)
     if not check:
         make_home(home.path)
-    provider_id = check_services(checked, settings, start=not check)
+    services = check_services(checked, settings, start=not check)
     if check:
         if active := find_active(home, request, checked):
             return resume(active, settings, request.options, check=True)
@@ -75,4 +75,4 @@ def prepare(request: Request, settings: Settings, *, check: bool = False) -> Pre
             raise OcaptainError(f"another `ocaptain sail` is still preparing a voyage in {home.path}")
         if active := find_active(home, request, checked):
             return resume(active, settings, request.options)
-        return make_voyage(home, request, checked, settings, provider_id)
+        return make_voyage(home, request, checked, settings, services)

@@ -1,4 +1,4 @@
-"""The repository that a voyage starts from: parse its name, check access to it, clone it to ``repo.git``."""
+"""The repository that a voyage starts from: parse its name, run git on it, find agent settings in it."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from ocaptain.agents.repository import MAX_FILE_BYTES, settings_files
-from ocaptain.errors import OcaptainError, UsageError
-from ocaptain.git import Git, GitError, askpass_environment
+from ocaptain.errors import UsageError
+from ocaptain.git import Git, askpass_environment
 
 if TYPE_CHECKING:
     from ocaptain.agents.repository import SettingsFile
     from ocaptain.config import Settings
+    from ocaptain.voyage.start import Start
 
 _GITHUB = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+")
 _SCP = re.compile(r"[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:[^:].*")
 _SCHEMES = ("https://", "http://", "ssh://", "git://", "file://")
-ACCESS_SECONDS = 60.0
-CLONE_SECONDS = 1800.0
+FILE_URL = "file://"
+LOOK_SECONDS = 1800.0
 
 
 @dataclass(frozen=True)
@@ -28,11 +30,23 @@ class Source:
 
     Attributes:
         url: URL or path for git; "" for a new repository.
-        local: whether it is a directory on this machine.
+        local: whether it was given as a directory on this machine.
+        branch: the branch that the voyage starts from, None for the one that its HEAD names.
     """
 
     url: str
     local: bool = False
+    branch: str | None = None
+
+    @property
+    def path(self) -> Path | None:
+        """Its directory on this machine, if it is there; also that of a ``file://`` URL."""
+        if self.local:
+            return Path(self.url)
+        if not self.url.startswith(FILE_URL):
+            return None
+        path = Path(unquote(self.url.removeprefix(FILE_URL)))
+        return path if path.is_dir() else None
 
 
 def parse_source(repo: str | None, base_directory: Path) -> Source:
@@ -60,6 +74,8 @@ def parse_source(repo: str | None, base_directory: Path) -> Source:
     path = (base_directory / Path(repo).expanduser()).resolve()
     if path.is_dir():
         return Source(str(path), local=True)
+    if path.is_file():
+        raise UsageError(f"the repository {repo!r} is a file, not a directory; clone it first: git clone {path}")
     if _GITHUB.fullmatch(repo) and not repo.startswith("."):
         return Source(f"https://github.com/{repo}.git")
     if _SCP.fullmatch(repo):
@@ -78,37 +94,18 @@ def token_hosts(url: str, gh_host: str | None) -> list[str]:
     return [*hosts, found[1]] if found else hosts
 
 
-def _git(settings: Settings, directory: Path, scratch: Path, url: str) -> Git:
+def source_git(settings: Settings, directory: Path, scratch: Path, url: str) -> Git:
+    """Return the git that reads a source, with the user's configuration and our token.
+
+    Args:
+        settings: with the token.
+        directory: that it runs in.
+        scratch: a private directory for its helper.
+        url: of the source.
+    """
     token = settings.gh_token.get_secret_value() if settings.gh_token else None
     hosts = token_hosts(url, settings.gh_host)
     return Git(directory, with_user_config=True, environment=askpass_environment(token, scratch / "askpass", hosts))
-
-
-def check_access(source: Source, settings: Settings, scratch: Path) -> list[str]:
-    """Check that a source can be read; return warnings about it.
-
-    Raises:
-        UsageError: it cannot be read; contains the error of git.
-    """
-    if not source.url:
-        return []
-    git = _git(settings, scratch, scratch, source.url)
-    try:
-        git.run("ls-remote", "--quiet", "--", source.url, "HEAD", seconds=ACCESS_SECONDS)
-    except GitError as error:
-        needs_token = not settings.gh_token and source.url.startswith("http")
-        remedy = "set GH_TOKEN if it is private" if needs_token else "check the name and your access"
-        raise UsageError(f"the repository {source.url} cannot be read ({remedy}): {error.message}") from error
-    if not source.local:
-        return []
-    local_repo = Git(Path(source.url), with_user_config=True)
-    try:
-        bare = local_repo.text("rev-parse", "--is-bare-repository") == "true"
-        if not bare and local_repo.text("status", "--porcelain"):
-            return [f"{source.url} has uncommitted changes; the voyage starts from its last commit"]
-    except GitError:
-        return []
-    return []
 
 
 def settings_in_commit(git: Git, commit: str) -> list[SettingsFile]:
@@ -121,69 +118,18 @@ def settings_in_commit(git: Git, commit: str) -> list[SettingsFile]:
     return settings_files(sorted(found), lambda path: git.content(found[path], MAX_FILE_BYTES))
 
 
-def find_settings(source: Source, settings: Settings, scratch: Path) -> list[SettingsFile]:
-    """Return the files with agent settings in a source's last commit; a remote one is fetched without file contents.
+def find_settings(source: Source, start: Start, settings: Settings, scratch: Path) -> list[SettingsFile]:
+    """Return the files with agent settings at a voyage's start; of a remote source no file contents are fetched.
 
     Raises:
-        GitError: it cannot be read, or has no commit.
+        GitError: it cannot be read.
     """
-    if not source.url:
+    if start.commit is None:
         return []
-    if source.local:
-        return settings_in_commit(Git(Path(source.url), with_user_config=True), "HEAD")
-    git = _git(settings, scratch, scratch, source.url)
+    if source.path is not None:
+        return settings_in_commit(Git(source.path, with_user_config=True), start.commit)
+    git = source_git(settings, scratch, scratch, source.url)
     partial = ("--bare", "--template=", "--depth=1", "--no-tags", "--filter=blob:none")
-    git.run("clone", "--quiet", *partial, "--", source.url, "look.git", seconds=CLONE_SECONDS)
+    branch = ("--branch", start.branch) if start.branch else ()
+    git.run("clone", "--quiet", *partial, *branch, "--", source.url, "look.git", seconds=LOOK_SECONDS)
     return settings_in_commit(replace(git, directory=scratch / "look.git"), "HEAD")
-
-
-def import_repository(
-    source: Source, repo: Path, branch: str, name: str, settings: Settings, *, allow_partial: bool
-) -> str:
-    """Clone the source to the bare repository ``repo``, with ``branch`` at its head; return that commit.
-
-    Raises:
-        UsageError: the source is shallow, or has submodules or LFS files and ``allow_partial`` is not set.
-        OcaptainError: git failed.
-    """
-    repo.parent.mkdir(parents=True, exist_ok=True)
-    if source.url:
-        outside = _git(settings, repo.parent, repo.parent, source.url)
-        try:
-            outside.run("clone", "--quiet", "--bare", "--template=", "--", source.url, str(repo), seconds=CLONE_SECONDS)
-        finally:
-            (repo.parent / "askpass").unlink(missing_ok=True)
-    else:
-        Git(repo.parent).run("init", "--quiet", "--bare", "--template=", str(repo))
-    git = Git(repo)
-    if git.text("rev-parse", "--is-shallow-repository") == "true":
-        raise UsageError(f"{source.url} is a shallow clone; run `git fetch --unshallow` in it first")
-    root = git.resolve("HEAD")
-    if root is None:
-        empty_tree = git.text("mktree")
-        root = git.text("commit-tree", empty_tree, "-m", f"Start of {name}")
-    elif not allow_partial:
-        _refuse_partial(git, root, source)
-    git.update_ref(f"refs/heads/{branch}", root)
-    git.run("symbolic-ref", "HEAD", f"refs/heads/{branch}")
-    return root
-
-
-def _refuse_partial(git: Git, root: str, source: Source) -> None:
-    entries = git.run("ls-tree", "-r", "-z", root).stdout.split(b"\0")
-    if any(entry.startswith(b"160000 ") for entry in entries):
-        raise UsageError(f"{source.url} has submodules, which ships do not get; sail without them with --allow-partial")
-    found = git.run("grep", "-q", "-e", "filter=lfs", root, "--", "*.gitattributes", ".gitattributes", ok=(0, 1))
-    if found.returncode == 0:
-        raise UsageError(
-            f"{source.url} has files in LFS, which ships do not get; sail without them with --allow-partial"
-        )
-
-
-def clone_workspace(repo: Path, workspace: Path, branch: str) -> None:
-    """Clone the voyage branch to ``workspace``; its remote is relative, so that both can move."""
-    try:
-        Git(repo.parent).run("clone", "--quiet", "--template=", "--branch", branch, "--", str(repo), str(workspace))
-        Git(workspace).run("remote", "set-url", "origin", "../repo.git")
-    except GitError as error:
-        raise OcaptainError(f"{workspace} could not be cloned: {error.message}") from error

@@ -60,6 +60,9 @@ options:
   repo:
     description: Repository to start from (owner/name on GitHub, a URL or a path); by default the plan's.
     type: str
+  branch:
+    description: Branch of the repository to start from; by default the plan's, else the one that its HEAD names.
+    type: str
   repo_settings:
     description: 'What agents take from the repository''s own settings (.claude/settings.json, .mcp.json): nothing
       (ignore), its hooks and permission rules, or all of it (trust); by default ignore.'
