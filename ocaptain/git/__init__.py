@@ -11,6 +11,7 @@ from ocaptain.git.landing import Conflict, Merged, commit_message, merge
 from ocaptain.git.packing import pack
 from ocaptain.git.quarantine import BundleRefused, TooLarge, admit_bundle, clear_quarantine
 from ocaptain.git.run import Git, GitError, GitTimeout, askpass_environment
+from ocaptain.git.start_refs import StartRefs, pack_start_refs
 from ocaptain.git.store import BareRepository
 from ocaptain.git.trees import BadTree, compare_trees
 
@@ -26,6 +27,7 @@ __all__ = [
     "Incomplete",
     "Merged",
     "Part",
+    "StartRefs",
     "TooLarge",
     "admit_bundle",
     "askpass_environment",
@@ -36,6 +38,7 @@ __all__ = [
     "fsck",
     "merge",
     "pack",
+    "pack_start_refs",
     "write_bundle",
     "write_proven_bundle",
 ]

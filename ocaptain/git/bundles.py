@@ -14,7 +14,7 @@ from ocaptain.protocol import PART_BYTES
 from ocaptain.protocol.git import BUNDLE_PACK, bundle_revisions, make_bundle_header
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 FSCK_SECONDS = 3600.0
 BUNDLE_SECONDS = 3600.0
@@ -35,7 +35,9 @@ class Part:
     sha256: str
 
 
-def write_bundle(git: Git, commit: str, ref: str, have: str | None, path: Path) -> list[Part]:
+def write_bundle(
+    git: Git, commit: str, ref: str, have: str | None, path: Path, further: Iterable[str] = ()
+) -> list[Part]:
     """Write a bundle as ``git bundle create`` does, without what ``have`` contains; return its parts.
 
     Args:
@@ -44,6 +46,7 @@ def write_bundle(git: Git, commit: str, ref: str, have: str | None, path: Path) 
         ref: the commit's name in the bundle; it need not exist in the repository.
         have: a commit that the receiver has, None if it has nothing.
         path: of the file.
+        further: ids of objects that its pack holds as well.
 
     Raises:
         GitError: git cannot make it.
@@ -52,7 +55,7 @@ def write_bundle(git: Git, commit: str, ref: str, have: str | None, path: Path) 
     with path.open("w+b") as file:
         file.write(make_bundle_header(commit, ref, have))
         file.flush()
-        git.run(*BUNDLE_PACK, stdin=bundle_revisions(commit, have), output=file, seconds=BUNDLE_SECONDS)
+        git.run(*BUNDLE_PACK, stdin=bundle_revisions(commit, have, further), output=file, seconds=BUNDLE_SECONDS)
         file.seek(0)
         return list(_parts(file))
 

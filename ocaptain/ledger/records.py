@@ -116,6 +116,11 @@ class Voyage:
         return str(json.loads(self.options).get("verify_on") or "clean")
 
     @property
+    def branch(self) -> str:
+        """The branch of the source that the voyage started from; "" if there is none or it is not known."""
+        return str(json.loads(self.options).get("branch") or "")
+
+    @property
     def repo_settings(self) -> str:
         """Which of the repository's own agent settings agents use: one of ``ocaptain.options.REPO_SETTINGS``."""
         return str(json.loads(self.options).get("repo_settings") or "ignore")

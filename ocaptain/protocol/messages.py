@@ -34,11 +34,14 @@ class Bundle:
         parts: the files that it is split into; a ship also writes the single part of a small bundle.
         ref: name of the ref.
         data: content of a small bundle (:data:`ocaptain.protocol.INLINE_BYTES`), in base64; since protocol 3.
+        refs: id of a blob in it with the refs of the voyage's start, in the format of ``packed-refs``; they are
+            in every workspace from then on. "" = it brings none. Workers of before ignore it.
     """
 
     parts: Tuple[Part, ...]
     ref: str = ""
     data: str = validated("", max_length=INLINE_BYTES * 4 // 3 + 4)
+    refs: str = validated("", pattern=f"({_OID})?")
 
     def content(self) -> bytes | None:
         """Return the content that was sent inside the message; None if there is none or it is invalid."""

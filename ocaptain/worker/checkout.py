@@ -6,15 +6,17 @@ import contextlib
 import os
 import shutil
 import stat
+from pathlib import Path
 from typing import List, NamedTuple, Sequence, Set
 
 from ocaptain.worker.errors import WorkspaceError
 from ocaptain.worker.places import remove_path, walk
-from ocaptain.worker.repository import IGNORE_PATTERNS, Repository
+from ocaptain.worker.repository import IGNORE_PATTERNS, START_REFS, Repository
 
 MAX_LISTED_RULES = 200
 MAX_PATH = 4000  # bytes
 GIT_RULE_FILES = frozenset({".gitignore", ".gitattributes"})
+ORIGIN = b"refs/remotes/origin/"
 INDEX_STATE_FILE = "ocaptain-index"
 AGENT_GIT_CONFIG = """[core]
 \trepositoryformatversion = 0
@@ -109,7 +111,21 @@ class Checkout(Repository):
             (f"refs/heads/{branch}", f"{commit}\n"),
         ):
             (own / name).write_text(content)
+        self._add_start_refs(own)
         shutil.copyfile(self._places.git / "index", own / "index")  # the same files, with the same times
+
+    def _add_start_refs(self, own: Path) -> None:
+        """Give the agent's repository the tags and the branch that the voyage started from."""
+        try:
+            refs = (self._places.git / START_REFS).read_bytes()
+        except FileNotFoundError:  # a captain of before sends none
+            return
+        (own / "packed-refs").write_bytes(refs)
+        for line in refs.splitlines():
+            name = line.partition(b" ")[2]
+            if name.startswith(ORIGIN):
+                (own / "refs/remotes/origin").mkdir(parents=True)
+                (own / "refs/remotes/origin/HEAD").write_bytes(b"ref: " + name + b"\n")
 
     # -- the index ----------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from ocaptain.worker.places import Places
 GIT_SECONDS = 600
 UNPACK_LIMIT = 100  # objects; git's own limit for a fetch
 HEAD_REF = "refs/ocaptain/head"
+START_REFS = "ocaptain-start-refs"  # in the format of packed-refs
 IGNORE_PATTERNS = [
     "node_modules/",
     ".venv/",
@@ -151,6 +152,8 @@ class Repository:
                 out.write(bundle.content() or b"")
                 out.writelines(_read_part(path, part) for path, part in zip(parts, bundle.parts, strict=True))
             self._import_objects(joined, commit)
+            if bundle.refs:
+                write_atomic(self._places.git / START_REFS, self._git("cat-file", "blob", bundle.refs))
         finally:
             with contextlib.suppress(OSError):
                 joined.unlink()

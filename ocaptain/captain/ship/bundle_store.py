@@ -19,7 +19,7 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ocaptain.git import GitError, write_bundle
+from ocaptain.git import GitError, StartRefs, pack_start_refs, write_bundle
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -40,12 +40,14 @@ class SendableBundle:
         ref: name of its commit in it.
         name: of its parts on a ship; the same for the same content.
         parts: offset, size and sum of each.
+        refs: id of the blob in it with the refs of the voyage's start, "" for none.
     """
 
     path: Path
     ref: str
     name: str
     parts: tuple[Part, ...]
+    refs: str = ""
 
     async def read(self, part: Part) -> bytes:
         """Return a part's bytes.
@@ -78,11 +80,14 @@ class BundleStore:
     Args:
         git: the repository.
         directory: for the files; :meth:`clear` removes what an earlier captain left there.
+        start: the commit that the voyage started from, and the name of its branch, "" for none; a whole bundle
+            brings them, and the tags of then, to the ship.
     """
 
-    def __init__(self, git: Git, directory: Path) -> None:
+    def __init__(self, git: Git, directory: Path, start: tuple[str, str] | None = None) -> None:
         self._git = git
         self._directory = directory
+        self._start = start
         self._entries: dict[tuple[str, str | None], _Entry] = {}
         self._numbers = itertools.count()
 
@@ -124,14 +129,15 @@ class BundleStore:
         path = self._directory / f"{number}.bundle"
         try:
             self._directory.mkdir(mode=0o700, exist_ok=True)
-            parts = tuple(write_bundle(self._git, commit, ref, base, path))
+            found = pack_start_refs(self._git, *self._start) if self._start and base is None else StartRefs()
+            parts = tuple(write_bundle(self._git, commit, ref, base, path, found.objects))
         except (GitError, OSError) as error:  # ours, and no ship's
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
             reason = error.message if isinstance(error, GitError) else str(error.strerror)
             raise GitError(f"the bundle of {commit} cannot be written to {path}: {reason}") from error
         name = hashlib.sha256("".join(part.sha256 for part in parts).encode()).hexdigest()[:24]
-        return SendableBundle(path, ref, name, parts)
+        return SendableBundle(path, ref, name, parts, found.blob)
 
     async def _remove_unused_bundles(self) -> None:
         idle = [key for key, entry in self._entries.items() if not entry.users and entry.making.done()]

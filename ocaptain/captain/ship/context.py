@@ -129,7 +129,7 @@ class Context:
             ledger=ledger,
             git=git,
             lander=Lander(git, ledger, voyage.id, limits),
-            bundles=BundleStore(git, directory / "sending"),
+            bundles=BundleStore(git, directory / "sending", (voyage.root, voyage.branch)),
             prices=prices or built_in_prices(),
             hooks=Hooks(hooks),
             soundness=Soundness(git),

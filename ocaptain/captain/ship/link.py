@@ -206,13 +206,13 @@ class Link:
         async with self._context.bundles.open_bundle(commit, have) as bundle:
             if self.channel.protocol >= INLINE_SINCE and sum(part.size for part in bundle.parts) <= INLINE_BYTES:
                 data = [await bundle.read(part) for part in bundle.parts]
-                return Bundle((), bundle.ref, base64.b64encode(b"".join(data)).decode())
+                return Bundle((), bundle.ref, base64.b64encode(b"".join(data)).decode(), bundle.refs)
             parts = []
             for index, part in enumerate(bundle.parts):
                 path = f".ocaptain/in/{bundle.name}.{index}"
                 await self._transport.put(path, await bundle.read(part))
                 parts.append(Part(path, part.size, part.sha256))
-            return Bundle(tuple(parts), bundle.ref)
+            return Bundle(tuple(parts), bundle.ref, refs=bundle.refs)
 
 
 def _is_long(value: Any) -> bool:
