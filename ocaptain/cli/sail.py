@@ -192,7 +192,7 @@ def format_event(event: VoyageEvent) -> str:
     about = {
         "claim": f"task {event.task} → {event.ship} ({text})",
         "landed": f"task {event.task} landed as {text[:10]} ({event.ship})",
-        "ship": f"{event.ship} is {text}",
+        "ship": f"{event.ship} is {'built' if text == 'bootstrapping' else text}",
         "voyage": f"voyage: {text.partition(':')[0]}",  # the reason is printed once, at the end
         "denied": f"task {event.task} goes back{where}" if event.task else "no ship can go on working",
         "replace": f"{event.ship} is replaced: {text}",

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ocaptain.ledger.file import connect
 from ocaptain.ledger.migrate import OLDER_VERSIONS, VERSION, migrate_file, migrated_copy, schema
-from ocaptain.ledger.records import LedgerError, LedgerUnwritable, NewVoyage, TakenOver, Voyage
+from ocaptain.ledger.records import ENDED, LedgerError, LedgerUnwritable, NewVoyage, TakenOver, Voyage
 from ocaptain.names import VERIFY_SHIP, VOYAGE_ID
 from ocaptain.text import escape_control
 
@@ -240,9 +240,14 @@ class Store:
             return int(db.execute("UPDATE voyage SET generation = generation + 1 RETURNING generation").fetchone()[0])
 
     def set_state(self, state: str, note: str | None = None) -> None:
-        """Set the voyage's state, and a note that says why, for people."""
+        """Set the voyage's state, and a note that says why, for people.
+
+        When it ends, a ship that was built and not reached yet is idle: nothing reaches it any more.
+        """
         with self._write() as db:
             db.execute("UPDATE voyage SET state = ?, note = coalesce(?, note)", (state, note))
+            if state in ENDED:
+                db.execute("UPDATE ships SET state = 'idle' WHERE state = 'bootstrapping'")
             add_event(db, "voyage", None, None, f"{state}{f': {note}' if note else ''}")
 
     def pause(self, reason: str, note: str | None = None) -> None:

@@ -250,6 +250,7 @@ def test_events_and_landings(voyage):
     assert query.events(events[-2].n) == events[-1:]
     assert [(one.task, one.ship, one.commit) for one in query.landings()] == [("1", "ship-0", "2" * 40)]
     assert format_event(Event(1, 0.0, "claim", "ship-0", "1", "a\x1bb")) == "task 1 → ship-0 (a\\x1bb)"
+    assert format_event(Event(1, 0.0, "ship", "ship-0", None, "bootstrapping")) == "ship-0 is built"
 
 
 def test_a_pause_that_is_under_way_is_shown(voyage, capsys):

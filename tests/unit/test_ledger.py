@@ -178,6 +178,15 @@ def test_what_an_attempt_costs_the_ledger_does_not_grow_with_the_plan(tmp_path):
     assert whole == set()
 
 
+def test_no_ship_of_a_voyage_that_ended_is_being_built(ledger):
+    ledger.set_ship("ship-0", "bootstrapping")
+    ledger.set_ship("ship-1", "lost")
+    ledger.set_state("verifying")
+    assert [ship.state for ship in ledger.ships()][:2] == ["bootstrapping", "lost"]
+    ledger.set_state("failed", "why")
+    assert [ship.state for ship in ledger.ships()][:2] == ["idle", "lost"]
+
+
 def test_a_conflict_is_no_failure(ledger):
     for _ in range(10):
         claim = ledger.claim("ship-0")
