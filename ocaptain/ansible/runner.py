@@ -131,7 +131,7 @@ def run_invocation(
             playbook=str(invocation.playbook),
             cmdline=f"--inventory {shlex.quote(invocation.inventory)}",
             extravars=dict(invocation.extravars),
-            envvars=dict(invocation.environment),
+            envvars={**dict.fromkeys(invocation.ignored, ""), **invocation.environment},
             event_handler=handle,
             status_handler=status,
             cancel_callback=_CancelCallback(stop_urgency),
@@ -139,8 +139,8 @@ def run_invocation(
             quiet=True,
         )
         for name in invocation.ignored:
-            if name not in invocation.environment:
-                run.config.env.pop(name, None)
+            if not run.config.env[name]:  # ansible-runner has set some of them for itself
+                del run.config.env[name]
         run.run()
         done.status = str(run.status)
         done.ok = run.status == "successful"
