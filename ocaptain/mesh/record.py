@@ -10,12 +10,12 @@ renamed. It exists as long as something may have to be removed::
 from __future__ import annotations
 
 import json
-import os
 import re
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from ocaptain.errors import OcaptainError, UsageError
+from ocaptain.protocol.files import write_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,12 +86,7 @@ class MeshRecords:
         if not _NAME.fullmatch(record.ship):
             raise UsageError(f"{record.ship!r} is not a ship's name (ship-0, ship-1, …)")
         self.path.mkdir(mode=0o700, exist_ok=True)
-        temporary = self.path / f".{record.ship}.{os.getpid()}"
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(asdict(record), file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(self.path / f"{record.ship}.json")
+        write_json(self.path / f"{record.ship}.json", asdict(record))
 
     def drop(self, ship: str) -> None:
         """Delete the record of a ship of which nothing is record."""

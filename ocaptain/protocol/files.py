@@ -17,7 +17,7 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o600, *, durable: bool = 
         path: of the file; its directory must exist.
         data: the whole content.
         mode: permission bits of the file.
-        durable: sync it to disk before returning.
+        durable: sync it, and its name in the directory, to disk before returning.
         one_writer: no other thread or process writes this file now; then one fixed temporary name is used, so
             that killed writers leave at most one temporary file.
 
@@ -38,6 +38,18 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o600, *, durable: bool = 
         with contextlib.suppress(OSError):
             scratch.unlink()  # it takes what a full disk has left
         raise
+    if durable:
+        sync_directory(path.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """Sync the names in a directory to disk, on file systems that can: else a new file may have none after a crash."""
+    with contextlib.suppress(OSError):
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -137,6 +137,21 @@ def test_a_writer_that_was_killed_leaves_no_litter_behind_the_next_one(tmp_path)
         assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == {"a.json": b"whole"}
 
 
+def test_what_is_durable_has_its_name_on_disk_too(tmp_path, monkeypatch):
+    synced = []
+    sync = os.fsync
+
+    def spy(fd):
+        synced.append(os.readlink(f"/proc/self/fd/{fd}"))
+        sync(fd)
+
+    monkeypatch.setattr(os, "fsync", spy)
+    write_atomic(tmp_path / "a.json", b"whole", one_writer=True)
+    assert synced == [str(tmp_path / ".a.json.tmp"), str(tmp_path)]
+    write_atomic(tmp_path / "a.json", b"more", durable=False)
+    assert len(synced) == 2
+
+
 def test_a_disk_that_went_back_in_time_counts_anew(tmp_path):
     async def play():
         async with joined(tmp_path) as (worker, connect, records, _):
