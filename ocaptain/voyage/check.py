@@ -381,10 +381,11 @@ def _check_distinct(hosts: Sequence[tuple[str, SshTarget]]) -> None:
 
 def _check_pins(plan: Plan, size: int) -> None:
     """Check that each pinned task's ship sails: the task would never start otherwise."""
+    sailing = {f"ship-{number}" for number in range(size)}
     pinned = [
         f"tasks/{task.id}.json: metadata.pin: {task.metadata.pin} does not sail; use ship-0 to ship-{size - 1}"
         for task in plan.tasks.values()
-        if task.metadata.pin and int(task.metadata.pin.removeprefix("ship-")) >= size
+        if task.metadata.pin and task.metadata.pin not in sailing
     ]
     if pinned:
         raise UsageError(

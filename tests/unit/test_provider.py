@@ -9,7 +9,6 @@ from ocaptain.config import find_origin, load_settings
 from ocaptain.provider import Endpoint, endpoint, explaining_errors, provider_remedy
 from ocaptain.sprites import BadReply, ConnectionFailed
 from ocaptain.sprites.errors import SPRITE_LIMIT_CODE, api_error
-from ocaptain.voyage.check import describe_missing_room
 
 SPRITES = Endpoint("sprites", "https://x.example", "t", token_origin="SPRITES_TOKEN in /w/.env")
 LIMIT = b'{"error": "%s", "message": "3 of 3"}' % SPRITE_LIMIT_CODE.encode()
@@ -67,18 +66,3 @@ def test_an_option_of_ansible_is_enough_for_a_token(monkeypatch, tmp_path):
         "vaulted",
         "api_token",
     )
-
-
-@pytest.mark.parametrize(
-    ("running", "limit", "ships", "room"),
-    [
-        (None, 3, 9, None),
-        (0, None, 9, None),
-        (0, 3, 3, None),
-        (1, 3, 3, "room for 2 of 3"),
-        (5, 3, 2, "room for 0 of 2"),
-    ],
-)
-def test_a_limit_is_said_before_anything_is_created(running, limit, ships, room):
-    note = describe_missing_room(running, limit, ships)
-    assert note is None if room is None else room in note
