@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from websockets.exceptions import ConnectionClosed, WebSocketException
@@ -24,6 +25,56 @@ def _request_id_suffix(socket: ClientConnection) -> str:
 
 
 STDIN, STDOUT, STDERR, EXIT, STDIN_EOF = range(5)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What a message of a running command says.
+
+    Attributes:
+        stream: stream of ``data``; None = it has no output.
+        data: output.
+        code: the exit code.
+        session: the session's id.
+        is_last: whether nothing follows.
+    """
+
+    stream: int | None = None
+    data: bytes = b""
+    code: int | None = None
+    session: str | None = None
+    is_last: bool = False
+
+
+def parse_frame(message: bytes | str, *, tty: bool) -> Frame:
+    """Parse a message of ``/exec``; what is not known says nothing.
+
+    Without a terminal the binary form of the exit is the last word: live, the text form has come too early.
+    A terminal has no binary form, and its output has no stream number.
+    """
+    if isinstance(message, str):
+        return _parse_text(message, tty=tty)
+    if tty:
+        return Frame(STDOUT, message)
+    match message[:1]:
+        case b"\x01" | b"\x02":
+            return Frame(message[0], message[1:])
+        case b"\x03":
+            return Frame(code=message[1] if len(message) > 1 else 0, is_last=True)
+    return Frame()
+
+
+def _parse_text(message: str, *, tty: bool) -> Frame:
+    try:
+        fields = json.loads(message)
+    except (ValueError, RecursionError):
+        return Frame()
+    match fields:
+        case {"type": "session_info", "session_id": session}:
+            return Frame(session=str(session))
+        case {"type": "exit", "exit_code": int(code)}:
+            return Frame(code=code, is_last=tty)
+    return Frame()
 
 
 class Execution:
@@ -78,36 +129,18 @@ class Execution:
     async def __aiter__(self) -> AsyncIterator[tuple[int, bytes]]:
         try:
             async for message in self._socket:
-                if isinstance(message, str):
-                    if self._handle_text(message):
-                        return
-                elif self._tty:
-                    yield STDOUT, message
-                elif message[:1] == bytes([EXIT]):
-                    # The binary form is the last word: live, the text form has come too early.
-                    self._code = message[1] if len(message) > 1 else 0
+                frame = parse_frame(message, tty=self._tty)
+                self.session = self.session if frame.session is None else frame.session
+                self._code = self._code if frame.code is None else frame.code
+                if frame.stream is not None:
+                    yield frame.stream, frame.data
+                if frame.is_last:
                     return
-                elif message[:1] in {bytes([STDOUT]), bytes([STDERR])}:
-                    yield message[0], message[1:]
         except ConnectionClosed as error:
             self._code = None  # output may be missing even if the text form of the exit was seen
             raise self._interrupted(error) from None
         if self._code is None:
             raise self._interrupted("the connection closed before its exit code came; the command may have run")
-
-    def _handle_text(self, message: str) -> bool:
-        """Handle a text message; return whether the command's stream has ended."""
-        try:
-            fields = json.loads(message)
-        except (ValueError, RecursionError):
-            return False
-        match fields:
-            case {"type": "session_info", "session_id": session}:
-                self.session = str(session)
-            case {"type": "exit", "exit_code": int(code)}:
-                self._code = code
-                return self._tty
-        return False
 
     async def close(self) -> None:
         """Close the socket; a command that still runs is killed first."""

@@ -25,6 +25,7 @@ from ocaptain.sprites import (
 from ocaptain.sprites.errors import api_error
 from ocaptain.sprites.redact import redact
 from ocaptain.sprites.retry import MAX_ATTEMPTS, retry_wait
+from ocaptain.sprites.sockets import Frame, parse_frame
 
 SPRITE = {"name": "x", "id": "sprite-1", "status": "cold", "labels": ["a"], "org_slug": "o", "more": {"un": "known"}}
 
@@ -437,3 +438,29 @@ def test_a_socks_proxy_is_refused_in_words_of_ours(monkeypatch):
     with pytest.raises(UsageError, match="it is a SOCKS proxy; name an HTTP proxy") as raised:
         SpritesClient("https://x.example", "tok/en")
     assert "socksio" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("message", "tty", "frame"),
+    [
+        (b"\x01out", False, Frame(1, b"out")),
+        (b"\x02err", False, Frame(2, b"err")),
+        (b"\x01", False, Frame(1, b"")),
+        (b"\x03\x07", False, Frame(code=7, is_last=True)),
+        (b"\x03", False, Frame(code=0, is_last=True)),
+        (b"\x00in", False, Frame()),
+        (b"\x09x", False, Frame()),
+        (b"", False, Frame()),
+        (b"\x03\x07", True, Frame(1, b"\x03\x07")),
+        ('{"type": "exit", "exit_code": 7}', False, Frame(code=7)),
+        ('{"type": "exit", "exit_code": 7}', True, Frame(code=7, is_last=True)),
+        ('{"type": "exit", "exit_code": "7"}', True, Frame()),
+        ('{"type": "session_info", "session_id": 12}', False, Frame(session="12")),
+        ('{"type": "debug", "msg": "keepalive"}', False, Frame()),
+        ("[1]", False, Frame()),
+        ("no JSON", True, Frame()),
+        ("[" * 100_000, False, Frame()),
+    ],
+)
+def test_frames_of_a_command(message, tty, frame):
+    assert parse_frame(message, tty=tty) == frame
