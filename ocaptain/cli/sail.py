@@ -149,7 +149,7 @@ class SailProgress:
             seen = query.overview() if self._live else None
         except LedgerError:
             return
-        for event in news:
+        for event in merge_ship_events(news):
             self._last_event = event.n
             if event.kind in SHOWN_EVENTS:
                 self._print(format_event(event))
@@ -181,6 +181,18 @@ def why_nothing_to_do(state: str, tasks: Sequence[TaskView]) -> str | None:
     return None
 
 
+def merge_ship_events(events: Sequence[VoyageEvent]) -> list[VoyageEvent]:
+    """Merge events in a row that say the same of several ships, such as that the account has no room for them."""
+    merged: list[VoyageEvent] = []
+    for event in events:
+        last = merged[-1] if merged else None
+        if last and (last.kind, last.text) == ("ship", event.text) and event.kind == "ship":
+            merged[-1] = replace(last, n=event.n, ship=f"{last.ship}, {event.ship}")
+        else:
+            merged.append(event)
+    return merged
+
+
 def _shorten_commit(found: re.Match[str]) -> str:
     return found[0][:10]
 
@@ -189,10 +201,11 @@ def format_event(event: VoyageEvent) -> str:
     """Return a line that tells an event of the voyage."""
     text = clean_line(event.text, 160)
     where = f" on {event.ship}" if event.ship else ""
+    be = "are" if "," in (event.ship or "") else "is"
     about = {
         "claim": f"task {event.task} → {event.ship} ({text})",
         "landed": f"task {event.task} landed as {text[:10]} ({event.ship})",
-        "ship": f"{event.ship} is {'built' if text == 'bootstrapping' else text}",
+        "ship": f"{event.ship} {be} {'built' if text == 'bootstrapping' else text}",
         "voyage": f"voyage: {text.partition(':')[0]}",  # the reason is printed once, at the end
         "denied": f"task {event.task} goes back{where}" if event.task else "no ship can go on working",
         "replace": f"{event.ship} is replaced: {text}",

@@ -16,7 +16,7 @@ from ocaptain.cli import render, sweep
 from ocaptain.cli.arguments import PositionalArguments, optional_name, parse_port, parse_positional
 from ocaptain.cli.cost import show_cost
 from ocaptain.cli.logs import show_logs
-from ocaptain.cli.sail import format_event
+from ocaptain.cli.sail import format_event, merge_ship_events
 from ocaptain.cli.views import show_status, show_tasks
 from ocaptain.errors import BY_EXIT_CODE, OcaptainError, PartialError, UsageError
 from ocaptain.ledger import Ledger
@@ -251,6 +251,16 @@ def test_events_and_landings(voyage):
     assert [(one.task, one.ship, one.commit) for one in query.landings()] == [("1", "ship-0", "2" * 40)]
     assert format_event(Event(1, 0.0, "claim", "ship-0", "1", "a\x1bb")) == "task 1 → ship-0 (a\\x1bb)"
     assert format_event(Event(1, 0.0, "ship", "ship-0", None, "bootstrapping")) == "ship-0 is built"
+
+
+def test_what_is_said_of_many_ships_is_said_once():
+    gone = [Event(n, 0.0, "ship", f"ship-{n}", None, "gone: no credit") for n in (1, 2, 3)]
+    other = [Event(4, 0.0, "ship", "ship-4", None, "idle"), Event(5, 0.0, "claim", "ship-4", "1", "idle")]
+    merged = merge_ship_events([*gone, *other])
+    assert [event.n for event in merged] == [3, 4, 5]
+    assert format_event(merged[0]) == "ship-1, ship-2, ship-3 are gone: no credit"
+    assert merged[1:] == other
+    assert merge_ship_events([]) == []
 
 
 def test_a_pause_that_is_under_way_is_shown(voyage, capsys):
