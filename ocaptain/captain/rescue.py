@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from ocaptain.prices import Prices
 
 RESCUE_SECONDS = 180.0
+REACH_SECONDS = 90.0  # how long all tries together may take to reach a ship; a cold one takes seconds
 MAX_TRIES = 3
 
 
@@ -95,10 +96,14 @@ async def rescue_ship(context: Context, records: Records, transport: Transport, 
         return Rescue(row.id, row.sprite, ok=True, reason="it never had a task")
     cursors = Cursors(row.journal, row.cursors)
     reason = ""
+    clock = asyncio.get_running_loop().time
+    reach_until = clock() + REACH_SECONDS
     for attempt in range(MAX_TRIES):
         try:
             async with asyncio.timeout(RESCUE_SECONDS):
-                link = await Link.open(row.id, context, transport, cursors, records.save)
+                async with asyncio.timeout_at(reach_until):
+                    link = await Link.open(row.id, context, transport, cursors, records.save)
+                reach_until = clock() + RESCUE_SECONDS + REACH_SECONDS  # it can be reached: once more if it breaks
                 try:
                     ref = await _fetch_work(context, link, transport, attempt)
                 finally:
@@ -106,7 +111,9 @@ async def rescue_ship(context: Context, records: Records, transport: Transport, 
         except ShipGone as error:
             return Rescue(row.id, row.sprite, ok=True, reason=f"was gone already: {escape_control(str(error))}")
         except (TransportError, ShipFault, OcaptainError, Malformed, TimeoutError) as error:
-            reason = escape_control(str(error)) or f"no answer in {RESCUE_SECONDS:g} s"
+            reason = escape_control(str(error)) or reason or "it does not answer"
+            if clock() >= reach_until:
+                break
         else:
             return Rescue(row.id, row.sprite, ok=True, ref=ref)
         await asyncio.sleep(0.5 * (attempt + 1))
