@@ -8,9 +8,11 @@ for replacing system calls, so that it sees no link. The database, its log and i
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
+import shutil
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from ocaptain.errors import UsageError
 
 #: Bytes; SQLite appends ``-journal`` to it.
 MAX_PATH = 480
+MIN_FREE_BYTES = 1024 * 1024  # of a disk that is not full: a ledger and its log need less
 _POINTERS = (
     *("xOpen", "xDelete", "xAccess", "xFullPathname", "xDlOpen", "xDlError", "xDlSym", "xDlClose"),
     *("xRandomness", "xSleep", "xCurrentTime", "xGetLastError", "xCurrentTimeInt64"),
@@ -70,6 +73,14 @@ def connect(path: Path, **options: Any) -> sqlite3.Connection:
         raise
     opened.directory = directory
     return opened
+
+
+def remedy(path: Path) -> str:
+    """Return what to do about a ledger that cannot be read or written for now; SQLite's own words hide a full disk."""
+    with contextlib.suppress(OSError):
+        if shutil.disk_usage(path.parent).free < MIN_FREE_BYTES:
+            return "its disk is full: free some space, then try again"
+    return "try again"
 
 
 def require_short_path(path: Path) -> None:

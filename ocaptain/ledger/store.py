@@ -16,7 +16,7 @@ import sqlite3
 import time
 from typing import TYPE_CHECKING, Any, Self
 
-from ocaptain.ledger.file import connect
+from ocaptain.ledger.file import connect, remedy
 from ocaptain.ledger.migrate import OLDER_VERSIONS, VERSION, migrate_file, migrated_copy, schema
 from ocaptain.ledger.records import ENDED, LedgerError, LedgerUnwritable, NewVoyage, TakenOver, Voyage
 from ocaptain.names import VERIFY_SHIP, VOYAGE_ID
@@ -50,10 +50,10 @@ class Store:
             self._open()
         except sqlite3.Error as error:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF in _PASSING:
-                raise LedgerUnwritable(f"{path} cannot be read now: {error}; try again") from error
+                raise LedgerUnwritable(f"{path} cannot be read now: {error}; {remedy(path)}") from error
             raise LedgerError(f"{path} cannot be read as a ledger: {error}; restore it from a copy") from error
         except OSError as error:  # no descriptor for its directory, say
-            raise LedgerUnwritable(f"{path} cannot be read now: {error.strerror}; try again") from error
+            raise LedgerUnwritable(f"{path} cannot be read now: {error.strerror}; {remedy(path)}") from error
 
     def _open(self) -> None:
         db = connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
@@ -295,7 +295,9 @@ def _unwritten(path: Path, error: sqlite3.Error | OSError) -> LedgerError:
     """Return the error for a write that failed: LedgerUnwritable if this machine is the cause, which may pass."""
     code = getattr(error, "sqlite_errorcode", None)
     passing = isinstance(error, OSError) or (code is not None and code & 0xFF in _PASSING)
-    return (LedgerUnwritable if passing else LedgerError)(f"{path} cannot be written: {error}")
+    if passing:
+        return LedgerUnwritable(f"{path} cannot be written: {error}; {remedy(path)}")
+    return LedgerError(f"{path} cannot be written: {error}")
 
 
 def held_task(db: sqlite3.Connection, token: int) -> sqlite3.Row | None:
