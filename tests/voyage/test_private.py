@@ -28,6 +28,12 @@ class GitServer(BaseHTTPRequestHandler):
     def log_message(self, *arguments):
         pass
 
+    def is_allowed(self, given):
+        return given == "Basic " + base64.b64encode(f"x-access-token:{TOKEN}".encode()).decode()
+
+    def send_content(self, content):
+        self.wfile.write(content)
+
     def do_GET(self):
         given = self.headers.get("Authorization")
         self.asked.append((self.path, given))
@@ -36,8 +42,7 @@ class GitServer(BaseHTTPRequestHandler):
             self.send_header("Location", self.elsewhere + self.path.removeprefix("/moved"))
             self.end_headers()
             return
-        wanted = "Basic " + base64.b64encode(f"x-access-token:{TOKEN}".encode()).decode()
-        if given != wanted:
+        if not self.is_allowed(given):
             self.send_response(401)
             self.send_header("WWW-Authenticate", 'Basic realm="private"')
             self.end_headers()
@@ -69,7 +74,7 @@ class GitServer(BaseHTTPRequestHandler):
             name, _, value = line.partition(": ")
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(content)
+        self.send_content(content)
 
     do_POST = do_GET  # noqa: N815 - http.server's spelling
 
