@@ -1,6 +1,7 @@
 """The refs in ``repo.git`` that hold work beside the voyage branch. Only the captain names refs.
 
-Written are ``refs/ocaptain/tasks/<task>/<attempt>/work`` (an attempt's files at its end),
+Written are ``refs/ocaptain/tasks/<task>/<attempt>/work`` (an attempt's files at its end), ``…/other/<k>`` (what it
+committed elsewhere: branches, stash, worktrees; the ledger's ``saved_refs`` has the agent's own names),
 ``stale/<token>`` (work that came after the attempt had lost its task) and ``saved/<ship>/<n>`` (work of a
 ship that was lost or sunk). The first version's ``attempts/``, ``late/`` and ``rescue/`` are only read.
 """
@@ -21,6 +22,11 @@ def work_ref(task: str, number: int) -> str:
     return f"{ROOT}/tasks/{task}/{number}/work"
 
 
+def other_ref(task: str, number: int, k: int) -> str:
+    """Return the ref for the k-th commit that an attempt left elsewhere than in its files."""
+    return f"{ROOT}/tasks/{task}/{number}/other/{k}"
+
+
 def former_work_ref(task: str, number: int) -> str:
     """Return the first version's ref for an attempt's files."""
     return f"{ROOT}/attempts/{task}/{number}"
@@ -29,6 +35,16 @@ def former_work_ref(task: str, number: int) -> str:
 def stale_ref(token: int) -> str:
     """Return the ref for the work of an attempt that had lost its task."""
     return f"{ROOT}/stale/{token}"
+
+
+def stale_other_ref(attempt: str, k: int) -> str:
+    """Return the ref for the k-th other commit of an attempt (its token, as in :func:`stale_ref`) without a task."""
+    return f"{ROOT}/stale/{attempt}-other-{k}"
+
+
+def saved_other_ref(ship: str, number: int, k: int) -> str:
+    """Return the ref for the k-th other commit of a ship that is given up, and is at no attempt."""
+    return f"{ROOT}/saved/{ship}/{number}-other-{k}"
 
 
 def saved_ref(ship: str, number: int) -> str:

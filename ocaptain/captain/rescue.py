@@ -11,13 +11,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ocaptain.captain.adopt import adopt_landings
 from ocaptain.captain.cursors import Cursors
-from ocaptain.captain.landing import fetch_snapshot
+from ocaptain.captain.landing import Owner, fetch_snapshot, save_other_work
 from ocaptain.captain.records import Records
-from ocaptain.captain.refs import ROOT, former_work_ref, saved_ref, unlanded_refs, work_ref
+from ocaptain.captain.refs import ROOT, former_work_ref, other_ref, saved_other_ref, saved_ref, unlanded_refs, work_ref
 from ocaptain.captain.ship.context import Context
 from ocaptain.captain.ship.link import Link
 from ocaptain.captain.transport.base import ShipFault, ShipGone, TransportError
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ocaptain.captain.transport.base import Transport
-    from ocaptain.ledger import Ledger, ShipRow
+    from ocaptain.ledger import Claim, Ledger, ShipRow
     from ocaptain.prices import Prices
 
 RESCUE_SECONDS = 180.0
@@ -127,23 +128,37 @@ async def _fetch_work(context: Context, link: Link, transport: Transport, attemp
     answer = await link.call(f"rescue:{name}", wire.Rescue(name))
     if not answer.ok:
         raise TransportError(f"the ship could not pack its work: {answer.failure().reason}")
-    offer = from_dict(wire.RescueResult, answer.data).snapshot
+    found = from_dict(wire.RescueResult, answer.data)
+    offer = found.snapshot
     if offer is None:
         return None
+    others = await _save_other_work(context, ship, transport, found.other, held) if found.other else None
     if offer.left_out:
         names = ", ".join(escape_control(path) for path in offer.left_out[:10])
         raise TransportError(f"the ship cannot pack all of its work; left out: {names}")
     if offer.empty:
-        return None
+        return others
     base = await asyncio.to_thread(context.git.resolve, offer.base)
     await fetch_snapshot(context.git, transport, offer, base, context.limits.for_rescue())
     if await asyncio.to_thread(_is_already_saved, context, ship, offer.commit):
-        return None
+        return others
     ref = saved_ref(ship, ledger.epoch or 0)
     await context.lander.save_ref(ref, offer.commit)
     ledger.add_saved_ref(ref, ship, held.token if held else None, offer.commit)
     ledger.add_event("rescue", f"work in progress is saved as {ref}", ship=ship, task=held.task if held else None)
     return ref
+
+
+async def _save_other_work(
+    context: Context, ship: str, transport: Transport, work: wire.OtherWork, held: Claim | None
+) -> str | None:
+    """Save what the agent committed elsewhere than in its files; return the first ref, None if nothing was new."""
+    if held:
+        owner, ref = Owner(ship, held.token, held.task), partial(other_ref, held.task, held.number)
+    else:
+        owner, ref = Owner(ship), partial(saved_other_ref, ship, context.ledger.epoch or 0)
+    refs = await save_other_work(context.git, context.lander, context.ledger, transport, work, owner, ref)
+    return refs[0] if refs else None
 
 
 def _is_already_saved(context: Context, ship: str, commit: str) -> bool:

@@ -228,6 +228,14 @@ class Claims(Store):
         row = self._db.execute("SELECT count(*) FROM attempts WHERE task = ? AND state IN ('lost', 'late')", (task,))
         return int(row.fetchone()[0])
 
+    def was_returned_for(self, task: str, reason: str) -> bool:
+        """Return whether an attempt at a task was handed back, uncounted, with a reason that begins like this."""
+        row = self._db.execute(
+            "SELECT 1 FROM attempts WHERE task = ?1 AND state = 'conflict' AND substr(reason, 1, length(?2)) = ?2",
+            (task, reason),
+        )
+        return row.fetchone() is not None
+
     def count_waits(self, task: str) -> int:
         """Return how many of the last ended attempts at a task, in a row, found the service busy."""
         waits = 0

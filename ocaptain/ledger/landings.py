@@ -13,7 +13,7 @@ from ocaptain.ledger.records import (
 from ocaptain.ledger.store import Store, add_event, held_task
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 
 class Landings(Store):
@@ -84,14 +84,34 @@ class Landings(Store):
         rows = self._db.execute("SELECT token, task, ref, old, new FROM intents WHERE state = 'open'")
         return [Intent(**dict(row)) for row in rows]
 
-    def add_saved_ref(self, ref: str, ship: str, token: int | None, commit: str) -> None:
-        """Store a ref under which work of a ship was saved."""
+    def add_saved_ref(
+        self, ref: str, ship: str, token: int | None, commit: str, *, name: str | None = None, size: int | None = None
+    ) -> None:
+        """Store a ref under which work of a ship was saved.
+
+        Args:
+            ref: its name.
+            ship: that made it.
+            token: of the attempt, None if it is not known.
+            commit: that it holds.
+            name: the agent's own name for it, None for its files.
+            size: bytes that it added, None if they were not counted.
+        """
         with self._write() as db:
             db.execute(
-                "INSERT INTO saved_refs (ref, ship, token, commit_id, at) VALUES (?, ?, ?, ?, ?)"
-                " ON CONFLICT (ref) DO UPDATE SET commit_id = excluded.commit_id, at = excluded.at",
-                (ref, ship, token, commit, time.time()),
+                "INSERT INTO saved_refs (ref, ship, token, name, commit_id, bytes, at) VALUES (?, ?, ?, ?, ?, ?, ?)"
+                " ON CONFLICT (ref) DO UPDATE SET commit_id = excluded.commit_id, name = excluded.name,"
+                " bytes = excluded.bytes, at = excluded.at",
+                (ref, ship, token, name, commit, size, time.time()),
             )
+
+    def saved_commits(self, commits: Iterable[str]) -> set[str]:
+        """Return those of some commits that were saved."""
+        asked = json.dumps(list(commits))
+        rows = self._db.execute(
+            "SELECT commit_id FROM saved_refs WHERE commit_id IN (SELECT value FROM json_each(?))", (asked,)
+        )
+        return {row["commit_id"] for row in rows}
 
     def record_verify(self, *, ok: bool, code: int, clean: bool | None, commit: str, tail: str, ship: str) -> None:
         """Store the result of the final verify.

@@ -21,6 +21,9 @@ MAX_OVERHEAD = 64 * MEBIBYTE
 OBJECTS_PER_FILE = 20
 #: New folders per new file.
 FOLDERS_PER_FILE = 4
+#: Of what an agent committed elsewhere than in its files: saved commits and their unpacked bytes, for an attempt.
+MAX_OTHER_TIPS = 50
+MAX_OTHER_BYTES = 200 * MEBIBYTE
 _RESERVED_NAMES = frozenset({b"", b".", b".."})
 #: Code points that HFS+ ignores in names (git's utf8.c).
 _HFS_IGNORED = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
@@ -74,6 +77,11 @@ class Limits:
     def for_rescue(self) -> Limits:
         """Return the wider limits for a rescue, whose files are only saved and never land."""
         return replace(self, files=max(self.files, 100_000), file_mib=1024, total_mib=1024)
+
+    @classmethod
+    def for_other_work(cls) -> Limits:
+        """Return the limits for commits that are only saved."""
+        return cls(files=100_000, file_mib=MAX_OTHER_BYTES // MEBIBYTE, total_mib=MAX_OTHER_BYTES // MEBIBYTE)
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, object]) -> Limits:

@@ -12,6 +12,7 @@ from typing import Any, Mapping, Tuple, Type, Union
 
 from ocaptain.protocol import INLINE_BYTES, MAX_PART_BYTES, MAX_PARTS
 from ocaptain.protocol.codec import Malformed, validated
+from ocaptain.protocol.limits import MAX_OTHER_TIPS
 
 MAX_NUMBER = 2**53  # larger numbers lose precision in JSON
 _OID = "[0-9a-f]{40}"
@@ -75,6 +76,40 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
+class OtherTip:
+    """A commit that an agent left elsewhere than in its files.
+
+    Attributes:
+        name: the agent's own name for it, cut if it is long.
+        size: unpacked bytes that it adds to those before it.
+        is_work: whether an agent puts work there (a branch, the stash), not only git (a log).
+    """
+
+    name: str = validated(max_length=400)
+    commit: str = validated(pattern=_OID)
+    size: int = validated(0, minimum=0, maximum=MAX_NUMBER)
+    is_work: bool = False
+
+
+@dataclass(frozen=True)
+class OtherWork:
+    """The commits of an agent that its files do not hold.
+
+    Attributes:
+        base: the commit that the workspace was set to.
+        commit: has the tips as parents; it is the base if there are none.
+        bundle: of ``commit``, without what ``base`` contains.
+        left_out: what could not be saved, and why.
+    """
+
+    base: str = validated(pattern=_OID)
+    commit: str = validated(pattern=_OID)
+    bundle: Bundle = Bundle(())
+    tips: Tuple[OtherTip, ...] = validated((), max_length=MAX_OTHER_TIPS)
+    left_out: Tuple[str, ...] = validated((), max_length=100)
+
+
+@dataclass(frozen=True)
 class UnfitTree:
     """Why a workspace could not be offered."""
 
@@ -94,6 +129,7 @@ class Outcome:
         tail: end of the log.
         snapshot: the work that it left; or ``unfit`` says why there is none.
         agent: the facts from its stream (``ocaptain.agents.facts``).
+        other: what it committed or stashed elsewhere than in its files, None if nothing.
     """
 
     code: int = validated(minimum=-1, maximum=255)
@@ -103,6 +139,7 @@ class Outcome:
     snapshot: Snapshot | None = None
     unfit: UnfitTree | None = None
     agent: Mapping[str, Any] | None = None
+    other: OtherWork | None = None
 
 
 @dataclass(frozen=True)
@@ -151,9 +188,10 @@ class TrialResult:
 
 @dataclass(frozen=True)
 class RescueResult:
-    """The content of the workspace; None if it was never set to a commit."""
+    """The content of the workspace, and what else the agent committed; None if it was never set to a commit."""
 
     snapshot: Snapshot | None = None
+    other: OtherWork | None = None
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import subprocess
+import time
 from pathlib import Path
 from typing import Any, BinaryIO, Mapping, Sequence
 
@@ -62,6 +63,10 @@ class Repository:
         self._places = places
         self._ship = ship
 
+    #: Object directories of an agent's that are read as well, and until when git may take (monotonic seconds).
+    _alternates = ""
+    _until: float | None = None
+
     def _git(
         self,
         *arguments: str,
@@ -92,8 +97,10 @@ class Repository:
             "GIT_AUTHOR_EMAIL": f"{self._ship}@ocaptain.invalid",
             "GIT_COMMITTER_NAME": self._ship,
             "GIT_COMMITTER_EMAIL": f"{self._ship}@ocaptain.invalid",
+            **(self._reading_agents_objects() if self._alternates else {}),
             **(extra or {}),
         }
+        seconds = GIT_SECONDS if self._until is None else max(0.1, self._until - time.monotonic())
         argv = git_argv("advice.addEmbeddedRepo=false", "safe.directory=*")
         done = subprocess.run(
             [*argv, *arguments],
@@ -103,13 +110,16 @@ class Repository:
             stderr=subprocess.PIPE,
             cwd=self._places.workspace,
             env=environment,
-            timeout=GIT_SECONDS,
+            timeout=seconds,
             check=False,
         )
         if check and done.returncode:
             stderr = done.stderr.decode(errors="replace").strip()[-1000:]
             raise WorkspaceError("git", f"git {arguments[0]} failed ({done.returncode}): {stderr}")
         return done.stdout or b""
+
+    def _reading_agents_objects(self) -> Mapping[str, str]:
+        return {"GIT_ALTERNATE_OBJECT_DIRECTORIES": self._alternates, "GIT_NO_REPLACE_OBJECTS": "1"}
 
     def _succeeds(self, *arguments: str) -> bool:
         """Run git; return whether it succeeded."""

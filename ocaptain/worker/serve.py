@@ -43,6 +43,7 @@ from ocaptain.protocol.messages import (
     Check,
     Command,
     Failure,
+    OtherWork,
     Outcome,
     Part,
     Rescue,
@@ -57,6 +58,7 @@ from ocaptain.worker.attempts import CANCEL_SECONDS, Attempts
 from ocaptain.worker.channels import Channel, parse_numbers
 from ocaptain.worker.errors import UnfitWorkspace, WorkspaceError
 from ocaptain.worker.hold import Hold
+from ocaptain.worker.job import Job
 from ocaptain.worker.journal import Journal
 from ocaptain.worker.places import Places, open_regular_file, read_tail
 from ocaptain.worker.repository import read_arguments
@@ -290,17 +292,18 @@ class Worker:
 
     def _inline_small_bundle(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return a result with a small bundle's content inside; the stored result names only its part."""
-        snapshot = data.get("snapshot") or {}
-        parts: Sequence[Any] = (snapshot.get("bundle") or {}).get("parts") or ()
+        return {**data, **{name: self._inline(data[name]) for name in ("snapshot", "other") if data.get(name)}}
+
+    def _inline(self, work: Mapping[str, Any]) -> Mapping[str, Any]:
+        parts: Sequence[Any] = work["bundle"]["parts"]
         if len(parts) != 1 or parts[0]["size"] > INLINE_BYTES:
-            return data
+            return work
         try:
             with open_regular_file(self._state.places.home / parts[0]["path"]) as file:
                 content = file.read(INLINE_BYTES + 1)
         except OSError:  # a repeated result, after the next attempt began: the captain will ask for the part
-            return data
-        bundle = {**snapshot["bundle"], "data": base64.b64encode(content).decode()}
-        return {**data, "snapshot": {**snapshot, "bundle": bundle}}
+            return work
+        return {**work, "bundle": {**work["bundle"], "data": base64.b64encode(content).decode()}}
 
     async def _retry_until_written(self, write: Callable[[], None]) -> None:
         """Call ``write`` until it succeeds; report the trouble to the captain meanwhile."""
@@ -329,16 +332,23 @@ class Worker:
             job = self._state.job
             assert job
             outcome = await self._attempts.wait(job)
+            workspace = Workspace(self._state.places, self._state.ship)
             try:
-                workspace = Workspace(self._state.places, self._state.ship)
                 limits = Limits.from_mapping(read_json(Path(job.directory) / "limits.json") or {})
                 take = partial(workspace.snapshot, job.base, f"attempt-{args.token}", limits=limits)
                 snapshot = await asyncio.to_thread(take)
                 outcome = replace(outcome, snapshot=snapshot)
             except UnfitWorkspace as error:
                 outcome = replace(outcome, unfit=UnfitTree(error.reason, tuple(error.paths)))
+            outcome = replace(outcome, other=await asyncio.to_thread(self._find_other_work, workspace, job, outcome))
         facts = await asyncio.to_thread(self._attempts.read_facts, job)
         return replace(outcome, tail=read_tail(Path(job.log)), agent=facts)
+
+    def _find_other_work(self, workspace: Workspace, job: Job, outcome: Outcome) -> OtherWork | None:
+        """Bundle what an attempt left elsewhere than in the files of its snapshot."""
+        known = outcome.snapshot.commit if outcome.snapshot else None
+        name = f"attempt-{job.token}-other"
+        return workspace.find_other_work(job.base, name, known, with_files=outcome.unfit is not None)
 
     async def _stop(self) -> None:
         """End the running attempt or check, if there is one; its command then ends by itself."""
@@ -370,7 +380,9 @@ class Worker:
             if base is None:  # the workspace was never set to anything
                 return RescueResult()
             take = partial(workspace.snapshot, base, f"rescue-{args.name}", lenient=True)
-            return RescueResult(await asyncio.to_thread(take))
+            snapshot = await asyncio.to_thread(take)
+            find = partial(workspace.find_other_work, base, f"rescue-{args.name}-other", snapshot.commit)
+            return RescueResult(snapshot, await asyncio.to_thread(find))
 
     async def resume_attempt(self) -> None:
         """Continue to wait for an attempt that an earlier worker started, so that its result is journalled."""

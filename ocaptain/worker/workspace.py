@@ -8,23 +8,12 @@ commits become the second parent of the snapshot, where they can be read; what c
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
 import subprocess
 from pathlib import Path
-from typing import BinaryIO, Sequence
+from typing import Iterator, Sequence
 
-from ocaptain.protocol import PART_BYTES
-from ocaptain.protocol.git import (
-    BUNDLE_PACK,
-    NO_DELTAS,
-    bundle_revisions,
-    make_bundle_header,
-    odd_objects,
-    read_bundle_header,
-    strict_option,
-)
 from ocaptain.protocol.limits import (
     Excess,
     Limits,
@@ -34,21 +23,21 @@ from ocaptain.protocol.limits import (
     path_problem,
     printable_path,
 )
-from ocaptain.protocol.messages import Bundle, Part, Snapshot
-from ocaptain.protocol.packs import BadPack, scan_pack
+from ocaptain.protocol.messages import Bundle, Snapshot
+from ocaptain.worker.bundling import OUT_REF
 from ocaptain.worker.checkout import WalkResult
 from ocaptain.worker.errors import UnfitWorkspace, WorkspaceError
-from ocaptain.worker.places import is_regular_file, open_regular_file, remove_path
-from ocaptain.worker.unchanged import Changes, Comparison
+from ocaptain.worker.places import find_git_directory, is_regular_file, open_regular_file
+from ocaptain.worker.salvage import Salvage
+from ocaptain.worker.unchanged import Changes
 
 MAX_MESSAGE = 8000
 MAX_NAMES = 100
 MAX_NAMED = 10  # files that are named for each reason
 MAX_LINE = 4096
-OUT_REF = "refs/ocaptain/out"
 
 
-class Workspace(Comparison):
+class Workspace(Salvage):
     """The workspace, with the operations on the agent's work."""
 
     def snapshot(self, base: str, name: str, *, limits: Limits | None = None, lenient: bool = False) -> Snapshot:
@@ -71,6 +60,7 @@ class Workspace(Comparison):
         self._agent_settings = self._read_agent_settings()
         changes = self._changes()
         found = self._walk()
+        self._nested = found.nested
         kept = self._find_hidden(changes, moved=bool(head))
         kept.update(self._find_untouched(changes.without(kept), found.rules))
         changes = changes.without({path: entry for path, entry in kept.items() if changes.before.get(path) == entry})
@@ -100,14 +90,15 @@ class Workspace(Comparison):
         """
         nested = found.nested
         if limits is None:  # the last look at this ship: nested repositories come along as plain files
-            for path in nested:
-                (self._places.workspace / path / ".git").rename(self._places.workspace / path / "dot-git.rescued")
-            nested = []
-            changes = self._changes()
+            with self._nested_as_files(nested):
+                return _printable_names([*found.unreadable, *self._stage(base, self._changes())][:MAX_NAMES])
         problems: list[tuple[str, list[str]]] = []
         if nested:
-            problems.append(("nested git repositories", nested))
-        beyond = self._find_excesses(changes, limits) if limits else []
+            worktrees = [path for path in nested if self._is_linked_worktree(path)]
+            others = [path for path in nested if path not in worktrees]
+            problems += [("linked worktrees", worktrees)] if worktrees else []
+            problems += [("nested git repositories", others)] if others else []
+        beyond = self._find_excesses(changes, limits)
         problems += [(one.reason, [os.fsdecode(path) for path in list(one.paths)[:MAX_NAMED]]) for one in beyond]
         if problems:
             reasons = "; ".join(reason for reason, _ in problems)
@@ -115,9 +106,25 @@ class Workspace(Comparison):
                 reasons, _printable_names([path for _, paths in problems for path in paths][:MAX_NAMES])
             )
         unread = [*found.unreadable, *self._stage(base, changes)]
-        if unread and limits:
+        if unread:
             raise UnfitWorkspace("files that git cannot read", _printable_names(unread[:MAX_NAMES]))
-        return _printable_names(unread[:MAX_NAMES])
+        return []
+
+    def _is_linked_worktree(self, path: str) -> bool:
+        git = find_git_directory(self._places.workspace / path)
+        return git is not None and (git / "commondir").exists()
+
+    @contextlib.contextmanager
+    def _nested_as_files(self, nested: Sequence[str]) -> Iterator[None]:
+        """Make git take nested repositories for plain folders meanwhile."""
+        names = [(self._places.workspace / path / ".git", f"{path}/dot-git.rescued") for path in nested]
+        for own, other in names:
+            own.rename(self._places.workspace / other)
+        try:
+            yield
+        finally:
+            for own, other in names:
+                (self._places.workspace / other).rename(own)
 
     def _find_excesses(self, changes: Changes, limits: Limits) -> list[Excess]:
         """Return the files that exceed the limits."""
@@ -198,77 +205,7 @@ class Workspace(Comparison):
         parents = ["-p", base, *(("-p", head) if head else ())]
         commit = self._git("commit-tree", tree, *parents, stdin=f"snapshot {name}\n".encode()).decode().strip()
         self._write_ref(OUT_REF, commit)
-        path = self._places.outbox / f"{name}.bundle"
-        with open(path, "wb") as whole:
-            whole.write(make_bundle_header(commit, OUT_REF, base))
-            whole.flush()
-            self._git("-c", NO_DELTAS, *BUNDLE_PACK, stdin=bundle_revisions(commit, base), output=whole)
-        return path, commit
-
-    def _find_bundle_problem(self, path: Path, base: str, limits: Limits, *, strict: bool) -> str:
-        """Return why the captain would refuse a bundle, "" if it is valid.
-
-        Args:
-            path: of the bundle.
-            base: the commit whose odd objects are forgiven, as the captain does.
-            limits: of what it has.
-            strict: have git look into each object: of the agent's own commits, and of files that git itself reads.
-        """
-        with open(path, "rb") as file:
-            read_bundle_header(file)
-            start = file.tell()
-            try:
-                scan_pack(file, start, limits)
-            except BadPack as error:
-                return str(error)
-            if not strict:
-                return ""
-            problem = self._index_strictly(file, start, "")
-            if problem and (odd := odd_objects(problem)):
-                forgiven = {
-                    entry.split()[2] for entry in self._git("ls-tree", "-r", "-t", "-z", base).split(b"\0") if entry
-                }
-                if all(oid.encode() in forgiven for oid in odd):
-                    problem = self._index_strictly(file, start, b"\n".join(forgiven).decode())
-            return problem
-
-    def _index_strictly(self, file: BinaryIO, start: int, forgiven: str) -> str:
-        """Have git look into each object of a pack; return what it refuses, "" for nothing.
-
-        Args:
-            file: with the pack.
-            start: where that begins.
-            forgiven: ids of objects that may be odd, one a line.
-        """
-        os.lseek(file.fileno(), start, os.SEEK_SET)  # git reads the descriptor, not our buffer
-        quarantine = self._places.own / "proving"
-        remove_path(quarantine)
-        (quarantine / "pack").mkdir(parents=True)
-        (quarantine / "info").mkdir()
-        (quarantine / "info/alternates").write_text(f"{self._places.git}/objects\n")
-        extra = {"GIT_OBJECT_DIRECTORY": str(quarantine)}
-        skip = quarantine / "forgiven"
-        skip.write_text(forgiven)
-        strict = strict_option(os.path.relpath(skip, self._places.workspace) if forgiven else "")
-        try:
-            self._git("index-pack", "--stdin", "--fix-thin", strict, file=file, extra=extra)
-        except WorkspaceError as error:
-            return f"git refuses it: {error}"
-        finally:
-            remove_path(quarantine)
-        return ""
-
-    def _split_into_parts(self, path: Path) -> Bundle:
-        """Split a bundle file into parts."""
-        parts = []
-        with open(path, "rb") as whole:
-            for number, data in enumerate(iter(lambda: whole.read(PART_BYTES), b"")):
-                part = path.with_suffix(f".{number}")
-                part.write_bytes(data)
-                relative_path = str(part.relative_to(self._places.home))
-                parts.append(Part(relative_path, len(data), hashlib.sha256(data).hexdigest()))
-        path.unlink()
-        return Bundle(tuple(parts), OUT_REF)
+        return self._write_pack(base, commit, name), commit
 
 
 def _is_branch_at(own: Path, commit: str) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from ocaptain.protocol.messages import Outcome, Snapshot, UnfitTree
-from ocaptain.text import escape_control
+from ocaptain.text import clean_line, escape_control
 
 if TYPE_CHECKING:
     from ocaptain.agents.facts import AttemptVerdict
@@ -32,6 +32,8 @@ _REMEDY = (
     "commit it or install it by a role (voyage.json's `setup` is run before the gate and the final verify alone,"
     " not for tasks)"
 )
+#: How the reason begins if work is elsewhere than in the files.
+ELSEWHERE = "nothing changed in the files of the checked-out branch"
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,30 @@ def _describe_missing(outcome: Outcome) -> str:
             f"{ended}: {word} cannot be executed: the program that its first line names is not on the ship: {_REMEDY}"
         )
     return f"{ended}: {word} is not on the ship: {_REMEDY}"
+
+
+def decide_work_elsewhere(outcome: Outcome, *, again: bool) -> Decision | None:
+    """Decide about an attempt whose files are unchanged, though it committed or stashed work; None if it is not so.
+
+    Args:
+        outcome: how the attempt ended.
+        again: whether the task was handed back for this before; now it counts as a failure.
+    """
+    snapshot, other = outcome.snapshot, outcome.other
+    tips = [tip for tip in other.tips if tip.is_work] if other else []
+    if snapshot is None or not snapshot.empty or not tips:
+        return None
+    places = ", ".join(f"{_place(tip.name)} (commit {tip.commit})" for tip in tips[:5])
+    reason = f"{ELSEWHERE}: your work is on {places}; put it on the checked-out branch, for example by git cherry-pick"
+    return Decision("fail" if again else "return", reason, "conflict", same_ship=True)
+
+
+def _place(name: str) -> str:
+    """Return an agent's name for a commit as people say it."""
+    name = clean_line(name, 100)
+    for prefix, word in (("refs/heads/", "branch "), ("refs/tags/", "tag "), ("refs/stash", "the stash")):
+        name = name.replace(prefix, word, 1)
+    return name
 
 
 def failure_reason(outcome: Outcome) -> str | None:

@@ -3,14 +3,17 @@
 from ocaptain.captain.landing.fetch import fetch_snapshot
 from ocaptain.captain.landing.lander import CheckFailed, Conflicted, Landed, Lander, TokenLost, Verdict
 from ocaptain.captain.landing.offers import parse_outcome
+from ocaptain.captain.landing.other import Owner, save_other_work
 
 __all__ = [
     "CheckFailed",
     "Conflicted",
     "Landed",
     "Lander",
+    "Owner",
     "TokenLost",
     "Verdict",
     "fetch_snapshot",
     "parse_outcome",
+    "save_other_work",
 ]

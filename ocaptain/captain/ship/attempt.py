@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import re
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ocaptain.agents import ADAPTERS, Briefing
@@ -18,8 +19,15 @@ from ocaptain.agents.base import attempt_limits, quote_output
 from ocaptain.agents.facts import AttemptEnd, parse_facts
 from ocaptain.captain import landing
 from ocaptain.captain.decide.judge import RunningAttempt
-from ocaptain.captain.decide.outcome import Decision, decide_after_command, decide_after_ending, failure_reason
-from ocaptain.captain.refs import stale_ref, work_ref
+from ocaptain.captain.decide.outcome import (
+    ELSEWHERE,
+    Decision,
+    decide_after_command,
+    decide_after_ending,
+    decide_work_elsewhere,
+    failure_reason,
+)
+from ocaptain.captain.refs import other_ref, stale_other_ref, stale_ref, work_ref
 from ocaptain.captain.ship.context import ShipFault
 from ocaptain.captain.ship.link import command_id
 from ocaptain.captain.ship.verify import run_check
@@ -30,14 +38,14 @@ from ocaptain.protocol.messages import Start
 from ocaptain.text import clean_line, escape_control
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from ocaptain.agents.facts import AttemptVerdict, Facts
     from ocaptain.captain.ship.context import Context, Dispatcher
     from ocaptain.captain.ship.link import Answer, Link
     from ocaptain.captain.transport.base import Transport
     from ocaptain.ledger import Claim
-    from ocaptain.protocol.messages import CheckResult, Outcome, Snapshot
+    from ocaptain.protocol.messages import CheckResult, OtherWork, Outcome, Snapshot
 
 MAX_LANDED_SHOWN = 100  # number of the last landings that a prompt names
 log = logging.getLogger("ocaptain.captain")
@@ -140,6 +148,8 @@ class Attempts:
         facts = parse_facts(outcome.agent)
         self._dispatcher.save_usage(self._ship, claim.token, facts)
         await self._save_snapshot(claim, base, outcome)
+        if outcome.other:
+            await self._save_other_work(claim, outcome.other)
         await self._require_base(claim, base, outcome.snapshot)
         if ADAPTERS[claim.agent].is_model:
             ending = self._judge_model_run(claim, outcome, facts, checked=bool(command))
@@ -149,8 +159,8 @@ class Attempts:
                 )
                 return
             evidence["agent"] |= {"model": facts.model if facts else None, "said": ending.summary}
-        if failed := self._failure_of(claim, outcome):
-            self._dispatcher.apply_decision(claim, failed, evidence)
+        if refusal := self._refusal(claim, outcome):
+            self._dispatcher.apply_decision(claim, refusal, evidence)
             return
         offer = outcome.snapshot
         assert offer
@@ -169,22 +179,24 @@ class Attempts:
             case landing.CheckFailed(reason=reason, evidence=shown):
                 self._dispatcher.apply_decision(claim, Decision("fail", reason, same_ship=True), shown)
 
+    def _refusal(self, claim: Claim, outcome: Outcome) -> Decision | None:
+        """Return why an attempt's work is not offered, None if it is."""
+        if ADAPTERS[claim.agent].is_model:
+            failure = failure_reason(outcome)
+            failed = Decision("fail", failure, same_ship=True) if failure else None
+        else:
+            failed = decide_after_command(outcome)
+        return failed or decide_work_elsewhere(outcome, again=self._ledger.was_returned_for(claim.task, ELSEWHERE))
+
     def _judge_model_run(self, claim: Claim, outcome: Outcome, facts: Facts | None, *, checked: bool) -> AttemptVerdict:
         """Judge how a model's run ended, and note what the next attempt needs to know of it."""
         snapshot = outcome.snapshot
         empty = snapshot is not None and snapshot.empty
+        checked = checked or decide_work_elsewhere(outcome, again=False) is not None  # decided after this
         ended = AttemptEnd(outcome.code, outcome.reason, facts, empty=empty, checked=checked, tail=outcome.tail)
         ending = ADAPTERS[claim.agent].judge(ended)
         self._ledger.note_work(claim.token, snapshot.commit if snapshot and not empty else None, fresh=ending.fresh)
         return ending
-
-    @staticmethod
-    def _failure_of(claim: Claim, outcome: Outcome) -> Decision | None:
-        """Return the decision about an attempt whose work cannot be offered, None if it can."""
-        if not ADAPTERS[claim.agent].is_model:
-            return decide_after_command(outcome)
-        failure = failure_reason(outcome)
-        return Decision("fail", failure, same_ship=True) if failure else None
 
     async def _require_base(self, claim: Claim, base: str, offer: Snapshot | None) -> None:
         """Refuse, and save, work that started from another commit than the ledger says: it would undo landings.
@@ -221,6 +233,24 @@ class Attempts:
         ref = work_ref(claim.task, claim.number) if held and held.token == claim.token else stale_ref(claim.token)
         await self._save_ref(ref, claim.token, outcome.snapshot.commit)
 
+    async def _save_other_work(self, claim: Claim, work: OtherWork) -> None:
+        """Save what the agent committed elsewhere than in its files.
+
+        Raises:
+            TransportError: the ship cannot be reached.
+            GitError: our own repository failed.
+        """
+        held = self._ledger.held_claim(self._ship)
+        holds = held is not None and held.token == claim.token
+        ref = partial(other_ref, claim.task, claim.number) if holds else partial(stale_other_ref, str(claim.token))
+        await self._save_other_refs(work, ref, claim.token, claim.task)
+
+    async def _save_other_refs(
+        self, work: OtherWork, ref: Callable[[int], str], token: int | None, task: str | None
+    ) -> None:
+        context, owner = self._context, landing.Owner(self._ship, token, task)
+        await landing.save_other_work(context.git, context.lander, self._ledger, self._transport, work, owner, ref)
+
     async def save_late_result(self, token: int, opening: str, data: Mapping[str, Any], *, last_try: bool) -> None:
         """Save the work of an attempt whose task has gone to another ship meanwhile.
 
@@ -242,10 +272,15 @@ class Attempts:
             await self._save_unknown_result(token, opening, outcome)
             return
         self._dispatcher.save_usage(self._ship, token, parse_facts(outcome.agent))
-        if attempt["state"] != "lost" or outcome.snapshot is None or outcome.snapshot.empty:
+        if attempt["state"] != "lost":
             return
+        git, limits = self._context.git, self._context.limits
         try:
-            git, limits = self._context.git, self._context.limits
+            if outcome.other:
+                others = partial(stale_other_ref, str(token))
+                await self._save_other_refs(outcome.other, others, token, attempt["task"])
+            if outcome.snapshot is None or outcome.snapshot.empty:
+                return
             await landing.fetch_snapshot(git, self._transport, outcome.snapshot, attempt["base"], limits)
         except (GitError, CutShort) as error:
             if isinstance(error, CutShort) and not last_try:
@@ -259,9 +294,14 @@ class Attempts:
     async def _save_unknown_result(self, token: int, opening: str, outcome: Outcome) -> None:
         """Save the work of an attempt that this ledger does not know: the ledger may have gone back in time."""
         snapshot = outcome.snapshot
-        if snapshot is None or snapshot.empty or not re.fullmatch(r"[0-9a-f]{1,40}", opening):
+        if not re.fullmatch(r"[0-9a-f]{1,40}", opening):
             return
         try:
+            if outcome.other:
+                others = partial(stale_other_ref, f"{token}-{opening}")
+                await self._save_other_refs(outcome.other, others, None, None)
+            if snapshot is None or snapshot.empty:
+                return
             await landing.fetch_snapshot(self._context.git, self._transport, snapshot, snapshot.base)
         except GitError as error:
             log.warning("%s: cannot fetch the work of an attempt that is not in the ledger: %s", self._ship, error)
