@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from ocaptain.captain.decide.outcome import ELSEWHERE, decide_work_elsewhere
 from ocaptain.protocol.codec import from_dict, to_dict
 from ocaptain.protocol.limits import MAX_OTHER_TIPS, Limits
-from ocaptain.protocol.messages import OtherWork
+from ocaptain.protocol.messages import Bundle, OtherTip, OtherWork, Outcome, Snapshot
 from ocaptain.worker import salvage
 from ocaptain.worker.errors import UnfitWorkspace
 from tests.unit.test_workspace import Ship, import_bytes
@@ -334,3 +336,32 @@ def test_a_rescue_leaves_the_workspace_as_it_is_and_may_be_repeated(ship):
         work = ship.work.find_other_work(ship.base, f"{name}-other", found.commit)
         assert {tip.name.replace("main", "master") for tip in work.tips} == {"refs/stash", "n: refs/heads/master"}
         assert (ship.root / "n/.git").is_dir()
+
+
+def ended(*tips, empty=True, code=0):
+    snapshot = Snapshot(empty=empty, bundle=Bundle(()), commit="1" * 40, base="1" * 40)
+    return Outcome(code, "exit", 1.0, snapshot=snapshot, other=OtherWork("1" * 40, "2" * 40, tips=tips))
+
+
+def test_unchanged_files_with_work_elsewhere_are_handed_back_once():
+    branch, log = OtherTip("refs/heads/x\x1b[2J", "3" * 40, 1, is_work=True), OtherTip("HEAD@{1}", "4" * 40, 1)
+    first = decide_work_elsewhere(ended(branch, log), again=False)
+    assert (first.kind, first.state, first.same_ship) == ("return", "conflict", True)
+    assert f"your work is on branch x\\x1b[2J (commit {'3' * 40}); put it on the checked-out branch" in first.reason
+    assert first.reason.startswith(ELSEWHERE)
+    assert decide_work_elsewhere(ended(branch), again=True).kind == "fail"
+    for other in (ended(), ended(log), ended(branch, empty=False), Outcome(0, "exit", 1.0)):
+        assert decide_work_elsewhere(other, again=False) is None
+
+
+def test_each_test_that_the_documentation_names_exists():
+    tests = Path(__file__).parents[1]
+    known = set(
+        re.findall(r"^def (test_\w+)", "\n".join(path.read_text() for path in tests.rglob("test_*.py")), re.MULTILINE)
+    )
+    text = (tests.parent / "docs/agents-git.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| ---")]
+    named = [re.findall(r"`(test_\w+)`", row.rpartition("| ")[2]) for row in rows if not row.endswith("| test |")]
+    assert len(named) > 30
+    assert all(named)
+    assert {name for names in named for name in names} <= known
