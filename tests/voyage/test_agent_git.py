@@ -21,7 +21,10 @@ BRANCH = (
     " else git checkout -q -b x; new picked; git rev-parse HEAD > /tmp/picked; git checkout -q -; fi"
 )
 STUBBORN = f"{NEW} git checkout -q -b x; new stubborn; git checkout -q -"
-NESTED = f"{NEW} if [ ! -e /tmp/n ]; then touch /tmp/n; git config --global user.email a@b; echo mine > mine; git init -q n; cd n; new nested; fi"
+NESTED = (
+    f"{NEW} if [ ! -e /tmp/n ]; then touch /tmp/n; git config --global user.email a@b; echo mine > mine; git init -q n;"
+    " cd n; new nested; fi"
+)
 #: It is at work when the fleet is sunk.
 ENDLESS = (
     f"{NEW} new kept; git checkout -q -b wip; new branched; git stash -q || true; echo 1 > 1; git stash -qu; sleep 99"
