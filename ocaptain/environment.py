@@ -143,7 +143,7 @@ def choose_locale(environment: Mapping[str, str], is_usable: Callable[[str], boo
         if is_usable(name):
             return name
     message = f"Ansible runs only in a locale of UTF-8 ({describe_locale(environment)}), and this machine has none"
-    raise UsageError(f"{message}; install one (apt-get install locales; locale-gen en_US.UTF-8)")
+    raise UsageError(f"{message}; install one (apt-get install locales && locale-gen en_US.UTF-8)")
 
 
 def _is_utf8(name: str) -> bool:

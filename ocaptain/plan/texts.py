@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 #: Bytes of one text: spec.md, verify.sh, a description, a shell line.
 MAX_TEXT_BYTES = 4 * 1024 * 1024
 #: Bytes of a JSON file, in which a character may take six.
-MAX_JSON_BYTES = 32 * 1024 * 1024
+MAX_JSON_BYTES = 64 * 1024 * 1024
 MAX_NESTING = 64  # levels; what prints and checks JSON ends at some hundreds
 MAX_SHEBANG = 255  # bytes that Linux reads of a first line (BINPRM_BUF_SIZE)
 SAVE_AS_UTF8 = "save it as UTF-8"

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ocaptain.plan import critical_paths, dependency_graph, find_cycle, load_plan
 from ocaptain.plan.models import Task
+from ocaptain.plan.texts import MAX_JSON_BYTES
 from tests.helpers import REPO, write_plan
 
 FAULTS = [
@@ -86,13 +87,19 @@ def test_missing_or_empty_tasks_are_a_fault(plan, tmp_path):
         (b"\xff\xfe", "not valid UTF-8"),
         (b'{"id": "1", "subject": NaN}', "not valid JSON"),
         (b"[" * 100_000, "not valid JSON"),
-        (b" " * (33 * 1024 * 1024), "larger than"),
     ],
 )
 def test_a_broken_task_file_is_a_fault(plan, content, part):
     directory = plan([{}])
     (directory / "tasks/2.json").write_bytes(content)
     assert any(line.startswith("tasks/2.json") and part in line for line in lines(load_plan(directory)))
+
+
+def test_a_task_file_that_is_too_large_is_a_fault(plan):
+    directory = plan([{}])
+    with (directory / "tasks/2.json").open("wb") as file:
+        file.truncate(MAX_JSON_BYTES + 1)
+    assert any(line.startswith("tasks/2.json: is larger than") for line in lines(load_plan(directory)))
 
 
 @pytest.mark.parametrize(
