@@ -171,6 +171,9 @@ def load_plan(directory: Path) -> Report:
     if not directory.is_dir():
         problem = "is not a directory" if directory.exists() else "does not exist"
         return Report(None, (Finding(str(directory), "", problem, "name a plan's directory"),), ())
+    if any(0xD800 <= ord(letter) <= 0xDFFF for letter in str(directory.resolve())):
+        shown = os.fsencode(directory.resolve()).decode("utf-8", "replace")
+        return Report(None, (Finding(shown, "", "is a path that is not valid UTF-8", "rename the directory"),), ())
     spec = reader.read_text("spec.md", "describe what should be built")
     verify = reader.read_bytes("verify.sh", "write the script that proves the work")
     prompt = reader.read_text("prompt.md.j2", "remove it") if os.path.lexists(directory / "prompt.md.j2") else None

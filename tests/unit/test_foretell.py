@@ -138,6 +138,14 @@ def test_a_link_to_nothing_is_no_missing_manifest(plan):
     assert [fault.file for fault in load_plan(directory).faults] == ["voyage.json"]
 
 
+def test_a_directory_whose_name_is_no_text_is_refused(plan, tmp_path):
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/p\xff"))
+    plan([run_task("true")]).rename(odd)
+    (fault,) = load_plan(odd).faults
+    assert "not valid UTF-8; rename" in str(fault)
+    str(fault).encode()
+
+
 @pytest.mark.parametrize("key", ["depends_on", "dependsOn", "dependencies", "deps", "requires", "after", "needs"])
 @pytest.mark.parametrize("value", [["1"], "1", {"1": True}])
 def test_how_other_tools_order_tasks_is_refused_where_it_orders(key, value):
