@@ -24,13 +24,18 @@ def check_plan(directory: Path, *, as_json: bool) -> int:
     """Print the errors and warnings of a plan; return the exit code."""
     report = load_plan(directory.expanduser())
     plan, faults, warnings = report.plan, [*report.faults], [*report.warnings]
-    if plan:
-        from ocaptain.voyage.check import check_source_of_plan, find_agent_problems  # noqa: PLC0415 - see above
+    if report.tasks:
+        from ocaptain.voyage.check import find_agent_problems  # noqa: PLC0415 - for tasks that can be read
 
-        more_faults, more_warnings = find_agent_problems(plan)
+        more_faults, more_warnings = find_agent_problems(report)
+        faults += more_faults
+        warnings += more_warnings
+    if plan and plan.manifest.repo:
+        from ocaptain.voyage.check import check_source_of_plan  # noqa: PLC0415 - where there is a repository
+
         found = check_source_of_plan(plan, directory.expanduser())
-        faults += [*more_faults, *found.faults]
-        warnings += [*more_warnings, *found.warnings]
+        faults += found.faults
+        warnings += found.warnings
     if as_json:
         render.print_json(
             "plan_check",

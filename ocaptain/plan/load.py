@@ -48,11 +48,13 @@ class Report:
         plan: the plan, None if it has any fault.
         faults: errors, with which it cannot be sailed.
         warnings: problems with which it can be sailed.
+        tasks: those that could be read, also of a plan with faults.
     """
 
     plan: Plan | None
     faults: tuple[Finding, ...]
     warnings: tuple[Finding, ...]
+    tasks: tuple[Task, ...] = ()
 
     def require_plan(self, directory: Path) -> Plan:
         """Return the plan.
@@ -181,11 +183,11 @@ def load_plan(directory: Path) -> Report:
     if verify is not None:
         verify = verify.removeprefix(codecs.BOM_UTF8)
         _check_script(verify, reader, is_prepared=bool(manifest and manifest.setup))
-    tasks = _load_tasks(directory, reader)
-    if not reader.faults:
+    tasks, is_complete = _load_tasks(directory, reader)
+    if is_complete:
         _check_references(tasks, reader)
     if reader.faults or spec is None or verify is None or manifest is None:
-        return Report(None, tuple(reader.faults), tuple(reader.warnings))
+        return Report(None, tuple(reader.faults), tuple(reader.warnings), tuple(tasks))
     kept = {task.id: task for task in tasks if task.status != "deleted"}
     gone = {task.id for task in tasks} - set(kept)
     kept = {
@@ -193,7 +195,7 @@ def load_plan(directory: Path) -> Report:
         for name, task in kept.items()
     }
     plan = Plan(manifest.name or directory.resolve().name, spec, verify, manifest, kept, prompt, reader.files)
-    return Report(plan, (), tuple(reader.warnings))
+    return Report(plan, (), tuple(reader.warnings), tuple(tasks))
 
 
 def _check_script(verify: bytes, reader: _Reader, *, is_prepared: bool) -> None:
@@ -254,11 +256,13 @@ def _list_task_files(directory: Path, reader: _Reader) -> Iterable[str]:
     return sorted(files, key=_sort_key)
 
 
-def _load_tasks(directory: Path, reader: _Reader) -> list[Task]:
+def _load_tasks(directory: Path, reader: _Reader) -> tuple[list[Task], bool]:
+    """Return the tasks that can be read, and whether these are all."""
     tasks: list[Task] = []
     origin: dict[str, str] = {}
     by_lower_case: dict[str, str] = {}
-    for name in _list_task_files(directory, reader):
+    names = list(_list_task_files(directory, reader))
+    for name in names:
         file = f"tasks/{name}"
         found = reader.read_object(file, "write a JSON object")
         if found is None:
@@ -288,7 +292,7 @@ def _load_tasks(directory: Path, reader: _Reader) -> list[Task]:
         _warn_of_task(file, task, reader)
         origin[task.id] = file
         tasks.append(task)
-    return tasks
+    return tasks, len(tasks) == len(names)
 
 
 def _report_keys(file: str, found: dict[str, object], reader: _Reader) -> None:
@@ -311,6 +315,7 @@ def _warn_of_task(file: str, task: Task, reader: _Reader) -> None:
 
 def _check_references(tasks: list[Task], reader: _Reader) -> None:
     by_id = {task.id: task for task in tasks}
+    before = len(reader.faults)
     for task in tasks:
         file = f"tasks/{task.id}.json"
         for field, names in (("blocks", task.blocks), ("blockedBy", task.blockedBy)):
@@ -324,7 +329,7 @@ def _check_references(tasks: list[Task], reader: _Reader) -> None:
                 elif by_id[other].status == "deleted" and task.status != "deleted":
                     problem = f'task "{other}" is deleted'
                     reader.faults.append(Finding(file, where, problem, "remove the reference"))
-    if reader.faults:
+    if len(reader.faults) > before:
         return
     live = {task.id: task for task in tasks if task.status != "deleted"}
     _warn_one_sided_references(live, reader)

@@ -16,7 +16,7 @@ from ocaptain.config import DEFAULT_SHIPS, HOSTS, MAX_SHIPS, load_settings
 from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.mesh import choose_mesh, count_devices, tailnet_of
 from ocaptain.names import VERIFY_SHIP, sprite_name
-from ocaptain.plan import Finding, Plan, Report, load_plan
+from ocaptain.plan import Finding, Plan, Report, Task, load_plan
 from ocaptain.plan.models import MODEL
 from ocaptain.prices import load_prices
 from ocaptain.provider import choose_provider, endpoint, provider_id, read_first_page, require_endpoint
@@ -171,8 +171,8 @@ def check_request(
     source = gathered.attempt(_find_source, request, plan, base_directory)
     if gathered.errors or agents is None or fleet is None or source is None:
         raise gathered.as_error()
-    notes += [f"warning: {finding}" for finding in find_undescribed_tasks(plan, agents)]
-    named = "\0".join((plan.digest(), source.url, *([source.branch] if source.branch else [])))
+    notes += [f"warning: {finding}" for finding in find_undescribed_tasks(plan.tasks, agents)]
+    named = "\\0".join((plan.digest(), source.url, *([source.branch] if source.branch else [])))
     digest = hashlib.sha256(named.encode()).hexdigest()[:16]
     return CheckedRequest(plan, agents, fleet, source, digest, notes, request.options.allow_partial)
 
@@ -219,9 +219,10 @@ def _find_source(request: Request, plan: Plan, base_directory: Path) -> Source:
 # -- what the plan alone says, for `plan check` -----------------------------------------------------------
 
 
-def find_agent_problems(plan: Plan) -> tuple[list[Finding], list[Finding]]:
+def find_agent_problems(report: Report) -> tuple[list[Finding], list[Finding]]:
     """Return faults and warnings of a plan that its agents know of, as it sails without options."""
-    chosen = {task.id: choose_agent(task, None, None) for task in plan.tasks.values() if task.status != "completed"}
+    tasks = {task.id: task for task in report.tasks if task.status not in {"completed", "deleted"}}
+    chosen = {name: choose_agent(task, None, None) for name, task in tasks.items()}
     known = {task: name for task, name in chosen.items() if name in ADAPTERS}
     faults = [
         Finding(
@@ -234,18 +235,19 @@ def find_agent_problems(plan: Plan) -> tuple[list[Finding], list[Finding]]:
         if task not in known
     ]
     try:
-        _check_template(plan, None, known)
+        if report.plan:
+            _check_template(report.plan, None, known)
     except UsageError as error:
         what, _, remedy = error.message.removeprefix("prompt.md.j2: ").rpartition("; ")
         faults.append(Finding("prompt.md.j2", "", what, remedy))
-    return faults, find_undescribed_tasks(plan, known)
+    return faults, find_undescribed_tasks(tasks, known)
 
 
-def find_undescribed_tasks(plan: Plan, agents: Mapping[str, str]) -> list[Finding]:
+def find_undescribed_tasks(tasks: Mapping[str, Task], agents: Mapping[str, str]) -> list[Finding]:
     """Return a warning for each task of a model without a description.
 
     Args:
-        plan: the plan.
+        tasks: the plan's, by id.
         agents: name of the agent of each open task; each exists.
     """
     return [
@@ -256,7 +258,7 @@ def find_undescribed_tasks(plan: Plan, agents: Mapping[str, str]) -> list[Findin
             "describe what is to be done",
         )
         for task, agent in agents.items()
-        if ADAPTERS[agent].is_model and not plan.tasks[task].description.strip()
+        if ADAPTERS[agent].is_model and not tasks[task].description.strip()
     ]
 
 

@@ -171,13 +171,27 @@ def test_more_names_of_an_order():
 def test_what_its_agents_know_of_a_plan(plan):
     directory = plan([{"description": " "}, {"metadata": {"agent": "parrot"}}, run_task("true"), {"description": "x"}])
     (directory / "prompt.md.j2").write_text("{{ nothing }}")
-    faults, warnings = find_agent_problems(load_plan(directory).plan)
+    faults, warnings = find_agent_problems(load_plan(directory))
     assert [(fault.file, fault.field) for fault in faults] == [
         ("tasks/2.json", "metadata.agent"),
         ("prompt.md.j2", ""),
     ]
     assert all(fault.problem and fault.remedy for fault in faults)
     assert [(one.file, one.field) for one in warnings] == [("tasks/1.json", "description")]
+
+
+def test_one_kind_of_fault_hides_no_other(plan):
+    directory = plan([{"metadata": {"agent": "parrot"}}, run_task("a\r\n"), run_task("true", "9")])
+    (directory / "tasks/2.json").write_text('{"id": "2", "subject": "s", "deps": ["1"]}')
+    (directory / "verify.sh").write_bytes(b"true\r\n")
+    report = load_plan(directory)
+    found = {(fault.file, fault.field) for fault in (*report.faults, *find_agent_problems(report)[0])}
+    assert found == {
+        ("verify.sh", ""),
+        ("tasks/1.json", "metadata.agent"),
+        ("tasks/2.json", "deps"),
+        ("tasks/3.json", "blockedBy[0]"),
+    }
 
 
 def test_all_that_is_wrong_is_named_at_once(plan, monkeypatch, tmp_path):
