@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from ocaptain.ansible.invocation import build_invocation
-from ocaptain.captain.ship.link import _is_long, _split_arguments
+from ocaptain.captain.ship.link import Link, _is_long, _split_arguments
+from ocaptain.captain.transport.base import ShipFault
 from ocaptain.config import load_settings
 from ocaptain.environment import choose_locale, ignored_settings, without_python_settings
 from ocaptain.errors import UsageError
@@ -18,7 +22,9 @@ from ocaptain.options import SailOptions
 from ocaptain.plan import load_plan
 from ocaptain.plan.keys import METADATA_KEYS, TASK_KEYS, find_order_keys
 from ocaptain.plan.texts import MAX_TEXT_BYTES
-from ocaptain.protocol.messages import Part
+from ocaptain.protocol import MAX_LINE, encode_line
+from ocaptain.protocol.envelope import Call, ResultBody, pack
+from ocaptain.protocol.messages import Check, Part
 from ocaptain.voyage.check import check_request, find_agent_problems
 from ocaptain.voyage.doctor import judge_ansible_settings, judge_locale
 from ocaptain.voyage.request import Request
@@ -309,3 +315,29 @@ def test_arguments_in_files_arrive_whole_or_not_at_all(tmp_path):
     (tmp_path / parts[0].path).write_bytes(b"x" * parts[0].size)
     with pytest.raises(WorkspaceError, match="checksum"):
         read_arguments(tmp_path, parts[:1])
+
+
+def test_a_worker_of_an_earlier_version_gets_a_line_or_a_reason(tmp_path):
+    sent: list[Call] = []
+
+    async def call(command: Call, *, seconds: float | None = None) -> tuple[int, ResultBody]:
+        sent.append(command)
+        return 1, ResultBody(command.id, ok=True)
+
+    async def put(path: str, data: bytes) -> None:
+        (tmp_path / path.rpartition("/")[2]).write_bytes(data)
+
+    channel = SimpleNamespace(takes_parts=False, call=call)
+    context = SimpleNamespace(voyage=SimpleNamespace(id="voyage-1"))
+    link = Link("ship-0", context, SimpleNamespace(put=put), channel, [])  # type: ignore[arg-type]
+    check = Check("0" * 40, "b", "x" * 10**6, 1.0, "l")
+    asyncio.run(link.call("check:1", check))
+    assert (sent[-1].args["command"], sent[-1].parts) == (check.command, None)
+    with pytest.raises(ShipFault, match="ocaptain sail --resume voyage-1"):
+        asyncio.run(link.call("check:2", replace(check, command="x" * MAX_LINE)))
+    channel.takes_parts = True
+    asyncio.run(link.call("check:3", check))
+    assert (sent[-1].args, len(sent[-1].parts or ())) == ({}, 1)
+    assert len(encode_line(pack(sent[-1]))) < 1000
+    (file,) = tmp_path.iterdir()
+    assert json.loads(file.read_bytes())["command"] == check.command
