@@ -172,7 +172,7 @@ def check_request(
     if gathered.errors or agents is None or fleet is None or source is None:
         raise gathered.as_error()
     notes += [f"warning: {finding}" for finding in find_undescribed_tasks(plan.tasks, agents)]
-    named = "\\0".join((plan.digest(), source.url, *([source.branch] if source.branch else [])))
+    named = "\0".join((plan.digest(), source.url, *([source.branch] if source.branch else [])))
     digest = hashlib.sha256(named.encode()).hexdigest()[:16]
     return CheckedRequest(plan, agents, fleet, source, digest, notes, request.options.allow_partial)
 
