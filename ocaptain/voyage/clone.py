@@ -31,7 +31,7 @@ _OWN_OBJECTS = ("-c", "transfer.fsckObjects=false", "-c", "fetch.fsckObjects=fal
 _CLONE = ("clone", "--quiet", "--bare", "--no-local", "--reject-shallow", "--template=", "--")
 _SHALLOW = re.compile(r"source repository is shallow")
 _FULL_DISK = re.compile(r"No space left on device|Disk quota exceeded")
-_STALLED = re.compile(r"Operation too slow|transfer closed|[Tt]imed out")
+_STALLED = re.compile(r"Operation too slow|[Tt]imed out")
 #: What git says when the objects of the source are missing or damaged, whoever serves them.
 _DAMAGED = re.compile(
     r"possible repository corruption on the remote side|did not receive expected object"
@@ -78,10 +78,10 @@ def import_repository(
         root, notes = git.text("commit-tree", git.text("mktree"), "-m", f"Start of {name}"), []
     else:
         _clone(source, repo, settings)
-        root = _resolve_start(git, source, start)
-        lacks = find_incomplete(git, root, repo / "look-index")
-        # What a local source lacks was noted when it was proven.
-        notes = incomplete_notes(lacks, source.url, allow_partial=allow_partial) if source.path is None else []
+        root, notes = _resolve_start(git, source, start), []
+        if source.path is None:  # else it was looked at when it was proven
+            lacks = find_incomplete(git, root, repo / "look-index")
+            notes = incomplete_notes(lacks, source.url, allow_partial=allow_partial)
     git.update_ref(f"refs/heads/{branch}", root)
     git.run("symbolic-ref", "HEAD", f"refs/heads/{branch}")
     return Imported(root, tuple(notes))
