@@ -205,12 +205,13 @@ def shell(
         typer.Argument(metavar="[ID] [SHIP]", help=f"Which ship; by default the only one. {VOYAGE_WORD_HELP}"),
     ] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Open a login shell instead of the agents' tmux.")] = False,
+    write: Annotated[bool, typer.Option("--write", help="Let what you type reach the agent.")] = False,
 ) -> None:
-    """Attach to a ship's tmux, where its agent runs (Ctrl-b d leaves it)."""
+    """Look at a ship's agent in its tmux, at the window that is at work (Ctrl-b d leaves it)."""
     from ocaptain.cli.shell import run_shell  # noqa: PLC0415
 
     named = parse_positional(words or [])
-    raise typer.Exit(run_shell(named.voyage, optional_name(named.names, "ship"), raw=raw))
+    raise typer.Exit(run_shell(named.voyage, optional_name(named.names, "ship"), raw=raw, write=write))
 
 
 @app.command(cls=CommandOfWords)

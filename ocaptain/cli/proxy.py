@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ocaptain.captain.transport.target import read_target, ssh_argv
 from ocaptain.cli.shell import choose_ship
+from ocaptain.cli.streams import RawOutput, ReaderGone
 from ocaptain.cli.views import find_voyage
 from ocaptain.config import HOSTS, load_settings
 from ocaptain.errors import Interrupted, OcaptainError
@@ -107,8 +108,9 @@ def _read_stdin(loop: asyncio.AbstractEventLoop, pieces: asyncio.Queue[bytes]) -
 
 
 async def _write_stdout(tunnel: Tunnel) -> None:
-    with contextlib.suppress(BrokenPipeError):  # the process that started us has gone
+    output = RawOutput(1, required=True)
+    with contextlib.suppress(ReaderGone):  # the process that started us has gone
         async for data in tunnel:
             view = memoryview(data)
             while view:
-                view = view[os.write(1, view) :]
+                view = view[output.write(view) :]

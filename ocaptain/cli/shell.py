@@ -7,7 +7,9 @@ ours; its exit code becomes ours. Without a terminal, standard input is fed to a
 from __future__ import annotations
 
 import asyncio
+import codecs
 import contextlib
+import locale
 import os
 import shutil
 import signal
@@ -20,9 +22,12 @@ from typing import TYPE_CHECKING
 
 from ocaptain.captain.transport.sprite import HOME
 from ocaptain.captain.transport.target import read_target, terminal_argv
+from ocaptain.cli import render
+from ocaptain.cli.streams import RawOutput
 from ocaptain.cli.views import find_voyage
 from ocaptain.config import HOSTS, load_settings
 from ocaptain.errors import Interrupted, OcaptainError, UsageError
+from ocaptain.escapes import EscapeFilter
 from ocaptain.provider import choose_provider, endpoint
 from ocaptain.query import Query
 from ocaptain.sprites import ExecInterrupted, NotFound
@@ -37,18 +42,38 @@ if TYPE_CHECKING:
     from ocaptain.voyage.home import VoyageDirectory
 
 EXIT_NO_AGENT = 97
-_TMUX = "tmux -L ocaptain -f ~/.ocaptain/tmux.conf"
-#: The agents' own tmux; a size of its own is the newest client's.
-ATTACH_COMMAND = (
-    f"unset TMUX; {_TMUX} has-session -t =agent 2>/dev/null || exit {EXIT_NO_AGENT}; exec {_TMUX} attach -t =agent"
-)
+_TMUX = 'tmux -L ocaptain -f "$own/tmux.conf"'
 RAW_COMMAND = "cd ~/voyage/workspace 2>/dev/null || cd; exec bash -l"
 CHUNK = 64 * 1024
 _STDERR = 2
 
 
-def run_shell(voyage: str | None, ship: str | None, *, raw: bool) -> int:
-    """Open a shell on a ship; return the exit code of what ran there."""
+def attach_command(*, write: bool) -> str:
+    """Return the shell line that joins the window that is at work in the agents' tmux.
+
+    A worker of an earlier version names no window; then it is the one that tmux shows.
+
+    Args:
+        write: whether keys reach the agent; else only those that leave.
+    """
+    options = "" if write else "-r "
+    return (
+        'unset TMUX; own="${OCAPTAIN_SHIP_HOME:-$HOME}/.ocaptain"'
+        f"; {_TMUX} has-session -t =agent 2>/dev/null || exit {EXIT_NO_AGENT}"
+        '; window=$(python3 "$own/worker.pyz" window 2>/dev/null)'
+        f'; exec {_TMUX} attach {options}-t "=agent:$window"'
+    )
+
+
+def run_shell(voyage: str | None, ship: str | None, *, raw: bool, write: bool) -> int:
+    """Open a shell on a ship; return the exit code of what ran there.
+
+    Args:
+        voyage: prefix of a voyage's id; None = the only active one.
+        ship: None = the only one, or the only one at work.
+        raw: a login shell instead of the agents' tmux.
+        write: whether keys reach the agent.
+    """
     directory = find_voyage(voyage)
     seen = Query(directory.path).overview()
     if seen.state == "sunk":
@@ -56,7 +81,10 @@ def run_shell(voyage: str | None, ship: str | None, *, raw: bool) -> int:
     sprite = choose_ship(seen, ship)
     if not raw and not sys.stdin.isatty():
         raise UsageError("attaching needs a terminal; --raw also takes commands on standard input")
-    line = RAW_COMMAND if raw else ATTACH_COMMAND
+    line = RAW_COMMAND if raw else attach_command(write=write)
+    if not raw:
+        mode = "what you type reaches the agent" if write else "read-only, --write lets you type"
+        render.err().print(f"{sprite}: {mode}; Ctrl-b d leaves it")
     code = _run_on_host(directory, sprite, line) if seen.provider == HOSTS else _run_on_sprite(seen, sprite, line)
     if code == EXIT_NO_AGENT and not raw:
         raise OcaptainError(f"no agent's terminal is open on {sprite}; open a shell with --raw")
@@ -77,7 +105,15 @@ def _run_on_sprite(seen: Overview, sprite: str, line: str) -> int:
 def _run_on_host(directory: VoyageDirectory, host: str, line: str) -> int:
     """Run ssh with our terminal: it handles resizing, and may ask for a passphrase."""
     target = read_target(next(ship for ship in Query(directory.path).ships() if ship.sprite == host))
-    return subprocess.run(terminal_argv(target, line, is_terminal=sys.stdin.isatty()), check=False).returncode
+    argv = terminal_argv(target, line, is_terminal=sys.stdin.isatty())
+    if not os.isatty(1):
+        return subprocess.run(argv, check=False).returncode
+    write = Output(1)
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        while data := os.read(process.stdout.fileno(), CHUNK):
+            write(data)
+    return process.returncode
 
 
 def choose_ship(seen: Overview, named: str | None) -> str:
@@ -161,9 +197,10 @@ async def _relay(execution: Execution, *, is_terminal: bool) -> int:
     else:  # the loop cannot watch a file, and a pipe may never end: this thread is never joined
         threading.Thread(target=_read_stdin, args=(loop, keys), daemon=True).start()
     feeding = asyncio.create_task(_send_input(execution, keys))
+    outputs = {fd: Output(fd) for fd in (1, _STDERR)}
     try:
         async for stream, data in execution:
-            _write(2 if stream == _STDERR else 1, data)
+            outputs[_STDERR if stream == _STDERR else 1](data)
         return execution.code
     finally:
         if is_terminal:
@@ -188,7 +225,24 @@ async def _send_input(execution: Execution, keys: asyncio.Queue[bytes]) -> None:
         await execution.send_eof()
 
 
-def _write(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
+class Output:
+    """Writes what a ship says to one of our outputs: unchanged, or filtered if that is a terminal.
+
+    Args:
+        fd: the output.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._raw = RawOutput(fd, required=fd != _STDERR)
+        is_utf8 = codecs.lookup(locale.getpreferredencoding(do_setlocale=False)).name == "utf-8"
+        self._filter = EscapeFilter(is_utf8=is_utf8) if self._raw.isatty() else None
+
+    def __call__(self, data: bytes) -> None:
+        """Write bytes.
+
+        Raises:
+            OutputLost, ReaderGone: standard output cannot be written.
+        """
+        view = memoryview(self._filter.feed(data) if self._filter else data)
+        while view:
+            view = view[self._raw.write(view) :]

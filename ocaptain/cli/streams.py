@@ -11,6 +11,7 @@ import errno
 import io
 import os
 import re
+import select
 import sys
 from typing import TYPE_CHECKING, BinaryIO, TextIO, cast
 
@@ -34,7 +35,7 @@ class ReaderGone(Exception):
     """Nobody reads standard output any more."""
 
 
-class _Output(io.FileIO):
+class RawOutput(io.FileIO):
     """A file descriptor for output.
 
     Args:
@@ -53,7 +54,10 @@ class _Output(io.FileIO):
         if self._is_lost:
             return view.nbytes
         try:
-            return super().write(view) or 0
+            written = super().write(view)
+            while written is None:  # somebody left the descriptor non-blocking, and it is full
+                select.select((), (self,), ())
+                written = super().write(view)
         except OSError as error:
             self._is_lost = True
             if not self._required:
@@ -62,6 +66,7 @@ class _Output(io.FileIO):
                 raise ReaderGone from error
             reason = error.strerror or type(error).__name__
             raise OutputLost(f"standard output cannot be written: {reason}; send it elsewhere") from error
+        return written
 
 
 def prepare_streams() -> None:
@@ -79,7 +84,7 @@ def prepare_streams() -> None:
 
 
 def _text_output(fd: int, former: TextIO | None, *, required: bool) -> TextIO:
-    raw = _Output(fd, required=required)
+    raw = RawOutput(fd, required=required)
     return io.TextIOWrapper(
         io.BufferedWriter(cast("BinaryIO", raw)),
         encoding=former.encoding if former else "utf-8",

@@ -1,4 +1,4 @@
-"""The zipapp's entry: ``worker.pyz serve | channel | launcher | install | keep start|stop|status | leave``."""
+"""The zipapp's entry: ``worker.pyz serve | channel | launcher | window | install | keep start|stop|status | leave``."""
 
 from __future__ import annotations
 
@@ -62,9 +62,16 @@ def main(argv: list[str]) -> int:
     if argv == ["channel"]:
         return channel(places.socket)
     if argv == ["launcher"]:
-        from ocaptain.worker.launcher import run_launcher as launcher
+        from ocaptain.worker.launcher import run_launcher
+        from ocaptain.worker.windows import close_own_window
 
-        return launcher(places, program)
+        code = run_launcher(places, program)
+        close_own_window(places)
+        return code
+    if argv == ["window"]:
+        from ocaptain.worker.windows import print_window
+
+        return print_window(places)
     if len(argv) == 2 and argv[0] == "keep" and argv[1] in {"start", "stop", "status", "run"}:
         from ocaptain.worker.keep import run_keeper_command
 
@@ -77,7 +84,7 @@ def main(argv: list[str]) -> int:
         from ocaptain.worker.keep import remove_everything
 
         return remove_everything(places)
-    sys.stderr.write(f"usage: {program.name} serve | channel | launcher | install | keep … | leave\n")
+    sys.stderr.write(f"usage: {program.name} serve | channel | launcher | window | install | keep … | leave\n")
     return 2
 
 

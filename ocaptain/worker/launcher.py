@@ -23,7 +23,6 @@ import os
 import select
 import signal
 import socket
-import subprocess
 import sys
 import termios
 import time
@@ -31,11 +30,11 @@ import traceback
 from pathlib import Path
 from typing import Any, Callable, Dict, Set
 
+from ocaptain.protocol.files import read_json
 from ocaptain.worker.errors import WorkspaceError
 from ocaptain.worker.places import Places
+from ocaptain.worker.windows import SESSION, close_finished_windows, run_tmux
 
-TMUX = "ocaptain"
-SESSION = "agent"
 ANSWER_SECONDS = 5.0
 FORK_SECONDS = 30.0  # after the launcher has answered; the disk may be slow
 RECHECK_SECONDS = 30.0
@@ -97,16 +96,16 @@ def _request_supervisor(places: Places, program: Path, label: str, directory: Pa
 
 
 def _start_launcher(places: Places, program: Path, label: str) -> None:
-    """Start a launcher in a new window of the tmux session ``agent`` and show that window."""
-    tmux = ["tmux", "-L", TMUX, "-f", str(places.tmux_conf)]
+    """Start a launcher in a new window of the tmux session ``agent``, show that window, and close finished ones."""
     inside = ["python3", str(program), "launcher"]
     window = ["-n", label[:40], "-c", str(places.voyage), *inside]
     for argv in (
         ["new-window", "-t", f"={SESSION}:", *window],
         ["new-session", "-d", "-s", SESSION, *window],
     ):
-        done = subprocess.run([*tmux, *argv], capture_output=True, timeout=30, check=False)
+        done = run_tmux(places, *argv)
         if done.returncode == 0:
+            close_finished_windows(places)
             return
     raise WorkspaceError("tmux", f"tmux: {done.stderr.decode(errors='replace').strip()}")
 
@@ -233,6 +232,13 @@ def _make_terminal_settings() -> Any:
     return found
 
 
+def _report_crash(directory: Path) -> None:
+    """Write the current traceback to the pane, and to the attempt's log, which stays."""
+    traceback.print_exc()
+    with contextlib.suppress(OSError, TypeError, KeyError), open(read_json(directory / "job.json")["log"], "a") as log:
+        traceback.print_exc(file=log)
+
+
 def _run_supervisor(directory: Path, label: str, terminal: Any, on_started: Callable[[], None]) -> None:
     """Be the supervisor of a job, in the forked child; never return."""
     code = 1
@@ -249,7 +255,7 @@ def _run_supervisor(directory: Path, label: str, terminal: Any, on_started: Call
 
         code = supervise(directory, on_started)
     except BaseException:  # noqa: BLE001 - nothing may return into the launcher's loop
-        traceback.print_exc()
+        _report_crash(directory)
     finally:
         with contextlib.suppress(Exception):
             sys.stdout.flush()

@@ -36,6 +36,15 @@ def descendants(root: int) -> set[int]:
     return found - {root}
 
 
+def ancestors(pid: int) -> set[int]:
+    """Return the parent of a process, and the parents of that."""
+    parents = _parents()
+    found: set[int] = set()
+    while (pid := parents.get(pid, 0)) and pid not in found:
+        found.add(pid)
+    return found
+
+
 def processes_with_marker(marker: str) -> set[int]:
     """Return every process whose environment carries the attempt's marker."""
     wanted = f"{MARKER}={marker}".encode()

@@ -29,6 +29,7 @@ class Terminal:
         self.before = termios.tcgetattr(follower)
         self.follower = follower
         self.seen = ""
+        self.all = ""
         self.process = subprocess.Popen(
             [OCAPTAIN, *arguments],
             env={**sailor.env, "TERM": "xterm"},
@@ -50,7 +51,9 @@ class Terminal:
         while not (found := re.search(pattern, self.seen)):
             assert time.monotonic() < end, self.seen
             if select.select([self.leader], [], [], 0.1)[0]:
-                self.seen += os.read(self.leader, 65536).decode(errors="replace")
+                more = os.read(self.leader, 65536).decode(errors="replace")
+                self.seen += more
+                self.all += more
         self.seen = self.seen[found.end() :]
         return found
 
@@ -68,7 +71,7 @@ def voyage(fleet, tmp_path_factory):
 
     tasks = [
         run_task("echo I am an agent; sleep 600", pin="ship-0"),
-        run_task("echo so am I; sleep 600", pin="ship-1"),
+        run_task(r"printf '\033]0;owned\007\033]52;c;eA==\007so am I\n'; sleep 600", pin="ship-1"),
     ]
     directory = write_plan(tmp_path_factory.mktemp("plan"), tasks)
     found = fleet.json("sail", directory, "-n", "2", "--new", "--json")["voyage"]
@@ -91,6 +94,8 @@ def test_a_raw_shell(fleet, voyage):
     os.kill(terminal.process.pid, signal.SIGWINCH)
     terminal.type("sleep 0.3; stty size\r")
     terminal.until(r"20 60\r\n")
+    terminal.type("printf 'a\\033]52;c;eA==\\007b\\033]2;x\\007c\\n'\r")
+    terminal.until(r"abc\r\n")
     terminal.type("sleep 100\r")
     time.sleep(0.5)
     terminal.type("\x03")
@@ -103,9 +108,14 @@ def test_a_raw_shell(fleet, voyage):
 @root
 def test_attached_to_the_agents_tmux(fleet, voyage):
     terminal = Terminal(fleet, "shell", voyage, "ship-1")
+    terminal.until("ship-1: read-only, --write lets you type; Ctrl-b d leaves it")
     terminal.until("so am I")
+    terminal.type("\x03")  # it ends nothing
+    time.sleep(0.2)
     terminal.type("\x02d")
+    terminal.until("detached")
     assert terminal.end() == 0
+    assert not re.search("\x1b[]Pk_^]", terminal.all)
     assert {task["status"] for task in fleet.json("tasks", voyage, "--json")["tasks"]} == {"in_progress"}
 
 
