@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ocaptain.cli import render
-from ocaptain.cli.views import find_voyage
+from ocaptain.cli.views import find_voyage, print_next_of
 from ocaptain.control import Command, ask
 from ocaptain.errors import UsageError
 
@@ -22,3 +22,4 @@ def run_pause(voyage: str | None, *, as_json: bool) -> None:
         render.print_json("pause", {"voyage": directory.id, "said": answer.said})
     else:
         render.out().print(answer.said)
+        print_next_of(directory)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from ocaptain.cli import render
-from ocaptain.cli.views import find_voyage
+from ocaptain.cli.views import find_voyage, print_next_of
 from ocaptain.config import load_settings
 from ocaptain.prices import load_prices
 from ocaptain.protocol.usage import format_dollars
@@ -34,6 +34,7 @@ def show_cost(voyage: str | None, *, by: By, as_json: bool) -> None:
     console.show(cost_table(costs, plain=console.is_plain))
     for note in cost_notes(costs):
         console.print(f"  {note}")
+    print_next_of(directory)
 
 
 def cost_notes(costs: Costs) -> list[str]:

@@ -6,6 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ocaptain.cli import render
+from ocaptain.cli.next_step import after_command
 from ocaptain.text import clean_line
 from ocaptain.voyage.doctor import run_checks
 
@@ -29,4 +30,5 @@ def run_doctor(provider: str | None, *, as_json: bool) -> int:
             detail.append(f"{separator}→ {clean_line(finding.remedy)}", style="bold")
         table.add_row(Text(label, style=style), finding.name, detail)
     console.show(table)
+    render.print_next(after_command("doctor", ok=ok))
     return 0 if ok else 1

@@ -14,6 +14,7 @@ import httpx
 
 from ocaptain.background import background_environment
 from ocaptain.cli import render
+from ocaptain.cli.next_step import after_command
 from ocaptain.drydock import server
 from ocaptain.drydock.errors import DrydockError
 from ocaptain.drydock.rootless import describe_limitation
@@ -37,6 +38,7 @@ def start(options: server.Options) -> None:
     if server.running_server() and options != server.Options(port=options.port):
         raise UsageError("drydock is already running with other options; stop it first (`ocaptain drydock stop`)")
     render.print_json("drydock", {"running": True, **asdict(server.start(options))})
+    render.print_next(after_command("drydock start"))
 
 
 def build_fault_plan(latency: float, jitter: float, seed: int, file: Path | None) -> str:

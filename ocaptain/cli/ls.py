@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from ocaptain.cli import render
+from ocaptain.cli.next_step import after_command
 from ocaptain.config import load_settings
 from ocaptain.voyage.home import Home
 from ocaptain.voyage.listing import HEADER, cells
@@ -32,6 +33,7 @@ def show_voyages(*, as_json: bool) -> None:
         console.show(voyage_table(rows, now, header=not console.is_piped))
     else:
         render.err().print(f"there is no voyage in {home.path}")
+    render.print_next(after_command("ls", ok=bool(rows)))
 
 
 def voyage_table(rows: Sequence[Row], now: float, *, header: bool = True) -> Table:

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from ocaptain.cli import render
+from ocaptain.cli.next_step import after_command
 from ocaptain.errors import UsageError
 from ocaptain.plan import SimulationResult, build_jobs, load_plan, simulate, sufficient_ships
 from ocaptain.text import clean_line
@@ -53,9 +54,11 @@ def check_plan(directory: Path, *, as_json: bool) -> int:
     for fault in faults:
         problems.print(clean_line(str(fault)))
     if plan is None or faults:
+        render.print_next(after_command("plan check", ok=False, place=directory))
         return EXIT_FAULTY
     checks = sum(1 for task in plan.tasks.values() if task.metadata.verify)
     render.out().print(f"{clean_line(plan.name)}: {len(plan.tasks)} tasks, {checks} with a check of their own: ok")
+    render.print_next(after_command("plan check", place=directory))
     return 0
 
 
@@ -88,6 +91,7 @@ def show_simulation(directory: Path, sizes: str, overhead: float, seconds: float
         render.print_json("plan_simulate", shown)
     else:
         _print_simulation(plan, shown)
+        render.print_next(after_command("plan simulate", place=directory, ships=shown["enough_ships"]))
     return 0
 
 

@@ -85,6 +85,11 @@ def err() -> Screen:
     return Screen(stderr=True)
 
 
+def print_next(line: str) -> None:
+    """Print what to type next, on standard error: it is for people, and no part of a result."""
+    err().print(Text(line, style="bold"))
+
+
 def print_json(kind: str, content: Mapping[str, Any]) -> None:
     """Print the one JSON object of a command on standard output."""
     global _json_printed  # noqa: PLW0603 - standard output is one, too

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, Self
 from rich.live import Live
 
 from ocaptain.cli import render
+from ocaptain.cli.next_step import after_interrupt, after_voyage
 from ocaptain.cli.run import InterruptCounter, run_playbook
+from ocaptain.cli.views import standing
 from ocaptain.config import load_settings
 from ocaptain.errors import Interrupted, OcaptainError, PartialError, UsageError
 from ocaptain.plan import load_plan
@@ -334,10 +336,10 @@ def _without_templating(variables: dict[str, Any]) -> dict[str, Any]:
 def _describe_existing(found: list[VoyageDirectory]) -> list[str]:
     lines = []
     for directory in found:
-        with contextlib.suppress(LedgerError):
-            seen = Query(directory.path).overview()
-            lines.append(f"{seen.voyage} exists ({seen.state}), with up to {len(seen.ships)} ships on {seen.provider}")
-        lines += [f"resume it:  ocaptain sail --resume {directory.id}", f"or end it:  ocaptain sink {directory.id}"]
+        try:
+            lines += after_interrupt(standing(directory), Query(directory.path).overview().provider)
+        except LedgerError as error:
+            lines += [str(error), f"or end it:  ocaptain sink {directory.id}"]
     return lines or ["nothing was created"]
 
 
@@ -354,6 +356,11 @@ def _finish(directory: VoyageDirectory | None, result: RunResult, *, as_json: bo
         render.print_json("sail", {**seen.as_dict(), **facts})
     else:
         _print_result(directory, seen)
+        step = after_voyage(standing(directory))
+        if error:
+            error.details = (*error.details, step)
+        else:
+            render.print_next(step)
     if error:
         raise error
     return 0

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from ocaptain import process
 from ocaptain.cli import render
+from ocaptain.cli.next_step import after_command
 from ocaptain.cli.run import InterruptCounter, run_playbook
-from ocaptain.cli.views import find_voyage
+from ocaptain.cli.views import find_voyage, print_next_of
 from ocaptain.config import HOSTS, load_settings
 from ocaptain.errors import Interrupted, OcaptainError, PartialError, UsageError
 from ocaptain.query import Query
@@ -56,6 +57,10 @@ def run_sink(voyage: str | None, *, all_active: bool, confirmed: bool, abandon: 
         _print_summaries(done, all_active=all_active)
     if fault:
         raise fault
+    if all_active and not as_json:
+        render.print_next(after_command("sink --all"))
+    elif not as_json:
+        print_next_of(chosen[0])
     return 0
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from ocaptain.cli import render
+from ocaptain.cli.next_step import after_command
 from ocaptain.config import load_settings
 from ocaptain.errors import PartialError, UsageError
 from ocaptain.provider import choose_provider, require_endpoint_if_used
@@ -39,6 +40,8 @@ def run_sweep(*, provider: str | None, dry_run: bool, force: bool, abandon: bool
             _print_as_json(name, found, destroyed=())
         elif not found:
             render.out().print(f"nothing is left over on {name}")
+        if not as_json:
+            render.print_next(after_command("sweep", ok=not found))
         return 0
     failed = destroy_leftovers(reached, found, force=force, abandon=abandon)
     if as_json:

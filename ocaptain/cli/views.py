@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ocaptain.cli import render
+from ocaptain.cli.next_step import Standing, after_command, after_voyage, standing_of
 from ocaptain.config import load_settings
 from ocaptain.errors import UsageError
 from ocaptain.git import Git
@@ -16,6 +17,17 @@ from ocaptain.voyage.home import Home, VoyageDirectory
 def find_voyage(voyage: str | None) -> VoyageDirectory:
     """Return the directory of the voyage with this id or prefix, of the only active one for None."""
     return Home(load_settings().voyages).find(voyage)
+
+
+def standing(directory: VoyageDirectory) -> Standing:
+    """Return what the next step of a voyage depends on."""
+    query = Query(directory.path)
+    return standing_of(query.overview(), tuple(query.failed_tasks()), has_captain=is_captain_running(directory.path))
+
+
+def print_next_of(directory: VoyageDirectory) -> None:
+    """Print what to type next about a voyage."""
+    render.print_next(after_voyage(standing(directory)))
 
 
 def show_status(voyage: str | None, *, as_json: bool) -> None:
@@ -31,6 +43,7 @@ def show_status(voyage: str | None, *, as_json: bool) -> None:
     if not has_captain and seen.state in {"running", "verifying"}:
         console.print(f"  no captain is running; resume with: ocaptain sail --resume {seen.voyage}")
     console.print(f"  {directory.path}")
+    print_next_of(directory)
 
 
 def show_tasks(voyage: str | None, status: str | None, *, as_json: bool) -> None:
@@ -42,6 +55,7 @@ def show_tasks(voyage: str | None, status: str | None, *, as_json: bool) -> None
     else:
         console = render.out()
         console.show(render.task_table(views, plain=console.is_plain, header=not console.is_piped))
+        print_next_of(directory)
 
 
 def clone_voyage(voyage: str | None, dest: Path | None) -> None:
@@ -55,3 +69,4 @@ def clone_voyage(voyage: str | None, dest: Path | None) -> None:
     repo = directory.path / "repo.git"
     Git(target.parent).run("clone", "--quiet", "--template=", "--branch", directory.id, "--", str(repo), str(target))
     render.out().print(str(target))
+    render.print_next(after_command("clone", place=target))

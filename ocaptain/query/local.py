@@ -106,6 +106,11 @@ class Query:
         with self._ledger() as ledger:
             return [view for view in task_views(ledger) if status in {None, view.status}]
 
+    def failed_tasks(self) -> list[str]:
+        """Return the tasks that failed for good, in the plan's order."""
+        with self._ledger() as ledger:
+            return ledger.failed_tasks()
+
     def landings(self) -> list[Landing]:
         """Return what landed, a line a task, in the plan's order."""
         with self._ledger() as ledger:

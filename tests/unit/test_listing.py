@@ -113,7 +113,7 @@ def test_newest_first_and_a_line_each(home, capsys):
 def test_no_voyage_is_no_line(home, capsys):
     show_voyages(as_json=False)
     captured = capsys.readouterr()
-    assert (captured.out, captured.err) == ("", f"there is no voyage in {home.path}\n")
+    assert (captured.out, captured.err) == ("", f"there is no voyage in {home.path}\nnext: ocaptain sail PLAN\n")
 
 
 def test_which_is_meant_is_shown_as_the_list(home):

@@ -1,0 +1,124 @@
+"""What to type next: one line after a command, for people."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from ocaptain.query import NOT_SAILING
+from ocaptain.text import clean_line
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ocaptain.query import Overview
+
+_MAX_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What the next step of a voyage depends on.
+
+    Attributes:
+        failed: tasks that failed for good.
+        landed: number of tasks that landed.
+        ships_up: number of its ships that exist.
+        has_captain: whether a captain runs on this machine.
+        is_pausing: whether it is asked to pause, and finishes what is under way.
+    """
+
+    voyage: str
+    state: str
+    failed: tuple[str, ...] = ()
+    landed: int = 0
+    ships_up: int = 0
+    has_captain: bool = True
+    is_pausing: bool = False
+
+
+def standing_of(seen: Overview, failed: tuple[str, ...], *, has_captain: bool) -> Standing:
+    """Return what the next step of a voyage depends on."""
+    up = sum(ship["state"] not in NOT_SAILING for ship in seen.ships)
+    is_pausing = seen.state != "paused" and seen.paused_reason in {"user", "budget", "limit"}
+    return Standing(seen.voyage, seen.state, failed, seen.tasks["completed"], up, has_captain, is_pausing)
+
+
+def after_voyage(at: Standing) -> str:
+    """Return what to type next, after a command about a voyage."""
+    name = at.voyage
+    resume, sink = f"ocaptain sail --resume {name}", f"ocaptain sink {name}"
+    if at.ships_up:
+        sink += f" ({at.ships_up} {'ship is' if at.ships_up == 1 else 'ships are'} still up)"
+    clone = [f"ocaptain clone {name}"] if at.landed else []
+    match at.state:
+        case "running" | "verifying" if at.is_pausing:
+            return _join(f"ocaptain status {name}", f"{resume} (goes on)")
+        case "running" | "verifying":
+            steps = [f"ocaptain logs {name} -f", f"ocaptain pause {name}"] if at.has_captain else [f"{resume} --wait"]
+            return _join(*steps, f"ocaptain sink {name}")
+        case "preparing" | "paused":
+            return _join(resume, sink)
+        case "complete":
+            return _join(*clone, sink if at.ships_up else "ocaptain ls")
+        case "failed":
+            shown = " ".join(map(clean_line, at.failed[:_MAX_NAMED]))
+            why = f"ocaptain logs {name} {shown}" if shown else f"ocaptain logs {name} -n 50"
+            return _join(why, *clone, *([sink] if at.ships_up else []))
+        case "sinking":
+            return _join(f"ocaptain sink {name}")
+    return _join(*clone, "ocaptain ls")
+
+
+def after_interrupt(at: Standing, provider: str) -> list[str]:
+    """Return what to say of a voyage when Ctrl-C has ended a `sail`: what goes on, and how to go on."""
+    name = at.voyage
+    ships = f"{at.ships_up} {'ship' if at.ships_up == 1 else 'ships'} on {provider}"
+    if at.state in {"running", "verifying"} and at.has_captain:
+        return [
+            f"only the watching has ended: {name} sails on, with {ships}",
+            f"watch again:  ocaptain sail --resume {name} --wait",
+            f"pause it:     ocaptain pause {name}",
+            f"or end it:    ocaptain sink {name}",
+        ]
+    return [
+        f"{name} exists ({at.state}), with up to {ships}",
+        f"resume it:  ocaptain sail --resume {name}",
+        f"or end it:  ocaptain sink {name}",
+    ]
+
+
+Command = Literal["doctor", "plan check", "plan simulate", "drydock start", "ls", "clone", "sweep", "sink --all"]
+
+
+def after_command(command: Command, *, ok: bool = True, place: Path | None = None, ships: int | None = None) -> str:
+    """Return what to type next, after a command that is about no voyage.
+
+    Args:
+        command: that was given.
+        ok: whether it found all in order; of ``ls`` whether there is a voyage, of ``sweep`` whether nothing is left.
+        place: the directory that it was about.
+        ships: how many are enough.
+    """
+    where = clean_line(shlex.quote(str(place))) if place else "PLAN"
+    match command, ok:
+        case "doctor", False:
+            return _join("mend each FAULT, then: ocaptain doctor")
+        case "plan check", False:
+            return _join(f"mend these, then: ocaptain plan check {where}")
+        case "plan simulate", _:
+            return _join(f"ocaptain sail {where}" + (f" -n {ships}" if ships else ""))
+        case "ls", True:
+            return _join("ocaptain status ID", "ocaptain sink ID")
+        case "clone", _:
+            return _join(f"cd {where}")
+        case "sweep", False:
+            return _join("ocaptain sweep")
+        case (("sweep" | "sink --all"), _):
+            return _join("ocaptain ls")
+    return _join(f"ocaptain sail {where}")
+
+
+def _join(*steps: str) -> str:
+    return f"next: {' · '.join(steps)}"
