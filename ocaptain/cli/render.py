@@ -64,6 +64,10 @@ class Screen(Console):
         """Whether each record is to be one line with its full text."""
         return self.width == UNBOUNDED
 
+    def print(self, *objects: Any, **more: Any) -> None:
+        """Print; in strings, everything that a terminal could act upon is shown as an escape."""
+        super().print(*(escape_control(one) if isinstance(one, str) else one for one in objects), **more)
+
     def show(self, renderable: RenderableType) -> None:
         """Print tables; without the spaces that fill their last column up, if there are no colours behind them."""
         if self.is_terminal:

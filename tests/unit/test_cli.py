@@ -299,6 +299,13 @@ def test_help_loads_nothing_heavy():
     assert done.stdout == "[]\n"
 
 
+def test_no_string_that_is_printed_acts_on_the_terminal(capsys):
+    for console in (render.out(), render.err()):
+        console.print("a\x1b]52;c;eA==\x07\x9bm \u202eb", "c\nd")
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("a\\x1b]52;c;eA==\\x07\\x9bm b c\nd\n",) * 2
+
+
 # -- questions ------------------------------------------------------------------------------------
 
 
