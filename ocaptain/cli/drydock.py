@@ -61,6 +61,7 @@ def build_base() -> None:
     if short := describe_limitation():
         render.err().print(short)
     render.out().print(done.stdout.strip())
+    render.print_next(after_command("drydock start"))
 
 
 def _list_sprites(record: server.ServerRecord) -> list[Sprite]:

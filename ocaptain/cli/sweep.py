@@ -46,6 +46,8 @@ def run_sweep(*, provider: str | None, dry_run: bool, force: bool, abandon: bool
     failed = destroy_leftovers(reached, found, force=force, abandon=abandon)
     if as_json:
         _print_as_json(name, found, destroyed=[one.sprite for one in found if one.sprite not in failed])
+    elif not failed:
+        render.print_next(after_command("sweep"))
     return _raise_if_left(failed, [name])
 
 
