@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console, Group
+from rich.measure import Measurement
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -45,6 +46,7 @@ COLOURS = {
 #: Width of what is no terminal, or too narrow for a table: nothing is wrapped or cut there.
 UNBOUNDED = 100_000
 MIN_TABLE_WIDTH = 50
+MIN_WRAPPED_WIDTH = 8
 
 
 class Screen(Console):
@@ -69,14 +71,29 @@ class Screen(Console):
         super().print(*(escape_control(one) if isinstance(one, str) else one for one in objects), **more)
 
     def show(self, renderable: RenderableType) -> None:
-        """Print tables; without the spaces that fill their last column up, if there are no colours behind them."""
+        """Print tables: as wide as need be where a terminal is too narrow, so that no name is cut.
+
+        Without a terminal no line ends with the spaces that fill up the last column.
+        """
         if self.is_terminal:
+            if isinstance(renderable, Table) and self._least_width(renderable) > self.width:
+                self.width = UNBOUNDED
             self.print(renderable)
             return
         with self.capture() as captured:
             self.print(renderable)
         for line in captured.get().splitlines():
             self.file.write(f"{line.rstrip()}\n")
+
+    def _least_width(self, table: Table) -> int:
+        """Return the width in which no column is cut, and none that may be wrapped gets unreadable."""
+        wide = self.options.update(width=UNBOUNDED)
+        total = 0
+        for column in table.columns:
+            cells = [column.header, *column.cells] if table.show_header else [*column.cells]
+            width = max((Measurement.get(self, wide, cell).maximum for cell in cells), default=0)
+            total += (width if column.no_wrap else min(width, MIN_WRAPPED_WIDTH)) + 1
+        return total
 
 
 def out() -> Screen:
@@ -224,7 +241,7 @@ def task_table(views: list[TaskView], *, plain: bool = False, header: bool = Tru
     for name in ("task", "state", "ship", "try", "commit", *(("cost",) if paid else ()), "subject"):
         table.add_column(
             name,
-            no_wrap=name not in {"task", "subject"},
+            no_wrap=name != "subject",
             overflow="fold",
             justify="right" if name == "cost" else "left",
         )

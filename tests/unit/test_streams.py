@@ -165,7 +165,7 @@ def on_terminal(home, *arguments, cols, key="", **more):
     return running.wait(30), seen.decode().replace("\r\n", "\n")
 
 
-@pytest.mark.parametrize("cols", [0, 1, 80])
+@pytest.mark.parametrize("cols", [0, 1, 60, 80])
 def test_a_terminal_of_any_width_shows_whole_ids(home, cols):
     code, seen = on_terminal(home, "tasks", VOYAGE, cols=cols, TERM="xterm")
     assert code == 0
