@@ -67,8 +67,7 @@ class Fleet:
     def _missing_ships(self, existing: Presence | None = None) -> Replacements:
         """Return which ships to replace; without ``existing``, as if every sprite were gone."""
         voyage = self._ledger.voyage()
-        counts = self._ledger.count_tasks()
-        if not voyage.replace_lost or not counts["pending"] + counts["in_progress"]:
+        if not voyage.replace_lost or not self._ledger.has_open_tasks():
             return Replacements()
         ships = self._ledger.ships()
         existing = existing or Presence(gone=frozenset(ship.sprite for ship in ships))

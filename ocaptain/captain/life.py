@@ -25,7 +25,7 @@ from ocaptain.captain.records import Records
 from ocaptain.captain.ship.actor import ShipActor
 from ocaptain.captain.ship.context import Context
 from ocaptain.captain.views import Views
-from ocaptain.control.commands import carry_out
+from ocaptain.control.commands import Answer, carry_out
 from ocaptain.control.listen import listening
 from ocaptain.git import GitError
 from ocaptain.process import take_over_path
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from ocaptain.captain.provider_watch import ProviderWatch
     from ocaptain.captain.ship.hooks import ShipHook
     from ocaptain.captain.transport.base import Transport
-    from ocaptain.control.commands import Answer, Command
+    from ocaptain.control.commands import Command
     from ocaptain.ledger import Ledger, ShipRow
     from ocaptain.prices import Prices
 
@@ -85,6 +85,7 @@ class Captain:
         self._records = Records(directory, ledger, self.context.prices)
         self.pool = Pool(self.voyage.id, ledger, self.views, self._records, self.context.hooks, ClaimOrder(ledger))
         self._is_paused = False
+        self._announced: set[str] = set()  # tasks that wait for approval
         self._main_task: asyncio.Task[Any] | None = None
         self._transports = transports
         self._provider = provider
@@ -192,10 +193,13 @@ class Captain:
 
     async def _finish(self) -> None:
         """Wait until all work is done, then verify, and set the state in which the voyage ends."""
-        while (found := next_step(self._status())).next == "wait":
-            self.pool.news.clear()
-            await self.pool.news.wait()
-        await self.views.finish_workspace_update()
+        found = None
+        while found is None or found != next_step(self._status()):  # a command may come while the checkout is updated
+            while (found := next_step(self._status())).next == "wait":
+                self._announce_held_tasks()
+                self.pool.news.clear()
+                await self.pool.news.wait()
+            await self.views.finish_workspace_update()
         if found.next == "verify":
             await self._verify()
         self.pool.over = self.views.is_final = True
@@ -212,14 +216,25 @@ class Captain:
             pending=counts["pending"],
             failed=tuple(self.ledger.failed_tasks()) if counts["failed"] else (),
             claimable=self.ledger.has_claimable_task(list(ships)),
+            held=bool(self.ledger.held_tasks(list(ships))),
             has_ships=bool(ships),
             may_replace=self._fleet is not None and self._fleet.may_replace(),
             paused=self._is_paused,
             denied=self.pool.stopped or self.pool.refused,
         )
 
+    def _announce_held_tasks(self) -> None:
+        """Announce each task, once, that waits for nothing but the user's approval."""
+        for task in self.ledger.held_tasks():
+            if task not in self._announced:
+                self._announced.add(task)
+                text = f"waits for approval: ocaptain approve {self.voyage.id} {task}"
+                self.ledger.add_event("held", text, task=task)
+
     def _carry_out(self, command: Command) -> Answer:
         """Carry out a user's command for this voyage."""
+        if self.pool.over and command.name in {"retry", "approve"}:
+            return Answer(done=False, said=f"the captain of {self.voyage.id} is ending; try again", is_late=True)
         answer = carry_out(command, self.ledger)
         if command.name == "stop" and self._main_task:
             asyncio.get_running_loop().call_later(STOP_SECONDS, self._main_task.cancel)
@@ -229,6 +244,9 @@ class Captain:
             case "pause":
                 self._is_paused, self.pool.claiming = True, False
             case "retry":
+                self.pool.update_claim_order()
+                self.pool.update_and_dispatch()
+            case "approve":
                 self.pool.update_and_dispatch()
         self.pool.news.set()
         return answer

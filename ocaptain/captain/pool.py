@@ -10,6 +10,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from ocaptain.agents import ADAPTERS
+from ocaptain.captain.claim_order import ClaimOrder
 from ocaptain.captain.decide.dispatch import (
     START_SECONDS,
     Reservation,
@@ -29,7 +30,6 @@ from ocaptain.text import escape_control
 
 if TYPE_CHECKING:
     from ocaptain.agents.facts import Facts
-    from ocaptain.captain.claim_order import ClaimOrder
     from ocaptain.captain.records import Records
     from ocaptain.captain.ship.hooks import Hooks
     from ocaptain.captain.ship.job import VerifyJob
@@ -80,6 +80,10 @@ class Pool:
         """Start to hand out work; tasks wait for a moment for preferred ships that are not reached yet."""
         self._began = asyncio.get_running_loop().time()
         self._dispatch_in(START_SECONDS)
+
+    def update_claim_order(self) -> None:
+        """Read again which tasks write the same files, after tasks were changed."""
+        self._claim_order = ClaimOrder(self._ledger)
 
     # -- handing out --------------------------------------------------------------------------
 
@@ -208,7 +212,7 @@ class Pool:
         if decision.kind == "fail":
             self._fail(claim, decision, evidence)
         else:
-            self._return_to_pool(claim, decision)
+            self._return_to_pool(claim, decision, evidence=evidence)
         if decision.pause:
             self._ledger.set_ship(claim.ship, "idle", escape_control(decision.reason)[:MAX_NOTE])
 
@@ -217,8 +221,10 @@ class Pool:
         log.warning("task %s attempt %d failed (%s): %s", claim.task, claim.number, status, decision.reason)
         self.publish_changes()
 
-    def _return_to_pool(self, claim: Claim, decision: Decision, ship_state: str = "idle") -> None:
-        self._ledger.return_task(claim.token, decision.state, decision.reason, ship_state=ship_state)
+    def _return_to_pool(
+        self, claim: Claim, decision: Decision, ship_state: str = "idle", evidence: dict[str, Any] | None = None
+    ) -> None:
+        self._ledger.return_task(claim.token, decision.state, decision.reason, ship_state=ship_state, evidence=evidence)
         log.warning("task %s attempt %d: %s: %s", claim.task, claim.number, decision.state, decision.reason)
         self.publish_changes()
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-MAX_LINE = 64 * 1024
+MAX_LINE = 16 * 1024 * 1024  # bytes; a task's file may have 4 MiB
 ANSWER_SECONDS = 10.0
 MAX_WAIT_SECONDS = 30.0  # while a captain starts or ends
 
@@ -33,8 +33,11 @@ def ask(directory: Path, command: Command) -> Answer:
     until = time.monotonic() + MAX_WAIT_SECONDS
     while True:
         for attempt in (_ask_captain, _run_under_lock):
-            if (answer := attempt(directory, command)) is not None:
+            if (answer := attempt(directory, command)) is None:
+                continue
+            if not answer.is_late:
                 return answer
+            process.stop_captain(directory)  # its voyage has ended, and all that it still does is to count
         if time.monotonic() > until:
             raise OcaptainError(f"the captain of {directory.name} does not answer; see {directory / 'captain.log'}")
         time.sleep(0.2)

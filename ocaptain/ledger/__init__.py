@@ -14,6 +14,7 @@ from ocaptain.ledger.records import (
     TakenOver,
     Voyage,
 )
+from ocaptain.ledger.repairs import TaskChange
 from ocaptain.ledger.views import Landing, Overview, TaskView, landings, overview, task_files, task_views
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "ShipRow",
     "Spent",
     "TakenOver",
+    "TaskChange",
     "TaskView",
     "Voyage",
     "landings",

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 MAX_FAILURES = 3
 MAX_CHANCES = 2  # failures of one session, after which an attempt starts a new one
 MAX_SESSIONS = 3
+#: A task that can be claimed, as far as its ship may be; the index ``ready`` has all of this but the approval.
+_READY = "status = 'pending' AND blockers = 0 AND held_by IS NULL AND approved = 1"
 
 
 class Claims(Store):
@@ -130,7 +132,15 @@ class Claims(Store):
                 (work, int(fresh), token),
             )
 
-    def return_task(self, token: int, state: str, reason: str, *, ship_state: str = "idle") -> bool:
+    def return_task(
+        self,
+        token: int,
+        state: str,
+        reason: str,
+        *,
+        ship_state: str = "idle",
+        evidence: Mapping[str, Any] | None = None,
+    ) -> bool:
         """Return a task to the pool without counting a failure.
 
         Args:
@@ -139,6 +149,7 @@ class Claims(Store):
             reason: why, for the next attempt. If the service was busy (``waited``) or refused the credential
                 (``denied``), an earlier reason about the work itself is kept.
             ship_state: new state of the ship that held it.
+            evidence: what is known of the attempt, for people; None = nothing new.
 
         Returns:
             Whether the attempt still held its task.
@@ -159,9 +170,9 @@ class Claims(Store):
                     (ship_state, ship_state, reason, row["ship"]),
                 )
             db.execute(
-                "UPDATE attempts SET state = ?, reason = ?, ended = ?"
+                "UPDATE attempts SET state = ?, reason = ?, ended = ?, evidence = coalesce(?, evidence)"
                 " WHERE token = ? AND state NOT IN ('landed', 'failed')",
-                (state, reason, time.time(), token),
+                (state, reason, time.time(), json.dumps(evidence) if evidence else None, token),
             )
             return bool(row)
 
@@ -224,8 +235,12 @@ class Claims(Store):
         return dict(row) if row else None
 
     def count_losses(self, task: str) -> int:
-        """Return how many attempts at a task were lost (neither failed nor in conflict)."""
-        row = self._db.execute("SELECT count(*) FROM attempts WHERE task = ? AND state IN ('lost', 'late')", (task,))
+        """Return how many attempts at a task were lost (neither failed nor in conflict), since its last retry."""
+        row = self._db.execute(
+            "SELECT count(*) FROM attempts a JOIN tasks t ON t.id = a.task"
+            " WHERE a.task = ? AND a.state IN ('lost', 'late') AND a.token > coalesce(t.retried, 0)",
+            (task,),
+        )
         return int(row.fetchone()[0])
 
     def was_returned_for(self, task: str, reason: str) -> bool:
@@ -237,11 +252,12 @@ class Claims(Store):
         return row.fetchone() is not None
 
     def count_waits(self, task: str) -> int:
-        """Return how many of the last ended attempts at a task, in a row, found the service busy."""
+        """Return how many of the last ended attempts since a task's last retry, in a row, found the service busy."""
         waits = 0
         ended = self._db.execute(
             "SELECT a.state FROM attempts a JOIN tasks t ON t.id = a.task"
-            " WHERE a.task = ? AND (t.token IS NULL OR a.token != t.token) ORDER BY a.token DESC",
+            " WHERE a.task = ? AND (t.token IS NULL OR a.token != t.token) AND a.token > coalesce(t.retried, 0)"
+            " ORDER BY a.token DESC",
             (task,),
         )
         for (state,) in ended:
@@ -261,13 +277,13 @@ class Claims(Store):
         found: list[tuple[str, str | None]] = []
         for ship in ships:
             row = self._db.execute(
-                "SELECT id, pin FROM tasks INDEXED BY ready_pinned WHERE pin = ? AND status = 'pending'"
-                " AND blockers = 0 AND held_by IS NULL AND id NOT IN (SELECT value FROM json_each(?)) LIMIT 1",
+                f"SELECT id, pin FROM tasks INDEXED BY ready_pinned WHERE pin = ? AND {_READY}"  # noqa: S608 - our words
+                " AND id NOT IN (SELECT value FROM json_each(?)) LIMIT 1",
                 (ship, without),
             ).fetchone()
             found += [(row["id"], row["pin"])] if row else []
         rows = self._db.execute(
-            "SELECT id FROM tasks INDEXED BY ready WHERE status = 'pending' AND blockers = 0 AND held_by IS NULL"
+            f"SELECT id FROM tasks INDEXED BY ready WHERE {_READY}"  # noqa: S608 - likewise
             " AND pin IS NULL AND id NOT IN (SELECT value FROM json_each(?)) LIMIT ?",
             (without, len(ships)),
         )
@@ -276,7 +292,7 @@ class Claims(Store):
     def ready_order(self) -> list[str]:
         """Return every task that could be claimed now, the best first."""
         rows = self._db.execute(
-            "SELECT id FROM tasks INDEXED BY ready WHERE status = 'pending' AND blockers = 0 AND held_by IS NULL"
+            f"SELECT id FROM tasks INDEXED BY ready WHERE {_READY}"  # noqa: S608 - likewise
             " ORDER BY priority DESC, position"
         )
         return [row["id"] for row in rows]
@@ -294,7 +310,7 @@ class Claims(Store):
     def is_ready(self, task: str, ship: str) -> bool:
         """Whether ``ship`` could claim a task now."""
         row = self._db.execute(
-            "SELECT 1 FROM tasks WHERE id = ? AND status = 'pending' AND blockers = 0 AND held_by IS NULL"
+            f"SELECT 1 FROM tasks WHERE id = ? AND {_READY}"  # noqa: S608 - likewise
             " AND (pin IS NULL OR pin = ?)",
             (task, ship),
         )
@@ -314,8 +330,7 @@ class Claims(Store):
         return bool(
             ships
             and self._db.execute(
-                "SELECT 1 FROM tasks INDEXED BY ready"  # noqa: S608 - only ?
-                " WHERE status = 'pending' AND blockers = 0 AND held_by IS NULL"
+                f"SELECT 1 FROM tasks INDEXED BY ready WHERE {_READY}"  # noqa: S608 - only ?
                 f" AND (pin IS NULL OR pin IN ({marks})) LIMIT 1",
                 ships,
             ).fetchone()
@@ -355,7 +370,7 @@ def _ready(
     left += " AND (wish IS NULL OR wish NOT IN (SELECT value FROM json_each(:free)))" if free else ""
     found: sqlite3.Row | None = db.execute(
         "SELECT id, raw, agent, attempts, reason FROM tasks INDEXED BY ready"  # noqa: S608 - our own words
-        f" WHERE status = 'pending' AND blockers = 0 AND held_by IS NULL AND (pin IS NULL OR pin = :ship){chosen}{left}"
+        f" WHERE {_READY} AND (pin IS NULL OR pin = :ship){chosen}{left}"
         " ORDER BY priority DESC, position LIMIT 1",
         {
             "ship": ship,
@@ -370,8 +385,8 @@ def _ready(
 def _ready_and_preferred(db: sqlite3.Connection, ship: str, *, without: Collection[str]) -> sqlite3.Row | None:
     """Return the best ready task that prefers ``ship``."""
     found: sqlite3.Row | None = db.execute(
-        "SELECT id, raw, agent, attempts, reason FROM tasks INDEXED BY ready_wished"
-        " WHERE wish = ? AND status = 'pending' AND blockers = 0 AND held_by IS NULL"
+        "SELECT id, raw, agent, attempts, reason FROM tasks INDEXED BY ready_wished"  # noqa: S608 - likewise
+        f" WHERE wish = ? AND {_READY}"
         " AND (pin IS NULL OR pin = ?) AND id NOT IN (SELECT value FROM json_each(?))"
         " ORDER BY priority DESC, position LIMIT 1",
         (ship, ship, json.dumps(list(without))),

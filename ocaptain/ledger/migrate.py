@@ -1,7 +1,8 @@
 """Migrate a ledger of an earlier format to this one.
 
 A ledger of format 3 is migrated when a captain takes command of it, in one transaction; the old file
-is kept beside it as ``ledger.db.3``. Readers migrate a copy in memory.
+is kept beside it as ``ledger.db.3``. Readers migrate a copy in memory. Columns that format 4 got later
+are added in place; readers do without them.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ _RENAMED_COLUMNS = {
     # Format 3 had one numbering for all records: "all" is no class of records of today.
     "ships": {"cursors": "json_object('all', cursor)"},
 }
+#: Columns that format 4 got later: (table, column) and type. Whoever takes command of a ledger adds them.
+_ADDED_COLUMNS = {("tasks", "retried"): "INTEGER"}
 _TABLES = ("voyage", "tasks", "edges", "attempts", "intents", "ships", "proposals", "events")
 _LANDINGS = """
 INSERT INTO landings (kind, task, token, commit_id, at)
@@ -111,6 +114,17 @@ def migrate_file(path: Path) -> None:
                 os.fsync(written.fileno())
             scratch.replace(kept)
         migrate_schema(db)
+
+
+def add_columns(db: sqlite3.Connection) -> None:
+    """Add the columns that a ledger of this format lacks, since an earlier version made it.
+
+    Raises:
+        sqlite3.Error: the ledger cannot be written.
+    """
+    for (table, column), kind in _ADDED_COLUMNS.items():
+        if column not in {row[1] for row in db.execute(f"PRAGMA table_info({table})")}:
+            db.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
 
 
 def migrated_copy(db: sqlite3.Connection) -> sqlite3.Connection:

@@ -31,6 +31,42 @@ class Queries(Store):
         """Return the tasks that failed for good, in the plan's order."""
         return [row["id"] for row in self._db.execute("SELECT id FROM tasks WHERE status = 'failed' ORDER BY position")]
 
+    def has_open_tasks(self) -> bool:
+        """Whether a task is worked on, or pending and not held by a failed one."""
+        row = self._db.execute(
+            "SELECT EXISTS (SELECT 1 FROM tasks WHERE status = 'in_progress')"
+            " OR EXISTS (SELECT 1 FROM tasks WHERE status = 'pending' AND held_by IS NULL)"
+        ).fetchone()
+        return bool(row[0])
+
+    def open_pins(self) -> set[str]:
+        """Return the ships that open tasks are pinned to."""
+        rows = self._db.execute(
+            "SELECT DISTINCT pin FROM tasks WHERE pin IS NOT NULL AND status = 'pending' AND held_by IS NULL"
+        )
+        return {row["pin"] for row in rows}
+
+    def held_tasks(self, ships: Sequence[str] | None = None) -> list[str]:
+        """Return the tasks that wait for nothing but the user's approval, in the plan's order.
+
+        Args:
+            ships: only tasks that one of these may have; None = all.
+        """
+        rows = self._db.execute(
+            "SELECT id FROM tasks WHERE approved = 0 AND status = 'pending' AND blockers = 0 AND held_by IS NULL"
+            " AND (?1 IS NULL OR pin IS NULL OR pin IN (SELECT value FROM json_each(?1))) ORDER BY position",
+            (None if ships is None else json.dumps(list(ships)),),
+        )
+        return [row["id"] for row in rows]
+
+    def answer_to(self, command: str) -> dict[str, Any] | None:
+        """Return what a command was answered with, None if it was not executed yet."""
+        row = self._db.execute(
+            "SELECT text FROM events WHERE CASE kind WHEN 'command' THEN json_extract(text, '$.id') END = ?", (command,)
+        ).fetchone()
+        found: dict[str, Any] | None = row and json.loads(row["text"])
+        return found
+
     def task_rows(self, tasks: Sequence[str]) -> list[dict[str, Any]]:
         """Return the rows of some tasks, in the plan's order."""
         rows = self._db.execute(

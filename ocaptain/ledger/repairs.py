@@ -5,43 +5,120 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from ocaptain.ledger.store import Store, add_event, hold_dependents
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+
+@dataclass(frozen=True)
+class TaskChange:
+    """What replaces a task that is tried again.
+
+    Attributes:
+        task: its id.
+        raw: the corrected task, in the form of the plan's JSON.
+        agent, wish, pin: which agent has it, and which ship is preferred for it, or is the only one.
+        approved: whether ships may have it; False = it waits for the user's approval.
+        added, removed: edges (task, task that it waits for) that it adds or takes away.
+    """
+
+    task: str
+    raw: Mapping[str, Any]
+    agent: str
+    wish: str | None
+    pin: str | None
+    approved: bool
+    added: frozenset[tuple[str, str]] = frozenset()
+    removed: frozenset[tuple[str, str]] = frozenset()
 
 
 class Repairs(Store):
-    """Undo failures, and bring a ledger that went back in time up to date."""
+    """Undo failures, approve tasks, and bring a ledger that went back in time up to date."""
 
-    def retry_failed(self, tasks: Collection[str]) -> list[str]:
-        """Return tasks that failed for good to the pool, with their tries reset; return them, in the plan's order.
+    def retry_failed(
+        self,
+        tasks: Collection[str],
+        *,
+        changes: Sequence[TaskChange] = (),
+        unpin: Collection[str] = (),
+        voyage: Mapping[str, str] | None = None,
+        answer: Callable[[list[str]], Mapping[str, Any]] | None = None,
+    ) -> list[str]:
+        """Return tasks that failed for good to the pool, with fresh tries; return them, in the plan's order.
 
-        Tasks that depend on them are held no more, unless another task that they depend on has failed, too.
+        Tasks that depend on them are held no more, unless another task that they depend on has failed, too. A voyage
+        that ended as ``failed`` runs again if a task was returned, changed or unpinned.
 
         Args:
             tasks: ids; empty = all failed tasks. Tasks that did not fail are left as they are.
+            changes: of tasks that are changed first.
+            unpin: ids of tasks that any ship may have from now on.
+            voyage: new values of the voyage's ``agent_cmd`` and ``model``.
+            answer: makes the answer to the command, of the tasks that were returned; stored with it.
         """
         with self._write() as db:
+            _change_tasks(db, changes)
+            db.execute(
+                "UPDATE tasks SET pin = NULL, raw = json_remove(raw, '$.metadata.pin')"
+                " WHERE id IN (SELECT value FROM json_each(?)) AND status != 'completed'",
+                (json.dumps(list(unpin)),),
+            )
+            for column in ("agent_cmd", "model"):
+                if value := (voyage or {}).get(column):
+                    db.execute(f"UPDATE voyage SET {column} = ?", (value,))  # noqa: S608 - our own names
             rows = db.execute(
-                "UPDATE tasks SET status = 'pending', tries = 0, ship = NULL WHERE status = 'failed'"
+                "UPDATE tasks SET status = 'pending', tries = 0, ship = NULL,"
+                " retried = (SELECT last_token FROM voyage) WHERE status = 'failed'"
                 " AND (?1 = '[]' OR id IN (SELECT value FROM json_each(?1))) RETURNING id, position",
                 (json.dumps(list(tasks)),),
             ).fetchall()
             back = [row["id"] for row in sorted(rows, key=lambda row: row["position"])]
+            is_reordered = any(change.added or change.removed for change in changes)
             free = db.execute(
-                "UPDATE tasks SET held_by = NULL WHERE held_by IN (SELECT value FROM json_each(?)) RETURNING id",
-                (json.dumps(back),),
+                "UPDATE tasks SET held_by = NULL WHERE held_by IN (SELECT value FROM json_each(?1))"
+                " OR (?2 AND held_by IS NOT NULL) RETURNING id",
+                (json.dumps(back), is_reordered),
             ).fetchall()
+            again: list[str] = []
             for row in db.execute("SELECT id FROM tasks WHERE status = 'failed' ORDER BY position").fetchall():
-                hold_dependents(db, row["id"])
+                again += hold_dependents(db, row["id"])
             for task in back:
                 add_event(db, "again", None, task, "the user asked to try it again")
-            self._note_changed(*back, *(row["id"] for row in free))
+            changed = [*back, *(change.task for change in changes), *unpin]
+            if (
+                changed
+                and db.execute("UPDATE voyage SET state = 'running', note = NULL WHERE state = 'failed'").rowcount
+            ):
+                add_event(db, "voyage", None, None, "running")
+            if answer:
+                add_event(db, "command", None, None, json.dumps(answer(back)))
+            self._note_changed(*changed, *(row["id"] for row in free), *again)
             return back
+
+    def approve(self, tasks: Collection[str], answer: Callable[[list[str]], Mapping[str, Any]]) -> list[str]:
+        """Let ships have tasks that wait for the user's approval; return those that waited.
+
+        Args:
+            tasks: ids.
+            answer: makes the answer to the command, of the tasks that waited; stored with it.
+        """
+        with self._write() as db:
+            rows = db.execute(
+                "UPDATE tasks SET approved = 1 WHERE approved = 0 AND id IN (SELECT value FROM json_each(?))"
+                " RETURNING id, position",
+                (json.dumps(list(tasks)),),
+            ).fetchall()
+            approved = [row["id"] for row in sorted(rows, key=lambda row: row["position"])]
+            for task in approved:
+                add_event(db, "approved", None, task, "the user approved it")
+            add_event(db, "command", None, None, json.dumps(answer(approved)))
+            self._note_changed(*approved)
+            return approved
 
     def undo_failures(self, since: float) -> tuple[list[str], list[str]]:
         """Undo the failures since a time, which this machine or the repository caused.
@@ -135,6 +212,31 @@ class Repairs(Store):
     def generation(self) -> int:
         """Return the number of the newest channel."""
         return int(self._db.execute("SELECT generation FROM voyage").fetchone()[0])
+
+
+def _change_tasks(db: sqlite3.Connection, changes: Sequence[TaskChange]) -> None:
+    """Replace tasks that no ship works on, and their edges."""
+    for change in changes:
+        db.execute(
+            "UPDATE tasks SET raw = ?, subject = ?, agent = ?, wish = ?, pin = ?, approved = ? WHERE id = ?"
+            " AND status IN ('pending', 'failed')",
+            (
+                json.dumps(change.raw, ensure_ascii=False),
+                change.raw["subject"],
+                change.agent,
+                change.wish,
+                change.pin,
+                int(change.approved),
+                change.task,
+            ),
+        )
+        db.executemany("DELETE FROM edges WHERE task = ? AND waits = ?", change.removed)
+        db.executemany("INSERT OR IGNORE INTO edges (task, waits) VALUES (?, ?)", change.added)
+        db.executemany(
+            "UPDATE tasks SET blockers = (SELECT count(*) FROM edges e JOIN tasks w ON w.id = e.waits"
+            " WHERE e.task = tasks.id AND w.status != 'completed') WHERE id = ?",
+            {(task,) for task, _ in change.added | change.removed},
+        )
 
 
 def _attempt_of(db: sqlite3.Connection, task: str, ship: str, number: int) -> int:

@@ -56,7 +56,8 @@ CREATE TABLE tasks (
   attempts  INTEGER NOT NULL DEFAULT 0,   -- that were made, with any result
   tries     INTEGER NOT NULL DEFAULT 0,   -- of these, those that failed and count
   commit_id TEXT,                         -- what landed
-  reason    TEXT                          -- of the last failure
+  reason    TEXT,                         -- of the last failure
+  retried   INTEGER                       -- the last token when it was put back: what was before does not count
 ) STRICT;
 CREATE INDEX ready ON tasks (priority DESC, position)
   WHERE status = 'pending' AND blockers = 0 AND held_by IS NULL;
@@ -64,6 +65,7 @@ CREATE INDEX ready_pinned ON tasks (pin, priority DESC, position)
   WHERE pin IS NOT NULL AND status = 'pending' AND blockers = 0 AND held_by IS NULL;
 CREATE INDEX ready_wished ON tasks (wish, priority DESC, position)
   WHERE wish IS NOT NULL AND status = 'pending' AND blockers = 0 AND held_by IS NULL;
+CREATE INDEX unapproved ON tasks (position) WHERE approved = 0;
 CREATE INDEX tasks_by_status ON tasks (status);
 CREATE INDEX holding ON tasks (token) WHERE status = 'in_progress';
 CREATE INDEX held_by_ship ON tasks (ship) WHERE status = 'in_progress';

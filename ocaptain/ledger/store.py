@@ -17,7 +17,7 @@ import time
 from typing import TYPE_CHECKING, Any, Self
 
 from ocaptain.ledger.file import connect, remedy
-from ocaptain.ledger.migrate import OLDER_VERSIONS, VERSION, migrate_file, migrated_copy, schema
+from ocaptain.ledger.migrate import OLDER_VERSIONS, VERSION, add_columns, migrate_file, migrated_copy, schema
 from ocaptain.ledger.records import ENDED, LedgerError, LedgerUnwritable, NewVoyage, TakenOver, Voyage
 from ocaptain.names import VERIFY_SHIP, VOYAGE_ID
 from ocaptain.text import escape_control
@@ -218,6 +218,7 @@ class Store:
                     migrate_file(self.path)
                     self._db.close()
                     self._open()
+                add_columns(self._db)
                 (epoch,) = self._db.execute(
                     "UPDATE voyage SET epoch = epoch + 1, opening = ? RETURNING epoch", (secrets.token_hex(4),)
                 ).fetchone()

@@ -91,6 +91,8 @@ class TaskView:
     blocked_by: list[str]
     blocks: list[str]
     held_by: str | None
+    #: Whether it waits for the user's approval.
+    hold: bool
     check: dict[str, Any] | None
     reason: str | None
     spent: Sum
@@ -107,6 +109,7 @@ class TaskView:
             "blockedBy": self.blocked_by,
             "blocks": self.blocks,
             "heldBy": self.held_by,
+            "hold": self.hold,
             "check": self.check,
             "reason": self.reason,
             **self.spent.as_dict(),
@@ -134,6 +137,8 @@ class Overview:
     provider: str
     note: str | None
     tasks: dict[str, int]
+    #: The tasks that wait for nothing but the user's approval.
+    held_tasks: list[str]
     ships: list[dict[str, Any]]
     verify: dict[str, Any] | None
     proves: str | None
@@ -158,6 +163,7 @@ class Overview:
             "paused_reason": self.paused_reason,
             "provider": self.provider,
             "tasks": self.tasks,
+            "held_tasks": self.held_tasks,
             "ships": self.ships,
             "verify": self.verify,
             "proves": self.proves,
@@ -214,6 +220,7 @@ def task_views(ledger: Ledger) -> list[TaskView]:
             blocked_by=waits.get(row["id"], []),
             blocks=blocks.get(row["id"], []),
             held_by=row["held_by"],
+            hold=not row["approved"] and row["status"] == "pending",
             check=(evidence.get(row["id"]) or {}).get("check"),
             reason=row["reason"],
             spent=sum_attempts(attempts.get(row["id"], ())),
@@ -268,6 +275,7 @@ def overview(ledger: Ledger) -> Overview:
         provider=voyage.provider,
         note=voyage.note,
         tasks={"total": sum(counts.values()), **counts},
+        held_tasks=ledger.held_tasks(),
         ships=[
             {
                 "id": ship.id,

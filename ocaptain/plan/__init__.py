@@ -5,7 +5,7 @@ sailed, and every fault and warning otherwise. Nothing stops at the first fault.
 """
 
 from ocaptain.plan.graph import critical_paths, dependency_graph, find_cycle
-from ocaptain.plan.load import Report, load_plan
+from ocaptain.plan.load import Report, load_plan, load_task
 from ocaptain.plan.models import Finding, Manifest, Metadata, Plan, Task
 from ocaptain.plan.overlap import count_deferrals, deferred_tasks
 from ocaptain.plan.simulate import SimulationResult, build_jobs, estimate_seconds, simulate, sufficient_ships
@@ -26,6 +26,7 @@ __all__ = [
     "estimate_seconds",
     "find_cycle",
     "load_plan",
+    "load_task",
     "simulate",
     "sufficient_ships",
 ]

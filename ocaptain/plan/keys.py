@@ -32,8 +32,8 @@ TASK_KEYS = dict.fromkeys(
 )
 METADATA_KEYS = {
     **dict.fromkeys(("run", "verify", "verify_timeout", "timeout", "stall", "agent", "model", "max_turns"), True),
-    **dict.fromkeys(("ship", "pin", "estimate", "paths"), True),
-    **dict.fromkeys(("budget", "hold"), False),
+    **dict.fromkeys(("ship", "pin", "estimate", "paths", "hold"), True),
+    "budget": False,
 }
 #: How other tools name the order of tasks, in lower case, without ``_`` and ``-``; by the field that they mean.
 ORDER_KEYS = {

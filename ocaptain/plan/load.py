@@ -256,6 +256,23 @@ def _list_task_files(directory: Path, reader: _Reader) -> Iterable[str]:
     return sorted(files, key=_sort_key)
 
 
+def load_task(path: Path) -> tuple[Task | None, tuple[Finding, ...], tuple[Finding, ...]]:
+    """Read and check one task's file, wherever it is; return the task, faults and warnings."""
+    reader = _Reader(path.parent)
+    found = reader.read_object(path.name, "write a JSON object")
+    task = None if found is None else _parse_task(path.name, found, reader)
+    return None if reader.faults else task, tuple(reader.faults), tuple(reader.warnings)
+
+
+def _parse_task(file: str, found: dict[str, object], reader: _Reader) -> Task | None:
+    _report_keys(file, found, reader)
+    try:
+        return Task.model_validate(found)
+    except ValidationError as error:
+        reader.report_invalid(file, error)
+        return None
+
+
 def _load_tasks(directory: Path, reader: _Reader) -> tuple[list[Task], bool]:
     """Return the tasks that can be read, and whether these are all."""
     tasks: list[Task] = []
@@ -267,11 +284,8 @@ def _load_tasks(directory: Path, reader: _Reader) -> tuple[list[Task], bool]:
         found = reader.read_object(file, "write a JSON object")
         if found is None:
             continue
-        _report_keys(file, found, reader)
-        try:
-            task = Task.model_validate(found)
-        except ValidationError as error:
-            reader.report_invalid(file, error)
+        task = _parse_task(file, found, reader)
+        if task is None:
             continue
         if twin := by_lower_case.get(task.id.lower()):
             problem = f'"{task.id}" differs from the id of {twin} only in capitals'

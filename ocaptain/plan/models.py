@@ -81,6 +81,7 @@ class Metadata(_Strict):
         estimate: expected effort.
         paths: globs of the files that it writes: a task that overlaps with running ones is deferred.
         pin: the only ship that may take it; only pins decide which ships get which agent's role and credential.
+        hold: whether no ship gets it before ``ocaptain approve``.
     """
 
     run: Line | None = None
@@ -95,6 +96,7 @@ class Metadata(_Strict):
     paths: Annotated[tuple[Glob, ...], Field(strict=False, max_length=100)] = ()
     ship: Any = None  # plans of other tools may have anything there
     pin: Annotated[str, StringConstraints(pattern=r"^ship-[0-9]{1,6}$")] | None = None
+    hold: bool | None = None  # not False by default: a plan's digest has what is set
 
 
 class Task(_Strict):

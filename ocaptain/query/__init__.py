@@ -11,10 +11,12 @@ from ocaptain.ledger.records import ENDED, NOT_SAILING, LedgerError, ShipRow
 from ocaptain.ledger.summary import Summary
 from ocaptain.ledger.views import Landing, Overview, TaskView
 from ocaptain.query.local import Event, Log, Query
+from ocaptain.query.why import AttemptView, TaskStory
 
 __all__ = [
     "ENDED",
     "NOT_SAILING",
+    "AttemptView",
     "By",
     "Costs",
     "Event",
@@ -26,5 +28,6 @@ __all__ = [
     "Query",
     "ShipRow",
     "Summary",
+    "TaskStory",
     "TaskView",
 ]

@@ -11,6 +11,7 @@ from ocaptain.ledger import Ledger, LedgerError, landings, overview, task_views
 from ocaptain.ledger.costs import compute_costs
 from ocaptain.ledger.summary import summarize
 from ocaptain.names import VERIFY_SHIP
+from ocaptain.query.why import tell_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ocaptain.ledger import Landing, Overview, ShipRow, TaskView
     from ocaptain.ledger.costs import By, Costs
     from ocaptain.ledger.summary import Summary
+    from ocaptain.query.why import TaskStory
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,16 @@ class Query:
         """Return the tasks that failed for good, in the plan's order."""
         with self._ledger() as ledger:
             return ledger.failed_tasks()
+
+    def why(self, task: str, *, has_captain: bool) -> TaskStory | None:
+        """Return why a task is where it is, None if the voyage has no such task.
+
+        Args:
+            task: its id.
+            has_captain: whether a captain is in command.
+        """
+        with self._ledger() as ledger:
+            return tell_task(ledger, self.directory / "repo.git", task, has_captain=has_captain)
 
     def landings(self) -> list[Landing]:
         """Return what landed, a line a task, in the plan's order."""

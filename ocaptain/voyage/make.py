@@ -136,6 +136,7 @@ def _task_rows(checked: CheckedRequest, graph: Mapping[str, frozenset[str]]) -> 
             "agent": checked.agents.get(task.id, ""),
             "wish": task.metadata.ship if isinstance(task.metadata.ship, str) else None,
             "pin": task.metadata.pin,
+            "approved": int(not task.metadata.hold),
             "priority": round(chains.get(task.id, 0) * PRIORITY_UNIT),
             # A task that an earlier run left in_progress has no worker now.
             "status": "completed" if task.id in done else "pending",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ocaptain import process
 from ocaptain.agents import ADAPTERS
@@ -12,11 +12,12 @@ from ocaptain.captain.decide.replace import plan_replacements
 from ocaptain.captain.transport.target import read_target
 from ocaptain.config import HOSTS
 from ocaptain.errors import OcaptainError, UsageError
+from ocaptain.ledger.records import NOT_SAILING
 from ocaptain.locks import Lock
 from ocaptain.mesh import tailnet_of
 from ocaptain.provider import choose_provider, endpoint, require_endpoint, require_same_provider
 from ocaptain.voyage.fleet import find_existing_ships, list_sprites
-from ocaptain.voyage.home import table_of
+from ocaptain.voyage.home import Home, table_of
 from ocaptain.voyage.request import Prepared, Request
 
 if TYPE_CHECKING:
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
     from ocaptain.ledger import Ledger
     from ocaptain.options import SailOptions
     from ocaptain.voyage.check import CheckedRequest
-    from ocaptain.voyage.home import Home, VoyageDirectory
+    from ocaptain.voyage.home import VoyageDirectory
+
+Start = Literal["captain", "fleet"] | None
+MAX_NAMED = 10  # tasks in a message
 
 
 def find_active(home: Home, request: Request, checked: CheckedRequest) -> VoyageDirectory | None:
@@ -72,10 +76,12 @@ def resume(directory: VoyageDirectory, settings: Settings, options: SailOptions,
 
     Raises:
         UsageError: the voyage is sunk, or something that it needs is missing.
+        OcaptainError: tasks failed for good, and no other can be tried.
     """
     voyage = directory.voyage()
     if voyage.state == "sunk":
         raise UsageError(f"{voyage.id} is sunk; start another voyage by `ocaptain sail PLAN --new`")
+    _require_open_tasks(directory)
     _check_agents(directory)
     if voyage.provider == HOSTS:
         if options.replace:
@@ -104,6 +110,51 @@ def resume(directory: VoyageDirectory, settings: Settings, options: SailOptions,
     fleet = tuple((ship.id, ship.sprite) for ship in ships)
     targets = {ship.id: read_target(ship) for ship in ships if voyage.provider == HOSTS}
     return Prepared(voyage.id, str(directory.path), voyage.provider, voyage.state, fleet, resumed=True, targets=targets)
+
+
+def _require_open_tasks(directory: VoyageDirectory) -> None:
+    """Refuse to go on where nothing can be tried, since what is left failed for good or waits for that.
+
+    Raises:
+        OcaptainError: it is so; the message says how to look at the failures, and how to try them again.
+    """
+    with directory.ledger() as ledger:
+        failed = [] if ledger.has_open_tasks() else ledger.failed_tasks()
+    if failed:
+        several = len(Home(directory.path.parent).active_voyages()) > 1
+        words = [directory.id] if several else []
+        named = failed if len(failed) <= MAX_NAMED else []  # none named = all that failed
+        why, retry = " ".join([*words, failed[0]]), " ".join(["retry", *words, *named])
+        raise OcaptainError(f"{len(failed)} failed: ocaptain why {why}; ocaptain {retry}")
+
+
+def decide_start(directory: VoyageDirectory, settings: Settings, *, is_same_agent: bool = True) -> Start:
+    """Decide what the open tasks of a voyage need so that they are worked on.
+
+    A voyage that is paused, or has ended otherwise than by a failure, is left as it is.
+
+    Args:
+        directory: the voyage's.
+        settings: the configuration of the provider.
+        is_same_agent: whether the ships have what the agents of all tasks need.
+
+    Returns:
+        ``captain``: one is to be started, its ships are there. ``fleet``: what ``sail --resume`` does, which makes
+        missing ships again. None: nothing.
+    """
+    has_captain = process.is_captain_running(directory.path)
+    with directory.ledger() as ledger:
+        voyage = ledger.voyage()
+        if voyage.state not in {"running", "failed"} or voyage.paused_reason == "user" or not ledger.has_open_tasks():
+            return None
+        fleet = [ship for ship in ledger.ships() if ship.role == "work" and ship.replaced_by is None]
+        off = {ship.id for ship in fleet if ship.state in {*NOT_SAILING, "provisioning"}}
+        if has_captain and is_same_agent:
+            return "fleet" if len(off) == len(fleet) or off & ledger.open_pins() else None
+        if voyage.state == "failed" or off or not is_same_agent:
+            return "fleet"
+        is_there = {ship.sprite for ship in fleet} <= find_existing_ships(directory, ledger, settings).there
+    return "captain" if is_there else "fleet"
 
 
 def _check_agents(directory: VoyageDirectory) -> None:

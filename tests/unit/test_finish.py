@@ -19,6 +19,8 @@ WAIT = NextStep("wait")
         ({"paused": True, "failed": ("1",)}, NextStep("paused")),
         ({"claimable": True, "pending": 2, "failed": ("1",)}, WAIT),  # the rest goes on
         ({"pending": 2, "failed": ("1", "7")}, NextStep("failed", "failed for good: task 1, 7")),
+        ({"pending": 2, "failed": ("1",), "held": True}, WAIT),  # for the user's approval
+        ({"paused": True, "pending": 2, "held": True}, NextStep("paused")),
         ({"pending": 2, "has_ships": False, "may_replace": True}, WAIT),
         (
             {"pending": 2, "has_ships": False},

@@ -37,7 +37,7 @@ from tests.helpers import new_voyage
 SHIPS = ("ship-0", "ship-1", "ship-2")
 
 
-def make(path, graph, *, pins=None, done=()):
+def make(path, graph, *, pins=None, done=(), hold=()):
     chains = critical_paths({task: before - set(done) for task, before in graph.items() if task not in done})
     tasks = [
         {
@@ -47,6 +47,7 @@ def make(path, graph, *, pins=None, done=()):
             "raw": f'{{"id": "{task}", "subject": "Task {task}"}}',
             "agent": "command",
             "pin": (pins or {}).get(task),
+            "approved": int(task not in hold),
             "priority": chains.get(task, 0),
             "status": "completed" if task in done else "pending",
         }
@@ -296,7 +297,7 @@ def test_claims_from_many_threads_are_never_double(tmp_path):
 
 
 class LedgerMachine(RuleBasedStateMachine):
-    """Any order of claims, landings, failures, losses and restarts keeps the promises."""
+    """Any order of claims, landings, failures, losses, retries, approvals and restarts keeps the promises."""
 
     def __init__(self):
         super().__init__()
@@ -307,7 +308,8 @@ class LedgerMachine(RuleBasedStateMachine):
         graph = {str(n): frozenset(str(m) for m in range(n) if (n * 7 + m) % 4 == 0) for n in range(8)}
         self.path = Path(self.directory.name) / "ledger.db"
         self.graph = graph
-        self.ledger = make(self.path, graph)
+        self.unapproved = {"1", "6"}
+        self.ledger = make(self.path, graph, hold=self.unapproved)
         self.tokens: list[int] = []
         self.live: dict[int, str] = {}
         self.landed: list[str] = []
@@ -326,6 +328,7 @@ class LedgerMachine(RuleBasedStateMachine):
             assert claim.task not in self.live.values()
             assert claim.task not in self.landed
             assert self.graph[claim.task] <= set(self.landed)
+            assert claim.task not in self.unapproved
             self.tokens.append(claim.token)
             self.live[claim.token] = claim.task
 
@@ -351,6 +354,25 @@ class LedgerMachine(RuleBasedStateMachine):
             assert self.ledger.return_task(token, how, "r") == (token in self.live)
         self.live.pop(token, None)
 
+    @rule(data=st.data())
+    def retry(self, data):
+        failed = self.ledger.failed_tasks()
+        chosen = data.draw(st.lists(st.sampled_from(sorted(self.graph)), unique=True))
+        back = self.ledger.retry_failed(chosen)
+        assert back == [task for task in failed if task in chosen or not chosen]
+        assert all(row["tries"] == 0 for row in self.ledger.task_rows(back))
+
+    @rule(task=st.sampled_from(["1", "6"]))
+    def approve(self, task):
+        answers = []
+        found = self.ledger.approve([task], lambda tasks: {"id": "x", "tasks": answers.append(tasks)})
+        assert answers == [found]
+        assert found == ([task] if task in self.unapproved else [])
+        self.unapproved.discard(task)
+
+    def waits_for_approval(self, task):
+        return task in self.unapproved or any(map(self.waits_for_approval, self.graph[task]))
+
     @rule()
     def restart(self):
         self.ledger.close()
@@ -364,9 +386,13 @@ class LedgerMachine(RuleBasedStateMachine):
         assert counts["completed"] == len(self.landed) == len(set(self.landed))
         assert sum(counts.values()) == len(self.graph)
         if not counts["in_progress"] and not self.ledger.has_claimable_task(SHIPS):
-            # Nothing waits for ever: what is left is done, failed, or held by a failure.
+            # Nothing waits for ever: what is left is done, failed, held by a failure, or waits for approval.
             for view in task_views(self.ledger):
-                assert view.status in {"completed", "failed"} or view.held_by
+                ended = view.status in {"completed", "failed"} or view.held_by
+                assert ended or self.waits_for_approval(view.id)
+        for view in task_views(self.ledger):
+            assert view.hold == (view.id in self.unapproved)
+            assert view.held_by is None or view.held_by in self.ledger.failed_tasks()
 
 
 TestLedgerMachine = LedgerMachine.TestCase

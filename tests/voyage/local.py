@@ -170,7 +170,7 @@ class LocalCommand:
 
 
 def make_voyage(root: Path, tasks: list[dict], ships: int = 1, verify: str = "true", **more) -> Path:
-    """Make a voyage directory; a task has ``run`` and may have ``verify``, ``waits``, ``pin``.
+    """Make a voyage directory; a task has ``run`` and may have ``verify``, ``waits``, ``pin``, ``hold``.
 
     ``verify_ship`` adds a ship for the final verify.
     """
@@ -199,6 +199,7 @@ def make_voyage(root: Path, tasks: list[dict], ships: int = 1, verify: str = "tr
             ),
             "agent": task.get("agent", "command"),
             "pin": task.get("pin"),
+            "approved": int(not task.get("hold")),
             "wish": task.get("wish"),
             "priority": chains[str(n)],
             "status": "pending",

@@ -153,8 +153,8 @@ def test_what_failed_is_put_back_and_what_it_held_is_held_no_more(tmp_path):
     ("state", "tasks", "done", "said"),
     [
         ("running", ("9", "1"), False, "has no task 9"),
-        ("failed", (), True, "retried: task 1; resume with: ocaptain sail --resume"),
-        ("paused", ("1",), True, "resume with"),
+        ("failed", (), True, "retried: task 1"),
+        ("paused", ("1",), True, "is paused; resume with: ocaptain sail --resume"),
         ("running", ("2",), True, "no task of"),
         ("complete", (), False, "it is complete"),
         ("verifying", (), False, "it is verifying"),
@@ -164,9 +164,12 @@ def test_what_failed_is_put_back_and_what_it_held_is_held_no_more(tmp_path):
 def test_what_a_retry_is_answered_with(tmp_path, state, tasks, done, said):
     with make(tmp_path / "ledger.db", {"1": frozenset(), "2": frozenset()}) as ledger:
         fail_for_good(ledger, "1")
+        if state == "paused":
+            ledger.pause("user")
         ledger.set_state(state)
         answer = carry_out(Command(name="retry", tasks=tasks), ledger)
         assert (answer.done, said in answer.said) == (done, True), answer
+        assert ledger.voyage().state == ("running" if state == "failed" else state)
 
 
 def test_a_task_is_tried_again_while_its_voyage_sails(tmp_path, ships):

@@ -16,6 +16,7 @@ class VoyageStatus:
         pending: number of tasks that no ship has.
         failed: ids of the tasks that failed for good.
         claimable: whether a ship in service could claim a task now.
+        held: whether a ship in service could claim a task that waits for the user's approval.
         has_ships: whether any ship is in service.
         may_replace: whether lost ships are being replaced, or will be.
         paused: whether no more tasks are handed out.
@@ -27,6 +28,7 @@ class VoyageStatus:
     pending: int = 0
     failed: tuple[str, ...] = ()
     claimable: bool = False
+    held: bool = False
     has_ships: bool = True
     may_replace: bool = False
     paused: bool = False
@@ -54,7 +56,7 @@ def next_step(now: VoyageStatus) -> NextStep:
         return NextStep("failed", now.denied)
     if now.paused:
         return NextStep("paused")
-    if now.claimable or now.may_replace:
+    if now.claimable or now.held or now.may_replace:
         return NextStep("wait")
     if now.failed:
         return NextStep("failed", f"failed for good: task {', '.join(now.failed)}")

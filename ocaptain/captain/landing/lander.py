@@ -48,9 +48,10 @@ class Landed:
 
 @dataclass(frozen=True)
 class Conflicted:
-    """It does not merge with what landed meanwhile."""
+    """It does not merge with what landed meanwhile, in the files ``paths``."""
 
     reason: str
+    paths: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -301,9 +302,8 @@ class Lander:
         assert why
         if isinstance(why, Conflict):
             head = await self._known_head()
-            verdict: Verdict = Conflicted(
-                await asyncio.to_thread(describe_conflict, self._git, why, entry.base, head.commit)
-            )
+            reason = await asyncio.to_thread(describe_conflict, self._git, why, entry.base, head.commit)
+            verdict: Verdict = Conflicted(reason, why.paths)
         else:
             verdict = why
         self._remove(entry)

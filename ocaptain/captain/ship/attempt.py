@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from ocaptain.protocol.messages import CheckResult, OtherWork, Outcome, Snapshot
 
 MAX_LANDED_SHOWN = 100  # number of the last landings that a prompt names
+MAX_PATHS_SHOWN, MAX_PATH_SHOWN = 50, 300  # files of a conflict, and characters of each
 log = logging.getLogger("ocaptain.captain")
 
 
@@ -104,7 +105,7 @@ class Attempts:
         return await link.call_with_commit(base, name, self._start(claim, base))
 
     def _start(self, claim: Claim, base: str) -> Start:
-        voyage = self._context.voyage
+        voyage = self._ledger.voyage()  # a retry may have changed its line or model
         model = ADAPTERS[claim.agent].is_model
         run = ADAPTERS[claim.agent].build_run(
             Briefing(
@@ -174,8 +175,10 @@ class Attempts:
         match await self._context.lander.land(claim, base, offer, check if command else None, evidence):
             case landing.Landed(commit=commit):
                 self._dispatcher.on_landed(claim, commit)
-            case landing.Conflicted(reason=reason):
-                self._dispatcher.apply_decision(claim, Decision("return", reason, "conflict", same_ship=True))
+            case landing.Conflicted(reason=reason, paths=paths):
+                named = [escape_control(path)[:MAX_PATH_SHOWN] for path in paths[:MAX_PATHS_SHOWN]]
+                shown = {**evidence, "conflict": {"paths": named}}
+                self._dispatcher.apply_decision(claim, Decision("return", reason, "conflict", same_ship=True), shown)
             case landing.CheckFailed(reason=reason, evidence=shown):
                 self._dispatcher.apply_decision(claim, Decision("fail", reason, same_ship=True), shown)
 
