@@ -9,9 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from ocaptain import __version__
-from ocaptain.cli.arguments import optional_name, parse_port, parse_positional
+from ocaptain.cli.arguments import VOYAGE_WORD_HELP, optional_name, parse_port, parse_positional
 from ocaptain.cli.command import CommandOfWords
 from ocaptain.cli.options import with_sail_options
+from ocaptain.cli.recover import approve, retry, why
 from ocaptain.durations import parse_seconds
 from ocaptain.options import SailOptions  # noqa: TC001 - typer reads annotations
 
@@ -53,7 +54,6 @@ VoyageId = Annotated[
     str | None,
     typer.Argument(metavar="ID", help="Voyage id or any unique prefix; optional if exactly one voyage is active."),
 ]
-VOYAGE_WORD_HELP = "A first argument that begins with `voyage-` is the voyage's ID; by default the active voyage."
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
 
 
@@ -180,6 +180,10 @@ def pause(voyage: VoyageId = None, json: Json = False) -> None:
     from ocaptain.cli.control import run_pause  # noqa: PLC0415
 
     run_pause(voyage, as_json=json)
+
+
+for recover in (why, retry, approve):
+    app.command()(recover)
 
 
 @app.command()

@@ -12,6 +12,8 @@ from ocaptain.names import split_sprite
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+VOYAGE_WORD_HELP = "A first argument that begins with `voyage-` is the voyage's ID; by default the active voyage."
+
 
 @dataclass(frozen=True)
 class PositionalArguments:

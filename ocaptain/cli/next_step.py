@@ -63,9 +63,11 @@ def after_voyage(at: Standing) -> str:
         case "complete":
             return _join(*clone, sink if at.ships_up else "ocaptain ls")
         case "failed":
-            shown = " ".join(map(clean_line, at.failed[:_MAX_NAMED]))
-            why = f"ocaptain logs {name} {shown}" if shown else f"ocaptain logs {name} -n 50"
-            return _join(why, *clone, *([sink] if at.ships_up else []))
+            failed = [clean_line(task) for task in at.failed]
+            named = f" {' '.join(failed)}" if len(failed) <= _MAX_NAMED else ""  # none named = all that failed
+            recover = [f"ocaptain why {name} {failed[0]}", f"ocaptain retry {name}{named}"] if failed else []
+            steps = recover or [f"ocaptain logs {name} -n 50"]
+            return _join(*steps, *clone, *([sink] if at.ships_up else []))
         case "sinking":
             return _join(f"ocaptain sink {name}")
     return _join(*clone, "ocaptain ls")

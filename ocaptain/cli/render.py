@@ -222,6 +222,9 @@ def render_status(seen: Overview, *, note: bool = True, plain: bool = False) -> 
         lines.append(Text(f"  paused: {seen.paused_reason}; it goes on by itself"))
     elif seen.paused_reason and seen.state != "paused":
         lines.append(Text(f"  pausing ({seen.paused_reason}): what is under way is finished first"))
+    lines += [
+        Text(f"  held: task {one} waits for approval: ocaptain approve {seen.voyage} {one}") for one in seen.held_tasks
+    ]
     if seen.gate and seen.gate["outcome"] not in {"expected", "interpreter"}:  # the latter is the voyage's note
         lines.append(Text(f"  {clean_line(seen.gate['text'], 0 if plain else 200)}"))
     lines += [
@@ -246,7 +249,13 @@ def task_table(views: list[TaskView], *, plain: bool = False, header: bool = Tru
             justify="right" if name == "cost" else "left",
         )
     for view in views:
-        waits = f"held by {clean_line(view.held_by)}" if view.held_by else ""
+        waits = (
+            f"held by {clean_line(view.held_by)}"
+            if view.held_by
+            else "held: it waits for approval"
+            if view.hold
+            else ""
+        )
         subject = Text(clean_line(view.subject, width))
         detail = waits or (clean_line(view.reason or "", width) if view.status != "completed" else "")
         if detail:

@@ -16,6 +16,7 @@ from ocaptain.cli.run import InterruptCounter, run_playbook
 from ocaptain.cli.views import standing
 from ocaptain.config import load_settings
 from ocaptain.errors import Interrupted, OcaptainError, PartialError, UsageError
+from ocaptain.options import SailOptions
 from ocaptain.plan import load_plan
 from ocaptain.process import fleet_lock
 from ocaptain.provider import choose_provider
@@ -29,9 +30,8 @@ if TYPE_CHECKING:
     from ocaptain.ansible.runner import Event, RunResult
     from ocaptain.config import Settings
     from ocaptain.locks import Lock
-    from ocaptain.options import SailOptions
     from ocaptain.query import Event as VoyageEvent
-    from ocaptain.query import Overview, TaskView
+    from ocaptain.query import Overview
 
 PROVISION_PLAY = "Provision the fleet"
 PREPARE_TASK = "Check everything and prepare the voyage"
@@ -47,6 +47,8 @@ SHOWN_EVENTS = frozenset(
         "settings",
         "retry",
         "again",
+        "held",
+        "approved",
         "failed",
         "conflict",
         "lost",
@@ -134,12 +136,14 @@ class SailProgress:
         self.on_idle()
 
     def _skip_old_events(self, directory: VoyageDirectory) -> None:
-        """Skip the events of earlier runs, and report if no task is left to work on."""
+        """Skip the events of earlier runs; print what they said that still holds."""
         query = Query(directory.path)
         with contextlib.suppress(LedgerError):
             self._last_event = query.last_event()
-            if left := why_nothing_to_do(query.state(), query.tasks()):
-                self._print(left)
+            if query.state() == "complete":
+                self._print("it is complete: nothing is left to do")
+            for task in query.overview().held_tasks:
+                self._print(f"task {task} waits for approval: ocaptain approve {directory.id} {task}")
 
     def on_idle(self) -> None:
         """Show what is new in the ledger."""
@@ -166,21 +170,6 @@ def describe_fleet(ships: Sequence[Mapping[str, Any]]) -> str:
     if not extra:
         return f"{work} ships"
     return f"{work} + {extra} for verify" if work else f"{extra} for verify"
-
-
-def why_nothing_to_do(state: str, tasks: Sequence[TaskView]) -> str | None:
-    """Return why no task of a resumed voyage can be worked on, None if one can."""
-    if state == "complete":
-        return "it is complete: nothing is left to do"
-    failed = [task.id for task in tasks if task.status == "failed"]
-    open_ones = [
-        task for task in tasks if task.status == "in_progress" or (task.status == "pending" and not task.held_by)
-    ]
-    if failed and not open_ones:
-        return (
-            f"no task is left to try: task {', '.join(failed)} failed for good, and the others are done or wait for it"
-        )
-    return None
 
 
 def merge_ship_events(events: Sequence[VoyageEvent]) -> list[VoyageEvent]:
@@ -215,6 +204,8 @@ def format_event(event: VoyageEvent) -> str:
         "settings": f"task {event.task} landed settings: {text}",
         "retry": f"task {event.task} failed{where} and is tried again: {text}",
         "again": f"task {event.task} is tried again",
+        "held": f"task {event.task} {text}",
+        "approved": f"task {event.task} is approved",
         "failed": f"task {event.task} failed for good{where}: {text}",
     }
     if event.kind.startswith("gate:"):
@@ -245,6 +236,21 @@ def run_sail(options: SailOptions, arguments: SailArguments, *, as_json: bool) -
         taken = "--wait, --replace, --repo-settings, --take-over, --keep and --json"
         message = f"--resume continues a voyage with its own options; it accepts only {taken}"
         raise UsageError(f"{message}; leave out {', '.join(refused)}")
+    directory, result = _sail(options, arguments)
+    return _finish(directory, result, as_json=as_json, wait=arguments.wait)
+
+
+def resume_voyage(directory: VoyageDirectory) -> OcaptainError | None:
+    """Resume a voyage as ``sail --resume`` does; return the error that it ends with, None if it goes on."""
+    arguments = SailArguments(plan=None, hosts=None, wait=False, new=False, resume=directory.id, keep=False)
+    sailed, result = _sail(SailOptions(), arguments)
+    if sailed is None:
+        return _preparation_error(result)
+    return _final_error(Query(directory.path).overview(), result, wait=False)
+
+
+def _sail(options: SailOptions, arguments: SailArguments) -> tuple[VoyageDirectory | None, RunResult]:
+    """Run the playbook; return the voyage's directory, None if it was not prepared, and the result."""
     settings = load_settings()  # report a wrong configuration before anything else
     choose_provider(settings, options.provider)
     inventory, group = parse_hosts(arguments.hosts) if arguments.hosts else (None, None)
@@ -268,7 +274,7 @@ def run_sail(options: SailOptions, arguments: SailArguments, *, as_json: bool) -
         known = progress.directory or resumed
         fresh = [known] if known else [voyage for voyage in home.voyages() if voyage.id not in before]
         raise Interrupted("interrupted.", _describe_existing(fresh))
-    return _finish(progress.directory, result, as_json=as_json, wait=arguments.wait)
+    return progress.directory, result
 
 
 def _check_before(plan: Path, options: SailOptions, arguments: SailArguments, settings: Settings) -> None:
@@ -346,9 +352,7 @@ def _describe_existing(found: list[VoyageDirectory]) -> list[str]:
 def _finish(directory: VoyageDirectory | None, result: RunResult, *, as_json: bool, wait: bool) -> int:
     """Print the voyage; raise the error that the run ended with, if any."""
     if directory is None:
-        raise result.error or OcaptainError(
-            "Ansible failed before the voyage was prepared:", result.failures or result.output
-        )
+        raise _preparation_error(result)
     seen = Query(directory.path).overview()
     error = _final_error(seen, result, wait=wait)
     if as_json:
@@ -364,6 +368,12 @@ def _finish(directory: VoyageDirectory | None, result: RunResult, *, as_json: bo
     if error:
         raise error
     return 0
+
+
+def _preparation_error(result: RunResult) -> OcaptainError:
+    return result.error or OcaptainError(
+        "Ansible failed before the voyage was prepared:", result.failures or result.output
+    )
 
 
 def _final_error(seen: Overview, result: RunResult, *, wait: bool) -> OcaptainError | None:

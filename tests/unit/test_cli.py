@@ -14,10 +14,12 @@ import pytest
 from ocaptain.ansible.voyage import _not_sunk_error
 from ocaptain.cli import render, sweep
 from ocaptain.cli.arguments import PositionalArguments, optional_name, parse_port, parse_positional
+from ocaptain.cli.control import run_approve
 from ocaptain.cli.cost import show_cost
 from ocaptain.cli.logs import show_logs
 from ocaptain.cli.sail import format_event, merge_ship_events
 from ocaptain.cli.views import show_status, show_tasks
+from ocaptain.cli.why import show_why
 from ocaptain.errors import BY_EXIT_CODE, OcaptainError, PartialError, UsageError
 from ocaptain.ledger import Ledger
 from ocaptain.query import Event, Query
@@ -101,9 +103,10 @@ def voyage(tmp_path, monkeypatch):
             "id": name,
             "position": n,
             "subject": f"Task {name} \x1b[1m",
-            "raw": "{}",
+            "raw": '{"metadata": {"hold": true}}' if name == "3" else "{}",
             "agent": "command",
             "pin": None,
+            "approved": int(name != "3"),
             "priority": 0,
             "status": "pending",
         }
@@ -140,6 +143,8 @@ def voyage(tmp_path, monkeypatch):
     [
         lambda: show_status(VOYAGE, as_json=True),
         lambda: show_tasks(VOYAGE, None, as_json=True),
+        lambda: show_why(VOYAGE, "2", as_json=True),
+        lambda: run_approve(VOYAGE, ["3"], as_json=True),
         lambda: show_cost(VOYAGE, by="ship", as_json=True),
         lambda: show_cost(VOYAGE, by="task", as_json=True),
         lambda: show_cost(VOYAGE, by="model", as_json=True),

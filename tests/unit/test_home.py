@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ocaptain import process
-from ocaptain.cli.sail import why_nothing_to_do
 from ocaptain.errors import UsageError
-from ocaptain.ledger import Ledger, task_views
+from ocaptain.ledger import Ledger
 from ocaptain.locks import Lock
 from ocaptain.voyage.home import Home
 from tests.unit.test_ledger import make
@@ -43,13 +42,3 @@ def test_the_one_that_sails_is_meant_among_several(home):
     with Lock(process.captain_lock_path(home.path / "voyage-000000000002")) as lock:
         assert lock.acquire_within(1)
         assert home.find(None).id == "voyage-000000000002"
-
-
-def test_what_is_taken_up_and_has_nothing_to_do_says_so(tmp_path):
-    with make(tmp_path / "ledger.db", {"1": frozenset(), "2": frozenset({"1"})}) as ledger:
-        assert why_nothing_to_do("running", task_views(ledger)) is None
-        ledger.fail(ledger.claim("ship-0").token, "no", final=True)
-        assert why_nothing_to_do("failed", task_views(ledger)).startswith(
-            "no task is left to try: task 1 failed for good"
-        )
-        assert why_nothing_to_do("complete", []) == "it is complete: nothing is left to do"
