@@ -37,9 +37,9 @@ STATES = ("preparing", "running", "paused", "verifying", "complete", "failed", "
         (Standing(V, "complete", landed=3), f"ocaptain clone {V} · ocaptain ls"),
         (
             Standing(V, "failed", ("17", "23"), landed=48, ships_up=5),
-            f"ocaptain logs {V} 17 23 · ocaptain clone {V} · ocaptain sink {V} (5 ships are still up)",
+            f"ocaptain why {V} 17 · ocaptain retry {V} 17 23 · ocaptain clone {V} · ocaptain sink {V} (5 ships are still up)",
         ),
-        (Standing(V, "failed", ("1", "2", "3", "4")), f"ocaptain logs {V} 1 2 3"),
+        (Standing(V, "failed", ("1", "2", "3", "4")), f"ocaptain why {V} 1 · ocaptain retry {V}"),
         (Standing(V, "failed"), f"ocaptain logs {V} -n 50"),
         (Standing(V, "sinking", landed=1), f"ocaptain sink {V}"),
         (Standing(V, "sunk", landed=1), f"ocaptain clone {V} · ocaptain ls"),
@@ -119,7 +119,7 @@ def test_people_get_the_line_and_programs_do_not(tmp_path, monkeypatch, capsys):
         show(False)
         captured = capsys.readouterr()
         assert "next:" not in captured.out
-        assert captured.err.startswith(f"next: ocaptain logs {V} 1 · ocaptain sink {V} (")
+        assert captured.err.startswith(f"next: ocaptain why {V} 1 · ocaptain retry {V} 1 · ocaptain sink {V} (")
         monkeypatch.setattr("ocaptain.cli.render._json_printed", False)
         show(True)
         assert capsys.readouterr().err == ""
