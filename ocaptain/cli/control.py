@@ -50,7 +50,7 @@ def run_approve(voyage: str | None, tasks: Sequence[str], *, as_json: bool) -> N
         render.print_json("approve", {"voyage": directory.id, "said": answer.said, "tasks": list(answer.tasks)})
         return
     render.out().print(answer.said)
-    if not is_captain_running(directory.path):
+    if answer.tasks and not is_captain_running(directory.path):
         render.out().print(f"no captain is at work on it; go on with: ocaptain sail --resume {directory.id}")
 
 

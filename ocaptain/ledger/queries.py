@@ -53,7 +53,7 @@ class Queries(Store):
             ships: only tasks that one of these may have; None = all.
         """
         rows = self._db.execute(
-            "SELECT id FROM tasks WHERE approved = 0 AND status = 'pending' AND blockers = 0 AND held_by IS NULL"
+            "SELECT id FROM tasks WHERE approved = 0 AND +status = 'pending' AND blockers = 0 AND held_by IS NULL"
             " AND (?1 IS NULL OR pin IS NULL OR pin IN (SELECT value FROM json_each(?1))) ORDER BY position",
             (None if ships is None else json.dumps(list(ships)),),
         )

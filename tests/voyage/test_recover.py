@@ -306,6 +306,14 @@ def test_what_is_approved_without_a_captain_is_taken_by_the_next_one(tmp_path, s
     assert asyncio.run(sail(directory, fleet)) == "complete"
 
 
+def test_nothing_waits_for_approval_where_no_ship_is_left(tmp_path):
+    directory = make_voyage(tmp_path, [{"run": "echo 1 > a", "hold": True}], 1)
+    with command(directory) as ledger:
+        ledger.set_ship("ship-0", "gone")
+    assert asyncio.run(sail(directory, [])) == "failed"
+    assert decide_start(VoyageDirectory(directory), load_settings()) == "fleet"
+
+
 # -- a voyage on drydock -----------------------------------------------------------------------------
 
 
