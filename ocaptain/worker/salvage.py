@@ -45,10 +45,9 @@ class _Source(NamedTuple):
 
 
 class _Chosen(NamedTuple):
-    """A tip that is saved, with the commit and the bytes that it adds."""
+    """A tip that is saved, with the bytes that it adds."""
 
     tip: Tip
-    commit: str
     size: int
 
 
@@ -216,13 +215,14 @@ class Salvage(Bundling):
                 too_many += tip.oid not in saved
                 continue
             excluded = [f"^{one}" for one in (base, *saved)]
-            for one in (tip, self._only_files(tip, base)):
-                size = self._size_of(one.oid, excluded) if one else 0
-                if one and total + size <= MAX_OTHER_BYTES:
-                    chosen.append(_Chosen(one, one.oid, size))
-                    total += size
-                    saved.add(one.oid)
-                    break
+            size = self._size_of(tip.oid, excluded)
+            fitting: Tip | None = tip
+            if total + size > MAX_OTHER_BYTES and (fitting := self._only_files(tip, base)):
+                size = self._size_of(fitting.oid, excluded)
+            if fitting and total + size <= MAX_OTHER_BYTES:
+                chosen.append(_Chosen(fitting, size))
+                total += size
+                saved.add(fitting.oid)
             else:
                 left_out.append(f"{tip.name}: more than {MAX_OTHER_BYTES // MEBIBYTE} MB in all")
         if too_many:
@@ -254,11 +254,11 @@ class Salvage(Bundling):
                 return None
             path, commit = self._write_tips(base, name, chosen)
         self._import_pack(path)
-        tips = tuple(OtherTip(_short(one.tip.name), one.commit, one.size, one.tip.is_work) for one in chosen)
+        tips = tuple(OtherTip(_short(one.tip.name), one.tip.oid, one.size, one.tip.is_work) for one in chosen)
         return OtherWork(base, commit, self._split_into_parts(path), tips, _shorten(left_out))
 
     def _write_tips(self, base: str, name: str, chosen: Sequence[_Chosen]) -> Tuple[Path, str]:
-        parents = [word for oid in dict.fromkeys(one.commit for one in chosen) for word in ("-p", oid)]
+        parents = [word for oid in dict.fromkeys(one.tip.oid for one in chosen) for word in ("-p", oid)]
         text = f"other work {name}\n".encode()
         commit = self._git("commit-tree", f"{base}^{{tree}}", *parents, stdin=text).decode().strip()
         return self._write_pack(base, commit, name), commit
