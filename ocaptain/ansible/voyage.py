@@ -18,10 +18,10 @@ from ocaptain.names import LABEL, VERIFY_SHIP
 from ocaptain.options import SailOptions
 from ocaptain.plan import load_plan
 from ocaptain.query import Query
-from ocaptain.voyage.check import SourceReport, check_source_of_plan
 from ocaptain.voyage.fleet import Outcome, read_outcome
 from ocaptain.voyage.home import Home, VoyageDirectory
 from ocaptain.voyage.launch import BuildResult, launch
+from ocaptain.voyage.plan_check import SourceReport, check_source_of_plan
 from ocaptain.voyage.prepare import prepare
 from ocaptain.voyage.request import Request
 from ocaptain.voyage.roles import ship_facts

@@ -26,13 +26,13 @@ def check_plan(directory: Path, *, as_json: bool) -> int:
     report = load_plan(directory.expanduser())
     plan, faults, warnings = report.plan, [*report.faults], [*report.warnings]
     if report.tasks:
-        from ocaptain.voyage.check import find_agent_problems  # noqa: PLC0415 - for tasks that can be read
+        from ocaptain.voyage.plan_check import find_agent_problems  # noqa: PLC0415 - for tasks that can be read
 
         more_faults, more_warnings = find_agent_problems(report)
         faults += more_faults
         warnings += more_warnings
     if plan and plan.manifest.repo:
-        from ocaptain.voyage.check import check_source_of_plan  # noqa: PLC0415 - where there is a repository
+        from ocaptain.voyage.plan_check import check_source_of_plan  # noqa: PLC0415 - where there is a repository
 
         found = check_source_of_plan(plan, directory.expanduser())
         faults += found.faults

@@ -73,12 +73,13 @@ def import_repository(
     """
     repo.parent.mkdir(parents=True, exist_ok=True)
     git = Git(repo)
+    notes: list[str] = []
     if start.commit is None:
         Git(repo.parent).run("init", "--quiet", "--bare", "--template=", str(repo))
-        root, notes = git.text("commit-tree", git.text("mktree"), "-m", f"Start of {name}"), []
+        root = git.text("commit-tree", git.text("mktree"), "-m", f"Start of {name}")
     else:
         _clone(source, repo, settings)
-        root, notes = _resolve_start(git, source, start), []
+        root = _resolve_start(git, source, start)
         if source.path is None:  # else it was looked at when it was proven
             lacks = find_incomplete(git, root, repo / "look-index")
             notes = incomplete_notes(lacks, source.url, allow_partial=allow_partial)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, Mapping, Sequence
 
-from ocaptain.protocol import PART_BYTES
+from ocaptain.protocol import INLINE_BYTES, PART_BYTES
 from ocaptain.protocol.git import (
     BUNDLE_PACK,
     NO_DELTAS,
@@ -21,7 +22,7 @@ from ocaptain.protocol.limits import Limits
 from ocaptain.protocol.messages import Bundle, Part
 from ocaptain.protocol.packs import BadPack, scan_pack
 from ocaptain.worker.errors import WorkspaceError
-from ocaptain.worker.places import remove_path
+from ocaptain.worker.places import open_regular_file, remove_path
 from ocaptain.worker.unchanged import Comparison
 
 OUT_REF = "refs/ocaptain/out"
@@ -111,3 +112,20 @@ class Bundling(Comparison):
                 parts.append(Part(relative_path, len(data), hashlib.sha256(data).hexdigest()))
         path.unlink()
         return Bundle(tuple(parts), OUT_REF)
+
+
+def inline_small_bundle(home: Path, data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a result with a small bundle's content inside; the stored result names only its part."""
+    return {**data, **{name: _inline(home, data[name]) for name in ("snapshot", "other") if data.get(name)}}
+
+
+def _inline(home: Path, work: Mapping[str, Any]) -> Mapping[str, Any]:
+    parts: Sequence[Any] = work["bundle"]["parts"]
+    if len(parts) != 1 or parts[0]["size"] > INLINE_BYTES:
+        return work
+    try:
+        with open_regular_file(home / parts[0]["path"]) as file:
+            content = file.read(INLINE_BYTES + 1)
+    except OSError:  # a repeated result, after the next attempt began: the captain will ask for the part
+        return work
+    return {**work, "bundle": {**work["bundle"], "data": base64.b64encode(content).decode()}}

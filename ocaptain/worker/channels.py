@@ -6,9 +6,12 @@ import asyncio
 import contextlib
 from typing import Any
 
-from ocaptain.protocol import CLASSES, LineSplitter, Message, decode_line, encode_line
-from ocaptain.protocol.envelope import ToCaptain, pack
-from ocaptain.worker.journal import Reader
+from ocaptain.protocol import CLASSES, LineSplitter, Message, decode_line, encode_line, make_record
+from ocaptain.protocol.envelope import Dropped, ToCaptain, pack
+from ocaptain.worker.journal import Journal, Reader
+
+#: Records of a class that are sent before classes of higher priority are checked again.
+BATCH_RECORDS = 16
 
 
 class Channel:
@@ -43,6 +46,23 @@ class Channel:
         """Send a packed message (a record)."""
         self._writer.write(encode_line(line))
         await self._writer.drain()
+
+    async def send_next_records(self, journal: Journal) -> bool:
+        """Send a few records of the first class that has any; return whether there were any."""
+        for name in CLASSES:
+            batch = self.reader.read(name, BATCH_RECORDS)
+            for number, body in batch:
+                if number != self.sent[name] + 1:
+                    await self.send(Dropped(name, number - 1))
+                await self.send_line(make_record(number, body))
+                self.sent[name] = number
+            if batch:
+                return True
+            if self.sent[name] < journal.last(name):  # all of the rest has been dropped, or is not sound
+                self.sent[name] = journal.last(name)
+                self.reader.seek(name, self.sent[name])
+                await self.send(Dropped(name, self.sent[name]))
+        return False
 
     def close(self) -> None:
         """Close the connection."""

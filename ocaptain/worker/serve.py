@@ -8,7 +8,6 @@ id is known is not run again, so the captain may repeat a command if in doubt.
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import os
 import signal
@@ -18,12 +17,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Mapping, Sequence
 
-from ocaptain.protocol import CLASSES, INLINE_BYTES, PROTOCOL, HelloRefused, Message, make_record
+from ocaptain.protocol import CLASSES, PROTOCOL, HelloRefused, Message
 from ocaptain.protocol.codec import Malformed, from_dict, to_dict
 from ocaptain.protocol.envelope import (
     Ack,
     Call,
-    Dropped,
     Ping,
     Pong,
     Pull,
@@ -55,20 +53,19 @@ from ocaptain.protocol.messages import (
     Verify,
 )
 from ocaptain.worker.attempts import CANCEL_SECONDS, Attempts
+from ocaptain.worker.bundling import inline_small_bundle
 from ocaptain.worker.channels import Channel, parse_numbers
 from ocaptain.worker.errors import UnfitWorkspace, WorkspaceError
 from ocaptain.worker.hold import Hold
 from ocaptain.worker.job import Job
 from ocaptain.worker.journal import Journal
-from ocaptain.worker.places import Places, open_regular_file, read_tail
+from ocaptain.worker.places import Places, read_tail
 from ocaptain.worker.repository import read_arguments
 from ocaptain.worker.scripts import Scripts
 from ocaptain.worker.state import State
 from ocaptain.worker.trial import GateTrial
 from ocaptain.worker.workspace import Workspace
 
-#: Records of a class that are sent before classes of higher priority are checked again.
-BATCH_RECORDS = 16
 RETRY_SECONDS = 1.0
 
 
@@ -185,7 +182,7 @@ class Worker:
         """Send the journal's records: a few of the first class that has any, then check again."""
         while True:
             self._wake_pusher.clear()
-            while await self._send_next_records(channel):
+            while await channel.send_next_records(self._journal):
                 pass
             if channel.last_sent_trouble != self._trouble:
                 channel.last_sent_trouble = self._trouble
@@ -196,22 +193,6 @@ class Worker:
                 await channel.send(Resting({name: self._journal.last(name) for name in CLASSES}))
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._wake_pusher.wait(), 5)
-
-    async def _send_next_records(self, channel: Channel) -> bool:
-        for name in CLASSES:
-            batch = channel.reader.read(name, BATCH_RECORDS)
-            for number, body in batch:
-                if number != channel.sent[name] + 1:
-                    await channel.send(Dropped(name, number - 1))
-                await channel.send_line(make_record(number, body))
-                channel.sent[name] = number
-            if batch:
-                return True
-            if channel.sent[name] < self._journal.last(name):  # all of the rest has been dropped, or is not sound
-                channel.sent[name] = self._journal.last(name)
-                channel.reader.seek(name, channel.sent[name])
-                await channel.send(Dropped(name, channel.sent[name]))
-        return False
 
     # -- commands ---------------------------------------------------------------------------
 
@@ -281,7 +262,7 @@ class Worker:
 
     async def _report(self, command_id: str, result: Result, token: int | None = None) -> None:
         """Journal a result, waiting while the disk is full; then clear the job."""
-        body = to_dict(ResultBody(command_id, result.ok, self._inline_small_bundle(result.data)))
+        body = to_dict(ResultBody(command_id, result.ok, inline_small_bundle(self._state.places.home, result.data)))
         await self._retry_until_written(lambda: self._append_to_journal(body, durable=True))
         # Only now: a worker that dies before this goes on with the job and reports again.
         if self._state.job and self._state.job.token == token:
@@ -289,21 +270,6 @@ class Worker:
         self._running.pop(command_id, None)
         await self._retry_until_written(self._state.save)
         self._wake_pusher.set()
-
-    def _inline_small_bundle(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return a result with a small bundle's content inside; the stored result names only its part."""
-        return {**data, **{name: self._inline(data[name]) for name in ("snapshot", "other") if data.get(name)}}
-
-    def _inline(self, work: Mapping[str, Any]) -> Mapping[str, Any]:
-        parts: Sequence[Any] = work["bundle"]["parts"]
-        if len(parts) != 1 or parts[0]["size"] > INLINE_BYTES:
-            return work
-        try:
-            with open_regular_file(self._state.places.home / parts[0]["path"]) as file:
-                content = file.read(INLINE_BYTES + 1)
-        except OSError:  # a repeated result, after the next attempt began: the captain will ask for the part
-            return work
-        return {**work, "bundle": {**work["bundle"], "data": base64.b64encode(content).decode()}}
 
     async def _retry_until_written(self, write: Callable[[], None]) -> None:
         """Call ``write`` until it succeeds; report the trouble to the captain meanwhile."""

@@ -17,7 +17,7 @@ from ocaptain.cli.arguments import PositionalArguments, optional_name, parse_por
 from ocaptain.cli.control import run_approve
 from ocaptain.cli.cost import show_cost
 from ocaptain.cli.logs import show_logs
-from ocaptain.cli.sail import format_event, merge_ship_events
+from ocaptain.cli.progress import format_event, merge_ship_events
 from ocaptain.cli.views import show_status, show_tasks
 from ocaptain.cli.why import show_why
 from ocaptain.errors import BY_EXIT_CODE, OcaptainError, PartialError, UsageError

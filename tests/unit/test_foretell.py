@@ -25,8 +25,9 @@ from ocaptain.plan.texts import MAX_TEXT_BYTES
 from ocaptain.protocol import MAX_LINE, encode_line
 from ocaptain.protocol.envelope import Call, ResultBody, pack
 from ocaptain.protocol.messages import Check, Part
-from ocaptain.voyage.check import check_request, find_agent_problems
+from ocaptain.voyage.check import check_request
 from ocaptain.voyage.doctor import judge_ansible_settings, judge_locale
+from ocaptain.voyage.plan_check import find_agent_problems
 from ocaptain.voyage.request import Request
 from ocaptain.worker.errors import WorkspaceError
 from ocaptain.worker.job import MAX_ARGUMENT, shell_argv

@@ -37,7 +37,10 @@ STATES = ("preparing", "running", "paused", "verifying", "complete", "failed", "
         (Standing(V, "complete", landed=3), f"ocaptain clone {V} · ocaptain ls"),
         (
             Standing(V, "failed", ("17", "23"), landed=48, ships_up=5),
-            f"ocaptain why {V} 17 · ocaptain retry {V} 17 23 · ocaptain clone {V} · ocaptain sink {V} (5 ships are still up)",
+            (
+                f"ocaptain why {V} 17 · ocaptain retry {V} 17 23 · ocaptain clone {V}"
+                f" · ocaptain sink {V} (5 ships are still up)"
+            ),
         ),
         (Standing(V, "failed", ("1", "2", "3", "4")), f"ocaptain why {V} 1 · ocaptain retry {V}"),
         (Standing(V, "failed"), f"ocaptain logs {V} -n 50"),

@@ -1,0 +1,111 @@
+"""Check what a plan alone says: its agents, template and repository; for ``plan check`` and before a voyage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ocaptain.agents import ADAPTERS, Briefing, choose_agent
+from ocaptain.config import load_settings
+from ocaptain.errors import OcaptainError, UsageError
+from ocaptain.plan import Finding
+from ocaptain.scratch import scratch_directory
+from ocaptain.text import clean_line
+from ocaptain.voyage import source as sources
+from ocaptain.voyage.proof import prove_source
+from ocaptain.voyage.start import SourceRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from ocaptain.plan import Plan, Report, Task
+
+TRIED_CHARACTERS = 10_000  # of spec.md, with which a prompt template is tried
+
+
+@dataclass(frozen=True)
+class SourceReport:
+    """What is wrong with a plan's repository, and what the user should know about it."""
+
+    faults: tuple[Finding, ...] = ()
+    warnings: tuple[Finding, ...] = ()
+
+
+def check_source_of_plan(plan: Plan, directory: Path) -> SourceReport:
+    """Check whether a voyage can start from the repository that a plan names, and which agent settings it has.
+
+    A repository that cannot be read from here is only a warning: the plan may be meant for another machine.
+    """
+    if not plan.manifest.repo:
+        return SourceReport()
+    settings = load_settings()
+    notes: tuple[str, ...] = ()
+    try:
+        source = replace(sources.parse_source(plan.manifest.repo, directory), branch=plan.manifest.branch)
+        with scratch_directory("check") as scratch:
+            proof = prove_source(source, settings, scratch, allow_partial=False)
+            notes = proof.notes
+            files = sources.find_settings(source, proof.start, settings, scratch)
+    except SourceRefused as error:
+        problem, action = clean_line(error.problem, 1000), clean_line(error.action, 1000)
+        return SourceReport((Finding("voyage.json", error.field, problem, action),))
+    except OcaptainError as error:
+        what = clean_line(f"could not be searched for agent settings: {error.message}", 500)
+        remedy = "check the name, if the repository should exist"
+        return SourceReport(warnings=(Finding("voyage.json", "repo", what, remedy),))
+    found = [Finding("voyage.json", "repo", note, "nothing to do if that is meant") for note in notes]
+    found += [Finding(one.path, "", f"(in {plan.manifest.repo}) {one.sets}", one.note) for one in files]
+    return SourceReport(warnings=tuple(found))
+
+
+def find_agent_problems(report: Report) -> tuple[list[Finding], list[Finding]]:
+    """Return faults and warnings of a plan that its agents know of, as it sails without options."""
+    tasks = {task.id: task for task in report.tasks if task.status not in {"completed", "deleted"}}
+    chosen = {name: choose_agent(task, None, None) for name, task in tasks.items()}
+    known = {task: name for task, name in chosen.items() if name in ADAPTERS}
+    faults = [
+        Finding(
+            f"tasks/{task}.json",
+            "metadata.agent",
+            f'agent "{chosen[task]}" does not exist in this version',
+            f"use one of {', '.join(sorted(ADAPTERS))}, or leave it out",
+        )
+        for task in chosen
+        if task not in known
+    ]
+    try:
+        if report.plan:
+            check_template(report.plan, None, known)
+    except UsageError as error:
+        what, _, remedy = error.message.removeprefix("prompt.md.j2: ").rpartition("; ")
+        faults.append(Finding("prompt.md.j2", "", what, remedy))
+    return faults, find_undescribed_tasks(tasks, known)
+
+
+def find_undescribed_tasks(tasks: Mapping[str, Task], agents: Mapping[str, str]) -> list[Finding]:
+    """Return a warning for each task of a model without a description.
+
+    Args:
+        tasks: the plan's, by id.
+        agents: name of the agent of each open task; each exists.
+    """
+    return [
+        Finding(
+            f"tasks/{task}.json",
+            "description",
+            f"is empty, so that {agent} knows the subject of its task and no more",
+            "describe what is to be done",
+        )
+        for task, agent in agents.items()
+        if ADAPTERS[agent].is_model and not tasks[task].description.strip()
+    ]
+
+
+def check_template(plan: Plan, agent_cmd: str | None, agents: Mapping[str, str]) -> None:
+    """Check that the plan's own prompt template renders for every task, before anything is created."""
+    if plan.prompt is not None:
+        spec = plan.spec[:TRIED_CHARACTERS]
+        for task, agent in agents.items():
+            raw = plan.tasks[task].as_dict()
+            ADAPTERS[agent].build_run(Briefing("voyage-0", "ship-0", 1, raw, spec, agent_cmd, (), None, plan.prompt))
