@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     from ocaptain.git.run import Git
 
+#: One file with all paths, whatever the user has set for the work tree.
+_WHOLE_INDEX = ("-c", "core.splitIndex=false", "-c", "core.sparseCheckout=false", "-c", "index.sparse=false")
 _NO_FILTER = frozenset({"unspecified", "unset", "set", ""})
 
 
@@ -45,7 +47,7 @@ def find_incomplete(git: Git, commit: str, index: Path) -> Incomplete:
         return Incomplete(submodules)
     extra = {"GIT_INDEX_FILE": str(index), "GIT_ATTR_NOSYSTEM": "1"}
     try:
-        git.run("read-tree", commit, extra=extra)
+        git.run(*_WHOLE_INDEX, "read-tree", commit, extra=extra)
         listed = b"".join(path + b"\0" for is_submodule, path in paths if not is_submodule)
         told = git.run("check-attr", "--cached", "--stdin", "-z", "filter", stdin=listed, extra=extra).stdout
     finally:

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
 #: Without "peeled": git looks itself at what a tag points to, in the end.
 _HEADER = "# pack-refs with: sorted \n"
-_FORMAT = "--format=%(objectname) %(objecttype) %(refname)"
-_TAGS_SECONDS = 120.0
+_WALK_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -44,15 +43,28 @@ def pack_start_refs(git: Git, root: str, branch: str) -> StartRefs:
     Raises:
         GitError: git failed.
     """
-    done = git.run("for-each-ref", f"--merged={root}", _FORMAT, "refs/tags/", seconds=_TAGS_SECONDS)
-    lines = done.stdout.decode("utf-8", "surrogateescape").split("\n")
-    found = {name: (oid, kind) for oid, kind, name in (line.split(" ") for line in lines if line)}
-    annotated = tuple(oid for oid, kind in found.values() if kind == "tag")
+    found, annotated = _tags_in(git, root)
     if branch:
-        found |= dict.fromkeys((f"refs/heads/{branch}", f"refs/remotes/origin/{branch}"), (root, "commit"))
+        found |= dict.fromkeys((f"refs/heads/{branch}", f"refs/remotes/origin/{branch}"), root)
     if not found:
         return StartRefs()
-    listed = sorted((name.encode("utf-8", "surrogateescape"), oid) for name, (oid, _) in found.items())
+    listed = sorted((name.encode("utf-8", "surrogateescape"), oid) for name, oid in found.items())
     text = _HEADER.encode() + b"".join(b"%s %s\n" % (oid.encode(), name) for name, oid in listed)
     blob = git.text("hash-object", "-w", "--stdin", stdin=text)
     return StartRefs(blob, (blob, *annotated))
+
+
+def _tags_in(git: Git, root: str) -> tuple[dict[str, str], list[str]]:
+    """Return the tags of commits in the history of ``root``, with their ids, and the ids of annotated ones.
+
+    Every commit is walked: ``for-each-ref --merged`` trusts their dates, and misses tags behind a wrong one.
+    """
+    done = git.run("show-ref", "--tags", "--dereference", ok=(0, 1))  # 1 = there is none
+    lines = done.stdout.decode("utf-8", "surrogateescape").split("\n")
+    ids = {name: oid for oid, _, name in (line.partition(" ") for line in lines if line)}
+    tags = {name: oid for name, oid in ids.items() if not name.endswith("^{}")}
+    if not tags:
+        return {}, []
+    history = set(git.run("rev-list", root, seconds=_WALK_SECONDS).stdout.decode().split())
+    found = {name: oid for name, oid in tags.items() if ids.get(f"{name}^{{}}", oid) in history}
+    return found, [oid for name, oid in found.items() if f"{name}^{{}}" in ids]

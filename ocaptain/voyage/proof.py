@@ -24,6 +24,8 @@ from ocaptain.voyage.source import source_git
 from ocaptain.voyage.start import HEADS, RefList, SourceRefused, Start, choose_start, parse_ref_list
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ocaptain.config import Settings
     from ocaptain.voyage.source import Source
 
@@ -33,8 +35,16 @@ WALK_SECONDS = 60.0
 MAX_NAMED = 3
 _OID_LETTERS = 40  # of SHA-1
 _REPLACE = "refs/replace/"
-#: Neither downloads nor replaces objects: what is proven is what is there.
-_AS_STORED = {"GIT_NO_REPLACE_OBJECTS": "1", "GIT_NO_LAZY_FETCH": "1"}
+#: Neither downloads nor replaces objects, and writes nothing: what is proven is what is there. A bare repository that
+#: the user names is meant, whatever ``safe.bareRepository`` says of those that git happens upon.
+_AS_STORED = {
+    "GIT_NO_REPLACE_OBJECTS": "1",
+    "GIT_NO_LAZY_FETCH": "1",
+    "GIT_OPTIONAL_LOCKS": "0",
+    "GIT_CONFIG_COUNT": "1",
+    "GIT_CONFIG_KEY_0": "safe.bareRepository",
+    "GIT_CONFIG_VALUE_0": "all",
+}
 _OWNER = re.compile(r"detected dubious ownership")
 _EXTENSION = re.compile(
     r"unknown repository extensions? found:\s*(\S+)|[Ee]xpected git repo version <= \d+, found (\d+)"
@@ -82,9 +92,15 @@ def prove_source(source: Source, settings: Settings, scratch: Path, *, allow_par
         raise _explain(error, source, has_token=bool(settings.gh_token)) from error
     if source.path is None:
         found = parse_ref_list(listed.decode(errors="replace"))
+        _require_readable(found, source.url)
         _require_sha1(found, source.url)
         return _proof(choose_start(found, source.branch, source.url))
     return _prove_local(source.path, source, scratch, allow_partial=allow_partial)
+
+
+def local_git(path: Path) -> Git:
+    """Return the git that reads a source on this machine, and changes nothing there."""
+    return Git(path, with_user_config=True, environment=_AS_STORED)
 
 
 def _proof(start: Start, *notes: str) -> Proof:
@@ -92,7 +108,7 @@ def _proof(start: Start, *notes: str) -> Proof:
 
 
 def _prove_local(path: Path, source: Source, scratch: Path, *, allow_partial: bool) -> Proof:
-    git = Git(path, with_user_config=True, environment=_AS_STORED)
+    git = local_git(path)
     try:
         if git.text("rev-parse", "--show-object-format") != "sha1":
             raise _refuse_object_format(source.url)
@@ -117,10 +133,15 @@ def _prove_local(path: Path, source: Source, scratch: Path, *, allow_partial: bo
 
 def _local_refs(git: Git) -> RefList:
     """Return the refs of a repository here, those included whose objects are missing: nobody else lists them."""
+    listed = git.run("for-each-ref", "--format=%(objectname) %(refname)")
+    if broken := re.findall(r"broken ref (\S+)", listed.stderr.decode(errors="replace")):
+        raise _refuse_broken_refs(str(git.directory), broken)
+    lines = listed.stdout.decode(errors="replace").split("\n")
+    refs = {name: oid for oid, _, name in (line.partition(" ") for line in lines if line)}
     symbolic = git.run("symbolic-ref", "--quiet", "HEAD", ok=(0, 1)).stdout.decode(errors="replace").strip()
     branch = symbolic.removeprefix(HEADS) if symbolic.startswith(HEADS) else None
     found = git.run("rev-parse", "--quiet", "--verify", "HEAD", ok=(0, 1)).stdout.decode().strip()
-    return RefList(git.refs("refs"), found or None, branch)
+    return RefList(refs, found or None, branch)
 
 
 def _has_changes(git: Git) -> bool:
@@ -136,7 +157,7 @@ def _has_changes(git: Git) -> bool:
 
 def _require_repository(path: Path) -> None:
     """Refuse a directory that is no repository, or only a part of one."""
-    git = Git(path, with_user_config=True)
+    git = local_git(path)
     try:
         found = Path(git.text("rev-parse", "--absolute-git-dir"))
     except GitError as error:
@@ -189,6 +210,17 @@ def _refuse_extension(where: str, found: re.Match[str]) -> SourceRefused:
     if name.lower() == "refstorage":
         problem, remedy = f"{problem} (reftable needs git 2.45)", "update git, or git refs migrate --ref-format=files"
     return SourceRefused("repo", problem, remedy)
+
+
+def _refuse_broken_refs(where: str, names: Sequence[str]) -> SourceRefused:
+    problem = f"{where} has refs that cannot be read: {_named(names)}"
+    return SourceRefused("repo", problem, "restore them: git reflog shows what they were")
+
+
+def _require_readable(found: RefList, where: str) -> None:
+    """Refuse a remote source that lists refs without any object, as git does where the file of a ref is damaged."""
+    if broken := [name for name, oid in found.refs.items() if not oid.strip("0")]:
+        raise _refuse_broken_refs(where, broken)
 
 
 def _require_sha1(found: RefList, where: str) -> None:
@@ -288,7 +320,6 @@ def incomplete_notes(lacks: Incomplete, where: str, *, allow_partial: bool) -> l
     ]
 
 
-def _named(paths: object) -> str:
-    names = list(paths)  # type: ignore[call-overload]
+def _named(names: Sequence[str]) -> str:
     more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
     return ", ".join(escape_control(name) for name in names[:MAX_NAMED]) + more

@@ -115,7 +115,7 @@ def choose_start(found: RefList, wanted: str | None, where: str) -> Start:
     if found.head is not None:
         return _start_detached(branches, found.head, where)
     if not found.refs:
-        return Start()
+        return Start(note=f"{where} has no commit: the voyage makes the first one")
     named = f"names {found.head_branch}, which does not exist" if found.head_branch else "names no branch that exists"
     if len(branches) == 1:
         ((name, commit),) = branches.items()

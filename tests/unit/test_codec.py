@@ -24,6 +24,8 @@ from ocaptain.protocol.messages import (
     Resume,
     Snapshot,
     Start,
+    Trial,
+    TrialResult,
     UnfitTree,
     Verify,
     VerifyResult,
@@ -46,6 +48,8 @@ MESSAGES = [
     RescueResult(SNAPSHOT),
     Failure("unfit", "r", ("x",)),
     Result(ok=True, data={"a": [1, None]}),
+    Trial("a" * 40, "b", "eA==", 1.5, "l", "make"),
+    TrialResult(127, 1.5, timed_out=False, tail="t", stage="setup", missing="bash\r"),
 ]
 
 

@@ -22,7 +22,7 @@ from ocaptain.voyage.clone import clone_workspace, import_repository
 from ocaptain.voyage.proof import prove_source
 from ocaptain.voyage.source import parse_source
 from ocaptain.voyage.start import RefList, SourceRefused, Start, choose_start
-from tests.helpers import REPO, write_plan
+from tests.helpers import REPO, wait_for, write_plan
 from tests.sources import (
     ODD_COMMITS,
     git,
@@ -84,6 +84,7 @@ def test_whatever_names_a_repository_starts_from_the_branch_of_its_head(tmp_path
     save(tmp_path / "tree", {"new": "1"})
     git(tmp_path, "clone", "-q", "--bare", source, "bare.git")
     os.symlink(source, tmp_path / "link")
+    git(tmp_path, "config", "--global", "safe.bareRepository", "explicit")
     script = tmp_path / "ssh"
     script.write_text('#!/bin/sh\nwhile [ $# -gt 1 ]; do shift; done\nexec sh -c "$1"\n')
     script.chmod(0o700)
@@ -163,7 +164,12 @@ def test_a_repository_without_any_commit_is_a_new_one(tmp_path):
     git(tmp_path, "init", "-q", "empty")
     for where in (tmp_path / "empty", f"file://{tmp_path}/empty"):
         made = Made(tmp_path, where)
-        assert (made.start, made.files(), made.git.text("log", "--format=%s", made.root)) == (Start(), [], "Start of n")
+        assert (made.start.commit, made.files(), made.git.text("log", "--format=%s", made.root)) == (
+            None,
+            [],
+            "Start of n",
+        )
+        assert made.notes == [f"{where} has no commit: the voyage makes the first one"]
     assert refusal(tmp_path, tmp_path / "empty", "main")[0] == "branch"
 
 
@@ -291,6 +297,13 @@ def test_a_partial_clone_is_refused_with_the_command_that_completes_it(tmp_path,
     assert Made(tmp_path, partial).git.text("cat-file", "blob", "HEAD~1:x") == "only here"
 
 
+def test_a_ref_that_cannot_be_read_is_no_missing_branch(tmp_path, source):
+    (source / ".git/refs/heads/main").write_text("")  # as a machine that lost power leaves it
+    with serve(tmp_path) as url:
+        for where in (source, f"{url}/source/.git"):
+            assert refusal(tmp_path, where)[1] == f"{where} has refs that cannot be read: refs/heads/main"
+
+
 @pytest.mark.parametrize("lost", ["main~1:x", "main~1^{tree}", "main~1", "main"])
 def test_a_missing_object_is_found_before_anything_is_created(tmp_path, source, lost):
     path_of(source, lost).unlink()
@@ -354,6 +367,7 @@ def test_submodules_are_entries_of_the_tree_and_no_words_in_a_file(tmp_path, sou
 
 
 def test_lfs_is_what_git_says_of_paths(tmp_path, source):
+    git(source, "config", "core.splitIndex", "true")
     save(source, {".gitattributes": "# filter=lfs\n*.psd filter=lfs\n", "art/.gitattributes": "*.png text\n"})
     assert Made(tmp_path, source).notes == [], "no path has the attribute"
     save(source, {".gitattributes": "[attr]big filter=lfs\n", "art/.gitattributes": "*.png big\n", "art/a.png": "v"})
@@ -363,7 +377,9 @@ def test_lfs_is_what_git_says_of_paths(tmp_path, source):
     assert "art/a.png" in Made(tmp_path, source, allow_partial=True).files()
     (source / "art/.gitattributes").write_text("*.png filter=lfs\n*.png -filter\n")
     save(source, {"key": "secret", ".gitattributes": "key filter=git-crypt\n"})
+    before = sorted(source.rglob("*"))
     assert ["the filter git-crypt" in note for note in Made(tmp_path, source).notes] == [True]
+    assert sorted(source.rglob("*")) == before
 
 
 # -- odd history ----------------------------------------------------------------------------------
@@ -425,7 +441,7 @@ def test_a_git_that_takes_too_long_is_ended_with_all_that_it_started(tmp_path, s
         Git(source).run("hang", seconds=1)
     pid = int((tmp_path / "pid").read_text())
     state = Path(f"/proc/{pid}/stat")
-    assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
+    wait_for(lambda: not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z", 10)
 
 
 def test_a_clone_that_does_not_fit_fails_in_clear_words(tmp_path, source):

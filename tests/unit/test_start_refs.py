@@ -15,7 +15,7 @@ from ocaptain.protocol.messages import Bundle
 from ocaptain.worker.errors import WorkspaceError
 from ocaptain.worker.places import Places
 from ocaptain.worker.workspace import Workspace
-from tests.sources import git, make, save
+from tests.sources import ODD_COMMITS, git, make, save, write_commit
 
 BRANCH = "release/1.x"
 
@@ -34,7 +34,8 @@ class Fleet:
         git(source, "tag", "tree", "HEAD^{tree}")
         names = "".join(f"create refs/tags/old/{number} HEAD~2\n" for number in range(400))
         git(source, "update-ref", "--stdin", stdin=names.encode())
-        self.base = git(source, "rev-parse", "HEAD")
+        write_commit(source, ODD_COMMITS["badDate"])  # whose date git takes for 1970
+        self.base = save(source, {})
         git(source, "tag", "elsewhere", save(source, {"later": "1"}))
         git(source, "reset", "-q", "--hard", self.base)
         git(root, "clone", "-q", "--bare", source, "repo.git")
@@ -58,7 +59,7 @@ class Fleet:
         return git(self.root / name / "voyage/workspace", *arguments)
 
     def check(self, name):
-        assert self.in_workspace(name, "describe", "--tags", "--match", "v*") == "v1.1-1-g" + self.base[:7]
+        assert self.in_workspace(name, "describe", "--tags", "--match", "v*") == "v1.1-3-g" + self.base[:7]
         assert self.in_workspace(name, "rev-parse", BRANCH, f"origin/{BRANCH}", "origin/HEAD") == "\n".join(
             [self.base] * 3
         )
@@ -71,10 +72,10 @@ class Fleet:
         )
         assert self.in_workspace(name, "for-each-ref", "--format=%(*objectname)", "refs/tags/v1.1") == self.parent()
         assert self.in_workspace(name, "branch", "--show-current") == "voyage-1"
-        assert self.in_workspace(name, "fsck", "--no-dangling") == ""
+        assert self.in_workspace(name, "rev-list", "--objects", "--quiet", "--all") == ""
 
     def parent(self):
-        return self.git.text("rev-parse", f"{self.base}~1")
+        return self.git.text("rev-parse", f"{self.base}~3")
 
 
 @pytest.fixture
