@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING
 from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.locks import Lock
 from ocaptain.names import new_voyage_id
+from ocaptain.scratch import scratch_directory
 from ocaptain.voyage.check import check_request, check_services
 from ocaptain.voyage.home import Home
 from ocaptain.voyage.make import describe_new_voyage, make_home, make_voyage
+from ocaptain.voyage.proof import prove_source
 from ocaptain.voyage.resume import find_active, resume
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from ocaptain.voyage.request import Prepared, Request
 
 LOCK_SECONDS = 600.0
+#: How long the command line walks through a local source; `prepare` does it for longer, once more.
+BRIEF_WALK_SECONDS = 2.0
 
 
 def check_before(request: Request, settings: Settings, report: Report, *, on_hosts: bool = False) -> None:
@@ -41,6 +45,10 @@ def check_before(request: Request, settings: Settings, report: Report, *, on_hos
         UsageError: plan, configuration or surroundings are wrong.
     """
     checked = check_request(request, settings, report, on_hosts=on_hosts)
+    if checked.source.path is not None or not checked.source.url:
+        with scratch_directory("check") as scratch:
+            partial = checked.allow_partial
+            prove_source(checked.source, settings, scratch, allow_partial=partial, walk_seconds=BRIEF_WALK_SECONDS)
     if request.on_active == "refuse":
         find_active(Home(settings.voyages), request, checked)
 

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from ocaptain.voyage.source import Source
 
 ACCESS_SECONDS = 60.0
-#: How long the objects of a local source are walked through; what that does not reach, the clone proves.
 WALK_SECONDS = 60.0
 MAX_NAMED = 3
 _OID_LETTERS = 40  # of SHA-1
@@ -66,7 +65,9 @@ class Proof:
     notes: tuple[str, ...] = ()
 
 
-def prove_source(source: Source, settings: Settings, scratch: Path, *, allow_partial: bool) -> Proof:
+def prove_source(
+    source: Source, settings: Settings, scratch: Path, *, allow_partial: bool, walk_seconds: float = WALK_SECONDS
+) -> Proof:
     """Prove that a voyage can start from a source.
 
     Args:
@@ -74,6 +75,7 @@ def prove_source(source: Source, settings: Settings, scratch: Path, *, allow_par
         settings: with the token for private ones.
         scratch: a private directory for temporary files.
         allow_partial: whether it may have submodules and files in LFS.
+        walk_seconds: how long the objects of a local source are walked through; the clone proves the rest.
 
     Raises:
         SourceRefused: no voyage can start from it.
@@ -95,7 +97,7 @@ def prove_source(source: Source, settings: Settings, scratch: Path, *, allow_par
         _require_readable(found, source.url)
         _require_sha1(found, source.url)
         return _proof(choose_start(found, source.branch, source.url))
-    return _prove_local(source.path, source, scratch, allow_partial=allow_partial)
+    return _prove_local(source.path, source, scratch, allow_partial=allow_partial, walk_seconds=walk_seconds)
 
 
 def local_git(path: Path) -> Git:
@@ -107,7 +109,7 @@ def _proof(start: Start, *notes: str) -> Proof:
     return Proof(start, tuple(note for note in (start.note, *notes) if note))
 
 
-def _prove_local(path: Path, source: Source, scratch: Path, *, allow_partial: bool) -> Proof:
+def _prove_local(path: Path, source: Source, scratch: Path, *, allow_partial: bool, walk_seconds: float) -> Proof:
     git = local_git(path)
     try:
         if git.text("rev-parse", "--show-object-format") != "sha1":
@@ -119,7 +121,7 @@ def _prove_local(path: Path, source: Source, scratch: Path, *, allow_partial: bo
         start = choose_start(found, source.branch, source.url)
         if start.commit is None:
             return _proof(start)
-        _require_complete(git, source.url, start.commit)
+        _require_complete(git, source.url, start.commit, walk_seconds)
         lacks = find_incomplete(git, start.commit, scratch / "index")
     except GitError as error:
         raise SourceRefused("repo", _damage(source.url, error), "find out more with git fsck") from error
@@ -250,7 +252,7 @@ def _require_no_grafts(git: Git, where: str) -> None:
         raise SourceRefused("repo", problem, "run `git replace --convert-graft-file` in it first")
 
 
-def _require_complete(git: Git, where: str, commit: str) -> None:
+def _require_complete(git: Git, where: str, commit: str, seconds: float) -> None:
     """Refuse a repository here that lacks objects.
 
     Raises:
@@ -258,7 +260,7 @@ def _require_complete(git: Git, where: str, commit: str) -> None:
     """
     listed = ("rev-list", "--objects", "--quiet", "--missing=print", commit, "--branches", "--tags")
     try:
-        missing = git.run(*listed, seconds=WALK_SECONDS).stdout.decode().split()
+        missing = git.run(*listed, seconds=seconds).stdout.decode().split()
     except GitTimeout:
         return
     except GitError as error:
