@@ -18,7 +18,7 @@ from ocaptain.protocol import CLASSES
 from ocaptain.protocol.envelope import Call, ResultBody
 from ocaptain.protocol.files import write_atomic, write_json
 from ocaptain.protocol.messages import Bundle, Part, Start
-from ocaptain.worker import attempts, serve, state
+from ocaptain.worker import attempts, channels, serve, state
 from ocaptain.worker.places import Places
 from ocaptain.worker.serve import Worker
 from tests.voyage.local import SocketStream
@@ -87,7 +87,7 @@ def test_hello_that_takes_too_long_says_what_did_not_come(tmp_path, monkeypatch)
     async def play():
         async with joined(tmp_path) as (worker, connect, _, _):
             worker._append_to_journal({"kind": "result", "id": "start:1", "ok": True, "data": {}}, durable=True)
-            monkeypatch.setattr(worker, "_send_next_records", lambda _: asyncio.Future())
+            monkeypatch.setattr(channels.Channel, "send_next_records", lambda *_: asyncio.Future())
             with pytest.raises(TransportError, match=r"results in its journal did not arrive in 0\.2 s"):
                 await connect()
             monkeypatch.setattr(worker, "_handle_hello", lambda *_: asyncio.Future())
