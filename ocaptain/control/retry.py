@@ -7,7 +7,7 @@ contradict what has landed.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from ocaptain.agents import ADAPTERS, Briefing, choose_agent
 from ocaptain.errors import UsageError
 from ocaptain.ledger import TaskChange
-from ocaptain.plan import Task, find_cycle
+from ocaptain.plan import Task, claim_priorities, find_cycle
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -92,7 +92,7 @@ def _change(ledger: Ledger, row: Mapping[str, Any], run: NewRun) -> TaskChange:
         raise ChangeRefused(f'the file is of task "{task.id}", not of task {row["id"]}')
     agent = row["agent"] if run == NewRun(model=run.model) else _choose_agent(ledger, task, run)
     _check_run(ledger, task, agent, run)
-    added, removed = _find_new_order(ledger, former, task) if run.task_file else (frozenset(), frozenset())
+    order = _find_new_order(ledger, former, task) if run.task_file else _Order()
     was_approved = bool(row["approved"]) and is_on_hold(row)
     return TaskChange(
         task=task.id,
@@ -101,8 +101,9 @@ def _change(ledger: Ledger, row: Mapping[str, Any], run: NewRun) -> TaskChange:
         wish=task.metadata.ship if isinstance(task.metadata.ship, str) else None,
         pin=task.metadata.pin if run.task_file else row["pin"],
         approved=not task.metadata.hold or was_approved,
-        added=added,
-        removed=removed,
+        added=order.added,
+        removed=order.removed,
+        priorities=order.priorities,
     )
 
 
@@ -136,8 +137,22 @@ def _check_run(ledger: Ledger, task: Task, agent: str, run: NewRun) -> None:
         raise ChangeRefused(f"task {task.id}: {error.message}") from error
 
 
-def _find_new_order(ledger: Ledger, former: Mapping[str, Any], task: Task) -> tuple[frozenset[Edge], frozenset[Edge]]:
-    """Return the edges that a corrected task adds and removes. One that another task's file names stays.
+@dataclass(frozen=True)
+class _Order:
+    """How a corrected task changes the order of tasks.
+
+    Attributes:
+        added, removed: edges.
+        priorities: of all tasks that have not landed, as they are now.
+    """
+
+    added: frozenset[Edge] = frozenset()
+    removed: frozenset[Edge] = frozenset()
+    priorities: Mapping[str, int] = field(default_factory=dict)
+
+
+def _find_new_order(ledger: Ledger, former: Mapping[str, Any], task: Task) -> _Order:
+    """Return how a corrected task changes the order. An edge that another task's file names stays.
 
     Raises:
         ChangeRefused: it refers to no task, makes a circle, or has work wait that was begun.
@@ -159,7 +174,17 @@ def _find_new_order(ledger: Ledger, former: Mapping[str, Any], task: Task) -> tu
     if cycle := find_cycle(graph):
         chain = " waits for ".join([*cycle, cycle[0]])
         raise ChangeRefused(f"task {task.id}: the tasks would wait for each other: {chain}")
-    return added, removed
+    raws = {name: json.loads(row["raw"]) for name, row in rows.items()} | {task.id: task.as_dict()}
+    left = {name for name, row in rows.items() if row["status"] != "completed"}
+    estimates = {name: seconds for name in left if (seconds := _estimate_of(raws[name])) is not None}
+    return _Order(added, removed, claim_priorities({name: graph[name] & left for name in left}, estimates))
+
+
+def _estimate_of(raw: Mapping[str, Any]) -> float | None:
+    """Return the seconds of a task's estimate, None if it has none; an earlier version may have let anything in."""
+    estimate = (raw.get("metadata") or {}).get("estimate")
+    seconds = estimate.get("seconds") if isinstance(estimate, dict) else None
+    return seconds if isinstance(seconds, int | float) else None
 
 
 def _edges_of(raw: Mapping[str, Any]) -> set[Edge]:

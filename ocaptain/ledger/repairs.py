@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ocaptain.ledger.store import Store, add_event, hold_dependents
@@ -25,6 +25,7 @@ class TaskChange:
         agent, wish, pin: which agent has it, and which ship is preferred for it, or is the only one.
         approved: whether ships may have it; False = it waits for the user's approval.
         added, removed: edges (task, task that it waits for) that it adds or takes away.
+        priorities: of all tasks that have not landed, if the change may alter them.
     """
 
     task: str
@@ -35,6 +36,7 @@ class TaskChange:
     approved: bool
     added: frozenset[tuple[str, str]] = frozenset()
     removed: frozenset[tuple[str, str]] = frozenset()
+    priorities: Mapping[str, int] = field(default_factory=dict)
 
 
 class Repairs(Store):
@@ -236,6 +238,10 @@ def _change_tasks(db: sqlite3.Connection, changes: Sequence[TaskChange]) -> None
             "UPDATE tasks SET blockers = (SELECT count(*) FROM edges e JOIN tasks w ON w.id = e.waits"
             " WHERE e.task = tasks.id AND w.status != 'completed') WHERE id = ?",
             {(task,) for task, _ in change.added | change.removed},
+        )
+        db.executemany(
+            "UPDATE tasks SET priority = ? WHERE id = ? AND priority != ?",
+            [(priority, task, priority) for task, priority in change.priorities.items()],
         )
 
 

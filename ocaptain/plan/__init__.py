@@ -8,7 +8,14 @@ from ocaptain.plan.graph import critical_paths, dependency_graph, find_cycle
 from ocaptain.plan.load import Report, load_plan, load_task
 from ocaptain.plan.models import Finding, Manifest, Metadata, Plan, Task
 from ocaptain.plan.overlap import count_deferrals, deferred_tasks
-from ocaptain.plan.simulate import SimulationResult, build_jobs, estimate_seconds, simulate, sufficient_ships
+from ocaptain.plan.simulate import (
+    SimulationResult,
+    build_jobs,
+    claim_priorities,
+    known_estimates,
+    simulate,
+    sufficient_ships,
+)
 
 __all__ = [
     "Finding",
@@ -19,12 +26,13 @@ __all__ = [
     "SimulationResult",
     "Task",
     "build_jobs",
+    "claim_priorities",
     "count_deferrals",
     "critical_paths",
     "deferred_tasks",
     "dependency_graph",
-    "estimate_seconds",
     "find_cycle",
+    "known_estimates",
     "load_plan",
     "load_task",
     "simulate",

@@ -19,7 +19,8 @@ from ocaptain.plan.graph import critical_paths, dependency_graph
 from ocaptain.plan.overlap import Globs, count_deferrals, deferred_tasks
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from ocaptain.plan.models import Task
 
@@ -108,15 +109,36 @@ def build_jobs(tasks: Mapping[str, Task], seconds: float | None = None) -> list[
     ]
 
 
-def estimate_seconds(tasks: Mapping[str, Task], seconds: float | None = None) -> dict[str, float]:
-    """Return the estimated seconds of each task."""
-    known = {
+def known_estimates(tasks: Mapping[str, Task]) -> dict[str, float]:
+    """Return the estimated seconds of the tasks that have an estimate."""
+    return {
         name: task.metadata.estimate.seconds
         for name, task in tasks.items()
         if task.metadata.estimate and task.metadata.estimate.seconds is not None
     }
+
+
+def estimate_seconds(tasks: Mapping[str, Task], seconds: float | None = None) -> dict[str, float]:
+    """Return the estimated seconds of each task."""
+    return _fill_estimates(tasks, known_estimates(tasks), seconds)
+
+
+def _fill_estimates(tasks: Iterable[str], known: Mapping[str, float], seconds: float | None = None) -> dict[str, float]:
+    """Return seconds for each task; one without an estimate gets ``seconds``, by default the mean of the others."""
     other = seconds or (sum(known.values()) / len(known) if known else 1.0)
     return {name: known.get(name, other) for name in tasks}
+
+
+def claim_priorities(graph: Mapping[str, AbstractSet[str]], estimates: Mapping[str, float]) -> dict[str, int]:
+    """Return the priority of each task: the milliseconds of the heaviest chain of tasks that begins with it.
+
+    Args:
+        graph: what each task waits for, of the tasks that have not landed; without a cycle.
+        estimates: seconds of the tasks that have an estimate.
+    """
+    known = {task: estimates[task] for task in graph if task in estimates}
+    chains = critical_paths(graph, _fill_estimates(graph, known))
+    return {task: round(weight * 1000) for task, weight in chains.items()}
 
 
 @dataclass

@@ -14,7 +14,7 @@ from ocaptain.git import Git
 from ocaptain.ledger import Ledger, NewVoyage
 from ocaptain.ledger.file import require_short_path
 from ocaptain.names import new_voyage_id
-from ocaptain.plan import critical_paths, dependency_graph, estimate_seconds
+from ocaptain.plan import claim_priorities, dependency_graph, known_estimates
 from ocaptain.voyage import source as sources
 from ocaptain.voyage.clone import clone_workspace, import_repository
 from ocaptain.voyage.request import Prepared, Request
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from ocaptain.voyage.home import Home
 
 DEFAULT_VERIFY_SECONDS = 1800.0
-PRIORITY_UNIT = 1000  # the ledger stores whole numbers: milliseconds
 
 
 def make_home(path: Path) -> None:
@@ -126,7 +125,7 @@ def _task_rows(checked: CheckedRequest, graph: Mapping[str, frozenset[str]]) -> 
     plan = checked.plan
     done = {task.id for task in plan.tasks.values() if task.status == "completed"}
     left = {task: before - done for task, before in graph.items() if task not in done}
-    chains = critical_paths(left, estimate_seconds({task: plan.tasks[task] for task in left}))
+    priorities = claim_priorities(left, known_estimates(plan.tasks))
     return [
         {
             "id": task.id,
@@ -137,7 +136,7 @@ def _task_rows(checked: CheckedRequest, graph: Mapping[str, frozenset[str]]) -> 
             "wish": task.metadata.ship if isinstance(task.metadata.ship, str) else None,
             "pin": task.metadata.pin,
             "approved": int(not task.metadata.hold),
-            "priority": round(chains.get(task.id, 0) * PRIORITY_UNIT),
+            "priority": priorities.get(task.id, 0),
             # A task that an earlier run left in_progress has no worker now.
             "status": "completed" if task.id in done else "pending",
         }

@@ -184,6 +184,18 @@ def test_a_corrected_task_takes_the_place_of_the_failed_one(ledger):
     assert (claim.task, claim.number, claim.raw["subject"]) == ("2", 2, "Better")
 
 
+def test_a_corrected_estimate_or_order_changes_which_task_goes_first(ledger):
+    def change(task, **more):
+        file = {"id": task, "subject": "x", "metadata": LINE, **more}
+        assert carry_out(Command(name="retry", tasks=(task,), task_file=file), ledger).done
+        return {name: row["priority"] for name, row in rows(ledger).items() if row["status"] != "completed"}
+
+    assert change("2", metadata={**LINE, "estimate": {"seconds": 5}}) == {"2": 10_000, "3": 5_000, "4": 5_000}
+    assert change("3", metadata={**LINE, "estimate": {"seconds": 7}}) == {"2": 12_000, "3": 7_000, "4": 6_000}
+    # The edge from 3 to 2 stands in no file here, so it stays.
+    assert change("3", metadata={**LINE, "estimate": {"seconds": 7}}, blockedBy=["4"])["4"] == 13_000
+
+
 def test_a_task_that_waits_for_a_failed_one_no_more_goes_on(ledger):
     free = {"id": "3", "subject": "Free", "metadata": LINE, "blockedBy": []}
     with ledger._write() as db:
