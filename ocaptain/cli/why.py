@@ -63,5 +63,12 @@ def _attempt_lines(attempt: AttemptView) -> list[str]:
             lines += [f"      {line}" for line in tail.splitlines()[-CHECK_LINES:]]
     if attempt.conflicts:
         lines.append(f"    files that others had changed, too: {', '.join(map(clean_line, attempt.conflicts))}")
+    if landing := attempt.landing:
+        lines.append(f"    it landed as {landing.commit[:10]}: {landing.command}")
+        lines += [f"    it landed settings: {clean_line(line)}" for line in landing.settings]
+        for new, old in landing.collisions:
+            lines.append(f"    macOS and Windows take {clean_line(new)} and {clean_line(old)} for one file")
+    if attempt.log_skipped:
+        lines.append(f"    {attempt.log_skipped} bytes of its output are lost: its ship had no room for them")
     lines += [f"    its work is kept: {ref.command}" for ref in attempt.refs]
     return lines

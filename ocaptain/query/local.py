@@ -11,7 +11,7 @@ from ocaptain.ledger import Ledger, LedgerError, landings, overview, task_views
 from ocaptain.ledger.costs import compute_costs
 from ocaptain.ledger.summary import summarize
 from ocaptain.names import VERIFY_SHIP
-from ocaptain.query.why import tell_task
+from ocaptain.query.why import attempt_log, tell_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -121,7 +121,7 @@ class Query:
             has_captain: whether a captain is in command.
         """
         with self._ledger() as ledger:
-            return tell_task(ledger, self.directory / "repo.git", task, has_captain=has_captain)
+            return tell_task(ledger, self.directory, task, has_captain=has_captain)
 
     def landings(self) -> list[Landing]:
         """Return what landed, a line a task, in the plan's order."""
@@ -145,16 +145,13 @@ class Query:
 
     def logs(self) -> list[Log]:
         """Return the logs in the order in which their attempts began, the final verify last."""
-        folder = self.directory / "logs"
         with self._ledger() as ledger:
             found = [
-                Log(
-                    folder / one["ship"] / f"{one['task']}.{one['number']}.log", one["ship"], one["task"], one["number"]
-                )
+                Log(attempt_log(self.directory, one), one["ship"], one["task"], one["number"])
                 for one in ledger.rows("attempts", "token")
             ]
             if ledger.voyage().verify_ok is not None:
-                found.append(Log(folder / "verify.log", ledger.verified_on()))
+                found.append(Log(self.directory / "logs/verify.log", ledger.verified_on()))
         return found
 
     def costs(self, by: By, machine_cost: Callable[[float], int]) -> Costs:

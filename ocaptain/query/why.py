@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,23 @@ class KeptRef:
 
 
 @dataclass(frozen=True)
+class LandingView:
+    """How an attempt's work landed.
+
+    Attributes:
+        commit: of the voyage's branch.
+        command: a shell line that shows it.
+        settings: what it changed of the settings of agents, a line each.
+        collisions: its new paths that macOS and Windows take for another one, each with that one.
+    """
+
+    commit: str
+    command: str
+    settings: tuple[str, ...] = ()
+    collisions: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
 class AttemptView:
     """An attempt as ``why`` shows it.
 
@@ -62,6 +79,9 @@ class AttemptView:
         check: how the task's check ended, None if it was not run.
         conflicts: files that others had changed, too.
         refs: what is kept of its work.
+        landing: how it landed, None if it did not.
+        log: file with all that its agent printed; there may be none yet.
+        log_skipped: bytes of that which its ship had no room for.
     """
 
     attempt: int
@@ -76,6 +96,9 @@ class AttemptView:
     check: dict[str, Any] | None
     conflicts: tuple[str, ...]
     refs: tuple[KeptRef, ...]
+    landing: LandingView | None
+    log: str
+    log_skipped: int
 
     def as_dict(self) -> dict[str, Any]:
         """Return the documented JSON shape."""
@@ -92,6 +115,9 @@ class AttemptView:
             "check": self.check,
             "conflicts": list(self.conflicts),
             "refs": [vars(one) for one in self.refs],
+            "landing": self.landing and asdict(self.landing),
+            "log": self.log,
+            "log_skipped": self.log_skipped,
         }
 
 
@@ -129,24 +155,26 @@ class TaskStory:
         }
 
 
-def tell_task(ledger: Ledger, repository: Path, task: str, *, has_captain: bool) -> TaskStory | None:
+def tell_task(ledger: Ledger, directory: Path, task: str, *, has_captain: bool) -> TaskStory | None:
     """Return why a task is where it is, None if the voyage has no such task.
 
     Args:
         ledger: the voyage's.
-        repository: of the voyage.
+        directory: likewise.
         task: its id.
         has_captain: whether a captain is in command.
     """
     row = next(iter(ledger.task_rows([task])), None)
     if row is None:
         return None
+    show = f"git -C {shlex.quote(str(directory / 'repo.git'))} log -p -1 --first-parent"
     kept: dict[int, list[KeptRef]] = {}
     for ref in ledger.rows("saved_refs", "at, ref"):
-        command = f"git -C {shlex.quote(str(repository))} log -p -1 --first-parent {ref['ref']}"
-        kept.setdefault(ref["token"], []).append(KeptRef(ref["ref"], ref["commit_id"], command))
+        kept.setdefault(ref["token"], []).append(KeptRef(ref["ref"], ref["commit_id"], f"{show} {ref['ref']}"))
     attempts = [
-        _attempt_view(one, tuple(kept.get(one["token"], ())))
+        _attempt_view(
+            one, tuple(kept.get(one["token"], ())), _landing_view(one, row, show), attempt_log(directory, one)
+        )
         for one in ledger.rows("attempts", "token")
         if one["task"] == task
     ]
@@ -161,7 +189,23 @@ def tell_task(ledger: Ledger, repository: Path, task: str, *, has_captain: bool)
     )
 
 
-def _attempt_view(row: Mapping[str, Any], refs: tuple[KeptRef, ...]) -> AttemptView:
+def attempt_log(directory: Path, row: Mapping[str, Any]) -> Path:
+    """Return the file with the output of an attempt, which may not exist yet."""
+    return directory / "logs" / row["ship"] / f"{row['task']}.{row['number']}.log"
+
+
+def _landing_view(attempt: Mapping[str, Any], task: Mapping[str, Any], show: str) -> LandingView | None:
+    """Return how an attempt's work landed, None if it did not; ``show``: the shell line that shows a commit."""
+    if attempt["state"] != "landed" or attempt["token"] != task["token"]:
+        return None
+    evidence, commit = json.loads(attempt["evidence"] or "{}"), task["commit_id"]
+    collisions = tuple((new, old) for new, old in evidence.get("collisions", ()))
+    return LandingView(commit, f"{show} {commit}", tuple(evidence.get("settings", ())), collisions)
+
+
+def _attempt_view(
+    row: Mapping[str, Any], refs: tuple[KeptRef, ...], landing: LandingView | None, log: Path
+) -> AttemptView:
     evidence = json.loads(row["evidence"] or "{}")
     agent = evidence.get("agent") or {}
     return AttemptView(
@@ -177,6 +221,9 @@ def _attempt_view(row: Mapping[str, Any], refs: tuple[KeptRef, ...]) -> AttemptV
         check=evidence.get("check"),
         conflicts=tuple((evidence.get("conflict") or {}).get("paths", ())),
         refs=refs,
+        landing=landing,
+        log=str(log),
+        log_skipped=row["log_skipped"],
     )
 
 

@@ -7,6 +7,7 @@ import io
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -243,6 +244,21 @@ def test_logs_of_some(voyage, capsys, names, lines):
 def test_logs_of_nobody(voyage):
     with pytest.raises(UsageError, match="no ship or task 'ship-9'; its ships are ship-0, ship-1"):
         show_logs(voyage.name, names=("ship-9",), follow=False, grep=None, tail=None)
+
+
+def test_why_a_task_landed_and_where_its_output_is(voyage, capsys):
+    with Ledger(voyage / "ledger.db") as ledger:
+        ledger.take_command()
+        ledger.set_log_skipped(1, 7)
+    show_why(voyage.name, "1", as_json=False)
+    shown = capsys.readouterr()
+    landed = f"it landed as 2222222222: git -C {voyage}/repo.git log -p -1 --first-parent {'2' * 40}"
+    for line in ("check: true: exit code 0", landed, "7 bytes of its output are lost: its ship had no room for them"):
+        assert f"    {line}\n" in shown.out
+    assert f"the agents' output: ocaptain logs {voyage.name} 1\n" in shown.out
+    show_why(voyage.name, "2", as_json=True)
+    (attempt,) = as_documented(capsys.readouterr().out)["attempts"]
+    assert (attempt["landing"], Path(attempt["log"]).read_text()) == (None, "hello from 2\n")
 
 
 # -- query -----------------------------------------------------------------------------------
