@@ -81,6 +81,7 @@ def status() -> int:
     record = server.running_server()
     if record is None:
         render.print_json("drydock", {"running": False})
+        render.print_next(after_command("drydock status", ok=False))
         return 1
     headers = {"Authorization": f"Bearer {record.token}"}
     try:
@@ -91,6 +92,7 @@ def status() -> int:
         remedy = f"if it hangs, end its process {record.pid}"
         raise OcaptainError(f"drydock at {record.url} does not answer ({why}); {remedy}") from error
     render.print_json("drydock", {"running": True, **asdict(record), **metrics})
+    render.print_next(after_command("drydock status"))
     return 0
 
 
@@ -107,4 +109,5 @@ def stop(*, force: bool, as_json: bool) -> int:
         render.print_json("drydock", {"running": False, "stopped": stopped})
     else:
         render.out().print("drydock is stopped" if stopped else "drydock is not running")
+        render.print_next(after_command("drydock stop"))
     return 0

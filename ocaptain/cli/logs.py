@@ -9,7 +9,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ocaptain.cli.views import find_voyage
+from ocaptain.cli.views import find_voyage, print_next_of
 from ocaptain.errors import UsageError
 from ocaptain.query import ENDED, LedgerError, Query
 from ocaptain.text import clean_line, escape_control
@@ -81,8 +81,9 @@ def show_logs(voyage: str | None, *, names: Collection[str], follow: bool, grep:
         except LedgerError:
             return
         if has_ended:
-            return
+            break
         time.sleep(POLL_SECONDS)
+    print_next_of(directory)
 
 
 def _require_known_names(query: Query, voyage: str, names: Collection[str]) -> None:

@@ -73,6 +73,13 @@ def after_voyage(at: Standing) -> str:
     return _join(*clone, "ocaptain ls")
 
 
+def after_task(at: Standing, task: str) -> str:
+    """Return what to type next, after a command that told of one task."""
+    if task in at.failed and at.state not in {"verifying", "complete", "sinking", "sunk"}:
+        return _join(*(f"ocaptain {verb} {at.voyage} {clean_line(task)}" for verb in ("retry", "logs")))
+    return after_voyage(at)
+
+
 def after_interrupt(at: Standing, provider: str) -> list[str]:
     """Return what to say of a voyage when Ctrl-C has ended a `sail`: what goes on, and how to go on."""
     name = at.voyage
@@ -91,7 +98,18 @@ def after_interrupt(at: Standing, provider: str) -> list[str]:
     ]
 
 
-Command = Literal["doctor", "plan check", "plan simulate", "drydock start", "ls", "clone", "sweep", "sink --all"]
+Command = Literal[
+    "doctor",
+    "plan check",
+    "plan simulate",
+    "drydock start",
+    "drydock status",
+    "drydock stop",
+    "ls",
+    "clone",
+    "sweep",
+    "sink --all",
+]
 
 
 def after_command(command: Command, *, ok: bool = True, place: Path | None = None, ships: int | None = None) -> str:
@@ -99,7 +117,8 @@ def after_command(command: Command, *, ok: bool = True, place: Path | None = Non
 
     Args:
         command: that was given.
-        ok: whether it found all in order; of ``ls`` whether there is a voyage, of ``sweep`` whether nothing is left.
+        ok: whether it found all in order; of ``ls`` whether there is a voyage, of ``sweep`` whether nothing is left, of
+            ``drydock status`` whether it is running.
         place: the directory that it was about.
         ships: how many are enough.
     """
@@ -117,7 +136,9 @@ def after_command(command: Command, *, ok: bool = True, place: Path | None = Non
             return _join(f"cd {where}")
         case "sweep", False:
             return _join("ocaptain sweep")
-        case (("sweep" | "sink --all"), _):
+        case ("drydock status", False) | ("drydock stop", _):
+            return _join("ocaptain drydock start", "ocaptain ls")
+        case (("sweep" | "sink --all" | "drydock status"), _):
             return _join("ocaptain ls")
     return _join(f"ocaptain sail {where}")
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from ocaptain.cli import render
-from ocaptain.cli.views import find_voyage
+from ocaptain.cli.next_step import after_task
+from ocaptain.cli.views import find_voyage, standing
 from ocaptain.errors import UsageError
 from ocaptain.process import is_captain_running
 from ocaptain.query import Query
@@ -38,6 +39,7 @@ def show_why(voyage: str | None, task: str, *, as_json: bool) -> None:
         console.print(line)
     if story.attempts:
         console.print(f"  the agents' output: ocaptain logs {directory.id} {story.id}")
+    render.print_next(after_task(standing(directory), story.id))
 
 
 def _head(story: TaskStory) -> list[Text]:

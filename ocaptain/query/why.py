@@ -191,7 +191,7 @@ def tell_task(ledger: Ledger, directory: Path, task: str, *, has_captain: bool) 
 
 def attempt_log(directory: Path, row: Mapping[str, Any]) -> Path:
     """Return the file with the output of an attempt, which may not exist yet."""
-    return directory / "logs" / row["ship"] / f"{row['task']}.{row['number']}.log"
+    return directory / "logs" / str(row["ship"]) / f"{row['task']}.{row['number']}.log"
 
 
 def _landing_view(attempt: Mapping[str, Any], task: Mapping[str, Any], show: str) -> LandingView | None:

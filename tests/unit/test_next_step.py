@@ -11,8 +11,10 @@ import typer
 
 from ocaptain.cli import plan as plan_commands
 from ocaptain.cli.app import app
-from ocaptain.cli.next_step import Command, Standing, after_command, after_interrupt, after_voyage
+from ocaptain.cli.logs import show_logs
+from ocaptain.cli.next_step import Command, Standing, after_command, after_interrupt, after_task, after_voyage
 from ocaptain.cli.views import show_status, show_tasks
+from ocaptain.cli.why import show_why
 from ocaptain.ledger import Ledger
 from tests.helpers import write_plan
 from tests.unit.test_ledger import make
@@ -54,8 +56,24 @@ def test_after_a_voyage(at, line):
 
 
 @pytest.mark.parametrize(
+    ("at", "line"),
+    [
+        (Standing(V, "failed", ("2", "3")), f"ocaptain retry {V} 2 · ocaptain logs {V} 2"),
+        (Standing(V, "running", ("2",)), f"ocaptain retry {V} 2 · ocaptain logs {V} 2"),
+        (Standing(V, "running", ("3",)), f"ocaptain logs {V} -f · ocaptain pause {V} · ocaptain sink {V}"),
+        (Standing(V, "sunk", ("2",)), "ocaptain ls"),
+    ],
+)
+def test_after_the_story_of_task_2(at, line):
+    assert after_task(at, "2") == f"next: {line}"
+
+
+@pytest.mark.parametrize(
     ("line", "said"),
     [
+        (after_command("drydock status"), "ocaptain ls"),
+        (after_command("drydock status", ok=False), "ocaptain drydock start · ocaptain ls"),
+        (after_command("drydock stop"), "ocaptain drydock start · ocaptain ls"),
         (after_command("doctor"), "ocaptain sail PLAN"),
         (after_command("doctor", ok=False), "mend each FAULT, then: ocaptain doctor"),
         (after_command("plan check", place=Path("my plan")), "ocaptain sail 'my plan'"),
@@ -82,7 +100,7 @@ def test_every_command_that_is_named_exists():
         for captain in (True, False)
         for pausing in (True, False)
     ]
-    lines = [after_voyage(at) for at in standings]
+    lines = [line for at in standings for line in (after_voyage(at), after_task(at, "1"))]
     lines += ["\n".join(after_interrupt(at, "drydock")) for at in standings]
     lines += [after_command(command, ok=ok) for command in get_args(Command) for ok in (True, False)]
     named = {found for line in lines for found in re.findall(r"ocaptain ((?:plan )?[a-z]+)((?: -[-a-z]+)*)", line)}
@@ -118,6 +136,10 @@ def test_people_get_the_line_and_programs_do_not(tmp_path, monkeypatch, capsys):
     with make(directory / "ledger.db", {"1": frozenset()}) as ledger:
         ledger.fail(ledger.claim("ship-0").token, "no", final=True)
         ledger.set_state("failed")
+    show_why(V, "1", as_json=False)
+    assert capsys.readouterr().err == f"next: ocaptain retry {V} 1 · ocaptain logs {V} 1\n"
+    show_logs(V, names=(), follow=False, grep=None, tail=None)
+    assert capsys.readouterr().err.startswith(f"next: ocaptain why {V} 1 · ")
     for show in (lambda as_json: show_status(V, as_json=as_json), lambda as_json: show_tasks(V, None, as_json=as_json)):
         show(False)
         captured = capsys.readouterr()

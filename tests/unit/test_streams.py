@@ -120,7 +120,7 @@ def test_what_is_piped_is_a_line_a_record_in_any_environment(home, more):
 
 OUTPUTS = [
     ('"$O" --help >/dev/full', 1, r"standard output cannot be written: No space left on device; send it elsewhere\n"),
-    ('"$O" logs "$V" >&-', 0, ""),
+    ('"$O" logs "$V" >&-', 0, r"next: ocaptain [^\n]+\n"),
     ('"$O" logs "$V" 2>&-', 0, ""),
     ('"$O" logs "$V" 2>/dev/full', 0, ""),
     ('"$O" logs "$V" <&- >&- 2>&-', 0, ""),
