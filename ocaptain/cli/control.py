@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ocaptain.cli import render
-from ocaptain.cli.views import find_voyage, print_next_of
+from ocaptain.cli.next_step import after_voyage
+from ocaptain.cli.views import find_voyage, print_next_of, standing
 from ocaptain.config import load_settings
 from ocaptain.control import Command, ask
-from ocaptain.errors import UsageError
+from ocaptain.errors import OcaptainError, PartialError, UsageError
 from ocaptain.plan import load_task
-from ocaptain.process import is_captain_running, start_captain
+from ocaptain.process import start_captain
 from ocaptain.query import Query
 from ocaptain.voyage.resume import decide_start
 
@@ -50,8 +51,7 @@ def run_approve(voyage: str | None, tasks: Sequence[str], *, as_json: bool) -> N
         render.print_json("approve", {"voyage": directory.id, "said": answer.said, "tasks": list(answer.tasks)})
         return
     render.out().print(answer.said)
-    if answer.tasks and not is_captain_running(directory.path):
-        render.out().print(f"no captain is at work on it; go on with: ocaptain sail --resume {directory.id}")
+    print_next_of(directory)
 
 
 @dataclass(frozen=True)
@@ -76,23 +76,51 @@ def run_retry(voyage: str | None, arguments: RetryArguments, *, as_json: bool) -
     answer = _ask(directory, _retry_command(arguments))
     if not as_json:
         render.out().print(answer.said)
-    error = None
-    start = decide_start(directory, load_settings(), is_same_agent=arguments.task_file is None)
-    if start == "captain":
-        start_captain(directory.path)
-    elif start == "fleet":
-        from ocaptain.cli.sail import resume_voyage  # noqa: PLC0415 - loads what runs Ansible
-
-        error = resume_voyage(directory)
+    error = _go_on(directory, is_same_agent=arguments.task_file is None)
     state = Query(directory.path).state()
     if as_json:
         facts = {"state": state, "error": render.error_as_dict(error)}
         render.print_json("retry", {"voyage": directory.id, "said": answer.said, "tasks": list(answer.tasks), **facts})
+    elif error:
+        error.details = (*error.details, after_voyage(standing(directory)))
     if error:
         raise error
     if not as_json:
         render.out().print(f"{directory.id} is {state}")
+        print_next_of(directory)
     return 0
+
+
+def _go_on(directory: VoyageDirectory, *, is_same_agent: bool) -> OcaptainError | None:
+    """Start the captain, or make missing ships again, as the open tasks need; return why that failed, None if not.
+
+    Args:
+        directory: of the voyage.
+        is_same_agent: whether the ships have what the agents of all tasks need.
+    """
+    try:
+        start = decide_start(directory, load_settings(), is_same_agent=is_same_agent)
+        if start == "captain":
+            start_captain(directory.path)
+        elif start == "fleet":
+            from ocaptain.cli.sail import FleetBusy, resume_voyage  # noqa: PLC0415 - loads what runs Ansible
+
+            try:
+                return resume_voyage(directory)
+            except FleetBusy:
+                resume = f"ocaptain sail --resume {directory.id}"
+                if not is_same_agent:
+                    return PartialError(
+                        "another command is at work on its ships, which may lack what the changed task needs;"
+                        f" when that has ended: {resume}"
+                    )
+                render.err().print(
+                    "another command is at work on its ships: a `sail` goes on with all open tasks when it has built"
+                    f" them; if that fails: {resume}"
+                )
+    except OcaptainError as error:
+        return error
+    return None
 
 
 def _ask(directory: VoyageDirectory, command: Command) -> Answer:

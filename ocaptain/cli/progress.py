@@ -46,6 +46,7 @@ SHOWN_EVENTS = frozenset(
         "replace",
         "verify",
         "ship",
+        "pause",
         "voyage",
         "gate:interpreter",
         "gate:missing",
@@ -177,6 +178,13 @@ def _shorten_commit(found: re.Match[str]) -> str:
     return found[0][:10]
 
 
+#: What a pause means, by its reason.
+_PAUSES = {
+    "provider": "the provider does not answer: nothing new is started until it does",
+    "ours": "this machine or the repository fails: nothing new is started until that is mended",
+}
+
+
 def format_event(event: VoyageEvent) -> str:
     """Return a line that tells an event of the voyage."""
     text = clean_line(event.text, 160)
@@ -187,6 +195,7 @@ def format_event(event: VoyageEvent) -> str:
         "landed": f"task {event.task} landed as {text[:10]} ({event.ship})",
         "ship": f"{event.ship} {be} {'built' if text == 'bootstrapping' else text}",
         "voyage": f"voyage: {text.partition(':')[0]}",  # the reason is printed once, at the end
+        "pause": _PAUSES.get(text, f"pausing ({text}): what is under way is finished first"),
         "denied": f"task {event.task} goes back{where}" if event.task else "no ship can go on working",
         "replace": f"{event.ship} is replaced: {text}",
         "verify": f"final verify: {_LONG_ID.sub(_shorten_commit, text)}",

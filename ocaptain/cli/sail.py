@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 FINAL_TASK = "Say what sails"
 
 
+class FleetBusy(OcaptainError):
+    """Another command is at work on the voyage's ships."""
+
+
 @dataclass(frozen=True)
 class SailArguments:
     """The arguments of ``sail`` beside the options of a voyage."""
@@ -57,7 +61,11 @@ def run_sail(options: SailOptions, arguments: SailArguments, *, as_json: bool) -
 
 
 def resume_voyage(directory: VoyageDirectory) -> OcaptainError | None:
-    """Resume a voyage as ``sail --resume`` does; return the error that it ends with, None if it goes on."""
+    """Resume a voyage as ``sail --resume`` does; return the error that it ends with, None if it goes on.
+
+    Raises:
+        FleetBusy: another command is at work on its ships; nothing was done.
+    """
     arguments = SailArguments(plan=None, hosts=None, wait=False, new=False, resume=directory.id, keep=False)
     sailed, result = _sail(SailOptions(), arguments)
     if sailed is None:
@@ -84,7 +92,7 @@ def _sail(options: SailOptions, arguments: SailArguments) -> tuple[VoyageDirecto
             result = run_playbook("sail", variables, progress.on_event, progress.on_idle, stop, inventory=inventory)
             progress.on_idle()
     if progress.is_locked_elsewhere:
-        raise OcaptainError("another `sail` or `sink` is at work on this voyage's ships; wait for it, or interrupt it")
+        raise FleetBusy("another `sail` or `sink` is at work on this voyage's ships; wait for it, or interrupt it")
     if signals.count:
         # The voyage may have been made before its event reached us.
         known = progress.directory or resumed
@@ -209,7 +217,8 @@ def _final_error(seen: Overview, result: RunResult, *, wait: bool) -> OcaptainEr
     if seen.state == "complete" and seen.is_less_proven:
         return PartialError(f"{seen.voyage} is complete, but not proven where no agent was: {seen.note}", left_out)
     if left_out:
-        return PartialError(f"{seen.voyage} sails with fewer ships than asked for:", left_out)
+        verb = "is complete, but sailed" if seen.state == "complete" else "sails"
+        return PartialError(f"{seen.voyage} {verb} with fewer ships than asked for:", left_out)
     # Ansible reports a failure for a host that it lost once, even if the second try built the host.
     if not result.ok and FINAL_TASK not in result.results:
         return PartialError(f"{seen.voyage} sails, but the Ansible run failed:", result.failures or result.output)

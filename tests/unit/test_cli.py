@@ -12,13 +12,16 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from ocaptain import process
+from ocaptain.ansible.runner import RunResult
 from ocaptain.ansible.voyage import _not_sunk_error
-from ocaptain.cli import render, sweep
+from ocaptain.cli import progress, render, sweep
 from ocaptain.cli.arguments import PositionalArguments, optional_name, parse_port, parse_positional
-from ocaptain.cli.control import run_approve
+from ocaptain.cli.control import RetryArguments, run_approve, run_retry
 from ocaptain.cli.cost import show_cost
 from ocaptain.cli.logs import show_logs
-from ocaptain.cli.progress import format_event, merge_ship_events
+from ocaptain.cli.progress import SHOWN_EVENTS, format_event, merge_ship_events
+from ocaptain.cli.sail import _final_error
 from ocaptain.cli.views import show_status, show_tasks
 from ocaptain.cli.why import show_why
 from ocaptain.errors import BY_EXIT_CODE, OcaptainError, PartialError, UsageError
@@ -290,6 +293,69 @@ def test_a_pause_that_is_under_way_is_shown(voyage, capsys):
         ledger.pause("user")
     show_status(voyage.name, as_json=False)
     assert "pausing (user): what is under way is finished first" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("reason", "line"),
+    [
+        ("user", "pausing (user): what is under way is finished first"),
+        ("provider", "the provider does not answer: nothing new is started until it does"),
+        ("ours", "this machine or the repository fails: nothing new is started until that is mended"),
+    ],
+)
+def test_a_waiting_sail_shows_a_pause(voyage, reason, line):
+    with Ledger(voyage / "ledger.db") as ledger:
+        ledger.take_command()
+        ledger.pause(reason)
+    *_, event = Query(voyage).events()
+    assert event.kind in SHOWN_EVENTS
+    assert format_event(event) == line
+
+
+# -- another try -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def busy(voyage, monkeypatch):
+    """A voyage whose task 2 failed for good, and on whose ships another command is at work."""
+    monkeypatch.setattr(progress, "LOCK_SECONDS", 0.1)
+    with Ledger(voyage / "ledger.db") as ledger:
+        ledger.take_command()
+        ledger.fail(ledger.claim("ship-0").token, "no", final=True)
+    with process.fleet_lock(voyage) as lock:
+        assert lock.acquire()
+        yield voyage
+
+
+def test_a_retry_is_done_while_another_command_makes_the_ships(busy, capsys):
+    assert run_retry(busy.name, RetryArguments(), as_json=False) == 0
+    shown = capsys.readouterr()
+    assert shown.out == f"retried: task 2\n{busy.name} is running\n"
+    assert shown.err.startswith("another command is at work on its ships: a `sail` goes on with all open tasks")
+    assert shown.err.splitlines()[-1].startswith(f"next: ocaptain sail --resume {busy.name} --wait")
+
+
+def test_a_retry_that_needs_other_ships_is_done_in_part(busy, tmp_path, capsys):
+    file = tmp_path / "2.json"
+    file.write_text('{"id": "2", "subject": "Better", "metadata": {"run": "true"}}')
+    with pytest.raises(PartialError, match="when that has ended: ocaptain sail --resume"):
+        run_retry(busy.name, RetryArguments(task_file=file), as_json=True)
+    told = as_documented(capsys.readouterr().out)
+    assert (told["kind"], told["tasks"], told["error"]["exit_code"]) == ("retry", ["2"], 3)
+
+
+def test_a_voyage_that_is_complete_sails_no_more(voyage):
+    ends = {}
+    for state in ("running", "complete"):
+        with Ledger(voyage / "ledger.db") as ledger:
+            ledger.take_command()
+            ledger.set_state(state)
+        ends[state] = _final_error(Query(voyage).overview(), RunResult(ok=True), wait=False)
+    assert [str(ends[state]).splitlines() for state in ends] == [
+        [f"{voyage.name} sails with fewer ships than asked for:", "ship-1: no power"],
+        [f"{voyage.name} is complete, but sailed with fewer ships than asked for:", "ship-1: no power"],
+    ]
+    assert {error.exit_code for error in ends.values()} == {3}
 
 
 def opens_a_ledger(node: ast.AST) -> bool:
