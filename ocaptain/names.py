@@ -46,3 +46,8 @@ def sprite_of_device(name: str) -> str | None:
     """Return the sprite of a tailnet device with this name, None if it is none of ours."""
     found = _DEVICE.fullmatch(name)
     return found[1] if found else None
+
+
+def stage_name(stage: str) -> str:
+    """Return what people call a stage of the final verify (``setup`` or ``verify``)."""
+    return "setup" if stage == "setup" else "verify.sh"

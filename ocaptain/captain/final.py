@@ -65,6 +65,7 @@ class FinalVerifyResult:
         code: of the run that counts; None if it could not be run.
         ship: that ran it.
         log: what the runs printed.
+        stage: what the code is of: ``setup`` or ``verify``.
     """
 
     verdict: Verdict
@@ -72,6 +73,7 @@ class FinalVerifyResult:
     code: int | None = None
     ship: str = ""
     log: str = ""
+    stage: str = "verify"
 
 
 class FinalVerify:
@@ -134,7 +136,7 @@ class FinalVerify:
             )
         promised = any(ship.role == "verify" for ship in self._ledger.ships())
         verdict = judge_runs(runs, voyage.verify_on, is_promised=promised)
-        return FinalVerifyResult(verdict, commit, runs[-1].code, runs[-1].ship, _log(runs, logs))
+        return FinalVerifyResult(verdict, commit, runs[-1].code, runs[-1].ship, _log(runs, logs), runs[-1].stage)
 
     async def _next_place(self) -> Place | CreateShip:
         verify_on, creation = self._context.voyage.verify_on, CreationStatus()

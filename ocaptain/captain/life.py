@@ -267,6 +267,7 @@ class Captain:
                 commit=ended.commit,
                 tail=ended.log,
                 ship=ended.ship,
+                stage=ended.stage,
             )
         self.ledger.set_state(verdict.state, verdict.note)
 

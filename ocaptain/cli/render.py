@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ocaptain.errors import Interrupted, OcaptainError
+from ocaptain.names import stage_name
 from ocaptain.protocol.usage import format_dollars
 from ocaptain.text import clean_line, escape_control
 
@@ -211,7 +212,9 @@ def render_status(seen: Overview, *, note: bool = True, plain: bool = False) -> 
         ships.add_row(f"  {ship['id']}", coloured_state(ship["state"]), doing)
     lines: list[Any] = [head, _Progress(seen), ships]
     if seen.verify:
-        failed = f"verify.sh failed with exit code {seen.verify['exit_code']} on the merged head"
+        failed = (
+            f"{stage_name(seen.verify['stage'])} failed with exit code {seen.verify['exit_code']} on the merged head"
+        )
         lines.append(Text(f"  {seen.proves or failed} ({(seen.verify['commit'] or '')[:10]})"))
     if seen.spent.attempts:
         spent = seen.spent

@@ -11,6 +11,7 @@ from ocaptain.ledger.records import (
     LedgerError,
 )
 from ocaptain.ledger.store import Store, add_event, held_task
+from ocaptain.names import stage_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -113,7 +114,9 @@ class Landings(Store):
         )
         return {row["commit_id"] for row in rows}
 
-    def record_verify(self, *, ok: bool, code: int, clean: bool | None, commit: str, tail: str, ship: str) -> None:
+    def record_verify(
+        self, *, ok: bool, code: int, clean: bool | None, commit: str, tail: str, ship: str, stage: str = "verify"
+    ) -> None:
         """Store the result of the final verify.
 
         Args:
@@ -123,14 +126,16 @@ class Landings(Store):
             commit: what was verified.
             tail: the end of what it printed.
             ship: that ran it.
+            stage: what the exit code is of: ``setup`` or ``verify``.
         """
         with self._write() as db:
             db.execute(
                 "UPDATE voyage SET verify_ok = ?, verify_code = ?, verify_clean = ?,"
-                " verify_commit = ?, verify_tail = ?",
-                (int(ok), code, None if clean is None else int(clean), commit, tail),
+                " verify_commit = ?, verify_tail = ?, verify_stage = ?",
+                (int(ok), code, None if clean is None else int(clean), commit, tail, stage),
             )
-            add_event(db, "verify", ship, None, f"{'passed' if ok else f'exit {code}'} at {commit}")
+            failed = f"{stage_name(stage)} ended with exit code {code}"
+            add_event(db, "verify", ship, None, f"{'passed' if ok else failed} at {commit}")
 
     def landed_ships(self) -> list[str]:
         """Return the ships whose work landed, the one that landed last first."""

@@ -96,6 +96,13 @@ class Queries(Store):
         ).fetchone()
         return row and str(row["ship"])
 
+    def verify_stage(self) -> str:
+        """Return what the exit code of the final verify is of: ``setup`` or ``verify``."""
+        if "verify_stage" not in {row[1] for row in self._db.execute("PRAGMA table_info(voyage)")}:
+            return "verify"  # an earlier version made this ledger, and nobody has taken command of it since
+        (stage,) = self._db.execute("SELECT verify_stage FROM voyage").fetchone()
+        return str(stage or "verify")
+
     def last_event_number(self) -> int:
         """Return the number of the newest event, 0 if there is none."""
         return int(self._db.execute("SELECT coalesce(max(n), 0) FROM events").fetchone()[0])

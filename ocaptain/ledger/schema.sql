@@ -27,6 +27,7 @@ CREATE TABLE voyage (
   verify_clean    INTEGER,
   verify_commit   TEXT,
   verify_tail     TEXT,
+  verify_stage    TEXT,                   -- what verify_code is of: setup, verify
   note            TEXT,
   place           TEXT NOT NULL DEFAULT '',     -- which drydock, or which URL and organisation
   replace_lost    INTEGER NOT NULL DEFAULT 0,   -- whether ships that are lost are replaced

@@ -264,6 +264,7 @@ def overview(ledger: Ledger) -> Overview:
         verify = {
             "ok": bool(voyage.verify_ok),
             "exit_code": voyage.verify_code,
+            "stage": ledger.verify_stage(),
             "clean": bool(voyage.verify_clean),
             "commit": voyage.verify_commit,
         }

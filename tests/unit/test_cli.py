@@ -295,6 +295,22 @@ def test_a_pause_that_is_under_way_is_shown(voyage, capsys):
     assert "pausing (user): what is under way is finished first" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("stage", "script"), [("setup", "setup"), ("verify", "verify.sh")])
+def test_a_final_verify_that_failed_names_what_failed(voyage, capsys, stage, script):
+    with Ledger(voyage / "ledger.db") as ledger:
+        ledger._db.execute("ALTER TABLE voyage DROP COLUMN verify_stage")  # as an earlier version made it
+    assert Query(voyage).overview().verify is None
+    with Ledger(voyage / "ledger.db") as ledger:
+        ledger.take_command()
+        ledger.record_verify(ok=False, code=3, clean=True, commit="2" * 40, tail="", ship="ship-0", stage=stage)
+    *_, event = Query(voyage).events()
+    assert format_event(event) == f"final verify: {script} ended with exit code 3 at 2222222222"
+    show_status(voyage.name, as_json=False)
+    assert f"{script} failed with exit code 3 on the merged head (2222222222)\n" in capsys.readouterr().out
+    show_status(voyage.name, as_json=True)
+    assert as_documented(capsys.readouterr().out)["verify"]["stage"] == stage
+
+
 @pytest.mark.parametrize(
     ("reason", "line"),
     [

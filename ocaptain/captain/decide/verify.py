@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from ocaptain.names import VERIFY_SHIP
+from ocaptain.names import VERIFY_SHIP, stage_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -179,8 +179,7 @@ def judge_runs(runs: Sequence[VerifyRun], verify_on: str, *, is_promised: bool) 
         clean = None
     if last.code != 0:
         why = "took too long" if last.timed_out else f"ended with exit code {last.code}"
-        script = "setup" if last.stage == "setup" else "verify.sh"
-        return Verdict("failed", clean, f"{script} {why} on the merged head (logs/verify.log)")
+        return Verdict("failed", clean, f"{stage_name(last.stage)} {why} on the merged head (logs/verify.log)")
     if clean is not False:
         return Verdict("complete", clean)
     if len(runs) > 1:
