@@ -107,6 +107,11 @@ class Queries(Store):
         """Return the number of the newest event, 0 if there is none."""
         return int(self._db.execute("SELECT coalesce(max(n), 0) FROM events").fetchone()[0])
 
+    def last_pause(self, reason: str) -> int:
+        """Return the number of the last event by which the voyage was paused for a reason, 0 if there is none."""
+        row = self._db.execute("SELECT coalesce(max(n), 0) FROM events WHERE kind = 'pause' AND text = ?", (reason,))
+        return int(row.fetchone()[0])
+
     def events_after(self, number: int) -> list[dict[str, Any]]:
         """Return the events after ``number``."""
         rows = self._db.execute("SELECT * FROM events WHERE n > ? ORDER BY n LIMIT 1000", (number,))

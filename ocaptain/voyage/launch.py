@@ -11,6 +11,7 @@ from ocaptain.errors import OcaptainError
 from ocaptain.ledger.records import ENDED, NOT_SAILING
 from ocaptain.locks import Lock
 from ocaptain.presence import Presence
+from ocaptain.protocol.files import write_atomic
 from ocaptain.text import group_by_reason
 from ocaptain.voyage.fleet import Outcome, find_existing_ships, open_for_writing, read_outcome
 from ocaptain.voyage.sink import leave_mesh
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 REACH_SECONDS = 60.0
 PROBE_SECONDS = 1.0  # another process may hold the lock for a moment to test it
 POLL_SECONDS = 0.1
+RESUMED_NAME = "resumed"  # file with the number of the last event before the user had the voyage resumed
 
 
 @dataclass(frozen=True)
@@ -108,11 +110,36 @@ def _record_fleet(directory: VoyageDirectory, ledger: Ledger, built: BuildResult
     if has_failed:
         reasons = group_by_reason(built.failed)
         raise OcaptainError("no ship could be built:", [*reasons, *_end_voyage(directory, ledger, settings, exist)])
+    if not _is_paused_since(directory, ledger):
+        _let_sail(ledger)
+
+
+def _let_sail(ledger: Ledger) -> None:
+    """End a pause, or an end that was not the last one."""
     if ledger.voyage().paused_reason:
         ledger.clear_pause()
     if ledger.voyage().state in {"failed", "paused", "sinking"}:
         ledger.set_note(None)
         ledger.set_state("running")
+
+
+def note_resume(directory: VoyageDirectory, event: int) -> None:
+    """Note that the user had a voyage resumed after an event: an earlier pause is over.
+
+    Args:
+        directory: the voyage's.
+        event: number of its last event.
+    """
+    write_atomic(directory.path / RESUMED_NAME, str(event).encode())
+
+
+def _is_paused_since(directory: VoyageDirectory, ledger: Ledger) -> bool:
+    """Whether the user has paused the voyage since it was made or last resumed: while its ships were built."""
+    try:
+        resumed = int((directory.path / RESUMED_NAME).read_text("ascii"))
+    except (OSError, ValueError):
+        resumed = 0
+    return ledger.voyage().paused_reason == "user" and ledger.last_pause("user") > resumed
 
 
 def _end_voyage(directory: VoyageDirectory, ledger: Ledger, settings: Settings, exist: Presence) -> list[str]:

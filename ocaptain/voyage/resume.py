@@ -18,6 +18,7 @@ from ocaptain.mesh import tailnet_of
 from ocaptain.provider import choose_provider, endpoint, require_endpoint, require_same_provider
 from ocaptain.voyage.fleet import find_existing_ships, list_sprites
 from ocaptain.voyage.home import Home, table_of
+from ocaptain.voyage.launch import note_resume
 from ocaptain.voyage.request import Prepared, Request
 
 if TYPE_CHECKING:
@@ -98,11 +99,8 @@ def resume(directory: VoyageDirectory, settings: Settings, options: SailOptions,
             asyncio.run(list_sprites(voyage.id, reached))  # so that a provider that does not answer is reported first
         if options.replace and not check:
             _replace_lost(directory, settings)
-    if options.take_over and not check:
-        process.take_over_path(directory.path).touch()
-    if options.repo_settings and not check:
-        with _open_for_writing(directory) as ledger:
-            ledger.set_option("repo_settings", options.repo_settings)
+    if not check:
+        _store_request(directory, options)
     with directory.ledger() as ledger:
         ships = [ship for ship in ledger.ships() if ship.replaced_by is None and voyage.state != "complete"]
         if voyage.state == "verifying" and any(ship.role == "verify" for ship in ships):
@@ -110,6 +108,18 @@ def resume(directory: VoyageDirectory, settings: Settings, options: SailOptions,
     fleet = tuple((ship.id, ship.sprite) for ship in ships)
     targets = {ship.id: read_target(ship) for ship in ships if voyage.provider == HOSTS}
     return Prepared(voyage.id, str(directory.path), voyage.provider, voyage.state, fleet, resumed=True, targets=targets)
+
+
+def _store_request(directory: VoyageDirectory, options: SailOptions) -> None:
+    """Store what the user asks for, for the captain and the launch."""
+    if options.take_over:
+        process.take_over_path(directory.path).touch()
+    if options.repo_settings:
+        with _open_for_writing(directory) as ledger:
+            ledger.set_option("repo_settings", options.repo_settings)
+    if not process.is_replacement_running(directory.path):  # which the captain asked for, not the user
+        with directory.ledger() as ledger:
+            note_resume(directory, ledger.last_event_number())
 
 
 def _require_open_tasks(directory: VoyageDirectory) -> None:

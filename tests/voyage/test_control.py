@@ -15,12 +15,16 @@ from pathlib import Path
 
 import pytest
 
+from ocaptain.config import load_settings
 from ocaptain.control import Answer, Command, ask, carry_out, socket_location, stop_captain
 from ocaptain.control.listen import listening
 from ocaptain.control.socket_location import socket_path
 from ocaptain.errors import OcaptainError
 from ocaptain.ledger import Ledger
-from tests.helpers import OCAPTAIN, Sailor, run_task
+from ocaptain.options import SailOptions
+from ocaptain.voyage.launch import BuildResult, _record_fleet
+from ocaptain.voyage.resume import resume
+from tests.helpers import OCAPTAIN, Sailor, make_directory, run_task
 from tests.unit.test_ledger import make
 from tests.voyage.local import VOYAGE, command, landed, make_voyage, sail
 
@@ -102,6 +106,27 @@ def test_a_captain_that_is_killed_while_it_pauses_is_followed_by_one_that_pauses
     go.touch()
     assert asyncio.run(sail(directory, fleet)) == "paused"
     assert len(landed(directory)) == 1
+
+
+def test_a_pause_that_comes_while_ships_are_built_holds_until_the_user_resumes(tmp_path, monkeypatch):
+    monkeypatch.setenv("OCAPTAIN_HOME", str(tmp_path / "voyages"))
+    directory = make_directory(tmp_path, VOYAGE, "hosts", [("ship-0", "a")], {"ship-0": '{"host": "a"}'})
+
+    def launch() -> tuple[str, str | None]:
+        with Ledger(directory.path / "ledger.db") as ledger:
+            ledger.take_command()
+            _record_fleet(directory, ledger, BuildResult(ready=["a"]), load_settings())
+            return ledger.ships()[0].state, ledger.voyage().paused_reason
+
+    assert ask(directory.path, PAUSE).done
+    for _ in range(2):  # the second is that of a replacement, which the captain asked for
+        assert launch() == ("bootstrapping", "user")
+        assert directory.voyage().state == "paused"
+    resume(directory, load_settings(), SailOptions(), check=True)  # which changes nothing
+    assert launch() == ("bootstrapping", "user")
+    resume(directory, load_settings(), SailOptions())
+    assert launch() == ("bootstrapping", None)
+    assert directory.voyage().state == "running"
 
 
 def fail_for_good(ledger: Ledger, task: str) -> None:
