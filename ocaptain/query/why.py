@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ocaptain.ledger import Ledger
+    from ocaptain.ledger.records import Voyage
 
 #: What the states of an attempt mean, for people.
 VERDICTS = {
@@ -247,13 +248,19 @@ def _reasons_to_wait(ledger: Ledger, row: Mapping[str, Any], *, has_captain: boo
         found.append(f"it waits for approval: ocaptain approve {voyage.id} {task}")
     if pin := row["pin"]:
         found += _reasons_of_pin(ledger, voyage.id, task, pin)
-    if voyage.state in {"sinking", "sunk"}:
-        found.append(f"the voyage is {voyage.state}")
-    elif voyage.paused_reason:
-        found.append(f"the voyage is paused ({voyage.paused_reason}): ocaptain sail --resume {voyage.id}")
-    elif not has_captain:
-        found.append(f"no captain is running: ocaptain sail --resume {voyage.id}")
+    found += _reasons_of_voyage(voyage, has_captain=has_captain)
     return found or ["it is ready: the next free ship gets it"]
+
+
+def _reasons_of_voyage(voyage: Voyage, *, has_captain: bool) -> list[str]:
+    resume = f"ocaptain sail --resume {voyage.id}"
+    if voyage.state in {"sinking", "sunk"}:
+        return [f"the voyage is {voyage.state}"]
+    if voyage.paused_reason in {"ours", "provider"} and has_captain:
+        return [f"the voyage is paused ({voyage.paused_reason}), and goes on by itself"]
+    if voyage.paused_reason:
+        return [f"the voyage is paused ({voyage.paused_reason}): {resume}"]
+    return [] if has_captain else [f"no captain is running: {resume}"]
 
 
 def _reasons_of_pin(ledger: Ledger, voyage: str, task: str, pin: str) -> list[str]:

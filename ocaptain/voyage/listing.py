@@ -86,7 +86,8 @@ def describe(row: Row) -> str:
         return row.problem or UNREADABLE
     seen, notes = row.summary, []
     if seen.paused_reason:
-        notes.append(f"{'paused' if seen.state == 'paused' else 'pausing'}: {seen.paused_reason}")
+        is_paused = seen.state == "paused" or seen.paused_reason in {"ours", "provider"}  # at once, until it passes
+        notes.append(f"{'paused' if is_paused else 'pausing'}: {seen.paused_reason}")
     if seen.state in {"running", "verifying"} and not row.has_captain:
         notes.append("no captain runs")
     if seen.tasks["failed"]:

@@ -27,6 +27,7 @@ from ocaptain.cli.why import show_why
 from ocaptain.errors import BY_EXIT_CODE, OcaptainError, PartialError, UsageError
 from ocaptain.ledger import Ledger
 from ocaptain.query import Event, Query
+from ocaptain.voyage.listing import describe, read_rows
 from tests.helpers import OCAPTAIN, REPO, as_documented, new_voyage
 
 VOYAGE = "voyage-0123456789ab"
@@ -326,6 +327,22 @@ def test_a_waiting_sail_shows_a_pause(voyage, reason, line):
     *_, event = Query(voyage).events()
     assert event.kind in SHOWN_EVENTS
     assert format_event(event) == line
+
+
+@pytest.mark.parametrize(
+    ("reason", "note", "why"),
+    [
+        ("user", "pausing: user", f"the voyage is paused (user): ocaptain sail --resume {VOYAGE}"),
+        ("provider", "paused: provider", "the voyage is paused (provider), and goes on by itself"),
+        ("ours", "paused: ours", "the voyage is paused (ours), and goes on by itself"),
+    ],
+)
+def test_a_pause_that_ends_by_itself_needs_no_command(voyage, reason, note, why):
+    with Ledger(voyage / "ledger.db") as ledger:
+        ledger.take_command()
+        ledger.pause(reason)
+    assert describe(read_rows([voyage])[0]).startswith(note)
+    assert Query(voyage).why("3", has_captain=True).waits[-1] == why
 
 
 # -- another try -----------------------------------------------------------------------------
