@@ -233,7 +233,7 @@ class Captain:
 
     def _carry_out(self, command: Command) -> Answer:
         """Carry out a user's command for this voyage."""
-        if self.pool.over and command.name in {"retry", "approve"}:
+        if self.pool.over and command.name in {"retry", "change", "approve"}:
             return Answer(done=False, said=f"the captain of {self.voyage.id} is ending; try again", is_late=True)
         answer = carry_out(command, self.ledger)
         if command.name == "stop" and self._main_task:
@@ -243,7 +243,7 @@ class Captain:
         match command.name:
             case "pause":
                 self._is_paused, self.pool.claiming = True, False
-            case "retry":
+            case "retry" | "change":
                 self.pool.update_claim_order()
                 self.pool.update_and_dispatch()
             case "approve":

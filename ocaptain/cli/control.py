@@ -147,7 +147,7 @@ def _retry_command(arguments: RetryArguments) -> Command:
             named = ", ".join(tasks)
             raise UsageError(f'{arguments.task_file} is of task "{task_file["id"]}"; it cannot replace task {named}')
     return Command(
-        name="retry",
+        name="retry" if arguments == RetryArguments(arguments.tasks) else "change",
         tasks=tasks,
         any_ship=arguments.any_ship,
         agent_cmd=arguments.agent_cmd,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from ocaptain import process
-from ocaptain.control.commands import Answer, Command, carry_out
+from ocaptain.control.commands import UNKNOWN, Answer, Command, carry_out
 from ocaptain.control.socket_location import socket_path
 from ocaptain.errors import OcaptainError
 from ocaptain.ledger import Ledger
@@ -27,17 +27,27 @@ MAX_WAIT_SECONDS = 30.0  # while a captain starts or ends
 def ask(directory: Path, command: Command) -> Answer:
     """Have the voyage's captain execute a command, or execute it here if no captain is running.
 
+    A captain of another version that does not know the command is replaced by one of this version; its ships work on.
+
     Raises:
-        OcaptainError: the captain does not answer.
+        OcaptainError: the captain does not answer, or could not execute it.
     """
     until = time.monotonic() + MAX_WAIT_SECONDS
+    is_replaced = False
     while True:
         for attempt in (_ask_captain, _run_under_lock):
             if (answer := attempt(directory, command)) is None:
                 continue
-            if not answer.is_late:
+            if answer.has_failed:
+                raise OcaptainError(answer.said)
+            is_unknown = not answer.done and answer.said == UNKNOWN
+            if not answer.is_late and not is_unknown:
+                if is_replaced:
+                    _start_captain_again(directory)
                 return answer
-            process.stop_captain(directory)  # its voyage has ended, and all that it still does is to count
+            # Late: its voyage has ended, and all that it still does is to count.
+            process.stop_captain(directory)
+            is_replaced = is_replaced or is_unknown
         if time.monotonic() > until:
             raise OcaptainError(f"the captain of {directory.name} does not answer; see {directory / 'captain.log'}")
         time.sleep(0.2)
@@ -82,6 +92,13 @@ def _run_under_lock(directory: Path, command: Command) -> Answer | None:
     if pauses and under_way:
         process.start_captain(directory)  # a captain must finish the running tasks
     return answer
+
+
+def _start_captain_again(directory: Path) -> None:
+    with Ledger(directory / "ledger.db") as ledger:
+        state = ledger.voyage().state
+    if state == "running":
+        process.start_captain(directory)
 
 
 def stop_captain(directory: Path) -> bool:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from ocaptain.ledger import Ledger, TaskChange
 
+#: What captains of every version answer to what they do not know.
+UNKNOWN = "this captain does not know that command"
 OVER = frozenset({"verifying", "complete", "sinking", "sunk"})  # nothing can be tried again then
 
 
@@ -23,7 +25,9 @@ class Command(BaseModel):
 
     Attributes:
         name: ``pause``: start no new task; running ones are finished, checked and landed.
-            ``retry``: try tasks again that failed permanently, as they are or changed.
+            ``retry``: try tasks again that failed permanently.
+            ``change``: likewise, changed as the further fields say. It has a name of its own, since captains of
+            earlier versions know ``retry`` without these fields, and would leave the tasks as they are.
             ``approve``: let ships have tasks that wait for the user's approval.
             ``stop``: the captain ends; its ships work on, and the next captain continues with them.
         tasks: ids of the tasks to retry (empty = all that failed) or to approve.
@@ -35,9 +39,9 @@ class Command(BaseModel):
         id: id of the command; repeat it to repeat the command.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Literal["pause", "retry", "approve", "stop"]
+    name: Literal["pause", "retry", "change", "approve", "stop"]
     tasks: tuple[str, ...] = ()
     any_ship: bool = False
     agent_cmd: str | None = None
@@ -55,6 +59,7 @@ class Answer(BaseModel):
         tasks: the tasks that were put back, changed or approved.
         is_late: whether the captain that answers has ended its voyage and executed nothing: the command is for the
             next one.
+        has_failed: whether it could not be executed, though it was not refused.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -63,6 +68,7 @@ class Answer(BaseModel):
     said: str
     tasks: tuple[str, ...] = ()
     is_late: bool = False
+    has_failed: bool = False
 
 
 def carry_out(command: Command, ledger: Ledger) -> Answer:
@@ -74,7 +80,7 @@ def carry_out(command: Command, ledger: Ledger) -> Answer:
     match command.name:
         case "pause":
             return _pause(ledger)
-        case "retry":
+        case "retry" | "change":
             return _retry(ledger, command)
         case "approve":
             return _approve(ledger, command)

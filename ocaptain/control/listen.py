@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from ocaptain.control.ask import MAX_LINE
-from ocaptain.control.commands import Answer, Command
+from ocaptain.control.commands import UNKNOWN, Answer, Command
 from ocaptain.control.socket_location import remove_private_directory, socket_path
 from ocaptain.errors import OcaptainError
 
@@ -66,9 +66,9 @@ def _answer(line: bytes, carry_out: Callable[[Command], Answer]) -> Answer:
     try:
         return carry_out(Command.model_validate_json(line))
     except ValidationError:
-        return Answer(done=False, said="this captain does not know that command")
+        return Answer(done=False, said=UNKNOWN)
     except OcaptainError as error:
-        return Answer(done=False, said=error.message)
+        return Answer(done=False, said=error.message, has_failed=True)
 
 
 def _is_ours(writer: asyncio.StreamWriter) -> bool:

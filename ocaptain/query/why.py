@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from ocaptain.ledger import Ledger
-    from ocaptain.ledger.records import Voyage
+    from ocaptain.ledger import Ledger, Voyage
 
 #: What the states of an attempt mean, for people.
 VERDICTS = {

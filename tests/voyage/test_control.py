@@ -14,13 +14,16 @@ import time
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
+from ocaptain import process
+from ocaptain.cli.control import RetryArguments, _retry_command
 from ocaptain.config import load_settings
 from ocaptain.control import Answer, Command, ask, carry_out, socket_location, stop_captain
 from ocaptain.control.listen import listening
 from ocaptain.control.socket_location import socket_path
 from ocaptain.errors import OcaptainError
-from ocaptain.ledger import Ledger
+from ocaptain.ledger import Ledger, LedgerUnwritable
 from ocaptain.options import SailOptions
 from ocaptain.voyage.launch import BuildResult, _record_fleet
 from ocaptain.voyage.resume import resume
@@ -233,6 +236,52 @@ def test_a_captain_ends_when_it_is_told_and_another_goes_on(tmp_path, ships):
     assert asyncio.run(sail(directory, fleet)) == "complete"
     with Ledger(directory / "ledger.db") as ledger:
         assert [row["number"] for row in ledger.rows("attempts", "token")] == [1]
+
+
+def test_a_captain_that_cannot_write_or_does_not_know_is_no_refusal(tmp_path, monkeypatch):
+    directory = tmp_path / VOYAGE
+    directory.mkdir()
+    with make(directory / "ledger.db", {"1": frozenset()}, hold=("1",)) as ledger:
+        ledger.set_state("running")
+    started = []
+    monkeypatch.setattr(process, "start_captain", started.append)
+    monkeypatch.setattr(process, "stop_captain", lambda _: lock.release())
+    approve = Command(name="approve", tasks=("1",))
+
+    def full(_):
+        raise LedgerUnwritable("ledger.db cannot be written: disk is full")
+
+    async def answers():
+        async with listening(directory, full):
+            with pytest.raises(OcaptainError, match="disk is full") as failed:
+                await asyncio.to_thread(ask, directory, PAUSE)
+            assert failed.value.exit_code == 1
+
+    async def an_earlier_version():
+        async def serve(reader, writer):
+            await reader.readline()
+            known = lock.is_held  # it is stopped then
+            writer.write(b'{"done": false, "said": "this captain does not know that command"}\n' if known else b"")
+            writer.close()
+
+        async with await asyncio.start_unix_server(serve, str(directory / "control.sock")):
+            return await asyncio.to_thread(ask, directory, approve)
+
+    with process.Lock(process.captain_lock_path(directory)) as lock:
+        assert lock.acquire()
+        asyncio.run(answers())
+        assert asyncio.run(an_earlier_version()).said == "approved: task 1"
+    assert started == [directory]
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [({}, "retry"), ({"tasks": ("1",)}, "retry"), ({"any_ship": True}, "change"), ({"model": "m"}, "change")],
+)
+def test_a_retry_that_changes_tasks_is_a_command_that_no_earlier_captain_takes(given, name):
+    assert _retry_command(RetryArguments(**given)).name == name
+    with pytest.raises(ValidationError):
+        Command(name="retry", of_a_later_version=True)
 
 
 def test_where_a_captain_listens(tmp_path):
