@@ -28,11 +28,17 @@ _STRINGS = frozenset(b"PX]^_k")
 _ESCAPES = frozenset(b"78=>DEHMNOc")
 #: Intermediate bytes that choose a character set or draw a line larger; `%` would leave UTF-8.
 _INTERMEDIATES = frozenset(b"()*+#")
+#: Private modes (DEC's and xterm's) of what is drawn, of the cursor, and of what keys and mouse send. Not 3, 40 and 95
+#: (resize), 18 and 19 (printer), 46 (log to a file), 1042 and 1043 (the window asks for attention, or is raised).
+_MODE = rb"(?:[14-9]|12|25|45|47|66|69|100[0-7]|1015|1016|1034|1045|104[789]|2004|2026|2027|2031)"
+#: Other modes: insert, line feeds, cursor (tmux's own). Not 2, which locks the keyboard.
+_ANSI_MODE = rb"(?:4|20|34)"
 #: Of the control sequences: cursor, erase, insert, delete, scroll, colours, modes, tab stops, and the questions
 #: to which programs need an answer (DA, DSR, kitty's keyboard). Not `t` (windows, titles), `i` (printer), …
 _CSI = re.compile(
-    rb"\x1b\[(?:[0-9:;]*[@A-HJKLMPSTXZ`abdefgrsu]|[0-9;]*I|[?>=<]?[0-9:;]*[cghlmnu]|\?[0-9;]*[JKrs]|>[0-9]*q"
-    rb"|[0-9;]* q|!p|\??[0-9;]*\$p)"
+    rb"\x1b\[(?:[0-9:;]*[@A-HJKLMPSTXZ`abdefgrsu]|[0-9;]*I|[?>=<]?[0-9:;]*[cgmnu]|\?[0-9;]*[JK]|>[0-9]*q"
+    rb"|[0-9;]* q|!p|\??[0-9;]*\$p|\?%(mode)b(?:;%(mode)b)*[hlrs]|%(ansi)b(?:;%(ansi)b)*[hl])"
+    % {b"mode": _MODE, b"ansi": _ANSI_MODE}
 )
 _MAX_SEQUENCE = 256
 

@@ -22,6 +22,7 @@ def filtered(data, **more):
         "Réécrire 修复 🎉 é".encode(),
         b"\x1b[31mred\x1b[0m \x1b[38;5;9m \x1b[38:2::1:2:3m \x1b[4:3m",
         b"\x1b[2J\x1b[H\x1b[10;20H\x1b[K\x1b[1;24r\x1b[3L\x1b[?1049h\x1b[?25l\x1b[?2004h\x1b[?1000;1006h",
+        b"\x1b[?12;25h\x1b[34h\x1b[4l\x1b[?1l\x1b[?7h\x1b[?1002l\x1b[?1003l\x1b[?1005l\x1b[?1004h\x1b[?69h",
         b"\x1b7\x1b8\x1b(B\x1b)0\x1b=\x1b>\x1bM\x1bc\x1b[!p\x1b[2 q\x1b[c\x1b[>c\x1b[6n\x1b[>q\x1b[?2026$p\x1b[>1u",
     ],
 )
@@ -51,6 +52,10 @@ HOSTILE = {
     "report the title": b"\x1b[21t",
     "stack of titles": b"\x1b[22;0t\x1b[23t",
     "resize": b"\x1b[8;1;1t",
+    "resize by modes": b"\x1b[?40h\x1b[?3h\x1b[?95l\x1b[?25;3h\x1b[?3r",
+    "lock the keyboard": b"\x1b[2h\x1b[4;2h",
+    "log to a file": b"\x1b[?46h",
+    "raise the window": b"\x1b[?1043h\x1b[?1042h",
     "printer": b"\x1b[5i\x1b[?5i",
     "leave UTF-8": b"\x1b%@",
     "8-bit answers": b"\x1b G",
