@@ -69,6 +69,7 @@ class SailProgress:
         self._console = render.err()
         self._live: Live | None = None
         self._last_event = 0
+        self._told_held: frozenset[str] = frozenset()  # tasks that were said to wait for approval
         self._is_retrying = False
         self._fleet_lock: Lock | None = None
         self.is_locked_elsewhere = False
@@ -132,7 +133,8 @@ class SailProgress:
             self._last_event = query.last_event()
             if query.state() == "complete":
                 self._print("it is complete: nothing is left to do")
-            for task in query.overview().held_tasks:
+            self._told_held = frozenset(held := query.overview().held_tasks)
+            for task in held:
                 self._print(f"task {task} waits for approval: ocaptain approve {directory.id} {task}")
 
     def on_idle(self) -> None:
@@ -147,7 +149,8 @@ class SailProgress:
             return
         for event in merge_ship_events(news):
             self._last_event = event.n
-            if event.kind in SHOWN_EVENTS:
+            # Each captain announces anew what waits for approval.
+            if event.kind in SHOWN_EVENTS and not (event.kind == "held" and event.task in self._told_held):
                 self._print(format_event(event))
         if self._live and seen:
             self._live.update(render.render_status(seen))

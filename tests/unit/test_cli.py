@@ -27,6 +27,7 @@ from ocaptain.cli.why import show_why
 from ocaptain.errors import BY_EXIT_CODE, OcaptainError, PartialError, UsageError
 from ocaptain.ledger import Ledger
 from ocaptain.query import Event, Query
+from ocaptain.voyage.home import VoyageDirectory
 from ocaptain.voyage.listing import describe, read_rows
 from tests.helpers import OCAPTAIN, REPO, as_documented, new_voyage
 
@@ -343,6 +344,25 @@ def test_a_pause_that_ends_by_itself_needs_no_command(voyage, reason, note, why)
         ledger.pause(reason)
     assert describe(read_rows([voyage])[0]).startswith(note)
     assert Query(voyage).why("3", has_captain=True).waits[-1] == why
+
+
+def test_a_resumed_sail_says_once_what_waits_for_approval(voyage, capsys):
+    def announce(task):
+        with Ledger(voyage / "ledger.db") as ledger:
+            ledger.take_command()
+            ledger._db.execute("UPDATE tasks SET blockers = 0 WHERE id = '3'")
+            ledger.add_event("held", f"waits for approval: ocaptain approve {VOYAGE} {task}", task=task)
+
+    announce("3")
+    shown = progress.SailProgress()
+    shown.directory = VoyageDirectory(voyage)
+    shown._skip_old_events(shown.directory)
+    for task in ("3", "2"):  # by the next captain
+        announce(task)
+        shown.on_idle()
+    assert capsys.readouterr().err.splitlines() == [
+        f"task {task} waits for approval: ocaptain approve {VOYAGE} {task}" for task in ("3", "2")
+    ]
 
 
 # -- another try -----------------------------------------------------------------------------
