@@ -10,7 +10,7 @@ from ocaptain.ledger.records import (
     Intent,
     LedgerError,
 )
-from ocaptain.ledger.store import Store, add_event, held_task
+from ocaptain.ledger.store import Store, add_event, held_task, hold_anew
 from ocaptain.names import stage_name
 
 if TYPE_CHECKING:
@@ -53,13 +53,13 @@ class Landings(Store):
             db.execute("UPDATE intents SET state = 'done' WHERE token = ?", (token,))
             db.execute("UPDATE attempts SET state = 'landed', ended = ? WHERE token = ?", (time.time(), token))
             was = db.execute("SELECT status FROM tasks WHERE id = ?", (intent["task"],)).fetchone()["status"]
-            if was == "failed":  # for good, but then the branch was moved after all: it holds no task any more
-                db.execute("UPDATE tasks SET held_by = NULL WHERE held_by = ?", (intent["task"],))
             changed = db.execute(
                 "UPDATE tasks SET status = 'completed', commit_id = ?, ship = ?, token = ?, reason = NULL,"
                 " held_by = NULL WHERE id = ? AND status != 'completed'",
                 (intent["new"], attempt["ship"], token, intent["task"]),
             ).rowcount
+            if was == "failed":  # for good, but then the branch was moved after all: it holds no task any more
+                hold_anew(db, intent["task"])
             if changed:
                 db.execute(
                     "UPDATE tasks SET blockers = blockers - 1 WHERE id IN (SELECT task FROM edges WHERE waits = ?)",

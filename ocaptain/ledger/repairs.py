@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ocaptain.ledger.store import Store, add_event, hold_dependents
+from ocaptain.ledger.store import Store, add_event, hold_anew, hold_dependents
 
 if TYPE_CHECKING:
     import sqlite3
@@ -178,12 +178,12 @@ class Repairs(Store):
                     ("the task had landed already", time.time(), row["token"]),
                 )
             db.execute("UPDATE intents SET state = 'done' WHERE token = ?", (token,))
-            db.execute("UPDATE tasks SET held_by = NULL WHERE held_by = ?", (task,))
             db.execute(
                 "UPDATE tasks SET status = 'completed', commit_id = ?, ship = ?, token = ?, reason = NULL,"
                 " held_by = NULL, attempts = max(attempts, ?) WHERE id = ?",
                 (commit, ship, token, number, task),
             )
+            hold_anew(db, task)
             db.execute(
                 "UPDATE tasks SET blockers = blockers - 1 WHERE id IN (SELECT task FROM edges WHERE waits = ?)", (task,)
             )

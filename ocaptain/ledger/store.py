@@ -321,6 +321,13 @@ def hold_dependents(db: sqlite3.Connection, task: str) -> list[str]:
     return [row["id"] for row in held.fetchall()]
 
 
+def hold_anew(db: sqlite3.Connection, task: str) -> None:
+    """Hold by other failed tasks what a task held that is not failed any more, if it depends on these, too."""
+    if db.execute("UPDATE tasks SET held_by = NULL WHERE held_by = ?", (task,)).rowcount:
+        for row in db.execute("SELECT id FROM tasks WHERE status = 'failed' ORDER BY position").fetchall():
+            hold_dependents(db, row["id"])
+
+
 def add_event(db: sqlite3.Connection, kind: str, ship: str | None, task: str | None, text: str) -> None:
     """Add a line to the voyage's events, in the caller's transaction."""
     db.execute(

@@ -229,6 +229,23 @@ def test_what_an_approval_is_answered_with(tmp_path, tasks, state, done, said):
         assert not done or again.said == "nothing to do: task 3 was approved before"
 
 
+@pytest.mark.parametrize("way", ["adopted", "landed after all"])
+def test_what_waits_for_two_failed_tasks_is_held_until_both_have_landed(tmp_path, way):
+    graph = {"1": frozenset(), "2": frozenset(), "3": frozenset({"1", "2"}), "4": frozenset({"3"})}
+    with make(tmp_path / "ledger.db", graph) as ledger:
+        claims = [ledger.claim(ship) for ship in ("ship-0", "ship-1")]
+        assert ledger.begin_landing(claims[0].token, "refs/heads/v", "0" * 40, "c" * 40, {})
+        for claim in claims:
+            ledger.fail(claim.token, "no", final=True)
+        assert [rows(ledger)[task]["held_by"] for task in ("3", "4")] == ["1", "1"]
+        if way == "adopted":
+            ledger.adopt_landing("1", "ship-0", 1, "c" * 40)
+        else:
+            ledger.finish_landing(claims[0].token)
+        assert [rows(ledger)[task]["held_by"] for task in ("1", "3", "4")] == [None, "2", "2"]
+        assert not ledger.has_open_tasks()
+
+
 def test_a_line_and_a_model_of_all_that_failed_are_those_of_the_voyage(ledger):
     with ledger._write() as db:
         db.execute("UPDATE voyage SET agent_cmd = 'wrong'")
