@@ -277,6 +277,9 @@ def test_events_and_landings(voyage):
     assert [(one.task, one.ship, one.commit) for one in query.landings()] == [("1", "ship-0", "2" * 40)]
     assert format_event(Event(1, 0.0, "claim", "ship-0", "1", "a\x1bb")) == "task 1 → ship-0 (a\\x1bb)"
     assert format_event(Event(1, 0.0, "ship", "ship-0", None, "bootstrapping")) == "ship-0 is built"
+    assert format_event(Event(1, 0.0, "lost", "ship-0", "1", "silent")) == (
+        "task 1 on ship-0 was lost, and is tried again: silent"
+    )
 
 
 def test_what_is_said_of_many_ships_is_said_once():
