@@ -32,6 +32,10 @@ VERDICTS = {
 }
 
 
+#: Of ``conflict``, where the work was not even tried to be merged.
+HANDED_BACK = "was handed back; does not count as a failure"
+
+
 @dataclass(frozen=True)
 class KeptRef:
     """A ref of the voyage's repository that keeps work of an attempt.
@@ -208,11 +212,12 @@ def _attempt_view(
 ) -> AttemptView:
     evidence = json.loads(row["evidence"] or "{}")
     agent = evidence.get("agent") or {}
+    verdict = VERDICTS.get(row["state"], row["state"])
     return AttemptView(
         attempt=row["number"],
         ship=row["ship"],
         state=row["state"],
-        verdict=VERDICTS.get(row["state"], row["state"]),
+        verdict=HANDED_BACK if row["state"] == "conflict" and "conflict" not in evidence else verdict,
         reason=row["reason"],
         exit_code=row["exit_code"] if row["exit_code"] is not None else agent.get("exit_code"),
         seconds=row["seconds"] if row["seconds"] is not None else agent.get("seconds"),

@@ -266,6 +266,20 @@ def test_why_a_task_landed_and_where_its_output_is(voyage, capsys):
     assert (attempt["landing"], Path(attempt["log"]).read_text()) == (None, "hello from 2\n")
 
 
+@pytest.mark.parametrize(
+    ("evidence", "verdict"),
+    [({"agent": {}}, "was handed back"), ({"conflict": {"paths": ["a"]}}, "does not merge with what landed meanwhile")],
+)
+def test_only_work_that_was_merged_in_vain_is_said_not_to_merge(voyage, evidence, verdict):
+    with Ledger(voyage / "ledger.db") as ledger:
+        ledger.take_command()
+        claim = ledger.claim("ship-0")
+        ledger.return_task(claim.token, "conflict", "no", evidence=evidence)
+    attempt = Query(voyage).why(claim.task, has_captain=True).attempts[-1]
+    assert attempt.verdict == f"{verdict}; does not count as a failure"
+    assert attempt.conflicts == tuple(evidence.get("conflict", {}).get("paths", ()))
+
+
 # -- query -----------------------------------------------------------------------------------
 
 
