@@ -244,9 +244,10 @@ class Claims(Store):
         return int(row.fetchone()[0])
 
     def was_returned_for(self, task: str, reason: str) -> bool:
-        """Return whether an attempt at a task was handed back, uncounted, with a reason that begins like this."""
+        """Return whether a task was handed back, uncounted, for a reason that begins like this, since its last retry."""
         row = self._db.execute(
-            "SELECT 1 FROM attempts WHERE task = ?1 AND state = 'conflict' AND substr(reason, 1, length(?2)) = ?2",
+            "SELECT 1 FROM attempts a JOIN tasks t ON t.id = a.task WHERE a.task = ?1 AND a.state = 'conflict'"
+            " AND substr(a.reason, 1, length(?2)) = ?2 AND a.token > coalesce(t.retried, 0)",
             (task, reason),
         )
         return row.fetchone() is not None

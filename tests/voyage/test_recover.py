@@ -257,17 +257,17 @@ def test_a_line_and_a_model_of_all_that_failed_are_those_of_the_voyage(ledger):
     assert ledger.voyage().agent_cmd == "right"
 
 
-def test_a_retry_forgets_losses_and_waits(ledger):
+def test_a_retry_forgets_losses_waits_and_what_was_handed_back(ledger):
     def lose(state):
         ledger.return_task(ledger.claim("ship-0").token, state, "no")
 
     carry_out(Command(name="retry"), ledger)
-    for state in ("lost", "waited"):
+    for state in ("conflict", "lost", "waited"):
         lose(state)
-    assert (ledger.count_losses("2"), ledger.count_waits("2")) == (1, 1)
+    assert (ledger.count_losses("2"), ledger.count_waits("2"), ledger.was_returned_for("2", "no")) == (1, 1, True)
     ledger.fail(ledger.claim("ship-0").token, "no", final=True)
     carry_out(Command(name="retry"), ledger)
-    assert (ledger.count_losses("2"), ledger.count_waits("2")) == (0, 0)
+    assert (ledger.count_losses("2"), ledger.count_waits("2"), ledger.was_returned_for("2", "no")) == (0, 0, False)
     lose("lost")
     assert ledger.count_losses("2") == 1
 
