@@ -26,6 +26,7 @@ from ocaptain.worker.places import find_git_directory
 from ocaptain.worker.tips import Tip, head_commit, linked_worktrees, read_tips, shared_directory
 
 SALVAGE_SECONDS = 45.0  # within the captain's grace for an attempt's end
+CHOOSE_SECONDS = 25.0  # of these
 MAX_LEFT_OUT = 20  # that are named
 MAX_NAME = 300
 
@@ -67,9 +68,11 @@ class Salvage(Bundling):
             with_files: whether to save the workspace's files, too: no snapshot could be made of them.
         """
         left_out: List[str] = []
-        self._until = time.monotonic() + SALVAGE_SECONDS
+        began = time.monotonic()
+        self._until = began + CHOOSE_SECONDS
         try:
             chosen = self._choose(base, known, left_out, with_files=with_files)
+            self._until = began + SALVAGE_SECONDS
             if chosen and (work := self._bundle_tips(base, name, chosen, left_out)):
                 return work
         except (WorkspaceError, subprocess.TimeoutExpired, OSError, ValueError) as error:
@@ -149,8 +152,10 @@ class Salvage(Bundling):
 
     def _resolve(self, tips: Sequence[Tip], left_out: List[str]) -> List[Tip]:
         """Return the tips with their commits; those that are none are left out."""
-        asked = "".join(f"{one.oid}^{{commit}}\n" for one in tips).encode()
-        answers = self._git("cat-file", "--batch-check=%(objectname) %(objecttype)", stdin=asked).decode().splitlines()
+        try:
+            answers = self._peel(tips)
+        except WorkspaceError:  # one of them is damaged, which ends git
+            answers = [self._peel_alone(one) for one in tips]
         found = []
         for tip, answer in zip(tips, answers, strict=True):
             oid, _, kind = answer.partition(" ")
@@ -159,6 +164,17 @@ class Salvage(Bundling):
             elif tip.is_ref:
                 left_out.append(f"{tip.name}: it is no commit, or not there")
         return found
+
+    def _peel(self, tips: Sequence[Tip]) -> List[str]:
+        """Return for each tip what it points to in the end: the id and the kind of an object."""
+        asked = "".join(f"{one.oid}^{{commit}}\n" for one in tips).encode()
+        return self._git("cat-file", "--batch-check=%(objectname) %(objecttype)", stdin=asked).decode().splitlines()
+
+    def _peel_alone(self, tip: Tip) -> str:
+        try:
+            return self._peel([tip])[0]
+        except WorkspaceError:
+            return ""
 
     def _ahead(self, base: str, known: str | None, tips: Sequence[Tip], left_out: List[str]) -> List[Tip]:
         """Return the tips ahead of the base, first those that no other one contains.
@@ -215,25 +231,46 @@ class Salvage(Bundling):
                 too_many += tip.oid not in saved
                 continue
             excluded = [f"^{one}" for one in (base, *saved)]
-            size = self._size_of(tip.oid, excluded)
-            fitting: Tip | None = tip
-            if total + size > MAX_OTHER_BYTES and (fitting := self._only_files(tip, base)):
-                size = self._size_of(fitting.oid, excluded)
-            if fitting and total + size <= MAX_OTHER_BYTES:
-                chosen.append(_Chosen(fitting, size))
-                total += size
-                saved.add(fitting.oid)
-            else:
-                left_out.append(f"{tip.name}: more than {MAX_OTHER_BYTES // MEBIBYTE} MB in all")
+            try:
+                fitting = self._fit(tip, base, excluded, MAX_OTHER_BYTES - total)
+            except subprocess.TimeoutExpired:
+                left_out.append(f"{tip.name} and what comes after it: it takes too long")
+                break
+            if isinstance(fitting, str):
+                left_out.append(f"{tip.name}: {fitting}")
+                continue
+            chosen.append(fitting)
+            total += fitting.size
+            saved.add(fitting.tip.oid)
         if too_many:
             left_out.append(f"{too_many} more refs: more than {MAX_OTHER_TIPS} in all")
         return chosen
 
+    def _fit(self, tip: Tip, base: str, excluded: Sequence[str], room: int) -> _Chosen | str:
+        """Return a tip, or its files alone if they fit and its history does not; else why not."""
+        whole = self._fit_as_it_is(tip, excluded, room)
+        if isinstance(whole, _Chosen) or (files := self._only_files(tip, base)) is None:
+            return whole
+        return self._fit_as_it_is(files, excluded, room)
+
+    def _fit_as_it_is(self, tip: Tip, excluded: Sequence[str], room: int) -> _Chosen | str:
+        try:
+            size = self._size_of(tip.oid, excluded)
+        except WorkspaceError as error:  # of a clone without all files, say
+            return str(error)
+        return _Chosen(tip, size) if size <= room else f"more than {MAX_OTHER_BYTES // MEBIBYTE} MB in all"
+
     def _size_of(self, oid: str, excluded: Sequence[str]) -> int:
-        """Return the unpacked bytes that a commit adds."""
-        listed = self._git("rev-list", "--objects", "--no-object-names", oid, *excluded)
-        sizes = self._git("cat-file", "--batch-check=%(objectsize)", stdin=listed).split()
-        return sum(map(int, sizes))
+        """Return the unpacked bytes that a commit adds.
+
+        Raises:
+            WorkspaceError: objects are missing, or its folders are too deep for the captain.
+        """
+        listed = self._git("rev-list", "--objects", oid, *excluded).split(b"\n")
+        if any(line.count(b"/") >= Limits().depth for line in listed):
+            raise WorkspaceError("unfit", f"it has folders of more than {Limits().depth} levels (depth)")
+        ids = b"\n".join(line[:40] for line in listed if line)
+        return sum(map(int, self._git("cat-file", "--batch-check=%(objectsize)", stdin=ids).split()))
 
     def _bundle_tips(self, base: str, name: str, chosen: Sequence[_Chosen], left_out: List[str]) -> OtherWork | None:
         """Write the bundle of some tips; those that the captain would refuse are left out."""

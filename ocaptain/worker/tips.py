@@ -55,16 +55,20 @@ class LinkedWorktree(NamedTuple):
 
 def read_tips(git: Path) -> List[Tip]:
     """Return what a git directory names: first where an agent puts work, then other refs, then entries of logs."""
-    tips = list(_read_refs(git))
-    head = _read_oid(git / "HEAD")
-    if head:
-        tips.append(Tip("HEAD", head, is_work=True))
-    pending = ((name, _read_oid(git / name)) for name in _PENDING)
-    tips += [Tip(name, oid, is_work="autostash" in name.lower()) for name, oid in pending if oid]
-    for one in linked_worktrees(git):
-        tips += [tip._replace(name=f"worktree {one.git.name}: {tip.name}") for tip in read_tips(one.git)]
-    tips += _read_logs(git)
+    tips = list(_read_own_tips(git))
+    for one in linked_worktrees(git):  # which have none of their own: links could lead in circles
+        tips += [tip._replace(name=f"worktree {one.git.name}: {tip.name}") for tip in _read_own_tips(one.git)]
     return [tip for tip in sorted(tips, key=lambda tip: (not tip.is_work, not tip.is_ref)) if tip.oid != _NO_COMMIT]
+
+
+def _read_own_tips(git: Path) -> Iterator[Tip]:
+    yield from _read_refs(git)
+    if head := _read_oid(git / "HEAD"):
+        yield Tip("HEAD", head, is_work=True)
+    for name in _PENDING:
+        if oid := _read_oid(git / name):
+            yield Tip(name, oid, is_work="autostash" in name.lower())
+    yield from _read_logs(git)
 
 
 def linked_worktrees(git: Path) -> List[LinkedWorktree]:
@@ -74,8 +78,8 @@ def linked_worktrees(git: Path) -> List[LinkedWorktree]:
         for path in sorted((git / "worktrees").iterdir()):
             folder = None
             with contextlib.suppress(OSError, ValueError), open_regular_file(path / "gitdir") as file:
-                named = Path(os.fsdecode(file.read(MAX_REF_FILE).rstrip(b"\n"))).parent
-                folder = named if named.is_absolute() and named.is_dir() else None
+                named = path / os.fsdecode(file.read(MAX_REF_FILE).rstrip(b"\n"))  # it may be relative since git 2.48
+                folder = named.parent if named.name == ".git" and named.parent.is_dir() else None
             found.append(LinkedWorktree(path, folder))
     return found
 

@@ -172,13 +172,27 @@ class Comparison(Checkout):
     def _agent_index(self, own: Path) -> Dict[str, Tuple[str, Entry]]:
         """Return the entries of the agent's index with their flags, as ``ls-files -t`` has them."""
         extra = {"GIT_INDEX_FILE": str(own / "index"), "GIT_ALTERNATE_OBJECT_DIRECTORIES": str(own / "objects")}
-        for place in ({}, {"GIT_DIR": str(own)}):  # an index may be split over files beside it
-            with contextlib.suppress(WorkspaceError):
-                listed = self._git("ls-files", "-t", "--stage", "-z", extra={**extra, **place}).split(b"\0")
-                parts = (entry.partition(b"\t") for entry in listed if entry)
-                read = ((os.fsdecode(path), about.decode().split()) for about, _, path in parts)
-                return {path: (about[0], Entry(about[1], about[2])) for path, about in read if about[3] == "0"}
+        with contextlib.suppress(WorkspaceError), self._shared_indexes(own):
+            listed = self._git("ls-files", "-t", "--stage", "-z", extra=extra).split(b"\0")
+            parts = (entry.partition(b"\t") for entry in listed if entry)
+            read = ((os.fsdecode(path), about.decode().split()) for about, _, path in parts)
+            return {path: (about[0], Entry(about[1], about[2])) for path, about in read if about[3] == "0"}
         return {}
+
+    @contextlib.contextmanager
+    def _shared_indexes(self, own: Path) -> Iterator[None]:
+        """Let git find the files over which an agent's index may be split; it looks for them in its git directory."""
+        links = []
+        try:
+            for path in filter(is_regular_file, own.glob("sharedindex.*")):
+                link = self._places.git / path.name
+                link.unlink(missing_ok=True)
+                link.symlink_to(path)
+                links.append(link)
+            yield
+        finally:
+            for link in links:
+                link.unlink(missing_ok=True)
 
     def _with_content(self, own: Path, entries: Dict[str, Entry]) -> Dict[str, Entry]:
         """Return the entries whose content is here, or could be copied from the agent's repository."""

@@ -175,6 +175,8 @@ class Workspace(Salvage):
         own = self._places.workspace / ".git"
         if not own.is_dir() or not is_regular_file(own / "HEAD") or _is_branch_at(own, base):
             return "", ""
+        if os.path.lexists(own / "config") and not is_regular_file(own / "config"):
+            return "", ""  # git would wait for a pipe
         try:
             # One refspec, nothing else of that repository's configuration is used.
             self._git("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", str(own), "+HEAD:refs/ocaptain/agent")

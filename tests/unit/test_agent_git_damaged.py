@@ -1,0 +1,88 @@
+"""A damaged, incomplete or hostile repository of an agent's costs nothing but what is damaged in it."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from ocaptain.worker import repository
+from ocaptain.worker.tips import linked_worktrees, read_tips
+from tests.unit.test_agent_git import Saved, do
+from tests.unit.test_workspace import Ship
+
+GOOD = "git checkout -q -b good; new f; git checkout -q voyage;"
+BAD = "git checkout -q -b bad; new g; git checkout -q voyage;"
+DEEP = "/".join(["d"] * 120)
+
+
+@pytest.fixture
+def ship(tmp_path, monkeypatch):
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    found = Ship(tmp_path)
+    found.outside = tmp_path / "outside"
+    found.outside.mkdir()
+    return found
+
+
+def object_path(revision):
+    return f".git/objects/$(git rev-parse {revision} | sed 's,^..,&/,')"
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        f"{BAD} o={object_path('bad')}; chmod +w $o; : > $o",
+        f"{BAD} rm -f {object_path('bad')}",
+        f"{BAD} rm -f {object_path('bad:')}",
+        f"{BAD} rm -f {object_path('bad:g')}",
+        f"git checkout -q -b bad; mkdir -p {DEEP}; cd {DEEP}; new g; git checkout -q voyage",
+    ],
+)
+def test_one_damaged_branch_costs_no_other(ship, harm):
+    do(ship, GOOD + harm)
+    saved = Saved(ship)
+    assert saved.has("f", "refs/heads/good")
+    assert [text.partition(":")[0] for text in saved.left_out] == ["refs/heads/bad"]
+
+
+def test_a_clone_without_all_files_is_saved_as_the_files_that_it_has(ship):
+    do(
+        ship,
+        'git init -q "$out/s"; cd "$out/s"; git config uploadpack.allowFilter true; git config'
+        f" uploadpack.allowAnySHA1InWant true; new old; git rm -q old; new e; cd -; {GOOD}"
+        ' git clone -q --filter=blob:none "file://$out/s" s; cd s; new g',
+    )
+    saved = Saved(ship)
+    assert saved.has("f", "refs/heads/good")
+    assert saved.has("g")
+
+
+def test_a_worktree_that_is_named_by_a_relative_path_is_saved(ship):
+    do(
+        ship,
+        'git worktree add -q --detach "$out/w"; echo f > "$out/w/f"; cd .git/worktrees/w;'
+        ' realpath -m --relative-to=. "$out/w/.git" > gitdir',
+    )
+    assert Saved(ship).has("f", "worktree w: files")
+    for text in ("", "/", "x/y", "."):
+        (ship.root / ".git/worktrees/w/gitdir").write_text(text)
+        assert [one.folder for one in linked_worktrees(ship.root / ".git")] == [None]
+
+
+def test_worktrees_that_lead_in_circles_hold_nobody_up(ship):
+    do(
+        ship,
+        f"{GOOD} mkdir .git/worktrees; cd .git/worktrees; for n in 1 2 3; do mkdir $n; ln -s .. $n/worktrees; done",
+    )
+    reader = threading.Thread(target=read_tips, args=(ship.root / ".git",), daemon=True)
+    reader.start()
+    reader.join(20)  # without an end it takes 3 to the power of 40 steps
+    assert not reader.is_alive()
+
+
+@pytest.mark.parametrize("script", ["rm a.txt; echo nonsense > .git/index", "new f; git rm -q a.txt; git commit -qm x"])
+def test_a_pipe_as_configuration_holds_nobody_up(ship, script, monkeypatch):
+    monkeypatch.setattr(repository, "GIT_SECONDS", 20)
+    do(ship, f"{script}; rm .git/config; mkfifo .git/config")
+    assert "a.txt" not in Saved(ship).files
