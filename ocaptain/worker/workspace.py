@@ -40,6 +40,9 @@ MAX_LINE = 4096
 class Workspace(Salvage):
     """The workspace, with the operations on the agent's work."""
 
+    #: The commit at which the agent's checked-out branch left the base's history: normally the base; "" = unknown.
+    _fork = ""
+
     def snapshot(self, base: str, name: str, *, limits: Limits | None = None, lenient: bool = False) -> Snapshot:
         """Commit the workspace as it is, on ``base``, and bundle what the captain lacks.
 
@@ -71,6 +74,8 @@ class Workspace(Salvage):
         if kept:
             self._restore(kept)
         tree = self._git("write-tree").decode().strip()
+        if self._fork not in {"", base}:
+            tree = self._carry_forward(base, tree, lenient=lenient)
         empty = tree == self._git("rev-parse", f"{base}^{{tree}}").decode().strip()
         special = any(may_be_special(os.fsencode(path)) for path in (*changes.changed, *changes.new))
         path, commit = self._write_bundle(base, tree, head, name)
@@ -172,6 +177,7 @@ class Workspace(Salvage):
 
     def _fetch_agent_commits(self, base: str, limits: Limits) -> tuple[str, str]:
         """Return the agent's own head and the bodies of its commits, ("", "") if there are none."""
+        self._fork = ""
         own = self._places.workspace / ".git"
         if not own.is_dir() or not is_regular_file(own / "HEAD") or _is_branch_at(own, base):
             return "", ""
@@ -183,7 +189,9 @@ class Workspace(Salvage):
             head = self._git("rev-parse", "refs/ocaptain/agent").decode().strip()
             if head == base:
                 return "", ""
-            self._git("merge-base", "--is-ancestor", base, head)
+            self._fork = self._git("merge-base", base, head).decode().strip()
+            if self._fork != base:
+                return "", ""
             listed = self._git("log", *("-m", "--name-only", "--no-renames", "--format=", "-z"), f"{base}..{head}")
             if any(path_problem(path, limits) for path in set(listed.split(b"\0")) if path):
                 return "", ""  # what counts is the tree; such a history stays behind
@@ -191,6 +199,31 @@ class Workspace(Salvage):
         except (WorkspaceError, subprocess.TimeoutExpired, ValueError):
             return "", ""
         return head, text.decode(errors="replace").strip()[:MAX_MESSAGE]
+
+    def _carry_forward(self, base: str, tree: str, *, lenient: bool) -> str:
+        """Return the tree of a branch that began at an older commit, with what has landed since.
+
+        An agent may begin a branch of its own at ``main``, which is where the voyage started: its files would undo all
+        landings. A tree that undoes nothing (of an amended commit, say) stays as it is.
+
+        Raises:
+            UnfitWorkspace: they do not merge, or it undoes only a part; and it is not ``lenient``.
+        """
+        landed = self._differing_paths(self._fork, base)
+        undone = landed - self._differing_paths(self._fork, tree)
+        if not undone or lenient:
+            return tree
+        if landed <= self._differing_paths(base, tree):  # else it began at the base, and was rewritten
+            commit = self._git("commit-tree", tree, "-p", self._fork, stdin=b"work\n").decode().strip()
+            with contextlib.suppress(WorkspaceError):  # a conflict, or a git older than 2.38
+                return self._git("merge-tree", "--write-tree", "--no-messages", base, commit).decode().strip()
+        names = _printable_names([os.fsdecode(path) for path in sorted(undone)[:MAX_NAMES]])
+        reason = f"the checked-out branch lacks commit {base}, so its files would undo landed work; rebase it on that"
+        raise UnfitWorkspace(reason, names)
+
+    def _differing_paths(self, one: str, other: str) -> set[bytes]:
+        listed = self._git("diff-tree", "-r", "-z", "--name-only", "--no-renames", one, other)
+        return set(filter(None, listed.split(b"\0")))
 
     def _write_bundle(self, base: str, tree: str, head: str, name: str) -> tuple[Path, str]:
         """Commit a tree, and write a bundle with all that ``base`` does not have.
