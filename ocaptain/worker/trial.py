@@ -67,6 +67,8 @@ class GateTrial:
         with self._one_at_a_time:
             self._scripts.reset_stop()
             self._clear()
+            if self._is_stopped:  # before it began
+                raise WorkspaceError("stopped", "the trial was stopped")
             try:
                 self._make_clone(args, until)
                 return self._try(args, until)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import queue
 import socketserver
 import threading
@@ -10,9 +11,13 @@ from http.server import BaseHTTPRequestHandler
 import pytest
 
 from ocaptain.captain.decide.trial import judge_gate_trial
-from ocaptain.protocol.messages import TrialResult
+from ocaptain.protocol.messages import Trial, TrialResult
 from ocaptain.protocol.shebang import named_programs
+from ocaptain.worker.errors import WorkspaceError
 from ocaptain.worker.hold import Hold
+from ocaptain.worker.state import State
+from ocaptain.worker.trial import GateTrial
+from tests.unit.test_workspace import Ship
 
 
 @pytest.mark.parametrize(
@@ -113,3 +118,20 @@ def test_a_trial_keeps_a_ship_awake_only_while_it_runs(tmp_path):
             assert calls.get(timeout=10) == "PUT"
         assert calls.get(timeout=10) == "DELETE"
         server.shutdown()
+
+
+def test_a_trial_that_is_stopped_before_it_begins_does_not_run(tmp_path):
+    ship = Ship(tmp_path)
+    ran = tmp_path / "ran"
+    script = base64.b64encode(f"touch {ran}".encode()).decode()
+    command = Trial(ship.base, "voyage", script, 60.0, "trial")
+    trial = GateTrial(State(ship.places))
+    trial.expect()
+    trial.stop()
+    with pytest.raises(WorkspaceError) as error:
+        trial.run(command)
+    assert (error.value.code, ran.exists()) == ("stopped", False)
+    trial.expect()
+    assert trial.run(command).code == 0
+    assert ran.exists()
+    assert not (ship.places.voyage / "trial").exists()
