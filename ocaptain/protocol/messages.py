@@ -52,6 +52,12 @@ class Bundle:
             return None
 
 
+def _require_few_parts(bundle: Bundle) -> None:
+    """Limit the parts of what a ship offers; what a captain sends has no limit."""
+    if len(bundle.parts) > MAX_PARTS:
+        raise Malformed(f"a ship's bundle has {len(bundle.parts)} parts, more than {MAX_PARTS}")
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """The content of a workspace.
@@ -71,8 +77,7 @@ class Snapshot:
     left_out: Tuple[str, ...] = validated((), max_length=200)
 
     def __post_init__(self) -> None:
-        if len(self.bundle.parts) > MAX_PARTS:  # of what a ship offers; what a captain sends has no limit
-            raise Malformed(f"a ship's snapshot has {len(self.bundle.parts)} bundle parts, more than {MAX_PARTS}")
+        _require_few_parts(self.bundle)
 
 
 @dataclass(frozen=True)
@@ -107,6 +112,9 @@ class OtherWork:
     bundle: Bundle = Bundle(())
     tips: Tuple[OtherTip, ...] = validated((), max_length=MAX_OTHER_TIPS)
     left_out: Tuple[str, ...] = validated((), max_length=100)
+
+    def __post_init__(self) -> None:
+        _require_few_parts(self.bundle)
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ def test_each_command_has_its_name():
             {"parts": [{**to_dict(PART), "path": ".ocaptain/out/../x.0"}]},
             "parts.0.path does not have",
         ),
-        (Snapshot, {**to_dict(SNAPSHOT), "bundle": {"parts": [to_dict(PART)] * 1000}}, "1000 bundle parts, more than"),
+        (Snapshot, {**to_dict(SNAPSHOT), "bundle": {"parts": [to_dict(PART)] * 1000}}, "1000 parts, more than"),
         (Check, {**to_dict(MESSAGES[3]), "timeout": 10**400}, "timeout is of another type"),
     ],
 )

@@ -13,6 +13,7 @@ import pytest
 from ocaptain.captain.landing import Owner, save_other_work
 from ocaptain.captain.refs import other_ref
 from ocaptain.git import Git, write_bundle
+from ocaptain.protocol import MAX_PARTS
 from ocaptain.protocol.codec import Malformed, from_dict, to_dict
 from ocaptain.protocol.limits import MAX_OTHER_TIPS
 from ocaptain.protocol.messages import Bundle, OtherTip, OtherWork, Part
@@ -92,6 +93,12 @@ def test_what_is_no_bundle_costs_the_files_nothing(sea):
     assert told.startswith("commits that are not in the files could not all be saved: y: \\x07 too large; all of it: ")
 
 
+def test_tips_without_a_bundle_are_the_ships_fault_not_ours(sea):
+    for oid in ("1" * 40, sea.base):
+        assert save(sea, OtherWork(oid, oid, tips=(OtherTip("x", "2" * 40, 1),))) == []
+        assert "without a bundle" in events(sea, "left out")[-1]
+
+
 def test_its_files_are_judged_like_any_offer(sea):
     """The commit that joins the tips is fetched as an offer is: its own tree may hold no surprise."""
     tip = OtherTip("x", commit(sea.there, {"a.txt": "x"}, sea.base), 1)
@@ -104,3 +111,6 @@ def test_more_than_the_limit_is_no_message(sea):
     tips = [OtherTip("x", "1" * 40, 1)] * (MAX_OTHER_TIPS + 1)
     with pytest.raises(Malformed):
         from_dict(OtherWork, to_dict(OtherWork(sea.base, sea.base, tips=tuple(tips))))
+    parts = (Part(".ocaptain/out/x.0", 1, "0" * 64),) * (MAX_PARTS + 1)
+    with pytest.raises(Malformed):
+        OtherWork(sea.base, sea.base, Bundle(parts))

@@ -65,7 +65,7 @@ async def save_other_work(
     if {tip.commit for tip in work.tips} - ledger.saved_commits(tip.commit for tip in work.tips):
         offer = Snapshot(empty=False, bundle=work.bundle, commit=work.commit, base=work.base)
         try:
-            await fetch_snapshot(git, transport, offer, work.base, Limits.for_other_work())
+            await fetch_snapshot(git, transport, offer, None, Limits.for_other_work())
         except BadBundle as error:
             left_out.append(f"all of it: {clean_line(error.message, MAX_NAME)}")
         else:
