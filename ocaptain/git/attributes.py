@@ -90,7 +90,7 @@ def merge_attributes(files: Mapping[bytes, bytes]) -> bytes:
         for is_macro, name, words in lines[folder]:
             kept = [word for word in map(_merge_word, words) if word.lstrip(b"-!").partition(b"=")[0] in macros]
             if is_macro and not folder and name in macros:  # git takes macros from the top alone
-                written.append(b" ".join([_MACRO + name, *(kept or [b"!merge"])]))
+                written.append(b" ".join([_MACRO + name, *kept]))
             elif not is_macro and kept and (pattern := _from_top(folder, name)):
                 written.append(b" ".join([_quote(pattern), *kept]))
     return b"".join(line + b"\n" for line in written)
@@ -107,15 +107,20 @@ def _parse(text: bytes) -> Iterator[tuple[bool, bytes, list[bytes]]]:
             rest = stripped[quoted.end() :]
         else:
             pattern, rest = re.split(rb"[ \t\r]+|$", stripped, maxsplit=1)
-        words = [word for word in re.split(rb"[ \t\r]+", rest) if _is_attribute(word)]
-        if pattern.startswith(_MACRO):
-            name = pattern[len(_MACRO) :]
-            if not name and words:  # git allows a blank between
-                name, *words = words
+        words = [_without_value(word) for word in re.split(rb"[ \t\r]+", rest) if word]
+        if not all(map(_is_attribute, words)):
+            continue  # git takes nothing of such a line
+        if pattern.startswith(_MACRO) and pattern != _MACRO:
+            name = pattern[len(_MACRO) :].lstrip(_BLANK)
             if _NAME.fullmatch(name):
                 yield True, name, words
         elif not pattern.startswith(b"!"):  # which git forbids
             yield False, pattern, words
+
+
+def _without_value(word: bytes) -> bytes:
+    """Return an attribute without the value that git does not heed: ``-x=1`` is ``-x``."""
+    return word.partition(b"=")[0] if word[:1] in {b"-", b"!"} else word
 
 
 def _is_attribute(word: bytes) -> bool:

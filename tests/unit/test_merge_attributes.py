@@ -114,6 +114,29 @@ def test_attributes_without_end_are_not_heeded(git):
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        b"* -merge=x",  # git heeds no value here
+        b"* -merge\n* merge=union b@d",  # nor a line with an odd name
+        b"* -merge\n* merge=union -",
+        b"[attr] x merge=union\n* x",  # a pattern, not a macro
+        b"[attr]binary\n* -merge binary",
+        b"[attr]x text\n* merge=union x",
+        b"\xef\xbb\xbf* merge=union\r\n",
+        b"*.md -merge\r\n\xef\xbb\xbf* merge=union\r\n",
+    ],
+)
+def test_odd_lines_mean_what_they_mean_to_git(git, tmp_path, text):
+    subprocess.run(["git", "init", "-q", tmp_path / "tree"], check=True)
+    (tmp_path / "tree/.gitattributes").write_bytes(text)
+    (git.directory / "info").mkdir(exist_ok=True)
+    (git.directory / "info/attributes").write_bytes(merge_attributes({b"": text}))
+    asked = ("check-attr", "merge", "--", "a.md", "a", "t")
+    there = subprocess.run(["git", *asked], cwd=tmp_path / "tree", check=True, capture_output=True, timeout=30)
+    assert git.run(*asked).stdout == there.stdout
+
+
+@pytest.mark.parametrize(
     "text", [b'"a merge=union', b"\xff\xfe merge=union", b"\0 merge=union", b"[attr]", b"[attr] x y"]
 )
 def test_odd_lines_break_no_merge(git, text):
