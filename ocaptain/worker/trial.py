@@ -19,6 +19,7 @@ from ocaptain.protocol.shebang import named_programs
 from ocaptain.worker.checkout import Checkout
 from ocaptain.worker.errors import WorkspaceError
 from ocaptain.worker.places import Places, remove_path
+from ocaptain.worker.repository import START_REFS
 from ocaptain.worker.scripts import Scripts, script_argv
 from ocaptain.worker.state import State
 
@@ -81,6 +82,7 @@ class GateTrial:
         alternates = self._places.git / "objects" / "info" / "alternates"
         alternates.parent.mkdir(parents=True, exist_ok=True)
         alternates.write_text(f"{self._state.places.git}/objects\n")
+        (self._places.git / START_REFS).symlink_to(self._state.places.git / START_REFS)  # they come with the commit
         while True:
             try:
                 if clone.has_commit(args.commit):

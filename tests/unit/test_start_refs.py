@@ -11,9 +11,11 @@ import pytest
 from ocaptain.captain.ship.bundle_store import BundleStore
 from ocaptain.git import Git, pack_start_refs
 from ocaptain.protocol.codec import from_dict, to_dict
-from ocaptain.protocol.messages import Bundle
+from ocaptain.protocol.messages import Bundle, Trial
 from ocaptain.worker.errors import WorkspaceError
 from ocaptain.worker.places import Places
+from ocaptain.worker.state import State
+from ocaptain.worker.trial import GateTrial
 from ocaptain.worker.workspace import Workspace
 from tests.sources import ODD_COMMITS, git, make, save, write_commit
 
@@ -120,6 +122,13 @@ def test_a_ship_that_lost_its_objects_gets_the_refs_again(fleet):
     assert refused.value.code == "need_full"
     fleet.send(ship, fleet.base)
     fleet.check("ship-0")
+
+
+def test_the_trial_of_the_gate_has_them_too(fleet):
+    fleet.send(fleet.ship("ship-0"), fleet.base)
+    script = base64.b64encode(b"git describe --tags --match 'v*' && git diff --quiet release/1.x")
+    trial = GateTrial(State(Places(fleet.root / "ship-0")))
+    assert trial.run(Trial(fleet.base, "voyage-1", script.decode(), 60.0, "trial")).code == 0
 
 
 def test_a_start_without_branch_and_tags_brings_none(fleet):
