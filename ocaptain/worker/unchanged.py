@@ -20,11 +20,13 @@ from ocaptain.worker.errors import WorkspaceError
 from ocaptain.worker.places import find_git_directory, is_regular_file, open_regular_file, remove_path
 
 REGULAR_MODES = frozenset({"100644", "100755"})
+_TRUE = dict.fromkeys(("true", "yes", "on", "1"), "true")
+_FALSE = dict.fromkeys(("false", "no", "off", "0", ""), "false")
 #: Settings of the agent's git that decide how files are stored, with their values; none of them runs anything.
 _SETTINGS = {
-    "core.autocrlf": {"true": "true", "yes": "true", "on": "true", "1": "true", "input": "input", "false": "false"},
+    "core.autocrlf": {**_TRUE, **_FALSE, "input": "input"},
     "core.eol": {"lf": "lf", "crlf": "crlf", "native": "native"},
-    "core.filemode": {"true": "true", "yes": "true", "on": "true", "1": "true", "": "true"},
+    "core.filemode": _TRUE,
 }
 _OTHERWISE = {"core.filemode": "false"}
 CHUNK_BYTES = 1 << 20
@@ -98,8 +100,9 @@ class Comparison(Checkout):
             pattern = rf"^core\.({names})$"
             with contextlib.suppress(WorkspaceError):  # nothing is set there, or it is no configuration
                 for line in self._git("config", "--file", str(path), "-z", "--get-regexp", pattern).split(b"\0"):
-                    name, _, value = line.decode(errors="replace").partition("\n")
-                    known = _SETTINGS.get(name, {}).get(value.lower(), _OTHERWISE.get(name))
+                    name, is_set, value = line.decode(errors="replace").partition("\n")
+                    word = value.lower() if is_set else "true"  # a name alone
+                    known = _SETTINGS.get(name, {}).get(word, _OTHERWISE.get(name))
                     if known:
                         values[name] = known
         return tuple(word for name, value in values.items() for word in ("-c", f"{name}={value}"))

@@ -111,6 +111,16 @@ def test_line_endings_of_the_agents_own_git_do_not_land(ship, where):
     assert ship.offer()[1]["b.txt"] == b"1\n3\n", "as its own git would commit it"
 
 
+@pytest.mark.parametrize("off", ["= false", "= no", "= off", "= 0", "="])
+def test_line_endings_of_its_user_that_the_repository_switches_off_stay(ship, off):
+    begin(ship, {"a.txt": "1\n"})
+    do(ship, f"printf '[core]\\nautocrlf\\n' > $HOME/.gitconfig; printf '[core]\\nautocrlf {off}\\n' >> .git/config")
+    (ship.root / "a.txt").write_bytes(b"2\r\n")
+    assert ship.offer()[1]["a.txt"] == b"2\r\n"
+    do(ship, "sed -i '/autocrlf/d' .git/config")
+    assert ship.offer()[1]["a.txt"] == b"2\n"
+
+
 def test_what_the_agent_converted_itself_lands(ship):
     begin(ship, {".gitattributes": "*.txt text\n", "win.txt": WINDOWS, "other.txt": WINDOWS})
     (ship.root / "win.txt").write_text("one\ntwo\n")
