@@ -22,7 +22,7 @@ from ocaptain.protocol.limits import MAX_OTHER_BYTES, MAX_OTHER_TIPS, MEBIBYTE, 
 from ocaptain.protocol.messages import OtherTip, OtherWork
 from ocaptain.worker.bundling import Bundling
 from ocaptain.worker.errors import WorkspaceError
-from ocaptain.worker.places import find_git_directory
+from ocaptain.worker.places import find_git_directory, walk
 from ocaptain.worker.tips import Tip, head_commit, linked_worktrees, read_tips, shared_directory
 
 SALVAGE_SECONDS = 45.0  # within the captain's grace for an attempt's end
@@ -111,9 +111,11 @@ class Salvage(Bundling):
             if git and not (own and shared_directory(git).resolve() == shared_directory(own).resolve()):
                 sources.append(_Source(f"{printable_path(os.fsencode(path))}: ", git, root / path))
         seen = {source.git.resolve() for source in sources}
-        modules = [head.parent for head in sorted((sources[0].git / "modules").glob("*/HEAD"))] if own else []
-        left = [_Source(f"submodule {path.name}: ", path, None) for path in modules if path.resolve() not in seen]
-        return [*sources, *left]
+        for module in _submodules(sources[0].git / "modules") if own else []:
+            if module.resolve() not in seen:
+                name = printable_path(os.fsencode(module.relative_to(sources[0].git / "modules")))
+                sources.append(_Source(f"submodule {name}: ", module, None))
+        return sources
 
     def _commit_files(self, label: str, folder: Path, head: str | None, left_out: List[str]) -> Tip | None:
         """Commit the files of another folder than the workspace, if they differ from its head."""
@@ -299,6 +301,16 @@ class Salvage(Bundling):
         text = f"other work {name}\n".encode()
         commit = self._git("commit-tree", f"{base}^{{tree}}", *parents, stdin=text).decode().strip()
         return self._write_pack(base, commit, name), commit
+
+
+def _submodules(folder: Path) -> List[Path]:
+    """Return the git directories of submodules; their names, and so their folders, may have several parts."""
+    found = []
+    for path, directories, files in walk(str(folder)):
+        if "HEAD" in files and "objects" in directories:
+            found.append(Path(path))
+            directories[:] = [name for name in directories if name == "modules"]
+    return sorted(found)
 
 
 def _size(path: Path) -> int:

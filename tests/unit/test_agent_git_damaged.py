@@ -70,6 +70,18 @@ def test_a_worktree_that_is_named_by_a_relative_path_is_saved(ship):
         assert [one.folder for one in linked_worktrees(ship.root / ".git")] == [None]
 
 
+def test_commits_of_a_submodule_that_was_removed_are_saved(ship):
+    do(
+        ship,
+        'git init -q "$out/s"; (cd "$out/s"; new g); git -c protocol.file.allow=always submodule add -q "$out/s" lib/s;'
+        " (cd lib/s; new f); git rm -qrf --cached lib .gitmodules; rm -rf lib .gitmodules",
+    )
+    saved = Saved(ship)
+    assert (saved.unfit, saved.empty) == (None, True)
+    assert any(name.startswith("submodule lib/s: refs/heads/") for name in saved.elsewhere)
+    assert saved.has("f")
+
+
 def test_worktrees_that_lead_in_circles_hold_nobody_up(ship):
     do(
         ship,
