@@ -47,17 +47,26 @@ _PASSED_VARIABLES = (
     "HOME",
     "USER",
     "SUDO_UID",  # whose repositories git reads for root, too
+    "XDG_CONFIG_HOME",  # below which git/config is
     "TMPDIR",
     "SSH_AUTH_SOCK",
     "SSL_CERT_FILE",
-    "http_proxy",
-    "https_proxy",
-    "no_proxy",
+    *("http_proxy", "https_proxy", "all_proxy", "no_proxy"),
+    *("HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),  # curl knows HTTP_PROXY in small letters alone
 )
 
 
 class GitError(OcaptainError):
-    """A git command failed; the message holds its stderr."""
+    """A git command failed; the message holds its stderr.
+
+    Args:
+        told: what git said of it, or the system.
+        command: what was run, and where; "" for nothing.
+    """
+
+    def __init__(self, told: str, command: str = "") -> None:
+        super().__init__(f"{command}: {told}" if command else told)
+        self.told = told
 
 
 class GitTimeout(GitError):
@@ -197,18 +206,18 @@ class Git:
             ) as process:
                 done = _collect(process, None if file else stdin, seconds)
         except subprocess.TimeoutExpired as error:
-            raise GitTimeout(f"{shown}: did not end in {seconds:g} s") from error
+            raise GitTimeout(f"did not end in {seconds:g} s", shown) from error
         except FileNotFoundError as error:
             if not self.directory.exists():
-                raise GitError(f"{shown}: this directory does not exist") from error
-            raise GitError(f"{shown}: {error.filename} was not found; is git installed?") from error
+                raise GitError("this directory does not exist", shown) from error
+            raise GitError(f"{error.filename} was not found; is git installed?", shown) from error
         except OSError as error:  # no process, no descriptor, no memory
-            raise GitError(f"{shown}: it cannot be started: {error.strerror}") from error
+            raise GitError(f"it cannot be started: {error.strerror}", shown) from error
         if done.returncode not in ok:
             stderr = done.stderr.decode(errors="replace").strip()[-2000:] or f"exit {done.returncode}"
             if bounds and _exceeded_bounds(done.returncode, stderr):
-                raise GitLimitExceeded(f"{shown}: it exceeded its limits ({bounds}): {stderr}")
-            raise GitError(f"{shown}: {stderr}")
+                raise GitLimitExceeded(f"it exceeded its limits ({bounds}): {stderr}", shown)
+            raise GitError(stderr, shown)
         return done
 
     def text(self, *arguments: str, stdin: bytes = b"") -> str:

@@ -115,7 +115,7 @@ def explain_failure(error: GitError, where: str) -> OcaptainError:
         error: of git.
         where: URL or path of the source.
     """
-    told = clean_line(error.message, MAX_SHOWN)
+    told = clean_line(error.told, MAX_SHOWN)
     if _SHALLOW.search(error.message):
         return refuse_shallow(where)
     if _FULL_DISK.search(error.message):
@@ -138,4 +138,4 @@ def clone_workspace(repo: Path, workspace: Path, branch: str) -> None:
         )
         Git(workspace).run("remote", "set-url", "origin", "../repo.git")
     except GitError as error:
-        raise OcaptainError(f"{workspace} could not be cloned: {error.message}") from error
+        raise OcaptainError(f"{workspace} could not be cloned: {error.told}") from error

@@ -13,7 +13,7 @@ from ocaptain.scratch import scratch_directory
 from ocaptain.text import clean_line
 from ocaptain.voyage import source as sources
 from ocaptain.voyage.proof import prove_source
-from ocaptain.voyage.start import SourceRefused
+from ocaptain.voyage.start import SourceRefused, SourceUnreadable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,6 +47,9 @@ def check_source_of_plan(plan: Plan, directory: Path) -> SourceReport:
             proof = prove_source(source, settings, scratch, allow_partial=False)
             notes = proof.notes
             files = sources.find_settings(source, proof.start, settings, scratch)
+    except SourceUnreadable as error:
+        problem, action = clean_line(error.problem, 1000), clean_line(error.action, 1000)
+        return SourceReport(warnings=(Finding("voyage.json", error.field, problem, action),))
     except SourceRefused as error:
         problem, action = clean_line(error.problem, 1000), clean_line(error.action, 1000)
         return SourceReport((Finding("voyage.json", error.field, problem, action),))

@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ocaptain.errors import UsageError
 from ocaptain.git import Git, GitError, GitTimeout, Incomplete, find_incomplete
 from ocaptain.text import clean_line, escape_control
-from ocaptain.voyage.source import source_git
+from ocaptain.voyage.source import source_git, takes_gh_token
 from ocaptain.voyage.start import HEADS, RefList, SourceRefused, Start, choose_start, parse_ref_list
+from ocaptain.voyage.unreadable import explain_unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,7 +79,7 @@ def prove_source(
 
     Raises:
         SourceRefused: no voyage can start from it.
-        UsageError: it cannot be read; contains the error of git.
+        SourceUnreadable: it is elsewhere, and cannot be read from here.
     """
     if not source.url:
         if source.branch is not None:
@@ -91,7 +91,7 @@ def prove_source(
     try:
         listed = git.run("ls-remote", "--quiet", "--symref", "--", source.url, seconds=ACCESS_SECONDS).stdout
     except GitError as error:
-        raise _explain(error, source, has_token=bool(settings.gh_token)) from error
+        raise _explain(error, source, settings) from error
     if source.path is None:
         found = parse_ref_list(listed.decode(errors="replace"))
         _require_readable(found, source.url)
@@ -163,22 +163,21 @@ def _require_repository(path: Path) -> None:
     try:
         found = Path(git.text("rev-parse", "--absolute-git-dir"))
     except GitError as error:
-        raise _explain_local(error.message, path) from error
+        raise _explain_local(error.told, path) from error
     if (path / ".git").exists() or found.resolve() == path.resolve():
         return
     top = git.run("rev-parse", "--show-toplevel", ok=(0, 128)).stdout.decode(errors="replace").strip() or str(found)
     raise SourceRefused("repo", f"{path} is a directory inside the repository {top}", f"give {top}")
 
 
-def _explain(error: GitError, source: Source, *, has_token: bool) -> UsageError:
+def _explain(error: GitError, source: Source, settings: Settings) -> SourceRefused:
     """Return why a source cannot be read."""
-    if source.path is not None and (_OWNER.search(error.message) or _EXTENSION.search(error.message)):
-        return _explain_local(error.message, source.path)
-    if found := _EXTENSION.search(error.message):
+    if source.path is not None:
+        return _explain_local(error.told, source.path)
+    if found := _EXTENSION.search(error.told):
         return _refuse_extension(source.url, found)
-    needs_token = not has_token and source.url.startswith("http")
-    remedy = "set GH_TOKEN if it is private" if needs_token else "check the name and your access"
-    return UsageError(f"the repository {source.url} cannot be read ({remedy}): {error.message}")
+    takes_token = takes_gh_token(source.url, settings.gh_host)
+    return explain_unreadable(error.told, source.url, takes_token=takes_token, has_token=bool(settings.gh_token))
 
 
 def _explain_local(text: str, path: Path) -> SourceRefused:
@@ -300,7 +299,7 @@ def _refuse_alternates(where: str, lost: list[str]) -> SourceRefused:
 
 
 def _damage(where: str, error: GitError) -> str:
-    return f"{where} is damaged: {clean_line(error.message, 500)}"
+    return f"{where} is damaged: {clean_line(error.told, 500)}"
 
 
 def incomplete_notes(lacks: Incomplete, where: str, *, allow_partial: bool) -> list[str]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from ocaptain.agents.repository import MAX_FILE_BYTES, settings_files
-from ocaptain.errors import UsageError
 from ocaptain.git import Git, askpass_environment
+from ocaptain.voyage.start import SourceRefused, SourceUnreadable
 
 if TYPE_CHECKING:
     from ocaptain.agents.repository import SettingsFile
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from ocaptain.voyage.start import Start
 
 _GITHUB = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+")
-_SCP = re.compile(r"[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:[^:].*")
+_SCP = re.compile(r"(?:[A-Za-z0-9._-]+@)?[A-Za-z0-9][A-Za-z0-9.-]+:[^:].*")  # of ssh: [user@]host:path
 _SCHEMES = ("https://", "http://", "ssh://", "git://", "file://")
 FILE_URL = "file://"
 LOOK_SECONDS = 1800.0
@@ -57,30 +58,33 @@ def parse_source(repo: str | None, base_directory: Path) -> Source:
         base_directory: the directory that relative paths start from.
 
     Raises:
-        UsageError: it is none of these, or contains credentials.
+        SourceRefused: it is none of these, or contains credentials.
+        SourceUnreadable: there is no such directory.
     """
     if not repo:
         return Source("")
     if repo.startswith("-") or any(ord(char) < 32 for char in repo):
-        raise UsageError(f"{repo!r} is neither owner/name, nor the URL or path of a git repository")
+        problem = f"{repo!r} is neither owner/name, nor the URL or path of a git repository"
+        raise SourceRefused("repo", problem, "correct it, or leave it out for a new one")
     if repo.startswith(_SCHEMES):
         if re.match(r"https?://[^/@]*@|[a-z]+://[^/@]*:[^/@]*@", repo):
-            raise UsageError(
-                "the repository's URL contains a password or token; remove it and set GH_TOKEN or a git credential"
-            )
+            problem = "the repository's URL contains a password or token"
+            raise SourceRefused("repo", problem, "remove it and set GH_TOKEN or a git credential")
         if re.match(r"[a-z]+://[^/@]*%[^/@]*@", repo):
-            raise UsageError(f"not a repository: {repo!r}: its user name is escaped, so that it may look like a host")
+            problem = f"not a repository: {repo!r}: its user name is escaped, so that it may look like a host"
+            raise SourceRefused("repo", problem, "write the user name without %")
         return Source(repo)
     path = (base_directory / Path(repo).expanduser()).resolve()
     if path.is_dir():
         return Source(str(path), local=True)
     if path.is_file():
-        raise UsageError(f"the repository {repo!r} is a file, not a directory; clone it first: git clone {path}")
+        remedy = f"clone it first: git clone {shlex.quote(str(path))}"
+        raise SourceRefused("repo", f"the repository {repo!r} is a file, not a directory", remedy)
     if _GITHUB.fullmatch(repo) and not repo.startswith("."):
         return Source(f"https://github.com/{repo}.git")
     if _SCP.fullmatch(repo):
         return Source(repo)
-    raise UsageError(f"the repository {repo!r} does not exist; give owner/name, a URL or a directory")
+    raise SourceUnreadable("repo", f"the repository {repo!r} does not exist", "give owner/name, a URL or a directory")
 
 
 def token_hosts(url: str, gh_host: str | None) -> list[str]:
@@ -92,6 +96,18 @@ def token_hosts(url: str, gh_host: str | None) -> list[str]:
     found = re.match(r"https?://(?:[^/@]*@)?((?:127\.0\.0\.1|localhost)(?::\d+)?)/", url)
     hosts = ["github.com", "gist.github.com", *([gh_host.lower()] if gh_host else [])]
     return [*hosts, found[1]] if found else hosts
+
+
+def web_host(url: str) -> str | None:
+    """Return host and port of an http or https URL, in lower case; None for any other."""
+    found = re.match(r"https?://(?:[^/@]*@)?([^/]+)", url)
+    return found[1].lower() if found else None
+
+
+def takes_gh_token(url: str, gh_host: str | None) -> bool:
+    """Whether the host of a URL gets GH_TOKEN."""
+    host = web_host(url)
+    return host is not None and not {host, re.sub(r":\d+$", "", host)}.isdisjoint(token_hosts(url, gh_host))
 
 
 def source_git(settings: Settings, directory: Path, scratch: Path, url: str) -> Git:

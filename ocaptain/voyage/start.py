@@ -47,6 +47,10 @@ class SourceRefused(UsageError):
         return self.action
 
 
+class SourceUnreadable(SourceRefused):
+    """A source that cannot be read from here, or now; it may be there all the same."""
+
+
 @dataclass(frozen=True)
 class RefList:
     """The refs of a repository.
@@ -153,7 +157,7 @@ def _refuse_branch(found: RefList, wanted: str, where: str) -> SourceRefused:
     near = [short] if short in branches else difflib.get_close_matches(wanted, branches, 3, 0.6)
     problem = f"{where} has no branch {shown!r}"
     if near:
-        return SourceRefused("branch", problem, f"did you mean {' or '.join(near)}?")
+        return SourceRefused("branch", problem, f"did you mean {' or '.join(map(escape_control, near))}?")
     return SourceRefused("branch", problem, f"its branches are {_names(branches) or 'none'}")
 
 
