@@ -90,11 +90,19 @@ class GitHttp(BaseHTTPRequestHandler):
     def log_message(self, *arguments):
         pass
 
-    def do_GET(self):
+    def ask_for_credentials(self):
+        self.send_response(401)
+        self.send_header("WWW-Authenticate", 'Basic realm="private"')
+        self.end_headers()
+
+    def answer_without_git(self):
+        """Answer what git is not to answer; return whether this was such a request."""
         if self.fault == "deny":
-            self.send_response(401)
-            self.send_header("WWW-Authenticate", 'Basic realm="private"')
-            self.end_headers()
+            self.ask_for_credentials()
+        return self.fault == "deny"
+
+    def do_GET(self):
+        if self.answer_without_git():
             return
         path, _, query = self.path.partition("?")
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -118,13 +126,16 @@ class GitHttp(BaseHTTPRequestHandler):
             name, _, value = line.partition(": ")
             self.send_header(name, value)
         self.end_headers()
+        self.send_content(content)
+
+    do_POST = do_GET  # noqa: N815 - http.server's spelling
+
+    def send_content(self, content):
         has_pack = b"PACK" in content
         self.wfile.write(content[: content.index(b"PACK") + 20] if has_pack and self.fault else content)
         if has_pack and self.fault == "stall":
             self.wfile.flush()
             self.over.wait(60)
-
-    do_POST = do_GET  # noqa: N815 - http.server's spelling
 
 
 @contextlib.contextmanager

@@ -3,80 +3,41 @@
 from __future__ import annotations
 
 import base64
-import os
 import subprocess
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
+from http.server import ThreadingHTTPServer
 
 import pytest
 
 from ocaptain.git.run import askpass_environment
 from ocaptain.voyage.source import token_hosts
 from tests.helpers import run_task
+from tests.sources import GitHttp
 
 TOKEN = "canary-gh/token+x"  # not a real one, and with characters that are easily mangled
 
 
-class GitServer(BaseHTTPRequestHandler):
+class GitServer(GitHttp):
     """git http-backend behind Basic authentication; ``/moved`` sends elsewhere."""
 
-    root: Path
     elsewhere = ""
     asked: list[tuple[str, str | None]]
-
-    def log_message(self, *arguments):
-        pass
 
     def is_allowed(self, given):
         return given == "Basic " + base64.b64encode(f"x-access-token:{TOKEN}".encode()).decode()
 
-    def send_content(self, content):
-        self.wfile.write(content)
-
-    def do_GET(self):
+    def answer_without_git(self):
         given = self.headers.get("Authorization")
         self.asked.append((self.path, given))
         if self.path.startswith("/moved"):
             self.send_response(302)
             self.send_header("Location", self.elsewhere + self.path.removeprefix("/moved"))
             self.end_headers()
-            return
+            return True
         if not self.is_allowed(given):
-            self.send_response(401)
-            self.send_header("WWW-Authenticate", 'Basic realm="private"')
-            self.end_headers()
-            return
-        path, _, query = self.path.partition("?")
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        done = subprocess.run(
-            ["git", "http-backend"],
-            input=body,
-            capture_output=True,
-            check=True,
-            timeout=60,
-            env={
-                "PATH": os.environ["PATH"],
-                "GIT_PROJECT_ROOT": str(self.root),
-                "GIT_HTTP_EXPORT_ALL": "1",
-                "REQUEST_METHOD": self.command,
-                "PATH_INFO": path,
-                "QUERY_STRING": query,
-                "CONTENT_TYPE": self.headers.get("Content-Type", ""),
-                "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
-                "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
-                "REMOTE_USER": "x",
-            },
-        )
-        head, _, content = done.stdout.partition(b"\r\n\r\n")
-        self.send_response(200)
-        for line in head.decode().split("\r\n"):
-            name, _, value = line.partition(": ")
-            self.send_header(name, value)
-        self.end_headers()
-        self.send_content(content)
-
-    do_POST = do_GET  # noqa: N815 - http.server's spelling
+            self.ask_for_credentials()
+            return True
+        return False
 
 
 @pytest.fixture
