@@ -8,7 +8,7 @@ import pytest
 
 from ocaptain.errors import UsageError
 from ocaptain.plan import load_plan
-from ocaptain.voyage.check import _check_pins, describe_missing_room
+from ocaptain.voyage.check import _check_pins, choose_fleet_size, describe_missing_room
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,14 @@ def test_a_pin_names_a_ship_that_sails(tmp_path, pin):
     with pytest.raises(UsageError) as raised:
         _check_pins(report.plan, 2)
     assert [line.partition(":")[0] for line in raised.value.details] == ["tasks/1.json"]
+
+
+@pytest.mark.parametrize(("asked", "plan", "default", "size"), [(2, 5, 3, 2), (None, 5, 3, 5), (None, None, 3, 3)])
+def test_how_many_ships(asked, plan, default, size):
+    assert choose_fleet_size(asked, plan, default) == size
+
+
+@pytest.mark.parametrize("asked", [0, -1, 100_000])
+def test_an_absurd_fleet_is_refused(asked):
+    with pytest.raises(UsageError):
+        choose_fleet_size(asked, None, 3)

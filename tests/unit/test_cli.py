@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -531,3 +532,22 @@ def test_options_and_settings_are_refused_in_plain_words():
     assert "must be 1 or more" in option.stderr
     assert "OCAPTAIN_DEFAULT_SHIPS: must be a whole number" in setting.stderr
     assert "SPRITES_API_URL: does not have the right form; an example is https://api.sprites.dev" in setting.stderr
+
+
+# -- imports -----------------------------------------------------------------------------------------
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; sys.argv = ['ocaptain', '--help']\n"
+        "from ocaptain.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'ansible', 'ansible_runner', 'httpx', 'pydantic', 'uvicorn', 'starlette', 'sqlite3', 'jinja2'}\n"
+        "sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=False, timeout=30
+    )
+    assert done.returncode == 0, done.stderr
+    assert "sail" in done.stdout

@@ -42,3 +42,35 @@ def test_the_one_that_sails_is_meant_among_several(home):
     with Lock(process.captain_lock_path(home.path / "voyage-000000000002")) as lock:
         assert lock.acquire_within(1)
         assert home.find(None).id == "voyage-000000000002"
+
+
+def put_voyage(home, name, state="running"):
+    (home / name).mkdir(parents=True)
+    ledger = make(home / name / "ledger.db", {"1": frozenset()})
+    ledger.set_state(state)
+    ledger.close()
+
+
+def test_a_voyage_is_found_by_any_unique_prefix(tmp_path):
+    home = Home(tmp_path)
+    with pytest.raises(UsageError, match="no active voyage"):
+        home.find(None)
+    put_voyage(tmp_path, "voyage-aaaaaaaaaaaa")
+    put_voyage(tmp_path, "voyage-abbbbbbbbbbb", "sunk")
+    (tmp_path / "voyage-zzz").mkdir()
+    (tmp_path / "voyage-cccccccccccc").mkdir()
+    assert home.find(None).id == "voyage-aaaaaaaaaaaa"
+    assert home.find("ab").id == home.find("voyage-ab").id == "voyage-abbbbbbbbbbb"
+    for wrong in ("a", "voyage-", "c", "../x", ""):
+        with pytest.raises(UsageError):
+            home.find(wrong)
+    put_voyage(tmp_path, "voyage-dddddddddddd")
+    with pytest.raises(UsageError, match="several voyages"):
+        home.find(None)
+
+
+def test_a_broken_voyage_hides_no_other(tmp_path):
+    put_voyage(tmp_path, "voyage-aaaaaaaaaaaa")
+    (tmp_path / "voyage-bbbbbbbbbbbb").mkdir()
+    (tmp_path / "voyage-bbbbbbbbbbbb/ledger.db").write_text("garbage")
+    assert [one.id for one in Home(tmp_path).active_voyages()] == ["voyage-aaaaaaaaaaaa"]

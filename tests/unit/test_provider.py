@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from ocaptain.ansible.access import find_endpoint
 from ocaptain.config import find_origin, load_settings
-from ocaptain.provider import Endpoint, endpoint, explaining_errors, provider_remedy
+from ocaptain.errors import UsageError
+from ocaptain.provider import Endpoint, choose_provider, endpoint, explaining_errors, provider_remedy, sprites_token
 from ocaptain.sprites import BadReply, ConnectionFailed
 from ocaptain.sprites.errors import SPRITE_LIMIT_CODE, api_error
 
@@ -66,3 +69,25 @@ def test_an_option_of_ansible_is_enough_for_a_token(monkeypatch, tmp_path):
         "vaulted",
         "api_token",
     )
+
+
+def test_which_provider_is_meant(monkeypatch):
+    assert choose_provider(load_settings())[0] == "drydock"
+    monkeypatch.setenv("OCAPTAIN_SPRITES_ORG", "o")
+    assert choose_provider(load_settings())[0] == "sprites"
+    assert choose_provider(load_settings(), "drydock") == ("drydock", "named")
+    monkeypatch.setenv("OCAPTAIN_PROVIDER", "drydock")
+    assert choose_provider(load_settings())[0] == "drydock"
+    with pytest.raises(UsageError, match="unknown provider"):
+        choose_provider(load_settings(), "cloud")
+
+
+def test_the_token_may_come_from_the_sprite_cli(tmp_path):
+    file = tmp_path / "sprites.json"
+    org = {"name": "o", "api_token": "stored"}
+    file.write_text(json.dumps({"current_selection": {"url": "u", "org": "o"}, "urls": {"u": {"orgs": {"o": org}}}}))
+    assert sprites_token(load_settings(), file) == "stored"
+    for content in ("", "{", "[]", '{"current_selection": 3}'):
+        file.write_text(content)
+        with pytest.raises(UsageError, match="no Sprites token"):
+            sprites_token(load_settings(), file)

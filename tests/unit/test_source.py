@@ -20,7 +20,7 @@ from ocaptain.git import BareRepository, Git, GitError, GitTimeout
 from ocaptain.voyage import clone
 from ocaptain.voyage.clone import clone_workspace, import_repository
 from ocaptain.voyage.proof import prove_source
-from ocaptain.voyage.source import parse_source
+from ocaptain.voyage.source import Source, parse_source
 from ocaptain.voyage.start import RefList, SourceRefused, Start, choose_start
 from tests.helpers import REPO, wait_for, write_plan
 from tests.sources import (
@@ -486,3 +486,24 @@ def test_each_row_of_the_table_of_repositories_names_a_test():
     }
     assert len(rows) > 20
     assert tests <= known, tests - known
+
+
+# -- names ----------------------------------------------------------------------------------------
+
+
+def test_what_a_repository_may_be(tmp_path):
+    (tmp_path / "there").mkdir()
+    assert parse_source(None, tmp_path) == Source("")
+    assert parse_source("octocat/Hello-World", tmp_path) == Source("https://github.com/octocat/Hello-World.git")
+    assert parse_source("there", tmp_path) == Source(str(tmp_path / "there"), local=True)
+    assert parse_source("https://x.invalid/y.git", tmp_path) == Source("https://x.invalid/y.git")
+    assert parse_source("git@x.invalid:y.git", tmp_path) == Source("git@x.invalid:y.git")
+
+
+@pytest.mark.parametrize(
+    "named", ["--upload-pack=evil", "nowhere", "./a/b", "https://me:secret@x.invalid/y", "a\nb", "ext::sh -c evil"]
+)
+def test_what_it_may_not_be(tmp_path, named):
+    with pytest.raises(UsageError) as refused:
+        parse_source(named, tmp_path)
+    assert "secret" not in str(refused.value)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ocaptain.errors import OcaptainError
-from ocaptain.text import clean_line, group_by_reason, plain_reason
+from ocaptain.text import clean_bytes, clean_line, escape_control, group_by_reason, plain_reason
 
 
 def test_equal_reasons_are_said_once():
@@ -42,3 +44,21 @@ def test_a_carriage_return_is_shown_only_where_it_would_act():
 def test_no_message_announces_what_does_not_follow():
     assert str(OcaptainError("it failed:")) == "it failed: no reason was given"
     assert str(OcaptainError("it failed:", ["why"])) == "it failed:\nwhy"
+
+
+@given(st.text())
+def test_clean_text_holds_nothing_that_a_terminal_acts_upon(text):
+    assert not any((ord(one) < 32 and one not in "\t\n") or 127 <= ord(one) < 160 for one in escape_control(text))
+    assert "\n" not in clean_line(text)
+    escape_control(text).encode()
+
+
+@given(st.binary())
+def test_clean_bytes_keep_their_length(data):
+    found = clean_bytes(data)
+    assert len(found) == len(data)
+    assert not any((byte < 32 and byte not in b"\t\n") or byte == 127 for byte in found)
+
+
+def test_a_long_line_is_cut():
+    assert clean_line("x" * 50, 10) == "x" * 9 + "…"
