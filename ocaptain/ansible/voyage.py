@@ -21,7 +21,7 @@ from ocaptain.query import Query
 from ocaptain.voyage.fleet import Outcome, read_outcome
 from ocaptain.voyage.home import Home, VoyageDirectory
 from ocaptain.voyage.launch import BuildResult, launch
-from ocaptain.voyage.plan_check import SourceReport, check_source_of_plan
+from ocaptain.voyage.plan_check import check_whole_plan
 from ocaptain.voyage.prepare import prepare
 from ocaptain.voyage.request import Request
 from ocaptain.voyage.roles import ship_facts
@@ -231,14 +231,12 @@ def _not_sunk_error(
 def check_plan(args: Args) -> Args:
     """Check a plan; return its errors and warnings."""
     directory = Path(args["plan"]).expanduser()
-    report = load_plan(directory)
-    source = check_source_of_plan(report.plan, directory) if report.plan else SourceReport()
-    faults = [*report.faults, *source.faults]
+    found = check_whole_plan(load_plan(directory), directory)
     return {
         "changed": False,
-        "failed": bool(faults),
-        "faults": [str(fault) for fault in faults],
-        "warnings_found": [str(warning) for warning in (*report.warnings, *source.warnings)],
+        "failed": bool(found.faults),
+        "faults": [str(fault) for fault in found.faults],
+        "warnings_found": [str(warning) for warning in found.warnings],
     }
 
 

@@ -23,20 +23,12 @@ MAX_SHIPS = 500
 
 def check_plan(directory: Path, *, as_json: bool) -> int:
     """Print the errors and warnings of a plan; return the exit code."""
-    report = load_plan(directory.expanduser())
-    plan, faults, warnings = report.plan, [*report.faults], [*report.warnings]
-    if report.tasks:
-        from ocaptain.voyage.plan_check import find_agent_problems  # noqa: PLC0415 - for tasks that can be read
+    from ocaptain.voyage.plan_check import check_whole_plan  # noqa: PLC0415 - `plan simulate` needs none of it
 
-        more_faults, more_warnings = find_agent_problems(report)
-        faults += more_faults
-        warnings += more_warnings
-    if plan and plan.manifest.repo:
-        from ocaptain.voyage.plan_check import check_source_of_plan  # noqa: PLC0415 - where there is a repository
-
-        found = check_source_of_plan(plan, directory.expanduser())
-        faults += found.faults
-        warnings += found.warnings
+    directory = directory.expanduser()
+    report = load_plan(directory)
+    found = check_whole_plan(report, directory)
+    plan, faults, warnings = report.plan, found.faults, found.warnings
     if as_json:
         render.print_json(
             "plan_check",

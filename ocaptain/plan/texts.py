@@ -19,7 +19,8 @@ MAX_JSON_BYTES = 64 * 1024 * 1024
 MAX_NESTING = 64  # levels; what prints and checks JSON ends at some hundreds
 MAX_SHEBANG = 255  # bytes that Linux reads of a first line (BINPRM_BUF_SIZE)
 SAVE_AS_UTF8 = "save it as UTF-8"
-SAVE_WITH_LF = "save it with LF alone (sed -i 's/\\r$//' verify.sh, or dos2unix)"
+#: Words that do on Linux, macOS and BSD alike.
+SAVE_WITH_LF = "save it with LF alone (perl -pi -e 's/\\r$//' verify.sh, or dos2unix)"
 
 #: Programs by which a ship works, so that each has them.
 ON_EVERY_SHIP = frozenset(["sh", "bash", "dash", "python3", "perl"])

@@ -208,10 +208,7 @@ def _find_source(request: Request, plan: Plan, base_directory: Path) -> Source:
     # The plan's branch is that of the plan's repository, if it names one.
     is_plans = not (request.options.repo and plan.manifest.repo)
     branch = request.options.branch or (plan.manifest.branch if is_plans else None)
-    try:
-        return replace(sources.parse_source(repo, base_directory), branch=branch)
-    except OSError as error:  # a name that no file can have
-        raise UsageError(f"the repository {str(repo)[:200]!r} cannot be found: {error.strerror}") from error
+    return replace(sources.parse_source(repo, base_directory), branch=branch)
 
 
 def check_services(checked: CheckedRequest, settings: Settings, *, start: bool) -> Services:

@@ -1,4 +1,4 @@
-"""Check what a plan alone says: its agents, template and repository; for ``plan check`` and before a voyage."""
+"""Check what a plan alone says: its agents, template and repository; for ``plan check``, the play, and a voyage."""
 
 from __future__ import annotations
 
@@ -25,20 +25,37 @@ TRIED_CHARACTERS = 10_000  # of spec.md, with which a prompt template is tried
 
 
 @dataclass(frozen=True)
-class SourceReport:
-    """What is wrong with a plan's repository, and what the user should know about it."""
+class Findings:
+    """What is wrong with a plan, and what the user should know about it."""
 
     faults: tuple[Finding, ...] = ()
     warnings: tuple[Finding, ...] = ()
 
 
-def check_source_of_plan(plan: Plan, directory: Path) -> SourceReport:
+def check_whole_plan(report: Report, directory: Path) -> Findings:
+    """Return all that is to be said of a plan as it sails without options: by its files, its agents, its repository.
+
+    Args:
+        report: of its files.
+        directory: where it is.
+    """
+    agents = _find_agent_problems(report) if report.tasks else Findings()
+    source = _check_source(report.plan, directory) if report.plan else Findings()
+    return Findings(
+        (*report.faults, *agents.faults, *source.faults), (*report.warnings, *agents.warnings, *source.warnings)
+    )
+
+
+def _check_source(plan: Plan, directory: Path) -> Findings:
     """Check whether a voyage can start from the repository that a plan names, and which agent settings it has.
 
     A repository that cannot be read from here is only a warning: the plan may be meant for another machine.
     """
     if not plan.manifest.repo:
-        return SourceReport()
+        if plan.manifest.branch is None:
+            return Findings()
+        problem = "is the branch of a repository, and the plan names none"
+        return Findings(warnings=(Finding("voyage.json", "branch", problem, "add `repo`, or sail with --repo"),))
     settings = load_settings()
     notes: tuple[str, ...] = ()
     try:
@@ -47,23 +64,19 @@ def check_source_of_plan(plan: Plan, directory: Path) -> SourceReport:
             proof = prove_source(source, settings, scratch, allow_partial=False)
             notes = proof.notes
             files = sources.find_settings(source, proof.start, settings, scratch)
-    except SourceUnreadable as error:
-        problem, action = clean_line(error.problem, 1000), clean_line(error.action, 1000)
-        return SourceReport(warnings=(Finding("voyage.json", error.field, problem, action),))
     except SourceRefused as error:
-        problem, action = clean_line(error.problem, 1000), clean_line(error.action, 1000)
-        return SourceReport((Finding("voyage.json", error.field, problem, action),))
+        found = Finding("voyage.json", error.field, clean_line(error.problem, 1000), clean_line(error.action, 1000))
+        return Findings(warnings=(found,)) if isinstance(error, SourceUnreadable) else Findings((found,))
     except OcaptainError as error:
         what = clean_line(f"could not be searched for agent settings: {error.message}", 500)
-        remedy = "check the name, if the repository should exist"
-        return SourceReport(warnings=(Finding("voyage.json", "repo", what, remedy),))
-    found = [Finding("voyage.json", "repo", note, "nothing to do if that is meant") for note in notes]
-    found += [Finding(one.path, "", f"(in {plan.manifest.repo}) {one.sets}", one.note) for one in files]
-    return SourceReport(warnings=tuple(found))
+        return Findings(warnings=(Finding("voyage.json", "repo", what, "try again"),))
+    told = [Finding("voyage.json", "repo", note, "nothing to do if that is meant") for note in notes]
+    told += [Finding(one.path, "", f"(in {plan.manifest.repo}) {one.sets}", one.note) for one in files]
+    return Findings(warnings=tuple(told))
 
 
-def find_agent_problems(report: Report) -> tuple[list[Finding], list[Finding]]:
-    """Return faults and warnings of a plan that its agents know of, as it sails without options."""
+def _find_agent_problems(report: Report) -> Findings:
+    """Return what the agents of a plan know to be wrong with it."""
     tasks = {task.id: task for task in report.tasks if task.status not in {"completed", "deleted"}}
     chosen = {name: choose_agent(task, None, None) for name, task in tasks.items()}
     known = {task: name for task, name in chosen.items() if name in ADAPTERS}
@@ -83,7 +96,7 @@ def find_agent_problems(report: Report) -> tuple[list[Finding], list[Finding]]:
     except UsageError as error:
         what, _, remedy = error.message.removeprefix("prompt.md.j2: ").rpartition("; ")
         faults.append(Finding("prompt.md.j2", "", what, remedy))
-    return faults, find_undescribed_tasks(tasks, known)
+    return Findings(tuple(faults), tuple(find_undescribed_tasks(tasks, known)))
 
 
 def find_undescribed_tasks(tasks: Mapping[str, Task], agents: Mapping[str, str]) -> list[Finding]:

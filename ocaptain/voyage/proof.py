@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ocaptain.git import Git, GitError, GitTimeout, Incomplete, find_incomplete
+from ocaptain.git import GitError, GitTimeout, Incomplete, find_incomplete
 from ocaptain.text import clean_line, escape_control
-from ocaptain.voyage.source import source_git, takes_gh_token
+from ocaptain.voyage.source import local_git, source_git, takes_gh_token
 from ocaptain.voyage.start import HEADS, RefList, SourceRefused, Start, choose_start, parse_ref_list
 from ocaptain.voyage.unreadable import explain_unreadable
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ocaptain.config import Settings
+    from ocaptain.git import Git
     from ocaptain.voyage.source import Source
 
 ACCESS_SECONDS = 60.0
@@ -34,16 +35,6 @@ WALK_SECONDS = 60.0
 MAX_NAMED = 3
 _OID_LETTERS = 40  # of SHA-1
 _REPLACE = "refs/replace/"
-#: Neither downloads nor replaces objects, and writes nothing: what is proven is what is there. A bare repository that
-#: the user names is meant, whatever ``safe.bareRepository`` says of those that git happens upon.
-_AS_STORED = {
-    "GIT_NO_REPLACE_OBJECTS": "1",
-    "GIT_NO_LAZY_FETCH": "1",
-    "GIT_OPTIONAL_LOCKS": "0",
-    "GIT_CONFIG_COUNT": "1",
-    "GIT_CONFIG_KEY_0": "safe.bareRepository",
-    "GIT_CONFIG_VALUE_0": "all",
-}
 _OWNER = re.compile(r"detected dubious ownership")
 _EXTENSION = re.compile(
     r"unknown repository extensions? found:\s*(\S+)|[Ee]xpected git repo version <= \d+, found (\d+)"
@@ -98,11 +89,6 @@ def prove_source(
         _require_sha1(found, source.url)
         return _proof(choose_start(found, source.branch, source.url))
     return _prove_local(source.path, source, scratch, allow_partial=allow_partial, walk_seconds=walk_seconds)
-
-
-def local_git(path: Path) -> Git:
-    """Return the git that reads a source on this machine, and changes nothing there."""
-    return Git(path, with_user_config=True, environment=_AS_STORED)
 
 
 def _proof(start: Start, *notes: str) -> Proof:

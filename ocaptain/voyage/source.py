@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
 from dataclasses import dataclass, replace
@@ -23,6 +24,17 @@ _SCP = re.compile(r"(?:[A-Za-z0-9._-]+@)?[A-Za-z0-9][A-Za-z0-9.-]+:[^:].*")  # o
 _SCHEMES = ("https://", "http://", "ssh://", "git://", "file://")
 FILE_URL = "file://"
 LOOK_SECONDS = 1800.0
+MAX_SHOWN = 200  # characters of a name in a message
+#: Neither downloads nor replaces objects, and writes nothing: what is proven is what is there. A bare repository that
+#: the user names is meant, whatever ``safe.bareRepository`` says of those that git happens upon.
+_AS_STORED = {
+    "GIT_NO_REPLACE_OBJECTS": "1",
+    "GIT_NO_LAZY_FETCH": "1",
+    "GIT_OPTIONAL_LOCKS": "0",
+    "GIT_CONFIG_COUNT": "1",
+    "GIT_CONFIG_KEY_0": "safe.bareRepository",
+    "GIT_CONFIG_VALUE_0": "all",
+}
 
 
 @dataclass(frozen=True)
@@ -47,7 +59,9 @@ class Source:
         if not self.url.startswith(FILE_URL):
             return None
         path = Path(unquote(self.url.removeprefix(FILE_URL)))
-        return path if path.is_dir() else None
+        with contextlib.suppress(OSError):  # a name that no file can have
+            return path if path.is_dir() else None
+        return None
 
 
 def parse_source(repo: str | None, base_directory: Path) -> Source:
@@ -59,7 +73,7 @@ def parse_source(repo: str | None, base_directory: Path) -> Source:
 
     Raises:
         SourceRefused: it is none of these, or contains credentials.
-        SourceUnreadable: there is no such directory.
+        SourceUnreadable: there is no such directory, or it cannot be looked at.
     """
     if not repo:
         return Source("")
@@ -74,17 +88,29 @@ def parse_source(repo: str | None, base_directory: Path) -> Source:
             problem = f"not a repository: {repo!r}: its user name is escaped, so that it may look like a host"
             raise SourceRefused("repo", problem, "write the user name without %")
         return Source(repo)
-    path = (base_directory / Path(repo).expanduser()).resolve()
-    if path.is_dir():
-        return Source(str(path), local=True)
-    if path.is_file():
-        remedy = f"clone it first: git clone {shlex.quote(str(path))}"
-        raise SourceRefused("repo", f"the repository {repo!r} is a file, not a directory", remedy)
+    if found := _find_directory(repo, base_directory):
+        return found
     if _GITHUB.fullmatch(repo) and not repo.startswith("."):
         return Source(f"https://github.com/{repo}.git")
     if _SCP.fullmatch(repo):
         return Source(repo)
     raise SourceUnreadable("repo", f"the repository {repo!r} does not exist", "give owner/name, a URL or a directory")
+
+
+def _find_directory(repo: str, base_directory: Path) -> Source | None:
+    try:
+        path = (base_directory / Path(repo).expanduser()).resolve()
+        if path.is_dir():
+            return Source(str(path), local=True)
+        is_file = path.is_file()
+    except (OSError, RuntimeError) as error:  # a name that no file can have, the home of a user who is not there
+        reason = error.strerror if isinstance(error, OSError) else "there is no such user"
+        problem = f"the repository {repo[:MAX_SHOWN]!r} cannot be found: {reason}"
+        raise SourceUnreadable("repo", problem, "correct it") from error
+    if is_file:
+        remedy = f"clone it first: git clone {shlex.quote(str(path))}"
+        raise SourceRefused("repo", f"the repository {repo!r} is a file, not a directory", remedy)
+    return None
 
 
 def token_hosts(url: str, gh_host: str | None) -> list[str]:
@@ -108,6 +134,11 @@ def takes_gh_token(url: str, gh_host: str | None) -> bool:
     """Whether the host of a URL gets GH_TOKEN."""
     host = web_host(url)
     return host is not None and not {host, re.sub(r":\d+$", "", host)}.isdisjoint(token_hosts(url, gh_host))
+
+
+def local_git(path: Path) -> Git:
+    """Return the git that reads a source on this machine, and changes nothing there."""
+    return Git(path, with_user_config=True, environment=_AS_STORED)
 
 
 def source_git(settings: Settings, directory: Path, scratch: Path, url: str) -> Git:
@@ -143,7 +174,7 @@ def find_settings(source: Source, start: Start, settings: Settings, scratch: Pat
     if start.commit is None:
         return []
     if source.path is not None:
-        return settings_in_commit(Git(source.path, with_user_config=True), start.commit)
+        return settings_in_commit(local_git(source.path), start.commit)
     git = source_git(settings, scratch, scratch, source.url)
     partial = ("--bare", "--template=", "--depth=1", "--no-tags", "--filter=blob:none")
     branch = ("--branch", start.branch) if start.branch else ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from ocaptain.text import clean_line
-from ocaptain.voyage.source import web_host
+from ocaptain.voyage.source import MAX_SHOWN, web_host
 from ocaptain.voyage.start import SourceUnreadable
 
 MAX_TOLD = 300
@@ -84,7 +84,8 @@ def explain_unreadable(told: str, url: str, *, takes_token: bool, has_token: boo
     """
     problem, action = _find_cause(told, url, takes_token=takes_token, has_token=has_token)
     said = clean_line(_EMPTY_WORDS.sub("", told), MAX_TOLD)
-    return SourceUnreadable("repo", f"the repository {url} cannot be read: {problem} ({said})", action)
+    shown = clean_line(url, MAX_SHOWN)
+    return SourceUnreadable("repo", f"the repository {shown} cannot be read: {problem} ({said})", action)
 
 
 def _find_cause(told: str, url: str, *, takes_token: bool, has_token: bool) -> tuple[str, str]:

@@ -27,7 +27,7 @@ from ocaptain.protocol.envelope import Call, ResultBody, pack
 from ocaptain.protocol.messages import Check, Part
 from ocaptain.voyage.check import check_request
 from ocaptain.voyage.doctor import judge_ansible_settings, judge_locale
-from ocaptain.voyage.plan_check import find_agent_problems
+from ocaptain.voyage.plan_check import check_whole_plan
 from ocaptain.voyage.request import Request
 from ocaptain.worker.errors import WorkspaceError
 from ocaptain.worker.job import MAX_ARGUMENT, shell_argv
@@ -178,21 +178,20 @@ def test_more_names_of_an_order():
 def test_what_its_agents_know_of_a_plan(plan):
     directory = plan([{"description": " "}, {"metadata": {"agent": "parrot"}}, run_task("true"), {"description": "x"}])
     (directory / "prompt.md.j2").write_text("{{ nothing }}")
-    faults, warnings = find_agent_problems(load_plan(directory))
-    assert [(fault.file, fault.field) for fault in faults] == [
+    found = check_whole_plan(load_plan(directory), directory)
+    assert [(fault.file, fault.field) for fault in found.faults] == [
         ("tasks/2.json", "metadata.agent"),
         ("prompt.md.j2", ""),
     ]
-    assert all(fault.problem and fault.remedy for fault in faults)
-    assert [(one.file, one.field) for one in warnings] == [("tasks/1.json", "description")]
+    assert all(fault.problem and fault.remedy for fault in found.faults)
+    assert [(one.file, one.field) for one in found.warnings] == [("tasks/1.json", "description")]
 
 
 def test_one_kind_of_fault_hides_no_other(plan):
     directory = plan([{"metadata": {"agent": "parrot"}}, run_task("a\r\n"), run_task("true", "9")])
     (directory / "tasks/2.json").write_text('{"id": "2", "subject": "s", "deps": ["1"]}')
     (directory / "verify.sh").write_bytes(b"true\r\n")
-    report = load_plan(directory)
-    found = {(fault.file, fault.field) for fault in (*report.faults, *find_agent_problems(report)[0])}
+    found = {(fault.file, fault.field) for fault in check_whole_plan(load_plan(directory), directory).faults}
     assert found == {
         ("verify.sh", ""),
         ("tasks/1.json", "metadata.agent"),

@@ -7,9 +7,12 @@ from dataclasses import replace
 
 import pytest
 
+from ocaptain.ansible.voyage import check_plan as ansible_check
 from ocaptain.cli.plan import check_plan
 from ocaptain.config import load_settings
 from ocaptain.git import Git, GitError
+from ocaptain.plan import load_plan
+from ocaptain.voyage.plan_check import check_whole_plan
 from ocaptain.voyage.proof import prove_source
 from ocaptain.voyage.source import parse_source, takes_gh_token
 from ocaptain.voyage.start import SourceRefused, SourceUnreadable
@@ -110,8 +113,44 @@ def test_a_plan_may_name_what_is_not_here_and_no_password(tmp_path, capsys):
     for repo, code, words in (
         ("elsewhere/there/is", 0, "does not exist"),
         (f"file://{tmp_path}/nowhere", 0, "there is no git repository"),
+        ("a" * 3000, 0, "cannot be found: File name too long"),
+        ("file:///" + "a" * 3000, 0, "cannot be read"),
+        ("~no-such-user/x", 0, "cannot be found: there is no such user"),
         ("https://me:secret@x.invalid/y", 2, "contains a password or token"),
     ):
         assert check_plan(write_plan(tmp_path / "plan", [task], repo=repo), as_json=False) == code
         shown = " ".join(capsys.readouterr().err.split())
         assert (words in shown, "voyage.json: repo: " in shown, "secret" in shown) == (True, True, False), shown
+
+
+def test_a_branch_without_a_repository_is_foretold(tmp_path, capsys):
+    directory = write_plan(tmp_path / "plan", [{"metadata": {"run": "true"}}], branch="main")
+    assert check_plan(directory, as_json=False) == 0
+    assert "voyage.json: branch: is the branch of a repository, and the plan names none; add `repo`" in " ".join(
+        capsys.readouterr().err.split()
+    )
+
+
+def test_a_bare_repository_is_searched_for_settings_as_it_is_proven(tmp_path, monkeypatch, capsys):
+    git = Git(tmp_path)
+    git.run("init", "-q", "work")
+    (tmp_path / "work/.env").write_text("A=1\n")
+    work = Git(tmp_path / "work")
+    work.run("add", "-A")
+    work.run("commit", "-qm", "x")
+    git.run("clone", "-q", "--bare", "work", "bare.git")
+    (tmp_path / ".gitconfig").write_text("[safe]\n\tbareRepository = explicit\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    directory = write_plan(tmp_path / "plan", [{"metadata": {"run": "true"}}], repo=str(tmp_path / "bare.git"))
+    assert check_plan(directory, as_json=False) == 0
+    assert ".env: (in " in capsys.readouterr().err
+
+
+def test_the_play_says_of_a_plan_what_the_command_line_says(tmp_path):
+    directory = write_plan(tmp_path / "plan", [{"metadata": {"agent": "parrot"}}, {"description": ""}], branch="main")
+    found = check_whole_plan(load_plan(directory), directory)
+    said = ansible_check({"plan": str(directory)})
+    assert (said["failed"], said["faults"]) == (True, [str(fault) for fault in found.faults])
+    assert said["warnings_found"] == [str(warning) for warning in found.warnings]
+    assert len(said["faults"]) == 1
+    assert len(said["warnings_found"]) == 2
