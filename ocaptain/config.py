@@ -15,6 +15,7 @@ from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field,
 
 from ocaptain.errors import UsageError
 from ocaptain.names import ProviderName, VerifyOn  # noqa: TC001 - pydantic reads annotations
+from ocaptain.paths import expand_home
 from ocaptain.text import plain_reason
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def _check_printable(token: SecretStr) -> SecretStr:
 
 def _relative_to_caller(path: Path) -> Path:
     """Make a path absolute, relative to the caller's directory; the runner changes the current one."""
-    return (_caller_directory() / path.expanduser()).absolute()
+    return (_caller_directory() / expand_home(path)).absolute()
 
 
 Token = Annotated[SecretStr, AfterValidator(_check_printable)]
@@ -97,8 +98,10 @@ class Settings(BaseModel):
         """The directory that contains one directory for each voyage; relative to the caller's directory.
 
         Raises:
-            UsageError: its path is too long.
+            UsageError: its path is too long, or below the home of a user who does not exist.
         """
+        if str(expand_home(self.home)).startswith("~"):
+            raise UsageError(f"OCAPTAIN_HOME is {self.home}, but there is no such user; give the whole path")
         path = _relative_to_caller(self.home)
         most = os.pathconf("/", "PC_PATH_MAX") * 3 // 4
         size = len(os.fsencode(path))
@@ -116,7 +119,7 @@ def _caller_directory() -> Path:
 
 def dotenv_files() -> tuple[Path, Path]:
     """Return the files that settings are read from, in the order of precedence."""
-    return _caller_directory() / ".env", Path("~/.config/ocaptain/.env").expanduser()
+    return _caller_directory() / ".env", expand_home("~/.config/ocaptain/.env")
 
 
 def merge_sources(sources: Sequence[Mapping[str, str | None]], model: type[BaseModel] = Settings) -> dict[str, str]:
@@ -206,7 +209,7 @@ def _sources() -> list[Mapping[str, str | None]]:
 
 def _xdg(variable: str, fallback: str) -> Path:
     given = os.environ.get(variable, "")
-    return (Path(given) if given.startswith("/") else Path(fallback).expanduser()) / "ocaptain"
+    return (Path(given) if given.startswith("/") else expand_home(fallback)) / "ocaptain"
 
 
 def state_directory() -> Path:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ocaptain.errors import UsageError
+from ocaptain.paths import expand_home
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -74,7 +75,7 @@ def ignored_settings(environment: Mapping[str, str], *, has_content: bool = Fals
 def _is_kept(name: str, value: str, *, has_content: bool) -> bool:
     if name in _NUMBERS and not (value.isascii() and value.isdigit() and int(value[:9]) > 0):
         return False
-    if name in _FILES and not Path(value).expanduser().is_file():
+    if name in _FILES and not expand_home(value).is_file():
         return False
     return name in KEPT_SETTINGS or name.startswith(KEPT_PREFIXES) or (has_content and name in VAULT_SETTINGS)
 

@@ -6,17 +6,18 @@ import tomllib
 from dataclasses import dataclass, field
 from decimal import Decimal
 from importlib.resources import files
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ocaptain.errors import UsageError
+from ocaptain.paths import expand_home
 from ocaptain.protocol.usage import NANO, TOKEN_KINDS
 from ocaptain.text import plain_reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from ocaptain.protocol.usage import Price
 
@@ -120,7 +121,7 @@ def load_prices(path: Path | None = None) -> Prices:
         UsageError: the file cannot be read or is invalid; names field and file.
     """
     ours = built_in_prices()
-    place = (path or Path(DEFAULT_FILE)).expanduser()
+    place = expand_home(path or DEFAULT_FILE)
     theirs = _File()
     if path or place.exists():
         try:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ocaptain.config import find_origin
 from ocaptain.errors import UsageError
 from ocaptain.names import PROVIDERS, ProviderName
+from ocaptain.paths import expand_home
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -213,7 +214,7 @@ def sprites_token(settings: Settings, file: Path = SPRITES_FILE) -> str:
     if settings.sprites_token:
         return settings.sprites_token.get_secret_value()
     try:
-        stored = json.loads(file.expanduser().read_text("utf-8"))
+        stored = json.loads(expand_home(file).read_text("utf-8"))
         chosen = stored["current_selection"]
         org = settings.sprites_org or chosen["org"]
         token = stored["urls"][chosen["url"]]["orgs"][org]["api_token"]

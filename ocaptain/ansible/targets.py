@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from ocaptain.captain.transport.target import SshTarget
 from ocaptain.errors import UsageError
+from ocaptain.paths import expand_home
 from ocaptain.text import plain_reason
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def build_target(
             host=str(options.get("host") or name),
             port=options.get("port"),
             user=options.get("remote_user") or None,
-            key=str(Path(key).expanduser().absolute()) if key else None,
+            key=str(expand_home(key).absolute()) if key else None,
             executable=str(options.get("ssh_executable") or "ssh"),
             args=tuple(args),
             home=None if home in {None, "", "~"} else home,

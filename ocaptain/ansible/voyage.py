@@ -16,6 +16,7 @@ from ocaptain.errors import OcaptainError, PartialError, UsageError
 from ocaptain.git import GitError
 from ocaptain.names import LABEL, VERIFY_SHIP
 from ocaptain.options import SailOptions
+from ocaptain.paths import expand_home
 from ocaptain.plan import load_plan
 from ocaptain.query import Query
 from ocaptain.voyage.fleet import Outcome, read_outcome
@@ -39,7 +40,7 @@ Args = dict[str, Any]
 
 def prepare_voyage(args: Args) -> Args:
     """Check everything and make the voyage, or find the one to resume."""
-    plan = Path(args["plan"]).expanduser().absolute() if args.get("plan") else None
+    plan = expand_home(args["plan"]).absolute() if args.get("plan") else None
     request = Request(
         plan=plan,
         voyage=args.get("voyage"),
@@ -230,7 +231,7 @@ def _not_sunk_error(
 
 def check_plan(args: Args) -> Args:
     """Check a plan; return its errors and warnings."""
-    directory = Path(args["plan"]).expanduser()
+    directory = expand_home(args["plan"])
     found = check_whole_plan(load_plan(directory), directory)
     return {
         "changed": False,

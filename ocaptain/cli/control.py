@@ -11,6 +11,7 @@ from ocaptain.cli.views import find_voyage, print_next_of, standing
 from ocaptain.config import load_settings
 from ocaptain.control import Command, ask
 from ocaptain.errors import OcaptainError, PartialError, UsageError
+from ocaptain.paths import expand_home
 from ocaptain.plan import load_task
 from ocaptain.process import start_captain
 from ocaptain.query import Query
@@ -162,7 +163,7 @@ def _read_task(path: Path) -> dict[str, Any]:
     Raises:
         UsageError: it has faults.
     """
-    task, faults, warnings = load_task(path.expanduser().absolute())
+    task, faults, warnings = load_task(expand_home(path).absolute())
     if task is None:
         raise UsageError(f"the task file {path} has errors:", [str(fault) for fault in faults])
     if task.status in {"completed", "deleted"}:

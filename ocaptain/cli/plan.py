@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ocaptain.cli import render
 from ocaptain.cli.next_step import after_command
 from ocaptain.errors import UsageError
+from ocaptain.paths import expand_home
 from ocaptain.plan import SimulationResult, build_jobs, load_plan, simulate, sufficient_ships
 from ocaptain.text import clean_line
 
@@ -25,7 +26,7 @@ def check_plan(directory: Path, *, as_json: bool) -> int:
     """Print the errors and warnings of a plan; return the exit code."""
     from ocaptain.voyage.plan_check import check_whole_plan  # noqa: PLC0415 - `plan simulate` needs none of it
 
-    directory = directory.expanduser()
+    directory = expand_home(directory)
     report = load_plan(directory)
     found = check_whole_plan(report, directory)
     plan, faults, warnings = report.plan, found.faults, found.warnings
@@ -74,7 +75,7 @@ def show_simulation(directory: Path, sizes: str, overhead: float, seconds: float
         UsageError: the plan has errors, or ``sizes`` is not a range.
     """
     fleets = parse_fleet_sizes(sizes)
-    report = load_plan(directory.expanduser())
+    report = load_plan(expand_home(directory))
     plan = report.require_plan(directory)
     jobs = build_jobs(plan.tasks, seconds)
     runs = [simulate(jobs, ships, overhead=overhead) for ships in fleets]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ocaptain.cli import render
@@ -15,6 +14,7 @@ from ocaptain.cli.views import standing
 from ocaptain.config import load_settings
 from ocaptain.errors import Interrupted, OcaptainError, PartialError, UsageError
 from ocaptain.options import SailOptions
+from ocaptain.paths import expand_home
 from ocaptain.plan import load_plan
 from ocaptain.provider import choose_provider
 from ocaptain.query import ENDED, NOT_SAILING, LedgerError, Query
@@ -22,6 +22,8 @@ from ocaptain.text import group_by_reason
 from ocaptain.voyage.home import Home, VoyageDirectory
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ocaptain.ansible.runner import RunResult
     from ocaptain.config import Settings
     from ocaptain.query import Overview
@@ -103,7 +105,7 @@ def _sail(options: SailOptions, arguments: SailArguments) -> tuple[VoyageDirecto
 
 def _check_before(plan: Path, options: SailOptions, arguments: SailArguments, settings: Settings) -> None:
     """Refuse what cannot sail before Ansible starts, which takes seconds."""
-    directory = plan.expanduser().absolute()
+    directory = expand_home(plan).absolute()
     report = load_plan(directory)
     report.require_plan(directory)
     from ocaptain.voyage.prepare import check_before  # noqa: PLC0415 - a third of a second, for a plan without faults
@@ -122,7 +124,7 @@ def _playbook_variables(options: SailOptions, arguments: SailArguments, group: s
     return {
         **asdict(options),
         "repo": _absolute_path(options.repo),
-        "plan": str(arguments.plan.expanduser().absolute()) if arguments.plan else None,
+        "plan": str(expand_home(arguments.plan).absolute()) if arguments.plan else None,
         "voyage": arguments.resume,
         "wait": arguments.wait,
         "on_active": "new" if arguments.new else "refuse",
@@ -139,7 +141,7 @@ def parse_hosts(text: str) -> tuple[str, str]:
     """
     # Both may contain colons: the longest path that exists is the inventory.
     for at in (len(text), *(found.start() for found in reversed([*re.finditer(":", text)]))):
-        path = Path(text[:at]).expanduser().absolute()
+        path = expand_home(text[:at]).absolute()
         if text[:at] and path.exists():
             return str(path), text[at + 1 :] or "all"
     raise UsageError(f"the inventory {text.partition(':')[0]} does not exist; --hosts takes INVENTORY[:GROUP]")
@@ -149,7 +151,7 @@ def _absolute_path(repo: str | None) -> str | None:
     """Make an existing path absolute, since Ansible runs in another directory; return anything else unchanged."""
     if repo is None or "://" in repo:
         return repo
-    path = Path(repo).expanduser().absolute()
+    path = expand_home(repo).absolute()
     return str(path) if path.exists() else repo
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ocaptain.cli import render
 from ocaptain.cli.next_step import Standing, after_command, after_voyage, standing_of
 from ocaptain.config import load_settings
 from ocaptain.errors import UsageError
 from ocaptain.git import Git
+from ocaptain.paths import expand_home
 from ocaptain.process import is_captain_running
 from ocaptain.query import Query
 from ocaptain.voyage.home import Home, VoyageDirectory
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def find_voyage(voyage: str | None) -> VoyageDirectory:
@@ -61,7 +65,7 @@ def show_tasks(voyage: str | None, status: str | None, *, as_json: bool) -> None
 def clone_voyage(voyage: str | None, dest: Path | None) -> None:
     """Clone the voyage branch."""
     directory = find_voyage(voyage)
-    target = (dest or Path(directory.id)).expanduser().absolute()
+    target = expand_home(dest or directory.id).absolute()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageError(f"{target} exists and is not an empty directory; choose another one with --dest")
     if not target.parent.is_dir():

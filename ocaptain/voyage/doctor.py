@@ -33,6 +33,7 @@ from ocaptain.ledger import LedgerError
 from ocaptain.ledger.file import require_short_path
 from ocaptain.mesh import MeshError, choose_mesh, count_devices, tailnet_of
 from ocaptain.names import new_voyage_id
+from ocaptain.paths import expand_home
 from ocaptain.provider import SPRITES_FILE, Endpoint, choose_provider, endpoint, read_first_page
 from ocaptain.voyage.home import Home
 
@@ -201,7 +202,7 @@ def _check_locale() -> Finding:
 
 
 def _check_ansible_settings() -> Finding:
-    files = [name for name in CONFIGURATION_FILES if Path(name).expanduser().is_file()]
+    files = [name for name in CONFIGURATION_FILES if expand_home(name).is_file()]
     return judge_ansible_settings(os.environ, files)
 
 
@@ -244,7 +245,7 @@ def _check_open_files(settings: Settings) -> Finding:
 
 
 def _check_file_modes() -> Finding:
-    files = [file for file in (*dotenv_files(), SPRITES_FILE.expanduser()) if file.is_file()]
+    files = [file for file in (*dotenv_files(), expand_home(SPRITES_FILE)) if file.is_file()]
     return judge_file_modes([(str(file), file.stat().st_mode) for file in files])
 
 

@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 from ocaptain.agents.repository import MAX_FILE_BYTES, settings_files
 from ocaptain.git import Git, askpass_environment
+from ocaptain.paths import expand_home
 from ocaptain.voyage.start import SourceRefused, SourceUnreadable
 
 if TYPE_CHECKING:
@@ -99,13 +100,12 @@ def parse_source(repo: str | None, base_directory: Path) -> Source:
 
 def _find_directory(repo: str, base_directory: Path) -> Source | None:
     try:
-        path = (base_directory / Path(repo).expanduser()).resolve()
+        path = (base_directory / expand_home(repo)).resolve()
         if path.is_dir():
             return Source(str(path), local=True)
         is_file = path.is_file()
-    except (OSError, RuntimeError) as error:  # a name that no file can have, the home of a user who is not there
-        reason = error.strerror if isinstance(error, OSError) else "there is no such user"
-        problem = f"the repository {repo[:MAX_SHOWN]!r} cannot be found: {reason}"
+    except OSError as error:  # a name that no file can have
+        problem = f"the repository {repo[:MAX_SHOWN]!r} cannot be found: {error.strerror}"
         raise SourceUnreadable("repo", problem, "correct it") from error
     if is_file:
         remedy = f"clone it first: git clone {shlex.quote(str(path))}"

@@ -30,7 +30,7 @@ from ocaptain.ledger import Ledger
 from ocaptain.query import Event, Query
 from ocaptain.voyage.home import VoyageDirectory
 from ocaptain.voyage.listing import describe, read_rows
-from tests.helpers import OCAPTAIN, REPO, as_documented, new_voyage
+from tests.helpers import OCAPTAIN, REPO, as_documented, new_voyage, run_task, write_plan
 
 VOYAGE = "voyage-0123456789ab"
 
@@ -59,6 +59,27 @@ def test_words_after_a_verb(words, meant):
 def test_an_empty_word_means_nothing(words):
     with pytest.raises(UsageError, match="an argument is empty; leave it out"):
         parse_positional(words)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("plan", "check", "~no-such-user/p"),
+        ("plan", "simulate", "~no-such-user/p"),
+        ("sail", "~no-such-user/p"),
+        ("sail", "PLAN", "--repo", "~no-such-user/p"),
+        ("sail", "PLAN", "--hosts", "~no-such-user/p"),
+        ("ls",),
+    ],
+)
+def test_the_home_of_a_user_who_does_not_exist_is_no_internal_error(words, tmp_path):
+    words = [str(write_plan(tmp_path / "plan", [run_task("true")])) if word == "PLAN" else word for word in words]
+    home = "~no-such-user/v" if words == ["ls"] else str(tmp_path)
+    done = subprocess.run(
+        [OCAPTAIN, *words], capture_output=True, text=True, check=False, env={**os.environ, "OCAPTAIN_HOME": home}
+    )
+    assert (done.returncode, "internal error" in done.stderr) == (2, False), done.stderr
+    assert "no-such-user" in done.stderr
 
 
 def test_one_name_is_one():

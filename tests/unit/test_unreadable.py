@@ -115,7 +115,7 @@ def test_a_plan_may_name_what_is_not_here_and_no_password(tmp_path, capsys):
         (f"file://{tmp_path}/nowhere", 0, "there is no git repository"),
         ("a" * 3000, 0, "cannot be found: File name too long"),
         ("file:///" + "a" * 3000, 0, "cannot be read"),
-        ("~no-such-user/x", 0, "cannot be found: there is no such user"),
+        ("~no-such-user/x", 0, "does not exist"),
         ("https://me:secret@x.invalid/y", 2, "contains a password or token"),
     ):
         assert check_plan(write_plan(tmp_path / "plan", [task], repo=repo), as_json=False) == code

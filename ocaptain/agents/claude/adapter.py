@@ -23,6 +23,7 @@ from ocaptain.agents.claude.settings import CREDENTIALS, REMEDY, ClaudeSettings
 from ocaptain.agents.claude.ship import repository
 from ocaptain.agents.claude.verdict import judge
 from ocaptain.config import load_part
+from ocaptain.paths import expand_home
 
 if TYPE_CHECKING:
     from ocaptain.agents.facts import AttemptEnd, AttemptVerdict
@@ -53,7 +54,7 @@ class ClaudeAgent:
         """A credential must be configured; which one goes to the ships is the role's choice."""
         settings = load_part(ClaudeSettings)
         if settings.key_helper:
-            there = settings.key_helper.expanduser()
+            there = expand_home(settings.key_helper)
             return None if there.is_file() else f"OCAPTAIN_CLAUDE_KEY_HELPER: there is no file {there}; name a program"
         if settings.oauth_token or settings.api_key:
             return None
