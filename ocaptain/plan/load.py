@@ -21,6 +21,7 @@ from ocaptain.plan.texts import (
     Unreadable,
     decode_text,
     find_odd_values,
+    has_half_character,
     judge_script,
     parse_json,
     rare_program,
@@ -173,7 +174,7 @@ def load_plan(directory: Path) -> Report:
     if not directory.is_dir():
         problem = "is not a directory" if directory.exists() else "does not exist"
         return Report(None, (Finding(str(directory), "", problem, "name a plan's directory"),), ())
-    if any(0xD800 <= ord(letter) <= 0xDFFF for letter in str(directory.resolve())):
+    if has_half_character(str(directory.resolve())):
         shown = os.fsencode(directory.resolve()).decode("utf-8", "replace")
         return Report(None, (Finding(shown, "", "is a path that is not valid UTF-8", "rename the directory"),), ())
     spec = reader.read_text("spec.md", "describe what should be built")

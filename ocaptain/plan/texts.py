@@ -118,7 +118,7 @@ def find_odd_values(value: Any) -> Iterator[tuple[str, Problem]]:
     while rest:
         where, depth, one = rest.pop()
         if isinstance(one, str):
-            if _has_half_character(one):
+            if has_half_character(one):
                 yield where, ("has half of a character (a surrogate such as \\ud83d)", "write both halves, or none")
         elif isinstance(one, dict | list):
             if depth > MAX_NESTING:
@@ -126,13 +126,14 @@ def find_odd_values(value: Any) -> Iterator[tuple[str, Problem]]:
                 continue
             items = one.items() if isinstance(one, dict) else enumerate(one)
             for key, below in items:
-                if isinstance(key, str) and _has_half_character(key):
+                if isinstance(key, str) and has_half_character(key):
                     yield where[:200], ("has a key with half of a character", "write both halves, or none")
                     continue
                 rest.append((f"{where}.{key}" if where else str(key), depth + 1, below))
 
 
-def _has_half_character(text: str) -> bool:
+def has_half_character(text: str) -> bool:
+    """Whether a text cannot be written as UTF-8; so is a path, in Python, that is not UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -18,6 +18,7 @@ from ocaptain.mesh import choose_mesh, count_devices, tailnet_of
 from ocaptain.names import VERIFY_SHIP, sprite_name
 from ocaptain.plan import Plan, Report, load_plan
 from ocaptain.plan.models import MODEL
+from ocaptain.plan.texts import has_half_character
 from ocaptain.prices import load_prices
 from ocaptain.provider import choose_provider, endpoint, provider_id, read_first_page, require_endpoint
 from ocaptain.scratch import remove_abandoned, scratch_directory
@@ -25,6 +26,7 @@ from ocaptain.voyage import source as sources
 from ocaptain.voyage.doctor import check_git
 from ocaptain.voyage.plan_check import check_template, find_undescribed_tasks
 from ocaptain.voyage.proof import prove_source
+from ocaptain.voyage.start import SourceRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -208,7 +210,11 @@ def _find_source(request: Request, plan: Plan, base_directory: Path) -> Source:
     # The plan's branch is that of the plan's repository, if it names one.
     is_plans = not (request.options.repo and plan.manifest.repo)
     branch = request.options.branch or (plan.manifest.branch if is_plans else None)
-    return replace(sources.parse_source(repo, base_directory), branch=branch)
+    source = replace(sources.parse_source(repo, base_directory), branch=branch)
+    for field, value in (("repo", source.url), ("branch", branch)):
+        if value and has_half_character(value):  # no variable of Ansible can hold it
+            raise SourceRefused(field, f"{value!r} is not valid UTF-8", "rename it")
+    return source
 
 
 def check_services(checked: CheckedRequest, settings: Settings, *, start: bool) -> Services:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ocaptain.errors import OcaptainError
 from ocaptain.git import Git, GitError, GitTimeout, find_incomplete
-from ocaptain.text import clean_line
+from ocaptain.text import clean_line, escape_control
 from ocaptain.voyage.proof import incomplete_notes, refuse_shallow
 from ocaptain.voyage.source import source_git
 from ocaptain.voyage.start import SourceRefused
@@ -103,7 +103,7 @@ def _resolve_start(git: Git, source: Source, start: Start) -> str:
     named = f"refs/heads/{start.branch}" if start.branch else str(start.commit)
     root = git.resolve(named)
     if root is None:
-        what = f"branch {start.branch}" if start.branch else f"commit {start.commit}"
+        what = f"branch {escape_control(start.branch)}" if start.branch else f"commit {start.commit}"
         raise SourceRefused("repo", f"{what} of {source.url} was removed while it was being cloned", "try again")
     return root
 

@@ -84,7 +84,7 @@ def prove_source(
     except GitError as error:
         raise _explain(error, source, settings) from error
     if source.path is None:
-        found = parse_ref_list(listed.decode(errors="replace"))
+        found = parse_ref_list(listed.decode("utf-8", "surrogateescape"))
         _require_readable(found, source.url)
         _require_sha1(found, source.url)
         return _proof(choose_start(found, source.branch, source.url))
@@ -124,9 +124,9 @@ def _local_refs(git: Git) -> RefList:
     listed = git.run("for-each-ref", "--format=%(objectname) %(refname)")
     if broken := re.findall(r"broken ref (\S+)", listed.stderr.decode(errors="replace")):
         raise _refuse_broken_refs(str(git.directory), broken)
-    lines = listed.stdout.decode(errors="replace").split("\n")
+    lines = listed.stdout.decode("utf-8", "surrogateescape").split("\n")
     refs = {name: oid for oid, _, name in (line.partition(" ") for line in lines if line)}
-    symbolic = git.run("symbolic-ref", "--quiet", "HEAD", ok=(0, 1)).stdout.decode(errors="replace").strip()
+    symbolic = git.run("symbolic-ref", "--quiet", "HEAD", ok=(0, 1)).stdout.decode("utf-8", "surrogateescape").strip()
     branch = symbolic.removeprefix(HEADS) if symbolic.startswith(HEADS) else None
     found = git.run("rev-parse", "--quiet", "--verify", "HEAD", ok=(0, 1)).stdout.decode().strip()
     return RefList(refs, found or None, branch)

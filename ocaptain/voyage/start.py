@@ -120,10 +120,12 @@ def choose_start(found: RefList, wanted: str | None, where: str) -> Start:
         return _start_detached(branches, found.head, where)
     if not found.refs:
         return Start(note=f"{where} has no commit: the voyage makes the first one")
-    named = f"names {found.head_branch}, which does not exist" if found.head_branch else "names no branch that exists"
+    named = "names no branch that exists"
+    if found.head_branch:
+        named = f"names {escape_control(found.head_branch)}, which does not exist"
     if len(branches) == 1:
         ((name, commit),) = branches.items()
-        return Start(name, commit, f"HEAD of {where} {named}: the voyage starts from its only branch, {name}")
+        return Start(name, commit, f"HEAD of {where} {named}: the voyage starts from its only branch, {_names([name])}")
     if branches:
         raise SourceRefused(
             "branch", f"HEAD of {where} {named}; its branches are {_names(branches)}", "choose one with --branch NAME"
@@ -134,7 +136,7 @@ def choose_start(found: RefList, wanted: str | None, where: str) -> Start:
 def _start_detached(branches: Mapping[str, str], head: str, where: str) -> Start:
     names = [name for name, commit in branches.items() if commit == head]
     branch = names[0] if len(names) == 1 else ""
-    place = f" ({', '.join(names[:MAX_NAMED])})" if names else ""
+    place = f" ({_names(names)})" if names else ""
     return Start(branch, head, f"HEAD of {where} is detached: the voyage starts from its commit {head[:10]}{place}")
 
 
@@ -151,8 +153,9 @@ def _refuse_branch(found: RefList, wanted: str, where: str) -> SourceRefused:
             short = name.partition("/")[2]
             if short in branches:
                 break
-            problem = f"{where} has no branch {short} of its own, only what it last saw of {name}"
-            return SourceRefused("branch", problem, f"make one there: git branch {short} {name}")
+            own, seen = escape_control(short), escape_control(name)
+            problem = f"{where} has no branch {own} of its own, only what it last saw of {seen}"
+            return SourceRefused("branch", problem, f"make one there: git branch {own} {seen}")
     short = wanted.removeprefix("refs/").removeprefix("heads/").removeprefix("origin/")
     near = [short] if short in branches else difflib.get_close_matches(wanted, branches, 3, 0.6)
     problem = f"{where} has no branch {shown!r}"

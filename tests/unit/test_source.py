@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import resource
@@ -16,13 +17,13 @@ from ocaptain.captain.rescue import fsck, write_proven_bundle
 from ocaptain.cli.plan import check_plan
 from ocaptain.config import load_settings
 from ocaptain.errors import OcaptainError, UsageError
-from ocaptain.git import BareRepository, Git, GitError, GitTimeout
+from ocaptain.git import BareRepository, Git, GitError, GitTimeout, pack_start_refs
 from ocaptain.voyage import clone
 from ocaptain.voyage.clone import clone_workspace, import_repository
 from ocaptain.voyage.proof import prove_source
 from ocaptain.voyage.source import Source, parse_source
 from ocaptain.voyage.start import RefList, SourceRefused, Start, choose_start
-from tests.helpers import REPO, wait_for, write_plan
+from tests.helpers import OCAPTAIN, REPO, wait_for, write_plan
 from tests.sources import (
     ODD_COMMITS,
     git,
@@ -507,3 +508,33 @@ def test_what_it_may_not_be(tmp_path, named):
     with pytest.raises(UsageError) as refused:
         parse_source(named, tmp_path)
     assert "secret" not in str(refused.value)
+
+
+def test_a_branch_whose_name_is_no_utf8_is_started_from(tmp_path, source):
+    name = b"refs/heads/caf\xe9"
+    argv = ["git", "-C", os.fsencode(source), "update-ref", name, "HEAD~1"]
+    subprocess.run(argv, check=True)
+    subprocess.run(["git", "-C", os.fsencode(source), "symbolic-ref", "HEAD", name], check=True)
+    wanted = git(source, "rev-parse", "main~1")
+    with serve(tmp_path) as url:
+        for where in (source, f"file://{source}", f"{url}/source/.git"):
+            made = Made(tmp_path, where)
+            assert (made.root, os.fsencode(made.start.branch)) == (wanted, b"caf\xe9")
+    listed = pack_start_refs(made.git, made.root, json.loads(json.dumps(made.start.branch)))
+    stored = subprocess.run(
+        ["git", "-C", made.git.directory, "cat-file", "blob", listed.blob], capture_output=True, check=True
+    ).stdout
+    assert b"refs/heads/caf\xe9\n" in stored
+    git(source, "update-ref", "-d", "refs/heads/main")
+    git(source, "symbolic-ref", "HEAD", "refs/heads/none")
+    for note in Made(tmp_path, source).notes:
+        note.encode()
+
+
+@pytest.mark.parametrize(("option", "value"), [("--repo", b"caf\xe9"), ("--branch", b"caf\xe9")])
+def test_what_is_no_utf8_on_the_command_line_is_refused(tmp_path, source, option, value):
+    plan = write_plan(tmp_path / "plan", [{"metadata": {"run": "true"}}], repo=str(source))
+    os.mkdir(os.fsencode(tmp_path) + b"/caf\xe9")
+    argv = [OCAPTAIN, "sail", str(plan), option, (os.fsencode(tmp_path) + b"/" if option == "--repo" else b"") + value]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert (done.returncode, f"{option[2:]}: " in done.stderr, "UTF-8" in done.stderr) == (2, True, True), done.stderr
