@@ -9,6 +9,8 @@ import posixpath
 import re
 from typing import TYPE_CHECKING, Any
 
+from ocaptain.protocol.shebang import MAX_FIRST_LINE, is_env, is_one_word_for_env, named_programs, split_first_line
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -17,8 +19,8 @@ MAX_TEXT_BYTES = 4 * 1024 * 1024
 #: Bytes of a JSON file, in which a character may take six.
 MAX_JSON_BYTES = 64 * 1024 * 1024
 MAX_NESTING = 64  # levels; what prints and checks JSON ends at some hundreds
-MAX_SHEBANG = 255  # bytes that Linux reads of a first line (BINPRM_BUF_SIZE)
 SAVE_AS_UTF8 = "save it as UTF-8"
+BY_BASH = "begin it with #!/usr/bin/env bash"
 #: Words that do on Linux, macOS and BSD alike.
 SAVE_WITH_LF = "save it with LF alone (perl -pi -e 's/\\r$//' verify.sh, or dos2unix)"
 
@@ -30,7 +32,6 @@ SHELLS = frozenset(["sh", "bash", "dash", "ash", "ksh", "mksh", "zsh", "yash", "
 _RARE_SHELLS = frozenset(["zsh", "fish", "ksh", "csh", "tcsh", "pwsh", "powershell", "nu", "xonsh"])
 #: Where programs are on macOS and Windows, and on no ship, which is a Linux machine.
 _NOT_LINUX = re.compile(r"/Users/|/opt/homebrew/|/Applications/|/System/|[A-Za-z]:[\\/]")
-_ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
 
 #: A problem and its remedy.
 Problem = tuple[str, str]
@@ -153,10 +154,10 @@ def judge_line(text: str) -> Problem | None:
     if "\r\n" in text or text.endswith("\r"):
         return "has CR LF line ends, and bash takes the CR for a part of each word", "write \\n alone"
     if text.startswith("#!"):
-        words = _shebang_words(text.partition("\n")[0])
-        if words and posixpath.basename(words[0]) not in {"sh", "bash", "dash"}:
-            remedy = f"hand the script to it: {posixpath.basename(words[0])} - <<'END'"
-            return f"is run by bash, but its first line names {words[0][:100]}", remedy
+        program = _program_of(text.encode("utf-8", "replace"))
+        name = posixpath.basename(program)
+        if name not in {"sh", "bash", "dash", ""}:
+            return f"is run by bash, but its first line names {program[:100]}", f"hand it the script: {name} - <<'END'"
     if found := _NOT_LINUX.match(text.lstrip()):
         return f"begins with {found[0]}, which no ship has: ships are Linux machines", "name the program alone"
     return None
@@ -185,9 +186,11 @@ def judge_script(data: bytes, *, is_prepared: bool) -> tuple[list[Problem], list
     warnings: list[Problem] = []
     interpreter = "bash"
     if line.startswith("#!"):
-        words = _shebang_words(line)
-        interpreter = posixpath.basename(words[0]) if words else ""
-        faults, warnings = _judge_interpreter(line, words, is_prepared=is_prepared)
+        interpreter = posixpath.basename(_program_of(data))
+        if fault := _judge_first_line(data, line):
+            faults.append(fault)
+        elif not is_prepared:
+            warnings = _doubt_interpreter(data)
     if line.startswith("#!") and line.endswith("\r"):
         faults.append(("its first line ends in a CR, which becomes a part of the program's name", SAVE_WITH_LF))
     elif interpreter in SHELLS and b"\r" in data and (at := re.search(rb"\r(\n|\Z)", data)):
@@ -196,35 +199,44 @@ def judge_script(data: bytes, *, is_prepared: bool) -> tuple[list[Problem], list
     return faults, warnings
 
 
-def _shebang_words(line: str) -> list[str]:
-    """Return the program of a first line that begins with ``#!``, and its arguments; what ``env`` runs, for that."""
-    words = line[2:].split()
-    if not words or posixpath.basename(words[0]) != "env" or not words[0].startswith(("/bin/", "/usr/bin/")):
-        return words
-    rest = words[1:]
-    while rest and (rest[0].startswith("-") or _ASSIGNMENT.match(rest[0])):
-        rest = rest[1:]
-    return rest
+def _program_of(script: bytes) -> str:
+    """Return the program that a script with ``#!`` is run by in the end, "" if only a run can tell."""
+    interpreter, argument = split_first_line(script)
+    if not is_env(interpreter):
+        return interpreter.rstrip("\r")
+    words = named_programs(script)[1:] if not is_one_word_for_env(argument) else (argument,)
+    return " ".join(words).split()[0] if words else ""
 
 
-def _judge_interpreter(line: str, words: list[str], *, is_prepared: bool) -> tuple[list[Problem], list[Problem]]:
-    program = words[0] if words else ""
-    found_by_path = "/" not in program and "env" in line
-    faults: list[Problem] = []
-    if not program:
-        faults.append(("its first line names no program", "begin it with #!/usr/bin/env bash"))
-    elif len(line.encode()) > MAX_SHEBANG:
-        faults.append((f"its first line is longer than {MAX_SHEBANG} bytes", "begin it with #!/usr/bin/env bash"))
-    elif _NOT_LINUX.match(program):
-        problem = f"is run by {program[:100]}, which no ship has: ships are Linux machines"
-        faults.append((problem, "begin it with #!/usr/bin/env and the program's name"))
-    elif not found_by_path and not program.startswith("/"):
-        faults.append((f"its first line names {program[:100]} without its directory", "begin it with #!/usr/bin/env"))
-    if faults:
-        return faults, []
+def _judge_first_line(script: bytes, line: str) -> Problem | None:
+    """Return why a first line with ``#!`` works on no ship, None if it may."""
+    interpreter, argument = split_first_line(script)
+    if not interpreter.rstrip("\r"):
+        return "its first line names no program", BY_BASH
+    if len(line.encode()) > MAX_FIRST_LINE:
+        return f"its first line is longer than {MAX_FIRST_LINE} bytes", BY_BASH
+    if _NOT_LINUX.match(interpreter):
+        problem = f"is run by {interpreter[:100]}, which no ship has: ships are Linux machines"
+        return problem, "begin it with #!/usr/bin/env and the program's name"
+    if not interpreter.startswith("/"):
+        return f"its first line names {interpreter[:100]} without its directory", "begin it with #!/usr/bin/env"
+    if is_env(interpreter) and is_one_word_for_env(argument):
+        shown = argument.rstrip("\r")[:100]
+        problem = f"its first line gives env `{shown}` as one word, which is the name of no program"
+        return problem, f"begin it with #!{interpreter} -S {shown}"
+    if is_env(interpreter) and not argument.strip():
+        return "its first line names no program", BY_BASH
+    return None
+
+
+def _doubt_interpreter(script: bytes) -> list[Problem]:
+    """Return a warning if few ships may have the program that a script is run by."""
+    interpreter, _ = split_first_line(script)
+    program = _program_of(script)
     name = posixpath.basename(program)
+    found_by_path = is_env(interpreter) and "/" not in program
     usual = found_by_path or posixpath.dirname(program) in {"/bin", "/usr/bin"}
-    if is_prepared or (usual and name in ON_EVERY_SHIP):
-        return [], []
+    if not program or (usual and name in ON_EVERY_SHIP):
+        return []
     remedy = "install it by `setup` of voyage.json, or write it for bash" if usual else f"use #!/usr/bin/env {name}"
-    return [], [(f"is run by {program[:100]}, which a ship may lack", remedy)]
+    return [(f"is run by {program[:100]}, which a ship may lack", remedy)]

@@ -16,6 +16,25 @@ _PLAIN = re.compile(r"[^\\$'\"#]*")  # what env -S only splits at blanks
 _ASSIGNMENT = re.compile(r"([^=]+)=")
 
 
+def split_first_line(script: bytes) -> Tuple[str, str]:
+    """Return the interpreter that the first line of a script names, and its one argument; "" for what is not there."""
+    if not script.startswith(b"#!"):
+        return "", ""
+    line = script[2:].split(b"\n", 1)[0][: MAX_FIRST_LINE - 2].decode(errors="surrogateescape").strip(" \t")
+    interpreter, _, argument = re.sub("[ \t]+", " ", line, count=1).partition(" ")
+    return interpreter, argument
+
+
+def is_env(interpreter: str) -> bool:
+    """Whether an interpreter is the program that looks for another one by its name."""
+    return posixpath.basename(interpreter) == "env"
+
+
+def is_one_word_for_env(argument: str) -> bool:
+    """Whether ``env`` takes a first line's argument for one word, though it has several or names no program."""
+    return not _SPLIT.match(argument) and bool(re.search(r"^-|[=\s]", argument.rstrip("\r")))
+
+
 def named_programs(script: bytes) -> Tuple[str, ...]:
     """Return the programs that must be there before a line of the script can run.
 
@@ -25,13 +44,10 @@ def named_programs(script: bytes) -> Tuple[str, ...]:
     Args:
         script: content of the file; without ``#!`` it is run by bash, and names nothing.
     """
-    if not script.startswith(b"#!"):
-        return ()
-    line = script[2:].split(b"\n", 1)[0][: MAX_FIRST_LINE - 2].decode(errors="surrogateescape").strip(" \t")
-    interpreter, _, argument = re.sub("[ \t]+", " ", line, count=1).partition(" ")
+    interpreter, argument = split_first_line(script)
     if not interpreter:
         return ()
-    if posixpath.basename(interpreter) != "env":
+    if not is_env(interpreter):
         return (interpreter,)
     program = _program_of_env(argument)
     return (interpreter, program) if program and ("/" not in program or program.startswith("/")) else (interpreter,)
