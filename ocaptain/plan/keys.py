@@ -45,6 +45,16 @@ ORDER_KEYS = {
     **dict.fromkeys(("blocks", "blocking", "unblocks", "before", "runbefore", "dependents"), "blocks"),
     **dict.fromkeys(("successor", "successors", "downstream", "downstreams"), "blocks"),
 }
+#: How other tools name what ocaptain reads, in lower case, without ``_`` and ``-``. A voyage without the repository
+#: or the branch that is meant starts from the wrong files, so that these are faults.
+OTHER_NAMES = {
+    **dict.fromkeys(("repository", "repositoryurl", "repourl", "gitrepo", "giturl", "gitrepository"), "repo"),
+    **dict.fromkeys(("basebranch", "startbranch", "gitbranch", "repobranch"), "branch"),
+    **dict.fromkeys(("ships", "fleetsize"), "recommended_ships"),
+    **dict.fromkeys(("command", "cmd", "script"), "run"),
+    **dict.fromkeys(("prompt", "desc", "details", "instructions"), "description"),
+}
+_MEANT_FOR_SURE = frozenset({"repo", "branch"})
 MAX_SHORT_KEY = 4  # letters: a key this short is probably another tool's
 MIN_LONG_KEY = 6  # letters: from this length on two may be wrong
 
@@ -57,11 +67,13 @@ class SuspectKey:
         key: the key as written.
         closest: the known key that it resembles, None = it is known, but not implemented.
         is_fault: whether it is an error; else a warning.
+        how: how it resembles that key.
     """
 
     key: str
     closest: str | None
     is_fault: bool = True
+    how: str = "is almost"
 
 
 def find_order_keys(found: Mapping[str, object], known: Mapping[str, bool]) -> list[tuple[str, str]]:
@@ -72,10 +84,12 @@ def find_order_keys(found: Mapping[str, object], known: Mapping[str, bool]) -> l
     return [
         (key, field)
         for key, value in found.items()
-        if key not in known
-        and value not in (None, "", [], {}, False)
-        and (field := ORDER_KEYS.get(key.replace("_", "").replace("-", "").lower()))
+        if key not in known and value not in (None, "", [], {}, False) and (field := ORDER_KEYS.get(_plain(key)))
     ]
+
+
+def _plain(key: str) -> str:
+    return key.replace("_", "").replace("-", "").lower()
 
 
 def find_suspect_keys(keys: Iterable[str], known: dict[str, bool]) -> list[SuspectKey]:
@@ -84,6 +98,8 @@ def find_suspect_keys(keys: Iterable[str], known: dict[str, bool]) -> list[Suspe
     for key in keys:
         if known.get(key) is False:
             found.append(SuspectKey(key, None))
+        elif key not in known and (meant := OTHER_NAMES.get(_plain(key))) in known:
+            found.append(SuspectKey(key, meant, meant in _MEANT_FOR_SURE, "means what here is"))
         elif key not in known and not key.startswith("x_"):
             near = min(known, key=lambda ours, key=key: edit_distance(key, ours))  # type: ignore[misc]
             edits = edit_distance(key, near)

@@ -26,6 +26,7 @@ from ocaptain.plan.texts import (
     parse_json,
     rare_program,
 )
+from ocaptain.text import plain_reason
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -149,9 +150,9 @@ class _Reader:
                 self.faults.append(Finding(name, field, "is not enforced by this version", "remove it"))
             elif suspect.is_fault:
                 remedy = f"did you mean `{suspect.closest}`? A key of your own may begin with x_"
-                self.faults.append(Finding(name, field, f"is not a key, and is almost `{suspect.closest}`", remedy))
+                self.faults.append(Finding(name, field, f"is not a key, and {suspect.how} `{suspect.closest}`", remedy))
             else:
-                problem = f"is not a key, and is almost `{suspect.closest}`"
+                problem = f"is not a key, and {suspect.how} `{suspect.closest}`"
                 self.warnings.append(Finding(name, field, problem, f"did you mean `{suspect.closest}`? It is ignored"))
 
     def report_invalid(self, name: str, error: ValidationError) -> None:
@@ -164,7 +165,8 @@ class _Reader:
             remedy = _REMEDIES.get(fault["type"], "correct it")
             if fault["type"] == "problem":
                 remedy, shown = str(fault["ctx"]["remedy"]), ""
-            problem = fault["msg"][:1].lower() + fault["msg"][1:] + shown
+            said = plain_reason(fault["msg"])
+            problem = said[:1].lower() + said[1:] + shown
             self.faults.append(Finding(name, field, problem, remedy))
 
 

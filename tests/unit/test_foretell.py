@@ -94,6 +94,15 @@ FILES = [
         json.dumps({"id": "1", "subject": "s", "metadata": {"pin": "ship-" + "9" * 5000}}).encode(),
         "pin",
     ),
+    ("voyage.json", b'{"repository": "o/n"}', "repository: is not a key, and means what here is `repo`; did you mean"),
+    ("tasks/1.json", b'{"id": "1", "subject": "s", "metadata": null}', "metadata: must be an object {"),
+    (
+        "tasks/1.json",
+        b'{"id": "1", "subject": "s", "metadata": {"paths": "a"}}',
+        "metadata.paths: must be a list (it is",
+    ),
+    ("tasks/1.json", b'{"id": 1, "subject": "s"}', "id: must be a text (it is 1); write text in quotes"),
+    ("tasks/1.json", b'{"id": "1", "subject": ""}', "subject: is empty (it is ''); write something"),
     ("tasks/1.json", b'{"id": "1", "subject": "s", "needs": ["2"]}', "needs: orders tasks in other tools"),
     ("tasks/1.json", b'{"id": "1", "subject": "s", "metadata": {"blockedBy": ["2"]}}', "metadata.blockedBy: orders"),
 ]
