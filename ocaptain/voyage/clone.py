@@ -10,7 +10,7 @@ from ocaptain.errors import OcaptainError
 from ocaptain.git import Git, GitError, GitTimeout, find_incomplete
 from ocaptain.text import clean_line, escape_control
 from ocaptain.voyage.proof import incomplete_notes, refuse_shallow
-from ocaptain.voyage.source import source_git
+from ocaptain.voyage.source import STALL_SECONDS, end_stalls, source_git
 from ocaptain.voyage.start import SourceRefused
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from ocaptain.voyage.start import Start
 
 CLONE_SECONDS = 1800.0
-#: A server that sends nothing for so long is given up; git's own servers send a sign of life every 5 s.
-STALL_SECONDS = 120
 MAX_SHOWN = 600
 #: The objects are the user's own: git's style checks (time zones, modes) are not for them. That they are complete
 #: and have the content that their ids say is still checked, as in every clone over a connection.
@@ -90,9 +88,8 @@ def import_repository(
 
 def _clone(source: Source, repo: Path, settings: Settings) -> None:
     git = source_git(settings, repo.parent, repo.parent, source.url)
-    patience = ("-c", "http.lowSpeedLimit=1", "-c", f"http.lowSpeedTime={STALL_SECONDS}")
     try:
-        git.run(*_OWN_OBJECTS, *patience, *_CLONE, source.url, str(repo), seconds=CLONE_SECONDS)
+        git.run(*_OWN_OBJECTS, *end_stalls(STALL_SECONDS), *_CLONE, source.url, str(repo), seconds=CLONE_SECONDS)
     except GitError as error:
         raise explain_failure(error, source.url) from error
     finally:

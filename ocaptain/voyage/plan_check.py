@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ocaptain.agents import ADAPTERS, Briefing, choose_agent
 from ocaptain.config import load_settings
 from ocaptain.errors import OcaptainError, UsageError
+from ocaptain.git import GitError
 from ocaptain.plan import Finding
 from ocaptain.scratch import scratch_directory
 from ocaptain.text import clean_line
@@ -68,7 +69,8 @@ def _check_source(plan: Plan, directory: Path) -> Findings:
         found = Finding("voyage.json", error.field, clean_line(error.problem, 1000), clean_line(error.action, 1000))
         return Findings(warnings=(found,)) if isinstance(error, SourceUnreadable) else Findings((found,))
     except OcaptainError as error:
-        what = clean_line(f"could not be searched for agent settings: {error.message}", 500)
+        said = error.told if isinstance(error, GitError) else error.message
+        what = clean_line(f"could not be searched for agent settings: {said}", 500)
         return Findings(warnings=(Finding("voyage.json", "repo", what, "try again"),))
     told = [Finding("voyage.json", "repo", note, "nothing to do if that is meant") for note in notes]
     told += [Finding(one.path, "", f"(in {plan.manifest.repo}) {one.sets}", one.note) for one in files]

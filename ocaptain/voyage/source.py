@@ -25,6 +25,8 @@ _SCP = re.compile(r"(?:[A-Za-z0-9._-]+@)?[A-Za-z0-9][A-Za-z0-9.-]+:[^:].*")  # o
 _SCHEMES = ("https://", "http://", "ssh://", "git://", "file://")
 FILE_URL = "file://"
 LOOK_SECONDS = 1800.0
+#: A server that sends nothing for so long is given up; git's own servers send a sign of life every 5 s.
+STALL_SECONDS = 120
 MAX_SHOWN = 200  # characters of a name in a message
 #: Neither downloads nor replaces objects, and writes nothing: what is proven is what is there. A bare repository that
 #: the user names is meant, whatever ``safe.bareRepository`` says of those that git happens upon.
@@ -155,6 +157,11 @@ def source_git(settings: Settings, directory: Path, scratch: Path, url: str) -> 
     return Git(directory, with_user_config=True, environment=askpass_environment(token, scratch / "askpass", hosts))
 
 
+def end_stalls(seconds: int) -> tuple[str, ...]:
+    """Return git's settings with which it gives up a server that sends nothing for so long; over http alone."""
+    return ("-c", "http.lowSpeedLimit=1", "-c", f"http.lowSpeedTime={seconds}")
+
+
 def settings_in_commit(git: Git, commit: str) -> list[SettingsFile]:
     """Return the files of a commit that contain agent settings.
 
@@ -166,7 +173,7 @@ def settings_in_commit(git: Git, commit: str) -> list[SettingsFile]:
 
 
 def find_settings(source: Source, start: Start, settings: Settings, scratch: Path) -> list[SettingsFile]:
-    """Return the files with agent settings at a voyage's start; of a remote source no file contents are fetched.
+    """Return the files with agent settings at a voyage's start; of a remote source no other file is fetched.
 
     Raises:
         GitError: it cannot be read.
@@ -178,5 +185,6 @@ def find_settings(source: Source, start: Start, settings: Settings, scratch: Pat
     git = source_git(settings, scratch, scratch, source.url)
     partial = ("--bare", "--template=", "--depth=1", "--no-tags", "--filter=blob:none")
     branch = ("--branch", start.branch) if start.branch else ()
-    git.run("clone", "--quiet", *partial, *branch, "--", source.url, "look.git", seconds=LOOK_SECONDS)
+    clone = (*end_stalls(STALL_SECONDS), "clone", "--quiet", *partial, *branch, "--", source.url, "look.git")
+    git.run(*clone, seconds=LOOK_SECONDS)
     return settings_in_commit(replace(git, directory=scratch / "look.git"), "HEAD")

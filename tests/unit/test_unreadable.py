@@ -12,12 +12,14 @@ from ocaptain.cli.plan import check_plan
 from ocaptain.config import load_settings
 from ocaptain.git import Git, GitError
 from ocaptain.plan import load_plan
+from ocaptain.voyage import source as sources
 from ocaptain.voyage.plan_check import check_whole_plan
 from ocaptain.voyage.proof import prove_source
 from ocaptain.voyage.source import parse_source, takes_gh_token
 from ocaptain.voyage.start import SourceRefused, SourceUnreadable
 from ocaptain.voyage.unreadable import explain_unreadable
 from tests.helpers import write_plan
+from tests.sources import make, serve
 
 GITHUB = "https://github.com/o/not-found-certificate.git"
 MINE = "https://git.example.com/o/n.git"
@@ -154,3 +156,14 @@ def test_the_play_says_of_a_plan_what_the_command_line_says(tmp_path):
     assert said["warnings_found"] == [str(warning) for warning in found.warnings]
     assert len(said["faults"]) == 1
     assert len(said["warnings_found"]) == 2
+
+
+def test_a_server_that_goes_silent_ends_the_search_for_settings(tmp_path, monkeypatch, capsys):
+    make(tmp_path / "source")
+    monkeypatch.setattr(sources, "STALL_SECONDS", 1)
+    with serve(tmp_path, "stall") as url:
+        directory = write_plan(tmp_path / "plan", [{"metadata": {"run": "true"}}], repo=f"{url}/source/.git")
+        assert check_plan(directory, as_json=False) == 0
+    shown = " ".join(capsys.readouterr().err.split())
+    assert "could not be searched for agent settings: " in shown
+    assert "git -c" not in shown
