@@ -32,8 +32,14 @@ KEPT_SETTINGS = frozenset(
     ]
 )
 KEPT_PREFIXES = ("ANSIBLE_SSH_", "ANSIBLE_SFTP_", "ANSIBLE_SCP_", "ANSIBLE_HASHI_VAULT_")
-#: Kept where there is content of the user's that may be encrypted; otherwise a password would be asked for in vain.
-VAULT_SETTINGS = frozenset(["ANSIBLE_VAULT_PASSWORD_FILE", "ANSIBLE_VAULT_IDENTITY_LIST"])
+#: Kept where there is content of the user's: it may be encrypted (otherwise a password would be asked for in vain), and
+#: there may be hosts whose Python or temporary directory is elsewhere.
+CONTENT_SETTINGS = frozenset(
+    [
+        *("ANSIBLE_VAULT_PASSWORD_FILE", "ANSIBLE_VAULT_IDENTITY_LIST"),
+        *("ANSIBLE_PYTHON_INTERPRETER", "ANSIBLE_REMOTE_TMP", "ANSIBLE_REMOTE_TEMP", "ANSIBLE_PIPELINING"),
+    ]
+)
 _NUMBERS = frozenset(["ANSIBLE_FORKS", "ANSIBLE_TIMEOUT", "ANSIBLE_REMOTE_PORT"])
 _FILES = frozenset(
     [
@@ -77,7 +83,7 @@ def _is_kept(name: str, value: str, *, has_content: bool) -> bool:
         return False
     if name in _FILES and not expand_home(value).is_file():
         return False
-    return name in KEPT_SETTINGS or name.startswith(KEPT_PREFIXES) or (has_content and name in VAULT_SETTINGS)
+    return name in KEPT_SETTINGS or name.startswith(KEPT_PREFIXES) or (has_content and name in CONTENT_SETTINGS)
 
 
 def without_python_settings(environment: Mapping[str, str]) -> dict[str, str]:

@@ -16,7 +16,7 @@ from ocaptain.ansible.invocation import build_invocation
 from ocaptain.captain.ship.link import Link, _is_long, _split_arguments
 from ocaptain.captain.transport.base import ShipFault
 from ocaptain.config import load_settings
-from ocaptain.environment import choose_locale, ignored_settings, without_python_settings
+from ocaptain.environment import CONTENT_SETTINGS, choose_locale, ignored_settings, without_python_settings
 from ocaptain.errors import UsageError
 from ocaptain.options import SailOptions
 from ocaptain.plan import load_plan
@@ -250,6 +250,9 @@ def test_settings_of_the_users_ansible_and_python_stay_behind(tmp_path):
         **dict.fromkeys(("ANSIBLE_FORKS", "ANSIBLE_TIMEOUT", "ANSIBLE_PRIVATE_KEY_FILE"), "none of that kind"),
         **dict.fromkeys(("PYTHONWARNINGS", "PYTHONIOENCODING", "PYTHONUTF8", "RUNNER_OMIT_EVENTS"), "x"),
         "ANSIBLE_VAULT_PASSWORD_FILE": str(tmp_path / "key"),
+        "ANSIBLE_PYTHON_INTERPRETER": "/opt/python/bin/python3",
+        "ANSIBLE_REMOTE_TMP": "/var/tmp/ansible",
+        "ANSIBLE_PIPELINING": "1",
     }
     kept = {
         "ANSIBLE_SSH_ARGS": "-v",
@@ -262,7 +265,7 @@ def test_settings_of_the_users_ansible_and_python_stay_behind(tmp_path):
     }
     assert ignored_settings({**gone, **kept}) == sorted(gone)
     with_content = ignored_settings({**gone, **kept}, has_content=True)
-    assert with_content == sorted(set(gone) - {"ANSIBLE_VAULT_PASSWORD_FILE"})
+    assert with_content == sorted(set(gone) - CONTENT_SETTINGS)
     assert ignored_settings({"ANSIBLE_VAULT_PASSWORD_FILE": "/no/such/file"}, has_content=True)
     made = build_invocation("sail", {}, {**gone, **kept, "PYTHONPATH": "/theirs"}, tmp_path)
     assert made.ignored == tuple(sorted(gone))
