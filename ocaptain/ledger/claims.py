@@ -244,7 +244,7 @@ class Claims(Store):
         return int(row.fetchone()[0])
 
     def was_returned_for(self, task: str, reason: str) -> bool:
-        """Return whether a task was handed back, uncounted, for a reason that begins like this, since its last retry."""
+        """Return whether a task was handed back, uncounted, for a reason that begins like this since its last retry."""
         row = self._db.execute(
             "SELECT 1 FROM attempts a JOIN tasks t ON t.id = a.task WHERE a.task = ?1 AND a.state = 'conflict'"
             " AND substr(a.reason, 1, length(?2)) = ?2 AND a.token > coalesce(t.retried, 0)",
