@@ -17,6 +17,8 @@ MAX_LISTED_RULES = 200
 MAX_PATH = 4000  # bytes
 GIT_RULE_FILES = frozenset({".gitignore", ".gitattributes"})
 ORIGIN = b"refs/remotes/origin/"
+#: Without it git runs ``git status`` in a submodule, and with that the filters which the agent has set there.
+NO_STATUS = "--ignore-submodules=dirty"
 INDEX_STATE_FILE = "ocaptain-index"
 AGENT_GIT_CONFIG = """[core]
 \trepositoryformatversion = 0
@@ -93,6 +95,11 @@ class Checkout(Repository):
         """Remove what an agent hid from git: nested repositories in tracked folders, untracked rule files."""
         for path in found.nested:
             remove_path(self._places.workspace / path / ".git")
+        entries = self._git("ls-files", "--stage", "-z").split(b"\0") if found.nested else []
+        submodules = {os.fsdecode(one.partition(b"\t")[2]) for one in entries if one.startswith(b"160000 ")}
+        for path in submodules.intersection(found.nested):  # git leaves alone what is in there
+            remove_path(self._places.workspace / path)
+            (self._places.workspace / path).mkdir(parents=True, exist_ok=True)
         named = found.rules if len(found.rules) < MAX_LISTED_RULES else []  # else all are listed
         listed = self._git("--literal-pathspecs", "ls-files", "-z", "--", *named) if found.rules else b""
         for path in set(found.rules) - {os.fsdecode(name) for name in listed.split(b"\0")}:
@@ -183,7 +190,7 @@ class Checkout(Repository):
     def _force_checkout(self, commit: str) -> None:
         """Write every tracked path that differs from ``commit``, replacing whatever is there."""
         self._git("update-index", "-q", "--refresh", check=False)
-        remaining = [name for name in self._git("diff-files", "--name-only", "-z").split(b"\0") if name]
+        remaining = [name for name in self._git("diff-files", NO_STATUS, "--name-only", "-z").split(b"\0") if name]
         for name in remaining:
             remove_path(self._places.workspace / os.fsdecode(name))
         if remaining:

@@ -16,7 +16,7 @@ import os
 import subprocess
 import time
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ocaptain.protocol.limits import MAX_OTHER_BYTES, MAX_OTHER_TIPS, MEBIBYTE, Limits, printable_path
 from ocaptain.protocol.messages import OtherTip, OtherWork
@@ -130,15 +130,10 @@ class Salvage(Bundling):
             if sum(sizes) > MAX_OTHER_BYTES:
                 left_out.append(f"{name}: more than {MAX_OTHER_BYTES // MEBIBYTE} MB")
                 return None
+            known = self._remove_links(extra)  # else git runs its status there, with what an agent has set
             self._git("add", "--all", "--ignore-errors", "--", ".", extra=extra, check=False)
-            links = [
-                one.partition(b"\t")[2]
-                for one in self._git("ls-files", "-s", "-z", extra=extra).split(b"\0")
-                if one.startswith(b"160000 ")
-            ]
-            if links:  # the repositories that they point to are saved by themselves
-                listed_links = b"".join(path + b"\0" for path in links)
-                self._git("update-index", "--force-remove", "-z", "--stdin", stdin=listed_links, extra=extra)
+            self._remove_links(extra)  # the repositories that they point to are saved by themselves
+            self._restore_links(known, extra)
             tree = self._git("write-tree", extra=extra).decode().strip()
             before = self._git("rev-parse", f"{head}^{{tree}}").decode().strip() if head else None
             if not listed[0] or tree == before:
@@ -151,6 +146,21 @@ class Salvage(Bundling):
         finally:
             index.unlink(missing_ok=True)
         return Tip(name, commit, is_work=bool(label))
+
+    def _remove_links(self, extra: Mapping[str, str]) -> List[bytes]:
+        """Remove all links to other repositories from an index; return them as ``ls-files --stage`` has them."""
+        listed = self._git("ls-files", "-s", "-z", extra=extra).split(b"\0")
+        links = [one for one in listed if one.startswith(b"160000 ")]
+        paths = b"".join(one.partition(b"\t")[2] + b"\0" for one in links)
+        self._git("update-index", "--force-remove", "-z", "--stdin", stdin=paths, extra=extra)
+        return links
+
+    def _restore_links(self, links: Sequence[bytes], extra: Mapping[str, str]) -> None:
+        """Put links into an index again, but those in whose places there are files now."""
+        names = self._git("ls-files", "-z", extra=extra).split(b"\0") if links else []
+        wanted = {one.partition(b"\t")[2]: one for one in links}
+        kept = [one for path, one in wanted.items() if not any((name + b"/").startswith(path + b"/") for name in names)]
+        self._git("update-index", "-z", "--index-info", stdin=b"".join(one + b"\0" for one in kept), extra=extra)
 
     def _resolve(self, tips: Sequence[Tip], left_out: List[str]) -> List[Tip]:
         """Return the tips with their commits; those that are none are left out."""

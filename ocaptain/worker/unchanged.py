@@ -15,7 +15,7 @@ import stat
 from pathlib import Path
 from typing import Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
-from ocaptain.worker.checkout import AGENT_GIT_CONFIG, Checkout
+from ocaptain.worker.checkout import AGENT_GIT_CONFIG, NO_STATUS, Checkout
 from ocaptain.worker.errors import WorkspaceError
 from ocaptain.worker.places import find_git_directory, is_regular_file, open_regular_file, remove_path
 
@@ -79,7 +79,7 @@ class Comparison(Checkout):
 
         ``diff-files`` sees a tracked folder that is a link now, through which ``ls-files --modified`` looks.
         """
-        fields = iter(self._git(*self._agent_settings, "diff-files", "--raw", "-z").split(b"\0"))
+        fields = iter(self._git(*self._agent_settings, "diff-files", NO_STATUS, "--raw", "-z").split(b"\0"))
         found = [(about.decode().lstrip(":").split(), os.fsdecode(next(fields))) for about in fields if about]
         listed = self._git("ls-files", "--others", "--exclude-standard", "-z").split(b"\0")
         new = [os.fsdecode(name) for name in listed if name]

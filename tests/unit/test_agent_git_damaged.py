@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
 
 import pytest
 
+from ocaptain.git import Git
 from ocaptain.worker import repository
 from ocaptain.worker.tips import linked_worktrees, read_tips
 from tests.unit.test_agent_git import Saved, do
@@ -80,6 +82,41 @@ def test_commits_of_a_submodule_that_was_removed_are_saved(ship):
     assert (saved.unfit, saved.empty) == (None, True)
     assert any(name.startswith("submodule lib/s: refs/heads/") for name in saved.elsewhere)
     assert saved.has("f")
+
+
+def begin_with_submodule(ship):
+    """Start an attempt on a base that has submodule lib/s, which is not fetched."""
+    do(ship, 'git init -q "$out/s"; cd "$out/s"; new g')
+    oid = Git(ship.outside / "s" / ".git").text("rev-parse", "HEAD")
+    inner = ship.git.text("mktree", stdin=f"160000 commit {oid}\ts\n".encode())
+    blob = ship.git.text("rev-parse", f"{ship.base}:a.txt")
+    tree = ship.git.text("mktree", stdin=f"100644 blob {blob}\ta.txt\n040000 tree {inner}\tlib\n".encode())
+    ship.base = ship.git.text("commit-tree", tree, "-p", ship.base, "-m", "sub")
+    ship.give(ship.base)
+    ship.work.reset(ship.base, "voyage")
+    return oid
+
+
+def test_a_fetched_submodule_is_handed_back_and_runs_nothing(ship):
+    oid = begin_with_submodule(ship)
+    owned = ship.outside / "owned"
+    do(
+        ship,
+        'echo f > f; rmdir lib/s; git clone -q "$out/s" lib/s; cd lib/s; echo "* filter=x" > .git/info/attributes;'
+        f" git config filter.x.clean 'touch {owned}; cat'; cp g h; mv h g; cd ../..;"
+        " git config submodule.s.ignore none;"
+        r" printf '[submodule \"s\"]\npath = lib/s\nurl = x\nignore = none\n' > .gitmodules",
+    )
+    owned.unlink(missing_ok=True)
+    saved = Saved(ship)
+    assert (saved.unfit.reason, saved.unfit.paths) == ("nested git repositories", ["lib/s"])
+    assert not owned.exists()
+    assert saved.has("f", "files")
+    assert saved.git.text("rev-parse", f"{saved.tips['files'].commit}:lib/s") == oid, "it is not deleted"
+    ship.work.reset(ship.base, "voyage")
+    assert os.listdir(ship.root / "lib/s") == []
+    do(ship, "echo g > lib/s/g; git init -q n")
+    assert Saved(ship).has("lib/s/g", "files"), "plain files in its place are saved"
 
 
 def test_worktrees_that_lead_in_circles_hold_nobody_up(ship):
