@@ -122,14 +122,19 @@ class Workspace(Salvage):
     @contextlib.contextmanager
     def _nested_as_files(self, nested: Sequence[str]) -> Iterator[None]:
         """Make git take nested repositories for plain folders meanwhile."""
-        names = [(self._places.workspace / path / ".git", f"{path}/dot-git.rescued") for path in nested]
-        for own, other in names:
-            own.rename(self._places.workspace / other)
+        moved: list[tuple[Path, Path]] = []
         try:
+            for path in nested:
+                own = self._places.workspace / path / ".git"
+                other = own.with_name("dot-git.rescued")
+                if os.path.lexists(other):  # an agent's own; nothing else would have this name
+                    other = own.with_name(f"dot-git.rescued-{os.getpid()}")
+                own.rename(other)
+                moved.append((own, other))
             yield
         finally:
-            for own, other in names:
-                (self._places.workspace / other).rename(own)
+            for own, other in moved:
+                other.rename(own)
 
     def _find_excesses(self, changes: Changes, limits: Limits) -> list[Excess]:
         """Return the files that exceed the limits."""

@@ -135,3 +135,14 @@ def test_a_pipe_as_configuration_holds_nobody_up(ship, script, monkeypatch):
     monkeypatch.setattr(repository, "GIT_SECONDS", 20)
     do(ship, f"{script}; rm .git/config; mkfifo .git/config")
     assert "a.txt" not in Saved(ship).files
+
+
+def test_a_rescue_puts_every_nested_repository_back(ship):
+    do(
+        ship,
+        "for n in 1 2; do git init -q n$n; (cd n$n; new f); done; cd n2; mkdir dot-git.rescued; > dot-git.rescued/x",
+    )
+    found = ship.work.snapshot(ship.base, "rescue-1", lenient=True)
+    assert (found.empty, found.left_out) == (False, ())
+    assert all((ship.root / name / ".git").is_dir() for name in ("n1", "n2"))
+    assert (ship.root / "n2/dot-git.rescued/x").exists()
