@@ -156,7 +156,7 @@ def on_terminal(home, *arguments, cols, key="", **more):
     try:
         while data := os.read(leader, 65536):
             seen += data
-            if key and b"[y/N]" in seen:
+            if key and b"[y/N]: " in seen:
                 os.write(leader, key.encode())
                 key = ""
     except OSError:  # Linux says so where the other side was closed
