@@ -95,6 +95,12 @@ def _is_foreign_to_python(name: str) -> bool:
     return name.startswith("PYTHON") and name[6:].isalnum() and name[6:].isupper() and name not in KEPT_PYTHON
 
 
+def is_found_by(python_path: str) -> bool:
+    """Whether our own package is found by this ``PYTHONPATH``: then its entries are how we were installed."""
+    own = Path(__file__).resolve().parent.parent
+    return any(Path(entry).resolve() == own for entry in python_path.split(os.pathsep) if entry)
+
+
 def ignore_python_settings() -> None:
     """Undo in this process what the user set for other programs.
 
@@ -103,7 +109,10 @@ def ignore_python_settings() -> None:
     if os.environ.get("PYTHONWARNINGS"):
         warnings.resetwarnings()
         warnings.simplefilter("ignore")
-    callers = {Path(entry).absolute() for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry}
+    python_path = os.environ.get("PYTHONPATH", "")
+    if is_found_by(python_path):
+        return
+    callers = {Path(entry).absolute() for entry in python_path.split(os.pathsep) if entry}
     sys.path.sort(key=lambda entry: Path(entry).absolute() in callers)  # a stable sort: nothing else moves
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ocaptain.ansible.content import content_root
 from ocaptain.config import DOTENV_DIRECTORY
-from ocaptain.environment import choose_locale, ignored_settings
+from ocaptain.environment import choose_locale, ignored_settings, is_found_by
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -89,7 +89,7 @@ def build_invocation(
 def _python_path(callers: str) -> str:
     """Return the path of modules: ours, and what we were installed with, come before those of the caller's."""
     ours = [str(package_root())]
-    if callers:
+    if callers and not is_found_by(callers):
         ours.append(sysconfig.get_path("purelib"))
     return os.pathsep.join(dict.fromkeys([*ours, *filter(None, callers.split(os.pathsep))]))
 

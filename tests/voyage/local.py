@@ -170,7 +170,7 @@ class LocalCommand:
 
 
 def make_voyage(root: Path, tasks: list[dict], ships: int = 1, verify: str = "true", **more) -> Path:
-    """Make a voyage directory; a task has ``run`` and may have ``verify``, ``waits``, ``pin``, ``hold``.
+    """Make a voyage directory; a task has ``run`` and may have ``subject``, ``verify``, ``waits``, ``pin``, ``hold``.
 
     ``verify_ship`` adds a ship for the final verify.
     """
@@ -188,13 +188,13 @@ def make_voyage(root: Path, tasks: list[dict], ships: int = 1, verify: str = "tr
         {
             "id": str(n),
             "position": n,
-            "subject": f"Task {n}",
+            "subject": task.get("subject", f"Task {n}"),
             "raw": json.dumps(
                 {
                     "id": str(n),
-                    "subject": f"Task {n}",
+                    "subject": task.get("subject", f"Task {n}"),
                     "description": "",
-                    "metadata": {k: v for k, v in task.items() if k not in {"waits", "pin", "wish"}},
+                    "metadata": {k: v for k, v in task.items() if k not in {"subject", "waits", "pin", "wish"}},
                 }
             ),
             "agent": task.get("agent", "command"),

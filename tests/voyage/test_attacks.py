@@ -51,9 +51,9 @@ def dying(tmp_path):
 def test_a_source_that_dies_in_the_middle_of_its_clone(lone, plan, dying):
     done = lone.run("sail", plan([run_task("true")]), "--repo", dying, "-n", "1")
     assert done.code == 1, (done.out, done.err)
-    assert f"{dying} could not be cloned: " in done.err
+    assert f"the clone of {dying} broke off: " in done.err
     assert "early EOF" in done.err
-    assert done.err.endswith("; nothing was made, sail again\n")
+    assert done.err.endswith("; nothing was created: try again\n")
     assert lone.sprites() == 0
     assert {one.name for one in lone.voyages.iterdir()} <= {".lock"}
     assert not list(lone.home.rglob("*.pack"))

@@ -195,7 +195,7 @@ def test_a_channel_that_is_cut_again_and_again(tmp_path, ships):
 def test_the_worker_is_killed_at_every_stage(tmp_path, ships, moment):
     (ship,) = ships()
     task = {"run": "touch ~/at-agent; sleep 1; echo 1 > a", "verify": "touch ~/at-check; sleep 1; test -f a"}
-    directory = make_voyage(tmp_path, [task], verify="touch ~/at-verify; sleep 1; test -f a")
+    directory = make_voyage(tmp_path, [task], verify="test -f a || exit 1; touch ~/at-verify; sleep 1")
 
     async def kill(_):
         await until(lambda: (ship.home / f"at-{moment}").exists())
@@ -262,7 +262,7 @@ def test_a_broken_ship_is_benched_and_costs_no_task_its_tries(tmp_path, ships):
 
 def test_a_task_that_no_ship_can_start_fails_and_a_child_that_never_stops_talking_holds_up_nothing(tmp_path, ships):
     chatter = "(while :; do echo x; sleep 0.05; done) & echo x > f"
-    directory = make_voyage(tmp_path, [{"run": f": {'x' * 200_000}"}, {"run": chatter}])
+    directory = make_voyage(tmp_path, [{"run": "true", "subject": "x" * 200_000}, {"run": chatter}])
     assert run(sail(directory, ships())) == "failed"
     assert landed(directory) == ["2"]
     with command(directory) as ledger:

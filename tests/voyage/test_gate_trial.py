@@ -184,11 +184,11 @@ def with_note_cleared(directory):
 
 def test_sail_says_what_is_not_on_the_ship_and_ends_with_2(lone, plan):
     made = plan([run_task("sleep 600")])
-    (made / "verify.sh").write_bytes(b"#!/usr/bin/env python3.99\r\nprint()\r\n")
+    (made / "verify.sh").write_text("#!/usr/bin/env python3.99\nprint()\n")
     done = lone.run("sail", made, "-n", "1", "--wait", "--json")
     assert done.code == 2, (done.out, done.err)
     message = done.json["error"]["message"]
-    assert "not on the ship: `python3.99^M`, which verify.sh's first line names" in message
+    assert "not on the ship: `python3.99`, which verify.sh's first line names" in message
     assert f"ocaptain sink {done.json['voyage']}" in message
     assert done.json["gate"]["outcome"] == "interpreter"
     assert lone.run("status", done.json["voyage"]).out.count("not on the ship") == 1
