@@ -161,7 +161,8 @@ def _refuse_branch(found: RefList, wanted: str, where: str) -> SourceRefused:
     problem = f"{where} has no branch {shown!r}"
     if near:
         return SourceRefused("branch", problem, f"did you mean {' or '.join(map(escape_control, near))}?")
-    return SourceRefused("branch", problem, f"its branches are {_names(branches) or 'none'}")
+    action = f"choose one of its branches: {_names(branches)}" if branches else "it has none: git branch NAME COMMIT"
+    return SourceRefused("branch", problem, action)
 
 
 def _names(refs: Iterable[str]) -> str:

@@ -123,7 +123,7 @@ def test_a_branch_that_does_not_exist_is_refused_with_near_names(tmp_path, sourc
         "topic": ("no branch topic of its own", "git branch topic origin/topic"),
         "origin/main": ("no branch 'origin/main'", "did you mean main?"),
         "refs/heads/main": ("no branch", "did you mean main?"),
-        "zzz\x1b": (r"'zzz\\x1b'", "its branches are main, release"),
+        "zzz\x1b": (r"'zzz\\x1b'", "choose one of its branches: main, release"),
     }
     for branch, (problem, remedy) in expected.items():
         found = refusal(tmp_path, source, branch)

@@ -478,7 +478,7 @@ FAULTS = [
     (["sail", "{plan}", "-n", "100000"], "ships must be"),
     (["sail", "{plan}", "--provider", "aws"], ""),
     (["sail", "{plan}", "--repo", "nowhere/at/all"], "does not exist"),
-    (["sail", "{plan}", "--repo", "file:///nowhere"], "is not a git repository"),
+    (["sail", "{plan}", "--repo", "file:///no/such/place"], "cannot be read"),
     (["sail", "{plan}", "--repo", "https://u:canary@x.invalid/y"], "password"),
     (["sail", "{plan}", "--agent", "codex"], 'agent "codex" does not exist in this version'),
     (["sail", "{bare}"], "agent claude has no credential"),
