@@ -191,7 +191,7 @@ def test_tasks_of_one_state(voyage, capsys):
 
 def run(*arguments, **env):
     return subprocess.run(
-        [OCAPTAIN, *arguments], capture_output=True, text=True, check=False, env={"HOME": "/nowhere", **env}
+        [OCAPTAIN, *arguments], capture_output=True, text=True, check=False, env={"HOME": "/proc/nowhere", **env}
     )
 
 
