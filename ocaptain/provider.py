@@ -205,6 +205,22 @@ def require_same_provider(voyage: Voyage, reached: Endpoint | None) -> None:
         raise UsageError(f"{voyage.id} sails on {voyage.place}, but the configured provider is {here}: {remedy}")
 
 
+def require_endpoint_of(voyage: Voyage, settings: Settings) -> Endpoint:
+    """Return how to reach a voyage's provider; starts its drydock, and no other one, if it is not running.
+
+    Raises:
+        UsageError: the configured provider is another one.
+        OcaptainError: there is no token, drydock cannot run here, or the service cannot be asked.
+    """
+    provider, _ = choose_provider(settings, voyage.provider)
+    reached = endpoint(provider, settings)
+    if reached is None:
+        require_same_provider(voyage, None)
+        reached = require_endpoint(provider, settings)
+    require_same_provider(voyage, reached)
+    return reached
+
+
 def sprites_token(settings: Settings, file: Path = SPRITES_FILE) -> str:
     """Return the Sprites token: from the configuration, else from the ``sprite`` CLI's own file.
 

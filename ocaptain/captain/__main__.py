@@ -27,7 +27,7 @@ from ocaptain.presence import Presence, find_existing
 from ocaptain.prices import load_prices
 from ocaptain.process import captain_lock_path
 from ocaptain.protocol.files import start_time, write_atomic
-from ocaptain.provider import choose_provider, require_endpoint, require_same_provider
+from ocaptain.provider import require_endpoint, require_endpoint_of
 
 if TYPE_CHECKING:
     from ocaptain.config import Settings
@@ -139,8 +139,7 @@ async def _reach(ledger: Ledger, settings: Settings) -> Endpoint:
     voyage = ledger.voyage()
     while True:
         try:
-            reached = await asyncio.to_thread(require_endpoint, choose_provider(settings, voyage.provider)[0], settings)
-            await asyncio.to_thread(require_same_provider, voyage, reached)
+            reached = await asyncio.to_thread(require_endpoint_of, voyage, settings)
         except UsageError:
             raise
         except OcaptainError as error:

@@ -12,7 +12,7 @@ from ocaptain.errors import OcaptainError
 from ocaptain.ledger import Ledger, overview
 from ocaptain.ledger.records import NOT_SAILING
 from ocaptain.presence import Presence, find_existing
-from ocaptain.provider import choose_provider, require_endpoint, require_same_provider
+from ocaptain.provider import require_endpoint_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -94,8 +94,7 @@ def find_existing_ships(
     if voyage.provider == HOSTS:
         return _existing_hosts(names, held_hosts(directory, ledger))
     try:
-        reached = require_endpoint(choose_provider(settings, voyage.provider)[0], settings)
-        require_same_provider(voyage, reached)
+        reached = require_endpoint_of(voyage, settings)
         return asyncio.run(_find_sprites(voyage.id, names, reached, destruction_confirmed))
     except OcaptainError as error:
         return Presence(unknown=names, why=error.message)

@@ -21,7 +21,7 @@ from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.ledger.records import ENDED
 from ocaptain.locks import Lock
 from ocaptain.prices import load_prices
-from ocaptain.provider import Endpoint, choose_provider, require_endpoint, require_same_provider
+from ocaptain.provider import Endpoint, require_endpoint_of
 from ocaptain.sprites import SpritesError
 from ocaptain.voyage.fleet import held_hosts, open_for_writing
 
@@ -54,10 +54,7 @@ def begin_sink(directory: VoyageDirectory, settings: Settings) -> RescueResult:
         OcaptainError: the captain could not be stopped, or what was fetched is not sound.
     """
     voyage = directory.voyage()
-    reached = (
-        None if voyage.provider == HOSTS else require_endpoint(choose_provider(settings, voyage.provider)[0], settings)
-    )
-    require_same_provider(voyage, reached)
+    reached = None if voyage.provider == HOSTS else require_endpoint_of(voyage, settings)
     prices = None
     with contextlib.suppress(UsageError):  # a wrong price table must not stop a sink: use the built-in one
         prices = load_prices(settings.prices)

@@ -15,7 +15,7 @@ from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.ledger.records import NOT_SAILING
 from ocaptain.locks import Lock
 from ocaptain.mesh import tailnet_of
-from ocaptain.provider import choose_provider, endpoint, require_endpoint, require_same_provider
+from ocaptain.provider import choose_provider, endpoint, require_endpoint_of, require_same_provider
 from ocaptain.voyage.fleet import find_existing_ships, list_sprites
 from ocaptain.voyage.home import Home, table_of
 from ocaptain.voyage.launch import note_resume
@@ -91,7 +91,7 @@ def resume(directory: VoyageDirectory, settings: Settings, options: SailOptions,
             )
     else:
         provider, _ = choose_provider(settings, voyage.provider)
-        reached = endpoint(provider, settings) if check else require_endpoint(provider, settings)
+        reached = endpoint(provider, settings) if check else require_endpoint_of(voyage, settings)
         require_same_provider(voyage, reached)
         if voyage.mesh == "tailscale":
             tailnet_of(settings)

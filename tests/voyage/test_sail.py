@@ -225,7 +225,8 @@ def test_the_final_verify_uses_the_captains_script_and_tree(sailor, plan):
     tasks = [run_task("echo 'exit 0' > ../artifacts/verify.sh; chmod 0555 ../artifacts/verify.sh; echo x > a")]
     done = sailor.run("sail", plan(tasks, verify="echo looking; test -f never"), "-n", "1", "--wait", "--json")
     assert done.code == 1
-    assert done.json["verify"] == {"ok": False, "exit_code": 1, "clean": False, "commit": done.json["verify"]["commit"]}
+    verify = {"ok": False, "exit_code": 1, "stage": "verify", "clean": False, "commit": done.json["verify"]["commit"]}
+    assert done.json["verify"] == verify
     assert "verify.sh ended with exit code 1" in done.err
     assert "verify | looking" in sailor.run("logs").out
 

@@ -288,5 +288,6 @@ def test_a_sink_that_looks_elsewhere_is_refused(lone, plan):
     voyage = lone.json("sail", plan([run_task(f"echo wip > wip; {MUCH}; sleep 300")]), "-n", "1", "--json")["voyage"]
     done = lone.run("sink", voyage, "--force", env={"XDG_STATE_HOME": str(lone.home / "other")})
     assert (done.code, "sails on" in done.err) == (2, True), done.err
+    assert not (lone.home / "other").exists(), "another drydock was started"
     assert lone.sprites() == 1
     assert lone.json("status", voyage, "--json")["state"] == "running"
