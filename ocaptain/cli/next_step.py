@@ -27,6 +27,7 @@ class Standing:
         ships_up: number of its ships that exist.
         has_captain: whether a captain runs on this machine.
         is_pausing: whether it is asked to pause, and finishes what is under way.
+        held: tasks that wait for approval.
     """
 
     voyage: str
@@ -36,13 +37,15 @@ class Standing:
     ships_up: int = 0
     has_captain: bool = True
     is_pausing: bool = False
+    held: tuple[str, ...] = ()
 
 
 def standing_of(seen: Overview, failed: tuple[str, ...], *, has_captain: bool) -> Standing:
     """Return what the next step of a voyage depends on."""
     up = sum(ship["state"] not in NOT_SAILING for ship in seen.ships)
     is_pausing = seen.state != "paused" and seen.paused_reason in {"user", "budget", "limit"}
-    return Standing(seen.voyage, seen.state, failed, seen.tasks["completed"], up, has_captain, is_pausing)
+    held = tuple(seen.held_tasks)
+    return Standing(seen.voyage, seen.state, failed, seen.tasks["completed"], up, has_captain, is_pausing, held)
 
 
 def after_voyage(at: Standing) -> str:
@@ -57,7 +60,8 @@ def after_voyage(at: Standing) -> str:
             return _join(f"ocaptain status {name}", f"{resume} (goes on)")
         case "running" | "verifying":
             steps = [f"ocaptain logs {name} -f", f"ocaptain pause {name}"] if at.has_captain else [f"{resume} --wait"]
-            return _join(*steps, f"ocaptain sink {name}")
+            approve = [f"ocaptain approve {name} {clean_line(at.held[0])}"] if at.held else []
+            return _join(*approve, *steps, f"ocaptain sink {name}")
         case "preparing" | "paused":
             return _join(resume, sink)
         case "complete":

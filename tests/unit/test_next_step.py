@@ -30,6 +30,10 @@ STATES = ("preparing", "running", "paused", "verifying", "complete", "failed", "
         (Standing(V, "running"), f"ocaptain logs {V} -f · ocaptain pause {V} · ocaptain sink {V}"),
         (Standing(V, "running", has_captain=False), f"ocaptain sail --resume {V} --wait · ocaptain sink {V}"),
         (Standing(V, "running", is_pausing=True), f"ocaptain status {V} · ocaptain sail --resume {V} (goes on)"),
+        (
+            Standing(V, "running", held=("5", "6")),
+            f"ocaptain approve {V} 5 · ocaptain logs {V} -f · ocaptain pause {V} · ocaptain sink {V}",
+        ),
         (Standing(V, "verifying"), f"ocaptain logs {V} -f · ocaptain pause {V} · ocaptain sink {V}"),
         (Standing(V, "paused", ships_up=1), f"ocaptain sail --resume {V} · ocaptain sink {V} (1 ship is still up)"),
         (
