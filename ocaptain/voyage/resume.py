@@ -90,9 +90,11 @@ def resume(directory: VoyageDirectory, settings: Settings, options: SailOptions,
                 f"{voyage.id} sails on hosts of an inventory, which cannot be replaced; leave out --replace"
             )
     else:
-        provider, _ = choose_provider(settings, voyage.provider)
-        reached = endpoint(provider, settings) if check else require_endpoint_of(voyage, settings)
-        require_same_provider(voyage, reached)
+        if check:
+            reached = endpoint(choose_provider(settings, voyage.provider)[0], settings)
+            require_same_provider(voyage, reached)
+        else:
+            reached = require_endpoint_of(voyage, settings)
         if voyage.mesh == "tailscale":
             tailnet_of(settings)
         if reached:
