@@ -49,5 +49,5 @@ def sprite_of_device(name: str) -> str | None:
 
 
 def stage_name(stage: str) -> str:
-    """Return what people call a stage of the final verify (``setup`` or ``verify``)."""
+    """Return what people call a stage of the final verify, or of the gate's trial (``setup`` or ``verify``)."""
     return "setup" if stage == "setup" else "verify.sh"

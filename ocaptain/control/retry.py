@@ -16,6 +16,7 @@ from ocaptain.agents import ADAPTERS, Briefing, choose_agent
 from ocaptain.errors import UsageError
 from ocaptain.ledger import TaskChange
 from ocaptain.plan import Task, claim_priorities, find_cycle
+from ocaptain.text import plain_reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -87,7 +88,7 @@ def _change(ledger: Ledger, row: Mapping[str, Any], run: NewRun) -> TaskChange:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(str(part) for part in first["loc"])
-        raise ChangeRefused(f"task {row['id']}: {field}: {first['msg']}") from error
+        raise ChangeRefused(f"task {row['id']}: {field}: {plain_reason(first['msg'])}") from error
     if task.id != row["id"]:
         raise ChangeRefused(f'the file is of task "{task.id}", not of task {row["id"]}')
     agent = row["agent"] if run == NewRun(model=run.model) else _choose_agent(ledger, task, run)

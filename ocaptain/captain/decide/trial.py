@@ -9,6 +9,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from ocaptain.captain.decide.outcome import CANNOT_EXECUTE, NOT_FOUND
+from ocaptain.names import stage_name
 from ocaptain.text import clean_line
 
 if TYPE_CHECKING:
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
 
     from ocaptain.protocol.messages import TrialResult
 
-NOT_EXECUTABLE, NOT_FOUND = 126, 127  # a shell's exit codes
 MAX_TRIES = 2  # of a captain: a ship may die of it
 MAX_NAME = 200
 MAX_TAIL = 2000  # characters that are looked through
@@ -55,7 +56,7 @@ def judge_gate_trial(result: TrialResult, programs: Collection[str], seconds: fl
         programs: that verify.sh's first line names; only one of these can stop the voyage.
         seconds: the time limit of the trial.
     """
-    script = "setup" if result.stage == "setup" else "verify.sh"
+    script = stage_name(result.stage)
     missing = result.missing if result.missing in programs else ""
     if missing and not result.code:
         hint = " (it ends with a carriage return: the file has Windows line ends)" if missing.endswith("\r") else ""
@@ -68,7 +69,7 @@ def judge_gate_trial(result: TrialResult, programs: Collection[str], seconds: fl
         named = _NOT_FOUND.findall(result.tail[-MAX_TAIL:])
         what = _quote(named[-1]) if named else f"a program that {script} needs"
         return GateTrial("missing", f"{what} is not on the ship yet: a task or `setup` must bring it")
-    if result.code == NOT_EXECUTABLE:
+    if result.code == CANNOT_EXECUTE:
         return GateTrial(
             "missing", f"{script} needs what cannot be run yet: a task or `setup` must bring it (exit 126)"
         )
