@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.test_agent_git import Saved, do
-from tests.unit.test_workspace import Ship, commit
+from tests.unit.test_agent_git import Saved, do, make_ship
+from tests.unit.test_workspace import commit
 
 START = {"a.txt": "1\n2\n3\n4\n5\n6\n7\n8\n9\n", "b.txt": "b\n", "gone.txt": "g\n"}
 LANDED = {"a.txt": "one\n2\n3\n4\n5\n6\n7\n8\n9\n", "b.txt": "b\n", "landed.txt": "l\n"}
@@ -13,10 +13,7 @@ LANDED = {"a.txt": "one\n2\n3\n4\n5\n6\n7\n8\n9\n", "b.txt": "b\n", "landed.txt"
 
 @pytest.fixture
 def ship(tmp_path, monkeypatch):
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
-    found = Ship(tmp_path)
-    found.outside = tmp_path / "outside"
-    found.outside.mkdir()
+    found = make_ship(tmp_path, monkeypatch)
     start = commit(found.git, START, found.base)
     found.base = commit(found.git, LANDED, start)
     found.give(found.base)

@@ -20,13 +20,18 @@ from tests.unit.test_workspace import Ship, import_bytes
 ME = {f"GIT_{who}_{what}": "a@b" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 
 
-@pytest.fixture
-def ship(tmp_path, monkeypatch):
+def make_ship(tmp_path, monkeypatch):
+    """Return a ship whose agent has a folder outside of the workspace, and no settings of a user's."""
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
     found = Ship(tmp_path)
     found.outside = tmp_path / "outside"
     found.outside.mkdir()
     return found
+
+
+@pytest.fixture
+def ship(tmp_path, monkeypatch):
+    return make_ship(tmp_path, monkeypatch)
 
 
 def do(ship, script):

@@ -10,8 +10,7 @@ import pytest
 from ocaptain.git import Git
 from ocaptain.worker import repository
 from ocaptain.worker.tips import linked_worktrees, read_tips
-from tests.unit.test_agent_git import Saved, do
-from tests.unit.test_workspace import Ship
+from tests.unit.test_agent_git import Saved, do, make_ship
 
 GOOD = "git checkout -q -b good; new f; git checkout -q voyage;"
 BAD = "git checkout -q -b bad; new g; git checkout -q voyage;"
@@ -20,11 +19,7 @@ DEEP = "/".join(["d"] * 120)
 
 @pytest.fixture
 def ship(tmp_path, monkeypatch):
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
-    found = Ship(tmp_path)
-    found.outside = tmp_path / "outside"
-    found.outside.mkdir()
-    return found
+    return make_ship(tmp_path, monkeypatch)
 
 
 def object_path(revision):
