@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import pty
 import re
+import select
 import struct
 import subprocess
 import sys
@@ -139,7 +141,11 @@ def test_an_error_keeps_its_code_where_it_cannot_be_shown(home):
 
 
 def on_terminal(home, *arguments, cols, key="", **more):
-    """Run a command on a terminal of some width, answer its question; return its exit code and what was seen."""
+    """Run a command on a terminal of some width, answer its question; return its exit code and what was seen.
+
+    The key is pressed again after a second without an answer, as a person does: Python does not see a Ctrl-C that
+    comes after it has asked and before it reads.
+    """
     leader, follower = pty.openpty()
     fcntl.ioctl(leader, termios.TIOCSWINSZ, struct.pack("HHHH", 24, cols, 0, 0))
     running = subprocess.Popen(
@@ -153,16 +159,17 @@ def on_terminal(home, *arguments, cols, key="", **more):
     )
     os.close(follower)
     seen = b""
-    try:
-        while data := os.read(leader, 65536):
-            seen += data
-            if key and b"[y/N]: " in seen:
+    with running, contextlib.suppress(OSError):  # Linux says so where the other side was closed
+        presses = 0
+        while True:
+            answers = select.select([leader], [], [], 1)[0]
+            if answers:
+                seen += os.read(leader, 65536)
+            if key and b"[y/N]: " in seen and not (presses and answers):
                 os.write(leader, key.encode())
-                key = ""
-    except OSError:  # Linux says so where the other side was closed
-        pass
+                presses += 1
     os.close(leader)
-    return running.wait(30), seen.decode().replace("\r\n", "\n")
+    return running.returncode, seen.decode().replace("\r\n", "\n")
 
 
 @pytest.mark.parametrize("cols", [0, 1, 60, 80])
