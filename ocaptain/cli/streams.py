@@ -23,7 +23,13 @@ if TYPE_CHECKING:
 EXIT_NO_READER = 141  # as a shell says it of a program that SIGPIPE ended
 MIN_WIDTH = 20
 #: What our symbols become where the encoding lacks them; of the same width, so that columns stay aligned.
-SYMBOLS = {"…": "~", "→": ">", "·": "-", "●": "*", "✓": "+", "✗": "x", "─": "-", "━": "-"}
+SYMBOLS = {"…": "~", "→": ">", "·": "-", "│": "|", "─": "-", "━": "-", "╸": "-", "╺": "-"} | {
+    "●": "*",
+    "○": "o",
+    "✓": "+",
+    "✗": "x",
+    "↻": "@",
+}
 _ERRORS = "ocaptain-symbols"
 
 

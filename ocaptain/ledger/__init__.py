@@ -1,5 +1,6 @@
 """The ledger: a voyage's database and the only truth about it."""
 
+from ocaptain.ledger.claims import MAX_FAILURES
 from ocaptain.ledger.ledger import Ledger
 from ocaptain.ledger.records import (
     Claim,
@@ -18,6 +19,7 @@ from ocaptain.ledger.repairs import TaskChange
 from ocaptain.ledger.views import Landing, Overview, TaskView, landings, overview, task_files, task_views
 
 __all__ = [
+    "MAX_FAILURES",
     "Claim",
     "Contradiction",
     "Intent",

@@ -39,6 +39,37 @@ class Queries(Store):
         ).fetchone()
         return bool(row[0])
 
+    def brief_tasks(self) -> list[dict[str, Any]]:
+        """Return all tasks in the plan's order, without the plan's long texts."""
+        rows = self._db.execute(
+            "SELECT id, substr(subject, 1, 300) AS subject, status, ship, token, attempts, tries, commit_id,"
+            " substr(reason, 1, 1000) AS reason, held_by, approved, pin, wish,"
+            " json_extract(raw, '$.metadata.estimate.seconds') AS estimate FROM tasks ORDER BY position"
+        )
+        return [dict(row) for row in rows]
+
+    def brief_attempts(self) -> list[dict[str, Any]]:
+        """Return all attempts, oldest first, without what they left."""
+        rows = self._db.execute("SELECT token, task, number, ship, state, started, ended FROM attempts ORDER BY token")
+        return [dict(row) for row in rows]
+
+    def task_landings(self) -> list[dict[str, Any]]:
+        """Return what landed of tasks, oldest first: ``task``, ``token``, ``commit_id``, ``at``."""
+        rows = self._db.execute("SELECT task, token, commit_id, at FROM landings WHERE kind = 'task' ORDER BY n")
+        return [dict(row) for row in rows]
+
+    def state_times(self) -> dict[str, float]:
+        """Return when the voyage last came into each of its states, in seconds since 1970."""
+        rows = self._db.execute("SELECT at, text FROM events WHERE kind = 'voyage' ORDER BY n")
+        return {row["text"].partition(":")[0]: row["at"] for row in rows}
+
+    def built_times(self) -> dict[str, float]:
+        """Return when each ship was built first, in seconds since 1970."""
+        rows = self._db.execute(
+            "SELECT ship, min(at) AS at FROM events WHERE kind = 'ship' AND text = 'bootstrapping' GROUP BY ship"
+        )
+        return {row["ship"]: row["at"] for row in rows}
+
     def open_pins(self) -> set[str]:
         """Return the ships that open tasks are pinned to."""
         rows = self._db.execute(

@@ -11,6 +11,7 @@ from ocaptain.ledger.records import ENDED, NOT_SAILING, LedgerError, ShipRow
 from ocaptain.ledger.summary import Summary
 from ocaptain.ledger.views import Landing, Overview, TaskView
 from ocaptain.query.local import Event, Log, Query
+from ocaptain.query.snapshot import LandedLine, Phase, ShipLine, Snapshot, TaskLine
 from ocaptain.query.why import AttemptView, TaskStory
 
 __all__ = [
@@ -20,14 +21,19 @@ __all__ = [
     "By",
     "Costs",
     "Event",
+    "LandedLine",
     "Landing",
     "LedgerError",
     "Line",
     "Log",
     "Overview",
+    "Phase",
     "Query",
+    "ShipLine",
     "ShipRow",
+    "Snapshot",
     "Summary",
+    "TaskLine",
     "TaskStory",
     "TaskView",
 ]

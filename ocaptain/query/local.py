@@ -11,6 +11,7 @@ from ocaptain.ledger import Ledger, LedgerError, landings, overview, task_views
 from ocaptain.ledger.costs import compute_costs
 from ocaptain.ledger.summary import summarize
 from ocaptain.names import VERIFY_SHIP
+from ocaptain.query.snapshot import read_snapshot
 from ocaptain.query.why import attempt_log, tell_task
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ocaptain.ledger import Landing, Overview, ShipRow, TaskView
     from ocaptain.ledger.costs import By, Costs
     from ocaptain.ledger.summary import Summary
+    from ocaptain.query.snapshot import Snapshot
     from ocaptain.query.why import TaskStory
 
 
@@ -97,6 +99,15 @@ class Query:
         """Return the voyage's status with its ships, counts and costs."""
         with self._ledger() as ledger:
             return overview(ledger)
+
+    def snapshot(self, now: float) -> Snapshot:
+        """Return the voyage as the live screens show it.
+
+        Args:
+            now: in seconds since 1970.
+        """
+        with self._ledger() as ledger:
+            return read_snapshot(ledger, overview(ledger), now)
 
     def summary(self) -> Summary:
         """Return the voyage in one line."""

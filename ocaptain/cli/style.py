@@ -1,0 +1,92 @@
+"""How everything looks: symbols, colours, times, money, and text that fits. Pure functions, for every screen."""
+
+from __future__ import annotations
+
+import re
+import time
+
+from rich.cells import cell_len, set_cell_size
+from rich.text import Text
+
+from ocaptain.protocol.usage import format_dollars
+from ocaptain.text import clean_line
+
+#: Colour by meaning. Red is for failures alone.
+GOOD, BAD, BUSY, QUIET, HEAD = "green", "red", "yellow", "dim", "bold"
+_BY_SYMBOL = {"✓": GOOD, "✗": BAD, "●": BUSY, "↻": BUSY, "○": QUIET}
+#: Symbol of each state of a voyage, phase, task and ship.
+STATE_SYMBOLS = {
+    **dict.fromkeys(("complete", "completed", "done", "landed"), "✓"),
+    **dict.fromkeys(("failed", "lost", "unreadable"), "✗"),
+    **dict.fromkeys(("running", "verifying", "working", "in_progress", "now", "preparing", "sinking"), "●"),
+    **dict.fromkeys(("provisioning", "bootstrapping", "draining"), "●"),
+    **dict.fromkeys(("pending", "next", "paused", "sunk", "gone", "idle", "asleep", "held"), "○"),
+}
+_ZERO_WIDTH = re.compile("[\u200b-\u200f\u2060-\u2064\u180e]")
+
+
+def symbol(state: str) -> Text:
+    """Return the symbol of a state in its colour."""
+    sign = STATE_SYMBOLS.get(state, "○")
+    return Text(sign, style=_BY_SYMBOL[sign])
+
+
+def with_symbol(state: str) -> Text:
+    """Return a state with its symbol, in its colour: ``● running``."""
+    sign = symbol(state)
+    return Text(f"{sign.plain} {clean_line(state)}", style=sign.style)
+
+
+def format_clock(seconds: float | None) -> str:
+    """Format a time that passes: ``0:04``, ``12:31``, ``1:02:03``; "" for None."""
+    if seconds is None:
+        return ""
+    whole = max(0, int(seconds))
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+
+
+def format_seconds(seconds: float) -> str:
+    """Format how long something took, for the middle of a sentence: ``9 s``, ``4 min``, ``2 h 5 min``."""
+    whole = max(0, round(seconds))
+    if whole < 100:
+        return f"{whole} s"
+    hours, minutes = divmod(round(whole / 60), 60)
+    return f"{minutes} min" if not hours else f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
+def format_time(at: float, *, now: float | None = None) -> str:
+    """Format a time of day, on this machine's clock: ``14:02:11``, with the date if it is not that of ``now``."""
+    local = time.localtime(at)
+    is_today = now is None or local[:3] == time.localtime(now)[:3]
+    return time.strftime("%H:%M:%S" if is_today else "%Y-%m-%d %H:%M:%S", local)
+
+
+def format_money(nano: int, *, unknown: bool = False) -> str:
+    """Format nano-dollars: ``$1.84``, with a plus if more was used whose price is not known."""
+    return f"{format_dollars(nano)}{'+' if unknown else ''}"
+
+
+def fit(text: str, width: int) -> str:
+    """Return text of others as one clean line of at most ``width`` cells; what is cut ends with ``…``."""
+    line = _ZERO_WIDTH.sub("", clean_line(text))
+    if cell_len(line) <= width:
+        return line
+    return set_cell_size(line, width - 1).rstrip() + "…" if width > 0 else ""
+
+
+def pad(text: str, width: int) -> str:
+    """Return :func:`fit` text, filled up with spaces to exactly ``width`` cells."""
+    line = fit(text, width)
+    return line + " " * (width - cell_len(line))
+
+
+_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+
+
+def tsv_line(*fields: object) -> str:
+    """Return a record for a pipe: fields between tabs; in them tabs, line ends and backslashes are escaped.
+
+    None is an empty field.
+    """
+    return "\t".join("" if one is None else str(one).translate(_ESCAPES) for one in fields)
