@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ocaptain import __version__
+from ocaptain.cli import plans
 from ocaptain.cli.arguments import VOYAGE_WORD_HELP, optional_name, parse_port, parse_positional
 from ocaptain.cli.command import CommandOfWords
 from ocaptain.cli.options import with_sail_options
@@ -26,7 +27,7 @@ app = typer.Typer(
 )
 #: The base class of errors in options and arguments; versions of typer define it in different modules.
 click_exception: type[Any] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
-plan_app = typer.Typer(help="Check and simulate plans.", no_args_is_help=True)
+plan_app = typer.Typer(help="Make, show, check and simulate plans.", no_args_is_help=True)
 drydock_app = typer.Typer(help="The local, Sprites-compatible provider.", no_args_is_help=True)
 app.add_typer(plan_app, name="plan")
 app.add_typer(drydock_app, name="drydock")
@@ -268,6 +269,10 @@ def sweep(
 
     name = provider.value if provider else None
     raise typer.Exit(run_sweep(provider=name, dry_run=dry_run, force=force, abandon=abandon, as_json=json))
+
+
+for one in (plans.new, plans.show, plans.graph):
+    plan_app.command()(one)
 
 
 @plan_app.command("check")

@@ -104,6 +104,9 @@ def after_interrupt(at: Standing, provider: str) -> list[str]:
 
 Command = Literal[
     "doctor",
+    "plan new",
+    "plan show",
+    "plan graph",
     "plan check",
     "plan simulate",
     "drydock start",
@@ -114,6 +117,21 @@ Command = Literal[
     "sweep",
     "sink --all",
 ]
+
+
+#: What to type after a command that found all in order or not (None: in both cases); ``{}`` is its directory.
+_AFTER: dict[tuple[Command, bool | None], tuple[str, ...]] = {
+    ("plan new", None): ("change them, then: ocaptain plan check {}",),
+    ("plan show", None): ("ocaptain plan simulate {}", "ocaptain sail {}"),
+    ("plan graph", None): ("ocaptain plan show {}", "ocaptain sail {}"),
+    ("ls", True): ("ocaptain status ID", "ocaptain sink ID"),
+    ("sweep", False): ("ocaptain sweep",),
+    ("sweep", True): ("ocaptain ls",),
+    ("sink --all", None): ("ocaptain ls",),
+    ("drydock status", False): ("ocaptain drydock start", "ocaptain ls"),
+    ("drydock status", True): ("ocaptain ls",),
+    ("drydock stop", None): ("ocaptain drydock start", "ocaptain ls"),
+}
 
 
 def after_command(command: Command, *, ok: bool = True, place: Path | None = None, ships: int | None = None) -> str:
@@ -134,17 +152,10 @@ def after_command(command: Command, *, ok: bool = True, place: Path | None = Non
             return _join(f"mend these, then: ocaptain plan check {where}")
         case "plan simulate", _:
             return _join(f"ocaptain sail {where}" + (f" -n {ships}" if ships else ""))
-        case "ls", True:
-            return _join("ocaptain status ID", "ocaptain sink ID")
         case "clone", _:
             return _join(f"cd {where}")
-        case "sweep", False:
-            return _join("ocaptain sweep")
-        case ("drydock status", False) | ("drydock stop", _):
-            return _join("ocaptain drydock start", "ocaptain ls")
-        case (("sweep" | "sink --all" | "drydock status"), _):
-            return _join("ocaptain ls")
-    return _join(f"ocaptain sail {where}")
+    steps = _AFTER.get((command, ok)) or _AFTER.get((command, None)) or ("ocaptain sail {}",)
+    return _join(*(step.format(where) for step in steps))
 
 
 def _join(*steps: str) -> str:

@@ -69,7 +69,11 @@ def format_money(nano: int, *, unknown: bool = False) -> str:
 
 def fit(text: str, width: int) -> str:
     """Return text of others as one clean line of at most ``width`` cells; what is cut ends with ``…``."""
-    line = _ZERO_WIDTH.sub("", clean_line(text))
+    return cut(_ZERO_WIDTH.sub("", clean_line(text)), width)
+
+
+def cut(line: str, width: int) -> str:
+    """Return a clean line with at most ``width`` cells, its spaces as they are; what is cut ends with ``…``."""
     if cell_len(line) <= width:
         return line
     return set_cell_size(line, width - 1).rstrip() + "…" if width > 0 else ""
