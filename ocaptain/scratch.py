@@ -10,13 +10,13 @@ import stat
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-Purpose = Literal["run", "check", "bundle"]
-_PREFIXES = ("ocaptain-run-", "ocaptain-check-", "ocaptain-bundle-")
+Purpose = Literal["run", "check", "bundle", "tasks"]
+_PREFIXES = tuple(f"ocaptain-{purpose}-" for purpose in get_args(Purpose))
 MIN_AGE_SECONDS = 60.0  # a younger one may not be locked by its owner yet
 
 

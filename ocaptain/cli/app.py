@@ -83,6 +83,17 @@ def sail(
         str | None,
         typer.Option("-i", "--hosts", metavar="INVENTORY[:GROUP]", help="Hosts of an inventory as ships, over ssh."),
     ] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option("--task", metavar="TEXT", help="Instead of a plan: a task for the repository that you are in."),
+    ] = None,
+    verify: Annotated[
+        str | None,
+        typer.Option("--verify", metavar="CMD", help="What proves these tasks; by default the repository's own tests."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would be made, and how long it would take.")
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until the voyage has ended.")] = False,
     new: Annotated[bool, typer.Option("--new", help="Start a new voyage even if this plan has an active one.")] = False,
     resume: Annotated[str | None, typer.Option(metavar="ID", help="Resume this voyage.")] = None,
@@ -92,7 +103,17 @@ def sail(
     """Create a fleet, build its ships and start work on a plan."""
     from ocaptain.cli.sail import SailArguments, run_sail  # noqa: PLC0415
 
-    arguments = SailArguments(plan=plan, hosts=hosts, wait=wait, new=new, resume=resume, keep=keep)
+    arguments = SailArguments(
+        plan=plan,
+        hosts=hosts,
+        wait=wait,
+        new=new,
+        resume=resume,
+        keep=keep,
+        tasks=tuple(task or ()),
+        verify=verify,
+        dry_run=dry_run,
+    )
     raise typer.Exit(run_sail(options, arguments, as_json=json))
 
 

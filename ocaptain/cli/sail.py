@@ -10,6 +10,7 @@ from ocaptain.cli import render
 from ocaptain.cli.next_step import after_interrupt, after_voyage
 from ocaptain.cli.progress import SailProgress
 from ocaptain.cli.run import InterruptCounter, run_playbook
+from ocaptain.cli.sail_plan import TypedTasks, plan_of_typed_tasks
 from ocaptain.cli.views import standing
 from ocaptain.config import load_settings
 from ocaptain.errors import Interrupted, OcaptainError, PartialError, UsageError
@@ -20,6 +21,7 @@ from ocaptain.provider import choose_provider
 from ocaptain.query import ENDED, NOT_SAILING, LedgerError, Query
 from ocaptain.text import group_by_reason
 from ocaptain.voyage.home import Home, VoyageDirectory
+from ocaptain.voyage.request import Request
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,19 +47,45 @@ class SailArguments:
     new: bool
     resume: str | None
     keep: bool
+    tasks: tuple[str, ...] = ()
+    verify: str | None = None
+    dry_run: bool = False
 
 
 def run_sail(options: SailOptions, arguments: SailArguments, *, as_json: bool) -> int:
     """Run ``sail``; return the exit code."""
-    if (arguments.plan is None) == (arguments.resume is None):
-        raise UsageError("give either a plan's directory or --resume ID")
-    given = {"--new": arguments.new, "--hosts": arguments.hosts}
+    _check_form(options, arguments)
+    if not arguments.tasks:
+        return _run(options, arguments, as_json=as_json)
+    with plan_of_typed_tasks(TypedTasks(arguments.tasks, arguments.verify), options) as (plan, chosen):
+        return _run(chosen, replace(arguments, plan=plan), as_json=as_json)
+
+
+def _check_form(options: SailOptions, arguments: SailArguments) -> None:
+    """Refuse arguments that do not go together."""
+    ways = (arguments.plan is not None, arguments.resume is not None, bool(arguments.tasks))
+    if sum(ways) != 1:
+        raise UsageError("give a plan's directory, tasks (--task TEXT), or --resume ID: one of them")
+    if arguments.verify is not None and not arguments.tasks:
+        raise UsageError("--verify goes with --task; a plan has its own verify.sh")
+    given = {"--new": arguments.new, "--hosts": arguments.hosts, "--dry-run": arguments.dry_run}
     if arguments.resume is not None and (
         refused := [*(flag for flag, value in given.items() if value), *options.flags_refused_on_resume()]
     ):
         taken = "--wait, --replace, --repo-settings, --take-over, --keep and --json"
         message = f"--resume continues a voyage with its own options; it accepts only {taken}"
         raise UsageError(f"{message}; leave out {', '.join(refused)}")
+
+
+def _run(options: SailOptions, arguments: SailArguments, *, as_json: bool) -> int:
+    if arguments.dry_run and arguments.plan:
+        from ocaptain.cli.dry_run import show_dry_run  # noqa: PLC0415 - the other ways need none of it
+
+        if arguments.hosts:
+            raise UsageError("--dry-run is not possible with --hosts: only Ansible can read the inventory")
+        settings = load_settings()
+        request = _new_request(arguments.plan, options, arguments)
+        return show_dry_run(request, settings, as_json=as_json)
     directory, result = _sail(options, arguments)
     return _finish(directory, result, as_json=as_json, wait=arguments.wait)
 
@@ -105,18 +133,21 @@ def _sail(options: SailOptions, arguments: SailArguments) -> tuple[VoyageDirecto
 
 def _check_before(plan: Path, options: SailOptions, arguments: SailArguments, settings: Settings) -> None:
     """Refuse what cannot sail before Ansible starts, which takes seconds."""
+    request = _new_request(plan, options, arguments)
     directory = expand_home(plan).absolute()
     report = load_plan(directory)
     report.require_plan(directory)
     from ocaptain.voyage.prepare import check_before  # noqa: PLC0415 - a third of a second, for a plan without faults
-    from ocaptain.voyage.request import Request  # noqa: PLC0415
 
-    request = Request(
-        plan=directory,
+    check_before(request, settings, report, on_hosts=arguments.hosts is not None)
+
+
+def _new_request(plan: Path, options: SailOptions, arguments: SailArguments) -> Request:
+    return Request(
+        plan=expand_home(plan).absolute(),
         options=replace(options, repo=_absolute_path(options.repo)),
         on_active="new" if arguments.new else "refuse",
     )
-    check_before(request, settings, report, on_hosts=arguments.hosts is not None)
 
 
 def _playbook_variables(options: SailOptions, arguments: SailArguments, group: str | None) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from ocaptain.ledger import Ledger, NewVoyage
 from ocaptain.ledger.file import require_short_path
 from ocaptain.names import new_voyage_id
 from ocaptain.plan import claim_priorities, dependency_graph, known_estimates
+from ocaptain.plan.from_tasks import write_plan
 from ocaptain.voyage import source as sources
 from ocaptain.voyage.clone import clone_workspace, import_repository
 from ocaptain.voyage.request import Prepared, Request
@@ -83,6 +84,7 @@ def make_voyage(
         clone_workspace(building / "repo.git", building / "workspace", voyage)
         for folder in ("logs", "tasks", "rescue"):
             (building / folder).mkdir()
+        write_plan(building / "plan", checked.plan.files)
         Ledger.create(building / "ledger.db", _new_voyage(voyage, request, checked, made.root, services))
         building.rename(final)
     except BaseException:
