@@ -12,7 +12,7 @@ from ocaptain.plan import load_plan
 from ocaptain.plan.from_tasks import MAX_TASKS, Verify, guess_verify, plan_of_tasks, write_plan
 from tests.helpers import Sailor
 
-SCRIPT = 'case "$OCAPTAIN_TASK" in 1) echo > a;; 2) echo > b;; esac'
+SCRIPT = 'case "$OCAPTAIN_TASK_ID" in 1) echo > a;; 2) echo > b;; esac'
 
 
 def test_a_plan_of_typed_tasks_is_a_plan(tmp_path):

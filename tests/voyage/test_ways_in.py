@@ -7,11 +7,11 @@ import subprocess
 import pytest
 
 pytestmark = pytest.mark.root
-HELLO = """case "$OCAPTAIN_TASK" in
+HELLO = """case "$OCAPTAIN_TASK_ID" in
 1) printf 'echo "hello, ${1:-world}"\\n' > hello.sh ;;
 2) printf 'sh hello.sh\\n' > README.md ;;
 esac"""
-TYPED = 'case "$OCAPTAIN_TASK" in 1) echo > a ;; 2) echo > b ;; esac'
+TYPED = 'case "$OCAPTAIN_TASK_ID" in 1) echo > a ;; 2) echo > b ;; esac'
 
 
 def test_a_new_plan_sails_as_it_is(sailor, tmp_path):
