@@ -49,8 +49,17 @@ def background_environment(environ: Mapping[str, str]) -> dict[str, str]:
     return {**kept, "PYTHONPATH": os.pathsep.join(dict.fromkeys([root, *python_path]))}
 
 
-def start_module(module: str, arguments: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
-    """Start ``python -m module`` in a new session; append its output to ``log``."""
+def start_module(
+    module: str, arguments: Sequence[str], log: Path, *, keep: int | None = None
+) -> subprocess.Popen[bytes]:
+    """Start ``python -m module`` in a new session; append its output to ``log``.
+
+    Args:
+        module: its name.
+        arguments: of the module.
+        log: a file.
+        keep: a file descriptor that it inherits, for the lock that comes with it.
+    """
     with log.open("ab") as output:
         return subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
@@ -59,5 +68,6 @@ def start_module(module: str, arguments: Sequence[str], log: Path) -> subprocess
             stderr=output,
             cwd="/",
             start_new_session=True,
+            pass_fds=() if keep is None else (keep,),
             env=background_environment(os.environ),
         )

@@ -51,6 +51,16 @@ class Lock:
             os.close(self._fd)
             self._fd = None
 
+    def fileno(self) -> int:
+        """Return the descriptor that holds the lock, for a process that is to inherit it.
+
+        Raises:
+            ValueError: it is not held.
+        """
+        if self._fd is None:
+            raise ValueError(f"the lock {self.path} is not held")
+        return self._fd
+
     def __enter__(self) -> Self:
         return self
 

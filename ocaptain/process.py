@@ -11,19 +11,23 @@ import contextlib
 import os
 import signal
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ocaptain.background import start_module
 from ocaptain.errors import OcaptainError
 from ocaptain.locks import Lock, end_lock_holder, is_locked
-from ocaptain.protocol.files import start_time
+from ocaptain.protocol.files import start_time, write_atomic
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    import subprocess
 
 START_SECONDS = 60.0
 MAX_STARTS = 3
 STOP_SECONDS = 10.0
+RECORD_SECONDS = 5.0
+UNKNOWN = "-"
+_PROCESSES = Path("/proc/self/stat")
 
 
 def captain_lock_path(directory: Path) -> Path:
@@ -54,9 +58,33 @@ def captain_pid(directory: Path) -> int | None:
 def _live_pid(file: Path) -> int | None:
     try:
         pid, _, started = file.read_text("ascii").strip().partition(" ")
+        if started == UNKNOWN:
+            return int(pid) if is_locked(file) else None
         return int(pid) if started and start_time(int(pid)) == started else None
     except (OSError, ValueError):
         return None
+
+
+def identify(pid: int) -> str:
+    """Return what tells a process from a later one with its pid, :data:`UNKNOWN` where the system does not say it."""
+    return start_time(pid) or ("" if _PROCESSES.exists() else UNKNOWN)
+
+
+def record_captain(directory: Path) -> Lock:
+    """Record this process as the voyage's captain; return a lock to be held for life.
+
+    Where the system does not tell when a process began (macOS has no ``/proc``), a pid counts only as long as the
+    file that names it is locked: the kernel releases that lock when the process ends, however it ends.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    path = directory / "captain.pid"
+    record = f"{os.getpid()} {identify(os.getpid())}\n".encode()
+    write_atomic(path, record, 0o644, durable=False, one_writer=True)
+    lock = Lock(path)
+    lock.acquire_within(RECORD_SECONDS)  # a reader may hold it for a moment, to test whether it is held
+    return lock
 
 
 def start_captain(directory: Path) -> None:
@@ -103,9 +131,19 @@ def stop_captain(directory: Path) -> bool:
     return pid is not None and end_lock_holder(lock, pid, STOP_SECONDS)
 
 
-def record_replacement(directory: Path, pid: int) -> None:
-    """Record the pid of a replacement run, which leads a session of its own."""
-    (directory / "replace.pid").write_text(f"{pid} {start_time(pid)}\n", "ascii")
+def start_replacement(directory: Path) -> subprocess.Popen[bytes]:
+    """Start ``ocaptain sail --resume`` in the background, which makes the ships that the ledger lists as missing.
+
+    Its pid is recorded in a file that it keeps locked: it inherits the lock.
+    """
+    path = directory / "replace.pid"
+    path.unlink(missing_ok=True)  # a run that still lives has the lock of the former file
+    with Lock(path) as lock:
+        lock.acquire()
+        arguments = ["sail", "--resume", directory.name, "--json"]
+        run = start_module("ocaptain", arguments, directory / "replace.log", keep=lock.fileno())
+        path.write_text(f"{run.pid} {identify(run.pid)}\n", "ascii")
+    return run
 
 
 def is_replacement_running(directory: Path) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import sys
 from pathlib import Path
@@ -25,8 +24,7 @@ from ocaptain.ledger import Contradiction, Ledger, LedgerUnwritable, TakenOver
 from ocaptain.locks import Lock
 from ocaptain.presence import Presence, find_existing
 from ocaptain.prices import load_prices
-from ocaptain.process import captain_lock_path
-from ocaptain.protocol.files import start_time, write_atomic
+from ocaptain.process import captain_lock_path, record_captain
 from ocaptain.provider import require_endpoint, require_endpoint_of
 
 if TYPE_CHECKING:
@@ -50,13 +48,10 @@ def main(directory: Path) -> int:
         if not lock.acquire_within(LOCK_SECONDS):
             log.error("another captain is in command of this voyage: %s is locked", captain_lock_path(directory))
             return 1
-        pid_file = directory / "captain.pid"
         try:
-            write_atomic(
-                pid_file, f"{os.getpid()} {start_time(os.getpid())}\n".encode(), 0o644, durable=False, one_writer=True
-            )
+            record = record_captain(directory)
         except OSError as error:
-            log.error("%s cannot be written: %s", pid_file, error.strerror)  # noqa: TRY400 - likewise
+            log.error("%s cannot be written: %s", directory / "captain.pid", error.strerror)  # noqa: TRY400 - likewise
             return 1
         try:
             asyncio.run(_run(directory))
@@ -69,7 +64,8 @@ def main(directory: Path) -> int:
         except asyncio.CancelledError:
             log.info("stopped")
         finally:
-            pid_file.unlink(missing_ok=True)
+            record.path.unlink(missing_ok=True)
+            record.release()
     return 0
 
 

@@ -18,7 +18,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ocaptain import process
-from ocaptain.background import start_module
 from ocaptain.captain.decide.replace import Replacements, plan_replacements
 from ocaptain.presence import Presence
 
@@ -32,13 +31,6 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 5.0  # between two looks, while a ship is lost
 GRACE_SECONDS = 120.0  # after an outage the provider's list answers before the ships do
 log = logging.getLogger("ocaptain.captain")
-
-
-def start_replacement(directory: Path) -> subprocess.Popen[bytes]:
-    """Start ``ocaptain sail --resume`` in the background, which makes the ships that the ledger lists as missing."""
-    run = start_module("ocaptain", ["sail", "--resume", directory.name, "--json"], directory / "replace.log")
-    process.record_replacement(directory, run.pid)
-    return run
 
 
 class Fleet:
@@ -97,7 +89,7 @@ class Fleet:
             return
         self._ledger.replace_ships(decided.recreate, decided.substitute)
         log.info("replacing %s", ", ".join((*decided.recreate, *decided.substitute)))
-        self._run = start_replacement(self._directory)
+        self._run = process.start_replacement(self._directory)
 
     def _is_overdue(self, ship: str, now: float) -> bool:
         """Whether a ship that exists is replaced now: a broken one is at once, a silent one only after a while."""

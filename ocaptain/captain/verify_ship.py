@@ -12,10 +12,10 @@ import logging
 from typing import TYPE_CHECKING
 
 from ocaptain.captain.decide.verify import CreationStatus
-from ocaptain.captain.fleet import start_replacement
 from ocaptain.errors import OcaptainError
 from ocaptain.ledger import LedgerError
 from ocaptain.names import VERIFY_SHIP
+from ocaptain.process import start_replacement
 from ocaptain.sprites import AuthenticationError, SpritesError
 
 if TYPE_CHECKING:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
+#: Of ``getsockopt`` for LOCAL_PEERCRED (sys/un.h, sys/ucred.h of macOS): its level, and the size of ``struct xucred``.
+_SOL_LOCAL = 0
+_XUCRED_BYTES = 76
+
 
 @contextlib.asynccontextmanager
 async def listening(directory: Path, carry_out: Callable[[Command], Answer]) -> AsyncIterator[None]:
@@ -72,9 +76,12 @@ def _answer(line: bytes, carry_out: Callable[[Command], Answer]) -> Answer:
 
 
 def _is_ours(writer: asyncio.StreamWriter) -> bool:
-    """Whether the other end runs as this user (only Linux tells; elsewhere the socket's mode protects it)."""
-    if not hasattr(socket, "SO_PEERCRED"):
-        return True
-    size = struct.calcsize("3i")
-    credentials = writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
-    return bool(struct.unpack("3i", credentials)[1] == os.geteuid())
+    """Whether the other end runs as this user; where the system does not tell, the socket's mode protects it."""
+    connection = writer.get_extra_info("socket")
+    if hasattr(socket, "SO_PEERCRED"):  # Linux: struct ucred of pid, uid and gid
+        data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        return bool(struct.unpack("3i", data)[1] == os.geteuid())
+    if hasattr(socket, "LOCAL_PEERCRED"):  # macOS and FreeBSD: struct xucred begins with its version and the uid
+        data = connection.getsockopt(_SOL_LOCAL, socket.LOCAL_PEERCRED, _XUCRED_BYTES)
+        return bool(struct.unpack_from("II", data)[1] == os.geteuid())
+    return True
