@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from ocaptain.environment import without_python_settings
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Mapping, Sequence
 
 # Variables that ansible-runner sets for its Ansible process. A program that Ansible starts in the
@@ -60,6 +60,8 @@ def start_module(
         log: a file.
         keep: a file descriptor that it inherits, for the lock that comes with it.
     """
+    import subprocess  # noqa: PLC0415 - each command imports this module, few start anything
+
     with log.open("ab") as output:
         return subprocess.Popen(
             [sys.executable, "-m", module, *arguments],

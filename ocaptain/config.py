@@ -1,12 +1,10 @@
 """Configuration: the environment over ``./.env`` over ``~/.config/ocaptain/.env``.
 
-Also the directories on this machine: the voyages' home, drydock's state and its cache.
+:mod:`ocaptain.sources` reads them; here they are checked.
 """
 
 from __future__ import annotations
 
-import itertools
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
@@ -15,23 +13,25 @@ from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field,
 
 from ocaptain.errors import UsageError
 from ocaptain.names import ProviderName, VerifyOn  # noqa: TC001 - pydantic reads annotations
-from ocaptain.paths import expand_home
+from ocaptain.sources import (
+    DEFAULT_HOME,
+    first_set,
+    place_of_voyages,
+    relative_to_caller,
+    sources,
+)
 from ocaptain.text import plain_reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 DEFAULT_SHIPS = 3
 MAX_SHIPS = 500
-#: The directory whose ``.env`` counts; the runner changes directory, so the CLI names it here.
-DOTENV_DIRECTORY = "OCAPTAIN_DOTENV_DIR"
 URL = r"^https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[^\s]*)?$"
 #: A URL that receives a secret: https, or this machine.
 _TRUSTED_URL = r"^(https://[A-Za-z0-9._-]+|http://(127\.0\.0\.1|localhost|\[::1\]))(:[0-9]{1,5})?(/[^\s]*)?$"
 #: Instead of a provider's name: the ships are hosts of an inventory, which ocaptain neither makes nor destroys.
 HOSTS = "hosts"
-#: Maximum length of the path of all voyages, so that the system accepts the paths of the files below it.
-MAX_HOME_LENGTH = 1000
 
 
 def _check_printable(token: SecretStr) -> SecretStr:
@@ -41,13 +41,8 @@ def _check_printable(token: SecretStr) -> SecretStr:
     return token
 
 
-def _relative_to_caller(path: Path) -> Path:
-    """Make a path absolute, relative to the caller's directory; the runner changes the current one."""
-    return (_caller_directory() / expand_home(path)).absolute()
-
-
 Token = Annotated[SecretStr, AfterValidator(_check_printable)]
-CallersPath = Annotated[Path, AfterValidator(_relative_to_caller)]
+CallersPath = Annotated[Path, AfterValidator(relative_to_caller)]
 
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -71,7 +66,7 @@ class Settings(BaseModel):
         DEFAULT_SHIPS, validation_alias="OCAPTAIN_DEFAULT_SHIPS"
     )
     verify_on: VerifyOn = Field("clean", validation_alias="OCAPTAIN_VERIFY_ON")
-    home: Path = Field(Path("~/voyages"), validation_alias="OCAPTAIN_HOME")
+    home: Path = Field(Path(DEFAULT_HOME), validation_alias="OCAPTAIN_HOME")
     gh_token: SecretStr | None = Field(None, validation_alias="GH_TOKEN")
     gh_host: str | None = Field(None, validation_alias="GH_HOST")
     #: What tokens and machines cost, over our own table.
@@ -100,29 +95,10 @@ class Settings(BaseModel):
         Raises:
             UsageError: its path is too long, or below the home of a user who does not exist.
         """
-        if str(expand_home(self.home)).startswith("~"):
-            raise UsageError(f"OCAPTAIN_HOME is {self.home}, but there is no such user; give the whole path")
-        path = _relative_to_caller(self.home)
-        most = os.pathconf("/", "PC_PATH_MAX") * 3 // 4
-        size = len(os.fsencode(path))
-        if len(str(path)) > MAX_HOME_LENGTH or size > most:
-            raise UsageError(
-                f"OCAPTAIN_HOME is a path of {len(str(path))} characters ({size} bytes), which is more than"
-                f" {MAX_HOME_LENGTH} ({most} bytes); choose a shorter one"
-            )
-        return path
+        return place_of_voyages(self.home)
 
 
-def _caller_directory() -> Path:
-    return Path(os.environ.get(DOTENV_DIRECTORY) or ".").absolute()
-
-
-def dotenv_files() -> tuple[Path, Path]:
-    """Return the files that settings are read from, in the order of precedence."""
-    return _caller_directory() / ".env", expand_home("~/.config/ocaptain/.env")
-
-
-def merge_sources(sources: Sequence[Mapping[str, str | None]], model: type[BaseModel] = Settings) -> dict[str, str]:
+def merge_sources(given: Sequence[Mapping[str, str | None]], model: type[BaseModel] = Settings) -> dict[str, str]:
     """Return the variables of a model, each from the first source that sets it; an empty value counts as not set.
 
     If a setting has two spellings, the first source that sets either of them decides.
@@ -131,20 +107,8 @@ def merge_sources(sources: Sequence[Mapping[str, str | None]], model: type[BaseM
     for field in model.model_fields.values():
         alias = field.validation_alias
         names = [str(one) for one in alias.choices] if isinstance(alias, AliasChoices) else [str(alias)]
-        found |= _first_set(sources, names)
+        found |= first_set(given, names)
     return found
-
-
-def _first_set(sources: Sequence[Mapping[str, str | None]], names: Sequence[str]) -> dict[str, str]:
-    """Return the spelling that the first source sets, with its value; {} if none is set."""
-    given = ((name, value) for source in sources for name in names if (value := source.get(name)))
-    return dict(itertools.islice(given, 1))
-
-
-def _dotenv(file: Path) -> Mapping[str, str | None]:
-    from dotenv import dotenv_values  # noqa: PLC0415 - most have no such file
-
-    return dotenv_values(file, encoding="utf-8")
 
 
 def load_settings() -> Settings:
@@ -163,7 +127,7 @@ def load_part(model: type[_Model]) -> _Model:
         UsageError: as :func:`load_settings`.
     """
     try:
-        return model.model_validate(merge_sources(_sources(), model))
+        return model.model_validate(merge_sources(sources(), model))
     except ValidationError as error:
         faults = [
             f"{fault['loc'][0]}: {plain_reason(fault['msg'])}{_example(model, str(fault['loc'][0]), fault['type'])}"
@@ -178,45 +142,3 @@ def _example(model: type[BaseModel], alias: str, fault: str) -> str:
     defaults = (field.default for field in model.model_fields.values() if field.validation_alias == alias)
     known = next(defaults, None) if fault == "string_pattern_mismatch" else None
     return f"; an example is {known}" if known else ""
-
-
-def read_variables(names: Iterable[str]) -> dict[str, str]:
-    """Return the configured variables among ``names``; those not set are left out.
-
-    Raises:
-        UsageError: a ``.env`` file cannot be read.
-    """
-    sources = _sources()
-    return {name: value for one in names for name, value in _first_set(sources, [one]).items()}
-
-
-def find_origin(names: Sequence[str]) -> str:
-    """Return which of ``names`` is set, and where: ``SPRITES_TOKEN in …/.env``; the first name if none is."""
-    places = ["the environment", *(str(file) for file in dotenv_files() if file.is_file())]
-    for place, source in zip(places, _sources(), strict=True):
-        if found := _first_set([source], names):
-            return f"{next(iter(found))} in {place}"
-    return names[0]
-
-
-def _sources() -> list[Mapping[str, str | None]]:
-    try:
-        return [os.environ, *(_dotenv(file) for file in dotenv_files() if file.is_file())]
-    except (OSError, UnicodeDecodeError) as error:
-        message = f"a .env file cannot be read ({', '.join(str(file) for file in dotenv_files())}): {error}"
-        raise UsageError(message) from None
-
-
-def _xdg(variable: str, fallback: str) -> Path:
-    given = os.environ.get(variable, "")
-    return (Path(given) if given.startswith("/") else expand_home(fallback)) / "ocaptain"
-
-
-def state_directory() -> Path:
-    """``$XDG_STATE_HOME/ocaptain``: drydock's server record, token and sandboxes."""
-    return _xdg("XDG_STATE_HOME", "~/.local/state")
-
-
-def cache_directory() -> Path:
-    """``$XDG_CACHE_HOME/ocaptain``: what can be made again, as drydock's base layer."""
-    return _xdg("XDG_CACHE_HOME", "~/.cache")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from email.utils import parsedate_to_datetime
 
 MAX_SECONDS = 366 * 86400.0
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
@@ -30,6 +29,8 @@ def parse_retry_after(value: object) -> float | None:
         return max(0.0, float(value))  # type: ignore[arg-type]
     except (TypeError, ValueError):
         pass
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415 - few parse a date, and each command this module
+
     try:
         return max(0.0, parsedate_to_datetime(str(value)).timestamp() - time.time())
     except (TypeError, ValueError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import secrets
 from typing import Literal
 
 VOYAGE = r"voyage-[0-9a-f]{12}"
@@ -28,6 +27,8 @@ LABEL = "ocaptain"
 
 def new_voyage_id() -> str:
     """Return a new voyage id."""
+    import secrets  # noqa: PLC0415 - the grammar of names is needed at each start, this for a new voyage alone
+
     return f"voyage-{secrets.token_hex(6)}"
 
 

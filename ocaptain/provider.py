@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ocaptain.config import find_origin
 from ocaptain.errors import UsageError
 from ocaptain.names import PROVIDERS, ProviderName
 from ocaptain.paths import expand_home
+from ocaptain.sources import find_origin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

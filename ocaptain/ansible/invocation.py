@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ocaptain.ansible.content import content_root
-from ocaptain.config import DOTENV_DIRECTORY
 from ocaptain.environment import choose_locale, ignored_settings, is_found_by
+from ocaptain.sources import DOTENV_DIRECTORY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -91,7 +91,7 @@ def _print_json_if_asked(error: OcaptainError) -> None:
 
 def _save_traceback() -> str:
     """Write the current traceback to a file; return the line that tells the user where."""
-    from ocaptain.config import state_directory  # noqa: PLC0415
+    from ocaptain.sources import state_directory  # noqa: PLC0415
 
     try:
         path = state_directory() / "crash.txt"

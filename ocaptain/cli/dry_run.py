@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from ocaptain.cli import render, style
 from ocaptain.cli.plan_show import plan_as_dict, plan_lines
-from ocaptain.plan import build_jobs, load_plan, simulate
+from ocaptain.plan import build_jobs, load_plan
+from ocaptain.plan.simulate import simulate
 from ocaptain.text import clean_line
 from ocaptain.voyage.prepare import prepare
 

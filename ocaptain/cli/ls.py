@@ -9,7 +9,7 @@ from rich.table import Table
 
 from ocaptain.cli import render
 from ocaptain.cli.next_step import after_command
-from ocaptain.config import load_settings
+from ocaptain.sources import voyages_directory
 from ocaptain.voyage.home import Home
 from ocaptain.voyage.listing import HEADER, cells
 
@@ -23,7 +23,7 @@ STATE = HEADER.index("STATE")
 
 def show_voyages(*, as_json: bool) -> None:
     """List all voyages, also those that cannot be read."""
-    home = Home(load_settings().voyages)
+    home = Home(voyages_directory())
     rows, now = home.rows(), time.time()
     if as_json:
         render.print_json("ls", {"home": str(home.path), "voyages": [row.as_dict(now) for row in rows]})

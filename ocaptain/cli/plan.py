@@ -9,7 +9,8 @@ from ocaptain.cli import render
 from ocaptain.cli.next_step import after_command
 from ocaptain.errors import UsageError
 from ocaptain.paths import expand_home
-from ocaptain.plan import SimulationResult, build_jobs, load_plan, simulate, sufficient_ships
+from ocaptain.plan import SimulationResult, build_jobs, load_plan, sufficient_ships
+from ocaptain.plan.simulate import simulate
 from ocaptain.text import clean_line
 
 if TYPE_CHECKING:

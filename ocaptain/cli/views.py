@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from ocaptain.cli import render
 from ocaptain.cli.next_step import Standing, after_command, after_voyage, standing_of
-from ocaptain.config import load_settings
 from ocaptain.errors import UsageError
 from ocaptain.git import Git
 from ocaptain.paths import expand_home
 from ocaptain.process import is_captain_running
 from ocaptain.query import Query
+from ocaptain.sources import voyages_directory
 from ocaptain.voyage.home import Home, VoyageDirectory
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def find_voyage(voyage: str | None) -> VoyageDirectory:
     """Return the directory of the voyage with this id or prefix, of the only active one for None."""
-    return Home(load_settings().voyages).find(voyage)
+    return Home(voyages_directory()).find(voyage)
 
 
 def standing(directory: VoyageDirectory) -> Standing:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from ocaptain.config import cache_directory
 from ocaptain.drydock.api.app import build_app
 from ocaptain.drydock.base import ensure_base
 from ocaptain.drydock.connections import BoundedProtocol
@@ -37,6 +36,7 @@ from ocaptain.drydock.server import (
 from ocaptain.drydock.store import SpriteDefaults, Store
 from ocaptain.locks import Lock
 from ocaptain.protocol.files import write_atomic
+from ocaptain.sources import cache_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

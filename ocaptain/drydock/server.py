@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import ValidationError
 
 from ocaptain.background import start_module
-from ocaptain.config import cache_directory, state_directory
 from ocaptain.drydock.errors import DrydockError
 from ocaptain.drydock.faults import FaultPlan
 from ocaptain.drydock.life import COLD_SECONDS, IDLE_SECONDS
@@ -37,6 +36,7 @@ from ocaptain.drydock.sandbox import OVERLAID_DIRECTORIES
 from ocaptain.errors import UsageError
 from ocaptain.locks import end_lock_holder, is_locked
 from ocaptain.protocol.files import write_atomic
+from ocaptain.sources import cache_directory, state_directory
 from ocaptain.text import plain_reason
 
 if TYPE_CHECKING:

@@ -5,15 +5,22 @@ update-ref) in a bare repository, with no configuration but our own and no hook,
 file-system monitor or submodule: nothing of it is ever executed.
 """
 
-from ocaptain.git.bundles import BadBundle, Part, fsck, write_bundle, write_proven_bundle
-from ocaptain.git.contents import Incomplete, find_incomplete
-from ocaptain.git.landing import Conflict, Merged, commit_message, merge
-from ocaptain.git.packing import pack
-from ocaptain.git.quarantine import BundleRefused, TooLarge, admit_bundle, clear_quarantine
-from ocaptain.git.run import Git, GitError, GitTimeout, askpass_environment
-from ocaptain.git.start_refs import StartRefs, pack_start_refs
-from ocaptain.git.store import BareRepository
-from ocaptain.git.trees import BadTree, compare_trees
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ocaptain.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from ocaptain.git.bundles import BadBundle, Part, fsck, write_bundle, write_proven_bundle
+    from ocaptain.git.contents import Incomplete, find_incomplete
+    from ocaptain.git.landing import Conflict, Merged, commit_message, merge
+    from ocaptain.git.packing import pack
+    from ocaptain.git.quarantine import BundleRefused, TooLarge, admit_bundle, clear_quarantine
+    from ocaptain.git.run import Git, GitError, GitTimeout, askpass_environment
+    from ocaptain.git.start_refs import StartRefs, pack_start_refs
+    from ocaptain.git.store import BareRepository
+    from ocaptain.git.trees import BadTree, compare_trees
 
 __all__ = [
     "BadBundle",
@@ -42,3 +49,18 @@ __all__ = [
     "write_bundle",
     "write_proven_bundle",
 ]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "bundles": ("BadBundle", "Part", "fsck", "write_bundle", "write_proven_bundle"),
+        "contents": ("Incomplete", "find_incomplete"),
+        "landing": ("Conflict", "Merged", "commit_message", "merge"),
+        "packing": ("pack",),
+        "quarantine": ("BundleRefused", "TooLarge", "admit_bundle", "clear_quarantine"),
+        "run": ("Git", "GitError", "GitTimeout", "askpass_environment"),
+        "start_refs": ("StartRefs", "pack_start_refs"),
+        "store": ("BareRepository",),
+        "trees": ("BadTree", "compare_trees"),
+    },
+)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from ocaptain.ledger.file import connect
@@ -51,6 +50,8 @@ _STATES = "UPDATE voyage SET state = 'sinking' WHERE state = 'paused'"
 
 def schema() -> Iterator[str]:
     """Yield the statements that make an empty ledger of this version."""
+    from importlib.resources import files  # noqa: PLC0415 - no reader of a ledger of today needs it
+
     statement = ""
     for line in (files("ocaptain.ledger") / "schema.sql").read_text("utf-8").splitlines(keepends=True):
         statement += line

@@ -4,19 +4,25 @@
 sailed, and every fault and warning otherwise. Nothing stops at the first fault.
 """
 
-from ocaptain.plan.graph import critical_paths, dependency_graph, find_cycle
-from ocaptain.plan.load import Report, load_plan, load_task
-from ocaptain.plan.models import Finding, Manifest, Metadata, Plan, Task
-from ocaptain.plan.overlap import count_deferrals, deferred_tasks
-from ocaptain.plan.simulate import (
-    SimulationResult,
-    build_jobs,
-    claim_priorities,
-    estimate_seconds,
-    known_estimates,
-    simulate,
-    sufficient_ships,
-)
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ocaptain.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from ocaptain.plan.graph import critical_paths, dependency_graph, find_cycle
+    from ocaptain.plan.load import Report, load_plan, load_task
+    from ocaptain.plan.models import Finding, Manifest, Metadata, Plan, Task
+    from ocaptain.plan.overlap import count_deferrals, deferred_tasks
+    from ocaptain.plan.simulate import (
+        SimulationResult,
+        build_jobs,
+        claim_priorities,
+        estimate_seconds,
+        known_estimates,
+        sufficient_ships,
+    )
 
 __all__ = [
     "Finding",
@@ -37,6 +43,23 @@ __all__ = [
     "known_estimates",
     "load_plan",
     "load_task",
-    "simulate",
     "sufficient_ships",
 ]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "graph": ("critical_paths", "dependency_graph", "find_cycle"),
+        "load": ("Report", "load_plan", "load_task"),
+        "models": ("Finding", "Manifest", "Metadata", "Plan", "Task"),
+        "overlap": ("count_deferrals", "deferred_tasks"),
+        "simulate": (
+            "SimulationResult",
+            "build_jobs",
+            "claim_priorities",
+            "estimate_seconds",
+            "known_estimates",
+            "sufficient_ships",
+        ),
+    },
+)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ocaptain.agents import ADAPTERS
-from ocaptain.config import cache_directory, dotenv_files, load_settings, read_variables
+from ocaptain.config import load_settings
 from ocaptain.environment import (
     CONFIGURATION_FILES,
     choose_locale,
@@ -35,6 +35,7 @@ from ocaptain.mesh import MeshError, choose_mesh, count_devices, tailnet_of
 from ocaptain.names import new_voyage_id
 from ocaptain.paths import expand_home
 from ocaptain.provider import SPRITES_FILE, Endpoint, choose_provider, endpoint, read_first_page
+from ocaptain.sources import cache_directory, dotenv_files, read_variables
 from ocaptain.voyage.home import Home
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import zipfile
 from importlib.resources import files
 from pathlib import Path
 
-from ocaptain.config import cache_directory
 from ocaptain.protocol.files import write_atomic
+from ocaptain.sources import cache_directory
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _HOME_ONLY = frozenset({"build.py"})

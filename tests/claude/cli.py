@@ -13,8 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from ocaptain.config import cache_directory
 from ocaptain.locks import Lock
+from ocaptain.sources import cache_directory
 
 VERSION = "2.1.330"
 INSTALL_SECONDS = 600.0

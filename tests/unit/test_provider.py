@@ -7,9 +7,10 @@ import json
 import pytest
 
 from ocaptain.ansible.access import find_endpoint
-from ocaptain.config import find_origin, load_settings
+from ocaptain.config import load_settings
 from ocaptain.errors import UsageError
 from ocaptain.provider import Endpoint, choose_provider, endpoint, explaining_errors, provider_remedy, sprites_token
+from ocaptain.sources import find_origin
 from ocaptain.sprites import BadReply, ConnectionFailed
 from ocaptain.sprites.errors import SPRITE_LIMIT_CODE, api_error
 

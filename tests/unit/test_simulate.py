@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ocaptain.plan import count_deferrals, critical_paths, deferred_tasks, simulate, sufficient_ships
+from ocaptain.plan import count_deferrals, critical_paths, deferred_tasks, sufficient_ships
 from ocaptain.plan.models import Task
 from ocaptain.plan.overlap import MAX_DEFERRALS, may_overlap
-from ocaptain.plan.simulate import Job, build_jobs, estimate_seconds
+from ocaptain.plan.simulate import Job, build_jobs, estimate_seconds, simulate
 
 
 def task(name, *before, **metadata):

@@ -20,9 +20,9 @@ from pathlib import Path
 
 import yaml
 
-from ocaptain.config import cache_directory
 from ocaptain.drydock.base import ensure_base
 from ocaptain.drydock.sandbox import BASE_ENVIRONMENT, OWN_DIRECTORIES, VAR_TMP, remove_tree, sandbox_command
+from ocaptain.sources import cache_directory
 
 SSHD = """
 Port {port}

@@ -18,7 +18,7 @@ ADAPTER = '''
 
 from ocaptain.agents.base import RunSpec, Resume, common_environment
 from ocaptain.agents.facts import AttemptVerdict
-from ocaptain.config import read_variables
+from ocaptain.sources import read_variables
 
 OWN = ".ocaptain/parrot"
 
