@@ -19,10 +19,10 @@ def lazy_names(package: str, names: Mapping[str, Sequence[str]]) -> Callable[[st
 
     Args:
         package: its name.
-        names: of what the package offers, by the module below it that has them. None is called as a module is: it
-            would be found in its place.
+        names: of what the package offers, by the module that has them. None may be called as a module of the package
+            is: that would be found in its place.
     """
-    homes = {name: f"{package}.{module}" for module, offered in names.items() for name in offered}
+    homes = {name: module for module, offered in names.items() for name in offered}
 
     def find(name: str) -> Any:
         if name not in homes:

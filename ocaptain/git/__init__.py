@@ -53,14 +53,14 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
-        "bundles": ("BadBundle", "Part", "fsck", "write_bundle", "write_proven_bundle"),
-        "contents": ("Incomplete", "find_incomplete"),
-        "landing": ("Conflict", "Merged", "commit_message", "merge"),
-        "packing": ("pack",),
-        "quarantine": ("BundleRefused", "TooLarge", "admit_bundle", "clear_quarantine"),
-        "run": ("Git", "GitError", "GitTimeout", "askpass_environment"),
-        "start_refs": ("StartRefs", "pack_start_refs"),
-        "store": ("BareRepository",),
-        "trees": ("BadTree", "compare_trees"),
+        "ocaptain.git.bundles": ("BadBundle", "Part", "fsck", "write_bundle", "write_proven_bundle"),
+        "ocaptain.git.contents": ("Incomplete", "find_incomplete"),
+        "ocaptain.git.landing": ("Conflict", "Merged", "commit_message", "merge"),
+        "ocaptain.git.packing": ("pack",),
+        "ocaptain.git.quarantine": ("BundleRefused", "TooLarge", "admit_bundle", "clear_quarantine"),
+        "ocaptain.git.run": ("Git", "GitError", "GitTimeout", "askpass_environment"),
+        "ocaptain.git.start_refs": ("StartRefs", "pack_start_refs"),
+        "ocaptain.git.store": ("BareRepository",),
+        "ocaptain.git.trees": ("BadTree", "compare_trees"),
     },
 )

@@ -11,7 +11,6 @@ import contextlib
 import fcntl
 import json
 import os
-import secrets
 import sqlite3
 import time
 from typing import TYPE_CHECKING, Any, Self
@@ -210,6 +209,8 @@ class Store:
 
         A ledger of an earlier format is migrated first. From now on only its user can read the voyage's directory.
         """
+        import secrets  # noqa: PLC0415 - who only reads needs none
+
         with contextlib.suppress(OSError):  # for example it belongs to another user, who has to restrict it
             self.path.parent.chmod(0o700)
         try:

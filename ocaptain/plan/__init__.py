@@ -49,11 +49,11 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
-        "graph": ("critical_paths", "dependency_graph", "find_cycle"),
-        "load": ("Report", "load_plan", "load_task"),
-        "models": ("Finding", "Manifest", "Metadata", "Plan", "Task"),
-        "overlap": ("count_deferrals", "deferred_tasks"),
-        "simulate": (
+        "ocaptain.plan.graph": ("critical_paths", "dependency_graph", "find_cycle"),
+        "ocaptain.plan.load": ("Report", "load_plan", "load_task"),
+        "ocaptain.plan.models": ("Finding", "Manifest", "Metadata", "Plan", "Task"),
+        "ocaptain.plan.overlap": ("count_deferrals", "deferred_tasks"),
+        "ocaptain.plan.simulate": (
             "SimulationResult",
             "build_jobs",
             "claim_priorities",

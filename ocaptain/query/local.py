@@ -8,11 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ocaptain.ledger import Ledger, LedgerError, landings, overview, task_views
-from ocaptain.ledger.costs import compute_costs
-from ocaptain.ledger.summary import summarize
 from ocaptain.names import VERIFY_SHIP
-from ocaptain.query.snapshot import read_snapshot
-from ocaptain.query.why import attempt_log, tell_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -106,11 +102,15 @@ class Query:
         Args:
             now: in seconds since 1970.
         """
+        from ocaptain.query.snapshot import read_snapshot  # noqa: PLC0415 - see the package
+
         with self._ledger() as ledger:
             return read_snapshot(ledger, overview(ledger), now)
 
     def summary(self) -> Summary:
         """Return the voyage in one line."""
+        from ocaptain.ledger.summary import summarize  # noqa: PLC0415 - see the package
+
         with self._ledger() as ledger:
             return summarize(ledger)
 
@@ -131,6 +131,8 @@ class Query:
             task: its id.
             has_captain: whether a captain is in command.
         """
+        from ocaptain.query.why import tell_task  # noqa: PLC0415 - see the package
+
         with self._ledger() as ledger:
             return tell_task(ledger, self.directory, task, has_captain=has_captain)
 
@@ -156,6 +158,8 @@ class Query:
 
     def logs(self) -> list[Log]:
         """Return the logs in the order in which their attempts began, the final verify last."""
+        from ocaptain.query.why import attempt_log  # noqa: PLC0415 - see the package
+
         with self._ledger() as ledger:
             found = [
                 Log(attempt_log(self.directory, one), one["ship"], one["task"], one["number"])
@@ -172,5 +176,7 @@ class Query:
             by: one line for each ``ship``, ``task`` or ``model``.
             machine_cost: cost of a number of seconds awake, in nano-dollars.
         """
+        from ocaptain.ledger.costs import compute_costs  # noqa: PLC0415 - see the package
+
         with self._ledger() as ledger:
             return compute_costs(ledger, by, machine_cost)

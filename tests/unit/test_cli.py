@@ -548,7 +548,7 @@ def test_the_usage_shows_the_words(verb, usage):
 
 def test_options_and_settings_are_refused_in_plain_words():
     option = run("sail", "-n", "0", ".")
-    setting = run("status", OCAPTAIN_DEFAULT_SHIPS="x", SPRITES_API_URL="ftp://x")
+    setting = run("sweep", "--dry-run", OCAPTAIN_DEFAULT_SHIPS="x", SPRITES_API_URL="ftp://x")
     assert (option.returncode, setting.returncode) == (2, 2)
     assert "must be 1 or more" in option.stderr
     assert "OCAPTAIN_DEFAULT_SHIPS: must be a whole number" in setting.stderr

@@ -23,7 +23,7 @@ from ocaptain.ledger import (
     LedgerUnwritable,
     Spent,
     TakenOver,
-    file,
+    long_paths,
     overview,
     task_files,
     task_views,
@@ -442,7 +442,7 @@ def test_a_lock_file_that_cannot_be_opened_is_named(tmp_path):
 
 
 def test_a_path_that_sqlite_does_not_take_is_said_before_anything_is_made(tmp_path, monkeypatch):
-    monkeypatch.setattr(file, "_accepts_symlinked_path", lambda: False)
+    monkeypatch.setattr(long_paths, "accepts_symlinked_path", lambda: False)
     home = tmp_path / ("x" * 250) / ("x" * 250)
     with pytest.raises(UsageError, match="is too long for this machine"):
         make_home(home)
