@@ -135,7 +135,7 @@ def _sail(ledger: Ledger, directory: VoyageDirectory, scene: Scene) -> None:
     else:
         if scene.state == "complete":
             ledger.set_state("verifying")
-            ledger.record_verify(True, 0, clean=True, commit="c" * 40, tail="ok", ship="verify")
+            ledger.record_verify(ok=True, code=0, clean=True, commit="c" * 40, tail="ok", ship="verify")
         ledger.set_state(scene.state, "3 tasks failed" if scene.state == "failed" else None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 
@@ -22,7 +23,10 @@ STATE_SYMBOLS = {
     **dict.fromkeys(("provisioning", "bootstrapping", "draining"), "●"),
     **dict.fromkeys(("pending", "next", "paused", "sunk", "gone", "idle", "asleep", "held"), "○"),
 }
-_ZERO_WIDTH = re.compile("[\u200b-\u200f\u2060-\u2064\u180e]")
+#: What changes the width of its neighbours, or has none: joiners, hyphens that may be, variants, skin tones, tags.
+_ZERO_WIDTH = re.compile(
+    "[\u00ad\u180b-\u180f\u200b-\u200f\u2060-\u2064\ufe00-\ufe0f\U0001f3fb-\U0001f3ff\U000e0000-\U000e01ef]"
+)
 
 
 def symbol(state: str) -> Text:
@@ -38,8 +42,8 @@ def with_symbol(state: str) -> Text:
 
 
 def format_clock(seconds: float | None) -> str:
-    """Format a time that passes: ``0:04``, ``12:31``, ``1:02:03``; "" for None."""
-    if seconds is None:
+    """Format a time that passes: ``0:04``, ``12:31``, ``1:02:03``; "" for None, and for ever."""
+    if seconds is None or not math.isfinite(seconds):
         return ""
     whole = max(0, int(seconds))
     hours, minutes = divmod(whole // 60, 60)
@@ -57,7 +61,10 @@ def format_seconds(seconds: float) -> str:
 
 def format_time(at: float, *, now: float | None = None) -> str:
     """Format a time of day, on this machine's clock: ``14:02:11``, with the date if it is not that of ``now``."""
-    local = time.localtime(at)
+    try:
+        local = time.localtime(at)
+    except (OverflowError, ValueError, OSError):  # no clock shows this
+        return "?"
     is_today = now is None or local[:3] == time.localtime(now)[:3]
     return time.strftime("%H:%M:%S" if is_today else "%Y-%m-%d %H:%M:%S", local)
 
@@ -85,12 +92,19 @@ def pad(text: str, width: int) -> str:
     return line + " " * (width - cell_len(line))
 
 
-_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+_ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
+#: What ends a field or a line for some reader, what a terminal acts upon, and what is no character.
+_ESCAPED = re.compile("[\x00-\x1f\x7f-\x9f\\\\\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
 
 def tsv_line(*fields: object) -> str:
-    """Return a record for a pipe: fields between tabs; in them tabs, line ends and backslashes are escaped.
+    r"""Return a record for a pipe: fields between tabs.
 
-    None is an empty field.
+    In them backslashes, tabs, line ends and what a terminal could act upon are escaped, as in a string of Python or
+    JSON: ``\\``, ``\t``, ``\n``, ``\u001b``. None is an empty field.
     """
-    return "\t".join("" if one is None else str(one).translate(_ESCAPES) for one in fields)
+    return "\t".join("" if one is None else _ESCAPED.sub(_escape, str(one)) for one in fields)
+
+
+def _escape(found: re.Match[str]) -> str:
+    return _ESCAPES.get(found[0]) or f"\\u{ord(found[0]):04x}"

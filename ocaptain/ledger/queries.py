@@ -44,7 +44,8 @@ class Queries(Store):
         rows = self._db.execute(
             "SELECT id, substr(subject, 1, 300) AS subject, status, ship, token, attempts, tries, commit_id,"
             " substr(reason, 1, 1000) AS reason, held_by, approved, pin, wish,"
-            " json_extract(raw, '$.metadata.estimate.seconds') AS estimate FROM tasks ORDER BY position"
+            " CASE WHEN json_valid(raw) THEN json_extract(raw, '$.metadata.estimate.seconds') END AS estimate"
+            " FROM tasks ORDER BY position"
         )
         return [dict(row) for row in rows]
 
@@ -58,10 +59,10 @@ class Queries(Store):
         rows = self._db.execute("SELECT task, token, commit_id, at FROM landings WHERE kind = 'task' ORDER BY n")
         return [dict(row) for row in rows]
 
-    def state_times(self) -> dict[str, float]:
-        """Return when the voyage last came into each of its states, in seconds since 1970."""
+    def state_changes(self) -> list[tuple[float, str]]:
+        """Return when the voyage came into its states, in seconds since 1970, oldest first."""
         rows = self._db.execute("SELECT at, text FROM events WHERE kind = 'voyage' ORDER BY n")
-        return {row["text"].partition(":")[0]: row["at"] for row in rows}
+        return [(row["at"], row["text"].partition(":")[0]) for row in rows]
 
     def built_times(self) -> dict[str, float]:
         """Return when each ship was built first, in seconds since 1970."""

@@ -36,10 +36,12 @@ class Store:
     Args:
         path: of ``ledger.db``.
         epoch: the writer's epoch; None for a reader.
+        patience: seconds that it waits for others who have locked the file.
     """
 
-    def __init__(self, path: Path, *, epoch: int | None = None) -> None:
+    def __init__(self, path: Path, *, epoch: int | None = None, patience: float = _BUSY_SECONDS) -> None:
         self.path = path
+        self._patience = patience
         self.epoch = epoch
         self._turn: int | None = None
         self._changed: dict[str, None] = {}
@@ -48,14 +50,12 @@ class Store:
         try:
             self._open()
         except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _PASSING:
-                raise LedgerUnwritable(f"{path} cannot be read now: {error}; {remedy(path)}") from error
-            raise LedgerError(f"{path} cannot be read as a ledger: {error}; restore it from a copy") from error
+            raise unread(path, error, "cannot be read as a ledger") from error
         except OSError as error:  # no descriptor for its directory, say
             raise LedgerUnwritable(f"{path} cannot be read now: {error.strerror}; {remedy(path)}") from error
 
     def _open(self) -> None:
-        db = connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        db = connect(self.path, timeout=self._patience, isolation_level=None, check_same_thread=False)
         self._require_own(db)
         (version,) = db.execute("PRAGMA user_version").fetchone()
         #: Whether this is a copy, in memory, of a ledger of an earlier format.
@@ -88,6 +88,16 @@ class Store:
         db.close()
         what = "is empty" if row is None else f"is the ledger of {escape_control(str(row[0]))[:60]}, not of {directory}"
         raise LedgerError(f"{self.path} {what}; restore the right one from a copy")
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Have all that is read in the meantime be of one moment."""
+        self._db.execute("BEGIN")
+        try:
+            yield
+        finally:
+            with contextlib.suppress(sqlite3.Error):  # it ended by an error already
+                self._db.execute("ROLLBACK")
 
     def close(self) -> None:
         """Close the connection."""
@@ -291,6 +301,19 @@ class Store:
     def rows(self, table: str, order: str) -> list[dict[str, Any]]:
         """Return all rows of a table, sorted by the columns ``order``."""
         return [dict(row) for row in self._db.execute(f"SELECT * FROM {table} ORDER BY {order}")]  # noqa: S608
+
+
+def unread(path: Path, error: sqlite3.Error, what: str = "cannot be read") -> LedgerError:
+    """Return the error for a read that failed: LedgerUnwritable if that may pass.
+
+    Args:
+        path: of the ledger.
+        error: SQLite's.
+        what: the ledger cannot do, if it may not pass.
+    """
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF in _PASSING:
+        return LedgerUnwritable(f"{path} cannot be read now: {error}; {remedy(path)}")
+    return LedgerError(f"{path} {what}: {error}; restore it from a copy")
 
 
 def _unwritten(path: Path, error: sqlite3.Error | OSError) -> LedgerError:

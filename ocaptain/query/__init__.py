@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from ocaptain.ledger.costs import By, Costs, Line
     from ocaptain.ledger.summary import Summary
     from ocaptain.ledger.views import Landing, Overview, TaskView
-    from ocaptain.query.snapshot import LandedLine, Phase, ShipLine, Snapshot, TaskLine
+    from ocaptain.query.phases import Phase
+    from ocaptain.query.snapshot import LandedLine, ShipLine, Snapshot, TaskLine
     from ocaptain.query.why import AttemptView, TaskStory
 
 __all__ = [
@@ -51,7 +52,8 @@ __getattr__ = lazy_names(
         "ocaptain.ledger.costs": ("By", "Costs", "Line"),
         "ocaptain.ledger.summary": ("Summary",),
         "ocaptain.ledger.views": ("Landing", "Overview", "TaskView"),
-        "ocaptain.query.snapshot": ("LandedLine", "Phase", "ShipLine", "Snapshot", "TaskLine"),
+        "ocaptain.query.phases": ("Phase",),
+        "ocaptain.query.snapshot": ("LandedLine", "ShipLine", "Snapshot", "TaskLine"),
         "ocaptain.query.why": ("AttemptView", "TaskStory"),
     },
 )

@@ -5,8 +5,8 @@ attempts that landed, estimates ──> expected seconds of a task ──> longe
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from statistics import fmean
 from typing import TYPE_CHECKING
 
 from ocaptain.plan import critical_paths
@@ -43,15 +43,17 @@ class Forecast:
         at: when it was made, in seconds since 1970.
         left: seconds until the last task is over, None while nothing is known of how long tasks take.
         chain: the tasks, first to last, that decide it: the heaviest chain.
+        least: seconds that are left for as long as none of the tasks at work is over.
     """
 
     at: float
     left: float | None = None
     chain: tuple[str, ...] = ()
+    least: float = 0.0
 
     def left_at(self, now: float) -> float | None:
-        """Return the seconds left at a later time."""
-        return None if self.left is None else max(0.0, self.left - (now - self.at))
+        """Return the seconds left at a later time, if nothing has happened since: never less than ``least``."""
+        return None if self.left is None else max(self.least, self.left - max(0.0, now - self.at))
 
 
 def expected_seconds(tasks: Sequence[OpenTask], done: Sequence[tuple[float | None, float]]) -> dict[str, float] | None:
@@ -66,8 +68,12 @@ def expected_seconds(tasks: Sequence[OpenTask], done: Sequence[tuple[float | Non
     if not done and not known:
         return None
     factor = sum(took for _, took in both) / sum(estimate for estimate, _ in both) if both else 1.0
-    usual = fmean(took for _, took in done) if done else fmean(known)
+    usual = _mean([took for _, took in done]) if done else _mean(known)
     return {task.id: task.estimate * factor if task.estimate is not None else usual for task in tasks}
+
+
+def _mean(numbers: Sequence[float]) -> float:
+    return sum(numbers) / len(numbers)
 
 
 def forecast(tasks: Sequence[OpenTask], done: Sequence[tuple[float | None, float]], ships: int, now: float) -> Forecast:
@@ -85,18 +91,19 @@ def forecast(tasks: Sequence[OpenTask], done: Sequence[tuple[float | None, float
         return Forecast(now, 0.0)
     expected = expected_seconds(tasks, done)
     graph = {task.id: task.waits for task in tasks}
-    rest = {
-        task.id: _rest(expected[task.id] if expected else 1.0, None if task.since is None else now - task.since)
-        for task in tasks
-    }
+    elapsed = {task.id: None if task.since is None else now - task.since for task in tasks}
+    rest = {task: _rest(expected[task] if expected else 1.0, since) for task, since in elapsed.items()}
     paths = critical_paths(graph, rest)
     chain = heaviest_chain(graph, paths)
-    if expected is None or ships < 1:
+    if expected is None or ships < 1 or len(paths) < len(graph):  # the last: they wait in a circle
         return Forecast(now, None, chain)
-    return Forecast(now, max(paths[chain[0]], sum(rest.values()) / ships), chain)
+    overtime = {task: _rest(expected[task], None if since is None else math.inf) for task, since in elapsed.items()}
+    least = max(*critical_paths(graph, overtime).values(), sum(overtime.values()) / ships)
+    return Forecast(now, max(paths[chain[0]], sum(rest.values()) / ships), chain, least)
 
 
 def _rest(expected: float, elapsed: float | None) -> float:
+    """Return the seconds that a task still needs: all, if nobody works on it."""
     return expected if elapsed is None else max(expected * OVERTIME, expected - max(0.0, elapsed))
 
 
@@ -105,17 +112,18 @@ def heaviest_chain(graph: Mapping[str, AbstractSet[str]], paths: Mapping[str, fl
 
     Args:
         graph: what each task waits for.
-        paths: for each task the weight of the heaviest chain that begins with it (``critical_paths``).
+        paths: for each task the weight of the heaviest chain that begins with it (``critical_paths``). Those without
+            one wait in a circle, and are left out.
     """
     later: dict[str, list[str]] = {task: [] for task in graph}
     for task, before in graph.items():
         for one in before:
             later[one].append(task)
     chain: list[str] = []
-    ready = [task for task, before in graph.items() if not before]
+    ready = [task for task, before in graph.items() if not before and task in paths]
     while ready:
         chain.append(max(ready, key=paths.__getitem__))
-        ready = later[chain[-1]]
+        ready = [task for task in later[chain[-1]] if task in paths]
     return tuple(chain)
 
 
@@ -123,7 +131,7 @@ def waves(graph: Mapping[str, AbstractSet[str]]) -> dict[str, int]:
     """Return the wave of each task: 1 if it waits for nothing, else one more than the last of what it waits for.
 
     Args:
-        graph: what each task waits for; without a cycle.
+        graph: what each task waits for. Tasks that wait in a circle, or for one that does, are in wave 1.
     """
     later: dict[str, list[str]] = {task: [] for task in graph}
     waiting = {task: len(before) for task, before in graph.items()}
@@ -138,4 +146,4 @@ def waves(graph: Mapping[str, AbstractSet[str]]) -> dict[str, int]:
             waiting[one] -= 1
             if not waiting[one]:
                 ready.append(one)
-    return found
+    return {task: found.get(task, 1) for task in graph}

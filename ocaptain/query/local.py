@@ -7,7 +7,8 @@ import sqlite3
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ocaptain.ledger import Ledger, LedgerError, landings, overview, task_views
+from ocaptain.ledger import Ledger, landings, overview, task_views
+from ocaptain.ledger.store import unread
 from ocaptain.names import VERIFY_SHIP
 
 if TYPE_CHECKING:
@@ -73,18 +74,21 @@ class Query:
 
     Attributes:
         directory: the voyage's directory.
+        patience: seconds that it waits for others who have locked the ledger.
     """
 
     directory: Path
+    patience: float = 30.0
 
     @contextlib.contextmanager
     def _ledger(self) -> Iterator[Ledger]:
+        """Open the ledger; all that is read of it is of one moment."""
         path = self.directory / "ledger.db"
         try:
-            with Ledger(path) as ledger:
+            with Ledger(path, patience=self.patience) as ledger, ledger.reading():
                 yield ledger
         except sqlite3.Error as error:  # it could be opened, but a page of it is damaged
-            raise LedgerError(f"{path} cannot be read: {error}; restore it from a copy") from error
+            raise unread(path, error) from error
 
     def state(self) -> str:
         """Return the voyage's state."""

@@ -8,41 +8,26 @@ the time, so that a screen that shows it reads nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from ocaptain.ledger import MAX_FAILURES
-from ocaptain.ledger.records import ENDED, NOT_SAILING
+from ocaptain.ledger.records import NOT_SAILING
 from ocaptain.query.forecast import Forecast, OpenTask, forecast, waves
+from ocaptain.query.phases import Course, Phase, last_sign, phases
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from ocaptain.ledger import Ledger, Overview
 
-PhaseState = Literal["done", "now", "next", "failed"]
+__all__ = ["LandedLine", "Phase", "ShipLine", "Snapshot", "TaskLine", "build_snapshot", "read_snapshot"]
+
 #: States of a ship that gets tasks.
 _WORKING = frozenset({"idle", "working", "asleep"})
-
-
-@dataclass(frozen=True)
-class Phase:
-    """A part of a voyage.
-
-    Attributes:
-        name: ``plan``, ``repo``, ``ships``, ``work`` or ``verify``.
-        state: where it is.
-        text: what is known of it, a few words.
-        began, ended: in seconds since 1970; None if not known or not yet.
-    """
-
-    name: str
-    state: PhaseState
-    text: str = ""
-    began: float | None = None
-    ended: float | None = None
 
 
 @dataclass(frozen=True)
@@ -141,13 +126,17 @@ class Snapshot:
 
     Attributes:
         about: what ``status`` shows.
-        created, started, ended: times in seconds since 1970; None if it has not come to that.
+        created, started, ended: when it was made, came to work first, and was over, in seconds since 1970; None if it
+            has not come to that.
         phases: of the voyage, in order.
         ships: all of them, gone ones too.
         tasks: all of them, in the plan's order.
         landed: oldest first.
         work_seconds: of all attempts that are over: what one ship would have worked at least.
         forecast: of the rest.
+        still: seconds for which nothing was done until somebody had it go on: it was paused, or had ended.
+        paused: since when it has been paused, None if it is not.
+        work_span: seconds of its phase ``work`` without those; None if it has not come to that.
     """
 
     about: Overview
@@ -160,6 +149,9 @@ class Snapshot:
     landed: tuple[LandedLine, ...]
     work_seconds: float
     forecast: Forecast
+    still: float = 0.0
+    paused: float | None = None
+    work_span: float | None = None
 
     @cached_property
     def task(self) -> Mapping[str, TaskLine]:
@@ -177,16 +169,14 @@ class Snapshot:
         return tuple(one for one in self.tasks if one.is_retrying)
 
     def elapsed(self, now: float) -> float:
-        """Return the seconds that the voyage has taken so far."""
-        return max(0.0, (now if self.ended is None else self.ended) - self.created)
+        """Return the seconds that the voyage has taken so far, without those for which it stood still."""
+        until = next((at for at in (self.ended, self.paused) if at is not None), now)
+        return max(0.0, until - self.created - self.still)
 
     @property
     def speed_up(self) -> float | None:
         """How many times faster than one ship it was while it worked, None if that is not known."""
-        work = next(phase for phase in self.phases if phase.name == "work")
-        if work.began is None or work.ended is None or not self.work_seconds or work.ended <= work.began:
-            return None
-        return self.work_seconds / (work.ended - work.began)
+        return self.work_seconds / self.work_span if self.work_span and self.work_seconds else None
 
 
 def read_snapshot(ledger: Ledger, about: Overview, now: float) -> Snapshot:
@@ -210,7 +200,7 @@ def read_snapshot(ledger: Ledger, about: Overview, now: float) -> Snapshot:
         edges=ledger.rows("edges", "task, waits"),
         attempts=ledger.brief_attempts(),
         landings=ledger.task_landings(),
-        states=ledger.state_times(),
+        changes=ledger.state_changes(),
         built=ledger.built_times(),
         now=now,
     )
@@ -226,7 +216,7 @@ def build_snapshot(
     edges: Sequence[Mapping[str, str]],
     attempts: Sequence[Mapping[str, Any]],
     landings: Sequence[Mapping[str, Any]],
-    states: Mapping[str, float],
+    changes: Sequence[tuple[float, str]],
     built: Mapping[str, float],
     now: float,
 ) -> Snapshot:
@@ -241,37 +231,47 @@ def build_snapshot(
         edges: rows ``task``, ``waits``.
         attempts: rows of :meth:`~ocaptain.ledger.queries.Queries.brief_attempts`.
         landings: rows of :meth:`~ocaptain.ledger.queries.Queries.task_landings`.
-        states: when the voyage came into each of its states.
+        changes: when the voyage came into its states, oldest first.
         built: when each ship was built.
         now: in seconds since 1970.
     """
-    last = {row["task"]: row for row in attempts}
-    lines = _task_lines(tasks, edges, last)
     by_token = {row["token"]: row for row in attempts}
+    last = _last_attempts(tasks, attempts, by_token)
+    lines = _task_lines(tasks, edges, last)
     subjects = {one.id: one.subject for one in lines}
-    ended = _end_of_work(about.state, states)
+    course = Course(created, about.state, tuple(changes))
+    ended = last_sign(attempts, created) if course.is_over and course.ended is None else course.ended
     ships = tuple(_ship_line(ship, last) for ship in about.ships)
+    parts = phases(about, course, repo, root, built, attempts, ended)
     return Snapshot(
         about=about,
         created=created,
-        started=states.get("running"),
+        started=course.started,
         ended=ended,
-        phases=_phases(about, repo, root, created, ended, states, built, attempts),
+        phases=parts,
         ships=ships,
         tasks=lines,
         landed=tuple(_landed_line(row, by_token.get(row["token"]), subjects) for row in landings),
         work_seconds=sum(max(0.0, row["ended"] - row["started"]) for row in attempts if row["ended"] is not None),
         forecast=_forecast(about, lines, ships, now),
+        still=course.still(created, ended),
+        paused=course.paused,
+        work_span=_span(next(part for part in parts if part.name == "work"), course),
     )
 
 
-def _end_of_work(state: str, states: Mapping[str, float]) -> float | None:
-    """Return when the voyage ended, None if it has not; sinking one that has ended does not count."""
-    if state not in {*ENDED, "sinking"}:
+def _span(work: Phase, course: Course) -> float | None:
+    if work.began is None or work.ended is None:
         return None
-    began = states.get("running", 0.0)
-    judged = [states[name] for name in ("complete", "failed") if states.get(name, -1.0) >= began]
-    return max(judged, default=states.get("sinking", states.get("sunk")))
+    return max(0.0, work.ended - work.began - course.still(work.began, work.ended))
+
+
+def _last_attempts(
+    tasks: Sequence[Mapping[str, Any]], attempts: Sequence[Mapping[str, Any]], by_token: Mapping[int, Mapping[str, Any]]
+) -> dict[str, Mapping[str, Any]]:
+    """Return the attempt that counts by task: the one that holds it or landed it, else the last one."""
+    last = {row["task"]: row for row in attempts}
+    return last | {row["id"]: by_token[row["token"]] for row in tasks if row["token"] in by_token}
 
 
 def _task_lines(
@@ -279,29 +279,42 @@ def _task_lines(
 ) -> tuple[TaskLine, ...]:
     graph: dict[str, set[str]] = {row["id"]: set() for row in tasks}
     for edge in edges:
-        graph[edge["task"]].add(edge["waits"])
+        if edge["task"] in graph and edge["waits"] in graph:
+            graph[edge["task"]].add(edge["waits"])
     wave = waves(graph)
     landed = {row["id"] for row in tasks if row["status"] == "completed"}
-    return tuple(
-        TaskLine(
-            id=row["id"],
-            subject=row["subject"],
-            status=row["status"],
-            ship=row["ship"],
-            attempt=row["attempts"],
-            tries=row["tries"],
-            began=last[row["id"]]["started"] if row["id"] in last else None,
-            ended=last[row["id"]]["ended"] if row["id"] in last else None,
-            commit=row["commit_id"],
-            reason=row["reason"],
-            held_by=row["held_by"],
-            hold=not row["approved"] and row["status"] == "pending",
-            waits=tuple(sorted(graph[row["id"]] - landed)),
-            wave=wave[row["id"]],
-            estimate=row["estimate"],
-        )
-        for row in tasks
+    return tuple(_task_line(row, graph[row["id"]] - landed, wave[row["id"]], last.get(row["id"])) for row in tasks)
+
+
+def _task_line(
+    row: Mapping[str, Any], waits: Collection[str], wave: int, attempt: Mapping[str, Any] | None
+) -> TaskLine:
+    began, ended = (attempt["started"], attempt["ended"]) if attempt else (None, None)
+    if row["status"] != "in_progress" and ended is None:
+        began = None  # nobody works on it, and it is not known how long somebody did
+    return TaskLine(
+        id=row["id"],
+        subject=row["subject"],
+        status=row["status"],
+        ship=row["ship"],
+        attempt=row["attempts"],
+        tries=row["tries"],
+        began=began,
+        ended=ended,
+        commit=row["commit_id"],
+        reason=row["reason"],
+        held_by=row["held_by"],
+        hold=not row["approved"] and row["status"] == "pending",
+        waits=tuple(sorted(waits)),
+        wave=wave,
+        estimate=_known_seconds(row["estimate"]),
     )
+
+
+def _known_seconds(value: object) -> float | None:
+    """Return an estimate if it is one: a plan's is checked, what is in a file that was changed by hand is not."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and 0 < value < math.inf else None  # type: ignore[operator, arg-type]
 
 
 def _ship_line(ship: Mapping[str, Any], last: Mapping[str, Mapping[str, Any]]) -> ShipLine:
@@ -341,49 +354,11 @@ def _forecast(about: Overview, lines: Sequence[TaskLine], ships: Sequence[ShipLi
         if one.status in {"pending", "in_progress"} and one.held_by is None
     ]
     known = {one.id for one in open_tasks}
-    open_tasks = [one if one.waits <= known else OpenTask(one.id, one.waits & known) for one in open_tasks]
+    open_tasks = [replace(one, waits=one.waits & known) for one in open_tasks]
     done = [
-        (one.estimate, one.ended - one.began)
+        (one.estimate, max(0.0, one.ended - one.began))
         for one in lines
         if one.status == "completed" and one.began is not None and one.ended is not None
     ]
     able = sum(ship.role == "work" and ship.state in _WORKING and not ship.replaced_by for ship in ships)
     return forecast(open_tasks, done, able if about.state == "running" else 0, now)
-
-
-def _phases(
-    about: Overview,
-    repo: str,
-    root: str,
-    created: float,
-    ended: float | None,
-    states: Mapping[str, float],
-    built: Mapping[str, float],
-    attempts: Sequence[Mapping[str, Any]],
-) -> tuple[Phase, ...]:
-    name = PurePath(repo.rstrip("/")).name.removesuffix(".git") or "new"
-    crew = [ship for ship in about.ships if ship["role"] == "work" and not ship["replaced_by"]]
-    up = [ship for ship in crew if ship["id"] in built and ship["state"] not in NOT_SAILING]
-    first = min((row["started"] for row in attempts), default=None)
-    verifying = states.get("verifying")
-    if verifying is not None and verifying < states.get("running", 0.0):
-        verifying = None  # of an earlier end: it works again
-    is_building = about.state == "preparing" or any(ship["state"] == "provisioning" for ship in crew)
-    last_built = max((built[ship["id"]] for ship in up), default=None)
-    work_ended = verifying if verifying is not None else ended
-    work: PhaseState = "next" if first is None else "now" if work_ended is None else "done"
-    if first is not None and about.tasks["failed"] and work_ended is not None:
-        work = "failed"
-    verify: PhaseState = "next"
-    if about.verify:
-        verify = "done" if about.verify["ok"] else "failed"
-    elif about.state == "verifying":
-        verify = "now"
-    ships: PhaseState = "now" if is_building else "done" if len(up) == len(crew) else "failed"
-    return (
-        Phase("plan", "done", f"{about.tasks['total']} tasks"),
-        Phase("repo", "done", f"{name}@{root[:6]}"),
-        Phase("ships", ships, f"{len(up)}/{len(crew)}", created, None if is_building else last_built),
-        Phase("work", work, "", first, work_ended),
-        Phase("verify", verify, "", verifying, ended if verifying is not None else None),
-    )
