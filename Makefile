@@ -28,9 +28,9 @@ storm: setup-dev
 fuzz: setup-dev
 	@OCAPTAIN_FUZZ=10000 $(BIN)/python -m pytest tests/drydock/test_fuzz.py --timeout 7200 $(ARGS)
 
-# What is claimed of speed, measured: SECTION is landing, makespan, scale, hostile, claims, sail or drydock. Prints JSON.
+# What is claimed of speed, measured: SECTION is landing, makespan, scale, hostile, claims, sail, drydock or screens. Prints JSON.
 bench: setup-dev
-	@test -f "benchmarks/$(SECTION).py" || { echo "name one: make bench SECTION=landing|makespan|scale|hostile|claims|sail|drydock" >&2; exit 2; }
+	@test -f "benchmarks/$(SECTION).py" || { echo "name one: make bench SECTION=landing|makespan|scale|hostile|claims|sail|drydock|screens" >&2; exit 2; }
 	@$(BIN)/python "benchmarks/$(SECTION).py" $(ARGS)
 
 # The roles on drydock, by molecule; the drydock is this target's own.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -292,23 +292,27 @@ def _task_line(
     began, ended = (attempt["started"], attempt["ended"]) if attempt else (None, None)
     if row["status"] != "in_progress" and ended is None:
         began = None  # nobody works on it, and it is not known how long somebody did
-    return TaskLine(
-        id=row["id"],
-        subject=row["subject"],
-        status=row["status"],
-        ship=row["ship"],
-        attempt=row["attempts"],
-        tries=row["tries"],
-        began=began,
-        ended=ended,
-        commit=row["commit_id"],
-        reason=row["reason"],
-        held_by=row["held_by"],
-        hold=not row["approved"] and row["status"] == "pending",
-        waits=tuple(sorted(waits)),
-        wave=wave,
-        estimate=_known_seconds(row["estimate"]),
+    return _same_line(
+        row["id"],
+        row["subject"],
+        row["status"],
+        row["ship"],
+        row["attempts"],
+        row["tries"],
+        began,
+        ended,
+        row["commit_id"],
+        row["reason"],
+        row["held_by"],
+        not row["approved"] and row["status"] == "pending",
+        tuple(sorted(waits)),
+        wave,
+        _known_seconds(row["estimate"]),
     )
+
+
+#: Of a thousand tasks few change between two looks, and to make a line takes longer than to find it.
+_same_line = lru_cache(maxsize=8192)(TaskLine)
 
 
 def _known_seconds(value: object) -> float | None:
@@ -354,7 +358,7 @@ def _forecast(about: Overview, lines: Sequence[TaskLine], ships: Sequence[ShipLi
         if one.status in {"pending", "in_progress"} and one.held_by is None
     ]
     known = {one.id for one in open_tasks}
-    open_tasks = [replace(one, waits=one.waits & known) for one in open_tasks]
+    open_tasks = [one if one.waits <= known else replace(one, waits=one.waits & known) for one in open_tasks]
     done = [
         (one.estimate, max(0.0, one.ended - one.began))
         for one in lines
