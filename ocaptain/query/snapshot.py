@@ -86,6 +86,8 @@ class ShipLine:
         began: when that attempt began, in seconds since 1970.
         log: path of that attempt's log below the voyage's directory.
         replaced_by: the ship that sails in its place.
+        lost_task: that it worked on when it was lost, None if none.
+        lost_at: when that attempt was given up, in seconds since 1970.
     """
 
     id: str
@@ -96,6 +98,8 @@ class ShipLine:
     began: float | None = None
     log: PurePath | None = None
     replaced_by: str | None = None
+    lost_task: str | None = None
+    lost_at: float | None = None
 
     @property
     def is_up(self) -> bool:
@@ -241,7 +245,8 @@ def build_snapshot(
     subjects = {one.id: one.subject for one in lines}
     course = Course(created, about.state, tuple(changes))
     ended = last_sign(attempts, created) if course.is_over and course.ended is None else course.ended
-    ships = tuple(_ship_line(ship, last) for ship in about.ships)
+    last_of_ship = {row["ship"]: row for row in attempts}
+    ships = tuple(_ship_line(ship, last, last_of_ship.get(ship["id"])) for ship in about.ships)
     parts = phases(about, course, repo, root, built, attempts, ended)
     return Snapshot(
         about=about,
@@ -321,8 +326,11 @@ def _known_seconds(value: object) -> float | None:
     return float(value) if is_number and 0 < value < math.inf else None  # type: ignore[operator, arg-type]
 
 
-def _ship_line(ship: Mapping[str, Any], last: Mapping[str, Mapping[str, Any]]) -> ShipLine:
+def _ship_line(
+    ship: Mapping[str, Any], last: Mapping[str, Mapping[str, Any]], final: Mapping[str, Any] | None
+) -> ShipLine:
     attempt = last.get(ship["task"] or "")
+    lost = final if final and ship["state"] in NOT_SAILING and final["state"] in {"lost", "late"} else None
     return ShipLine(
         id=ship["id"],
         role=ship["role"],
@@ -332,6 +340,8 @@ def _ship_line(ship: Mapping[str, Any], last: Mapping[str, Mapping[str, Any]]) -
         began=attempt["started"] if attempt else None,
         log=PurePath("logs", ship["id"], f"{attempt['task']}.{attempt['number']}.log") if attempt else None,
         replaced_by=ship["replaced_by"],
+        lost_task=lost["task"] if lost else None,
+        lost_at=lost["ended"] if lost else None,
     )
 
 

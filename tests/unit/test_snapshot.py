@@ -253,6 +253,11 @@ def test_ships_that_are_lost_and_replaced(sea):
     claim = one.at(10).ledger.claim("ship-1")
     one.at(50).ledger.return_task(claim.token, "lost", "it is gone", ship_state="lost")
     assert (one.states()["ships"], one.seen().phases[2].text) == ("done", "2/2")
+    assert [(ship.id, ship.lost_task, ship.lost_at) for ship in one.seen().ships if ship.lost_task] == [
+        ("ship-1", "1", CREATED + 50)
+    ]
+    one.ledger.note_late_result(claim.token, "it came late")
+    assert one.seen().ships[1].lost_task == "1"
     task = one.seen().task["1"]
     assert (task.status, task.ship, task.attempt, task.tries, task.elapsed(one.now)) == ("pending", None, 1, 0, 40)
     one.at(60).ledger.replace_ships([], ["ship-1"])
