@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from ocaptain.cli.board_ships import ship_lines
+from ocaptain.cli.reason import brief_reason
 from ocaptain.cli.style import (
     BAD,
     BUSY,
@@ -255,7 +256,7 @@ def failure_lines(seen: Snapshot, width: int, limit: int) -> list[Text]:
         room = width - left.cell_len - hint.cell_len - len(GAP)
         if room < _MIN_REASON:
             room, hint = width - left.cell_len, Text()
-        reason = fit(one.reason or "no reason is known", room)
+        reason = fit(brief_reason(one.reason or "no reason is known"), room)
         if room > _WIDE_REASON:
             left.append(f"{fit(one.subject, 40)}  ")
             reason = fit(reason, width - left.cell_len - hint.cell_len - len(GAP))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from ocaptain.cli.reason import brief_reason
 from ocaptain.cli.style import BAD, BUSY, QUIET, fit, format_clock, pad, symbol
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def ship_lines(seen: Snapshot, actions: Mapping[str, str], now: float, width: in
     tasks = [task for ship in shown if (task := task_of(ship, seen))]
     names = max((len(fit(one.id, _MAX_ID)) + 1 for one in tasks), default=0)
     states = max((len(_state(one, now)) for one in tasks), default=0)
-    waits = idle_reason(seen)
+    waits = idle_reason(seen) if any(ship.state == "idle" for ship in shown) else ""
     lines = []
     for ship in shown:
         line = Text(f"{pad(ship.id, min(ids, _MAX_ID))}  ")
@@ -56,7 +57,7 @@ def ship_lines(seen: Snapshot, actions: Mapping[str, str], now: float, width: in
             line.append(f" {_state(task, now).ljust(states)}  ", style=BUSY)
             line.append_text(_doing(task, actions.get(ship.id, ""), width - line.cell_len))
         else:
-            line.append_text(_not_at_work(ship, seen, waits, now, width - line.cell_len))
+            line.append_text(_not_at_work(ship, seen, actions.get(ship.id, waits), now, width - line.cell_len))
         lines.append(line)
     if len(shown) < len(ships):
         rest = [ship for ship in ships if ship not in shown]
@@ -96,21 +97,23 @@ def _state(task: TaskLine, now: float) -> str:
 
 def _doing(task: TaskLine, action: str, room: int) -> Text:
     """Return the subject of a task, and what is done for it now."""
-    last = fit(action, room) or (f"again: {task.reason}" if task.is_retrying and task.reason else "")
+    last = fit(action, room) or (f"again: {brief_reason(task.reason)}" if task.is_retrying and task.reason else "")
     if room < _MIN_BOTH or not last:
         return Text(fit(task.subject, max(0, room)))
     subject = min(room * 3 // 5 - 2, 70)
     return Text.assemble(pad(task.subject, subject), "  ", (fit(last, room - subject - 2), QUIET))
 
 
-def _not_at_work(ship: ShipLine, seen: Snapshot, waits: str, now: float, room: int) -> Text:
+def _not_at_work(ship: ShipLine, seen: Snapshot, about: str, now: float, room: int) -> Text:
+    """Return why a ship has no task; ``about``: the step of its building, or what idle ships wait for."""
     if not ship.is_up:
         return _lost(ship, seen, now, room)
     if ship.role == "verify" and seen.about.state == "verifying":
         return Text.assemble(symbol("verifying"), f" {fit('runs verify.sh on the merged head', room - 2)}")
     words = _WORDS.get(ship.state, "idle")
     colour = BUSY if ship.state in {"provisioning", "bootstrapping", "draining"} else QUIET
-    reason = ship.reason or (waits if ship.state == "idle" and ship.role == "work" else "")
+    is_told = ship.state == "provisioning" or (ship.state == "idle" and ship.role == "work")
+    reason = ship.reason or (about if is_told else "")
     line = f"{words}: {reason}" if reason else words
     return Text.assemble(symbol(ship.state), (f" {fit(line, room - 2)}", colour))
 

@@ -1,87 +1,121 @@
-"""What a running ``sail`` shows: the plays, the voyage's events, and its status."""
+"""What a running ``sail`` shows: the plays, the voyage's events, and its live screen.
+
+events of Ansible ──> Building ──┐
+ledger ──Watcher──> Snapshot ────┼──> board ──> the lines at the bottom of a terminal
+logs   ──Watcher──> actions ─────┘
+events of the ledger ──> lines that scroll above; without a terminal there is nothing else
+"""
 
 from __future__ import annotations
 
 import contextlib
-import re
-from dataclasses import replace
+import time
+from collections import deque
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from rich.console import Group
 from rich.live import Live
+from rich.text import Text
 
 from ocaptain.cli import render
+from ocaptain.cli.board import Extras, board
+from ocaptain.cli.building import LAUNCH_TASK, PREPARE_TASK, Building, building_lines, with_steps
+from ocaptain.cli.diff_reader import DiffReader
+from ocaptain.cli.fold import fold
+from ocaptain.cli.style import QUIET, format_time
+from ocaptain.cli.voyage_news import SHOWN_EVENTS, event_line, format_event, merge_ship_events
 from ocaptain.process import fleet_lock
 from ocaptain.query import LedgerError, Query
+from ocaptain.query.watch import Watcher
 from ocaptain.text import clean_line
 from ocaptain.voyage.home import VoyageDirectory
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ocaptain.ansible.runner import Event
     from ocaptain.locks import Lock
     from ocaptain.query import Event as VoyageEvent
+    from ocaptain.query import Snapshot
+
+__all__ = ["SHOWN_EVENTS", "SailProgress", "describe_fleet", "format_event", "live_height", "merge_ship_events"]
 
 PROVISION_PLAY = "Provision the fleet"
-PREPARE_TASK = "Check everything and prepare the voyage"
 RETRY_PLAY = "Bootstrap what could not be reached once more"
-LAUNCH_TASK = "Start the captain"
 LOCK_SECONDS = 2.0
-_LONG_ID = re.compile(r"\b[0-9a-f]{40}\b")
-SHOWN_EVENTS = frozenset(
-    [
-        "claim",
-        "landed",
-        "settings",
-        "retry",
-        "again",
-        "held",
-        "approved",
-        "failed",
-        "conflict",
-        "lost",
-        "late",
-        "denied",
-        "replace",
-        "verify",
-        "ship",
-        "pause",
-        "voyage",
-        "gate:interpreter",
-        "gate:missing",
-        "gate:passes",
-        "gate:late",
-    ]
-)
+#: Between two frames at least, and how long a landing waits for what it changed.
+FRAME_SECONDS = 0.25
+_DIFF_SECONDS = 1.0
+#: A read of the ledger that took a second of processor time is not repeated for so many; short ones always are.
+_REST_PER_READ = 20
+_SHORT_READ = 0.01
+#: Lines that the live screen leaves to what scrolls above: this part of a terminal, and so many at least.
+_LEFT_PART, _LEFT_LINES = 4, 2
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """An event that is to be printed, and since when it waits, on the clock that never goes back."""
+
+    event: VoyageEvent
+    since: float
+
+
+def live_height(terminal: int) -> int:
+    """Return how many lines the live screen may have on a terminal of that many."""
+    return max(1, terminal - max(_LEFT_LINES, terminal // _LEFT_PART))
 
 
 class SailProgress:
     """Shows the progress of a run: the events of Ansible, then those of the ledger.
+
+    Args:
+        title: name of the plan, or id of the voyage.
+        machine_cost: by provider, the cost of a number of seconds of a machine awake, in nano-dollars.
+        clock: seconds since 1970.
 
     Attributes:
         directory: of the voyage, None until it is prepared.
         is_locked_elsewhere: whether another command works on the voyage's fleet, so that this run must end.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        title: str = "",
+        machine_cost: Mapping[str, Callable[[float], int]] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self.directory: VoyageDirectory | None = None
-        self._console = render.err()
+        self.is_locked_elsewhere = False
+        self._clock = clock
+        self._machine_cost = machine_cost or {}
+        self._console = render.live()
         self._live: Live | None = None
         self._last_event = 0
         self._told_held: frozenset[str] = frozenset()  # tasks that were said to wait for approval
         self._is_retrying = False
         self._fleet_lock: Lock | None = None
-        self.is_locked_elsewhere = False
+        self._building = Building(title, clock())
+        self._watcher: Watcher | None = None
+        self._diffs: DiffReader | None = None
+        self._seen: Snapshot | None = None
+        self._look_at = 0.0
+        self._waiting: deque[_Waiting] = deque()
+        self._drawn_at = 0.0
+        self._drawn: list[Text] = []
 
     def __enter__(self) -> Self:
-        if not self._console.is_plain:
-            self._live = Live(console=self._console, refresh_per_second=8, transient=True)
+        if self._console.can_redraw:
+            self._live = Live(console=self._console, auto_refresh=False, transient=True, vertical_overflow="crop")
             self._live.start()
+            self._draw()
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._live:
+            self._flush(is_last=True)
             self._live.stop()
         self._release_fleet()
 
@@ -95,36 +129,47 @@ class SailProgress:
         if self._fleet_lock:
             self._fleet_lock.release()
 
-    def _print(self, line: str) -> None:
-        self._console.print(clean_line(line))
+    def _print(self, line: str, at: float | None = None) -> None:
+        when = format_time(self._clock() if at is None else at)
+        text = Text.assemble((when, QUIET), f" {clean_line(line)}")
+        self._console.print(fold(text, self._console.width, indent=len(when) + 1) if self._live else text)
+
+    def _print_step(self, step: str) -> None:
+        if not self._live:  # which shows it with its time
+            self._print(f"{step} …")
 
     def on_event(self, event: Event) -> None:
         """Show an event of Ansible's."""
+        self._building.note(event)
         if event.kind == "playbook_on_play_start":
             self._is_retrying = event.task == RETRY_PLAY
             if event.task == PROVISION_PLAY:  # it begins with the checks, which may refuse
-                self._print(f"{PREPARE_TASK} …")
+                self._print_step(PREPARE_TASK)
             elif not self._is_retrying:
-                self._print(f"{event.task} …")
+                self._print_step(event.task)
         elif event.kind == "runner_on_start" and self._is_retrying and event.host != "localhost":
             self._is_retrying = False
             self._print(f"{RETRY_PLAY} …")  # usually there is no such ship
         elif event.kind == "runner_on_ok" and event.task == PREPARE_TASK:
-            for note in event.result.get("notes", []):
-                self._print(str(note))
-            made = event.result["voyage"]
-            self.directory = VoyageDirectory(Path(made["directory"]))
-            self.lock_fleet(self.directory.path)
-            verb = "is resumed" if made["resumed"] else "is prepared"
-            self._print(f"{made['id']} {verb}: {describe_fleet(made['ships'])} on {made['provider']}")
-            self._print(f"{PROVISION_PLAY} …")
-            if made["resumed"]:
-                self._skip_old_events(self.directory)
+            self._on_prepared(event.result)
         elif event.kind == "runner_on_ok" and event.task == LAUNCH_TASK:
             self._release_fleet()  # from here on the run only waits
         elif event.kind == "runner_on_unreachable" or (event.kind == "runner_on_failed" and event.host != "localhost"):
             self._print(f"{event.host}: {event.task}: {event.result.get('msg', 'failed')}")
         self.on_idle()
+
+    def _on_prepared(self, result: Mapping[str, Any]) -> None:
+        for note in result.get("notes", []):
+            self._print(str(note))
+        made = result["voyage"]
+        self.directory = VoyageDirectory(Path(made["directory"]))
+        self.lock_fleet(self.directory.path)
+        verb = "is resumed" if made["resumed"] else "is prepared"
+        self._print(f"{made['id']} {verb}: {describe_fleet(made['ships'])} on {made['provider']}")
+        self._print_step(PROVISION_PLAY)
+        self._building.begin_ships(made["ships"])
+        if made["resumed"]:
+            self._skip_old_events(self.directory)
 
     def _skip_old_events(self, directory: VoyageDirectory) -> None:
         """Skip the events of earlier runs; print what they said that still holds."""
@@ -138,22 +183,74 @@ class SailProgress:
                 self._print(f"task {task} waits for approval: ocaptain approve {directory.id} {task}")
 
     def on_idle(self) -> None:
-        """Show what is new in the ledger."""
-        if self.directory is None:
+        """Show what is new in the ledger, and the time."""
+        self._look()
+        self._flush()
+        self._draw()
+
+    def finish(self) -> None:
+        """Show what is new for the last time."""
+        self._look_at = 0.0
+        self._look()
+        self._flush(is_last=True)
+
+    def _look(self) -> None:
+        """Read the ledger if it has changed, and take the new events in."""
+        if self.directory is None or time.monotonic() < self._look_at:
             return
+        if self._watcher is None:
+            self._watcher = Watcher(self.directory.path, self._clock)
+            self._diffs = DiffReader(self.directory.path) if self._live else None
+        began = time.thread_time()
         try:
-            query = Query(self.directory.path)
-            news = query.events(self._last_event)
-            seen = query.overview() if self._live else None
+            seen = self._watcher.snapshot()
+            if seen is self._seen:
+                return
+            news = Query(self.directory.path).events(self._last_event)
         except LedgerError:
             return
+        self._seen = seen
+        took = time.thread_time() - began
+        self._look_at = time.monotonic() + (took * _REST_PER_READ if took > _SHORT_READ else 0.0)
         for event in merge_ship_events(news):
             self._last_event = event.n
             # Each captain announces anew what waits for approval.
             if event.kind in SHOWN_EVENTS and not (event.kind == "held" and event.task in self._told_held):
-                self._print(format_event(event))
-        if self._live and seen:
-            self._live.update(render.render_status(seen))
+                self._waiting.append(_Waiting(event, time.monotonic()))
+                if self._diffs and event.kind == "landed":
+                    self._diffs.ask(event.text)
+
+    def _flush(self, *, is_last: bool = False) -> None:
+        """Print the events in their order; a landing waits a little for what it changed."""
+        while self._waiting:
+            event, since = self._waiting[0].event, self._waiting[0].since
+            if self._seen is None or self._diffs is None:
+                self._print(format_event(event), event.at)
+            else:
+                is_known = event.kind != "landed" or event.text in self._diffs.known
+                if not is_known and not is_last and time.monotonic() < since + _DIFF_SECONDS:
+                    return
+                diff = self._diffs.diffs.get(event.text)
+                self._console.print(event_line(event, self._seen, diff, self._clock(), self._console.width))
+            self._waiting.popleft()
+
+    def _draw(self) -> None:
+        """Draw the live screen, if it has changed and the last frame is old enough."""
+        if self._live is None or time.monotonic() < self._drawn_at + FRAME_SECONDS:
+            return
+        self._drawn_at = time.monotonic()
+        size = self._console.size
+        lines = self._lines(self._clock(), size.width, live_height(size.height))
+        if lines != self._drawn:
+            self._drawn = lines
+            self._live.update(Group(*lines), refresh=True)
+
+    def _lines(self, now: float, width: int, height: int) -> list[Text]:
+        if self._seen is None or self._watcher is None:
+            return building_lines(self._building, now, width, height)
+        seen, steps = with_steps(self._seen, self._building)
+        machine = self._machine_cost.get(seen.about.provider, lambda _: 0)
+        return board(seen, Extras({**steps, **self._watcher.actions()}, {}, machine), now, width, height)
 
 
 def describe_fleet(ships: Sequence[Mapping[str, Any]]) -> str:
@@ -163,55 +260,3 @@ def describe_fleet(ships: Sequence[Mapping[str, Any]]) -> str:
     if not extra:
         return f"{work} ships"
     return f"{work} + {extra} for verify" if work else f"{extra} for verify"
-
-
-def merge_ship_events(events: Sequence[VoyageEvent]) -> list[VoyageEvent]:
-    """Merge events in a row that say the same of several ships, such as that the account has no room for them."""
-    merged: list[VoyageEvent] = []
-    for event in events:
-        last = merged[-1] if merged else None
-        if last and (last.kind, last.text) == ("ship", event.text) and event.kind == "ship":
-            merged[-1] = replace(last, n=event.n, ship=f"{last.ship}, {event.ship}")
-        else:
-            merged.append(event)
-    return merged
-
-
-def _shorten_commit(found: re.Match[str]) -> str:
-    return found[0][:10]
-
-
-#: What a pause means, by its reason.
-_PAUSES = {
-    "provider": "the provider does not answer: nothing new is started until it does",
-    "ours": "this machine or the repository fails: nothing new is started until that is mended",
-}
-
-
-def format_event(event: VoyageEvent) -> str:
-    """Return a line that tells an event of the voyage."""
-    text = clean_line(event.text, 160)
-    where = f" on {event.ship}" if event.ship else ""
-    be = "are" if "," in (event.ship or "") else "is"
-    about = {
-        "claim": f"task {event.task} → {event.ship} ({text})",
-        "landed": f"task {event.task} landed as {text[:10]} ({event.ship})",
-        "ship": f"{event.ship} {be} {'built' if text == 'bootstrapping' else text}",
-        "voyage": f"voyage: {text.partition(':')[0]}",  # the reason is printed once, at the end
-        "pause": _PAUSES.get(text, f"pausing ({text}): what is under way is finished first"),
-        "denied": f"task {event.task} goes back{where}" if event.task else "no ship can go on working",
-        "replace": f"{event.ship} is replaced: {text}",
-        "verify": f"final verify: {_LONG_ID.sub(_shorten_commit, text)}",
-        "settings": f"task {event.task} landed settings: {text}",
-        "retry": f"task {event.task} failed{where} and is tried again: {text}",
-        "conflict": f"task {event.task}{where} is tried again: {text}",
-        "lost": f"task {event.task}{where} was lost, and is tried again: {text}",
-        "late": f"task {event.task}{where} was lost, and its work came late: {text}",
-        "again": f"task {event.task} is tried again",
-        "held": f"task {event.task} {text}",
-        "approved": f"task {event.task} is approved",
-        "failed": f"task {event.task} failed for good{where}: {text}",
-    }
-    if event.kind.startswith("gate:"):
-        return text
-    return about.get(event.kind, f"task {event.task} {event.kind}{where}: {text}")

@@ -19,11 +19,11 @@ from ocaptain.protocol.usage import format_dollars
 from ocaptain.text import clean_line, escape_control
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from rich.console import ConsoleOptions, RenderableType, RenderResult
 
-    from ocaptain.query import Landing, Overview, TaskView
+    from ocaptain.query import Overview, TaskView
 
 #: Version of the JSON that ``--json`` prints; additions keep it (``docs/json/`` has a schema for each kind).
 SCHEMA = 1
@@ -54,11 +54,19 @@ class Screen(Console):
     """A console on a stream.
 
     On a terminal it is as wide as that. Everywhere else a record is one line with its full text.
+
+    Args:
+        stderr: whether the stream is standard error.
+        is_live: whether it is for what is drawn again and again; then a narrow terminal stays narrow.
     """
 
-    def __init__(self, *, stderr: bool = False) -> None:
+    def __init__(self, *, stderr: bool = False, is_live: bool = False) -> None:
         super().__init__(stderr=stderr, markup=False, highlight=False, soft_wrap=True)
         self.is_piped = not self.file.isatty()
+        #: Whether lines can be drawn over others.
+        self.can_redraw = is_live and self.is_terminal and not self.is_piped and not self.is_dumb_terminal
+        if self.can_redraw:
+            return  # what is drawn is made for its width
         if self.is_piped or self.width < MIN_TABLE_WIDTH:
             self.width = UNBOUNDED
 
@@ -105,6 +113,11 @@ def out() -> Screen:
 def err() -> Screen:
     """Return the console for progress and errors (standard error)."""
     return Screen(stderr=True)
+
+
+def live() -> Screen:
+    """Return the console for what is drawn again and again (standard error)."""
+    return Screen(stderr=True, is_live=True)
 
 
 def print_next(line: str) -> None:
@@ -275,12 +288,4 @@ def task_table(views: list[TaskView], *, plain: bool = False, header: bool = Tru
             (view.commit or "")[:10],
         ]
         table.add_row(*cells, *((cost,) if paid else ()), subject)
-    return table
-
-
-def landed_table(landings: Sequence[Landing], *, plain: bool = False) -> Table:
-    """Return a table of what landed, one line for each task; ``plain``: with its full subject."""
-    table = Table.grid(padding=(0, 2))
-    for one in landings:
-        table.add_row(f"  {one.commit[:10]}", f"task {one.task}", one.ship, clean_line(one.subject, 0 if plain else 80))
     return table

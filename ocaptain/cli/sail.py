@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ocaptain.cli import render
+from ocaptain.cli.fold import fold
 from ocaptain.cli.next_step import after_interrupt, after_voyage
 from ocaptain.cli.progress import SailProgress
 from ocaptain.cli.run import InterruptCounter, run_playbook
 from ocaptain.cli.sail_plan import TypedTasks, plan_of_typed_tasks
 from ocaptain.cli.views import standing
+from ocaptain.cli.voyage_end import MAX_FAILURES, end_lines
 from ocaptain.config import load_settings
 from ocaptain.errors import Interrupted, OcaptainError, PartialError, UsageError
 from ocaptain.options import SailOptions
 from ocaptain.paths import expand_home
 from ocaptain.plan import load_plan
+from ocaptain.prices import load_prices
 from ocaptain.provider import choose_provider
 from ocaptain.query import ENDED, NOT_SAILING, LedgerError, Query
 from ocaptain.text import group_by_reason
@@ -24,6 +28,7 @@ from ocaptain.voyage.home import Home, VoyageDirectory
 from ocaptain.voyage.request import Request
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from ocaptain.ansible.runner import RunResult
@@ -114,13 +119,15 @@ def _sail(options: SailOptions, arguments: SailArguments) -> tuple[VoyageDirecto
         _check_before(arguments.plan, options, arguments, settings)
     before = {voyage.id for voyage in home.voyages()}
     variables = _without_templating(_playbook_variables(options, arguments, group))
-    with InterruptCounter().catching() as signals, SailProgress() as progress:
+    title = arguments.plan.absolute().name if arguments.plan else resumed.id if resumed else ""
+    costs = _machine_costs(settings)
+    with InterruptCounter().catching() as signals, SailProgress(title, costs) as progress:
         if resumed:
             progress.lock_fleet(resumed.path)
         if not progress.is_locked_elsewhere:
             stop = lambda: signals.count or int(progress.is_locked_elsewhere)  # noqa: E731 - one line, and only here
             result = run_playbook("sail", variables, progress.on_event, progress.on_idle, stop, inventory=inventory)
-            progress.on_idle()
+            progress.finish()
     if progress.is_locked_elsewhere:
         raise FleetBusy("another `sail` or `sink` is at work on this voyage's ships; wait for it, or interrupt it")
     if signals.count:
@@ -129,6 +136,11 @@ def _sail(options: SailOptions, arguments: SailArguments) -> tuple[VoyageDirecto
         fresh = [known] if known else [voyage for voyage in home.voyages() if voyage.id not in before]
         raise Interrupted("interrupted.", _describe_existing(fresh))
     return progress.directory, result
+
+
+def _machine_costs(settings: Settings) -> dict[str, Callable[[float], int]]:
+    """Return by provider the cost of a number of seconds awake, in nano-dollars."""
+    return {name: price.cost for name, price in load_prices(settings.prices).machines.items()}
 
 
 def _check_before(plan: Path, options: SailOptions, arguments: SailArguments, settings: Settings) -> None:
@@ -260,8 +272,14 @@ def _final_error(seen: Overview, result: RunResult, *, wait: bool) -> OcaptainEr
 
 def _print_result(directory: VoyageDirectory, seen: Overview) -> None:
     console = render.out()
-    console.show(render.render_status(seen, plain=console.is_plain))
-    if seen.state in ENDED and (landings := Query(directory.path).landings()):
-        console.print("landed, one commit a task:")
-        console.show(render.landed_table(landings, plain=console.is_plain))
-    console.print(f"  {directory.path}")
+    if seen.state not in ENDED:
+        console.show(render.render_status(seen, plain=console.is_plain))
+        console.print(f"  {directory.path}")
+        return
+    query, now = Query(directory.path), time.time()
+    at_end = query.snapshot(now)
+    stories = [query.why(task.id, has_captain=False) for task in at_end.failed[:MAX_FAILURES]]
+    kept = {one.id: [ref.ref for attempt in one.attempts for ref in attempt.refs] for one in stories if one}
+    machine = _machine_costs(load_settings()).get(seen.provider, lambda _: 0)
+    for line in end_lines(at_end, kept, machine, directory.path, now):
+        console.print(line if console.is_plain else fold(line, console.width))

@@ -399,7 +399,7 @@ def test_a_resumed_sail_says_once_what_waits_for_approval(voyage, capsys):
     for task in ("3", "2"):  # by the next captain
         announce(task)
         shown.on_idle()
-    assert capsys.readouterr().err.splitlines() == [
+    assert [line.partition(" ")[2] for line in capsys.readouterr().err.splitlines()] == [
         f"task {task} waits for approval: ocaptain approve {VOYAGE} {task}" for task in ("3", "2")
     ]
 
