@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 #: What a ship does that has no task, by its state.
 _WORDS = {
     "provisioning": "is being built",
-    "bootstrapping": "is built; the captain connects",
+    "bootstrapping": "is built, and waits for the captain",
     "asleep": "asleep",
     "draining": "takes no more tasks",
 }

@@ -5,6 +5,7 @@ events of Ansible ──note──> Building ──building_lines, with_steps─
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ PREPARE_TASK = "Check everything and prepare the voyage"
 BUILT_TASK = "Note that the ship is built"
 LAUNCH_TASK = "Start the captain"
 #: Tasks that only choose what comes next; they say nothing of what a ship is at.
-_FRAMES = frozenset({"Build the ship", "Apply the roles", "Build the ship once more", "Build the ship after all"})
+_FRAMES = re.compile("Build the ship( once more| after all)?$|Apply the roles$|Validating arguments ")
 
 
 @dataclass
@@ -56,11 +57,11 @@ class Building:
     def note(self, event: Event) -> None:
         """Note an event of Ansible's."""
         ship = self.ships.get(event.host)
-        if event.kind == "runner_on_start" and ship and event.task not in _FRAMES:
-            self.at[ship] = event.task.rpartition(" : ")[2]
+        step = event.task.rpartition(" : ")[2]
+        if event.kind == "runner_on_start" and ship and not _FRAMES.match(step):
+            self.at[ship] = step
         elif event.kind == "runner_on_ok" and ship and event.task == BUILT_TASK:
             self.built.add(ship)
-            self.at[ship] = "built"
         elif event.kind == "runner_on_start" and event.host == "localhost":
             self.step = event.task
         elif event.kind == "runner_on_ok" and event.host == "localhost" and event.task == LAUNCH_TASK:
@@ -90,4 +91,8 @@ def with_steps(seen: Snapshot, state: Building) -> tuple[Snapshot, dict[str, str
         else one
         for one in seen.phases
     )
-    return replace(seen, phases=phases), dict(state.at)
+    ships = tuple(
+        replace(ship, state="bootstrapping") if ship.id in state.built and ship.state == "provisioning" else ship
+        for ship in seen.ships
+    )
+    return replace(seen, phases=phases, ships=ships), dict(state.at)

@@ -6,6 +6,7 @@ from rich.cells import chop_cells
 from rich.text import Text
 
 _LEAST = 2  # cells: a wide character has room
+_MOST_PER_CELL = 4  # characters, since some have no width: a line of more of them ends sooner
 
 
 def fold(line: Text, width: int, *, indent: int = 2, most: int = 0) -> Text:
@@ -18,23 +19,23 @@ def fold(line: Text, width: int, *, indent: int = 2, most: int = 0) -> Text:
         most: how many lines; what is cut ends with ``…``. 0 = all.
     """
     indent = indent if width >= 3 * indent + _LEAST else 0
-    parts: list[Text] = []
-    room = max(_LEAST, width)
-    while line.cell_len > room and (not most or len(parts) < most - 1):
-        at = _end_of_line(line.plain, room, indent)
-        parts.append(line[:at])
-        line = line[at:]
-        while line.plain.startswith(" "):
-            line = line[1:]
+    text = line.plain
+    cuts: list[int] = []  # where lines end and the next ones begin, in turn
+    start, room = 0, max(_LEAST, width)
+    while (not most or len(cuts) < 2 * (most - 1)) and (end := _end_of_line(text, start, room)) < len(text):
+        start = end + len(text[end:]) - len(text[end:].lstrip(" "))
+        cuts += [end, start]
         room = max(_LEAST, width - indent)
-    if line.cell_len > room:
-        line = line.copy()
-        line.truncate(room, overflow="ellipsis")
-    return Text("\n" + " " * indent).join([*parts, line])
+    parts = list(line.divide(cuts))[::2]
+    parts[-1].truncate(room, overflow="ellipsis")
+    return Text("\n" + " " * indent).join(parts)
 
 
-def _end_of_line(text: str, room: int, indent: int) -> int:
+def _end_of_line(text: str, start: int, room: int) -> int:
     """Return where a line ends: at its last space in the second half of the room, else in a word."""
-    end = max(1, len(chop_cells(text, room)[0]))
-    space = text.rfind(" ", max(indent, 1), end + 1)
-    return space if space > end // 2 else end
+    piece = text[start : start + _MOST_PER_CELL * room]
+    whole = (chop_cells(piece, room) or [""])[0]
+    if len(whole) == len(piece):
+        return start + len(whole)
+    space = piece.rfind(" ", len(whole) // 2, len(whole) + 1)
+    return start + (space if space > 0 else max(1, len(whole)))

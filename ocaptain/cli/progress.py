@@ -51,6 +51,8 @@ _DIFF_SECONDS = 1.0
 #: A read of the ledger that took a second of processor time is not repeated for so many; short ones always are.
 _REST_PER_READ = 20
 _SHORT_READ = 0.01
+#: States of ships that the live screen shows, and that change too often to be told above it.
+_SEEN_BELOW = frozenset({"idle", "working", "asleep"})
 #: Lines that the live screen leaves to what scrolls above: this part of a terminal, and so many at least.
 _LEFT_PART, _LEFT_LINES = 4, 2
 
@@ -214,11 +216,18 @@ class SailProgress:
         self._look_at = time.monotonic() + (took * _REST_PER_READ if took > _SHORT_READ else 0.0)
         for event in merge_ship_events(news):
             self._last_event = event.n
-            # Each captain announces anew what waits for approval.
-            if event.kind in SHOWN_EVENTS and not (event.kind == "held" and event.task in self._told_held):
+            if self._is_news(event):
                 self._waiting.append(_Waiting(event, time.monotonic()))
                 if self._diffs and event.kind == "landed":
                     self._diffs.ask(event.text)
+
+    def _is_news(self, event: VoyageEvent) -> bool:
+        """Whether an event is to be printed."""
+        if event.kind == "held" and event.task in self._told_held:
+            return False  # each captain announces anew what waits for approval
+        if self._live and event.kind == "ship" and event.text in _SEEN_BELOW:
+            return False
+        return event.kind in SHOWN_EVENTS
 
     def _flush(self, *, is_last: bool = False) -> None:
         """Print the events in their order; a landing waits a little for what it changed."""
@@ -240,7 +249,8 @@ class SailProgress:
             return
         self._drawn_at = time.monotonic()
         size = self._console.size
-        lines = self._lines(self._clock(), size.width, live_height(size.height))
+        # Whole seconds: else each clock on the screen would change at a moment of its own, and with each the frame.
+        lines = self._lines(float(int(self._clock())), size.width, live_height(size.height))
         if lines != self._drawn:
             self._drawn = lines
             self._live.update(Group(*lines), refresh=True)

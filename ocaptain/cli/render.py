@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 from rich.console import Console, Group
@@ -61,7 +62,8 @@ class Screen(Console):
     """
 
     def __init__(self, *, stderr: bool = False, is_live: bool = False) -> None:
-        super().__init__(stderr=stderr, markup=False, highlight=False, soft_wrap=True)
+        colours: Literal["auto"] | None = None if is_live and os.environ.get("NO_COLOR") else "auto"
+        super().__init__(stderr=stderr, markup=False, highlight=False, soft_wrap=True, color_system=colours)
         self.is_piped = not self.file.isatty()
         #: Whether lines can be drawn over others.
         self.can_redraw = is_live and self.is_terminal and not self.is_piped and not self.is_dumb_terminal

@@ -211,7 +211,7 @@ def test_of_many_ships_the_most_important_are_shown():
     ("ship", "told"),
     [
         (ShipLine("s", "work", "provisioning"), "s  ● is being built"),
-        (ShipLine("s", "work", "bootstrapping"), "s  ● is built; the captain connects"),
+        (ShipLine("s", "work", "bootstrapping"), "s  ● is built, and waits for the captain"),
         (ShipLine("s", "work", "asleep"), "s  ○ asleep"),
         (ShipLine("s", "work", "idle", "its disk is full"), "s  ○ idle: its disk is full"),
         (ShipLine("s", "work", "failed", "no disk", replaced_by="t"), "s  ✗ failed: no disk; t sails in its place"),
