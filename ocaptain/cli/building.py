@@ -82,7 +82,7 @@ def building_lines(state: Building, now: float, width: int, height: int) -> list
 
 def with_steps(seen: Snapshot, state: Building) -> tuple[Snapshot, dict[str, str]]:
     """Return a voyage with its built ships counted as they come, and what is done on each ship now."""
-    if state.is_over or seen.about.state != "preparing":
+    if state.is_over:
         return seen, {}
     crew = {ship.id for ship in seen.ships if ship.role == "work" and not ship.replaced_by}
     phases = tuple(

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
@@ -336,6 +336,7 @@ def voyages(draw):
     return replace(seen, phases=phases), {f"ship-{number}": draw(text) for number in range(3)}
 
 
+@settings(deadline=None)
 @given(voyages(), st.integers(20, 250), st.integers(1, 60))
 def test_no_text_of_others_breaks_the_screen(given_voyage, width, height):
     seen, actions = given_voyage

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.text import Text
@@ -119,6 +119,7 @@ def test_a_long_reason_goes_on_below_itself():
     assert (second[:15], second[-1], cell_len(second) <= 80) == (" " * 9 + "reason", "…", True)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(sorted(SHOWN_EVENTS)), hostile, hostile, st.integers(20, 250))
 def test_no_event_is_wider_than_the_terminal(kind, text, subject, width):
     seen = voyage([TaskLine("7", subject, "pending")])
@@ -150,6 +151,7 @@ def test_a_reason_in_few_words(reason, told):
     assert brief_reason(reason).startswith(told)
 
 
+@settings(deadline=None)
 @given(hostile.map(lambda text: Text(" ".join(text.split()))), st.integers(2, 90), st.integers(0, 9), st.integers(0, 4))
 def test_what_is_folded_fits(line, width, indent, most):
     lines = fold(line, width, indent=indent, most=most).plain.split("\n")
@@ -229,6 +231,7 @@ def test_of_many_failures_the_end_names_the_rest():
     assert "✗ 21 more failed for good: 10, 11, 12" in "\n".join(lines)
 
 
+@settings(deadline=None)
 @given(hostile, hostile, hostile)
 def test_no_text_of_others_acts_upon_the_terminal_at_the_end(subject, reason, name):
     seen = at_end([TaskLine(name, subject, "failed", reason=reason)], "failed", name=name)
@@ -309,7 +312,7 @@ def test_nothing_is_drawn_while_nothing_changes_but_each_second(open_terminal, s
     assert "\x1b[?25h" in terminal.read()  # the cursor is back
 
 
-def test_an_event_scrolls_above_with_what_its_commit_changed(open_terminal, sailing):
+def test_an_event_scrolls_above_though_git_knows_no_such_commit(open_terminal, sailing):
     terminal = open_terminal()
     Git(sailing.path).run("init", "--quiet", "--bare", "repo.git")
     with SailProgress("fifty") as shown:
@@ -317,14 +320,49 @@ def test_an_event_scrolls_above_with_what_its_commit_changed(open_terminal, sail
         shown._skip_old_events(sailing)
         shown.on_idle()
         terminal.read()
-        with Ledger(sailing.path / "ledger.db") as ledger:
-            ledger.take_command()
-            claim = ledger.held_claim("ship-0")
-            ledger.begin_landing(claim.token, "refs/heads/x", "0" * 40, COMMIT, {})
-            ledger.finish_landing(claim.token)
+        task = land(sailing, "ship-0")
         shown.finish()
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal.read())
-    assert f"✓ #{claim.task} landed 4f73232 ship-0" in plain
+    assert f"✓ #{task} landed 4f73232 ship-0" in plain
+
+
+def land(sailing, ship):
+    """Land what a ship works on; return the task."""
+    with Ledger(sailing.path / "ledger.db") as ledger:
+        ledger.take_command()
+        claim = ledger.held_claim(ship)
+        ledger.begin_landing(claim.token, "refs/heads/x", "0" * 40, COMMIT, {})
+        ledger.finish_landing(claim.token)
+    return claim.task
+
+
+def test_a_commit_that_git_is_long_at_stops_no_clock(open_terminal, sailing, tmp_path, monkeypatch):
+    slow = tmp_path / "bin/git"
+    slow.parent.mkdir()
+    slow.write_text(f"#!/bin/sh\nuntil [ -e {tmp_path}/go ]; do sleep 0.05; done\necho ' 3 insertions(+)'\n")
+    slow.chmod(0o755)
+    (sailing.path / "repo.git").mkdir()
+    monkeypatch.setenv("PATH", f"{slow.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(progress, "_DIFF_SECONDS", 10**9)
+    now = [float(int(time.time()))]
+    terminal = open_terminal()
+    with SailProgress("fifty", clock=lambda: now[0]) as shown:
+        shown.directory = sailing
+        shown._skip_old_events(sailing)
+        shown.on_idle()
+        task = land(sailing, "ship-0")
+        for _ in range(3):
+            terminal.read()
+            now[0] += 1
+            shown.on_idle()
+            seen = terminal.read()
+            assert ("4/8" in seen, "landed" in seen) == (True, False)
+        (tmp_path / "go").touch()
+        while COMMIT not in shown._diffs.known:
+            time.sleep(0.05)
+        shown.on_idle()
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal.read())
+    assert re.search(rf"✓ #{task} landed 4f73232 ship-0 [0-9:]+ \+3 -0", plain)
 
 
 @pytest.mark.parametrize("environment", [{"TERM": "dumb"}, {}])
