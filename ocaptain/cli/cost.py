@@ -15,17 +15,14 @@ from ocaptain.query import Query
 from ocaptain.text import clean_line
 
 if TYPE_CHECKING:
-    from ocaptain.query import By, Costs, Line
+    from ocaptain.query import By, Costs, Line, Overview
+    from ocaptain.voyage.home import VoyageDirectory
 
 
 def show_cost(voyage: str | None, *, by: By, as_json: bool) -> None:
     """Show what a voyage cost."""
     directory = find_voyage(voyage)
-    prices = load_prices(load_settings().prices)
-    query = Query(directory.path)
-    about = query.overview()
-    price = prices.machines.get(about.provider)
-    costs = query.costs(by, price.cost if price else lambda _: 0)
+    about, costs = read_costs(directory, by)
     if as_json:
         facts = {"voyage": about.voyage, "state": about.state, "provider": about.provider}
         render.print_json("cost", {**facts, **costs.as_dict()})
@@ -35,6 +32,20 @@ def show_cost(voyage: str | None, *, by: By, as_json: bool) -> None:
     for note in cost_notes(costs):
         console.print(f"  {note}")
     print_next_of(directory)
+
+
+def read_costs(directory: VoyageDirectory, by: By) -> tuple[Overview, Costs]:
+    """Return a voyage's status and its costs, at this machine's prices.
+
+    Args:
+        directory: the voyage's.
+        by: what one line of the costs is about.
+    """
+    prices = load_prices(load_settings().prices)
+    query = Query(directory.path)
+    about = query.overview()
+    price = prices.machines.get(about.provider)
+    return about, query.costs(by, price.cost if price else lambda _: 0)
 
 
 def cost_notes(costs: Costs) -> list[str]:

@@ -34,12 +34,22 @@ def show_why(voyage: str | None, task: str, *, as_json: bool) -> None:
         render.print_json("why", {"voyage": directory.id, **story.as_dict()})
         return
     console = render.out()
-    lines = [*_head(story), *(Text(line) for one in story.attempts for line in _attempt_lines(one))]
-    for line in lines:
+    for line in story_lines(story, directory.id):
         console.print(line)
-    if story.attempts:
-        console.print(f"  the agents' output: ocaptain logs {directory.id} {story.id}")
     render.print_next(after_task(standing(directory), story.id))
+
+
+def story_lines(story: TaskStory, voyage: str) -> list[Text]:
+    """Return the lines that tell of a task.
+
+    Args:
+        story: what is known of it.
+        voyage: id of its voyage.
+    """
+    lines = [*_head(story), *(Text(line) for one in story.attempts for line in _attempt_lines(one))]
+    if story.attempts:
+        lines.append(Text(f"  the agents' output: ocaptain logs {voyage} {story.id}"))
+    return lines
 
 
 def _head(story: TaskStory) -> list[Text]:
