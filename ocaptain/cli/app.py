@@ -14,6 +14,7 @@ from ocaptain.cli.arguments import VOYAGE_WORD_HELP, optional_name, parse_port, 
 from ocaptain.cli.command import CommandOfWords
 from ocaptain.cli.options import with_sail_options
 from ocaptain.cli.recover import approve, retry, why
+from ocaptain.cli.watch.command import watch
 from ocaptain.durations import parse_seconds
 from ocaptain.options import SailOptions  # noqa: TC001 - typer reads annotations
 
@@ -206,6 +207,7 @@ def pause(voyage: VoyageId = None, json: Json = False) -> None:
 
 for recover in (why, retry, approve):
     app.command()(recover)
+app.command()(watch)
 
 
 @app.command()

@@ -10,7 +10,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from ocaptain.protocol.usage import format_dollars
-from ocaptain.text import clean_line
+from ocaptain.text import clean_line, escape_control
 
 #: Colour by meaning. Red is for failures alone.
 GOOD, BAD, BUSY, QUIET, HEAD = "green", "red", "yellow", "dim", "bold"
@@ -84,6 +84,12 @@ def cut(line: str, width: int) -> str:
     if cell_len(line) <= width:
         return line
     return set_cell_size(line, width - 1).rstrip() + "…" if width > 0 else ""
+
+
+def clean_columns(line: str, most: int) -> str:
+    """Return a line of others' output with its columns kept: tabs become spaces, and at most ``most`` characters."""
+    clean = _ZERO_WIDTH.sub("", escape_control(line.rstrip("\r\n")).replace("\n", " ")).expandtabs(8).rstrip()
+    return clean if len(clean) <= most else clean[: most - 1] + "…"
 
 
 def pad(text: str, width: int) -> str:

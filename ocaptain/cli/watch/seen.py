@@ -1,0 +1,144 @@
+"""What the screen knows of the voyage: read in a thread, since files and git may block."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from rich.cells import chop_cells
+from rich.text import Text
+
+from ocaptain.cli.next_step import Standing, after_voyage, standing_of
+from ocaptain.cli.style import BAD, BUSY, QUIET, fit, with_symbol
+from ocaptain.cli.watch.logs import LogTail
+from ocaptain.errors import OcaptainError
+from ocaptain.process import is_captain_running
+from ocaptain.query import ENDED
+from ocaptain.query.watch import Watcher
+from ocaptain.text import clean_line
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from ocaptain.query import Snapshot
+
+#: Of a log that is longer, the pane has the last bytes.
+PANE_BYTES = 64 * 1024
+_MAX_FAULT_LINES = 4
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was read last.
+
+    Attributes:
+        snapshot: of the voyage; None if it could never be read.
+        fault: why it cannot be read now, None if it can.
+        has_captain: whether a captain is in command.
+        actions: what each ship does, by ship.
+        log: the log that the new lines are of, below the voyage's directory; None for none.
+        lines: of that log, new since the last reading.
+        is_new_log: whether the log is another one than at the last reading.
+    """
+
+    snapshot: Snapshot | None = None
+    fault: str | None = None
+    has_captain: bool = True
+    actions: Mapping[str, str] = field(default_factory=dict)
+    log: Path | None = None
+    lines: tuple[str, ...] = ()
+    is_new_log: bool = False
+
+
+class Reader:
+    """Reads a voyage again and again. Not for several threads at once.
+
+    Args:
+        directory: the voyage's.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._watcher = Watcher(directory)
+        self._last = Seen()
+        self._tail: LogTail | None = None
+
+    def read(self, ship: str | None) -> Seen:
+        """Return what is to be shown now; what cannot be read is as it was, with the reason.
+
+        Args:
+            ship: whose log is read, None for none. One without a task keeps its last log on the screen.
+        """
+        snapshot, fault = self._last.snapshot, None
+        try:
+            snapshot = self._watcher.snapshot()
+        except (OcaptainError, OSError, sqlite3.Error) as error:
+            fault = str(error)
+        except (KeyError, TypeError, ValueError) as error:  # rows that no ledger of ours has
+            fault = f"{self.directory / 'ledger.db'} is damaged ({type(error).__name__}); restore it from a copy"
+        path = next((one.log for one in snapshot.ships if one.id == ship), None) if snapshot else None
+        is_new = path is not None and (self._tail is None or self._tail.path != self.directory / path)
+        if path is not None and is_new:
+            self._tail = LogTail(self.directory / path, PANE_BYTES)
+        self._last = Seen(
+            snapshot,
+            fault,
+            is_captain_running(self.directory),
+            self._watcher.actions(),
+            self._tail.path if self._tail else None,
+            tuple(self._tail.read()) if self._tail else (),
+            is_new,
+        )
+        return self._last
+
+
+def standing(seen: Snapshot, *, has_captain: bool) -> Standing:
+    """Return what the next step of a voyage depends on."""
+    return standing_of(seen.about, tuple(one.id for one in seen.failed), has_captain=has_captain)
+
+
+def notice_lines(seen: Seen, said: Text | None, width: int) -> list[Text]:
+    """Return the lines above the keys: what is wrong, how the voyage ended, what to type, what a key did.
+
+    Args:
+        seen: what was read.
+        said: the answer to a key, None if there is none to show.
+        width: in cells.
+    """
+    lines: list[Text] = []
+    if seen.fault:
+        folded = chop_cells(clean_line(f"✗ {seen.fault}"), max(2, width))
+        lines += [Text(line, style=BAD) for line in folded[:_MAX_FAULT_LINES]]
+    if snapshot := seen.snapshot:
+        about = snapshot.about
+        at = standing(snapshot, has_captain=seen.has_captain)
+        if about.state in {*ENDED, "sinking"} or about.state == "paused":
+            note = next((text for text in (about.proves, about.note) if text), "")
+            head = with_symbol(about.state)
+            lines.append(head.append(f"  {fit(note, width - head.cell_len - 2)}" if note else ""))
+            lines.append(Text(fit(after_voyage(at), width)))
+        elif about.state in {"running", "verifying"} and not seen.has_captain:
+            resume = f"no captain is running; resume with: ocaptain sail --resume {about.voyage}"
+            lines.append(Text(fit(resume, width), style=BUSY))
+        elif about.held_tasks:
+            names = ", ".join(about.held_tasks)
+            lines.append(Text(fit(f"waits for approval (A): task {names}", width), style=BUSY))
+    if said is not None:
+        line = said.copy()
+        line.truncate(width)
+        lines.append(line)
+    return lines or [Text(fit("q leaves; the voyage sails on", width), style=QUIET)]
+
+
+def farewell(seen: Seen, voyage: str) -> str:
+    """Return the line that is printed when the user leaves."""
+    if seen.snapshot is None:
+        return f"{voyage} cannot be read: {seen.fault or 'not yet'}"
+    at = standing(seen.snapshot, has_captain=seen.has_captain)
+    if at.state in {"running", "verifying"}:
+        how = "sails on" if seen.has_captain else "has no captain"
+    else:
+        how = f"is {at.state}"
+    return f"{voyage} {how}; {after_voyage(at)}"
