@@ -25,7 +25,7 @@ from ocaptain.cli.watch.app import WatchApp
 from ocaptain.cli.watch.logs import MAX_LINE, LogTail
 from ocaptain.cli.watch.pages import LogPage, Page, Question, Search
 from ocaptain.cli.watch.run import run_watch
-from ocaptain.cli.watch.seen import Reader, farewell
+from ocaptain.cli.watch.seen import Reader, farewell, fold_steps
 from ocaptain.cli.watch.size import is_too_small, share_room
 from ocaptain.control import carry_out
 from ocaptain.control.listen import listening
@@ -249,11 +249,11 @@ def test_the_end_is_shown_and_the_screen_stays(tmp_path):
     async def act(app, pilot):
         with command(directory) as ledger:
             ledger.set_state("complete")
-        await until(pilot, lambda: "✓ complete" in screen(app).splitlines()[-3])
+        await until(pilot, lambda: "\n✓ complete\nnext: " in screen(app))
         await until(pilot, lambda: f"next: ocaptain clone {VOYAGE}" in screen(app))
         with command(directory) as ledger:
             ledger.set_state("sunk")
-        await until(pilot, lambda: "○ sunk" in screen(app).splitlines()[-3])
+        await until(pilot, lambda: "\n○ sunk\nnext: " in screen(app))
         assert app.check_action("sink", ()) is False
 
     watch(directory, tmp_path, act)
@@ -318,7 +318,7 @@ def test_l_shows_the_whole_log_of_a_task_as_it_grows(tmp_path):
 
 def test_w_shows_what_why_shows(tmp_path):
     async def act(app, pilot):
-        await pilot.press("tab", "home", "w")
+        await pilot.press("tab", "w")
         await until(pilot, lambda: isinstance(app.screen, Page))
         await pilot.pause()
         text = screen(app)
@@ -618,6 +618,16 @@ def test_a_task_is_found(tmp_path):
     assert find_task(tasks, "oauth2", "1") == "6"
     assert find_task(tasks, "oauth2", "46") == "1"
     assert find_task(tasks, "nothing", None) is None
+
+
+def test_what_to_type_is_shown_in_full():
+    line = "next: ocaptain why voyage-0123456789ab 7 · ocaptain retry voyage-0123456789ab · ocaptain ls"
+    assert fold_steps(line, 200) == [line]
+    assert fold_steps(line, 60) == [
+        "next: ocaptain why voyage-0123456789ab 7",
+        "      ocaptain retry voyage-0123456789ab · ocaptain ls",
+    ]
+    assert max(map(cell_len, fold_steps(line, 20))) <= 20
 
 
 def test_keys_leave_out_what_matters_least():

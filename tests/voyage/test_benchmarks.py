@@ -41,3 +41,9 @@ def test_what_a_queue_of_checks_lands_is_right(tmp_path):
 def test_claims_of_many_ships(tmp_path):
     found = bench(tmp_path, "scale", "--only", "claims", "--tasks", "1500")
     assert {"10", "1000", "growth"} <= set(found["claims"])
+
+
+def test_frames_of_watch(tmp_path):
+    found = bench(tmp_path, "watch", "--tasks", "60", "--ships", "4", "--frames", "2", "--seconds", "0.5")
+    assert [one["size"] for one in found["sizes"]] == ["80x24", "200x50"]
+    assert all(one["landed_one_by_one"]["changed_frame_ms"]["median"] > 0 for one in found["sizes"])

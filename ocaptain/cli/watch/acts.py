@@ -67,10 +67,15 @@ class ActingApp(App[None]):
         self.run_worker(until_the_end())
 
     @property
+    def is_on_tasks(self) -> bool:
+        """Whether the keys are about the chosen task; else about the chosen ship."""
+        return bool(self.screen_stack) and self.screen_stack[0].focused is self.tasks
+
+    @property
     def chosen_ship(self) -> ShipLine | None:
         """The ship that keys are about: the chosen one, or that of the chosen task where that is worked on."""
         name = self.ships.chosen
-        task = self.chosen_task if self.tasks.has_focus else None
+        task = self.chosen_task if self.is_on_tasks else None
         if task is not None:
             name = task.ship if task.status == "in_progress" else None
         return next((one for one in self._seen_ships if one.id == name), None)
@@ -81,7 +86,7 @@ class ActingApp(App[None]):
         snapshot = self.seen.snapshot
         if snapshot is None:
             return None
-        if self.tasks.has_focus:
+        if self.is_on_tasks:
             return snapshot.task.get(self.tasks.chosen or "")
         name = next((one.task for one in snapshot.ships if one.id == self.ships.chosen), None)
         return snapshot.task.get(name or "")
@@ -177,7 +182,7 @@ class ActingApp(App[None]):
         if not wanted or snapshot is None:
             return
         self._last_search = wanted
-        found = find_task(snapshot.tasks, wanted, after=self.tasks.chosen if self.tasks.has_focus else None)
+        found = find_task(snapshot.tasks, wanted, after=self.tasks.chosen if self.is_on_tasks else None)
         if found is None:
             self.say(f"no task is found by {fit(wanted, 40)!r}", BUSY)
             return

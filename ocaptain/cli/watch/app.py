@@ -210,7 +210,8 @@ class WatchApp(ActingApp):
         return lines
 
     def _notice_lines(self, width: int) -> list[Text]:
-        return notice_lines(self.seen, self._said[1] if self._said else None, width)
+        most = max(2, self.size.height // 4)  # what matters most comes first
+        return notice_lines(self.seen, self._said[1] if self._said else None, width)[:most]
 
     def _key_lines(self, width: int) -> list[Text]:
         can = [key.action for key in KEYS if self.check_action(key.action, ())]

@@ -6,7 +6,7 @@ import sqlite3
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from rich.cells import chop_cells
+from rich.cells import cell_len, chop_cells
 from rich.text import Text
 
 from ocaptain.cli.next_step import Standing, after_voyage, standing_of
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 #: Of a log that is longer, the pane has the last bytes.
 PANE_BYTES = 64 * 1024
-_MAX_FAULT_LINES = 4
+_BETWEEN = " · "
 
 
 @dataclass(frozen=True)
@@ -109,27 +109,59 @@ def notice_lines(seen: Seen, said: Text | None, width: int) -> list[Text]:
     """
     lines: list[Text] = []
     if seen.fault:
-        folded = chop_cells(clean_line(f"✗ {seen.fault}"), max(2, width))
-        lines += [Text(line, style=BAD) for line in folded[:_MAX_FAULT_LINES]]
+        lines += [Text(line, style=BAD) for line in _fold(clean_line(f"✗ {seen.fault}"), width, 4)]
+    if said is not None:
+        line = said.copy()
+        line.truncate(width)
+        lines.append(line)
     if snapshot := seen.snapshot:
         about = snapshot.about
         at = standing(snapshot, has_captain=seen.has_captain)
         if about.state in {*ENDED, "sinking"} or about.state == "paused":
             note = next((text for text in (about.proves, about.note) if text), "")
             head = with_symbol(about.state)
-            lines.append(head.append(f"  {fit(note, width - head.cell_len - 2)}" if note else ""))
-            lines.append(Text(fit(after_voyage(at), width)))
+            first, *more = _fold(clean_line(note), width, 2, less=head.cell_len + 2) if note else [""]
+            lines += [head.append(f"  {first}" if first else ""), *map(Text, more)]
+            lines += map(Text, fold_steps(after_voyage(at), width))
         elif about.state in {"running", "verifying"} and not seen.has_captain:
             resume = f"no captain is running; resume with: ocaptain sail --resume {about.voyage}"
             lines.append(Text(fit(resume, width), style=BUSY))
         elif about.held_tasks:
             names = ", ".join(about.held_tasks)
             lines.append(Text(fit(f"waits for approval (A): task {names}", width), style=BUSY))
-    if said is not None:
-        line = said.copy()
-        line.truncate(width)
-        lines.append(line)
     return lines or [Text(fit("q leaves; the voyage sails on", width), style=QUIET)]
+
+
+def fold_steps(line: str, width: int) -> list[str]:
+    """Return what to type next in as many lines as it needs, none broken within a command if that can be.
+
+    Args:
+        line: as :func:`after_voyage` returns it.
+        width: in cells.
+    """
+    lines: list[str] = []
+    for step in line.split(_BETWEEN):
+        if lines and cell_len(lines[-1] + _BETWEEN + step) <= width:
+            lines[-1] += _BETWEEN + step
+        else:
+            lines.append(f"      {step}" if lines else step)
+    return [fit_indented(one, width) for one in lines]
+
+
+def fit_indented(line: str, width: int) -> str:
+    """Return a line cut to a width, with the spaces at its beginning."""
+    indent = len(line) - len(line.lstrip())
+    return " " * indent + fit(line, width - indent)
+
+
+def _fold(line: str, width: int, most: int, less: int = 0) -> list[str]:
+    """Return a line in at most ``most`` pieces, the first shorter by ``less`` cells; what is cut ends with ``…``."""
+    first = chop_cells(line, max(2, width - less))[0]
+    rest = chop_cells(line[len(first) :], max(2, width)) or [""]
+    pieces = [first, *rest]
+    if len(pieces) > most:
+        pieces = [*pieces[: most - 1], fit("".join(pieces[most - 1 :]), width)]
+    return [piece for piece in pieces if piece]
 
 
 def farewell(seen: Seen, voyage: str) -> str:
