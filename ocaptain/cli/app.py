@@ -127,23 +127,28 @@ def ls(json: Json = False) -> None:
 
 
 @app.command()
-def status(voyage: VoyageId = None, json: Json = False) -> None:
-    """Show the status of a voyage."""
+def status(
+    voyage: VoyageId = None,
+    all_: Annotated[bool, typer.Option("-a", "--all", help="Show every ship, however many there are.")] = False,
+    json: Json = False,
+) -> None:
+    """Show the status of a voyage; on a pipe a fact a line, its key first."""
     from ocaptain.cli.views import show_status  # noqa: PLC0415
 
-    show_status(voyage, as_json=json)
+    show_status(voyage, as_json=json, show_all=all_)
 
 
 @app.command()
 def tasks(
     voyage: VoyageId = None,
     status: Annotated[Status | None, typer.Option("-s", "--status", help="Only tasks in this state.")] = None,
+    all_: Annotated[bool, typer.Option("-a", "--all", help="Show also what landed, and each that waits.")] = False,
     json: Json = False,
 ) -> None:
-    """List a voyage's tasks."""
+    """List a voyage's tasks, worst first; on a pipe ID STATE SHIP TRY TIME AFTER COMMIT SUBJECT REASON."""
     from ocaptain.cli.views import show_tasks  # noqa: PLC0415
 
-    show_tasks(voyage, status.value if status else None, as_json=json)
+    show_tasks(voyage, status.value if status else None, as_json=json, show_all=all_)
 
 
 class CostBy(StrEnum):
@@ -373,23 +378,24 @@ def drydock_start(
     faults: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Fault plan (JSON): which calls fail, and how (docs/faults.md).")
     ] = None,
+    json: Json = False,
 ) -> None:
-    """Start drydock in the background; return when it accepts calls."""
+    """Start drydock in the background; return when it accepts calls. On a pipe it prints JSON."""
     from ocaptain.cli.drydock import build_fault_plan, start  # noqa: PLC0415
     from ocaptain.drydock.server import Options  # noqa: PLC0415
 
     ports = tuple(allow_host_port or ())
     plan = build_fault_plan(latency, jitter, seed, faults)
     layers = tuple(str(directory.absolute()) for directory in layer or ())
-    start(Options(port, idle_exit, limit, idle, cold, network.value, ports, plan, layers))
+    start(Options(port, idle_exit, limit, idle, cold, network.value, ports, plan, layers), as_json=json)
 
 
 @drydock_app.command("status")
-def drydock_status() -> None:
-    """Show whether drydock is running, and where (exit 1 if not)."""
+def drydock_status(json: Json = False) -> None:
+    """Show whether drydock is running, and where (exit 1 if not). On a pipe it prints JSON."""
     from ocaptain.cli.drydock import status as show  # noqa: PLC0415
 
-    raise typer.Exit(show())
+    raise typer.Exit(show(as_json=json))
 
 
 @drydock_app.command("stop")
@@ -397,7 +403,7 @@ def drydock_stop(
     force: Annotated[bool, typer.Option("-f", "--force", help="Stop even if it has ships of a voyage.")] = False,
     json: Json = False,
 ) -> None:
-    """Stop drydock and every sprite on it."""
+    """Stop drydock and every sprite on it. On a pipe it prints JSON."""
     from ocaptain.cli.drydock import stop  # noqa: PLC0415
 
     raise typer.Exit(stop(force=force, as_json=json))

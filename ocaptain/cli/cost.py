@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.table import Table
-
 from ocaptain.cli import render
-from ocaptain.cli.views import find_voyage, print_next_of
-from ocaptain.config import load_settings
-from ocaptain.prices import load_prices
-from ocaptain.protocol.usage import format_dollars
+from ocaptain.cli.style import HEAD, format_clock, format_money
+from ocaptain.cli.tables import lay_out
+from ocaptain.cli.views import find_voyage, machine_cost, print_next_of
 from ocaptain.query import Query
-from ocaptain.text import clean_line
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from ocaptain.query import By, Costs, Line, Overview
     from ocaptain.voyage.home import VoyageDirectory
+
+
+HEADER = ("TRIES", "TOKENS IN", "CACHED", "OUT", "AGENTS", "AWAKE", "MACHINE")
+#: What is not known, or not split this way.
+NOTHING = "-"
 
 
 def show_cost(voyage: str | None, *, by: By, as_json: bool) -> None:
@@ -28,9 +31,12 @@ def show_cost(voyage: str | None, *, by: By, as_json: bool) -> None:
         render.print_json("cost", {**facts, **costs.as_dict()})
         return
     console = render.out()
-    console.show(cost_table(costs, plain=console.is_plain))
-    for note in cost_notes(costs):
-        console.print(f"  {note}")
+    if console.is_piped:
+        render.print_records(cost_records(costs))
+    else:
+        render.print_lines(console, cost_lines(costs, console.width))
+        for note in cost_notes(costs):
+            console.print(f"  {note}")
     print_next_of(directory)
 
 
@@ -41,20 +47,18 @@ def read_costs(directory: VoyageDirectory, by: By) -> tuple[Overview, Costs]:
         directory: the voyage's.
         by: what one line of the costs is about.
     """
-    prices = load_prices(load_settings().prices)
     query = Query(directory.path)
     about = query.overview()
-    price = prices.machines.get(about.provider)
-    return about, query.costs(by, price.cost if price else lambda _: 0)
+    return about, query.costs(by, machine_cost(about.provider))
 
 
 def cost_notes(costs: Costs) -> list[str]:
     """Return the lines to print below the table."""
     total, spent = costs.total, costs.total.spent
-    machines = (
-        f"machines: {format_dollars(total.machine_nano or 0)} for {format_duration(total.awake_seconds or 0)} awake"
-    )
-    lines = [f"{machines}; with the agents {format_dollars(costs.total_nano)}{'+' if spent.unknown else ''}"]
+    machines = f"machines: {format_money(total.machine_nano or 0)} for {format_clock(total.awake_seconds or 0)} awake"
+    lines = [f"{machines}; with the agents {format_money(costs.total_nano, unknown=spent.unknown > 0)}"]
+    if not spent.attempts:
+        lines.append("no agent has told what it used")
     if "subscription" in spent.marks:
         lines.append("a subscription is shown at list prices; it is not billed by tokens")
     if spent.unknown:
@@ -62,45 +66,39 @@ def cost_notes(costs: Costs) -> list[str]:
     return lines
 
 
-def cost_table(costs: Costs, *, plain: bool = False) -> Table:
-    """Return the costs as a table; ``plain``: with full names."""
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column(costs.by, no_wrap=True)
-    for name in (
-        "tries",
-        "tokens in",
-        "cached",
-        "out",
-        "agents",
-        *(("awake", "machine") if costs.by == "ship" else ()),
-    ):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True, overflow="ellipsis")
-    for line in costs.lines:
-        table.add_row(*_cells(costs, line, plain=plain))
-    table.add_row(*_cells(costs, costs.total, "total"), style="bold")
-    return table
+def cost_lines(costs: Costs, width: int) -> list[Text]:
+    """Return the costs as a table."""
+    records = cost_records(costs)
+    shown = len(HEADER) if costs.by == "ship" else HEADER.index("AWAKE")
+    head = (costs.by.upper(), *HEADER, "")
+    rows = [[*row[: shown + 1], row[-1]] for row in (head, *records)]
+    lines = lay_out(rows, width, flexible=[shown + 1] if costs.by != "model" else [0], right=range(1, shown + 1))
+    lines[0].stylize(HEAD)
+    lines[-1].stylize(HEAD)
+    return lines
 
 
-def _cells(costs: Costs, line: Line, name: str | None = None, *, plain: bool = False) -> list[str]:
+def cost_records(costs: Costs) -> list[tuple[str, ...]]:
+    """Return the costs as fields: name, tries, tokens in, cached, out, agents, awake, machine, what it is.
+
+    The last record is the total. What is not known, or not split this way, is ``-``.
+    """
+    return [*(_fields(line, line.name) for line in costs.lines), _fields(costs.total, "total")]
+
+
+def _fields(line: Line, name: str) -> tuple[str, ...]:
     spent = line.spent
-    return [
-        name or clean_line(line.name, 0 if plain else 40),
-        str(spent.attempts or ""),
+    used = (
+        str(spent.attempts),
         f"{spent.tokens_in:,}",
         f"{spent.tokens_cached:,}",
         f"{spent.tokens_out:,}",
-        f"{format_dollars(spent.cost_nano)}{'+' if spent.unknown else ''}",
-        *(
-            [format_duration(line.awake_seconds or 0), format_dollars(line.machine_nano or 0)]
-            if costs.by == "ship"
-            else []
-        ),
-        clean_line(line.about, 0 if plain else 50),
-    ]
-
-
-def format_duration(seconds: float) -> str:
-    """Format a time as ``1:02:03``."""
-    whole = round(seconds)
-    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
+        format_money(spent.cost_nano, unknown=spent.unknown > 0),
+    )
+    return (
+        name,
+        *(used if spent.attempts else [NOTHING] * len(used)),
+        NOTHING if line.awake_seconds is None else format_clock(line.awake_seconds),
+        NOTHING if line.machine_nano is None else format_money(line.machine_nano),
+        line.about,
+    )

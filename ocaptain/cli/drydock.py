@@ -8,13 +8,16 @@ import os
 import subprocess
 import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
+from rich.text import Text
 
 from ocaptain.background import background_environment
 from ocaptain.cli import render
 from ocaptain.cli.next_step import after_command
+from ocaptain.cli.style import HEAD, format_clock, symbol
+from ocaptain.cli.tables import lay_out
 from ocaptain.drydock import server
 from ocaptain.drydock.errors import DrydockError
 from ocaptain.drydock.rootless import describe_limitation
@@ -23,22 +26,30 @@ from ocaptain.names import LABEL
 from ocaptain.sprites import SpritesClient, SpritesError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
+    from ocaptain.cli.next_step import Command
     from ocaptain.sprites import Sprite
 
+NOT_RUNNING = Text.assemble(symbol("gone"), " drydock is not running")
 ANSWER_SECONDS = 5.0  # a few tries of it are made
 
 
-def start(options: server.Options) -> None:
-    """Start drydock; print its URL and token as JSON."""
+def start(options: server.Options, *, as_json: bool) -> None:
+    """Start drydock; print where it is: words on a terminal, else JSON."""
     # Report a wrong option here, not in the log of a server that did not start.
     options.fault_plan()
     options.checked_layers()
     if server.running_server() and options != server.Options(port=options.port):
         raise UsageError("drydock is already running with other options; stop it first (`ocaptain drydock stop`)")
-    render.print_json("drydock", {"running": True, **asdict(server.start(options))})
-    render.print_next(after_command("drydock start"))
+    record = server.start(options)
+    if _wants_json(as_json=as_json):
+        render.print_json("drydock", {"running": True, **asdict(record)})
+    else:
+        console = render.out()
+        render.print_lines(console, server_lines(record, {}, console.width))
+    _print_next("drydock start", as_json=as_json)
 
 
 def build_fault_plan(latency: float, jitter: float, seed: int, file: Path | None) -> str:
@@ -76,12 +87,15 @@ def _list_sprites(record: server.ServerRecord) -> list[Sprite]:
         raise OcaptainError(f"drydock at {record.url} does not answer ({error.message}); {remedy}") from error
 
 
-def status() -> int:
-    """Print whether drydock is running, where, and its calls by sprite and endpoint; return the exit code."""
+def status(*, as_json: bool) -> int:
+    """Print whether drydock is running, where, and what it has done; return the exit code."""
     record = server.running_server()
     if record is None:
-        render.print_json("drydock", {"running": False})
-        render.print_next(after_command("drydock status", ok=False))
+        if _wants_json(as_json=as_json):
+            render.print_json("drydock", {"running": False})
+        else:
+            render.out().print(NOT_RUNNING)
+        _print_next("drydock status", ok=False, as_json=as_json)
         return 1
     headers = {"Authorization": f"Bearer {record.token}"}
     try:
@@ -91,9 +105,53 @@ def status() -> int:
         why = str(error) or type(error).__name__
         remedy = f"if it hangs, end its process {record.pid}"
         raise OcaptainError(f"drydock at {record.url} does not answer ({why}); {remedy}") from error
-    render.print_json("drydock", {"running": True, **asdict(record), **metrics})
-    render.print_next(after_command("drydock status"))
+    if _wants_json(as_json=as_json):
+        render.print_json("drydock", {"running": True, **asdict(record), **metrics})
+    else:
+        console = render.out()
+        render.print_lines(console, server_lines(record, metrics, console.width))
+    _print_next("drydock status", as_json=as_json)
     return 0
+
+
+def server_lines(record: server.ServerRecord, metrics: Mapping[str, Any], width: int) -> list[Text]:
+    """Return where a drydock that runs is, and for each sprite its calls, bytes and time awake.
+
+    Args:
+        record: how it is reached.
+        metrics: what it answers at ``/drydock/metrics``; {} if it was not asked.
+        width: of the terminal, in cells.
+    """
+    states = ", ".join(f"{count} {name}" for name, count in metrics.get("states", {}).items() if count)
+    facts = [
+        ("at", record.url),
+        ("process", str(record.pid)),
+        ("token", f"in {record.token_file}"),
+        *([("sprites", f"{metrics['sprites']}{f' ({states})' if states else ''}")] if "sprites" in metrics else []),
+    ]
+    lines = [Text.assemble(symbol("running"), " drydock is running"), *lay_out(facts, width, indent=2)]
+    calls = metrics.get("calls", {})
+    if not calls:
+        return lines
+    rows = [("SPRITE", "CALLS", "SENT", "RECEIVED", "AWAKE")]
+    for name in sorted(calls):
+        moved = metrics.get("bytes", {}).get(name, {})
+        awake = format_clock(metrics.get("awake_seconds", {}).get(name, 0.0))
+        made = sum(calls[name].values())
+        rows.append((name, f"{made:,}", f"{moved.get('sent', 0):,}", f"{moved.get('received', 0):,}", awake))
+    table = lay_out(rows, width, flexible=[0], right=[1, 2, 3, 4], indent=2)
+    table[0].stylize(HEAD)
+    return [*lines, *table]
+
+
+def _wants_json(*, as_json: bool) -> bool:
+    """Whether JSON is printed: it is asked for, or nobody looks."""
+    return as_json or render.out().is_piped
+
+
+def _print_next(command: Command, *, as_json: bool, ok: bool = True) -> None:
+    if not as_json:
+        render.print_next(after_command(command, ok=ok))
 
 
 def stop(*, force: bool, as_json: bool) -> int:
@@ -105,9 +163,9 @@ def stop(*, force: bool, as_json: bool) -> int:
             remedy = "sink their voyages first (`ocaptain sink --all`), or stop with --force and lose their work:"
             raise OcaptainError(f"{len(ships)} ships are on drydock; {remedy}", ships)
     stopped = server.stop()
-    if as_json:
+    if _wants_json(as_json=as_json):
         render.print_json("drydock", {"running": False, "stopped": stopped})
     else:
-        render.out().print("drydock is stopped" if stopped else "drydock is not running")
-        render.print_next(after_command("drydock stop"))
+        render.out().print(Text.assemble(symbol("gone"), " drydock is stopped") if stopped else NOT_RUNNING)
+    _print_next("drydock stop", as_json=as_json)
     return 0

@@ -5,20 +5,27 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from rich.table import Table
+from rich.text import Text
 
 from ocaptain.cli import render
 from ocaptain.cli.next_step import after_command
+from ocaptain.cli.style import BUSY, HEAD, QUIET, fit, with_symbol
+from ocaptain.cli.tables import GAP, UNBOUNDED, as_text, cut, lay_out
 from ocaptain.sources import voyages_directory
 from ocaptain.voyage.home import Home
-from ocaptain.voyage.listing import HEADER, cells
+from ocaptain.voyage.listing import HEADER, NOTHING, cells
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ocaptain.voyage.listing import Row
 
-STATE = HEADER.index("STATE")
+ID, PLAN, STATE, NOTE = (HEADER.index(name) for name in ("ID", "PLAN", "STATE", "NOTE"))
+RIGHT = [HEADER.index(name) for name in ("AGE", "COST")]
+#: A plan's name has so much room where a line is short of it.
+MAX_PLAN = 16
+#: Of an id so much is shown at least: ``voyage-4f59``.
+MIN_ID = 11
 
 
 def show_voyages(*, as_json: bool) -> None:
@@ -28,20 +35,61 @@ def show_voyages(*, as_json: bool) -> None:
     if as_json:
         render.print_json("ls", {"home": str(home.path), "voyages": [row.as_dict(now) for row in rows]})
         return
-    if rows:
-        console = render.out()
-        console.show(voyage_table(rows, now, header=not console.is_piped))
-    else:
+    console = render.out()
+    if not rows:
         render.err().print(f"there is no voyage in {home.path}")
+    elif console.is_piped:
+        render.print_records(cells(row, now) for row in rows)
+    else:
+        render.print_lines(console, voyage_lines(rows, now, console.width))
     render.print_next(after_command("ls", ok=bool(rows)))
 
 
-def voyage_table(rows: Sequence[Row], now: float, *, header: bool = True) -> Table:
-    """Return the voyages as a table."""
-    table = Table(box=None, pad_edge=False, header_style="bold", show_header=header)
-    for name in HEADER:
-        table.add_column(name, no_wrap=name not in {"PLAN", "NOTE"}, overflow="fold")
-    for row in rows:
-        words = cells(row, now)
-        table.add_row(*words[:STATE], render.coloured_state(words[STATE]), *words[STATE + 1 :])
-    return table
+def voyage_lines(rows: Sequence[Row], now: float, width: int) -> list[Text]:
+    """Return the voyages as a table.
+
+    Where the width is short of room, ids are shown as prefixes that name one voyage each; where that does not do, what
+    is noted of a voyage has a line of its own.
+
+    Args:
+        rows: the voyages.
+        now: in seconds since 1970.
+        width: of the terminal, in cells.
+    """
+    table = [cells(row, now) for row in rows]
+    names = [words[ID] for words in table]
+    short = max((_prefix_length(name, names) for name in names), default=0)
+    for with_note, length in ((True, UNBOUNDED), (True, short), (False, UNBOUNDED), (False, short)):
+        lines = lay_out(_cells(table, length, with_note=with_note, narrow=length == short), width, right=RIGHT)
+        if max(line.cell_len for line in lines) <= width:
+            break
+    lines[0].stylize(HEAD)
+    if with_note:
+        return lines
+    found = [lines[0]]
+    for line, words in zip(lines[1:], table, strict=True):
+        note = Text.assemble(" " * GAP, cut(as_text(words[NOTE], QUIET), width - GAP))
+        found += [line, *([note] if words[NOTE] != NOTHING else [])]
+    return found
+
+
+def _cells(table: Sequence[Sequence[str]], length: int, *, with_note: bool, narrow: bool) -> list[list[str | Text]]:
+    head: list[str | Text] = [*HEADER[:NOTE], HEADER[NOTE] if with_note else ""]
+    found = [head]
+    for words in table:
+        row: list[str | Text] = [*words]
+        row[ID] = words[ID][:length]
+        row[PLAN] = fit(words[PLAN], MAX_PLAN if narrow else UNBOUNDED)
+        row[STATE] = with_symbol(words[STATE])
+        row[NOTE] = as_text(words[NOTE] if with_note and words[NOTE] != NOTHING else "", BUSY)
+        found.append(row)
+    return found
+
+
+def _prefix_length(name: str, names: Sequence[str]) -> int:
+    """Return how much of an id names no other voyage."""
+    others = [one for one in names if one != name]
+    for end in range(MIN_ID, len(name)):
+        if not any(one.startswith(name[:end]) for one in others):
+            return end
+    return len(name)

@@ -8,45 +8,25 @@ import sys
 from typing import TYPE_CHECKING, Any, Literal
 
 import typer
-from rich.console import Console, Group
+from rich.console import Console
 from rich.measure import Measurement
-from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from ocaptain.cli.style import tsv_line
+from ocaptain.cli.tables import UNBOUNDED
 from ocaptain.errors import Interrupted, OcaptainError
-from ocaptain.names import stage_name
-from ocaptain.protocol.usage import format_dollars
-from ocaptain.text import clean_line, escape_control
+from ocaptain.text import escape_control
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from rich.console import ConsoleOptions, RenderableType, RenderResult
+    from rich.console import RenderableType
 
-    from ocaptain.query import Overview, TaskView
 
 #: Version of the JSON that ``--json`` prints; additions keep it (``docs/json/`` has a schema for each kind).
 SCHEMA = 1
 
-COLOURS = {
-    "completed": "green",
-    "complete": "green",
-    "failed": "red",
-    "lost": "red",
-    "unreadable": "red",
-    "in_progress": "yellow",
-    "working": "yellow",
-    "verifying": "yellow",
-    "running": "yellow",
-    "gone": "dim",
-    "sunk": "dim",
-    "asleep": "dim",
-}
-
-
-#: Width of what is no terminal, or too narrow for a table: nothing is wrapped or cut there.
-UNBOUNDED = 100_000
 MIN_TABLE_WIDTH = 50
 MIN_WRAPPED_WIDTH = 8
 
@@ -105,6 +85,21 @@ class Screen(Console):
             width = max((Measurement.get(self, wide, cell).maximum for cell in cells), default=0)
             total += (width if column.no_wrap else min(width, MIN_WRAPPED_WIDTH)) + 1
         return total
+
+
+def print_lines(console: Screen, lines: Iterable[Text]) -> None:
+    """Print the lines of a screen, as they are."""
+    for line in lines:
+        console.print(line)
+
+
+def print_records(records: Iterable[Sequence[object]]) -> None:
+    """Print records for a pipe on standard output: a line each, fields between tabs, nothing cut.
+
+    In a field a tab, a line end, a backslash and what a terminal could act upon are escapes.
+    """
+    for record in records:
+        sys.stdout.write(f"{escape_control(tsv_line(*record))}\n")
 
 
 def out() -> Screen:
@@ -173,121 +168,3 @@ def confirm(question: str, *, kept: str = "nothing was changed") -> None:
         raise Interrupted(f"{cause}; {kept}") from None
     if not confirmed:
         raise OcaptainError(f"you answered no; {kept}")
-
-
-def coloured_state(state: str) -> Text:
-    """Return a state as text in its colour."""
-    return Text(state, style=COLOURS.get(state, ""))
-
-
-class _Progress:
-    """The tasks that are done: a bar on a terminal, and words."""
-
-    def __init__(self, seen: Overview) -> None:
-        counts = seen.tasks
-        self._bar = ProgressBar(
-            max(1, counts["total"]),
-            counts["completed"],
-            width=30,
-            complete_style="red" if seen.state == "failed" else "green",
-            finished_style="green",
-        )
-        rest = ", ".join(
-            f"{counts[name]} {name.replace('_', ' ')}" for name in ("in_progress", "pending", "failed") if counts[name]
-        )
-        self._words = f"{counts['completed']} of {counts['total']} tasks done{f' ({rest})' if rest else ''}"
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        if not console.is_terminal or options.max_width == UNBOUNDED:
-            yield Text(f"  {self._words}")
-            return
-        row = Table.grid(padding=(0, 1))
-        row.add_column(no_wrap=True)
-        row.add_column(overflow="fold")
-        row.add_row(self._bar, self._words)
-        yield row
-
-
-def render_status(seen: Overview, *, note: bool = True, plain: bool = False) -> Group:
-    """Return the status of a voyage: its state, progress, ships and costs.
-
-    Args:
-        seen: the voyage.
-        note: whether its note is shown, too.
-        plain: whether long texts are shown in full.
-    """
-    head = Text.assemble(seen.voyage, "  ", coloured_state(seen.state), f"  {clean_line(seen.name)} on {seen.provider}")
-    ships = Table.grid(padding=(0, 2))
-    for ship in seen.ships:
-        doing = f"task {ship['task']}" if ship["task"] else clean_line(ship["reason"] or "", 0 if plain else 70)
-        if ship["role"] == "verify":
-            doing = f"for the final verify{f'; {doing}' if doing else ''}"
-        if ship["replaced_by"]:
-            doing = f"{ship['replaced_by']} sails in its place; {doing}"
-        ships.add_row(f"  {ship['id']}", coloured_state(ship["state"]), doing)
-    lines: list[Any] = [head, _Progress(seen), ships]
-    if seen.verify:
-        failed = (
-            f"{stage_name(seen.verify['stage'])} failed with exit code {seen.verify['exit_code']} on the merged head"
-        )
-        lines.append(Text(f"  {seen.proves or failed} ({(seen.verify['commit'] or '')[:10]})"))
-    if seen.spent.attempts:
-        spent = seen.spent
-        known = f"{format_dollars(spent.cost_nano)}{'+' if spent.unknown else ''}"
-        mark = f" ({'/'.join(spent.marks)})" if spent.marks else ""
-        lines.append(Text(f"  agents: {known}{mark}, {spent.tokens_in:,} tokens in, {spent.tokens_out:,} out"))
-    if seen.paused_reason in {"ours", "provider"} and seen.state != "paused":
-        lines.append(Text(f"  paused: {seen.paused_reason}; it goes on by itself"))
-    elif seen.paused_reason and seen.state != "paused":
-        lines.append(Text(f"  pausing ({seen.paused_reason}): what is under way is finished first"))
-    lines += [
-        Text(f"  held: task {one} waits for approval: ocaptain approve {seen.voyage} {one}") for one in seen.held_tasks
-    ]
-    if seen.gate and seen.gate["outcome"] not in {"expected", "interpreter"}:  # the latter is the voyage's note
-        lines.append(Text(f"  {clean_line(seen.gate['text'], 0 if plain else 200)}"))
-    lines += [
-        Text(f"  task {one['task']} landed settings: {clean_line(one['text'], 0 if plain else 200)}")
-        for one in seen.notices
-    ]
-    if note and seen.note:
-        lines.append(Text(f"  {clean_line(seen.note)}"))
-    return Group(*lines)
-
-
-def task_table(views: list[TaskView], *, plain: bool = False, header: bool = True) -> Table:
-    """Return the tasks as a table; ``plain``: one line a task, with its full texts."""
-    width = 0 if plain else 100
-    table = Table(box=None, pad_edge=False, header_style="bold", show_header=header)
-    paid = any(view.spent.attempts for view in views)
-    for name in ("task", "state", "ship", "try", "commit", *(("cost",) if paid else ()), "subject"):
-        table.add_column(
-            name,
-            no_wrap=name != "subject",
-            overflow="fold",
-            justify="right" if name == "cost" else "left",
-        )
-    for view in views:
-        waits = (
-            f"held by {clean_line(view.held_by)}"
-            if view.held_by
-            else "held: it waits for approval"
-            if view.hold
-            else ""
-        )
-        subject = Text(clean_line(view.subject, width))
-        detail = waits or (clean_line(view.reason or "", width) if view.status != "completed" else "")
-        if detail:
-            subject.append(f"  ({detail})" if plain else f"\n{detail}", style="dim")
-        tries = str(view.attempt or "")
-        cost = (
-            f"{format_dollars(view.spent.cost_nano)}{'+' if view.spent.unknown else ''}" if view.spent.attempts else ""
-        )
-        cells: list[str | Text] = [
-            view.id,
-            coloured_state(view.status),
-            view.owner or "",
-            tries,
-            (view.commit or "")[:10],
-        ]
-        table.add_row(*cells, *((cost,) if paid else ()), subject)
-    return table

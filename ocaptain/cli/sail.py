@@ -13,7 +13,7 @@ from ocaptain.cli.next_step import after_interrupt, after_voyage
 from ocaptain.cli.progress import SailProgress
 from ocaptain.cli.run import InterruptCounter, run_playbook
 from ocaptain.cli.sail_plan import TypedTasks, plan_of_typed_tasks
-from ocaptain.cli.views import standing
+from ocaptain.cli.views import print_status, standing
 from ocaptain.cli.voyage_end import MAX_FAILURES, end_lines
 from ocaptain.config import load_settings
 from ocaptain.errors import Interrupted, OcaptainError, PartialError, UsageError
@@ -271,11 +271,10 @@ def _final_error(seen: Overview, result: RunResult, *, wait: bool) -> OcaptainEr
 
 
 def _print_result(directory: VoyageDirectory, seen: Overview) -> None:
-    console = render.out()
     if seen.state not in ENDED:
-        console.show(render.render_status(seen, plain=console.is_plain))
-        console.print(f"  {directory.path}")
+        print_status(directory, with_next=False)
         return
+    console = render.out()
     query, now = Query(directory.path), time.time()
     at_end = query.snapshot(now)
     stories = [query.why(task.id, has_captain=False) for task in at_end.failed[:MAX_FAILURES]]

@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
 
 from ocaptain import process
 from ocaptain.cli import render
 from ocaptain.cli.next_step import after_command
 from ocaptain.cli.run import InterruptCounter, run_playbook
-from ocaptain.cli.views import find_voyage, print_next_of
+from ocaptain.cli.status_view import head_lines, progress_line, ship_lines, ships_awake, task_lines
+from ocaptain.cli.style import format_money
+from ocaptain.cli.tables import paragraph
+from ocaptain.cli.views import find_voyage, print_next_of, read_beside
 from ocaptain.config import HOSTS, load_settings
 from ocaptain.errors import Interrupted, OcaptainError, PartialError, UsageError
+from ocaptain.process import is_captain_running
 from ocaptain.query import Query
 from ocaptain.voyage.home import Home
 
 if TYPE_CHECKING:
     from ocaptain.ansible.runner import Event, RunResult
+    from ocaptain.cli.status_view import Beside
     from ocaptain.config import Settings
+    from ocaptain.query import Snapshot
     from ocaptain.voyage.home import VoyageDirectory
 
 RESCUE_TASK = "Stop the agents and fetch what they were at"
 LOCK_SECONDS = 4.0
+#: So many ships have a line each before the question, and so many of their tasks are named.
+MAX_SHIPS = 8
+MAX_NAMED = 5
 
 
 def run_sink(voyage: str | None, *, all_active: bool, confirmed: bool, abandon: bool, as_json: bool) -> int:
@@ -44,7 +56,7 @@ def run_sink(voyage: str | None, *, all_active: bool, confirmed: bool, abandon: 
     settings = load_settings()
     chosen = Home(settings.voyages).active_voyages() if all_active else [find_voyage(voyage)]
     if not confirmed:
-        _confirm(chosen, all_active=all_active)
+        _confirm(chosen, all_active=all_active, abandon=abandon)
     # Hosts belong to no provider: none of them can be left over without a voyage here that knows it.
     providers = {Query(directory.path).overview().provider for directory in chosen} - {HOSTS} if all_active else set()
     done, errors = _sink_all(chosen, abandon=abandon)
@@ -117,7 +129,7 @@ def _combine_errors(errors: list[OcaptainError], asked: int) -> OcaptainError | 
     return kind("not every voyage was sunk:", [line for error in errors for line in str(error).splitlines()])
 
 
-def _confirm(chosen: list[VoyageDirectory], *, all_active: bool) -> None:
+def _confirm(chosen: list[VoyageDirectory], *, all_active: bool, abandon: bool) -> None:
     """Ask the user to confirm.
 
     Raises:
@@ -134,9 +146,57 @@ def _confirm(chosen: list[VoyageDirectory], *, all_active: bool) -> None:
             "nobody can confirm without a terminal, and nothing was done; to sink without being asked:"
             f" ocaptain {which} --force"
         )
+    console = render.err()
+    now = time.time()
     for directory in busy:
-        render.err().show(render.render_status(Query(directory.path).overview()))
+        seen = Query(directory.path).snapshot(now)
+        beside = read_beside(directory, seen, has_captain=is_captain_running(directory.path))
+        lines = sink_lines(seen, beside, now, console.width, abandon=abandon, is_one=len(busy) == 1)
+        render.print_lines(console, lines)
     render.confirm("Fetch their work and destroy these ships?")
+
+
+def sink_lines(
+    seen: Snapshot, beside: Beside, now: float, width: int, *, abandon: bool, is_one: bool = True
+) -> list[Text]:
+    """Return what a person is to know before a sink: how the voyage stands, what is kept, what is lost.
+
+    Args:
+        seen: the voyage.
+        beside: what is known beside it.
+        now: in seconds since 1970.
+        width: of the terminal, in cells.
+        abandon: whether ships are destroyed even if their work cannot be fetched.
+        is_one: whether it is the only voyage; of several less is said.
+    """
+    lines = [*head_lines(seen, now, width), progress_line(seen, width)]
+    if is_one:
+        lines += [*task_lines(seen, beside, width), *ship_lines(seen, now, width, MAX_SHIPS)]
+    for fact in sink_facts(seen, beside, abandon=abandon):
+        lines += paragraph(Text("  "), fact, width)
+    return lines
+
+
+def sink_facts(seen: Snapshot, beside: Beside, *, abandon: bool) -> list[str]:
+    """Return what a sink keeps and ends, a sentence each."""
+    facts = []
+    tasks = [ship.task for ship in seen.ships if ship.task]
+    if tasks:
+        named = (
+            f"{', '.join(tasks[:MAX_NAMED])}{f' and {len(tasks) - MAX_NAMED} more' if len(tasks) > MAX_NAMED else ''}"
+        )
+        who = f"1 agent is in the middle of task {named}: its" if len(tasks) == 1 else ""
+        who = who or f"{len(tasks)} agents are in the middle of tasks {named}: their"
+        facts.append(f"{who} state is fetched first{', and lost if it cannot be' if abandon else ''}")
+    landed = seen.about.tasks["completed"]
+    open_tasks = seen.about.tasks["total"] - landed
+    left = f"; {open_tasks} {'is' if open_tasks == 1 else 'are'} not done" if open_tasks else ""
+    facts.append(f"what landed of {landed} {'task' if landed == 1 else 'tasks'} is kept here, in its branch{left}")
+    up = sum(ship.is_up for ship in seen.ships)
+    ships = f"{up} {'ship' if up == 1 else 'ships'} on {seen.about.provider}"
+    saved = beside.hour_nano * ships_awake(seen)
+    facts.append(f"{ships} will be gone{f', which saves {format_money(saved)} an hour' if saved else ''}")
+    return facts
 
 
 def _sink_one(directory: VoyageDirectory, signals: InterruptCounter, *, abandon: bool) -> RunResult:

@@ -6,7 +6,7 @@ import math
 import re
 import time
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len, chop_cells, set_cell_size
 from rich.text import Text
 
 from ocaptain.protocol.usage import format_dollars
@@ -21,6 +21,7 @@ STATE_SYMBOLS = {
     **dict.fromkeys(("failed", "lost", "unreadable"), "✗"),
     **dict.fromkeys(("running", "verifying", "working", "in_progress", "now", "preparing", "sinking"), "●"),
     **dict.fromkeys(("provisioning", "bootstrapping", "draining"), "●"),
+    "retrying": "↻",
     **dict.fromkeys(("pending", "next", "paused", "sunk", "gone", "idle", "asleep", "held"), "○"),
 }
 #: What changes the width of its neighbours, or has none: joiners, hyphens that may be, variants, skin tones, tags.
@@ -101,6 +102,29 @@ def pad(text: str, width: int) -> str:
 _ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 #: What ends a field or a line for some reader, what a terminal acts upon, and what is no character.
 _ESCAPED = re.compile("[\x00-\x1f\x7f-\x9f\\\\\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+
+
+def wrap(text: str, width: int, *, most: int = 0) -> list[str]:
+    """Return text of others as clean lines of at most ``width`` cells, broken between words where that can be.
+
+    Args:
+        text: whatever it is.
+        width: at least 2 cells, so that a wide character has room.
+        most: how many lines; what is cut ends with ``…``. 0 = all.
+    """
+    lines: list[str] = []
+    line = ""
+    for word in _ZERO_WIDTH.sub("", clean_line(text)).split(" "):
+        if line and cell_len(line) + 1 + cell_len(word) <= width:
+            line += f" {word}"
+            continue
+        lines += [line] if line else []
+        *full, line = chop_cells(word, max(2, width)) or [""]
+        lines += full
+    lines.append(line)
+    if most and len(lines) > most:
+        lines = [*lines[: most - 1], fit(" ".join(lines[most - 1 :]), width)]
+    return lines
 
 
 def tsv_line(*fields: object) -> str:

@@ -7,19 +7,21 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from rich.table import Table
-
 from ocaptain.cli import render
 from ocaptain.cli.next_step import after_command
+from ocaptain.cli.style import format_money
+from ocaptain.cli.tables import lay_out
+from ocaptain.cli.views import machine_cost
 from ocaptain.config import load_settings
 from ocaptain.errors import PartialError, UsageError
 from ocaptain.provider import choose_provider, require_endpoint_if_used
-from ocaptain.text import clean_line
 from ocaptain.voyage import sweep
 from ocaptain.voyage.home import Home
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
+
+    from rich.text import Text
 
     from ocaptain.config import Settings
     from ocaptain.provider import Endpoint
@@ -89,13 +91,18 @@ def sweep_after_sink(settings: Settings, providers: set[str], *, force: bool, ab
 
 def print_leftovers(found: Sequence[sweep.Leftover]) -> None:
     """Print the leftover ships as a table."""
-    now = dt.datetime.now(dt.UTC)
-    table = Table.grid(padding=(0, 2))
-    for one in found:
-        note = f"; {COMMANDED}" if one.commanded else ""
-        table.add_row(f"  {clean_line(one.sprite)}", sweep.format_age(one.created, now), f"{one.why}{note}")
-    render.err().print("left over:")
-    render.err().show(table)
+    console = render.err()
+    console.print("left over:")
+    render.print_lines(console, leftover_lines(found, dt.datetime.now(dt.UTC), console.width))
+
+
+def leftover_lines(found: Sequence[sweep.Leftover], now: dt.datetime, width: int) -> list[Text]:
+    """Return the leftover ships as a table."""
+    rows = [
+        (one.sprite, sweep.format_age(one.created, now), f"{one.why}{f'; {COMMANDED}' if one.commanded else ''}")
+        for one in found
+    ]
+    return lay_out(rows, width, flexible=[2], indent=2)
 
 
 def destroy_leftovers(
@@ -120,12 +127,24 @@ def destroy_leftovers(
     if names and not force:
         if not sys.stdin.isatty():
             raise UsageError("sweep without a terminal needs --force (or --dry-run, to list only)")
-        render.confirm(f"Destroy these {len(names)} ships? Their work will be lost.", kept=kept)
+        render.confirm(sweep_question(len(names), machine_cost(reached.provider)(3600)), kept=kept)
     failed = sweep.destroy_sprites(reached, names)
     gone = len(names) - len(failed)
     if gone:
         render.err().print(f"destroyed {gone}")
     return {**commanded, **failed}
+
+
+def sweep_question(ships: int, hour_nano: int) -> str:
+    """Return the question before ships are destroyed.
+
+    Args:
+        ships: how many.
+        hour_nano: what each of them costs in an hour, in nano-dollars.
+    """
+    saved = f" It saves up to {format_money(hour_nano * ships)} an hour." if hour_nano else ""
+    what = "this ship? Its" if ships == 1 else f"these {ships} ships? Their"
+    return f"Destroy {what} work will be lost.{saved}"
 
 
 def _raise_if_left(failed: dict[str, str], providers: Sequence[str]) -> int:

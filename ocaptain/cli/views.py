@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import time
 from typing import TYPE_CHECKING
 
 from ocaptain.cli import render
 from ocaptain.cli.next_step import Standing, after_command, after_voyage, standing_of
+from ocaptain.cli.status_view import Beside, status_lines, status_records
+from ocaptain.cli.tables import UNBOUNDED
+from ocaptain.cli.task_table import task_lines, task_records
+from ocaptain.config import HOSTS, load_settings
 from ocaptain.errors import UsageError
-from ocaptain.git import Git
 from ocaptain.paths import expand_home
 from ocaptain.process import is_captain_running
 from ocaptain.query import Query
@@ -15,7 +20,17 @@ from ocaptain.sources import voyages_directory
 from ocaptain.voyage.home import Home, VoyageDirectory
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from ocaptain.query import Snapshot
+
+#: Machines of these cost nothing, unless the user's prices say so.
+_FREE = frozenset({"drydock", HOSTS})
+#: As ``ocaptain.prices.DEFAULT_FILE``.
+_PRICES_FILE = "~/.config/ocaptain/prices.toml"
+#: Of a voyage's id, so much is shown at least: ``voyage-4f59``.
+_MIN_ID = 11
 
 
 def find_voyage(voyage: str | None) -> VoyageDirectory:
@@ -34,37 +49,115 @@ def print_next_of(directory: VoyageDirectory) -> None:
     render.print_next(after_voyage(standing(directory)))
 
 
-def show_status(voyage: str | None, *, as_json: bool) -> None:
-    """Show the status of a voyage."""
+def show_status(voyage: str | None, *, as_json: bool, show_all: bool = False) -> None:
+    """Show the status of a voyage.
+
+    Args:
+        voyage: its id or a prefix; None = the only active one.
+        as_json: print JSON instead of text.
+        show_all: on a terminal, leave nothing out.
+    """
     directory = find_voyage(voyage)
-    seen = Query(directory.path).overview()
-    has_captain = is_captain_running(directory.path)
     if as_json:
-        render.print_json("status", {**seen.as_dict(), "captain": has_captain, "directory": str(directory.path)})
+        about = Query(directory.path).overview()
+        has_captain = is_captain_running(directory.path)
+        render.print_json("status", {**about.as_dict(), "captain": has_captain, "directory": str(directory.path)})
         return
+    print_status(directory, show_all=show_all)
+
+
+def print_status(directory: VoyageDirectory, *, show_all: bool = False, with_next: bool = True) -> None:
+    """Print the status of a voyage: for people, or on a pipe as records.
+
+    Args:
+        directory: the voyage's.
+        show_all: on a terminal, leave nothing out.
+        with_next: whether to say what to type next.
+    """
+    has_captain = is_captain_running(directory.path)
+    now = time.time()
+    seen = Query(directory.path).snapshot(now)
+    beside = read_beside(directory, seen, has_captain=has_captain)
     console = render.out()
-    console.show(render.render_status(seen, plain=console.is_plain))
-    if not has_captain and seen.state in {"running", "verifying"}:
-        console.print(f"  no captain is running; resume with: ocaptain sail --resume {seen.voyage}")
-    console.print(f"  {directory.path}")
-    print_next_of(directory)
-
-
-def show_tasks(voyage: str | None, status: str | None, *, as_json: bool) -> None:
-    """List tasks."""
-    directory = find_voyage(voyage)
-    views = Query(directory.path).tasks(status)
-    if as_json:
-        render.print_json("tasks", {"voyage": directory.id, "tasks": [view.as_dict() for view in views]})
+    if console.is_piped:
+        render.print_records(status_records(seen, beside, now))
     else:
-        console = render.out()
-        console.show(render.task_table(views, plain=console.is_plain, header=not console.is_piped))
-        print_next_of(directory)
+        height = UNBOUNDED if console.is_plain else console.height
+        render.print_lines(console, status_lines(seen, beside, now, console.width, height, show_all=show_all))
+    if not with_next:
+        return
+    failed = tuple(one.id for one in seen.failed)
+    render.print_next(after_voyage(standing_of(seen.about, failed, has_captain=has_captain)))
+
+
+def read_beside(directory: VoyageDirectory, seen: Snapshot, *, has_captain: bool) -> Beside:
+    """Return what a screen shows beside a snapshot."""
+    cost = machine_cost(seen.about.provider)
+    return Beside(
+        has_captain=has_captain,
+        directory=str(directory.path),
+        home=os.environ.get("HOME", "").rstrip("/"),
+        named=_shortest_name(directory),
+        machine_nano=cost(seen.about.awake_seconds),
+        hour_nano=cost(3600),
+    )
+
+
+def machine_cost(provider: str) -> Callable[[float], int]:
+    """Return what tells the cost of a machine's seconds awake, in nano-dollars; prices are read only if needed.
+
+    Raises:
+        UsageError: the user's prices cannot be read.
+    """
+    settings = load_settings()
+    if provider in _FREE and not settings.prices and not expand_home(_PRICES_FILE).exists():
+        return lambda _: 0
+    from ocaptain.prices import load_prices  # noqa: PLC0415 - it takes longer than all else
+
+    price = load_prices(settings.prices).machines.get(provider)
+    return price.cost if price else lambda _: 0
+
+
+def _shortest_name(directory: VoyageDirectory) -> str:
+    """Return how commands name this voyage, with a space; "" if there is no other."""
+    others = [one.name for one in Home(directory.path.parent).directories() if one.name != directory.id]
+    if not others:
+        return ""
+    for end in range(_MIN_ID, len(directory.id)):
+        if not any(one.startswith(directory.id[:end]) for one in others):
+            return f"{directory.id[:end]} "
+    return f"{directory.id} "
+
+
+def show_tasks(voyage: str | None, status: str | None, *, as_json: bool, show_all: bool = False) -> None:
+    """List tasks.
+
+    Args:
+        voyage: its id or a prefix; None = the only active one.
+        status: only tasks in this state.
+        as_json: print JSON instead of text.
+        show_all: on a terminal, show also those that landed, and each one that waits.
+    """
+    directory = find_voyage(voyage)
+    if as_json:
+        views = Query(directory.path).tasks(status)
+        render.print_json("tasks", {"voyage": directory.id, "tasks": [view.as_dict() for view in views]})
+        return
+    now = time.time()
+    seen = Query(directory.path).snapshot(now)
+    console = render.out()
+    if console.is_piped:
+        render.print_records(task_records(seen, now, status))
+    else:
+        render.print_lines(console, task_lines(seen, now, console.width, show_all=show_all, status=status))
+    print_next_of(directory)
 
 
 def clone_voyage(voyage: str | None, dest: Path | None) -> None:
     """Clone the voyage branch."""
     directory = find_voyage(voyage)
+    from ocaptain.git import Git  # noqa: PLC0415 - no other command of this module needs it
+
     target = expand_home(dest or directory.id).absolute()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageError(f"{target} exists and is not an empty directory; choose another one with --dest")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
+from rich.cells import chop_cells
 from rich.text import Text
 
 from ocaptain.cli import render
 from ocaptain.cli.next_step import after_task
+from ocaptain.cli.style import BAD, format_seconds, format_time, symbol, with_symbol
+from ocaptain.cli.tables import paragraph
 from ocaptain.cli.views import find_voyage, standing
 from ocaptain.errors import UsageError
 from ocaptain.process import is_captain_running
@@ -17,6 +21,8 @@ from ocaptain.text import clean_line, escape_control
 if TYPE_CHECKING:
     from ocaptain.query import AttemptView, TaskStory
 
+#: State whose symbol an attempt has, by its own; ``○`` for others.
+_STATES = {"landed": "landed", "failed": "failed", "claimed": "working", "running": "working", "offered": "working"}
 CHECK_LINES = 20  # of a check's output; the log and --json have more
 
 
@@ -34,53 +40,66 @@ def show_why(voyage: str | None, task: str, *, as_json: bool) -> None:
         render.print_json("why", {"voyage": directory.id, **story.as_dict()})
         return
     console = render.out()
-    for line in story_lines(story, directory.id):
-        console.print(line)
+    render.print_lines(console, why_lines(story, directory.id, console.width))
     render.print_next(after_task(standing(directory), story.id))
 
 
-def story_lines(story: TaskStory, voyage: str) -> list[Text]:
-    """Return the lines that tell of a task.
+def why_lines(story: TaskStory, voyage: str, width: int) -> list[Text]:
+    """Return a task's story: reasons in full, and commands as they are to be typed.
 
     Args:
-        story: what is known of it.
-        voyage: id of its voyage.
+        story: the task's.
+        voyage: the voyage's id.
+        width: of the terminal, in cells; it is more than any line has where there is none.
     """
-    lines = [*_head(story), *(Text(line) for one in story.attempts for line in _attempt_lines(one))]
+    landed = f" as {story.commit[:10]}" if story.commit else ""
+    head = Text.assemble(with_symbol(story.status), f" task {story.id}{landed}  ")
+    lines = paragraph(head, story.subject, width)
+    for one in story.waits:
+        lines += [Text(f"  {clean_line(one)}")]
+    for attempt in story.attempts:
+        lines += _attempt_lines(attempt, width)
     if story.attempts:
         lines.append(Text(f"  the agents' output: ocaptain logs {voyage} {story.id}"))
     return lines
 
 
-def _head(story: TaskStory) -> list[Text]:
-    landed = f" as {story.commit[:10]}" if story.commit else ""
-    head = Text.assemble(
-        f"task {story.id}  ", render.coloured_state(story.status), f"{landed}  {clean_line(story.subject, 100)}"
-    )
-    return [head, *(Text(f"  {clean_line(one)}") for one in story.waits)]
-
-
-def _attempt_lines(attempt: AttemptView) -> list[str]:
+def _attempt_lines(attempt: AttemptView, width: int) -> list[Text]:
     """Return the lines of one attempt: its verdict, its reason in full, its check and what is kept of it."""
+    began = f"at {format_time(attempt.started, now=time.time())}"
+    took = "" if attempt.ended is None else f", for {format_seconds(attempt.ended - attempt.started)}"
+    lead = Text.assemble("  ", symbol(_STATES.get(attempt.state, "pending")), " ")
+    lines = paragraph(lead, f"attempt {attempt.attempt} on {attempt.ship} {attempt.verdict} ({began}{took})", width)
     code = "" if attempt.exit_code is None else f", exit code {attempt.exit_code}"
-    took = "" if attempt.seconds is None else f" after {attempt.seconds:.1f} s"
-    lines = [f"  attempt {attempt.attempt} on {attempt.ship} {attempt.verdict}"]
-    if code or took:
-        lines.append(f"    its agent ended{took}{code}")
-    lines += [f"    {line}" for line in escape_control(attempt.reason or "").splitlines()]
+    ended = "" if attempt.seconds is None else f" after {format_seconds(attempt.seconds)}"
+    if code or ended:
+        lines.append(Text(f"    its agent ended{ended}{code}"))
+    lines += _block(attempt.reason or "", 4, width, BAD if attempt.state == "failed" else "")
     if check := attempt.check:
-        lines.append(f"    check: {clean_line(str(check.get('command')), 200)}: exit code {check.get('exit_code')}")
+        lines += paragraph(Text("    check: "), f"{check.get('command')}: exit code {check.get('exit_code')}", width)
         tail = escape_control(str(check.get("tail") or "")).strip()
         if tail not in (attempt.reason or ""):  # a check that failed is in the reason
-            lines += [f"      {line}" for line in tail.splitlines()[-CHECK_LINES:]]
+            lines += _block("\n".join(tail.splitlines()[-CHECK_LINES:]), 6, width)
     if attempt.conflicts:
-        lines.append(f"    files that others had changed, too: {', '.join(map(clean_line, attempt.conflicts))}")
+        files = ", ".join(map(clean_line, attempt.conflicts))
+        lines += paragraph(Text("    files that others had changed, too: "), files, width)
+    told = []
     if landing := attempt.landing:
-        lines.append(f"    it landed as {landing.commit[:10]}: {landing.command}")
-        lines += [f"    it landed settings: {clean_line(line)}" for line in landing.settings]
-        for new, old in landing.collisions:
-            lines.append(f"    macOS and Windows take {clean_line(new)} and {clean_line(old)} for one file")
+        told.append(f"it landed as {landing.commit[:10]}: {landing.command}")
+        told += [f"it landed settings: {clean_line(line)}" for line in landing.settings]
+        told += [
+            f"macOS and Windows take {clean_line(new)} and {clean_line(old)} for one file"
+            for new, old in landing.collisions
+        ]
     if attempt.log_skipped:
-        lines.append(f"    {attempt.log_skipped} bytes of its output are lost: its ship had no room for them")
-    lines += [f"    its work is kept: {ref.command}" for ref in attempt.refs]
-    return lines
+        told.append(f"{attempt.log_skipped} bytes of its output are lost: its ship had no room for them")
+    told += [f"its work is kept: {ref.command}" for ref in attempt.refs]
+    return [*lines, *(Text(f"    {line}") for line in told)]
+
+
+def _block(text: str, indent: int, width: int, style: str = "") -> list[Text]:
+    """Return text of several lines, indented; its spaces stay, for it may be the output of a program."""
+    before = " " * indent
+    lines = [line.expandtabs() for line in escape_control(text).splitlines()]
+    parts = [part for line in lines for part in chop_cells(line, max(2, width - indent)) or [""]]
+    return [Text.assemble(before, (part, style)) for part in parts]

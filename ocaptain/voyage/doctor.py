@@ -156,10 +156,13 @@ def judge_ansible_settings(environment: Mapping[str, str], files: Sequence[str])
         environment: the user's.
         files: the user's configuration files of Ansible that exist.
     """
-    found = [*ignored_settings(environment), *files]
-    if not found:
-        return Finding("ansible settings", "ok", "none of yours is in the way")
-    return Finding("ansible settings", "ok", f"not used when ocaptain runs Ansible: {', '.join(found)}")
+    of_hosts = ignored_settings(environment, has_content=True)
+    found = [*of_hosts, *files]
+    with_hosts = [name for name in ignored_settings(environment) if name not in of_hosts]
+    told = [f"not used when ocaptain runs Ansible: {', '.join(found)}"] if found else []
+    if with_hosts:
+        told.append(f"used with --hosts alone: {', '.join(with_hosts)}")
+    return Finding("ansible settings", "ok", "; ".join(told) or "none of yours is in the way")
 
 
 # -- checks ------------------------------------------------------------------------------------------

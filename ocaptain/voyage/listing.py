@@ -48,7 +48,7 @@ class Row:
         return {
             "voyage": self.directory.name,
             **known,
-            "created_at": created and dt.datetime.fromtimestamp(created, dt.UTC).isoformat(timespec="seconds"),
+            "created_at": created and dt.datetime.fromtimestamp(created, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "age_seconds": created and round(max(0.0, now - created), 1),
             "captain": self.has_captain,
             "note": describe(self),
@@ -97,7 +97,7 @@ def describe(row: Row) -> str:
     if seen.is_less_proven:
         notes.append("not proven where no agent was")
     if seen.state in ENDED and seen.ships_up:
-        notes.append("not sunk")
+        notes.append("not sunk: ships still cost" if seen.provider == "sprites" else "not sunk")
     return ", ".join(notes)
 
 
@@ -109,8 +109,13 @@ def format_age(seconds: float) -> str:
     return f"{max(0.0, seconds):.0f}s"
 
 
+def format_ships(up: int, total: int) -> str:
+    """Format how many ships exist, of those that belong to the fleet: ``5 up``, ``4/5 up``, ``-``."""
+    return NOTHING if not up else f"{up} up" if up == total else f"{up}/{total} up"
+
+
 def cells(row: Row, now: float) -> tuple[str, ...]:
-    """Return the cells of a row, in the order of :data:`HEADER`; none is empty, so that words can be counted."""
+    """Return the cells of a row, in the order of :data:`HEADER`; none is empty: what is not known is ``-``."""
     note = describe(row) or NOTHING
     seen = row.summary
     if seen is None:
@@ -121,7 +126,7 @@ def cells(row: Row, now: float) -> tuple[str, ...]:
         clean_line(seen.name) or NOTHING,
         seen.state,
         f"{seen.tasks['completed']}/{seen.tasks['total']}",
-        f"{seen.ships_up}/{seen.ships}",
+        format_ships(seen.ships_up, seen.ships),
         format_age(now - row.created),
         cost if seen.spent.attempts else NOTHING,
         note,

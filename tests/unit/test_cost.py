@@ -92,7 +92,7 @@ def test_for_people(voyage, capsys):
     assert "$0.0300+" in out
     assert "1:30:00" in out
     show_status(None, as_json=False)
-    assert "agents: $0.0301+ (api/subscription), 300 tokens in, 30 out" in capsys.readouterr().out
+    assert "agents $0.0301+ (api/subscription), 300 tokens in, 30 out" in capsys.readouterr().out
 
 
 def test_machines_cost_where_they_do(voyage, capsys, tmp_path, monkeypatch):

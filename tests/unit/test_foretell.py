@@ -305,6 +305,10 @@ def test_doctor_names_what_is_not_used():
     found = judge_ansible_settings({"ANSIBLE_STRATEGY": "x"}, ["~/.ansible.cfg"])
     assert (found.status, found.remedy) == ("ok", "")
     assert "ANSIBLE_STRATEGY, ~/.ansible.cfg" in found.detail
+    of_hosts = judge_ansible_settings({"ANSIBLE_STRATEGY": "x", "ANSIBLE_REMOTE_TMP": "/tmp"}, [])
+    assert of_hosts.detail == (
+        "not used when ocaptain runs Ansible: ANSIBLE_STRATEGY; used with --hosts alone: ANSIBLE_REMOTE_TMP"
+    )
 
 
 # -- on the ship ---------------------------------------------------------------------------------------

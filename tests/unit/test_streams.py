@@ -113,11 +113,12 @@ def test_what_is_piped_is_a_line_a_record_in_any_environment(home, more):
     assert b"\x1b" not in done.stdout
     lines = done.stdout.decode(more.get("PYTHONIOENCODING", "utf-8")).splitlines()
     tasks = lines[:TASKS]
-    assert [line.split()[0] for line in tasks] == [f"task-with-a-long-id-{n}" for n in range(TASKS)]
-    assert all("to be read in full" in line for line in tasks)
-    assert tasks[0].endswith("and more)")
-    assert lines[TASKS].startswith(VOYAGE)
-    assert not any(line.endswith(" ") for line in lines)
+    fields = [line.split("\t") for line in tasks]
+    assert [one[0] for one in fields] == [f"task-with-a-long-id-{n}" for n in range(TASKS)]
+    assert {len(one) for one in fields} == {9}
+    assert all(one[7].endswith("to be read in full") for one in fields)
+    assert fields[0][8] == r"exit code 7 \x1b[31m " + "and more " * 40
+    assert lines[TASKS] == f"voyage\t{VOYAGE}"
 
 
 OUTPUTS = [
@@ -185,13 +186,14 @@ def test_a_terminal_of_any_width_shows_whole_ids(home, cols):
 @pytest.mark.parametrize("more", [{"TERM": "dumb"}, {"NO_COLOR": "1", "TERM": "xterm"}, {}])
 def test_a_terminal_without_colours_gets_none(home, more):
     code, seen = on_terminal(home, "status", VOYAGE, cols=80, **more)
-    assert (code, "\x1b[3" in seen, "0 of 12 tasks done" in seen) == (0, False, True)
+    assert (code, "\x1b[3" in seen, "0/12 landed" in seen) == (0, False, True)
 
 
 def test_red_is_for_failure_alone(home):
     _, seen = on_terminal(home, "status", VOYAGE, cols=80, TERM="xterm")
     red = re.findall(r"\x1b\[(?:[0-9;]*;)?(?:31|91)m([^\x1b]*)", seen)
-    assert red == ["lost"]
+    assert red[0] == "✗ lost"
+    assert set("".join(red[1:])) <= set("no \\x9b31mpower…")
 
 
 @pytest.mark.parametrize(

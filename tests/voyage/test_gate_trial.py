@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from rich.console import Console
-
 from ocaptain.captain.ship import trial
-from ocaptain.cli.render import render_status
+from ocaptain.cli.status_view import Beside, status_records
 from ocaptain.query import Query
 from tests.helpers import run_task
 from tests.voyage.local import LocalShip, landed, make_voyage, sail
@@ -33,10 +31,8 @@ def processes(word):
 
 
 def status(directory):
-    console = Console(width=200)
-    with console.capture() as captured:
-        console.print(render_status(Query(directory).overview()))
-    return captured.get()
+    records = status_records(Query(directory).snapshot(0.0), Beside(has_captain=True, directory=""), 0.0)
+    return "\n".join(" ".join(record) for record in records)
 
 
 def test_it_runs_beside_the_first_agent_in_a_clone_of_its_own(tmp_path, ships):

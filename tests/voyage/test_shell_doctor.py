@@ -223,7 +223,7 @@ def test_what_would_make_sail_fail_is_exit_1_with_a_remedy(fleet, environment, n
     assert fault["remedy"]
     assert "canary-x" not in done.out + done.err
     shown = fleet.run("doctor", env=environment)
-    assert (shown.code, "→" in shown.out) == (1, True)
+    assert (shown.code, f"FAULT\t{name}\t" in shown.out) == (1, True)
 
 
 @root

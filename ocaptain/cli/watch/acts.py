@@ -153,9 +153,9 @@ class ActingApp(App[None]):
             self.start(lambda: self._why(task.id))
 
     async def _why(self, task: str) -> None:
-        lines = await self._in_thread(lambda: deeds.tell_why(self.directory, task))
-        if lines is not None:
-            self.push_screen(Page(f"why #{task}", lambda _: lines))
+        make = await self._in_thread(lambda: deeds.tell_why(self.directory, task))
+        if make is not None:
+            self.push_screen(Page(f"why #{task}", make))
 
     def action_cost(self) -> None:
         """Show what the voyage costs."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.text import Text
 
-from ocaptain.cli.cost import cost_notes, cost_table, read_costs
-from ocaptain.cli.why import story_lines
+from ocaptain.cli.cost import cost_lines, cost_notes, read_costs
+from ocaptain.cli.why import why_lines
 from ocaptain.config import load_settings
 from ocaptain.control import Command, ask
 from ocaptain.errors import OcaptainError
@@ -20,32 +18,23 @@ from ocaptain.voyage.resume import decide_start
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from rich.console import RenderableType
-
     from ocaptain.query import Log
     from ocaptain.voyage.home import VoyageDirectory
 
 
-def tell_why(directory: VoyageDirectory, task: str) -> list[Text]:
-    """Return what ``ocaptain why`` shows of a task."""
+def tell_why(directory: VoyageDirectory, task: str) -> Callable[[int], Sequence[Text]]:
+    """Return what ``ocaptain why`` shows of a task, by the width that there is."""
     story = Query(directory.path).why(task, has_captain=is_captain_running(directory.path))
-    return story_lines(story, directory.id) if story else [Text("the voyage has no such task any more")]
+    if story is None:
+        return lambda _: [Text("the voyage has no such task any more")]
+    return lambda width: why_lines(story, directory.id, width)
 
 
 def tell_costs(directory: VoyageDirectory) -> Callable[[int], Sequence[Text]]:
     """Return what ``ocaptain cost`` shows, by the width that there is."""
     _, costs = read_costs(directory, "ship")
     notes = [Text(f"  {note}") for note in cost_notes(costs)]
-    return lambda width: [*lines_of(cost_table(costs), width), Text(), *notes]
-
-
-def lines_of(renderable: RenderableType, width: int) -> list[Text]:
-    """Return what Rich makes of something, as lines; text in it is no markup."""
-    console = Console(file=io.StringIO(), width=width, markup=False, highlight=False, emoji=False)
-    return [
-        Text.assemble(*((segment.text, segment.style or "") for segment in line if not segment.control))
-        for line in console.render_lines(renderable, console.options, pad=False)
-    ]
+    return lambda width: [*cost_lines(costs, width), Text(), *notes]
 
 
 def find_logs(directory: VoyageDirectory, task: str) -> list[Log]:

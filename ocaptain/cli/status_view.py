@@ -1,0 +1,366 @@
+"""The status of a voyage as people read it: pure functions of a snapshot, what is beside it, and the time.
+
+Snapshot, Beside, now, width, height ──> lines of Text: about the whole, what needs a person, ships, what it costs
+                               └───────> records for a pipe: a key and its values
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from ocaptain.cli.style import BAD, BUSY, GOOD, HEAD, QUIET, fit, format_clock, format_money, symbol, with_symbol
+from ocaptain.cli.tables import GAP, UNBOUNDED, as_text, lay_out, paragraph
+from ocaptain.cli.task_table import detail_of, format_tries, group_of
+from ocaptain.names import stage_name
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ocaptain.query.snapshot import Phase, ShipLine, Snapshot, TaskLine
+
+MAX_BAR, MIN_BAR = 40, 8
+#: Of each kind, so many tasks are shown; of the others the number.
+MAX_TASKS = 4
+#: Texts of others have so many lines.
+MAX_LINES = 3
+#: So many ships are shown in any case.
+MIN_SHIPS = 4
+#: So many ships of which there is nothing to say have a line each.
+MAX_QUIET = 3
+_MAX_NAME = 24
+_SIGNS = dict.fromkeys(("notice", "gate", "captain"), "! ")
+_ACTIVE = frozenset({"preparing", "running", "verifying"})
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What is known beside a snapshot.
+
+    Attributes:
+        has_captain: whether a captain runs on this machine.
+        directory: of the voyage.
+        home: the user's, which a screen shows as ``~``; "" if it is not known.
+        named: the voyage's id or a prefix, with a space, as commands about its tasks need it; "" if they do not.
+        machine_nano: what its machines cost so far, in nano-dollars.
+        hour_nano: what one of them costs in an hour awake.
+    """
+
+    has_captain: bool
+    directory: str
+    home: str = ""
+    named: str = ""
+    machine_nano: int = 0
+    hour_nano: int = 0
+
+    @property
+    def shown_directory(self) -> str:
+        """The directory as a screen shows it."""
+        inside = self.directory.removeprefix(f"{self.home}/") if self.home else self.directory
+        return self.directory if inside == self.directory else f"~/{inside}"
+
+
+# -- facts -------------------------------------------------------------------------------------------
+
+
+def count_groups(seen: Snapshot) -> dict[str, int]:
+    """Return how many tasks there are of each kind that a person tells apart; all of them together are all tasks."""
+    found = Counter(group_of(one) for one in seen.tasks)
+    waiting = found["waiting"] + found["ready"] + found["held"]
+    return {
+        "landed": found["landed"],
+        "working": found["working"],
+        "retrying": found["retrying"],
+        "failed": found["failed"],
+        "waiting": waiting,
+    }
+
+
+def hour_nano(seen: Snapshot, beside: Beside) -> int:
+    """Return what an hour costs at the present pace, in nano-dollars.
+
+    Agents: what an hour of their work has cost, times the ships at work; so a pause does not count.
+    """
+    at_work = sum(ship.task is not None for ship in seen.ships)
+    spent = seen.about.spent.cost_nano
+    agents = spent / seen.work_seconds * 3600 * at_work if seen.work_seconds >= 1 else 0.0
+    return round(agents) + beside.hour_nano * ships_awake(seen)
+
+
+def ships_awake(seen: Snapshot) -> int:
+    """Return how many ships exist and are not asleep: their machines cost."""
+    return sum(ship.is_up and ship.state != "asleep" for ship in seen.ships)
+
+
+def cost_text(seen: Snapshot, beside: Beside) -> str:
+    """Return what the voyage cost so far and costs now, "" if nothing is known."""
+    spent = seen.about.spent
+    parts = []
+    if spent.attempts:
+        mark = f" ({'/'.join(spent.marks)})" if spent.marks else ""
+        tokens = f"{spent.tokens_in:,} tokens in, {spent.tokens_out:,} out"
+        parts.append(f"agents {format_money(spent.cost_nano, unknown=spent.unknown > 0)}{mark}, {tokens}")
+    if beside.machine_nano:
+        parts.append(f"machines {format_money(beside.machine_nano)}")
+    hour = hour_nano(seen, beside) if seen.about.state in _ACTIVE else 0
+    if hour:
+        parts.append(f"now {format_money(hour)} an hour")
+    return " · ".join(parts)
+
+
+def verify_text(seen: Snapshot) -> str:
+    """Return what the final verify has shown, "" before its end."""
+    verify = seen.about.verify
+    if not verify:
+        return ""
+    failed = f"{stage_name(verify['stage'])} failed with exit code {verify['exit_code']} on the merged head"
+    return f"{seen.about.proves or failed} ({(verify['commit'] or '')[:10]})"
+
+
+def pause_text(seen: Snapshot) -> str:
+    """Return what a pause means that is not the voyage's state, "" for none."""
+    reason = seen.about.paused_reason
+    if not reason or seen.about.state == "paused":
+        return ""
+    if reason in {"ours", "provider"}:
+        return f"paused: {reason}; it goes on by itself"
+    return f"pausing ({reason}): what is under way is finished first"
+
+
+def notices(seen: Snapshot, beside: Beside) -> list[tuple[str, str]]:
+    """Return what else a person is to know, as pairs of a key and a sentence."""
+    about = seen.about
+    found = [("pause", pause_text(seen))]
+    if about.gate and about.gate["outcome"] not in {"expected", "interpreter"}:  # the latter is the voyage's note
+        found.append(("gate", about.gate["text"]))
+    found += [("notice", f"task {one['task']} landed settings: {one['text']}") for one in about.notices]
+    found.append(("note", about.note or ""))
+    if not beside.has_captain and about.state in {"running", "verifying"}:
+        found.append(("captain", f"no captain is running; resume with: ocaptain sail --resume {about.voyage}"))
+    return [(key, text) for key, text in found if text]
+
+
+def ship_text(ship: ShipLine, task: TaskLine | None) -> str:
+    """Return what there is to say of a ship: the subject of its task, or why it is as it is."""
+    text = task.subject if task else ship.reason or ""
+    if ship.role == "verify":
+        text = f"for the final verify{f'; {text}' if text else ''}"
+    if ship.replaced_by:
+        text = f"{ship.replaced_by} sails in its place{f'; {text}' if text else ''}"
+    return text
+
+
+# -- the screen --------------------------------------------------------------------------------------
+
+
+def status_lines(
+    seen: Snapshot, beside: Beside, now: float, width: int, height: int, *, show_all: bool = False
+) -> list[Text]:
+    """Return the status for a terminal.
+
+    Args:
+        seen: the voyage.
+        beside: what is known beside it.
+        now: in seconds since 1970.
+        width: of the terminal, in cells.
+        height: of the terminal: ships that do not fit are counted, but for a few.
+        show_all: whether every task that needs a person, every ship and every word is shown.
+    """
+    head = [*head_lines(seen, now, width), phase_line(seen, now, width), progress_line(seen, width)]
+    trouble = task_lines(seen, beside, width, 0 if show_all else MAX_TASKS)
+    most = 0 if show_all else MAX_LINES
+    told = [
+        line
+        for key, text in notices(seen, beside)
+        for line in paragraph(Text(_SIGNS.get(key, "○ "), style=BUSY), text, width, most=most)
+    ]
+    foot = foot_lines(seen, beside, width)
+    room = height - 3 - sum(map(len, (head, trouble, told, foot)))  # what to type next, and the prompt
+    ships = ship_lines(seen, now, width, 0 if show_all else max(MIN_SHIPS, room))
+    return [*head, *trouble, *ships, *told, *foot]
+
+
+def head_lines(seen: Snapshot, now: float, width: int) -> list[Text]:
+    """Return who sails, its state, for how long: ``voyage-4f59…  ● running 4:12, left ~1:05  fifty on drydock``."""
+    about = seen.about
+    left = seen.forecast.left_at(now) if about.state in _ACTIVE else None
+    clock = f" {format_clock(seen.elapsed(now))}{f', left ~{format_clock(left)}' if left else ''}"
+    faster = seen.speed_up if about.state == "complete" else None
+    speed = f" ({faster:.1f}x one ship)" if faster and faster >= 1.05 else ""
+    line = Text.assemble((about.voyage, HEAD), "  ", with_symbol(about.state), clock, speed, "  ")
+    where = f" on {fit(about.provider, _MAX_NAME)}"
+    room = width - line.cell_len - len(where)
+    if room >= MIN_BAR:
+        return [Text.assemble(line, fit(about.name, room), where)]
+    line.rstrip()
+    return [line, Text(f"  {fit(about.name, width - GAP - len(where))}{where}")]
+
+
+def phase_line(seen: Snapshot, now: float, width: int) -> Text:
+    """Return the parts of the voyage; times are left out, then texts cut, where the room is short."""
+    for with_times, name in ((True, _MAX_NAME), (False, _MAX_NAME), (False, 12)):
+        parts = [_phase(one, now, name, with_times=with_times) for one in seen.phases]
+        line = Text("  ").join(parts)
+        if line.cell_len <= width:
+            break
+    return line
+
+
+def _phase(phase: Phase, now: float, most: int, *, with_times: bool) -> Text:
+    text = f" {fit(phase.text, most)}" if phase.text else ""
+    ended = now if phase.state == "now" else phase.ended
+    took = format_clock(ended - phase.began) if with_times and phase.began is not None and ended is not None else ""
+    return Text.assemble(symbol(phase.state), f" {phase.name}{text}", (f" {took}" if took else "", QUIET))
+
+
+def progress_line(seen: Snapshot, width: int) -> Text:
+    """Return how many tasks there are of each kind, behind a bar where there is room for one."""
+    counts = count_groups(seen)
+    total = len(seen.tasks)
+    words = Text(f"{counts['landed']}/{total} landed")
+    for name, state in (("working", "working"), ("retrying", "retrying"), ("failed", "failed"), ("waiting", "pending")):
+        if counts[name]:
+            words.append("  ")
+            words.append_text(symbol(state))
+            words.append(f" {counts[name]} {name}", style=BAD if name == "failed" else "")
+    room = min(MAX_BAR, width - words.cell_len - GAP)
+    if room < MIN_BAR:
+        return words
+    done = room * counts["landed"] // max(1, total)
+    return Text.assemble(("━" * done, GOOD), ("─" * (room - done), QUIET), "  ", words)
+
+
+def task_lines(seen: Snapshot, beside: Beside, width: int, most: int = MAX_TASKS) -> list[Text]:
+    """Return the tasks that failed, are tried again, or wait for approval, with what to type.
+
+    Args:
+        seen: the voyage.
+        beside: what is known beside it.
+        width: of the terminal, in cells.
+        most: how many of each kind; 0 = all.
+    """
+    held = [seen.task[one] for one in seen.about.held_tasks if one in seen.task]
+    rows: list[list[str | Text]] = []
+    more: list[str] = []
+    kinds = (("failed", "why", seen.failed), ("retrying", "why", seen.retrying), ("held", "approve", held))
+    for kind, verb, tasks in kinds:
+        shown = tasks[:most] if most and len(tasks) > most + 1 else tasks
+        style = BAD if kind == "failed" else ""
+        for one in shown:
+            hint = Text(f"→ ocaptain {verb} {beside.named}{one.id}", style=QUIET)
+            rows.append([Text.assemble(symbol(kind), f" {one.id}"), one.subject, as_text(detail_of(one), style), hint])
+        if len(tasks) > len(shown):
+            more.append(f"and {len(tasks) - len(shown)} more {kind}")
+    if not rows:
+        return []
+    lines = lay_out(rows, width, flexible=[1, 2])
+    if any(line.cell_len > width for line in lines):  # long names: what to type is the least
+        lines = lay_out([row[:3] for row in rows], width, flexible=[1, 2])
+    if more:
+        lines.append(Text(f"  {', '.join(more)}: ocaptain tasks {seen.about.voyage}", style=QUIET))
+    return lines
+
+
+def ship_lines(seen: Snapshot, now: float, width: int, room: int) -> list[Text]:
+    """Return the ships: those that are lost, then those at work, longest first, if not all have room.
+
+    Args:
+        seen: the voyage.
+        now: in seconds since 1970.
+        width: of the terminal, in cells.
+        room: how many lines; 0 = as many as there are ships. Many of which there is nothing to say are counted.
+    """
+    by_need = sorted(seen.ships, key=lambda ship: _need(ship, now))
+    told = [ship for ship in by_need if ship.task or ship_text(ship, None)]
+    shown = by_need if not room or len(by_need) - len(told) <= MAX_QUIET else told
+    if room and len(shown) + (len(shown) < len(by_need)) > room:
+        shown = shown[: room - 1]
+    names = {ship.id for ship in shown}
+    rest = [ship for ship in seen.ships if ship.id not in names]
+    ships = [ship for ship in seen.ships if ship.id in names]
+    lines = lay_out([_ship_row(ship, seen, now) for ship in ships], width, flexible=[4]) if ships else []
+    if rest:
+        lines.append(_rest_line(rest, seen.about.voyage))
+    return lines
+
+
+def _need(ship: ShipLine, now: float) -> tuple[bool, bool, float]:
+    is_lost = ship.state in {"lost", "failed"} and not ship.replaced_by
+    return (not is_lost, ship.task is None, -(now - (ship.began or now)))
+
+
+def _ship_row(ship: ShipLine, seen: Snapshot, now: float) -> list[str | Text]:
+    task = seen.task.get(ship.task or "")
+    if task is None:
+        text = as_text(ship_text(ship, None), BAD if ship.state in {"lost", "failed"} else "")
+        return [ship.id, with_symbol(ship.state), "", "", text]
+    sign = symbol("retrying" if task.is_retrying else "working")
+    clock = format_clock(None if ship.began is None else now - ship.began)
+    return [ship.id, Text.assemble(sign, f" {fit(task.id, 64)}"), format_tries(task), clock, ship_text(ship, task)]
+
+
+def _rest_line(rest: Sequence[ShipLine], voyage: str) -> Text:
+    states = Counter("working" if ship.task else ship.state for ship in rest)
+    line = Text(f"and {len(rest)} more: ")
+    for at, (state, count) in enumerate(states.most_common()):
+        sign = symbol(state)
+        line.append_text(Text.assemble("  " if at else "", sign, f" {count} {state}"))
+    line.append(f"  (ocaptain status {voyage} --all)", style=QUIET)
+    return line
+
+
+def foot_lines(seen: Snapshot, beside: Beside, width: int) -> list[Text]:
+    """Return what was proved, what it costs, and where the work is."""
+    about = seen.about
+    lines = []
+    if verify := verify_text(seen):
+        is_proved = bool(about.verify and about.verify["ok"])
+        lines += paragraph(Text.assemble(symbol("complete" if is_proved else "failed"), " "), verify, width)
+    if cost := cost_text(seen, beside):
+        lines += paragraph(Text("cost    ", style=QUIET), cost, width)
+    lines.append(Text.assemble(("branch  ", QUIET), f"{about.voyage}, in its workspace:"))
+    lines.append(Text(f"        {fit(beside.shown_directory, UNBOUNDED)}/workspace"))
+    return lines
+
+
+# -- records -----------------------------------------------------------------------------------------
+
+
+def status_records(seen: Snapshot, beside: Beside, now: float) -> list[tuple[str, ...]]:
+    """Return the status for a pipe: a key and its values.
+
+    The keys ``task`` and ``ship`` have six values, and come once for each task that failed, is tried again or waits for
+    approval, and for each ship; all others have one, and those without a value are left out.
+    """
+    about, counts = seen.about, count_groups(seen)
+    left = seen.forecast.left_at(now) if about.state in _ACTIVE else None
+    facts = [
+        ("voyage", about.voyage),
+        ("state", about.state),
+        ("plan", about.name),
+        ("provider", about.provider),
+        ("elapsed", format_clock(seen.elapsed(now))),
+        ("left", format_clock(left)),
+        ("tasks", str(len(seen.tasks))),
+        *((name, str(count)) for name, count in counts.items()),
+        ("verify", verify_text(seen)),
+        ("cost", cost_text(seen, beside)),
+        *notices(seen, beside),
+        ("branch", about.voyage),
+        ("directory", beside.directory),
+    ]
+    held = [seen.task[one] for one in about.held_tasks if one in seen.task]
+    tasks = [
+        ("task", one.id, group_of(one), one.ship or "", format_tries(one), one.subject, detail_of(one))
+        for one in (*seen.failed, *seen.retrying, *held)
+    ]
+    ships = []
+    for ship in seen.ships:
+        task = seen.task.get(ship.task or "")
+        clock = format_clock(None if task is None or ship.began is None else now - ship.began)
+        tries = format_tries(task) if task else ""
+        ships.append(("ship", ship.id, ship.state, ship.task or "", tries, clock, ship_text(ship, task)))
+    return [*((key, value) for key, value in facts if value), *tasks, *ships]
