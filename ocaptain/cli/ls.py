@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from ocaptain.voyage.listing import Row
 
-ID, PLAN, STATE, NOTE = (HEADER.index(name) for name in ("ID", "PLAN", "STATE", "NOTE"))
-RIGHT = [HEADER.index(name) for name in ("AGE", "COST")]
+ID, PLAN, STATE, COST, NOTE = (HEADER.index(name) for name in ("ID", "PLAN", "STATE", "COST", "NOTE"))
+RIGHT = (HEADER.index("AGE"), COST)
 #: A plan's name has so much room where a line is short of it.
 MAX_PLAN = 16
 #: Of an id so much is shown at least: ``voyage-4f59``.
@@ -76,11 +76,14 @@ def voyage_lines(rows: Sequence[Row], now: float, width: int) -> list[Text]:
 def _cells(table: Sequence[Sequence[str]], length: int, *, with_note: bool, narrow: bool) -> list[list[str | Text]]:
     head: list[str | Text] = [*HEADER[:NOTE], HEADER[NOTE] if with_note else ""]
     found = [head]
+    has_cost = any(words[COST] != NOTHING for words in table)
+    head[COST] = HEADER[COST] if has_cost else ""
     for words in table:
         row: list[str | Text] = [*words]
         row[ID] = words[ID][:length]
         row[PLAN] = fit(words[PLAN], MAX_PLAN if narrow else UNBOUNDED)
         row[STATE] = with_symbol(words[STATE])
+        row[COST] = words[COST] if has_cost else ""
         row[NOTE] = as_text(words[NOTE] if with_note and words[NOTE] != NOTHING else "", BUSY)
         found.append(row)
     return found

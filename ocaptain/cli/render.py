@@ -42,8 +42,9 @@ class Screen(Console):
     """
 
     def __init__(self, *, stderr: bool = False, is_live: bool = False) -> None:
-        colours: Literal["auto"] | None = None if is_live and os.environ.get("NO_COLOR") else "auto"
-        super().__init__(stderr=stderr, markup=False, highlight=False, soft_wrap=True, color_system=colours)
+        # Without colours there is nothing bold or dim either: no escape at all.
+        colours: Literal["auto"] | None = None if os.environ.get("NO_COLOR") else "auto"
+        super().__init__(stderr=stderr, color_system=colours, markup=False, highlight=False, soft_wrap=True)
         self.is_piped = not self.file.isatty()
         #: Whether lines can be drawn over others.
         self.can_redraw = is_live and self.is_terminal and not self.is_piped and not self.is_dumb_terminal

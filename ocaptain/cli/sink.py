@@ -12,7 +12,7 @@ from ocaptain import process
 from ocaptain.cli import render
 from ocaptain.cli.next_step import after_command
 from ocaptain.cli.run import InterruptCounter, run_playbook
-from ocaptain.cli.status_view import head_lines, progress_line, ship_lines, ships_awake, task_lines
+from ocaptain.cli.status_view import head_lines, progress_lines, ship_lines, ships_awake, task_lines
 from ocaptain.cli.style import format_money
 from ocaptain.cli.tables import paragraph
 from ocaptain.cli.views import find_voyage, print_next_of, read_beside
@@ -169,7 +169,7 @@ def sink_lines(
         abandon: whether ships are destroyed even if their work cannot be fetched.
         is_one: whether it is the only voyage; of several less is said.
     """
-    lines = [*head_lines(seen, now, width), progress_line(seen, width)]
+    lines = [*head_lines(seen, now, width), *progress_lines(seen, width)]
     if is_one:
         lines += [*task_lines(seen, beside, width), *ship_lines(seen, now, width, MAX_SHIPS)]
     for fact in sink_facts(seen, beside, abandon=abandon):
@@ -182,21 +182,21 @@ def sink_facts(seen: Snapshot, beside: Beside, *, abandon: bool) -> list[str]:
     facts = []
     tasks = [ship.task for ship in seen.ships if ship.task]
     if tasks:
-        named = (
-            f"{', '.join(tasks[:MAX_NAMED])}{f' and {len(tasks) - MAX_NAMED} more' if len(tasks) > MAX_NAMED else ''}"
-        )
+        more = f" and {len(tasks) - MAX_NAMED} more" if len(tasks) > MAX_NAMED else ""
+        named = f"{', '.join(tasks[:MAX_NAMED])}{more}"
         who = f"1 agent is in the middle of task {named}: its" if len(tasks) == 1 else ""
         who = who or f"{len(tasks)} agents are in the middle of tasks {named}: their"
         facts.append(f"{who} state is fetched first{', and lost if it cannot be' if abandon else ''}")
     landed = seen.about.tasks["completed"]
     open_tasks = seen.about.tasks["total"] - landed
     left = f"; {open_tasks} {'is' if open_tasks == 1 else 'are'} not done" if open_tasks else ""
-    facts.append(f"what landed of {landed} {'task' if landed == 1 else 'tasks'} is kept here, in its branch{left}")
+    facts.append(f"{landed} {'task has' if landed == 1 else 'tasks have'} landed, and stay here in its branch{left}")
     up = sum(ship.is_up for ship in seen.ships)
-    ships = f"{up} {'ship' if up == 1 else 'ships'} on {seen.about.provider}"
+    if seen.about.provider == HOSTS:
+        return [*facts, f"{up} {'host stays' if up == 1 else 'hosts stay'}, without what ocaptain put there"]
     saved = beside.hour_nano * ships_awake(seen)
-    facts.append(f"{ships} will be gone{f', which saves {format_money(saved)} an hour' if saved else ''}")
-    return facts
+    end = f", which saves {format_money(saved)} an hour" if saved else ""
+    return [*facts, f"{up} {'ship' if up == 1 else 'ships'} on {seen.about.provider} will be destroyed{end}"]
 
 
 def _sink_one(directory: VoyageDirectory, signals: InterruptCounter, *, abandon: bool) -> RunResult:

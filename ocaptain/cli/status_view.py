@@ -10,10 +10,12 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from rich.text import Text
 
+from ocaptain.cli.reason import brief_reason
 from ocaptain.cli.style import BAD, BUSY, GOOD, HEAD, QUIET, fit, format_clock, format_money, symbol, with_symbol
-from ocaptain.cli.tables import GAP, UNBOUNDED, as_text, lay_out, paragraph
+from ocaptain.cli.tables import GAP, UNBOUNDED, as_text, lay_out, pack, paragraph
 from ocaptain.cli.task_table import detail_of, format_tries, group_of
 from ocaptain.names import stage_name
 
@@ -169,7 +171,7 @@ def status_lines(
         height: of the terminal: ships that do not fit are counted, but for a few.
         show_all: whether every task that needs a person, every ship and every word is shown.
     """
-    head = [*head_lines(seen, now, width), phase_line(seen, now, width), progress_line(seen, width)]
+    head = [*head_lines(seen, now, width), *phase_lines(seen, now, width), *progress_lines(seen, width)]
     trouble = task_lines(seen, beside, width, 0 if show_all else MAX_TASKS)
     most = 0 if show_all else MAX_LINES
     told = [
@@ -199,38 +201,37 @@ def head_lines(seen: Snapshot, now: float, width: int) -> list[Text]:
     return [line, Text(f"  {fit(about.name, width - GAP - len(where))}{where}")]
 
 
-def phase_line(seen: Snapshot, now: float, width: int) -> Text:
-    """Return the parts of the voyage; times are left out, then texts cut, where the room is short."""
-    for with_times, name in ((True, _MAX_NAME), (False, _MAX_NAME), (False, 12)):
-        parts = [_phase(one, now, name, with_times=with_times) for one in seen.phases]
-        line = Text("  ").join(parts)
-        if line.cell_len <= width:
+def phase_lines(seen: Snapshot, now: float, width: int) -> list[Text]:
+    """Return the parts of the voyage, in a line where they have room; else times are left out first."""
+    for with_times in (True, False):
+        lines = pack([_phase(one, now, with_times=with_times) for one in seen.phases], width)
+        if len(lines) == 1:
             break
-    return line
+    return lines
 
 
-def _phase(phase: Phase, now: float, most: int, *, with_times: bool) -> Text:
-    text = f" {fit(phase.text, most)}" if phase.text else ""
+def _phase(phase: Phase, now: float, *, with_times: bool) -> Text:
+    text = f" {fit(phase.text, _MAX_NAME)}" if phase.text else ""
     ended = now if phase.state == "now" else phase.ended
     took = format_clock(ended - phase.began) if with_times and phase.began is not None and ended is not None else ""
     return Text.assemble(symbol(phase.state), f" {phase.name}{text}", (f" {took}" if took else "", QUIET))
 
 
-def progress_line(seen: Snapshot, width: int) -> Text:
+def progress_lines(seen: Snapshot, width: int) -> list[Text]:
     """Return how many tasks there are of each kind, behind a bar where there is room for one."""
     counts = count_groups(seen)
     total = len(seen.tasks)
-    words = Text(f"{counts['landed']}/{total} landed")
-    for name, state in (("working", "working"), ("retrying", "retrying"), ("failed", "failed"), ("waiting", "pending")):
+    parts = [Text(f"{counts['landed']}/{total} landed")]
+    for name in ("working", "retrying", "failed", "waiting"):
         if counts[name]:
-            words.append("  ")
-            words.append_text(symbol(state))
-            words.append(f" {counts[name]} {name}", style=BAD if name == "failed" else "")
-    room = min(MAX_BAR, width - words.cell_len - GAP)
-    if room < MIN_BAR:
-        return words
+            word = Text(f" {counts[name]} {name}", style=BAD if name == "failed" else "")
+            parts.append(Text.assemble(symbol(name), word))
+    lines = pack(parts, width)
+    room = min(MAX_BAR, width - lines[0].cell_len - GAP)
+    if len(lines) > 1 or room < MIN_BAR:
+        return lines
     done = room * counts["landed"] // max(1, total)
-    return Text.assemble(("━" * done, GOOD), ("─" * (room - done), QUIET), "  ", words)
+    return [Text.assemble(("━" * done, GOOD), ("─" * (room - done), QUIET), " " * GAP, *lines)]
 
 
 def task_lines(seen: Snapshot, beside: Beside, width: int, most: int = MAX_TASKS) -> list[Text]:
@@ -251,7 +252,8 @@ def task_lines(seen: Snapshot, beside: Beside, width: int, most: int = MAX_TASKS
         style = BAD if kind == "failed" else ""
         for one in shown:
             hint = Text(f"→ ocaptain {verb} {beside.named}{one.id}", style=QUIET)
-            rows.append([Text.assemble(symbol(kind), f" {one.id}"), one.subject, as_text(detail_of(one), style), hint])
+            reason = as_text(brief_reason(detail_of(one)), style)
+            rows.append([Text.assemble(symbol(kind), f" {one.id}"), one.subject, reason, hint])
         if len(tasks) > len(shown):
             more.append(f"and {len(tasks) - len(shown)} more {kind}")
     if not rows:
@@ -321,9 +323,11 @@ def foot_lines(seen: Snapshot, beside: Beside, width: int) -> list[Text]:
         lines += paragraph(Text.assemble(symbol("complete" if is_proved else "failed"), " "), verify, width)
     if cost := cost_text(seen, beside):
         lines += paragraph(Text("cost    ", style=QUIET), cost, width)
-    lines.append(Text.assemble(("branch  ", QUIET), f"{about.voyage}, in its workspace:"))
-    lines.append(Text(f"        {fit(beside.shown_directory, UNBOUNDED)}/workspace"))
-    return lines
+    branch = Text.assemble(("branch  ", QUIET), about.voyage)
+    where = f"{fit(beside.shown_directory, UNBOUNDED)}/workspace"
+    if branch.cell_len + len(" in ") + cell_len(where) <= width:
+        return [*lines, Text.assemble(branch, " in ", where)]
+    return [*lines, branch, Text(f"  in {where}")]
 
 
 # -- records -----------------------------------------------------------------------------------------

@@ -99,6 +99,17 @@ def join(cells: Sequence[tuple[Text, int, bool]], indent: int = 0) -> Text:
     return line
 
 
+def pack(parts: Sequence[Text], width: int) -> list[Text]:
+    """Return parts in as few lines as hold them; none is broken."""
+    lines: list[Text] = []
+    for part in parts:
+        if lines and lines[-1].cell_len + GAP + part.cell_len <= width:
+            lines[-1] = Text.assemble(lines[-1], " " * GAP, part)
+        else:
+            lines.append(part)
+    return lines
+
+
 def paragraph(lead: Text, text: str, width: int, *, most: int = 0, style: str = "") -> list[Text]:
     """Return text of others behind a lead, further lines below its beginning.
 

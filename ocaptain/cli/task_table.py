@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Literal
 
 from rich.text import Text
 
+from ocaptain.cli.reason import brief_reason
 from ocaptain.cli.style import BAD, BUSY, HEAD, QUIET, format_clock, symbol, wrap
-from ocaptain.cli.tables import GAP, MIN_CELLS, UNBOUNDED, as_text, cut, join, lay_out, share
+from ocaptain.cli.tables import GAP, MIN_CELLS, UNBOUNDED, as_text, cut, join, lay_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -101,7 +102,10 @@ def format_tries(task: TaskLine) -> str:
 
 def sort_tasks(tasks: Iterable[TaskLine]) -> list[Row]:
     """Return the tasks worst first; in a group as in the plan."""
-    rows = [Row(task, group_of(task), detail_of(task)) for task in tasks]
+    rows = []
+    for task in tasks:
+        group, detail = group_of(task), detail_of(task)
+        rows.append(Row(task, group, brief_reason(detail) if group == "retrying" else detail))
     return sorted(rows, key=lambda row: GROUPS.index(row.group))
 
 
@@ -168,23 +172,32 @@ def _table(rows: Sequence[Row], now: float, width: int) -> list[Text]:
 
 
 def _subject_width(rows: Sequence[Row], room: int) -> int:
-    """Return the width of the subjects: what is left of the room where a reason of usual length has its own."""
+    """Return the width of subjects that have something beside them, so that all that stands there is aligned.
+
+    Reasons of failed tasks do not count: where they find no room they have lines of their own.
+    """
     subject = max(as_text(row.task.subject).cell_len for row in rows)
-    detail = max(as_text(row.detail).cell_len for row in rows)
-    return subject if not detail else share([subject, detail], room - GAP)[0]
+    details = [as_text(row.detail).cell_len for row in rows if row.group != "failed"]
+    detail = max(details, default=0) or min(as_text(row.detail).cell_len for row in rows)
+    return max(MIN_CELLS, min(subject, room - GAP - min(detail, room // 2)))
 
 
-def _about(row: Row, room: int, subject_width: int) -> list[Text]:
-    """Return subject and detail in a line; of a failed task the whole detail, on more lines if need be."""
+def _about(row: Row, room: int, own: int) -> list[Text]:
+    """Return subject and detail in a line; of a failed task the whole detail, on more lines if need be.
+
+    Args:
+        row: the task.
+        room: cells for both.
+        own: cells for a subject that has a detail beside it.
+    """
     subject, detail = as_text(row.task.subject), as_text(row.detail, _STYLES.get(row.group, ""))
     if not detail:
         return [cut(subject, room)]
-    own = max(subject_width, min(subject.cell_len, room - GAP - detail.cell_len))
-    if row.group == "failed" and (subject.cell_len > own or detail.cell_len > room - GAP - own):
+    left = room - GAP - own
+    if row.group == "failed" and (subject.cell_len > own or detail.cell_len > left):
         more = wrap(row.detail, max(2, room - GAP))
         return [cut(subject, room), *(Text.assemble(" " * GAP, (line, BAD)) for line in more)]
-    own = min(own, room - GAP - min(detail.cell_len, MIN_CELLS))
-    return [join([(cut(subject, own), own, False), (cut(detail, room - GAP - own), 0, False)])]
+    return [join([(cut(subject, own), own, False), (cut(detail, left), 0, False)])]
 
 
 def task_records(seen: Snapshot, now: float, status: str | None = None) -> list[tuple[str, ...]]:

@@ -11,7 +11,7 @@ from ocaptain.cli.next_step import Standing, after_command, after_voyage, standi
 from ocaptain.cli.status_view import Beside, status_lines, status_records
 from ocaptain.cli.tables import UNBOUNDED
 from ocaptain.cli.task_table import task_lines, task_records
-from ocaptain.config import HOSTS, load_settings
+from ocaptain.config import HOSTS, load_settings, read_variables
 from ocaptain.errors import UsageError
 from ocaptain.paths import expand_home
 from ocaptain.process import is_captain_running
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 #: Machines of these cost nothing, unless the user's prices say so.
 _FREE = frozenset({"drydock", HOSTS})
+_PRICES = "OCAPTAIN_PRICES"
 #: As ``ocaptain.prices.DEFAULT_FILE``.
 _PRICES_FILE = "~/.config/ocaptain/prices.toml"
 #: Of a voyage's id, so much is shown at least: ``voyage-4f59``.
@@ -109,12 +110,11 @@ def machine_cost(provider: str) -> Callable[[float], int]:
     Raises:
         UsageError: the user's prices cannot be read.
     """
-    settings = load_settings()
-    if provider in _FREE and not settings.prices and not expand_home(_PRICES_FILE).exists():
+    if provider in _FREE and not read_variables([_PRICES]) and not expand_home(_PRICES_FILE).exists():
         return lambda _: 0
     from ocaptain.prices import load_prices  # noqa: PLC0415 - it takes longer than all else
 
-    price = load_prices(settings.prices).machines.get(provider)
+    price = load_prices(load_settings().prices).machines.get(provider)
     return price.cost if price else lambda _: 0
 
 

@@ -11,7 +11,7 @@ from rich.text import Text
 from ocaptain.cli import render
 from ocaptain.cli.next_step import after_task
 from ocaptain.cli.style import BAD, format_seconds, format_time, symbol, with_symbol
-from ocaptain.cli.tables import paragraph
+from ocaptain.cli.tables import UNBOUNDED, paragraph
 from ocaptain.cli.views import find_voyage, standing
 from ocaptain.errors import UsageError
 from ocaptain.process import is_captain_running
@@ -40,17 +40,17 @@ def show_why(voyage: str | None, task: str, *, as_json: bool) -> None:
         render.print_json("why", {"voyage": directory.id, **story.as_dict()})
         return
     console = render.out()
-    render.print_lines(console, why_lines(story, directory.id, console.width))
+    render.print_lines(console, story_lines(story, directory.id, console.width))
     render.print_next(after_task(standing(directory), story.id))
 
 
-def why_lines(story: TaskStory, voyage: str, width: int) -> list[Text]:
+def story_lines(story: TaskStory, voyage: str, width: int = UNBOUNDED) -> list[Text]:
     """Return a task's story: reasons in full, and commands as they are to be typed.
 
     Args:
         story: the task's.
         voyage: the voyage's id.
-        width: of the terminal, in cells; it is more than any line has where there is none.
+        width: of the terminal, in cells.
     """
     landed = f" as {story.commit[:10]}" if story.commit else ""
     head = Text.assemble(with_symbol(story.status), f" task {story.id}{landed}  ")

@@ -22,7 +22,7 @@ class Queries(Store):
         """Return what one line about the voyage needs, without its plan's texts."""
         row = self._db.execute(
             "SELECT id, name, state, paused_reason, provider, substr(note, 1, 1000) AS note, created, verify_clean,"
-            " (SELECT count(*) FROM tasks WHERE status = 'pending' AND tries > 0) AS retrying,"
+            " (SELECT count(*) FROM tasks WHERE status IN ('pending', 'in_progress') AND tries > 0) AS retrying,"
             " (SELECT total(awake_seconds) FROM ships) AS awake_seconds FROM voyage"
         ).fetchone()
         return dict(row)

@@ -20,7 +20,7 @@ class Summary:
         name: of its plan.
         created: time, in seconds since 1970.
         tasks: number of tasks in each state, and of all (``total``).
-        retrying: number of the pending tasks that failed before.
+        retrying: number of the tasks that failed before and are not over.
         ships_up, ships: how many exist, of those that belong to the fleet.
         is_less_proven: whether it is complete, but not proven where no agent was.
     """
