@@ -9,15 +9,18 @@ import base64
 import binascii
 import contextlib
 import os
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ocaptain.agents.facts import parse_facts
 from ocaptain.captain.spending import spent_of
+from ocaptain.log_times import note_piece
 from ocaptain.protocol.envelope import LogBody
 from ocaptain.text import clean_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from ocaptain.agents.facts import Facts
@@ -29,13 +32,21 @@ MAX_LOG = 65 * 1024 * 1024
 
 
 class Records:
-    """Writes logs into the voyage's directory and usage into its ledger."""
+    """Writes logs into the voyage's directory and usage into its ledger.
 
-    def __init__(self, directory: Path, ledger: Ledger, prices: Prices) -> None:
+    Args:
+        directory: the voyage's.
+        ledger: its.
+        prices: of the models.
+        clock: seconds since 1970.
+    """
+
+    def __init__(self, directory: Path, ledger: Ledger, prices: Prices, clock: Callable[[], float] = time.time) -> None:
         self._directory = directory
         self._ledger = ledger
         self._prices = prices
-        self._logs: dict[tuple[str, int], Path] = {}
+        self._clock = clock
+        self._logs: dict[tuple[str, int], tuple[Path, float]] = {}
         self._skips: dict[int, int] = {}
 
     def save(self, ship: str, body: LogBody | AgentBody) -> None:
@@ -54,20 +65,25 @@ class Records:
             self._ledger.record_spent(token, spent_of(facts, self._prices), facts.resumed or facts.session)
 
     def save_log(self, ship: str, body: LogBody) -> None:
-        """Append a piece to an attempt's log file."""
+        """Append a piece to an attempt's log file, and before that note when it was written."""
         token = body.token
-        path = self._logs.get((ship, token))
-        if path is None:
+        known = self._logs.get((ship, token))
+        if known is None:
             attempt = self._ledger.attempt_row(token)
             if attempt is None or attempt["ship"] != ship:
                 return  # not cached: the token may be handed to this ship later
             path = self._directory / "logs" / ship / f"{attempt['task']}.{attempt['number']}.log"
-            self._logs[ship, token] = path
+            known = self._logs[ship, token] = (path, attempt["started"])
+        path, began = known
         skipped = self._skipped(token)
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("ab") as file:
-                piece = next_log_piece(body, os.fstat(file.fileno()).st_size, skipped)
+                size = os.fstat(file.fileno()).st_size
+                piece = next_log_piece(body, size, skipped)
+                if piece.data:
+                    with contextlib.suppress(OSError):  # a log is worth more than its times
+                        note_piece(path, size, body.at, began=began, now=self._clock())
                 file.write(piece.data)
             if piece.skips:  # only after it is written: otherwise the next piece notes the gap
                 self._skips[token] = skipped + piece.skips

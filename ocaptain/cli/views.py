@@ -11,12 +11,12 @@ from ocaptain.cli.next_step import Standing, after_command, after_voyage, standi
 from ocaptain.cli.status_view import Beside, status_lines, status_records
 from ocaptain.cli.tables import UNBOUNDED
 from ocaptain.cli.task_table import task_lines, task_records
-from ocaptain.config import HOSTS, load_settings, read_variables
+from ocaptain.config import HOSTS, load_settings
 from ocaptain.errors import UsageError
 from ocaptain.paths import expand_home
 from ocaptain.process import is_captain_running
 from ocaptain.query import Query
-from ocaptain.sources import voyages_directory
+from ocaptain.sources import read_variables, voyages_directory
 from ocaptain.voyage.home import Home, VoyageDirectory
 
 if TYPE_CHECKING:

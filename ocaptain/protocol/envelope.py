@@ -189,12 +189,16 @@ class ResultBody:
 
 @dataclass(frozen=True)
 class LogBody:
-    """A piece of an attempt's log, in base64 (``kind`` ``log``)."""
+    """A piece of an attempt's log, in base64 (``kind`` ``log``).
+
+    ``at``: when it was written, by the ship's clock, in seconds since 1970; older workers do not say it.
+    """
 
     token: int = validated(minimum=1, maximum=MAX_NUMBER - 1)
     offset: int = validated(minimum=0, maximum=2**40)
     data: str = ""
     kind: str = "log"
+    at: float | None = None
 
 
 @dataclass(frozen=True)

@@ -228,14 +228,14 @@ class Attempts:
         with contextlib.suppress(OSError), open_regular_file(Path(job.log)) as log:
             log.seek(job.sent)
             while job.sent < MAX_LOG and (data := log.read(LOG_CHUNK)):
-                self._journal_log_chunk(job, data)
+                self._journal_log_chunk(job, data, os.fstat(log.fileno()).st_mtime)
             if final and job.sent >= MAX_LOG and log.read(1):
                 note = f"\n[ocaptain: the rest of this log is on the ship: {job.log}]\n"
-                self._journal_log_chunk(job, note.encode())
+                self._journal_log_chunk(job, note.encode(), time.time())
 
-    def _journal_log_chunk(self, job: Job, data: bytes) -> None:
+    def _journal_log_chunk(self, job: Job, data: bytes, at: float) -> None:
         # A log that cannot be journalled now is read again later: `sent` has not moved.
-        self._journal(LogBody(job.token, job.sent, base64.b64encode(data).decode()))
+        self._journal(LogBody(job.token, job.sent, base64.b64encode(data).decode(), at=at))
         job.sent += len(data)
 
     def _journal_new_facts(self, job: Job, *, final: bool) -> None:

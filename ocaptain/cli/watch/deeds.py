@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from ocaptain.cli.cost import cost_lines, cost_notes, read_costs
-from ocaptain.cli.why import why_lines
+from ocaptain.cli.why import story_lines
 from ocaptain.config import load_settings
 from ocaptain.control import Command, ask
 from ocaptain.errors import OcaptainError
@@ -27,7 +27,7 @@ def tell_why(directory: VoyageDirectory, task: str) -> Callable[[int], Sequence[
     story = Query(directory.path).why(task, has_captain=is_captain_running(directory.path))
     if story is None:
         return lambda _: [Text("the voyage has no such task any more")]
-    return lambda width: why_lines(story, directory.id, width)
+    return lambda width: story_lines(story, directory.id, width)
 
 
 def tell_costs(directory: VoyageDirectory) -> Callable[[int], Sequence[Text]]:
