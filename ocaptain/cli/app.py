@@ -12,6 +12,8 @@ from ocaptain import __version__
 from ocaptain.cli import plans
 from ocaptain.cli.arguments import VOYAGE_WORD_HELP, optional_name, parse_port, parse_positional
 from ocaptain.cli.command import CommandOfWords
+from ocaptain.cli.events import events
+from ocaptain.cli.logs import logs
 from ocaptain.cli.options import with_sail_options
 from ocaptain.cli.recover import approve, retry, why
 from ocaptain.cli.watch.command import watch
@@ -171,24 +173,7 @@ def cost(
     show_cost(voyage, by=by.value, as_json=json)
 
 
-@app.command(cls=CommandOfWords)
-def logs(
-    words: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[ID] [SHIP|TASK]...", help=f"Only these ships and tasks. {VOYAGE_WORD_HELP}"),
-    ] = None,
-    ship: Annotated[list[str] | None, typer.Option("-s", "--ship", help="Only this ship.")] = None,
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Print new lines until the voyage ends.")] = False,
-    grep: Annotated[
-        str | None, typer.Option("-g", "--grep", help="Only lines that match (regular expression).")
-    ] = None,
-    tail: Annotated[int | None, typer.Option("-n", "--tail", min=0, help="Only the last N lines.")] = None,
-) -> None:
-    """Show the output of the agents."""
-    from ocaptain.cli.logs import show_logs  # noqa: PLC0415
-
-    named = parse_positional(words or [])
-    show_logs(named.voyage, names=(*named.names, *(ship or ())), follow=follow, grep=grep, tail=tail)
+app.command(cls=CommandOfWords)(logs)
 
 
 @app.command()
@@ -210,6 +195,7 @@ def pause(voyage: VoyageId = None, json: Json = False) -> None:
     run_pause(voyage, as_json=json)
 
 
+app.command()(events)
 for recover in (why, retry, approve):
     app.command()(recover)
 app.command()(watch)

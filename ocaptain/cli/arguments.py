@@ -12,6 +12,7 @@ from ocaptain.names import split_sprite
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+SINCE_HELP = "Only what is of that time or later: 10m (ago), 2h, 3d, 14:05, 2026-11-29T14:00."
 VOYAGE_WORD_HELP = "A first argument that begins with `voyage-` is the voyage's ID; by default the active voyage."
 
 

@@ -1,102 +1,37 @@
-"""``logs``: the output of the agents, from the voyage's directory."""
+"""The command ``logs``."""
 
 from __future__ import annotations
 
-import re
-import sys
-import time
-from collections import deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Annotated
 
-from ocaptain.cli.views import find_voyage, print_next_of
-from ocaptain.errors import UsageError
-from ocaptain.query import ENDED, LedgerError, Query
-from ocaptain.text import clean_line, escape_control
+import typer
 
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
-    from pathlib import Path
-
-    from ocaptain.query import Log
-
-POLL_SECONDS = 0.2
+from ocaptain.cli.arguments import SINCE_HELP, VOYAGE_WORD_HELP, parse_positional
 
 
-@dataclass
-class _LogReader:
-    """Reads a log file as it grows.
+def logs(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[ID] [SHIP|TASK]...", help=f"Only these ships and tasks. {VOYAGE_WORD_HELP}"),
+    ] = None,
+    ship: Annotated[list[str] | None, typer.Option("-s", "--ship", help="Only of this ship.")] = None,
+    task: Annotated[list[str] | None, typer.Option("-t", "--task", help="Only of this task.")] = None,
+    follow: Annotated[  # noqa: FBT002 - typer's way
+        bool, typer.Option("-f", "--follow", help="Print new lines until the voyage ends.")
+    ] = False,
+    since: Annotated[str | None, typer.Option("--since", metavar="TIME", help=SINCE_HELP)] = None,
+    grep: Annotated[
+        str | None, typer.Option("-g", "--grep", help="Only lines with this in their text (regular expression).")
+    ] = None,
+    tail: Annotated[int | None, typer.Option("-n", "--tail", min=0, help="Only the last N lines.")] = None,
+) -> None:
+    r"""Show what the agents print, in the order of time, and between it what became of their tasks.
 
-    Attributes:
-        log: the file.
-        offset: bytes that were read already.
+    Piped, a line is four fields between tabs: time (UTC), ship, task#attempt, text (escapes: \t \n \\). Where the
+    third field is a task alone, the text says what happened to that task.
     """
+    from ocaptain.cli.log_lines import LogChoice, show_logs  # noqa: PLC0415
 
-    log: Log
-    offset: int = 0
-
-    def new_lines(self, *, partial: bool) -> Iterator[str]:
-        """Yield the lines that are new; ``partial``: also a last one that has no line end yet."""
-        try:
-            with self.log.path.open("rb") as file:
-                file.seek(self.offset)
-                data = file.read()
-        except OSError:
-            return
-        end = len(data) if partial else data.rfind(b"\n") + 1
-        self.offset += end
-        for line in data[:end].decode(errors="replace").splitlines():
-            yield f"{self.log.label} | {escape_control(line)}"
-
-
-def show_logs(voyage: str | None, *, names: Collection[str], follow: bool, grep: str | None, tail: int | None) -> None:
-    """Print log lines; with ``follow`` until the voyage has ended.
-
-    Raises:
-        UsageError: there is no such ship or task, or ``grep`` is no regular expression.
-    """
-    directory = find_voyage(voyage)
-    try:
-        pattern = re.compile(grep) if grep is not None else None
-    except re.error as error:
-        raise UsageError(f"--grep {grep!r} is not a regular expression: {error}") from error
-    query = Query(directory.path)
-    if names:
-        _require_known_names(query, directory.id, names)
-    readers: dict[Path, _LogReader] = {}
-
-    def new_lines(*, partial: bool) -> Iterator[str]:
-        for log in query.logs():
-            if not names or log.belongs_to(names):
-                readers.setdefault(log.path, _LogReader(log))
-        for reader in readers.values():
-            yield from (line for line in reader.new_lines(partial=partial) if not pattern or pattern.search(line))
-
-    first = new_lines(partial=not follow)
-    _print_lines(deque(first, tail) if tail is not None else first)
-    while follow:
-        try:
-            has_ended = query.state() in ENDED
-            _print_lines(new_lines(partial=has_ended))
-        except LedgerError:
-            return
-        if has_ended:
-            break
-        time.sleep(POLL_SECONDS)
-    print_next_of(directory)
-
-
-def _require_known_names(query: Query, voyage: str, names: Collection[str]) -> None:
-    """Raise an error for a name that is neither a ship nor a task of the voyage."""
-    ships = [ship.id for ship in query.ships()]
-    known = {*ships, *(task.id for task in query.tasks())}
-    for name in names:
-        if name not in known:
-            shown = repr(clean_line(name, 60))
-            raise UsageError(f"{voyage} has no ship or task {shown}; its ships are {', '.join(ships)}")
-
-
-def _print_lines(lines: Iterator[str] | deque[str]) -> None:
-    for line in lines:
-        sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
+    named = parse_positional(words or [])
+    choice = LogChoice(named.names, tuple(ship or ()), tuple(task or ()), since=since, grep=grep, tail=tail)
+    show_logs(named.voyage, choice, follow=follow)

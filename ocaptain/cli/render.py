@@ -147,6 +147,12 @@ def print_json_error(error: OcaptainError) -> None:
         print_json("error", error_as_dict(error) or {})
 
 
+def print_no_other_json() -> None:
+    """Note that a command prints JSON line by line: an error that comes later is told in words alone."""
+    global _json_printed  # noqa: PLW0603 - likewise
+    _json_printed = True
+
+
 _json_printed = False  # whether this process has printed its one JSON object
 
 

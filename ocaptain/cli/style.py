@@ -28,12 +28,26 @@ STATE_SYMBOLS = {
 _ZERO_WIDTH = re.compile(
     "[\u00ad\u180b-\u180f\u200b-\u200f\u2060-\u2064\ufe00-\ufe0f\U0001f3fb-\U0001f3ff\U000e0000-\U000e01ef]"
 )
+#: Colours of ships, in turn: each differs from the next, none is that of a failure.
+SHIP_COLOURS = ("cyan", "magenta", "green", "blue", "yellow", "bright_cyan", "bright_magenta", "bright_green")
+_NUMBER_AT_END = re.compile("([0-9]{1,9})$")
 
 
 def symbol(state: str) -> Text:
     """Return the symbol of a state in its colour."""
     sign = STATE_SYMBOLS.get(state, "○")
     return Text(sign, style=_BY_SYMBOL[sign])
+
+
+def sign_colour(sign: str) -> str:
+    """Return the colour of a symbol, "" for one without."""
+    return _BY_SYMBOL.get(sign, "")
+
+
+def ship_colour(ship: str | None) -> str:
+    """Return the colour of a ship: always the same one, by its number; one without a number is bold."""
+    found = _NUMBER_AT_END.search(ship or "")
+    return SHIP_COLOURS[int(found[1]) % len(SHIP_COLOURS)] if found else HEAD
 
 
 def with_symbol(state: str) -> Text:

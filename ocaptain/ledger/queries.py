@@ -128,6 +128,14 @@ class Queries(Store):
         ).fetchone()
         return row and str(row["ship"])
 
+    def last_verify(self) -> tuple[str | None, float] | None:
+        """Return the ship of the last final verify, and when it had ended; None if there was none that ended."""
+        row = self._db.execute(
+            "SELECT ship, at FROM events WHERE kind = 'verify' AND EXISTS"
+            " (SELECT 1 FROM voyage WHERE verify_ok IS NOT NULL) ORDER BY n DESC LIMIT 1"
+        ).fetchone()
+        return row and (row["ship"], float(row["at"]))
+
     def verify_stage(self) -> str:
         """Return what the exit code of the final verify is of: ``setup`` or ``verify``."""
         if "verify_stage" not in {row[1] for row in self._db.execute("PRAGMA table_info(voyage)")}:

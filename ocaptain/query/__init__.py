@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 from ocaptain.lazy import lazy_names
 from ocaptain.ledger.records import ENDED, NOT_SAILING, LedgerError, ShipRow
-from ocaptain.query.local import Event, Log, Query
+from ocaptain.query.local import Event, Query
 
 if TYPE_CHECKING:
     from ocaptain.ledger.costs import By, Costs, Line
     from ocaptain.ledger.summary import Summary
     from ocaptain.ledger.views import Landing, Overview, TaskView
+    from ocaptain.query.logs import Log, LogLine, LogReader
     from ocaptain.query.phases import Phase
     from ocaptain.query.snapshot import LandedLine, ShipLine, Snapshot, TaskLine
     from ocaptain.query.why import AttemptView, TaskStory
@@ -34,6 +35,8 @@ __all__ = [
     "LedgerError",
     "Line",
     "Log",
+    "LogLine",
+    "LogReader",
     "Overview",
     "Phase",
     "Query",
@@ -52,6 +55,7 @@ __getattr__ = lazy_names(
         "ocaptain.ledger.costs": ("By", "Costs", "Line"),
         "ocaptain.ledger.summary": ("Summary",),
         "ocaptain.ledger.views": ("Landing", "Overview", "TaskView"),
+        "ocaptain.query.logs": ("Log", "LogLine", "LogReader"),
         "ocaptain.query.phases": ("Phase",),
         "ocaptain.query.snapshot": ("LandedLine", "ShipLine", "Snapshot", "TaskLine"),
         "ocaptain.query.why": ("AttemptView", "TaskStory"),

@@ -5,19 +5,19 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ocaptain.ledger import Ledger, landings, overview, task_views
 from ocaptain.ledger.store import unread
-from ocaptain.names import VERIFY_SHIP
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from ocaptain.ledger import Landing, Overview, ShipRow, TaskView
     from ocaptain.ledger.costs import By, Costs
     from ocaptain.ledger.summary import Summary
+    from ocaptain.query.logs import Log
     from ocaptain.query.snapshot import Snapshot
     from ocaptain.query.why import TaskStory
 
@@ -42,28 +42,10 @@ class Event:
     text: str
 
 
-@dataclass(frozen=True)
-class Log:
-    """A log file: the output of an attempt or of the final verify.
+def _attempt_log(path: Path, row: Mapping[str, Any]) -> Log:
+    from ocaptain.query.logs import Log  # noqa: PLC0415 - see the package
 
-    Attributes:
-        path: path of the file, which may not exist yet.
-        ship, task, attempt: the attempt; for the final verify only the ship that ran it.
-    """
-
-    path: Path
-    ship: str | None = None
-    task: str | None = None
-    attempt: int | None = None
-
-    @property
-    def label(self) -> str:
-        """The prefix of each of its lines when printed."""
-        return f"{self.ship} {self.task}#{self.attempt}" if self.task else "verify"
-
-    def belongs_to(self, names: Collection[str]) -> bool:
-        """Whether it belongs to one of these ships or tasks."""
-        return self.ship in names or self.task in names or (self.task is None and VERIFY_SHIP in names)
+    return Log(path, row["ship"], row["task"], row["number"], row["started"], row["ended"])
 
 
 @dataclass(frozen=True)
@@ -160,17 +142,22 @@ class Query:
         with self._ledger() as ledger:
             return [Event(**row) for row in ledger.events_after(after)]
 
+    def subjects(self) -> dict[str, str]:
+        """Return the subject of each task, in the plan's order."""
+        with self._ledger() as ledger:
+            return {row["id"]: row["subject"] or "" for row in ledger.brief_tasks()}
+
     def logs(self) -> list[Log]:
         """Return the logs in the order in which their attempts began, the final verify last."""
-        from ocaptain.query.why import attempt_log  # noqa: PLC0415 - see the package
+        from ocaptain.query.logs import SAME_MOMENT, Log  # noqa: PLC0415 - see the package
+        from ocaptain.query.why import attempt_log  # noqa: PLC0415 - likewise
 
         with self._ledger() as ledger:
-            found = [
-                Log(attempt_log(self.directory, one), one["ship"], one["task"], one["number"])
-                for one in ledger.rows("attempts", "token")
-            ]
-            if ledger.voyage().verify_ok is not None:
-                found.append(Log(self.directory / "logs/verify.log", ledger.verified_on()))
+            found = [_attempt_log(attempt_log(self.directory, one), one) for one in ledger.brief_attempts()]
+            verified = ledger.last_verify()
+            if verified is not None:
+                ship, at = verified[0], verified[1] - SAME_MOMENT  # its log is written as it ends
+                found.append(Log(self.directory / "logs/verify.log", ship, began=at, ended=at))
         return found
 
     def costs(self, by: By, machine_cost: Callable[[float], int]) -> Costs:

@@ -11,7 +11,7 @@ import typer
 
 from ocaptain.cli import plan as plan_commands
 from ocaptain.cli.app import app
-from ocaptain.cli.logs import show_logs
+from ocaptain.cli.log_lines import LogChoice, show_logs
 from ocaptain.cli.next_step import Command, Standing, after_command, after_interrupt, after_task, after_voyage
 from ocaptain.cli.views import show_status, show_tasks
 from ocaptain.cli.why import show_why
@@ -142,7 +142,7 @@ def test_people_get_the_line_and_programs_do_not(tmp_path, monkeypatch, capsys):
         ledger.set_state("failed")
     show_why(V, "1", as_json=False)
     assert capsys.readouterr().err == f"next: ocaptain retry {V} 1 · ocaptain logs {V} 1\n"
-    show_logs(V, names=(), follow=False, grep=None, tail=None)
+    show_logs(V, LogChoice(), follow=False)
     assert capsys.readouterr().err.startswith(f"next: ocaptain why {V} 1 · ")
     for show in (lambda as_json: show_status(V, as_json=as_json), lambda as_json: show_tasks(V, None, as_json=as_json)):
         show(False)

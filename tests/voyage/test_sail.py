@@ -89,7 +89,7 @@ def test_what_an_agent_finds(sailor, plan):
     ):
         assert part in log, part
     assert json.loads(sailor.git(voyage, "show", f"{voyage}:file.json"))["extra"] == [1]
-    assert sailor.run("logs", voyage, "-g", "tmux=", "-n", "1").out == "ship-0 1#1 | tmux=yes\n"
+    assert sailor.run("logs", voyage, "-g", "^tmux=").out.split("\t")[1:] == ["ship-0", "1#1", "tmux=yes\n"]
     assert sailor.run("logs", voyage, "-s", "ship-9").code == 2
     assert sailor.run("logs", voyage, "-g", "(").code == 2
     assert sailor.run("logs", voyage, "-f").out == log
@@ -228,7 +228,7 @@ def test_the_final_verify_uses_the_captains_script_and_tree(sailor, plan):
     verify = {"ok": False, "exit_code": 1, "stage": "verify", "clean": False, "commit": done.json["verify"]["commit"]}
     assert done.json["verify"] == verify
     assert "verify.sh ended with exit code 1" in done.err
-    assert "verify | looking" in sailor.run("logs").out
+    assert "\tverify\tlooking\n" in sailor.run("logs").out
 
 
 def test_with_setup_the_final_verify_is_in_a_fresh_clone(sailor, plan):
@@ -321,7 +321,7 @@ def test_the_worker_is_killed_and_the_agent_goes_on(sailor, plan):
     sailor.go(f"{voyage}-ship-0")
     assert sailor.json("sail", "--resume", voyage, "--wait", "--json")["state"] == "complete"
     assert sailor.json("tasks", voyage, "--json")["tasks"][0]["attempt"] == 1
-    assert sailor.run("logs", voyage, "-g", "^ship-0 1#1").out.count("started") == 1
+    assert sailor.run("logs", voyage, "ship-0", "-t", "1").out.count("started") == 1
 
 
 def captain_pid(sailor, voyage):
