@@ -86,6 +86,8 @@ def _exit_with(error: OcaptainError) -> NoReturn:
 def _print_json_if_asked(error: OcaptainError) -> None:
     """Print an error as JSON if ``--json`` was given. The options may be the error, so they are not parsed here."""
     arguments = sys.argv[1:]
+    if arguments[:1] == ["exec"]:
+        return  # its standard output is another command's, and so may be the word
     if "--json" in arguments[: arguments.index("--") if "--" in arguments else None]:
         from ocaptain.cli.render import print_json_error  # noqa: PLC0415 - see above
 

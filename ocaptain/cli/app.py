@@ -13,6 +13,7 @@ from ocaptain.cli import plans
 from ocaptain.cli.arguments import VOYAGE_WORD_HELP, optional_name, parse_port, parse_positional
 from ocaptain.cli.command import CommandOfWords
 from ocaptain.cli.events import events
+from ocaptain.cli.exec import SETTINGS, exec_
 from ocaptain.cli.logs import logs
 from ocaptain.cli.options import with_sail_options
 from ocaptain.cli.recover import approve, retry, why
@@ -231,6 +232,9 @@ def shell(
 
     named = parse_positional(words or [])
     raise typer.Exit(run_shell(named.voyage, optional_name(named.names, "ship"), raw=raw, write=write))
+
+
+app.command("exec", cls=CommandOfWords, context_settings=SETTINGS)(exec_)
 
 
 @app.command(cls=CommandOfWords)

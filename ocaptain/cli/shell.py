@@ -139,7 +139,7 @@ def choose_ship(seen: Overview, named: str | None) -> str:
 
 
 @contextlib.contextmanager
-def _raw_terminal() -> Iterator[None]:
+def raw_terminal() -> Iterator[None]:
     """Put standard input, which must be a terminal, into raw mode inside the block; always restore it."""
     before = termios.tcgetattr(0)
     try:
@@ -165,7 +165,7 @@ async def _open_terminal(reached: Endpoint, sprite: str, line: str) -> int:
             )
         except NotFound as error:
             raise OcaptainError(f"{sprite} no longer exists") from error
-        with _raw_terminal() if is_terminal else contextlib.nullcontext():
+        with raw_terminal() if is_terminal else contextlib.nullcontext():
             try:
                 return await _relay(execution, is_terminal=is_terminal)
             except ExecInterrupted as error:
