@@ -53,39 +53,83 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    sprites_token: Token | None = Field(None, validation_alias=AliasChoices("SPRITES_TOKEN", "SPRITE_TOKEN"))
+    sprites_token: Token | None = Field(
+        None, validation_alias=AliasChoices("SPRITES_TOKEN", "SPRITE_TOKEN"), description="Token of the Sprites API."
+    )
     sprites_api_url: str = Field(
         "https://api.sprites.dev",
         validation_alias="SPRITES_API_URL",
         pattern=URL,
+        description="URL of the Sprites API.",
     )
-    api_timeout: Annotated[float, Field(gt=0, le=3600)] = Field(60.0, validation_alias="OCAPTAIN_API_TIMEOUT")
-    sprites_org: str | None = Field(None, validation_alias="OCAPTAIN_SPRITES_ORG")
-    provider: ProviderName | None = Field(None, validation_alias="OCAPTAIN_PROVIDER")
+    api_timeout: Annotated[float, Field(gt=0, le=3600)] = Field(
+        60.0, validation_alias="OCAPTAIN_API_TIMEOUT", description="Seconds that a call to a provider may take."
+    )
+    sprites_org: str | None = Field(
+        None,
+        validation_alias="OCAPTAIN_SPRITES_ORG",
+        description="Organisation that the token must belong to; else nothing is created.",
+    )
+    provider: ProviderName | None = Field(
+        None, validation_alias="OCAPTAIN_PROVIDER", description="Where ships come from: sprites or drydock."
+    )
     default_ships: Annotated[int, Field(ge=1, le=MAX_SHIPS)] = Field(
-        DEFAULT_SHIPS, validation_alias="OCAPTAIN_DEFAULT_SHIPS"
+        DEFAULT_SHIPS,
+        validation_alias="OCAPTAIN_DEFAULT_SHIPS",
+        description="How many ships sail if neither plan nor --ships says it.",
     )
-    verify_on: VerifyOn = Field("clean", validation_alias="OCAPTAIN_VERIFY_ON")
-    home: Path = Field(Path(DEFAULT_HOME), validation_alias="OCAPTAIN_HOME")
-    gh_token: SecretStr | None = Field(None, validation_alias="GH_TOKEN")
-    gh_host: str | None = Field(None, validation_alias="GH_HOST")
+    verify_on: VerifyOn = Field(
+        "clean",
+        validation_alias="OCAPTAIN_VERIFY_ON",
+        description="Where the final verify runs: clean (where no agent was) or any.",
+    )
+    home: Path = Field(Path(DEFAULT_HOME), validation_alias="OCAPTAIN_HOME", description="Directory of all voyages.")
+    gh_token: SecretStr | None = Field(
+        None, validation_alias="GH_TOKEN", description="Token for repositories on GitHub."
+    )
+    gh_host: str | None = Field(
+        None, validation_alias="GH_HOST", description="Host of GitHub, if it is not github.com."
+    )
     #: What tokens and machines cost, over our own table.
-    prices: Path | None = Field(None, validation_alias="OCAPTAIN_PRICES")
-    mesh: Literal["auto", "none", "tailscale"] = Field("auto", validation_alias="OCAPTAIN_MESH")
-    tailscale_oauth_secret: Token | None = Field(None, validation_alias="OCAPTAIN_TAILSCALE_OAUTH_SECRET")
+    prices: Path | None = Field(
+        None, validation_alias="OCAPTAIN_PRICES", description="File of prices (TOML) that goes before our own table."
+    )
+    mesh: Literal["auto", "none", "tailscale"] = Field(
+        "auto", validation_alias="OCAPTAIN_MESH", description="Network that ships join: auto, none or tailscale."
+    )
+    tailscale_oauth_secret: Token | None = Field(
+        None, validation_alias="OCAPTAIN_TAILSCALE_OAUTH_SECRET", description="Secret of an OAuth client of Tailscale."
+    )
     #: The secret names its client; the service takes any id beside it.
     tailscale_oauth_client_id: str = Field(
-        "ocaptain", validation_alias="OCAPTAIN_TAILSCALE_OAUTH_CLIENT_ID", pattern=r"^[!-9;-~]+$"
+        "ocaptain",
+        validation_alias="OCAPTAIN_TAILSCALE_OAUTH_CLIENT_ID",
+        pattern=r"^[!-9;-~]+$",
+        description="Id of that client; any will do.",
     )
     tailscale_api_url: str = Field(
-        "https://api.tailscale.com", validation_alias="OCAPTAIN_TAILSCALE_API_URL", pattern=_TRUSTED_URL
+        "https://api.tailscale.com",
+        validation_alias="OCAPTAIN_TAILSCALE_API_URL",
+        pattern=_TRUSTED_URL,
+        description="URL of Tailscale's API.",
     )
-    tailscale_tailnet: str = Field("-", validation_alias="OCAPTAIN_TAILSCALE_TAILNET", pattern=r"^[A-Za-z0-9._@-]+$")
+    tailscale_tailnet: str = Field(
+        "-",
+        validation_alias="OCAPTAIN_TAILSCALE_TAILNET",
+        pattern=r"^[A-Za-z0-9._@-]+$",
+        description="Tailnet of that client; - is its own.",
+    )
     tailscale_tag: str = Field(
-        "tag:ship", validation_alias="OCAPTAIN_TAILSCALE_TAG", pattern=r"^tag:[A-Za-z][A-Za-z0-9-]*$"
+        "tag:ship",
+        validation_alias="OCAPTAIN_TAILSCALE_TAG",
+        pattern=r"^tag:[A-Za-z][A-Za-z0-9-]*$",
+        description="Tag that ships have on the tailnet.",
     )
     tailscale_login_server: str | None = Field(
-        None, validation_alias="OCAPTAIN_TAILSCALE_LOGIN_SERVER", pattern=r"^https?://[^\s'\"{}%]+$"
+        None,
+        validation_alias="OCAPTAIN_TAILSCALE_LOGIN_SERVER",
+        pattern=r"^https?://[^\s'\"{}%]+$",
+        description="Control server of the tailnet, if it is not Tailscale's.",
     )
 
     @property

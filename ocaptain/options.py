@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 #: Which settings of a repository apply: none, its hooks and permission rules, or all.
 REPO_SETTINGS = ("ignore", "hooks", "trust")
 MESHES = ("auto", "none", "tailscale")
+#: What options are about, as the help of ``sail`` groups them.
+VOYAGE, FLEET, REPOSITORY, AGENTS, NETWORK, ENDING = "Voyage", "Fleet", "Repository", "Agents", "Network", "Ending"
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Option:
         choices: the allowed values; empty = any.
         minimum: minimum of a number.
         on_resume: whether it may be given when a voyage is resumed.
+        about: what it is about.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Option:
     choices: tuple[str, ...] = ()
     minimum: int | None = None
     on_resume: bool = False
+    about: str = VOYAGE
 
     @property
     def flag(self) -> str:
@@ -58,39 +62,47 @@ def _option(text: str, default: Any = None, **more: Any) -> Any:
 class SailOptions:
     """The options of a voyage; None = by the plan or the configuration."""
 
-    ships: int | None = _option("How many ships sail; by default what the plan recommends.", short="-n", minimum=1)
-    provider: str | None = _option("Where ships come from; by default as configured.", choices=PROVIDERS)
-    mesh: str | None = _option(
-        "Network that ships join; auto means tailscale on sprites if its secret is set.", choices=MESHES
+    ships: int | None = _option(
+        "How many ships sail; by default what the plan recommends.", short="-n", minimum=1, about=FLEET
     )
-    agent: str | None = _option("Agent of tasks that name none.")
-    agent_cmd: str | None = _option("The line that agent `command` runs for tasks without metadata.run.")
-    model: str | None = _option("Model of agents whose task names none.")
-    max_turns: int | None = _option("Turns that an attempt of a model may take (200).", minimum=1)
+    provider: str | None = _option("Where ships come from; by default as configured.", choices=PROVIDERS, about=FLEET)
+    mesh: str | None = _option(
+        "Network that ships join; auto means tailscale on sprites if its secret is set.", choices=MESHES, about=NETWORK
+    )
+    agent: str | None = _option("Agent of tasks that name none.", about=AGENTS)
+    agent_cmd: str | None = _option("The line that agent `command` runs for tasks without metadata.run.", about=AGENTS)
+    model: str | None = _option("Model of agents whose task names none.", about=AGENTS)
+    max_turns: int | None = _option("Turns that an attempt of a model may take (200).", minimum=1, about=AGENTS)
     repo: str | None = _option(
-        "Repository to start from (owner/name on GitHub, a URL or a path); by default the plan's."
+        "Repository to start from (owner/name on GitHub, a URL or a path); by default the plan's.", about=REPOSITORY
     )
     branch: str | None = _option(
-        "Branch of the repository to start from; by default the plan's, else the one that its HEAD names."
+        "Branch of the repository to start from; by default the plan's, else the one that its HEAD names.",
+        about=REPOSITORY,
     )
     repo_settings: str | None = _option(
         "What agents take from the repository's own settings (.claude/settings.json, .mcp.json): nothing (ignore),"
         " its hooks and permission rules, or all of it (trust); by default ignore.",
         choices=REPO_SETTINGS,
         on_resume=True,
+        about=REPOSITORY,
     )
     allow_partial: bool = _option(
-        "Sail without the repository's submodules and LFS files.", default=False, on_resume=True
+        "Sail without the repository's submodules and LFS files.", default=False, on_resume=True, about=REPOSITORY
     )
     verify_on: str | None = _option(
         "Where the final verify runs: where no agent was (clean), or on any ship; by default as configured.",
         choices=VERIFY_ON,
+        about=ENDING,
     )
     replace: bool = _option(
-        "Replace ships that are lost, for as long as the voyage sails.", default=False, on_resume=True
+        "Replace ships that are lost, for as long as the voyage sails.", default=False, on_resume=True, about=FLEET
     )
     take_over: bool = _option(
-        "Command the ships of a voyage whose ledger is older than its fleet.", default=False, on_resume=True
+        "Command the ships of a voyage whose ledger is older than its fleet.",
+        default=False,
+        on_resume=True,
+        about=VOYAGE,
     )
 
     @classmethod

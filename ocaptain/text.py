@@ -15,7 +15,7 @@ _HOSTILE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u20
 _PLAIN_REASONS = tuple(
     (re.compile(pattern), plain)
     for pattern, plain in (
-        (r"^Value error, ", ""),
+        (r"(^|: )Value error, ", r"\1"),
         (r"[Ii]nput should be a valid integer\b.*", "must be a whole number"),
         (r"[Ii]nput should be a valid number\b.*", "must be a number"),
         (r"[Ii]nput should be a valid boolean\b.*", "must be true or false"),

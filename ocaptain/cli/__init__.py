@@ -31,6 +31,11 @@ def main() -> None:
     reduce_garbage_collection()
     correct_environment(os.environ)
     prepare_streams()
+    if "_OCAPTAIN_COMPLETE" in os.environ:
+        from ocaptain.cli.complete import answer_shell  # noqa: PLC0415 - a shell asks, at each TAB
+
+        answer_shell()
+        return
     try:
         try:
             code = _run_app()
@@ -52,20 +57,23 @@ def main() -> None:
 
 def _run_app() -> int | None:
     """Run the command that the arguments name; return its exit code, None for 0."""
-    from ocaptain.cli.app import app, click_exception  # noqa: PLC0415 - an interrupt may come as early as this
+    from ocaptain.cli.about import asked_help  # noqa: PLC0415 - an interrupt may come as early as this
+    from ocaptain.cli.app import app, click_exception  # noqa: PLC0415
+    from ocaptain.cli.command import explain  # noqa: PLC0415
     from ocaptain.cli.startup import build_program  # noqa: PLC0415
     from ocaptain.errors import UsageError  # noqa: PLC0415
-    from ocaptain.text import plain_reason  # noqa: PLC0415
 
+    program = build_program(app)
+    if help_text := asked_help(program, sys.argv[1:]):
+        sys.stdout.write(f"{help_text}\n")
+        return None
     try:
-        code: int | None = build_program(app)(standalone_mode=False)
+        code: int | None = program.main(prog_name="ocaptain", standalone_mode=False)
     except click_exception as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # the message is the help itself
             error.show()
             return int(error.exit_code)
-        verb = f"{error.ctx.command_path} " if error.ctx else "ocaptain "
-        message = plain_reason(error.format_message()).rstrip(".")
-        raise UsageError(f"{message}; see `{verb}--help`") from None
+        raise UsageError(explain(error)) from None
     return code
 
 

@@ -8,35 +8,30 @@ from typing import Annotated, Any
 
 import typer
 
-from ocaptain import __version__
 from ocaptain.cli import plans
+from ocaptain.cli.about import HELP_FLAGS, help_, root, version
 from ocaptain.cli.arguments import VOYAGE_WORD_HELP, optional_name, parse_port, parse_positional
-from ocaptain.cli.command import CommandOfWords
+from ocaptain.cli.command import CommandOfWords, Commands
+from ocaptain.cli.drydock_commands import drydock_app
 from ocaptain.cli.events import events
 from ocaptain.cli.exec import SETTINGS, exec_
 from ocaptain.cli.logs import logs
 from ocaptain.cli.options import with_sail_options
 from ocaptain.cli.recover import approve, retry, why
 from ocaptain.cli.watch.command import watch
-from ocaptain.durations import parse_seconds
-from ocaptain.options import SailOptions  # noqa: TC001 - typer reads annotations
+from ocaptain.options import FLEET, VOYAGE, SailOptions
 
-app = typer.Typer(
+app = Commands(
     name="ocaptain",
     help="Sail fleets of autonomous coding agents.",
     no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": list(HELP_FLAGS)},
 )
 #: The base class of errors in options and arguments; versions of typer define it in different modules.
 click_exception: type[Any] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
-plan_app = typer.Typer(help="Make, show, check and simulate plans.", no_args_is_help=True)
-drydock_app = typer.Typer(help="The local, Sprites-compatible provider.", no_args_is_help=True)
+plan_app = Commands(help="Make, show, check and simulate plans.", no_args_is_help=True)
 app.add_typer(plan_app, name="plan")
 app.add_typer(drydock_app, name="drydock")
-base_app = typer.Typer(help="The base layer: the files that all drydock ships share.", no_args_is_help=True)
-drydock_app.add_typer(base_app, name="base")
 
 
 class Provider(StrEnum):
@@ -62,46 +57,65 @@ VoyageId = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
 
 
-def _print_version(requested: bool) -> None:  # noqa: FBT001 - typer's callback
-    if requested:
-        typer.echo(f"ocaptain {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
-    ] = False,
-) -> None:
-    """Sail fleets of autonomous coding agents."""
-    del version
+app.callback()(root)
+app.command("help")(help_)
+app.command("version")(version)
 
 
 @app.command()
 @with_sail_options
 def sail(
     options: SailOptions,
-    plan: Annotated[Path | None, typer.Argument(help="The plan's directory.")] = None,
+    plan: Annotated[Path | None, typer.Argument(metavar="PLAN", help="The plan's directory.")] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait until the voyage has ended.", rich_help_panel=VOYAGE)
+    ] = False,
+    new: Annotated[
+        bool,
+        typer.Option("--new", help="Start a new voyage even if this plan has an active one.", rich_help_panel=VOYAGE),
+    ] = False,
+    resume: Annotated[
+        str | None, typer.Option(metavar="ID", help="Resume this voyage.", rich_help_panel=VOYAGE)
+    ] = None,
     hosts: Annotated[
         str | None,
-        typer.Option("-i", "--hosts", metavar="INVENTORY[:GROUP]", help="Hosts of an inventory as ships, over ssh."),
+        typer.Option(
+            *("-i", "--hosts"),
+            metavar="INVENTORY[:GROUP]",
+            help="Hosts of an inventory as ships, over ssh.",
+            rich_help_panel=FLEET,
+        ),
     ] = None,
     task: Annotated[
         list[str] | None,
-        typer.Option("--task", metavar="TEXT", help="Instead of a plan: a task for the repository that you are in."),
+        typer.Option(
+            "--task",
+            metavar="TEXT",
+            help="Instead of a plan: a task for the repository that you are in.",
+            rich_help_panel=VOYAGE,
+        ),
     ] = None,
     verify: Annotated[
         str | None,
-        typer.Option("--verify", metavar="CMD", help="What proves these tasks; by default the repository's own tests."),
+        typer.Option(
+            "--verify",
+            metavar="CMD",
+            help="What proves these tasks; by default the repository's own tests.",
+            rich_help_panel=VOYAGE,
+        ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only show what would be made, and how long it would take.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Only show what would be made, and how long it would take.",
+            rich_help_panel=VOYAGE,
+        ),
     ] = False,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait until the voyage has ended.")] = False,
-    new: Annotated[bool, typer.Option("--new", help="Start a new voyage even if this plan has an active one.")] = False,
-    resume: Annotated[str | None, typer.Option(metavar="ID", help="Resume this voyage.")] = None,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep ships that could not be built, for inspection.")] = False,
+    keep: Annotated[
+        bool,
+        typer.Option("--keep", help="Keep ships that could not be built, for inspection.", rich_help_panel=FLEET),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Create a fleet, build its ships and start work on a plan."""
@@ -121,6 +135,7 @@ def sail(
     raise typer.Exit(run_sail(options, arguments, as_json=json))
 
 
+@app.command("list", hidden=True)
 @app.command()
 def ls(json: Json = False) -> None:
     """List all voyages, newest first."""
@@ -321,87 +336,3 @@ def plan_simulate(
     from ocaptain.cli.plan import show_simulation  # noqa: PLC0415
 
     raise typer.Exit(show_simulation(directory, ships, overhead, seconds, as_json=json))
-
-
-def _duration(text: str) -> float:
-    """Parse an option that is a duration (``30s``, ``250ms``, or seconds)."""
-    try:
-        return parse_seconds(str(text))
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
-
-
-class Network(StrEnum):
-    """Network of drydock's ships."""
-
-    host = "host"
-    isolated = "isolated"
-
-
-@drydock_app.command("start")
-def drydock_start(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 = any.")] = 0,
-    idle_exit: Annotated[
-        float | None, typer.Option(parser=_duration, help="Exit after this long without any sprite or client.")
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option(min=0, help="Maximum number of sprites running at once, like an account's limit.")
-    ] = None,
-    idle: Annotated[
-        float, typer.Option(parser=_duration, help="Freeze an idle sprite after this long; 0 = never.")
-    ] = "30s",  # type: ignore[assignment]
-    cold: Annotated[
-        float,
-        typer.Option(parser=_duration, help="End the processes of a frozen sprite after this much longer; 0 = never."),
-    ] = "10m",  # type: ignore[assignment]
-    network: Annotated[Network, typer.Option(help="Network of ships: this machine's, or one each.")] = Network.host,
-    allow_host_port: Annotated[
-        list[int] | None, typer.Option(min=1, max=65535, help="Port of this machine that isolated ships may reach.")
-    ] = None,
-    layer: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="DIR", help="Directory (usr, opt …) that is laid over the base of every ship."),
-    ] = None,
-    latency: Annotated[float, typer.Option(parser=_duration, help="Delay of each API call.")] = 0.0,
-    jitter: Annotated[float, typer.Option(parser=_duration, help="Maximum random change of that delay.")] = 0.0,
-    seed: Annotated[int, typer.Option(help="Seed of all random faults.")] = 0,
-    faults: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Fault plan (JSON): which calls fail, and how (docs/faults.md).")
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Start drydock in the background; return when it accepts calls. On a pipe it prints JSON."""
-    from ocaptain.cli.drydock import build_fault_plan, start  # noqa: PLC0415
-    from ocaptain.drydock.server import Options  # noqa: PLC0415
-
-    ports = tuple(allow_host_port or ())
-    plan = build_fault_plan(latency, jitter, seed, faults)
-    layers = tuple(str(directory.absolute()) for directory in layer or ())
-    start(Options(port, idle_exit, limit, idle, cold, network.value, ports, plan, layers), as_json=json)
-
-
-@drydock_app.command("status")
-def drydock_status(json: Json = False) -> None:
-    """Show whether drydock is running, and where (exit 1 if not). On a pipe it prints JSON."""
-    from ocaptain.cli.drydock import status as show  # noqa: PLC0415
-
-    raise typer.Exit(show(as_json=json))
-
-
-@drydock_app.command("stop")
-def drydock_stop(
-    force: Annotated[bool, typer.Option("-f", "--force", help="Stop even if it has ships of a voyage.")] = False,
-    json: Json = False,
-) -> None:
-    """Stop drydock and every sprite on it. On a pipe it prints JSON."""
-    from ocaptain.cli.drydock import stop  # noqa: PLC0415
-
-    raise typer.Exit(stop(force=force, as_json=json))
-
-
-@base_app.command("build")
-def drydock_base_build() -> None:
-    """Build the base layer now instead of at drydock's first start."""
-    from ocaptain.cli.drydock import build_base  # noqa: PLC0415
-
-    build_base()

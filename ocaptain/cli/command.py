@@ -1,17 +1,124 @@
-"""The usage line of commands whose arguments have a grammar of their own (:mod:`.arguments`)."""
+"""What the commands have in common: their help, their names of old, and usage lines with a grammar of their own."""
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from typer.core import TyperCommand
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from ocaptain.cli.former import instead_of, instead_of_option
+from ocaptain.cli.shells import COMPLETION_FLAGS, this_shell
+from ocaptain.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_Function = TypeVar("_Function", bound="Callable[..., Any]")
 
 
-class CommandOfWords(TyperCommand):
-    """A command whose one argument stands for several words; its metavar is the whole usage."""
+class Command(TyperCommand):
+    """A command whose help is :mod:`ocaptain.cli.help`'s, which loads a tenth of what typer's own does."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help."""
+        from ocaptain.cli.help import help_text  # noqa: PLC0415 - few commands are asked for it
+
+        formatter.write(help_text(self, ctx))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments; an option that takes one value is given once.
+
+        Raises:
+            UsageError: an option is given twice with different values: one of them would count, silently.
+        """
+        if not ctx.resilient_parsing:
+            _refuse_contradictions(self, ctx, args)
+        rest: list[str] = super().parse_args(ctx, args)
+        return rest
+
+
+class CommandOfWords(Command):
+    """A command whose one argument stands for several words (:mod:`.arguments`); its metavar is the whole usage."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Return the words of the usage line: ``[ID] [SHIP]``, which typer shows as ``[[ID] [SHIP]]...``."""
         found = super().collect_usage_pieces(ctx)
         return [re.sub(r"^[\[{](\[ID\].*)[\]}]\.\.\.$", r"\1", piece) for piece in found]
+
+
+class Group(TyperGroup):
+    """A command that has commands."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help."""
+        from ocaptain.cli.help import help_text  # noqa: PLC0415 - likewise
+
+        formatter.write(help_text(self, ctx))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments; an option about completion that names no shell means the one it is typed in."""
+        if args and args[-1] in COMPLETION_FLAGS and ctx.parent is None:
+            args = [*args, this_shell()]
+        rest: list[str] = super().parse_args(ctx, args)
+        return rest
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the command that the arguments name.
+
+        Raises:
+            UsageError: it is a name that others, or earlier versions, have for what we call otherwise.
+        """
+        if args and ctx.parent is None and args[0] not in self.commands and (said := instead_of(args[0])):
+            raise UsageError(said)
+        return super().resolve_command(ctx, args)
+
+
+class Commands(typer.Typer):
+    """Typer, with our classes of commands."""
+
+    def __init__(self, **more: Any) -> None:
+        super().__init__(**{"cls": Group, "add_completion": False, "pretty_exceptions_enable": False, **more})
+
+    def command(self, name: str | None = None, **more: Any) -> Callable[[_Function], _Function]:
+        """Register a function as a command, as :meth:`typer.Typer.command` does."""
+        return super().command(name, **{"cls": Command, **more})
+
+
+def _refuse_contradictions(command: Any, ctx: Any, args: list[str]) -> None:
+    """Refuse an option that is given several times and takes one value."""
+    single = {
+        flag: one
+        for one in command.get_params(ctx)
+        if one.param_type_name == "option" and not one.multiple and not one.is_flag and not one.count
+        for flag in one.opts
+    }
+    given: dict[str, list[str]] = {}
+    words = iter(args)
+    for word in words:
+        if word == "--":
+            break
+        flag, equals, value = word.partition("=")
+        if flag in single:
+            given.setdefault(single[flag].name, []).append(value if equals else next(words, ""))
+    for name, values in given.items():
+        if len(set(values)) > 1:
+            flag = next(one for one in single if single[one].name == name and one.startswith("--"))
+            shown = " and ".join(repr(value[:40]) for value in values[:2])
+            raise UsageError(f"{flag} is given {len(values)} times ({shown}); give it once")
+
+
+def explain(error: Any) -> str:
+    """Return what to say of an error in options or arguments: what it is, and where to read more."""
+    from ocaptain.text import plain_reason  # noqa: PLC0415 - few lines are wrong
+
+    path = error.ctx.command_path if error.ctx else "ocaptain"
+    flag = getattr(error, "option_name", None)
+    command = path.partition(" ")[2]
+    if type(error).__name__ == "NoSuchOption" and flag and (said := instead_of_option(command, flag)):
+        return said
+    message = plain_reason(error.format_message()).rstrip(".")
+    message = re.sub(r" \(Possible options: (.+)\)$", r", did you mean \1", message)
+    message = re.sub(r"\. Did you mean (.+)\?$", r", did you mean \1", message)
+    return f"{message}{'?' if ', did you mean ' in message else ''}; see `{path} --help`".replace("?; see", "? See")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def _build_parameter(option: Option) -> inspect.Parameter:
-    more: dict[str, Any] = {"help": option.help}
+    more: dict[str, Any] = {"help": option.help, "rich_help_panel": option.about}
     if option.minimum is not None:
         more["min"] = option.minimum
     flags = [option.short, option.flag] if option.short else [option.flag]
@@ -44,7 +44,7 @@ def with_sail_options(command: Callable[..., None]) -> Callable[..., None]:
 
     before = [one for one in own.parameters.values() if one.name == "plan"]
     after = [one for one in own.parameters.values() if one.name not in {"plan", "options"}]
-    parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in (*before, *added, *after)]
+    parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in (*before, *after, *added)]
     vars(run)["__signature__"] = inspect.Signature(parameters)
     run.__annotations__ = {one.name: one.annotation for one in parameters}
     run.__name__, run.__doc__ = command.__name__, command.__doc__

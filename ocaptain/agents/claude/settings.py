@@ -17,8 +17,18 @@ class ClaudeSettings(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    oauth_token: Token | None = Field(None, validation_alias="CLAUDE_CODE_OAUTH_TOKEN")
-    api_key: Token | None = Field(None, validation_alias="ANTHROPIC_API_KEY")
-    base_url: Annotated[str, Field(pattern=URL)] | None = Field(None, validation_alias="ANTHROPIC_BASE_URL")
+    oauth_token: Token | None = Field(
+        None,
+        validation_alias="CLAUDE_CODE_OAUTH_TOKEN",
+        description="Token of a Claude subscription (from `claude setup-token`).",
+    )
+    api_key: Token | None = Field(None, validation_alias="ANTHROPIC_API_KEY", description="Key of Anthropic's API.")
+    base_url: Annotated[str, Field(pattern=URL)] | None = Field(
+        None, validation_alias="ANTHROPIC_BASE_URL", description="URL of that API, if it is not Anthropic's."
+    )
     #: A program on this machine that prints an API key; it is copied to the ships and runs there.
-    key_helper: CallersPath | None = Field(None, validation_alias="OCAPTAIN_CLAUDE_KEY_HELPER")
+    key_helper: CallersPath | None = Field(
+        None,
+        validation_alias="OCAPTAIN_CLAUDE_KEY_HELPER",
+        description="Program here that prints such a key; it is copied to the ships and runs there.",
+    )
