@@ -23,10 +23,12 @@ def main() -> None:
     also when it fails.
     """
     from ocaptain.background import reduce_garbage_collection  # noqa: PLC0415 - see above
+    from ocaptain.cli.interrupts import ignore_interrupts, take_interrupts_once  # noqa: PLC0415
     from ocaptain.cli.streams import EXIT_NO_READER, ReaderGone, correct_environment, prepare_streams  # noqa: PLC0415
     from ocaptain.environment import ignore_python_settings  # noqa: PLC0415
     from ocaptain.errors import Interrupted, OcaptainError  # noqa: PLC0415
 
+    take_interrupts_once()
     ignore_python_settings()
     reduce_garbage_collection()
     correct_environment(os.environ)
@@ -50,8 +52,10 @@ def main() -> None:
             # Its text may hold anything, even a token: it goes to a file that only the user can read.
             _exit_with(OcaptainError(f"internal error: {type(error).__name__}", [_save_traceback()]))
     except ReaderGone:
+        ignore_interrupts()
         sys.exit(EXIT_NO_READER)
     gc.freeze()  # nothing is searched for garbage at the end of the process: that takes a tenth of a short one's time
+    ignore_interrupts()
     sys.exit(code)
 
 
@@ -79,10 +83,12 @@ def _run_app() -> int | None:
 
 def _exit_with(error: OcaptainError) -> NoReturn:
     """Print an error and exit with its exit code."""
-    from ocaptain.cli.streams import ReaderGone  # noqa: PLC0415 - see above
+    from ocaptain.cli.interrupts import ignore_interrupts  # noqa: PLC0415 - see above
+    from ocaptain.cli.streams import ReaderGone  # noqa: PLC0415
     from ocaptain.errors import OcaptainError  # noqa: PLC0415
     from ocaptain.text import escape_control  # noqa: PLC0415
 
+    ignore_interrupts()
     for line in str(error).splitlines():
         sys.stderr.write(f"{escape_control(line)}\n")
     with contextlib.suppress(OcaptainError, ReaderGone):  # standard output may be what cannot be written

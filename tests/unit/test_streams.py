@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -237,3 +238,49 @@ def test_sink_asks_and_without_a_terminal_does_nothing(home):
         done, seen = on_terminal(home, "sink", VOYAGE, cols=80, key=key)
         assert (done, f"\n{answer}" in seen) == (code, True), seen
     assert Query(home / "voyages" / VOYAGE).state() == "preparing"
+
+
+# -- Ctrl-C, again and again -----------------------------------------------------------------------
+
+
+def hammer(home, *arguments, until):
+    """Run a command on a terminal, and send it interrupts without a pause once it has shown something."""
+    leader, follower = pty.openpty()
+    running = subprocess.Popen(
+        [OCAPTAIN, *arguments],
+        env=environment(home),
+        stdin=follower,
+        stdout=follower,
+        stderr=follower,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(follower, termios.TIOCSCTTY, 0),  # noqa: PLW1509 - there is one thread
+    )
+    os.close(follower)
+    seen, sent = b"", 0
+    with running, contextlib.suppress(OSError):
+        while True:
+            if until in seen:
+                running.send_signal(signal.SIGINT)
+                sent += 1
+            if select.select([leader], [], [], 0.002)[0]:
+                chunk = os.read(leader, 65536)
+                if not chunk:
+                    break
+                seen += chunk
+            elif running.poll() is not None:
+                break
+    os.close(leader)
+    return running.returncode, seen.decode().replace("\r\n", "\n"), sent
+
+
+@pytest.mark.parametrize(
+    ("arguments", "until"), [(("sink", VOYAGE), b"[y/N]: "), (("logs", VOYAGE, "-f"), b"said"), (("ls",), b"ID")]
+)
+def test_who_hammers_on_ctrl_c_interrupts_once(home, arguments, until):
+    """Also while Python itself ends, where an interrupt has it print complaints of its own."""
+    code, seen, sent = hammer(home, *arguments, until=until)
+    assert sent > 1
+    assert code in ({0, 130} if arguments == ("ls",) else {130}), seen
+    for complaint in ("Error in sys.excepthook", "lost sys.stderr", "Traceback", "Exception ignored", "internal error"):
+        assert complaint not in seen
+    assert seen.count("interrupted") == (arguments[0] == "sink")
