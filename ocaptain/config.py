@@ -30,8 +30,6 @@ MAX_SHIPS = 500
 URL = r"^https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[^\s]*)?$"
 #: A URL that receives a secret: https, or this machine.
 _TRUSTED_URL = r"^(https://[A-Za-z0-9._-]+|http://(127\.0\.0\.1|localhost|\[::1\]))(:[0-9]{1,5})?(/[^\s]*)?$"
-#: Instead of a provider's name: the ships are hosts of an inventory, which ocaptain neither makes nor destroys.
-HOSTS = "hosts"
 
 
 def _check_printable(token: SecretStr) -> SecretStr:

@@ -18,6 +18,8 @@ _DEVICE = re.compile(rf"({VOYAGE}-{SHIP})(?:-[0-9]+)?")
 SUNK_FILE = "sunk"
 ProviderName = Literal["sprites", "drydock"]
 PROVIDERS: tuple[ProviderName, ...] = ("sprites", "drydock")
+#: Instead of a provider's name: the ships are hosts of an inventory, which ocaptain neither makes nor destroys.
+HOSTS = "hosts"
 #: Where the final verify runs: where no agent was, or on any ship.
 VerifyOn = Literal["clean", "any"]
 VERIFY_ON: tuple[VerifyOn, ...] = ("clean", "any")

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ocaptain.captain.transport.target import read_target
-from ocaptain.config import HOSTS, load_settings
+from ocaptain.config import load_settings
 from ocaptain.errors import OcaptainError, PartialError, UsageError
 from ocaptain.git import GitError
-from ocaptain.names import LABEL, VERIFY_SHIP
+from ocaptain.names import HOSTS, LABEL, VERIFY_SHIP
 from ocaptain.options import SailOptions
 from ocaptain.paths import expand_home
 from ocaptain.plan import load_plan

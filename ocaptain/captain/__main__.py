@@ -18,10 +18,11 @@ from ocaptain.captain.provider_watch import ProviderWatch
 from ocaptain.captain.transport.sprite import sprite_transport_factory
 from ocaptain.captain.transport.ssh import ssh_transport_factory
 from ocaptain.captain.verify_ship import VerifyShipMaker
-from ocaptain.config import HOSTS, load_settings
+from ocaptain.config import load_settings
 from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.ledger import Contradiction, Ledger, LedgerUnwritable, TakenOver
 from ocaptain.locks import Lock
+from ocaptain.names import HOSTS
 from ocaptain.presence import Presence, find_existing
 from ocaptain.prices import load_prices
 from ocaptain.process import captain_lock_path, record_captain

@@ -13,9 +13,9 @@ from ocaptain.captain.transport.target import read_target, ssh_argv
 from ocaptain.cli.shell import choose_ship
 from ocaptain.cli.streams import RawOutput, ReaderGone
 from ocaptain.cli.views import find_voyage
-from ocaptain.config import HOSTS, load_settings
+from ocaptain.config import load_settings
 from ocaptain.errors import Interrupted, OcaptainError
-from ocaptain.names import SHIP_ID
+from ocaptain.names import HOSTS, SHIP_ID
 from ocaptain.provider import choose_provider, endpoint
 from ocaptain.query import Query
 from ocaptain.sprites import NotFound

@@ -26,8 +26,9 @@ from ocaptain.cli import render
 from ocaptain.cli.remote_host import run_on_host
 from ocaptain.cli.shell import CHUNK, Output, choose_ship, raw_terminal
 from ocaptain.cli.views import find_voyage
-from ocaptain.config import HOSTS, load_settings
+from ocaptain.config import load_settings
 from ocaptain.errors import Interrupted, OcaptainError, UsageError
+from ocaptain.names import HOSTS
 from ocaptain.provider import choose_provider, endpoint
 from ocaptain.query import Query
 from ocaptain.sprites import ExecInterrupted, NotFound, SpritesError

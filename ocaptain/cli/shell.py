@@ -25,9 +25,10 @@ from ocaptain.captain.transport.target import read_target, terminal_argv
 from ocaptain.cli import render
 from ocaptain.cli.streams import RawOutput
 from ocaptain.cli.views import find_voyage
-from ocaptain.config import HOSTS, load_settings
+from ocaptain.config import load_settings
 from ocaptain.errors import Interrupted, OcaptainError, UsageError
 from ocaptain.escapes import EscapeFilter
+from ocaptain.names import HOSTS
 from ocaptain.provider import choose_provider, endpoint
 from ocaptain.query import Query
 from ocaptain.sprites import ExecInterrupted, NotFound

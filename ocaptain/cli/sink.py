@@ -16,8 +16,9 @@ from ocaptain.cli.status_view import head_lines, progress_lines, ship_lines, shi
 from ocaptain.cli.style import format_money
 from ocaptain.cli.tables import paragraph
 from ocaptain.cli.views import find_voyage, print_next_of, read_beside
-from ocaptain.config import HOSTS, load_settings
+from ocaptain.config import load_settings
 from ocaptain.errors import Interrupted, OcaptainError, PartialError, UsageError
+from ocaptain.names import HOSTS
 from ocaptain.process import is_captain_running
 from ocaptain.query import Query
 from ocaptain.voyage.home import Home

@@ -11,8 +11,9 @@ from ocaptain.cli.next_step import Standing, after_command, after_voyage, standi
 from ocaptain.cli.status_view import Beside, status_lines, status_records
 from ocaptain.cli.tables import UNBOUNDED
 from ocaptain.cli.task_table import task_lines, task_records
-from ocaptain.config import HOSTS, load_settings
+from ocaptain.config import load_settings
 from ocaptain.errors import UsageError
+from ocaptain.names import HOSTS
 from ocaptain.paths import expand_home
 from ocaptain.process import is_captain_running
 from ocaptain.query import Query

@@ -140,7 +140,7 @@ class Snapshot:
         forecast: of the rest.
         still: seconds for which nothing was done until somebody had it go on: it was paused, or had ended.
         paused: since when it has been paused, None if it is not.
-        work_span: seconds of its phase ``work`` without those; None if it has not come to that.
+        still_at_work: those of them that were in its phase ``work``.
     """
 
     about: Overview
@@ -155,7 +155,7 @@ class Snapshot:
     forecast: Forecast
     still: float = 0.0
     paused: float | None = None
-    work_span: float | None = None
+    still_at_work: float = 0.0
 
     @cached_property
     def task(self) -> Mapping[str, TaskLine]:
@@ -180,7 +180,11 @@ class Snapshot:
     @property
     def speed_up(self) -> float | None:
         """How many times faster than one ship it was while it worked, None if that is not known."""
-        return self.work_seconds / self.work_span if self.work_span and self.work_seconds else None
+        work = next((phase for phase in self.phases if phase.name == "work"), None)
+        if work is None or work.began is None or work.ended is None:
+            return None
+        seconds = work.ended - work.began - self.still_at_work
+        return self.work_seconds / seconds if seconds > 0 and self.work_seconds else None
 
 
 def read_snapshot(ledger: Ledger, about: Overview, now: float) -> Snapshot:
@@ -261,14 +265,12 @@ def build_snapshot(
         forecast=_forecast(about, lines, ships, now),
         still=course.still(created, ended),
         paused=course.paused,
-        work_span=_span(next(part for part in parts if part.name == "work"), course),
+        still_at_work=_still_in(next(part for part in parts if part.name == "work"), course),
     )
 
 
-def _span(work: Phase, course: Course) -> float | None:
-    if work.began is None or work.ended is None:
-        return None
-    return max(0.0, work.ended - work.began - course.still(work.began, work.ended))
+def _still_in(phase: Phase, course: Course) -> float:
+    return 0.0 if phase.began is None else course.still(phase.began, phase.ended)
 
 
 def _last_attempts(

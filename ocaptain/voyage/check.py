@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from ocaptain.agents import check_agents
-from ocaptain.config import DEFAULT_SHIPS, HOSTS, MAX_SHIPS
+from ocaptain.config import DEFAULT_SHIPS, MAX_SHIPS
 from ocaptain.errors import UsageError
 from ocaptain.mesh import choose_mesh, count_devices, tailnet_of
-from ocaptain.names import VERIFY_SHIP, sprite_name
+from ocaptain.names import HOSTS, VERIFY_SHIP, sprite_name
 from ocaptain.plan import Plan, Report, load_plan
 from ocaptain.plan.models import MODEL
 from ocaptain.plan.texts import has_half_character

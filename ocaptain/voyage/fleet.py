@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ocaptain.captain.transport.ssh import find_held_hosts
-from ocaptain.config import HOSTS
 from ocaptain.errors import OcaptainError
 from ocaptain.ledger import Ledger, overview
 from ocaptain.ledger.records import NOT_SAILING
+from ocaptain.names import HOSTS
 from ocaptain.presence import Presence, find_existing
 from ocaptain.provider import require_endpoint_of
 

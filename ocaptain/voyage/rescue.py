@@ -15,11 +15,11 @@ from ocaptain.captain.awake import AwakeCounter
 from ocaptain.captain.rescue import Rescue, bundle_unlanded_work, rescue
 from ocaptain.captain.transport.sprite import sprite_transport_factory
 from ocaptain.captain.transport.ssh import ssh_transport_factory
-from ocaptain.config import HOSTS
 from ocaptain.control import stop_captain
 from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.ledger.records import ENDED
 from ocaptain.locks import Lock
+from ocaptain.names import HOSTS
 from ocaptain.prices import load_prices
 from ocaptain.provider import Endpoint, require_endpoint_of
 from ocaptain.sprites import SpritesError

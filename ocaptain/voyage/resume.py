@@ -10,11 +10,11 @@ from ocaptain import process
 from ocaptain.agents import ADAPTERS
 from ocaptain.captain.decide.replace import plan_replacements
 from ocaptain.captain.transport.target import read_target
-from ocaptain.config import HOSTS
 from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.ledger.records import NOT_SAILING
 from ocaptain.locks import Lock
 from ocaptain.mesh import tailnet_of
+from ocaptain.names import HOSTS
 from ocaptain.provider import choose_provider, endpoint, require_endpoint_of, require_same_provider
 from ocaptain.voyage.fleet import find_existing_ships, list_sprites
 from ocaptain.voyage.home import Home, table_of

@@ -6,10 +6,10 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from ocaptain import process
-from ocaptain.config import HOSTS
 from ocaptain.errors import OcaptainError
 from ocaptain.locks import Lock
 from ocaptain.mesh import MeshRecords, remove_devices, tailnet_of
+from ocaptain.names import HOSTS
 from ocaptain.provider import choose_provider, require_endpoint_if_used, require_same_provider
 from ocaptain.voyage.fleet import find_existing_ships, list_sprites, open_for_writing
 

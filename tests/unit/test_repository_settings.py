@@ -29,8 +29,9 @@ from ocaptain.agents.claude.ship.repository import (
 from ocaptain.agents.claude.verdict import judge
 from ocaptain.agents.facts import AttemptEnd
 from ocaptain.agents.repository import MAX_FILE_BYTES, MAX_LISTED_FILES, settings_files
-from ocaptain.config import HOSTS, load_settings
+from ocaptain.config import load_settings
 from ocaptain.errors import UsageError
+from ocaptain.names import HOSTS
 from ocaptain.options import SailOptions
 from ocaptain.voyage.prepare import prepare
 from ocaptain.voyage.request import Request

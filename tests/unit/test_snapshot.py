@@ -171,7 +171,7 @@ def test_what_stood_still_does_not_count(sea):
     one.at(20_030).verify(ok=True)
     one.ledger.set_state("complete")
     seen = one.at(30_000).seen()
-    assert (seen.elapsed(one.now), seen.started, seen.work_span) == (90, CREATED + 10, 60)
+    assert (seen.elapsed(one.now), seen.started, seen.still_at_work) == (90, CREATED + 10, 19_940)
     assert seen.speed_up == pytest.approx(0.5)
 
 
@@ -212,7 +212,7 @@ def test_after_a_retry_what_an_earlier_end_showed_does_not_count(sea):
     one.at(1030).verify(ok=True)
     one.ledger.set_state("complete")
     assert one.spans()["verify"] == (1020, 1030)
-    assert (one.seen().elapsed(one.now), one.seen().work_span) == (65, 45)
+    assert (one.seen().elapsed(one.now), one.seen().still_at_work) == (65, 965)
 
 
 def test_a_voyage_that_failed_while_preparing(sea):
