@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Group
+from rich.control import Control
 from rich.live import Live
+from rich.segment import ControlType
 from rich.text import Text
 
 from ocaptain.cli import render
@@ -70,6 +72,11 @@ def live_height(terminal: int) -> int:
     return max(1, terminal - max(_LEFT_LINES, terminal // _LEFT_PART))
 
 
+def wrapped_rows(lines: Sequence[Text], width: int) -> int:
+    """Return how many rows more than lines there are on a terminal that has become so narrow."""
+    return sum(max(0, line.cell_len - 1) // max(1, width) for line in lines)
+
+
 class SailProgress:
     """Shows the progress of a run: the events of Ansible, then those of the ledger.
 
@@ -107,6 +114,7 @@ class SailProgress:
         self._waiting: deque[_Waiting] = deque()
         self._drawn_at = 0.0
         self._drawn: list[Text] = []
+        self._width = self._console.width
 
     def __enter__(self) -> Self:
         if self._console.can_redraw:
@@ -186,6 +194,7 @@ class SailProgress:
 
     def on_idle(self) -> None:
         """Show what is new in the ledger, and the time."""
+        self._mend_after_resize()
         self._look()
         self._flush()
         self._draw()
@@ -193,6 +202,7 @@ class SailProgress:
     def finish(self) -> None:
         """Show what is new for the last time."""
         self._look_at = 0.0
+        self._mend_after_resize()
         self._look()
         self._flush(is_last=True)
 
@@ -242,6 +252,15 @@ class SailProgress:
                 diff = self._diffs.diffs.get(event.text)
                 self._console.print(event_line(event, self._seen, diff, self._clock(), self._console.width))
             self._waiting.popleft()
+
+    def _mend_after_resize(self) -> None:
+        """Erase what a terminal that became narrower made of the last frame: its lines now take several rows each."""
+        if self._live is None:
+            return
+        before, self._width = self._width, self._console.width
+        if self._width < before and (extra := wrapped_rows(self._drawn, self._width)):
+            erase_row = ((ControlType.ERASE_IN_LINE, 2), (ControlType.CURSOR_UP, 1))
+            self._console.control(Control(ControlType.CARRIAGE_RETURN, *erase_row * extra))
 
     def _draw(self) -> None:
         """Draw the live screen, if it has changed and the last frame is old enough."""

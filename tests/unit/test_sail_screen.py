@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import time
@@ -20,7 +19,7 @@ from ocaptain.cli import progress
 from ocaptain.cli.board import Extras, board
 from ocaptain.cli.building import BUILT_TASK, LAUNCH_TASK, Building, building_lines, with_steps
 from ocaptain.cli.fold import fold
-from ocaptain.cli.progress import SHOWN_EVENTS, SailProgress, live_height
+from ocaptain.cli.progress import SHOWN_EVENTS, SailProgress, live_height, wrapped_rows
 from ocaptain.cli.reason import brief_reason
 from ocaptain.cli.style import format_time
 from ocaptain.cli.voyage_end import MAX_FAILURES, end_lines
@@ -247,26 +246,27 @@ def test_the_live_screen_leaves_room_for_what_scrolls(terminal, lines):
     assert live_height(terminal) == lines
 
 
+END = "\x00end"
+
+
 class Terminal:
     """A terminal as standard error, and what was written to it."""
 
     def __init__(self, monkeypatch, **environment):
         self.leader, follower = os.openpty()
-        fcntl.fcntl(self.leader, fcntl.F_SETFL, os.O_NONBLOCK)
         self.file = os.fdopen(follower, "w")
         for name, value in {"TERM": "xterm", "COLUMNS": "80", "LINES": "24", **environment}.items():
             monkeypatch.setenv(name, value)
         monkeypatch.setattr("sys.stderr", self.file)
 
     def read(self):
+        """Return what was written since the last time: a mark tells where that ends, since a terminal may be late."""
+        self.file.write(END)
         self.file.flush()
         seen = b""
-        try:
-            while piece := os.read(self.leader, 65536):
-                seen += piece
-        except BlockingIOError:
-            return seen.decode()
-        return seen.decode()
+        while not seen.endswith(END.encode()):
+            seen += os.read(self.leader, 65536)
+        return seen.decode().removesuffix(END)
 
     def close(self):
         self.file.close()
@@ -324,6 +324,21 @@ def test_an_event_scrolls_above_though_git_knows_no_such_commit(open_terminal, s
         shown.finish()
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal.read())
     assert f"✓ #{task} landed 4f73232 ship-0" in plain
+
+
+def test_a_narrower_terminal_keeps_nothing_of_the_last_frame(open_terminal, sailing):
+    assert wrapped_rows([Text("x" * 80), Text("x" * 81), Text("")], 40) == 3
+    terminal = open_terminal(COLUMNS="100")
+    with SailProgress("fifty") as shown:
+        shown.directory = sailing
+        shown._skip_old_events(sailing)
+        shown.on_idle()
+        terminal.read()
+        extra = wrapped_rows(shown._drawn, 60)
+        shown._console.width = 60
+        shown.on_idle()
+        assert extra >= 2
+        assert terminal.read().startswith("\r" + "\x1b[2K\x1b[1A" * extra + "\r\x1b[2K")
 
 
 def land(sailing, ship):
