@@ -10,7 +10,7 @@ from rich.text import Text
 from ocaptain.cli import render
 from ocaptain.cli.next_step import after_command
 from ocaptain.cli.style import BUSY, HEAD, QUIET, fit, with_symbol
-from ocaptain.cli.tables import GAP, UNBOUNDED, as_text, cut, lay_out
+from ocaptain.cli.tables import GAP, UNBOUNDED, as_text, lay_out, paragraph
 from ocaptain.sources import voyages_directory
 from ocaptain.voyage.home import Home
 from ocaptain.voyage.listing import HEADER, NOTHING, cells
@@ -24,6 +24,8 @@ ID, PLAN, STATE, COST, NOTE = (HEADER.index(name) for name in ("ID", "PLAN", "ST
 RIGHT = (HEADER.index("AGE"), COST)
 #: A plan's name has so much room where a line is short of it.
 MAX_PLAN = 16
+#: A note has so many lines of its own at most.
+MAX_LINES = 3
 #: Of an id so much is shown at least: ``voyage-4f59``.
 MIN_ID = 11
 
@@ -68,8 +70,8 @@ def voyage_lines(rows: Sequence[Row], now: float, width: int) -> list[Text]:
         return lines
     found = [lines[0]]
     for line, words in zip(lines[1:], table, strict=True):
-        note = Text.assemble(" " * GAP, cut(as_text(words[NOTE], QUIET), width - GAP))
-        found += [line, *([note] if words[NOTE] != NOTHING else [])]
+        note = words[NOTE] if words[NOTE] != NOTHING else ""
+        found += [line, *(paragraph(Text(" " * GAP), note, width, most=MAX_LINES, style=QUIET) if note else [])]
     return found
 
 

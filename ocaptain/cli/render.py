@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 #: Version of the JSON that ``--json`` prints; additions keep it (``docs/json/`` has a schema for each kind).
 SCHEMA = 1
 
-MIN_TABLE_WIDTH = 50
+#: Narrower than that lines are not cut at all.
+MIN_TABLE_WIDTH = 30
 MIN_WRAPPED_WIDTH = 8
 
 

@@ -260,7 +260,7 @@ def test_ls_at_80_columns(rows):
         "  not sunk"
     )
     narrow = plain(voyage_lines(rows, now, 60)).splitlines()
-    assert narrow[3].startswith("voyage-4f59  fifty    ● running")
+    assert any(line.startswith("voyage-4f59  fifty    ● running") for line in narrow)
     assert max(map(cell_len, narrow)) <= 60
 
 
