@@ -82,8 +82,7 @@ def run_exec(arguments: ExecArguments, *, tty: bool) -> int:
     ship = next(one for one in query.ships() if one.sprite == sprite)
     tty = tty or (sys.stdin.isatty() and sys.stdout.isatty())
     if seen.provider == HOSTS:
-        line = f"{_TO_WORKSPACE}; exec -- {shlex.join(arguments.argv)}"
-        return run_on_host(ship, line, tty=tty)
+        return run_on_host(ship, host_line(arguments.argv), tty=tty)
     settings = load_settings()
     reached = endpoint(choose_provider(settings, seen.provider)[0], settings)
     if reached is None:
@@ -92,6 +91,14 @@ def run_exec(arguments: ExecArguments, *, tty: bool) -> int:
         return asyncio.run(_Remote(reached, ship.id, sprite, arguments.argv, tty=tty).run())
     except asyncio.CancelledError:
         raise Interrupted(f"interrupted: the command on {ship.id} is ended") from None
+
+
+def host_line(argv: Sequence[str]) -> str:
+    """Return the shell line that runs a command on a host.
+
+    A command that a signal ended has the exit code of that (130): ssh itself would make 255 of it.
+    """
+    return f"{_TO_WORKSPACE}; trap : INT TERM QUIT; (exec -- {shlex.join(argv)}); exit $?"
 
 
 def start_reading_stdin(loop: asyncio.AbstractEventLoop, pieces: asyncio.Queue[bytes]) -> None:

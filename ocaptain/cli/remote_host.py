@@ -96,7 +96,8 @@ def run_on_host(ship: ShipRow, line: str, *, tty: bool) -> int:
             for thread in threads:
                 thread.join()
     if code == 255:
-        sys.stderr.write(f"exec on {ship.id}: ssh ended with exit code 255: the connection failed or was lost\n")
+        lost = "the connection failed or was lost, and the command may go on there; or it ended so itself"
+        sys.stderr.write(f"exec on {ship.id}: exit code 255: {lost}\n")
     return code if code >= 0 else 128 - code
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from ocaptain.captain.transport.target import SshTarget, terminal_argv
 from ocaptain.cli.exec import ExecArguments, parse_exec
-from ocaptain.cli.remote import _START, pack_words
+from ocaptain.cli.remote import _START, host_line, pack_words
 from ocaptain.cli.remote_host import environment_of_ssh, signal_line
 from ocaptain.errors import UsageError
 from tests.helpers import OCAPTAIN
@@ -122,10 +122,8 @@ def test_the_command_has_no_child_and_no_variable_of_ours():
 
 
 def test_words_reach_a_host_through_two_shells():
-    import shlex
-
     target = SshTarget(host="h", home="/tmp")
-    argv = terminal_argv(target, f"exec -- {shlex.join(['printf', '%s|', *HOSTILE[:-1]])}", is_terminal=False)
+    argv = terminal_argv(target, host_line(["printf", "%s|", *HOSTILE[:-1]]), is_terminal=False)
     there = " ".join(argv[argv.index("--") + 2 :])  # sshd gives it to the user's shell
     done = subprocess.run(["sh", "-c", os.fsencode(there)], capture_output=True, check=False, timeout=60)
     assert done.stdout == b"".join(os.fsencode(word) + b"|" for word in HOSTILE[:-1])
