@@ -144,11 +144,12 @@ def wrap(text: str, width: int, *, most: int = 0) -> list[str]:
 def tsv_line(*fields: object) -> str:
     r"""Return a record for a pipe: fields between tabs.
 
-    In them backslashes, tabs, line ends and what a terminal could act upon are escaped, as in a string of Python or
-    JSON: ``\\``, ``\t``, ``\n``, ``\u001b``. None is an empty field.
+    In them backslashes, tabs, line ends and what a terminal could act upon are escaped as in a string of Python:
+    ``\\``, ``\t``, ``\n``, ``\x1b``, ``\u202e``. None is an empty field.
     """
     return "\t".join("" if one is None else _ESCAPED.sub(_escape, str(one)) for one in fields)
 
 
 def _escape(found: re.Match[str]) -> str:
-    return _ESCAPES.get(found[0]) or f"\\u{ord(found[0]):04x}"
+    code = ord(found[0])
+    return _ESCAPES.get(found[0]) or (f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}")
