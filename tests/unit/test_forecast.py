@@ -42,6 +42,7 @@ def naive_wave(graph, task):
     return 1 + max((naive_wave(graph, one) for one in graph[task]), default=0)
 
 
+@settings(deadline=None)
 @given(graphs())
 def test_waves_are_what_they_are_said_to_be(graph):
     assert waves(graph) == {task: naive_wave(graph, task) for task in graph}
@@ -52,6 +53,7 @@ def test_waves_of_tasks_that_wait_in_a_circle():
     assert waves(graph) == {"a": 1, "b": 1, "c": 1, "d": 2}
 
 
+@settings(deadline=None)
 @given(graphs(), st.data())
 def test_the_heaviest_chain_is_a_chain_and_none_is_heavier(graph, data):
     weights = {task: data.draw(st.floats(0, 100)) for task in graph}
@@ -128,6 +130,7 @@ def test_forecasts(tasks, done, ships, expected):
     assert forecast(tasks, done, ships, NOW) == expected
 
 
+@settings(deadline=None)
 @given(open_tasks(), DONE, st.integers(1, 8))
 def test_a_forecast_is_never_below_what_no_fleet_can_beat(tasks, done, ships):
     made = forecast(tasks, done, ships, NOW)
@@ -144,6 +147,7 @@ def test_a_forecast_is_never_below_what_no_fleet_can_beat(tasks, done, ships):
     assert sum(rest[task] for task in made.chain) == pytest.approx(max(chains.values()))
 
 
+@settings(deadline=None)
 @given(open_tasks(), DONE, st.integers(1, 8), st.lists(st.floats(0, 2e6), max_size=5))
 def test_while_nothing_happens_what_is_left_only_gets_less_and_is_what_a_new_forecast_says_at_last(
     tasks, done, ships, waits
@@ -161,7 +165,7 @@ def test_while_nothing_happens_what_is_left_only_gets_less_and_is_what_a_new_for
     assert made.left_at(NOW + 1e12) == pytest.approx(at_last.left)
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(open_tasks(), DONE)
 def test_more_ships_are_never_slower(tasks, done):
     left = [forecast(tasks, done, ships, NOW).left for ships in (1, 2, 5, 100)]

@@ -9,7 +9,7 @@ import tarfile
 from pathlib import PurePath
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ocaptain.ledger import Ledger, store
@@ -485,6 +485,7 @@ def test_a_snapshot_is_of_one_moment(sea, monkeypatch):
 STATES = ("preparing", "running", "paused", "verifying", "complete", "failed", "sinking", "sunk")
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 1e9), st.sampled_from(STATES)), max_size=12), st.sampled_from(STATES))
 def test_any_course_of_a_voyage_has_times_that_can_be(changes, state):
     course = Course(5.0, state, tuple(changes))
@@ -495,6 +496,7 @@ def test_any_course_of_a_voyage_has_times_that_can_be(changes, state):
     assert course.verdict in {"complete", "failed", None}
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 100), st.sampled_from(STATES)), min_size=1, max_size=12))
 def test_what_stood_still_is_at_most_all_of_it(steps):
     at, changes = 0.0, []

@@ -6,7 +6,7 @@ import ast
 import math
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
@@ -56,6 +56,7 @@ def naive(text):
 # -- cells ---------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(TEXTS, st.integers(-3, 90))
 @example("修", 1)
 @example("a修", 2)
@@ -70,6 +71,7 @@ def test_text_fits_exactly(text, width):
     line.encode()
 
 
+@settings(deadline=None)
 @given(TEXTS, st.integers(1, 90))
 def test_what_is_cut_says_so_and_nothing_else_is_cut(text, width):
     whole, line = fit(text, 10_000), fit(text, width)
@@ -120,6 +122,7 @@ def parse(line):
     return [ast.literal_eval('"{}"'.format(field.replace('"', r"\""))) for field in line.split("\t")]
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(st.characters()) | st.sampled_from(HOSTILE), min_size=1, max_size=5))
 @example(["\\t", "\t", "\\\\n\\", '"', "\\u001b"])
 def test_a_record_is_one_line_and_gives_its_fields_back(fields):

@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ocaptain.ledger import Ledger, LedgerError
@@ -234,6 +234,7 @@ def test_the_last_line_of_a_log(voyage, content, expected):
     assert watcher.actions()[ship] == expected
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300), st.integers(0, 3))
 def test_any_log_has_a_last_line(tmp_path_factory, data, blocks):
     path = tmp_path_factory.getbasetemp() / "any.log"

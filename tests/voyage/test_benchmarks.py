@@ -38,6 +38,14 @@ def test_what_a_queue_of_checks_lands_is_right(tmp_path):
     assert (found["failing"]["landings"], found["failing"]["attempts"], found["failing"]["wrong"]) == (6, 7, [])
 
 
+def test_what_screens_cost(tmp_path):
+    size = ("--tasks", "60", "--ships", "4", "--rounds", "2", "--frames", "3", "--seconds", "0.5")
+    found = bench(tmp_path, "screens", *size)
+    assert set(found["start"]["ratio"]) == {"--help", "status"}
+    assert found["reader"]["changed"]["p50_ms"] > found["reader"]["unchanged"]["p50_ms"]
+    assert {"board", "watch"} <= set(found)
+
+
 def test_claims_of_many_ships(tmp_path):
     found = bench(tmp_path, "scale", "--only", "claims", "--tasks", "1500")
     assert {"10", "1000", "growth"} <= set(found["claims"])
