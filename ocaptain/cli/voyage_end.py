@@ -73,7 +73,7 @@ def _first_line(seen: Snapshot, machine: Callable[[float], int], now: float) -> 
     """Return ``✗ failed: 48 of 50 landed in 5:40 on 5 ships (12 min of work, 2.1x) · $2.10``."""
     about = seen.about
     crew = sum(ship.role == "work" and not ship.replaced_by for ship in seen.ships)
-    line = Text.assemble(symbol(about.state), " ", (clean_line(about.state), BAD if about.tasks["failed"] else GOOD))
+    line = Text.assemble(symbol(about.state), " ", (clean_line(about.state), BAD if about.state == "failed" else GOOD))
     line.append(f": {about.tasks['completed']} of {about.tasks['total']} landed in {format_clock(seen.elapsed(now))}")
     line.append(f" on {crew} {'ship' if crew == 1 else 'ships'}")
     if seen.work_seconds >= 1:

@@ -223,6 +223,14 @@ def test_a_verify_that_failed_is_told_with_what_else_must_be_known():
     ]
 
 
+@pytest.mark.parametrize(("state", "colour"), [("failed", "red"), ("complete", "green")])
+def test_the_end_is_red_if_the_voyage_failed_alone(state, colour):
+    verify = {"ok": state == "complete", "exit_code": 7, "stage": "verify", "clean": True, "commit": COMMIT}
+    counts = {"total": 2, "completed": 2, "failed": 0, "in_progress": 0, "pending": 0}
+    first, *rest = end_lines(at_end([], state, verify, counts=counts), {}, lambda _: 0, Path("/v"), NOW)
+    assert {str(span.style) for line in (first, rest[0]) for span in line.spans} == {colour}
+
+
 def test_of_many_failures_the_end_names_the_rest():
     tasks = [TaskLine(str(number), "", "failed", reason="no") for number in range(1, 31)]
     lines = told_at_end(at_end(tasks, "failed"))
