@@ -25,7 +25,7 @@ from ocaptain.cli.watch.app import WatchApp
 from ocaptain.cli.watch.logs import MAX_LINE, LogTail
 from ocaptain.cli.watch.pages import LogPage, Page, Question, Search
 from ocaptain.cli.watch.run import run_watch
-from ocaptain.cli.watch.seen import Reader, farewell, fold_steps
+from ocaptain.cli.watch.seen import Reader, farewell, find_log, fold_steps
 from ocaptain.cli.watch.size import is_too_small, share_room
 from ocaptain.control import carry_out
 from ocaptain.control.listen import listening
@@ -144,11 +144,11 @@ def test_the_screen_of_80_columns(tmp_path):
     assert "38/50  ● 5  ✗ 1  ↻ 1  left ~0:00" in lines[2]
     assert lines[3:10] == [
         "▸ ships 5/5 up                      │  tasks 38/50 landed, 1 failed           ↓7",
-        'ship-0 ● #40    0:00 Edit app/login…│✗ 7     0:00 exit 3, said "boom"  Add login',
-        "ship-1 ● #41    0:00 npm test  Add… │↻ 43    0:00 1/3 check `false`: exit 1  Ad…",
-        "ship-2 ● #42    0:00 Bash: git diff…│● 40 ◆  0:00 Ship it",
-        "ship-3 ● #43    0:00 ↻1/3 wrote 3 f…│● 41    0:00 Add login",
-        "ship-4 ● #44    0:00 Edit app/login…│● 42    0:00 Ship it",
+        'ship-0 ● #40  0:00 Edit app/login.c…│✗ 7     0:00 exit 3, said "boom"  Add login',
+        "ship-1 ● #41  0:00 npm test  Add lo…│↻ 43    0:00 1/3 check `false`: exit 1  Ad…",
+        "ship-2 ● #42  0:00 Bash: git diff -…│● 40 ◆  0:00 Ship it",
+        "ship-3 ● #43  0:00 ↻1/3 wrote 3 fil…│● 41    0:00 Add login",
+        "ship-4 ● #44  0:00 Edit app/login.c…│● 42    0:00 Ship it",
         "                                    │● 44    0:00 Ship it",
     ]
     assert lines[-10:] == [
@@ -168,9 +168,7 @@ def test_the_screen_of_80_columns(tmp_path):
 def test_a_wide_screen_has_subjects_and_what_is_said_of_them_side_by_side(tmp_path):
     text = watch(Scene(subjects=("Add login", "Ship it")), tmp_path, shown, size=(200, 50))
     ship = next(line for line in text.splitlines() if line.startswith("ship-0"))
-    assert re.match(
-        r"ship-0 ● #40    0:00 Ship it +Edit app/login.css +│✗ 7 +0:00 ship-1 +Add login +exit 3, said", ship
-    )
+    assert re.match(r"ship-0 ● #40  0:00 Ship it +Edit app/login.css +│✗ 7 +0:00 ship-1 +Add login +exit 3, said", ship)
 
 
 def test_a_small_terminal_is_told_so_and_grows(tmp_path):
@@ -186,6 +184,8 @@ def test_a_small_terminal_is_told_so_and_grows(tmp_path):
 
 def test_only_failures_are_red_and_no_color_has_no_colours(tmp_path, monkeypatch):
     async def colours(app, pilot):
+        app.say("a captain's refusal", "red")
+        await pilot.pause()
         found = set()
         for strip in app.screen._compositor.render_strips():
             for segment in strip:
@@ -195,7 +195,8 @@ def test_only_failures_are_red_and_no_color_has_no_colours(tmp_path, monkeypatch
 
     red = {text for colour, text in watch(Scene(), tmp_path / "a", colours) if colour in {"red", "ansi_red"}}
     assert red
-    assert all(re.match(r'✗|━|exit 3, said "boom"', text) for text in red), red
+    assert "a captain's refusal" in red
+    assert all(re.match(r'✗|━|exit 3, said "boom"|a captain', text) for text in red), red
     monkeypatch.setenv("NO_COLOR", "1")
 
     async def filters(app, pilot):
@@ -620,6 +621,13 @@ def test_a_task_is_found(tmp_path):
     assert find_task(tasks, "nothing", None) is None
 
 
+def test_a_ship_without_a_task_shows_what_it_did_last(tmp_path):
+    snapshot = Reader(make_scene(tmp_path, FAILED).path).read(None).snapshot
+    assert str(find_log(snapshot, "ship-0")) == "logs/ship-0/46.1.log"
+    assert find_log(snapshot, "ship-9") is None
+    assert find_log(snapshot, None) is None
+
+
 def test_what_to_type_is_shown_in_full():
     line = "next: ocaptain why voyage-0123456789ab 7 · ocaptain retry voyage-0123456789ab · ocaptain ls"
     assert fold_steps(line, 200) == [line]
@@ -746,6 +754,17 @@ def test_in_a_terminal_it_gives_it_away_and_leaves_it_as_it_was(tmp_path):
     assert b"voyage-0123456789ab has no captain; next: ocaptain sail --resume" in last
     assert terminal.output.count(b"\x1b[?1049h") == terminal.output.count(b"\x1b[?1049l") == 2
     assert terminal.output.rfind(b"\x1b[?25h") > terminal.output.rfind(b"\x1b[?25l")
+
+
+def test_a_fault_of_ours_is_handed_on_without_a_page_of_traceback(tmp_path, capfd):
+    class Broken(WatchApp):
+        def draw(self):
+            raise RuntimeError("broken")
+
+    app = Broken(make_scene(tmp_path, Scene()))
+    asyncio.run(app.run_async(headless=True, size=(80, 24)))
+    assert "broken" in str(app.fault)
+    assert "".join(capfd.readouterr()) == ""
 
 
 def test_a_signal_ends_it_in_order(tmp_path):

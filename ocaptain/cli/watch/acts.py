@@ -258,8 +258,8 @@ class ActingApp(App[None]):
             is_kept: whether what it said is to be read, also if it succeeds.
         """
         with contextlib.nullcontext() if self.is_headless else self.suspend():
-            code = run_program([*self.program, *words], self.environ, is_kept=is_kept)
-        if code:
+            code = run_program(self.program, words, self.environ, is_kept=is_kept)
+        if code and not is_kept:  # else the user has read it
             self.say(f"`ocaptain {' '.join(words)}` ended with exit code {code}", BAD)
         self.look()
 

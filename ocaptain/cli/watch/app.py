@@ -13,7 +13,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container
 
 from ocaptain.cli import board
-from ocaptain.cli.style import GOOD, clean_columns
+from ocaptain.cli.style import GOOD
 from ocaptain.cli.watch.acts import ActingApp
 from ocaptain.cli.watch.keys import KEYS, key_line
 from ocaptain.cli.watch.pages import POLL_SECONDS
@@ -22,6 +22,7 @@ from ocaptain.cli.watch.programs import OURSELVES
 from ocaptain.cli.watch.rows import ship_rows, task_rows
 from ocaptain.cli.watch.seen import Reader, Seen, notice_lines
 from ocaptain.cli.watch.size import MIN_HEIGHT, MIN_WIDTH, is_too_small, share_room
+from ocaptain.text import clean_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -165,7 +166,7 @@ class WatchApp(ActingApp):
 
     def say(self, words: str, style: str = GOOD) -> None:
         """Show the answer to a key."""
-        self._said = (self._clock(), Text(clean_columns(words.replace("\n", " "), 1000), style=style))
+        self._said = (self._clock(), Text(clean_line(words), style=style))
         self.draw()
 
     def arrange(self) -> None:

@@ -63,7 +63,9 @@ class Lines(Widget):
         if y >= len(self._drawn):
             return Strip.blank(width, base)
         text, over = self._drawn[y]
-        strip = Strip(text.render(self.app.console)).adjust_cell_length(width).apply_style(base)
+        console = self.app.console
+        own = console.get_style(text.style)  # which Rich leaves out of a text that has no other style
+        strip = Strip(text.render(console)).apply_style(own).adjust_cell_length(width).apply_style(base)
         if over is None:
             return strip
         return Strip([type(one)(one.text, (one.style or Style()) + over) for one in strip], width)

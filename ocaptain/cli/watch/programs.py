@@ -18,21 +18,24 @@ if TYPE_CHECKING:
 OURSELVES = (sys.executable, "-P", "-m", "ocaptain")
 
 
-def run_program(argv: Sequence[str], environ: Mapping[str, str], *, is_kept: bool) -> int:
-    """Run a program in the terminal, and return its exit code (127 if it cannot be run).
+def run_program(program: Sequence[str], words: Sequence[str], environ: Mapping[str, str], *, is_kept: bool) -> int:
+    """Run a command of ours in the terminal, and return its exit code (127 if it cannot be run).
 
     What it said stays to be read until Enter, if it failed or ``is_kept``.
 
     Args:
-        argv: program and arguments.
+        program: how ocaptain is run.
+        words: the command.
         environ: its environment.
         is_kept: whether its output is to be read in any case.
     """
     with _interrupts_for_others():
+        if is_kept:
+            print(f"\n$ ocaptain {' '.join(words)}", file=sys.stderr, flush=True)  # noqa: T201 - the terminal is ours
         try:
-            code = subprocess.run(argv, env=background_environment(environ), check=False).returncode
+            code = subprocess.run([*program, *words], env=background_environment(environ), check=False).returncode
         except OSError as error:
-            print(f"{argv[0]} cannot be run: {error.strerror}", file=sys.stderr)  # noqa: T201 - the terminal is ours
+            print(f"{program[0]} cannot be run: {error.strerror}", file=sys.stderr)  # noqa: T201 - likewise
             code = 127
         if (code or is_kept) and os.isatty(0):
             print("\nEnter goes back to watch ", end="", file=sys.stderr, flush=True)  # noqa: T201 - likewise

@@ -28,12 +28,14 @@ class Row:
         key: id of the ship or task; "" for a heading, which cannot be chosen.
         is_critical: whether the task is of the chain that decides when the voyage ends.
         id_width: cells of the column of ids.
+        task_width: of a ship, cells of the column of its task's id.
         text: of a heading.
         action: what the ship does.
     """
 
     key: str
     id_width: int = 0
+    task_width: int = 0
     text: str = ""
     task: TaskLine | None = None
     ship: ShipLine | None = None
@@ -60,10 +62,12 @@ def ship_rows(snapshot: Snapshot, actions: Mapping[str, str]) -> list[Row]:
     """Return a row for each ship: those that exist first."""
     ships = sorted(snapshot.ships, key=lambda ship: not ship.is_up)
     wide = _id_width([ship.id for ship in ships])
+    task_wide = 1 + _id_width([ship.task for ship in ships if ship.task])
     return [
         Row(
             key=ship.id,
             id_width=wide,
+            task_width=task_wide,
             ship=ship,
             task=snapshot.task.get(ship.task or ""),
             action=actions.get(ship.id, ""),
@@ -117,7 +121,7 @@ def _draw_ship(row: Row, ship: ShipLine, width: int, now: float) -> Text:
         role = " (final verify)" if ship.role == "verify" else ""
         said = fit(f"{ship.state}{role}{sails_on}{why}", width - line.cell_len)
         return line.append(said, style=BAD if ship.state == "lost" else QUIET)
-    line.append(f"{pad(f'#{task.id}', 5)} ", style=HEAD)
+    line.append(f"{pad(f'#{task.id}', row.task_width)} ", style=HEAD)
     line.append(f"{format_clock(task.elapsed(now)):>5} ")
     if task.tries:
         line.append(f"↻{task.tries}/{task.max_tries} ", style=BUSY)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, chop_cells
@@ -69,7 +70,7 @@ class Reader:
         """Return what is to be shown now; what cannot be read is as it was, with the reason.
 
         Args:
-            ship: whose log is read, None for none. One without a task keeps its last log on the screen.
+            ship: whose log is read, None for none.
         """
         snapshot, fault = self._last.snapshot, None
         try:
@@ -78,7 +79,7 @@ class Reader:
             fault = str(error)
         except (KeyError, TypeError, ValueError) as error:  # rows that no ledger of ours has
             fault = f"{self.directory / 'ledger.db'} is damaged ({type(error).__name__}); restore it from a copy"
-        path = next((one.log for one in snapshot.ships if one.id == ship), None) if snapshot else None
+        path = find_log(snapshot, ship) if snapshot else None
         is_new = path is not None and (self._tail is None or self._tail.path != self.directory / path)
         if path is not None and is_new:
             self._tail = LogTail(self.directory / path, PANE_BYTES)
@@ -92,6 +93,16 @@ class Reader:
             is_new,
         )
         return self._last
+
+
+def find_log(snapshot: Snapshot, ship: str | None) -> PurePath | None:
+    """Return the log of what a ship works on, else of what it did last, below the voyage's directory."""
+    for one in snapshot.ships:
+        if one.id == ship and one.log is not None:
+            return one.log
+    done = [task for task in snapshot.tasks if task.ship == ship and task.attempt and task.began is not None]
+    last = max(done, key=lambda task: task.began or 0.0, default=None)
+    return PurePath("logs", last.ship or "", f"{last.id}.{last.attempt}.log") if last else None
 
 
 def standing(seen: Snapshot, *, has_captain: bool) -> Standing:
@@ -111,9 +122,7 @@ def notice_lines(seen: Seen, said: Text | None, width: int) -> list[Text]:
     if seen.fault:
         lines += [Text(line, style=BAD) for line in _fold(clean_line(f"✗ {seen.fault}"), width, 4)]
     if said is not None:
-        line = said.copy()
-        line.truncate(width)
-        lines.append(line)
+        lines += [Text(line, style=said.style) for line in _fold(said.plain, width, 3)]
     if snapshot := seen.snapshot:
         about = snapshot.about
         at = standing(snapshot, has_captain=seen.has_captain)
