@@ -10,7 +10,7 @@ from rich.text import Text
 from ocaptain.cli import render
 from ocaptain.cli.next_step import after_command
 from ocaptain.cli.style import BUSY, HEAD, QUIET, fit, with_symbol
-from ocaptain.cli.tables import GAP, UNBOUNDED, as_text, lay_out, paragraph
+from ocaptain.cli.tables import GAP, UNBOUNDED, as_text, lay_out, paragraph, unique_prefix
 from ocaptain.sources import voyages_directory
 from ocaptain.voyage.home import Home
 from ocaptain.voyage.listing import HEADER, NOTHING, cells
@@ -26,8 +26,6 @@ RIGHT = (HEADER.index("AGE"), COST)
 MAX_PLAN = 16
 #: A note has so many lines of its own at most.
 MAX_LINES = 3
-#: Of an id so much is shown at least: ``voyage-4f59``.
-MIN_ID = 11
 
 
 def show_voyages(*, as_json: bool) -> None:
@@ -54,13 +52,13 @@ def voyage_lines(rows: Sequence[Row], now: float, width: int) -> list[Text]:
     is noted of a voyage has a line of its own.
 
     Args:
-        rows: the voyages.
+        rows: the voyages, at least one.
         now: in seconds since 1970.
         width: of the terminal, in cells.
     """
     table = [cells(row, now) for row in rows]
     names = [words[ID] for words in table]
-    short = max((_prefix_length(name, names) for name in names), default=0)
+    short = max(len(unique_prefix(name, names)) for name in names)
     for with_note, length in ((True, UNBOUNDED), (True, short), (False, UNBOUNDED), (False, short)):
         lines = lay_out(_cells(table, length, with_note=with_note, narrow=length == short), width, right=RIGHT)
         if max(line.cell_len for line in lines) <= width:
@@ -89,12 +87,3 @@ def _cells(table: Sequence[Sequence[str]], length: int, *, with_note: bool, narr
         row[NOTE] = as_text(words[NOTE] if with_note and words[NOTE] != NOTHING else "", BUSY)
         found.append(row)
     return found
-
-
-def _prefix_length(name: str, names: Sequence[str]) -> int:
-    """Return how much of an id names no other voyage."""
-    others = [one for one in names if one != name]
-    for end in range(MIN_ID, len(name)):
-        if not any(one.startswith(name[:end]) for one in others):
-            return end
-    return len(name)

@@ -12,11 +12,13 @@ from rich.text import Text
 from ocaptain.cli.style import fit, wrap
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
 #: Width of what is no terminal, or too narrow for a table: nothing is cut there.
 UNBOUNDED = 100_000
 GAP = 2
+#: Of a voyage's id so much is shown at least: ``voyage-4f59``.
+MIN_ID = 11
 #: Columns that may shrink do not get narrower than that.
 MIN_CELLS = 8
 
@@ -97,6 +99,15 @@ def join(cells: Sequence[tuple[Text, int, bool]], indent: int = 0) -> Text:
         line.append("" if is_right else space)
     line.rstrip()
     return line
+
+
+def unique_prefix(name: str, names: Iterable[str], least: int = MIN_ID) -> str:
+    """Return the beginning of a name that begins no other one, of at least so many characters."""
+    others = [one for one in names if one != name]
+    for end in range(least, len(name)):
+        if not any(one.startswith(name[:end]) for one in others):
+            return name[:end]
+    return name
 
 
 def pack(parts: Sequence[Text], width: int) -> list[Text]:

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 from ocaptain.cli import render
 from ocaptain.cli.next_step import Standing, after_command, after_voyage, standing_of
 from ocaptain.cli.status_view import Beside, status_lines, status_records
-from ocaptain.cli.tables import UNBOUNDED
+from ocaptain.cli.tables import UNBOUNDED, unique_prefix
 from ocaptain.cli.task_table import task_lines, task_records
 from ocaptain.config import load_settings
 from ocaptain.errors import UsageError
-from ocaptain.names import HOSTS
 from ocaptain.paths import expand_home
 from ocaptain.process import is_captain_running
 from ocaptain.query import Query
@@ -26,13 +25,11 @@ if TYPE_CHECKING:
 
     from ocaptain.query import Snapshot
 
-#: Machines of these cost nothing, unless the user's prices say so.
-_FREE = frozenset({"drydock", HOSTS})
+#: Machines of these cost nothing, unless the user's prices say so; ``ocaptain.config.HOSTS`` is one.
+_FREE = frozenset({"drydock", "hosts"})
 _PRICES = "OCAPTAIN_PRICES"
 #: As ``ocaptain.prices.DEFAULT_FILE``.
 _PRICES_FILE = "~/.config/ocaptain/prices.toml"
-#: Of a voyage's id, so much is shown at least: ``voyage-4f59``.
-_MIN_ID = 11
 
 
 def find_voyage(voyage: str | None) -> VoyageDirectory:
@@ -99,7 +96,7 @@ def read_beside(directory: VoyageDirectory, seen: Snapshot, *, has_captain: bool
         has_captain=has_captain,
         directory=str(directory.path),
         home=os.environ.get("HOME", "").rstrip("/"),
-        named=_shortest_name(directory),
+        named=shortest_name(directory),
         machine_nano=cost(seen.about.awake_seconds),
         hour_nano=cost(3600),
     )
@@ -119,15 +116,10 @@ def machine_cost(provider: str) -> Callable[[float], int]:
     return price.cost if price else lambda _: 0
 
 
-def _shortest_name(directory: VoyageDirectory) -> str:
+def shortest_name(directory: VoyageDirectory) -> str:
     """Return how commands name this voyage, with a space; "" if there is no other."""
-    others = [one.name for one in Home(directory.path.parent).directories() if one.name != directory.id]
-    if not others:
-        return ""
-    for end in range(_MIN_ID, len(directory.id)):
-        if not any(one.startswith(directory.id[:end]) for one in others):
-            return f"{directory.id[:end]} "
-    return f"{directory.id} "
+    names = [one.name for one in Home(directory.path.parent).directories()]
+    return f"{unique_prefix(directory.id, names)} " if len(names) > 1 else ""
 
 
 def show_tasks(voyage: str | None, status: str | None, *, as_json: bool, show_all: bool = False) -> None:

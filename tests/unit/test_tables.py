@@ -23,12 +23,15 @@ from ocaptain.cli.style import tsv_line, wrap
 from ocaptain.cli.sweep import leftover_lines, sweep_question
 from ocaptain.cli.tables import lay_out, share
 from ocaptain.cli.task_table import task_lines, task_records
+from ocaptain.cli.views import machine_cost, shortest_name
 from ocaptain.cli.why import story_lines
 from ocaptain.drydock.server import ServerRecord
 from ocaptain.ledger import Ledger
+from ocaptain.prices import load_prices
 from ocaptain.query import Query
 from ocaptain.text import escape_control
 from ocaptain.voyage.doctor import Finding
+from ocaptain.voyage.home import VoyageDirectory
 from ocaptain.voyage.listing import cells, read_rows
 from ocaptain.voyage.sweep import Leftover
 from tests.helpers import as_documented
@@ -345,6 +348,30 @@ def test_sink_says_what_is_kept_and_what_is_lost(small):
     assert all(line.cell_len <= 80 for line in lines)
     assert len(lines) < 24
     assert len(sink_lines(seen, BESIDE, now, 80, abandon=False, is_one=False)) == 5
+
+
+@pytest.mark.parametrize(("provider", "is_known"), [("drydock", False), ("hosts", False), ("sprites", True)])
+def test_prices_are_read_only_where_machines_may_cost(monkeypatch, tmp_path, provider, is_known):
+    for name, value in {"HOME": str(tmp_path), "OCAPTAIN_DOTENV_DIR": str(tmp_path), "OCAPTAIN_PRICES": ""}.items():
+        monkeypatch.setenv(name, value)
+    loaded = []
+    monkeypatch.setattr("ocaptain.prices.load_prices", lambda path: loaded.append(path) or load_prices(path))
+    assert (machine_cost(provider)(3600) > 0) is is_known
+    assert bool(loaded) is is_known
+    own = tmp_path / "prices.toml"
+    own.write_text(f"[machines.{provider}]\ncpus = 1\nmemory_gb = 0\ncpu_hour = 2\nmemory_gb_hour = 0\n")
+    monkeypatch.setenv("OCAPTAIN_PRICES", str(own))
+    assert machine_cost(provider)(1800) == 10**9
+
+
+def test_a_command_names_a_voyage_where_there_are_others(tmp_path):
+    names = ["voyage-4f59aabbccdd", "voyage-4f59aaccccdd", "voyage-92300a1b2c3d"]
+    found = {}
+    for count in (1, 3):
+        for name in names[:count]:
+            (tmp_path / name).mkdir(exist_ok=True)
+        found[count] = [shortest_name(VoyageDirectory(tmp_path / name)) for name in names[:count]]
+    assert found == {1: [""], 3: ["voyage-4f59aab ", "voyage-4f59aac ", "voyage-9230 "]}
 
 
 def test_sweep_asks_with_what_it_saves():
