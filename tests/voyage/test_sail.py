@@ -90,6 +90,9 @@ def test_what_an_agent_finds(sailor, plan):
         assert part in log, part
     assert json.loads(sailor.git(voyage, "show", f"{voyage}:file.json"))["extra"] == [1]
     assert sailor.run("logs", voyage, "-g", "^tmux=").out.split("\t")[1:] == ["ship-0", "1#1", "tmux=yes\n"]
+    times = (sailor.voyage(voyage) / "logs/ship-0/1.1.times").read_bytes()
+    assert times
+    assert len(times) % 16 == 0
     assert sailor.run("logs", voyage, "-s", "ship-9").code == 2
     assert sailor.run("logs", voyage, "-g", "(").code == 2
     assert sailor.run("logs", voyage, "-f").out == log
