@@ -91,7 +91,7 @@ def after_interrupt(at: Standing, provider: str) -> list[str]:
     if at.state in {"running", "verifying"} and at.has_captain:
         return [
             f"only the watching has ended: {name} sails on, with {ships}",
-            f"watch again:  ocaptain sail --resume {name} --wait",
+            f"watch again:  ocaptain watch {name}",
             f"pause it:     ocaptain pause {name}",
             f"or end it:    ocaptain sink {name}",
         ]

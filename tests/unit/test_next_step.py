@@ -122,7 +122,7 @@ def test_ctrl_c_says_whether_the_voyage_sails_on():
     first, *rest = after_interrupt(Standing(V, "running", ships_up=3), "drydock")
     assert first == f"only the watching has ended: {V} sails on, with 3 ships on drydock"
     assert [line.split(": ")[1].strip() for line in rest] == [
-        f"ocaptain sail --resume {V} --wait",
+        f"ocaptain watch {V}",
         f"ocaptain pause {V}",
         f"ocaptain sink {V}",
     ]
