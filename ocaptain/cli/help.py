@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -93,7 +94,7 @@ def _command_sections(command: Any, path: str) -> list[Section]:
 
 def _first_line(command: Any) -> str:
     """Return what a command does, in the words before the first detail."""
-    return " ".join((command.help or "").split()).partition(": ")[0].partition(" (")[0].rstrip(".")
+    return re.split(r"[.:;] | \(", " ".join((command.help or "").split()), maxsplit=1)[0].rstrip(".")
 
 
 def _parameter_sections(command: Any, ctx: Any) -> list[Section]:
