@@ -119,7 +119,7 @@ with server() as url:
     assert ask("GET", f"{url}/api/stats") == {"total": 3, "open": 2, "done": 1, "overdue": 1, "tags": {"home": 1}}
     assert ask("POST", f"{url}/api/clear-done") == {"removed": 1}
     assert call("DELETE", f"{items}/2")[:2] == (204, b"")
-    assert ask("POST", items, {"title": "Later"}, 201)["id"] == 4
+    assert [ask("POST", items, {"title": title}, 201)["id"] for title in ("Later", "Latest")] == [4, 5]
     status, text, headers = call("GET", f"{url}/api/export?format=csv")
     assert headers["Content-Type"].startswith("text/csv") and b"1,Buy tea" in text, text
     status, text, headers = call("GET", f"{url}/")
