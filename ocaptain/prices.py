@@ -127,7 +127,8 @@ def load_prices(path: Path | None = None) -> Prices:
         try:
             theirs = _parse(place.read_text("utf-8"), str(place))
         except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"the prices in {place} (OCAPTAIN_PRICES) cannot be read: {error}") from error
+            why = error.strerror if isinstance(error, OSError) and error.strerror else error
+            raise UsageError(f"the prices in {place} (OCAPTAIN_PRICES) cannot be read: {why}") from error
     models = {**ours.models, **{name: price.as_price() for name, price in theirs.models.items()}}
     return Prices(models, {**ours.machines, **theirs.machines}, frozenset(theirs.models))
 

@@ -44,7 +44,13 @@ def plain_reason(message: str) -> str:
 
 def escape_control(text: str) -> str:
     r"""Return ``text`` with everything a terminal could act upon shown as an escape (``\\x1b``)."""
-    return _HOSTILE.sub(lambda found: f"\\x{ord(found[0]):02x}" if ord(found[0]) < 256 else "", text)
+    return _HOSTILE.sub(lambda found: _escape(ord(found[0])), text)
+
+
+def _escape(code: int) -> str:
+    """Return what is shown of a hostile character: a byte (also one that is no UTF-8) as an escape, else nothing."""
+    byte = code - 0xDC00 if 0xDC80 <= code <= 0xDCFF else code
+    return f"\\x{byte:02x}" if byte < 256 else ""
 
 
 def clean_line(text: str, width: int = 0) -> str:

@@ -88,9 +88,7 @@ def version() -> None:
 
 def help_(
     ctx: typer.Context,
-    words: Annotated[
-        list[str] | None, typer.Argument(metavar="[COMMAND]...", help="A command, or `environment`.")
-    ] = None,
+    words: Annotated[list[str] | None, typer.Argument(metavar="COMMAND", help="A command, or `environment`.")] = None,
 ) -> None:
     """Show the help of a command (as --help), or the variables that configure it (`help environment`)."""
     if words == ["environment"]:

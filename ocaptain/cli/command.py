@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
@@ -13,7 +14,7 @@ from ocaptain.cli.shells import COMPLETION_FLAGS, this_shell
 from ocaptain.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 _Function = TypeVar("_Function", bound="Callable[..., Any]")
 
@@ -31,11 +32,15 @@ class Command(TyperCommand):
         """Parse the arguments; an option that takes one value is given once.
 
         Raises:
-            UsageError: an option is given twice with different values: one of them would count, silently.
+            UsageError: an option is given twice with different values: one of them would count, silently; or a path is
+                empty, as of a shell variable that is not set: it would mean this directory.
         """
         if not ctx.resilient_parsing:
             _refuse_contradictions(self, ctx, args)
+        before = list(args)
         rest: list[str] = super().parse_args(ctx, args)
+        if "" in before and "." not in before and Path() in ctx.params.values():
+            raise UsageError("a path is empty; give one, or `.` for this directory")
         return rest
 
 
@@ -109,16 +114,37 @@ def _refuse_contradictions(command: Any, ctx: Any, args: list[str]) -> None:
             raise UsageError(f"{flag} is given {len(values)} times ({shown}); give it once")
 
 
-def explain(error: Any) -> str:
-    """Return what to say of an error in options or arguments: what it is, and where to read more."""
-    from ocaptain.text import plain_reason  # noqa: PLC0415 - few lines are wrong
+def explain(error: Any, root: Any, arguments: Sequence[str]) -> str:
+    """Return what to say of an error in options or arguments: what it is, and where to read more.
 
-    path = error.ctx.command_path if error.ctx else "ocaptain"
+    Args:
+        error: typer's.
+        root: the program's command.
+        arguments: of the command line; some errors do not say which command they are about.
+    """
+    from ocaptain.text import clean_line, plain_reason  # noqa: PLC0415 - few lines are wrong
+
+    path = error.ctx.command_path if error.ctx else _command_path(root, arguments)
     flag = getattr(error, "option_name", None)
-    command = path.partition(" ")[2]
-    if type(error).__name__ == "NoSuchOption" and flag and (said := instead_of_option(command, flag)):
-        return said
+    if type(error).__name__ == "NoSuchOption" and flag:
+        if said := instead_of_option(path.partition(" ")[2], flag):
+            return said
+        if path == "ocaptain" and flag == "--json":
+            return "--json comes after the command: `ocaptain status --json`"
     message = plain_reason(error.format_message()).rstrip(".")
     message = re.sub(r" \(Possible options: (.+)\)$", r", did you mean \1", message)
     message = re.sub(r"\. Did you mean (.+)\?$", r", did you mean \1", message)
-    return f"{message}{'?' if ', did you mean ' in message else ''}; see `{path} --help`".replace("?; see", "? See")
+    message = re.sub(r"^Got unexpected extra arguments?(?:\(s\))? \((.*)\)$", r"too many arguments: \1", message)
+    message = re.sub(r"[^\s']{61,}", lambda long: clean_line(long[0], 60), message)
+    end = "? See" if ", did you mean " in message else "; see"
+    return f"{message}{end} `{path} --help`"
+
+
+def _command_path(root: Any, arguments: Sequence[str]) -> str:
+    path, command = ["ocaptain"], root
+    for word in arguments:
+        command = getattr(command, "commands", {}).get(word)
+        if command is None:
+            break
+        path.append(word)
+    return " ".join(path)

@@ -56,8 +56,10 @@ def build_fault_plan(latency: float, jitter: float, seed: int, file: Path | None
     """Return the fault plan as JSON: that of the file, overridden by the command line."""
     try:
         given = json.loads(file.read_text("utf-8")) if file else {}
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{file} is not a fault plan: {error}") from error
+    except OSError as error:
+        raise UsageError(f"the fault plan {file} cannot be read: {error.strerror}; name a JSON file") from error
+    except ValueError as error:
+        raise UsageError(f"{file} is not a fault plan (docs/faults.md): {error}; correct it") from error
     overrides = {"latency": latency, "jitter": jitter, "seed": seed}
     plan = {**(given if isinstance(given, dict) else {"rules": given}), **{k: v for k, v in overrides.items() if v}}
     return json.dumps(plan) if plan else ""

@@ -23,7 +23,7 @@ def logs(
     grep: Annotated[
         str | None, typer.Option("-g", "--grep", help="Only lines with this in their text (regular expression).")
     ] = None,
-    tail: Annotated[int | None, typer.Option("-n", "--tail", min=0, help="Only the last N lines.")] = None,
+    tail: Annotated[int | None, typer.Option("-n", "--tail", min=0, max=10**9, help="Only the last N lines.")] = None,
 ) -> None:
     r"""Show what the agents print, in the order of time, and between it what became of their tasks.
 

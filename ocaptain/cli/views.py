@@ -155,7 +155,7 @@ def clone_voyage(voyage: str | None, dest: Path | None) -> None:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageError(f"{target} exists and is not an empty directory; choose another one with --dest")
     if not target.parent.is_dir():
-        raise UsageError(f"{target.parent} is not a directory")
+        raise UsageError(f"{target.parent} is not a directory; choose another place with --dest")
     repo = directory.path / "repo.git"
     Git(target.parent).run("clone", "--quiet", "--template=", "--branch", directory.id, "--", str(repo), str(target))
     render.out().print(str(target))

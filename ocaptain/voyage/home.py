@@ -128,7 +128,7 @@ class Home:
             return self.only_active()
         if not prefix:
             raise UsageError("the voyage id is empty; give an id, or leave it out for the only active voyage")
-        shown = repr(clean_line(prefix, 60))
+        shown = f"'{clean_line(prefix, 60)}'"
         full_prefix = prefix if prefix.startswith("voyage-") else f"voyage-{prefix}"
         found = [one for one in self.voyages() if one.id.startswith(full_prefix)]
         if len(found) == 1:
