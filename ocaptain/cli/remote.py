@@ -36,7 +36,7 @@ from ocaptain.sprites import ExecInterrupted, NotFound, SpritesError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ocaptain.cli.exec import ExecArguments
+    from ocaptain.cli.exec_words import ExecArguments
     from ocaptain.provider import Endpoint
     from ocaptain.sprites import Execution
 

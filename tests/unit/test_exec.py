@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from ocaptain.captain.transport.target import SshTarget, terminal_argv
-from ocaptain.cli.exec import ExecArguments, parse_exec
+from ocaptain.cli.exec_words import ExecArguments, parse_exec
 from ocaptain.cli.remote import _START, host_line, pack_words
 from ocaptain.cli.remote_host import environment_of_ssh, signal_line
 from ocaptain.errors import UsageError
