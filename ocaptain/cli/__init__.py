@@ -77,7 +77,7 @@ def _run_app() -> int | None:
         if type(error).__name__ == "NoArgsIsHelpError":  # the message is the help itself
             error.show()
             return int(error.exit_code)
-        raise UsageError(explain(error, command, sys.argv[1:])) from None
+        raise UsageError(explain(error, program, sys.argv[1:])) from None
     return code
 
 
