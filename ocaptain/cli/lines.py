@@ -46,7 +46,7 @@ def parse_since(text: str, now: float) -> float:
             return at if at <= now else _local_time(today, *(int(part or 0) for part in found.groups()), days=1)
         at = datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError, OSError):
-        shown = repr(clean_line(text, 60))
+        shown = f"'{clean_line(text, 60)}'"
         raise UsageError(f"--since {shown} is no time; give 10m, 2h, 3d, 14:05 or 2026-11-29T14:00") from None
     if at > now:
         raise UsageError(f"--since {clean_line(text, 60)!r} is still to come; give a time that has passed")

@@ -11,7 +11,6 @@ from ocaptain.cli.next_step import Standing, after_command, after_voyage, standi
 from ocaptain.cli.status_view import Beside, status_lines, status_records
 from ocaptain.cli.tables import UNBOUNDED, unique_prefix
 from ocaptain.cli.task_table import task_lines, task_records
-from ocaptain.config import load_settings
 from ocaptain.errors import UsageError
 from ocaptain.paths import expand_home
 from ocaptain.process import is_captain_running
@@ -110,7 +109,8 @@ def machine_cost(provider: str) -> Callable[[float], int]:
     """
     if provider in _FREE and not read_variables([_PRICES]) and not expand_home(_PRICES_FILE).exists():
         return lambda _: 0
-    from ocaptain.prices import load_prices  # noqa: PLC0415 - it takes longer than all else
+    from ocaptain.config import load_settings  # noqa: PLC0415 - these two take longer than all else
+    from ocaptain.prices import load_prices  # noqa: PLC0415
 
     price = load_prices(load_settings().prices).machines.get(provider)
     return price.cost if price else lambda _: 0
