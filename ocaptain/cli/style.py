@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import time
+import unicodedata
 
 from rich.cells import cell_len, chop_cells, set_cell_size
 from rich.text import Text
@@ -24,9 +25,11 @@ STATE_SYMBOLS = {
     "retrying": "↻",
     **dict.fromkeys(("pending", "next", "paused", "sunk", "gone", "idle", "asleep", "held"), "○"),
 }
-#: What changes the width of its neighbours, or has none: joiners, hyphens that may be, variants, skin tones, tags.
+#: What changes the width of its neighbours, or has none: joiners, fillers, soft hyphens, variants, skin tones, tags.
+#: One terminal takes them for nothing, the next for two cells.
 _ZERO_WIDTH = re.compile(
-    "[\u00ad\u180b-\u180f\u200b-\u200f\u2060-\u2064\ufe00-\ufe0f\U0001f3fb-\U0001f3ff\U000e0000-\U000e01ef]"
+    "[\u00ad\u115f\u1160\u180b-\u180f\u200b-\u200f\u2060-\u2064\u302e\u302f\u3164\ufe00-\ufe0f\uffa0"
+    "\U0001f3fb-\U0001f3ff\U000e0000-\U000e01ef]"
 )
 #: Colours of ships, in turn: each differs from the next, none is that of a failure.
 SHIP_COLOURS = ("cyan", "magenta", "green", "blue", "yellow", "bright_cyan", "bright_magenta", "bright_green")
@@ -89,6 +92,14 @@ def format_money(nano: int, *, unknown: bool = False) -> str:
     return f"{format_dollars(nano)}{'+' if unknown else ''}"
 
 
+def cells(line: str) -> int:
+    """Return the cells that a line takes where it takes most: many terminals join no characters of Hindi or Tamil."""
+    if line.isascii():
+        return len(line)
+    apart = sum(cell_len(one) or unicodedata.category(one) == "Mc" for one in line)
+    return max(apart, cell_len(line))
+
+
 def fit(text: str, width: int) -> str:
     """Return text of others as one clean line of at most ``width`` cells; what is cut ends with ``…``."""
     return cut(_ZERO_WIDTH.sub("", clean_line(text)), width)
@@ -96,9 +107,12 @@ def fit(text: str, width: int) -> str:
 
 def cut(line: str, width: int) -> str:
     """Return a clean line with at most ``width`` cells, its spaces as they are; what is cut ends with ``…``."""
-    if cell_len(line) <= width:
+    if cells(line) <= width:
         return line
-    return set_cell_size(line, width - 1).rstrip() + "…" if width > 0 else ""
+    size = width - 1
+    while cells(shorter := set_cell_size(line, max(0, size)).rstrip()) >= width > 0:
+        size -= 1
+    return shorter + "…" if width > 0 else ""
 
 
 def clean_columns(line: str, most: int) -> str:
@@ -110,7 +124,7 @@ def clean_columns(line: str, most: int) -> str:
 def pad(text: str, width: int) -> str:
     """Return :func:`fit` text, filled up with spaces to exactly ``width`` cells."""
     line = fit(text, width)
-    return line + " " * (width - cell_len(line))
+    return line + " " * (width - cells(line))
 
 
 _ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
@@ -129,7 +143,7 @@ def wrap(text: str, width: int, *, most: int = 0) -> list[str]:
     lines: list[str] = []
     line = ""
     for word in _ZERO_WIDTH.sub("", clean_line(text)).split(" "):
-        if line and cell_len(line) + 1 + cell_len(word) <= width:
+        if line and cells(line) + 1 + cells(word) <= width:
             line += f" {word}"
             continue
         lines += [line] if line else []
