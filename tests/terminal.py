@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 SECONDS = 30.0
 _POLL_SECONDS = 0.1
+_BETWEEN_KEYS = 0.2
 #: The prompt is the exit code of what ran before, alone on its line.
 _PROMPT = re.compile(r"^\((\d+)\)$")
 #: A string for the terminal to act upon (OSC, DCS, SOS, PM, APC, a title), and C1 in UTF-8.
@@ -97,8 +98,10 @@ class Terminal:
         self._tmux("send-keys", "-l", "--", text)
 
     def press(self, *keys: str) -> None:
-        """Press keys by tmux's names: ``Enter``, ``C-c``, ``Escape``, ``Down``."""
-        self._tmux("send-keys", "--", *keys)
+        """Press keys by tmux's names, as fast as a person can: ``Enter``, ``C-c``, ``Escape``, ``Down``."""
+        for at, key in enumerate(keys):
+            time.sleep(_BETWEEN_KEYS if at else 0)  # what comes faster a tmux on a ship takes for pasted
+            self._tmux("send-keys", "--", key)
 
     def resize(self, width: int, height: int) -> None:
         """Make the terminal larger or smaller."""
@@ -130,9 +133,9 @@ class Terminal:
         """Return what is on the screen with the escapes of its colours."""
         return self._tmux("capture-pane", "-p", "-e").rstrip("\n")
 
-    def whole(self, *options: str) -> str:
+    def whole(self) -> str:
         """Return the screen and what scrolled away above it."""
-        return self._tmux("capture-pane", "-p", "-S", "-", *options).rstrip("\n")
+        return self._tmux("capture-pane", "-p", "-S", "-").rstrip("\n")
 
     def said(self) -> str:
         """Return what the last command line printed, also what scrolled away."""
@@ -164,11 +167,13 @@ class Terminal:
 
     def wrapped(self) -> list[str]:
         """Return the lines that the terminal had to wrap, since they were wider than it; the typed one aside."""
-        apart = [line.rstrip() for line in self.whole().split("\n")[1:]]
-        joined = [line.rstrip() for line in self.whole("-J").split("\n")]
-        if len(joined) - 1 == len(apart):
-            return []
-        return [line for line in joined[1:] if line not in apart]
+        capture = ["capture-pane", "-p", "-S", "-"]
+        between = f"= {self._server} ="  # at once, since the screen may change
+        apart, _, joined = self._tmux(*capture, ";", "display-message", "-p", between, ";", *capture, "-J").partition(
+            f"{between}\n"
+        )
+        lines = {line.rstrip() for line in apart.split("\n")}
+        return [line.rstrip() for line in joined.split("\n")[1:] if line.rstrip() not in lines]
 
 
 def _is_alive(pid: int) -> bool:
@@ -179,9 +184,21 @@ def _is_alive(pid: int) -> bool:
         return False
 
 
-def columns_of(line: str, sign: str) -> list[int]:
-    """Return the columns of a character in a line of the screen."""
-    return [width_of(line[:at]) for at, one in enumerate(line) if one == sign]
+def borders_stand(screen: str) -> bool:
+    """Whether the upright borders of boxes stand below their corners: no text has moved them."""
+    above: set[int] = set()
+    for line in screen.split("\n"):
+        corners = {*columns_of(line, "┌┬╭╮┐┏┓┳╷"), *columns_of(line, "├┤┼┴└┘╰╯┗┛")}
+        upright = columns_of(line, "│┃")
+        if above and not corners and not upright <= above:
+            return False
+        above |= corners | upright
+    return True
+
+
+def columns_of(line: str, signs: str) -> set[int]:
+    """Return the columns of characters in a line of the screen."""
+    return {width_of(line[:at]) for at, one in enumerate(line) if one in signs}
 
 
 def width_of(text: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 #: By what they try. Each begins with a word that a screen shows, so that a test finds its line.
 HOSTILE = {
     "escapes": "escapes \x1b[31mred\x1b[0m\x1b[2J\x1b[H \x1b[?1049h \x1bc end",
-    "strings": "strings \x1b]0;owned\x07 \x1b]52;c;b3duZWQ=\x07 \x1bP+q544e\x1b\\ \x1b_owned\x1b\\ \x1bkowned end",
+    "strings": "strings \x1b]0;owned\x07 \x1b]52;c;b3duZWQ=\x07 \x1bP+q544e\x1b\\ \x1b_owned\x1b\\ \x1bkowned\x1b\\ ",
     "8 bits": "eight \x9b31m \x9d0;owned\x9c \x90q\x9c \x85next \u2028line\u2029 end",
     "bidi": "bidi \u202eesrever\u202c \u2066isolated\u2069 \u200fmark\u200e \u061c end",
     "wide": "wide " + "界面" * 150,

@@ -1,0 +1,81 @@
+"""Every screen of a voyage whose texts mean no good, on a real terminal: it keeps its shape, and obeys none of them."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.helpers import Sailor
+from tests.scenes import VOYAGE, Scene, make_scene
+from tests.terminal import Terminal, borders_stand, commands_in
+from tests.texts import HOSTILE, OWNED, REORDER
+
+SIZES = [(80, 24), (200, 50)]
+TEXTS = tuple(HOSTILE.values())
+SCENE = Scene(
+    subjects=TEXTS,
+    logs=tuple(text.replace("\n", "\r") for text in (*TEXTS, "broken \udcff\udcfe\udcc3( end")),
+    failed={"7": HOSTILE["escapes"], "8": HOSTILE["wide"]},
+    retrying={"43": HOSTILE["joined"]},
+    lost={"ship-4": HOSTILE["strings"]},
+    name=HOSTILE["bidi"],
+)
+#: What is typed, its exit code, and a word that must be there.
+LINES = [
+    ("status", 0, "ship-4"),
+    ("tasks", 0, "escapes"),
+    ("tasks --all", 0, "markup"),
+    ("ls", 0, VOYAGE[:12]),
+    ("cost", 0, ""),
+    ("why 7", 0, "escapes"),
+    ("events", 0, "escapes"),
+    ("logs -n 200", 0, "broken"),
+    ("shell", 2, "ship-0"),
+    ("status nonsense-\u202e-\u009b31m-界", 2, "nonsense"),
+]
+
+
+@pytest.fixture(scope="module")
+def sailor(tmp_path_factory):
+    """A home with one voyage, which nobody sails."""
+    found = Sailor(tmp_path_factory.mktemp("home"))
+    make_scene(found.home, SCENE)
+    return found
+
+
+def keeps_shape(terminal):
+    assert terminal.wrapped() == []
+    sent = terminal.sent()
+    assert [one for one in (*OWNED, *REORDER) if one in sent] == []
+    return sent
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+def test_what_is_printed(sailor, size):
+    with Terminal(sailor.env, sailor.home, *size) as terminal:
+        terminal.run("bind 'set enable-bracketed-paste off'")
+        for line, code, word in LINES:
+            (sailor.home / "line").write_text(f"ocaptain {line}\n")
+            assert terminal.run("source line") == code, (line, terminal.screen())
+            assert word in terminal.said(), line
+            assert "Traceback" not in terminal.said(), line
+            assert terminal.wrapped() == [], line
+        assert commands_in(keeps_shape(terminal)) == []
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+def test_what_is_live(sailor, size):
+    with Terminal(sailor.env, sailor.home, *size) as terminal:
+        terminal.start("ocaptain watch")
+        terminal.until(r"ship-0\b")
+        terminal.until("escapes|strings|joined|markup")
+        assert borders_stand(terminal.screen()), terminal.screen()
+        for key in ("Down", "Enter", "l", "Escape", "d", "Escape", "?", "Escape"):
+            terminal.press(key)
+            assert re.search(r"\S", terminal.screen())
+            assert borders_stand(terminal.screen()), (key, terminal.screen())
+        terminal.press("q")
+        assert terminal.ended() == 0
+        keeps_shape(terminal)
+        assert "Traceback" not in terminal.whole()
