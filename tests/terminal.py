@@ -28,6 +28,8 @@ _POLL_SECONDS = 0.1
 _BETWEEN_KEYS = 0.2
 #: The prompt is the exit code of what ran before, alone on its line.
 _PROMPT = re.compile(r"^\((\d+)\)$")
+#: A line that a terminal may wrap, since a person takes it as a whole.
+_TO_COPY = re.compile(r"^next: |^[^✓✗●↻○]*(?: [~/][^ ]+| ocaptain [a-z]+[^…]*)$")
 #: A string for the terminal to act upon (OSC, DCS, SOS, PM, APC, a title), and C1 in UTF-8.
 _STRING = re.compile(rb"\x1b([\]P^_Xk])|\xc2[\x80-\x9f]")
 #: What is no part of a terminal's own environment here.
@@ -166,14 +168,18 @@ class Terminal:
     # -- whether it has kept its shape -----------------------------------------------------
 
     def wrapped(self) -> list[str]:
-        """Return the lines that the terminal had to wrap, since they were wider than it; the typed one aside."""
+        """Return the lines that the terminal had to wrap, since they were wider than it.
+
+        The one that was typed is left out, and those that are to be copied: a path, or what to type next.
+        """
         capture = ["capture-pane", "-p", "-S", "-"]
         between = f"= {self._server} ="  # at once, since the screen may change
         apart, _, joined = self._tmux(*capture, ";", "display-message", "-p", between, ";", *capture, "-J").partition(
             f"{between}\n"
         )
         lines = {line.rstrip() for line in apart.split("\n")}
-        return [line.rstrip() for line in joined.split("\n")[1:] if line.rstrip() not in lines]
+        wide = [line.rstrip() for line in joined.split("\n")[1:] if line.rstrip() not in lines]
+        return [line for line in wide if not _TO_COPY.search(line)]
 
 
 def _is_alive(pid: int) -> bool:

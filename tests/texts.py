@@ -10,7 +10,7 @@ HOSTILE = {
     "bidi": "bidi \u202eesrever\u202c \u2066isolated\u2069 \u200fmark\u200e \u061c end",
     "wide": "wide " + "界面" * 150,
     "joined": "joined 👨‍👩‍👧‍👦 🏳️‍🌈 👍🏽 🇨🇭 ❤️ 1️⃣ \u3164 \ufeff e\u0301\u0300 क्षि தமிழ் end",
-    "long": "long " + "x" * 5000,
+    "long": "long " + "x" * 900,
     "stacked": "stacked " + "z\u0301\u0323\u0316" * 20 + "\u0301" * 300,
     "control": "control\ttab\r\nline\x0b\x0c\x08\x08\x08\x7f\x00 end",
     "markup": "markup [red]red[/red] [/] [link=file:///x]y[/link] {{ 1 + 1 }} %s $(id) `id` end",

@@ -28,7 +28,7 @@ STATE_SYMBOLS = {
 #: What changes the width of its neighbours, or has none: joiners, fillers, soft hyphens, variants, skin tones, tags.
 #: One terminal takes them for nothing, the next for two cells.
 _ZERO_WIDTH = re.compile(
-    "[\u00ad\u115f\u1160\u180b-\u180f\u200b-\u200f\u2060-\u2064\u302e\u302f\u3164\ufe00-\ufe0f\uffa0"
+    "[\u00ad\u061c\u115f\u1160\u180b-\u180f\u200b-\u200f\u2060-\u2064\u302e\u302f\u3164\ufe00-\ufe0f\uffa0"
     "\U0001f3fb-\U0001f3ff\U000e0000-\U000e01ef]"
 )
 #: Colours of ships, in turn: each differs from the next, none is that of a failure.
