@@ -29,7 +29,7 @@ _BETWEEN_KEYS = 0.2
 #: The prompt is the exit code of what ran before, alone on its line.
 _PROMPT = re.compile(r"^\((\d+)\)$")
 #: A line that a terminal may wrap, since a person takes it as a whole.
-_TO_COPY = re.compile(r"^next: |^[^✓✗●↻○]*(?: [~/][^ ]+| ocaptain [a-z]+[^…]*)$")
+_TO_COPY = re.compile(r"^next: |^[^✓✗●↻○]*(?: [~/][^ ]+| ocaptain [a-z]+[^…]*| git -C [^…]*)$")
 #: A string for the terminal to act upon (OSC, DCS, SOS, PM, APC, a title), and C1 in UTF-8.
 _STRING = re.compile(rb"\x1b([\]P^_Xk])|\xc2[\x80-\x9f]")
 #: What is no part of a terminal's own environment here.
