@@ -140,6 +140,7 @@ def test_fifty_tasks_at_a_terminal(sailor, person, source, tmp_path):
     terminal.press("?")
     person.sees(r"(?i)attach|help")
     terminal.press("Escape")
+    person.sees(rf"{ship}\b.*\b{LONG[0]}\b")
     terminal.press("q")
     assert terminal.ended() == 0
     person.keeps_shape()
