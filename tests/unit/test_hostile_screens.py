@@ -24,7 +24,7 @@ LINES = [
     ("status", 0, "ship-4"),
     ("tasks", 0, "escapes"),
     ("tasks --all", 0, "markup"),
-    ("ls", 0, VOYAGE),
+    ("ls", 0, VOYAGE[:9]),
     ("cost", 0, ""),
     ("why 7", 0, "escapes"),
     ("events", 0, "escapes"),
