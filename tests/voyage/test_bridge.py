@@ -138,7 +138,7 @@ def test_fifty_tasks_at_a_terminal(sailor, person, source, tmp_path):
     person.sees(rf"{ship}\b.*\b{LONG[0]}\b")
     assert borders_stand(terminal.screen()), terminal.screen()
     terminal.press("?")
-    person.sees(r"(?i)attach|help")
+    person.sees("Esc closes")
     terminal.press("Escape")
     person.sees(rf"{ship}\b.*\b{LONG[0]}\b")
     terminal.press("q")
