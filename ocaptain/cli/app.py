@@ -310,7 +310,7 @@ for one in (plans.new, plans.show, plans.graph):
 
 @plan_app.command("check")
 def plan_check(
-    directory: Annotated[Path, typer.Argument(help="The plan's directory.")],
+    directory: Annotated[Path, typer.Argument(metavar="PLAN", help="The plan's directory.")],
     json: Json = False,
 ) -> None:
     """Check a plan: exit 0 if it is valid, else list every error and exit 2."""
@@ -321,7 +321,7 @@ def plan_check(
 
 @plan_app.command("simulate")
 def plan_simulate(
-    directory: Annotated[Path, typer.Argument(help="The plan's directory.")],
+    directory: Annotated[Path, typer.Argument(metavar="PLAN", help="The plan's directory.")],
     ships: Annotated[str, typer.Option("-n", "--ships", help="Fleet sizes to simulate: 8 (1 to 8), or 4..12.")] = "8",
     overhead: Annotated[
         float, typer.Option("--overhead", min=0, max=86400, help="Seconds added to each attempt.")

@@ -22,6 +22,8 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "sail": (
         ("ocaptain sail my-plan", "as many ships as the plan recommends"),
         ("ocaptain sail my-plan -n 5 --wait", "five ships; watch until the end"),
+        ("ocaptain sail my-plan --dry-run", "what would be made; nothing is"),
+        ("ocaptain sail --task 'Fix the failing test' --wait", "without a plan, in a repository"),
         ("ocaptain sail my-plan --repo owner/name", "start from a repository on GitHub"),
         ("ocaptain sail my-plan -i hosts.yml:builders", "your own machines as ships"),
         ("ocaptain sail --resume voyage-4f59 --wait", "go on with a voyage"),
@@ -37,6 +39,16 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "tasks": (
         ("ocaptain tasks", "of the only active voyage"),
         ("ocaptain tasks voyage-4f59 -s failed", "only those that failed"),
+        ("ocaptain tasks --all", "those that landed as well"),
+    ),
+    "watch": (
+        ("ocaptain watch", "the only active voyage; ? shows the keys"),
+        ("ocaptain watch voyage-4f59", "another one"),
+    ),
+    "events": (
+        ("ocaptain events -f", "all that happens, until the voyage ends"),
+        ("ocaptain events -f --json | jq -c 'select(.kind == \"failed\")'", "for a program"),
+        ("ocaptain events --since 10m --task 17", "of one task, in the last ten minutes"),
     ),
     "cost": (
         ("ocaptain cost", "a line for each ship"),
@@ -78,6 +90,11 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("ocaptain shell ship-0 --write", "type to the agent"),
         ("ocaptain shell voyage-4f59 ship-0 --raw", "a login shell beside it"),
     ),
+    "exec": (
+        ("ocaptain exec ship-0 -- git log --oneline -5", "what the agent has committed"),
+        ("ocaptain exec voyage-4f59 ship-2 -- df -h .", "on a ship of another voyage"),
+        ("tar c data | ocaptain exec ship-0 -- tar x", "files to a ship"),
+    ),
     "proxy": (
         ("ocaptain proxy ship-0 22", "join this terminal to port 22"),
         ("ssh -o ProxyCommand='ocaptain proxy %h %p' voyage-4f5966aa0c1d-ship-0", "ssh to a ship"),
@@ -93,6 +110,15 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "plan": (
         ("ocaptain plan check my-plan", "is it valid?"),
         ("ocaptain plan simulate my-plan", "how many ships are worth it?"),
+    ),
+    "plan new": (("ocaptain plan new my-plan", "spec.md, verify.sh, voyage.json and two tasks"),),
+    "plan show": (
+        ("ocaptain plan show my-plan", "its waves and its critical path"),
+        ("ocaptain plan show my-plan --json", "for a program"),
+    ),
+    "plan graph": (
+        ("ocaptain plan graph my-plan", "as a tree"),
+        ("ocaptain plan graph my-plan --format mermaid", "for a page"),
     ),
     "plan check": (
         ("ocaptain plan check my-plan", "every error, or exit 0"),

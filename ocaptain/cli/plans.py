@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-Directory = Annotated[Path, typer.Argument(help="The plan's directory.")]
+Directory = Annotated[Path, typer.Argument(metavar="PLAN", help="The plan's directory.")]
 
 
 class Format(StrEnum):
@@ -18,7 +18,7 @@ class Format(StrEnum):
     mermaid = "mermaid"
 
 
-def new(directory: Annotated[Path, typer.Argument(help="Where; it must not exist, or be empty.")]) -> None:
+def new(directory: Annotated[Path, typer.Argument(metavar="PLAN", help="Where; it must not exist, or be empty.")]) -> None:
     """Make a small plan that can be sailed, to be changed into your own."""
     from ocaptain.cli.plan_show import make_new  # noqa: PLC0415
 

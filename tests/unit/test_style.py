@@ -12,6 +12,7 @@ from rich.cells import cell_len
 
 from ocaptain.cli import style
 from ocaptain.cli.style import (
+    cells,
     fit,
     format_clock,
     format_money,
@@ -64,9 +65,8 @@ def naive(text):
 def test_text_fits_exactly(text, width):
     line = fit(text, width)
     assert cell_len(line) <= max(0, width)
-    assert cell_len(pad(text, width)) == max(0, width)
-    assert naive(line) == cell_len(line), "terminals would disagree on it"
-    assert naive(pad(text, width)) == max(0, width)
+    assert cells(pad(text, width)) == max(0, width)
+    assert max(naive(line), cell_len(line)) <= cells(line), "some terminal takes more room for it"
     assert not set(line) & set("\x1b\x9b\x07\r\n\t\u202e\u200d\ufe0f")
     line.encode()
 
@@ -75,11 +75,12 @@ def test_text_fits_exactly(text, width):
 @given(TEXTS, st.integers(1, 90))
 def test_what_is_cut_says_so_and_nothing_else_is_cut(text, width):
     whole, line = fit(text, 10_000), fit(text, width)
-    if cell_len(whole) <= width:
+    if cells(whole) <= width:
         assert line == whole
     else:
         assert line.endswith("…")
         assert whole.startswith(line[:-1])
+    if cells(whole) > width and cells(whole) == cell_len(whole):  # all terminals agree on it
         rest = whole[len(line) - 1 :]
         spaces = len(rest) - len(rest.lstrip())
         following = next(character for character in rest.lstrip() if cell_len(character))
@@ -107,7 +108,7 @@ def test_what_is_cut_says_so_and_nothing_else_is_cut(text, width):
         ("one\ntwo\tthree", 20, "one two three"),
         ("cafe\u0301", 4, "cafe\u0301"),
         ("cafe\u0301s", 4, "caf…"),
-        ("caf\udce9", 4, "caf"),
+        ("caf\udce9", 4, "caf…"),
     ],
 )
 def test_fit(text, width, expected):
