@@ -62,60 +62,62 @@ app.command("help")(help_)
 app.command("version")(version)
 
 
+Wait = Annotated[bool, typer.Option("--wait", help="Wait until the voyage has ended.", rich_help_panel=VOYAGE)]
+New = Annotated[
+    bool,
+    typer.Option("--new", help="Start a new voyage even if this plan has an active one.", rich_help_panel=VOYAGE),
+]
+Hosts = Annotated[
+    str | None,
+    typer.Option(
+        *("-i", "--hosts"),
+        metavar="INVENTORY[:GROUP]",
+        help="Hosts of an inventory as ships, over ssh.",
+        rich_help_panel=FLEET,
+    ),
+]
+Typed = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--task",
+        metavar="TEXT",
+        help="Instead of a plan: a task for the repository that you are in.",
+        rich_help_panel=VOYAGE,
+    ),
+]
+Verify = Annotated[
+    str | None,
+    typer.Option(
+        "--verify",
+        metavar="CMD",
+        help="What proves these tasks; by default the repository's own tests.",
+        rich_help_panel=VOYAGE,
+    ),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Only show what would be made, and how long it would take.", rich_help_panel=VOYAGE),
+]
+Keep = Annotated[
+    bool, typer.Option("--keep", help="Keep ships that could not be built, for inspection.", rich_help_panel=FLEET)
+]
+
+
 @app.command()
 @with_sail_options
 def sail(
     options: SailOptions,
     plan: Annotated[Path | None, typer.Argument(metavar="PLAN", help="The plan's directory.")] = None,
-    wait: Annotated[
-        bool, typer.Option("--wait", help="Wait until the voyage has ended.", rich_help_panel=VOYAGE)
-    ] = False,
-    new: Annotated[
-        bool,
-        typer.Option("--new", help="Start a new voyage even if this plan has an active one.", rich_help_panel=VOYAGE),
-    ] = False,
+    wait: Wait = False,
+    new: New = False,
     resume: Annotated[
         str | None, typer.Option(metavar="ID", help="Resume this voyage.", rich_help_panel=VOYAGE)
     ] = None,
-    hosts: Annotated[
-        str | None,
-        typer.Option(
-            *("-i", "--hosts"),
-            metavar="INVENTORY[:GROUP]",
-            help="Hosts of an inventory as ships, over ssh.",
-            rich_help_panel=FLEET,
-        ),
-    ] = None,
-    task: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--task",
-            metavar="TEXT",
-            help="Instead of a plan: a task for the repository that you are in.",
-            rich_help_panel=VOYAGE,
-        ),
-    ] = None,
-    verify: Annotated[
-        str | None,
-        typer.Option(
-            "--verify",
-            metavar="CMD",
-            help="What proves these tasks; by default the repository's own tests.",
-            rich_help_panel=VOYAGE,
-        ),
-    ] = None,
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run",
-            help="Only show what would be made, and how long it would take.",
-            rich_help_panel=VOYAGE,
-        ),
-    ] = False,
-    keep: Annotated[
-        bool,
-        typer.Option("--keep", help="Keep ships that could not be built, for inspection.", rich_help_panel=FLEET),
-    ] = False,
+    hosts: Hosts = None,
+    task: Typed = None,
+    verify: Verify = None,
+    dry_run: DryRun = False,
+    keep: Keep = False,
     json: Json = False,
 ) -> None:
     """Create a fleet, build its ships and start work on a plan."""

@@ -93,7 +93,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "exec": (
         ("ocaptain exec ship-0 -- git log --oneline -5", "what the agent has committed"),
         ("ocaptain exec voyage-4f59 ship-2 -- df -h .", "on a ship of another voyage"),
-        ("tar c data | ocaptain exec ship-0 -- tar x", "files to a ship"),
+        ("ocaptain exec ship-0 -- tar c . > work.tar", "all files of the agent"),
     ),
     "proxy": (
         ("ocaptain proxy ship-0 22", "join this terminal to port 22"),

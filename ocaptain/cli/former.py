@@ -7,7 +7,7 @@ _NO_TELEMETRY = "there is no telemetry, so nothing to switch on or off; tokens a
 COMMANDS = {
     "telemetry-start": _NO_TELEMETRY,
     "telemetry-stop": _NO_TELEMETRY,
-    "voyage-plan": "a plan is written by you or by any tool; check it: `ocaptain plan check PLAN`",
+    "voyage-plan": "in Claude Code, /voyage-plan writes a plan; without it: `ocaptain plan new PLAN`",
     "attach": "look at a ship's agent: `ocaptain shell [ID] [SHIP]`",
     "ssh": "look at a ship's agent: `ocaptain shell [ID] [SHIP]`; a login shell: `ocaptain shell --raw`",
     "ps": "all voyages: `ocaptain ls`; one voyage: `ocaptain status [ID]`",
@@ -34,7 +34,6 @@ COMMANDS = {
 OPTIONS = {
     ("sail", "--no-telemetry"): _NO_TELEMETRY,
     ("sail", "--detach"): "`ocaptain sail` returns when the ships sail; `--wait` waits for the end",
-    ("logs", "--since"): "the last lines: `ocaptain logs --tail N`",
     ("logs", "--lines"): "the last lines: `ocaptain logs --tail N`",
     ("sink", "--yes"): "destroy without a question: `ocaptain sink --force`",
     ("sink", "-y"): "destroy without a question: `ocaptain sink --force`",

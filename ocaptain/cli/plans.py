@@ -18,7 +18,9 @@ class Format(StrEnum):
     mermaid = "mermaid"
 
 
-def new(directory: Annotated[Path, typer.Argument(metavar="PLAN", help="Where; it must not exist, or be empty.")]) -> None:
+def new(
+    directory: Annotated[Path, typer.Argument(metavar="PLAN", help="Where; it must not exist, or be empty.")],
+) -> None:
     """Make a small plan that can be sailed, to be changed into your own."""
     from ocaptain.cli.plan_show import make_new  # noqa: PLC0415
 

@@ -208,7 +208,7 @@ def run(*arguments, **env):
         (["statu"], "No such command 'statu'"),
         (["proxy", "ship-0", "no"], "'no' is not a TCP port"),
         (["shell", "a", "b"], "name one ship, not 2 ('a', 'b')"),
-        (["plan", "check"], "Missing argument 'directory'"),
+        (["plan", "check"], "Missing argument 'PLAN'"),
     ],
 )
 def test_wrong_input_is_one_line_and_one_object(tmp_path, arguments, said):

@@ -69,7 +69,7 @@ def values(*words, by_bash=False):
         (["cost", "--by", ""], ["ship", "task", "model"]),
         (["cost", "--by=t"], ["--by=task"]),
         (["cost", "--by", "ship", "--"], ["--json", "--help"]),
-        (["logs", "--ship", "ship-0", "--s"], ["--ship"]),  # it may be given again
+        (["logs", "--ship", "ship-0", "--sh"], ["--ship"]),  # it may be given again
         (["sail", "--verify-on", "c"], ["clean"]),
         (["sail", "-n", "-"], []),  # a number, whatever it begins with
         (["sail", ""], "dirs"),
@@ -79,8 +79,8 @@ def values(*words, by_bash=False):
         (["clone", "-d", ""], "dirs"),
         (["retry", "--task-file", ""], "files"),
         (["drydock", "start", "--faults", ""], "files"),
-        (["help", "plan", "s"], ["simulate"]),
-        (["help", "e"], ["environment"]),
+        (["help", "plan", "si"], ["simulate"]),
+        (["help", "env"], ["environment"]),
         (["--show-completion", ""], ["bash", "zsh", "fish"]),
         (["status", ""], [NEW, OLD]),  # newest first
         (["status", "voyage-0"], [OLD]),

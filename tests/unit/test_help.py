@@ -149,7 +149,7 @@ def test_what_others_call_otherwise_is_no_command_of_ours_and_names_ones_that_ar
         flags = {one for parameter in SHOWN[path].command.params for one in parameter.opts}
         assert flag not in flags
     for said in (*COMMANDS.values(), *OPTIONS.values()):
-        named = re.findall(r"`ocaptain ([a-z]+(?: (?:check|simulate|start))?)", said)
+        named = re.findall(r"`ocaptain ([a-z]+(?: (?:check|new|simulate|start))?)", said)
         assert named
         assert set(named) <= set(ALL)
     assert instead_of("no-such-word") is None
