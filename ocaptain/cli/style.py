@@ -102,7 +102,7 @@ def cells(line: str) -> int:
 
 def fit(text: str, width: int) -> str:
     """Return text of others as one clean line of at most ``width`` cells; what is cut ends with ``…``."""
-    return cut(_ZERO_WIDTH.sub("", clean_line(text)), width)
+    return cut(clean_line(_ZERO_WIDTH.sub("", text)), width)
 
 
 def cut(line: str, width: int) -> str:
@@ -142,7 +142,7 @@ def wrap(text: str, width: int, *, most: int = 0) -> list[str]:
     """
     lines: list[str] = []
     line = ""
-    for word in _ZERO_WIDTH.sub("", clean_line(text)).split(" "):
+    for word in clean_line(_ZERO_WIDTH.sub("", text)).split(" "):
         if line and cells(line) + 1 + cells(word) <= width:
             line += f" {word}"
             continue

@@ -84,7 +84,7 @@ def plain(lines):
 
 STATUS_80 = """\
 voyage-0123456789ab  ● running 4:12, left ~0:48  fifty on drydock
-✓ plan 14 tasks  ✓ repo todo@3f2a1c  ✗ ships 3/4 0:40  ● work 3:23  ○ verify
+✓ plan 14 tasks  ✓ repo todo@3f2a1c  ✓ ships 4/4 0:56  ● work 3:23  ○ verify
 ━━━━━━─────────  6/14 landed  ● 2 working  ↻ 1 retrying  ✗ 2 failed  ○ 3 waiting
 ✗ 2  修复登录页面在移动设备上的…  exit 3, said "boom"           → ocaptain why 2
 ✗ 4  Ship the family emoji pick…  check `pytest -q tests/test…  → ocaptain why 4

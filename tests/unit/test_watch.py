@@ -323,7 +323,7 @@ def test_w_shows_what_why_shows(tmp_path):
         await until(pilot, lambda: isinstance(app.screen, Page))
         await pilot.pause()
         text = screen(app)
-        assert "task 7  failed" in text
+        assert "✗ failed task 7" in text
         assert 'exit 3, said "boom"' in text
         assert f"ocaptain logs {VOYAGE} 7" in text
         await pilot.press("escape")
@@ -339,7 +339,7 @@ def test_the_cost_is_what_cost_shows(tmp_path, key):
         await until(pilot, lambda: isinstance(app.screen, Page))
         await pilot.pause()
         text = screen(app)
-        assert re.search(r"ship +tries +tokens in +cached +out +agents", text)
+        assert re.search(r"SHIP +TRIES +TOKENS IN +CACHED +OUT +AGENTS", text)
         assert "machines: $0.00" in text
 
     watch(Scene(), tmp_path, act)

@@ -114,7 +114,7 @@ class LogPage(Page):
             if log.path not in known:
                 lines += self._new_lines()
                 self._tails.append(LogTail(log.path, LOG_BYTES))
-                lines.append(Text(f"── {log.label}", style=HEAD))
+                lines.append(Text(f"── {log.ship} {log.label}", style=HEAD))
                 new = self._new_lines()
                 if self._tails[-1].is_cut:
                     lines.append(Text(f"(only the end is shown; all of it: {self._command})", style=QUIET))
