@@ -445,7 +445,7 @@ def test_interrupt_says_what_exists_and_how_to_go_on(sailor, plan):
     sailing.send_signal(signal.SIGINT)
     _, err = sailing.communicate(timeout=60)
     assert sailing.returncode == 130, err
-    voyage = re.search(r"ocaptain sail --resume (voyage-[0-9a-f]{12})", err)
+    voyage = re.search(r"ocaptain (?:watch|sail --resume) (voyage-[0-9a-f]{12})", err)
     assert voyage, err
     assert voyage[1] == made
     sailor.go(f"{made}-ship-0")
