@@ -7,11 +7,26 @@ import re
 #: How a reason says how an agent ended, and what it said last.
 _EXIT = re.compile("^the agent ended with exit code ([0-9]+)")
 _OUTPUT = "; the end of its output:"
+#: How a reason says how a task's check ended; what the check said last follows on lines of their own.
+_CHECK = re.compile("^the check (`.*`) (?:ended with (exit) code ([0-9]+)|(took too long)):(?=\n|$)")
 
 
 def brief_reason(reason: str) -> str:
-    """Return why an attempt failed in fewer words, with the last line that its agent said: ``exit 3, said "boom"``."""
+    """Return why an attempt failed in fewer words, with the last line that its agent or check said.
+
+    ``exit 3, said "boom"``, ``check exit 1, said "boom"``. A check that said nothing is named by its command.
+    """
+    if checked := _CHECK.match(reason):
+        command, *words = checked.groups()
+        said = _last_line(reason[checked.end() :])
+        ended = " ".join(filter(None, words))
+        return f'check {ended}, said "{said}"' if said else f"check {command}: {ended}"
     why, _, output = reason.partition(_OUTPUT)
     why = _EXIT.sub(r"exit \1", why)
-    said = next((line.strip() for line in reversed(output.splitlines()) if line.strip()), "")
+    said = _last_line(output)
     return f'{why}, said "{said}"' if said else why
+
+
+def _last_line(output: str) -> str:
+    """Return the last line that says something, "" if none does."""
+    return next((line.strip() for line in reversed(output.splitlines()) if line.strip()), "")

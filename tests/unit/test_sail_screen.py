@@ -143,6 +143,10 @@ def test_red_is_for_failure_alone():
             "the agent was silent for too long",
         ),
         ("check `false`: exit 1", "check `false`: exit 1"),
+        ("the check `a; b` ended with exit code 1:\nTraceback:\nError: 5\n", 'check exit 1, said "Error: 5"'),
+        ("the check `test -f a` ended with exit code 1:\n", "check `test -f a`: exit 1"),
+        ("the check `make test` took too long:\n3 of 9 run", 'check took too long, said "3 of 9 run"'),
+        ("the check `make test` took too long:\n", "check `make test`: took too long"),
         ("", ""),
     ],
 )
