@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ocaptain.cli import render
-from ocaptain.cli.next_step import after_voyage
+from ocaptain.cli.next_step import after_voyage, fold_steps
 from ocaptain.cli.views import find_voyage, print_next_of, standing
 from ocaptain.config import load_settings
 from ocaptain.control import Command, ask
@@ -83,7 +83,8 @@ def run_retry(voyage: str | None, arguments: RetryArguments, *, as_json: bool) -
         facts = {"state": state, "error": render.error_as_dict(error)}
         render.print_json("retry", {"voyage": directory.id, "said": answer.said, "tasks": list(answer.tasks), **facts})
     elif error:
-        error.details = (*error.details, after_voyage(standing(directory)))
+        steps = fold_steps(after_voyage(standing(directory)), render.err().width)
+        error.details = (*error.details, *steps)
     if error:
         raise error
     if not as_json:

@@ -1,4 +1,4 @@
-"""What to type next: one line after a command, for people."""
+"""What to type next: a line after a command, for people."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from ocaptain.cli.style import cells
 from ocaptain.query import NOT_SAILING
 from ocaptain.text import clean_line
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from ocaptain.query import Overview
 
 _MAX_NAMED = 3
+_HEAD, _BETWEEN = "next: ", " · "
 
 
 @dataclass(frozen=True)
@@ -159,4 +161,20 @@ def after_command(command: Command, *, ok: bool = True, place: Path | None = Non
 
 
 def _join(*steps: str) -> str:
-    return f"next: {' · '.join(steps)}"
+    return f"{_HEAD}{_BETWEEN.join(steps)}"
+
+
+def fold_steps(line: str, width: int) -> list[str]:
+    """Return what to type next in as many lines as it needs, broken between commands alone: each can be copied.
+
+    Args:
+        line: as this module's other functions return it.
+        width: in cells; a command that is wider stays whole.
+    """
+    lines: list[str] = []
+    for step in line.split(_BETWEEN):
+        if lines and cells(lines[-1] + _BETWEEN + step) <= width:
+            lines[-1] += _BETWEEN + step
+        else:
+            lines.append(f"{' ' * len(_HEAD)}{step}" if lines else step)
+    return lines

@@ -13,6 +13,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from ocaptain.cli.next_step import fold_steps
 from ocaptain.cli.style import tsv_line
 from ocaptain.cli.tables import UNBOUNDED
 from ocaptain.errors import Interrupted, OcaptainError
@@ -121,7 +122,8 @@ def live() -> Screen:
 
 def print_next(line: str) -> None:
     """Print what to type next, on standard error: it is for people, and no part of a result."""
-    err().print(Text(line, style="bold"))
+    console = err()
+    print_lines(console, (Text(one, style="bold") for one in fold_steps(line, console.width)))
 
 
 def print_json(kind: str, content: Mapping[str, Any]) -> None:

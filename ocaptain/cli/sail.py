@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ocaptain.cli import render
 from ocaptain.cli.fold import fold
-from ocaptain.cli.next_step import after_interrupt, after_voyage
+from ocaptain.cli.next_step import after_interrupt, after_voyage, fold_steps
 from ocaptain.cli.progress import SailProgress
 from ocaptain.cli.run import InterruptCounter, run_playbook
 from ocaptain.cli.sail_plan import TypedTasks, plan_of_typed_tasks
@@ -231,7 +231,7 @@ def _finish(directory: VoyageDirectory | None, result: RunResult, *, as_json: bo
         _print_result(directory, seen)
         step = after_voyage(standing(directory))
         if error:
-            error.details = (*error.details, step)
+            error.details = (*error.details, *fold_steps(step, render.err().width))
         else:
             render.print_next(step)
     if error:

@@ -12,7 +12,15 @@ import typer
 from ocaptain.cli import plan as plan_commands
 from ocaptain.cli.app import app
 from ocaptain.cli.log_lines import LogChoice, show_logs
-from ocaptain.cli.next_step import Command, Standing, after_command, after_interrupt, after_task, after_voyage
+from ocaptain.cli.next_step import (
+    Command,
+    Standing,
+    after_command,
+    after_interrupt,
+    after_task,
+    after_voyage,
+    fold_steps,
+)
 from ocaptain.cli.views import show_status, show_tasks
 from ocaptain.cli.why import show_why
 from ocaptain.ledger import Ledger
@@ -162,3 +170,10 @@ def test_people_get_the_line_and_programs_do_not(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().err.endswith(f"next: ocaptain sail '{made}'\n")
     assert plan_commands.check_plan(tmp_path / "no", as_json=False) == 2
     assert f"then: ocaptain plan check {tmp_path}/no\n" in capsys.readouterr().err
+
+
+def test_a_long_line_is_broken_between_commands_alone():
+    line = f"next: ocaptain why {V} 7 · ocaptain retry {V} · ocaptain ls"
+    assert fold_steps(line, 200) == [line]
+    assert fold_steps(line, 60) == [f"next: ocaptain why {V} 7", f"      ocaptain retry {V} · ocaptain ls"]
+    assert fold_steps(line, 20) == [f"next: ocaptain why {V} 7", f"      ocaptain retry {V}", "      ocaptain ls"]

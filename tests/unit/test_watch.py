@@ -25,7 +25,7 @@ from ocaptain.cli.watch.app import WatchApp
 from ocaptain.cli.watch.logs import MAX_LINE, LogTail
 from ocaptain.cli.watch.pages import LogPage, Page, Question, Search
 from ocaptain.cli.watch.run import run_watch
-from ocaptain.cli.watch.seen import Reader, farewell, find_log, fold_steps
+from ocaptain.cli.watch.seen import Reader, farewell, find_log
 from ocaptain.cli.watch.size import is_too_small, share_room
 from ocaptain.control import carry_out
 from ocaptain.control.listen import listening
@@ -626,16 +626,6 @@ def test_a_ship_without_a_task_shows_what_it_did_last(tmp_path):
     assert str(find_log(snapshot, "ship-0")) == "logs/ship-0/46.1.log"
     assert find_log(snapshot, "ship-9") is None
     assert find_log(snapshot, None) is None
-
-
-def test_what_to_type_is_shown_in_full():
-    line = "next: ocaptain why voyage-0123456789ab 7 · ocaptain retry voyage-0123456789ab · ocaptain ls"
-    assert fold_steps(line, 200) == [line]
-    assert fold_steps(line, 60) == [
-        "next: ocaptain why voyage-0123456789ab 7",
-        "      ocaptain retry voyage-0123456789ab · ocaptain ls",
-    ]
-    assert max(map(cell_len, fold_steps(line, 20))) <= 20
 
 
 def test_keys_leave_out_what_matters_least():

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from rich.cells import cell_len, chop_cells
+from rich.cells import chop_cells
 from rich.text import Text
 
-from ocaptain.cli.next_step import Standing, after_voyage, standing_of
+from ocaptain.cli.next_step import Standing, after_voyage, fold_steps, standing_of
 from ocaptain.cli.style import BAD, BUSY, QUIET, fit, with_symbol
 from ocaptain.cli.watch.logs import LogTail
 from ocaptain.errors import OcaptainError
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 #: Of a log that is longer, the pane has the last bytes.
 PANE_BYTES = 64 * 1024
-_BETWEEN = " · "
 
 
 @dataclass(frozen=True)
@@ -131,7 +130,7 @@ def notice_lines(seen: Seen, said: Text | None, width: int) -> list[Text]:
             head = with_symbol(about.state)
             first, *more = _fold(clean_line(note), width, 2, less=head.cell_len + 2) if note else [""]
             lines += [head.append(f"  {first}" if first else ""), *map(Text, more)]
-            lines += map(Text, fold_steps(after_voyage(at), width))
+            lines += [Text(fit_indented(one, width)) for one in fold_steps(after_voyage(at), width)]
         elif about.state in {"running", "verifying"} and not seen.has_captain:
             resume = f"no captain is running; resume with: ocaptain sail --resume {about.voyage}"
             lines.append(Text(fit(resume, width), style=BUSY))
@@ -139,22 +138,6 @@ def notice_lines(seen: Seen, said: Text | None, width: int) -> list[Text]:
             names = ", ".join(about.held_tasks)
             lines.append(Text(fit(f"waits for approval (A): task {names}", width), style=BUSY))
     return lines or [Text(fit("q leaves; the voyage sails on", width), style=QUIET)]
-
-
-def fold_steps(line: str, width: int) -> list[str]:
-    """Return what to type next in as many lines as it needs, none broken within a command if that can be.
-
-    Args:
-        line: as :func:`after_voyage` returns it.
-        width: in cells.
-    """
-    lines: list[str] = []
-    for step in line.split(_BETWEEN):
-        if lines and cell_len(lines[-1] + _BETWEEN + step) <= width:
-            lines[-1] += _BETWEEN + step
-        else:
-            lines.append(f"      {step}" if lines else step)
-    return [fit_indented(one, width) for one in lines]
 
 
 def fit_indented(line: str, width: int) -> str:
