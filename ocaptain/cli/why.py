@@ -10,7 +10,7 @@ from rich.text import Text
 
 from ocaptain.cli import render
 from ocaptain.cli.next_step import after_task
-from ocaptain.cli.style import BAD, format_seconds, format_time, symbol, with_symbol
+from ocaptain.cli.style import BAD, format_seconds, format_time, symbol, with_symbol, wrap
 from ocaptain.cli.tables import UNBOUNDED, paragraph
 from ocaptain.cli.views import find_voyage, standing
 from ocaptain.errors import UsageError
@@ -74,11 +74,10 @@ def _attempt_lines(attempt: AttemptView, width: int) -> list[Text]:
     ended = "" if attempt.seconds is None else f" after {format_seconds(attempt.seconds)}"
     if code or ended:
         lines.append(Text(f"    its agent ended{ended}{code}"))
-    lines += _block(attempt.reason or "", 4, width, BAD if attempt.state == "failed" else "")
-    if check := attempt.check:
+    lines += _reason_lines(attempt.reason or "", width, BAD if attempt.state == "failed" else "")
+    if (check := attempt.check) and not (attempt.reason or "").startswith("the check "):  # it is told already
         lines += paragraph(Text("    check: "), f"{check.get('command')}: exit code {check.get('exit_code')}", width)
-        tail = escape_control(str(check.get("tail") or "")).strip()
-        if tail not in (attempt.reason or ""):  # a check that failed is in the reason
+        if tail := escape_control(str(check.get("tail") or "")).strip():
             lines += _block("\n".join(tail.splitlines()[-CHECK_LINES:]), 6, width)
     if attempt.conflicts:
         files = ", ".join(map(clean_line, attempt.conflicts))
@@ -95,6 +94,13 @@ def _attempt_lines(attempt: AttemptView, width: int) -> list[Text]:
         told.append(f"{attempt.log_skipped} bytes of its output are lost: its ship had no room for them")
     told += [f"its work is kept: {ref.command}" for ref in attempt.refs]
     return [*lines, *(Text(f"    {line}") for line in told)]
+
+
+def _reason_lines(reason: str, width: int, style: str) -> list[Text]:
+    """Return a reason: its first line is a sentence, broken between words; others are the output of a program."""
+    sentence, _, output = reason.partition("\n")
+    lines = wrap(sentence, max(2, width - 4)) if sentence else []
+    return [*(Text.assemble("    ", (line, style)) for line in lines), *_block(output, 4, width, style)]
 
 
 def _block(text: str, indent: int, width: int, style: str = "") -> list[Text]:
