@@ -140,7 +140,7 @@ def phases(
     first = min((row["started"] for row in attempts), default=None)
     work_ended = course.verifying if course.verifying is not None else ended
     return (
-        Phase("plan", "done", f"{about.tasks['total']} tasks"),
+        Phase("plan", "done", f"{about.tasks['total']} {'task' if about.tasks['total'] == 1 else 'tasks'}"),
         Phase("repo", "done", f"{repo_name(repo)}@{root[:6]}"),
         _ships(about, course, built, {row["ship"] for row in attempts}),
         _spanning(Phase("work", _work(about, course, is_begun=first is not None), "", first, work_ended)),
