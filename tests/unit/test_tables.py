@@ -331,6 +331,24 @@ def test_why_gives_reasons_in_full(tmp_path):
     assert lines[-1] == f"  the agents' output: ocaptain logs {VOYAGE} 2"
 
 
+def test_why_tells_a_failed_check_once(tmp_path):
+    command = f"test -f {'long/' * 9}name"
+    reason = f"the check `{command}` ended with exit code 1:\n    it said this"
+    directory = make_scene(tmp_path, replace(SMALL, failed={"2": reason}))
+    story = Query(directory.path).why("2", has_captain=True)
+    checked = {"command": command, "exit_code": 1, "tail": "    it said this"}
+    story = replace(story, attempts=tuple(replace(one, check=checked) for one in story.attempts))
+    lines = [line.plain for line in story_lines(story, VOYAGE, 80)]
+    assert not [line for line in lines if line.startswith("    check: ")]
+    at = lines.index("        it said this")
+    assert " ".join(line.strip() for line in lines[at - 2 : at]) == reason.partition("\n")[0]
+
+
+def test_a_plan_of_one_task_is_said_to_be(tmp_path):
+    seen, now = seen_of(tmp_path, Scene(tasks=1, ships=1, landed=0, failed={}, retrying={}, layers=0))
+    assert "plan 1 task  " in plain(status_lines(seen, BESIDE, now, 80, 24))
+
+
 def test_sink_says_what_is_kept_and_what_is_lost(small):
     seen, now = small
     assert sink_facts(seen, BESIDE, abandon=False) == [
