@@ -146,6 +146,8 @@ def event_symbol(event: Event) -> Text:
     if event.kind in {"ship", "voyage"}:
         state = event.text.partition(":")[0]
         return Text("✓", style=GOOD) if state == "bootstrapping" else state_symbol(state)
+    if event.kind == "gate:passes":  # as `status` marks it: nothing is proven
+        return Text("!", style=BUSY)
     if event.kind in _AGAIN:
         return Text("↻", style=BUSY)
     return Text("●", style=BUSY) if event.kind == "claim" else Text("○", style=QUIET)

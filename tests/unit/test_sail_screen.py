@@ -128,6 +128,10 @@ def test_no_event_is_wider_than_the_terminal(kind, text, subject, width):
         assert all(cell_len(line) <= width and "\x1b" not in line for line in lines)
 
 
+def test_a_verify_that_proves_nothing_is_a_warning():
+    assert event_symbol(Event(1, NOW, "gate:passes", None, None, "verify.sh passes before any work")).plain == "!"
+
+
 def test_red_is_for_failure_alone():
     red = {kind for kind in SHOWN_EVENTS if event_symbol(Event(1, NOW, kind, None, None, "passed")).style == "red"}
     assert red == {"failed"}
