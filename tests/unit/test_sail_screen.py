@@ -100,7 +100,7 @@ def test_ships_are_counted_as_they_are_built():
         (("ship", "ship-1", None, "lost: no answer"), "✗ ship-1 is lost: no answer"),
         (("voyage", None, None, "failed: why"), "✗ voyage: failed"),
         (("verify", "ship-1", None, f"passed at {COMMIT}"), "✓ final verify: passed at 4f73232000"),
-        (("gate:passes", "ship-1", None, "verify.sh passes"), "○ verify.sh passes"),
+        (("gate:passes", "ship-1", None, "verify.sh passes"), "! verify.sh passes"),
         (("again", None, "17", "x"), "↻ #17 Réécrire l'exposé: is tried again"),
     ],
 )
@@ -126,10 +126,6 @@ def test_no_event_is_wider_than_the_terminal(kind, text, subject, width):
         lines = event_line(Event(1, NOW, kind, text, task, text), seen, None, NOW, width).plain.split("\n")
         assert len(lines) <= 2
         assert all(cell_len(line) <= width and "\x1b" not in line for line in lines)
-
-
-def test_a_verify_that_proves_nothing_is_a_warning():
-    assert event_symbol(Event(1, NOW, "gate:passes", None, None, "verify.sh passes before any work")).plain == "!"
 
 
 def test_red_is_for_failure_alone():
