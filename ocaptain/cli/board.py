@@ -70,12 +70,10 @@ class Extras:
 
     Attributes:
         actions: what each ship does now, by ship.
-        diffs: what commits changed, by commit.
         machine: cost of a number of seconds of one machine awake, in nano-dollars.
     """
 
     actions: Mapping[str, str] = field(default_factory=dict)
-    diffs: Mapping[str, Diffstat] = field(default_factory=dict)
     machine: Callable[[float], int] = lambda _: 0
 
 
@@ -267,12 +265,6 @@ def failure_lines(seen: Snapshot, width: int, limit: int) -> list[Text]:
         words = f"✗ {len(rest)} {'more ' if shown else ''}failed for good: "
         lines.append(Text(fit(words + ", ".join(rest[:20]), width), style=BAD))
     return lines
-
-
-def landed_lines(seen: Snapshot, diffs: Mapping[str, Diffstat], now: float, width: int, limit: int) -> list[Text]:
-    """Return the last landings, oldest of them first, at most ``limit`` lines."""
-    last = seen.landed[max(0, len(seen.landed) - limit) :] if limit > 0 else ()
-    return [landed_line(one, diffs.get(one.commit), now, width) for one in last]
 
 
 def landed_line(one: LandedLine, diff: Diffstat | None, now: float, width: int) -> Text:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from ocaptain.cli import render
 from ocaptain.cli.lines import Painter, format_utc, parse_since, wait_for_news, write_line
-from ocaptain.cli.progress import format_event
 from ocaptain.cli.style import STATE_SYMBOLS, format_time, sign_colour, tsv_line
 from ocaptain.cli.views import find_voyage
+from ocaptain.cli.voyage_news import format_event
 from ocaptain.errors import UsageError
 from ocaptain.query import ENDED, LedgerError, Query
 from ocaptain.text import clean_line

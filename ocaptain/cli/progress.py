@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     from ocaptain.query import Event as VoyageEvent
     from ocaptain.query import Snapshot
 
-__all__ = ["SHOWN_EVENTS", "SailProgress", "describe_fleet", "format_event", "live_height", "merge_ship_events"]
-
 PROVISION_PLAY = "Provision the fleet"
 RETRY_PLAY = "Bootstrap what could not be reached once more"
 LOCK_SECONDS = 2.0
@@ -279,7 +277,7 @@ class SailProgress:
             return building_lines(self._building, now, width, height)
         seen, steps = with_steps(self._seen, self._building)
         machine = self._machine_cost.get(seen.about.provider, lambda _: 0)
-        return board(seen, Extras({**steps, **self._watcher.actions()}, {}, machine), now, width, height)
+        return board(seen, Extras({**steps, **self._watcher.actions()}, machine), now, width, height)
 
 
 def describe_fleet(ships: Sequence[Mapping[str, Any]]) -> str:

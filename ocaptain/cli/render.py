@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 from rich.console import Console
-from rich.measure import Measurement
-from rich.table import Table
 from rich.text import Text
 
 from ocaptain.cli.next_step import fold_steps
@@ -22,15 +20,11 @@ from ocaptain.text import escape_control
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from rich.console import RenderableType
-
-
 #: Version of the JSON that ``--json`` prints; additions keep it (``docs/json/`` has a schema for each kind).
 SCHEMA = 1
 
 #: Narrower than that lines are not cut at all.
 MIN_TABLE_WIDTH = 30
-MIN_WRAPPED_WIDTH = 8
 
 
 class Screen(Console):
@@ -64,31 +58,6 @@ class Screen(Console):
         """Print; in strings, everything that a terminal could act upon is shown as an escape."""
         super().print(*(escape_control(one) if isinstance(one, str) else one for one in objects), **more)
 
-    def show(self, renderable: RenderableType) -> None:
-        """Print tables: as wide as need be where a terminal is too narrow, so that no name is cut.
-
-        Without a terminal no line ends with the spaces that fill up the last column.
-        """
-        if self.is_terminal:
-            if isinstance(renderable, Table) and self._least_width(renderable) > self.width:
-                self.width = UNBOUNDED
-            self.print(renderable)
-            return
-        with self.capture() as captured:
-            self.print(renderable)
-        for line in captured.get().splitlines():
-            self.file.write(f"{line.rstrip()}\n")
-
-    def _least_width(self, table: Table) -> int:
-        """Return the width in which no column is cut, and none that may be wrapped gets unreadable."""
-        wide = self.options.update(width=UNBOUNDED)
-        total = 0
-        for column in table.columns:
-            cells = [column.header, *column.cells] if table.show_header else [*column.cells]
-            width = max((Measurement.get(self, wide, cell).maximum for cell in cells), default=0)
-            total += (width if column.no_wrap else min(width, MIN_WRAPPED_WIDTH)) + 1
-        return total
-
 
 def print_lines(console: Screen, lines: Iterable[Text]) -> None:
     """Print the lines of a screen, as they are."""
@@ -102,7 +71,7 @@ def print_records(records: Iterable[Sequence[object]]) -> None:
     In a field a tab, a line end, a backslash and what a terminal could act upon are escapes.
     """
     for record in records:
-        sys.stdout.write(f"{escape_control(tsv_line(*record))}\n")
+        sys.stdout.write(f"{tsv_line(*record)}\n")
 
 
 def out() -> Screen:

@@ -20,9 +20,9 @@ from ocaptain.cli import progress, render, sweep
 from ocaptain.cli.arguments import PositionalArguments, optional_name, parse_port, parse_positional
 from ocaptain.cli.control import RetryArguments, run_approve, run_retry
 from ocaptain.cli.cost import show_cost
-from ocaptain.cli.progress import SHOWN_EVENTS, format_event, merge_ship_events
 from ocaptain.cli.sail import _final_error
 from ocaptain.cli.views import show_status, show_tasks
+from ocaptain.cli.voyage_news import SHOWN_EVENTS, format_event, merge_ship_events
 from ocaptain.cli.why import show_why
 from ocaptain.errors import BY_EXIT_CODE, OcaptainError, PartialError, UsageError
 from ocaptain.ledger import Ledger

@@ -19,11 +19,11 @@ from ocaptain.cli import progress
 from ocaptain.cli.board import Extras, board
 from ocaptain.cli.building import BUILT_TASK, LAUNCH_TASK, Building, building_lines, with_steps
 from ocaptain.cli.fold import fold
-from ocaptain.cli.progress import SHOWN_EVENTS, SailProgress, live_height, wrapped_rows
+from ocaptain.cli.progress import SailProgress, live_height, wrapped_rows
 from ocaptain.cli.reason import brief_reason
 from ocaptain.cli.style import format_time
 from ocaptain.cli.voyage_end import MAX_FAILURES, end_lines
-from ocaptain.cli.voyage_news import event_line, event_symbol
+from ocaptain.cli.voyage_news import SHOWN_EVENTS, event_line, event_symbol
 from ocaptain.git import Git
 from ocaptain.ledger import Ledger
 from ocaptain.ledger.views import Sum

@@ -573,7 +573,7 @@ def test_tasks_are_in_the_order_of_what_matters(tmp_path):
         "wave 4: 8 landed, 1 to come",
         "wave 5: 5 to come",
         *(f"wave {number}: {count} landed" for number, count in ((1, 10), (2, 10), (3, 10))),
-    ] or headings[-3].startswith("wave 1: ")
+    ]
     assert sum(row.key != "" for row in rows.task_rows(snapshot, with_landed=True)) == 50
 
 
