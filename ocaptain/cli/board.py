@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from ocaptain.cli.board_ships import ship_lines
+from ocaptain.cli.facts import count_groups, counted, hour_nano, pause_word
 from ocaptain.cli.reason import brief_reason
 from ocaptain.cli.style import (
     BAD,
@@ -26,6 +27,7 @@ from ocaptain.cli.style import (
     format_time,
     symbol,
 )
+from ocaptain.query import ENDED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -71,10 +73,12 @@ class Extras:
     Attributes:
         actions: what each ship does now, by ship.
         machine: cost of a number of seconds of one machine awake, in nano-dollars.
+        named: the voyage's id or a prefix, with a space, as commands about its tasks need it; "" if they do not.
     """
 
     actions: Mapping[str, str] = field(default_factory=dict)
     machine: Callable[[float], int] = lambda _: 0
+    named: str = ""
 
 
 def board(
@@ -95,7 +99,7 @@ def board(
         lines.insert(1, phases_line(seen, now, width))
     last = [foot_line(seen, width) if foot is None else clip(foot, width)] if height > _MIN_HEIGHT else []
     room = max(0, height - len(lines) - len(last))
-    failures = failure_lines(seen, width, min(_MAX_FAILURES, max(1, room // 3))) if room else []
+    failures = failure_lines(seen, width, min(_MAX_FAILURES, max(1, room // 3)), extras.named) if room else []
     ships = ship_lines(seen, extras.actions, now, width, room - len(failures))
     return [*lines, *failures, *ships, *last][: max(0, height)]
 
@@ -103,18 +107,13 @@ def board(
 def money_of(seen: Snapshot, machine: Callable[[float], int]) -> Money:
     """Return what a voyage costs.
 
-    The agents' pace is what an hour of work has cost, times the ships at work: a pause does not count.
-
     Args:
         seen: the voyage.
         machine: cost of a number of seconds of one machine awake, in nano-dollars.
     """
     spent = seen.about.spent
-    awake = sum(ship.is_up and ship.state != "asleep" for ship in seen.ships)
-    at_work = sum(ship.task is not None for ship in seen.ships)
-    agents = spent.cost_nano / seen.work_seconds * 3600 * at_work if seen.work_seconds >= 1 else 0.0
     total = spent.cost_nano + machine(seen.about.awake_seconds)
-    return Money(total, round(agents) + machine(3600) * awake, spent.unknown > 0)
+    return Money(total, hour_nano(seen, machine(3600)), spent.unknown > 0)
 
 
 def spread(left: Text, right: Text, width: int) -> Text:
@@ -134,11 +133,11 @@ def clip(line: Text, width: int) -> Text:
 def head_line(seen: Snapshot, now: float, width: int) -> Text:
     """Return what sails where, for how long: ``fifty · voyage-4f59… · drydock · 5 ships    verify.sh ○  4:12``."""
     about = seen.about
-    crew = sum(ship.role == "work" and not ship.replaced_by for ship in seen.ships)
+    crew = sum(ship.is_crew for ship in seen.ships)
     clock = Text(format_clock(seen.elapsed(now)))
     verdict = Text.assemble("verify.sh ", symbol(next(one.state for one in seen.phases if one.name == "verify")))
     state = _state_text(seen)
-    facts = [about.voyage, fit(about.provider, 20), f"{crew} {'ship' if crew == 1 else 'ships'}"]
+    facts = [about.voyage, fit(about.provider, 20), counted(crew, "ship")]
     rights = [join([*state, verdict, clock]), join([*state, clock]), clock]
     for right, count in ((rights[0], 3), (rights[0], 2), (rights[1], 2), (rights[1], 1), (rights[2], 1)):
         rest = "".join(f" · {one}" for one in facts[:count])
@@ -152,7 +151,7 @@ def _state_text(seen: Snapshot) -> list[Text]:
     """Return the state of a voyage where it is not the usual one."""
     about = seen.about
     if about.state == "running" and about.paused_reason:
-        return [Text(f"pausing ({fit(about.paused_reason, 12)})", style=BUSY)]
+        return [Text(f"{pause_word(about.paused_reason)} ({fit(about.paused_reason, 12)})", style=BUSY)]
     if about.state in _SAILING:
         return []
     words = fit(f"{about.state} ({about.paused_reason})" if about.state == "paused" else about.state, 24)
@@ -177,29 +176,31 @@ def phases_line(seen: Snapshot, now: float, width: int) -> Text:
     return clip(next((line for line in lines if line.cell_len <= width), lines[-1]), width)
 
 
-def phase_text(phase: Phase, now: float, *, brief: bool = False) -> Text:
+def phase_text(phase: Phase, now: float, *, brief: bool = False, with_times: bool = True) -> Text:
     """Return a phase: ``✓ ships 5/5 (9 s)``; ``brief``: ``✓ ships``."""
     line = Text.assemble(symbol(phase.state), f" {phase.name}")
     if brief:
         return line
     if phase.text:
         line.append(f" {fit(phase.text, 24)}")
-    if phase.began is not None and phase.state == "now":
+    if phase.began is None or not with_times:
+        return line
+    if phase.state == "now":
         line.append(f" {format_clock(now - phase.began)}")
-    elif phase.began is not None and phase.ended is not None:
+    elif phase.ended is not None:
         line.append(f" ({format_seconds(phase.ended - phase.began)})", style=QUIET)
     return line
 
 
 def progress_line(seen: Snapshot, money: Money, now: float, width: int) -> Text:
     """Return the bar with what is done, at work, failed, tried again, the time left and the cost."""
-    counts = seen.about.tasks
+    counts, kinds = seen.about.tasks, count_groups(seen)
     done, total = counts["completed"], counts["total"]
     facts = [Text(f"{done}/{total}", style=HEAD)]
     for sign, number, colour in (
-        ("●", counts["in_progress"], BUSY),
+        ("●", kinds["working"], BUSY),
         ("✗", counts["failed"], BAD),
-        ("↻", len(seen.retrying), BUSY),
+        ("↻", kinds["retrying"], BUSY),
     ):
         if number:
             facts.append(Text(f"{sign} {number}", style=colour))
@@ -237,7 +238,7 @@ def bar(done: int, failed: int, total: int, width: int) -> Text:
     return Text.assemble(("━" * whole + "╸" * half, GOOD), ("━" * bad, BAD), ("─" * rest, QUIET))
 
 
-def failure_lines(seen: Snapshot, width: int, limit: int) -> list[Text]:
+def failure_lines(seen: Snapshot, width: int, limit: int, named: str = "") -> list[Text]:
     """Return the tasks that failed for good and why, at most ``limit`` lines: of more, the rest is a count."""
     failed = seen.failed
     if not failed or limit < 1:
@@ -248,7 +249,7 @@ def failure_lines(seen: Snapshot, width: int, limit: int) -> list[Text]:
     for one in shown:
         name = fit(one.id, _MAX_ID)
         left = Text.assemble(("✗", BAD), f" #{name} ")
-        hint = Text(f"→ ocaptain why {name}", style=QUIET)
+        hint = Text(f"→ ocaptain why {named}{name}", style=QUIET)
         if held[one.id]:
             left.append(f"(holds {held[one.id]}) ", style=QUIET)
         room = width - left.cell_len - hint.cell_len - len(GAP)
@@ -284,6 +285,8 @@ def foot_line(seen: Snapshot, width: int) -> Text:
     """Return what Ctrl-C does, and what to type for more."""
     if seen.about.state in _SAILING:
         words = ["Ctrl-C stops watching, the voyage sails on", "ocaptain watch", "ocaptain sink"]
+    elif seen.about.state in ENDED:
+        words = [f"Ctrl-C stops this; its result: ocaptain status {seen.about.voyage}"]
     else:
         words = [f"Ctrl-C stops this; go on with: ocaptain sail --resume {seen.about.voyage}"]
     while len(words) > 1 and len(" · ".join(words)) > width:

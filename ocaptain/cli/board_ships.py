@@ -9,6 +9,7 @@ from rich.text import Text
 
 from ocaptain.cli.reason import brief_reason
 from ocaptain.cli.style import BAD, BUSY, QUIET, fit, format_clock, pad, symbol
+from ocaptain.cli.task_table import format_tries
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -92,7 +93,7 @@ def importance(ship: ShipLine, seen: Snapshot, now: float) -> tuple[int, float]:
 def _state(task: TaskLine, now: float) -> str:
     """Return ``● 0:31``, or with the number of its try ``↻ 2/3 0:31``."""
     clock = format_clock(task.elapsed(now))
-    return f"↻ {task.tries + 1}/{task.max_tries} {clock}" if task.is_retrying else f"● {clock}"
+    return f"↻ {format_tries(task)} {clock}" if task.is_retrying else f"● {clock}"
 
 
 def _doing(task: TaskLine, action: str, room: int) -> Text:

@@ -84,7 +84,7 @@ def with_steps(seen: Snapshot, state: Building) -> tuple[Snapshot, dict[str, str
     """Return a voyage with its built ships counted as they come, and what is done on each ship now."""
     if state.is_over:
         return seen, {}
-    crew = {ship.id for ship in seen.ships if ship.role == "work" and not ship.replaced_by}
+    crew = {ship.id for ship in seen.ships if ship.is_crew}
     phases = tuple(
         replace(one, text=f"{len(crew & state.built)}/{len(crew)}")
         if one.name == "ships" and one.state == "now"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ocaptain.cli import render
+from ocaptain.cli.facts import counted
 from ocaptain.cli.style import HEAD, format_clock, format_money
 from ocaptain.cli.tables import lay_out
 from ocaptain.cli.views import find_voyage, machine_cost, print_next_of
@@ -62,7 +63,9 @@ def cost_notes(costs: Costs) -> list[str]:
     if "subscription" in spent.marks:
         lines.append("a subscription is shown at list prices; it is not billed by tokens")
     if spent.unknown:
-        lines.append(f"+ {spent.unknown} attempts used a model without a known price; set it in OCAPTAIN_PRICES")
+        lines.append(
+            f"+ {counted(spent.unknown, 'attempt')} used a model without a known price; set it in OCAPTAIN_PRICES"
+        )
     return lines
 
 

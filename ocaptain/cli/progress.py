@@ -25,8 +25,10 @@ from ocaptain.cli import render
 from ocaptain.cli.board import Extras, board
 from ocaptain.cli.building import LAUNCH_TASK, PREPARE_TASK, Building, building_lines, with_steps
 from ocaptain.cli.diff_reader import DiffReader
+from ocaptain.cli.facts import counted
 from ocaptain.cli.fold import fold
 from ocaptain.cli.style import QUIET, format_time
+from ocaptain.cli.views import shortest_name
 from ocaptain.cli.voyage_news import SHOWN_EVENTS, event_line, format_event, merge_ship_events
 from ocaptain.process import fleet_lock
 from ocaptain.query import LedgerError, Query
@@ -101,6 +103,7 @@ class SailProgress:
         self._console = render.live()
         self._live: Live | None = None
         self._last_event = 0
+        self._named = ""  # the voyage in commands about its tasks
         self._told_held: frozenset[str] = frozenset()  # tasks that were said to wait for approval
         self._is_retrying = False
         self._fleet_lock: Lock | None = None
@@ -171,6 +174,7 @@ class SailProgress:
             self._print(str(note))
         made = result["voyage"]
         self.directory = VoyageDirectory(Path(made["directory"]))
+        self._named = shortest_name(self.directory)
         self.lock_fleet(self.directory.path)
         verb = "is resumed" if made["resumed"] else "is prepared"
         self._print(f"{made['id']} {verb}: {describe_fleet(made['ships'])} on {made['provider']}")
@@ -277,13 +281,13 @@ class SailProgress:
             return building_lines(self._building, now, width, height)
         seen, steps = with_steps(self._seen, self._building)
         machine = self._machine_cost.get(seen.about.provider, lambda _: 0)
-        return board(seen, Extras({**steps, **self._watcher.actions()}, machine), now, width, height)
+        return board(seen, Extras({**steps, **self._watcher.actions()}, machine, self._named), now, width, height)
 
 
 def describe_fleet(ships: Sequence[Mapping[str, Any]]) -> str:
-    """Return how many ships sail: ``3 ships``, ``3 + 1 for verify``."""
+    """Return how many ships sail: ``1 ship``, ``3 + 1 for verify``."""
     extra = sum(ship["role"] == "verify" for ship in ships)
     work = len(ships) - extra
     if not extra:
-        return f"{work} ships"
+        return counted(work, "ship")
     return f"{work} + {extra} for verify" if work else f"{extra} for verify"

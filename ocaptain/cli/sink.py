@@ -10,9 +10,10 @@ from rich.text import Text
 
 from ocaptain import process
 from ocaptain.cli import render
+from ocaptain.cli.facts import counted, ships_awake
 from ocaptain.cli.next_step import after_command
 from ocaptain.cli.run import InterruptCounter, run_playbook
-from ocaptain.cli.status_view import head_lines, progress_lines, ship_lines, ships_awake, task_lines
+from ocaptain.cli.status_view import head_lines, progress_lines, ship_lines, task_lines
 from ocaptain.cli.style import format_money
 from ocaptain.cli.tables import paragraph
 from ocaptain.cli.views import find_voyage, print_next_of, read_beside
@@ -191,13 +192,15 @@ def sink_facts(seen: Snapshot, beside: Beside, *, abandon: bool) -> list[str]:
     landed = seen.about.tasks["completed"]
     open_tasks = seen.about.tasks["total"] - landed
     left = f"; {open_tasks} {'is' if open_tasks == 1 else 'are'} not done" if open_tasks else ""
-    facts.append(f"{landed} {'task has' if landed == 1 else 'tasks have'} landed, and stay here in its branch{left}")
+    stays = "stays" if landed == 1 else "stay"
+    kept = f"{counted(landed, 'task')} landed, and {stays} here in its branch" if landed else "no task has landed"
+    facts.append(f"{kept}{left}")
     up = sum(ship.is_up for ship in seen.ships)
     if seen.about.provider == HOSTS:
         return [*facts, f"{up} {'host stays' if up == 1 else 'hosts stay'}, without what ocaptain put there"]
     saved = beside.hour_nano * ships_awake(seen)
-    end = f", which saves {format_money(saved)} an hour" if saved else ""
-    return [*facts, f"{up} {'ship' if up == 1 else 'ships'} on {seen.about.provider} will be destroyed{end}"]
+    end = f", which saves up to {format_money(saved)} an hour" if saved else ""
+    return [*facts, f"{counted(up, 'ship')} on {seen.about.provider} will be destroyed{end}"]
 
 
 def _sink_one(directory: VoyageDirectory, signals: InterruptCounter, *, abandon: bool) -> RunResult:

@@ -13,16 +13,25 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len
 from rich.text import Text
 
+from ocaptain.cli.board import phase_text
+from ocaptain.cli.facts import (
+    ENDS_BY_ITSELF,
+    count_groups,
+    gate_text,
+    hour_nano,
+    no_captain_text,
+    pause_word,
+    verify_text,
+)
 from ocaptain.cli.reason import brief_reason
 from ocaptain.cli.style import BAD, BUSY, GOOD, HEAD, QUIET, fit, format_clock, format_money, symbol, with_symbol
 from ocaptain.cli.tables import GAP, UNBOUNDED, as_text, lay_out, pack, paragraph
 from ocaptain.cli.task_table import detail_of, format_tries, group_of
-from ocaptain.names import stage_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ocaptain.query.snapshot import Phase, ShipLine, Snapshot, TaskLine
+    from ocaptain.query.snapshot import ShipLine, Snapshot, TaskLine
 
 MAX_BAR, MIN_BAR = 40, 8
 #: Of each kind, so many tasks are shown; of the others the number.
@@ -68,35 +77,6 @@ class Beside:
 # -- facts -------------------------------------------------------------------------------------------
 
 
-def count_groups(seen: Snapshot) -> dict[str, int]:
-    """Return how many tasks there are of each kind that a person tells apart; all of them together are all tasks."""
-    found = Counter(group_of(one) for one in seen.tasks)
-    waiting = found["waiting"] + found["ready"] + found["held"]
-    return {
-        "landed": found["landed"],
-        "working": found["working"],
-        "retrying": found["retrying"],
-        "failed": found["failed"],
-        "waiting": waiting,
-    }
-
-
-def hour_nano(seen: Snapshot, beside: Beside) -> int:
-    """Return what an hour costs at the present pace, in nano-dollars.
-
-    Agents: what an hour of their work has cost, times the ships at work; so a pause does not count.
-    """
-    at_work = sum(ship.task is not None for ship in seen.ships)
-    spent = seen.about.spent.cost_nano
-    agents = spent / seen.work_seconds * 3600 * at_work if seen.work_seconds >= 1 else 0.0
-    return round(agents) + beside.hour_nano * ships_awake(seen)
-
-
-def ships_awake(seen: Snapshot) -> int:
-    """Return how many ships exist and are not asleep: their machines cost."""
-    return sum(ship.is_up and ship.state != "asleep" for ship in seen.ships)
-
-
 def cost_text(seen: Snapshot, beside: Beside) -> str:
     """Return what the voyage cost so far and costs now, "" if nothing is known."""
     spent = seen.about.spent
@@ -107,19 +87,10 @@ def cost_text(seen: Snapshot, beside: Beside) -> str:
         parts.append(f"agents {format_money(spent.cost_nano, unknown=spent.unknown > 0)}{mark}, {tokens}")
     if beside.machine_nano:
         parts.append(f"machines {format_money(beside.machine_nano)}")
-    hour = hour_nano(seen, beside) if seen.about.state in _ACTIVE else 0
+    hour = hour_nano(seen, beside.hour_nano) if seen.about.state in _ACTIVE else 0
     if hour:
         parts.append(f"now {format_money(hour)} an hour")
     return " · ".join(parts)
-
-
-def verify_text(seen: Snapshot) -> str:
-    """Return what the final verify has shown, "" before its end."""
-    verify = seen.about.verify
-    if not verify:
-        return ""
-    failed = f"{stage_name(verify['stage'])} failed with exit code {verify['exit_code']} on the merged head"
-    return f"{seen.about.proves or failed} ({(verify['commit'] or '')[:10]})"
 
 
 def pause_text(seen: Snapshot) -> str:
@@ -127,21 +98,20 @@ def pause_text(seen: Snapshot) -> str:
     reason = seen.about.paused_reason
     if not reason or seen.about.state == "paused":
         return ""
-    if reason in {"ours", "provider"}:
-        return f"paused: {reason}; it goes on by itself"
-    return f"pausing ({reason}): what is under way is finished first"
+    if reason in ENDS_BY_ITSELF:
+        return f"{pause_word(reason)}: {reason}; it goes on by itself"
+    return f"{pause_word(reason)} ({reason}): what is under way is finished first"
 
 
 def notices(seen: Snapshot, beside: Beside) -> list[tuple[str, str]]:
     """Return what else a person is to know, as pairs of a key and a sentence."""
     about = seen.about
     found = [("pause", pause_text(seen))]
-    if about.gate and about.gate["outcome"] not in {"expected", "interpreter"}:  # the latter is the voyage's note
-        found.append(("gate", about.gate["text"]))
+    found.append(("gate", gate_text(about)))
     found += [("notice", f"task {one['task']} landed settings: {one['text']}") for one in about.notices]
     found.append(("note", about.note or ""))
     if not beside.has_captain and about.state in {"running", "verifying"}:
-        found.append(("captain", f"no captain is running; resume with: ocaptain sail --resume {about.voyage}"))
+        found.append(("captain", no_captain_text(about.voyage)))
     return [(key, text) for key, text in found if text]
 
 
@@ -204,17 +174,10 @@ def head_lines(seen: Snapshot, now: float, width: int) -> list[Text]:
 def phase_lines(seen: Snapshot, now: float, width: int) -> list[Text]:
     """Return the parts of the voyage, in a line where they have room; else times are left out first."""
     for with_times in (True, False):
-        lines = pack([_phase(one, now, with_times=with_times) for one in seen.phases], width)
+        lines = pack([phase_text(one, now, with_times=with_times) for one in seen.phases], width)
         if len(lines) == 1:
             break
     return lines
-
-
-def _phase(phase: Phase, now: float, *, with_times: bool) -> Text:
-    text = f" {fit(phase.text, _MAX_NAME)}" if phase.text else ""
-    ended = now if phase.state == "now" else phase.ended
-    took = format_clock(ended - phase.began) if with_times and phase.began is not None and ended is not None else ""
-    return Text.assemble(symbol(phase.state), f" {phase.name}{text}", (f" {took}" if took else "", QUIET))
 
 
 def progress_lines(seen: Snapshot, width: int) -> list[Text]:
@@ -318,7 +281,7 @@ def foot_lines(seen: Snapshot, beside: Beside, width: int) -> list[Text]:
     """Return what was proved, what it costs, and where the work is."""
     about = seen.about
     lines = []
-    if verify := verify_text(seen):
+    if verify := verify_text(about):
         is_proved = bool(about.verify and about.verify["ok"])
         lines += paragraph(Text.assemble(symbol("complete" if is_proved else "failed"), " "), verify, width)
     if cost := cost_text(seen, beside):
@@ -350,7 +313,7 @@ def status_records(seen: Snapshot, beside: Beside, now: float) -> list[tuple[str
         ("left", format_clock(left)),
         ("tasks", str(len(seen.tasks))),
         *((name, str(count)) for name, count in counts.items()),
-        ("verify", verify_text(seen)),
+        ("verify", verify_text(about)),
         ("cost", cost_text(seen, beside)),
         *notices(seen, beside),
         ("branch", about.voyage),

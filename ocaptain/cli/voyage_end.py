@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from ocaptain.cli.board import money_of
+from ocaptain.cli.facts import counted, gate_text, verify_text
 from ocaptain.cli.reason import brief_reason
 from ocaptain.cli.style import (
     BAD,
@@ -18,7 +19,6 @@ from ocaptain.cli.style import (
     format_seconds,
     symbol,
 )
-from ocaptain.names import stage_name
 from ocaptain.text import clean_line
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 MAX_FAILURES = 10
 _MAX_SUBJECT = 60
-_SHORT = 10
 
 
 def end_lines(
@@ -55,15 +54,12 @@ def end_lines(
         lines.append(Text(f"✗ {len(failed) - len(shown)} more failed for good: {names}", style=BAD))
     lines += _not_done(seen)
     if about.verify:
-        ok = bool(about.verify["ok"])
-        code = about.verify["exit_code"]
-        words = about.proves or f"{stage_name(about.verify['stage'])} failed with exit code {code} on the merged head"
-        commit = (about.verify["commit"] or "")[:_SHORT]
-        lines.append(Text.assemble(symbol("done" if ok else "failed"), f" {words} ({commit})"))
+        sign = symbol("done" if about.verify["ok"] else "failed")
+        lines.append(Text.assemble(sign, f" {clean_line(verify_text(about))}"))
     elif about.state == "failed":
         lines.append(Text.assemble(symbol("next"), " the merged head was not verified"))
-    if about.gate and about.gate["outcome"] not in {"expected", "interpreter"}:  # the latter is the voyage's note
-        lines.append(Text(f"  {clean_line(about.gate['text'])}"))
+    if gate := gate_text(about):
+        lines.append(Text(f"  {clean_line(gate)}"))
     lines += [Text(f"  #{fit(one['task'], 16)} landed settings: {clean_line(one['text'])}") for one in about.notices]
     lines.append(Text(f"  {place / 'workspace'}", style=QUIET))
     return lines
@@ -72,10 +68,10 @@ def end_lines(
 def _first_line(seen: Snapshot, machine: Callable[[float], int], now: float) -> Text:
     """Return ``✗ failed: 48 of 50 landed in 5:40 on 5 ships (12 min of work, 2.1x) · $2.10``."""
     about = seen.about
-    crew = sum(ship.role == "work" and not ship.replaced_by for ship in seen.ships)
+    crew = sum(ship.is_crew for ship in seen.ships)
     line = Text.assemble(symbol(about.state), " ", (clean_line(about.state), BAD if about.state == "failed" else GOOD))
     line.append(f": {about.tasks['completed']} of {about.tasks['total']} landed in {format_clock(seen.elapsed(now))}")
-    line.append(f" on {crew} {'ship' if crew == 1 else 'ships'}")
+    line.append(f" on {counted(crew, 'ship')}")
     if seen.work_seconds >= 1:
         faster = f", {seen.speed_up:.1f}x" if seen.speed_up is not None else ""
         line.append(f" ({format_seconds(seen.work_seconds)} of work{faster})")

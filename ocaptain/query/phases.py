@@ -137,10 +137,11 @@ def phases(
         attempts: ``ship``, ``started`` of all of them.
         ended: when nothing was left to do.
     """
+    total = about.tasks["total"]
     first = min((row["started"] for row in attempts), default=None)
     work_ended = course.verifying if course.verifying is not None else ended
     return (
-        Phase("plan", "done", f"{about.tasks['total']} {'task' if about.tasks['total'] == 1 else 'tasks'}"),
+        Phase("plan", "done", f"{total} task{'' if total == 1 else 's'}"),
         Phase("repo", "done", f"{repo_name(repo)}@{root[:6]}"),
         _ships(about, course, built, {row["ship"] for row in attempts}),
         _spanning(Phase("work", _work(about, course, is_begun=first is not None), "", first, work_ended)),

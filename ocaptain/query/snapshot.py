@@ -106,6 +106,11 @@ class ShipLine:
         """Whether it exists."""
         return self.state not in NOT_SAILING
 
+    @property
+    def is_crew(self) -> bool:
+        """Whether it is one of those that get tasks, and no other one sails in its place."""
+        return self.role == "work" and not self.replaced_by
+
 
 @dataclass(frozen=True)
 class LandedLine:
@@ -376,5 +381,5 @@ def _forecast(about: Overview, lines: Sequence[TaskLine], ships: Sequence[ShipLi
         for one in lines
         if one.status == "completed" and one.began is not None and one.ended is not None
     ]
-    able = sum(ship.role == "work" and ship.state in _WORKING and not ship.replaced_by for ship in ships)
+    able = sum(ship.is_crew and ship.state in _WORKING for ship in ships)
     return forecast(open_tasks, done, able if about.state == "running" else 0, now)

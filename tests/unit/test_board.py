@@ -112,7 +112,7 @@ def test_a_voyage_at_work_fits_into_80_columns():
     assert texts(board(SEEN, Extras(ACTIONS), NOW, 80, 18)) == [
         "fifty · voyage-0123456789ab · drydock · 5 ships                verify.sh ○  4:12",
         "✓ plan 50 tasks  ✓ repo todo@3f2a1c  ✓ ships 5/5 (9 s)  ● work 4:02  ○ verify",
-        "━━━━━━━━━━━━━━━━━━━━━─────  38/50  ● 5  ✗ 1  ↻ 1  left ~1:05  $0.00",
+        "━━━━━━━━━━━━━━━━━━━━━─────  38/50  ● 3  ✗ 1  ↻ 1  left ~1:05  $0.00",
         '✗ #17 (holds 1) exit 3, said "boom"                            → ocaptain why 17',
         "ship-0  #46 ● 0:31      修复登录页面在移动设备上的布局…  Edit app/login.css",
         "ship-1  #47 ● 0:12      Ship the family emoji picker     npm test",
@@ -145,6 +145,7 @@ def test_the_head_keeps_the_id_longest(width, told):
 def test_the_head_says_where_the_voyage_does_not_sail_as_usual():
     assert "pausing (user)  verify.sh" in head_line(voyage(paused_reason="user"), NOW, 100).plain
     assert "○ paused (budget)" in head_line(voyage(state="paused", paused_reason="budget"), NOW, 100).plain
+    assert "paused (ours)  verify.sh" in head_line(voyage(paused_reason="ours"), NOW, 100).plain
     assert "✗ failed" in head_line(voyage(state="failed"), NOW, 100).plain
 
 
@@ -256,6 +257,7 @@ def test_of_many_failures_the_rest_is_a_count():
         f"✗ #2 boom{' ' * 25}→ ocaptain why 2",
         "✗ 3 more failed for good: 3, 4, 5",
     ]
+    assert texts(failure_lines(voyage(failed[:1]), 60, 3, "voyage-4f59 "))[0].endswith("→ ocaptain why voyage-4f59 1")
 
 
 def test_landings_say_what_they_changed():
@@ -271,6 +273,7 @@ def test_landings_say_what_they_changed():
         ("running", 60, "Ctrl-C stops watching, the voyage sails on · ocaptain watch"),
         ("verifying", 30, "Ctrl-C: the voyage sails on"),
         ("preparing", 80, f"Ctrl-C stops this; go on with: ocaptain sail --resume {V}"),
+        ("complete", 80, f"Ctrl-C stops this; its result: ocaptain status {V}"),
     ],
 )
 def test_the_foot_says_what_ctrl_c_does(state, width, told):

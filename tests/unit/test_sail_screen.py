@@ -19,7 +19,7 @@ from ocaptain.cli import progress
 from ocaptain.cli.board import Extras, board
 from ocaptain.cli.building import BUILT_TASK, LAUNCH_TASK, Building, building_lines, with_steps
 from ocaptain.cli.fold import fold
-from ocaptain.cli.progress import SailProgress, live_height, wrapped_rows
+from ocaptain.cli.progress import SailProgress, describe_fleet, live_height, wrapped_rows
 from ocaptain.cli.reason import brief_reason
 from ocaptain.cli.style import format_time
 from ocaptain.cli.voyage_end import MAX_FAILURES, end_lines
@@ -162,6 +162,14 @@ def test_what_is_folded_fits(line, width, indent, most):
     assert not most or len(lines) <= most
     if not most:
         assert "".join(lines).replace(" ", "") == line.plain.replace(" ", "")
+
+
+@pytest.mark.parametrize(
+    ("roles", "told"),
+    [(["work"], "1 ship"), (["work"] * 3 + ["verify"], "3 + 1 for verify"), (["verify"], "1 for verify")],
+)
+def test_how_many_ships_sail(roles, told):
+    assert describe_fleet([{"role": role} for role in roles]) == told
 
 
 # -- the end ---------------------------------------------------------------------------------

@@ -84,7 +84,7 @@ def plain(lines):
 
 STATUS_80 = """\
 voyage-0123456789ab  ● running 4:12, left ~0:48  fifty on drydock
-✓ plan 14 tasks  ✓ repo todo@3f2a1c  ✓ ships 4/4 0:56  ● work 3:23  ○ verify
+✓ plan 14 tasks  ✓ repo todo@3f2a1c  ✓ ships 4/4 (57 s)  ● work 3:23  ○ verify
 ━━━━━━─────────  6/14 landed  ● 2 working  ↻ 1 retrying  ✗ 2 failed  ○ 3 waiting
 ✗ 2  修复登录页面在移动设备上的…  exit 3, said "boom"           → ocaptain why 2
 ✗ 4  Ship the family emoji pick…  check `pytest -q tests/test…  → ocaptain why 4
@@ -353,8 +353,8 @@ def test_sink_says_what_is_kept_and_what_is_lost(small):
     seen, now = small
     assert sink_facts(seen, BESIDE, abandon=False) == [
         "3 agents are in the middle of tasks 9, 10, 11: their state is fetched first",
-        "6 tasks have landed, and stay here in its branch; 8 are not done",
-        "3 ships on drydock will be destroyed, which saves $1.36 an hour",
+        "6 tasks landed, and stay here in its branch; 8 are not done",
+        "3 ships on drydock will be destroyed, which saves up to $1.36 an hour",
     ]
     ships = tuple(replace(ship, task=None) if ship.id != "ship-0" else ship for ship in seen.ships)
     one = replace(seen, ships=ships, about=replace(seen.about, provider="hosts"))
@@ -362,6 +362,13 @@ def test_sink_says_what_is_kept_and_what_is_lost(small):
         "1 agent is in the middle of task 9: its state is fetched first, and lost if it cannot be",
         "3 hosts stay, without what ocaptain put there",
     ]
+    for landed, told in (
+        (0, "no task has landed; 14 are not done"),
+        (1, "1 task landed, and stays here in its branch"),
+    ):
+        counts = {**seen.about.tasks, "completed": landed}
+        about = replace(seen.about, tasks=counts)
+        assert sink_facts(replace(seen, about=about), BESIDE, abandon=False)[1].startswith(told)
     lines = sink_lines(seen, BESIDE, now, 80, abandon=False)
     assert all(line.cell_len <= 80 for line in lines)
     assert len(lines) < 24

@@ -141,13 +141,13 @@ def test_the_screen_of_80_columns(tmp_path):
     lines = text.splitlines()
     assert lines[0].startswith(f"fifty · {VOYAGE} · drydock · 5 ships")
     assert lines[1].startswith("✓ plan 50 tasks  ✓ repo todo@3f2a1c  ✓ ships 5/5")
-    assert "38/50  ● 5  ✗ 1  ↻ 1  left ~0:00" in lines[2]
+    assert "38/50  ● 4  ✗ 1  ↻ 1  left ~0:00" in lines[2]
     assert lines[3:10] == [
         "▸ ships 5/5 up                      │  tasks 38/50 landed, 1 failed           ↓7",
         'ship-0 ● #40  0:00 Edit app/login.c…│✗ 7     0:00 exit 3, said "boom"  Add login',
-        "ship-1 ● #41  0:00 npm test  Add lo…│↻ 43    0:00 1/3 check `false`: exit 1  Ad…",
+        "ship-1 ● #41  0:00 npm test  Add lo…│↻ 43    0:00 2/3 check `false`: exit 1  Ad…",
         "ship-2 ● #42  0:00 Bash: git diff -…│● 40 ◆  0:00 Ship it",
-        "ship-3 ● #43  0:00 ↻1/3 wrote 3 fil…│● 41    0:00 Add login",
+        "ship-3 ● #43  0:00 ↻2/3 wrote 3 fil…│● 41    0:00 Add login",
         "ship-4 ● #44  0:00 Edit app/login.c…│● 42    0:00 Ship it",
         "                                    │● 44    0:00 Ship it",
     ]
@@ -642,10 +642,19 @@ def test_what_is_lost_by_a_sink_is_told(tmp_path):
     snapshot = Reader(make_scene(tmp_path, Scene()).path).read(None).snapshot
     assert loss_of(snapshot) == [
         "kept: what has landed (38 tasks), all logs and this voyage's directory",
-        "stopped: the agents of task 40, 41, 42, 43, 44; their work so far is fetched first",
+        "stopped: the agents of task 40, 41, 42, 43, 44; the work so far is fetched first",
         "not done: 12 tasks",
         "destroyed: 5 ships, with what else is on them",
         "`ocaptain sink` asks once more.",
+    ]
+    one = (
+        Reader(make_scene(tmp_path, Scene(tasks=2, ships=1, landed=1, failed={}), "voyage-1").path).read(None).snapshot
+    )
+    assert loss_of(one)[:4] == [
+        "kept: what has landed (1 task), all logs and this voyage's directory",
+        "stopped: the agent of task 2; the work so far is fetched first",
+        "not done: 1 task",
+        "destroyed: 1 ship, with what else is on it",
     ]
 
 

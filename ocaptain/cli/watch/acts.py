@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from textual.app import App, ScreenStackError
 
+from ocaptain.cli.facts import counted
 from ocaptain.cli.style import BAD, BUSY, fit
 from ocaptain.cli.watch import deeds
 from ocaptain.cli.watch.keys import help_lines
@@ -202,8 +203,9 @@ class ActingApp(App[None]):
         if snapshot is None:
             return
         chosen = [task.id] if task is not None and task.status == "failed" else [one.id for one in snapshot.failed]
-        which = f"task {chosen[0]}" if len(chosen) == 1 else f"all {len(chosen)} failed tasks"
+        which = f"task {fit(chosen[0], 40)}" if len(chosen) == 1 else f"all {len(chosen)} failed tasks"
         details = [f"#{name} {snapshot.task[name].subject}" for name in chosen[:_MAX_NAMED]]
+        details += [f"and {len(chosen) - _MAX_NAMED} more"] if len(chosen) > _MAX_NAMED else []
         if not await self._is_wanted(f"Try {which} again?", details):
             return
         done = await self._in_thread(lambda: deeds.retry(self.directory, chosen))
@@ -303,18 +305,23 @@ def find_task(tasks: Sequence[TaskLine], wanted: str, after: str | None) -> str 
     return None
 
 
+def name_some(names: Sequence[str]) -> str:
+    """Return the first names, and of many how many more there are."""
+    more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+    return f"{', '.join(names[:_MAX_NAMED])}{more}"
+
+
 def loss_of(snapshot: Snapshot) -> list[str]:
     """Return what is lost and what is kept if the voyage is sunk, a line each."""
     up = [ship.id for ship in snapshot.ships if ship.is_up]
     at_work = [task.id for task in snapshot.tasks if task.status == "in_progress"]
     rest = sum(task.status != "completed" for task in snapshot.tasks)
-    lines = [f"kept: what has landed ({len(snapshot.landed)} tasks), all logs and this voyage's directory"]
+    lines = [f"kept: what has landed ({counted(len(snapshot.landed), 'task')}), all logs and this voyage's directory"]
     if at_work:
-        lines.append(
-            f"stopped: the agents of task {', '.join(at_work[:_MAX_NAMED])}; their work so far is fetched first"
-        )
+        what = f"the agent{'' if len(at_work) == 1 else 's'} of task {name_some(at_work)}"
+        lines.append(f"stopped: {what}; the work so far is fetched first")
     if rest:
-        lines.append(f"not done: {rest} tasks")
+        lines.append(f"not done: {counted(rest, 'task')}")
     if up:
-        lines.append(f"destroyed: {len(up)} {'ship' if len(up) == 1 else 'ships'}, with what else is on them")
+        lines.append(f"destroyed: {counted(len(up), 'ship')}, with what else is on {'it' if len(up) == 1 else 'them'}")
     return [*lines, "`ocaptain sink` asks once more."]

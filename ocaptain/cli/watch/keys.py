@@ -55,7 +55,7 @@ SYMBOLS = (
     ("✓", "landed, or in order"),
     ("✗", "failed for good, or lost"),
     ("●", "at work"),
-    ("↻", "tried again: failures so far, and how many there may be"),
+    ("↻", "tried again: which try it is, or was, and how many there are"),
     ("○", "to come, idle or paused"),
     (CRITICAL, "of the chain of tasks that decides when the voyage ends"),
 )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from ocaptain.cli.style import BAD, BUSY, GOOD, HEAD, QUIET, fit, format_clock, pad, symbol
+from ocaptain.cli.task_table import format_tries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -124,7 +125,7 @@ def _draw_ship(row: Row, ship: ShipLine, width: int, now: float) -> Text:
     line.append(f"{pad(f'#{task.id}', row.task_width)} ", style=HEAD)
     line.append(f"{format_clock(task.elapsed(now)):>5} ")
     if task.tries:
-        line.append(f"↻{task.tries}/{task.max_tries} ", style=BUSY)
+        line.append(f"↻{format_tries(task)} ", style=BUSY)
     _append_both(line, task.subject, row.action, width, QUIET)
     return line
 
@@ -137,7 +138,7 @@ def _draw_task(row: Row, task: TaskLine, width: int, now: float) -> Text:
     if width >= _SHIP_WIDTH:
         line.append(f"{pad(task.ship or '', 9)} ", style=QUIET)
     if task.is_retrying:
-        line.append(f"{task.tries}/{task.max_tries} ", style=BUSY)
+        line.append(f"{format_tries(task)} ", style=BUSY)
     said, style = _said_of(task)
     _append_both(line, task.subject, said, width, style)
     return line

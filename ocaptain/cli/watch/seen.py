@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich.cells import chop_cells
 from rich.text import Text
 
+from ocaptain.cli.facts import no_captain_text
 from ocaptain.cli.next_step import Standing, after_voyage, fold_steps, standing_of
 from ocaptain.cli.style import BAD, BUSY, QUIET, fit, with_symbol
 from ocaptain.cli.watch.logs import LogTail
@@ -132,8 +133,7 @@ def notice_lines(seen: Seen, said: Text | None, width: int) -> list[Text]:
             lines += [head.append(f"  {first}" if first else ""), *map(Text, more)]
             lines += [Text(fit_indented(one, width)) for one in fold_steps(after_voyage(at), width)]
         elif about.state in {"running", "verifying"} and not seen.has_captain:
-            resume = f"no captain is running; resume with: ocaptain sail --resume {about.voyage}"
-            lines.append(Text(fit(resume, width), style=BUSY))
+            lines.append(Text(fit(no_captain_text(about.voyage), width), style=BUSY))
         elif about.held_tasks:
             names = ", ".join(about.held_tasks)
             lines.append(Text(fit(f"waits for approval (A): task {names}", width), style=BUSY))
