@@ -25,6 +25,8 @@ VerifyOn = Literal["clean", "any"]
 VERIFY_ON: tuple[VerifyOn, ...] = ("clean", "any")
 #: Label of every sprite of ours; the voyage's id is another.
 LABEL = "ocaptain"
+#: How the note of a voyage begins that ended since tasks failed; their names follow.
+FAILED_NOTE = "failed for good: task "
 
 
 def new_voyage_id() -> str:

@@ -90,7 +90,12 @@ def _exit_with(error: OcaptainError) -> NoReturn:
 
     ignore_interrupts()
     for line in str(error).splitlines():
-        sys.stderr.write(f"{escape_control(line)}\n")
+        if line.startswith("next: ") and sys.stderr.isatty():
+            from ocaptain.cli.render import print_next  # noqa: PLC0415 - likewise
+
+            print_next(line)
+        else:
+            sys.stderr.write(f"{escape_control(line)}\n")
     with contextlib.suppress(OcaptainError, ReaderGone):  # standard output may be what cannot be written
         _print_json_if_asked(error)
         sys.stdout.flush()

@@ -20,6 +20,7 @@ from ocaptain.cli.style import (
     GOOD,
     HEAD,
     QUIET,
+    cells,
     fit,
     format_clock,
     format_money,
@@ -118,13 +119,13 @@ def money_of(seen: Snapshot, machine: Callable[[float], int]) -> Money:
 
 def spread(left: Text, right: Text, width: int) -> Text:
     """Return a line with a part on its left and one on its right; a right one without room is left out."""
-    room = width - left.cell_len - right.cell_len
+    room = width - cells(left.plain) - cells(right.plain)
     return clip(Text.assemble(left, " " * room, right), width) if right and room >= len(GAP) else clip(left, width)
 
 
 def clip(line: Text, width: int) -> Text:
     """Return a line of at most ``width`` cells."""
-    if line.cell_len > width:
+    if cells(line.plain) > width:
         line = line.copy()
         line.truncate(max(0, width), overflow="ellipsis" if width > 0 else "crop")
     return line
@@ -141,7 +142,7 @@ def head_line(seen: Snapshot, now: float, width: int) -> Text:
     rights = [join([*state, verdict, clock]), join([*state, clock]), clock]
     for right, count in ((rights[0], 3), (rights[0], 2), (rights[1], 2), (rights[1], 1), (rights[2], 1)):
         rest = "".join(f" · {one}" for one in facts[:count])
-        room = width - len(rest) - right.cell_len - len(GAP)
+        room = width - len(rest) - cells(right.plain) - len(GAP)
         if room >= min(len(about.name), _MIN_NAME):
             return spread(Text.assemble((fit(about.name, room), HEAD), (rest, QUIET)), right, width)
     return spread(Text(fit(about.voyage, width), style=HEAD), clock, width)
@@ -173,7 +174,7 @@ def phases_line(seen: Snapshot, now: float, width: int) -> Text:
         [phase_text(one, now) for one in seen.phases if one.state in {"now", "failed"}],
     )
     lines = [join(variant) for variant in variants if variant]
-    return clip(next((line for line in lines if line.cell_len <= width), lines[-1]), width)
+    return clip(next((line for line in lines if cells(line.plain) <= width), lines[-1]), width)
 
 
 def phase_text(phase: Phase, now: float, *, brief: bool = False, with_times: bool = True) -> Text:
@@ -215,7 +216,7 @@ def progress_line(seen: Snapshot, money: Money, now: float, width: int) -> Text:
         [*facts, *later],
     ):
         words = join(row)
-        room = width - words.cell_len - len(GAP)
+        room = width - cells(words.plain) - len(GAP)
         if room >= _MIN_BAR:
             return Text.assemble(
                 bar(done, counts["failed"], total, min(room, _MAX_BAR, max(20, width // 3))), GAP, words
@@ -252,13 +253,13 @@ def failure_lines(seen: Snapshot, width: int, limit: int, named: str = "") -> li
         hint = Text(f"→ ocaptain why {named}{name}", style=QUIET)
         if held[one.id]:
             left.append(f"(holds {held[one.id]}) ", style=QUIET)
-        room = width - left.cell_len - hint.cell_len - len(GAP)
+        room = width - cells(left.plain) - cells(hint.plain) - len(GAP)
         if room < _MIN_REASON:
-            room, hint = width - left.cell_len, Text()
+            room, hint = width - cells(left.plain), Text()
         reason = fit(brief_reason(one.reason or "no reason is known"), room)
         if room > _WIDE_REASON:
             left.append(f"{fit(one.subject, 40)}  ")
-            reason = fit(reason, width - left.cell_len - hint.cell_len - len(GAP))
+            reason = fit(reason, width - cells(left.plain) - cells(hint.plain) - len(GAP))
         left.append(reason)
         lines.append(spread(left, hint, width))
     if len(shown) < len(failed):
@@ -275,7 +276,7 @@ def landed_line(one: LandedLine, diff: Diffstat | None, now: float, width: int) 
     line.append(f" {fit(one.ship or '', _MAX_ID)} {format_clock(one.seconds)}", style=QUIET)
     if diff:
         line.append_text(Text.assemble(" ", (f"+{diff.added}", GOOD), f" -{diff.removed}"))
-    room = width - line.cell_len - len(GAP)
+    room = width - cells(line.plain) - len(GAP)
     if room >= _MIN_SUBJECT:
         line.append(GAP + fit(one.subject, room))
     return clip(line, width)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from ocaptain.cli.reason import brief_reason
-from ocaptain.cli.style import BAD, BUSY, QUIET, fit, format_clock, pad, symbol
+from ocaptain.cli.style import BAD, BUSY, QUIET, cells, fit, format_clock, pad, symbol
 from ocaptain.cli.task_table import format_tries
 
 if TYPE_CHECKING:
@@ -56,15 +56,15 @@ def ship_lines(seen: Snapshot, actions: Mapping[str, str], now: float, width: in
         if task := task_of(ship, seen):
             line.append(pad(f"#{fit(task.id, _MAX_ID)}", names))
             line.append(f" {_state(task, now).ljust(states)}  ", style=BUSY)
-            line.append_text(_doing(task, actions.get(ship.id, ""), width - line.cell_len))
+            line.append_text(_doing(task, actions.get(ship.id, ""), width - cells(line.plain)))
         else:
-            line.append_text(_not_at_work(ship, seen, actions.get(ship.id, waits), now, width - line.cell_len))
+            line.append_text(_not_at_work(ship, seen, actions.get(ship.id, waits), now, width - cells(line.plain)))
         lines.append(line)
     if len(shown) < len(ships):
         rest = [ship for ship in ships if ship not in shown]
         lines.append(Text(fit(_count(rest, alone=not shown), width), style=QUIET))
     for line in lines:
-        if line.cell_len > width:
+        if cells(line.plain) > width:
             line.truncate(width, overflow="ellipsis")
     return lines
 

@@ -76,7 +76,7 @@ def building_lines(state: Building, now: float, width: int, height: int) -> list
         Phase("plan and repository", "now", "", state.began),
         *(Phase(name, "next") for name in ("ships", "work", "verify")),
     ]
-    step = Text(fit(f"{state.step or 'Ansible starts'} …", width), style=QUIET)
+    step = Text(fit(f"{state.step or 'checks plan and repository'} …", width), style=QUIET)
     return [head, clip(join([phase_text(one, now) for one in phases]), width), step][: max(0, height)]
 
 

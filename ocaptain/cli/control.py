@@ -36,7 +36,8 @@ def run_pause(voyage: str | None, *, as_json: bool) -> None:
     if as_json:
         render.print_json("pause", {"voyage": directory.id, "said": answer.said})
     else:
-        render.out().print(answer.said)
+        resume = f"; resume with: ocaptain sail --resume {directory.id}"  # what comes next says it, too
+        render.out().print(answer.said.removesuffix(resume))
         print_next_of(directory)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ocaptain.cli import render
 from ocaptain.cli.lines import Painter, format_utc, parse_since, wait_for_news, write_line
+from ocaptain.cli.reason import brief_reason
 from ocaptain.cli.style import STATE_SYMBOLS, format_time, sign_colour, tsv_line
 from ocaptain.cli.views import find_voyage
 from ocaptain.cli.voyage_news import format_event
@@ -71,7 +72,7 @@ def event_words(event: Event) -> str:
     if event.task is None and event.kind not in _TOLD_WITHOUT_TASK and not event.kind.startswith("gate:"):
         where = f" ({event.ship})" if event.ship else ""
         return clean_line(f"{event.kind}{where}: {clean_line(event.text, 160)}")
-    return clean_line(format_event(event))
+    return clean_line(format_event(replace(event, text=brief_reason(event.text))))
 
 
 def event_json(event: Event) -> str:

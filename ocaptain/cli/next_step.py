@@ -57,21 +57,22 @@ def after_voyage(at: Standing) -> str:
     if at.ships_up:
         sink += f" ({at.ships_up} {'ship is' if at.ships_up == 1 else 'ships are'} still up)"
     clone = [f"ocaptain clone {name}"] if at.landed else []
+    why = [f"ocaptain why {name} {clean_line(at.failed[0])}"] if at.failed else []
     match at.state:
         case "running" | "verifying" if at.is_pausing:
             return _join(f"ocaptain status {name}", f"{resume} (goes on)")
         case "running" | "verifying":
             steps = [f"ocaptain logs {name} -f", f"ocaptain pause {name}"] if at.has_captain else [f"{resume} --wait"]
             approve = [f"ocaptain approve {name} {clean_line(at.held[0])}"] if at.held else []
-            return _join(*approve, *steps, f"ocaptain sink {name}")
+            return _join(*approve, *steps, *why, f"ocaptain sink {name}")
         case "preparing" | "paused":
-            return _join(resume, sink)
+            return _join(resume, *why, sink)
         case "complete":
             return _join(*clone, sink if at.ships_up else "ocaptain ls")
         case "failed":
             failed = [clean_line(task) for task in at.failed]
             named = f" {' '.join(failed)}" if len(failed) <= _MAX_NAMED else ""  # none named = all that failed
-            recover = [f"ocaptain why {name} {failed[0]}", f"ocaptain retry {name}{named}"] if failed else []
+            recover = [*why, f"ocaptain retry {name}{named}"] if failed else []
             steps = recover or [f"ocaptain logs {name} -n 50"]
             return _join(*steps, *clone, *([sink] if at.ships_up else []))
         case "sinking":
@@ -92,7 +93,7 @@ def after_interrupt(at: Standing, provider: str) -> list[str]:
     ships = f"{at.ships_up} {'ship' if at.ships_up == 1 else 'ships'} on {provider}"
     if at.state in {"running", "verifying"} and at.has_captain:
         return [
-            f"only the watching has ended: {name} sails on, with {ships}",
+            f"watching has ended: {name} sails on, with {ships}",
             f"watch again:  ocaptain watch {name}",
             f"pause it:     ocaptain pause {name}",
             f"or end it:    ocaptain sink {name}",

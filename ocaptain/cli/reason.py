@@ -6,6 +6,8 @@ import re
 
 #: How a reason says how an agent ended, and what it said last.
 _EXIT = re.compile("^the agent ended with exit code ([0-9]+)")
+#: How a reason says that an agent took too long.
+_LIMIT = re.compile(r"^the agent took longer than its time limit(?: \(([0-9]+) s\))?")
 _OUTPUT = "; the end of its output:"
 #: How a reason says how a task's check ended; what the check said last follows on lines of their own.
 _CHECK = re.compile("^the check (`.*`) (?:ended with (exit) code ([0-9]+)|(took too long)):(?=\n|$)")
@@ -22,7 +24,7 @@ def brief_reason(reason: str) -> str:
         ended = " ".join(filter(None, words))
         return f'check {ended}, said "{said}"' if said else f"check {command}: {ended}"
     why, _, output = reason.partition(_OUTPUT)
-    why = _EXIT.sub(r"exit \1", why)
+    why = _LIMIT.sub(_say_limit, _EXIT.sub(r"exit \1", why))
     said = _last_line(output)
     return f'{why}, said "{said}"' if said else why
 
@@ -30,3 +32,7 @@ def brief_reason(reason: str) -> str:
 def _last_line(output: str) -> str:
     """Return the last line that says something, "" if none does."""
     return next((line.strip() for line in reversed(output.splitlines()) if line.strip()), "")
+
+
+def _say_limit(found: re.Match[str]) -> str:
+    return f"took longer than {found[1]} s" if found[1] else "took longer than its time limit"

@@ -17,6 +17,7 @@ from ocaptain.cli.views import print_status, standing
 from ocaptain.cli.voyage_end import MAX_FAILURES, end_lines
 from ocaptain.config import load_settings
 from ocaptain.errors import Interrupted, OcaptainError, PartialError, UsageError
+from ocaptain.names import FAILED_NOTE
 from ocaptain.options import SailOptions
 from ocaptain.paths import expand_home
 from ocaptain.plan import load_plan
@@ -230,6 +231,9 @@ def _finish(directory: VoyageDirectory | None, result: RunResult, *, as_json: bo
     else:
         _print_result(directory, seen)
         step = after_voyage(standing(directory))
+        if error and _is_told(error, seen):
+            render.print_next(step)
+            return error.exit_code
         if error:
             error.details = (*error.details, *fold_steps(step, render.err().width))
         else:
@@ -237,6 +241,13 @@ def _finish(directory: VoyageDirectory | None, result: RunResult, *, as_json: bo
     if error:
         raise error
     return 0
+
+
+def _is_told(error: OcaptainError, seen: Overview) -> bool:
+    """Whether an error only repeats what a terminal has just shown of each failed task; a pipe gets it all the same."""
+    if render.out().is_piped or render.err().is_piped or seen.state != "failed" or not seen.note:
+        return False
+    return seen.note.startswith(FAILED_NOTE) and str(error).removeprefix(f"{seen.voyage} failed: ") == seen.note
 
 
 def _preparation_error(result: RunResult) -> OcaptainError:

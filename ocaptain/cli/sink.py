@@ -171,7 +171,7 @@ def sink_lines(
         abandon: whether ships are destroyed even if their work cannot be fetched.
         is_one: whether it is the only voyage; of several less is said.
     """
-    lines = [*head_lines(seen, now, width), *progress_lines(seen, width)]
+    lines = [*head_lines(seen, now, width, has_captain=beside.has_captain), *progress_lines(seen, width)]
     if is_one:
         lines += [*task_lines(seen, beside, width), *ship_lines(seen, now, width, MAX_SHIPS)]
     for fact in sink_facts(seen, beside, abandon=abandon):

@@ -7,10 +7,9 @@ Snapshot, Beside, now, width, height ──> lines of Text: about the whole, wha
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from rich.cells import cell_len
 from rich.text import Text
 
 from ocaptain.cli.board import phase_text
@@ -24,9 +23,10 @@ from ocaptain.cli.facts import (
     verify_text,
 )
 from ocaptain.cli.reason import brief_reason
-from ocaptain.cli.style import BAD, BUSY, GOOD, HEAD, QUIET, fit, format_clock, format_money, symbol, with_symbol
+from ocaptain.cli.style import BAD, BUSY, GOOD, HEAD, QUIET, cells, fit, format_clock, format_money, symbol, with_symbol
 from ocaptain.cli.tables import GAP, UNBOUNDED, as_text, lay_out, pack, paragraph
 from ocaptain.cli.task_table import detail_of, format_tries, group_of
+from ocaptain.names import FAILED_NOTE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,8 +43,13 @@ MIN_SHIPS = 4
 #: So many ships of which there is nothing to say have a line each.
 MAX_QUIET = 3
 _MAX_NAME = 24
+#: In fewer cells, a reason is not cut for what to type.
+_WIDE = 120
+_NARROW = 60
 _SIGNS = dict.fromkeys(("notice", "gate", "captain"), "! ")
 _ACTIVE = frozenset({"preparing", "running", "verifying"})
+#: States in which a captain is needed.
+_SAILING = frozenset({"running", "verifying"})
 
 
 @dataclass(frozen=True)
@@ -141,12 +146,14 @@ def status_lines(
         height: of the terminal: ships that do not fit are counted, but for a few.
         show_all: whether every task that needs a person, every ship and every word is shown.
     """
-    head = [*head_lines(seen, now, width), *phase_lines(seen, now, width), *progress_lines(seen, width)]
+    head = head_lines(seen, now, width, has_captain=beside.has_captain)
+    head += [*phase_lines(seen, now, width), *progress_lines(seen, width)]
     trouble = task_lines(seen, beside, width, 0 if show_all else MAX_TASKS)
     most = 0 if show_all else MAX_LINES
     told = [
         line
         for key, text in notices(seen, beside)
+        if not (key == "note" and text.startswith(FAILED_NOTE))  # these tasks were just shown
         for line in paragraph(Text(_SIGNS.get(key, "○ "), style=BUSY), text, width, most=most)
     ]
     foot = foot_lines(seen, beside, width)
@@ -155,16 +162,18 @@ def status_lines(
     return [*head, *trouble, *ships, *told, *foot]
 
 
-def head_lines(seen: Snapshot, now: float, width: int) -> list[Text]:
+def head_lines(seen: Snapshot, now: float, width: int, *, has_captain: bool = True) -> list[Text]:
     """Return who sails, its state, for how long: ``voyage-4f59…  ● running 4:12, left ~1:05  fifty on drydock``."""
     about = seen.about
-    left = seen.forecast.left_at(now) if about.state in _ACTIVE else None
-    clock = f" {format_clock(seen.elapsed(now))}{f', left ~{format_clock(left)}' if left else ''}"
+    is_alone = not has_captain and about.state in _SAILING
+    left = seen.forecast.left_at(now) if about.state in _ACTIVE and not is_alone else None
+    alone = "" if not is_alone else ", but no captain" if width >= _NARROW else ", no captain"
+    clock = f"{alone} {format_clock(seen.elapsed(now))}{f', left ~{format_clock(left)}' if left else ''}"
     faster = seen.speed_up if about.state == "complete" else None
     speed = f" ({faster:.1f}x one ship)" if faster and faster >= 1.05 else ""
     line = Text.assemble((about.voyage, HEAD), "  ", with_symbol(about.state), clock, speed, "  ")
     where = f" on {fit(about.provider, _MAX_NAME)}"
-    room = width - line.cell_len - len(where)
+    room = width - cells(line.plain) - len(where)
     if room >= MIN_BAR:
         return [Text.assemble(line, fit(about.name, room), where)]
     line.rstrip()
@@ -173,8 +182,10 @@ def head_lines(seen: Snapshot, now: float, width: int) -> list[Text]:
 
 def phase_lines(seen: Snapshot, now: float, width: int) -> list[Text]:
     """Return the parts of the voyage, in a line where they have room; else times are left out first."""
+    is_sunk = seen.about.state == "sunk"  # then ships are gone because somebody wanted that: no failure
+    parts = [replace(one, state="next", text="gone") if is_sunk and one.name == "ships" else one for one in seen.phases]
     for with_times in (True, False):
-        lines = pack([phase_text(one, now, with_times=with_times) for one in seen.phases], width)
+        lines = pack([phase_text(one, now, with_times=with_times) for one in parts], width)
         if len(lines) == 1:
             break
     return lines
@@ -190,7 +201,7 @@ def progress_lines(seen: Snapshot, width: int) -> list[Text]:
             word = Text(f" {counts[name]} {name}", style=BAD if name == "failed" else "")
             parts.append(Text.assemble(symbol(name), word))
     lines = pack(parts, width)
-    room = min(MAX_BAR, width - lines[0].cell_len - GAP)
+    room = min(MAX_BAR, width - cells(lines[0].plain) - GAP)
     if len(lines) > 1 or room < MIN_BAR:
         return lines
     done = room * counts["landed"] // max(1, total)
@@ -221,8 +232,8 @@ def task_lines(seen: Snapshot, beside: Beside, width: int, most: int = MAX_TASKS
             more.append(f"and {len(tasks) - len(shown)} more {kind}")
     if not rows:
         return []
-    lines = lay_out(rows, width, flexible=[1, 2])
-    if any(line.cell_len > width for line in lines):  # long names: what to type is the least
+    lines = lay_out(rows, UNBOUNDED if width < _WIDE else width, flexible=[1, 2])
+    if any(cells(line.plain) > width for line in lines):  # what to type is the least, and is said in the end
         lines = lay_out([row[:3] for row in rows], width, flexible=[1, 2])
     if more:
         lines.append(Text(f"  {', '.join(more)}: ocaptain tasks {seen.about.voyage}", style=QUIET))
@@ -248,7 +259,7 @@ def ship_lines(seen: Snapshot, now: float, width: int, room: int) -> list[Text]:
     ships = [ship for ship in seen.ships if ship.id in names]
     lines = lay_out([_ship_row(ship, seen, now) for ship in ships], width, flexible=[4]) if ships else []
     if rest:
-        lines.append(_rest_line(rest, seen.about.voyage))
+        lines.append(_rest_line(rest, seen.about.voyage, are_all=not ships))
     return lines
 
 
@@ -267,9 +278,12 @@ def _ship_row(ship: ShipLine, seen: Snapshot, now: float) -> list[str | Text]:
     return [ship.id, Text.assemble(sign, f" {fit(task.id, 64)}"), format_tries(task), clock, ship_text(ship, task)]
 
 
-def _rest_line(rest: Sequence[ShipLine], voyage: str) -> Text:
+def _rest_line(rest: Sequence[ShipLine], voyage: str, *, are_all: bool) -> Text:
     states = Counter("working" if ship.task else ship.state for ship in rest)
-    line = Text(f"and {len(rest)} more: ")
+    line = Text(f"{len(rest)} {'ship' if len(rest) == 1 else 'ships'}: " if are_all else f"and {len(rest)} more: ")
+    if are_all and len(states) == 1:
+        line.append(f"{len(rest)} {next(iter(states))}")
+        states.clear()
     for at, (state, count) in enumerate(states.most_common()):
         sign = symbol(state)
         line.append_text(Text.assemble("  " if at else "", sign, f" {count} {state}"))
@@ -288,7 +302,7 @@ def foot_lines(seen: Snapshot, beside: Beside, width: int) -> list[Text]:
         lines += paragraph(Text("cost    ", style=QUIET), cost, width)
     branch = Text.assemble(("branch  ", QUIET), about.voyage)
     where = f"{fit(beside.shown_directory, UNBOUNDED)}/workspace"
-    if branch.cell_len + len(" in ") + cell_len(where) <= width:
+    if cells(branch.plain) + len(" in ") + cells(where) <= width:
         return [*lines, Text.assemble(branch, " in ", where)]
     return [*lines, branch, Text(f"  in {where}")]
 

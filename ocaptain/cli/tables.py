@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from ocaptain.cli.style import cells as cells_of
 from ocaptain.cli.style import fit, wrap
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ GAP = 2
 MIN_ID = 11
 #: Columns that may shrink do not get narrower than that.
 MIN_CELLS = 8
+#: Between two things to type.
+_STEP = " · "
 
 Cell = str | Text
 
@@ -32,7 +35,7 @@ def as_text(cell: Cell, style: str = "") -> Text:
 
 def cut(cell: Text, width: int) -> Text:
     """Return a cell of at most ``width`` cells, in its style."""
-    return cell if cell.cell_len <= width else Text(fit(cell.plain, width), style=cell.style)
+    return cell if cells_of(cell.plain) <= width else Text(fit(cell.plain, width), style=cell.style)
 
 
 def share(wanted: Sequence[int], room: int, least: int = MIN_CELLS) -> list[int]:
@@ -70,7 +73,7 @@ def lay_out(
         indent: cells before each line.
     """
     table = [[as_text(cell) for cell in row] for row in rows]
-    widths = [max(cell.cell_len for cell in column) for column in zip(*table, strict=True)]
+    widths = [max(cells_of(cell.plain) for cell in column) for column in zip(*table, strict=True)]
     shown = [column for column, wide in enumerate(widths) if wide]
     elastic = [column for column in shown if column in flexible]
     fixed = sum(widths[column] for column in shown if column not in elastic)
@@ -92,7 +95,7 @@ def join(cells: Sequence[tuple[Text, int, bool]], indent: int = 0) -> Text:
     """
     line = Text(" " * indent)
     for at, (cell, wide, is_right) in enumerate(cells):
-        space = " " * max(0, wide - cell.cell_len)
+        space = " " * max(0, wide - cells_of(cell.plain))
         line.append(" " * GAP if at else "")
         line.append(space if is_right else "")
         line.append_text(cell)
@@ -121,6 +124,19 @@ def pack(parts: Sequence[Text], width: int) -> list[Text]:
     return lines
 
 
+def break_steps(line: str, width: int) -> list[str]:
+    """Return what to type next in lines of at most ``width`` cells, broken between two commands and not inside one."""
+    lead = " " * len("next: ")
+    first, *rest = line.split(_STEP)
+    lines = [first]
+    for step in rest:
+        if cells_of(f"{lines[-1]}{_STEP}{step}") <= width:
+            lines[-1] += f"{_STEP}{step}"
+        else:
+            lines.append(f"{lead}{step}")
+    return lines
+
+
 def paragraph(lead: Text, text: str, width: int, *, most: int = 0, style: str = "") -> list[Text]:
     """Return text of others behind a lead, further lines below its beginning.
 
@@ -131,6 +147,6 @@ def paragraph(lead: Text, text: str, width: int, *, most: int = 0, style: str = 
         most: how many lines; 0 = all.
         style: of the text.
     """
-    before = lead.cell_len
+    before = cells_of(lead.plain)
     lines = wrap(text, max(2, width - before), most=most)
     return [Text.assemble(lead if not at else " " * before, (line, style)) for at, line in enumerate(lines)]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from rich.text import Text
 
 from ocaptain.cli.reason import brief_reason
-from ocaptain.cli.style import BAD, BUSY, HEAD, QUIET, format_clock, symbol, wrap
+from ocaptain.cli.style import BAD, BUSY, HEAD, QUIET, cells, format_clock, symbol, wrap
 from ocaptain.cli.tables import GAP, MIN_CELLS, UNBOUNDED, as_text, cut, join, lay_out
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def sort_tasks(tasks: Iterable[TaskLine]) -> list[Row]:
     rows = []
     for task in tasks:
         group, detail = group_of(task), detail_of(task)
-        rows.append(Row(task, group, brief_reason(detail) if group == "retrying" else detail))
+        rows.append(Row(task, group, brief_reason(detail) if group in {"failed", "retrying"} else detail))
     return sorted(rows, key=lambda row: GROUPS.index(row.group))
 
 
@@ -154,7 +154,7 @@ def _table(rows: Sequence[Row], now: float, width: int) -> list[Text]:
     used = [any(line[column] for line in facts[1:]) for column in range(len(facts[0]))]
     facts = [[cell if used[at] else Text() for at, cell in enumerate(line)] for line in facts]
     heads = lay_out(facts, UNBOUNDED, right=[2, 3])
-    left = max(line.cell_len for line in heads) + GAP
+    left = max(cells(line.plain) for line in heads) + GAP
     has_own_line = width - left < _MIN_ROOM
     left = 2 * GAP if has_own_line else left
     subject_width = _subject_width(rows, width - left)
@@ -176,9 +176,9 @@ def _subject_width(rows: Sequence[Row], room: int) -> int:
 
     Reasons of failed tasks do not count: where they find no room they have lines of their own.
     """
-    subject = max(as_text(row.task.subject).cell_len for row in rows)
-    details = [as_text(row.detail).cell_len for row in rows if row.group != "failed"]
-    detail = max(details, default=0) or min(as_text(row.detail).cell_len for row in rows)
+    subject = max(cells(as_text(row.task.subject).plain) for row in rows)
+    details = [cells(as_text(row.detail).plain) for row in rows if row.group != "failed"]
+    detail = max(details, default=0) or min(cells(as_text(row.detail).plain) for row in rows)
     return max(MIN_CELLS, min(subject, room - GAP - min(detail, room // 2)))
 
 
@@ -194,7 +194,7 @@ def _about(row: Row, room: int, own: int) -> list[Text]:
     if not detail:
         return [cut(subject, room)]
     left = room - GAP - own
-    if row.group == "failed" and (subject.cell_len > own or detail.cell_len > left):
+    if row.group == "failed" and (cells(subject.plain) > own or cells(detail.plain) > left):
         more = wrap(row.detail, max(2, room - GAP))
         return [cut(subject, room), *(Text.assemble(" " * GAP, (line, BAD)) for line in more)]
     return [join([(cut(subject, own), own, False), (cut(detail, left), 0, False)])]

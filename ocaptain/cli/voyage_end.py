@@ -57,7 +57,7 @@ def end_lines(
         sign = symbol("done" if about.verify["ok"] else "failed")
         lines.append(Text.assemble(sign, f" {clean_line(verify_text(about))}"))
     elif about.state == "failed":
-        lines.append(Text.assemble(symbol("next"), " the merged head was not verified"))
+        lines.append(Text.assemble(symbol("next"), f" {_not_run(seen)}"))
     if gate := gate_text(about):
         lines.append(Text(f"  {clean_line(gate)}"))
     lines += [Text(f"  #{fit(one['task'], 16)} landed settings: {clean_line(one['text'])}") for one in about.notices]
@@ -86,6 +86,13 @@ def _failure(task: TaskLine, refs: Sequence[str]) -> list[Text]:
     if not refs:
         return [begin]
     return [begin, Text(f"  its work is kept: {clean_line(refs[-1])}", style=QUIET)]
+
+
+def _not_run(seen: Snapshot) -> str:
+    """Return why the final verify was not run."""
+    left = seen.about.tasks["total"] - seen.about.tasks["completed"]
+    tasks = f"{left} {'task' if left == 1 else 'tasks'}"
+    return f"verify.sh was not run, since {tasks} did not land" if left else "verify.sh was not run"
 
 
 def _not_done(seen: Snapshot) -> list[Text]:

@@ -72,7 +72,10 @@ def test_after_a_voyage(at, line):
     [
         (Standing(V, "failed", ("2", "3")), f"ocaptain retry {V} 2 · ocaptain logs {V} 2"),
         (Standing(V, "running", ("2",)), f"ocaptain retry {V} 2 · ocaptain logs {V} 2"),
-        (Standing(V, "running", ("3",)), f"ocaptain logs {V} -f · ocaptain pause {V} · ocaptain sink {V}"),
+        (
+            Standing(V, "running", ("3",)),
+            f"ocaptain logs {V} -f · ocaptain pause {V} · ocaptain why {V} 3 · ocaptain sink {V}",
+        ),
         (Standing(V, "sunk", ("2",)), "ocaptain ls"),
     ],
 )
@@ -128,7 +131,7 @@ def test_every_command_that_is_named_exists():
 
 def test_ctrl_c_says_whether_the_voyage_sails_on():
     first, *rest = after_interrupt(Standing(V, "running", ships_up=3), "drydock")
-    assert first == f"only the watching has ended: {V} sails on, with 3 ships on drydock"
+    assert first == f"watching has ended: {V} sails on, with 3 ships on drydock"
     assert [line.split(": ")[1].strip() for line in rest] == [
         f"ocaptain watch {V}",
         f"ocaptain pause {V}",

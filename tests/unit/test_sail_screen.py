@@ -54,7 +54,7 @@ def test_until_there_is_a_voyage_its_step_is_shown():
     assert texts(building_lines(state, NOW, 60, 9)) == [
         "fifty" + " " * 51 + "0:04",
         "● plan and repository 0:04  ○ ships  ○ work  ○ verify",
-        "Ansible starts …",
+        "checks plan and repository …",
     ]
     state.note(ansible("runner_on_start", "Check everything"))
     assert texts(building_lines(state, NOW, 60, 9))[2] == "Check everything …"
@@ -142,6 +142,12 @@ def test_red_is_for_failure_alone():
             "the agent was silent for too long and was ended; the end of its output:\nx",
             "the agent was silent for too long",
         ),
+        ("the check `grep -q a b` ended with exit code 2: x\ngrep: no file", 'check: exit 2, said "grep: no file"'),
+        ("the check `false` ended with exit code 1", "check: exit 1"),
+        (
+            "the agent took longer than its time limit (1 s); the end of its output:\nwaits",
+            'took longer than 1 s, said "waits"',
+        ),
         ("check `false`: exit 1", "check `false`: exit 1"),
         ("the check `a; b` ended with exit code 1:\nTraceback:\nError: 5\n", 'check exit 1, said "Error: 5"'),
         ("the check `test -f a` ended with exit code 1:\n", "check `test -f a`: exit 1"),
@@ -208,7 +214,7 @@ def test_the_end_of_a_voyage_that_failed():
         "✗ #23 Add OAuth2 login: no reason is known",
         "○ 1 task was held by them",
         "○ 1 task is still open",
-        "○ the merged head was not verified",
+        "○ verify.sh was not run, since 2 tasks did not land",
         "  /home/v/workspace",
     ]
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from ocaptain.names import FAILED_NOTE
+
 
 @dataclass(frozen=True)
 class VoyageStatus:
@@ -59,7 +61,7 @@ def next_step(now: VoyageStatus) -> NextStep:
     if now.claimable or now.held or now.may_replace:
         return NextStep("wait")
     if now.failed:
-        return NextStep("failed", f"failed for good: task {', '.join(now.failed)}")
+        return NextStep("failed", f"{FAILED_NOTE}{', '.join(now.failed)}")
     if not now.pending:
         return NextStep("verify")
     if not now.has_ships:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from ocaptain.cli.style import BAD, BUSY, GOOD, HEAD, QUIET, fit, format_clock, pad, symbol
+from ocaptain.cli.reason import brief_reason
+from ocaptain.cli.style import BAD, BUSY, GOOD, HEAD, QUIET, cells, fit, format_clock, pad, symbol
 from ocaptain.cli.task_table import format_tries
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def _draw_ship(row: Row, ship: ShipLine, width: int, now: float) -> Text:
         sails_on = f", {ship.replaced_by} sails in its place" if ship.replaced_by else ""
         why = f": {ship.reason}" if ship.reason else ""
         role = " (final verify)" if ship.role == "verify" else ""
-        said = fit(f"{ship.state}{role}{sails_on}{why}", width - line.cell_len)
+        said = fit(f"{ship.state}{role}{sails_on}{why}", width - cells(line.plain))
         return line.append(said, style=BAD if ship.state == "lost" else QUIET)
     line.append(f"{pad(f'#{task.id}', row.task_width)} ", style=HEAD)
     line.append(f"{format_clock(task.elapsed(now)):>5} ")
@@ -147,7 +148,7 @@ def _draw_task(row: Row, task: TaskLine, width: int, now: float) -> Text:
 def _said_of(task: TaskLine) -> tuple[str, str]:
     """Return what is said of a task besides its subject, and its style."""
     if task.status == "failed":
-        return task.reason or "", BAD
+        return brief_reason(task.reason or ""), BAD
     if task.status == "completed":
         return (task.commit or "")[:10], GOOD
     if task.held_by:
@@ -157,17 +158,17 @@ def _said_of(task: TaskLine) -> tuple[str, str]:
     if task.waits:
         more = f" and {len(task.waits) - 3} more" if len(task.waits) > 3 else ""
         return f"after {', '.join(task.waits[:3])}{more}", QUIET
-    return (task.reason or "" if task.is_retrying else ""), QUIET
+    return (brief_reason(task.reason or "") if task.is_retrying else ""), QUIET
 
 
 def _append_both(line: Text, subject: str, said: str, width: int, style: str) -> None:
     """Append a subject and what is said of it: side by side, or the latter first where there is little room."""
-    room = width - line.cell_len
+    room = width - cells(line.plain)
     said = fit(said, room)
     if room < _SPLIT_WIDTH or not said:
         if said:
             line.append(said, style=style)
-            line.append(f"  {fit(subject, width - line.cell_len - 2)}".rstrip(), style=QUIET)
+            line.append(f"  {fit(subject, width - cells(line.plain) - 2)}".rstrip(), style=QUIET)
         else:
             line.append(fit(subject, room))
     else:
