@@ -10,7 +10,7 @@ _EXIT = re.compile("^the agent ended with exit code ([0-9]+)")
 _LIMIT = re.compile(r"^the agent took longer than its time limit(?: \(([0-9]+) s\))?")
 _OUTPUT = "; the end of its output:"
 #: How a reason says how a task's check ended; what the check said last follows on lines of their own.
-_CHECK = re.compile("^the check (`.*`) (?:ended with (exit) code ([0-9]+)|(took too long)):(?=\n|$)")
+_CHECK = re.compile("^the check (`.*?`) (?:ended with (exit) code ([0-9]+)|(took too long)):?(?=\\s|$)", re.DOTALL)
 
 
 def brief_reason(reason: str) -> str:

@@ -142,8 +142,8 @@ def test_red_is_for_failure_alone():
             "the agent was silent for too long and was ended; the end of its output:\nx",
             "the agent was silent for too long",
         ),
-        ("the check `grep -q a b` ended with exit code 2: x\ngrep: no file", 'check: exit 2, said "grep: no file"'),
-        ("the check `false` ended with exit code 1", "check: exit 1"),
+        ("the check `grep -q a b` ended with exit code 2: x\ngrep: no file", 'check exit 2, said "grep: no file"'),
+        ("the check `false` ended with exit code 1", "check `false`: exit 1"),
         (
             "the agent took longer than its time limit (1 s); the end of its output:\nwaits",
             'took longer than 1 s, said "waits"',

@@ -39,7 +39,7 @@ from tests.scenes import VOYAGE, Scene, make_scene
 from tests.unit.test_streams import on_terminal
 
 CHECK = "the check `pytest -q tests/test_login.py` ended with exit code 1: expected 302, got 200 on /login"
-BRIEF = 'check: exit 1, said "expected 302, got 200 on /login"'
+BRIEF = 'check exit 1, said "expected 302, got 200 on /login"'
 SMALL = Scene(
     tasks=14,
     ships=4,
@@ -88,7 +88,7 @@ voyage-0123456789ab  ● running, but no captain 4:12  fifty on drydock
 ✓ plan 14 tasks  ✓ repo todo@3f2a1c  ✓ ships 4/4 (57 s)  ● work 3:23  ○ verify
 ━━━━━━─────────  6/14 landed  ● 2 working  ↻ 1 retrying  ✗ 2 failed  ○ 3 waiting
 ✗ 2  修复登录页面在移动设备上的布局问题使…  exit 3, said "boom"
-✗ 4  Ship the family emoji picker 👨👩👧👦  check exit 1, said "expected 302, …
+✗ 4  Ship the family emoji picker 👨👩👧👦  check exit 1, said "expected 302, g…
 ↻ 9  Ship the family emoji picker 👨👩👧👦  check `false`: exit 1
 ship-0  ↻ 9     2/3  0:49  Ship the family emoji picker 👨👩👧👦
 ship-1  ● 10    1/3  0:41  データベースの移行スクリプトを書く
@@ -103,7 +103,7 @@ TASKS_80 = """\
 ✗ 2     ship-1  1/3  0:40  修复登录页面在移动设备上的布局问题使其在小屏幕上可以…
                              exit 3, said "boom"
 ✗ 4     ship-0  1/3  0:40  Ship the family emoji picker 👨👩👧👦
-                             check: exit 1, said "expected 302, got 200 on
+                             check exit 1, said "expected 302, got 200 on
                              /login"
 ↻ 9     ship-0  2/3  0:49  Ship the family emoji picker…   check `false`: exit 1
 ● 10    ship-1  1/3  0:41  データベースの移行スクリプトを書く

@@ -305,7 +305,7 @@ def test_l_shows_the_whole_log_of_a_task_as_it_grows(tmp_path):
         assert isinstance(app.screen, LogPage)
         assert screen(app).startswith("▸ log of #43")
         await pilot.press("home")
-        assert "── 43#1" in screen(app)
+        assert "── ship-3 43#1" in screen(app)
         assert "first line of task 43" in screen(app) or "line 0" in screen(app)
         with log.open("a") as file:
             file.write("the last\n")
