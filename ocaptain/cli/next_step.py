@@ -80,8 +80,10 @@ def after_voyage(at: Standing) -> str:
     return _join(*clone, "ocaptain ls")
 
 
-def after_task(at: Standing, task: str) -> str:
-    """Return what to type next, after a command that told of one task."""
+def after_task(at: Standing, task: str, held_by: str | None = None) -> str:
+    """Return what to type next, after a command that told of one task, which another may hold that failed."""
+    if held_by and held_by in at.failed and at.state not in {"verifying", "complete", "sinking", "sunk"}:
+        return _join(*(f"ocaptain {verb} {at.voyage} {clean_line(held_by)}" for verb in ("why", "retry")))
     if task in at.failed and at.state not in {"verifying", "complete", "sinking", "sunk"}:
         return _join(*(f"ocaptain {verb} {at.voyage} {clean_line(task)}" for verb in ("retry", "logs")))
     return after_voyage(at)

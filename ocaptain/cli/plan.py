@@ -10,6 +10,7 @@ from ocaptain.cli.next_step import after_command
 from ocaptain.errors import UsageError
 from ocaptain.paths import expand_home
 from ocaptain.plan import SimulationResult, build_jobs, load_plan, sufficient_ships
+from ocaptain.plan.models import group_findings
 from ocaptain.plan.simulate import simulate
 from ocaptain.text import clean_line
 
@@ -43,8 +44,8 @@ def check_plan(directory: Path, *, as_json: bool) -> int:
         )
         return EXIT_FAULTY if faults else 0
     problems = render.err()
-    for warning in warnings:
-        problems.print(f"warning: {clean_line(str(warning))}")
+    for warning in group_findings(warnings):
+        problems.print(f"warning: {clean_line(warning)}")
     for fault in faults:
         problems.print(clean_line(str(fault)))
     if plan is None or faults:

@@ -18,12 +18,13 @@ import sys
 import termios
 import threading
 import tty
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ocaptain.captain.transport.sprite import HOME
 from ocaptain.captain.transport.target import read_target, terminal_argv
 from ocaptain.cli import render
 from ocaptain.cli.streams import RawOutput
+from ocaptain.cli.style import STATE_SYMBOLS, fit
 from ocaptain.cli.views import find_voyage
 from ocaptain.config import load_settings
 from ocaptain.errors import Interrupted, OcaptainError, UsageError
@@ -32,10 +33,9 @@ from ocaptain.names import HOSTS
 from ocaptain.provider import choose_provider, endpoint
 from ocaptain.query import Query
 from ocaptain.sprites import ExecInterrupted, NotFound
-from ocaptain.text import clean_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ocaptain.provider import Endpoint
     from ocaptain.query import Overview
@@ -79,7 +79,7 @@ def run_shell(voyage: str | None, ship: str | None, *, raw: bool, write: bool) -
     seen = Query(directory.path).overview()
     if seen.state == "sunk":
         raise UsageError(f"{seen.voyage} is sunk: it has no ships")
-    sprite = choose_ship(seen, ship)
+    sprite = choose_ship(seen, ship, Query(directory.path).subjects())
     if not raw and not sys.stdin.isatty():
         raise UsageError("attaching needs a terminal; --raw also takes commands on standard input")
     line = RAW_COMMAND if raw else attach_command(write=write)
@@ -117,7 +117,7 @@ def _run_on_host(directory: VoyageDirectory, host: str, line: str) -> int:
     return process.returncode
 
 
-def choose_ship(seen: Overview, named: str | None) -> str:
+def choose_ship(seen: Overview, named: str | None, subjects: Mapping[str, str] | None = None) -> str:
     """Return the sprite of the named ship, else of the only ship, else of the only working one.
 
     Raises:
@@ -133,10 +133,19 @@ def choose_ship(seen: Overview, named: str | None) -> str:
     for candidates in (of_work, working):
         if len(candidates) == 1:
             return str(candidates[0]["sprite"])
-    lines = [
-        f"{ship['id']}: {ship['state']}, {clean_line(str(ship['task'] or 'no task'))}" for ship in remaining.values()
-    ]
-    raise UsageError(f"which ship of {seen.voyage}?", lines)
+    raise UsageError(f"which ship of {seen.voyage}?", _ship_lines(list(remaining.values()), subjects or {}))
+
+
+def _ship_lines(ships: Sequence[Mapping[str, Any]], subjects: Mapping[str, str]) -> list[str]:
+    """Return a line for each ship, those at work with their task, and what to type for one of these."""
+    wide = max((len(str(ship["id"])) for ship in ships), default=0)
+    lines = []
+    for ship in ships:
+        task = ship["task"]
+        what = f"task {fit(str(task), 16)}  {fit(subjects.get(str(task), ''), 40)}" if task else ship["state"]
+        lines.append(f"{ship['id']:<{wide}}  {STATE_SYMBOLS.get(str(ship['state']), '○')} {what}".rstrip())
+    first = next((ship for ship in ships if ship["task"]), ships[0]) if ships else None
+    return [*lines, f"type: ocaptain shell {first['id']}"] if first else lines
 
 
 @contextlib.contextmanager

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from rich.cells import chop_cells
 from rich.text import Text
 
 from ocaptain.cli import render
+from ocaptain.cli.fold import fold
 from ocaptain.cli.next_step import after_task
 from ocaptain.cli.style import BAD, format_seconds, format_time, symbol, with_symbol, wrap
 from ocaptain.cli.tables import UNBOUNDED, paragraph
@@ -19,10 +19,13 @@ from ocaptain.query import Query
 from ocaptain.text import clean_line, escape_control
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ocaptain.query import AttemptView, TaskStory
 
 #: State whose symbol an attempt has, by its own; ``○`` for others.
 _STATES = {"landed": "landed", "failed": "failed", "claimed": "working", "running": "working", "offered": "working"}
+MAX_LINES = 3  # of a subject
 CHECK_LINES = 20  # of a check's output; the log and --json have more
 
 
@@ -41,7 +44,8 @@ def show_why(voyage: str | None, task: str, *, as_json: bool) -> None:
         return
     console = render.out()
     render.print_lines(console, story_lines(story, directory.id, console.width))
-    render.print_next(after_task(standing(directory), story.id))
+    held_by = next((one.held_by for one in Query(directory.path).snapshot(0.0).tasks if one.id == story.id), None)
+    render.print_next(after_task(standing(directory), story.id, held_by))
 
 
 def story_lines(story: TaskStory, voyage: str, width: int = UNBOUNDED) -> list[Text]:
@@ -54,22 +58,41 @@ def story_lines(story: TaskStory, voyage: str, width: int = UNBOUNDED) -> list[T
     """
     landed = f" as {story.commit[:10]}" if story.commit else ""
     head = Text.assemble(with_symbol(story.status), f" task {story.id}{landed}  ")
-    lines = paragraph(head, story.subject, width)
+    lines = paragraph(head, story.subject, width, most=MAX_LINES)
     for one in story.waits:
         lines += [Text(f"  {clean_line(one)}")]
-    for attempt in story.attempts:
-        lines += _attempt_lines(attempt, width)
+    for same in _alike(story.attempts):
+        lines += _attempt_lines(same, width)
     if story.attempts:
         lines.append(Text(f"  the agents' output: ocaptain logs {voyage} {story.id}"))
     return lines
 
 
-def _attempt_lines(attempt: AttemptView, width: int) -> list[Text]:
-    """Return the lines of one attempt: its verdict, its reason in full, its check and what is kept of it."""
-    began = f"at {format_time(attempt.started, now=time.time())}"
+def _alike(attempts: Sequence[AttemptView]) -> list[list[AttemptView]]:
+    """Return the attempts in groups: those in a row that ended alike on the same ship are one."""
+    groups: list[list[AttemptView]] = []
+    for one in attempts:
+        if groups and one.reason and _ending(groups[-1][-1]) == _ending(one):
+            groups[-1].append(one)
+        else:
+            groups.append([one])
+    return groups
+
+
+def _ending(one: AttemptView) -> tuple[object, ...]:
+    known = one.check and (one.check.get("command"), one.check.get("exit_code"), one.check.get("tail"))
+    return (one.ship, one.state, one.verdict, one.reason, one.exit_code, known, one.conflicts, one.landing)
+
+
+def _attempt_lines(same: Sequence[AttemptView], width: int) -> list[Text]:
+    """Return the lines of attempts that ended alike, by the last: verdict, whole reason, check, what is kept."""
+    attempt = same[-1]
+    number = str(attempt.attempt) if len(same) == 1 else f"{same[0].attempt}-{attempt.attempt}"
+    noun = "attempt" if len(same) == 1 else "attempts"
+    began = f"{'at' if len(same) == 1 else 'the last at'} {format_time(attempt.started, now=time.time())}"
     took = "" if attempt.ended is None else f", for {format_seconds(attempt.ended - attempt.started)}"
     lead = Text.assemble("  ", symbol(_STATES.get(attempt.state, "pending")), " ")
-    lines = paragraph(lead, f"attempt {attempt.attempt} on {attempt.ship} {attempt.verdict} ({began}{took})", width)
+    lines = paragraph(lead, f"{noun} {number} on {attempt.ship} {attempt.verdict} ({began}{took})", width)
     code = "" if attempt.exit_code is None else f", exit code {attempt.exit_code}"
     ended = "" if attempt.seconds is None else f" after {format_seconds(attempt.seconds)}"
     if code or ended:
@@ -107,5 +130,6 @@ def _block(text: str, indent: int, width: int, style: str = "") -> list[Text]:
     """Return text of several lines, indented; its spaces stay, for it may be the output of a program."""
     before = " " * indent
     lines = [line.expandtabs() for line in escape_control(text).splitlines()]
-    parts = [part for line in lines for part in chop_cells(line, max(2, width - indent)) or [""]]
+    room = max(2, width - indent)
+    parts = [part for line in lines for part in fold(Text(line), room, indent=0).plain.split("\n")]
     return [Text.assemble(before, (part, style)) for part in parts]

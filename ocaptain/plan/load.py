@@ -14,7 +14,7 @@ from ocaptain.errors import UsageError
 from ocaptain.plan import keys
 from ocaptain.plan.graph import dependency_graph, find_cycle
 from ocaptain.plan.keys import find_order_keys, find_suspect_keys
-from ocaptain.plan.models import Finding, Manifest, Plan, Task
+from ocaptain.plan.models import ONE_SIDED, Finding, Manifest, Plan, Task
 from ocaptain.plan.texts import (
     MAX_JSON_BYTES,
     MAX_TEXT_BYTES,
@@ -362,12 +362,8 @@ def _warn_one_sided_references(tasks: dict[str, Task], reader: _Reader) -> None:
         for other in task.blocks:
             if task.id not in tasks[other].blockedBy:
                 problem = f'"{other}" does not name "{task.id}" in blockedBy'
-                reader.warnings.append(
-                    Finding(f"tasks/{task.id}.json", "blocks", problem, "the dependency counts all the same")
-                )
+                reader.warnings.append(Finding(f"tasks/{task.id}.json", "blocks", problem, ONE_SIDED))
         for other in task.blockedBy:
             if task.id not in tasks[other].blocks:
                 problem = f'"{other}" does not name "{task.id}" in blocks'
-                reader.warnings.append(
-                    Finding(f"tasks/{task.id}.json", "blockedBy", problem, "the dependency counts all the same")
-                )
+                reader.warnings.append(Finding(f"tasks/{task.id}.json", "blockedBy", problem, ONE_SIDED))

@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 from ocaptain.plan.texts import MAX_TEXT_BYTES, judge_line
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 #: An id becomes a file name, a ref name and a tmux window, so it must not look like a path.
 TaskId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
@@ -152,6 +152,12 @@ class Manifest(_Strict):
     limits: PlanLimits | None = None
 
 
+#: What to do about a dependency that only one of two tasks names.
+ONE_SIDED = "the dependency counts all the same"
+#: Findings that say the same of so many tasks have a line each.
+MANY = 3
+
+
 @dataclass(frozen=True)
 class Finding:
     """A fault or a warning.
@@ -175,6 +181,23 @@ class Finding:
     def as_dict(self) -> dict[str, str]:
         """Return the fields for JSON output."""
         return dict(vars(self))
+
+
+def group_findings(findings: Sequence[Finding]) -> list[str]:
+    """Return findings for people: those that say the same of more than :data:`MANY` tasks are one line."""
+    alike: dict[tuple[str, str], list[Finding]] = {}
+    for one in findings:
+        is_one_sided = one.field in {"blocks", "blockedBy"} and one.remedy == ONE_SIDED
+        alike.setdefault((one.field, one.remedy) if is_one_sided else (str(one), ""), []).append(one)
+    lines = []
+    for (name, _), same in alike.items():
+        tasks = len({one.file for one in same})
+        if tasks > MANY:
+            other = "blocks" if name == "blockedBy" else "blockedBy"
+            lines.append(f"{tasks} tasks: {name} without {other}; it counts all the same")
+        else:
+            lines += [str(one) for one in same]
+    return lines
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from ocaptain.errors import UsageError
 from ocaptain.mesh import choose_mesh, count_devices, tailnet_of
 from ocaptain.names import HOSTS, VERIFY_SHIP, sprite_name
 from ocaptain.plan import Plan, Report, load_plan
-from ocaptain.plan.models import MODEL
+from ocaptain.plan.models import MODEL, group_findings
 from ocaptain.plan.texts import has_half_character
 from ocaptain.prices import load_prices
 from ocaptain.provider import choose_provider, endpoint, provider_id, read_first_page, require_endpoint
@@ -266,7 +266,7 @@ def _choose_fleet(request: Request, plan: Plan, settings: Settings, notes: list[
 
 def _load_plan(directory: Path, report: Report | None) -> tuple[Plan, list[str]]:
     report = report or load_plan(directory)
-    return report.require_plan(directory), [f"warning: {warning}" for warning in report.warnings]
+    return report.require_plan(directory), [f"warning: {warning}" for warning in group_findings(report.warnings)]
 
 
 def _check_model(request: Request) -> None:

@@ -180,3 +180,9 @@ def test_a_long_line_is_broken_between_commands_alone():
     assert fold_steps(line, 200) == [line]
     assert fold_steps(line, 60) == [f"next: ocaptain why {V} 7", f"      ocaptain retry {V} · ocaptain ls"]
     assert fold_steps(line, 20) == [f"next: ocaptain why {V} 7", f"      ocaptain retry {V}", "      ocaptain ls"]
+
+
+def test_after_the_story_of_a_held_task_comes_the_one_that_holds_it():
+    at = Standing(V, "running", ("17",))
+    assert after_task(at, "48", "17") == f"next: ocaptain why {V} 17 · ocaptain retry {V} 17"
+    assert after_task(at, "48", "16") == after_task(at, "48")

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocaptain.plan import critical_paths, dependency_graph, find_cycle, load_plan
-from ocaptain.plan.models import Task
+from ocaptain.plan.models import ONE_SIDED, Finding, Task, group_findings
 from ocaptain.plan.texts import MAX_JSON_BYTES
 from tests.helpers import REPO, write_plan
 
@@ -210,3 +210,10 @@ def test_edges_are_the_union_of_both_ends():
         "3": Task(id="3", subject="c", blockedBy=("2",)),
     }
     assert dependency_graph(tasks) == {"1": frozenset(), "2": frozenset(), "3": frozenset({"1", "2"})}
+
+
+def test_dependencies_that_one_side_names_are_one_line_for_people():
+    same = [Finding(f"tasks/{n}.json", "blockedBy", f'"1" does not name "{n}" in blocks', ONE_SIDED) for n in range(41)]
+    other = Finding("voyage.json", "", "is missing", "add one")
+    assert group_findings([other, *same]) == [str(other), "41 tasks: blockedBy without blocks; it counts all the same"]
+    assert group_findings(same[:3]) == [str(one) for one in same[:3]]

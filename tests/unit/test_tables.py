@@ -380,6 +380,23 @@ def test_a_plan_of_one_task_is_said_to_be(tmp_path):
     assert "plan 1 task  " in plain(status_lines(seen, BESIDE, now, 80, 24))
 
 
+def test_why_tells_attempts_that_ended_alike_once(tmp_path):
+    directory = make_scene(tmp_path, replace(SMALL, failed={"2": CHECK}))
+    story = Query(directory.path).why("2", has_captain=True)
+    (one,) = story.attempts
+    tries = [replace(one, attempt=number) for number in (1, 2, 3)]
+    lines = [line.plain for line in story_lines(replace(story, attempts=tuple(tries)), VOYAGE, 80)]
+    assert next(line for line in lines if " attempt" in line).startswith(
+        "  ✗ attempts 1-3 on ship-1 failed (the last at "
+    )
+    assert "\n".join(lines).count("ended with exit code 1") == 1
+    tries[1] = replace(one, attempt=2, ship="ship-0")
+    lines = [line.plain for line in story_lines(replace(story, attempts=tuple(tries)), VOYAGE, 80)]
+    assert sum(line.startswith("  ✗ attempt ") for line in lines) == 3
+    long = replace(story, subject="word " * 500, attempts=())
+    assert len(story_lines(long, VOYAGE, 80)) == 3 + len(long.waits)
+
+
 def test_sink_says_what_is_kept_and_what_is_lost(small):
     seen, now = small
     assert sink_facts(seen, BESIDE, abandon=False) == [
