@@ -8,18 +8,21 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from rich.text import Text
+
 from ocaptain.cli import render
+from ocaptain.cli.fold import fold
 from ocaptain.cli.lines import Painter, format_utc, parse_since, wait_for_news, write_line
 from ocaptain.cli.reason import brief_reason
-from ocaptain.cli.style import STATE_SYMBOLS, format_time, sign_colour, tsv_line
+from ocaptain.cli.style import STATE_SYMBOLS, cells, fit, format_time, sign_colour, tsv_line
 from ocaptain.cli.views import find_voyage
-from ocaptain.cli.voyage_news import format_event
+from ocaptain.cli.voyage_news import format_event, merge_ship_events, tell_states
 from ocaptain.errors import UsageError
 from ocaptain.query import ENDED, LedgerError, Query
 from ocaptain.text import clean_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from ocaptain.query import Event
 
@@ -31,6 +34,12 @@ _SIGNS = {
     **dict.fromkeys(("retry", "conflict", "late", "again", "replace", "denied", "forgiven", "waited"), "↻"),
     "claim": "●",
 }
+#: What a ship does between two tasks: for programs.
+_NOISE = frozenset({("ship", "idle"), ("ship", "asleep")})
+#: How the answer to a command begins, and the command.
+_VERBS = {"retried: ": "retry", "changed: ": "retry", "approved: ": "approve"}
+_MAX_SUBJECT = 40
+_MAX_WORDS = 200
 _TOLD_WITHOUT_TASK = frozenset({"ship", "voyage", "pause", "denied", "replace", "verify"})  # by format_event
 
 
@@ -94,17 +103,70 @@ def event_record(event: Event) -> str:
     return tsv_line(event.n, format_utc(event.at), *(one and clean_line(one) for one in fields))
 
 
-def event_line(event: Event, painter: Painter, now: float) -> str:
-    """Return an event as a line for a terminal: time, symbol, words."""
-    sign = event_sign(event)
-    shown = format_time(event.at, now=now)
-    return f"{painter.paint(shown, 'dim')} {painter.paint(sign, sign_colour(sign))} {event_words(event)}"
+class Teller:
+    """Tells events to people: with the subjects of tasks, and without what only programs want to know.
+
+    Args:
+        subjects: of the tasks.
+        painter: for the terminal.
+        width: of the terminal, in cells.
+    """
+
+    def __init__(self, subjects: Mapping[str, str], painter: Painter, width: int) -> None:
+        self._subjects = subjects
+        self._painter = painter
+        self._width = width
+        self._state = ""  # of the voyage
+
+    def lines(self, events: Iterable[Event], now: float) -> Iterator[str]:
+        """Yield what is to be printed of events that come next; ``now``: in seconds since 1970."""
+        told, self._state = tell_states([one for one in events if (one.kind, one.text) not in _NOISE], self._state)
+        for event in merge_ship_events(told):
+            sign, shown = event_sign(event), format_time(event.at, now=now)
+            lead = f"{shown} {sign} "
+            text = fold(
+                Text(f"{lead}{self._words(event, self._width - cells(lead))}"), self._width, indent=len(shown) + 1
+            ).plain
+            paint = self._painter.paint
+            yield f"{paint(shown, 'dim')} {paint(sign, sign_colour(sign))} {text[len(lead) :]}"
+
+    def _words(self, event: Event, room: int) -> str:
+        """Return what an event says; ``room``: cells that a line has for it."""
+        if event.kind == "command":
+            return _words_of_command(event)
+        if (event.kind, event.text) == ("pause", "user"):
+            return "you: pause (what is under way is finished first)"
+        words, begin = event_words(event), f"task {event.task} "
+        subject, name = self._subjects.get(event.task or "", ""), f"#{event.task}"
+        if not subject or not words.startswith(begin):
+            return words
+        rest = words.removeprefix(begin)
+        if event.kind in {"claim", "landed"}:
+            head = f"{name} {rest}  "
+            return f"{head}{fit(subject, max(0, room - cells(head)))}".rstrip()
+        return f"{name} {fit(subject, _MAX_SUBJECT)}: {rest}"
+
+
+def _words_of_command(event: Event) -> str:
+    """Return a command as it was typed: ``you: retry 17``; what is none that we know stays as it is."""
+    try:
+        told = json.loads(event.text)
+        said, tasks = str(told["said"]), " ".join(map(str, told["tasks"]))
+    except (ValueError, KeyError, TypeError):
+        return event_words(event)
+    verb = next((verb for start, verb in _VERBS.items() if said.startswith(start)), "")
+    return clean_line(f"you: {verb} {tasks}" if verb else f"you: {said}", _MAX_WORDS)
 
 
 def pages(query: Query, after: int) -> Iterator[Event]:
     """Yield all events after a number; a voyage has many, so they are read in parts."""
-    while page := query.events(after):
+    for page in _read_pages(query, after):
         yield from page
+
+
+def _read_pages(query: Query, after: int) -> Iterator[Sequence[Event]]:
+    while page := query.events(after):
+        yield page
         after = page[-1].n
 
 
@@ -120,16 +182,16 @@ def show_events(voyage: str | None, choice: EventChoice, *, follow: bool, as_jso
     query = Query(directory.path)
     earliest = -math.inf if choice.since is None else parse_since(choice.since, time.time())
     require_known(query, directory.id, ships=choice.ships, tasks=choice.tasks)
-    form = _choose_form(as_json=as_json)
+    form = _choose_form(query, as_json=as_json)
     last, unread_since = choice.after, None
     while True:
         try:
             # Asked before the events are read: all that belongs to the end is among them.
             has_ended = not follow or query.state() in ENDED
-            for event in pages(query, last):
-                last = event.n
-                if choice.has(event, earliest):
-                    write_line(form(event))
+            for page in _read_pages(query, last):
+                for line in form([event for event in page if choice.has(event, earliest)]):
+                    write_line(line)
+                last = page[-1].n
             if has_ended:
                 return
             unread_since = None
@@ -141,15 +203,15 @@ def show_events(voyage: str | None, choice: EventChoice, *, follow: bool, as_jso
         wait_for_news(POLL_SECONDS)
 
 
-def _choose_form(*, as_json: bool) -> Callable[[Event], str]:
+def _choose_form(query: Query, *, as_json: bool) -> Callable[[Iterable[Event]], Iterable[str]]:
     console = render.out()
     if as_json:
         render.print_no_other_json()
-        return event_json
+        return lambda events: map(event_json, events)
     if console.is_piped:
-        return event_record
-    painter = Painter(console)
-    return lambda event: event_line(event, painter, time.time())
+        return lambda events: map(event_record, events)
+    teller = Teller(query.subjects(), Painter(console), console.width)
+    return lambda events: teller.lines(events, time.time())
 
 
 def require_known(

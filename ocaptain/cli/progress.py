@@ -29,7 +29,7 @@ from ocaptain.cli.facts import counted
 from ocaptain.cli.fold import fold
 from ocaptain.cli.style import QUIET, format_time
 from ocaptain.cli.views import shortest_name
-from ocaptain.cli.voyage_news import SHOWN_EVENTS, event_line, format_event, merge_ship_events
+from ocaptain.cli.voyage_news import SHOWN_EVENTS, event_line, format_event, merge_ship_events, tell_states
 from ocaptain.process import fleet_lock
 from ocaptain.query import LedgerError, Query
 from ocaptain.query.watch import Watcher
@@ -106,6 +106,7 @@ class SailProgress:
         self._named = ""  # the voyage in commands about its tasks
         self._told_held: frozenset[str] = frozenset()  # tasks that were said to wait for approval
         self._is_retrying = False
+        self._state = ""  # of the voyage, as it was last told
         self._fleet_lock: Lock | None = None
         self._building = Building(title, clock())
         self._watcher: Watcher | None = None
@@ -181,6 +182,7 @@ class SailProgress:
         self._print_step(PROVISION_PLAY)
         self._building.begin_ships(made["ships"])
         if made["resumed"]:
+            self._state = "paused"
             self._skip_old_events(self.directory)
 
     def _skip_old_events(self, directory: VoyageDirectory) -> None:
@@ -226,8 +228,9 @@ class SailProgress:
         self._seen = seen
         took = time.thread_time() - began
         self._look_at = time.monotonic() + (took * _REST_PER_READ if took > _SHORT_READ else 0.0)
-        for event in merge_ship_events(news):
-            self._last_event = event.n
+        told, self._state = tell_states(news, self._state)
+        self._last_event = news[-1].n if news else self._last_event
+        for event in merge_ship_events(told):
             if self._is_news(event):
                 self._waiting.append(_Waiting(event, time.monotonic()))
                 if self._diffs and event.kind == "landed":

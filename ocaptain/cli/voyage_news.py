@@ -52,6 +52,8 @@ _PAUSES = {
     "provider": "the provider does not answer: nothing new is started until it does",
     "ours": "this machine or the repository fails: nothing new is started until that is mended",
 }
+#: What is said when a voyage runs, by :func:`tell_states`.
+_WORK = {"running": "work begins", "running: again": "work goes on"}
 _AGAIN = frozenset({"retry", "again", "conflict", "lost", "late", "denied", "replace"})
 _MAX_TEXT = 160
 _MAX_SUBJECT = 40
@@ -72,6 +74,30 @@ def merge_ship_events(events: Sequence[Event]) -> list[Event]:
     return merged
 
 
+def tell_states(events: Sequence[Event], state: str) -> tuple[list[Event], str]:
+    """Leave out that a voyage runs where that was said before, and mark where it runs again.
+
+    Args:
+        events: that come next.
+        state: what was last said of the voyage; "" for nothing, "paused" for one that is resumed.
+
+    Returns:
+        The events, and what was said last.
+    """
+    told = []
+    for event in events:
+        if event.kind != "voyage":
+            told.append(event)
+        elif event.text != "running":
+            told.append(event)
+            state = event.text
+        elif not state.startswith("running"):
+            text = "running: again" if state else "running"
+            told.append(replace(event, text=text))
+            state = text
+    return told, state
+
+
 def _shorten_commit(found: re.Match[str]) -> str:
     return found[0][:10]
 
@@ -85,7 +111,7 @@ def format_event(event: Event) -> str:
         "claim": f"task {event.task} → {event.ship} ({text})",
         "landed": f"task {event.task} landed as {text[:10]} ({event.ship})",
         "ship": f"{event.ship} {be} {'built' if text == 'bootstrapping' else text}",
-        "voyage": f"voyage: {text.partition(':')[0]}",  # the reason is printed once, at the end
+        "voyage": _WORK.get(text) or f"voyage: {text.partition(':')[0]}",  # the reason is printed once, at the end
         "pause": _PAUSES.get(text, f"pausing ({text}): what is under way is finished first"),
         "denied": f"task {event.task} goes back{where}" if event.task else "no ship can go on working",
         "replace": f"{event.ship} is replaced: {text}",

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from ocaptain.cli.event_lines import EventChoice, event_json, event_line, event_record, event_sign, event_words
+from ocaptain.cli.event_lines import EventChoice, Teller, event_json, event_record, event_sign, event_words
 from ocaptain.cli.lines import Painter, format_utc, parse_since
 from ocaptain.cli.render import Screen
 from ocaptain.errors import UsageError
@@ -27,6 +27,48 @@ NOW = 1_796_000_000.0
 
 def event(kind, text="", *, ship=None, task=None, n=1, at=NOW):
     return Event(n, at, kind, ship, task, text)
+
+
+def told_to_people(events, width=80):
+    painter = Painter(Screen())
+    return [line[9:] for line in Teller({"1": "Add OAuth2 login"}, painter, width).lines(events, NOW)]
+
+
+def test_people_read_subjects_commands_and_no_noise():
+    command = json.dumps({"id": "c2", "said": "retried: task 1", "tasks": ["1"]})
+    assert told_to_people(
+        [
+            *(event("ship", "bootstrapping", ship=f"ship-{number}") for number in (0, 1)),
+            event("voyage", "running"),
+            event("ship", "idle", ship="ship-0"),
+            event("claim", "attempt 1", ship="ship-0", task="1"),
+            event("landed", "4f73232" + "0" * 33, ship="ship-0", task="1"),
+            event("command", command),
+            event("pause", "user"),
+            event("voyage", "paused"),
+            event("voyage", "running"),
+            event("voyage", "running"),
+            event("command", "{"),
+        ]
+    ) == [
+        "● ship-0, ship-1 are built",
+        "● work begins",
+        "● #1 → ship-0 (attempt 1)  Add OAuth2 login",
+        "✓ #1 landed as 4f73232000 (ship-0)  Add OAuth2 login",
+        "○ you: retry 1",
+        "○ you: pause (what is under way is finished first)",
+        "○ voyage: paused",
+        "● work goes on",
+        "○ command: {",
+    ]
+
+
+def test_a_reason_is_broken_between_words():
+    (line,) = told_to_people([event("failed", "reason " * 20, ship="ship-0", task="1")])
+    first, *rest = line.split("\n")
+    assert first.endswith(" reason")
+    assert rest
+    assert all(one.startswith(" " * 9 + "reason") for one in rest)
 
 
 @pytest.mark.parametrize(
@@ -257,8 +299,11 @@ def test_on_a_terminal_it_is_time_symbol_and_words(home):
     shown = wait_for(lambda: os.read(leader, 65536).decode()).splitlines()
     os.close(leader)
     assert done.returncode == 0
-    assert len(shown) == 2
-    assert "\x1b[31m✗\x1b[0m task 2 failed for good" in shown[1]
+    claim, failed, more = shown
+    assert "#2 → ship-1 (attempt 1)  修复" in claim
+    assert "\x1b[31m✗\x1b[0m #2 修复" in failed
+    assert failed.endswith("…: failed for good on")
+    assert more.startswith(" " * 9)
 
 
 @pytest.mark.parametrize("more", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
@@ -271,7 +316,7 @@ def test_without_colours_there_are_no_escapes(more, monkeypatch):
         screen = Screen()
         screen.file = file
         screen.is_piped = False
-        line = event_line(event("failed", "x", task="1"), Painter(screen), NOW)
+        (line,) = Teller({}, Painter(screen), 80).lines([event("failed", "x", task="1")], NOW)
     os.close(leader)
     assert "\x1b" not in line
 

@@ -23,7 +23,7 @@ from ocaptain.cli.progress import SailProgress, describe_fleet, live_height, wra
 from ocaptain.cli.reason import brief_reason
 from ocaptain.cli.style import format_time
 from ocaptain.cli.voyage_end import MAX_FAILURES, end_lines
-from ocaptain.cli.voyage_news import SHOWN_EVENTS, event_line, event_symbol
+from ocaptain.cli.voyage_news import SHOWN_EVENTS, event_line, event_symbol, format_event, tell_states
 from ocaptain.git import Git
 from ocaptain.ledger import Ledger
 from ocaptain.ledger.views import Sum
@@ -428,3 +428,13 @@ def test_without_colours_only_the_cursor_moves(open_terminal, sailing):
     told = found.read()
     assert "3/8" in told
     assert not re.search(r"\x1b\[[0-9;]*m", told)
+
+
+def test_that_a_voyage_runs_is_said_once():
+    running, paused = Event(1, NOW, "voyage", None, None, "running"), Event(2, NOW, "voyage", None, None, "paused")
+    told, state = tell_states([running, running, paused, running], "")
+    assert [format_event(one) for one in told] == ["work begins", "voyage: paused", "work goes on"]
+    assert tell_states([running], state) == ([], state)
+    resumed, _ = tell_states([running, running], "paused")
+    assert [format_event(one) for one in resumed] == ["work goes on"]
+    assert event_symbol(resumed[0]).plain == "●"

@@ -17,6 +17,7 @@ from ocaptain.cli import drydock, render
 from ocaptain.cli.cost import cost_lines, cost_records
 from ocaptain.cli.doctor import doctor_lines
 from ocaptain.cli.ls import voyage_lines
+from ocaptain.cli.shell import choose_ship
 from ocaptain.cli.sink import sink_facts, sink_lines
 from ocaptain.cli.status_view import Beside, head_lines, phase_lines, status_lines, status_records
 from ocaptain.cli.style import tsv_line, wrap
@@ -26,6 +27,7 @@ from ocaptain.cli.task_table import task_lines, task_records
 from ocaptain.cli.views import machine_cost, shortest_name
 from ocaptain.cli.why import story_lines
 from ocaptain.drydock.server import ServerRecord
+from ocaptain.errors import UsageError
 from ocaptain.ledger import Ledger
 from ocaptain.prices import load_prices
 from ocaptain.query import Query
@@ -596,3 +598,13 @@ def test_room_is_shared(wanted, room):
 def test_an_empty_column_is_left_out_and_numbers_stand_right():
     lines = lay_out([("a", "", "1"), ("bbb", "", "22")], 80, right=[2])
     assert plain(lines) == "a     1\nbbb  22"
+
+
+def test_shell_without_a_ship_names_those_at_work(tmp_path):
+    query = Query(make_scene(tmp_path, replace(SMALL, lost={})).path)
+    with pytest.raises(UsageError) as caught:
+        choose_ship(query.overview(), None, query.subjects())
+    first, *lines = str(caught.value).splitlines()
+    assert first == f"which ship of {VOYAGE}?"
+    assert "ship-2  ● task 11  Add OAuth2 login" in lines
+    assert lines[-1] == "type: ocaptain shell ship-0"
