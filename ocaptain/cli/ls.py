@@ -10,7 +10,7 @@ from rich.text import Text
 from ocaptain.cli import render
 from ocaptain.cli.next_step import after_command
 from ocaptain.cli.style import BUSY, HEAD, QUIET, fit, with_symbol
-from ocaptain.cli.tables import GAP, UNBOUNDED, as_text, lay_out, paragraph, unique_prefix
+from ocaptain.cli.tables import GAP, UNBOUNDED, as_text, lay_out, paragraph, unique_length
 from ocaptain.sources import voyages_directory
 from ocaptain.voyage.home import Home
 from ocaptain.voyage.listing import HEADER, NOTHING, cells
@@ -58,7 +58,7 @@ def voyage_lines(rows: Sequence[Row], now: float, width: int) -> list[Text]:
     """
     table = [cells(row, now) for row in rows]
     names = [words[ID] for words in table]
-    short = max(len(unique_prefix(name, names)) for name in names)
+    short = unique_length(names)
     for with_note, length in ((True, UNBOUNDED), (True, short), (False, UNBOUNDED), (False, short)):
         lines = lay_out(_cells(table, length, with_note=with_note, narrow=length == short), width, right=RIGHT)
         if max(line.cell_len for line in lines) <= width:

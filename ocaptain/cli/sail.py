@@ -13,7 +13,7 @@ from ocaptain.cli.next_step import after_interrupt, after_voyage, fold_steps
 from ocaptain.cli.progress import SailProgress
 from ocaptain.cli.run import InterruptCounter, run_playbook
 from ocaptain.cli.sail_plan import TypedTasks, plan_of_typed_tasks
-from ocaptain.cli.views import print_status, standing
+from ocaptain.cli.views import machine_cost, print_status, standing
 from ocaptain.cli.voyage_end import MAX_FAILURES, end_lines
 from ocaptain.config import load_settings
 from ocaptain.errors import Interrupted, OcaptainError, PartialError, UsageError
@@ -290,6 +290,5 @@ def _print_result(directory: VoyageDirectory, seen: Overview) -> None:
     at_end = query.snapshot(now)
     stories = [query.why(task.id, has_captain=False) for task in at_end.failed[:MAX_FAILURES]]
     kept = {one.id: [ref.ref for attempt in one.attempts for ref in attempt.refs] for one in stories if one}
-    machine = _machine_costs(load_settings()).get(seen.provider, lambda _: 0)
-    for line in end_lines(at_end, kept, machine, directory.path, now):
+    for line in end_lines(at_end, kept, machine_cost(seen.provider), directory.path, now):
         console.print(line if console.is_plain else fold(line, console.width))

@@ -9,12 +9,10 @@ import signal
 import sys
 
 from ocaptain.cli import render
-from ocaptain.cli.views import find_voyage
+from ocaptain.cli.views import find_voyage, machine_cost
 from ocaptain.cli.watch.app import WatchApp
 from ocaptain.cli.watch.seen import farewell
-from ocaptain.config import load_settings
 from ocaptain.errors import UsageError
-from ocaptain.prices import load_prices
 from ocaptain.query import Query
 
 
@@ -36,8 +34,7 @@ def run_watch(voyage: str | None) -> None:
         sys.__stderr__.reconfigure(errors=sys.stderr.errors)
     environ = dict(os.environ)  # Textual takes NO_COLOR out of the process's own
     about = Query(directory.path).overview()
-    price = load_prices(load_settings().prices).machines.get(about.provider)
-    app = WatchApp(directory, price.cost if price else lambda _: 0, environ)
+    app = WatchApp(directory, machine_cost(about.provider), environ)
     asyncio.run(_run(app))
     if fault := app.fault:
         raise fault
