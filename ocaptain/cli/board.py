@@ -155,7 +155,8 @@ def _state_text(seen: Snapshot) -> list[Text]:
         return [Text(f"{pause_word(about.paused_reason)} ({fit(about.paused_reason, 12)})", style=BUSY)]
     if about.state in _SAILING:
         return []
-    words = fit(f"{about.state} ({about.paused_reason})" if about.state == "paused" else about.state, 24)
+    reason = f" ({about.paused_reason})" if about.state == "paused" and about.paused_reason else ""
+    words = fit(f"{about.state}{reason}", 24)
     return [Text.assemble(symbol(about.state), f" {words}")]
 
 
@@ -177,14 +178,14 @@ def phases_line(seen: Snapshot, now: float, width: int) -> Text:
     return clip(next((line for line in lines if cells(line.plain) <= width), lines[-1]), width)
 
 
-def phase_text(phase: Phase, now: float, *, brief: bool = False, with_times: bool = True) -> Text:
+def phase_text(phase: Phase, now: float, *, brief: bool = False) -> Text:
     """Return a phase: ``✓ ships 5/5 (9 s)``; ``brief``: ``✓ ships``."""
     line = Text.assemble(symbol(phase.state), f" {phase.name}")
     if brief:
         return line
     if phase.text:
         line.append(f" {fit(phase.text, 24)}")
-    if phase.began is None or not with_times:
+    if phase.began is None:
         return line
     if phase.state == "now":
         line.append(f" {format_clock(now - phase.began)}")

@@ -10,6 +10,7 @@ from rich.text import Text
 from ocaptain.cli.reason import brief_reason
 from ocaptain.cli.style import BAD, BUSY, QUIET, cells, fit, format_clock, pad, symbol
 from ocaptain.cli.task_table import format_tries
+from ocaptain.query import ENDED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -145,8 +146,12 @@ def where_task_went(task: TaskLine) -> str:
 
 def idle_reason(seen: Snapshot) -> str:
     """Return what ships without a task wait for."""
+    if seen.about.state in {*ENDED, "sinking"}:
+        return "the voyage is over"
     if seen.about.paused_reason:
         return f"no new task: paused ({seen.about.paused_reason})"
+    if seen.about.state == "paused":
+        return "no new task: paused"
     if seen.about.state == "verifying":
         return "all is done; the final verify runs"
     pending = [one for one in seen.tasks if one.status == "pending"]

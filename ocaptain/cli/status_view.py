@@ -7,12 +7,12 @@ Snapshot, Beside, now, width, height ──> lines of Text: about the whole, wha
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from ocaptain.cli.board import phase_text
+from ocaptain.cli.board import phases_line
 from ocaptain.cli.facts import (
     ENDS_BY_ITSELF,
     count_groups,
@@ -147,7 +147,7 @@ def status_lines(
         show_all: whether every task that needs a person, every ship and every word is shown.
     """
     head = head_lines(seen, now, width, has_captain=beside.has_captain)
-    head += [*phase_lines(seen, now, width), *progress_lines(seen, width)]
+    head += [phases_line(seen, now, width), *progress_lines(seen, width)]
     trouble = task_lines(seen, beside, width, 0 if show_all else MAX_TASKS)
     most = 0 if show_all else MAX_LINES
     told = [
@@ -178,17 +178,6 @@ def head_lines(seen: Snapshot, now: float, width: int, *, has_captain: bool = Tr
         return [Text.assemble(line, fit(about.name, room), where)]
     line.rstrip()
     return [line, Text(f"  {fit(about.name, width - GAP - len(where))}{where}")]
-
-
-def phase_lines(seen: Snapshot, now: float, width: int) -> list[Text]:
-    """Return the parts of the voyage, in a line where they have room; else times are left out first."""
-    is_sunk = seen.about.state == "sunk"  # then ships are gone because somebody wanted that: no failure
-    parts = [replace(one, state="next", text="gone") if is_sunk and one.name == "ships" else one for one in seen.phases]
-    for with_times in (True, False):
-        lines = pack([phase_text(one, now, with_times=with_times) for one in parts], width)
-        if len(lines) == 1:
-            break
-    return lines
 
 
 def progress_lines(seen: Snapshot, width: int) -> list[Text]:

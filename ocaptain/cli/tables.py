@@ -5,12 +5,12 @@ rows of cells ──lay_out──> lines of Text, each at most as wide as the te
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from ocaptain.cli.style import cells as cells_of
-from ocaptain.cli.style import fit, wrap
+from ocaptain.cli.style import cells, fit, wrap
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -22,8 +22,6 @@ GAP = 2
 MIN_ID = 11
 #: Columns that may shrink do not get narrower than that.
 MIN_CELLS = 8
-#: Between two things to type.
-_STEP = " · "
 
 Cell = str | Text
 
@@ -35,7 +33,7 @@ def as_text(cell: Cell, style: str = "") -> Text:
 
 def cut(cell: Text, width: int) -> Text:
     """Return a cell of at most ``width`` cells, in its style."""
-    return cell if cells_of(cell.plain) <= width else Text(fit(cell.plain, width), style=cell.style)
+    return cell if cells(cell.plain) <= width else Text(fit(cell.plain, width), style=cell.style)
 
 
 def share(wanted: Sequence[int], room: int, least: int = MIN_CELLS) -> list[int]:
@@ -73,7 +71,7 @@ def lay_out(
         indent: cells before each line.
     """
     table = [[as_text(cell) for cell in row] for row in rows]
-    widths = [max(cells_of(cell.plain) for cell in column) for column in zip(*table, strict=True)]
+    widths = [max(cells(cell.plain) for cell in column) for column in zip(*table, strict=True)]
     shown = [column for column, wide in enumerate(widths) if wide]
     elastic = [column for column in shown if column in flexible]
     fixed = sum(widths[column] for column in shown if column not in elastic)
@@ -86,16 +84,16 @@ def lay_out(
     ]
 
 
-def join(cells: Sequence[tuple[Text, int, bool]], indent: int = 0) -> Text:
+def join(parts: Sequence[tuple[Text, int, bool]], indent: int = 0) -> Text:
     """Return cells as a line.
 
     Args:
-        cells: each with its width, and whether it stands at the right.
+        parts: each with its width, and whether it stands at the right.
         indent: cells before the line.
     """
     line = Text(" " * indent)
-    for at, (cell, wide, is_right) in enumerate(cells):
-        space = " " * max(0, wide - cells_of(cell.plain))
+    for at, (cell, wide, is_right) in enumerate(parts):
+        space = " " * max(0, wide - cells(cell.plain))
         line.append(" " * GAP if at else "")
         line.append(space if is_right else "")
         line.append_text(cell)
@@ -106,34 +104,30 @@ def join(cells: Sequence[tuple[Text, int, bool]], indent: int = 0) -> Text:
 
 def unique_prefix(name: str, names: Iterable[str], least: int = MIN_ID) -> str:
     """Return the beginning of a name that begins no other one, of at least so many characters."""
-    others = [one for one in names if one != name]
-    for end in range(least, len(name)):
-        if not any(one.startswith(name[:end]) for one in others):
-            return name[:end]
-    return name
+    shared = max((_shared(name, one) for one in names if one != name), default=0)
+    return name[: max(least, shared + 1)]
+
+
+def _shared(one: str, other: str) -> int:
+    """Return with how many same characters two names begin."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((at for at, (first, second) in pairs if first != second), min(len(one), len(other)))
+
+
+def unique_length(names: Iterable[str], least: int = MIN_ID) -> int:
+    """Return how many characters tell all names apart, at least so many."""
+    ordered = sorted(set(names))
+    return max([least, *(_shared(*pair) + 1 for pair in pairwise(ordered))])
 
 
 def pack(parts: Sequence[Text], width: int) -> list[Text]:
     """Return parts in as few lines as hold them; none is broken."""
     lines: list[Text] = []
     for part in parts:
-        if lines and lines[-1].cell_len + GAP + part.cell_len <= width:
+        if lines and cells(lines[-1].plain) + GAP + cells(part.plain) <= width:
             lines[-1] = Text.assemble(lines[-1], " " * GAP, part)
         else:
             lines.append(part)
-    return lines
-
-
-def break_steps(line: str, width: int) -> list[str]:
-    """Return what to type next in lines of at most ``width`` cells, broken between two commands and not inside one."""
-    lead = " " * len("next: ")
-    first, *rest = line.split(_STEP)
-    lines = [first]
-    for step in rest:
-        if cells_of(f"{lines[-1]}{_STEP}{step}") <= width:
-            lines[-1] += f"{_STEP}{step}"
-        else:
-            lines.append(f"{lead}{step}")
     return lines
 
 
@@ -147,6 +141,6 @@ def paragraph(lead: Text, text: str, width: int, *, most: int = 0, style: str = 
         most: how many lines; 0 = all.
         style: of the text.
     """
-    before = cells_of(lead.plain)
+    before = cells(lead.plain)
     lines = wrap(text, max(2, width - before), most=most)
     return [Text.assemble(lead if not at else " " * before, (line, style)) for at, line in enumerate(lines)]

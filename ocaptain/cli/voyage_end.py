@@ -11,13 +11,13 @@ from ocaptain.cli.facts import counted, gate_text, verify_text
 from ocaptain.cli.reason import brief_reason
 from ocaptain.cli.style import (
     BAD,
-    GOOD,
     QUIET,
     fit,
     format_clock,
     format_money,
     format_seconds,
     symbol,
+    with_symbol,
 )
 from ocaptain.text import clean_line
 
@@ -69,7 +69,7 @@ def _first_line(seen: Snapshot, machine: Callable[[float], int], now: float) -> 
     """Return ``✗ failed: 48 of 50 landed in 5:40 on 5 ships (12 min of work, 2.1x) · $2.10``."""
     about = seen.about
     crew = sum(ship.is_crew for ship in seen.ships)
-    line = Text.assemble(symbol(about.state), " ", (clean_line(about.state), BAD if about.state == "failed" else GOOD))
+    line = Text.assemble(with_symbol(about.state))  # in its colour, and what follows in none
     line.append(f": {about.tasks['completed']} of {about.tasks['total']} landed in {format_clock(seen.elapsed(now))}")
     line.append(f" on {counted(crew, 'ship')}")
     if seen.work_seconds >= 1:

@@ -145,6 +145,7 @@ def test_the_head_keeps_the_id_longest(width, told):
 def test_the_head_says_where_the_voyage_does_not_sail_as_usual():
     assert "pausing (user)  verify.sh" in head_line(voyage(paused_reason="user"), NOW, 100).plain
     assert "○ paused (budget)" in head_line(voyage(state="paused", paused_reason="budget"), NOW, 100).plain
+    assert "○ paused  verify.sh" in head_line(voyage(state="paused"), NOW, 100).plain
     assert "paused (ours)  verify.sh" in head_line(voyage(paused_reason="ours"), NOW, 100).plain
     assert "✗ failed" in head_line(voyage(state="failed"), NOW, 100).plain
 
@@ -247,6 +248,8 @@ def test_a_ship_for_the_verify_is_shown_while_it_verifies():
 )
 def test_an_idle_ship_says_what_it_waits_for(tasks, told):
     assert idle_reason(voyage(tasks)) == told
+    assert idle_reason(voyage(tasks, state="failed")) == "the voyage is over"
+    assert idle_reason(voyage(tasks, state="paused")) == "no new task: paused"
     assert idle_reason(voyage(tasks, paused_reason="user")) == "no new task: paused (user)"
 
 

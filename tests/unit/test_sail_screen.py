@@ -247,6 +247,9 @@ def test_the_end_is_red_if_the_voyage_failed_alone(state, colour):
     counts = {"total": 2, "completed": 2, "failed": 0, "in_progress": 0, "pending": 0}
     first, *rest = end_lines(at_end([], state, verify, counts=counts), {}, lambda _: 0, Path("/v"), NOW)
     assert {str(span.style) for line in (first, rest[0]) for span in line.spans} == {colour}
+    assert [first.plain[span.start : span.end][2:] for span in first.spans] == [state]
+    sunk = end_lines(at_end([], "sunk", verify, counts=counts), {}, lambda _: 0, Path("/v"), NOW)[0]
+    assert {str(span.style) for span in sunk.spans} == {"dim"}
 
 
 def test_of_many_failures_the_end_names_the_rest():

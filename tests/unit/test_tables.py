@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import io
+import re
 import sys
 import types
 from dataclasses import replace
@@ -265,6 +266,7 @@ def test_what_an_end_shows(tmp_path):
     seen, now = seen_of(tmp_path, scene)
     lines = plain(status_lines(seen, replace(BESIDE, has_captain=True), now, 80, 24)).splitlines()
     assert lines[0].startswith(f"{VOYAGE}  ✓ complete 4:12 (")
+    assert re.fullmatch(r"✓ plan  ✓ repo \S+  ✓ ships 5/5 \(\d+ s\)  ✓ work \(.+\)  ✓ verify \(\d+ s\)", lines[1])
     assert lines[2] == f"{'━' * 40}  6/6 landed"
     assert lines[3] == f"5 ships: 5 idle  (ocaptain status {VOYAGE} --all)"
     assert lines[4].startswith("✓ verify.sh passed in a fresh clone of the merged head on verify")
