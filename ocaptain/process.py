@@ -139,9 +139,11 @@ def start_replacement(directory: Path) -> subprocess.Popen[bytes]:
     path = directory / "replace.pid"
     path.unlink(missing_ok=True)  # a run that still lives has the lock of the former file
     with Lock(path) as lock:
-        lock.acquire()
+        lock.acquire_within(RECORD_SECONDS)  # a reader of the former file may test this one for a moment
         arguments = ["sail", "--resume", directory.name, "--json"]
-        run = start_module("ocaptain", arguments, directory / "replace.log", keep=lock.fileno())
+        run = start_module(
+            "ocaptain", arguments, directory / "replace.log", keep=lock.fileno() if lock.is_held else None
+        )
         path.write_text(f"{run.pid} {identify(run.pid)}\n", "ascii")
     return run
 
