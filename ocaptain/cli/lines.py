@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
 import select
 import sys
@@ -96,5 +97,12 @@ def wait_for_news(seconds: float) -> None:
     """
     poller = select.poll()
     poller.register(_STDOUT, 0)
-    if poller.poll(seconds * 1000):
+    found = poller.poll(seconds * 1000)
+    if any(events & (select.POLLHUP | select.POLLERR) for _, events in found):
         raise ReaderGone
+    if found:  # macOS cannot poll devices, and says so at once
+        try:
+            os.fstat(_STDOUT)
+        except OSError:  # it is closed
+            raise ReaderGone from None
+        time.sleep(seconds)

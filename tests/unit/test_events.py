@@ -6,15 +6,18 @@ import ast
 import json
 import os
 import pty
+import select
 import sqlite3
 import subprocess
+import sys
 import time
 
 import pytest
 
 from ocaptain.cli.event_lines import EventChoice, Teller, event_json, event_record, event_sign, event_words
-from ocaptain.cli.lines import Painter, format_utc, parse_since
+from ocaptain.cli.lines import Painter, format_utc, parse_since, wait_for_news
 from ocaptain.cli.render import Screen
+from ocaptain.cli.streams import ReaderGone
 from ocaptain.errors import UsageError
 from ocaptain.ledger import Ledger
 from ocaptain.query import Event
@@ -327,3 +330,32 @@ def test_a_choice_is_of_all_its_conditions():
     assert not EventChoice(tasks=("4",), ships=("ship-2",)).has(told, NOW)
     assert not EventChoice(tasks=("5",)).has(told, NOW)
     assert not EventChoice().has(told, NOW + 1)
+
+
+@pytest.mark.parametrize(
+    ("events", "is_gone"), [(select.POLLNVAL, False), (select.POLLHUP, True), (select.POLLERR, True)]
+)
+def test_a_device_that_cannot_be_polled_is_no_reader_that_went_away(monkeypatch, events, is_gone):
+    """As every device is on macOS: a terminal, and /dev/null."""
+
+    class Poller:
+        def register(self, fd, wanted):
+            assert (fd, wanted) == (1, 0)
+
+        def poll(self, _milliseconds):
+            return [(1, events)]
+
+    monkeypatch.setattr(select, "poll", Poller)
+    waited = []
+    monkeypatch.setattr(time, "sleep", waited.append)
+    if is_gone:
+        with pytest.raises(ReaderGone):
+            wait_for_news(0.25)
+    else:
+        wait_for_news(0.25)
+    assert waited == ([] if is_gone else [0.25])
+
+
+def test_nobody_reads_what_is_closed():
+    code = "from ocaptain.cli.lines import *\ntry: wait_for_news(60)\nexcept ReaderGone: raise SystemExit(7) from None"
+    assert subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-c", code], check=False).returncode == 7

@@ -18,12 +18,13 @@ from ocaptain.cli import drydock, render
 from ocaptain.cli.cost import cost_lines, cost_records
 from ocaptain.cli.doctor import doctor_lines
 from ocaptain.cli.ls import voyage_lines
+from ocaptain.cli.next_step import fold_steps
 from ocaptain.cli.shell import choose_ship
 from ocaptain.cli.sink import sink_facts, sink_lines
 from ocaptain.cli.status_view import Beside, head_lines, phase_lines, status_lines, status_records
 from ocaptain.cli.style import tsv_line, wrap
 from ocaptain.cli.sweep import leftover_lines, sweep_question
-from ocaptain.cli.tables import UNBOUNDED, break_steps, lay_out, share
+from ocaptain.cli.tables import UNBOUNDED, lay_out, share
 from ocaptain.cli.task_table import task_lines, task_records
 from ocaptain.cli.views import machine_cost, shortest_name
 from ocaptain.cli.why import story_lines
@@ -237,7 +238,7 @@ def test_status_does_not_repeat_which_tasks_failed(small):
 @pytest.mark.parametrize(("width", "count"), [(60, 4), (80, 2), (UNBOUNDED, 1)])
 def test_what_to_type_next_is_broken_between_commands(width, count):
     steps = [f"ocaptain {verb} {VOYAGE}" for verb in ("why", "retry", "clone", "sink")]
-    lines = break_steps(f"next: {' · '.join(steps)}", width)
+    lines = fold_steps(f"next: {' · '.join(steps)}", width)
     assert len(lines) == count
     assert max(map(cell_len, lines)) <= width
     assert all(line.startswith("      ") for line in lines[1:])
