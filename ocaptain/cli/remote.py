@@ -79,7 +79,9 @@ def run_exec(arguments: ExecArguments, *, tty: bool) -> int:
     if seen.state == "sunk":
         raise UsageError(f"{seen.voyage} is sunk: it has no ships; get what landed: ocaptain clone {seen.voyage}")
     sprite = choose_ship(seen, arguments.ship)
-    ship = next(one for one in query.ships() if one.sprite == sprite)
+    ship = next((one for one in query.ships() if one.sprite == sprite), None)
+    if ship is None:
+        raise ShipUnreachable(f"{sprite} was replaced just now; see `ocaptain status`, and try again")
     tty = tty or (sys.stdin.isatty() and sys.stdout.isatty())
     if seen.provider == HOSTS:
         return run_on_host(ship, host_line(arguments.argv), tty=tty)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _OURS = ("SPRITE_", "SPRITES_", "OCAPTAIN_", "GH_", "GITHUB_", "ANTHROPIC_", "CLAUDE_")
 _SECRETS = ("TOKEN", "KEY", "SECRET", "PASSWORD")
 _END_SECONDS = 10.0
+#: Interrupts that go to the host: one for the command, one that kills it. The next ends the connection.
+_MAX_TOLD = 2
 
 
 def environment_of_ssh(environment: Mapping[str, str]) -> dict[str, str]:
@@ -55,10 +57,14 @@ def run_on_host(ship: ShipRow, line: str, *, tty: bool) -> int:
     argv = terminal_argv(target, line if tty else f"export OCAPTAIN_EXEC={marker}; {line}", is_terminal=tty)
     outputs = {fd: subprocess.PIPE if os.isatty(fd) else None for fd in (1, 2)}
     told = 0
+    running: subprocess.Popen[bytes] | None = None
 
     def interrupt(number: int, _frame: object) -> None:
         nonlocal told
         told += 1
+        if told > _MAX_TOLD and running:  # the host does not answer, or the command hides from us
+            running.kill()
+            return
         name = {signal.SIGTERM: "TERM", signal.SIGHUP: "HUP"}.get(signal.Signals(number), "INT")
         killer = terminal_argv(target, signal_line(marker, name if told == 1 else "KILL"), is_terminal=False)
         with contextlib.suppress(OSError, subprocess.SubprocessError):
@@ -84,6 +90,7 @@ def run_on_host(ship: ShipRow, line: str, *, tty: bool) -> int:
             )
         except OSError as error:
             raise UsageError(f"ssh cannot be started: {error.strerror}; is the command too long?") from error
+        running = process
         with process:
             threads = [
                 threading.Thread(target=_copy, args=(pipe.fileno(), fd), daemon=True)
@@ -98,6 +105,8 @@ def run_on_host(ship: ShipRow, line: str, *, tty: bool) -> int:
     if code == 255:
         lost = "the connection failed or was lost, and the command may go on there; or it ended so itself"
         sys.stderr.write(f"exec on {ship.id}: exit code 255: {lost}\n")
+    if told > _MAX_TOLD:
+        sys.stderr.write(f"exec on {ship.id}: given up; the command may go on there\n")
     return code if code >= 0 else 128 - code
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import signal
 import subprocess
 
 import pytest
@@ -13,7 +14,8 @@ from ocaptain.cli.exec_words import ExecArguments, parse_exec
 from ocaptain.cli.remote import _START, host_line, pack_words
 from ocaptain.cli.remote_host import environment_of_ssh, signal_line
 from ocaptain.errors import UsageError
-from tests.helpers import OCAPTAIN
+from ocaptain.ledger import Ledger
+from tests.helpers import OCAPTAIN, new_voyage, wait_for
 
 V = "voyage-0123456789ab"
 HOSTILE = [
@@ -159,3 +161,38 @@ def test_an_interrupt_ends_all_that_a_command_started_and_nothing_else():
         for one in (command, other):
             one.kill()
             one.wait()
+
+
+def test_the_third_interrupt_ends_a_connection_on_which_nothing_helps(tmp_path):
+    ssh = tmp_path / "ssh"
+    ssh.write_text(f'#!/bin/sh\ncase $* in *"kill -"*) echo >> {tmp_path}/told;; *) echo up; exec sleep 300;; esac\n')
+    ssh.chmod(0o755)
+    directory = tmp_path / "voyages" / V
+    directory.mkdir(parents=True)
+    target = SshTarget(host="h", executable=str(ssh)).model_dump_json()
+    ships, targets = [("ship-0", "h")], {"ship-0": target}
+    new = new_voyage(id=V, provider="hosts", tasks=[], edges={}, ships=ships, targets=targets)
+    Ledger.create(directory / "ledger.db", new)
+    with Ledger(directory / "ledger.db") as ledger:
+        ledger.take_command()
+        ledger.set_state("running")
+    told = tmp_path / "told"
+    told.touch()
+    run = subprocess.Popen(
+        [OCAPTAIN, "exec", "ship-0", "--", "sleep", "300"],
+        env={**os.environ, "OCAPTAIN_HOME": str(tmp_path / "voyages")},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert run.stdout.readline() == "up\n"
+        for count in (1, 2):
+            run.send_signal(signal.SIGINT)
+            wait_for(lambda count=count: len(told.read_text()) == count)
+        run.send_signal(signal.SIGINT)
+        _, said = run.communicate(timeout=60)
+    finally:
+        run.kill()
+    assert (run.returncode, said) == (137, "exec on ship-0: given up; the command may go on there\n")
