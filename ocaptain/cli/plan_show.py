@@ -74,10 +74,16 @@ def draw_plan(directory: Path, form: str) -> None:
     width = None if console.is_plain else console.width
     for branches, task, others in tree_lines(graph, chain):
         mark = f"{CRITICAL} " if task in chain else ""
-        console.print(_with_note(f"{branches}{mark}{task}  ", plan.tasks[task].subject, others, width))
+        before = branches if width is None else shorten(branches, width // 2)
+        console.print(_with_note(f"{before}{mark}{task}  ", plan.tasks[task].subject, others, width))
     if len(chain) > 1:
         console.print(f"{CRITICAL} critical path: {len(chain)} of {len(plan.tasks)} tasks")
     render.print_next(after_command("plan graph", place=place))
+
+
+def shorten(branches: str, width: int) -> str:
+    """Return what stands before a task in the tree; of a deep tree only the end, so that the task has room."""
+    return branches if len(branches) <= width else f"…{branches[len(branches) - width + 1 :]}"
 
 
 def plan_as_dict(plan: Plan) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from ocaptain.cli.plan_show import critical_path, plan_as_dict, plan_lines
+from ocaptain.cli.plan_show import critical_path, plan_as_dict, plan_lines, shorten
 from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.plan import load_plan
 from ocaptain.plan.drawing import mermaid, tree_lines
@@ -181,3 +181,13 @@ def test_no_subject_leaves_its_label(graph, subject):
     assert len(labels) == len(graph)
     assert len(edges) == sum(map(len, graph.values()))
     assert len(drawn.split("\n")) == 1 + len(labels) + len(edges)
+
+
+def test_a_deep_tree_leaves_its_tasks_room():
+    chain = {str(at): frozenset({str(at - 1)} if at else ()) for at in range(60)}
+    for branches, task, _ in tree_lines(chain, ()):
+        shown = shorten(branches, 40)
+        assert cell_len(shown) <= 40
+        assert shown.endswith("└─ ") or task == "0"
+    assert shorten("│  └─ ", 6) == "│  └─ "
+    assert shorten("   │  └─ ", 6) == "…  └─ "
