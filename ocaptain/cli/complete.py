@@ -243,14 +243,13 @@ def _names(line: Line) -> Answer:
     wanted = _OF_A_VOYAGE[line.path[0]]
     named = bool(line.words) and (line.words[0].startswith("voyage-") or not wanted)
     rest = line.words[1:] if named else line.words
-    found = () if line.words else _voyages(any_prefix=line.current).values
+    found = () if line.words else _voyages().values
     if wanted and not (rest and line.path[0] in _ONE_NAME):
         found = (*_of_voyage(line, wanted, frozenset(rest)).values, *found)
     return Answer("words", found)
 
 
-def _voyages(*, any_prefix: str = "") -> Answer:
-    del any_prefix
+def _voyages() -> Answer:
     from ocaptain.voyage import glance  # noqa: PLC0415 - most lines need no ledger
 
     return Answer("words", tuple((one.value, one.text) for one in glance.voyages()))

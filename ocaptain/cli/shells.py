@@ -148,7 +148,9 @@ def install(shell: str) -> tuple[Path, Path | None]:
     try:
         before = start.read_text("utf-8", "surrogateescape") if start.exists() else ""
         if line not in before:
-            with start.open("a", encoding="utf-8") as file:  # not replaced: it may be a link into somebody's repository
+            with start.open(
+                "a", encoding="utf-8", errors="surrogateescape"
+            ) as file:  # not replaced: it may be a link into somebody's repository
                 file.write(line if before.endswith("\n") or not before else f"\n{line}")
     except OSError as error:
         raise OcaptainError(_unwritable(start, error, shell)) from error

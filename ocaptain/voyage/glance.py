@@ -10,15 +10,16 @@ import os
 import re
 import sqlite3
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ocaptain.errors import UsageError
 from ocaptain.names import SUNK_FILE, VOYAGE_ID
-from ocaptain.paths import expand_home
+from ocaptain.sources import voyages_directory
 from ocaptain.text import clean_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 MAX_VOYAGES = 200
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -45,23 +46,11 @@ class Name:
     state: str
 
 
-def voyages_directory() -> Path:
-    """Return the directory of all voyages: as :func:`ocaptain.config.load_settings`, without what checks settings."""
-    given = os.environ.get("OCAPTAIN_HOME")
-    for file in (Path(".env"), expand_home("~/.config/ocaptain/.env")):
-        with contextlib.suppress(OSError, UnicodeDecodeError):
-            if not given and file.is_file():
-                from dotenv import dotenv_values  # noqa: PLC0415 - most have no such file
-
-                given = dotenv_values(file, encoding="utf-8").get("OCAPTAIN_HOME")
-    return expand_home(given or "~/voyages").absolute()
-
-
 def voyages() -> list[Name]:
     """Return the voyages whose ledger can be read, newest first."""
     try:
         found = [one for one in voyages_directory().iterdir() if VOYAGE_ID.fullmatch(one.name)]
-    except OSError:
+    except (OSError, UsageError):
         return []
     found.sort(key=_modified, reverse=True)
     rows = []

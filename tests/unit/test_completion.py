@@ -69,7 +69,7 @@ def values(*words, by_bash=False):
         (["cost", "--by", ""], ["ship", "task", "model"]),
         (["cost", "--by=t"], ["--by=task"]),
         (["cost", "--by", "ship", "--"], ["--json", "--help"]),
-        (["logs", "--ship", "ship-0", "--sh"], ["--ship"]),  # it may be given again
+        (["logs", "--ship", "ship-0", "--s"], ["--ship", "--since"]),  # it may be given again
         (["sail", "--verify-on", "c"], ["clean"]),
         (["sail", "-n", "-"], []),  # a number, whatever it begins with
         (["sail", ""], "dirs"),
@@ -79,8 +79,8 @@ def values(*words, by_bash=False):
         (["clone", "-d", ""], "dirs"),
         (["retry", "--task-file", ""], "files"),
         (["drydock", "start", "--faults", ""], "files"),
-        (["help", "plan", "si"], ["simulate"]),
-        (["help", "env"], ["environment"]),
+        (["help", "plan", "s"], ["show", "simulate"]),
+        (["help", "e"], ["events", "exec", "environment"]),
         (["--show-completion", ""], ["bash", "zsh", "fish"]),
         (["status", ""], [NEW, OLD]),  # newest first
         (["status", "voyage-0"], [OLD]),
@@ -150,7 +150,9 @@ def test_the_voyages_are_looked_for_where_the_settings_say(tmp_path, monkeypatch
         (tmp_path / ".env").write_text("OCAPTAIN_HOME='from dotenv'\n")
     elif given:
         monkeypatch.setenv("OCAPTAIN_HOME", given)
-    assert glance.voyages_directory() == load_settings().voyages
+    make_scene(tmp_path, SMALL, OLD)
+    (tmp_path / "voyages").rename(load_settings().voyages)
+    assert [one.value for one in glance.voyages()] == [OLD]
 
 
 def test_several_active_voyages_are_none(tmp_path, monkeypatch):
@@ -309,6 +311,14 @@ def test_it_is_installed_once(tmp_path, shell, files):
     assert (tmp_path / ".bashrc").read_text().startswith("# mine" if shell != "bash" else "# mine\n[ -r ")
     if shutil.which(shell):
         assert ask(tmp_path, [shell, "-n", done.stdout.strip()]).stderr == ""
+
+
+def test_it_is_installed_below_a_home_whose_name_is_no_utf_8(tmp_path):
+    odd = tmp_path / os.fsdecode(b"h\xff")
+    odd.mkdir()
+    done = ask(odd, [OCAPTAIN, "--install-completion", "bash"])
+    assert done.returncode == 0, done
+    assert os.fsencode(odd / ".local") in (odd / ".bashrc").read_bytes()
 
 
 def test_which_shell_it_is(tmp_path):

@@ -21,7 +21,7 @@ from ocaptain.cli.ls import voyage_lines
 from ocaptain.cli.next_step import fold_steps
 from ocaptain.cli.shell import choose_ship
 from ocaptain.cli.sink import sink_facts, sink_lines
-from ocaptain.cli.status_view import Beside, head_lines, phase_lines, status_lines, status_records
+from ocaptain.cli.status_view import Beside, head_lines, status_lines, status_records
 from ocaptain.cli.style import tsv_line, wrap
 from ocaptain.cli.sweep import leftover_lines, sweep_question
 from ocaptain.cli.tables import UNBOUNDED, lay_out, share
@@ -218,14 +218,6 @@ def test_no_captain_means_no_forecast(small):
     head, *_ = status_lines(seen, replace(BESIDE, has_captain=True), now, 80, 24)
     assert head.plain == "voyage-0123456789ab  ● running 4:12, left ~0:48  fifty on drydock"
     assert head_lines(seen, now, 50, has_captain=False)[0].plain == "voyage-0123456789ab  ● running, no captain 4:12"
-
-
-def test_nothing_is_red_of_the_ships_of_a_voyage_that_was_sunk(small):
-    seen, now = small
-    phases = tuple(replace(one, state="failed", text="0/4") if one.name == "ships" else one for one in seen.phases)
-    sunk = replace(seen, about=replace(seen.about, state="sunk"), phases=phases)
-    assert "○ ships gone" in phase_lines(sunk, now, 80)[0].plain
-    assert "✗ ships 0/4" in phase_lines(replace(seen, phases=phases), now, 80)[0].plain
 
 
 def test_status_does_not_repeat_which_tasks_failed(small):
