@@ -43,26 +43,27 @@ def show_why(voyage: str | None, task: str, *, as_json: bool) -> None:
         render.print_json("why", {"voyage": directory.id, **story.as_dict()})
         return
     console = render.out()
-    render.print_lines(console, story_lines(story, directory.id, console.width))
+    render.print_lines(console, story_lines(story, directory.id, console.width, time.time()))
     held_by = next((one.held_by for one in Query(directory.path).snapshot(0.0).tasks if one.id == story.id), None)
     render.print_next(after_task(standing(directory), story.id, held_by))
 
 
-def story_lines(story: TaskStory, voyage: str, width: int = UNBOUNDED) -> list[Text]:
+def story_lines(story: TaskStory, voyage: str, width: int = UNBOUNDED, now: float | None = None) -> list[Text]:
     """Return a task's story: reasons in full, and commands as they are to be typed.
 
     Args:
         story: the task's.
         voyage: the voyage's id.
         width: of the terminal, in cells.
+        now: in seconds since 1970; times of another day have their date. None = no time has one.
     """
     landed = f" as {story.commit[:10]}" if story.commit else ""
     head = Text.assemble(with_symbol(story.status), f" task {story.id}{landed}  ")
     lines = paragraph(head, story.subject, width, most=MAX_LINES)
     for one in story.waits:
-        lines += [Text(f"  {clean_line(one)}")]
+        lines += paragraph(Text("  "), one, width)
     for same in _alike(story.attempts):
-        lines += _attempt_lines(same, width)
+        lines += _attempt_lines(same, width, now)
     if story.attempts:
         lines.append(Text(f"  the agents' output: ocaptain logs {voyage} {story.id}"))
     return lines
@@ -84,12 +85,12 @@ def _ending(one: AttemptView) -> tuple[object, ...]:
     return (one.ship, one.state, one.verdict, one.reason, one.exit_code, known, one.conflicts, one.landing)
 
 
-def _attempt_lines(same: Sequence[AttemptView], width: int) -> list[Text]:
+def _attempt_lines(same: Sequence[AttemptView], width: int, now: float | None) -> list[Text]:
     """Return the lines of attempts that ended alike, by the last: verdict, whole reason, check, what is kept."""
     attempt = same[-1]
     number = str(attempt.attempt) if len(same) == 1 else f"{same[0].attempt}-{attempt.attempt}"
     noun = "attempt" if len(same) == 1 else "attempts"
-    began = f"{'at' if len(same) == 1 else 'the last at'} {format_time(attempt.started, now=time.time())}"
+    began = f"{'at' if len(same) == 1 else 'the last at'} {format_time(attempt.started, now=now)}"
     took = "" if attempt.ended is None else f", for {format_seconds(attempt.ended - attempt.started)}"
     lead = Text.assemble("  ", symbol(_STATES.get(attempt.state, "pending")), " ")
     lines = paragraph(lead, f"{noun} {number} on {attempt.ship} {attempt.verdict} ({began}{took})", width)

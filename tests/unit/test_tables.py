@@ -355,6 +355,8 @@ def test_why_gives_reasons_in_full(tmp_path):
     assert lines[2].startswith("  ✗ attempt 1 on ship-1 failed (at ")
     assert "        indented output \\x1b[31m" in lines
     assert sum(line.count("修") for line in lines[3:]) == 100
+    later = [line.plain for line in story_lines(story, VOYAGE, 200, story.attempts[0].started + 2 * 86400)]
+    assert re.search(r"failed \(at \d{4}-\d\d-\d\d \d\d:\d\d:\d\d, for ", later[2])
     assert max(map(cell_len, [lines[0], *lines[2:-1]])) <= 80
     assert lines[-1] == f"  the agents' output: ocaptain logs {VOYAGE} 2"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -27,7 +28,7 @@ def tell_why(directory: VoyageDirectory, task: str) -> Callable[[int], Sequence[
     story = Query(directory.path).why(task, has_captain=is_captain_running(directory.path))
     if story is None:
         return lambda _: [Text("the voyage has no such task any more")]
-    return lambda width: story_lines(story, directory.id, width)
+    return lambda width: story_lines(story, directory.id, width, time.time())
 
 
 def tell_costs(directory: VoyageDirectory) -> Callable[[int], Sequence[Text]]:
