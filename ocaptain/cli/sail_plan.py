@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from ocaptain.git import Git, GitError
 from ocaptain.paths import expand_home
 from ocaptain.plan.from_tasks import Verify, guess_verify, plan_of_tasks, write_plan
 from ocaptain.scratch import scratch_directory
+from ocaptain.text import clean_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,11 +51,10 @@ def plan_of_typed_tasks(typed: TypedTasks, options: SailOptions) -> Iterator[tup
         if not typed.verify.strip():
             raise UsageError("--verify is empty: give the command that proves the work, such as --verify 'make test'")
     else:
-        found = guess_verify(Path(repository)) if Path(repository).is_dir() else None
+        found = guess_verify(Path(repository))
         if found is None:
-            raise UsageError(
-                f"nothing in {repository} names a command that proves the work; give one: --verify 'make test'"
-            )
+            shown = clean_line(repository, 200)
+            raise UsageError(f"nothing in {shown} names a command that proves the work; give one: --verify 'make test'")
         verify = found
         setup = f"{verify.setup} && " if verify.setup else ""
         render.err().print(f"verify: {setup}{verify.command} (by {verify.source}; another one: --verify CMD)")
@@ -67,7 +68,8 @@ def _find_repository(given: str | None) -> str:
     """Return the repository that the tasks are about: the one that was named, else the one that we are in."""
     if given is not None:
         path = expand_home(given)
-        return str(path.absolute()) if "://" not in given and path.exists() else given
+        is_here = os.path.exists(path)  # noqa: PTH110 - Path.exists() raises OSError for a name that is too long
+        return str(path.absolute()) if "://" not in given and is_here else given
     here = Path.cwd()
     try:
         return Git(here).run("rev-parse", "--show-toplevel").stdout.decode(errors="surrogateescape").rstrip("\n")

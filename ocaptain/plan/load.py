@@ -26,7 +26,7 @@ from ocaptain.plan.texts import (
     parse_json,
     rare_program,
 )
-from ocaptain.text import plain_reason
+from ocaptain.text import clean_line, plain_reason
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -173,9 +173,16 @@ class _Reader:
 def load_plan(directory: Path) -> Report:
     """Read and check the plan in ``directory``."""
     reader = _Reader(directory)
-    if not directory.is_dir():
-        problem = "is not a directory" if directory.exists() else "does not exist"
-        return Report(None, (Finding(str(directory), "", problem, "name a plan's directory"),), ())
+    problem = None
+    try:
+        if not stat.S_ISDIR(directory.stat().st_mode):
+            problem = "is not a directory"
+    except (FileNotFoundError, NotADirectoryError):
+        problem = "does not exist"
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror}"
+    if problem:
+        return Report(None, (Finding(clean_line(str(directory), 200), "", problem, "name a plan's directory"),), ())
     if has_half_character(str(directory.resolve())):
         shown = os.fsencode(directory.resolve()).decode("utf-8", "replace")
         return Report(None, (Finding(shown, "", "is a path that is not valid UTF-8", "rename the directory"),), ())

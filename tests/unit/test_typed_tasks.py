@@ -121,6 +121,7 @@ def test_a_dry_run_tells_what_the_estimates_say(sailor, tmp_path):
         (("--verify", "true", "plan"), "--verify goes with --task"),
         (("--dry-run", "--resume", "voyage-0"), "--dry-run"),
         (("--task", "x", "--repo", "HOME"), "names a command that proves the work"),
+        (("--task", "x", "--repo", "x" * 5000), "x… names a command that proves the work"),
     ],
 )
 def test_what_does_not_go_together_is_refused(sailor, repository, arguments, words):

@@ -90,6 +90,11 @@ ROWS = [
     row("status", "there is no voyage '\\x1b[31m'", words=["\x1b[31m"]),
     row("status", "there is no voyage '\\xff'", words=["\udcff"]),
     row("status", "there is no voyage 'xxxx", "…'", words=[LONG]),
+    *(
+        row(f"plan {verb}", "cannot be read: File name too long", words=["x" * 300])
+        for verb in ("check", "show", "graph")
+    ),
+    row("sail", "cannot be read: File name too long", words=["x" * 300]),
     row("status", "there is no voyage '../../etc'", words=["../../etc"]),
     row(f"status {BROKEN}", BROKEN, "ledger.db", code=1),
     row("pause nope", "there is no voyage 'nope'"),
