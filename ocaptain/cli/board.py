@@ -185,12 +185,13 @@ def phase_text(phase: Phase, now: float, *, brief: bool = False) -> Text:
         return line
     if phase.text:
         line.append(f" {fit(phase.text, 24)}")
-    if phase.began is None:
+    seconds = phase.seconds(now)
+    if seconds is None:
         return line
     if phase.state == "now":
-        line.append(f" {format_clock(now - phase.began)}")
+        line.append(f" {format_clock(seconds)}")
     elif phase.ended is not None:
-        line.append(f" ({format_seconds(phase.ended - phase.began)})", style=QUIET)
+        line.append(f" ({format_seconds(seconds)})", style=QUIET)
     return line
 
 

@@ -8,7 +8,7 @@ Times are for people, and clocks go backwards: what came first is told by the or
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from ocaptain.ledger.records import ENDED, NOT_SAILING
@@ -32,6 +32,7 @@ class Phase:
         state: where it is; ``next`` also if it was broken off, by a sink for example.
         text: what is known of it, a few words.
         began, ended: in seconds since 1970; None if not known or not yet.
+        still: seconds of it in which nothing was done until somebody had it go on.
     """
 
     name: str
@@ -39,6 +40,13 @@ class Phase:
     text: str = ""
     began: float | None = None
     ended: float | None = None
+    still: float = 0.0
+
+    def seconds(self, now: float) -> float | None:
+        """Return the seconds that it has taken so far, None if it has not begun."""
+        if self.began is None:
+            return None
+        return max(0.0, (now if self.ended is None else self.ended) - self.began - self.still)
 
 
 @dataclass(frozen=True)
@@ -144,8 +152,8 @@ def phases(
         Phase("plan", "done", f"{total} task{'' if total == 1 else 's'}"),
         Phase("repo", "done", f"{repo_name(repo)}@{root[:6]}"),
         _ships(about, course, built, {row["ship"] for row in attempts}),
-        _spanning(Phase("work", _work(about, course, is_begun=first is not None), "", first, work_ended)),
-        _spanning(Phase("verify", _verify(about, course), "", course.verifying, ended)),
+        _spanning(Phase("work", _work(about, course, is_begun=first is not None), "", first, work_ended), course),
+        _spanning(Phase("verify", _verify(about, course), "", course.verifying, ended), course),
     )
 
 
@@ -155,12 +163,12 @@ def repo_name(repo: str) -> str:
     return last or ("new" if not repo else "repo")
 
 
-def _spanning(phase: Phase) -> Phase:
-    """Return a phase that does not end before it began, nor without having begun."""
-    if phase.ended is None:
-        return phase
-    ended = None if phase.began is None else max(phase.began, phase.ended)
-    return Phase(phase.name, phase.state, phase.text, phase.began, ended)
+def _spanning(phase: Phase, course: Course) -> Phase:
+    """Return a phase that does not end before it began, nor without having begun, and how long it stood still."""
+    if phase.began is None:
+        return replace(phase, ended=None)
+    ended = phase.ended if phase.ended is None else max(phase.began, phase.ended)
+    return replace(phase, ended=ended, still=course.still(phase.began, ended))
 
 
 def _ships(about: Overview, course: Course, built: Mapping[str, float], worked: Collection[str]) -> Phase:
@@ -174,7 +182,7 @@ def _ships(about: Overview, course: Course, built: Mapping[str, float], worked: 
     later = {ship["replaced_by"] for ship in about.ships}
     first = [built[ship["id"]] for ship in about.ships if ship["id"] in built and _is_original(ship, later)]
     ended = None if is_building else max(first, default=None)
-    return _spanning(Phase("ships", state, f"{len(ready)}/{len(crew)}", course.created, ended))
+    return _spanning(Phase("ships", state, f"{len(ready)}/{len(crew)}", course.created, ended), course)
 
 
 def _is_reached(state: str) -> bool:

@@ -270,12 +270,8 @@ def build_snapshot(
         forecast=_forecast(about, lines, ships, now),
         still=course.still(created, ended),
         paused=course.paused,
-        still_at_work=_still_in(next(part for part in parts if part.name == "work"), course),
+        still_at_work=next(part for part in parts if part.name == "work").still,
     )
-
-
-def _still_in(phase: Phase, course: Course) -> float:
-    return 0.0 if phase.began is None else course.still(phase.began, phase.ended)
 
 
 def _last_attempts(
