@@ -16,7 +16,7 @@ from ocaptain.cli.shell import CHUNK, Output
 from ocaptain.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ocaptain.query import ShipRow
 
@@ -67,16 +67,7 @@ def run_on_host(ship: ShipRow, line: str, *, tty: bool) -> int:
             return
         name = {signal.SIGTERM: "TERM", signal.SIGHUP: "HUP"}.get(signal.Signals(number), "INT")
         killer = terminal_argv(target, signal_line(marker, name if told == 1 else "KILL"), is_terminal=False)
-        with contextlib.suppress(OSError, subprocess.SubprocessError):
-            subprocess.run(
-                killer,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                timeout=_END_SECONDS,
-                check=False,
-            )
+        _run_silently(killer, environment)
 
     # With a terminal there, Ctrl-C is a key. Without one ssh would end by it, and leave the command behind.
     with _signals(interrupt) if not tty else contextlib.nullcontext():
@@ -108,6 +99,14 @@ def run_on_host(ship: ShipRow, line: str, *, tty: bool) -> int:
     if told > _MAX_TOLD:
         sys.stderr.write(f"exec on {ship.id}: given up; the command may go on there\n")
     return code if code >= 0 else 128 - code
+
+
+def _run_silently(argv: Sequence[str], environment: Mapping[str, str]) -> None:
+    nothing = subprocess.DEVNULL
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        subprocess.run(
+            argv, env=environment, stdin=nothing, stdout=nothing, stderr=nothing, timeout=_END_SECONDS, check=False
+        )
 
 
 def _ignore_interrupts() -> None:
