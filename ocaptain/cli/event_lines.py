@@ -132,8 +132,8 @@ class Teller:
 
     def _words(self, event: Event, room: int) -> str:
         """Return what an event says; ``room``: cells that a line has for it."""
-        if event.kind == "command":
-            return _words_of_command(event)
+        if told := _KINDS.get(event.kind):
+            return told(event)
         if (event.kind, event.text) == ("pause", "user"):
             return "you: pause (what is under way is finished first)"
         words, begin = event_words(event), f"task {event.task} "
@@ -156,6 +156,10 @@ def _words_of_command(event: Event) -> str:
         return event_words(event)
     verb = next((verb for start, verb in _VERBS.items() if said.startswith(start)), "")
     return clean_line(f"you: {verb} {tasks}" if verb else f"you: {said}", _MAX_WORDS)
+
+
+#: How a kind of event is told to people that is told otherwise to programs.
+_KINDS: dict[str, Callable[[Event], str]] = {"command": _words_of_command}
 
 
 def pages(query: Query, after: int) -> Iterator[Event]:
