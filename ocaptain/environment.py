@@ -61,6 +61,22 @@ COERCED_LOCALES = ("C.UTF-8", "C.utf8")
 UTF8_LOCALES = (*COERCED_LOCALES, "en_US.UTF-8")
 
 
+#: Packages that Homebrew calls otherwise than Debian.
+_BREW = {"openssh-client": "openssh"}
+
+
+def install_line(package: str, system: str = sys.platform) -> str:
+    """Return the command that installs a package.
+
+    Args:
+        package: as Debian calls it.
+        system: as ``sys.platform`` says it.
+    """
+    if system == "darwin":
+        return f"brew install {_BREW.get(package, package)}"
+    return f"apt-get install {package}"
+
+
 def ignored_settings(environment: Mapping[str, str], *, has_content: bool = False) -> list[str]:
     """Return the user's variables that a run of Ansible of ours does not get, sorted.
 

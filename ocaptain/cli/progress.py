@@ -223,7 +223,7 @@ class SailProgress:
             if seen is self._seen:
                 return
             news = Query(self.directory.path).events(self._last_event)
-        except LedgerError:
+        except (LedgerError, KeyError, TypeError, ValueError):  # it is busy, or damaged: what ends the run says so
             return
         self._seen = seen
         took = time.thread_time() - began

@@ -48,7 +48,8 @@ def run_proxy(voyage: str | None, ship: str | None, port: int, *, provider: Prov
     if voyage or ship is None or SHIP_ID.fullmatch(ship) or _is_host_of_active_voyage(ship):
         query = Query(find_voyage(voyage).path)
         seen = query.overview()
-        sprite = ship if any(ship == one["sprite"] for one in seen.ships) else choose_ship(seen, ship)
+        is_sprite = any(ship == one["sprite"] for one in seen.ships)
+        sprite = ship if is_sprite else choose_ship(seen, ship, command="ocaptain proxy {} PORT")
         if seen.provider == HOSTS:  # ssh forwards by itself
             target = read_target(next(one for one in query.ships() if one.sprite == sprite))
             command = ssh_argv(target, ["-W", f"127.0.0.1:{port}"], [])

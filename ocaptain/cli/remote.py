@@ -78,7 +78,7 @@ def run_exec(arguments: ExecArguments, *, tty: bool) -> int:
     seen = query.overview()
     if seen.state == "sunk":
         raise UsageError(f"{seen.voyage} is sunk: it has no ships; get what landed: ocaptain clone {seen.voyage}")
-    sprite = choose_ship(seen, arguments.ship)
+    sprite = choose_ship(seen, arguments.ship, command="ocaptain exec {} -- COMMAND")
     ship = next((one for one in query.ships() if one.sprite == sprite), None)
     if ship is None:
         raise ShipUnreachable(f"{sprite} was replaced just now; see `ocaptain status`, and try again")

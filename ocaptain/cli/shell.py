@@ -117,8 +117,20 @@ def _run_on_host(directory: VoyageDirectory, host: str, line: str) -> int:
     return process.returncode
 
 
-def choose_ship(seen: Overview, named: str | None, subjects: Mapping[str, str] | None = None) -> str:
+def choose_ship(
+    seen: Overview,
+    named: str | None,
+    subjects: Mapping[str, str] | None = None,
+    *,
+    command: str = "ocaptain shell {}",
+) -> str:
     """Return the sprite of the named ship, else of the only ship, else of the only working one.
+
+    Args:
+        seen: the voyage.
+        named: the ship, None if none was named.
+        subjects: of its tasks.
+        command: what to type, with ``{}`` for the ship.
 
     Raises:
         UsageError: no ship or several ships match; lists them.
@@ -133,10 +145,10 @@ def choose_ship(seen: Overview, named: str | None, subjects: Mapping[str, str] |
     for candidates in (of_work, working):
         if len(candidates) == 1:
             return str(candidates[0]["sprite"])
-    raise UsageError(f"which ship of {seen.voyage}?", _ship_lines(list(remaining.values()), subjects or {}))
+    raise UsageError(f"which ship of {seen.voyage}?", _ship_lines(list(remaining.values()), subjects or {}, command))
 
 
-def _ship_lines(ships: Sequence[Mapping[str, Any]], subjects: Mapping[str, str]) -> list[str]:
+def _ship_lines(ships: Sequence[Mapping[str, Any]], subjects: Mapping[str, str], command: str) -> list[str]:
     """Return a line for each ship, those at work with their task, and what to type for one of these."""
     wide = max((len(str(ship["id"])) for ship in ships), default=0)
     lines = []
@@ -145,7 +157,7 @@ def _ship_lines(ships: Sequence[Mapping[str, Any]], subjects: Mapping[str, str])
         what = f"task {fit(str(task), 16)}  {fit(subjects.get(str(task), ''), 40)}" if task else ship["state"]
         lines.append(f"{ship['id']:<{wide}}  {STATE_SYMBOLS.get(str(ship['state']), '○')} {what}".rstrip())
     first = next((ship for ship in ships if ship["task"]), ships[0]) if ships else None
-    return [*lines, f"type: ocaptain shell {first['id']}"] if first else lines
+    return [*lines, f"type: {command.format(first['id'])}"] if first else lines
 
 
 @contextlib.contextmanager

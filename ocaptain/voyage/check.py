@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from ocaptain.agents import check_agents
 from ocaptain.config import DEFAULT_SHIPS, MAX_SHIPS
+from ocaptain.environment import install_line
 from ocaptain.errors import UsageError
 from ocaptain.mesh import choose_mesh, count_devices, tailnet_of
 from ocaptain.names import HOSTS, VERIFY_SHIP, sprite_name
@@ -288,7 +289,7 @@ def _check_hosts(request: Request, hosts: Sequence[tuple[str, SshTarget]]) -> No
     _check_distinct(hosts)
     missing = {target.executable for _, target in hosts if shutil.which(target.executable) is None}
     if missing:
-        raise UsageError(f"{', '.join(sorted(missing))} is not installed: apt-get install openssh-client")
+        raise UsageError(f"{', '.join(sorted(missing))} is not installed: {install_line('openssh-client')}")
 
 
 def _check_distinct(hosts: Sequence[tuple[str, SshTarget]]) -> None:

@@ -26,6 +26,7 @@ from ocaptain.environment import (
     choose_locale,
     describe_locale,
     ignored_settings,
+    install_line,
     is_usable_locale,
 )
 from ocaptain.errors import OcaptainError, UsageError
@@ -78,7 +79,7 @@ class Finding:
 def judge_git(output: str | None) -> Finding:
     """Judge the output of ``git --version``, None if git is not installed."""
     if output is None:
-        return Finding("git", "fault", "is not installed", "apt-get install git")
+        return Finding("git", "fault", "is not installed", install_line("git"))
     found = re.search(r"(\d+)\.(\d+)[.\d]*", output)
     if found is None or (int(found[1]), int(found[2])) < MIN_GIT_VERSION:
         needed = ".".join(map(str, MIN_GIT_VERSION))
@@ -180,7 +181,7 @@ def _check_ssh() -> Finding:
     found = shutil.which("ssh")
     if found is None:
         return Finding(
-            "ssh", "warning", "is not installed", "apt-get install openssh-client, to sail on hosts (--hosts)"
+            "ssh", "warning", "is not installed", f"{install_line('openssh-client')}, to sail on hosts (--hosts)"
         )
     return Finding("ssh", "ok", found)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
+from ocaptain.environment import install_line
 from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.locks import Lock
 from ocaptain.names import new_voyage_id
@@ -67,7 +68,7 @@ def prepare(request: Request, settings: Settings, *, check: bool = False) -> Pre
     """
     home = Home(settings.voyages)
     if shutil.which("git") is None:
-        raise UsageError("git is not installed: apt-get install git")
+        raise UsageError(f"git is not installed: {install_line('git')}")
     if request.voyage:
         return resume(home.find(request.voyage), settings, request.options, check=check)
     checked = check_request(request, settings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from ocaptain.environment import install_line
 from ocaptain.text import clean_line
 from ocaptain.voyage.source import MAX_SHOWN, web_host
 from ocaptain.voyage.start import SourceUnreadable
@@ -52,7 +53,7 @@ _CAUSES = tuple(
         (
             r"cannot run ssh|ssh: (command )?not found",
             "ssh is not installed",
-            "apt-get install openssh-client, or give its https URL",
+            f"{install_line('openssh-client')}, or give its https URL",
         ),
         (
             r"remote helper for|transport .* not allowed",

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from ocaptain.environment import install_line
 from tests.helpers import REPO
 
 #: What the script may use on any machine before it knows what is missing.
@@ -65,3 +66,16 @@ def test_nothing_that_only_linux_has_is_used_on_a_mac():
     text = (REPO / "scripts/setup").read_text() + (REPO / "Makefile").read_text() + (REPO / "scripts/demo").read_text()
     assert "sha256sum" not in text
     assert "readlink -f" not in text
+
+
+@pytest.mark.parametrize(
+    ("package", "system", "line"),
+    [
+        ("git", "linux", "apt-get install git"),
+        ("openssh-client", "linux", "apt-get install openssh-client"),
+        ("git", "darwin", "brew install git"),
+        ("openssh-client", "darwin", "brew install openssh"),
+    ],
+)
+def test_what_is_missing_is_named_as_the_system_calls_it(package, system, line):
+    assert install_line(package, system) == line

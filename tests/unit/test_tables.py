@@ -605,3 +605,6 @@ def test_shell_without_a_ship_names_those_at_work(tmp_path):
     assert first == f"which ship of {VOYAGE}?"
     assert "ship-2  ● task 11  Add OAuth2 login" in lines
     assert lines[-1] == "type: ocaptain shell ship-0"
+    with pytest.raises(UsageError) as asked:
+        choose_ship(query.overview(), None, command="ocaptain exec {} -- COMMAND")
+    assert str(asked.value).splitlines()[-1] == "type: ocaptain exec ship-0 -- COMMAND"
