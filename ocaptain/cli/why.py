@@ -116,7 +116,7 @@ def _attempt_lines(same: Sequence[AttemptView], width: int, now: float | None) -
         ]
     if attempt.log_skipped:
         told.append(f"{attempt.log_skipped} bytes of its output are lost: its ship had no room for them")
-    told += [f"its work is kept: {ref.command}" for ref in attempt.refs]
+    told += [f"its work is kept: {ref.command}" for one in same for ref in one.refs]
     return [*lines, *(Text(f"    {line}") for line in told)]
 
 

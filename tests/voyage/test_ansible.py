@@ -225,7 +225,8 @@ def test_filters_and_wrong_options_of_the_inventory(fleet, sprite, tmp_path):
     vault.write_text("of the vault")
     token = Path(record.token_file).read_text()
     vaulted = ansible(
-        fleet, "ansible-vault", "encrypt_string", "--vault-password-file", vault, token, "-n", "api_token"
+        # A token may begin with a dash.
+        *(fleet, "ansible-vault", "encrypt_string", "--vault-password-file", vault, "-n", "api_token", "--", token)
     )
     assert token not in vaulted.stdout
     unlocked = {"ANSIBLE_VAULT_PASSWORD_FILE": str(vault)}

@@ -399,7 +399,7 @@ def test_a_ship_adds_to_its_own_logs_alone(tmp_path):
         records.save("ship-0", LogBody(token, 0, "bWluZQo="))
         records.save("ship-1", replace(piece, offset=5))
         records.save("ship-1", piece)
-        (log,) = directory.glob("logs/*/*")
+        (log,) = directory.glob("logs/*/*.log")
         assert (log.parent.name, log.read_text()) == ("ship-0", "mine\n")
 
 
