@@ -252,6 +252,8 @@ class Worker:
             self.trial.stop()
         if isinstance(command, Rescue):
             return await self._rescue(command)
+        if isinstance(command, Verify):
+            await asyncio.to_thread(self.trial.clear)  # the verify is to find nothing of it
         async with self._work_lock:
             if isinstance(command, Check) and self._newest_command != command_id:
                 raise WorkspaceError("stopped", "a newer command replaced this check")

@@ -311,6 +311,8 @@ def test_a_ship_destroyed_behind_our_back_gives_its_task_to_another(sailor, plan
     owner = wait_for(lambda: sailor.json("tasks", voyage, "--json")["tasks"][0]["owner"])
     sailor.api("DELETE", f"/v1/sprites/{voyage}-{owner}")
     sailor.go(f"{voyage}-{'ship-1' if owner == 'ship-0' else 'ship-0'}")
+    # Before that is noticed, a resumed sail would make the ship again, and it would have its task again.
+    wait_for(lambda: sailor.json("tasks", voyage, "--json")["tasks"][0]["owner"] != owner)
     done = sailor.run("sail", "--resume", voyage, "--wait", "--json")
     assert done.json["state"] == "complete", done.err
     assert sorted(sailor.landed(voyage)) == ["1", "2"]
