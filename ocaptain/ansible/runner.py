@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
+import shutil
 import signal
 import threading
 import time
@@ -138,6 +139,9 @@ def run_invocation(
             settings={"pexpect_timeout": 1, "idle_timeout": 0, "suppress_ansible_output": True},
             quiet=True,
         )
+        # Killed, we could end nothing: an Ansible whose terminal is gone may wait for its results for ever.
+        if setpriv := shutil.which("setpriv"):  # Linux's alone
+            run.config.command = [setpriv, "--pdeathsig", "KILL", *run.config.command]
         for name in invocation.ignored:
             if not run.config.env[name]:  # ansible-runner has set some of them for itself
                 del run.config.env[name]
