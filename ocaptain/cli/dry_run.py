@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ocaptain.cli import render, style
+from ocaptain.cli.facts import counted
 from ocaptain.cli.plan_show import plan_as_dict, plan_lines
-from ocaptain.plan import build_jobs, load_plan
+from ocaptain.names import VERIFY_SHIP
+from ocaptain.plan import build_jobs, known_estimates, load_plan
 from ocaptain.plan.simulate import simulate
 from ocaptain.text import clean_line
 from ocaptain.voyage.prepare import prepare
@@ -49,9 +51,9 @@ def describe(plan: Plan, prepared: Prepared, repo: str | None) -> dict[str, Any]
         repo: the repository that was asked for, None for the plan's own.
         prepared: the voyage as it would be made, or the active one that would go on.
     """
-    work = [name for name, _ in prepared.ships if name != "ship-verify"]
+    work = [name for name, _ in prepared.ships if name != VERIFY_SHIP]
     run = simulate(build_jobs(plan.tasks), len(work))
-    estimated = sum(1 for task in plan.tasks.values() if task.metadata.estimate and task.metadata.estimate.seconds)
+    estimated = len(known_estimates(plan.tasks))
     is_known = estimated > 0 and not run.stuck
     return {
         "voyage": prepared.id if prepared.resumed else None,
@@ -75,10 +77,10 @@ def lines(shown: Mapping[str, Any], width: int | None) -> Iterator[str]:
         width: of the terminal; None = lines of any length.
     """
     ships = [ship["id"] for ship in shown["ships"]]
-    extra = " and 1 for the final verify" if "ship-verify" in ships else ""
+    extra = " and 1 for the final verify" if VERIFY_SHIP in ships else ""
     count = len(ships) - bool(extra)
     verb = f"{shown['voyage']} would go on" if shown["voyage"] else "a new voyage would be made"
-    yield f"{verb}: {count} {'ship' if count == 1 else 'ships'}{extra} on {shown['provider']}; nothing is made now"
+    yield f"{verb}: {counted(count, 'ship')}{extra} on {shown['provider']}; nothing is made now"
     for note in shown["notes"]:
         yield f"  {clean_line(note)}"
     yield from plan_lines(shown["plan"], width)
@@ -93,7 +95,7 @@ def _time_lines(shown: Mapping[str, Any], ships: int) -> Iterator[str]:
     if shown["makespan_seconds"] is not None:
         wall, ship = (style.format_seconds(shown[name]) for name in ("makespan_seconds", "ship_seconds"))
         work = style.format_seconds(shown["work_seconds"])
-        yield f"about {wall} on {ships} {'ship' if ships == 1 else 'ships'} ({ship} of ship time for {work} of work)"
+        yield f"about {wall} on {counted(ships, 'ship')} ({ship} of ship time for {work} of work)"
         if missing := tasks - shown["estimated_tasks"]:
             yield f"  {missing} of {tasks} tasks have no estimate; each counts as the mean of the others"
     else:

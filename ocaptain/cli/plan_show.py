@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 from rich.cells import cell_len
 
 from ocaptain.cli import render, style
+from ocaptain.cli.facts import counted
 from ocaptain.cli.next_step import after_command
 from ocaptain.paths import expand_home
 from ocaptain.plan import critical_paths, dependency_graph, estimate_seconds, known_estimates, load_plan
 from ocaptain.plan.drawing import mermaid, tree_lines
+from ocaptain.plan.graph import heaviest_chain, waves
 from ocaptain.plan.skeleton import make_plan
-from ocaptain.query.forecast import heaviest_chain, waves
 from ocaptain.text import clean_line
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def plan_lines(shown: Mapping[str, Any], width: int | None) -> Iterator[str]:
     """
     tasks, chain = shown["tasks"], shown["critical_path"]
     checks = sum(1 for task in tasks if task["check"])
-    yield _with_note(f"{_count(len(tasks), 'task')}, {checks} with a check of their own: ", shown["name"], "", width)
+    yield _with_note(f"{counted(len(tasks), 'task')}, {checks} with a check of their own: ", shown["name"], "", width)
     seconds = shown["critical_seconds"]
     estimated = f", {style.format_seconds(seconds)} by their estimates" if seconds else ""
     facts = {
@@ -165,7 +166,7 @@ def plan_lines(shown: Mapping[str, Any], width: int | None) -> Iterator[str]:
     room = max((cell_len(name) for name in by_id), default=0)
     for number, wave in enumerate(shown["waves"], 1):
         yield ""
-        yield f"wave {number} · {_count(len(wave), 'task')}"
+        yield f"wave {number} · {counted(len(wave), 'task')}"
         for name in wave:
             mark = CRITICAL if name in chain else " "
             yield _with_note(
@@ -192,8 +193,6 @@ def _with_note(head: str, text: str, note: str, width: int | None) -> str:
         note = f"  ({clean_line(note) if width is None else style.fit(note, width // 2)})"
     if width is None:
         return f"{head}{clean_line(text)}{note}"
-    return style.cut(f"{head}{style.fit(text, max(width // 3, width - cell_len(head) - cell_len(note)))}{note}", width)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    return style.cut(
+        f"{head}{style.fit(text, max(width // 3, width - style.cells(head) - style.cells(note)))}{note}", width
+    )

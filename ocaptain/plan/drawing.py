@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from ocaptain.plan.graph import waves
 from ocaptain.text import clean_line
 
 if TYPE_CHECKING:
@@ -26,9 +27,7 @@ def tree_lines(graph: Mapping[str, AbstractSet[str]], critical: Collection[str])
         graph: what each task waits for; without a cycle.
         critical: the tasks of the critical path.
     """
-    depth: dict[str, int] = {}
-    for task in _in_order(graph):
-        depth[task] = 1 + max((depth[one] for one in graph[task]), default=0)
+    depth = waves(graph)
     place = {task: at for at, task in enumerate(graph)}
     parents = {
         task: max(waits, key=lambda one: (one in critical, depth[one], -place[one]))
@@ -49,22 +48,6 @@ def tree_lines(graph: Mapping[str, AbstractSet[str]], critical: Collection[str])
             is_last = number == len(later) - 1
             stack.append((one, f"{below}{'└─ ' if is_last else '├─ '}", f"{below}{'   ' if is_last else '│  '}"))
     return lines
-
-
-def _in_order(graph: Mapping[str, AbstractSet[str]]) -> list[str]:
-    """Return the tasks, each after what it waits for."""
-    later: dict[str, list[str]] = {task: [] for task in graph}
-    waiting = {task: len(waits) for task, waits in graph.items()}
-    for task, waits in graph.items():
-        for one in waits:
-            later[one].append(task)
-    ready = [task for task, count in waiting.items() if not count]
-    for task in ready:  # grows
-        for one in later[task]:
-            waiting[one] -= 1
-            if not waiting[one]:
-                ready.append(one)
-    return ready
 
 
 def mermaid(graph: Mapping[str, AbstractSet[str]], subjects: Mapping[str, str], critical: Collection[str]) -> str:

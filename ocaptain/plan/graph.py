@@ -73,3 +73,45 @@ def critical_paths(
             if not waiting[earlier]:
                 ready.append(earlier)
     return length
+
+
+def heaviest_chain(graph: Mapping[str, AbstractSet[str]], paths: Mapping[str, float]) -> tuple[str, ...]:
+    """Return the tasks of the heaviest chain, first to last.
+
+    Args:
+        graph: what each task waits for.
+        paths: for each task the weight of the heaviest chain that begins with it (``critical_paths``). Those without
+            one wait in a circle, and are left out.
+    """
+    later: dict[str, list[str]] = {task: [] for task in graph}
+    for task, before in graph.items():
+        for one in before:
+            later[one].append(task)
+    chain: list[str] = []
+    ready = [task for task, before in graph.items() if not before and task in paths]
+    while ready:
+        chain.append(max(ready, key=paths.__getitem__))
+        ready = [task for task in later[chain[-1]] if task in paths]
+    return tuple(chain)
+
+
+def waves(graph: Mapping[str, AbstractSet[str]]) -> dict[str, int]:
+    """Return the wave of each task: 1 if it waits for nothing, else one more than the last of what it waits for.
+
+    Args:
+        graph: what each task waits for. Tasks that wait in a circle, or for one that does, are in wave 1.
+    """
+    later: dict[str, list[str]] = {task: [] for task in graph}
+    waiting = {task: len(before) for task, before in graph.items()}
+    for task, before in graph.items():
+        for one in before:
+            later[one].append(task)
+    found: dict[str, int] = {}
+    ready = [task for task, count in waiting.items() if not count]
+    for task in ready:  # grows
+        found[task] = 1 + max((found[one] for one in graph[task]), default=0)
+        for one in later[task]:
+            waiting[one] -= 1
+            if not waiting[one]:
+                ready.append(one)
+    return {task: found.get(task, 1) for task in graph}

@@ -9,11 +9,12 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ocaptain.durations import MAX_SECONDS
 from ocaptain.plan import critical_paths
+from ocaptain.plan.graph import heaviest_chain
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from collections.abc import Set as AbstractSet
+    from collections.abc import Sequence
 
 #: Of its expected time, what a task that has taken longer than that still needs.
 OVERTIME = 0.1
@@ -57,7 +58,7 @@ class Forecast:
 
 
 def expected_seconds(tasks: Sequence[OpenTask], done: Sequence[tuple[float | None, float]]) -> dict[str, float] | None:
-    """Return how many seconds each task is expected to take, None if nothing is known.
+    """Return how many seconds each task is expected to take, at most a year; None if nothing is known.
 
     Args:
         tasks: the open ones.
@@ -69,7 +70,8 @@ def expected_seconds(tasks: Sequence[OpenTask], done: Sequence[tuple[float | Non
         return None
     factor = sum(took for _, took in both) / sum(estimate for estimate, _ in both) if both else 1.0
     usual = _mean([took for _, took in done]) if done else _mean(known)
-    return {task.id: task.estimate * factor if task.estimate is not None else usual for task in tasks}
+    times = {task.id: usual if task.estimate is None else task.estimate * factor for task in tasks}
+    return {task: min(MAX_SECONDS, seconds) for task, seconds in times.items()}  # a wild estimate has a wild factor
 
 
 def _mean(numbers: Sequence[float]) -> float:
@@ -105,45 +107,3 @@ def forecast(tasks: Sequence[OpenTask], done: Sequence[tuple[float | None, float
 def _rest(expected: float, elapsed: float | None) -> float:
     """Return the seconds that a task still needs: all, if nobody works on it."""
     return expected if elapsed is None else max(expected * OVERTIME, expected - max(0.0, elapsed))
-
-
-def heaviest_chain(graph: Mapping[str, AbstractSet[str]], paths: Mapping[str, float]) -> tuple[str, ...]:
-    """Return the tasks of the heaviest chain, first to last.
-
-    Args:
-        graph: what each task waits for.
-        paths: for each task the weight of the heaviest chain that begins with it (``critical_paths``). Those without
-            one wait in a circle, and are left out.
-    """
-    later: dict[str, list[str]] = {task: [] for task in graph}
-    for task, before in graph.items():
-        for one in before:
-            later[one].append(task)
-    chain: list[str] = []
-    ready = [task for task, before in graph.items() if not before and task in paths]
-    while ready:
-        chain.append(max(ready, key=paths.__getitem__))
-        ready = [task for task in later[chain[-1]] if task in paths]
-    return tuple(chain)
-
-
-def waves(graph: Mapping[str, AbstractSet[str]]) -> dict[str, int]:
-    """Return the wave of each task: 1 if it waits for nothing, else one more than the last of what it waits for.
-
-    Args:
-        graph: what each task waits for. Tasks that wait in a circle, or for one that does, are in wave 1.
-    """
-    later: dict[str, list[str]] = {task: [] for task in graph}
-    waiting = {task: len(before) for task, before in graph.items()}
-    for task, before in graph.items():
-        for one in before:
-            later[one].append(task)
-    found: dict[str, int] = {}
-    ready = [task for task, count in waiting.items() if not count]
-    for task in ready:  # grows
-        found[task] = 1 + max((found[one] for one in graph[task]), default=0)
-        for one in later[task]:
-            waiting[one] -= 1
-            if not waiting[one]:
-                ready.append(one)
-    return {task: found.get(task, 1) for task in graph}

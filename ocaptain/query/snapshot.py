@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from ocaptain.ledger import MAX_FAILURES
 from ocaptain.ledger.records import NOT_SAILING
-from ocaptain.query.forecast import Forecast, OpenTask, forecast, waves
+from ocaptain.plan.graph import waves
+from ocaptain.query.forecast import Forecast, OpenTask, forecast
 from ocaptain.query.phases import Course, Phase, last_sign, phases
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ocaptain.plan.graph import critical_paths
-from ocaptain.query.forecast import OVERTIME, Forecast, OpenTask, expected_seconds, forecast, heaviest_chain, waves
+from ocaptain.plan.graph import critical_paths, heaviest_chain, waves
+from ocaptain.query.forecast import OVERTIME, Forecast, OpenTask, expected_seconds, forecast
 
 NOW = 1_000_000.0
 
