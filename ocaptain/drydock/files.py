@@ -12,9 +12,11 @@ import asyncio
 import contextlib
 import ctypes
 import datetime as dt
+import errno
 import fnmatch
 import os
 import stat
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 CHUNK = 256 * 1024
 _SYS_OPENAT2 = 437  # the same number on every architecture
 _RESOLVE_IN_ROOT = 0x10
+_MAX_OPEN_TRIES = 64  # a second in all
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -46,11 +49,17 @@ def open_beneath(root_fd: int, path: str, flags: int, mode: int = 0) -> int:
     # openat2 refuses O_PATH together with anything that it would ignore.
     extra = os.O_CLOEXEC | (0 if flags & os.O_PATH else os.O_NOCTTY)
     how = _OpenHow(flags | extra, mode, _RESOLVE_IN_ROOT)
-    fd = _libc.syscall(_SYS_OPENAT2, root_fd, os.fsencode(path or "/"), ctypes.byref(how), ctypes.sizeof(how))
-    if fd < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-    return int(fd)
+    encoded = os.fsencode(path or "/")
+    tries = 0
+    while True:
+        fd = _libc.syscall(_SYS_OPENAT2, root_fd, encoded, ctypes.byref(how), ctypes.sizeof(how))
+        if fd >= 0:
+            return int(fd)
+        code, tries = ctypes.get_errno(), tries + 1
+        # The kernel refuses ".." while anybody on the machine renames or mounts, and asks to try again (openat2(2)).
+        if code != errno.EAGAIN or tries == _MAX_OPEN_TRIES:
+            raise OSError(code, os.strerror(code))
+        time.sleep(0.0005 * tries)
 
 
 def _become_sprite() -> None:

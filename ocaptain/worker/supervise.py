@@ -45,6 +45,7 @@ DRAW_MILLISECONDS = 200
 PAUSE_SECONDS = 0.01
 MAX_DRAIN_SECONDS = 5.0  # what an agent's children may still say after it
 MAX_REMAINING_BYTES = 4 * 1024 * 1024
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 MAX_STREAM_BYTES = 256 * 1024 * 1024
 
 
@@ -71,7 +72,9 @@ def supervise(directory: Path, on_started: Callable[[], None]) -> int:
         return 1  # another supervisor has it
     marker = job.marker
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+    # Held back until they can be caught: whoever reads the file may stop this process at once.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    for number in STOP_SIGNALS:
         signal.signal(number, _raise_stopped)
     write_json(directory / "supervisor.json", {"pid": os.getpid(), "start": start_time(os.getpid())})
     on_started()
@@ -80,6 +83,7 @@ def supervise(directory: Path, on_started: Callable[[], None]) -> int:
     child: subprocess.Popen[bytes] | None = None
     view: Optional[OutputView] = None
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         prepared = prepare_run(job, directory, Path(os.environ.get("OCAPTAIN_SHIP_HOME") or Path.home()))
         with open(prepared.prompt, "rb") as prompt, open(job.log, "ab", buffering=0) as log:
             log.write("".join(f"ocaptain: {note}\n" for note in prepared.notes).encode(errors="replace"))
@@ -96,6 +100,7 @@ def supervise(directory: Path, on_started: Callable[[], None]) -> int:
             reason = _watch(child, view, began, job.timeout, job.stall)
             code = _end_child(child) if reason != "exit" else child.wait()
             _read_remaining(child, view)
+        _ignore_signals()  # here, where one that comes first is still caught
     except Stopped:
         _ignore_signals()
         reason = "stopped"
@@ -140,7 +145,7 @@ def _take_job_lock(directory: Path) -> bool:
 
 
 def _ignore_signals() -> None:
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+    for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import subprocess
+import sys
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
@@ -17,6 +19,7 @@ from sprites.session import kill_session
 from websockets.sync.client import connect
 
 from ocaptain.drydock.enter import ALLOWED_CAPABILITIES
+from ocaptain.drydock.files import open_beneath
 
 pytestmark = pytest.mark.root
 
@@ -435,6 +438,21 @@ def test_no_path_leads_out_of_the_sandbox(rest, name, sprite, tmp_path):
         fs(rest, name, "PUT", "write", path=path)
         fs(rest, name, "DELETE", "delete", path=path, asRoot="true")
     assert secret.read_text() == "of the host"
+
+
+def test_a_path_with_dots_opens_while_others_rename(tmp_path):
+    """The kernel refuses ".." while anybody renames, and says to try again; a caller never sees it."""
+    (tmp_path / "a").mkdir()
+    code = "import os, sys\nwhile True: os.rename('a', 'b'); os.rename('b', 'a')"
+    renames = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path)
+    root_fd = os.open("/", os.O_PATH | os.O_DIRECTORY)
+    try:
+        for _ in range(500):
+            os.close(open_beneath(root_fd, "/usr/lib/../../../../../usr/../etc/passwd", os.O_RDONLY))
+    finally:
+        os.close(root_fd)
+        renames.kill()
+        renames.wait()
 
 
 # -- services ----------------------------------------------------------------------------------

@@ -165,3 +165,12 @@ def test_a_launcher_without_a_terminal_will_do(tmp_path, monkeypatch):
             assert end_of(directory)["code"] == 5
         finally:
             run.kill()
+
+
+def test_a_supervisor_that_is_stopped_the_moment_it_can_be_found_says_so(terminal):
+    directory = terminal.job("1", "sleep 600")
+    # In a process of its own: it takes over signals and orphans.
+    code = "import os, sys; from pathlib import Path; from ocaptain.worker.supervise import supervise;"
+    code += "supervise(Path(sys.argv[1]), lambda: os.kill(os.getpid(), 15))"
+    subprocess.run([sys.executable, "-c", code, str(directory)], cwd=REPO, timeout=30, check=False)
+    assert end_of(directory)["reason"] == "stopped"

@@ -694,7 +694,7 @@ class ProviderDies(Cell):
         if self.phase == "sink":
             return super().plan()
         tasks = [
-            run_task("echo wip > wip; echo started; sleep 3; rm wip; echo 1 > f1"),
+            run_task("echo wip > wip; echo started; sleep 3; echo 1 > f1; rm wip"),
             run_task("echo 2 > f2", verify="test -f f2"),
             run_task("echo 3 > f3", "2"),
             run_task("echo 4 > f4", "1", "3", verify="test -f f1 -a -f f3"),
@@ -702,6 +702,11 @@ class ProviderDies(Cell):
         return write_plan(
             self.root / "plan", tasks, verify="sleep 1.5; for n in 1 2 3 4; do test $(cat f$n) = $n; done"
         )
+
+    def reach(self) -> None:
+        super().reach()
+        if self.phase == "work":  # there is something to save, however slow the machine is
+            wait_for(self.says_started, WAIT)
 
     def strike(self) -> None:
         os.kill(self.sailor.drydock().pid, signal.SIGKILL)
