@@ -107,7 +107,7 @@ def pytest_collection_modifyitems(items):
         size = left // (slices - number)
         left -= size
         first = slow[number::slices]
-        dealt += [*first, *itertools.islice(rest, size - len(first))]
+        dealt += [*first, *itertools.islice(rest, max(0, size - len(first)))]
     items[:] = dealt
 
 
