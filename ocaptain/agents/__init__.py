@@ -23,6 +23,8 @@ from ocaptain.errors import UsageError
 from ocaptain.text import group_by_reason
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ocaptain.plan import Plan, Task
 
 DEFAULT_AGENT = "claude"
@@ -72,8 +74,14 @@ def choose_agent(task: Task, agent: str | None, agent_cmd: str | None) -> str:
     return "command" if task.metadata.run or agent_cmd else DEFAULT_AGENT
 
 
-def check_agents(plan: Plan, agent: str | None, agent_cmd: str | None) -> dict[str, str]:
+def check_agents(plan: Plan, agent: str | None, agent_cmd: str | None, *, may_lack: bool = False) -> dict[str, str]:
     """Return the agent of each open task.
+
+    Args:
+        plan: the plan.
+        agent: the agent of tasks that name none.
+        agent_cmd: the command of agent ``command``.
+        may_lack: whether an agent may lack what it needs on this machine, such as a credential.
 
     Raises:
         UsageError: an agent does not exist or lacks something; names every such task.
@@ -81,9 +89,7 @@ def check_agents(plan: Plan, agent: str | None, agent_cmd: str | None) -> dict[s
     chosen = {
         task.id: choose_agent(task, agent, agent_cmd) for task in plan.tasks.values() if task.status != "completed"
     }
-    lacks = {
-        name: adapter.find_missing_requirement() for name in set(chosen.values()) if (adapter := ADAPTERS.get(name))
-    }
+    lacks = {} if may_lack else find_missing_requirements(chosen.values())
     faults = {}
     for task_id, name in chosen.items():
         adapter = ADAPTERS.get(name)
@@ -93,8 +99,16 @@ def check_agents(plan: Plan, agent: str | None, agent_cmd: str | None) -> dict[s
                 f'agent "{name}" does not exist in this version (available: {known}); '
                 "give the task metadata.run, or sail with --agent command --agent-cmd CMD"
             )
-        elif problem := lacks[name] or adapter.find_task_problem(plan.tasks[task_id], agent_cmd):
+        elif problem := lacks.get(name) or adapter.find_task_problem(plan.tasks[task_id], agent_cmd):
             faults[f"tasks/{task_id}.json"] = problem
     if faults:
         raise UsageError("no configured agent can work on these tasks:", group_by_reason(faults))
     return chosen
+
+
+def find_missing_requirements(agents: Iterable[str]) -> dict[str, str]:
+    """Return what each of these agents lacks on this machine and what to do; one that lacks nothing is left out."""
+    found = {
+        name: adapter.find_missing_requirement() for name in sorted(set(agents)) if (adapter := ADAPTERS.get(name))
+    }
+    return {name: problem for name, problem in found.items() if problem}

@@ -31,7 +31,7 @@ def show_dry_run(request: Request, settings: Settings, *, as_json: bool) -> int:
     if directory is None:
         raise ValueError("a dry run is of a plan")
     plan = load_plan(directory).require_plan(directory)
-    prepared = prepare(request, settings, check=True)
+    prepared = prepare(request, settings, check=True, forecast=True)
     shown = describe(plan, prepared, request.options.repo)
     if as_json:
         render.print_json("dry_run", shown)

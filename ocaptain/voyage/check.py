@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from ocaptain.agents import check_agents
+from ocaptain.agents import check_agents, find_missing_requirements
 from ocaptain.config import DEFAULT_SHIPS, MAX_SHIPS
 from ocaptain.environment import install_line
 from ocaptain.errors import UsageError
@@ -139,7 +139,12 @@ class Services:
 
 
 def check_request(
-    request: Request, settings: Settings, report: Report | None = None, *, on_hosts: bool = False
+    request: Request,
+    settings: Settings,
+    report: Report | None = None,
+    *,
+    on_hosts: bool = False,
+    forecast: bool = False,
 ) -> CheckedRequest:
     """Check everything that can be checked on this machine, and name all that is wrong at once.
 
@@ -148,6 +153,7 @@ def check_request(
         settings: the configuration.
         report: of its plan, if that is read already.
         on_hosts: whether the ships are hosts of an inventory that is not read yet, so that ``request`` names none.
+        forecast: whether nothing will sail: what an agent lacks on this machine is then a note.
 
     Raises:
         UsageError: something is wrong; nothing was created.
@@ -162,7 +168,7 @@ def check_request(
     if loaded is None:
         raise gathered.as_error()
     plan, notes = loaded
-    agents = gathered.attempt(check_agents, plan, request.options.agent, request.options.agent_cmd)
+    agents = gathered.attempt(check_agents, plan, request.options.agent, request.options.agent_cmd, may_lack=forecast)
     fleet = gathered.attempt(_choose_fleet, request, plan, settings, notes, on_hosts=on_hosts)
     if fleet:
         gathered.attempt(_check_pins, plan, fleet.size)
@@ -172,6 +178,9 @@ def check_request(
     source = gathered.attempt(_find_source, request, plan, base_directory)
     if gathered.errors or agents is None or fleet is None or source is None:
         raise gathered.as_error()
+    if forecast:
+        lacking = find_missing_requirements(agents.values())
+        notes += [f"warning: `sail` would refuse this now: {problem}" for problem in lacking.values()]
     notes += [f"warning: {finding}" for finding in find_undescribed_tasks(plan.tasks, agents)]
     named = "\0".join((plan.digest(), source.url, *([source.branch] if source.branch else [])))
     digest = hashlib.sha256(named.encode()).hexdigest()[:16]

@@ -54,13 +54,14 @@ def check_before(request: Request, settings: Settings, report: Report, *, on_hos
         find_active(Home(settings.voyages), request, checked)
 
 
-def prepare(request: Request, settings: Settings, *, check: bool = False) -> Prepared:
+def prepare(request: Request, settings: Settings, *, check: bool = False, forecast: bool = False) -> Prepared:
     """Check a request and make its voyage, or find the active one to resume.
 
     Args:
         request: the request.
         settings: the configuration.
         check: only return what would be made; create and start nothing.
+        forecast: with ``check``: what an agent lacks on this machine is a note and refuses nothing.
 
     Raises:
         UsageError: plan, configuration or surroundings are wrong; nothing was created.
@@ -71,7 +72,7 @@ def prepare(request: Request, settings: Settings, *, check: bool = False) -> Pre
         raise UsageError(f"git is not installed: {install_line('git')}")
     if request.voyage:
         return resume(home.find(request.voyage), settings, request.options, check=check)
-    checked = check_request(request, settings)
+    checked = check_request(request, settings, forecast=check and forecast)
     if not check:
         make_home(home.path)
     services = check_services(checked, settings, start=not check)

@@ -112,6 +112,16 @@ def test_a_dry_run_tells_what_the_estimates_say(sailor, tmp_path):
     assert shown["plan"]["critical_path"] == ["1", "2"]
 
 
+def test_a_dry_run_needs_no_credential_but_says_that_sail_does(sailor, tmp_path):
+    sailor.run("plan", "new", tmp_path / "plan")
+    refused = "agent claude has no credential; set"
+    shown = sailor.run("sail", tmp_path / "plan", "--dry-run", "--agent", "claude")
+    assert shown.code == 0, shown.err
+    assert f"  warning: `sail` would refuse this now: {refused}" in shown.out
+    sailed = sailor.run("sail", tmp_path / "plan", "--agent", "claude")
+    assert (sailed.code, refused in sailed.err) == (2, True), sailed.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
