@@ -36,7 +36,7 @@ def run_sweep(*, provider: str | None, dry_run: bool, force: bool, abandon: bool
     reached = require_endpoint_if_used(name, settings)
     found = _find(reached, settings)
     if found and not as_json:
-        print_leftovers(found)
+        print_leftovers(found, is_answer=dry_run)
     if dry_run or not found or reached is None:
         if as_json:
             _print_as_json(name, found, destroyed=())
@@ -89,20 +89,28 @@ def sweep_after_sink(settings: Settings, providers: set[str], *, force: bool, ab
     return _raise_if_left(failed, incomplete)
 
 
-def print_leftovers(found: Sequence[sweep.Leftover]) -> None:
-    """Print the leftover ships as a table."""
-    console = render.err()
+def print_leftovers(found: Sequence[sweep.Leftover], *, is_answer: bool = False) -> None:
+    """Print the leftover ships as a table; on standard output if they are what was asked for."""
+    now = dt.datetime.now(dt.UTC)
+    console = render.out() if is_answer else render.err()
+    if is_answer and console.is_plain:
+        render.print_records(leftover_rows(found, now))
+        return
     console.print("left over:")
-    render.print_lines(console, leftover_lines(found, dt.datetime.now(dt.UTC), console.width))
+    render.print_lines(console, leftover_lines(found, now, console.width))
+
+
+def leftover_rows(found: Sequence[sweep.Leftover], now: dt.datetime) -> list[tuple[str, str, str]]:
+    """Return of each leftover ship its sprite, its age, and why it is left over."""
+    return [
+        (one.sprite, sweep.format_age(one.created, now), f"{one.why}{f'; {COMMANDED}' if one.commanded else ''}")
+        for one in found
+    ]
 
 
 def leftover_lines(found: Sequence[sweep.Leftover], now: dt.datetime, width: int) -> list[Text]:
     """Return the leftover ships as a table."""
-    rows = [
-        (one.sprite, sweep.format_age(one.created, now), f"{one.why}{f'; {COMMANDED}' if one.commanded else ''}")
-        for one in found
-    ]
-    return lay_out(rows, width, flexible=[2], indent=2)
+    return lay_out(leftover_rows(found, now), width, flexible=[2], indent=2)
 
 
 def destroy_leftovers(

@@ -67,8 +67,8 @@ def test_sweep_takes_leftovers_and_nothing_else(lone, plan):
     foreign = {name for name, _ in FOREIGN} | {f"{mine}-ship-0"}
     looked = lone.run("sweep", "--dry-run")
     assert looked.code == 0
-    assert re.search(rf"{LOST}-ship-0 +[0-9]+ s +no voyage here knows it", looked.err)
-    assert not any(name in looked.err for name in foreign)
+    assert re.search(rf"^{LOST}-ship-0\t[0-9]+ s\tno voyage here knows it", looked.out, re.MULTILINE)
+    assert not any(name in looked.out + looked.err for name in foreign)
     assert len(lone.json("sweep", "--dry-run", "--json")["ships"]) == 2
     refused = lone.run("sweep")
     assert (refused.code, "--force" in refused.err) == (2, True)
