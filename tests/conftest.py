@@ -49,10 +49,10 @@ def fleet(tmp_path_factory):
     if os.geteuid() != 0:
         pytest.skip("drydock needs root")
     sailor = Sailor(tmp_path_factory.mktemp("fleet"))
-    sailor.json("drydock", "start")
+    sailor.json("drydock", "start", "--idle", "10m")  # what falls asleep by itself has tests of its own
     yield sailor
     sailor.stop_drydock()
-    assert sailor.leftovers() == []
+    wait_for(lambda: sailor.leftovers() == [])
 
 
 @pytest.fixture(scope="session")
@@ -62,7 +62,7 @@ def lone_home(tmp_path_factory):
     yield home
     last = Sailor(home)
     last.stop_drydock()
-    assert last.leftovers() == []
+    wait_for(lambda: last.leftovers() == [])
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def lone(lone_home):
     if found.drydock() != before:
         found.stop_drydock()
     # A drydock that goes on is no leftover; whatever else is there, is one.
-    wait_for(lambda: [one for one in found.leftovers() if "ocaptain.drydock" not in one] == [], 10)
+    wait_for(lambda: [one for one in found.leftovers() if "ocaptain.drydock" not in one] == [])
     for place in (lone_home, lone_home / "state/ocaptain"):
         for one in place.iterdir() if place.is_dir() else ():
             if one not in {lone_home / "state", lone_home / "state/ocaptain", lone_home / "state/ocaptain/drydock"}:

@@ -28,7 +28,7 @@ def start_of(name: str, directory: Path) -> Path | None:
     """Make the repository that a plan changes; return its path, None for a plan that starts from nothing."""
     if name == "refactoring":
         argv = ["bash", str(STAND_INS / "refactoring-repository.sh"), str(directory)]
-        subprocess.run(argv, check=True, capture_output=True, timeout=60)
+        subprocess.run(argv, check=True, capture_output=True, timeout=240)
         return directory
     if name == "multilingual-readme":
         make_repository(directory, {"README": "Hello World!\n"})
@@ -43,4 +43,4 @@ def make_repository(directory: Path, files: dict[str, str]) -> None:
         (directory / name).write_text(text, "utf-8")
     identity = ["-c", "user.name=u", "-c", "user.email=u@x"]
     for argv in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-qm", "first", "--allow-empty"]):
-        subprocess.run(["git", *argv], cwd=directory, check=True, capture_output=True, timeout=60)
+        subprocess.run(["git", *argv], cwd=directory, check=True, capture_output=True, timeout=240)

@@ -89,13 +89,13 @@ def machine():
             yield Machine(_booted(parent, Path(log.name)))
         finally:
             parent.kill()  # its child, the init, is killed with it, and everything with that
-            parent.wait(20)
+            parent.wait(240)
             Path(log.name).unlink()
             _remove(group)
 
 
 def _booted(parent, log):
-    until = time.monotonic() + 60
+    until = time.monotonic() + 240
     while time.monotonic() < until and parent.poll() is None:
         children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
         if children:
@@ -115,7 +115,7 @@ def _is_systemd(pid):
 
 
 def _remove(group):
-    until = time.monotonic() + 20
+    until = time.monotonic() + 240
     while group.exists() and time.monotonic() < until:
         for one in (*sorted(group.rglob("*"), key=lambda path: -len(path.parts)), group):
             if one.is_dir():

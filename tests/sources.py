@@ -27,7 +27,7 @@ ODD_COMMITS = {
 def git(directory, *arguments, stdin=b"", check=True):
     """Run git; return its output as text."""
     argv = ["git", *IDENTITY, *map(str, arguments)]
-    done = subprocess.run(argv, cwd=directory, input=stdin, capture_output=True, check=False, timeout=60)
+    done = subprocess.run(argv, cwd=directory, input=stdin, capture_output=True, check=False, timeout=240)
     assert not check or done.returncode == 0, done.stderr
     return done.stdout.decode(errors="replace").strip()
 
@@ -118,7 +118,7 @@ class GitHttp(BaseHTTPRequestHandler):
             "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
         }
         done = subprocess.run(
-            ["git", "http-backend"], input=body, capture_output=True, check=False, timeout=60, env=environment
+            ["git", "http-backend"], input=body, capture_output=True, check=False, timeout=240, env=environment
         )
         head, _, content = done.stdout.partition(b"\r\n\r\n")
         self.send_response(200)

@@ -18,12 +18,12 @@ import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from tests.helpers import OCAPTAIN, wait_for
+from tests.helpers import OCAPTAIN, PATIENCE, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SECONDS = 30.0
+SECONDS = PATIENCE
 _POLL_SECONDS = 0.1
 _BETWEEN_KEYS = 0.2
 #: The prompt is the exit code of what ran before, alone on its line.
@@ -82,13 +82,13 @@ class Terminal:
         """End the server with all that runs in it; nothing is left."""
         with contextlib.suppress(AssertionError):
             self._tmux("kill-server")
-        wait_for(lambda: not _is_alive(self._server), 5)
+        wait_for(lambda: not _is_alive(self._server))
         shutil.rmtree(self._place)
 
     def _tmux(self, *arguments: str, cwd: Path | None = None) -> str:
         """Run a command of our tmux; return what it says."""
         argv = ["tmux", "-L", "outer", "-u", *arguments]
-        done = subprocess.run(argv, env=self._env, cwd=cwd, capture_output=True, check=False, timeout=20)
+        done = subprocess.run(argv, env=self._env, cwd=cwd, capture_output=True, check=False, timeout=240)
         if done.returncode:
             raise AssertionError(f"tmux {arguments}: {done.stderr.decode()}")
         return done.stdout.decode(errors="replace")
@@ -166,6 +166,17 @@ class Terminal:
             time.sleep(_POLL_SECONDS)
 
     # -- whether it has kept its shape -----------------------------------------------------
+
+    def has_borders(self) -> None:
+        """Wait until the borders of boxes stand: a screen that is just being drawn may be half of each.
+
+        Raises:
+            AssertionError: they never do; has the screen.
+        """
+        with contextlib.suppress(AssertionError):
+            wait_for(lambda: borders_stand(self.screen()), SECONDS / 4)
+            return
+        raise AssertionError(f"its borders do not stand:\n{self.screen()}")
 
     def wrapped(self) -> list[str]:
         """Return the lines that the terminal had to wrap, since they were wider than it.

@@ -88,7 +88,7 @@ def main(marketplace: str, home: Path) -> None:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=240,
             check=False,
         )
         return {"code": done.returncode, "out": done.stdout, "err": done.stderr}

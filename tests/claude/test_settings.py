@@ -13,7 +13,7 @@ from tests.claude.hostile import WORKSPACE, Thief, first_files, settings
 from tests.claude.test_sail_claude import OAUTH, Harbour, bash, write
 from tests.helpers import write_plan
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(1800)]
 CANARY = "canary-oauth-token"
 #: A hook of ours notes what it is called for; as `claude_settings` of the role would have it.
 OWN = """import json, pathlib

@@ -276,11 +276,11 @@ def test_the_command_is_an_ssh_proxy_command(dock, tmp_path):
             capture_output=True,
             env=dock.sailor.env,
             check=False,
-            timeout=60,
+            timeout=240,
         )
         return done if done.returncode != 255 else None
 
-    done = wait_for(go, 40)
+    done = wait_for(go)
     assert (done.returncode, done.stdout) == (5, b"x" * 300_000)
 
 

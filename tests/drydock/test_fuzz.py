@@ -28,7 +28,7 @@ from tests.drydock.test_life import Dock
 from tests.helpers import wait_for
 
 CASES = int(os.environ.get("OCAPTAIN_FUZZ", "1000"))
-pytestmark = [pytest.mark.root, pytest.mark.timeout(60 + CASES)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(900 + CASES)]
 OUT = Path(tempfile.gettempdir()) / f"ocaptain-fuzz-{os.getppid()}-{os.getpid()}"
 schema = schemathesis.openapi.from_dict(describe(str(OUT)))
 schema.config.generation.update(modes=list(GenerationMode))
@@ -76,8 +76,8 @@ def _nothing_escaped(dock):
             if "1" not in {pid, parent if "sleep" in args else ""} and "ps -eo" not in args
         ]
 
-    wait_for(lambda: dock.rest.get("/v1/sprites/fuzz/exec").json()["count"] == 0, 20)
-    wait_for(lambda: commands() == [], 10)
+    wait_for(lambda: dock.rest.get("/v1/sprites/fuzz/exec").json()["count"] == 0)
+    wait_for(lambda: commands() == [])
 
 
 @pytest.fixture(scope="module")

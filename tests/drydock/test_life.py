@@ -32,7 +32,7 @@ class Dock:
         self.rest = httpx.Client(
             base_url=self.record["url"],
             headers={"Authorization": f"Bearer {self.token}"},
-            timeout=60,
+            timeout=240,
             trust_env=False,
         )
         self.sdk = sdk.SpritesClient(self.token, base_url=self.record["url"])
@@ -45,8 +45,8 @@ class Dock:
     def status(self, name):
         return self.rest.get(f"/v1/sprites/{name}").json()["status"]
 
-    def until(self, name, status, seconds=20):
-        wait_for(lambda: self.status(name) == status, seconds)
+    def until(self, name, status):
+        wait_for(lambda: self.status(name) == status)
 
     def socket(self, path):
         url = self.record["url"].replace("http", "ws") + path
@@ -64,7 +64,7 @@ class Dock:
         self.rest.close()
         self.sdk.close()
         self.sailor.run("drydock", "stop", "--force")
-        wait_for(lambda: not self.sailor.leftovers(), 20)
+        wait_for(lambda: not self.sailor.leftovers())
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +174,7 @@ def test_a_task_of_its_own_keeps_it_awake_until_it_expires(dock):
 def test_what_was_stopped_before_a_pause_stays_stopped(dock):
     sprite = dock.make("stopped")
     sprite.run("sh", "-c", "setsid sh -c 'echo $$ > ~/pid; kill -STOP $$; touch ~/went-on' >/dev/null 2>&1 &")
-    wait_for(lambda: (dock.folder("stopped") / "home/sprite/pid").exists(), 5)
+    wait_for(lambda: (dock.folder("stopped") / "home/sprite/pid").exists())
     dock.until("stopped", "warm")
     done = sprite.run("sh", "-c", "cut -d' ' -f3 /proc/$(cat ~/pid)/stat; ls ~", capture_output=True)
     assert done.stdout.split() == [b"T", b"pid"]
@@ -220,7 +220,7 @@ def test_services_start_in_the_order_of_their_needs(dock):
     order = dock.folder("ordered") / "home/sprite/order"
     order.unlink()
     dock.rest.post("/v1/sprites/ordered/restart")
-    wait_for(lambda: order.exists() and len(order.read_text().split()) == 3, 10)
+    wait_for(lambda: order.exists() and len(order.read_text().split()) == 3)
     started = [
         dock.rest.get(f"/v1/sprites/ordered/services/{name}").json()["state"]["started_at"]
         for name in ("disk", "db", "app")
@@ -335,7 +335,7 @@ def test_a_killed_server_loses_no_sprite(own):
     known = {name: dock.rest.get(f"/v1/sprites/{name}").json() for name in names}
     os.kill(dock.record["pid"], signal.SIGKILL)
     home = dock.sailor.home
-    wait_for(lambda: not [one for one in Path("/proc").glob("[0-9]*") if in_a_ship(one, home)], 20)
+    wait_for(lambda: not [one for one in Path("/proc").glob("[0-9]*") if in_a_ship(one, home)])
     assert [line for line in Path("/proc/mounts").read_text().splitlines() if str(home) in line] == []
     half = dock.sailor.home / "state/ocaptain/drydock/sprites/half-made"
     (half / "upper").mkdir(parents=True)
@@ -411,7 +411,7 @@ def test_an_isolated_ship_reaches_what_it_may_and_nothing_else(own, outside):
         ship.run("sh", "-c", f"mkdir -p ~/w; echo {word} > ~/w/index.html")
         put_service(dock, word, "web", "python3", ("-m", "http.server", "8080", "--directory", "/home/sprite/w"))
     for ship, word in ((one, b"one\n"), (two, b"two\n")):
-        wait_for(lambda ship=ship: ship.run("python3", "-c", GET % 8080, capture_output=True).stdout, 10)
+        wait_for(lambda ship=ship: ship.run("python3", "-c", GET % 8080, capture_output=True).stdout)
         assert ship.run("python3", "-c", GET % 8080, capture_output=True).stdout == word
     for name in ("one", "two"):
         with dock.socket(f"/v1/sprites/{name}/proxy") as socket:
@@ -562,8 +562,8 @@ def test_a_stop_is_told_to_its_end_and_goes_on_without_its_client(dock):
             if not leave:
                 kinds += [json.loads(one)["type"] for one in lines]
                 assert (kinds[0], kinds[-2:]) == ("stopping", ["stopped", "complete"])
-        wait_for(lambda: dock.rest.get("/v1/sprites/stubborn/services/s").json()["state"]["status"] == "stopped", 10)
-        wait_for(lambda: sprite.run("pgrep", "-f", "while true").returncode == 1, 5)
+        wait_for(lambda: dock.rest.get("/v1/sprites/stubborn/services/s").json()["state"]["status"] == "stopped")
+        wait_for(lambda: sprite.run("pgrep", "-f", "while true").returncode == 1)
     dock.sdk.delete_sprite("stubborn")
 
 
@@ -578,7 +578,7 @@ def test_what_other_clients_send_and_read(dock):
             assert dt.datetime.fromisoformat(listed[field]).tzinfo is not None
         socket.send(b"\x04")
         list(socket)
-    wait_for(lambda: dock.rest.post(f"/v1/sprites/go/exec/{session}/kill").status_code == 410, 5)
+    wait_for(lambda: dock.rest.post(f"/v1/sprites/go/exec/{session}/kill").status_code == 410)
     assert dock.rest.post("/v1/sprites/go/exec/1/kill").status_code == 404
     assert dock.rest.put("/v1/sprites/go", json={"url_settings": {"auth": "bogus"}}).status_code == 400
     dock.sdk.delete_sprite("go")
@@ -641,7 +641,7 @@ def test_a_boot_that_fails_leaves_a_cold_sprite_that_boots_again(own):
     (folder / "sprite.json").mkdir()  # in the way of the next one
     assert dock.rest.get("/v1/sprites/one/fs/list?path=/").status_code == 500
     assert dock.status("one") == "cold"
-    wait_for(lambda: not [one for one in Path("/proc").glob("[0-9]*") if in_a_ship(one, dock.sailor.home)], 20)
+    wait_for(lambda: not [one for one in Path("/proc").glob("[0-9]*") if in_a_ship(one, dock.sailor.home)])
     (folder / "sprite.json").rmdir()
     record.rename(folder / "sprite.json")
     assert sorted(one.name for one in folder.glob(".sprite.json*")) == []

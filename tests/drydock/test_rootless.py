@@ -23,7 +23,7 @@ import sprites as sdk
 from tests.drydock.isolation import succeeded
 from tests.helpers import REPO, in_a_ship, run_task, wait_for, write_plan
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(1800)]
 UID = 54321
 SETUP = """set -eu
 mount --make-rprivate /
@@ -191,7 +191,7 @@ def test_pauses_checkpoints_networks_and_walls_of_an_ordinary_user(user, request
     ):
 
         def until(status):
-            wait_for(lambda: rest.get("/v1/sprites/one").json()["status"] == status, 20)
+            wait_for(lambda: rest.get("/v1/sprites/one").json()["status"] == status)
 
         one = client.create_sprite("one")
         other = client.create_sprite("other")

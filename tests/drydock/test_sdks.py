@@ -165,7 +165,7 @@ def test_a_terminal_attach_and_kill(dock, name, sprite):
         time.sleep(0.5)
         kill_session(sprite, session, signal="SIGKILL", timeout=5)
         following.exception(timeout=30)
-    wait_for(lambda: sprite.list_sessions() == [], 10)
+    wait_for(lambda: sprite.list_sessions() == [])
 
 
 def test_services(sprite):
@@ -177,7 +177,7 @@ def test_services(sprite):
     assert sprite.get_service("s").state.status == "stopped"
     list(sprite.start_service("s", duration=0.2))
     sprite.signal_service("s", "TERM")
-    wait_for(lambda: sprite.get_service("s").state.restart_count, 20)
+    wait_for(lambda: sprite.get_service("s").state.restart_count)
     sprite.delete_service("s")
     assert sprite.list_services() == []
 

@@ -15,7 +15,7 @@ from tests.mesh import tools
 
 pytestmark = [
     pytest.mark.root,
-    pytest.mark.timeout(tools.BUILD_SECONDS + 300),
+    pytest.mark.timeout(tools.BUILD_SECONDS + 900),
     pytest.mark.skipif(shutil.which("go") is None, reason="Tailscale's programs are built by go"),
     pytest.mark.skipif(not SYSTEMD.exists(), reason="there is no systemd to boot"),
 ]

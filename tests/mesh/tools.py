@@ -122,7 +122,7 @@ def serve(key_file: Path, inside: Sequence[str] = ()) -> Iterator[Tailnet]:
         yield Tailnet(told["url"], (told["port"], told["derp_port"]))
     finally:
         process.stdin.close()
-        process.wait(20)
+        process.wait(240)
 
 
 def start(

@@ -33,7 +33,7 @@ def do(ship, script):
         cwd=ship.root,
         check=True,
         capture_output=True,
-        timeout=30,
+        timeout=240,
         env={**os.environ, "GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "HOME": str(ship.places.home)},
     )
 

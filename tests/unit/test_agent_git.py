@@ -41,7 +41,7 @@ def do(ship, script):
         cwd=ship.root,
         check=True,
         capture_output=True,
-        timeout=60,
+        timeout=240,
         env={**os.environ, **ME, "out": str(ship.outside), "HOME": str(ship.outside)},
     )
 

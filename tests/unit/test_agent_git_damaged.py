@@ -121,7 +121,7 @@ def test_worktrees_that_lead_in_circles_hold_nobody_up(ship):
     )
     reader = threading.Thread(target=read_tips, args=(ship.root / ".git",), daemon=True)
     reader.start()
-    reader.join(20)  # without an end it takes 3 to the power of 40 steps
+    reader.join(240)  # without an end it takes 3 to the power of 40 steps
     assert not reader.is_alive()
 
 

@@ -9,6 +9,7 @@ import socket
 import subprocess
 
 from ocaptain.worker import attempts
+from tests.helpers import PATIENCE
 
 
 def test_who_waits_for_an_attempt_is_woken_by_its_end_and_by_what_it_says(tmp_path, monkeypatch):
@@ -31,4 +32,4 @@ def test_who_waits_for_an_attempt_is_woken_by_its_end_and_by_what_it_says(tmp_pa
                 way.sendto(b"", str(tmp_path / "news"))  # within the moment: heard when that is over
                 await news.wait_for_event()
 
-    asyncio.run(asyncio.wait_for(wait(), 30))
+    asyncio.run(asyncio.wait_for(wait(), PATIENCE))

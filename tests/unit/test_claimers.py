@@ -18,7 +18,7 @@ def test_claimers_under_kill(tmp_path):
         text=True,
         env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
         check=True,
-        timeout=280,
+        timeout=840,
     )
     found = json.loads(done.stdout)
     assert (found["tasks"], found["claimers"]) == (20_000, 100)

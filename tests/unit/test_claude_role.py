@@ -122,7 +122,7 @@ def apply(home, files, *, check=False):
         input=build_payload(str(home), files, check=check),
         capture_output=True,
         check=True,
-        timeout=30,
+        timeout=240,
     )
     return parse_reply(done.stdout.decode())
 

@@ -545,7 +545,7 @@ def test_help_imports_nothing_heavy():
         "sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=False, timeout=30
+        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=False, timeout=240
     )
     assert done.returncode == 0, done.stderr
     assert "sail" in done.stdout

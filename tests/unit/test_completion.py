@@ -183,7 +183,7 @@ def ask(home, argv, **more):
         text=True,
         check=False,
         stdin=subprocess.DEVNULL,
-        timeout=60,
+        timeout=240,
     )
 
 

@@ -152,7 +152,7 @@ def test_it_runs_and_prints_what_is_shown(place, row):
     said = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "stdin": subprocess.DEVNULL}
 
     def run(line):
-        done = subprocess.run(["bash", "-c", line], cwd=place, env=env, check=False, timeout=120, **said)
+        done = subprocess.run(["bash", "-c", line], cwd=place, env=env, check=False, timeout=240, **said)
         assert "Traceback" not in done.stdout
         return done
 

@@ -196,7 +196,7 @@ def environment(home, **more):
 
 def run(home, *words, **more):
     argv = [str(OCAPTAIN), "events", *words]
-    return subprocess.run(argv, env=environment(home, **more), capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(argv, env=environment(home, **more), capture_output=True, text=True, check=False, timeout=240)
 
 
 def ledger_of(home):
@@ -266,7 +266,7 @@ def test_followed_until_the_voyage_ends_though_the_ledger_is_busy(home):
             ledger.add_event("rescue", "last words", ship="ship-0")
             ledger.set_state("sunk")
         rest = [json.loads(line) for line in process.stdout]
-        assert process.wait(30) == 0
+        assert process.wait(240) == 0
     assert [one["text"] for one in rest] == ["sinking", "last words", "sunk"]
 
 
@@ -282,7 +282,7 @@ def test_a_ledger_that_another_writes_to_is_waited_for(home):
         held.execute("COMMIT")
         held.close()
         process.stdout.read()
-        assert process.wait(30) == 0
+        assert process.wait(240) == 0
 
 
 def test_a_reader_that_goes_away_ends_it_though_nothing_happens(home):
@@ -290,14 +290,14 @@ def test_a_reader_that_goes_away_ends_it_though_nothing_happens(home):
     with subprocess.Popen(argv, env=environment(home), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.readline()
         process.stdout.close()
-        assert process.wait(30) == 141
+        assert process.wait(240) == 141
         assert process.stderr.read() == b""
 
 
 def test_on_a_terminal_it_is_time_symbol_and_words(home):
     leader, follower = pty.openpty()
     argv = [str(OCAPTAIN), "events", "-t", "2"]
-    done = subprocess.run(argv, env=environment(home, TERM="xterm"), stdout=follower, check=False, timeout=60)
+    done = subprocess.run(argv, env=environment(home, TERM="xterm"), stdout=follower, check=False, timeout=240)
     os.close(follower)
     shown = wait_for(lambda: os.read(leader, 65536).decode()).splitlines()
     os.close(leader)

@@ -28,7 +28,7 @@ def test_a_plan_has_no_fault_and_no_warning(directory):
 def test_verify_fails_in_an_empty_repository(directory, tmp_path):
     make_repository(tmp_path / "empty", {})
     argv = ["bash", str(directory / "verify.sh")]
-    done = subprocess.run(argv, cwd=tmp_path / "empty", capture_output=True, check=False, timeout=60)
+    done = subprocess.run(argv, cwd=tmp_path / "empty", capture_output=True, check=False, timeout=240)
     assert done.returncode not in {0, 126, 127}, done.stderr
 
 
@@ -49,7 +49,7 @@ def test_no_check_passes_before_any_work(name, tmp_path):
     running = {
         which: subprocess.Popen(["bash", "-c", line], cwd=start, env=env, **said) for which, line in lines.items()
     }
-    errors = {which: process.communicate(timeout=60)[1] for which, process in running.items()}
+    errors = {which: process.communicate(timeout=240)[1] for which, process in running.items()}
     assert {which: errors[which] for which, process in running.items() if process.returncode in {0, 126, 127}} == {}
 
 

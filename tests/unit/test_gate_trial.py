@@ -17,6 +17,7 @@ from ocaptain.worker.errors import WorkspaceError
 from ocaptain.worker.hold import Hold
 from ocaptain.worker.state import State
 from ocaptain.worker.trial import GateTrial
+from tests.helpers import PATIENCE
 from tests.unit.test_workspace import Ship
 
 
@@ -113,10 +114,10 @@ def test_a_trial_keeps_a_ship_awake_only_while_it_runs(tmp_path):
     with socketserver.UnixStreamServer(str(tmp_path / "api.sock"), Tasks) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         hold = Hold(tmp_path / "api.sock")
-        assert calls.get(timeout=10) == "DELETE"  # of an earlier worker
+        assert calls.get(timeout=PATIENCE) == "DELETE"  # of an earlier worker
         with hold.keep_awake(linger=False):
-            assert calls.get(timeout=10) == "PUT"
-        assert calls.get(timeout=10) == "DELETE"
+            assert calls.get(timeout=PATIENCE) == "PUT"
+        assert calls.get(timeout=PATIENCE) == "DELETE"
         server.shutdown()
 
 

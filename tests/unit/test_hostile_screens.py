@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.helpers import Sailor
+from tests.helpers import Sailor, wait_for
 from tests.scenes import VOYAGE, Scene, make_scene
-from tests.terminal import Terminal, borders_stand, commands_in
+from tests.terminal import Terminal, commands_in
 from tests.texts import HOSTILE, OWNED, REORDER
 
 SIZES = [(80, 24), (200, 50)]
@@ -81,12 +81,12 @@ def test_what_is_live(sailor, size):
         terminal.start("ocaptain watch")
         terminal.until(r"ship-0\b")
         terminal.until("escapes|strings|joined|markup")
-        assert borders_stand(terminal.screen()), terminal.screen()
+        terminal.has_borders()
         for key, shown in KEYS:
             terminal.press(key)
             terminal.until(shown)
-            assert borders_stand(terminal.screen()), (key, terminal.screen())
-            assert terminal.wrapped() == [], key
+            terminal.has_borders()
+            wait_for(lambda: terminal.wrapped() == [])
         terminal.press("q")
         assert terminal.ended() == 0
         obeys_nothing(terminal)

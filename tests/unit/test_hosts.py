@@ -20,7 +20,7 @@ from ocaptain.options import SailOptions
 from ocaptain.voyage.prepare import prepare
 from ocaptain.voyage.request import Request
 from ocaptain.voyage.sink import finish_sink
-from tests.helpers import make_directory, run_task, write_plan
+from tests.helpers import PATIENCE, make_directory, run_task, write_plan
 
 VOYAGE = "voyage-00000000000c"
 SSH = """#!/bin/sh
@@ -49,8 +49,8 @@ def way(tmp_path):
 def test_what_an_ssh_leaves_behind_is_not_waited_for(way, tmp_path):
     async def work():
         ship = SshTransport(way, "alpha", tmp_path / "ssh")
-        async with asyncio.timeout(60):
-            done = await run(ship, ["sh", "-c", "echo out; echo complaint >&2; exit 3"], 30)
+        async with asyncio.timeout(PATIENCE):
+            done = await run(ship, ["sh", "-c", "echo out; echo complaint >&2; exit 3"], PATIENCE)
             assert done == Completed(3, b"out\n", b"complaint\n")
             command = await ship.command(["cat"])
             await command.send(b"input")

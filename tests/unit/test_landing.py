@@ -34,6 +34,7 @@ from ocaptain.ledger import LedgerError, overview
 from ocaptain.protocol.codec import Malformed, from_dict
 from ocaptain.protocol.limits import MEBIBYTE
 from ocaptain.protocol.messages import Bundle, CheckResult, Part, Snapshot
+from tests.helpers import PATIENCE
 from tests.unit.test_ledger import make
 from tests.unit.test_workspace import commit
 
@@ -176,7 +177,7 @@ class Checks:
     async def until(self, task, count):
         """Wait until a task's check was begun so often."""
         while len(self.seen.get(task, ())) < count:
-            await asyncio.wait_for(self._began.setdefault(task, asyncio.Event()).wait(), 30)
+            await asyncio.wait_for(self._began.setdefault(task, asyncio.Event()).wait(), PATIENCE)
             self._began[task].clear()
 
     def end(self, task, outcome):

@@ -73,6 +73,7 @@ class Terminal:
 @pytest.fixture
 def terminal(tmp_path, monkeypatch):
     monkeypatch.setattr(launcher, "_start_launcher", lambda *_: pytest.fail("another launcher was needed"))
+    monkeypatch.setattr(launcher, "ANSWER_SECONDS", 240.0)
     made = Terminal(tmp_path)
     yield made
     made.close()
@@ -113,7 +114,7 @@ def test_ctrl_c_ends_the_attempt_and_not_the_launcher(terminal):
 
 
 def test_it_forks_only_for_who_is_still_there_and_each_job_once(terminal):
-    directory = terminal.job("1", "echo one; sleep 1")
+    directory = terminal.job("1", f"echo one; until test -e {terminal.places.home}/go; do sleep 0.1; done")
     os.kill(terminal.pid, signal.SIGSTOP)
     with contextlib.closing(socket.socket(socket.AF_UNIX)) as way:
         way.connect(str(terminal.places.launcher))
@@ -122,6 +123,7 @@ def test_it_forks_only_for_who_is_still_there_and_each_job_once(terminal):
     terminal.launch(directory)
     with pytest.raises(WorkspaceError, match="another one has this job"):
         terminal.launch(directory)
+    (terminal.places.home / "go").touch()
     assert end_of(directory) | {"seconds": 1} == {"code": 0, "reason": "exit", "seconds": 1}
     assert (directory / "log").read_text() == "one\n"
 
@@ -172,5 +174,5 @@ def test_a_supervisor_that_is_stopped_the_moment_it_can_be_found_says_so(termina
     # In a process of its own: it takes over signals and orphans.
     code = "import os, sys; from pathlib import Path; from ocaptain.worker.supervise import supervise;"
     code += "supervise(Path(sys.argv[1]), lambda: os.kill(os.getpid(), 15))"
-    subprocess.run([sys.executable, "-c", code, str(directory)], cwd=REPO, timeout=30, check=False)
+    subprocess.run([sys.executable, "-c", code, str(directory)], cwd=REPO, timeout=240, check=False)
     assert end_of(directory)["reason"] == "stopped"

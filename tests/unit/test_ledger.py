@@ -423,7 +423,7 @@ def test_a_ledger_at_the_end_of_a_long_path(tmp_path, length):
         }
         # Another process sees the same, and writes after us.
         code = f"from ocaptain.ledger import Ledger; import pathlib; Ledger(pathlib.Path({str(path)!r})).take_command()"
-        subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+        subprocess.run([sys.executable, "-c", code], check=True, timeout=240)
         with pytest.raises(TakenOver):
             writer.set_state("paused")
     assert set(os.listdir("/proc/self/fd")) == before

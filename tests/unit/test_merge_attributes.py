@@ -132,7 +132,7 @@ def test_odd_lines_mean_what_they_mean_to_git(git, tmp_path, text):
     (git.directory / "info").mkdir(exist_ok=True)
     (git.directory / "info/attributes").write_bytes(merge_attributes({b"": text}))
     asked = ("check-attr", "merge", "--", "a.md", "a", "t")
-    there = subprocess.run(["git", *asked], cwd=tmp_path / "tree", check=True, capture_output=True, timeout=30)
+    there = subprocess.run(["git", *asked], cwd=tmp_path / "tree", check=True, capture_output=True, timeout=240)
     assert git.run(*asked).stdout == there.stdout
 
 

@@ -18,7 +18,7 @@ BIN = Path(sys.executable).parent
 @pytest.mark.parametrize(("hosts", "green"), [("localhost", True), ("molecule", False)])
 def test_a_scenario_without_a_host_is_red(tmp_path, hosts, green):
     """No drydock runs here: its inventory is empty, and no ship is called molecule."""
-    subprocess.run(["git", "init", "-q", tmp_path], check=True, timeout=30)  # what is shared is found by it
+    subprocess.run(["git", "init", "-q", tmp_path], check=True, timeout=240)  # what is shared is found by it
     for name in ("examples", "inventory_plugins", "plugins", "roles"):
         (tmp_path / name).symlink_to(REPO / name)
     shutil.copytree(REPO / ".config", tmp_path / ".config")
@@ -34,7 +34,7 @@ def test_a_scenario_without_a_host_is_red(tmp_path, hosts, green):
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=240,
     )
     said = done.stdout + done.stderr
     assert (done.returncode == 0) is green, said

@@ -421,7 +421,7 @@ def test_a_refusal_is_the_tasks_and_costs_one_attempt(tmp_path):
     code = "import sys; from pathlib import Path; from ocaptain.worker.supervise import supervise;"
     code += "supervise(Path(sys.argv[1]), lambda: None)"
     environment = {**os.environ, "OCAPTAIN_SHIP_HOME": str(tmp_path)}
-    subprocess.run([sys.executable, "-c", code, str(directory)], env=environment, check=True, timeout=30)
+    subprocess.run([sys.executable, "-c", code, str(directory)], env=environment, check=True, timeout=240)
     ended = json.loads((directory / "exit.json").read_bytes())
     assert ended["reason"] == "refused"
     said = (tmp_path / "log").read_text()
@@ -441,7 +441,7 @@ def hook(directory: Path, command: str):
     about = directory / "hook.json"
     about.write_text(json.dumps({"file": ".claude/settings.json", "event": "Stop", "command": command}))
     return subprocess.run(
-        [sys.executable, str(PROGRAM), str(about)], input="{}", capture_output=True, text=True, check=False, timeout=30
+        [sys.executable, str(PROGRAM), str(about)], input="{}", capture_output=True, text=True, check=False, timeout=240
     )
 
 

@@ -278,9 +278,12 @@ def hammer(home, *arguments, until):
 )
 def test_who_hammers_on_ctrl_c_interrupts_once(home, arguments, until):
     """Also while Python itself ends, where an interrupt has it print complaints of its own."""
-    code, seen, sent = hammer(home, *arguments, until=until)
-    assert sent > 1 or arguments == ("ls",)  # it may have ended after the first
-    assert code in ({0, 130} if arguments == ("ls",) else {130}), seen
-    for complaint in ("Error in sys.excepthook", "lost sys.stderr", "Traceback", "Exception ignored", "internal error"):
-        assert complaint not in seen
-    assert seen.count("interrupted") == (arguments[0] == "sink")
+    sent = 0
+    while sent < 2:  # it may have ended after the first, on a busy machine
+        code, seen, sent = hammer(home, *arguments, until=until)
+        assert code in ({0, 130} if arguments == ("ls",) else {130}), seen
+        for one in ("Error in sys.excepthook", "lost sys.stderr", "Traceback", "Exception ignored", "internal error"):
+            assert one not in seen
+        assert seen.count("interrupted") == (arguments[0] == "sink")
+        if arguments == ("ls",):
+            break

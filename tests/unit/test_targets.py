@@ -116,7 +116,7 @@ def test_become_is_read_as_ansible_resolves_it(tmp_path):
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=240,
     )
     root, crew = done.stdout.split("TASK [")[1:]
     assert "Remove ansible_become" in root

@@ -19,7 +19,7 @@ def plant(directory, files, *, check=False):
         input=build_payload(str(directory), files, check=check),
         capture_output=True,
         check=True,
-        timeout=30,
+        timeout=240,
     )
     return parse_reply("motd\n" + done.stdout.decode())
 

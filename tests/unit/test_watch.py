@@ -34,7 +34,7 @@ from ocaptain.ledger import Ledger
 from ocaptain.locks import Lock
 from ocaptain.process import captain_lock_path
 from ocaptain.query import Query
-from tests.helpers import OCAPTAIN
+from tests.helpers import OCAPTAIN, PATIENCE
 from tests.scenes import VOYAGE, Scene, make_scene
 
 SIZES = ((80, 24), (200, 50), (40, 12))
@@ -76,7 +76,7 @@ def ships_of(app):
     return app.seen.snapshot.ships if app.seen.snapshot else ()
 
 
-async def until(pilot, is_so, seconds=20):
+async def until(pilot, is_so, seconds=PATIENCE):
     """Wait until something is so."""
     end = time.monotonic() + seconds
     while not is_so():
@@ -714,7 +714,7 @@ class Terminal:
     def type(self, keys: str) -> None:
         os.write(self._fd, keys.encode())
 
-    def wait_for(self, words: str, seconds=60) -> None:
+    def wait_for(self, words: str, seconds=PATIENCE) -> None:
         """Read until the words came after what was read before."""
         start, end = len(self.output), time.monotonic() + seconds
         while words.encode() not in self.output[start:]:

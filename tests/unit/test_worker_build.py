@@ -18,7 +18,7 @@ def test_the_worker_is_the_same_bytes_each_time_and_runs_alone(tmp_path):
         text=True,
         env={"HOME": str(tmp_path)},
         check=False,
-        timeout=30,
+        timeout=240,
     )
     assert done.returncode == 2
     assert "usage: worker.pyz serve" in done.stderr

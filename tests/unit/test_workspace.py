@@ -78,7 +78,7 @@ class Ship:
     def own(self, *arguments):
         """Run git as the agent does."""
         done = subprocess.run(
-            ["git", *arguments], cwd=self.root, capture_output=True, text=True, check=True, timeout=30
+            ["git", *arguments], cwd=self.root, capture_output=True, text=True, check=True, timeout=240
         )
         return done.stdout.strip()
 
@@ -153,7 +153,7 @@ def test_what_the_agent_committed_comes_along(ship):
 )
 def test_whatever_an_agent_does_to_git_its_files_count_and_the_next_one_starts_clean(ship, vandal):
     Path("/tmp/ocaptain-owned").unlink(missing_ok=True)
-    subprocess.run(["bash", "-c", vandal], cwd=ship.root, check=False, capture_output=True, timeout=30)
+    subprocess.run(["bash", "-c", vandal], cwd=ship.root, check=False, capture_output=True, timeout=240)
     (ship.root / "work.txt").write_text("work\n")
     found, tree = ship.offer()
     assert tree["work.txt"] == b"work\n"

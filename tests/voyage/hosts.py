@@ -44,7 +44,7 @@ _NUMBERS = itertools.count()
 
 def run(*argv, data=None, check=True):
     done = subprocess.run(
-        list(map(str, argv)), input=data, capture_output=True, text=True, timeout=60, check=False, env=BASE_ENVIRONMENT
+        list(map(str, argv)), input=data, capture_output=True, text=True, timeout=240, check=False, env=BASE_ENVIRONMENT
     )
     assert not check or done.returncode == 0, (argv, done.stdout, done.stderr)
     return done.stdout

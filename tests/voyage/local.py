@@ -11,7 +11,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 from ocaptain.captain.life import Captain
@@ -20,6 +19,7 @@ from ocaptain.git import Git
 from ocaptain.ledger import Ledger, NewVoyage
 from ocaptain.plan.graph import critical_paths
 from ocaptain.worker.build import worker_bytes
+from tests.helpers import PATIENCE, wait_for
 
 VOYAGE = f"voyage-{os.getpid():012x}"  # an attempt's marker is looked for on the whole machine
 
@@ -76,14 +76,12 @@ class LocalShip:
         with (self.home / "worker.log").open("ab") as log:
             argv = ["/usr/bin/python3", self.home / ".ocaptain/worker.pyz", "serve"]
             self.process = subprocess.Popen(argv, env=self.env, stdout=log, stderr=log, cwd=self.home)
-        until = time.monotonic() + 20
-        while not socket.exists() and time.monotonic() < until:
-            time.sleep(0.02)
+        wait_for(lambda: socket.exists() or self.process.poll() is not None)
         return self
 
     def kill(self, number=signal.SIGKILL):
         self.process.send_signal(number)
-        self.process.wait(20)
+        self.process.wait(PATIENCE)
 
     def end(self):
         if self.process and self.process.poll() is None:
@@ -96,7 +94,8 @@ class LocalShip:
             except OSError:
                 continue
             if marker in data and str(self.home).encode() in data:
-                os.kill(int(found.parent.name), signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(found.parent.name), signal.SIGKILL)
 
     def cut(self):
         """Break every stream and refuse new ones."""
@@ -244,7 +243,7 @@ def command(directory: Path) -> Ledger:
 
 
 async def sail(
-    directory: Path, ships: list[LocalShip], *, seconds: float = 60, meanwhile=None, hooks=(), maker=None
+    directory: Path, ships: list[LocalShip], *, seconds: float = PATIENCE, meanwhile=None, hooks=(), maker=None
 ) -> str:
     """Run a captain to the voyage's end (or for ``seconds``); return the voyage's state."""
     with command(directory) as ledger:

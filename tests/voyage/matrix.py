@@ -140,7 +140,7 @@ if [ -n "$found" ] && mkdir "$ctl/met $point" 2>/dev/null; then
 fi
 exec "$real" "$@"
 """
-WAIT = 240
+WAIT = 480
 SUNK = 1 / 3  # share of the cells whose fleet is sunk at the end; the others must leave nothing unknown
 
 
@@ -208,7 +208,7 @@ class Cell:
             time.sleep(0.1)
         if self.disk:
             subprocess.run(["umount", self.disk], check=True)
-        wait_for(lambda: self.sailor.leftovers() == [], 20)
+        wait_for(lambda: self.sailor.leftovers() == [])
 
     @property
     def voyage(self) -> str | None:

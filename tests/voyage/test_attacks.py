@@ -101,7 +101,7 @@ def test_a_full_disk_of_the_users_keeps_the_ships_until_there_is_room(lone, plan
 
 def test_a_ship_whose_exec_never_answers_while_its_api_does(lone, plan, monkeypatch):
     """A sink asks it for so long, keeps it, and destroys it when it is told to."""
-    monkeypatch.setattr(rescue, "REACH_SECONDS", 2.0)
+    monkeypatch.setattr(rescue, "REACH_SECONDS", 15.0)  # within which the sound ship has to answer
     tasks = [run_task(f"echo wip{n} > wip; echo there; {HELD}") for n in range(2)]
     voyage = lone.json("sail", plan(tasks), "-n", "2", "--json")["voyage"]
     wait_for(lambda: lone.run("logs", voyage).out.count("there") == 2)

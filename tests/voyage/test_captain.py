@@ -23,6 +23,7 @@ from ocaptain.captain.transport import ShipGone
 from ocaptain.git import Git
 from ocaptain.ledger import task_views
 from ocaptain.protocol.messages import Start
+from tests.helpers import PATIENCE, wait_for
 from tests.voyage.local import VOYAGE, LocalShip, command, landed, make_voyage, sail
 
 
@@ -30,7 +31,7 @@ def run(coroutine):
     return asyncio.run(coroutine)
 
 
-async def until(check, seconds=20):
+async def until(check, seconds=PATIENCE):
     end = time.monotonic() + seconds
     while not check():
         assert time.monotonic() < end, "it did not come to pass"
@@ -51,14 +52,15 @@ def test_a_final_verify_may_outlast_the_time_after_which_ships_sleep(tmp_path, s
 
 def test_an_asleep_ship_is_woken_for_work_and_for_the_verify(tmp_path, ships, monkeypatch):
     monkeypatch.setattr(actors, "SLEEP_AFTER", 0.2)
-    tasks = [{"run": "sleep 1; echo 1 > a", "pin": "ship-0"}, {"run": "echo 2 > b", "waits": ["1"], "pin": "ship-1"}]
+    first = f"until test -e {tmp_path}/go; do sleep 0.1; done; echo 1 > a"
+    tasks = [{"run": first, "pin": "ship-0"}, {"run": "echo 2 > b", "waits": ["1"], "pin": "ship-1"}]
     directory = make_voyage(tmp_path, tasks, 2)
     seen = set()
 
     async def watch(captain):
-        while True:
-            seen.update((row.id, row.state) for row in captain.ledger.ships())
-            await asyncio.sleep(0.05)
+        await until(lambda: captain.ledger.ship_row("ship-1").state == "asleep")
+        seen.add(("ship-1", "asleep"))
+        (tmp_path / "go").touch()
 
     assert run(sail(directory, ships(2), meanwhile=watch)) == "complete"
     assert ("ship-1", "asleep") in seen
@@ -67,10 +69,17 @@ def test_an_asleep_ship_is_woken_for_work_and_for_the_verify(tmp_path, ships, mo
 def test_as_many_ships_are_woken_as_there_is_work_for(tmp_path, ships, monkeypatch):
     """One task that became ready, and the final verify, once woke every ship that slept."""
     monkeypatch.setattr(actors, "SLEEP_AFTER", 0.2)
-    chain = [{"run": "sleep 2; echo 1 > a"}, {"run": "echo 2 > b; sleep 1", "waits": ["1"]}]
+    first = f"until test -e {tmp_path}/go; do sleep 0.1; done; echo 1 > a"
+    chain = [{"run": first}, {"run": "echo 2 > b; sleep 1", "waits": ["1"]}]
     fork = [{"run": f"sleep 1; echo {n} > f{n}", "waits": ["2"]} for n in (3, 4)]
     fleet = ships(4)
-    assert run(sail(make_voyage(tmp_path, [*chain, *fork], 4, options={"verify_on": "any"}), fleet)) == "complete"
+
+    async def go(captain):
+        await until(lambda: [row.state for row in captain.ledger.ships()].count("asleep") == 3)
+        (tmp_path / "go").touch()
+
+    directory = make_voyage(tmp_path, [*chain, *fork], 4, options={"verify_on": "any"})
+    assert run(sail(directory, fleet, meanwhile=go)) == "complete"
     # Each is reached once; one more is woken when two tasks become ready, none for the chain or the verify.
     assert sorted(ship.opened for ship in fleet) == [1, 1, 1, 2]
 
@@ -120,24 +129,25 @@ def test_a_lapsed_lease_hands_the_task_on_and_the_late_result_is_kept(tmp_path, 
     fleet = ships(2)
     # The first attempt is on the ship that is cut; it ends while nobody listens. The second one
     # ends when the first one's result has come, if it is to come.
-    seen = tmp_path / "seen"
+    there, is_cut, seen = (tmp_path / name for name in ("there", "is-cut", "seen"))
+    first = f"touch {there}; until test -e {is_cut}; do sleep 0.1; done; echo late > late"
     second = f"until test -e {seen}; do sleep 0.1; done" if back else "true"
-    line = f'if [ "$OCAPTAIN_ATTEMPT" = 1 ]; then sleep 1.5; echo late > late; else echo 2 > a; {second}; fi'
+    line = f'if [ "$OCAPTAIN_ATTEMPT" = 1 ]; then {first}; else echo 2 > a; {second}; fi'
     directory = make_voyage(tmp_path, [{"run": line}, {"run": "sleep 0.2; echo b > b"}], 2)
     git = Git(directory / "repo.git")
 
     def holder(captain):
         for number, ship in enumerate(fleet):
             held = captain.ledger.held_claim(f"ship-{number}")
-            if held and held.task == "1" and captain.ledger.attempt_row(held.token)["base"]:
+            if held and held.task == "1":
                 return ship
         return None
 
     async def cut(captain):
-        await until(lambda: holder(captain))
-        await asyncio.sleep(0.5)
+        await until(there.exists)
         ship = holder(captain)
         ship.cut()
+        is_cut.touch()
         if back:
             await until(lambda: captain.ledger.count_losses("1"))
             ship.down = False
@@ -161,7 +171,7 @@ def test_a_lapsed_agent_that_still_runs_is_ended_when_its_ship_returns(tmp_path,
     async def cut(captain):
         await until(lambda: (ship.home / "voyage/workspace/wip").exists())
         ship.cut()
-        await asyncio.sleep(4)
+        await until(lambda: captain.ledger.count_losses("1"))
         ship.down = False
         await asyncio.sleep(60)
 
@@ -222,7 +232,7 @@ def test_a_supervisor_that_is_killed_costs_one_attempt_and_leaves_nothing(tmp_pa
 
     assert run(sail(directory, [ship], meanwhile=kill)) == "complete"
     assert Git(directory / "repo.git").text("show", f"{VOYAGE}:n") == "2"
-    assert subprocess.run(["pgrep", "-f", "sleep 347"], capture_output=True, check=False).returncode == 1
+    wait_for(lambda: subprocess.run(["pgrep", "-f", "sleep 347"], capture_output=True, check=False).returncode == 1)
 
 
 def test_an_agent_that_ends_its_own_tmux_fails_and_is_not_tried_for_ever(tmp_path, ships):
@@ -253,8 +263,14 @@ def test_a_ship_repairs_what_an_agent_broke(tmp_path, ships, damage):
 def test_a_broken_ship_is_benched_and_costs_no_task_its_tries(tmp_path, ships):
     broken, _ = ships(2)
     (broken.home / ".ocaptain/git").write_text("no directory")
-    directory = make_voyage(tmp_path, [{"run": f"sleep 0.3; echo {n} > f{n}"} for n in range(4)], 2)
-    assert run(sail(directory, ships(0))) == "complete"
+    wait = f"until test -e {tmp_path}/benched; do sleep 0.1; done"
+    directory = make_voyage(tmp_path, [{"run": f"{wait}; echo {n} > f{n}"} for n in range(4)], 2)
+
+    async def look(captain):
+        await until(lambda: captain.ledger.ship_row("ship-0").state == "failed")
+        (tmp_path / "benched").touch()
+
+    assert run(sail(directory, ships(0), meanwhile=look)) == "complete"
     with command(directory) as ledger:
         assert {row.id: row.state for row in ledger.ships()}["ship-0"] == "failed"
         assert all(row["tries"] == 0 for row in ledger.rows("tasks", "position"))
@@ -325,7 +341,7 @@ async def saved(directory, ships):
 
 async def interrupted(directory, ships, ready):
     """Sail until ``ready``, then leave the ships to themselves."""
-    sailing = asyncio.create_task(sail(directory, ships, seconds=60))
+    sailing = asyncio.create_task(sail(directory, ships))
     await until(ready)
     sailing.cancel()
     await asyncio.gather(sailing, return_exceptions=True)
@@ -400,15 +416,14 @@ def test_a_rescue_while_a_check_runs(tmp_path, ships):
 
 def test_a_worker_that_is_asked_to_end_ends_at_once_and_the_agent_goes_on(tmp_path, ships):
     (ship,) = ships()
-    directory = make_voyage(tmp_path, [{"run": "touch ~/there; sleep 2; echo 1 > a"}])
+    line = f"touch ~/there; until test -e {tmp_path}/ended; do sleep 0.1; done; echo 1 > a"
+    directory = make_voyage(tmp_path, [{"run": line}])
 
     async def kill(_):
         await until(lambda: (ship.home / "there").exists())
-        began = time.monotonic()
-        await asyncio.to_thread(ship.kill, signal.SIGTERM)
-        assert time.monotonic() - began < 5
+        await asyncio.to_thread(ship.kill, signal.SIGTERM)  # which waits for its end
+        (tmp_path / "ended").touch()
         ship.start()
-        await asyncio.sleep(60)
 
     assert run(sail(directory, [ship], meanwhile=kill)) == "complete"
     with command(directory) as ledger:
@@ -419,7 +434,8 @@ def test_a_stopped_captain_takes_nothing_away(tmp_path, ships, monkeypatch):
     """SIGSTOP for longer than a lease: nothing is lost, since leases age by ticks."""
     monkeypatch.setattr(leases, "LEASE_SECONDS", 3.0)
     (ship,) = ships()
-    directory = make_voyage(tmp_path, [{"run": "sleep 6; echo 1 > a"}])
+    there = tmp_path / "there"
+    directory = make_voyage(tmp_path, [{"run": f"touch {there}; sleep 6; echo 1 > a"}])
     pid = os.fork()
     if pid == 0:
         try:
@@ -427,7 +443,7 @@ def test_a_stopped_captain_takes_nothing_away(tmp_path, ships, monkeypatch):
         except BaseException:
             os._exit(2)
         os._exit(0 if state == "complete" else 1)
-    time.sleep(1.5)
+    wait_for(there.exists)
     os.kill(pid, signal.SIGSTOP)
     time.sleep(5)
     os.kill(pid, signal.SIGCONT)
@@ -478,9 +494,9 @@ def test_hooks_are_told_of_a_ship_that_is_lost(tmp_path, ships):
 
 
 def barrier(directory, ships):
-    """Return a check that passes when so many checks run at one time, and fails after ten seconds."""
+    """Return a check that passes when so many checks run at one time, and fails after a minute or more."""
     directory.mkdir()
-    wait = f"touch {directory}/$OCAPTAIN_SHIP; for i in $(seq 200); do"
+    wait = f"touch {directory}/$OCAPTAIN_SHIP; for i in $(seq 1200); do"
     return f'({wait} test "$(ls {directory} | wc -l)" -ge {ships} && exit 0; sleep 0.05; done; exit 9)'
 
 
@@ -496,13 +512,26 @@ def test_one_failing_check_ends_those_on_top_of_it_and_they_are_checked_anew(tmp
     """A check that was ended is no verdict: neither told as one, nor remembered on the ship."""
     check = barrier(tmp_path / "barrier", 3)
     times = tmp_path / "times"
+
+    def wait_for_offer(task):
+        return f"until test -e {tmp_path}/offered-{task}; do sleep 0.1; done"
+
     tasks = [
         {"run": "echo 0 > f0", "verify": f"{check} && sleep 0.5"},
-        {"run": "echo 1 > f1; sleep 0.3", "verify": f"{check} && test -f never"},
-        {"run": "echo 2 > f2; sleep 0.6", "verify": f"echo $(ls) >> {times}; {check} && sleep 1.5"},
+        {"run": f"echo 1 > f1; {wait_for_offer(1)}", "verify": f"{check} && test -f never"},
+        {"run": f"echo 2 > f2; {wait_for_offer(2)}", "verify": f"echo $(ls) >> {times}; {check} && sleep 1.5"},
     ]
     directory = make_voyage(tmp_path, tasks, 3)
-    assert run(sail(directory, ships(3))) == "failed"
+
+    async def offer_in_turn(captain):
+        def is_offered(task):
+            return any(row["work"] for row in captain.ledger.rows("attempts", "token") if row["task"] == task)
+
+        for task in ("1", "2"):
+            await until(lambda task=task: is_offered(task))
+            (tmp_path / f"offered-{task}").touch()
+
+    assert run(sail(directory, ships(3), meanwhile=offer_in_turn)) == "failed"
     assert landed(directory) == ["1", "3"]
     seen = times.read_text().splitlines()
     assert "f0 f1 f2" in seen[0]
@@ -515,6 +544,8 @@ def test_tasks_that_write_the_same_files_come_last(tmp_path, ships):
     log = tmp_path / "log"
     line = "echo begin {n} >> {log}; sleep 0.7; echo end {n} >> {log}"
     tasks = [{"run": line.format(n=n, log=log)} for n in range(1, 5)]
+    both = f"until test $(grep -c begin {log}) -ge 2; do sleep 0.1; done"  # the other ship may come late
+    tasks[0]["run"] = tasks[0]["run"].replace("sleep 0.7", both)
     tasks[0]["paths"], tasks[1]["paths"] = ["src/**"], ["src/a.py"]
     assert run(sail(make_voyage(tmp_path, tasks, 2), ships(2))) == "complete"
     lines = log.read_text().splitlines()

@@ -24,10 +24,11 @@ from ocaptain.control.commands import Command, carry_out
 from ocaptain.git import Git
 from ocaptain.ledger import Ledger, overview, task_views
 from ocaptain.protocol.envelope import LogBody, read_body
+from tests.helpers import wait_for
 from tests.voyage import claude
 from tests.voyage.claude import MESSAGE_NANO, message, text, tool, tool_result
 from tests.voyage.local import VOYAGE, command, landed, make_voyage, sail
-from tests.voyage.test_captain import interrupted, saved
+from tests.voyage.test_captain import interrupted, saved, until
 
 SLEEP = f"{600 + os.getpid() / 10**7:.7f}"  # known among all processes of the machine
 
@@ -210,7 +211,9 @@ def test_kinds_of_errors(tmp_path, ships):
     )
     assert (states["6.1"], states["6.2"]) == ("failed", "landed")
     assert "supervisor was killed" in seen["6.1"]["reason"]
-    assert subprocess.run(["pgrep", "-f", f"sleep {SLEEP}"], check=False, capture_output=True).returncode == 1
+    wait_for(
+        lambda: subprocess.run(["pgrep", "-f", f"sleep {SLEEP}"], capture_output=True, check=False).returncode == 1
+    )
     assert "NO CHANGE NEEDED: it is all there" in json.loads(seen["3.2"]["evidence"])["agent"]["said"].replace("**", "")
     with command(directory) as ledger:
         assert ledger.voyage().note == "failed for good: task 2"
@@ -259,10 +262,16 @@ def test_a_ship_for_the_final_verify_is_not_waited_for_to_confirm_a_refusal(tmp_
 @pytest.mark.parametrize("broken", ["path", "env.json"])
 def test_a_ship_that_cannot_start_the_agent_is_benched_and_costs_no_task_its_tries(tmp_path, ships, broken):
     fleet = ships(2)
-    plays = {str(n): claude.turn("ok", sh=f"sleep 0.3; echo {n} > f{n}") for n in range(1, 5)}
+    wait = f"until test -e {tmp_path}/benched; do sleep 0.1; done"
+    plays = {str(n): claude.turn("ok", sh=f"{wait}; echo {n} > f{n}") for n in range(1, 5)}
     directory = voyage(tmp_path, fleet, plays, ships=2)
     (fleet[0].home / ".ocaptain/claude" / broken).write_text("/none/claude\n")
-    assert run(directory, fleet) == "complete"
+
+    async def look(captain):
+        await until(lambda: captain.ledger.ship_row("ship-0").state == "failed")
+        (tmp_path / "benched").touch()
+
+    assert run(directory, fleet, meanwhile=look) == "complete"
     with command(directory) as ledger:
         assert ledger.ships()[0].state == "failed"
         assert "could not be started" in ledger.ships()[0].reason
@@ -349,7 +358,8 @@ def test_a_task_is_reserved_for_its_ship_but_never_for_long(tmp_path, ships, mon
             one.change(connected=False)
             assert pool.next_job("ship-1") is None
             (reservation,) = pool._reservations.values()
-            assert reservation.until - now == pytest.approx(200.0 + 600.0 + dispatch.WAKE_SECONDS, abs=1)
+            later = asyncio.get_running_loop().time()
+            assert now <= reservation.until - (200.0 + 600.0 + dispatch.WAKE_SECONDS) <= later
             one.change(gone=True)
             assert pool.next_job("ship-1").task == "1"
 
@@ -357,7 +367,7 @@ def test_a_task_is_reserved_for_its_ship_but_never_for_long(tmp_path, ships, mon
 
 
 def test_a_ship_that_slept_through_a_pause_goes_on_in_its_session(tmp_path, ships, monkeypatch):
-    monkeypatch.setattr(outcome, "FIRST_PAUSE", 1.5)
+    monkeypatch.setattr(outcome, "FIRST_PAUSE", 5.0)  # within which it has to fall asleep
     for module in (actor, pool):
         monkeypatch.setattr(module, "SLEEP_AFTER", 0.2)
     fleet = ships(2)

@@ -388,7 +388,7 @@ def test_a_user_pauses_and_goes_on(far, plan):
     paused = far.run("pause", voyage)
     assert (paused.code, "1 task is finished first" in paused.out) == (0, True), paused.out + paused.err
     far.inside(f"{voyage}-ship-0", "touch ~/go")
-    out, _ = waiting.communicate(timeout=120)
+    out, _ = waiting.communicate(timeout=240)
     assert waiting.returncode == 4, out
     assert f"resume with `ocaptain sail --resume {voyage}`" in out
     with Ledger(far.voyage(voyage) / "ledger.db") as ledger:

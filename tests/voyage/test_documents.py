@@ -86,7 +86,7 @@ def test_what_documents_show_of_a_voyage(lone):
             line = str(row.more.get("instead", row.line))
             if "VOYAGE" in line:
                 line = line.replace("VOYAGE", next(lone.voyages.glob("voyage-*")).name)
-            assert terminal.run(line, 120) == row.more.get("code", 0), f"{line}\n{terminal.said()}"
+            assert terminal.run(line) == row.more.get("code", 0), f"{line}\n{terminal.said()}"
             said = terminal.said()
             assert "Traceback" not in said
             for one in shown(row):
@@ -113,7 +113,7 @@ def test_the_demo_prints_what_readme_shows(tmp_path):
     env = {name: value for name, value in sailor.env.items() if name != "OCAPTAIN_VERIFY_ON"}
     try:
         with Terminal({**env, "VIRTUAL_ENV": ""}, REPO, 80, 24) as terminal:
-            assert terminal.run("make demo", 240) == 0, terminal.said()
+            assert terminal.run("make demo", 600) == 0, terminal.said()
             real = terminal._tmux("capture-pane", "-p", "-J", "-S", "-").replace(str(tmp_path), "~")
     finally:
         sailor.stop_drydock()

@@ -60,7 +60,7 @@ def test_a_captain_without_linux_lands_pauses_and_ends(sailor, tmp_path):
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=240,
             check=False,
         )
         assert done.returncode == code, done

@@ -40,7 +40,7 @@ def test_a_supervisor_that_was_stopped_costs_no_task_its_tries(tmp_path, ships, 
     monkeypatch.setattr(judge, "GRACE_SECONDS", 5.0)
     monkeypatch.setattr(actors, "END_SECONDS", 2.0)
     stop = "if [ $OCAPTAIN_SHIP = ship-0 ]; then kill -STOP $PPID; kill -STOP $$; fi; echo 1 > a"
-    directory = make_voyage(tmp_path, [{"run": stop, "timeout": 5, "stall": 3600, "wish": "ship-0"}], 2)
+    directory = make_voyage(tmp_path, [{"run": stop, "timeout": 10, "stall": 3600, "wish": "ship-0"}], 2)
     assert run(sail(directory, ships(2))) == "complete"
     found = Rows(directory)
     assert (found.tasks["1"]["tries"], found.tasks["1"]["attempts"]) == (0, 2)
@@ -52,7 +52,7 @@ def test_a_ship_that_is_silent_about_an_attempt_for_longer_than_it_may(tmp_path,
     monkeypatch.setattr(judge, "GRACE_SECONDS", 5.0)
     monkeypatch.setattr(actors, "END_SECONDS", 2.0)
     stop = "if [ $OCAPTAIN_SHIP = ship-0 ]; then kill -STOP $PPID; kill -STOP $$; fi; echo 1 > a"
-    directory = make_voyage(tmp_path, [{"run": stop, "stall": 5, "wish": "ship-0"}], 2)
+    directory = make_voyage(tmp_path, [{"run": stop, "stall": 10, "wish": "ship-0"}], 2)
     assert run(sail(directory, ships(2))) == "complete"
     found = Rows(directory)
     assert found.tasks["1"]["tries"] == 0
@@ -85,9 +85,17 @@ def test_a_ship_that_breaks_after_each_start_is_benched(tmp_path, ships, monkeyp
     monkeypatch.setattr(actors, "MAX_RECONNECT", 0.3)
     broken = Breaking(tmp_path / "broken").start()
     try:
-        tasks = [{"run": "echo 1 > a", "wish": "ship-0"}, {"run": "sleep 3; echo 2 > b", "wish": "ship-1"}]
+        wait = (
+            f"until test -e {tmp_path}/benched; do sleep 0.1; done"  # only beside a ship that is there it is to blame
+        )
+        tasks = [{"run": "echo 1 > a", "wish": "ship-0"}, {"run": f"{wait}; echo 2 > b", "wish": "ship-1"}]
         directory = make_voyage(tmp_path, tasks, 2)
-        assert run(sail(directory, [broken, *ships(1)])) == "complete"
+
+        async def look(captain):
+            await until(lambda: captain.ledger.ship_row("ship-0").state == "failed")
+            (tmp_path / "benched").touch()
+
+        assert run(sail(directory, [broken, *ships(1)], meanwhile=look)) == "complete"
     finally:
         broken.end()
     found = Rows(directory)
@@ -121,7 +129,7 @@ def test_a_damaged_repository_blames_nobody_and_all_goes_on_once_it_is_whole(tmp
         await until(lambda: all(row["base"] for row in captain.ledger.rows("attempts", "token")))
         path, data = damage_object(git, VOYAGE)
         (tmp_path / "go").touch()
-        await until(lambda: captain.ledger.voyage().paused_reason == "ours", 40)
+        await until(lambda: captain.ledger.voyage().paused_reason == "ours")
         seen.append(captain.ledger.voyage().note)
         assert captain.pool.suspended
         await asyncio.sleep(1.5)
@@ -131,7 +139,7 @@ def test_a_damaged_repository_blames_nobody_and_all_goes_on_once_it_is_whole(tmp
     def landed_by_ledger(captain):
         return captain.ledger.count_tasks()["completed"]
 
-    assert run(sail(directory, ships(2), meanwhile=meanwhile, seconds=90)) == "complete"
+    assert run(sail(directory, ships(2), meanwhile=meanwhile)) == "complete"
     assert "fsck" in seen[0]
     found = Rows(directory)
     assert found.voyage.paused_reason is None
@@ -144,7 +152,8 @@ def test_what_was_blamed_before_the_fault_was_known_is_put_back(tmp_path, ships,
     """A task that failed for good, and a ship that was benched, since the repository was damaged."""
     monkeypatch.setattr(soundness, "LOOK_SECONDS", 0.3)
     line = f"test -e {tmp_path}/sound && echo 1 > a"
-    directory = make_voyage(tmp_path, [{"run": line}, {"run": "sleep 6; echo 2 > b", "wish": "ship-1"}], 2)
+    wait = f"until test -e {tmp_path}/sound; do sleep 0.1; done"
+    directory = make_voyage(tmp_path, [{"run": line}, {"run": f"{wait}; echo 2 > b", "wish": "ship-1"}], 2)
     wrong = [None]
     monkeypatch.setattr(soundness, "examine", lambda _: wrong[0])
 

@@ -21,7 +21,7 @@ from ocaptain.ledger import Ledger, LedgerError, overview, task_views
 from ocaptain.ledger import migrate as forward
 from ocaptain.protocol import encode_line
 from ocaptain.worker.build import worker_bytes
-from tests.helpers import REPO
+from tests.helpers import PATIENCE, REPO
 from tests.voyage.local import LocalShip, command, sail
 
 VOYAGE = "voyage-00000000f003"
@@ -121,7 +121,7 @@ def test_an_attempt_of_then_lands_and_its_worker_is_replaced(former):
             await asyncio.sleep(0.05)
 
     try:
-        asyncio.run(asyncio.wait_for(begin(), 30))
+        asyncio.run(asyncio.wait_for(begin(), PATIENCE))
         assert asyncio.run(sail(former, [ship], meanwhile=keeper)) == "complete"
     finally:
         ship.end()

@@ -8,7 +8,7 @@ from pathlib import Path
 from ocaptain.captain.ship import trial
 from ocaptain.cli.status_view import Beside, status_records
 from ocaptain.query import Query
-from tests.helpers import run_task
+from tests.helpers import run_task, wait_for
 from tests.voyage.local import LocalShip, landed, make_voyage, sail
 from tests.voyage.test_captain import run, until
 from tests.voyage.test_faults import Rows
@@ -106,7 +106,7 @@ def test_what_takes_too_long_is_killed_whole(tmp_path, ships, monkeypatch):
 
     async def meanwhile(_captain):
         await until(lambda: gate_events(directory))
-        assert processes("98765") == []
+        await until(lambda: processes("98765") == [])
         (tmp_path / "go").touch()
 
     assert run(sail(directory, ships(), meanwhile=meanwhile)) == "complete"
@@ -137,7 +137,7 @@ def test_a_worker_that_dies_of_it_leaves_nothing_and_is_asked_again(tmp_path, sh
         made[0].kill()
         made[0].start()
         await until(lambda: gate_events(directory))
-        assert processes("98763") == []
+        await until(lambda: processes("98763") == [])
         (tmp_path / "go").touch()
 
     assert run(sail(directory, made, meanwhile=meanwhile)) == "complete"
@@ -162,7 +162,7 @@ def test_an_interpreter_that_is_not_there_ends_the_voyage_and_its_agents(tmp_pat
     assert {(row["status"], row["tries"]) for row in found.tasks.values()} == {("pending", 0)}
     assert {row["state"] for row in found.attempts} <= {"sunk"}
     assert {row["state"] for row in found.ships.values()} <= {"idle", "asleep"}
-    assert processes("98762") == []
+    wait_for(lambda: processes("98762") == [])
     there.symlink_to("/bin/sh")
     with_note_cleared(directory)
     assert run(sail(directory, made)) == "complete"

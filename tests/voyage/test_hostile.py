@@ -60,7 +60,7 @@ def test_agents_that_do_all_they_can_with_git(tmp_path, ships):
     for number, task in enumerate(tasks[1:], 1):
         task["waits"] = [str(number)]
     directory = make_voyage(tmp_path, tasks)
-    asyncio.run(sail(directory, ships(), seconds=120))
+    asyncio.run(sail(directory, ships()))
     with command(directory) as ledger:
         failed = {view.id: view.reason for view in task_views(ledger) if view.status != "completed"}
     assert not failed, failed
@@ -83,7 +83,7 @@ def test_agents_that_do_all_they_can_with_git(tmp_path, ships):
 def test_what_cannot_be_taken_is_handed_back_by_name(tmp_path, ships, kind):
     line, part = UNFIT[kind]
     directory = make_voyage(tmp_path, [{"run": f"{line}; echo x > a"}])
-    assert asyncio.run(sail(directory, ships(), seconds=120)) == "failed"
+    assert asyncio.run(sail(directory, ships())) == "failed"
     with command(directory) as ledger:
         (view,) = task_views(ledger)
     assert part in view.reason
@@ -187,7 +187,7 @@ def test_a_forged_result_lands_nothing_and_reads_nothing_else(tmp_path, kind):
         return [{"kind": "result", "id": name, "ok": True, "data": data}]
 
     forger = Forger(answer)
-    assert asyncio.run(sail(directory, [forger], seconds=60)) == "failed"
+    assert asyncio.run(sail(directory, [forger])) == "failed"
     assert landed(directory) == []
     assert set(forger.got) <= {".ocaptain/out/a.0"}
     refs = Git(directory / "repo.git").refs("refs")
@@ -212,7 +212,7 @@ def test_a_ship_speaks_for_its_own_attempt_alone(tmp_path, ships):
         yield {"kind": "result", "id": name, "ok": True, "data": {"code": 1, "reason": "exit", "seconds": 1.0}}
 
     (real,) = ships()
-    state = asyncio.run(sail(directory, [Forger(answer), real], seconds=60))
+    state = asyncio.run(sail(directory, [Forger(answer), real]))
     assert state == "failed"
     assert landed(directory) == ["1"]
     assert b"forged" not in b"".join(path.read_bytes() for path in (directory / "logs/ship-1").glob("*"))

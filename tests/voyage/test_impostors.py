@@ -40,7 +40,7 @@ def test_40_packs_and_20_scripts_beside_an_honest_ship(tmp_path):
         with command(directory) as ledger:
             captain = Captain(directory, ledger, lambda row: ships[int(row.id.removeprefix("ship-"))])
             running = asyncio.create_task(captain.run())
-            async with asyncio.timeout(150):
+            async with asyncio.timeout(600):
                 while True:
                     await asyncio.sleep(0.1)
                     states = {row.id: row for row in ledger.ships()}
@@ -74,7 +74,7 @@ def test_a_ship_whose_offer_is_refused_costs_its_task_nothing(tmp_path):
         with command(directory) as ledger:
             captain = Captain(directory, ledger, lambda row: ships[int(row.id.removeprefix("ship-"))])
             running = asyncio.create_task(captain.run())
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(240):
                 while not landed(directory):
                     await asyncio.sleep(0.05)
             running.cancel()
@@ -92,7 +92,7 @@ def test_the_plan_s_limits_count_on_both_ends(tmp_path, ships):
     files = {"voyage.json": json.dumps({"limits": {"file_mib": 1}}).encode()}
     tasks = [{"run": "head -c 2000000 /dev/zero > big"}, {"run": "head -c 900000 /dev/zero > small", "waits": []}]
     directory = make_voyage(tmp_path, tasks, files=files)
-    assert asyncio.run(sail(directory, ships(), seconds=60)) == "failed"
+    assert asyncio.run(sail(directory, ships())) == "failed"
     with command(directory) as ledger:
         failed, done = task_views(ledger)
     assert "files of more than 1 MB (file_mib): big" in failed.reason
@@ -101,7 +101,7 @@ def test_the_plan_s_limits_count_on_both_ends(tmp_path, ships):
 
 def test_names_that_a_mac_takes_for_one_land_and_are_named(tmp_path, ships):
     directory = make_voyage(tmp_path, [{"run": "echo 1 > name; echo 2 > NAME"}])
-    assert asyncio.run(sail(directory, ships(), seconds=60)) == "complete"
+    assert asyncio.run(sail(directory, ships())) == "complete"
     with command(directory) as ledger:
         said = [one["text"] for one in ledger.events_after(0) if one["kind"] == "names"]
     assert said == ["macOS and Windows take these names for one: name and NAME"]

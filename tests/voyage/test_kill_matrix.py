@@ -15,7 +15,7 @@ import pytest
 
 from tests.voyage.matrix import LONG, PHASES, SINKS, VICTIMS, Cell, Cruise, ProviderDies, Sinking, cruises
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(1800)]
 SEED = int(os.environ.get("OCAPTAIN_MATRIX_SEED", "1"))
 MAX_AT_ONCE = 9
 STORM = bool(os.environ.get("OCAPTAIN_STORM"))

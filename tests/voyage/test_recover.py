@@ -20,7 +20,7 @@ from ocaptain.ledger import Ledger
 from ocaptain.query import Query
 from ocaptain.voyage.home import VoyageDirectory
 from ocaptain.voyage.resume import decide_start, resume
-from tests.helpers import run_task, wait_for
+from tests.helpers import PATIENCE, run_task, wait_for
 from tests.unit.test_ledger import land, make
 from tests.voyage.local import VOYAGE, command, landed, make_voyage, sail
 
@@ -31,7 +31,7 @@ def attempts(directory):
 
 
 async def until(check):
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while not check():
             await asyncio.sleep(0.02)
 
@@ -399,7 +399,7 @@ def test_a_voyage_with_three_failures_is_brought_home(lone, plan, tmp_path):
     last = lone.run("retry", voyage)
     assert (last.code, "retried: task 3" in last.out) == (0, True), last.out + last.err
     assert len(lone.api("GET", "/v1/sprites").json()["sprites"]) == 2
-    wait_for(lambda: is_at(lone, voyage, "complete"), 60)
+    wait_for(lambda: is_at(lone, voyage, "complete"))
     after = {one["id"]: (one["attempt"], one["commit"]) for one in lone.json("tasks", voyage, "--json")["tasks"]}
     assert {task: after[task] for task, (_, commit) in before.items() if commit} == {
         task: found for task, found in before.items() if found[1]

@@ -43,7 +43,7 @@ def host(tmp_path_factory):
 @pytest.fixture
 def keys(tmp_path):
     for name in ("right", "wrong"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / name], check=True, timeout=30)
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / name], check=True, timeout=240)
     return tmp_path
 
 
@@ -125,7 +125,7 @@ def test_mutagen_target_lets_one_key_in(fleet, sprite, host, keys, bundle):
     def ssh(key, where, *command, program="ssh"):
         on = {"sprite": ["-o", proxy, "-o", "Port=2222", "-o", "User=sprite"], "plain": ["-o", "User=deck"]}[where]
         argv = [program, *options, "-i", keys / key, *on, *command]
-        return subprocess.run(argv, env=fleet.env, capture_output=True, text=True, check=False, timeout=60)
+        return subprocess.run(argv, env=fleet.env, capture_output=True, text=True, check=False, timeout=240)
 
     agent = f".mutagen/agents/{VERSION}/mutagen-agent"
     machine = {"x86_64": "linux_amd64"}.get(platform.machine(), "linux_arm64")
@@ -216,7 +216,7 @@ def test_the_unit_of_a_host_with_systemd(tmp_path, host, short):
         path = tmp_path / "ocaptain-worker-deck.service"
         path.write_text(unit)
         done = subprocess.run(
-            ["systemd-analyze", "verify", path], capture_output=True, text=True, check=False, timeout=60
+            ["systemd-analyze", "verify", path], capture_output=True, text=True, check=False, timeout=240
         )
         assert done.returncode == 0, done.stderr
         assert path.name not in done.stderr, done.stderr

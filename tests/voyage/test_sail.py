@@ -388,7 +388,7 @@ def test_the_waiter_starts_a_captain_that_was_killed(sailor, plan):
     voyage, pid = new_captain(sailor, before)
     os.kill(pid, signal.SIGKILL)
     sailor.go(f"{voyage}-ship-0")
-    out, err = sailing.communicate(timeout=120)
+    out, err = sailing.communicate(timeout=240)
     assert sailing.returncode == 0, err
     assert json.loads(out)["state"] == "complete"
 
@@ -404,7 +404,7 @@ def test_a_drydock_that_dies_under_a_waiting_sail_is_started_again(tmp_path, pla
     wait_for(lambda: (found := lone.drydock()) is not None and found.pid != killed)
     (voyage,) = [path.name for path in lone.voyages.glob("voyage-*")]
     lone.go(f"{voyage}-ship-0")
-    out, err = sailing.communicate(timeout=90)
+    out, err = sailing.communicate(timeout=240)
     assert sailing.returncode == 0, err
     assert json.loads(out)["state"] == "complete"
     assert lone.run("sink", "--force").code == 0
@@ -423,7 +423,7 @@ def test_only_one_captain(sailor, plan):
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=240,
     )
     assert done.returncode == 1
     assert "another captain" in done.stderr
@@ -445,7 +445,7 @@ def test_interrupt_says_what_exists_and_how_to_go_on(sailor, plan):
     sailing = sailor.popen("sail", plan([run_task(f"{HELD}; echo x > a")]), "-n", "1", "--wait")
     made, _ = new_captain(sailor, before)
     sailing.send_signal(signal.SIGINT)
-    _, err = sailing.communicate(timeout=60)
+    _, err = sailing.communicate(timeout=240)
     assert sailing.returncode == 130, err
     voyage = re.search(r"ocaptain (?:watch|sail --resume) (voyage-[0-9a-f]{12})", err)
     assert voyage, err

@@ -41,9 +41,8 @@ def test_canaries(lone, plan):
     secrets = {**CANARIES, "drydock's token": token}
     shown = sailed.out + sailed.err
     lone.faults({"call": "* /v1/*", "status": 500})
-    lone.env["OCAPTAIN_API_TIMEOUT"] = "2"
     for arguments in (["sweep", "--dry-run"], ["doctor"], ["doctor", "--provider", "sprites"]):
-        done = lone.run(*arguments)
+        done = lone.run(*arguments, env={"OCAPTAIN_API_TIMEOUT": "2"})
         shown += done.out + done.err
     lone.faults()
     for arguments in (["status"], ["tasks", "--json"], ["logs"], ["shell", "--raw", voyage, "ship-0"]):
@@ -61,7 +60,7 @@ def test_canaries(lone, plan):
         ["git", "-C", lone.voyage(voyage) / "repo.git", "cat-file", "--batch-all-objects", "--batch", "--unordered"],
         capture_output=True,
         check=True,
-        timeout=60,
+        timeout=240,
     ).stdout.decode(errors="replace")
     assert "OCAPTAIN_TASK_ID" in objects
     allowed = {lone.home / "state/ocaptain/drydock/token"}
@@ -70,7 +69,7 @@ def test_canaries(lone, plan):
         assert secret not in shown, f"{name} was shown"
         assert secret not in objects, f"{name} is in a git object"
         found = subprocess.run(
-            ["grep", "-rlF", "--", secret, str(lone.home)], capture_output=True, text=True, check=False, timeout=60
+            ["grep", "-rlF", "--", secret, str(lone.home)], capture_output=True, text=True, check=False, timeout=240
         )
         files = {Path(line) for line in found.stdout.splitlines()}
         assert files <= allowed, f"{name} is in {files - allowed}"

@@ -17,7 +17,7 @@ import time
 import pytest
 
 from ocaptain.voyage.doctor import judge_disk_space, judge_file_modes, judge_git, judge_limit, judge_open_files
-from tests.helpers import OCAPTAIN, run_task, wait_for
+from tests.helpers import OCAPTAIN, PATIENCE, run_task, wait_for
 
 
 class Terminal:
@@ -46,7 +46,7 @@ class Terminal:
     def type(self, text):
         os.write(self.leader, text.encode())
 
-    def until(self, pattern, seconds=30):
+    def until(self, pattern, seconds=PATIENCE):
         end = time.monotonic() + seconds
         while not (found := re.search(pattern, self.seen)):
             assert time.monotonic() < end, self.seen
@@ -58,7 +58,7 @@ class Terminal:
         return found
 
     def end(self):
-        code = self.process.wait(30)
+        code = self.process.wait(240)
         assert termios.tcgetattr(self.follower) == self.before, "the terminal is not as it was"
         os.close(self.leader)
         os.close(self.follower)
@@ -136,7 +136,7 @@ def test_commands_on_standard_input(fleet, voyage):
         env=fleet.env,
         capture_output=True,
         check=False,
-        timeout=60,
+        timeout=240,
     )
     assert (done.returncode, done.stderr) == (3, b"err\n")
     assert done.stdout == b"out\n" + b"x" * 300000

@@ -95,7 +95,7 @@ def test_with_a_setup_a_clean_clone_counts(tmp_path, ships):
 
 @pytest.mark.parametrize("how", ["down", "broken"])
 def test_a_ship_verify_that_fails_fails_no_voyage(tmp_path, ships, monkeypatch, how):
-    monkeypatch.setattr(final, "SILENT_SECONDS", 1.0)
+    monkeypatch.setattr(final, "SILENT_SECONDS", 5.0)  # the ship that runs it then must answer within
     made = ships(2)
     directory = make_voyage(tmp_path, [LEAVES], verify="test -f a", verify_ship=True)
     if how == "down":
@@ -174,7 +174,7 @@ def test_one_that_is_gone_is_made_again(sailor, plan):
     wait_for(lambda: sailor.sprites() == 2 and sailor.json("tasks", voyage, "--json")["tasks"][0]["owner"])
     assert sailor.api("DELETE", f"/v1/sprites/{voyage}-ship-verify").status_code == 204
     sailor.inside(f"{voyage}-ship-0", "touch ~/go")
-    out, err = waiting.communicate(timeout=120)
+    out, err = waiting.communicate(timeout=240)
     assert waiting.returncode == 0, err
     assert json.loads(out)["verify"]["clean"] is True
     assert "ship-verify is replaced: it is made again" in err

@@ -85,7 +85,7 @@ def test_sweep_asks_a_person(lone):
         leader, follower = pty.openpty()
         with subprocess.Popen([OCAPTAIN, "sweep"], env=lone.env, stdin=follower, stdout=-1, stderr=-1) as asked:
             os.write(leader, answer)
-            asked.communicate(timeout=60)
+            asked.communicate(timeout=240)
         os.close(leader)
         os.close(follower)
         assert lone.sprites() == left
@@ -144,7 +144,7 @@ def test_what_had_not_landed_is_in_a_bundle_that_clones(lone, plan, tmp_path):
     assert sunk["left"] == []
     bundle = sunk["bundle"]
     assert bundle.startswith(str(lone.voyage(voyage) / "rescue"))
-    subprocess.run(["git", "clone", "-q", "--mirror", bundle, tmp_path / "back.git"], check=True, timeout=60)
+    subprocess.run(["git", "clone", "-q", "--mirror", bundle, tmp_path / "back.git"], check=True, timeout=240)
     back = Git(tmp_path / "back.git")
     assert back.text("show", f"{sunk['rescued'][0]['ref']}:wip") == "wip"
     assert back.text("show", f"{voyage}:a") == "1"

@@ -16,7 +16,7 @@ import pytest
 from tests.helpers import run_task, wait_for, write_plan
 from tests.voyage.matrix import WAIT, Cell
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(1200), pytest.mark.slow]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(2400), pytest.mark.slow]
 SEED = int(os.environ.get("OCAPTAIN_STORM_SEED") or random.SystemRandom().randrange(10**6))
 VOYAGES = 20 if os.environ.get("OCAPTAIN_STORM") else 1
 VICTIMS = ("agent", "supervisor", "worker", "captain", "exec sessions", "ansible", "command", "provider")

@@ -24,7 +24,7 @@ BUILDER = "ansible-builder==3.1.1"
 
 
 def run(argv, env, cwd, ok=True, **more):
-    done = subprocess.run(list(map(str, argv)), env=env, cwd=cwd, capture_output=True, check=False, timeout=200, **more)
+    done = subprocess.run(list(map(str, argv)), env=env, cwd=cwd, capture_output=True, check=False, timeout=600, **more)
     assert (done.returncode == 0) is ok, (done.stdout or b"").decode() + (done.stderr or b"").decode()
     return done.stdout
 
