@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from pathlib import Path
 
+TEST_SECONDS = 10.0  # how long who tests a lock may take
+
 
 class Lock:
     """An exclusive flock on ``path``, held until :meth:`release` or the end of the process."""
@@ -26,13 +28,19 @@ class Lock:
         return self._fd is not None
 
     def acquire(self) -> bool:
-        """Take the lock if it is free; return whether it was taken."""
+        """Take the lock if it is free; return whether it was taken.
+
+        A process that tests it (:func:`is_locked`) shares it for a moment, and is waited for: it may be interrupted
+        just then, and a lock that is being looked at is free.
+        """
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(fd)
-            return False
+        until = time.monotonic() + TEST_SECONDS
+        while not _try_flock(fd, fcntl.LOCK_EX):
+            if not _try_flock(fd, fcntl.LOCK_SH) or time.monotonic() > until:
+                os.close(fd)
+                return False
+            fcntl.flock(fd, fcntl.LOCK_UN)
+            time.sleep(0.002)
         self._fd = fd
         return True
 
@@ -68,6 +76,15 @@ class Lock:
         self.release()
 
 
+def _try_flock(fd: int, kind: int) -> bool:
+    """Lock the file of ``fd`` (``LOCK_SH`` or ``LOCK_EX``) if that is possible now; return whether it was."""
+    try:
+        fcntl.flock(fd, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def is_locked(path: Path) -> bool:
     """Return whether a process holds the lock on ``path``; never create the file."""
     try:
@@ -75,12 +92,9 @@ def is_locked(path: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return not _try_flock(fd, fcntl.LOCK_SH)
     finally:
         os.close(fd)
-    return False
 
 
 def end_lock_holder(lock: Path, pid: int, seconds: float, first_signal: signal.Signals = signal.SIGTERM) -> bool:
