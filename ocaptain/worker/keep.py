@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ from ocaptain.worker.places import Places, remove_path
 from ocaptain.worker.procs import kill_attempt_processes
 from ocaptain.worker.streams import find_transcripts
 
-START_SECONDS = 20.0
+START_SECONDS = 60.0
+LOOK_SECONDS = 20.0  # how long who tests the keeper's lock may hold it, and a keeper be silent about itself
 STOP_SECONDS = 15.0
 MAX_LOG = 1024 * 1024
 VOYAGE_LOCK = "voyage.lock"  # names the voyage that uses the host; never removed here
@@ -37,9 +39,9 @@ def run_keeper_command(places: Places, program: Path, verb: str) -> int:
     ``start`` also restarts a keeper whose program is not the current one.
     """
     places.own.mkdir(mode=0o700, parents=True, exist_ok=True)
-    running = _running_keeper(places)
     if verb == "run":
         return _run_keeper(places, program)
+    running = _running_keeper(places)
     if verb == "status":
         word = "running" if running else "stopped"
     elif verb == "stop":
@@ -71,14 +73,15 @@ def _take_keeper_lock(places: Places) -> int | None:
 
 def _running_keeper(places: Places) -> dict[str, Any]:
     """Return the record of the running keeper, {} if none runs."""
-    until = time.monotonic() + 2.0
+    until = time.monotonic() + LOOK_SECONDS
     while (fd := _take_keeper_lock(places)) is None:
         keeper = read_json(places.own / "keeper.lock")
         if isinstance(keeper, dict) and start_time(int(keeper["pid"])) == keeper["start"]:
             return keeper
         if time.monotonic() > until:  # somebody else is just looking, or it has not said it yet
             raise SystemExit(
-                f"a keeper holds {places.own}/keeper.lock, but did not write its process id there within 2 s; try again"
+                f"a keeper holds {places.own}/keeper.lock, but did not write its process id there"
+                f" within {LOOK_SECONDS:g} s; try again"
             )
         time.sleep(0.02)
     os.close(fd)
@@ -124,9 +127,9 @@ def _stop_keeper(places: Places) -> str:
 
 def _run_keeper(places: Places, program: Path) -> int:
     """Be the keeper until a signal ends it; return at once if another keeper runs."""
-    fd = _take_keeper_lock(places)
-    if fd is None:
-        return 0
+    while (fd := _take_keeper_lock(places)) is None:  # who starts us looks again and again, and holds it for a moment
+        if _running_keeper(places):
+            return 0
     keeper_record = {"pid": os.getpid(), "start": start_time(os.getpid()), "program": _program_digest(program)}
     os.ftruncate(fd, 0)
     os.write(fd, json.dumps(keeper_record).encode())
@@ -144,7 +147,8 @@ def _run_keeper(places: Places, program: Path) -> int:
     while not stopped:
         began = time.monotonic()
         argv = [sys.executable, str(program), "serve"]
-        child = subprocess.Popen(argv, preexec_fn=_end_with_parent)  # noqa: PLW1509 - there is one thread
+        end = partial(_end_with_parent, os.getpid())
+        child = subprocess.Popen(argv, preexec_fn=end)  # noqa: PLW1509 - there is one thread
         if stopped:  # it was told while the child was being made
             child.terminate()
         code = child.wait()
@@ -157,8 +161,11 @@ def _run_keeper(places: Places, program: Path) -> int:
     return 0
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(parent: int) -> None:
+    """Have this process end when ``parent`` does, even if that ended before the kernel was told."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def remove_everything(places: Places) -> int:
