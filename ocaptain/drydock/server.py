@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     import subprocess
 
 START_SECONDS = 660.0  # the first start installs the base layer
-STOP_SECONDS = 20.0
+STOP_SECONDS = 60.0  # it removes its ships' disks; one that is killed would leave them
 Network = Literal["host", "isolated"]
 OPTIONS_FILE = "options.json"
 DESTROY_SIGNAL = signal.SIGUSR1  #: ends the server and destroys its sprites; any other signal keeps their disks

@@ -38,7 +38,7 @@ from ocaptain.worker.windows import SESSION, close_finished_windows, run_tmux
 ANSWER_SECONDS = 5.0
 FORK_SECONDS = 30.0  # after the launcher has answered; the disk may be slow
 RECHECK_SECONDS = 30.0
-LAUNCHER_START_SECONDS = 20.0
+LAUNCHER_START_SECONDS = 60.0  # Python has to start; a ship may be busy
 MAX_LINE = 64 * 1024
 
 

@@ -7,7 +7,6 @@ import pty
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -122,9 +121,7 @@ def look(awaited):
             seen += data.decode(errors="replace")
             if awaited and awaited in seen:
                 awaited = ""
-                for keys in (b"\x03", b"\x02d"):
-                    os.write(fd, keys)
-                    time.sleep(0.2)  # what comes faster tmux takes for pasted
+                os.write(fd, b"\x03\x02d")  # at once, as a slow line may bring them
     except OSError:  # Linux says so at the end of the other side
         pass
     os.close(fd)
