@@ -105,6 +105,7 @@ async def serve(options: Options) -> None:
                     faults,
                     shutdown,
                     lambda: _write_server_record(state_dir, record),
+                    lambda: (state_dir / "server.json").unlink(missing_ok=True),
                 )
             finally:
                 (state_dir / "server.json").unlink(missing_ok=True)
@@ -166,8 +167,10 @@ async def _serve(
     faults: Faults,
     shutdown: _Shutdown,
     announce: Callable[[], None],
+    withdraw: Callable[[], None],
 ) -> None:
     def stop() -> None:
+        withdraw()  # before it refuses the first call: who finds no record waits, and starts the next one
         server.should_exit = True
 
     def stop_and_destroy() -> None:

@@ -91,7 +91,7 @@ def session():
 @settings(FUZZING, max_examples=max(1, -(-CASES // OPERATIONS)))
 def test_random_calls(dock, session, case):
     headers = {"Authorization": f"Bearer {dock.token}"}
-    reply = case.call(base_url=dock.record["url"], headers=headers, session=session, timeout=30)
+    reply = case.call(base_url=dock.record["url"], headers=headers, session=session, timeout=240)
     assert reply.status_code < 500, (case.as_curl_command(), reply.text[:500])
     if not case.path.startswith("/v1/sprites/{name}/exec"):  # a ship's command may say anything
         assert MARK.encode() not in reply.content

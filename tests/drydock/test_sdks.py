@@ -164,7 +164,7 @@ def test_a_terminal_attach_and_kill(dock, name, sprite):
         following = pool.submit(attached.run)
         time.sleep(0.5)
         kill_session(sprite, session, signal="SIGKILL", timeout=5)
-        following.exception(timeout=30)
+        following.exception(timeout=240)
     wait_for(lambda: sprite.list_sessions() == [])
 
 
