@@ -232,6 +232,16 @@ class Sailor:
     def sprites(self) -> int:
         return self.metrics()["sprites"]
 
+    def names(self) -> list[str] | None:
+        """Return the names of all sprites; None without a drydock: one that has none may end by itself at any time."""
+        while found := self.drydock():
+            try:
+                return [one["name"] for one in self.api("GET", "/v1/sprites").json()["sprites"]]
+            except (httpx.TransportError, OSError):
+                if self.drydock() == found:
+                    raise
+        return None
+
     def scuttle(self) -> None:
         """End all that sails here, commands and captains as well: what a sink does, at a tenth of the time."""
         wait_for(self._kill_commands)  # before its directory goes: one that still ends may write

@@ -29,7 +29,7 @@ PRICES = {
     "claude-sonnet-4-5": (3.0, 15.0, 3.75, 0.3),
     "claude-haiku-4-5": (1.0, 5.0, 1.25, 0.1),
 }
-GATE_SECONDS = 120.0
+GATE_SECONDS = 600.0
 HANG_SECONDS = 600.0
 CUT_SECONDS = 0.3
 PIECE = 8 * 1024

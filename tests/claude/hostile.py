@@ -33,7 +33,7 @@ class Thief:
 
         class Handler(BaseHTTPRequestHandler):
             def handle(self) -> None:
-                self.connection.settimeout(1.0)
+                self.connection.settimeout(20.0)
                 data = b""
                 with contextlib.suppress(OSError):
                     while more := self.connection.recv(65536):

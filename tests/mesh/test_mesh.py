@@ -166,12 +166,13 @@ def ships_reach_each_other_through_the_mesh_alone(mesh):
     listen = (
         "import socket; s = socket.create_server(('127.0.0.1', 7777)); c, _ = s.accept(); c.sendall(b'ship-0 here')"
     )
-    mesh.ship(0, f'setsid python3 -c "{listen}" >/dev/null 2>&1 & sleep 0.5')
+    is_open = "until grep -q ':1E61 .* 0A ' /proc/net/tcp; do sleep 0.1; done"  # 7777, and listening
+    mesh.ship(0, f'setsid python3 -c "{listen}" >/dev/null 2>&1 & {is_open}')
     name = f"{mesh.voyage_id}-ship-0"
     for n in range(1, SHIPS):
-        assert re.search(f"pong from {name} .* via", mesh.ship(n, f"{TOOL} ping -c 1 --timeout 10s {name}"))
+        assert re.search(f"pong from {name} .* via", mesh.ship(n, f"{TOOL} ping -c 1 --timeout 60s {name}"))
     # `nc` ends with its input; this one stays open.
-    assert mesh.ship(2, f"mkfifo f && exec 3<>f && rm f && timeout 10 {TOOL} nc {name} 7777 <&3") == "ship-0 here"
+    assert mesh.ship(2, f"mkfifo f && exec 3<>f && rm f && timeout 60 {TOOL} nc {name} 7777 <&3") == "ship-0 here"
     # Their networks are apart: without the mesh nobody is there.
     assert "refused" in mesh.ship(2, "timeout 3 bash -c '</dev/tcp/127.0.0.1/7777' 2>&1")
     assert re.findall(r"^ *(\w+):", mesh.ship(2, "cat /proc/net/dev"), re.MULTILINE) == ["lo"]

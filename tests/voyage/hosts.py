@@ -157,7 +157,7 @@ class Machines:
     def inventory(self, *names, **more):
         """Write an inventory of some machines (all), in a group."""
         chosen = [one for one in self.all if not names or one.name in names]
-        options = "-o ServerAliveInterval=1 -o ServerAliveCountMax=3 -o ConnectTimeout=2"
+        options = "-o ServerAliveInterval=2 -o ServerAliveCountMax=4 -o ConnectTimeout=8"
         shared = {
             "ansible_ssh_private_key_file": str(self.key),
             "ansible_ssh_common_args": f"-o UserKnownHostsFile={self.known} -o StrictHostKeyChecking=yes {options}",

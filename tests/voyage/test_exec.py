@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import subprocess
-import time
 
 import pytest
 
@@ -120,15 +119,16 @@ def test_ctrl_c_reaches_the_command_and_its_own_answer_comes_back(fleet, voyage)
 
 
 def test_a_second_ctrl_c_gives_it_up(fleet, voyage):
-    with start(fleet, "sh", "-c", "trap '' INT; echo ready; sleep 297") as process:
+    line = "trap 'echo told' INT; echo ready; while :; do sleep 0.1; done; : number-297"
+    with start(fleet, "sh", "-c", line) as process:
         assert process.stdout.readline() == b"ready\n"
         process.send_signal(signal.SIGINT)
-        time.sleep(0.3)
+        assert process.stdout.readline() == b"told\n"
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
         assert process.wait(240) == 130
         assert process.stderr.read() == b"interrupted: the command on ship-0 is ended\n"
-    wait_for(lambda: run(fleet, "sh", "-c", "pgrep -f '[s]leep 297' || echo none").stdout == b"none\n")
+    wait_for(lambda: run(fleet, "sh", "-c", "pgrep -f '[n]umber-297' || echo none").stdout == b"none\n")
 
 
 def test_a_process_that_is_killed_leaves_no_command_behind(fleet, voyage):

@@ -134,19 +134,17 @@ def test_interrupted_once_in_any_phase(lone, plan, meets):
 
 
 def test_interrupted_twice_ends_now(lone, plan):
-    lone.env["OCAPTAIN_API_TIMEOUT"] = "60"
+    lone.env["OCAPTAIN_API_TIMEOUT"] = "800"
     again = [plan(TASKS), "-n", "2"]
     for phase in ("check", "provision", "bootstrap", "landing"):
         lone.faults(PHASES[phase])
         sailing = lone.popen("sail", *again, "--wait")
         wait_for(lambda pid=sailing.pid: children(pid) and lone.injected())
-        began = time.monotonic()
         sailing.send_signal(signal.SIGINT)
         time.sleep(0.05)
         sailing.send_signal(signal.SIGINT)
-        sailing.communicate(timeout=240)
+        sailing.communicate(timeout=240)  # well before the call that is held would be given up
         assert sailing.returncode == 130, phase
-        assert time.monotonic() - began < 10, phase
         ansible_ends(lone)
         again = ["--resume", made[0].name] if (made := list(lone.voyages.glob("voyage-*"))) else again
 

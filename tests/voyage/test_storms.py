@@ -115,7 +115,7 @@ class Storm(Cell):
         _, err = self.process.communicate()
         assert self.row("SELECT state FROM voyage") == "sunk", err
         place = self.root / "state/ocaptain/drydock/sprites"
-        wait_for(lambda: not self.sailor.drydock() or self.ships() == [])
+        wait_for(lambda: not self.sailor.names())
         assert self.sailor.drydock() or not place.is_dir() or not any(place.iterdir())
 
 
