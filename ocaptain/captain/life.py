@@ -20,6 +20,7 @@ from ocaptain.captain.decide.judge import AttemptWatch
 from ocaptain.captain.decide.leases import TICK, Leases
 from ocaptain.captain.decide.pause import TEMPORARY_REASONS, Pause, temporary_pause
 from ocaptain.captain.final import FinalVerify
+from ocaptain.captain.landing.artifacts import COLLECT_SECONDS
 from ocaptain.captain.pool import Pool
 from ocaptain.captain.records import Records
 from ocaptain.captain.ship.actor import ShipActor
@@ -128,6 +129,7 @@ class Captain:
             return
         self.pool.claiming = not self._is_paused
         await asyncio.to_thread(self.context.bundles.clear)  # of a captain that was killed
+        await asyncio.to_thread(self.context.artifacts.settle)  # likewise
         self.ledger.set_state("running")
         self._make_actors()
         self.views.write_tasks(whole=True)
@@ -200,11 +202,22 @@ class Captain:
                 self.pool.news.clear()
                 await self.pool.news.wait()
             await self.views.finish_workspace_update()
+            if found.next != "verify":
+                await self._wait_for_artifacts()
         if found.next == "verify":
             await self._verify()
         self.pool.over = self.views.is_final = True
         if found.next != "verify":
             self.ledger.set_state(found.next, found.reason)
+
+    async def _wait_for_artifacts(self) -> None:
+        """Wait for artifacts that are still on their way; what comes too late is fetched by the sink."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(COLLECT_SECONDS):
+                for actor in list(self.actors.values()):
+                    while not actor.gone and not actor.attempts.collected.is_set():
+                        with contextlib.suppress(TimeoutError):  # it may be given up meanwhile
+                            await asyncio.wait_for(actor.attempts.collected.wait(), TICK)
 
     def _status(self) -> VoyageStatus:
         counts = self.ledger.count_tasks()
@@ -255,6 +268,7 @@ class Captain:
         """Run the final verify, and store its result and the voyage's last state."""
         self.ledger.set_state("verifying")
         ended = await FinalVerify(self.context, self.pool, self._records, self._transports, self._maker).run()
+        await self._wait_for_artifacts()
         verdict = ended.verdict
         if ended.code is not None:
             with contextlib.suppress(OSError):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from ocaptain.captain.adopt import adopt_landings
 from ocaptain.captain.cursors import Cursors
-from ocaptain.captain.landing import Owner, fetch_snapshot, save_other_work
+from ocaptain.captain.landing import Left, Owner, collect_artifacts, fetch_snapshot, save_other_work
 from ocaptain.captain.records import Records
 from ocaptain.captain.refs import ROOT, former_work_ref, other_ref, saved_other_ref, saved_ref, unlanded_refs, work_ref
 from ocaptain.captain.ship.context import Context
@@ -81,6 +81,7 @@ async def rescue(
     records = Records(directory, ledger, context.prices)
     await asyncio.to_thread(context.lander.reconcile)
     await asyncio.to_thread(adopt_landings, context.git, ledger, context.lander.ref, is_strict=False)
+    await asyncio.to_thread(context.artifacts.settle)
     rows = [row for row in ledger.ships() if row.state != "gone" or row.sprite in listed]
     found = await asyncio.gather(*(rescue_ship(context, records, transports(row), row) for row in rows))
     for row in rows:
@@ -132,6 +133,8 @@ async def _fetch_work(context: Context, link: Link, transport: Transport, attemp
     offer = found.snapshot
     if offer is None:
         return None
+    if found.artifacts:
+        await _collect_artifacts(context, ship, transport, found.artifacts)
     others = await _save_other_work(context, ship, transport, found.other, held) if found.other else None
     if offer.left_out:
         names = ", ".join(escape_control(path) for path in offer.left_out[:10])
@@ -147,6 +150,20 @@ async def _fetch_work(context: Context, link: Link, transport: Transport, attemp
     ledger.add_saved_ref(ref, ship, held.token if held else None, offer.commit)
     ledger.add_event("rescue", f"work in progress is saved as {ref}", ship=ship, task=held.task if held else None)
     return ref
+
+
+async def _collect_artifacts(context: Context, ship: str, transport: Transport, artifacts: wire.Artifacts) -> None:
+    """Fetch what the ship's last attempt left for people, unless that was fetched when it ended."""
+    attempt = context.ledger.attempt_row(artifacts.token)
+    if attempt is None or attempt["ship"] != ship:
+        text = f"artifacts of an attempt that this ledger does not know (number {artifacts.token}) are left out"
+        context.ledger.add_event("left out", text, ship=ship)
+        return
+    left = Left(ship, attempt["task"], attempt["number"])
+    try:
+        await collect_artifacts(context.artifacts, context.ledger, transport, artifacts, left, strict=True)
+    except OSError as error:
+        raise OcaptainError(f"its artifacts cannot be written to {context.artifacts.path}: {error.strerror}") from error
 
 
 async def _save_other_work(

@@ -7,11 +7,18 @@ million folders that lead to one file: therefore all limits are checked while it
 from __future__ import annotations
 
 import re
-import unicodedata
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from ocaptain.protocol.limits import MAX_LINK, NewFile, find_excesses, name_problem, path_problem, printable_path
+from ocaptain.protocol.limits import (
+    MAX_LINK,
+    NewFile,
+    find_excesses,
+    fold_name,
+    name_problem,
+    path_problem,
+    printable_path,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -156,14 +163,6 @@ def _collisions(folder: bytes, entries: Mapping[bytes, Entry], added: Iterable[b
         other = seen.setdefault(fold_name(name), name)
         if other != name and name in added:
             yield folder + name, folder + other
-
-
-def fold_name(name: bytes) -> str:
-    """Return a name as macOS and Windows compare it: without case and in one normal form of Unicode."""
-    if name.isascii():
-        return name.decode().lower()
-    text = name.decode(errors="surrogateescape")
-    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", text).casefold())
 
 
 def _shown(path: bytes) -> str:

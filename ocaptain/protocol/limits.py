@@ -7,6 +7,7 @@ that the attempt started from is checked.
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass, replace
 from typing import Iterable, Iterator, Mapping, NamedTuple
 
@@ -179,6 +180,14 @@ def name_problem(name: bytes, limits: Limits) -> str:
     if is_dot_git(name):
         return "names that some system takes for .git"
     return ""
+
+
+def fold_name(name: bytes) -> str:
+    """Return a name as macOS and Windows compare it: without case and in one normal form of Unicode."""
+    if name.isascii():
+        return name.decode().lower()
+    text = name.decode(errors="surrogateescape")
+    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", text).casefold())
 
 
 def is_dot_git(name: bytes) -> bool:

@@ -29,11 +29,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A git bundle with one ref.
+    """A git bundle with one ref; or a tar archive, which has none.
 
     Attributes:
         parts: the files that it is split into; a ship also writes the single part of a small bundle.
-        ref: name of the ref.
+        ref: name of the ref, "" in an archive.
         data: content of a small bundle (:data:`ocaptain.protocol.INLINE_BYTES`), in base64; since protocol 3.
         refs: id of a blob in it with the refs of the voyage's start, in the format of ``packed-refs``; they are
             in every workspace from then on. "" = it brings none. Workers of before ignore it.
@@ -118,6 +118,24 @@ class OtherWork:
 
 
 @dataclass(frozen=True)
+class Artifacts:
+    """The files that an agent left in ``~/voyage/artifacts`` (:mod:`ocaptain.protocol.artifacts`).
+
+    Attributes:
+        token: of the attempt that they are of.
+        bundle: the archive; without parts if no file could be taken.
+        left_out: what was not taken, and why.
+    """
+
+    token: int = validated(minimum=1, maximum=MAX_NUMBER)
+    bundle: Bundle = Bundle(())
+    left_out: Tuple[str, ...] = validated((), max_length=100)
+
+    def __post_init__(self) -> None:
+        _require_few_parts(self.bundle)
+
+
+@dataclass(frozen=True)
 class UnfitTree:
     """Why a workspace could not be offered."""
 
@@ -138,6 +156,7 @@ class Outcome:
         snapshot: the work that it left; or ``unfit`` says why there is none.
         agent: the facts from its stream (``ocaptain.agents.facts``).
         other: what it committed or stashed elsewhere than in its files, None if nothing.
+        artifacts: what it left in ``~/voyage/artifacts``, None if nothing.
     """
 
     code: int = validated(minimum=-1, maximum=255)
@@ -148,6 +167,7 @@ class Outcome:
     unfit: UnfitTree | None = None
     agent: Mapping[str, Any] | None = None
     other: OtherWork | None = None
+    artifacts: Artifacts | None = None
 
 
 @dataclass(frozen=True)
@@ -196,10 +216,15 @@ class TrialResult:
 
 @dataclass(frozen=True)
 class RescueResult:
-    """The content of the workspace, and what else the agent committed; None if it was never set to a commit."""
+    """The content of the workspace, what else the agent committed, and what it left as artifacts.
+
+    Attributes:
+        snapshot: None if the workspace was never set to a commit.
+    """
 
     snapshot: Snapshot | None = None
     other: OtherWork | None = None
+    artifacts: Artifacts | None = None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ On the ship's disk, below its home::
 
     voyage/workspace    the agent's clone
     voyage/trial        the clone of the gate's trial, while that runs
-    voyage/artifacts    spec.md, verify.sh
+    voyage/artifacts    spec.md, verify.sh, and what the agent leaves there for people
     voyage/logs         output of each attempt
     .ocaptain/          worker.pyz, tmux.conf, and the worker's own state:
         git/            the worker's git directory, which no agent works in; trial.git/ that of the gate's trial

@@ -20,6 +20,7 @@ from ocaptain.protocol.codec import from_dict, to_dict
 from ocaptain.protocol.envelope import AgentBody, Body, LogBody
 from ocaptain.protocol.files import read_json, start_time, write_atomic, write_json
 from ocaptain.protocol.messages import Outcome, Start
+from ocaptain.worker.artifacts import empty_artifacts
 from ocaptain.worker.errors import WorkspaceError
 from ocaptain.worker.job import Job, JobFile, shell_argv
 from ocaptain.worker.launcher import launch_supervisor
@@ -179,6 +180,7 @@ class Attempts:
 
         Agents' sessions are stored elsewhere; the newest logs stay, for people.
         """
+        empty_artifacts(self._state.places)
         for old in self._state.places.outbox.iterdir():
             remove_path(old)
         for old in self._state.places.attempts.iterdir():

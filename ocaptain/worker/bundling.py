@@ -116,7 +116,10 @@ class Bundling(Comparison):
 
 def inline_small_bundle(home: Path, data: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a result with a small bundle's content inside; the stored result names only its part."""
-    return {**data, **{name: _inline(home, data[name]) for name in ("snapshot", "other") if data.get(name)}}
+    return {
+        **data,
+        **{name: _inline(home, data[name]) for name in ("snapshot", "other", "artifacts") if data.get(name)},
+    }
 
 
 def _inline(home: Path, work: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -52,6 +52,7 @@ from ocaptain.protocol.messages import (
     UnfitTree,
     Verify,
 )
+from ocaptain.worker.artifacts import last_token, pack_artifacts
 from ocaptain.worker.attempts import CANCEL_SECONDS, Attempts
 from ocaptain.worker.bundling import inline_small_bundle
 from ocaptain.worker.channels import Channel, parse_numbers
@@ -309,6 +310,8 @@ class Worker:
             except UnfitWorkspace as error:
                 outcome = replace(outcome, unfit=UnfitTree(error.reason, tuple(error.paths)))
             outcome = replace(outcome, other=await asyncio.to_thread(self._find_other_work, workspace, job, outcome))
+            pack = partial(pack_artifacts, self._state.places, f"attempt-{args.token}-artifacts", args.token)
+            outcome = replace(outcome, artifacts=await asyncio.to_thread(pack))
         facts = await asyncio.to_thread(self._attempts.read_facts, job)
         return replace(outcome, tail=read_tail(Path(job.log)), agent=facts)
 
@@ -350,7 +353,12 @@ class Worker:
             take = partial(workspace.snapshot, base, f"rescue-{args.name}", lenient=True)
             snapshot = await asyncio.to_thread(take)
             find = partial(workspace.find_other_work, base, f"rescue-{args.name}-other", snapshot.commit)
-            return RescueResult(snapshot, await asyncio.to_thread(find))
+            other = await asyncio.to_thread(find)
+            token = last_token(self._state.places)
+            if token is None:
+                return RescueResult(snapshot, other)
+            pack = partial(pack_artifacts, self._state.places, f"rescue-{args.name}-artifacts", token)
+            return RescueResult(snapshot, other, await asyncio.to_thread(pack))
 
     async def resume_attempt(self) -> None:
         """Continue to wait for an attempt that an earlier worker started, so that its result is journalled."""

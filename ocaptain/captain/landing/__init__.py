@@ -1,5 +1,6 @@
 """Landing: ``fetch`` brings a ship's offer here, ``lander`` makes one commit of it on the voyage branch."""
 
+from ocaptain.captain.landing.artifacts import Left, collect_artifacts
 from ocaptain.captain.landing.fetch import fetch_snapshot
 from ocaptain.captain.landing.lander import CheckFailed, Conflicted, Landed, Lander, TokenLost, Verdict
 from ocaptain.captain.landing.offers import parse_outcome
@@ -10,9 +11,11 @@ __all__ = [
     "Conflicted",
     "Landed",
     "Lander",
+    "Left",
     "Owner",
     "TokenLost",
     "Verdict",
+    "collect_artifacts",
     "fetch_snapshot",
     "parse_outcome",
     "save_other_work",

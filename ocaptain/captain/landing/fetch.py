@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ocaptain.captain.transport.base import Transport
-    from ocaptain.protocol.messages import Part, Snapshot
+    from ocaptain.protocol.messages import Bundle, Part, Snapshot
 
 MAX_READS = 3
 SMALL = 16 * MEBIBYTE  # bytes, unpacked
@@ -83,13 +83,25 @@ async def fetch_snapshot(
         )
     try:
         with tempfile.TemporaryFile(dir=git.directory, buffering=0) as file:
-            inside = offer.bundle.content()
-            for part in offer.bundle.parts:
-                piece = inside if inside and _is_whole(inside, part) else await _fetch_part(transport, part)
-                await asyncio.to_thread(_write_whole, file, piece)
+            await fetch_parts(transport, offer.bundle, file)
             await _admit(partial(admit_bundle, git, file, offer.commit, base, limits), size)
     except OSError as error:
         raise GitError(f"{git.directory}: a ship's bundle cannot be stored: {error.strerror}") from error
+
+
+async def fetch_parts(transport: Transport, bundle: Bundle, file: BinaryIO) -> None:
+    """Write the parts of a bundle into a file, one after the other; each has its checksum.
+
+    Raises:
+        TransportError: the ship cannot be reached.
+        CutShort: a part arrived incomplete, more likely by the network's fault than by the ship's.
+        BadBundle: a part is not what was offered.
+        OSError: the file cannot be written.
+    """
+    inside = bundle.content()
+    for part in bundle.parts:
+        piece = inside if inside and _is_whole(inside, part) else await _fetch_part(transport, part)
+        await asyncio.to_thread(_write_whole, file, piece)
 
 
 async def _admit(look: Callable[[int | None], None], size: int) -> None:

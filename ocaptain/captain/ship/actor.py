@@ -54,6 +54,7 @@ class ShipActor:
         takes_tasks: whether it takes tasks; False = it is for the final verify only.
         gone: whether it is out of service for good.
         idle: whether it has nothing to do, connected or asleep.
+        attempts: runs its attempts.
     """
 
     def __init__(self, ship: str, transport: Transport, context: Context, dispatcher: Dispatcher) -> None:
@@ -64,7 +65,7 @@ class ShipActor:
         self._context = context
         self._dispatcher = dispatcher
         self._ledger = context.ledger
-        self._attempts = Attempts(ship, context, dispatcher, transport)
+        self.attempts = Attempts(ship, context, dispatcher, transport)
         self._trial = TrialRun(ship, context, dispatcher)
         self._link: Link | None = None
         self._was_reached = False
@@ -108,7 +109,7 @@ class ShipActor:
 
     def running_attempt(self) -> RunningAttempt | None:
         """Return the attempt whose agent runs now, None if none does."""
-        found = self._attempts.working
+        found = self.attempts.working
         held = self._ledger.held_claim(self.ship) if found and not self.gone else None
         return (
             replace(found, records=self._cursors.records_used) if found and held and held.token == found.token else None
@@ -123,7 +124,7 @@ class ShipActor:
 
     def end_agent(self) -> None:
         """End the agent that runs, if one does, since the voyage stops; what has ended already is still judged."""
-        if self._attempt_task and self._attempts.working:
+        if self._attempt_task and self.attempts.working:
             self._attempt_task.cancel()
 
     def call(self) -> None:
@@ -315,7 +316,7 @@ class ShipActor:
 
     async def _attempt(self, link: Link, claim: Claim) -> None:
         self._context.hooks.attempt_begins(self.ship, claim)
-        self._attempt_task = asyncio.ensure_future(self._attempts.run(link, claim))
+        self._attempt_task = asyncio.ensure_future(self.attempts.run(link, claim))
         self._trial.begin(link)
         if self._dispatcher.stopped:  # it was handed out before, and this ship is reached only now
             self._attempt_task.cancel()
@@ -388,7 +389,7 @@ class ShipActor:
             token, _, opening = token.partition(":")
             if kind == "start" and parked.ok and re.fullmatch(r"[0-9]{1,15}", token):
                 last_try = self._repo_errors >= MAX_REPO_ERRORS
-                await self._attempts.save_late_result(int(token), opening, parked.data, last_try=last_try)
+                await self.attempts.save_late_result(int(token), opening, parked.data, last_try=last_try)
             await link.settle(parked.number)
 
 

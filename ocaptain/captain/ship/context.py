@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ocaptain.captain.artifacts import Store
 from ocaptain.captain.landing.lander import Lander
 from ocaptain.captain.ship.bundle_store import BundleStore
 from ocaptain.captain.ship.hooks import Hooks
@@ -95,6 +96,7 @@ class Context:
     prices: Prices
     hooks: Hooks
     soundness: Soundness
+    artifacts: Store
     takes_over: bool = False
     limits: Limits = field(default_factory=Limits)  #: of what an attempt may bring
 
@@ -133,6 +135,7 @@ class Context:
             prices=prices or built_in_prices(),
             hooks=Hooks(hooks),
             soundness=Soundness(git),
+            artifacts=Store(directory),
             takes_over=takes_over,
             limits=limits,
         )
