@@ -12,6 +12,7 @@ below a folder that was made here a moment ago, so that no link can be on the wa
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -64,16 +65,17 @@ class Store(Shelf):
     def settle(self) -> None:
         """Finish what a captain that died began; only the one in command of the voyage may call it.
 
-        Raises:
-            OSError: it cannot be written.
+        What cannot be done now is for the next captain: whoever reads finds the new files where they are.
         """
         for task in self.waiting():
-            self._take_place(task)
+            with contextlib.suppress(OSError):
+                self._take_place(task)
         for prefix in (INCOMING, OLD):
             for left in self.path.glob(f"{prefix}*"):
                 shutil.rmtree(left, ignore_errors=True)
         for left in self.path.glob("..*"):  # of a record that was being written
-            left.unlink()
+            with contextlib.suppress(OSError):
+                left.unlink()
 
     def newest(self, task: str) -> int:
         """Return the number of the attempt whose artifacts a task has, 0 if it has none."""

@@ -205,6 +205,24 @@ def clone(
     clone_voyage(voyage, dest)
 
 
+@app.command(cls=CommandOfWords)
+def artifacts(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[ID] [TASK]", help=f"Only those of this task. {VOYAGE_WORD_HELP}"),
+    ] = None,
+    to: Annotated[
+        Path | None, typer.Option("--to", metavar="DIR", help="Copy them to DIR/TASK/…, which must not exist yet.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """List the files that agents left in ~/voyage/artifacts, or copy them; on a pipe TASK TRY SHIP BYTES FILE."""
+    from ocaptain.cli.artifacts import show_artifacts  # noqa: PLC0415
+
+    named = parse_positional(words or [])
+    show_artifacts(named.voyage, optional_name(named.names, "task"), to=to, as_json=json)
+
+
 @app.command()
 def pause(voyage: VoyageId = None, json: Json = False) -> None:
     """Pause a voyage: start no new task; finish, check and land the running ones, then let the ships sleep."""

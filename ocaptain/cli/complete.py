@@ -28,16 +28,17 @@ _OF_A_VOYAGE: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("shell", "proxy", "exec"), ("ship",)),
     "logs": ("ship", "task"),
     "why": ("task",),
+    "artifacts": ("task",),
     "retry": ("failed",),
     "approve": ("held",),
 }
 #: How many names of a voyage such a command takes; any number if it does not stand here.
-_ONE_NAME = frozenset({"shell", "proxy", "exec", "why"})
+_ONE_NAME = frozenset({"shell", "proxy", "exec", "why", "artifacts"})
 #: Options whose value is a name, by their flag.
 _BY_FLAG = {"--resume": "voyage", "--ship": "ship", "--task": "task"}
 #: Options whose value is a file, though their type does not say so.
 _FILE_FLAGS = frozenset({"--hosts"})
-_DIRECTORY_WORDS = frozenset({"plan", "directory", "dest", "layer"})
+_DIRECTORY_WORDS = frozenset({"plan", "directory", "dest", "layer", "to"})
 
 
 @dataclass(frozen=True)

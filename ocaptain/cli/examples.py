@@ -4,7 +4,7 @@ from __future__ import annotations
 
 #: Commands by what they are for, in the order of ``--help``. A name that is no command (yet) is left out.
 PANELS: dict[str, tuple[str, ...]] = {
-    "Sail": ("sail", "pause", "sink", "clone"),
+    "Sail": ("sail", "pause", "sink", "clone", "artifacts"),
     "Look": ("ls", "status", "tasks", "watch", "logs", "events", "cost", "report"),
     "When a task fails": ("why", "retry", "approve"),
     "Ships": ("shell", "exec", "proxy", "sweep"),
@@ -49,6 +49,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("ocaptain events -f", "all that happens, until the voyage ends"),
         ("ocaptain events -f --json | jq -c 'select(.kind == \"failed\")'", "for a program"),
         ("ocaptain events --since 10m --task 17", "of one task, in the last ten minutes"),
+    ),
+    "artifacts": (
+        ("ocaptain artifacts", "the files that agents left, with task and size"),
+        ("ocaptain artifacts voyage-4f59 17 --to ~/reports", "copy those of task 17 to ~/reports/17"),
     ),
     "cost": (
         ("ocaptain cost", "a line for each ship"),

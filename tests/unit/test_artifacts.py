@@ -16,11 +16,15 @@ from hypothesis import strategies as st
 
 from ocaptain.captain import artifacts as unpacking
 from ocaptain.captain.artifacts import BadArchive, Store, unpack
+from ocaptain.cli.artifacts import HEADER, artifact_lines, format_bytes, show_artifacts
+from ocaptain.errors import UsageError
 from ocaptain.git.trees import fold_name
 from ocaptain.protocol import artifacts as rules
 from ocaptain.query.artifacts import Shelf
 from ocaptain.worker import artifacts as packing
 from ocaptain.worker.places import Places
+from tests.helpers import as_documented
+from tests.unit.test_ledger import make
 
 # -- names ---------------------------------------------------------------------------------------
 
@@ -288,3 +292,75 @@ def test_tasks_are_listed_by_number(tmp_path):
     assert [one.task for one in Shelf(tmp_path).read()] == ["2", "10", "docs"]
     assert [one.task for one in Shelf(tmp_path).read(["10", "7"])] == ["10"]
     assert Path(store.read()[0].as_dict()["directory"]).is_dir()
+
+
+# -- the command -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def voyage(tmp_path, monkeypatch):
+    """A voyage with the tasks 1, 2 and 3, of which two have left something."""
+    monkeypatch.setenv("OCAPTAIN_HOME", str(tmp_path / "voyages"))
+    directory = tmp_path / "voyages/voyage-000000000000"
+    directory.mkdir(parents=True)
+    with make(directory / "ledger.db", {task: frozenset() for task in ("1", "2", "3")}):
+        pass
+    store = Store(directory)
+    two = member("deep/report.html", b"r" * 2048) + member("a\u0301", b"") + rules.END
+    store.keep("2", 3, "ship-1", io.BytesIO(two), ("link: it is neither a file nor a folder",))
+    store.keep("1", 1, "ship-0", io.BytesIO(member("notes") + rules.END))
+    return directory
+
+
+def test_the_list_on_a_pipe_and_as_json(voyage, capsys):
+    show_artifacts(None, None, to=None, as_json=False)
+    said = capsys.readouterr()
+    assert said.out == "1\t1\tship-0\t1\tnotes\n2\t3\tship-1\t0\ta\u0301\n2\t3\tship-1\t2048\tdeep/report.html\n"
+    assert "task 2: left out: link: it is neither a file nor a folder" in said.err
+    show_artifacts(None, "2", to=None, as_json=True)
+    shown = as_documented(capsys.readouterr().out)
+    (task,) = shown["tasks"]
+    assert (task["task"], task["attempt"], task["size_bytes"], shown["copied_to"]) == ("2", 3, 2048, None)
+    assert [file["path"] for file in task["files"]] == ["a\u0301", "deep/report.html"]
+
+
+def test_the_table_fits_the_terminal(voyage):
+    lines = [line.plain for line in artifact_lines(Shelf(voyage).read(), 40)]
+    assert lines[0].split() == list(HEADER)
+    assert lines[3].split() == ["2", "3", "ship-1", "2.0", "KiB", "deep/report…"]
+    assert max(map(len, lines[:-1])) <= 40
+    assert lines[-1] == f"2.0 KiB in {voyage}/artifacts"
+
+
+def test_they_are_copied_whole_and_never_over_something(voyage, tmp_path, capsys):
+    show_artifacts(None, None, to=tmp_path / "there/deep", as_json=True)
+    assert as_documented(capsys.readouterr().out)["copied_to"] == str(tmp_path / "there/deep")
+    assert (tmp_path / "there/deep/2/deep/report.html").read_text() == "r" * 2048
+    assert sorted(os.listdir(tmp_path / "there/deep")) == ["1", "2"]
+    with pytest.raises(UsageError, match=r"/1 exists; choose another directory with --to"):
+        show_artifacts(None, None, to=tmp_path / "there/deep", as_json=False)
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="cannot be made"):
+        show_artifacts(None, None, to=tmp_path / "file", as_json=False)
+
+
+def test_a_task_that_left_nothing_and_one_that_is_none(voyage, capsys):
+    show_artifacts(None, "3", to=None, as_json=False)
+    assert "no attempt of task 3 of voyage-000000000000 has left anything" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="has no task '4'"):
+        show_artifacts(None, "4", to=None, as_json=False)
+
+
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (150_000, "146 KiB"),
+        (1_500_000, "1.4 MiB"),
+        (2**30, "1024 MiB"),
+    ],
+)
+def test_bytes_for_people(size, said):
+    assert format_bytes(size) == said

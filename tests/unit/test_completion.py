@@ -93,6 +93,9 @@ def values(*words, by_bash=False):
         (["logs", OLD, "1", "4", ""], ["ship-0", "ship-1", "2", "3", "5", "6"]),
         (["why", OLD, ""], ["1", "2", "3", "4", "5", "6"]),
         (["why", OLD, "1", ""], []),
+        (["artifacts", OLD, ""], ["1", "2", "3", "4", "5", "6"]),
+        (["artifacts", OLD, "1", ""], []),
+        (["artifacts", "--to", ""], "dirs"),
         (["retry", OLD, ""], ["2"]),
         (["approve", OLD, ""], []),
         (["why", NEW, ""], ["1"]),  # the other id is not of safe characters

@@ -41,7 +41,8 @@ def write_place(sailor):
         if not one.name.startswith("."):
             (place / one.name).symlink_to(one)
     write_lights(place / "my-plan")
-    mended = {"id": "3", "subject": "Sort the lights", "blockedBy": ["1"], "metadata": {"run": "sort list > sorted"}}
+    line = "sort list | tee sorted > ~/voyage/artifacts/lights.txt"
+    mended = {"id": "3", "subject": "Sort the lights", "blockedBy": ["1"], "metadata": {"run": line}}
     (place / "3.json").write_text(json.dumps(mended))
     (place / "plan.json").write_text("[]")
     (inventory,) = (
