@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 #: Which settings of a repository apply: none, its hooks and permission rules, or all.
 REPO_SETTINGS = ("ignore", "hooks", "trust")
 MESHES = ("auto", "none", "tailscale")
+#: Whether agents get the plan as their own task list; auto = where a person can see their screen.
+TASK_LISTS = ("auto", "on", "off")
 #: What options are about, as the help of ``sail`` groups them.
 VOYAGE, FLEET, REPOSITORY, AGENTS, NETWORK, ENDING = "Voyage", "Fleet", "Repository", "Agents", "Network", "Ending"
 
@@ -73,6 +75,13 @@ class SailOptions:
     agent_cmd: str | None = _option("The line that agent `command` runs for tasks without metadata.run.", about=AGENTS)
     model: str | None = _option("Model of agents whose task names none.", about=AGENTS)
     max_turns: int | None = _option("Turns that an attempt of a model may take (200).", minimum=1, about=AGENTS)
+    task_list: str | None = _option(
+        "Whether agents get the plan as their own task list, which the captain keeps right;"
+        " auto, the default, means where a person can see their screen.",
+        choices=TASK_LISTS,
+        on_resume=True,
+        about=AGENTS,
+    )
     repo: str | None = _option(
         "Repository to start from (owner/name on GitHub, a URL or a path); by default the plan's.", about=REPOSITORY
     )

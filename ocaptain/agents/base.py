@@ -56,6 +56,7 @@ class Briefing:
         sessions: earlier sessions on this ship that the attempt may resume, the best one first.
         work: commit on this ship with the files as the last of them left them.
         model, max_turns, repo_settings: the user's ``--model``, ``--max-turns`` and ``--repo-settings``.
+        task_list: whether the agent gets the plan as its own task list.
     """
 
     voyage: str
@@ -73,6 +74,7 @@ class Briefing:
     model: str | None = None
     max_turns: int | None = None
     repo_settings: str = REPO_SETTINGS[0]
+    task_list: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,8 @@ class RunSpec:
         project: module of the worker that makes the agent's project for the attempt, so that the repository's
             own settings have no effect; None = this agent reads no settings from a repository.
         repo_settings: which settings of the repository apply: one of :data:`ocaptain.options.REPO_SETTINGS`.
+        task_list: module of the worker that knows the files of the agent's own task list, which then shows the
+            voyage's tasks; None = the agent gets no list.
         view: ``stream`` for workers of earlier versions: ``raw``, or the agent's name and ``-stream``.
         resume: earlier sessions to resume instead of ``argv``; the first that exists.
         resume_prompt: the prompt for such a session.
@@ -105,6 +109,7 @@ class RunSpec:
     stream: str | None = None
     project: str | None = None
     repo_settings: str = REPO_SETTINGS[0]
+    task_list: str | None = None
     view: str = "raw"
     resume: tuple[Resume, ...] = ()
     resume_prompt: str = ""
@@ -123,6 +128,7 @@ class Adapter(Protocol):
         remedy: what to set if it has no credential or if that is refused; begins with a verb.
         roles: Ansible roles that put program and credential on a ship, beside a ``role/`` in its own folder.
         settings_note: how the repository's settings are treated by default, for people.
+        task_list: module of the worker that knows the files of the agent's own task list; None = it has none.
     """
 
     is_model: bool
@@ -130,6 +136,7 @@ class Adapter(Protocol):
     remedy: str
     roles: tuple[str, ...]
     settings_note: str
+    task_list: str | None
 
     def is_settings_file(self, path: str) -> bool:
         """Whether the file of a repository with this path may contain settings of this agent."""

@@ -60,8 +60,6 @@ MAX_ORPHANS = 4 * 1024 * 1024  # bytes of results that no command waits for
 MAX_PULLS = 3  # for the same records; then with each heartbeat
 MAX_TROUBLE = 1000  # characters
 log = logging.getLogger("ocaptain.captain")
-
-
 #: The class of all records of a worker of protocol 1.
 ALL = "all"
 
@@ -160,7 +158,7 @@ class Channel:
         self._reader = asyncio.create_task(self._read())
         self._beat = asyncio.create_task(self._heartbeat())
         after = self.cursors.of(ALL).settled_upto if self.protocol == 1 else self.cursors.settled_numbers()
-        await self._send(Hello(self.protocol, voyage, ship, epoch, generation, self.cursors.journal, after))
+        await self.send(Hello(self.protocol, voyage, ship, epoch, generation, self.cursors.journal, after))
         try:
             async with asyncio.timeout(HELLO_SECONDS):
                 welcome: Welcome = await self._or_broken(self._welcomed)
@@ -182,7 +180,8 @@ class Channel:
         future.cancel()
         raise self.broken.result()
 
-    async def _send(self, message: ToWorker) -> None:
+    async def send(self, message: ToWorker) -> None:
+        """Send a message. Raises TransportError."""
         await self._stream.send(encode_line(pack(message)))
 
     async def _read(self) -> None:
@@ -264,7 +263,7 @@ class Channel:
             await self._ask_again(name)
 
     async def _ask_again(self, name: str) -> None:
-        await self._send(Pull(self.cursors.of(name).seen, None if name == ALL else name))
+        await self.send(Pull(self.cursors.of(name).seen, None if name == ALL else name))
 
     async def _record(self, number: int, body: Message) -> None:
         is_result = body.get("kind") == "result"
@@ -303,7 +302,7 @@ class Channel:
         settled = self.cursors.settled_numbers()
         if settled != self._acknowledged:
             self._acknowledged = settled
-            await self._send(Ack(settled[ALL] if self.protocol == 1 else settled))
+            await self.send(Ack(settled[ALL] if self.protocol == 1 else settled))
 
     async def settle(self, number: int) -> None:
         """Note that a result's effect is stored, and let the worker forget it."""
@@ -322,7 +321,7 @@ class Channel:
         future: asyncio.Future[tuple[int, ResultBody]] = asyncio.get_running_loop().create_future()
         self._waiting[command.id] = future
         try:
-            await self._send(command)
+            await self.send(command)
             async with asyncio.timeout(seconds):
                 return await future
         except TimeoutError as error:
@@ -342,7 +341,7 @@ class Channel:
         if self.protocol == 1:
             return
         self._resting = asyncio.get_running_loop().create_future()
-        await self._send(Rest())
+        await self.send(Rest())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(REST_SECONDS):
                 last = await self._or_broken(self._resting)
@@ -374,7 +373,7 @@ class Channel:
                 self._break(TransportError(f"the worker was silent for {SILENCE_SECONDS:g} s"))
                 return
             with contextlib.suppress(TransportError):
-                await self._send(Ping())
+                await self.send(Ping())
                 for name, (after, count) in self._pulls.items():
                     if count > MAX_PULLS and after == self.cursors.of(name).seen:
                         await self._ask_again(name)

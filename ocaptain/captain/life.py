@@ -82,7 +82,7 @@ class Captain:
         self.context = Context.of(directory, ledger, prices, hooks, takes_over=take_over_path(directory).exists())
         take_over_path(directory).unlink(missing_ok=True)
         self.voyage = self.context.voyage
-        self.views = Views(directory, ledger, self.context.git, self.voyage.id)
+        self.views = Views(directory, ledger, self.context.git, self.voyage.id, self.context.task_board)
         self._records = Records(directory, ledger, self.context.prices)
         self.pool = Pool(self.voyage.id, ledger, self.views, self._records, self.context.hooks, ClaimOrder(ledger))
         self._is_paused = False

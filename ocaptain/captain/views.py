@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
     from pathlib import Path
 
+    from ocaptain.captain.ship.task_list import TaskBoard
     from ocaptain.git import BareRepository
     from ocaptain.ledger import Ledger
 
@@ -27,7 +28,10 @@ log = logging.getLogger("ocaptain.captain")
 class Views:
     """The views of one voyage; this is their only writer."""
 
-    def __init__(self, directory: Path, ledger: Ledger, git: BareRepository, voyage: str) -> None:
+    def __init__(
+        self, directory: Path, ledger: Ledger, git: BareRepository, voyage: str, board: TaskBoard | None = None
+    ) -> None:
+        self._board = board
         self._directory = directory
         self._ledger = ledger
         self._git = git
@@ -54,7 +58,10 @@ class Views:
             return
         self._unwritten.clear()
         folder = self._directory / "tasks"
-        for task, shown in task_files(self._ledger, tasks).items():
+        files = task_files(self._ledger, tasks)
+        if self._board:
+            self._board.update(files)
+        for task, shown in files.items():
             try:
                 folder.mkdir(exist_ok=True)
                 text = json.dumps(shown, indent=2, ensure_ascii=False) + "\n"

@@ -78,7 +78,7 @@ def _check_form(options: SailOptions, arguments: SailArguments) -> None:
     if arguments.resume is not None and (
         refused := [*(flag for flag, value in given.items() if value), *options.flags_refused_on_resume()]
     ):
-        taken = "--wait, --replace, --repo-settings, --take-over, --keep and --json"
+        taken = "--wait, --replace, --repo-settings, --task-list, --take-over, --keep and --json"
         message = f"--resume continues a voyage with its own options; it accepts only {taken}"
         raise UsageError(f"{message}; leave out {', '.join(refused)}")
 

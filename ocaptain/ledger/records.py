@@ -125,6 +125,11 @@ class Voyage:
         """Which of the repository's own agent settings agents use: one of ``ocaptain.options.REPO_SETTINGS``."""
         return str(json.loads(self.options).get("repo_settings") or "ignore")
 
+    @property
+    def task_list(self) -> str:
+        """Whether agents get the plan as their own task list: one of ``ocaptain.options.TASK_LISTS``."""
+        return str(json.loads(self.options).get("task_list") or "auto")
+
 
 @dataclass(frozen=True)
 class Claim:

@@ -9,6 +9,7 @@ Captain to worker::
     command  id, name, args, parts                       idempotent by id; long arguments are in the files ``parts``
     ack      upto                                        records up to here are processed
     pull     class, after                                send again from here
+    task_list  tasks, whole, more                        entries of the list of all tasks; nothing answers it
     rest                                                 no work for this ship: it may sleep
     ping
 

@@ -65,6 +65,23 @@ class Pull:
 
 
 @dataclass(frozen=True)
+class TaskList:
+    """Entries of the list of the voyage's tasks, for agents that show one; nothing answers it.
+
+    Workers of before ignore it. It is no command: those leave a result on the ship's disk.
+
+    Attributes:
+        tasks: entries, each with its ``id``; in place of those with the same ids.
+        whole: whether these, and what follows them, are the whole list.
+        more: whether more entries follow, before which these do not count.
+    """
+
+    tasks: Tuple[Mapping[str, Any], ...] = ()
+    whole: bool = False
+    more: bool = False
+
+
+@dataclass(frozen=True)
 class Rest:
     """There is no work for this ship: it may sleep."""
 
@@ -139,13 +156,14 @@ class Pong:
     """The answer to ping."""
 
 
-ToWorker = Union[Hello, Call, Ack, Pull, Rest, Ping]
+ToWorker = Union[Hello, Call, Ack, Pull, TaskList, Rest, Ping]
 ToCaptain = Union[Welcome, Refusal, Dropped, Trouble, Resting, Pong]
 TYPES: Mapping[str, Type[Union[ToWorker, ToCaptain]]] = {
     "hello": Hello,
     COMMAND: Call,
     "ack": Ack,
     "pull": Pull,
+    "task_list": TaskList,
     "rest": Rest,
     "ping": Ping,
     "welcome": Welcome,

@@ -277,6 +277,7 @@ class Start:
     stream: str | None = None
     project: str | None = None
     repo_settings: str = "ignore"
+    task_list: str | None = None
     view: str = "raw"  # what workers of before ``stream`` go by, and what captains of then send: <agent>-stream
     resume: Tuple[Resume, ...] = ()
     resume_prompt: str = ""

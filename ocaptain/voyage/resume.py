@@ -116,9 +116,10 @@ def _store_request(directory: VoyageDirectory, options: SailOptions) -> None:
     """Store what the user asks for, for the captain and the launch."""
     if options.take_over:
         process.take_over_path(directory.path).touch()
-    if options.repo_settings:
-        with _open_for_writing(directory) as ledger:
-            ledger.set_option("repo_settings", options.repo_settings)
+    for name in ("repo_settings", "task_list"):
+        if (value := getattr(options, name)) is not None:
+            with _open_for_writing(directory) as ledger:
+                ledger.set_option(name, value)
     if not process.is_replacement_running(directory.path):  # which the captain asked for, not the user
         with directory.ledger() as ledger:
             note_resume(directory, ledger.last_event_number())

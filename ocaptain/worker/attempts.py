@@ -28,6 +28,7 @@ from ocaptain.worker.places import open_regular_file, remove_path
 from ocaptain.worker.procs import kill_attempt_processes
 from ocaptain.worker.state import State
 from ocaptain.worker.streams import own_variable_prefixes, replay_stream, stream_module
+from ocaptain.worker.task_list import TaskListKeeper
 from ocaptain.worker.workspace import Workspace
 
 POLL_SECONDS = 0.05
@@ -112,12 +113,16 @@ class Attempts:
         state: the worker's state.
         program: the worker's zipapp.
         journal: appends a log or facts record; raises OSError if the disk is full.
+
+    Attributes:
+        task_list: keeps the agent's task list.
     """
 
     def __init__(self, state: State, program: Path, journal: Callable[[Body], None]) -> None:
         self._state = state
         self._program = program
         self._journal = journal
+        self.task_list = TaskListKeeper(state.places)
         self._facts_at = 0  # modification time of the last journalled facts, in nanoseconds
 
     def launch(self, command_id: str, args: Start) -> None:
@@ -161,6 +166,7 @@ class Attempts:
             stream=stream,
             project=args.project,
             repo_settings=args.repo_settings,
+            task_list=args.task_list,
             resume=args.resume,
             prices=args.prices,
             news=str(places.news),
@@ -169,6 +175,7 @@ class Attempts:
         self._state.job = Job(args.token, args.base, args.branch, str(directory), str(log), marker, command_id)
         self._facts_at = 0
         self._state.save()
+        self.task_list.begin(args.task_list, self._state.fence.voyage)
         try:
             launch_supervisor(places, self._program, args.label, directory)
         except WorkspaceError:
@@ -195,10 +202,14 @@ class Attempts:
             remove_path(old)
 
     async def wait(self, job: Job) -> Outcome:
-        """Wait for the supervisor's exit file and journal log and facts meanwhile.
+        """Wait for the supervisor's exit file; journal log and facts, and keep the agent's task list, meanwhile.
 
         If the supervisor died, kill the rest of the attempt.
         """
+        async with self.task_list.kept(Path(job.directory), self._state.fence.voyage):
+            return await self._wait_for_end(job)
+
+    async def _wait_for_end(self, job: Job) -> Outcome:
         directory, began = Path(job.directory), time.monotonic()
         with contextlib.closing(AttemptEvents(self._state.places.news)) as events:
             while True:

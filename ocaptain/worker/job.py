@@ -55,6 +55,7 @@ class JobFile:
     stream: str | None = None
     project: str | None = None
     repo_settings: str = "ignore"
+    task_list: str | None = None
     view: str = "raw"  # in what an earlier version wrote, in place of ``stream``
     resume: Tuple[Resume, ...] = ()
     news: str = ""

@@ -23,7 +23,7 @@ from typing import Any
 from ocaptain.protocol.files import read_json, start_time
 from ocaptain.worker.places import Places, remove_path
 from ocaptain.worker.procs import kill_attempt_processes
-from ocaptain.worker.streams import find_transcripts
+from ocaptain.worker.streams import find_task_lists, find_transcripts
 
 START_SECONDS = 60.0
 LOOK_SECONDS = 20.0  # how long who tests the keeper's lock may hold it, and a keeper be silent about itself
@@ -172,18 +172,18 @@ def remove_everything(places: Places) -> int:
     """Remove everything of ocaptain from the host except the voyage's lock; print what was removed."""
     if _running_keeper(places):
         _stop_keeper(places)
-    job = (read_json(places.state) or {}).get("job")
+    state = read_json(places.state) or {}
+    job = state.get("job")
     tmux = ["tmux", "-L", "ocaptain", "kill-server"]
     with contextlib.suppress(OSError):
         subprocess.run(tmux, capture_output=True, timeout=30, check=False)
     if job:
         kill_attempt_processes(str(job["marker"]))
     own_paths = [places.voyage, *sorted(path for path in places.own.glob("*") if path.name != VOYAGE_LOCK)]
-    existing = [
-        path
-        for path in (*own_paths, *find_transcripts(places.home, (places.workspace, places.workspace.resolve())))
-        if os.path.lexists(path)
-    ]
+    agents_paths = find_transcripts(places.home, (places.workspace, places.workspace.resolve()))
+    if voyage := str(state.get("voyage") or ""):
+        agents_paths += find_task_lists(places.home, voyage)
+    existing = [path for path in (*own_paths, *agents_paths) if os.path.lexists(path)]
     for path in existing:
         remove_path(path)
     remaining = [str(path) for path in existing if os.path.lexists(path)]
@@ -191,5 +191,5 @@ def remove_everything(places: Places) -> int:
         raise SystemExit(f"these files cannot be removed; remove them as root: {', '.join(remaining)}")
     with contextlib.suppress(OSError):  # the lock is in it
         places.own.rmdir()
-    print(json.dumps({"removed": [str(path.relative_to(places.home)) for path in existing]}))
+    print(json.dumps({"removed": [os.path.relpath(path, places.home) for path in existing]}))
     return 0

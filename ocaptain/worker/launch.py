@@ -18,7 +18,7 @@ from urllib.parse import unquote
 
 from ocaptain.worker.job import JobFile
 from ocaptain.worker.show import Masker
-from ocaptain.worker.streams import prepare_project
+from ocaptain.worker.streams import prepare_project, prepare_task_list
 
 _OWN_PREFIX = "~/.ocaptain/"
 _SECRET = re.compile(r"TOKEN|KEY|SECRET|PASSWORD|CREDENTIAL|HEADERS", re.IGNORECASE)
@@ -74,6 +74,8 @@ def prepare_run(job: JobFile, directory: Path, home: Path) -> PreparedRun:
     notes: Sequence[str] = ()
     if job.project:
         argv, notes = prepare_project(job.project, argv, full_environment, home, Path(job.cwd), job.repo_settings)
+    if job.task_list:
+        full_environment |= prepare_task_list(job.task_list, home, full_environment)
     return PreparedRun(argv, full_environment, prompt, Masker(secrets), resumed, notes)
 
 

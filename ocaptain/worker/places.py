@@ -33,6 +33,7 @@ class Places:
         self.state = self.own / "state.json"
         self.socket = self.own / "worker.sock"
         self.news = self.own / "news.sock"
+        self.task_list = self.own / "task_list.json"
         self.launcher = self.own / "launcher.sock"
         self.tmux_conf = self.own / "tmux.conf"
 

@@ -29,6 +29,7 @@ from ocaptain.protocol.envelope import (
     Rest,
     Resting,
     ResultBody,
+    TaskList,
     Trouble,
     Welcome,
     unpack,
@@ -169,6 +170,8 @@ class Worker:
             await channel.send(Pong())
         elif isinstance(message, Call):
             self.run_command(message.id, message.name, message.args, message.parts or ())
+        elif isinstance(message, TaskList):
+            self._attempts.task_list.take(message)
         elif isinstance(message, Ack):
             self._journal.acknowledge(parse_numbers(message.upto))
         elif isinstance(message, Pull) and message.class_ in CLASSES:

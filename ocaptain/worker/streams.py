@@ -1,4 +1,4 @@
-"""The modules of agents that are packed with the worker, loaded by name: streams and projects."""
+"""The modules of agents that are packed with the worker, loaded by name: streams, projects and task lists."""
 
 from __future__ import annotations
 
@@ -45,6 +45,22 @@ def prepare_project(
     """
     laid = import_module(module).lay_out(argv, env, home, workspace, mode)
     return laid.argv, laid.notes
+
+
+def prepare_task_list(module: str, home: Path, env: Mapping[str, str]) -> Dict[str, str]:
+    """Let an agent's module prepare an attempt whose agent shows the voyage's tasks; return variables for the agent.
+
+    Raises:
+        OSError: this ship cannot start it.
+    """
+    added: Dict[str, str] = import_module(module).prepare(home, env)
+    return added
+
+
+def find_task_lists(home: Path, voyage: str) -> List[Path]:
+    """Return the directories in which the agents store the task list of a voyage."""
+    folders = sorted(one.name for one in files("ocaptain.agents").iterdir() if (one / "ship/task_list.py").is_file())
+    return [import_module(f"ocaptain.agents.{name}.ship.task_list").list_folder(home, voyage) for name in folders]
 
 
 def find_transcripts(home: Path, workspaces: Iterable[Path]) -> List[Path]:

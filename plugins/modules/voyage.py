@@ -57,6 +57,14 @@ options:
   max_turns:
     description: Turns that an attempt of a model may take (200).
     type: int
+  task_list:
+    description: Whether agents get the plan as their own task list, which the captain keeps right; auto, the default,
+      means where a person can see their screen.
+    type: str
+    choices:
+    - auto
+    - 'on'
+    - 'off'
   repo:
     description: Repository to start from (owner/name on GitHub, a URL or a path); by default the plan's.
     type: str

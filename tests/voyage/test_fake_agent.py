@@ -28,6 +28,7 @@ class Parrot:
     credentials = ("PARROT_TOKEN",)
     remedy = "set PARROT_TOKEN to a good one"
     roles = ()
+    task_list = None
 
     def is_settings_file(self, path):
         return path == ".parrot.json"

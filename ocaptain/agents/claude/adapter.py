@@ -41,6 +41,7 @@ class ClaudeAgent:
     remedy = REMEDY
     roles = ("claude",)
     settings_note = "Claude Code does not load it (--repo-settings ignore)"
+    task_list = "ocaptain.agents.claude.ship.task_list"
 
     def is_settings_file(self, path: str) -> bool:
         """See :mod:`ocaptain.agents.claude.ship.repository`."""
@@ -108,6 +109,7 @@ class ClaudeAgent:
             stream="ocaptain.agents.claude.stream",
             project="ocaptain.agents.claude.ship.project",
             repo_settings=briefing.repo_settings,
+            task_list=self.task_list if briefing.task_list else None,
             resume=tuple(
                 Resume(session, (*common, "--resume", session), f".claude/projects/*/{session}.jsonl")
                 for session in briefing.sessions

@@ -21,6 +21,7 @@ class CommandAgent:
     remedy = ""
     roles: tuple[str, ...] = ()
     settings_note = ""
+    task_list = None
 
     def is_settings_file(self, path: str) -> bool:
         """A shell line takes no settings from a repository."""

@@ -28,9 +28,11 @@ from ocaptain.captain.decide.outcome import (
     decide_work_elsewhere,
     failure_reason,
 )
+from ocaptain.captain.decide.task_list import is_list_kept
 from ocaptain.captain.refs import other_ref, stale_other_ref, stale_ref, work_ref
 from ocaptain.captain.ship.context import ShipFault
 from ocaptain.captain.ship.link import command_id
+from ocaptain.captain.ship.task_list import TaskListSender
 from ocaptain.captain.ship.verify import run_check
 from ocaptain.captain.transport.base import CutShort, ShipGone, TransportError
 from ocaptain.errors import UsageError
@@ -63,6 +65,7 @@ class Attempts:
         self._ledger = context.ledger
         self._dispatcher = dispatcher
         self._transport = transport
+        self._task_list = TaskListSender(context.task_board)
         #: The attempt whose agent runs now, for the captain's own time limits.
         self.working: RunningAttempt | None = None
         #: Whether no result is known whose artifacts are still on the ship.
@@ -82,11 +85,15 @@ class Attempts:
         self._ledger.record_start(claim.token, base)
         timeout, stall = attempt_limits(claim.raw)
         self.working = RunningAttempt(claim.token, self._ship, 0, timeout, stall)
+        if self._keeps_task_list(claim):
+            self._task_list.begin(link.channel)
         try:
             answer = await self._outcome(link, claim, base)
         except UsageError as error:  # the plan's prompt template
             self._dispatcher.apply_decision(claim, Decision("fail", error.message))
             return False
+        finally:
+            self._task_list.end()
         self.working = None
         outcome = _outcome_or_fault(answer)
         if isinstance(outcome, ShipFault):
@@ -138,6 +145,11 @@ class Attempts:
             return await link.call(name, Start(claim.token))
         return await link.call_with_commit(base, name, self._start(claim, base))
 
+    def _keeps_task_list(self, claim: Claim) -> bool:
+        """Whether the agent of an attempt gets the plan as its own task list."""
+        has_list = ADAPTERS[claim.agent].task_list is not None
+        return is_list_kept(self._ledger.voyage().task_list, has_list=has_list, is_watched=False)
+
     def _start(self, claim: Claim, base: str) -> Start:
         voyage = self._ledger.voyage()  # a retry may have changed its line or model
         model = ADAPTERS[claim.agent].is_model
@@ -160,6 +172,7 @@ class Attempts:
                 model=voyage.model,
                 max_turns=voyage.max_turns,
                 repo_settings=voyage.repo_settings,
+                task_list=self._keeps_task_list(claim),
             )
         )
         return Start(

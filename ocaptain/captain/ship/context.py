@@ -10,6 +10,7 @@ from ocaptain.captain.artifacts import Store
 from ocaptain.captain.landing.lander import Lander
 from ocaptain.captain.ship.bundle_store import BundleStore
 from ocaptain.captain.ship.hooks import Hooks
+from ocaptain.captain.ship.task_list import TaskBoard
 from ocaptain.captain.soundness import Soundness
 from ocaptain.captain.transport.base import ShipFault
 from ocaptain.git import BareRepository
@@ -99,6 +100,7 @@ class Context:
     artifacts: Store
     takes_over: bool = False
     limits: Limits = field(default_factory=Limits)  #: of what an attempt may bring
+    task_board: TaskBoard = field(default_factory=TaskBoard)  #: what agents see of the plan
 
     def show_reason(self, ship: str, reason: str) -> None:
         """Show in ``status`` why a ship does not answer, or waits; "" = it works again."""
