@@ -5,6 +5,8 @@
     adapter.py   ADAPTER: what to run, the verdict on an attempt, credentials and roles, as data
     stream.py    for the worker, standard library only: Stream (formats the output, collects facts) and
                  transcripts (files of the agent on a host); optional
+    ship/        more modules for the worker, standard library only; task_list.py: the files of the agent's own task
+                 list, which then shows the voyage's tasks; optional
     role/        an Ansible role that puts program and credential on a ship; optional
 
 An adapter decides; the worker's supervisor executes. To add an agent is to add its folder.

@@ -299,14 +299,66 @@ def side(name: str, gate) -> tuple:
     )
 
 
+MEDDLER, VICTIM = "Meddles with the plan", "Told to wait twice"
+#: What an agent does by its shell to the list of 12 tasks; it ends when the list has all of them again.
+SPOIL = """cd ~/.claude/tasks/$CLAUDE_CODE_TASK_LIST_ID && rm -f *.json && echo '{"id": "99", "sub' > 99.json
+for n in $(seq 300); do [ "$(ls [1-9]*.json | wc -l)" = 12 ] && [ ! -e 99.json ] && break; sleep 0.1; done; ls"""
+
+
+def meddling(victim: str, own: str, gate):
+    """Return how an agent tries to change the plan by its task tools, and by its shell."""
+    made = {"subject": "A task of mine", "description": "more"}
+    return (
+        Turn((Use("ToolSearch", {"query": "select:TaskCreate,TaskUpdate,TaskList", "max_results": 5}),)),
+        Turn(
+            (
+                Use("TaskUpdate", {"taskId": victim, "status": "completed"}),
+                Use("TaskCreate", made),
+                Use("TaskUpdate", {"taskId": own, "status": "completed"}),
+            )
+        ),
+        Turn((bash(SPOIL),)),
+        Turn((Use("TaskList", {}),)),
+        Turn((write("m"),), gate=gate),
+        Turn((Say("m is written."),)),
+    )
+
+
+def results(body) -> list[str]:
+    """Return what the tools of a conversation answered, in order; an error begins with ``!``."""
+    blocks = [
+        block for message in body["messages"] if isinstance(message["content"], list) for block in message["content"]
+    ]
+    return [
+        ("!" if block.get("is_error") else "") + json.dumps(block["content"], ensure_ascii=False)
+        for block in blocks
+        if block["type"] == "tool_result"
+    ]
+
+
 def test_what_goes_wrong_is_judged_and_its_cost_counted(harbour, source, tmp_path):
-    """All traps, and two agents at the same lines, in one voyage; the API key is in a file, not in an environment."""
+    """All traps, two agents at the same lines, and one that spoils the list of all tasks, in one voyage.
+
+    The API key is in a file, not in an environment.
+    """
     api = harbour.anthropic
     tasks = [
         {"subject": "Change line 3 as A", "metadata": {"pin": "ship-0"}},
         {"subject": "Change line 3 as B", "metadata": {"pin": "ship-1"}},
         *({"subject": subject, "metadata": {"stall": 20} if subject == "Hangs" else {}} for subject in TRAPS),
+        {"subject": MEDDLER},
     ]
+    meddler, victim = (
+        next(str(n) for n, one in enumerate(tasks, 1) if one["subject"] == name) for name in (MEDDLER, VICTIM)
+    )
+    tasks[int(victim) - 1]["blockedBy"] = [meddler]
+    untouched: list[dict] = []
+
+    def ledger_is_seen() -> bool:
+        if not untouched:
+            untouched.extend(harbour.json("tasks", landing[0], "--json")["tasks"])
+        return True
+
     landing: list[str] = []
     landed: list[str] = []
     seen: list[object] = []
@@ -329,11 +381,13 @@ def test_what_goes_wrong_is_judged_and_its_cost_counted(harbour, source, tmp_pat
         "Change line 3 as A": side("A", lambda: bool(api.prompts("Change line 3 as B"))),
         "Change line 3 as B": side("B", a_is_there),
         **{subject: plays for subject, (plays, _, _) in TRAPS.items()},
+        MEDDLER: (meddling(victim, meddler, lambda: bool(landing) and ledger_is_seen()),),
     }
     killed, (again, *rest) = api.script["Is killed in a tool"]
     api.script["Is killed in a tool"] = (killed, (replace(again, gate=look), *rest))
     harbour.env["ANTHROPIC_API_KEY"] = KEY
-    sailed = harbour.traced("sail", write_plan(tmp_path / "plan", tasks), "-n", "3", "--repo", source, "--json")
+    plan = write_plan(tmp_path / "plan", tasks)
+    sailed = harbour.traced("sail", plan, "-n", "3", "--repo", source, "--task-list", "on", "--json")
     del harbour.env["ANTHROPIC_API_KEY"]
     assert sailed.code == 0, sailed.err
     voyage = sailed.json["voyage"]
@@ -350,6 +404,20 @@ def test_what_goes_wrong_is_judged_and_its_cost_counted(harbour, source, tmp_pat
         task = ended[subject]
         assert (task["status"], task["attempt"]) == (state, attempts), (subject, task)
         assert task["cost_usd"] == pytest.approx(api.dollars(subject), abs=0.005), subject
+    # The plan is the captain's: refused with the reason, right again at the next look, and the ledger as it was.
+    said = results(next(one for one in reversed(api.seen) if one.answered.startswith(f"{MEDDLER}:")).body)
+    assert len(said) == 7, said
+    _, others, new, own, spoiled, listed, _ = said
+    assert (others[0], f"Task {victim} is not yours" in others) == ("!", True), others
+    assert (new[0], "no agent adds to" in new) == ("!", True), new
+    assert f"Updated task #{meddler}" in own
+    assert "99.json" not in spoiled
+    assert all(f"#{number} " in listed for number in range(1, 13)), listed
+    assert f"#{victim} [pending]" in listed
+    assert "_ocaptain" not in listed
+    told = {task["id"]: task["status"] for task in untouched}
+    assert (len(told), told[victim], told[meddler]) == (12, "pending", "in_progress")
+    assert (ended[MEDDLER]["status"], ended[MEDDLER]["attempt"]) == ("completed", 1)
     # B was told of the conflict in the session that it had, and brought both.
     first, second = api.prompts("Change line 3 as B")
     assert first[0] == second[0]
