@@ -209,7 +209,7 @@ def test_settings_get_hook_and_variables_beside_what_is_there(tmp_path):
     own.mkdir(parents=True)
     theirs = {"matcher": "Bash", "hooks": [{"type": "command", "command": "true"}]}
     before = {"env": {"A": "1"}, "hooks": {"PreToolUse": [theirs], "Stop": [theirs]}, "availableModels": ["m"]}
-    (own / "attempt.json").write_text(json.dumps(before))
+    (own / "attempt.json").write_text(json.dumps({**before, "disableAllHooks": True}))
     env = {"OCAPTAIN_VOYAGE": VOYAGE, "OCAPTAIN_TASK_ID": "3"}
     added = agent.prepare(tmp_path, env)
     assert added == {"CLAUDE_CODE_TASK_LIST_ID": VOYAGE, "CLAUDE_CODE_ENABLE_TODO_TOOLS": "1"}

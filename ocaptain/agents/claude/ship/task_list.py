@@ -121,6 +121,7 @@ def prepare(home: Path, env: Mapping[str, str]) -> Dict[str, str]:
     hooks: Dict[str, List[Any]] = dict(settings.get("hooks") or {})
     hooks["PreToolUse"] = [*hooks.get("PreToolUse", []), hook_group(program, env["OCAPTAIN_TASK_ID"])]
     settings = {**settings, "hooks": hooks, "env": {**settings.get("env", {}), **added}}
+    settings.pop("disableAllHooks", None)  # ours must run
     if wrong := find_problems(settings):
         raise OSError(f"{path} cannot be used: {'; '.join(wrong)}")
     write_atomic(path, json.dumps(settings, indent=2).encode(), 0o600)
