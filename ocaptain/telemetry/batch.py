@@ -23,6 +23,9 @@ class Batch:
         received_at: seconds since the epoch, by the ship's clock.
         dropped_calls: calls that the ship had to drop before this one, since the last batch.
         dropped_bytes: bytes of those, as the ship stored them.
+        spool: id of the ship's numbering of its calls.
+        number: of the call in that numbering; it only grows. A captain that was killed may be sent its last calls
+            again: a store keeps each (ship, spool, number) once.
     """
 
     ship: str
@@ -33,6 +36,8 @@ class Batch:
     received_at: float
     dropped_calls: int = 0
     dropped_bytes: int = 0
+    spool: str = ""
+    number: int = 0
 
 
 class TelemetrySink(Protocol):
