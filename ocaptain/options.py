@@ -99,6 +99,9 @@ class SailOptions:
     allow_partial: bool = _option(
         "Sail without the repository's submodules and LFS files.", default=False, on_resume=True, about=REPOSITORY
     )
+    no_telemetry: bool = _option(
+        "Have agents report no metrics, logs and traces (OpenTelemetry) to their ships.", default=False, about=AGENTS
+    )
     verify_on: str | None = _option(
         "Where the final verify runs: where no agent was (clean), or on any ship; by default as configured.",
         choices=VERIFY_ON,

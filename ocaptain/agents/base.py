@@ -57,6 +57,7 @@ class Briefing:
         work: commit on this ship with the files as the last of them left them.
         model, max_turns, repo_settings: the user's ``--model``, ``--max-turns`` and ``--repo-settings``.
         task_list: whether the agent gets the plan as its own task list.
+        telemetry: whether the agent is to report by OTLP, if it can; False with ``--no-telemetry``.
     """
 
     voyage: str
@@ -75,6 +76,7 @@ class Briefing:
     max_turns: int | None = None
     repo_settings: str = REPO_SETTINGS[0]
     task_list: bool = False
+    telemetry: bool = True
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,8 @@ class RunSpec:
         view: ``stream`` for workers of earlier versions: ``raw``, or the agent's name and ``-stream``.
         resume: earlier sessions to resume instead of ``argv``; the first that exists.
         resume_prompt: the prompt for such a session.
+        telemetry: variables that make the agent report by OTLP/HTTP; the worker adds its own address. Empty = it does
+            not report.
     """
 
     argv: tuple[str, ...]
@@ -113,6 +117,7 @@ class RunSpec:
     view: str = "raw"
     resume: tuple[Resume, ...] = ()
     resume_prompt: str = ""
+    telemetry: Mapping[str, str] = field(default_factory=dict)
 
     def as_args(self) -> dict[str, Any]:
         """Return the fields as arguments of the worker's ``start``."""

@@ -27,11 +27,9 @@ from ocaptain.protocol import CLASSES, PROTOCOL, PROTOCOLS, Message, class_of_re
 from ocaptain.protocol.codec import Malformed
 from ocaptain.protocol.envelope import (
     Ack,
-    AgentBody,
     Call,
     Dropped,
     Hello,
-    LogBody,
     Ping,
     Pull,
     Refusal,
@@ -49,7 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ocaptain.captain.cursors import Cursors
-    from ocaptain.protocol.envelope import ToWorker
+    from ocaptain.protocol.envelope import Notice, ToWorker
 
 HELLO_SECONDS = 30.0
 ACKNOWLEDGE_EVERY = 20
@@ -115,7 +113,7 @@ class Channel:
         self,
         stream: Stream,
         cursors: Cursors,
-        on_record: Callable[[LogBody | AgentBody], None],
+        on_record: Callable[[Notice], None],
         on_orphan: Callable[[int, ResultBody], None],
         on_trouble: Callable[[str], None] = lambda _: None,
         protocol: int = PROTOCOL,
@@ -129,7 +127,7 @@ class Channel:
         self._trouble = Throttle(on_trouble)
         self._missed = 0  # records
         self._warn = Throttle(log.warning)
-        self._classes = CLASSES if protocol > 1 else (ALL,)  # the first is the one that results are of
+        self._classes: tuple[str, ...] = CLASSES if protocol > 1 else (ALL,)  # the first is the one that results are of
         self._resting: asyncio.Future[dict[str, int]] | None = None
         self._backlog = 0
         self._stream = stream
@@ -158,7 +156,7 @@ class Channel:
         self._reader = asyncio.create_task(self._read())
         self._beat = asyncio.create_task(self._heartbeat())
         after = self.cursors.of(ALL).settled_upto if self.protocol == 1 else self.cursors.settled_numbers()
-        await self.send(Hello(self.protocol, voyage, ship, epoch, generation, self.cursors.journal, after))
+        await self.send(Hello(self.protocol, voyage, ship, epoch, generation, self.cursors.journal, after, CLASSES))
         try:
             async with asyncio.timeout(HELLO_SECONDS):
                 welcome: Welcome = await self._or_broken(self._welcomed)
@@ -248,7 +246,9 @@ class Channel:
 
     def _welcome(self, welcome: Welcome) -> None:
         first, last = (one if isinstance(one, Mapping) else {ALL: one} for one in (welcome.first, welcome.last))
-        if any(name not in first or name not in last for name in self._classes):
+        needed = self._classes[:3]  # `otlp` came later
+        self._classes = tuple(name for name in self._classes if name in first and name in last)
+        if self._classes[: len(needed)] != needed:
             raise TransportError("the worker's welcome lacks the numbers of its journal")
         self.cursors.start_channel(welcome.journal, {name: first[name] for name in self._classes})
         self._backlog = last[self._classes[0]]
@@ -276,7 +276,7 @@ class Channel:
             if is_result:
                 self._result(number, found if isinstance(found, ResultBody) else ResultBody())
             else:
-                if isinstance(found, LogBody | AgentBody):
+                if found and not isinstance(found, ResultBody):
                     self._on_record(found)
                 await self._acknowledge()
         self._progress.set()

@@ -25,6 +25,7 @@ from ocaptain.captain.pool import Pool
 from ocaptain.captain.records import Records
 from ocaptain.captain.ship.actor import ShipActor
 from ocaptain.captain.ship.context import Context
+from ocaptain.captain.ship.telemetry import TelemetryEdge
 from ocaptain.captain.views import Views
 from ocaptain.control.commands import Answer, carry_out
 from ocaptain.control.listen import listening
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from ocaptain.control.commands import Command
     from ocaptain.ledger import Ledger, ShipRow
     from ocaptain.prices import Prices
+    from ocaptain.telemetry.batch import TelemetrySink
 
 STOP_SECONDS = 0.1  # so that the answer to a command that ends this captain goes out first
 FALL_ASLEEP_SECONDS = 60.0  # a provider pauses a ship after about 30 s of nothing
@@ -63,6 +65,7 @@ class Captain:
         awake: counts how long ships are awake; None = the time of open channels is counted (hosts are not billed).
         hooks: of the parts that follow ships.
         maker: makes the ship for the final verify again; None = it is not made again.
+        telemetry: where what agents report by OTLP goes; None = it is not kept.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class Captain:
         awake: AwakeCounter | None = None,
         hooks: Sequence[ShipHook] = (),
         maker: Maker | None = None,
+        telemetry: TelemetrySink | None = None,
     ) -> None:
         self.directory = directory
         self.ledger = ledger
@@ -83,7 +87,8 @@ class Captain:
         take_over_path(directory).unlink(missing_ok=True)
         self.voyage = self.context.voyage
         self.views = Views(directory, ledger, self.context.git, self.voyage.id, self.context.task_board)
-        self._records = Records(directory, ledger, self.context.prices)
+        self._telemetry = TelemetryEdge(telemetry, ledger) if telemetry else None
+        self._records = Records(directory, ledger, self.context.prices, telemetry=self._telemetry)
         self.pool = Pool(self.voyage.id, ledger, self.views, self._records, self.context.hooks, ClaimOrder(ledger))
         self._is_paused = False
         self._announced: set[str] = set()  # tasks that wait for approval
@@ -117,6 +122,8 @@ class Captain:
         try:
             await self._run()
         finally:  # in any case: nothing of this captain may act when another one has begun in this process
+            if self._telemetry:
+                await self._telemetry.close()
             await self.context.soundness.close()
             if self._provider:
                 await self._provider.close()

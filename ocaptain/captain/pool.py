@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ocaptain.captain.ship.job import VerifyJob
     from ocaptain.captain.views import Views
     from ocaptain.ledger import Claim, Ledger
-    from ocaptain.protocol.envelope import AgentBody, LogBody
+    from ocaptain.protocol.envelope import Notice
     from ocaptain.protocol.messages import TrialResult
 
 UNCONFIRMED_PAUSE = 24 * 3600.0
@@ -192,8 +192,8 @@ class Pool:
         self.publish_changes()
         self._views.on_landed()
 
-    def save_record(self, ship: str, body: LogBody | AgentBody) -> None:
-        """Save a record of a ship that is no result: a piece of log, or what an agent used so far."""
+    def save_record(self, ship: str, body: Notice) -> None:
+        """Save a record of a ship that is no result: a piece of log, what an agent used so far, or of its telemetry."""
         self._records.save(ship, body)
 
     def save_usage(self, ship: str, token: int, facts: Facts | None) -> None:

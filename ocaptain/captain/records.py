@@ -1,4 +1,4 @@
-"""Save the records of ships that are no results: log pieces and agents' usage.
+"""Save the records of ships that are no results: log pieces, agents' usage and telemetry.
 
 Only a ship that has or had the attempt may send them.
 """
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from ocaptain.agents.facts import parse_facts
 from ocaptain.captain.spending import spent_of
 from ocaptain.log_times import note_piece
-from ocaptain.protocol.envelope import LogBody
+from ocaptain.protocol.envelope import LogBody, OtlpBody
 from ocaptain.text import clean_bytes
 
 if TYPE_CHECKING:
@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ocaptain.agents.facts import Facts
+    from ocaptain.captain.ship.telemetry import TelemetryEdge
     from ocaptain.ledger import Ledger
     from ocaptain.prices import Prices
-    from ocaptain.protocol.envelope import AgentBody
+    from ocaptain.protocol.envelope import Notice
 
 MAX_LOG = 65 * 1024 * 1024
 
@@ -39,20 +40,32 @@ class Records:
         ledger: its.
         prices: of the models.
         clock: seconds since 1970.
+        telemetry: takes what agents report; None = it is not kept.
     """
 
-    def __init__(self, directory: Path, ledger: Ledger, prices: Prices, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        ledger: Ledger,
+        prices: Prices,
+        clock: Callable[[], float] = time.time,
+        telemetry: TelemetryEdge | None = None,
+    ) -> None:
         self._directory = directory
         self._ledger = ledger
         self._prices = prices
         self._clock = clock
+        self._telemetry = telemetry
         self._logs: dict[tuple[str, int], tuple[Path, float]] = {}
         self._skips: dict[int, int] = {}
 
-    def save(self, ship: str, body: LogBody | AgentBody) -> None:
-        """Save a record that is no result: a piece of log, or what an agent used so far."""
+    def save(self, ship: str, body: Notice) -> None:
+        """Save a record that is no result: a piece of log, what an agent used so far, or of its telemetry."""
         if isinstance(body, LogBody):
             self.save_log(ship, body)
+        elif isinstance(body, OtlpBody):
+            if self._telemetry:
+                self._telemetry.take(ship, body)
         else:
             self.save_usage(ship, body.token, parse_facts(body.facts))
 

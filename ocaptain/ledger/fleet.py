@@ -94,6 +94,17 @@ class Fleet(Store):
                 "UPDATE ships SET journal = ?, cursors = ? WHERE id = ?", (journal, json.dumps(dict(cursors)), ship)
             )
 
+    def telemetry_mark(self, ship: str) -> tuple[str, int, int] | None:
+        """Return the last call of a ship's telemetry that is known: id of its numbering, number, bytes up to it."""
+        (found,) = self._db.execute("SELECT telemetry FROM ships WHERE id = ?", (ship,)).fetchone() or (None,)
+        return tuple(json.loads(found)) if found else None
+
+    def set_telemetry_marks(self, marks: Mapping[str, tuple[str, int, int]]) -> None:
+        """Store the last calls of ships' telemetry that are known, by ship; see :meth:`telemetry_mark`."""
+        with self._write() as db:
+            for ship, mark in marks.items():
+                db.execute("UPDATE ships SET telemetry = ? WHERE id = ?", (json.dumps(mark), ship))
+
     def ships(self) -> list[ShipRow]:
         """Return the ships in order."""
         return [_ship(row) for row in self._db.execute(f"{_SHIPS} ORDER BY position")]

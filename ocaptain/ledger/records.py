@@ -130,6 +130,11 @@ class Voyage:
         """Whether agents get the plan as their own task list: one of ``ocaptain.options.TASK_LISTS``."""
         return str(json.loads(self.options).get("task_list") or "auto")
 
+    @property
+    def telemetry(self) -> bool:
+        """Whether agents report by OTLP; not with ``--no-telemetry``."""
+        return not json.loads(self.options).get("no_telemetry")
+
 
 @dataclass(frozen=True)
 class Claim:

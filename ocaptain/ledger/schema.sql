@@ -215,7 +215,8 @@ CREATE TABLE ships (
   replaced_by    TEXT,                    -- the ship that sails in its place
   way            TEXT,                    -- JSON: how a host is reached by ssh; NULL = it is a sprite
   awake_seconds  REAL NOT NULL DEFAULT 0,
-  meter          TEXT                     -- JSON: the run of the VM that is being counted
+  meter          TEXT,                    -- JSON: the run of the VM that is being counted
+  telemetry      TEXT                     -- JSON: numbering, number and end in bytes of its last call that is known
 ) STRICT;
 
 CREATE TABLE proposals (

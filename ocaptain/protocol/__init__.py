@@ -5,7 +5,7 @@ broken connection) is noise and ignored.
 
 Captain to worker::
 
-    hello    protocol, voyage, ship, epoch, generation, journal, after   first; opens the channel
+    hello    protocol, voyage, ship, epoch, generation, journal, after, classes   first; opens the channel
     command  id, name, args, parts                       idempotent by id; long arguments are in the files ``parts``
     ack      upto                                        records up to here are processed
     pull     class, after                                send again from here
@@ -23,11 +23,15 @@ Worker to captain::
     resting  last                                        answer to rest
     pong
 
-A record's body has a ``kind``: ``result`` (id, ok, data), ``log`` (token, offset, data in base64) or
-``agent`` (token, facts: from the agent's stream so far). The kind determines the record's class:
-``result``, ``log`` or ``telemetry``. The records of a class are numbered from 1 without gaps and
-sent in order; results come before logs, logs before telemetry. ``after``, ``upto``, ``first`` and
-``last`` are numbers by class. ``journal`` names the numbering, which starts anew when a ship's disk does.
+A record's body has a ``kind``: ``result`` (id, ok, data), ``log`` (token, offset, data in base64),
+``agent`` (token, facts: from the agent's stream so far) or ``otlp`` (a piece of what an agent reported by
+OTLP). The kind determines the record's class: ``result``, ``log``, ``telemetry`` or ``otlp``. The records of
+a class are numbered from 1 without gaps and sent in order; results come before logs, logs before telemetry,
+and records of ``otlp`` only when there is nothing else. ``after``, ``upto``, ``first`` and ``last`` are numbers
+by class. ``journal`` names the numbering, which starts anew when a ship's disk does.
+
+The class ``otlp`` came later, within protocol 3: a captain that knows it says so in ``classes`` of its hello, and
+only then does the worker speak of it; a worker that knows it names it in ``first`` and ``last`` of its welcome.
 
 Protocol 2 knew no bundles inside of messages (``data``). Protocol 1 knew one numbering for all (``after``,
 ``upto``, ``first`` and ``last`` were numbers), and neither ``class``, ``rest``, ``dropped`` nor ``trouble``. A
@@ -46,7 +50,9 @@ PROTOCOLS = (3, 2, 1)
 #: The type of the message that carries a command.
 COMMAND = "command"
 #: The classes of a journal's records, in the order in which they are sent.
-CLASSES = ("result", "log", "telemetry")
+CLASSES = ("result", "log", "telemetry", "otlp")
+#: Those that every captain and worker of protocol 2 and 3 knows.
+FIRST_CLASSES = CLASSES[:3]
 #: Longest line that is parsed as a message; a result with a long list of names fits.
 MAX_LINE = 4 * 1024 * 1024
 #: Limits for a line from a ship: bytes, number of values, nesting depth. A captain parses such a line in less
@@ -144,7 +150,7 @@ def read_record(message: Message) -> tuple[int, Message] | None:
 def class_of_record(body: Message) -> str:
     """Return the class of a record with this body."""
     kind = body.get("kind")
-    return "result" if kind == "result" else "log" if kind == "log" else "telemetry"
+    return str(kind) if kind in {"result", "log", "otlp"} else "telemetry"
 
 
 class LineSplitter:

@@ -14,6 +14,8 @@ from ocaptain.protocol.messages import MAX_NUMBER, Part
 
 #: Record numbers by class; a worker of protocol 1 has one number for all classes.
 RecordNumbers = Union[Mapping[str, int], int]
+#: Of an OTLP call as a ship stores it: what the worker takes, and room for zlib's own bytes.
+MAX_CALL_BYTES = 4 * 1024 * 1024 + 64 * 1024
 
 
 def _require_record_numbers(numbers: RecordNumbers) -> None:
@@ -24,7 +26,10 @@ def _require_record_numbers(numbers: RecordNumbers) -> None:
 
 @dataclass(frozen=True)
 class Hello:
-    """The first message on a channel."""
+    """The first message on a channel.
+
+    ``classes``: of records that the captain takes; None from earlier captains, which take the first three.
+    """
 
     protocol: int
     voyage: str
@@ -33,6 +38,7 @@ class Hello:
     generation: int
     journal: str | None = None
     after: RecordNumbers = 0
+    classes: Tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -228,8 +234,41 @@ class AgentBody:
     kind: str = "agent"
 
 
-Body = Union[ResultBody, LogBody, AgentBody]
-_BODIES: Mapping[str, Type[Body]] = {"result": ResultBody, "log": LogBody, "agent": AgentBody}
+@dataclass(frozen=True)
+class OtlpBody:
+    """A piece of an OTLP call that an agent sent (``kind`` ``otlp``); the pieces of a call follow one another.
+
+    Attributes:
+        signal: ``metrics``, ``logs`` or ``traces``.
+        type: content type of the call's body.
+        data: the piece, in base64, of the body as it was sent (gzip), or as the worker packed it (zlib).
+        spool: id of the numbering of the ship's calls.
+        call: number of the call; it only grows.
+        before: bytes of all calls before it, so that what was dropped can be told.
+        size: bytes of all of the call's pieces.
+        piece, pieces: number of this piece, from 0, and how many there are.
+        at: when the call came, by the ship's clock, in seconds since 1970.
+        token: of the attempt that ran then; None if none did.
+    """
+
+    signal: str = validated(pattern="metrics|logs|traces")
+    type: str = validated(pattern="application/(x-protobuf|json)")
+    spool: str = validated(pattern="[0-9a-f]{8,64}")
+    call: int = validated(minimum=1, maximum=MAX_NUMBER)
+    before: int = validated(minimum=0, maximum=MAX_NUMBER)
+    size: int = validated(minimum=0, maximum=MAX_CALL_BYTES)
+    piece: int = validated(minimum=0, maximum=MAX_CALL_BYTES)
+    pieces: int = validated(minimum=1, maximum=MAX_CALL_BYTES)
+    at: float = validated(minimum=0, maximum=MAX_NUMBER)
+    data: str = ""
+    token: int | None = validated(None, minimum=1, maximum=MAX_NUMBER - 1)
+    kind: str = "otlp"
+
+
+#: What a ship sends without being asked.
+Notice = Union[LogBody, AgentBody, OtlpBody]
+Body = Union[ResultBody, Notice]
+_BODIES: Mapping[str, Type[Body]] = {"result": ResultBody, "log": LogBody, "agent": AgentBody, "otlp": OtlpBody}
 
 
 def read_body(body: Message) -> Body | None:

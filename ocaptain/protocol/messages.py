@@ -283,6 +283,9 @@ class Start:
     resume_prompt: str = ""
     prices: Mapping[str, Any] = field(default_factory=dict)
     limits: Mapping[str, Any] = field(default_factory=dict)  # ocaptain.protocol.limits
+    telemetry: Mapping[str, str] = field(
+        default_factory=dict
+    )  # workers of before ignore it: their agents report nothing
 
 
 @dataclass(frozen=True)

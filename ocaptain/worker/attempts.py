@@ -113,16 +113,24 @@ class Attempts:
         state: the worker's state.
         program: the worker's zipapp.
         journal: appends a log or facts record; raises OSError if the disk is full.
+        reporting: returns the environment with which an agent reports to this worker, by what the agent needs for it.
 
     Attributes:
         task_list: keeps the agent's task list.
     """
 
-    def __init__(self, state: State, program: Path, journal: Callable[[Body], None]) -> None:
+    def __init__(
+        self,
+        state: State,
+        program: Path,
+        journal: Callable[[Body], None],
+        reporting: Callable[[Mapping[str, str]], Mapping[str, str]],
+    ) -> None:
         self._state = state
         self._program = program
         self._journal = journal
         self.task_list = TaskListKeeper(state.places)
+        self._reporting = reporting
         self._facts_at = 0  # modification time of the last journalled facts, in nanoseconds
 
     def launch(self, command_id: str, args: Start) -> None:
@@ -169,6 +177,7 @@ class Attempts:
             task_list=args.task_list,
             resume=args.resume,
             prices=args.prices,
+            telemetry=self._reporting(args.telemetry),
             news=str(places.news),
         )
         write_json(directory / "job.json", to_dict(job_file))

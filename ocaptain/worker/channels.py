@@ -6,21 +6,27 @@ import asyncio
 import contextlib
 from typing import Any
 
-from ocaptain.protocol import CLASSES, LineSplitter, Message, decode_line, encode_line, make_record
+from ocaptain.protocol import CLASSES, FIRST_CLASSES, LineSplitter, Message, decode_line, encode_line, make_record
 from ocaptain.protocol.envelope import Dropped, ToCaptain, pack
 from ocaptain.worker.journal import Journal, Reader
 
-#: Records of a class that are sent before classes of higher priority are checked again.
-BATCH_RECORDS = 16
+#: Records of a class that are sent before classes of higher priority are checked again: a result waits for one piece
+#: of telemetry at most.
+BATCH_RECORDS = {"result": 16, "log": 16, "telemetry": 16, "otlp": 1}
 
 
 class Channel:
-    """One connection of the unix socket."""
+    """One connection of the unix socket.
+
+    Attributes:
+        classes: of records that its captain takes.
+    """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
         self.reader: Reader
+        self.classes: tuple[str, ...] = FIRST_CLASSES
         self.sent: dict[str, int] = {}
         self.asked_to_rest = False
         self.last_sent_trouble = ""
@@ -49,8 +55,8 @@ class Channel:
 
     async def send_next_records(self, journal: Journal) -> bool:
         """Send a few records of the first class that has any; return whether there were any."""
-        for name in CLASSES:
-            batch = self.reader.read(name, BATCH_RECORDS)
+        for name in self.classes:
+            batch = self.reader.read(name, BATCH_RECORDS[name])
             for number, body in batch:
                 if number != self.sent[name] + 1:
                     await self.send(Dropped(name, number - 1))
@@ -68,6 +74,13 @@ class Channel:
         """Close the connection."""
         with contextlib.suppress(OSError, RuntimeError):
             self._writer.close()
+
+
+def classes_of(hello: Message) -> tuple[str, ...]:
+    """Return the classes of records that a captain takes, by its hello."""
+    said = hello.get("classes")
+    named = said if isinstance(said, list) else []
+    return tuple(name for name in CLASSES if name in FIRST_CLASSES or name in named)
 
 
 def parse_numbers(value: Any) -> dict[str, int]:

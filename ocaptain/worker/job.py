@@ -60,6 +60,7 @@ class JobFile:
     resume: Tuple[Resume, ...] = ()
     news: str = ""
     prices: Mapping[str, Any] = field(default_factory=dict)
+    telemetry: Mapping[str, str] = field(default_factory=dict)
 
 
 def shell_argv(argv: Sequence[str], file: Path) -> List[str]:

@@ -1,7 +1,7 @@
 """The worker's journal: the records that the captain has not acknowledged yet, on disk, of limited size.
 
-There are three classes with separate numbers, sent in this order: ``result`` (never dropped),
-``log`` and ``telemetry`` (beyond a limit the oldest are dropped, and the captain is told).
+There are four classes with separate numbers, sent in this order: ``result`` (never dropped),
+``log``, ``telemetry`` and ``otlp`` (beyond a limit the oldest are dropped, and the captain is told).
 
 On disk: ``<class>-<first number>.jsonl``, one record a line, a new file about every MiB. Nothing
 is held in memory but the files' names and sizes. What is acknowledged costs no write: whole files
@@ -12,6 +12,7 @@ the file is closed, and the next append opens it and cuts off what was written i
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import errno
 import os
@@ -24,7 +25,7 @@ from ocaptain.protocol.files import write_atomic
 
 SEGMENT_BYTES = 1024 * 1024
 #: On disk, of a class that may be dropped.
-MAX_BYTES = {"log": 64 * 1024 * 1024, "telemetry": 32 * 1024 * 1024}
+MAX_BYTES = {"log": 64 * 1024 * 1024, "telemetry": 32 * 1024 * 1024, "otlp": 32 * 1024 * 1024}
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -193,6 +194,14 @@ class Journal:
     def size(self, record_class: str) -> int:
         """Return the bytes of a class on disk."""
         return self._classes[record_class].size
+
+    def newest(self, record_class: str) -> Message | None:
+        """Return the newest record's body of a class; None if there is none on disk."""
+        for segment in reversed(self._classes[record_class].segments):
+            last = collections.deque(_read_sound_records(segment.path, 0, segment.size, 0), maxlen=1)
+            if last:
+                return last[0][1]
+        return None
 
     def append(self, body: Message, *, durable: bool) -> int:
         """Append a record to its class; if ``durable`` it is on disk when this returns.

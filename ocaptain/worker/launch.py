@@ -22,6 +22,7 @@ from ocaptain.worker.streams import prepare_project, prepare_task_list
 
 _OWN_PREFIX = "~/.ocaptain/"
 _SECRET = re.compile(r"TOKEN|KEY|SECRET|PASSWORD|CREDENTIAL|HEADERS", re.IGNORECASE)
+_REPORTING = "OTEL_"  # what the names of OpenTelemetry's variables begin with
 _USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#\s@]+)@")
 
 
@@ -70,6 +71,9 @@ def prepare_run(job: JobFile, directory: Path, home: Path) -> PreparedRun:
     argv = [f"{home}/{one[2:]}" if one.startswith(_OWN_PREFIX) else one for one in argv]
     if job.path_file and (home / job.path_file).is_file():
         argv[0] = (home / job.path_file).read_text("utf-8").strip() or argv[0]
+    if job.telemetry and not any(name.startswith(_REPORTING) for name in env):  # else it reports where the role says
+        host_environment = {key: value for key, value in host_environment.items() if not key.startswith(_REPORTING)}
+        host_environment.update(job.telemetry)
     full_environment = {**host_environment, **job.env, **env}
     notes: Sequence[str] = ()
     if job.project:

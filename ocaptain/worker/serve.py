@@ -56,7 +56,7 @@ from ocaptain.protocol.messages import (
 from ocaptain.worker.artifacts import last_token, pack_artifacts
 from ocaptain.worker.attempts import CANCEL_SECONDS, Attempts
 from ocaptain.worker.bundling import inline_small_bundle
-from ocaptain.worker.channels import Channel, parse_numbers
+from ocaptain.worker.channels import Channel, classes_of, parse_numbers
 from ocaptain.worker.errors import UnfitWorkspace, WorkspaceError
 from ocaptain.worker.hold import Hold
 from ocaptain.worker.job import Job
@@ -65,6 +65,7 @@ from ocaptain.worker.places import Places, read_tail
 from ocaptain.worker.repository import read_arguments
 from ocaptain.worker.scripts import Scripts
 from ocaptain.worker.state import State
+from ocaptain.worker.telemetry import Telemetry
 from ocaptain.worker.trial import GateTrial
 from ocaptain.worker.workspace import Workspace
 
@@ -76,14 +77,17 @@ class Worker:
 
     Attributes:
         trial: runs verify.sh before there is any work, beside the attempts.
+        telemetry: receives what the agent reports.
     """
 
     def __init__(self, places: Places, program: Path) -> None:
         self._state = State(places)
         self._journal = Journal(places.journal, places.old_journal)
-        self._attempts = Attempts(
-            self._state, program, lambda body: self._append_to_journal(to_dict(body), durable=False)
+        append = partial(self._append_to_journal, durable=False)
+        self.telemetry = Telemetry(
+            places, self._journal, append, lambda: job.token if (job := self._state.job) else None
         )
+        self._attempts = Attempts(self._state, program, lambda body: append(to_dict(body)), self.telemetry.environment)
         self._scripts = Scripts(self._state)
         self.trial = GateTrial(self._state)
         self._running: dict[str, asyncio.Task[None]] = {}
@@ -148,11 +152,11 @@ class Worker:
         if is_same_journal and any(after.get(name, 0) > self._journal.last(name) for name in CLASSES):
             self._journal.start_new_numbering()  # the disk was restored: these numbers now mean other records
             is_same_journal = False
-        channel.reader = self._journal.reader()
-        for name in CLASSES:
+        channel.reader, channel.classes = self._journal.reader(), classes_of(hello)
+        for name in channel.classes:
             channel.seek(name, after.get(name, 0) if is_same_journal else self._journal.first(name) - 1)
-        first = {name: self._journal.first(name) for name in CLASSES}
-        last = {name: self._journal.last(name) for name in CLASSES}
+        first = {name: self._journal.first(name) for name in channel.classes}
+        last = {name: self._journal.last(name) for name in channel.classes}
         job = self._state.job
         busy, command = (job.token, job.id or None) if job else (None, None)
         welcome = Welcome(
@@ -174,11 +178,12 @@ class Worker:
             self._attempts.task_list.take(message)
         elif isinstance(message, Ack):
             self._journal.acknowledge(parse_numbers(message.upto))
-        elif isinstance(message, Pull) and message.class_ in CLASSES:
+        elif isinstance(message, Pull) and message.class_ in channel.classes:
             channel.seek(message.class_, message.after)
             self._wake_pusher.set()
         elif isinstance(message, Rest):
-            self.trial.stop()  # it keeps nothing awake
+            self.trial.stop()  # it keeps nothing awake, and telemetry does not either
+            self.telemetry.is_taking = False
             channel.asked_to_rest = True
             self._wake_pusher.set()
 
@@ -194,7 +199,7 @@ class Worker:
             if channel.asked_to_rest and not self._running:
                 channel.asked_to_rest = False
                 self._hold.release()
-                await channel.send(Resting({name: self._journal.last(name) for name in CLASSES}))
+                await channel.send(Resting({name: self._journal.last(name) for name in channel.classes}))
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._wake_pusher.wait(), 5)
 
@@ -211,6 +216,7 @@ class Worker:
         """
         if command_id in self._running:
             return
+        self.telemetry.is_taking = True
         if name == "trial":
             self.trial.expect()
         if command_id in self._state.results:
@@ -299,6 +305,8 @@ class Worker:
     async def _start(self, command_id: str, args: Start) -> Outcome:
         """Run an attempt to its end and bundle the work that it left."""
         async with self._work_lock:
+            if args.telemetry:
+                await self.telemetry.open()
             if not (self._state.job and self._state.job.token == args.token):
                 await asyncio.to_thread(self._attempts.launch, command_id, args)
             job = self._state.job
@@ -390,10 +398,12 @@ async def serve(places: Places, program: Path) -> None:
     os.umask(0o077)
     server = await asyncio.start_unix_server(worker.serve_connection, str(places.socket))
     os.umask(0o022)
+    await worker.telemetry.reopen()
     await worker.resume_attempt()
     clearing = asyncio.ensure_future(asyncio.to_thread(worker.trial.clear))
     await stopped.wait()
     worker.stop_script()
     worker.trial.stop()
+    worker.telemetry.close()
     await clearing
     server.close()

@@ -83,6 +83,10 @@ options:
     description: Sail without the repository's submodules and LFS files.
     type: bool
     default: false
+  no_telemetry:
+    description: Have agents report no metrics, logs and traces (OpenTelemetry) to their ships.
+    type: bool
+    default: false
   verify_on:
     description: 'Where the final verify runs: where no agent was (clean), or on any ship; by default as configured.'
     type: str

@@ -132,7 +132,7 @@ def test_what_was_dropped_is_passed_over_and_no_unsettled_result_with_it():
     assert cursor.accept(6, hold=False) == "use"
 
 
-KINDS = {"result": "result", "log": "log", "telemetry": "agent"}
+KINDS = {"result": "result", "log": "log", "telemetry": "agent", "otlp": "otlp"}
 
 
 def all_of(journal, after=None):
@@ -259,6 +259,7 @@ def test_a_former_journal_is_taken_over_once(tmp_path):
                 "log": [bodies[0]],
                 "result": [bodies[1]],
                 "telemetry": [bodies[2]],
+                "otlp": [],
             }
         assert not former.exists()
 

@@ -119,7 +119,7 @@ def test_hello_waits_for_no_backlog_and_rest_brings_all_of_it(tmp_path):
             kinds = [one.kind for one in records if not isinstance(one, tuple)]
             assert kinds == ["log"] * (301 - first) + ["agent"] * 300
             await channel.settle(1)
-            assert channel.cursors.settled_numbers() == {"result": 1, "log": 300, "telemetry": 300}
+            assert channel.cursors.settled_numbers() == {"result": 1, "log": 300, "telemetry": 300, "otlp": 0}
             await channel.close()
             while worker._channel:
                 await asyncio.sleep(0.01)
@@ -161,7 +161,7 @@ def test_a_disk_that_went_back_in_time_counts_anew(tmp_path):
             channel = await connect(ahead)
             await channel.rest()
             assert len(records) == 1
-            assert channel.cursors.settled_numbers() == {"result": 0, "log": 1, "telemetry": 0}
+            assert channel.cursors.settled_numbers() == {"result": 0, "log": 1, "telemetry": 0, "otlp": 0}
             await channel.close()
 
     asyncio.run(asyncio.wait_for(play(), PATIENCE))

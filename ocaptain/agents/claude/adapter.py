@@ -30,6 +30,19 @@ if TYPE_CHECKING:
     from ocaptain.plan import Task
 
 MAX_TURNS = 200
+#: What makes the CLI report by OTLP (measured with 2.1.330); short intervals, so that a short run's points arrive, too.
+TELEMETRY = {
+    "CLAUDE_CODE_ENABLE_TELEMETRY": "1",
+    "CLAUDE_CODE_ENHANCED_TELEMETRY_BETA": "1",  # traces
+    "OTEL_METRICS_EXPORTER": "otlp",
+    "OTEL_LOGS_EXPORTER": "otlp",
+    "OTEL_TRACES_EXPORTER": "otlp",
+    "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+    "OTEL_EXPORTER_OTLP_COMPRESSION": "gzip",
+    "OTEL_METRIC_EXPORT_INTERVAL": "5000",
+    "OTEL_LOGS_EXPORT_INTERVAL": "2000",
+    "OTEL_TRACES_EXPORT_INTERVAL": "2000",
+}
 CLAUDE_DIRECTORY = ".ocaptain/claude"
 
 
@@ -115,6 +128,7 @@ class ClaudeAgent:
                 for session in briefing.sessions
             ),
             resume_prompt=render(again, briefing) if again else "",
+            telemetry=TELEMETRY if briefing.telemetry else {},
         )
 
 

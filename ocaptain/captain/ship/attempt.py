@@ -173,6 +173,7 @@ class Attempts:
                 max_turns=voyage.max_turns,
                 repo_settings=voyage.repo_settings,
                 task_list=self._keeps_task_list(claim),
+                telemetry=voyage.telemetry,
             )
         )
         return Start(

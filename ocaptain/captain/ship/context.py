@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ocaptain.captain.ship.job import VerifyJob
     from ocaptain.ledger import Claim, Ledger, Voyage
     from ocaptain.prices import Prices
-    from ocaptain.protocol.envelope import AgentBody, LogBody
+    from ocaptain.protocol.envelope import Notice
     from ocaptain.protocol.messages import TrialResult
 
 
@@ -57,8 +57,8 @@ class Dispatcher(Protocol):
     def apply_decision(self, claim: Claim, decision: Decision, evidence: dict[str, Any] | None = None) -> None:
         """Carry out the decision about an attempt that did not land."""
 
-    def save_record(self, ship: str, body: LogBody | AgentBody) -> None:
-        """Save a record that is no result: a piece of log, or what an agent used so far."""
+    def save_record(self, ship: str, body: Notice) -> None:
+        """Save a record that is no result: a piece of log, what an agent used so far, or of its telemetry."""
 
     def save_usage(self, ship: str, token: int, facts: Facts | None) -> None:
         """Save what an attempt's agent used so far."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ocaptain.captain.ship.context import Context
     from ocaptain.captain.transport.base import Transport
     from ocaptain.ledger import Claim
-    from ocaptain.protocol.envelope import AgentBody, LogBody, ResultBody
+    from ocaptain.protocol.envelope import Notice, ResultBody
     from ocaptain.protocol.messages import Check, Command, Start, Verify
 
 CANCEL_SECONDS = 120.0
@@ -83,7 +83,7 @@ class Link:
         context: Context,
         transport: Transport,
         cursors: Cursors,
-        on_record: Callable[[str, LogBody | AgentBody], None],
+        on_record: Callable[[str, Notice], None],
         protocol: int = PROTOCOL,
     ) -> Link:
         """Open the channel and receive the results in the journal; speaks an older worker's protocol if need be.
@@ -112,7 +112,7 @@ class Link:
         context: Context,
         transport: Transport,
         cursors: Cursors,
-        on_record: Callable[[str, LogBody | AgentBody], None],
+        on_record: Callable[[str, Notice], None],
         protocol: int,
     ) -> Link:
         parked: list[Answer] = []

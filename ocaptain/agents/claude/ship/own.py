@@ -132,7 +132,7 @@ ENDPOINT = (
 )
 #: As often in a row a Stop hook of ours may refuse: the CLI's own limit, which a file elsewhere could lift.
 MAX_STOP_REFUSALS = "8"
-_OURS = ("ANTHROPIC_", "CLAUDE_CODE_", "DISABLE_", "API_TIMEOUT_MS")
+_OURS = ("ANTHROPIC_", "CLAUDE_CODE_", "DISABLE_", "API_TIMEOUT_MS", "OTEL_")
 _CREDENTIAL = ("_API_KEY", "_TOKEN", "_SECRET", "_PASSWORD")
 
 
