@@ -15,7 +15,8 @@ from typing import Iterator, List
 MAX_BODY = 4 * 1024 * 1024  # bytes, as they are sent
 MAX_UNZIPPED = 16 * 1024 * 1024
 PIECE_BYTES = 64 * 1024
-MAX_STEPS = 400_000  # fields of a protobuf body, or strings and brackets of a JSON one
+MAX_FIELDS = 200_000  # of the outer messages of a protobuf body: so one call takes about a second at most
+MAX_MARKS = 1_000_000  # quotation marks and brackets of a JSON body: likewise
 MAX_NESTING = 64
 PROTOBUF, JSON = "application/x-protobuf", "application/json"
 _GZIP = 16 + zlib.MAX_WBITS
@@ -44,7 +45,7 @@ def check_body(data: bytearray, content_type: str, *, gzipped: bool) -> None:
 
     Raises:
         BadBody: it is malformed.
-        LargeBody: unzipped it is larger than :data:`MAX_UNZIPPED`, or it has more parts than :data:`MAX_STEPS`.
+        LargeBody: unzipped it is larger than :data:`MAX_UNZIPPED`, or it has more parts than we walk.
     """
     pieces = _unzip(data) if gzipped else _split(data)
     if content_type == JSON:
@@ -127,7 +128,7 @@ class _Bytes:
 def _check_protobuf(pieces: Iterator[bytes]) -> None:
     body = _Bytes(pieces)
     ends: List[int] = []  # of the messages that we are in, the innermost last
-    for _ in range(MAX_STEPS):
+    for _ in range(MAX_FIELDS):
         while ends and body.position == ends[-1]:
             ends.pop()
         if not ends and body.is_at_end():
@@ -150,7 +151,7 @@ def _check_protobuf(pieces: Iterator[bytes]) -> None:
             ends.append(end)
         else:
             body.skip(size)
-    raise LargeBody(f"it has more than {MAX_STEPS} fields; send fewer at a time")
+    raise LargeBody(f"it has more than {MAX_FIELDS} fields; send fewer at a time")
 
 
 # -- JSON -------------------------------------------------------------------------------------------
@@ -173,7 +174,7 @@ class _JsonWalk:
 
     def __init__(self) -> None:
         self._open: List[int] = []  # brackets
-        self._steps = 0
+        self._marks = 0
         self._has_begun = self._is_in_string = self._is_escaped = False
 
     def feed(self, piece: bytes) -> None:
@@ -192,9 +193,9 @@ class _JsonWalk:
 
     def _take(self, mark: int) -> None:
         """Take the next quotation mark, backslash in a string, or bracket outside of one."""
-        self._steps += 1
-        if self._steps > MAX_STEPS:
-            raise LargeBody(f"it has more than {MAX_STEPS} strings and brackets; send fewer at a time")
+        self._marks += 1
+        if self._marks > MAX_MARKS:
+            raise LargeBody(f"it has more than {MAX_MARKS} strings and brackets; send fewer at a time")
         if self._is_in_string:
             self._is_in_string, self._is_escaped = mark != ord('"'), mark == ord("\\")
         elif not self._open and (self._has_begun or mark != ord("{")):
