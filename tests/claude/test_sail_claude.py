@@ -4,10 +4,12 @@ but its own loopback, and one port of it leads to the API.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
 import time
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -206,6 +208,21 @@ def assert_secret(harbour, voyage: str, secret: str, ships: set[str], file: str)
     assert secret not in "".join(json.dumps(one.body) for one in harbour.anthropic.seen)
 
 
+SIGNALS = {"metrics", "logs", "traces"}
+
+
+def reported(harbour, voyage: str, ship: str) -> dict[str, bytes]:
+    """Return what agents on a ship reported, as far as its worker still has it: all bodies of each signal."""
+    found: dict[str, bytes] = {}
+    pieces: dict[int, bytes] = {}
+    for line in harbour.inside(f"{voyage}-{ship}", "cat ~/.ocaptain/journal/otlp-*.jsonl").splitlines():
+        body = json.loads(line)["body"]
+        pieces[body["call"]] = pieces.get(body["call"], b"") + base64.b64decode(body["data"])
+        if body["piece"] + 1 == body["pieces"]:
+            found[body["signal"]] = found.get(body["signal"], b"") + zlib.decompress(pieces[body["call"]], 47)
+    return found
+
+
 def test_a_plan_is_landed_and_its_bill_is_known(harbour, source, tmp_path):
     api = harbour.anthropic
     plan = multilingual(tmp_path / "plan")
@@ -237,6 +254,9 @@ def test_a_plan_is_landed_and_its_bill_is_known(harbour, source, tmp_path):
         assert api.dollars(part) > 0.01
         assert said[subject] == pytest.approx(api.dollars(part), abs=1e-6)
     assert api.strange == []
+    assert {signal for ship in range(3) for signal in reported(harbour, voyage, f"ship-{ship}")} == SIGNALS
+    with VoyageDirectory(harbour.voyage(voyage)).ledger() as ledger:
+        assert any(ship.cursors["otlp"] for ship in ledger.ships()), "none of it came to the captain"
     assert_secret(harbour, voyage, OAUTH, {"ship-0", "ship-1", "ship-2"}, "env.json")
     assert harbour.inside(f"{voyage}-ship-0", "cat /proc/net/dev").count(":") == 1, "a ship has more than its loopback"
     assert "bypass permissions on" in harbour.inside(f"{voyage}-ship-0", INTERACTIVE), "a dialog came"

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocaptain.agents import ADAPTERS, Briefing, check_agents
+from ocaptain.agents.claude.ship.own import endpoint_environment
 from ocaptain.agents.claude.stream import Stream
 from ocaptain.agents.claude.verdict import judge
 from ocaptain.agents.facts import AttemptEnd, parse_facts
@@ -375,6 +376,29 @@ def test_what_was_laid_down_comes_before_what_the_host_has_and_must_be_whole(tmp
     own.unlink()
     with pytest.raises(OSError, match=r"env\.json"):
         prepare_run(job, tmp_path, tmp_path)
+
+
+def test_an_agent_reports_to_its_ship_unless_the_role_has_it_report_elsewhere(tmp_path, monkeypatch):
+    own = tmp_path / ".ocaptain/claude/env.json"
+    own.parent.mkdir(parents=True)
+    own.write_text('{"DISABLE_TELEMETRY": "1"}')
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_HEADERS", "of-the-host")  # would go with what is ours
+    ship = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4", "CLAUDE_CODE_ENABLE_TELEMETRY": "1"}
+    begins = own_variable_prefixes("ocaptain.agents.claude.stream")
+    files = (".ocaptain/claude/env.json",)
+    job = JobFile(("x",), {}, "", "", 1.0, 1.0, "", env_files=files, own_env=begins, telemetry=ship)
+    env = prepare_run(job, tmp_path, tmp_path).env
+    assert {name: env.get(name) for name in ship} == ship
+    assert "of-the-host" not in env.values()
+    assert endpoint_environment(env).items() >= ship.items()  # which comes before any settings file
+    elsewhere = {"CLAUDE_CODE_ENABLE_TELEMETRY": "1", "OTEL_EXPORTER_OTLP_ENDPOINT": "https://collector.example"}
+    own.write_text(json.dumps(elsewhere))
+    env = prepare_run(job, tmp_path, tmp_path).env
+    assert {name: env.get(name) for name in elsewhere} == elsewhere
+    assert "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT" not in env
+    briefing = Briefing("v", "ship-0", 1, {"id": "1", "subject": "s", "description": "d"}, "")
+    assert ADAPTERS["claude"].build_run(briefing).telemetry["OTEL_TRACES_EXPORTER"] == "otlp"
+    assert ADAPTERS["claude"].build_run(replace(briefing, telemetry=False)).telemetry == {}
 
 
 @pytest.mark.parametrize(
