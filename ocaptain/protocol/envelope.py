@@ -10,7 +10,7 @@ from typing import Any, Mapping, Tuple, Type, Union
 
 from ocaptain.protocol import COMMAND, Message
 from ocaptain.protocol.codec import Malformed, from_dict, to_dict, validated
-from ocaptain.protocol.messages import MAX_NUMBER, Part
+from ocaptain.protocol.messages import MAX_NUMBER, Part, Snapshot
 
 #: Record numbers by class; a worker of protocol 1 has one number for all classes.
 RecordNumbers = Union[Mapping[str, int], int]
@@ -98,6 +98,23 @@ class Ping:
 
 
 @dataclass(frozen=True)
+class Look:
+    """Ask for the files of a running attempt as they are now; the answer is a :class:`Seen`.
+
+    Nothing waits for it and nothing keeps it: it is no command, and no record of the journal. Workers of before
+    take it for noise.
+
+    Attributes:
+        number: of the question; the answer has the same.
+        have: the commit of the last answer that the captain has, "" for none.
+    """
+
+    token: int
+    number: int
+    have: str = ""
+
+
+@dataclass(frozen=True)
 class Welcome:
     """The answer to hello: the journal's name and numbers, and the running attempt.
 
@@ -162,8 +179,28 @@ class Pong:
     """The answer to ping."""
 
 
-ToWorker = Union[Hello, Call, Ack, Pull, TaskList, Rest, Ping]
-ToCaptain = Union[Welcome, Refusal, Dropped, Trouble, Resting, Pong]
+@dataclass(frozen=True)
+class Seen:
+    """The answer to :class:`Look`.
+
+    Attributes:
+        number: of the question.
+        snapshot: the files, on top of what the captain has; None if nothing has changed since, or ``problem`` says why.
+        files, size: files that differ from the attempt's base, and their bytes.
+        problem: why they are not (all) here.
+    """
+
+    number: int
+    snapshot: Snapshot | None = None
+    files: int = validated(0, minimum=0, maximum=MAX_NUMBER)
+    size: int = validated(0, minimum=0, maximum=MAX_NUMBER)
+    problem: str = validated("", max_length=1000)
+
+
+ToWorker = Union[Hello, Call, Ack, Pull, TaskList, Rest, Ping, Look]
+ToCaptain = Union[Welcome, Refusal, Dropped, Trouble, Resting, Pong, Seen]
+#: What a worker that answers :class:`Look`, and takes ``saved`` of a start, names among its commands.
+LOOK = "look"
 TYPES: Mapping[str, Type[Union[ToWorker, ToCaptain]]] = {
     "hello": Hello,
     COMMAND: Call,
@@ -172,12 +209,14 @@ TYPES: Mapping[str, Type[Union[ToWorker, ToCaptain]]] = {
     "task_list": TaskList,
     "rest": Rest,
     "ping": Ping,
+    "look": Look,
     "welcome": Welcome,
     "refused": Refusal,
     "dropped": Dropped,
     "trouble": Trouble,
     "resting": Resting,
     "pong": Pong,
+    "seen": Seen,
 }
 _NAMES = {cls: name for name, cls in TYPES.items()}
 

@@ -254,6 +254,21 @@ class Resume:
 
 
 @dataclass(frozen=True)
+class SavedWork:
+    """Work of a lost attempt that the next one gets as a reference.
+
+    Attributes:
+        ref: its name in the workspace's repository.
+        commit: of its files, on top of the commit that the lost attempt began with.
+        bundle: of that commit; what is in the attempt's own base is left out.
+    """
+
+    ref: str = validated(pattern="refs/ocaptain/saved/[A-Za-z0-9-]+/[A-Za-z0-9-]+")
+    commit: str = validated(pattern=_OID)
+    bundle: Bundle
+
+
+@dataclass(frozen=True)
 class Start:
     """Start an attempt. With only a token: report the end of the running attempt.
 
@@ -286,6 +301,7 @@ class Start:
     telemetry: Mapping[str, str] = field(
         default_factory=dict
     )  # workers of before ignore it: their agents report nothing
+    saved: SavedWork | None = None  # workers of before ignore it
 
 
 @dataclass(frozen=True)

@@ -140,8 +140,10 @@ class Attempts:
         self._remove_leftovers(args)
         workspace = Workspace(places, self._state.ship)
         workspace.import_commit(args.bundle, args.base)
+        workspace.import_saved(args.saved)
         workspace.repack()
         workspace.reset(args.base, args.branch)
+        workspace.add_saved_ref()
         self._state.workspace_commit = args.base
         directory = places.attempts / str(args.token)
         remove_path(directory)
@@ -202,7 +204,8 @@ class Attempts:
         for old in self._state.places.attempts.iterdir():
             if old.name != str(args.token):
                 remove_path(old)
-        needed = {part.path.rpartition("/")[2] for part in args.bundle.parts} if args.bundle else set()
+        bundles = [args.bundle, args.saved.bundle if args.saved else None]
+        needed = {part.path.rpartition("/")[2] for one in bundles if one for part in one.parts}
         for old in self._state.places.inbox.iterdir():  # of checks that were cancelled before they began
             if old.name not in needed:
                 remove_path(old)

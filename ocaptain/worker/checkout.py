@@ -134,6 +134,14 @@ class Checkout(Repository):
                 (own / "refs/remotes/origin").mkdir(parents=True)
                 (own / "refs/remotes/origin/HEAD").write_bytes(b"ref: " + name + b"\n")
 
+    def add_saved_ref(self) -> None:
+        """Give the agent's repository the ref of a lost attempt's work, if one was imported."""
+        commit, ref = self._read_given()
+        if commit:
+            path = self._places.workspace / ".git" / ref
+            path.parent.mkdir(parents=True)
+            path.write_text(f"{commit}\n")
+
     # -- the index ----------------------------------------------------------------------------
 
     def _record_index_state(self, commit: str) -> None:

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Mapping, Sequence
 
 from ocaptain.protocol.files import write_atomic
 from ocaptain.protocol.git import NO_DELTAS, git_argv, read_bundle_header
-from ocaptain.protocol.messages import Bundle, Part
+from ocaptain.protocol.messages import Bundle, Part, SavedWork
 from ocaptain.worker.errors import WorkspaceError
 from ocaptain.worker.places import Places
 
@@ -24,6 +24,7 @@ GIT_SECONDS = 600
 UNPACK_LIMIT = 100  # objects; git's own limit for a fetch
 HEAD_REF = "refs/ocaptain/head"
 START_REFS = "ocaptain-start-refs"  # in the format of packed-refs
+GIVEN = "ocaptain-given"  # commit and ref of a lost attempt's work that the agent has as a reference
 IGNORE_PATTERNS = [
     "node_modules/",
     ".venv/",
@@ -102,21 +103,26 @@ class Repository:
         }
         seconds = GIT_SECONDS if self._until is None else max(0.1, self._until - time.monotonic())
         argv = git_argv("advice.addEmbeddedRepo=false", "safe.directory=*")
-        done = subprocess.run(
+        done = self._run(
             [*argv, *arguments],
-            stdin=file,
-            input=None if file else stdin,
+            stdin,
+            seconds,
+            **({"stdin": file} if file else {}),
             stdout=output or subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=self._places.workspace,
             env=environment,
-            timeout=seconds,
-            check=False,
         )
         if check and done.returncode:
             stderr = done.stderr.decode(errors="replace").strip()[-1000:]
             raise WorkspaceError("git", f"git {arguments[0]} failed ({done.returncode}): {stderr}")
         return done.stdout or b""
+
+    def _run(
+        self, argv: Sequence[str], stdin: bytes, seconds: float, **more: Any
+    ) -> "subprocess.CompletedProcess[bytes]":
+        """Run a process to its end; ``stdin`` is its input, unless ``more``, for :func:`subprocess.run`, has one."""
+        return subprocess.run(argv, **({} if "stdin" in more else {"input": stdin}), **more, timeout=seconds, check=False)
 
     def _reading_agents_objects(self) -> Mapping[str, str]:
         return {"GIT_ALTERNATE_OBJECT_DIRECTORIES": self._alternates, "GIT_NO_REPLACE_OBJECTS": "1"}
@@ -155,6 +161,34 @@ class Repository:
             if not self._is_head(commit) and not self.has_commit(commit):
                 raise WorkspaceError("need_full", f"commit {commit} is not on this ship")
             return
+        self._import_bundle(bundle, commit)
+        self._write_ref(HEAD_REF, commit)
+
+    def import_saved(self, saved: SavedWork | None) -> None:
+        """Import the work of a lost attempt, if there is any, as a reference; the one before is forgotten.
+
+        Raises:
+            WorkspaceError: ``need_full``, ``damaged``: as :meth:`import_commit`.
+        """
+        given = self._places.git / GIVEN
+        given.unlink(missing_ok=True)
+        if saved is None:
+            return
+        if not self.has_commit(saved.commit):
+            self._import_bundle(saved.bundle, saved.commit)
+        self._write_ref(saved.ref, saved.commit)
+        given.write_text(f"{saved.commit} {saved.ref}\n")
+
+    def _read_given(self) -> tuple[str, str]:
+        """Return the commit of a lost attempt that the agent has as a reference, and its ref; ("", "") for none."""
+        try:
+            commit, _, ref = (self._places.git / GIVEN).read_text().strip().partition(" ")
+        except OSError:
+            return "", ""
+        return commit, ref
+
+    def _import_bundle(self, bundle: Bundle, commit: str) -> None:
+        """Import ``commit`` from ``bundle``, then remove its parts. Raises as :meth:`import_commit`."""
         parts = [self._places.home / part.path for part in bundle.parts]
         joined = self._places.inbox / f"{commit}.bundle"
         try:
@@ -170,7 +204,6 @@ class Repository:
         for path in parts:
             with contextlib.suppress(OSError):
                 path.unlink()
-        self._write_ref(HEAD_REF, commit)
 
     def _import_objects(self, path: Path, commit: str) -> None:
         """Import the objects of a bundle, which must offer exactly ``commit``."""

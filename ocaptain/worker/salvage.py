@@ -89,7 +89,8 @@ class Salvage(Bundling):
         found: List[Tuple[_Source, List[Tip]]] = [(source, read_tips(source.git)) for source in sources]
         tips = [one._replace(name=source.label + one.name) for source, tips in found for one in tips]
         worktrees = [(one.git, one.folder) for source in sources for one in linked_worktrees(source.git) if one.folder]
-        if not with_files and not worktrees and len(sources) == 1 and all(one.oid == base for one in tips):
+        here = {base, self._read_given()[0]}
+        if not with_files and not worktrees and len(sources) == 1 and all(one.oid in here for one in tips):
             return []
         objects = [str(shared_directory(source.git) / "objects") for source in sources]
         self._alternates = ":".join(path for path in objects if os.path.isdir(path) and ":" not in path)
@@ -193,8 +194,9 @@ class Salvage(Bundling):
 
         A tip whose history is not complete becomes a commit of its files.
         """
-        tips = [one for one in tips if one.oid not in {base, known}]
-        excluded = [f"^{one}" for one in (base, known) if one]
+        given, _ = self._read_given()  # the captain has it
+        tips = [one for one in tips if one.oid not in {base, known, given}]
+        excluded = [f"^{one}" for one in (base, known, given) if one]
         try:
             listed = self._rev_list([one.oid for one in tips], excluded)
         except WorkspaceError:

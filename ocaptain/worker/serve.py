@@ -20,8 +20,10 @@ from typing import Any, Callable, Mapping, Sequence
 from ocaptain.protocol import CLASSES, PROTOCOL, HelloRefused, Message
 from ocaptain.protocol.codec import Malformed, from_dict, to_dict
 from ocaptain.protocol.envelope import (
+    LOOK,
     Ack,
     Call,
+    Look,
     Ping,
     Pong,
     Pull,
@@ -61,6 +63,7 @@ from ocaptain.worker.errors import UnfitWorkspace, WorkspaceError
 from ocaptain.worker.hold import Hold
 from ocaptain.worker.job import Job
 from ocaptain.worker.journal import Journal
+from ocaptain.worker.live import LiveFiles
 from ocaptain.worker.places import Places, read_tail
 from ocaptain.worker.repository import read_arguments
 from ocaptain.worker.scripts import Scripts
@@ -78,6 +81,7 @@ class Worker:
     Attributes:
         trial: runs verify.sh before there is any work, beside the attempts.
         telemetry: receives what the agent reports.
+        live: shows the captain the files of the running attempt.
     """
 
     def __init__(self, places: Places, program: Path) -> None:
@@ -89,6 +93,7 @@ class Worker:
         )
         self._attempts = Attempts(self._state, program, lambda body: append(to_dict(body)), self.telemetry.environment)
         self._scripts = Scripts(self._state)
+        self.live = LiveFiles(self._state)
         self.trial = GateTrial(self._state)
         self._running: dict[str, asyncio.Task[None]] = {}
         self._work_lock = asyncio.Lock()
@@ -160,7 +165,7 @@ class Worker:
         job = self._state.job
         busy, command = (job.token, job.id or None) if job else (None, None)
         welcome = Welcome(
-            first, last, self._journal.name, PROTOCOL, busy, command, parts=True, commands=tuple(COMMANDS)
+            first, last, self._journal.name, PROTOCOL, busy, command, parts=True, commands=(*COMMANDS, LOOK)
         )
         await channel.send(welcome)
         return True
@@ -181,6 +186,8 @@ class Worker:
         elif isinstance(message, Pull) and message.class_ in channel.classes:
             channel.seek(message.class_, message.after)
             self._wake_pusher.set()
+        elif isinstance(message, Look):
+            self.live.answer(message.token, message.number, message.have, channel.send)
         elif isinstance(message, Rest):
             self.trial.stop()  # it keeps nothing awake, and telemetry does not either
             self.telemetry.is_taking = False
@@ -312,6 +319,7 @@ class Worker:
             job = self._state.job
             assert job
             outcome = await self._attempts.wait(job)
+            self.live.end(job)
             workspace = Workspace(self._state.places, self._state.ship)
             try:
                 limits = Limits.from_mapping(read_json(Path(job.directory) / "limits.json") or {})
@@ -405,5 +413,6 @@ async def serve(places: Places, program: Path) -> None:
     worker.stop_script()
     worker.trial.stop()
     worker.telemetry.close()
+    worker.live.stop()
     await clearing
     server.close()
