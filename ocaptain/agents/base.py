@@ -55,6 +55,7 @@ class Briefing:
         session: id for this attempt's own session, if the agent has sessions.
         sessions: earlier sessions on this ship that the attempt may resume, the best one first.
         work: commit on this ship with the files as the last of them left them.
+        lost: ref on this ship of what an earlier attempt had done when its ship was lost; None if there is none.
         model, max_turns, repo_settings: the user's ``--model``, ``--max-turns`` and ``--repo-settings``.
         task_list: whether the agent gets the plan as its own task list.
         telemetry: whether the agent is to report by OTLP, if it can; False with ``--no-telemetry``.
@@ -77,6 +78,7 @@ class Briefing:
     repo_settings: str = REPO_SETTINGS[0]
     task_list: bool = False
     telemetry: bool = True
+    lost: str | None = None
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ from ocaptain.protocol.envelope import (
     Rest,
     Resting,
     ResultBody,
+    Seen,
     Trouble,
     Welcome,
     pack,
@@ -57,9 +58,8 @@ REST_SECONDS = 20.0
 MAX_ORPHANS = 4 * 1024 * 1024  # bytes of results that no command waits for
 MAX_PULLS = 3  # for the same records; then with each heartbeat
 MAX_TROUBLE = 1000  # characters
+ALL = "all"  # the class of all records of a worker of protocol 1
 log = logging.getLogger("ocaptain.captain")
-#: The class of all records of a worker of protocol 1.
-ALL = "all"
 
 
 class Superseded(TransportError):
@@ -105,6 +105,7 @@ class Channel:
         busy_with: id of the command that started it, None if unknown.
         takes_parts: whether the worker reads the arguments of a command from files; by its welcome.
         commands: names of the commands that the worker says it knows.
+        on_seen: called with each answer to a look; None = there is nobody who asks.
         protocol: version that is spoken.
         broken: done when the channel is broken, with the reason.
     """
@@ -123,6 +124,7 @@ class Channel:
         self.busy_with: str | None = None
         self.takes_parts = False
         self.commands: tuple[str, ...] = ()
+        self.on_seen: Callable[[Seen], None] | None = None
         self.protocol = protocol
         self._trouble = Throttle(on_trouble)
         self._missed = 0  # records
@@ -224,21 +226,21 @@ class Channel:
     def _handle_notice(self, found: object) -> None:
         """Handle a message that a worker of protocol 2 sends beside its journal."""
         if isinstance(found, Dropped) and found.class_ in CLASSES:
-            missed = self.cursors.of(found.class_).skip_dropped(found.upto)
-            self._missed += missed
-            if missed:
+            if missed := self.cursors.of(found.class_).skip_dropped(found.upto):
+                self._missed += missed
                 self._warn.submit(f"{self._missed} records were dropped on the ship, which had no space for them")
             self._progress.set()
         elif isinstance(found, Trouble):
             self._trouble.submit(found.reason[:MAX_TROUBLE])
+        elif isinstance(found, Seen) and self.on_seen:
+            self.on_seen(found)
         elif isinstance(found, Resting) and self._resting and not self._resting.done():
             self._resting.set_result({name: found.last[name] for name in CLASSES if name in found.last})
 
     async def _take_record(self, message: Message) -> None:
         if not self._welcomed.done():
             return
-        found = read_record(message)
-        if found is not None:
+        if found := read_record(message):
             await self._record(*found)
             return
         for name in self._classes:  # the class that it claims cannot be trusted
@@ -282,8 +284,7 @@ class Channel:
         self._progress.set()
 
     def _result(self, number: int, body: ResultBody) -> None:
-        future = self._waiting.pop(body.id, None)
-        if future and not future.done():
+        if (future := self._waiting.pop(body.id, None)) and not future.done():
             future.set_result((number, body))
         else:
             self._orphans += self._reading.line

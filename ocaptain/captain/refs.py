@@ -2,8 +2,10 @@
 
 Written are ``refs/ocaptain/tasks/<task>/<attempt>/work`` (an attempt's files at its end), ``…/other/<k>`` (what it
 committed elsewhere: branches, stash, worktrees; the ledger's ``saved_refs`` has the agent's own names),
-``stale/<token>`` (work that came after the attempt had lost its task) and ``saved/<ship>/<n>`` (work of a
-ship that was lost or sunk). The first version's ``attempts/``, ``late/`` and ``rescue/`` are only read.
+``stale/<token>`` (work that came after the attempt had lost its task), ``saved/<ship>/<n>`` (work of a ship that was
+lost or sunk), ``saved/<ship>/lost-<token>`` (the files of an attempt without an end, as they were seen last) and, while
+an attempt runs, ``live/<ship>`` (its files as they are). The first version's ``attempts/``, ``late/`` and ``rescue/``
+are only read.
 """
 
 from __future__ import annotations
@@ -50,6 +52,16 @@ def saved_other_ref(ship: str, number: int, k: int) -> str:
 def saved_ref(ship: str, number: int) -> str:
     """Return the ref for the work in progress of a ship that is given up."""
     return f"{ROOT}/saved/{ship}/{number}"
+
+
+def lost_ref(ship: str, token: int) -> str:
+    """Return the ref for the files of an attempt that has no end, as they were seen last."""
+    return f"{ROOT}/saved/{ship}/lost-{token}"
+
+
+def live_ref(ship: str) -> str:
+    """Return the ref for the files of a ship's running attempt as they are now."""
+    return f"{ROOT}/live/{ship}"
 
 
 def unlanded_refs(refs: Mapping[str, str], attempts: Sequence[Mapping[str, Any]]) -> dict[str, str]:

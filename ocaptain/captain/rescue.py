@@ -21,6 +21,7 @@ from ocaptain.captain.records import Records
 from ocaptain.captain.refs import ROOT, former_work_ref, other_ref, saved_other_ref, saved_ref, unlanded_refs, work_ref
 from ocaptain.captain.ship.context import Context
 from ocaptain.captain.ship.link import Link
+from ocaptain.captain.ship.live import settle_live
 from ocaptain.captain.transport.base import ShipFault, ShipGone, TransportError
 from ocaptain.captain.views import Views
 from ocaptain.errors import OcaptainError
@@ -88,6 +89,7 @@ async def rescue(
         claim = ledger.held_claim(row.id)
         if claim:
             ledger.return_task(claim.token, "sunk", "the fleet was sunk")
+    await settle_live(context)
     Views(directory, ledger, context.git, context.voyage.id).write_tasks(whole=True)
     return found
 

@@ -28,7 +28,12 @@ _RENAMED_COLUMNS = {
     "ships": {"cursors": "json_object('all', cursor)"},
 }
 #: Columns that format 4 got later: (table, column) and type. Whoever takes command of a ledger adds them.
-_ADDED_COLUMNS = {("tasks", "retried"): "INTEGER", ("voyage", "verify_stage"): "TEXT", ("ships", "telemetry"): "TEXT"}
+_ADDED_COLUMNS = {
+    ("tasks", "retried"): "INTEGER",
+    ("voyage", "verify_stage"): "TEXT",
+    ("ships", "telemetry"): "TEXT",
+    ("attempts", "live"): "TEXT",
+}
 _TABLES = ("voyage", "tasks", "edges", "attempts", "intents", "ships", "proposals", "events")
 _LANDINGS = """
 INSERT INTO landings (kind, task, token, commit_id, at)

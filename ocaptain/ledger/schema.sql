@@ -104,7 +104,8 @@ CREATE TABLE attempts (
   cost_mark    TEXT,                      -- api or subscription
   usage        TEXT,                      -- JSON: tokens and cost by model; null: its price is not known
   log_skipped  INTEGER NOT NULL DEFAULT 0,-- bytes of its log that its ship had no room for
-  evidence     TEXT                       -- JSON: commit, check, exit code, seconds, tail
+  evidence     TEXT,                      -- JSON: commit, check, exit code, seconds, tail
+  live         TEXT                       -- JSON: its files while it runs (ocaptain.captain.decide.live); NULL = none
 ) STRICT;
 CREATE INDEX attempts_of ON attempts (task, number);
 CREATE INDEX attempts_by_ship ON attempts (ship, task);

@@ -23,7 +23,7 @@ Worker to captain::
     trouble  reason                                      why the worker waits (its disk is full), "" = no more
     resting  last                                        answer to rest
     pong
-    seen     number, snapshot, files, size, problem      answer to look; nothing keeps it
+    seen     number, snapshot, files, size, problem, is_running     answer to look; nothing keeps it
 
 A record's body has a ``kind``: ``result`` (id, ok, data), ``log`` (token, offset, data in base64),
 ``agent`` (token, facts: from the agent's stream so far) or ``otlp`` (a piece of what an agent reported by

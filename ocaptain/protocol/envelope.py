@@ -188,6 +188,7 @@ class Seen:
         snapshot: the files, on top of what the captain has; None if nothing has changed since, or ``problem`` says why.
         files, size: files that differ from the attempt's base, and their bytes.
         problem: why they are not (all) here.
+        is_running: whether the attempt runs; False while it is being started, and when it has ended.
     """
 
     number: int
@@ -195,6 +196,7 @@ class Seen:
     files: int = validated(0, minimum=0, maximum=MAX_NUMBER)
     size: int = validated(0, minimum=0, maximum=MAX_NUMBER)
     problem: str = validated("", max_length=1000)
+    is_running: bool = True
 
 
 ToWorker = Union[Hello, Call, Ack, Pull, TaskList, Rest, Ping, Look]

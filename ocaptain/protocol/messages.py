@@ -258,14 +258,14 @@ class SavedWork:
     """Work of a lost attempt that the next one gets as a reference.
 
     Attributes:
+        bundle: of the commit; what is in the attempt's own base is left out.
         ref: its name in the workspace's repository.
         commit: of its files, on top of the commit that the lost attempt began with.
-        bundle: of that commit; what is in the attempt's own base is left out.
     """
 
+    bundle: Bundle
     ref: str = validated(pattern="refs/ocaptain/saved/[A-Za-z0-9-]+/[A-Za-z0-9-]+")
     commit: str = validated(pattern=_OID)
-    bundle: Bundle
 
 
 @dataclass(frozen=True)

@@ -224,17 +224,19 @@ class LiveView(Bundling):
     def _git(self, *arguments: str, extra: Optional[Mapping[str, str]] = None, **more: Any) -> bytes:
         return super()._git(*arguments, extra={"GIT_DIR": str(self._directory), **(extra or {})}, **more)
 
-    def _run(self, argv: Sequence[str], stdin: bytes, seconds: float, **more: Any) -> "subprocess.CompletedProcess[bytes]":
+    def _run(
+        self, argv: Sequence[str], data: Optional[bytes], seconds: float, **more: Any
+    ) -> "subprocess.CompletedProcess[bytes]":
         """Run a process that :meth:`stop` kills."""
         if self._stopped:
             raise Abandoned
-        source = {} if more.get("stdin") else {"stdin": subprocess.PIPE}
-        with subprocess.Popen(argv, **{**more, **source}) as process:
+        source: Mapping[str, Any] = {} if data is None else {"stdin": subprocess.PIPE}
+        with subprocess.Popen(argv, **source, **more) as process:
             self._process = process
             try:
                 if self._stopped:
                     process.kill()
-                output, errors = process.communicate(stdin if source else None, timeout=seconds)
+                output, errors = process.communicate(data, timeout=seconds)
             except BaseException:
                 process.kill()
                 raise
@@ -285,10 +287,13 @@ class LiveFiles:
             send: sends the answer.
         """
         job = self._state.job
-        if job is None or job.token != token or token == self._over:
-            return
         if self._answering is None or self._answering.done():
-            self._answering = asyncio.ensure_future(self._answer(job, number, have, send))
+            is_running = job is not None and job.token == token and token != self._over
+            self._answering = asyncio.ensure_future(
+                self._answer(job, number, have, send)
+                if job and is_running
+                else _send(send, Seen(number, is_running=False))
+            )
 
     def end(self, job: Job) -> None:
         """Abandon what is under way: the attempt has ended, and its files are taken as they are."""
@@ -306,13 +311,17 @@ class LiveFiles:
             self._view = LiveView(self._state.places, self._state.ship, job.token, job.base)
         try:
             limits = Limits.from_mapping(read_json(Path(job.directory) / "limits.json") or {})
-            seen = await asyncio.to_thread(self._view.look, number, have, limits)
+            seen = _inline(self._state.places.home, await asyncio.to_thread(self._view.look, number, have, limits))
         except Abandoned:
             return
         except (WorkspaceError, subprocess.TimeoutExpired, OSError, ValueError) as error:
             seen = Seen(number, problem=printable_path(os.fsencode(str(error)), 300))
-        with contextlib.suppress(OSError, RuntimeError):  # the channel broke: the next look is on another one
-            await send(_inline(self._state.places.home, seen))
+        await _send(send, seen)
+
+
+async def _send(send: Callable[[Seen], Awaitable[None]], seen: Seen) -> None:
+    with contextlib.suppress(OSError, RuntimeError):  # the channel broke: the next look is on another one
+        await send(seen)
 
 
 def _inline(home: Path, seen: Seen) -> Seen:

@@ -105,7 +105,7 @@ class Repository:
         argv = git_argv("advice.addEmbeddedRepo=false", "safe.directory=*")
         done = self._run(
             [*argv, *arguments],
-            stdin,
+            None if file else stdin,
             seconds,
             **({"stdin": file} if file else {}),
             stdout=output or subprocess.PIPE,
@@ -119,10 +119,21 @@ class Repository:
         return done.stdout or b""
 
     def _run(
-        self, argv: Sequence[str], stdin: bytes, seconds: float, **more: Any
+        self, argv: Sequence[str], data: bytes | None, seconds: float, **more: Any
     ) -> "subprocess.CompletedProcess[bytes]":
-        """Run a process to its end; ``stdin`` is its input, unless ``more``, for :func:`subprocess.run`, has one."""
-        return subprocess.run(argv, **({} if "stdin" in more else {"input": stdin}), **more, timeout=seconds, check=False)
+        """Run a process to its end.
+
+        Args:
+            argv: its command line.
+            data: its input; None = ``more`` names a file.
+            seconds: that it may take.
+            more: for :func:`subprocess.run`.
+        """
+        source: Mapping[str, Any] = {} if data is None else {"input": data}
+        done: "subprocess.CompletedProcess[bytes]" = subprocess.run(
+            argv, **source, **more, timeout=seconds, check=False
+        )
+        return done
 
     def _reading_agents_objects(self) -> Mapping[str, str]:
         return {"GIT_ALTERNATE_OBJECT_DIRECTORIES": self._alternates, "GIT_NO_REPLACE_OBJECTS": "1"}

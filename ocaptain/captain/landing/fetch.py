@@ -31,13 +31,14 @@ SMALL = 16 * MEBIBYTE  # bytes, unpacked
 
 
 class _Lanes:
-    """An event loop's threads for small and for large offers, and a lock for reading large parts one at a time."""
+    """An event loop's threads for small, large and live offers, and a lock for reading large parts one at a time."""
 
     _all: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, _Lanes]] = WeakKeyDictionary()
 
     def __init__(self) -> None:
         self.small = ThreadPoolExecutor(2, "small-offer")
         self.large = ThreadPoolExecutor(1, "large-offer")
+        self.live = ThreadPoolExecutor(1, "live")
         self.large_part = asyncio.Lock()
 
     @classmethod
@@ -48,8 +49,27 @@ class _Lanes:
         return cls._all[loop]
 
 
+async def fetch_live(git: Git, transport: Transport, offer: Snapshot, base: str, limits: Limits) -> None:
+    """Bring the files of a running attempt into the repository, as :func:`fetch_snapshot` does.
+
+    In a thread of its own: no result waits for it. Its parts are small, as those of every worker that does this.
+
+    Raises:
+        TransportError, BadBundle, BundleRefused: as :func:`fetch_snapshot`.
+    """
+    if any(part.size > PART_BYTES for part in offer.bundle.parts):
+        raise BundleRefused(f"the ship offers its files in parts of more than {PART_BYTES // MEBIBYTE} MB")
+    await fetch_snapshot(git, transport, offer, base, limits, is_live=True)
+
+
 async def fetch_snapshot(
-    git: Git, transport: Transport, offer: Snapshot, base: str | None, limits: Limits | None = None
+    git: Git,
+    transport: Transport,
+    offer: Snapshot,
+    base: str | None,
+    limits: Limits | None = None,
+    *,
+    is_live: bool = False,
 ) -> None:
     """Bring an offered commit's objects into the repository.
 
@@ -60,6 +80,7 @@ async def fetch_snapshot(
         base: the commit that the work started from, according to the ledger. Only this one can be offered
             without a bundle, since a ship must not name commits that it does not have.
         limits: for what is new against the base.
+        is_live: whether the attempt still runs.
 
     Raises:
         TransportError: the ship cannot be reached.
@@ -84,7 +105,7 @@ async def fetch_snapshot(
     try:
         with tempfile.TemporaryFile(dir=git.directory, buffering=0) as file:
             await fetch_parts(transport, offer.bundle, file)
-            await _admit(partial(admit_bundle, git, file, offer.commit, base, limits), size)
+            await _admit(partial(admit_bundle, git, file, offer.commit, base, limits), size, is_live=is_live)
     except OSError as error:
         raise GitError(f"{git.directory}: a ship's bundle cannot be stored: {error.strerror}") from error
 
@@ -104,9 +125,12 @@ async def fetch_parts(transport: Transport, bundle: Bundle, file: BinaryIO) -> N
         await asyncio.to_thread(_write_whole, file, piece)
 
 
-async def _admit(look: Callable[[int | None], None], size: int) -> None:
+async def _admit(look: Callable[[int | None], None], size: int, *, is_live: bool) -> None:
     """Check a bundle in the threads for small ones; one that turns out to be large moves to the others."""
     loop = asyncio.get_running_loop()
+    if is_live:
+        await loop.run_in_executor(_Lanes.of(loop).live, look, None)
+        return
     if size <= SMALL:
         try:
             await loop.run_in_executor(_Lanes.of(loop).small, look, SMALL)

@@ -32,6 +32,7 @@ from ocaptain.captain.decide.task_list import is_list_kept
 from ocaptain.captain.refs import other_ref, stale_other_ref, stale_ref, work_ref
 from ocaptain.captain.ship.context import ShipFault
 from ocaptain.captain.ship.link import command_id
+from ocaptain.captain.ship.live import LiveFollower, send_lost_work, settle_live
 from ocaptain.captain.ship.task_list import TaskListSender
 from ocaptain.captain.ship.verify import run_check
 from ocaptain.captain.transport.base import CutShort, ShipGone, TransportError
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from ocaptain.captain.ship.link import Answer, Link
     from ocaptain.captain.transport.base import Transport
     from ocaptain.ledger import Claim
-    from ocaptain.protocol.messages import Artifacts, CheckResult, OtherWork, Outcome, Snapshot
+    from ocaptain.protocol.messages import Artifacts, CheckResult, OtherWork, Outcome, SavedWork, Snapshot
 
 MAX_LANDED_SHOWN = 100  # number of the last landings that a prompt names
 MAX_PATHS_SHOWN, MAX_PATH_SHOWN = 50, 300  # files of a conflict, and characters of each
@@ -66,6 +67,7 @@ class Attempts:
         self._dispatcher = dispatcher
         self._transport = transport
         self._task_list = TaskListSender(context.task_board)
+        self._live = LiveFollower(ship, context, transport)
         #: The attempt whose agent runs now, for the captain's own time limits.
         self.working: RunningAttempt | None = None
         #: Whether no result is known whose artifacts are still on the ship.
@@ -88,7 +90,7 @@ class Attempts:
         if self._keeps_task_list(claim):
             self._task_list.begin(link.channel)
         try:
-            answer = await self._outcome(link, claim, base)
+            answer = await self._live.follow_during(link, claim, base, self._outcome(link, claim, base))
         except UsageError as error:  # the plan's prompt template
             self._dispatcher.apply_decision(claim, Decision("fail", error.message))
             return False
@@ -109,6 +111,7 @@ class Attempts:
         if outcome.artifacts:
             await self._collect_artifacts(outcome.artifacts, landing.Left(self._ship, claim.task, claim.number))
         await link.settle(answer.number)
+        await settle_live(self._context)
         if refused:
             raise ShipFault(f"what it offered is refused: {escape_control(refused.message)[:2000]}") from refused
         return True
@@ -143,14 +146,15 @@ class Attempts:
         if channel.busy == claim.token:
             channel.busy = None
             return await link.call(name, Start(claim.token))
-        return await link.call_with_commit(base, name, self._start(claim, base))
+        lost = await send_lost_work(self._context, link, claim, base)
+        return await link.call_with_commit(base, name, self._start(claim, base, lost))
 
     def _keeps_task_list(self, claim: Claim) -> bool:
         """Whether the agent of an attempt gets the plan as its own task list."""
         has_list = ADAPTERS[claim.agent].task_list is not None
         return is_list_kept(self._ledger.voyage().task_list, has_list=has_list, is_watched=False)
 
-    def _start(self, claim: Claim, base: str) -> Start:
+    def _start(self, claim: Claim, base: str, lost: SavedWork | None) -> Start:
         voyage = self._ledger.voyage()  # a retry may have changed its line or model
         model = ADAPTERS[claim.agent].is_model
         run = ADAPTERS[claim.agent].build_run(
@@ -174,6 +178,7 @@ class Attempts:
                 repo_settings=voyage.repo_settings,
                 task_list=self._keeps_task_list(claim),
                 telemetry=voyage.telemetry,
+                lost=lost.ref if lost else None,
             )
         )
         return Start(
@@ -184,6 +189,7 @@ class Attempts:
             task=dict(claim.raw),
             prices=dict(self._context.prices.models) if model else {},
             limits=vars(self._context.limits),
+            saved=lost,
             **run.as_args(),
         )
 

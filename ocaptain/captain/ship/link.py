@@ -17,7 +17,7 @@ from ocaptain.ledger import OlderLedger
 from ocaptain.protocol import INLINE_BYTES, INLINE_CHARACTERS, MAX_LINE, PART_BYTES, PROTOCOL
 from ocaptain.protocol.codec import Malformed, from_dict, to_dict
 from ocaptain.protocol.envelope import Call
-from ocaptain.protocol.messages import Bundle, Cancel, Failure, Part, command_name
+from ocaptain.protocol.messages import Bundle, Cancel, Failure, Part, SavedWork, command_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -200,6 +200,15 @@ class Link:
         if answer.ok:
             self._context.ledger.set_ship_head(self.ship, commit)
         return answer
+
+    async def send_saved(self, ref: str, commit: str, have: str) -> SavedWork:
+        """Send a saved commit to a ship that has, or is about to have, ``have``; return what its worker needs to know.
+
+        Raises:
+            TransportError: the ship cannot be reached.
+            GitError: the bundle cannot be made.
+        """
+        return SavedWork(await self._send_bundle(commit, have), ref, commit)
 
     async def _send_bundle(self, commit: str, have: str | None) -> Bundle:
         """Send a bundle of ``commit``, a small one inside the message; return what the worker needs to know."""
