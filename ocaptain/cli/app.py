@@ -12,6 +12,7 @@ from ocaptain.cli import plans
 from ocaptain.cli.about import HELP_FLAGS, help_, root, version
 from ocaptain.cli.arguments import VOYAGE_WORD_HELP, optional_name, parse_port, parse_positional
 from ocaptain.cli.command import CommandOfWords, Commands
+from ocaptain.cli.diff import diff
 from ocaptain.cli.drydock_commands import drydock_app
 from ocaptain.cli.events import events
 from ocaptain.cli.exec import SETTINGS, exec_
@@ -192,6 +193,7 @@ def cost(
 
 
 app.command(cls=CommandOfWords)(logs)
+app.command(cls=CommandOfWords)(diff)
 
 
 @app.command()

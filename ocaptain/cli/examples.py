@@ -5,7 +5,7 @@ from __future__ import annotations
 #: Commands by what they are for, in the order of ``--help``. A name that is no command (yet) is left out.
 PANELS: dict[str, tuple[str, ...]] = {
     "Sail": ("sail", "pause", "sink", "clone", "artifacts"),
-    "Look": ("ls", "status", "tasks", "watch", "logs", "events", "cost", "report"),
+    "Look": ("ls", "status", "tasks", "watch", "logs", "diff", "events", "cost", "report"),
     "When a task fails": ("why", "retry", "approve"),
     "Ships": ("shell", "exec", "proxy", "sweep"),
     "Tools": ("plan", "doctor", "drydock", "help", "version"),
@@ -62,6 +62,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("ocaptain logs -f", "all ships, until the voyage ends"),
         ("ocaptain logs ship-0 -n 20", "the last 20 lines of a ship"),
         ("ocaptain logs voyage-4f59 17 -g 'error|warn'", "lines of task 17 that match"),
+    ),
+    "diff": (
+        ("ocaptain diff", "what the agents have changed so far, each ship after the other"),
+        ("ocaptain diff ship-0 --stat", "the files of one ship, with counts of lines"),
     ),
     "clone": (
         ("ocaptain clone", "into ./ID"),

@@ -127,6 +127,8 @@ def ship_text(ship: ShipLine, task: TaskLine | None) -> str:
         text = f"for the final verify{f'; {text}' if text else ''}"
     if ship.replaced_by:
         text = f"{ship.replaced_by} sails in its place{f'; {text}' if text else ''}"
+    if ship.live_problem:
+        text = f"{text}; its files are not all followed: {ship.live_problem}"
     return text
 
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 #: The refs that :func:`ocaptain.captain.refs.lost_ref` names, for GLOB.
 _LOST = "refs/ocaptain/saved/*/lost-*"
+#: A ship is asked at least each minute, and answers in some seconds.
+WATCHING_SECONDS = 75.0
 
 
 @dataclass(frozen=True)
@@ -75,3 +77,36 @@ class Live(Store):
             (task, before, _LOST),
         ).fetchone()
         return (row["ref"], row["commit_id"]) if row and "/lost-" in row["ref"] else None
+
+    def last_saved_work(self, ship: str) -> tuple[str, str, str] | None:
+        """Return task, base and commit of the last attempt on a ship whose files are saved, None if there is none."""
+        row = self._db.execute(
+            "SELECT a.task, a.base, s.commit_id FROM saved_refs s JOIN attempts a ON a.token = s.token"
+            " WHERE a.ship = ? AND s.name IS NULL AND a.base IS NOT NULL ORDER BY a.token DESC LIMIT 1",
+            (ship,),
+        ).fetchone()
+        return tuple(row) if row else None
+
+
+def live_as_dict(live: Mapping[str, Any] | None, now: float) -> dict[str, Any]:
+    """Return the documented JSON shape of what is known of the files of a ship's running attempt.
+
+    Args:
+        live: what :meth:`Live.note_live` stored; {} while nothing is known yet, None if no attempt runs.
+        now: in seconds since 1970.
+    """
+    if live is None:
+        none = {"behind_seconds": None, "files": None, "bytes": None, "problems": 0, "first_problem": None}
+        return {"by": "none", "state": "off", **none}
+    at, problem = live.get("at"), live.get("problem") or None
+    behind = None if not at else round(max(0.0, now - float(at)), 1)
+    state = "catching_up" if behind is None else "watching" if behind <= WATCHING_SECONDS and not problem else "stale"
+    return {
+        "by": "git",
+        "state": state,
+        "behind_seconds": behind,
+        "files": live.get("files"),
+        "bytes": live.get("size"),
+        "problems": int(problem is not None),
+        "first_problem": problem,
+    }

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from ocaptain.ledger.live import live_as_dict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -164,7 +167,7 @@ class Overview:
             "provider": self.provider,
             "tasks": self.tasks,
             "held_tasks": self.held_tasks,
-            "ships": self.ships,
+            "ships": [{**one, "live": live_as_dict(one["live"], time.time())} for one in self.ships],
             "verify": self.verify,
             "proves": self.proves,
             "name": self.name,
@@ -258,6 +261,7 @@ def overview(ledger: Ledger) -> Overview:
     voyage = ledger.voyage()
     counts = ledger.count_tasks()
     working = ledger.tasks_by_ship()
+    live = {one.ship: one.live for one in ledger.live_attempts(over=False)}
     verified_on = ledger.verified_on()
     verify = None
     if voyage.verify_ok is not None:
@@ -286,6 +290,7 @@ def overview(ledger: Ledger) -> Overview:
                 "task": working.get(ship.id),
                 "reason": ship.reason,
                 "replaced_by": ship.replaced_by,
+                "live": live.get(ship.id, {}) if ship.id in working else None,
             }
             for ship in ledger.ships()
         ],

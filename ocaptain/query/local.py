@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ocaptain.ledger import Landing, Overview, ShipRow, TaskView
     from ocaptain.ledger.costs import By, Costs
     from ocaptain.ledger.summary import Summary
+    from ocaptain.query.live import Change
     from ocaptain.query.logs import Log
     from ocaptain.query.snapshot import Snapshot
     from ocaptain.query.why import TaskStory
@@ -131,6 +132,13 @@ class Query:
         """Return the ships, gone ones too."""
         with self._ledger() as ledger:
             return ledger.ships()
+
+    def changes(self, ship: str | None = None) -> list[Change]:
+        """Return what running attempts have changed; see :func:`ocaptain.query.live.read_changes`."""
+        from ocaptain.query.live import read_changes  # noqa: PLC0415 - see the package
+
+        with self._ledger() as ledger:
+            return read_changes(ledger, ship)
 
     def last_event(self) -> int:
         """Return the number of the last event, 0 if there was none."""

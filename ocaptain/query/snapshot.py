@@ -89,6 +89,7 @@ class ShipLine:
         replaced_by: the ship that sails in its place.
         lost_task: that it worked on when it was lost, None if none.
         lost_at: when that attempt was given up, in seconds since 1970.
+        live_problem: why not all files of its attempt are followed, "" if they are.
     """
 
     id: str
@@ -101,6 +102,7 @@ class ShipLine:
     replaced_by: str | None = None
     lost_task: str | None = None
     lost_at: float | None = None
+    live_problem: str = ""
 
     @property
     def is_up(self) -> bool:
@@ -346,6 +348,7 @@ def _ship_line(
         replaced_by=ship["replaced_by"],
         lost_task=lost["task"] if lost else None,
         lost_at=lost["ended"] if lost else None,
+        live_problem=str((ship.get("live") or {}).get("problem") or ""),
     )
 
 

@@ -1,0 +1,91 @@
+"""``diff``: what ships' agents have changed against the commits that they began with.
+
+A patch holds an agent's text: whatever a terminal could act upon is shown as an escape, on a pipe, too. So it is for
+reading; the exact bytes are in the commit that standard error names.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from typing import TYPE_CHECKING, BinaryIO
+
+from rich.text import Text
+
+from ocaptain.cli import render
+from ocaptain.cli.style import BAD, GOOD, HEAD, format_seconds
+from ocaptain.cli.views import find_voyage
+from ocaptain.errors import UsageError
+from ocaptain.query import Query
+from ocaptain.text import clean_line, escape_control
+
+if TYPE_CHECKING:
+    from ocaptain.query.live import Change
+
+MAX_LINE = 1 << 16  # bytes of a line that are handled at once
+
+
+def show_diff(voyage: str | None, ship: str | None, *, stat: bool) -> None:
+    """Show what agents have changed.
+
+    Args:
+        voyage: id of the voyage or a prefix; None = the only active one.
+        ship: only this one's; None = all that work.
+        stat: whether only files and counts are shown.
+
+    Raises:
+        UsageError: the voyage has no such ship.
+        OcaptainError: git failed.
+    """
+    from ocaptain.query.live import write_diff  # noqa: PLC0415 - loads what runs git
+
+    directory = find_voyage(voyage)
+    query = Query(directory.path)
+    if ship is not None and ship not in (names := [one.id for one in query.ships()]):
+        raise UsageError(f"{directory.id} has no ship {clean_line(ship, 70)!r}; it has {', '.join(names)}")
+    changes = query.changes(ship)
+    err = render.err()
+    if not changes:
+        err.print(f"{ship or 'no ship'} {'has no task, and left nothing' if ship else 'has a task'}")
+    for change in changes:
+        err.print(Text(escape_control(headline(change, time.time())), style=HEAD))
+        if change.commit:
+            with tempfile.TemporaryFile() as file:
+                write_diff(directory.path / "repo.git", change, file, stat=stat)
+                file.seek(0)
+                _print_patch(file)
+
+
+def headline(change: Change, now: float) -> str:
+    """Return whose change it is, how old, and how git shows it.
+
+    Args:
+        change: the attempt's.
+        now: in seconds since 1970.
+    """
+    whose = f"{change.ship}, task {clean_line(change.task, 64)}"
+    if not change.commit:
+        why = change.problem or "nothing has changed, or its files were not fetched yet"
+        return f"{whose}: {why}"
+    age = "as its last attempt left it" if change.at is None else f"{format_seconds(now - change.at)} ago"
+    problem = f"; {change.problem}" if change.problem else ""
+    return f"{whose}, {age} (git diff {change.base[:12]} {change.commit[:12]}){problem}"
+
+
+def _print_patch(file: BinaryIO) -> None:
+    """Print a patch line by line, as text without anything that a terminal could act upon."""
+    console = render.out()
+    is_plain = console.is_piped or console.no_color
+    while line := file.readline(MAX_LINE):
+        text = escape_control(line.decode(errors="surrogateescape"))
+        if is_plain:
+            sys.stdout.write(text)
+        else:
+            console.print(Text(text, style=_style(text), end=""), end="")
+
+
+def _style(line: str) -> str:
+    if line.startswith(("+++", "---", "diff --git ")):
+        return HEAD
+    return {"+": GOOD, "-": BAD, "@": "cyan"}.get(line[:1], "")
