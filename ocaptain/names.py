@@ -25,6 +25,8 @@ VerifyOn = Literal["clean", "any"]
 VERIFY_ON: tuple[VerifyOn, ...] = ("clean", "any")
 #: Label of every sprite of ours; the voyage's id is another.
 LABEL = "ocaptain"
+#: What holds a task that people gave back too often, until it is retried.
+BY_PERSON = "person"
 #: How the note of a voyage begins that ended since tasks failed; their names follow.
 FAILED_NOTE = "failed for good: task "
 

@@ -82,6 +82,11 @@ class SailOptions:
         on_resume=True,
         about=AGENTS,
     )
+    interactive: bool = _option(
+        "Give each agent its own screen in the ship's tmux, for people to watch and to type at (agent claude only).",
+        default=False,
+        about=AGENTS,
+    )
     repo: str | None = _option(
         "Repository to start from (owner/name on GitHub, a URL or a path); by default the plan's.", about=REPOSITORY
     )

@@ -59,6 +59,7 @@ class Briefing:
         model, max_turns, repo_settings: the user's ``--model``, ``--max-turns`` and ``--repo-settings``.
         task_list: whether the agent gets the plan as its own task list.
         telemetry: whether the agent is to report by OTLP, if it can; False with ``--no-telemetry``.
+        interactive: whether the agent is run with its own screen, which people may type at (``--interactive``).
     """
 
     voyage: str
@@ -79,6 +80,7 @@ class Briefing:
     task_list: bool = False
     telemetry: bool = True
     lost: str | None = None
+    interactive: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,8 @@ class RunSpec:
         stream: module of the worker that formats the output and collects facts; None = show the output as it is.
         project: module of the worker that makes the agent's project for the attempt, so that the repository's
             own settings have no effect; None = this agent reads no settings from a repository.
+        screen: module of the worker that follows an agent which has the window's terminal for itself (its argv gets the
+            prompt as its last argument); None = the agent's output is piped.
         repo_settings: which settings of the repository apply: one of :data:`ocaptain.options.REPO_SETTINGS`.
         task_list: module of the worker that knows the files of the agent's own task list, which then shows the
             voyage's tasks; None = the agent gets no list.
@@ -114,6 +118,7 @@ class RunSpec:
     path_file: str | None = None
     stream: str | None = None
     project: str | None = None
+    screen: str | None = None
     repo_settings: str = REPO_SETTINGS[0]
     task_list: str | None = None
     view: str = "raw"
@@ -136,6 +141,7 @@ class Adapter(Protocol):
         roles: Ansible roles that put program and credential on a ship, beside a ``role/`` in its own folder.
         settings_note: how the repository's settings are treated by default, for people.
         task_list: module of the worker that knows the files of the agent's own task list; None = it has none.
+        has_screen: whether it can be run with a screen of its own (``--interactive``).
     """
 
     is_model: bool
@@ -144,6 +150,7 @@ class Adapter(Protocol):
     roles: tuple[str, ...]
     settings_note: str
     task_list: str | None
+    has_screen: bool
 
     def is_settings_file(self, path: str) -> bool:
         """Whether the file of a repository with this path may contain settings of this agent."""

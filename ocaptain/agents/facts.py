@@ -71,6 +71,9 @@ class Facts(_Fact):
         last_stop: why the last message of the conversation stopped.
         retry: a request that was being retried when the stream ended.
         hook: the repository's hook that refused to let the agent end, and how often.
+        waits: what an agent with a screen of its own waits for a person for, None if it does not.
+        person, keys: whether a person typed a prompt there; whether one pressed a key shortly before its end.
+        left: whether it was ended at its prompt, as only keys can.
     """
 
     session: Session | None = None
@@ -86,6 +89,10 @@ class Facts(_Fact):
     billed: Annotated[list[ModelBill], Field(max_length=64)] = []
     result: Result | None = None
     hook: Annotated[str, StringConstraints(max_length=400)] | None = None
+    waits: Name | None = None
+    person: bool | None = None
+    keys: bool | None = None
+    left: bool | None = None
 
 
 def parse_facts(data: Any) -> Facts | None:

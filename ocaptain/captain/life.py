@@ -236,7 +236,7 @@ class Captain:
             pending=counts["pending"],
             failed=tuple(self.ledger.failed_tasks()) if counts["failed"] else (),
             claimable=self.ledger.has_claimable_task(list(ships)),
-            held=bool(ships and self.ledger.held_tasks(list(ships))),
+            held=bool(ships and (self.ledger.held_tasks(list(ships)) or self.ledger.given_back_tasks())),
             has_ships=bool(ships),
             may_replace=self._fleet is not None and self._fleet.may_replace(),
             paused=self._is_paused,

@@ -224,7 +224,12 @@ class Pool:
     def _return_to_pool(
         self, claim: Claim, decision: Decision, ship_state: str = "idle", evidence: dict[str, Any] | None = None
     ) -> None:
-        self._ledger.return_task(claim.token, decision.state, decision.reason, ship_state=ship_state, evidence=evidence)
+        self._ledger.return_task(
+            *(claim.token, decision.state, decision.reason),
+            ship_state=ship_state,
+            evidence=evidence,
+            hold=decision.hold,
+        )
         log.warning("task %s attempt %d: %s: %s", claim.task, claim.number, decision.state, decision.reason)
         self.publish_changes()
 

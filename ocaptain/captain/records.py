@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ocaptain.agents.facts import parse_facts
+from ocaptain.captain.person import show_wait
 from ocaptain.captain.spending import spent_of
 from ocaptain.log_times import note_piece
 from ocaptain.protocol.envelope import LogBody, OtlpBody
@@ -67,7 +68,10 @@ class Records:
             if self._telemetry:
                 self._telemetry.take(ship, body)
         else:
-            self.save_usage(ship, body.token, parse_facts(body.facts))
+            facts = parse_facts(body.facts)
+            self.save_usage(ship, body.token, facts)
+            if facts is not None:
+                show_wait(self._ledger, ship, body.token, facts.waits)
 
     def save_usage(self, ship: str, token: int, facts: Facts | None) -> None:
         """Save what an agent used so far."""

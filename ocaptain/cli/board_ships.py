@@ -10,6 +10,7 @@ from rich.text import Text
 from ocaptain.cli.reason import brief_reason
 from ocaptain.cli.style import BAD, BUSY, QUIET, cells, fit, format_clock, pad, symbol
 from ocaptain.cli.task_table import format_tries
+from ocaptain.names import BY_PERSON
 from ocaptain.query import ENDED
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def ship_lines(seen: Snapshot, actions: Mapping[str, str], now: float, width: in
         if task := task_of(ship, seen):
             line.append(pad(f"#{fit(task.id, _MAX_ID)}", names))
             line.append(f" {_state(task, now).ljust(states)}  ", style=BUSY)
-            line.append_text(_doing(task, actions.get(ship.id, ""), width - cells(line.plain)))
+            line.append_text(_doing(task, ship.reason or actions.get(ship.id, ""), width - cells(line.plain)))
         else:
             line.append_text(_not_at_work(ship, seen, actions.get(ship.id, waits), now, width - cells(line.plain)))
         lines.append(line)
@@ -163,6 +164,8 @@ def idle_reason(seen: Snapshot) -> str:
         return f"waits for {_names(first.waits)}"
     if approve := [one.id for one in pending if one.hold and one.held_by is None]:
         return f"{_names(approve)} {'waits' if len(approve) == 1 else 'wait'} for approval"
+    if back := [one.id for one in pending if one.held_by == BY_PERSON]:
+        return f"{_names(back)} {'waits' if len(back) == 1 else 'wait'} for `ocaptain retry`: given back too often"
     if held := list(dict.fromkeys(one.held_by for one in pending if one.held_by)):
         return f"what is left is held by {_names(held)}, which failed"
     return "no task is left"

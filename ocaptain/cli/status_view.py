@@ -122,7 +122,7 @@ def notices(seen: Snapshot, beside: Beside) -> list[tuple[str, str]]:
 
 def ship_text(ship: ShipLine, task: TaskLine | None) -> str:
     """Return what there is to say of a ship: the subject of its task, or why it is as it is."""
-    text = task.subject if task else ship.reason or ""
+    text = "; ".join(filter(None, (task.subject if task else "", ship.reason)))
     if ship.role == "verify":
         text = f"for the final verify{f'; {text}' if text else ''}"
     if ship.replaced_by:

@@ -16,9 +16,7 @@ import uuid
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from ocaptain.ledger.records import (
-    Claim,
-)
+from ocaptain.ledger.records import Claim
 from ocaptain.ledger.store import Store, add_event, held_task, hold_dependents
 
 if TYPE_CHECKING:
@@ -140,6 +138,7 @@ class Claims(Store):
         *,
         ship_state: str = "idle",
         evidence: Mapping[str, Any] | None = None,
+        hold: bool = False,
     ) -> bool:
         """Return a task to the pool without counting a failure.
 
@@ -150,6 +149,7 @@ class Claims(Store):
                 (``denied``), an earlier reason about the work itself is kept.
             ship_state: new state of the ship that held it.
             evidence: what is known of the attempt, for people; None = nothing new.
+            hold: whether no ship gets it, nor what depends on it, until the user retries it: it is held by itself.
 
         Returns:
             Whether the attempt still held its task.
@@ -163,8 +163,12 @@ class Claims(Store):
                     " WHERE id = ?3",
                     (state, reason, row["id"]),
                 )
-                add_event(db, state, row["ship"], row["id"], reason)
+                kind, text = ("held", f"is held: {reason}") if hold else (state, reason)
+                add_event(db, kind, row["ship"], row["id"], text)
                 self._note_changed(row["id"])
+                if hold:
+                    db.execute("UPDATE tasks SET held_by = id WHERE id = ?", (row["id"],))
+                    self._note_changed(*hold_dependents(db, row["id"]))
                 db.execute(
                     "UPDATE ships SET state = ?, reason = CASE ? WHEN 'idle' THEN reason ELSE ? END WHERE id = ?",
                     (ship_state, ship_state, reason, row["ship"]),
@@ -243,14 +247,14 @@ class Claims(Store):
         )
         return int(row.fetchone()[0])
 
-    def was_returned_for(self, task: str, reason: str) -> bool:
-        """Return whether a task was handed back, uncounted, for a reason that begins like this since its last retry."""
+    def count_returns_for(self, task: str, reason: str) -> int:
+        """Return how often a task was handed back, uncounted, for a reason that begins like this since its retry."""
         row = self._db.execute(
-            "SELECT 1 FROM attempts a JOIN tasks t ON t.id = a.task WHERE a.task = ?1 AND a.state = 'conflict'"
+            "SELECT count(*) FROM attempts a JOIN tasks t ON t.id = a.task WHERE a.task = ?1 AND a.state = 'conflict'"
             " AND substr(a.reason, 1, length(?2)) = ?2 AND a.token > coalesce(t.retried, 0)",
             (task, reason),
         )
-        return row.fetchone() is not None
+        return int(row.fetchone()[0])
 
     def count_waits(self, task: str) -> int:
         """Return how many of the last ended attempts since a task's last retry, in a row, found the service busy."""

@@ -91,6 +91,11 @@ class Queries(Store):
         )
         return [row["id"] for row in rows]
 
+    def given_back_tasks(self) -> list[str]:
+        """Return the tasks that people gave back too often, and that wait for the user's `retry`, in order."""
+        rows = self._db.execute("SELECT id FROM tasks WHERE held_by = id AND status = 'pending' ORDER BY position")
+        return [row["id"] for row in rows]
+
     def answer_to(self, command: str) -> dict[str, Any] | None:
         """Return what a command was answered with, None if it was not executed yet."""
         row = self._db.execute(

@@ -135,6 +135,11 @@ class Voyage:
         """Whether agents report by OTLP; not with ``--no-telemetry``."""
         return not json.loads(self.options).get("no_telemetry")
 
+    @property
+    def is_interactive(self) -> bool:
+        """Whether agents have a screen of their own, for people to type at."""
+        return bool(json.loads(self.options).get("interactive"))
+
 
 @dataclass(frozen=True)
 class Claim:

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ocaptain.ledger.store import Store, add_event, hold_anew, hold_dependents
+from ocaptain.ledger.store import HOLDING, Store, add_event, hold_anew, hold_dependents
 
 if TYPE_CHECKING:
     import sqlite3
@@ -51,13 +51,13 @@ class Repairs(Store):
         voyage: Mapping[str, str] | None = None,
         answer: Callable[[list[str]], Mapping[str, Any]] | None = None,
     ) -> list[str]:
-        """Return tasks that failed for good to the pool, with fresh tries; return them, in the plan's order.
+        """Return tasks that failed for good, or that people gave back too often, to the pool; return them, in order.
 
         Tasks that depend on them are held no more, unless another task that they depend on has failed, too. A voyage
         that ended as ``failed`` runs again if a task was returned, changed or unpinned.
 
         Args:
-            tasks: ids; empty = all failed tasks. Tasks that did not fail are left as they are.
+            tasks: ids; empty = all such tasks. Others are left as they are.
             changes: of tasks that are changed first.
             unpin: ids of tasks that any ship may have from now on.
             voyage: new values of the voyage's ``agent_cmd`` and ``model``.
@@ -74,8 +74,9 @@ class Repairs(Store):
                 if value := (voyage or {}).get(column):
                     db.execute(f"UPDATE voyage SET {column} = ?", (value,))  # noqa: S608 - our own names
             rows = db.execute(
-                "UPDATE tasks SET status = 'pending', tries = 0, ship = NULL,"
-                " retried = (SELECT last_token FROM voyage) WHERE status = 'failed'"
+                "UPDATE tasks SET status = 'pending', tries = 0, ship = NULL, held_by = NULL,"
+                " retried = (SELECT last_token FROM voyage)"
+                " WHERE (status = 'failed' OR (status = 'pending' AND held_by = id))"
                 " AND (?1 = '[]' OR id IN (SELECT value FROM json_each(?1))) RETURNING id, position",
                 (json.dumps(list(tasks)),),
             ).fetchall()
@@ -83,11 +84,11 @@ class Repairs(Store):
             is_reordered = any(change.added or change.removed for change in changes)
             free = db.execute(
                 "UPDATE tasks SET held_by = NULL WHERE held_by IN (SELECT value FROM json_each(?1))"
-                " OR (?2 AND held_by IS NOT NULL) RETURNING id",
+                " OR (?2 AND held_by IS NOT NULL AND held_by != id) RETURNING id",
                 (json.dumps(back), is_reordered),
             ).fetchall()
             again: list[str] = []
-            for row in db.execute("SELECT id FROM tasks WHERE status = 'failed' ORDER BY position").fetchall():
+            for row in db.execute(f"SELECT id FROM tasks WHERE {HOLDING} ORDER BY position").fetchall():  # noqa: S608
                 again += hold_dependents(db, row["id"])
             for task in back:
                 add_event(db, "again", None, task, "the user asked to try it again")
@@ -146,7 +147,7 @@ class Repairs(Store):
                 )
                 freed = db.execute("UPDATE tasks SET held_by = NULL WHERE held_by = ? RETURNING id", (task,)).fetchall()
                 self._note_changed(task, *(row["id"] for row in freed))
-            for row in db.execute("SELECT id FROM tasks WHERE status = 'failed' ORDER BY position").fetchall():
+            for row in db.execute(f"SELECT id FROM tasks WHERE {HOLDING} ORDER BY position").fetchall():  # noqa: S608
                 hold_dependents(db, row["id"])
             ships = db.execute(
                 "UPDATE ships SET state = 'lost', reason = NULL WHERE state = 'failed' AND replaced_by IS NULL"

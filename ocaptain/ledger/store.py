@@ -29,6 +29,9 @@ _BUSY_SECONDS = 30.0
 #: SQLite's own codes for what a machine may have too little of: locked, memory, io, full, cannot open.
 _PASSING = frozenset({5, 6, 7, 10, 13, 14})
 
+#: A task that holds all that depend on it: one that failed for good, or that people gave back too often.
+HOLDING = "(status = 'failed' OR (status = 'pending' AND held_by = id))"
+
 
 class Store:
     """A connection to a voyage's ledger. Not for several threads at once.
@@ -348,7 +351,7 @@ def hold_dependents(db: sqlite3.Connection, task: str) -> list[str]:
 def hold_anew(db: sqlite3.Connection, task: str) -> None:
     """Hold by other failed tasks what a task held that is not failed any more, if it depends on these, too."""
     if db.execute("UPDATE tasks SET held_by = NULL WHERE held_by = ?", (task,)).rowcount:
-        for row in db.execute("SELECT id FROM tasks WHERE status = 'failed' ORDER BY position").fetchall():
+        for row in db.execute(f"SELECT id FROM tasks WHERE {HOLDING} ORDER BY position").fetchall():  # noqa: S608
             hold_dependents(db, row["id"])
 
 

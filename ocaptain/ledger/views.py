@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ocaptain.ledger.live import live_as_dict
+from ocaptain.names import BY_PERSON
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -222,7 +223,7 @@ def task_views(ledger: Ledger) -> list[TaskView]:
             commit=row["commit_id"],
             blocked_by=waits.get(row["id"], []),
             blocks=blocks.get(row["id"], []),
-            held_by=row["held_by"],
+            held_by=BY_PERSON if row["held_by"] == row["id"] else row["held_by"],
             hold=not row["approved"] and row["status"] == "pending",
             check=(evidence.get(row["id"]) or {}).get("check"),
             reason=row["reason"],

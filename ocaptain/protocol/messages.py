@@ -291,6 +291,7 @@ class Start:
     path_file: str | None = None
     stream: str | None = None
     project: str | None = None
+    screen: str | None = None
     repo_settings: str = "ignore"
     task_list: str | None = None
     view: str = "raw"  # what workers of before ``stream`` go by, and what captains of then send: <agent>-stream

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ocaptain.ledger import MAX_FAILURES
 from ocaptain.ledger.records import NOT_SAILING
+from ocaptain.names import BY_PERSON
 from ocaptain.plan.graph import waves
 from ocaptain.query.forecast import Forecast, OpenTask, forecast
 from ocaptain.query.phases import Course, Phase, last_sign, phases
@@ -42,7 +43,7 @@ class TaskLine:
         tries: how many of them failed and count; ``max_tries`` of them fail it for good.
         began, ended: of its last attempt, in seconds since 1970; None if there was none or it is not over.
         reason: of its last failure, and what it waits for if nothing but that.
-        held_by: the failed task that holds it.
+        held_by: the failed task that holds it; ``person`` if people gave it back too often.
         hold: whether it waits for the user's approval.
         waits: the tasks it waits for that have not landed.
         wave: 1 for a task that waited for nothing, else one more than what it waits for.
@@ -314,7 +315,7 @@ def _task_line(
         ended,
         row["commit_id"],
         row["reason"],
-        row["held_by"],
+        BY_PERSON if row["held_by"] == row["id"] else row["held_by"],
         not row["approved"] and row["status"] == "pending",
         tuple(sorted(waits)),
         wave,

@@ -240,9 +240,13 @@ def _reasons_to_wait(ledger: Ledger, row: Mapping[str, Any], *, has_captain: boo
     if row["status"] != "pending":
         return []
     found = []
-    if held_by := row["held_by"]:
+    if (held_by := row["held_by"]) == task:
+        found.append(f"it is held by a person, who gave it back too often: ocaptain retry {voyage.id} {task}")
+    elif held_by:
         look = f"ocaptain why {voyage.id} {held_by}; ocaptain retry {voyage.id} {held_by}"
-        found.append(f"it is held by task {held_by}, which failed for good: {look}")
+        given_back = ledger.task_rows([held_by])[0]["held_by"] == held_by
+        why = "which people gave back too often" if given_back else "which failed for good"
+        found.append(f"it is held by task {held_by}, {why}: {look}")
     before = [edge["waits"] for edge in ledger.edge_rows([task]) if edge["task"] == task]
     waits = [one for one in ledger.task_rows(before) if one["status"] != "completed" and one["id"] != held_by]
     if waits:

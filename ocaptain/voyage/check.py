@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from ocaptain.agents import check_agents, find_missing_requirements
+from ocaptain.agents import ADAPTERS, check_agents, find_missing_requirements
 from ocaptain.config import DEFAULT_SHIPS, MAX_SHIPS
 from ocaptain.environment import install_line
 from ocaptain.errors import UsageError
@@ -23,6 +23,7 @@ from ocaptain.plan.texts import has_half_character
 from ocaptain.prices import load_prices
 from ocaptain.provider import choose_provider, endpoint, provider_id, read_first_page, require_endpoint
 from ocaptain.scratch import remove_abandoned, scratch_directory
+from ocaptain.text import group_by_reason
 from ocaptain.voyage import source as sources
 from ocaptain.voyage.doctor import check_git
 from ocaptain.voyage.plan_check import check_template, find_undescribed_tasks
@@ -172,6 +173,8 @@ def check_request(
     fleet = gathered.attempt(_choose_fleet, request, plan, settings, notes, on_hosts=on_hosts)
     if fleet:
         gathered.attempt(_check_pins, plan, fleet.size)
+    if agents is not None and request.options.interactive:
+        gathered.attempt(_check_interactive, agents, request)
     if agents is not None:
         gathered.attempt(check_template, plan, request.options.agent_cmd, agents)
     base_directory = Path.cwd() if request.options.repo else request.plan
@@ -284,6 +287,19 @@ def _check_model(request: Request) -> None:
         raise UsageError(f"--model {request.options.model!r} is not a valid model name")
     if request.options.max_turns is not None and request.options.max_turns < 1:
         raise UsageError("--max-turns must be 1 or more")
+
+
+def _check_interactive(agents: Mapping[str, str], request: Request) -> None:
+    """Check that each task's agent has a screen, and that no setting of the repository can switch our hooks off."""
+    without = {name: f"agent {name}" for name in agents.values() if not getattr(ADAPTERS[name], "has_screen", False)}
+    if without:
+        faults = {f"tasks/{task}.json": without[name] for task, name in agents.items() if name in without}
+        able = ", ".join(name for name, adapter in ADAPTERS.items() if getattr(adapter, "has_screen", False))
+        why = f"--interactive is for agents with a screen of their own ({able}); leave it out, or change these tasks:"
+        raise UsageError(why, group_by_reason(faults))
+    if request.options.repo_settings == "trust":
+        why = "a trusted repository may switch off the hooks that tell when an agent is done"
+        raise UsageError(f"--interactive does not go with --repo-settings trust: {why}; use ignore or hooks")
 
 
 def _check_hosts(request: Request, hosts: Sequence[tuple[str, SshTarget]]) -> None:

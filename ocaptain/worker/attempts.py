@@ -175,6 +175,7 @@ class Attempts:
             path_file=args.path_file,
             stream=stream,
             project=args.project,
+            screen=args.screen,
             repo_settings=args.repo_settings,
             task_list=args.task_list,
             resume=args.resume,

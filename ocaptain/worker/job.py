@@ -54,6 +54,7 @@ class JobFile:
     path_file: str | None = None
     stream: str | None = None
     project: str | None = None
+    screen: str | None = None
     repo_settings: str = "ignore"
     task_list: str | None = None
     view: str = "raw"  # in what an earlier version wrote, in place of ``stream``

@@ -4,9 +4,7 @@ It enforces the attempt's limits (time, silence) on the ship, so that a hung age
 captain, and kills every process of the attempt: as a child subreaper it inherits the orphans, and
 all others carry the attempt's marker in their environment.
 
-The agent's output goes to the attempt's log and to the pane, without its secrets: unchanged, or
-formatted by the agent's ``stream`` module. In that case the stream is saved beside the job, and its
-facts in ``facts.json``.
+The agent's output is piped, and shown by :mod:`.output`; or the agent has the pane for itself (:mod:`.terminal`).
 """
 
 from __future__ import annotations
@@ -16,37 +14,31 @@ import ctypes
 import errno
 import fcntl
 import os
-import select
 import selectors
 import signal
-import socket
 import subprocess
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Callable, Iterator, List, Optional, Tuple
+from typing import Any, BinaryIO, Callable, Iterator, List, Mapping, Optional, Tuple
 
-from ocaptain.protocol import LineSplitter
 from ocaptain.protocol.codec import from_dict
 from ocaptain.protocol.files import read_json, start_time, write_json
 from ocaptain.worker.errors import StartRefused
 from ocaptain.worker.job import JobFile
-from ocaptain.worker.launch import PreparedRun, prepare_run
+from ocaptain.worker.launch import prepare_run
+from ocaptain.worker.output import OutputView, make_view
 from ocaptain.worker.procs import MARKER, kill_attempt_processes
-from ocaptain.worker.show import MAX_LINE, LineMasker, Masker
-from ocaptain.worker.streams import new_stream
+from ocaptain.worker.terminal import TerminalRun
 
 _PR_SET_CHILD_SUBREAPER = 36
 TERM_SECONDS = 5.0
-SAVE_SECONDS = 1.0
 MAX_WAIT_SECONDS = 3600.0
 POLL_SECONDS = 0.05
 QUIET_SECONDS = 0.2
-DRAW_MILLISECONDS = 200
-PAUSE_SECONDS = 0.01
 MAX_DRAIN_SECONDS = 5.0  # what an agent's children may still say after it
 MAX_REMAINING_BYTES = 4 * 1024 * 1024
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
-MAX_STREAM_BYTES = 256 * 1024 * 1024
 
 
 class Stopped(Exception):
@@ -80,45 +72,83 @@ def supervise(directory: Path, on_started: Callable[[], None]) -> int:
     on_started()
     began = time.monotonic()
     code, reason = 127, "error"
-    child: subprocess.Popen[bytes] | None = None
-    view: Optional[OutputView] = None
+    running = _Running(began)
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-        prepared = prepare_run(job, directory, Path(os.environ.get("OCAPTAIN_SHIP_HOME") or Path.home()))
-        with open(prepared.prompt, "rb") as prompt, open(job.log, "ab", buffering=0) as log:
-            log.write("".join(f"ocaptain: {note}\n" for note in prepared.notes).encode(errors="replace"))
-            view = _make_view(job, directory, prepared, log)
-            child = subprocess.Popen(
-                prepared.argv,
-                cwd=job.cwd,
-                env={**prepared.env, MARKER: marker},
-                stdin=prompt,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE if view.has_separate_stderr else subprocess.STDOUT,
-                start_new_session=True,
-            )
-            reason = _watch(child, view, began, job.timeout, job.stall)
-            code = _end_child(child) if reason != "exit" else child.wait()
-            _read_remaining(child, view)
+        code, reason = _run_agent(job, directory, running)
         _ignore_signals()  # here, where one that comes first is still caught
     except Stopped:
         _ignore_signals()
         reason = "stopped"
-        code = _end_child(child) if child else 143
-        if child and view:
-            _read_remaining(child, view)
+        code = _end_child(running.child) if running.child else 143
+        if running.child and running.view:
+            _read_remaining(running.child, running.view)
     except (OSError, StartRefused) as error:
         code, reason = _report_start_failure(error, job.log)
     _ignore_signals()
     kill_attempt_processes(marker, root=os.getpid(), excluded=frozenset({os.getpid()}))
+    if running.screen and running.view:
+        running.screen.finish(running.view)
+        code, reason = (0, "exit") if reason == "done" else (code, reason)
     seconds = round(time.monotonic() - began, 3)
-    if view:
-        view.close()
+    if running.view:
+        running.view.close()
     write_json(
         directory / "exit.json",
         {"code": code if code >= 0 else 128 - code, "reason": reason, "seconds": seconds},
     )
     return code
+
+
+@dataclass
+class _Running:
+    """The parts of a run, as far as they exist.
+
+    Attributes:
+        began: when the attempt began, on the monotonic clock.
+        child: the agent.
+        view: takes its output.
+        screen: its own, if it has one.
+    """
+
+    began: float
+    child: Optional["subprocess.Popen[bytes]"] = None
+    view: Optional[OutputView] = None
+    screen: Optional[TerminalRun] = None
+
+
+def _run_agent(job: JobFile, directory: Path, running: _Running) -> Tuple[int, str]:
+    """Run the agent until it ends or is ended; return exit code and reason (``done``: its screen says that it is)."""
+    home = Path(os.environ.get("OCAPTAIN_SHIP_HOME") or Path.home())
+    prepared = prepare_run(job, directory, home)
+    env = {**prepared.env, MARKER: job.marker}
+    with open(prepared.prompt, "rb") as prompt, open(job.log, "ab", buffering=0) as log:
+        log.write("".join(f"ocaptain: {note}\n" for note in prepared.notes).encode(errors="replace"))
+        running.view = view = make_view(job, directory, prepared, log)
+        if job.screen:
+            running.screen = TerminalRun(job, prepared, env, home)
+            running.child = child = running.screen.child
+            reason = running.screen.watch(view, running.began, job.timeout, job.stall)
+        else:
+            running.child = child = _start_piped(prepared.argv, job.cwd, env, prompt, view)
+            reason = _watch(child, view, running.began, job.timeout, job.stall)
+        code = _end_child(child) if reason != "exit" else child.wait()
+        _read_remaining(child, view)
+    return code, reason
+
+
+def _start_piped(
+    argv: List[str], cwd: str, env: Mapping[str, str], prompt: BinaryIO, view: OutputView
+) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        argv,
+        cwd=cwd,
+        env=env,
+        stdin=prompt,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE if view.has_separate_stderr else subprocess.STDOUT,
+        start_new_session=True,
+    )
 
 
 def _report_start_failure(error: Exception, log: str) -> Tuple[int, str]:
@@ -147,139 +177,6 @@ def _take_job_lock(directory: Path) -> bool:
 def _ignore_signals() -> None:
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-
-
-class OutputView:
-    """Writes output to log and pane, without secrets.
-
-    Attributes:
-        apart: whether standard error needs its own pipe.
-    """
-
-    has_separate_stderr = False
-
-    def __init__(self, log: BinaryIO, mask: Masker, news: str = "") -> None:
-        self._log = os.dup(log.fileno())
-        self._mask = LineMasker(mask)
-        self._news = news
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.settimeout(0)
-        if os.isatty(1):  # the launcher's, which never reads or writes there but for us
-            os.set_blocking(1, False)
-
-    def receive(self, data: bytes, *, error: bool = False) -> None:
-        """Process a piece of the agent's output."""
-        del error
-        self._show(self._mask.feed(data))
-
-    def tick(self) -> float:
-        """Do due work; return the seconds until more is due, 0 if nothing is."""
-        return 0.0
-
-    def close(self) -> None:
-        """Show the rest and close the log."""
-        self._show(self._mask.close())
-        os.close(self._log)
-        self._socket.close()
-
-    def _show(self, data: bytes) -> None:
-        if data:
-            with contextlib.suppress(OSError):
-                os.write(self._log, data)
-            self._write_to_pane(data)
-            self._wake_worker()
-
-    def _write_to_pane(self, data: bytes) -> None:
-        """Write to the pane as far as it accepts data: a paused pane must not block the agent."""
-        with contextlib.suppress(OSError):
-            writable = select.poll()
-            writable.register(1, select.POLLOUT)
-            view = memoryview(data)
-            while view and writable.poll(DRAW_MILLISECONDS):
-                view = view[_write_some(view) :]
-
-    def _wake_worker(self) -> None:
-        """Wake the worker, if one runs; a full socket has woken it already."""
-        if self._news:
-            with contextlib.suppress(OSError):
-                self._socket.sendto(b"", self._news)
-
-
-class StreamOutputView(OutputView):
-    """Shows an agent's stream in readable form; saves the masked stream and its facts."""
-
-    has_separate_stderr = True
-
-    def __init__(self, log: BinaryIO, start: PreparedRun, directory: Path, stream: Any, news: str) -> None:
-        super().__init__(log, start.mask, news)
-        self._secrets = start.mask
-        self._directory = directory
-        self._resumed = start.resumed
-        self._lines = LineSplitter(MAX_LINE)
-        self._stream = stream
-        self._saved_stream = open(directory / "stream.jsonl", "ab", buffering=0, opener=_open_private)  # noqa: SIM115 - closed below
-        self._size = 0
-        self._saved = 0.0
-
-    def receive(self, data: bytes, *, error: bool = False) -> None:
-        """Show complete lines of the stream; show standard error unchanged."""
-        if error:
-            super().receive(data)
-            return
-        for line in self._lines.feed(data):
-            self._receive_line(self._secrets(line))
-
-    def _receive_line(self, line: bytes) -> None:
-        if self._size < MAX_STREAM_BYTES:
-            with contextlib.suppress(OSError):
-                self._size += self._saved_stream.write(line + b"\n")
-        shown: List[str] = self._stream.line(line)
-        self._show("".join(f"{one}\n" for one in shown).encode(errors="replace"))
-
-    def tick(self) -> float:
-        """Save the facts, at most once a second."""
-        if not self._stream.changed:
-            return 0.0
-        left = self._saved + SAVE_SECONDS - time.monotonic()
-        if left > 0:
-            return left
-        self._save()
-        return 0.0
-
-    def _save(self) -> None:
-        self._stream.changed = False
-        self._saved = time.monotonic()
-        with contextlib.suppress(OSError):
-            write_json(self._directory / "facts.json", {**self._stream.facts(), "resumed": self._resumed})
-        self._wake_worker()
-
-    def close(self) -> None:
-        """Process an incomplete last line, and save."""
-        for line in self._lines.feed(b"\n"):
-            if line:
-                self._receive_line(self._secrets(line))
-        self._save()
-        self._saved_stream.close()
-        super().close()
-
-
-def _write_some(data: memoryview) -> int:
-    """Write to the pane without waiting; return the number of written bytes."""
-    try:
-        return os.write(1, data)
-    except BlockingIOError:
-        time.sleep(PAUSE_SECONDS)  # there is room, but not enough
-        return 0
-
-
-def _open_private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
-
-
-def _make_view(job: JobFile, directory: Path, prepared: PreparedRun, log: BinaryIO) -> OutputView:
-    if job.stream:
-        return StreamOutputView(log, prepared, directory, new_stream(job.stream, job.prices), job.news)
-    return OutputView(log, prepared.mask, job.news)
 
 
 def _watch(child: subprocess.Popen[bytes], view: OutputView, began: float, timeout: float, stall: float) -> str:

@@ -10,6 +10,7 @@ import contextlib
 import os
 import re
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import FrozenSet, List, Optional, Sequence
@@ -116,3 +117,23 @@ def _running_attempt(places: Places) -> FrozenSet[int]:
         if supervisor["start"] and start_time(pid) == supervisor["start"]:
             return frozenset({pid, *ancestors(pid)})
     return frozenset()
+
+
+def seconds_since_key(now: Optional[float] = None) -> Optional[float]:
+    """Return how many seconds ago a person last pressed a key in this process' tmux; None if nobody may type there.
+
+    Args:
+        now: seconds since 1970; None = the present.
+    """
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        argv = ["tmux", "list-clients", "-F", "#{client_readonly} #{client_activity}"]
+        done = subprocess.run(argv, capture_output=True, timeout=TMUX_SECONDS, check=False)
+        keys = last_keys(done.stdout.decode(errors="replace"))
+        return (time.time() if now is None else now) - max(keys) if keys else None
+    return None
+
+
+def last_keys(text: str) -> List[int]:
+    """Return when each client that may type was last active (a key, or its arrival), from what tmux says of clients."""
+    found = filter(None, map(re.compile("0 ([0-9]+)").fullmatch, text.splitlines()))
+    return [int(one[1]) for one in found]

@@ -65,6 +65,11 @@ options:
     - auto
     - 'on'
     - 'off'
+  interactive:
+    description: Give each agent its own screen in the ship's tmux, for people to watch and to type at (agent claude
+      only).
+    type: bool
+    default: false
   repo:
     description: Repository to start from (owner/name on GitHub, a URL or a path); by default the plan's.
     type: str

@@ -1,4 +1,4 @@
-"""Agent ``claude``: Claude Code, one headless run a task.
+"""Agent ``claude``: Claude Code, one run a task: headless, or with its own screen (``--interactive``).
 
 What role ``claude`` lays down on a ship below ``~/.ocaptain/claude`` is the contract between the two:
 ``env.json`` (the CLI's own environment, its secrets included), ``key`` (an API key, read by the
@@ -44,10 +44,15 @@ TELEMETRY = {
     "OTEL_TRACES_EXPORT_INTERVAL": "2000",
 }
 CLAUDE_DIRECTORY = ".ocaptain/claude"
+HEADLESS = (
+    *("-p", "--output-format", "stream-json", "--verbose"),
+    # Only these events say what a message used in the end, and why it stopped.
+    "--include-partial-messages",
+)
 
 
 class ClaudeAgent:
-    """Runs ``claude -p`` in the ship's clone."""
+    """Runs ``claude`` in the ship's clone."""
 
     is_model = True
     credentials = CREDENTIALS
@@ -55,6 +60,7 @@ class ClaudeAgent:
     roles = ("claude",)
     settings_note = "Claude Code does not load it (--repo-settings ignore)"
     task_list = "ocaptain.agents.claude.ship.task_list"
+    has_screen = True
 
     def is_settings_file(self, path: str) -> bool:
         """See :mod:`ocaptain.agents.claude.ship.repository`."""
@@ -94,9 +100,8 @@ class ClaudeAgent:
         trusted = briefing.repo_settings == "trust"
         turns = metadata.get("max_turns") or briefing.max_turns or MAX_TURNS
         common = (
-            *("claude", "-p", "--output-format", "stream-json", "--verbose"),
-            # Only these events say what a message used in the end, and why it stopped.
-            "--include-partial-messages",
+            "claude",
+            *(() if briefing.interactive else HEADLESS),
             "--dangerously-skip-permissions",
             *("--settings", f"~/{CLAUDE_DIRECTORY}/attempt.json"),
             # The project is one of our own making: what the repository sets is not loaded. See `ship.project`.
@@ -107,11 +112,15 @@ class ClaudeAgent:
             ),
             *(() if trusted else ("--strict-mcp-config",)),
             *(("--model", str(model)) if model else ()),
-            *("--max-turns", str(turns)),
+            # With a screen the CLI does not count turns; `ship.screen` does.
+            *(() if briefing.interactive else ("--max-turns", str(turns))),
         )
         return RunSpec(
             argv=(*common, "--session-id", briefing.session),
-            env=common_environment(briefing),
+            env={
+                **common_environment(briefing),
+                **({"OCAPTAIN_MAX_TURNS": str(turns)} if briefing.interactive else {}),
+            },
             prompt=render(template, briefing),
             timeout=timeout,
             stall=stall,
@@ -121,6 +130,7 @@ class ClaudeAgent:
             view="claude-stream",
             stream="ocaptain.agents.claude.stream",
             project="ocaptain.agents.claude.ship.project",
+            screen="ocaptain.agents.claude.ship.screen" if briefing.interactive else None,
             repo_settings=briefing.repo_settings,
             task_list=self.task_list if briefing.task_list else None,
             resume=tuple(

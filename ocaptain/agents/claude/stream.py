@@ -38,6 +38,8 @@ _NO_NAME = re.compile("[^A-Za-z0-9]")
 _SESSION = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 #: What `ship.stop_hook` adds to a refusal.
 _REFUSAL = re.compile(r"\(ocaptain: refusal [0-9]+ of [0-9]+ by (the [^\n]{1,400})\)\s*$")
+#: What `ship.screen` tells of the person at a run's own screen.
+_SCREEN = ("waits", "person", "keys", "left")
 #: The most informative fields of a tool's input; the first that exists is shown.
 _SHOWN = (
     "command",
@@ -78,6 +80,7 @@ class Stream:
             "retry": None,
             "result": None,
             "hook": None,
+            **dict.fromkeys(_SCREEN),
         }
         self.changed = False
 
@@ -132,6 +135,8 @@ class Stream:
             "user": self._user,
             "stream_event": self._event,
             "result": self._result,
+            "screen": self._screen,
+            "bill": self._late_bill,
         }.get(message["type"])
         inner = "  " if message.get("parent_tool_use_id") else ""  # an agent of the agent's
         try:
@@ -266,6 +271,22 @@ class Stream:
         yield f"══ {verdict}: {', '.join(parts)}"
         if not good and text:
             yield f"   {summarize_line(text)}"
+
+    def _screen(self, line: dict[str, Any]) -> Iterator[str]:
+        """Handle what `ship.screen` says of a run with a screen of its own."""
+        before = self._facts["waits"]
+        waits = _text(line.get("waits"), 100)
+        self._note(waits=waits, **{name: line.get(name) is True for name in _SCREEN if name != "waits"})
+        if waits and waits != before:
+            yield f"… it waits for a person: {waits}"
+
+    def _late_bill(self, line: dict[str, Any]) -> Iterator[str]:
+        """Handle the sums of such a run that has no result."""
+        fresh = line.get("model_usage_since_last_result")
+        if isinstance(fresh, dict):
+            self._bill(fresh)
+            self._note()
+        yield from ()
 
     def _bill(self, fresh: dict[str, Any]) -> None:
         """Add what the CLI counted since its last result, with helper models, which are not in the stream."""

@@ -71,7 +71,8 @@ def _unfinished(code: int, reason: str, facts: Facts | None, log_tail: str) -> A
         )
     if reason == "exit" and code == 0:
         return AttemptVerdict("failed", f"its stream ended without a result{last_words}")
-    return _describe_end(code, reason, last_words)
+    waited = f"; it waited for a person ({clean_line(facts.waits, 100)})" if facts and facts.waits else ""
+    return _describe_end(code, reason, f"{waited}{last_words}")
 
 
 def _cut_short(result: Result, facts: Facts, last_words: str) -> str:

@@ -22,6 +22,7 @@ class CommandAgent:
     roles: tuple[str, ...] = ()
     settings_note = ""
     task_list = None
+    has_screen = False
 
     def is_settings_file(self, path: str) -> bool:
         """A shell line takes no settings from a repository."""

@@ -18,7 +18,8 @@ class VoyageStatus:
         pending: number of tasks that no ship has.
         failed: ids of the tasks that failed for good.
         claimable: whether a ship in service could claim a task now.
-        held: whether a ship in service could claim a task that waits for the user's approval.
+        held: whether a ship in service could claim a task that waits for the user's approval, or that a person gave
+            back too often.
         has_ships: whether any ship is in service.
         may_replace: whether lost ships are being replaced, or will be.
         paused: whether no more tasks are handed out.

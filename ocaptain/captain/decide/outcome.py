@@ -47,6 +47,7 @@ class Decision:
         same_ship: whether the same ship is preferred for the next attempt.
         final: whether the task fails now, since another attempt would not help.
         pause: seconds for which the ship claims no tasks.
+        hold: whether no ship gets the task until the user retries it, if it is returned.
         credential_refused: whether the agents' credential was refused, so that no ship can work.
     """
 
@@ -57,6 +58,7 @@ class Decision:
     final: bool = False
     pause: float = 0.0
     credential_refused: bool = False
+    hold: bool = False
 
 
 def decide_after_ending(ending: AttemptVerdict, waits: int) -> Decision:

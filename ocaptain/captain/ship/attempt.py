@@ -19,6 +19,7 @@ from ocaptain.agents import ADAPTERS, Briefing
 from ocaptain.agents.base import attempt_limits, quote_output
 from ocaptain.agents.facts import AttemptEnd, parse_facts
 from ocaptain.captain import landing
+from ocaptain.captain.decide.give_back import GIVEN_BACK, decide_given_back
 from ocaptain.captain.decide.judge import RunningAttempt
 from ocaptain.captain.decide.outcome import (
     ELSEWHERE,
@@ -29,6 +30,7 @@ from ocaptain.captain.decide.outcome import (
     failure_reason,
 )
 from ocaptain.captain.decide.task_list import is_list_kept
+from ocaptain.captain.person import end_wait
 from ocaptain.captain.refs import other_ref, stale_other_ref, stale_ref, work_ref
 from ocaptain.captain.ship.context import ShipFault
 from ocaptain.captain.ship.link import command_id
@@ -152,7 +154,8 @@ class Attempts:
     def _keeps_task_list(self, claim: Claim) -> bool:
         """Whether the agent of an attempt gets the plan as its own task list."""
         has_list = ADAPTERS[claim.agent].task_list is not None
-        return is_list_kept(self._ledger.voyage().task_list, has_list=has_list, is_watched=False)
+        voyage = self._ledger.voyage()
+        return is_list_kept(voyage.task_list, has_list=has_list, is_watched=voyage.is_interactive)
 
     def _start(self, claim: Claim, base: str, lost: SavedWork | None) -> Start:
         voyage = self._ledger.voyage()  # a retry may have changed its line or model
@@ -179,6 +182,7 @@ class Attempts:
                 task_list=self._keeps_task_list(claim),
                 telemetry=voyage.telemetry,
                 lost=lost.ref if lost else None,
+                interactive=voyage.is_interactive,
             )
         )
         return Start(
@@ -202,16 +206,15 @@ class Attempts:
         command = (claim.raw.get("metadata") or {}).get("verify")
         facts = parse_facts(outcome.agent)
         self._dispatcher.save_usage(self._ship, claim.token, facts)
+        end_wait(self._ledger, self._ship)
         await self._save_snapshot(claim, base, outcome)
         if outcome.other:
             await self._save_other_work(claim, outcome.other)
         await self._require_base(claim, base, outcome.snapshot)
         if ADAPTERS[claim.agent].is_model:
             ending = self._judge_model_run(claim, outcome, facts, checked=bool(command))
-            if ending.kind != "done":
-                self._dispatcher.apply_decision(
-                    claim, decide_after_ending(ending, self._ledger.count_waits(claim.task)), evidence
-                )
+            if isinstance(ending, Decision):
+                self._dispatcher.apply_decision(claim, ending, evidence)
                 return
             evidence["agent"] |= {"model": facts.model if facts else None, "said": ending.summary}
         if refusal := self._refusal(claim, outcome):
@@ -243,17 +246,23 @@ class Attempts:
             failed = Decision("fail", failure, same_ship=True) if failure else None
         else:
             failed = decide_after_command(outcome)
-        return failed or decide_work_elsewhere(outcome, again=self._ledger.was_returned_for(claim.task, ELSEWHERE))
+        return failed or decide_work_elsewhere(outcome, again=self._ledger.count_returns_for(claim.task, ELSEWHERE) > 0)
 
-    def _judge_model_run(self, claim: Claim, outcome: Outcome, facts: Facts | None, *, checked: bool) -> AttemptVerdict:
-        """Judge how a model's run ended, and note what the next attempt needs to know of it."""
+    def _judge_model_run(
+        self, claim: Claim, outcome: Outcome, facts: Facts | None, *, checked: bool
+    ) -> AttemptVerdict | Decision:
+        """Judge how a model's run ended: ``done``, or what follows; note what the next attempt needs to know of it."""
+        given_back = decide_given_back(outcome, facts, self._ledger.count_returns_for(claim.task, GIVEN_BACK))
+        if given_back:
+            self._ledger.note_work(claim.token, _work_of(outcome), fresh=False)
+            return given_back
         snapshot = outcome.snapshot
         empty = snapshot is not None and snapshot.empty
         checked = checked or decide_work_elsewhere(outcome, again=False) is not None  # decided after this
         ended = AttemptEnd(outcome.code, outcome.reason, facts, empty=empty, checked=checked, tail=outcome.tail)
         ending = ADAPTERS[claim.agent].judge(ended)
-        self._ledger.note_work(claim.token, snapshot.commit if snapshot and not empty else None, fresh=ending.fresh)
-        return ending
+        self._ledger.note_work(claim.token, _work_of(outcome), fresh=ending.fresh)
+        return ending if ending.kind == "done" else decide_after_ending(ending, self._ledger.count_waits(claim.task))
 
     async def _require_base(self, claim: Claim, base: str, offer: Snapshot | None) -> None:
         """Refuse, and save, work that started from another commit than the ledger says: it would undo landings.
@@ -374,6 +383,12 @@ class Attempts:
     async def _save_ref(self, ref: str, token: int | None, commit: str) -> None:
         await self._context.lander.save_ref(ref, commit)
         self._ledger.add_saved_ref(ref, self._ship, token, commit)
+
+
+def _work_of(outcome: Outcome) -> str | None:
+    """Return the commit of the files that an attempt left, None if it changed nothing."""
+    snapshot = outcome.snapshot
+    return snapshot.commit if snapshot and not snapshot.empty else None
 
 
 def _outcome_or_fault(answer: Answer) -> Outcome | ShipFault:

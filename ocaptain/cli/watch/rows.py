@@ -72,7 +72,7 @@ def ship_rows(snapshot: Snapshot, actions: Mapping[str, str]) -> list[Row]:
             task_width=task_wide,
             ship=ship,
             task=snapshot.task.get(ship.task or ""),
-            action=actions.get(ship.id, ""),
+            action=ship.reason or actions.get(ship.id, ""),
         )
         for ship in ships
     ]

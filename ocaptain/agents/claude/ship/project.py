@@ -23,6 +23,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
+from ocaptain.agents.claude.ship import screen
 from ocaptain.agents.claude.ship.own import endpoint_environment, find_problems
 from ocaptain.agents.claude.ship.repository import (
     FOLDER,
@@ -41,6 +42,7 @@ from ocaptain.worker.errors import StartRefused
 from ocaptain.worker.places import open_regular_file, remove_path
 
 CLAUDE_DIRECTORY = ".ocaptain/claude"
+HEADLESS = "-p"  # of a run without a screen
 ROOT_FLAG = "--project-config-root"
 #: The flags that shut the repository's settings off, beside ``--strict-mcp-config``; a value follows each.
 ROOT_FLAGS = ("--setting-sources", ROOT_FLAG)
@@ -83,14 +85,18 @@ def lay_out(argv: Sequence[str], env: Mapping[str, str], home: Path, workspace: 
     own = home / CLAUDE_DIRECTORY
     root = own / "project"
     remove_path(root)
+    remove_path(home / screen.EVENTS)
+    watched = {} if HEADLESS in argv else screen.hooks(home)
+    if watched:
+        (home / screen.EVENTS).mkdir(parents=True, mode=0o700)
     if mode == "trust":
-        _write_settings(own, {})
+        _write_settings(own, {}, watched)
         return PreparedRun(list(argv), [])
     if not _supports_root_flag(argv[0], own):
         if links := _outward_links(workspace):
             raise StartRefused(f"`{links[0]}` is a link out of the repository; remove it, or update Claude Code")
         plain = _without_root_flags(argv, workspace)
-        _write_settings(own, {"env": endpoint_environment(env)})
+        _write_settings(own, {"env": endpoint_environment(env)}, watched)
         return PreparedRun(plain, [])
     (root / FOLDER).mkdir(parents=True, mode=0o755)
     left_out = _copy_trees(workspace, root)
@@ -101,13 +107,13 @@ def lay_out(argv: Sequence[str], env: Mapping[str, str], home: Path, workspace: 
         "env": endpoint_environment(env),
         "claudeMdExcludes": [_as_pattern(f"{workspace}/{name}") for name in _outward_links(workspace)],
     }
-    _write_settings(own, added)
+    _write_settings(own, added, watched)
     notes = [f"not taken over from the repository: {name}" for name in left_out[:20]]
     return PreparedRun(list(argv), notes)
 
 
-def _write_settings(own: Path, added: Mapping[str, Any]) -> None:
-    """Write our settings for this attempt, if the CLI accepts all of them."""
+def _write_settings(own: Path, added: Mapping[str, Any], hooks: Mapping[str, List[Any]]) -> None:
+    """Write our settings for this attempt, if the CLI accepts all of them; ``hooks`` run beside those laid down."""
     source = own / "settings.json"
     try:
         with open_regular_file(source) as opened:
@@ -120,6 +126,10 @@ def _write_settings(own: Path, added: Mapping[str, Any]) -> None:
     env = {**added.get("env", {}), **laid_down.get("env", {})}
     excluded = [*laid_down.get("claudeMdExcludes", []), *added.get("claudeMdExcludes", [])]
     settings = {**laid_down, **added, "env": env, "claudeMdExcludes": excluded}
+    if hooks:
+        former = laid_down.get("hooks", {})
+        settings["hooks"] = {**former, **{event: [*former.get(event, []), *ours] for event, ours in hooks.items()}}
+        settings.pop("disableAllHooks", None)  # the end of a run with a screen is told by a hook
     write_atomic(own / "attempt.json", json.dumps(settings, indent=2).encode(), 0o600)
 
 
