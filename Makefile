@@ -1,5 +1,5 @@
 # Everything sets itself up: only python3, make and git are assumed.
-.PHONY: setup setup-dev demo test storm fuzz bench molecule lint fix clean
+.PHONY: setup setup-dev demo test storm fuzz agents bench molecule lint fix clean
 
 # Every command here starts many Pythons; each would compile everything anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -27,6 +27,12 @@ storm: setup-dev
 # Ten times as many random calls and frames as the suite has.
 fuzz: setup-dev
 	@OCAPTAIN_FUZZ=10000 $(BIN)/python -m pytest tests/drydock/test_fuzz.py --timeout 7200 $(ARGS)
+
+# The tests of Claude Code with the newest version that npm has; `make agents CLAUDE_VERSION=2.1.330` names another.
+agents: setup-dev
+	@version="$(CLAUDE_VERSION)"; version="$${version:-$$(npm view @anthropic-ai/claude-code version)}"; \
+	  echo "Claude Code $$version"; \
+	  OCAPTAIN_TEST_CLAUDE="$$version" $(BIN)/python -m pytest tests/claude $(ARGS)
 
 # What is claimed of speed, measured: SECTION is landing, makespan, scale, hostile, claims, sail, drydock or screens. Prints JSON.
 bench: setup-dev

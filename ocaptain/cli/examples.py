@@ -25,6 +25,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("ocaptain sail my-plan --dry-run", "what would be made; nothing is"),
         ("ocaptain sail --task 'Fix the failing test' --wait", "without a plan, in a repository"),
         ("ocaptain sail my-plan --repo owner/name", "start from a repository on GitHub"),
+        ("ocaptain sail my-plan --interactive", "agents have their own screens, to watch and to type at"),
         ("ocaptain sail my-plan -i hosts.yml:builders", "your own machines as ships"),
         ("ocaptain sail --resume voyage-4f59 --wait", "go on with a voyage"),
     ),

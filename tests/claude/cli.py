@@ -16,7 +16,8 @@ from pathlib import Path
 from ocaptain.locks import Lock
 from ocaptain.sources import cache_directory
 
-VERSION = "2.1.330"
+#: Another one by `make agents`.
+VERSION = os.environ.get("OCAPTAIN_TEST_CLAUDE") or "2.1.330"
 INSTALL_SECONDS = 600.0
 
 
