@@ -45,6 +45,7 @@ def prompt_argument(prompt: Path) -> str:
         OSError: it cannot be read.
     """
     text = prompt.read_text("utf-8", "replace").replace("\0", "")
+    text = f"\n{text}" if text.startswith("-") else text  # it would be taken for an option
     if len(os.fsencode(text)) <= MAX_ARGUMENT:
         return text
     first = text.lstrip().partition("\n")[0][:1000]

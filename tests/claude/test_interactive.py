@@ -69,6 +69,8 @@ class Person:
             self.screens["80x24"] = self.capture("ship-0", "bypass permissions")
             self.waters.inside(f"{self.voyage}-ship-0", "tmux -L ocaptain resize-window -t agent -x 200 -y 50")
             self.screens["200x50"] = wait_for(self._wide, 30)
+            # From now on it is as large as the terminal of whoever looks on.
+            self.waters.inside(f"{self.voyage}-ship-0", "tmux -L ocaptain set -w -u -t agent window-size")
         return len(self.screens) == 2
 
     def _wide(self) -> str:

@@ -7,8 +7,10 @@ import json
 import pytest
 
 from ocaptain.errors import UsageError
+from ocaptain.options import SailOptions
 from ocaptain.plan import load_plan
-from ocaptain.voyage.check import _check_pins, choose_fleet_size, describe_missing_room
+from ocaptain.voyage.check import _check_interactive, _check_pins, choose_fleet_size, describe_missing_room
+from ocaptain.voyage.request import Request
 
 
 @pytest.mark.parametrize(
@@ -54,3 +56,23 @@ def test_how_many_ships(asked, plan, default, size):
 def test_an_absurd_fleet_is_refused(asked):
     with pytest.raises(UsageError):
         choose_fleet_size(asked, None, 3)
+
+
+@pytest.mark.parametrize(
+    ("agents", "settings", "said"),
+    [
+        ({"1": "claude", "2": "claude"}, None, None),
+        ({"1": "claude"}, "hooks", None),
+        ({"1": "claude", "2": "command"}, None, "--interactive is for agents with a screen of their own (claude)"),
+        ({"1": "claude"}, "trust", "--interactive does not go with --repo-settings trust"),
+    ],
+)
+def test_only_an_agent_with_a_screen_of_its_own_is_interactive(agents, settings, said):
+    request = Request(options=SailOptions(interactive=True, repo_settings=settings))
+    if said is None:
+        _check_interactive(agents, request)
+        return
+    with pytest.raises(UsageError) as raised:
+        _check_interactive(agents, request)
+    assert said in str(raised.value)
+    assert raised.value.exit_code == 2

@@ -210,6 +210,8 @@ def test_a_prompt_that_no_argument_holds_is_named_by_its_file(tmp_path):
     file = tmp_path / "prompt.md"
     file.write_text(f"{PROMPT}x\0y")
     assert prompt_argument(file) == f"{PROMPT}xy"
+    file.write_text("- so")
+    assert prompt_argument(file) == "\n- so", "it would be an option"
     file.write_text(PROMPT + "é" * MAX_ARGUMENT)
     told = prompt_argument(file)
     assert told.startswith("# Task 1: Write it\n")
