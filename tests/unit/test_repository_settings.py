@@ -100,11 +100,11 @@ def test_a_voyage_that_sails_takes_another_word_on_settings(tmp_path, monkeypatc
     directory = make_voyage(tmp_path, [{"run": "true"}], provider=HOSTS, targets={"ship-0": '{"host": "h"}'})
     monkeypatch.setenv("OCAPTAIN_HOME", str(tmp_path))
     with command(directory) as ledger:
-        assert ledger.voyage().repo_settings == "ignore"
-    prepare(Request(voyage=VOYAGE, options=SailOptions(repo_settings="hooks")), load_settings())
+        assert (ledger.voyage().repo_settings, ledger.voyage().task_list) == ("ignore", "auto")
+    prepare(Request(voyage=VOYAGE, options=SailOptions(repo_settings="hooks", task_list="on")), load_settings())
     prepare(Request(voyage=VOYAGE), load_settings())
     with command(directory) as ledger:
-        assert ledger.voyage().repo_settings == "hooks"
+        assert (ledger.voyage().repo_settings, ledger.voyage().task_list) == ("hooks", "on")
 
 
 # -- heads ------------------------------------------------------------------------------------
