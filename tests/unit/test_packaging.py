@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -46,6 +47,24 @@ def test_the_wheel_is_whole(tmp_path):
         timeout=240,
     )
     assert Path(found.stdout.strip()) == package / "_ansible"
+
+
+def test_the_sdist_makes_the_same_wheel(tmp_path):
+    """And it has nothing that git ignores."""
+    build = [sys.executable, "-m", "hatchling", "build"]
+    argv = [*build, "-t", "sdist", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(argv, cwd=REPO, check=True, capture_output=True, timeout=120)
+    (wheel,) = tmp_path.glob("*.whl")
+    (sdist,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path / "source", filter="data")
+    (source,) = (tmp_path / "source").iterdir()
+    argv = [*build, "-t", "wheel", "-d", str(tmp_path / "again")]
+    subprocess.run(argv, cwd=source, check=True, capture_output=True, timeout=120)
+    assert (tmp_path / "again" / wheel.name).read_bytes() == wheel.read_bytes()
+    argv = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(argv, cwd=REPO, capture_output=True, check=True, timeout=30).stdout
+    assert names(source, "**/*") <= {*listed.decode().split("\0"), "PKG-INFO"}
 
 
 def test_the_checkout_is_found():
