@@ -32,7 +32,6 @@ COMMANDS = {
 }
 #: Options by their command, likewise.
 OPTIONS = {
-    ("sail", "--no-telemetry"): _NO_TELEMETRY,
     ("sail", "--detach"): "`ocaptain sail` returns when the ships sail; `--wait` waits for the end",
     ("logs", "--lines"): "the last lines: `ocaptain logs --tail N`",
     ("sink", "--yes"): "destroy without a question: `ocaptain sink --force`",

@@ -20,7 +20,7 @@ from ocaptain.worker.journal import Journal
 from ocaptain.worker.otlp_body import BadBody, LargeBody, check_body
 from ocaptain.worker.places import Places
 from ocaptain.worker.telemetry import PIECE_BYTES, Telemetry
-from tests.otlp import JSON, PROTOBUF, field, post, request, varint
+from tests.otlp_wire import JSON, PROTOBUF, field, post, request, varint
 
 GOOD = request("one", "two")
 GOOD_JSON = b' {"resourceLogs": [{"scopeLogs": [{"logRecords": [{"body": {"stringValue": "}\\"{\\\\"}}]}]}]} \n'

@@ -25,7 +25,7 @@ from ocaptain.worker import channels, serve
 from ocaptain.worker.journal import Journal
 from ocaptain.worker.otlp_http import Call
 from ocaptain.worker.telemetry import Spool
-from tests.otlp import PROTOBUF, request
+from tests.otlp_wire import PROTOBUF, request
 from tests.unit.test_worker_channel import joined
 from tests.voyage.local import command, make_voyage
 

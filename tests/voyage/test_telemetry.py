@@ -21,7 +21,7 @@ from ocaptain.agents import ADAPTERS
 from ocaptain.captain.life import Captain
 from ocaptain.captain.ship import actor as actors
 from ocaptain.worker.journal import Journal
-from tests.otlp import JSON, PROTOBUF, field, post, request
+from tests.otlp_wire import JSON, PROTOBUF, field, post, request
 from tests.voyage.local import command, landed, make_voyage
 
 MEBIBYTE = 2**20
