@@ -77,11 +77,12 @@ def ships_of(app):
 
 
 async def until(pilot, is_so, seconds=PATIENCE):
-    """Wait until something is so."""
+    """Wait until something is so, and until what follows from it is drawn."""
     end = time.monotonic() + seconds
     while not is_so():
         assert time.monotonic() < end, screen(pilot.app)
         await pilot.pause(0.02)
+    await pilot.pause()
 
 
 def screen(app) -> str:
@@ -106,7 +107,9 @@ def command(directory):
 def fake_program(tmp_path, code=0):
     """Return a program that notes its arguments, and the file with them."""
     noted, program = tmp_path / "noted", tmp_path / "ocaptain"
-    program.write_text(f'#!/bin/sh\necho "$@" >> {noted}\nexit {code}\n')
+    # At once: who waits for the file finds the line.
+    line = f'echo "$@" >> {noted}.all; cp {noted}.all {noted}.new; mv {noted}.new {noted}'
+    program.write_text(f"#!/bin/sh\n{line}\nexit {code}\n")
     program.chmod(0o755)
     return (str(program),), noted
 
@@ -214,7 +217,7 @@ def test_what_happens_is_shown(tmp_path):
         with log.open("a") as file:
             file.write("something new\n")
         await until(pilot, lambda: "something new" in screen(app).split("log of")[1])
-        assert "something new" in screen(app).split("log of")[0]  # what the ship does
+        await until(pilot, lambda: "something new" in screen(app).split("log of")[0])  # what the ship does
         with command(directory) as ledger:
             ledger.fail(
                 next(row["token"] for row in ledger.rows("attempts", "token") if row["task"] == "41"), "no", final=True
