@@ -32,13 +32,20 @@ _NO_ALTERNATES = {"GIT_ALTERNATE_OBJECT_DIRECTORIES": ""}
 class Bundling(Comparison):
     """The workspace, with bundles of its commits."""
 
-    def _write_pack(self, base: str, commit: str, name: str) -> Path:
-        """Write a bundle of a commit with all that ``base`` does not have; return its path."""
+    def _write_pack(self, base: str, commit: str, name: str, further: Sequence[str] = ()) -> Path:
+        """Write a bundle of a commit with all that ``base`` does not have; return its path.
+
+        Args:
+            base: a commit that its reader has.
+            commit: that it offers.
+            name: of the file.
+            further: revisions; ``^<tree>`` leaves out what is in a tree of a commit that is not before ``commit``.
+        """
         path = self._places.outbox / f"{name}.bundle"
         with open(path, "wb") as whole:
             whole.write(make_bundle_header(commit, OUT_REF, base))
             whole.flush()
-            self._git("-c", NO_DELTAS, *BUNDLE_PACK, stdin=bundle_revisions(commit, base), output=whole)
+            self._git("-c", NO_DELTAS, *BUNDLE_PACK, stdin=bundle_revisions(commit, base, further), output=whole)
         return path
 
     def _import_pack(self, path: Path) -> None:

@@ -26,7 +26,7 @@ import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Awaitable, Callable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Awaitable, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ocaptain.protocol import INLINE_BYTES
 from ocaptain.protocol.envelope import Seen
@@ -63,11 +63,13 @@ class Choice(NamedTuple):
     """What of the changed paths is taken.
 
     Attributes:
-        paths: that are staged.
-        problem: why not all, or none, are; "" if all are.
+        present: files and links that are staged.
+        gone: paths at which there is nothing any more.
+        problem: why not all, or none, are taken; "" if all are.
     """
 
-    paths: Sequence[str]
+    present: Sequence[str] = ()
+    gone: Sequence[str] = ()
     problem: str = ""
 
 
@@ -79,38 +81,54 @@ def choose(root: Path, paths: Sequence[str], limits: Limits) -> Choice:
         paths: below it, as git lists them.
         limits: of what an attempt may bring.
     """
-    taken: List[str] = []
     files: List[NewFile] = []
+    present: List[str] = []
+    gone: List[str] = []
     left_out: List[str] = []
+    links: Dict[str, bool] = {}
     for path in paths:
-        size = _size_if_fit(root / path)
         name = os.fsencode(path)
-        if path.endswith("/") or size is None or size > limits.file_bytes or path_problem(name, limits):
+        size = -1 if _is_below_link(root, path, links) else _size(root / path)
+        if size == -1 and not path.endswith("/"):
+            gone.append(path)
+        elif path.endswith("/") or size is None or size > limits.file_bytes or path_problem(name, limits):
             left_out.append(path)
         else:
-            taken.append(path)
+            present.append(path)
             files.append(NewFile(name, size, is_new=True))
-    total = sum(one.size for one in files)
     beyond = next(iter(find_excesses(files, limits)), None)
-    if beyond or total > MAX_LIVE_FILES:
+    if beyond or sum(one.size for one in files) > MAX_LIVE_FILES:
         reason = beyond.reason if beyond else f"more than {MAX_LIVE_FILES // MEBIBYTE} MB of new and changed files"
-        return Choice((), f"nothing of what is new is sent: {reason}")
-    if left_out:
-        named = ", ".join(printable_path(os.fsencode(path), 80) for path in left_out[:3])
-        more = f" and {len(left_out) - 3} more" if len(left_out) > 3 else ""
-        return Choice(taken, f"left out, since no ship could take it: {named}{more}")
-    return Choice(taken)
+        return Choice(problem=f"nothing of what is new is sent: {reason}")
+    if not left_out:
+        return Choice(present, gone)
+    named = ", ".join(printable_path(os.fsencode(path), 80) for path in left_out[:3])
+    more = f" and {len(left_out) - 3} more" if len(left_out) > 3 else ""
+    return Choice(present, gone, f"left out, since no ship could take it: {named}{more}")
 
 
-def _size_if_fit(path: Path) -> Optional[int]:
-    """Return a file's size, 0 if there is none, None if git cannot or should not read what is there."""
+def _size(path: Path) -> Optional[int]:
+    """Return the size of a file or link, -1 if there is nothing, None if git cannot or should not read what is there.
+
+    A folder at the place of a file means that the file is gone.
+    """
     try:
         found = os.lstat(path)
     except OSError:
-        return 0
+        return -1
     if stat.S_ISREG(found.st_mode):
         return found.st_size if os.access(path, os.R_OK) else None
-    return 0 if stat.S_ISLNK(found.st_mode) or stat.S_ISDIR(found.st_mode) else None
+    return 0 if stat.S_ISLNK(found.st_mode) else -1 if stat.S_ISDIR(found.st_mode) else None
+
+
+def _is_below_link(root: Path, path: str, known: Dict[str, bool]) -> bool:
+    """Return whether a folder of a path is a link: what is listed there is gone. ``known``: answers by folder."""
+    folder = os.path.dirname(path.rstrip("/"))
+    if not folder:
+        return False
+    if folder not in known:
+        known[folder] = os.path.islink(root / folder) or _is_below_link(root, folder, known)
+    return known[folder]
 
 
 class LiveView(Bundling):
@@ -156,9 +174,11 @@ class LiveView(Bundling):
         self._prepare()
         choice = choose(self._places.workspace, _parse_status(self._git(*_STATUS)), limits)
         head = self._head()
-        if choice.paths:
-            staged = b"".join(os.fsencode(path) + b"\0" for path in choice.paths)
-            self._git("update-index", "--add", "--remove", "--replace", "-z", "--stdin", stdin=staged)
+        for paths, how in ((choice.gone, ("--force-remove",)), (choice.present, ("--add", "--remove", "--replace"))):
+            if paths:
+                listed = b"".join(os.fsencode(path) + b"\0" for path in paths)
+                self._git("update-index", *how, "-z", "--stdin", stdin=listed)
+        if choice.gone or choice.present:
             head = self._commit(head)
         if have and have != head and not self.has_commit(have):
             have = ""
@@ -170,7 +190,7 @@ class LiveView(Bundling):
         files, size = self._count(commit)
         for old in self._places.outbox.glob("live-*"):  # the captain has taken it, or asks for another one
             old.unlink()
-        path = self._write_pack(have, commit, f"live-{self.token}-{number}")
+        path = self._write_pack(have, commit, f"live-{self.token}-{number}", (f"^{have}^{{tree}}",))
         if path.stat().st_size > MAX_LIVE_PACK:
             path.unlink()
             reason = f"what is new is not sent: it is more than {MAX_LIVE_PACK // MEBIBYTE} MB"
@@ -195,7 +215,7 @@ class LiveView(Bundling):
         """Return how many files differ from the base, and their bytes."""
         listed = self._git("diff-tree", "-r", "-z", "--name-only", "--no-renames", self._base, commit).split(b"\0")
         names = [os.fsdecode(name) for name in listed if name]
-        return len(names), sum(_size_if_fit(self._places.workspace / name) or 0 for name in names)
+        return len(names), sum(max(0, _size(self._places.workspace / name) or 0) for name in names)
 
     def _prepare(self) -> None:
         """Make the git directory if it is not this attempt's."""

@@ -1,0 +1,280 @@
+"""The files of a running attempt: when they are asked for, what is taken of a hostile workspace, and what it costs."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import threading
+
+import pytest
+
+from ocaptain.captain.decide.live import Pace, is_lost, next_pace
+from ocaptain.cli.diff_show import headline
+from ocaptain.git import BundleRefused
+from ocaptain.ledger.live import live_as_dict
+from ocaptain.protocol.limits import MEBIBYTE, Limits
+from ocaptain.query.live import Change
+from ocaptain.worker import live
+from ocaptain.worker.live import Abandoned, LiveView, choose
+from tests.unit.test_workspace import Ship, import_bytes
+
+# -- when --------------------------------------------------------------------------------------------
+
+
+def test_a_ship_is_asked_each_15_seconds_and_less_often_after_two_idle_minutes():
+    pace, waits = Pace(), []
+    for _ in range(12):
+        waits.append(pace.seconds)
+        pace = next_pace(pace, changed=False)
+    assert waits == [15] * 8 + [30] + [60] * 3
+    assert next_pace(pace, changed=True) == Pace(15.0)
+
+
+@pytest.mark.parametrize(("took", "seconds"), [(0.1, 15), (2, 20), (60, 60)])
+def test_a_ship_that_answers_slowly_is_asked_less_often(took, seconds):
+    assert next_pace(Pace(), changed=True, took=took).seconds == seconds
+    assert next_pace(Pace(), changed=False, took=took).seconds == seconds
+
+
+@pytest.mark.parametrize(
+    ("state", "has_work", "has_changes", "kept"),
+    [
+        ("lost", False, True, True),
+        ("failed", False, True, True),
+        ("sunk", False, True, True),
+        ("landed", False, True, False),
+        ("failed", True, True, False),
+        ("lost", False, False, False),
+    ],
+)
+def test_what_was_seen_last_is_kept_only_where_it_is_all_that_is_left(state, has_work, has_changes, kept):
+    assert is_lost(state=state, has_work=has_work, has_changes=has_changes) is kept
+
+
+# -- what a workspace has ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ship(tmp_path):
+    return Ship(tmp_path)
+
+
+class Counting(LiveView):
+    """Counts what it runs, and how many folders git opens."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.ran = []
+        self.trace = self._places.home / "trace"
+
+    def _run(self, argv, data, seconds, **more):
+        self.ran.append(next(word for word in argv[1:] if "=" not in word and word != "-c"))
+        more["env"] = {**more["env"], "GIT_TRACE2_EVENT": str(self.trace)}
+        return super()._run(argv, data, seconds, **more)
+
+    def opened_folders(self):
+        events = [json.loads(line) for line in self.trace.read_text().splitlines()]
+        self.trace.unlink()
+        found = [one for one in events if one.get("category") == "read_directory"]
+        return sum(int(one["value"]) for one in found if one["key"].endswith("opendir"))
+
+
+def view_of(ship, kind=LiveView, token=1):
+    return kind(ship.places, "ship-0", token, ship.base)
+
+
+def take(ship, seen):
+    """Bring an answer into the captain's repository, as the captain does; return its files."""
+    data = b"".join((ship.places.home / part.path).read_bytes() for part in seen.snapshot.bundle.parts)
+    import_bytes(ship.git, data, seen.snapshot.commit, seen.snapshot.base)
+    return ship.git.files(seen.snapshot.commit)
+
+
+def test_each_answer_holds_only_what_the_captain_lacks(ship):
+    view = view_of(ship)
+    assert view.look(1, "", Limits()).snapshot is None
+    (ship.root / "a.txt").write_text("other\n")
+    (ship.root / "big").write_bytes(os.urandom(200_000))
+    first = view.look(2, "", Limits())
+    assert set(take(ship, first)) == {"a.txt", "big", "dir/b.txt", ".gitignore"}
+    assert (first.files, first.size) == (2, 200_006)
+    assert view.look(3, first.snapshot.commit, Limits()).snapshot is None
+    (ship.root / "a.txt").write_text("third\n")
+    second = view.look(4, first.snapshot.commit, Limits())
+    assert second.snapshot.base == first.snapshot.commit
+    assert sum(part.size for part in second.snapshot.bundle.parts) < 1000
+    take(ship, second)
+    assert ship.git.text("rev-parse", f"{second.snapshot.commit}^") == ship.base
+    (ship.root / "big").unlink()
+    (ship.root / "a.txt").write_text("one\n")
+    last = view.look(5, second.snapshot.commit, Limits())
+    assert set(take(ship, last)) == {"a.txt", "dir/b.txt", ".gitignore"}
+    assert ship.git.tree(last.snapshot.commit) == ship.git.tree(ship.base)
+
+
+def test_an_answer_that_was_lost_on_the_way_is_given_again(ship):
+    view = view_of(ship)
+    (ship.root / "new").write_text("1")
+    first = view.look(1, "", Limits())
+    again = view_of(ship).look(2, "", Limits())  # by a worker that was started again
+    assert again.snapshot.commit == first.snapshot.commit
+    unknown = view.look(3, "a" * 40, Limits())
+    assert unknown.snapshot.base == ship.base
+    assert "new" in take(ship, unknown)
+
+
+def test_the_next_attempt_begins_anew(ship):
+    (ship.root / "new").write_text("1")
+    view_of(ship).look(1, "", Limits())
+    ship.work.reset(ship.base, "voyage")
+    assert view_of(ship, token=2).look(1, "", Limits()).snapshot is None
+
+
+def test_a_hostile_workspace_costs_no_time_and_brings_nothing_that_no_ship_takes(ship):
+    root = ship.root
+    with (root / "huge").open("wb") as file:
+        file.truncate(300 * 2**30)
+    os.mkfifo(root / "fifo")
+    (root / "a.txt").unlink()
+    os.mkfifo(root / "a.txt")  # git would wait for a writer
+    (root / "dir/b.txt").unlink()
+    (root / "dir").rmdir()
+    (root / "dir").symlink_to("/")
+    (root / os.fsdecode(b"\xff\x1b[31m\n")).write_text("odd")
+    (root / "git~1").write_text("a name that Windows takes for .git")
+    (root / "nested").mkdir()
+    subprocess.run(["git", "init", "-q", root / "nested"], check=True)
+    (root / "nested/file").write_text("1")
+    (root / ".gitattributes").write_text("* filter=evil\n")
+    (root / ".gitignore").write_text("")
+    (root / "node_modules").mkdir()
+    (root / "node_modules/left").write_text("1")
+    view = view_of(ship)
+    seen = view.look(1, "", Limits())
+    assert seen.problem == "left out, since no ship could take it: a.txt, git~1, huge and 1 more"
+    files = take(ship, seen)
+    assert set(files) == {"a.txt", "dir", "�\x1b[31m\n", ".gitattributes", ".gitignore"}
+    assert view.look(2, seen.snapshot.commit, Limits()).snapshot is None
+
+
+def test_too_much_is_not_sent_and_said(ship, monkeypatch):
+    view = view_of(ship)
+    for number in range(30):
+        (ship.root / f"f{number}").write_text(str(number))
+    assert "more than 20 new files (30)" in view.look(1, "", Limits(files=20)).problem
+    monkeypatch.setattr(live, "MAX_LIVE_PACK", 100)
+    assert view.look(2, "", Limits()).problem.startswith("what is new is not sent: it is more than")
+    assert not list(ship.places.outbox.iterdir())
+    monkeypatch.setattr(live, "MAX_LIVE_FILES", 10)
+    assert choose(ship.root, [f"f{number}" for number in range(30)], Limits()).present == ()
+    monkeypatch.undo()
+    assert len(take(ship, view.look(3, "", Limits()))) == 33
+
+
+def test_the_captain_refuses_what_an_honest_worker_would_not_send(ship):
+    (ship.root / "large").write_bytes(b"0" * (2 * MEBIBYTE))
+    seen = view_of(ship).look(1, "", Limits())
+    data = (ship.places.home / seen.snapshot.bundle.parts[0].path).read_bytes()
+    with pytest.raises(BundleRefused):
+        import_bytes(ship.git, data, seen.snapshot.commit, ship.base, Limits(file_mib=1))
+
+
+def test_the_agents_own_git_is_neither_read_nor_written(ship):
+    own = ship.root / ".git"
+    (own / "index.lock").write_text("")
+    (own / "HEAD.lock").write_text("")
+    (own / "config").write_text("[core]\n\tfsmonitor = touch /nowhere\n")
+    (ship.root / "new").write_text("1")
+    before = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in own.rglob("*")}
+    assert view_of(ship).look(1, "", Limits()).snapshot
+    assert {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in own.rglob("*")} == before
+
+
+def test_a_look_with_nothing_new_is_one_git_that_opens_no_folder(ship):
+    """10,000 files are measured by benchmarks/live.py; here it is counted, whatever this machine does beside it."""
+    for number in range(300):
+        (ship.root / f"d{number}").mkdir()
+        (ship.root / f"d{number}/f").write_text(str(number))
+    view = view_of(ship, Counting)
+    seen = view.look(1, "", Limits())
+    have = seen.snapshot.commit
+    past = [os.utime(path, (1, 1)) for path in ship.root.rglob("*")]
+    assert past
+    view.look(2, have, Limits())
+    view.look(3, have, Limits())
+    view.ran.clear()
+    view.opened_folders()
+    assert view.look(4, have, Limits()).snapshot is None
+    assert view.ran == ["status"]
+    assert view.opened_folders() <= 1
+    (ship.root / "d7/g").write_text("new")
+    view.ran.clear()
+    assert view.look(5, have, Limits()).files == 301
+    assert len(view.ran) <= 8
+    assert view.opened_folders() <= 2
+
+
+def test_a_look_under_way_is_abandoned_at_once(ship):
+    """Git waits for a pipe here, as it would with a workspace that changes under it."""
+    started, ended = threading.Event(), []
+
+    class Waiting(LiveView):
+        def _run(self, argv, data, seconds, **more):
+            started.set()
+            return super()._run(["sleep", "600"], None, seconds, **more)
+
+    view = view_of(ship, Waiting)
+
+    def look():
+        with pytest.raises(Abandoned):
+            view.look(1, "", Limits())
+        ended.append(1)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    assert started.wait(30)
+    view.stop()
+    thread.join(30)
+    assert ended
+    with pytest.raises(Abandoned):
+        view.look(2, "", Limits())
+
+
+def test_a_small_answer_has_its_bundle_inside(ship):
+    (ship.root / "new").write_text("1")
+    seen = live._inline(ship.places.home, view_of(ship).look(1, "", Limits()))
+    data = base64.b64decode(seen.snapshot.bundle.data)
+    import_bytes(ship.git, data, seen.snapshot.commit, ship.base)
+    (ship.root / "large").write_bytes(os.urandom(100_000))
+    assert live._inline(ship.places.home, view_of(ship).look(2, "", Limits())).snapshot.bundle.data == ""
+
+
+# -- what is shown -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("known", "state"),
+    [
+        (None, "off"),
+        ({}, "catching_up"),
+        ({"at": 100.0, "files": 1, "size": 2, "problem": ""}, "watching"),
+        ({"at": 20.0, "files": 1, "size": 2, "problem": ""}, "stale"),
+        ({"at": 100.0, "files": 1, "size": 2, "problem": "too large"}, "stale"),
+    ],
+)
+def test_watching_is_said_only_where_it_is_true(known, state):
+    shown = live_as_dict(known, 110.0)
+    assert shown["state"] == state
+    assert shown["by"] == ("none" if known is None else "git")
+    assert shown["first_problem"] == ((known or {}).get("problem") or None)
+
+
+def test_a_headline_says_whose_how_old_and_what_lacks():
+    change = Change("ship-0", "3", "a" * 40, "b" * 40, 100.0)
+    assert headline(change, 112.0) == "ship-0, task 3, 12 s ago (git diff aaaaaaaaaaaa bbbbbbbbbbbb)"
+    over = Change("ship-0", "3", "a" * 40, "b" * 40)
+    assert "as its last attempt left it" in headline(over, 0.0)
+    none = Change("ship-0", "3", "", "", 0.0)
+    assert headline(none, 0.0) == "ship-0, task 3: nothing has changed, or its files were not fetched yet"
