@@ -123,6 +123,17 @@ class Settings(BaseModel):
         pattern=r"^tag:[A-Za-z][A-Za-z0-9-]*$",
         description="Tag that ships have on the tailnet.",
     )
+    otlp_endpoint: str | None = Field(
+        None,
+        validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT",
+        pattern=URL,
+        description="Collector (OTLP over HTTP) that telemetry is forwarded to, without /v1/….",
+    )
+    otlp_headers: SecretStr | None = Field(
+        None,
+        validation_alias="OTEL_EXPORTER_OTLP_HEADERS",
+        description="Headers for that collector: name=value,name=value; a secret.",
+    )
     tailscale_login_server: str | None = Field(
         None,
         validation_alias="OCAPTAIN_TAILSCALE_LOGIN_SERVER",

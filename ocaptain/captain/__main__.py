@@ -15,6 +15,7 @@ from ocaptain.captain.decide.pause import temporary_pause
 from ocaptain.captain.fleet import Fleet
 from ocaptain.captain.life import Captain
 from ocaptain.captain.provider_watch import ProviderWatch
+from ocaptain.captain.telemetry import VoyageTelemetry
 from ocaptain.captain.transport.sprite import sprite_transport_factory
 from ocaptain.captain.transport.ssh import ssh_transport_factory
 from ocaptain.captain.verify_ship import VerifyShipMaker
@@ -31,6 +32,7 @@ from ocaptain.provider import require_endpoint, require_endpoint_of
 if TYPE_CHECKING:
     from ocaptain.config import Settings
     from ocaptain.provider import Endpoint
+    from ocaptain.telemetry.batch import TelemetrySink
 
 RETRY_SECONDS = 5.0  # after a disk was full, or the provider did not answer
 LOCK_SECONDS = 1.0  # another process may hold it for a moment, to test whether it is held
@@ -101,10 +103,15 @@ async def _command_until_end(directory: Path) -> None:
 
 async def _command(directory: Path, ledger: Ledger) -> None:
     settings = load_settings()
+    async with VoyageTelemetry(directory, ledger, settings) as telemetry:
+        await _command_fleet(directory, ledger, settings, telemetry.sink)
+
+
+async def _command_fleet(directory: Path, ledger: Ledger, settings: Settings, sink: TelemetrySink | None) -> None:
     prices = load_prices(settings.prices)
     if ledger.voyage().provider == HOSTS:
         # Hosts are not made by us, so they are not replaced; and only a user can say that one is gone.
-        await _sail(Captain(directory, ledger, ssh_transport_factory(directory), prices=prices))
+        await _sail(Captain(directory, ledger, ssh_transport_factory(directory), prices=prices, telemetry=sink))
         return
     reached = await _reach(ledger, settings)
     async with reached.client() as client:
@@ -124,7 +131,9 @@ async def _command(directory: Path, ledger: Ledger) -> None:
         awake = AwakeCounter(ledger, client, ledger.voyage().id)
         maker = VerifyShipMaker(directory, ledger, client, ask)
         transports = sprite_transport_factory(client)
-        await _sail(Captain(directory, ledger, transports, ProviderWatch(ask), fleet, prices, awake, maker=maker))
+        watch = ProviderWatch(ask)
+        captain = Captain(directory, ledger, transports, watch, fleet, prices, awake, maker=maker, telemetry=sink)
+        await _sail(captain)
 
 
 async def _reach(ledger: Ledger, settings: Settings) -> Endpoint:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import time
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -201,7 +202,12 @@ class Attempts:
 
     async def _judge(self, link: Link, claim: Claim, base: str, outcome: Outcome) -> None:
         evidence: dict[str, Any] = {
-            "agent": {"exit_code": outcome.code, "seconds": outcome.seconds, "reason": outcome.reason}
+            "agent": {
+                "exit_code": outcome.code,
+                "seconds": outcome.seconds,
+                "reason": outcome.reason,
+                "at": time.time(),  # it had ended
+            }
         }
         command = (claim.raw.get("metadata") or {}).get("verify")
         facts = parse_facts(outcome.agent)
