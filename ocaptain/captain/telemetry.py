@@ -16,14 +16,13 @@ from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Self
 
-from pydantic import SecretStr
-
 from ocaptain.agents import ADAPTERS
 from ocaptain.errors import OcaptainError
 from ocaptain.query.telemetry import read_course, telemetry_path
 from ocaptain.sources import read_variables
 from ocaptain.telemetry.clean import Labels
-from ocaptain.telemetry.forward import Forwarder, make_collector
+from ocaptain.telemetry.configured import configured_collector, known_secrets
+from ocaptain.telemetry.forward import Forwarder
 from ocaptain.telemetry.sink import StoringSink
 from ocaptain.telemetry.store import OWN, Entry, Store
 
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from ocaptain.config import Settings
     from ocaptain.ledger import Ledger
     from ocaptain.telemetry.batch import Batch
-    from ocaptain.telemetry.forward import Collector
     from ocaptain.telemetry.spans import Course
 
 log = logging.getLogger("ocaptain.captain")
@@ -60,7 +58,7 @@ class VoyageTelemetry:
         collector = configured_collector(settings) if is_wanted else None
         self._forwarder = Forwarder(self._path, collector) if collector else None
         wake = self._forwarder.wake if self._forwarder else None
-        self.sink = StoringSink(self._path, self._label, known_secrets(settings), wake) if is_wanted else None
+        self.sink = StoringSink(self._path, self._label, _secrets(settings), wake) if is_wanted else None
 
     async def __aenter__(self) -> Self:
         return self
@@ -97,24 +95,9 @@ class VoyageTelemetry:
         return Labels(self._voyage.id, batch.ship, *self._attempts[token])
 
 
-def configured_collector(settings: Settings) -> Collector | None:
-    """Return where telemetry is forwarded to, None if nowhere, or if what is configured is wrong, which is logged."""
-    if not settings.otlp_endpoint:
-        return None
-    headers = settings.otlp_headers.get_secret_value() if settings.otlp_headers else ""
-    try:
-        return make_collector(settings.otlp_endpoint, headers)
-    except OcaptainError as error:
-        log.warning("telemetry is not forwarded: %s", error.message)
-        return None
-
-
-def known_secrets(settings: Settings) -> list[str]:
-    """Return all secrets that this machine is configured with; they are masked wherever they stand."""
-    ours = [value.get_secret_value() for value in vars(settings).values() if isinstance(value, SecretStr)]
-    headers = [one.partition("=")[2] for text in ours for one in text.split(",")]  # of the collector: name=value,…
+def _secrets(settings: Settings) -> list[str]:
     of_agents = read_variables(name for adapter in ADAPTERS.values() for name in adapter.credentials)
-    return [*ours, *headers, *of_agents.values()]
+    return [*known_secrets(settings), *of_agents.values()]
 
 
 def store_own_spans(path: Path, course: Course) -> None:

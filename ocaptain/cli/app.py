@@ -19,6 +19,7 @@ from ocaptain.cli.exec import SETTINGS, exec_
 from ocaptain.cli.logs import logs
 from ocaptain.cli.options import with_sail_options
 from ocaptain.cli.recover import approve, retry, why
+from ocaptain.cli.telemetry_commands import telemetry_app, telemetry_start, telemetry_stop
 from ocaptain.cli.watch.command import watch
 from ocaptain.options import FLEET, VOYAGE, SailOptions
 
@@ -33,6 +34,7 @@ click_exception: type[Any] = next(kind for kind in typer.BadParameter.__mro__ if
 plan_app = Commands(help="Make, show, check and simulate plans.", no_args_is_help=True)
 app.add_typer(plan_app, name="plan")
 app.add_typer(drydock_app, name="drydock")
+app.add_typer(telemetry_app, name="telemetry")
 
 
 class Provider(StrEnum):
@@ -271,6 +273,8 @@ def shell(
     raise typer.Exit(run_shell(named.voyage, optional_name(named.names, "ship"), raw=raw, write=write))
 
 
+app.command("telemetry-start", hidden=True)(telemetry_start)  # as they were called in ocaptain 0.0.x
+app.command("telemetry-stop", hidden=True)(telemetry_stop)
 app.command("exec", cls=CommandOfWords, context_settings=SETTINGS)(exec_)
 
 

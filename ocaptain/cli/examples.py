@@ -8,7 +8,7 @@ PANELS: dict[str, tuple[str, ...]] = {
     "Look": ("ls", "status", "tasks", "watch", "logs", "diff", "events", "cost", "report"),
     "When a task fails": ("why", "retry", "approve"),
     "Ships": ("shell", "exec", "proxy", "sweep"),
-    "Tools": ("plan", "doctor", "drydock", "help", "version"),
+    "Tools": ("plan", "doctor", "drydock", "telemetry", "help", "version"),
 }
 
 #: Examples of each command: a line, and what it does.
@@ -149,6 +149,20 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "drydock stop": (("ocaptain drydock stop", "end it and its sprites"),),
     "drydock base": (("ocaptain drydock base build", "make the base layer now"),),
     "drydock base build": (("ocaptain drydock base build", "make the base layer now"),),
+    "telemetry": (
+        ("ocaptain telemetry export voyage-4f59", "all that the agents of a voyage reported"),
+        ("ocaptain telemetry start", "receive what agents on this machine report"),
+    ),
+    "telemetry start": (
+        ("ocaptain telemetry start", "on port 4318, where exporters look"),
+        ("ocaptain telemetry start --port 0", "on any free port"),
+    ),
+    "telemetry stop": (("ocaptain telemetry stop", "what it has stored stays"),),
+    "telemetry export": (
+        ("ocaptain telemetry export", "of the only active voyage"),
+        ("ocaptain telemetry export voyage-4f59 | jq -c 'select(.resourceSpans)'", "its traces"),
+        ("ocaptain telemetry export --receiver", "what the receiver stored"),
+    ),
     "help": (
         ("ocaptain help sail", "as: ocaptain sail --help"),
         ("ocaptain help environment", "the variables that are read"),

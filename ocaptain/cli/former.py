@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-_NO_TELEMETRY = "there is no telemetry, so nothing to switch on or off; tokens and costs: `ocaptain cost`"
 #: Commands, and what does what they are thought to do.
 COMMANDS = {
-    "telemetry-start": _NO_TELEMETRY,
-    "telemetry-stop": _NO_TELEMETRY,
     "voyage-plan": "in Claude Code, /voyage-plan writes a plan; without it: `ocaptain plan new PLAN`",
     "attach": "look at a ship's agent: `ocaptain shell [ID] [SHIP]`",
     "ssh": "look at a ship's agent: `ocaptain shell [ID] [SHIP]`; a login shell: `ocaptain shell --raw`",

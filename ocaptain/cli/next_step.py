@@ -117,6 +117,8 @@ Command = Literal[
     "drydock start",
     "drydock status",
     "drydock stop",
+    "telemetry start",
+    "telemetry stop",
     "ls",
     "clone",
     "sweep",
@@ -136,6 +138,8 @@ _AFTER: dict[tuple[Command, bool | None], tuple[str, ...]] = {
     ("drydock status", False): ("ocaptain drydock start", "ocaptain ls"),
     ("drydock status", True): ("ocaptain ls",),
     ("drydock stop", None): ("ocaptain drydock start", "ocaptain ls"),
+    ("telemetry start", None): ("ocaptain telemetry export --receiver", "ocaptain telemetry stop"),
+    ("telemetry stop", None): ("ocaptain telemetry export --receiver",),
 }
 
 

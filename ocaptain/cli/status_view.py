@@ -23,6 +23,7 @@ from ocaptain.cli.facts import (
     verify_text,
 )
 from ocaptain.cli.reason import brief_reason
+from ocaptain.cli.reported import loss_text, reported_text
 from ocaptain.cli.style import BAD, BUSY, GOOD, HEAD, QUIET, cells, fit, format_clock, format_money, symbol, with_symbol
 from ocaptain.cli.tables import GAP, UNBOUNDED, as_text, lay_out, pack, paragraph
 from ocaptain.cli.task_table import detail_of, format_tries, group_of
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ocaptain.query.snapshot import ShipLine, Snapshot, TaskLine
+    from ocaptain.telemetry.store import Reported
 
 MAX_BAR, MIN_BAR = 40, 8
 #: Of each kind, so many tasks are shown; of the others the number.
@@ -63,6 +65,7 @@ class Beside:
         named: the voyage's id or a prefix, with a space, as commands about its tasks need it; "" if they do not.
         machine_nano: what its machines cost so far, in nano-dollars.
         hour_nano: what one of them costs in an hour awake.
+        reported: what its agents reported by OTLP, None if nothing.
     """
 
     has_captain: bool
@@ -71,6 +74,7 @@ class Beside:
     named: str = ""
     machine_nano: int = 0
     hour_nano: int = 0
+    reported: Reported | None = None
 
     @property
     def shown_directory(self) -> str:
@@ -115,6 +119,8 @@ def notices(seen: Snapshot, beside: Beside) -> list[tuple[str, str]]:
     found.append(("gate", gate_text(about)))
     found += [("notice", f"task {one['task']} landed settings: {one['text']}") for one in about.notices]
     found.append(("note", about.note or ""))
+    if lost := loss_text(beside.reported):
+        found.append(("telemetry", f"not all that agents reported is there: {lost}"))
     if not beside.has_captain and about.state in {"running", "verifying"}:
         found.append(("captain", no_captain_text(about.voyage)))
     return [(key, text) for key, text in found if text]
@@ -291,6 +297,8 @@ def foot_lines(seen: Snapshot, beside: Beside, width: int) -> list[Text]:
         lines += paragraph(Text.assemble(symbol("complete" if is_proved else "failed"), " "), verify, width)
     if cost := cost_text(seen, beside):
         lines += paragraph(Text("cost    ", style=QUIET), cost, width)
+    if reported := reported_text(beside.reported):
+        lines += paragraph(Text("report  ", style=QUIET), reported, width)
     branch = Text.assemble(("branch  ", QUIET), about.voyage)
     where = f"{fit(beside.shown_directory, UNBOUNDED)}/workspace"
     if cells(branch.plain) + len(" in ") + cells(where) <= width:
@@ -320,6 +328,7 @@ def status_records(seen: Snapshot, beside: Beside, now: float) -> list[tuple[str
         *((name, str(count)) for name, count in counts.items()),
         ("verify", verify_text(about)),
         ("cost", cost_text(seen, beside)),
+        ("report", reported_text(beside.reported)),
         *notices(seen, beside),
         ("branch", about.voyage),
         ("directory", beside.directory),

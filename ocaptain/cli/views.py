@@ -57,9 +57,15 @@ def show_status(voyage: str | None, *, as_json: bool, show_all: bool = False) ->
     """
     directory = find_voyage(voyage)
     if as_json:
-        about = Query(directory.path).overview()
-        has_captain = is_captain_running(directory.path)
-        render.print_json("status", {**about.as_dict(), "captain": has_captain, "directory": str(directory.path)})
+        query = Query(directory.path)
+        about, reported = query.overview(), query.reported()
+        content = {
+            **about.as_dict(),
+            "telemetry": reported and reported.as_dict(),
+            "captain": is_captain_running(directory.path),
+            "directory": str(directory.path),
+        }
+        render.print_json("status", content)
         return
     print_status(directory, show_all=show_all)
 
@@ -98,6 +104,7 @@ def read_beside(directory: VoyageDirectory, seen: Snapshot, *, has_captain: bool
         named=shortest_name(directory),
         machine_nano=cost(seen.about.awake_seconds),
         hour_nano=cost(3600),
+        reported=Query(directory.path).reported(),
     )
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from ocaptain.query.logs import Log
     from ocaptain.query.snapshot import Snapshot
     from ocaptain.query.why import TaskStory
+    from ocaptain.telemetry.spans import Course
+    from ocaptain.telemetry.store import Reported
 
 
 @dataclass(frozen=True)
@@ -167,6 +169,19 @@ class Query:
                 ship, at = verified[0], verified[1] - SAME_MOMENT  # its log is written as it ends
                 found.append(Log(self.directory / "logs/verify.log", ship, began=at, ended=at))
         return found
+
+    def course(self) -> Course:
+        """Return what the ledger says of the voyage's course, for its trace."""
+        from ocaptain.query.telemetry import read_course  # noqa: PLC0415 - see the package
+
+        with self._ledger() as ledger:
+            return read_course(ledger)
+
+    def reported(self) -> Reported | None:
+        """Return what agents reported by OTLP, None if nothing, or if it cannot be read now."""
+        from ocaptain.query.telemetry import voyage_reported  # noqa: PLC0415 - see the package
+
+        return voyage_reported(self.directory)
 
     def costs(self, by: By, machine_cost: Callable[[float], int]) -> Costs:
         """Return what the voyage cost so far.

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ocaptain.git import Git, GitError
 from ocaptain.ledger import LedgerUnwritable
 from ocaptain.query.local import Query
+from ocaptain.query.telemetry import telemetry_path, voyage_reported
 from ocaptain.text import clean_line
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ocaptain.query.snapshot import Snapshot
+    from ocaptain.telemetry.store import Reported
 
 #: A file's time of change may be so much older than the change.
 _CLOCK_SECONDS = 0.05
@@ -75,6 +77,7 @@ class Watcher:
         self._is_settled = False
         self._actions: dict[str, tuple[_Mark, str]] = {}
         self._diffs: dict[str, Diffstat | None] = {}
+        self._reported: tuple[tuple[_Mark, ...], Reported | None] = ((), None)
 
     def snapshot(self) -> Snapshot:
         """Return the voyage as it is now: the very object of the last call if nothing has changed.
@@ -115,6 +118,14 @@ class Watcher:
                     self._actions[ship.id] = known = ((*mark, str(path)), _last_line(path))
                 actions[ship.id] = known[1]
         return actions
+
+    def reported(self) -> Reported | None:
+        """Return what agents reported by OTLP so far, None if nothing."""
+        store = telemetry_path(self.directory)
+        mark = tuple(map(_file_mark, (store, store.with_name(f"{store.name}-wal"))))
+        if mark != self._reported[0]:
+            self._reported = (mark, voyage_reported(self.directory))
+        return self._reported[1]
 
     def diffstats(self, commits: Iterable[str]) -> dict[str, Diffstat]:
         """Return what commits on the voyage's branch changed; those that cannot be read are left out."""

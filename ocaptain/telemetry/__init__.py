@@ -19,6 +19,7 @@
     spans.py      the voyage's own spans, from rows of its ledger
     export.py     stored messages ──> OTLP's lines of JSON
     forward.py    stored messages ──> a collector
+    configured.py which collector and which secrets are configured
     receiver.py   a receiver on this machine's loopback, without a voyage
 
 Nothing else sees what an agent sent: only :mod:`.decode` and :mod:`.clean` hold it as it was.

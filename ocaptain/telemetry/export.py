@@ -48,7 +48,7 @@ def export_lines(path: Path, course: Course | None) -> Iterator[str]:
 def as_line(message: Any) -> str:
     """Return a message as a line of OTLP's JSON."""
     found = _with_hexadecimal_ids(MessageToDict(message, use_integers_for_enums=True))
-    return json.dumps(found, ensure_ascii=False, separators=(",", ":"))
+    return json.dumps(found, separators=(",", ":"))  # ASCII: nothing that a terminal could act upon
 
 
 def _with_hexadecimal_ids(found: Any) -> Any:

@@ -80,13 +80,17 @@ class StoringSink:
         with self._news:
             if batch.dropped_calls or batch.dropped_bytes:
                 self._lose("ship", batch.dropped_calls, batch.dropped_bytes)
-            has_room = self._queued + size <= self._max_queued and len(self._queue) < MAX_QUEUED_CALLS
-            if self._is_closing or not has_room:
+            if self._is_closing or not self._fits(size):
                 self._lose("queue", 1, len(batch.body))
             else:
                 self._queue.append((batch, labels))
                 self._queued += size
             self._news.notify()
+
+    def has_room(self, size: int) -> bool:
+        """Return whether a body of so many bytes would be taken now."""
+        with self._news:
+            return self._fits(size + _CALL_BYTES)
 
     def close(self, seconds: float = CLOSE_SECONDS) -> bool:
         """Store what waits, then end; return whether all was stored in that time."""
@@ -95,6 +99,9 @@ class StoringSink:
             self._news.notify()
         self._thread.join(seconds)
         return not self._thread.is_alive()
+
+    def _fits(self, size: int) -> bool:
+        return self._queued + size <= self._max_queued and len(self._queue) < MAX_QUEUED_CALLS
 
     def _lose(self, reason: str, calls: int, size: int) -> None:
         self._lost[reason] += calls

@@ -23,6 +23,7 @@ from tests.scenes import VOYAGE, Scene, make_scene
 
 #: What checks plans and settings, what reads repositories, and what builds ships.
 HEAVY = {"pydantic", "pygit2", "jsonschema", "ansible", "ansible_runner", "httpx", "jinja2", "textual", "markdown_it"}
+HEAVY |= {"google.protobuf", "opentelemetry"}
 #: What a command loads that only reads a voyage's ledger.
 LEDGER = {"sqlite3", "ocaptain.ledger"}
 

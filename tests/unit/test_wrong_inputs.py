@@ -55,7 +55,8 @@ ROWS = [
     row("statuss", "No such command 'statuss'", "did you mean 'status'", "ocaptain --help"),
     row("drydock foo", "No such command 'foo'", "ocaptain drydock --help"),
     row("help no-such", "No such command 'no-such'"),
-    row("telemetry-start", "there is no telemetry", "ocaptain cost"),
+    row("telemetry export voyage-1 --receiver", "leave out --receiver or the voyage"),
+    row("telemetry export --format xml", "'xml' is not"),
     row("attach ship-0", "there is no command 'attach'", "ocaptain shell"),
     row("", "No such command", words=[LONG]),
     row("", "No such command '\\x1b]0;x\\x07'", words=["\x1b]0;x\x07"]),
@@ -69,7 +70,6 @@ ROWS = [
     # options
     row("status --jsno", "No such option: --jsno", "did you mean --json?", "ocaptain status --help"),
     row("status --json=yes", "Option '--json' does not take a value", "ocaptain status --help"),
-    row("sail --no-telemetry", "`ocaptain sail` has no option --no-telemetry", "ocaptain cost"),
     row("cost --by", "Option '--by' requires an argument", "ocaptain cost --help"),
     row("cost --by moon", "'moon' is not one of 'ship', 'task', 'model'", "ocaptain cost --help"),
     row("tasks -s", "'' is not one of 'pending'", words=[""]),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from ocaptain.cli.cost import cost_lines, cost_notes, read_costs
+from ocaptain.cli.reported import reported_lines
 from ocaptain.cli.why import story_lines
 from ocaptain.config import load_settings
 from ocaptain.control import Command, ask
@@ -35,7 +36,8 @@ def tell_costs(directory: VoyageDirectory) -> Callable[[int], Sequence[Text]]:
     """Return what ``ocaptain cost`` shows, by the width that there is."""
     _, costs = read_costs(directory, "ship")
     notes = [Text(f"  {note}") for note in cost_notes(costs)]
-    return lambda width: [*cost_lines(costs, width), Text(), *notes]
+    reported = [Text(f"  {line}") for line in reported_lines(Query(directory.path).reported())]
+    return lambda width: [*cost_lines(costs, width), Text(), *notes, *reported]
 
 
 def find_logs(directory: VoyageDirectory, task: str) -> list[Log]:

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from ocaptain.cli.facts import no_captain_text
 from ocaptain.cli.next_step import Standing, after_voyage, fold_steps, standing_of
+from ocaptain.cli.reported import reported_text
 from ocaptain.cli.style import BAD, BUSY, QUIET, fit, with_symbol
 from ocaptain.cli.watch.logs import LogTail
 from ocaptain.errors import OcaptainError
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ocaptain.query import Snapshot
+    from ocaptain.telemetry.store import Reported
 
 #: Of a log that is longer, the pane has the last bytes.
 PANE_BYTES = 64 * 1024
@@ -42,6 +44,7 @@ class Seen:
         log: the log that the new lines are of, below the voyage's directory; None for none.
         lines: of that log, new since the last reading.
         is_new_log: whether the log is another one than at the last reading.
+        reported: what agents reported by OTLP, None if nothing.
     """
 
     snapshot: Snapshot | None = None
@@ -51,6 +54,7 @@ class Seen:
     log: Path | None = None
     lines: tuple[str, ...] = ()
     is_new_log: bool = False
+    reported: Reported | None = None
 
 
 class Reader:
@@ -91,6 +95,7 @@ class Reader:
             self._tail.path if self._tail else None,
             tuple(self._tail.read()) if self._tail else (),
             is_new,
+            self._watcher.reported(),
         )
         return self._last
 
@@ -137,7 +142,8 @@ def notice_lines(seen: Seen, said: Text | None, width: int) -> list[Text]:
         elif about.held_tasks:
             names = ", ".join(about.held_tasks)
             lines.append(Text(fit(f"waits for approval (A): task {names}", width), style=BUSY))
-    return lines or [Text(fit("q leaves; the voyage sails on", width), style=QUIET)]
+    words = ["q leaves; the voyage sails on", reported_text(seen.reported)]
+    return lines or [Text(fit(" · ".join(filter(None, words)), width), style=QUIET)]
 
 
 def fit_indented(line: str, width: int) -> str:
