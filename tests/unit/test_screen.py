@@ -132,6 +132,10 @@ def test_a_wait_for_a_person_is_told_until_it_ends(tmp_path):
     cli.say(ANSWER)
     assert cli.facts().waits is None
     assert "… it waits for a person: AskUserQuestion" in cli.shown
+    cli.hook("PermissionRequest", tool_name="Bash", tool_use_id="t2")
+    assert cli.facts().waits == "permission for Bash"
+    cli.hook("UserPromptSubmit", prompt=PROMPT)
+    assert (cli.facts().waits, cli.facts().person) == (None, False)
     cli.hook("Notification", message="Claude is waiting for your input", notification_type="idle_prompt")
     assert cli.facts().waits == "Claude is waiting for your input"
     cli.hook("UserPromptSubmit", prompt="go on, please")
@@ -148,7 +152,10 @@ def test_it_is_not_done_while_an_agent_of_its_own_works_but_by_its_api_and_by_it
     cli.hook("Stop", background_tasks=[{"id": "a", "type": "subagent", "status": "running"}])
     cli.facts()
     assert not cli.screen.is_done
-    cli.say(said("m1", stop="tool_use"), said("m2"))
+    cli.say(said("m1", stop="tool_use"))
+    cli.facts()
+    assert not cli.screen.is_done
+    cli.say(said("m2"))
     cli.facts()
     assert cli.screen.is_done
     assert cli.end().result.subtype == "error_max_turns"

@@ -258,8 +258,9 @@ class Attempts:
         self, claim: Claim, outcome: Outcome, facts: Facts | None, *, checked: bool
     ) -> AttemptVerdict | Decision:
         """Judge how a model's run ended: ``done``, or what follows; note what the next attempt needs to know of it."""
+        is_watched = self._ledger.voyage().is_interactive
         given_back = decide_given_back(outcome, facts, self._ledger.count_returns_for(claim.task, GIVEN_BACK))
-        if given_back:
+        if is_watched and given_back:
             self._ledger.note_work(claim.token, _work_of(outcome), fresh=False)
             return given_back
         snapshot = outcome.snapshot

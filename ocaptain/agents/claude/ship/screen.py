@@ -24,8 +24,8 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional
 from ocaptain.worker.places import open_regular_file
 
 EVENTS = ".ocaptain/claude/events"
-#: The tools that need a person.
-_ASKING = "AskUserQuestion|EnterPlanMode|ExitPlanMode"
+#: The tools that always need a person; others ask for a permission if they do.
+_ASKING = "AskUserQuestion|ExitPlanMode"
 _HOOKED = {
     **dict.fromkeys(("SessionStart", "UserPromptSubmit", "Stop", "StopFailure", "SessionEnd"), None),
     **dict.fromkeys(("Notification", "PermissionRequest"), None),
@@ -139,7 +139,8 @@ class Screen:
             yield from self._told.change(waits=str(event.get("tool_name"))[:MAX_WORDS])
         elif kind == "PermissionRequest":
             self._question = self._question or str(event.get("tool_use_id") or "any")
-            yield from self._told.change(waits=f"permission for {event.get('tool_name')}"[:MAX_WORDS])
+            what = f"permission for {event.get('tool_name')}"[:MAX_WORDS]
+            yield from self._told.change(waits=self._told.waits or what)
         elif kind == "Notification":
             self._question = self._question or "any"
             yield from self._told.change(waits=self._told.waits or str(event.get("message") or "")[:MAX_WORDS])
@@ -193,7 +194,7 @@ class Screen:
         if kind == "assistant" and isinstance(message, dict):
             if line.get("isApiErrorMessage"):
                 self._failure = {name: line.get(name) for name in ("apiErrorStatus", "error")}
-            elif not inner["parent_tool_use_id"]:
+            elif not inner["parent_tool_use_id"] and message.get("model") != "<synthetic>":
                 self._messages[str(message.get("id"))] = None
                 self._stop = message.get("stop_reason") or self._stop
                 self._failure = {}
