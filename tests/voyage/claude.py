@@ -11,7 +11,8 @@ from pathlib import Path
 PROGRAM = r"""#!{python}
 import json, os, pathlib, subprocess, sys
 home = pathlib.Path(os.environ["HOME"])
-argv, prompt = sys.argv[1:], sys.stdin.read()
+argv = sys.argv[1:]
+prompt = sys.stdin.read() if "-p" in argv else argv[-1]  # with a screen of its own, standard input is a terminal
 option = lambda name: argv[argv.index(name) + 1] if name in argv else None
 session = option("--resume") or option("--session-id")
 kept = home / ".claude/projects/-w" / (session + ".jsonl")

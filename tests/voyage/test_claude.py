@@ -436,3 +436,41 @@ def test_an_agent_that_cannot_leave_a_repositorys_settings_aside_is_not_started(
         carry_out(Command(name="retry"), ledger)
     assert run(directory, [ship]) == "complete"
     assert "--strict-mcp-config" not in claude.calls(ship.home)[-1]["argv"]
+
+
+def at_screen(*events, sh="true"):
+    """Return a play of a CLI with its own screen: what its hooks and its transcript say."""
+    transcript = "$HOME/.claude/projects/-w/screen.jsonl"
+    said = {"id": "m", "model": claude.MODEL, "stop_reason": "end_turn", "usage": claude.USAGE, "content": []}
+    lines = [f"{sh}; echo '{json.dumps({'type': 'assistant', 'message': said})}' >> {transcript}"]
+    for number, event in enumerate(events):
+        told = json.dumps({**event, "transcript_path": "TRANSCRIPT"}).replace("TRANSCRIPT", f"'{transcript}'")
+        place = f"~/.ocaptain/claude/events/{number}"
+        lines.append(f"echo '{told}' > {place}; mv {place} {place}.json; sleep 0.01")
+    return {"steps": [{"sh": "\n".join(lines)}]}
+
+
+def test_a_task_that_people_give_back_counts_no_try_and_is_held_the_fifth_time(tmp_path, ships):
+    (ship,) = ships()
+    typed = {"hook_event_name": "UserPromptSubmit", "prompt": "stop that"}
+    left = {"hook_event_name": "SessionEnd", "reason": "prompt_input_exit"}
+    done = {"hook_event_name": "Stop", "last_assistant_message": "All done."}
+    plays = {"1": at_screen(typed, left), "1.6": at_screen(done, sh="echo hi > a"), "2": at_screen(done)}
+    plays["1.6"]["steps"].append({"sh": "sleep 60"})  # as the CLI, it stays
+    plays["2"] = {"steps": [*at_screen(done, sh="echo b > b")["steps"], {"sh": "sleep 60"}]}
+    directory = voyage(tmp_path, [ship], plays, [{}, {"waits": ["1"]}], options={"interactive": True})
+
+    def held():
+        with Ledger(directory / "ledger.db") as ledger:
+            return ledger.given_back_tasks() == ["1"]
+
+    asyncio.run(interrupted(directory, [ship], held))
+    with command(directory) as ledger:
+        assert ledger.count_tasks()["in_progress"] == 0, "what waits for it is held, too"
+        assert [one.as_dict()["heldBy"] for one in task_views(ledger)] == ["person", "1"]
+        assert carry_out(Command(name="retry", tasks=("1",)), ledger).said == "retried: task 1"
+    assert run(directory, [ship]) == "complete"
+    found = rows(directory)
+    states = [found[f"1.{number}"]["state"] for number in range(1, 7)]
+    assert states == [*["conflict"] * 5, "landed"]
+    assert found["1.6"]["cost_nano"] == 100 * 4000 + 1 * 20000 + 2000 * 200 + 1000 * 5000
