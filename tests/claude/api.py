@@ -33,6 +33,8 @@ GATE_SECONDS = 600.0
 HANG_SECONDS = 600.0
 CUT_SECONDS = 0.3
 PIECE = 8 * 1024
+#: What the client says itself, beside the result of ToolSearch.
+LOADED = "Tool loaded."
 
 
 @dataclass(frozen=True)
@@ -216,7 +218,7 @@ def _texts(message: dict[str, Any]) -> list[str]:
     content = message["content"]
     blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
     found = [block["text"] for block in blocks if block["type"] == "text"]
-    return [text for text in found if not text.lstrip().startswith("<system-reminder>")]
+    return [text for text in found if not text.lstrip().startswith("<system-reminder>") and text != LOADED]
 
 
 def prompts(body: dict[str, Any]) -> list[str]:

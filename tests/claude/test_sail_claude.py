@@ -320,13 +320,13 @@ def side(name: str, gate) -> tuple:
 
 
 MEDDLER, VICTIM = "Meddles with the plan", "Told to wait twice"
-#: What an agent does by its shell to the list of 12 tasks; it ends when the list has all of them again.
+#: What an agent does by its shell to the list of all tasks; it ends when the list has all of them again.
 SPOIL = """cd ~/.claude/tasks/$CLAUDE_CODE_TASK_LIST_ID && rm -f *.json && echo '{"id": "99", "sub' > 99.json
-for n in $(seq 300); do [ "$(ls [1-9]*.json | wc -l)" = 12 ] && [ ! -e 99.json ] && break; sleep 0.1; done; ls"""
+for n in $(seq 300); do [ "$(ls [1-9]*.json | wc -l)" = COUNT ] && [ ! -e 99.json ] && break; sleep 0.1; done; ls"""
 
 
-def meddling(victim: str, own: str, gate):
-    """Return how an agent tries to change the plan by its task tools, and by its shell."""
+def meddling(victim: str, own: str, count: int, gate):
+    """Return how an agent tries to change the plan of so many tasks by its task tools, and by its shell."""
     made = {"subject": "A task of mine", "description": "more"}
     return (
         Turn((Use("ToolSearch", {"query": "select:TaskCreate,TaskUpdate,TaskList", "max_results": 5}),)),
@@ -337,7 +337,7 @@ def meddling(victim: str, own: str, gate):
                 Use("TaskUpdate", {"taskId": own, "status": "completed"}),
             )
         ),
-        Turn((bash(SPOIL),)),
+        Turn((bash(SPOIL.replace("COUNT", str(count))),)),
         Turn((Use("TaskList", {}),)),
         Turn((write("m"),), gate=gate),
         Turn((Say("m is written."),)),
@@ -401,7 +401,7 @@ def test_what_goes_wrong_is_judged_and_its_cost_counted(harbour, source, tmp_pat
         "Change line 3 as A": side("A", lambda: bool(api.prompts("Change line 3 as B"))),
         "Change line 3 as B": side("B", a_is_there),
         **{subject: plays for subject, (plays, _, _) in TRAPS.items()},
-        MEDDLER: (meddling(victim, meddler, lambda: bool(landing) and ledger_is_seen()),),
+        MEDDLER: (meddling(victim, meddler, len(tasks), lambda: bool(landing) and ledger_is_seen()),),
     }
     killed, (again, *rest) = api.script["Is killed in a tool"]
     api.script["Is killed in a tool"] = (killed, (replace(again, gate=look), *rest))
@@ -432,11 +432,11 @@ def test_what_goes_wrong_is_judged_and_its_cost_counted(harbour, source, tmp_pat
     assert (new[0], "no agent adds to" in new) == ("!", True), new
     assert f"Updated task #{meddler}" in own
     assert "99.json" not in spoiled
-    assert all(f"#{number} " in listed for number in range(1, 13)), listed
+    assert all(f"#{number} " in listed for number in range(1, len(tasks) + 1)), listed
     assert f"#{victim} [pending]" in listed
     assert "_ocaptain" not in listed
     told = {task["id"]: task["status"] for task in untouched}
-    assert (len(told), told[victim], told[meddler]) == (12, "pending", "in_progress")
+    assert (len(told), told[victim], told[meddler]) == (len(tasks), "pending", "in_progress")
     assert (ended[MEDDLER]["status"], ended[MEDDLER]["attempt"]) == ("completed", 1)
     # B was told of the conflict in the session that it had, and brought both.
     first, second = api.prompts("Change line 3 as B")
