@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from ocaptain.locks import Lock
 from tests.helpers import REPO, run_task
+from tests.tools import tool_of
 
 pytestmark = pytest.mark.root
 BIN = Path(sys.executable).parent
@@ -142,18 +142,7 @@ def test_somewhere_else_by_ansible_runner(sailor, small, tmp_path):
 @pytest.fixture(scope="module")
 def builder():
     """ansible-builder, made once for this machine."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "ocaptain/test-tools"
-    cache.mkdir(parents=True, exist_ok=True)
-    home = cache / BUILDER.replace("==", "-")
-    with Lock(cache / "ansible-builder.lock") as lock:
-        assert lock.acquire_within(200)
-        if not (home / "made").is_file():
-            shutil.rmtree(home, ignore_errors=True)
-            venv.create(home, with_pip=True)
-            pip = [home / "bin/python", "-m", "pip", "-q", "--disable-pip-version-check", "install", BUILDER]
-            run(pip, dict(os.environ), cache)
-            (home / "made").touch()
-    return home / "bin/ansible-builder"
+    return tool_of("ansible-builder", BUILDER)
 
 
 def test_the_execution_environment_is_sound(builder, built, tmp_path):

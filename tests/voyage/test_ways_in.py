@@ -10,7 +10,8 @@ pytestmark = pytest.mark.root
 HELLO = """case "$OCAPTAIN_TASK_ID" in
 1) printf 'echo "hello, ${1:-world}"\\n' > hello.sh ;;
 2) printf 'sh hello.sh\\n' > README.md ;;
-esac"""
+esac
+head -c 200000 /dev/zero | tr '\\0' "$OCAPTAIN_TASK_ID" > ~/voyage/artifacts/report"""
 TYPED = 'case "$OCAPTAIN_TASK_ID" in 1) echo > a ;; 2) echo > b ;; esac'
 
 
@@ -18,6 +19,12 @@ def test_a_new_plan_sails_as_it_is(sailor, tmp_path):
     assert sailor.run("plan", "new", tmp_path / "plan").code == 0
     result = sailor.json("sail", tmp_path / "plan", "--agent-cmd", HELLO, "--wait", "--json")
     assert (result["state"], result["verify"]["ok"], result["tasks"]["completed"]) == ("complete", True, 2)
+    left = sailor.json("artifacts", result["voyage"], "--to", tmp_path / "reports", "--json")
+    assert {one["task"]: [file["path"] for file in one["files"]] for one in left["tasks"]} == {
+        "1": ["report"],
+        "2": ["report"],
+    }
+    assert (tmp_path / "reports/2/report").read_text() == "2" * 200_000
     assert sailor.run("sink", result["voyage"], "-f").code == 0
 
 
