@@ -28,11 +28,13 @@ def attribute(key: str, value: str) -> bytes:
 
 
 def request(*texts: str) -> bytes:
-    """Return an ExportLogsServiceRequest with a record for each text; as metrics or traces it is well formed, too."""
-    records = [field(2, field(5, field(1, text.encode()))) for text in texts]
-    return field(
-        1, field(1, field(1, attribute("service.name", "test"))), field(2, field(1, field(1, b"scope")), *records)
-    )
+    """Return an ExportLogsServiceRequest with a record for each text; as metrics or traces it is well formed, too.
+
+    The numbers that are 0 are there, as the exporter of JavaScript writes them.
+    """
+    records = [field(2, b"\x10\x09", field(5, field(1, text.encode()))) for text in texts]
+    resource = field(1, field(1, attribute("service.name", "test")), b"\x10\x00")
+    return field(1, resource, field(2, field(1, field(1, b"scope"), b"\x20\x00"), *records))
 
 
 def post(port: int, path: str, body: object, kind: str = PROTOBUF, *, method: str = "POST", **headers: str):

@@ -1,8 +1,8 @@
 """Check the body of an OTLP call without holding it unzipped: in pieces of at most 64 KiB. Standard library only.
 
-The check is a light one. Of protobuf it walks the wire format of the outer messages (the request, its resources, their
-scopes), whose fields 1 and 2 are messages in all three signals (opentelemetry-proto, ``collector/*/v1``); of JSON it
-checks UTF-8, strings and brackets. What the points hold is for the captain to decode, who trusts no ship anyway.
+The check is a light one. Of protobuf it walks the wire format of the outer messages, which is the same for all three
+signals (opentelemetry-proto, ``collector/*/v1``): request, its resources (1), their scopes (2), their points (2); of
+JSON it checks UTF-8, strings and brackets. What the points hold is for the captain, who decodes and trusts no ship.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ MAX_NESTING = 64
 PROTOBUF, JSON = "application/x-protobuf", "application/json"
 _GZIP = 16 + zlib.MAX_WBITS
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_DEPTH = 3  # request, resource, scope: their fields 1 and 2 are messages
+#: By depth (request, resource, scope): the fields that are messages, and which of them is walked, too.
+_MESSAGES = (((1,), 1), ((1, 2), 2), ((1, 2), 0))
 _STRUCTURE = re.compile(rb'["{}\[\]]')
 _STRING_END = re.compile(rb'["\\]')
 _CLOSES = {ord("}"): ord("{"), ord("]"): ord("[")}
@@ -137,17 +138,17 @@ def _check_protobuf(pieces: Iterator[bytes]) -> None:
         if not number:
             raise BadBody("it has a field without a number")
         size = {_VARINT: 0, _FIXED64: 8, _FIXED32: 4}.get(kind)
-        is_message = number <= (1 if not ends else 2) and len(ends) < _DEPTH
+        messages, walked = _MESSAGES[len(ends)]
         if kind == _BYTES:
             size = body.read_varint()
-        elif size is None or is_message:
+        elif size is None or number in messages:
             raise BadBody(f"its field {number} has a type that OTLP does not use there")
         elif kind == _VARINT:
             body.read_varint()
         end = body.position + size
         if ends and end > ends[-1]:
             raise BadBody(f"its field {number} is longer than what it is in")
-        if kind == _BYTES and is_message and len(ends) + 1 < _DEPTH:
+        if kind == _BYTES and number == walked:
             ends.append(end)
         else:
             body.skip(size)

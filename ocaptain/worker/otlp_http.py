@@ -13,8 +13,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import sys
 from dataclasses import dataclass
-from typing import AsyncIterator, Awaitable, Callable, Dict, Tuple
+from typing import AsyncIterator, Awaitable, Callable, Dict, Set, Tuple
 
 from ocaptain.worker.otlp_body import JSON, MAX_BODY, PROTOBUF, BadBody, LargeBody
 
@@ -23,6 +24,7 @@ MAX_CONNECTIONS = 16
 MAX_HELD = 8 * 1024 * 1024  # bytes of the bodies of all connections
 REQUEST_SECONDS = 15.0
 DISCARD_SECONDS = 1.0
+MAX_SAID = 20  # lines in the worker's log
 READ_BYTES = 32 * 1024
 PATHS = {"/v1/metrics": "metrics", "/v1/logs": "logs", "/v1/traces": "traces"}
 _WORDS = {
@@ -178,6 +180,7 @@ class OtlpServer:
         self._is_taking = is_taking
         self._connections = 0
         self._held = 0  # bytes
+        self._said: Set[str] = set()
 
     async def serve_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Read one request and answer it."""
@@ -190,6 +193,7 @@ class OtlpServer:
                 await self._receive(request)
                 await self._store(request)
             except _Refused as refused:
+                self._say(f"{request.signal or 'a request'} ({request.content_type}) was refused: {refused}")
                 await _send(writer, refused.status, request.answer_type, _status_body(refused, request.answer_type))
                 await _discard(reader)
             else:
@@ -200,6 +204,12 @@ class OtlpServer:
             self._held -= len(request.body)
             self._connections -= 1
             writer.close()
+
+    def _say(self, text: str) -> None:
+        """Say in the worker's log what was refused, each text once: the sender may say it nowhere."""
+        if text not in self._said and len(self._said) < MAX_SAID:
+            self._said.add(text)
+            print(f"telemetry: {text}", file=sys.stderr, flush=True)
 
     async def _receive(self, request: _Request) -> None:
         try:

@@ -151,7 +151,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_no_call_is_refused_in_the_words_of_otlp(tmp_path, name):
+def test_what_is_no_call_is_refused_in_the_words_of_otlp(tmp_path, name, capfd):
     arguments, headers, status, word = REFUSED[name]
 
     async def part(receiver):
@@ -166,6 +166,7 @@ def test_what_is_no_call_is_refused_in_the_words_of_otlp(tmp_path, name):
         assert word in said["message"]
         assert receiver.records() == []
         assert (await receiver.post("/v1/logs", GOOD))[0] == 200  # and it goes on
+        assert word in capfd.readouterr().err  # of the worker
 
     play(tmp_path, part)
 
