@@ -76,6 +76,7 @@ def test_as_many_ships_are_woken_as_there_is_work_for(tmp_path, ships, monkeypat
 
     async def go(captain):
         await until(lambda: [row.state for row in captain.ledger.ships()].count("asleep") == 3)
+        monkeypatch.setattr(actors, "SLEEP_AFTER", 3600.0)  # a slow machine's last ship slept before the verify
         (tmp_path / "go").touch()
 
     directory = make_voyage(tmp_path, [*chain, *fork], 4, options={"verify_on": "any"})
