@@ -192,6 +192,10 @@ class Pool:
         self.publish_changes()
         self._views.on_landed()
 
+    def pack_repository(self) -> None:
+        """Pack the repository in the background if it has many small packs."""
+        self._views.pack_repository()
+
     def save_record(self, ship: str, body: Notice) -> None:
         """Save a record of a ship that is no result: a piece of log, what an agent used so far, or of its telemetry."""
         self._records.save(ship, body)

@@ -74,6 +74,10 @@ class Views:
         self._is_behind = True
         if self._following is None or self._following.done():
             self._following = self._spawn(self._follow())
+        self.pack_repository()
+
+    def pack_repository(self) -> None:
+        """Pack the repository in the background if it has many small packs: each fetch from a ship makes one."""
         if self._packing is None or self._packing.done():
             self._packing = self._spawn(self._pack())
 

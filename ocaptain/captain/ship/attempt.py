@@ -70,7 +70,7 @@ class Attempts:
         self._dispatcher = dispatcher
         self._transport = transport
         self._task_list = TaskListSender(context.task_board)
-        self._live = LiveFollower(ship, context, transport)
+        self._live = LiveFollower(ship, context, transport, dispatcher.pack_repository)
         #: The attempt whose agent runs now, for the captain's own time limits.
         self.working: RunningAttempt | None = None
         #: Whether no result is known whose artifacts are still on the ship.

@@ -57,6 +57,10 @@ class Dispatcher(Protocol):
     def apply_decision(self, claim: Claim, decision: Decision, evidence: dict[str, Any] | None = None) -> None:
         """Carry out the decision about an attempt that did not land."""
 
+    def pack_repository(self) -> None:
+        """Pack the repository in the background if it has many small packs."""
+
+
     def save_record(self, ship: str, body: Notice) -> None:
         """Save a record that is no result: a piece of log, what an agent used so far, or of its telemetry."""
 

@@ -28,7 +28,7 @@ from ocaptain.protocol.envelope import LOOK, Look
 from ocaptain.text import clean_line
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
     from ocaptain.captain.ship.context import Context
     from ocaptain.captain.ship.link import Link
@@ -51,12 +51,14 @@ class LiveFollower:
         ship: its id.
         context: of the voyage.
         transport: to the ship.
+        pack: has the repository packed in the background, if it needs that.
     """
 
-    def __init__(self, ship: str, context: Context, transport: Transport) -> None:
+    def __init__(self, ship: str, context: Context, transport: Transport, pack: Callable[[], None]) -> None:
         self._ship = ship
         self._context = context
         self._transport = transport
+        self._pack = pack
         self._number = 0
 
     async def follow_during(
@@ -159,6 +161,7 @@ class LiveFollower:
 
     async def _store(self, claim: Claim, known: LiveWork, now: LiveWork) -> None:
         if now.commit != known.commit:
+            self._pack()
             await self._context.lander.save_ref(live_ref(self._ship), now.commit)
         self._context.ledger.note_live(claim.token, asdict(now))
 
