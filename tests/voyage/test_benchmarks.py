@@ -55,3 +55,9 @@ def test_frames_of_watch(tmp_path):
     found = bench(tmp_path, "watch", "--tasks", "60", "--ships", "4", "--frames", "2", "--seconds", "0.5")
     assert [one["size"] for one in found["sizes"]] == ["80x24", "200x50"]
     assert all(one["landed_one_by_one"]["changed_frame_ms"]["median"] > 0 for one in found["sizes"])
+
+
+def test_looks_at_a_running_attempt(tmp_path):
+    found = bench(tmp_path, "live", "--files", "300", "--rounds", "2")
+    assert found["bytes"] < 1000
+    assert found["nothing_new"] > 0
