@@ -169,6 +169,7 @@ def test_numbers_that_refs_tell_of():
     refs = [f"{below}/tasks/1/2/work", f"{below}/tasks/1/11/work", f"{below}/tasks/a/b/3/head", f"{below}/stale/7"]
     refs += [f"{below}/stale/9-0a1b", f"{below}/saved/ship-0/4", f"{below}/attempts/1/99", "refs/heads/x"]
     assert highest_numbers(refs) == HighestNumbers({"1": 11, "a/b": 3}, 9, 4)
+    assert highest_numbers([*refs, f"{below}/saved/ship-1/lost-12", f"{below}/live/ship-0"]).token == 12
 
 
 def test_trailers_of_a_log():

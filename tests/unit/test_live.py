@@ -7,9 +7,11 @@ import json
 import os
 import subprocess
 import threading
+from dataclasses import replace
 
 import pytest
 
+from ocaptain.agents import ADAPTERS, Briefing
 from ocaptain.captain.decide.live import Pace, is_lost, next_pace
 from ocaptain.cli.diff_show import headline
 from ocaptain.git import BundleRefused
@@ -249,6 +251,20 @@ def test_a_small_answer_has_its_bundle_inside(ship):
     import_bytes(ship.git, data, seen.snapshot.commit, ship.base)
     (ship.root / "large").write_bytes(os.urandom(100_000))
     assert live._inline(ship.places.home, view_of(ship).look(2, "", Limits())).snapshot.bundle.data == ""
+
+
+# -- what the next attempt is told -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("agent", ["claude", "command"])
+def test_each_prompt_names_what_a_lost_attempt_had_done(agent):
+    lost = "refs/ocaptain/saved/ship-1/lost-3"
+    task = {"id": "1", "subject": "s", "description": "d", "metadata": {"run": "true"}}
+    briefing = Briefing("v", "ship-0", 2, task, "spec", session="x", sessions=("a",), lost=lost)
+    run = ADAPTERS[agent].build_run(briefing)
+    assert all(f"git diff {lost}^ {lost}" in prompt for prompt in (run.prompt, run.resume_prompt) if prompt)
+    none = ADAPTERS[agent].build_run(replace(briefing, lost=None))
+    assert "no end" not in none.prompt + none.resume_prompt
 
 
 # -- what is shown -----------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _TASK = re.compile(r"refs/ocaptain/tasks/(.+)/([0-9]{1,9})/[^/]+")
 _STALE = re.compile(r"refs/ocaptain/stale/([0-9]{1,15})(?:-.*)?")
+_LOST = re.compile(r"refs/ocaptain/saved/[^/]+/lost-([0-9]{1,15})")
 _SAVED = re.compile(r"refs/ocaptain/saved/[^/]+/([0-9]{1,15})")
 
 
@@ -92,7 +93,7 @@ def highest_numbers(refs: Iterable[str]) -> HighestNumbers:
     for ref in refs:
         if found := _TASK.fullmatch(ref):
             attempts[found[1]] = max(attempts.get(found[1], 0), int(found[2]))
-        elif found := _STALE.fullmatch(ref):
+        elif found := _STALE.fullmatch(ref) or _LOST.fullmatch(ref):
             token = max(token, int(found[1]))
         elif found := _SAVED.fullmatch(ref):
             epoch = max(epoch, int(found[1]))
