@@ -34,9 +34,9 @@ agents: setup-dev
 	  echo "Claude Code $$version"; \
 	  OCAPTAIN_TEST_CLAUDE="$$version" $(BIN)/python -m pytest tests/claude $(ARGS)
 
-# What is claimed of speed, measured: SECTION is landing, makespan, scale, hostile, claims, sail, drydock or screens. Prints JSON.
+# What is claimed of speed, measured: SECTION is landing, makespan, scale, hostile, claims, sail, drydock, screens or telemetry. Prints JSON.
 bench: setup-dev
-	@test -f "benchmarks/$(SECTION).py" || { echo "name one: make bench SECTION=landing|makespan|scale|hostile|claims|sail|drydock|screens" >&2; exit 2; }
+	@test -f "benchmarks/$(SECTION).py" || { echo "name one: make bench SECTION=landing|makespan|scale|hostile|claims|sail|drydock|screens|telemetry" >&2; exit 2; }
 	@$(BIN)/python "benchmarks/$(SECTION).py" $(ARGS)
 
 # The roles on drydock, by molecule; the drydock is this target's own.

@@ -160,7 +160,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "telemetry stop": (("ocaptain telemetry stop", "what it has stored stays"),),
     "telemetry export": (
         ("ocaptain telemetry export", "of the only active voyage"),
-        ("ocaptain telemetry export voyage-4f59 | jq -c 'select(.resourceSpans)'", "its traces"),
+        ("ocaptain telemetry export voyage-4f59 | grep resourceSpans", "its traces"),
         ("ocaptain telemetry export --receiver", "what the receiver stored"),
     ),
     "help": (
