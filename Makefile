@@ -1,5 +1,5 @@
 # Everything sets itself up: only python3, make and git are assumed.
-.PHONY: setup setup-dev demo test storm fuzz agents bench molecule lint fix clean
+.PHONY: setup setup-dev demo test storm fuzz outside agents bench molecule lint fix clean
 
 # Every command here starts many Pythons; each would compile everything anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -33,6 +33,10 @@ agents: setup-dev
 	@version="$(CLAUDE_VERSION)"; version="$${version:-$$(npm view @anthropic-ai/claude-code version)}"; \
 	  echo "Claude Code $$version"; \
 	  OCAPTAIN_TEST_CLAUDE="$$version" $(BIN)/python -m pytest tests/claude $(ARGS)
+
+# Programs of others that the suite has stand-ins for: OpenTelemetry's collector, built from Go modules. Needs Go.
+outside: setup-dev
+	@OCAPTAIN_OUTSIDE=1 $(BIN)/python -m pytest -n 0 tests/outside $(ARGS)
 
 # What is claimed of speed, measured: SECTION is landing, makespan, scale, hostile, claims, sail, drydock, screens or telemetry. Prints JSON.
 bench: setup-dev
