@@ -222,9 +222,9 @@ class Captain:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(COLLECT_SECONDS):
                 for actor in list(self.actors.values()):
-                    while not actor.gone and not actor.attempts.collected.is_set():
+                    while not actor.gone and not actor.attempts.artifacts.collected.is_set():
                         with contextlib.suppress(TimeoutError):  # it may be given up meanwhile
-                            await asyncio.wait_for(actor.attempts.collected.wait(), TICK)
+                            await asyncio.wait_for(actor.attempts.artifacts.collected.wait(), TICK)
 
     def _status(self) -> VoyageStatus:
         counts = self.ledger.count_tasks()

@@ -57,6 +57,20 @@ def sprite_defaults(options: Options) -> SpriteDefaults:
     )
 
 
+def _listen(port: int) -> socket.socket:
+    # The protocol is named: asyncio sets TCP_NODELAY only then, and without it the last small
+    # frames of a command wait 40 ms for an acknowledgement.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+    except OSError as error:
+        listener.close()
+        raise DrydockError(f"cannot listen on 127.0.0.1:{port}: {error.strerror}; choose another --port") from error
+    listener.listen(1024)
+    return listener
+
+
 async def serve(options: Options) -> None:
     """Serve until a signal or idleness ends the server.
 
@@ -79,17 +93,7 @@ async def serve(options: Options) -> None:
         base = await ensure_base(cache_directory() / "drydock")
         store = Store(state_dir / "sprites", base, sprite_defaults(options))
         token = _read_or_create_token(state_dir)
-        # The protocol is named: asyncio sets TCP_NODELAY only then, and without it the last small
-        # frames of a command wait 40 ms for an acknowledgement.
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                listener.bind(("127.0.0.1", options.port))
-            except OSError as error:
-                raise DrydockError(
-                    f"cannot listen on 127.0.0.1:{options.port}: {error.strerror}; choose another --port"
-                ) from error
-            listener.listen(1024)
+        with _listen(options.port) as listener:
             record = ServerRecord(
                 f"http://127.0.0.1:{listener.getsockname()[1]}", str(state_dir / "token"), os.getpid(), sandbox_mode()
             )

@@ -55,7 +55,7 @@ def main(argv: list[str]) -> int:
     if argv == ["serve"]:
         import asyncio  # which takes half of the time that the others start in
 
-        from ocaptain.worker.serve import serve
+        from ocaptain.worker.listen import serve
 
         asyncio.run(serve(places, program))
         return 0

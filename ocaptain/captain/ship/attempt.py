@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
 import time
@@ -33,12 +32,13 @@ from ocaptain.captain.decide.outcome import (
 from ocaptain.captain.decide.task_list import is_list_kept
 from ocaptain.captain.person import end_wait
 from ocaptain.captain.refs import other_ref, stale_other_ref, stale_ref, work_ref
+from ocaptain.captain.ship.artifacts import ArtifactCollector
 from ocaptain.captain.ship.context import ShipFault
 from ocaptain.captain.ship.link import command_id
 from ocaptain.captain.ship.live import LiveFollower, send_lost_work, settle_live
 from ocaptain.captain.ship.task_list import TaskListSender
 from ocaptain.captain.ship.verify import run_check
-from ocaptain.captain.transport.base import CutShort, ShipGone, TransportError
+from ocaptain.captain.transport.base import CutShort
 from ocaptain.errors import UsageError
 from ocaptain.git import BadBundle, BundleRefused, GitError
 from ocaptain.protocol.messages import Start
@@ -52,11 +52,10 @@ if TYPE_CHECKING:
     from ocaptain.captain.ship.link import Answer, Link
     from ocaptain.captain.transport.base import Transport
     from ocaptain.ledger import Claim
-    from ocaptain.protocol.messages import Artifacts, CheckResult, OtherWork, Outcome, SavedWork, Snapshot
+    from ocaptain.protocol.messages import CheckResult, OtherWork, Outcome, SavedWork, Snapshot
 
 MAX_LANDED_SHOWN = 100  # number of the last landings that a prompt names
 MAX_PATHS_SHOWN, MAX_PATH_SHOWN = 50, 300  # files of a conflict, and characters of each
-MAX_BROKEN_FETCHES = 3  # of artifacts
 log = logging.getLogger("ocaptain.captain")
 
 
@@ -73,10 +72,7 @@ class Attempts:
         self._live = LiveFollower(ship, context, transport, dispatcher.pack_repository)
         #: The attempt whose agent runs now, for the captain's own time limits.
         self.working: RunningAttempt | None = None
-        #: Whether no result is known whose artifacts are still on the ship.
-        self.collected = asyncio.Event()
-        self.collected.set()
-        self._broken_fetches = 0
+        self.artifacts = ArtifactCollector(context, transport)
 
     async def run(self, link: Link, claim: Claim) -> bool:
         """Run an attempt to its end; return whether the ship showed that it can work.
@@ -104,42 +100,18 @@ class Attempts:
         if isinstance(outcome, ShipFault):
             await link.settle(answer.number)
             raise outcome
-        if outcome.artifacts:
-            self.collected.clear()
+        self.artifacts.expect(outcome.artifacts)
         refused: BadBundle | None = None
         try:
             await self._judge(link, claim, base, outcome)
         except BadBundle as error:  # an honest worker would have refused it itself
             refused = error
-        if outcome.artifacts:
-            await self._collect_artifacts(outcome.artifacts, landing.Left(self._ship, claim.task, claim.number))
+        await self.artifacts.collect(outcome.artifacts, landing.Left(self._ship, claim.task, claim.number))
         await link.settle(answer.number)
         await settle_live(self._context)
         if refused:
             raise ShipFault(f"what it offered is refused: {escape_control(refused.message)[:2000]}") from refused
         return True
-
-    async def _collect_artifacts(self, artifacts: Artifacts, left: landing.Left) -> None:
-        """Fetch what an attempt left for people; after some broken tries it is given up, so that the ship goes on.
-
-        Raises:
-            TransportError: the ship cannot be reached; it is tried again when it can.
-        """
-        context = self._context
-        try:
-            await landing.collect_artifacts(context.artifacts, self._ledger, self._transport, artifacts, left)
-        except TransportError as error:
-            self._broken_fetches += 1
-            is_last = isinstance(error, ShipGone) or self._broken_fetches >= MAX_BROKEN_FETCHES
-            if not is_last:
-                raise
-            why = clean_line(str(error), 300)
-            self._ledger.add_event("left out", f"artifacts are lost: {why}", ship=left.ship, task=left.task)
-            if isinstance(error, ShipGone):
-                self.collected.set()
-                raise
-        self._broken_fetches = 0
-        self.collected.set()
 
     async def _outcome(self, link: Link, claim: Claim, base: str) -> Answer:
         name = command_id("start", claim)
@@ -345,9 +317,8 @@ class Attempts:
             await self._save_unknown_result(token, opening, outcome)
             return
         self._dispatcher.save_usage(self._ship, token, parse_facts(outcome.agent))
-        if outcome.artifacts:
-            left = landing.Left(self._ship, attempt["task"], attempt["number"])
-            await self._collect_artifacts(outcome.artifacts, left)
+        left = landing.Left(self._ship, attempt["task"], attempt["number"])
+        await self.artifacts.collect(outcome.artifacts, left)
         if attempt["state"] != "lost":
             return
         git, limits = self._context.git, self._context.limits

@@ -60,7 +60,6 @@ class Dispatcher(Protocol):
     def pack_repository(self) -> None:
         """Pack the repository in the background if it has many small packs."""
 
-
     def save_record(self, ship: str, body: Notice) -> None:
         """Save a record that is no result: a piece of log, what an agent used so far, or of its telemetry."""
 
