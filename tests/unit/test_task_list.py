@@ -61,6 +61,10 @@ def test_who_gets_the_list(choice, has_list, is_watched):
 #: A task's file, and what its entry has otherwise.
 ENTRIES = {
     "as it is": (task(1, owner="ship-0", activeForm="Doing"), {"owner": "ship-0", "activeForm": "Doing"}),
+    "at work, by its ship": (
+        task(1, "in_progress", owner="ship-1"),
+        {"status": "in_progress", "owner": "ship-1", "activeForm": "ship-1: Do 1"},
+    ),
     "edges": (task(1, blocks=["2"], blockedBy=["0"]), {"blocks": ["2"], "blockedBy": ["0"]}),
     "failed is no status": (task(1, "failed"), {"status": "pending", "subject": "Do 1 (failed)"}),
     "others' fields": (task(1, x_note=1, title="t"), {}),

@@ -60,10 +60,13 @@ def list_entry(task: Mapping[str, Any]) -> Entry:
         "blockedBy": [str(one) for one in task.get("blockedBy") or ()],
         "metadata": _short_metadata(task.get("metadata")),
     }
-    if active := task.get("activeForm"):
-        entry["activeForm"] = _cut(str(active))
+    active = str(task.get("activeForm") or "")
     if owner := task.get("owner"):
         entry["owner"] = str(owner)
+        if status == "in_progress":  # an agent's screen may show another ship's task as what is being done
+            active = f"{owner}: {active or subject}"
+    if active:
+        entry["activeForm"] = _cut(active)
     return entry
 
 
