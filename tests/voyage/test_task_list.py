@@ -96,7 +96,7 @@ def test_an_agent_sees_the_plan_and_cannot_spoil_it(tmp_path, ships):
             await asyncio.sleep(0.02)
         ship.down = False
 
-    assert asyncio.run(sail(directory, fleet, meanwhile=meanwhile)) == "complete"
+    assert asyncio.run(sail(directory, fleet, seconds=180, meanwhile=meanwhile)) == "complete"
     shown = seen(ship)
     right = {"1": ["in_progress", "ship-0"], "2": ["completed", "ship-1"], "3": ["pending", None]}
     assert [shown[name] for name in ("landed", "marked", "deleted", "created")] == [right] * 4
