@@ -101,16 +101,7 @@ async def serve(options: Options) -> None:
             write_options(state_dir, replace(options, port=listener.getsockname()[1]))
             shutdown = _Shutdown()
             try:
-                await _serve(
-                    store,
-                    token,
-                    listener,
-                    options.idle_exit,
-                    faults,
-                    shutdown,
-                    lambda: _write_server_record(state_dir, record),
-                    lambda: (state_dir / "server.json").unlink(missing_ok=True),
-                )
+                await _serve(store, token, listener, options.idle_exit, faults, shutdown, state_dir, record)
             finally:
                 (state_dir / "server.json").unlink(missing_ok=True)
                 if shutdown.destroy_sprites:
@@ -170,11 +161,11 @@ async def _serve(
     idle_exit: float | None,
     faults: Faults,
     shutdown: _Shutdown,
-    announce: Callable[[], None],
-    withdraw: Callable[[], None],
+    state_dir: Path,
+    record: ServerRecord,
 ) -> None:
     def stop() -> None:
-        withdraw()  # before it refuses the first call: who finds no record waits, and starts the next one
+        (state_dir / "server.json").unlink(missing_ok=True)  # before it refuses a call: who finds none waits
         server.should_exit = True
 
     def stop_and_destroy() -> None:
@@ -206,7 +197,7 @@ async def _serve(
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started and not serving.done():  # noqa: ASYNC110
         await asyncio.sleep(0.005)  # uvicorn has a flag and no event
-    announce()
+    _write_server_record(state_dir, record)
     watching = [
         asyncio.create_task(_end_when_idle(gate, store, idle_exit, stop)),
         asyncio.create_task(store.run_pause_loop()),
