@@ -17,6 +17,7 @@
     refs.py       the refs that hold work beside the branch
     views.py      tasks/N.json and workspace/, for the user
     checkout.py   the user's checkout, fast-forwarded if it is clean
+    local.py      the user's own commits there: noticed and landed; workspace.py: git in that clone
     soundness.py, provider_watch.py   whether this machine, the repository and the provider work
     awake.py      how long ships were awake, by the provider's times
     spending.py   the cost of agents, from their usage and the prices

@@ -178,6 +178,9 @@ class FinalVerify:
                     break
                 if job.tries >= (MAX_TRIES_PER_SHIP if place.ship else MAX_TRIES) or self._is_gone(place.ship):
                     break
+        except asyncio.CancelledError:  # another commit is verified instead
+            job.result.cancel()
+            raise
         finally:
             self._pool.verify_job = None
         if job.result.done():

@@ -21,6 +21,7 @@ from ocaptain.captain.decide.leases import TICK, Leases
 from ocaptain.captain.decide.pause import TEMPORARY_REASONS, Pause, temporary_pause
 from ocaptain.captain.final import FinalVerify
 from ocaptain.captain.landing.artifacts import COLLECT_SECONDS
+from ocaptain.captain.local import LocalWork
 from ocaptain.captain.pool import Pool
 from ocaptain.captain.records import Records
 from ocaptain.captain.ship.actor import ShipActor
@@ -33,7 +34,7 @@ from ocaptain.git import GitError
 from ocaptain.process import take_over_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
 
     from ocaptain.captain.awake import AwakeCounter
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from ocaptain.telemetry.batch import TelemetrySink
 
 STOP_SECONDS = 0.1  # so that the answer to a command that ends this captain goes out first
+ANEW = "the final verify starts anew, since commits of yours landed"
 FALL_ASLEEP_SECONDS = 60.0  # a provider pauses a ship after about 30 s of nothing
 log = logging.getLogger("ocaptain.captain")
 
@@ -86,7 +88,8 @@ class Captain:
         self.context = Context.of(directory, ledger, prices, hooks, takes_over=take_over_path(directory).exists())
         take_over_path(directory).unlink(missing_ok=True)
         self.voyage = self.context.voyage
-        self.views = Views(directory, ledger, self.context.git, self.voyage.id, self.context.task_board)
+        self.local = LocalWork(directory, self.context)
+        self.views = Views(directory, ledger, self.context.git, self.voyage.id, self.local, self.context.task_board)
         self._telemetry = TelemetryEdge(telemetry, ledger) if telemetry else None
         self._records = Records(directory, ledger, self.context.prices, telemetry=self._telemetry)
         self.pool = Pool(self.voyage.id, ledger, self.views, self._records, self.context.hooks, ClaimOrder(ledger))
@@ -251,10 +254,13 @@ class Captain:
                 text = f"waits for approval: ocaptain approve {self.voyage.id} {task}"
                 self.ledger.add_event("held", text, task=task)
 
-    def _carry_out(self, command: Command) -> Answer:
+    def _carry_out(self, command: Command) -> Answer | Awaitable[Answer]:
         """Carry out a user's command for this voyage."""
-        if self.pool.over and command.name in {"retry", "change", "approve"}:
+        is_over = self.pool.over or (command.name == "land" and self.local.is_closed)
+        if is_over and command.name in {"retry", "change", "approve", "land"}:
             return Answer(done=False, said=f"the captain of {self.voyage.id} is ending; try again", is_late=True)
+        if command.name == "land":
+            return self._land()
         answer = carry_out(command, self.ledger)
         if command.name == "stop" and self._main_task:
             asyncio.get_running_loop().call_later(STOP_SECONDS, self._main_task.cancel)
@@ -271,11 +277,22 @@ class Captain:
         self.pool.news.set()
         return answer
 
+    async def _land(self) -> Answer:
+        return await self.local.answer(await self.views.land())
+
     async def _verify(self) -> None:
-        """Run the final verify, and store its result and the voyage's last state."""
+        """Run the final verify, and store its result and the voyage's last state.
+
+        It starts anew when commits of the user's land meanwhile.
+        """
         self.ledger.set_state("verifying")
-        ended = await FinalVerify(self.context, self.pool, self._records, self._transports, self._maker).run()
-        await self._wait_for_artifacts()
+        while True:
+            final = FinalVerify(self.context, self.pool, self._records, self._transports, self._maker)
+            ended = await self.local.unless_landed(final.run)
+            await self._wait_for_artifacts()
+            if ended and await self._close_local(ended.commit):
+                break
+            self.ledger.add_event("local", ANEW)
         verdict = ended.verdict
         if ended.code is not None:
             with contextlib.suppress(OSError):
@@ -292,6 +309,13 @@ class Captain:
             )
         self.ledger.set_state(verdict.state, verdict.note)
 
+    async def _close_local(self, verified: str) -> bool:
+        """Let no commit of the user's land any more; return whether ``verified`` is still the head, else they can."""
+        self.local.is_closed = True
+        await self.views.settle_checkout()
+        self.local.is_closed = await self.context.lander.head() == verified
+        return self.local.is_closed
+
     async def _wait_until_asleep(self) -> None:
         """Wait until the ships have fallen asleep, so that all of their awake time is counted."""
         for actor in self.actors.values():
@@ -305,6 +329,8 @@ class Captain:
             await asyncio.sleep(TICK)
             self._add_awake_time()
             if not self.pool.over:
+                if self.local.has_news():
+                    self.views.follow()
                 await self._check_ships()
 
     def _add_awake_time(self) -> None:

@@ -4,8 +4,8 @@ Written are ``refs/ocaptain/tasks/<task>/<attempt>/work`` (an attempt's files at
 committed elsewhere: branches, stash, worktrees; the ledger's ``saved_refs`` has the agent's own names),
 ``stale/<token>`` (work that came after the attempt had lost its task), ``saved/<ship>/<n>`` (work of a ship that was
 lost or sunk), ``saved/<ship>/lost-<token>`` (the files of an attempt without an end, as they were seen last) and, while
-an attempt runs, ``live/<ship>`` (its files as they are). The first version's ``attempts/``, ``late/`` and ``rescue/``
-are only read.
+an attempt runs, ``live/<ship>`` (its files as they are). ``local/<n>`` are the user's own commits as they were made;
+what landed of them has other ids. The first version's ``attempts/``, ``late/`` and ``rescue/`` are only read.
 """
 
 from __future__ import annotations
@@ -62,6 +62,11 @@ def lost_ref(ship: str, token: int) -> str:
 def live_ref(ship: str) -> str:
     """Return the ref for the files of a ship's running attempt as they are now."""
     return f"{ROOT}/live/{ship}"
+
+
+def local_ref(number: int) -> str:
+    """Return the ref for a chain of the user's own commits that landed, as the user made them."""
+    return f"{ROOT}/local/{number}"
 
 
 def unlanded_refs(refs: Mapping[str, str], attempts: Sequence[Mapping[str, Any]]) -> dict[str, str]:

@@ -8,7 +8,7 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any
 
-from ocaptain.captain.checkout import fast_forward
+from ocaptain.captain.local import Synced
 from ocaptain.git import GitError, pack
 from ocaptain.ledger import TakenOver, task_files
 from ocaptain.protocol.files import write_atomic
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
     from pathlib import Path
 
+    from ocaptain.captain.local import LocalWork
     from ocaptain.captain.ship.task_list import TaskBoard
     from ocaptain.git import BareRepository
     from ocaptain.ledger import Ledger
@@ -29,16 +30,23 @@ class Views:
     """The views of one voyage; this is their only writer."""
 
     def __init__(
-        self, directory: Path, ledger: Ledger, git: BareRepository, voyage: str, board: TaskBoard | None = None
+        self,
+        directory: Path,
+        ledger: Ledger,
+        git: BareRepository,
+        voyage: str,
+        local: LocalWork | None = None,
+        board: TaskBoard | None = None,
     ) -> None:
         self._board = board
         self._directory = directory
         self._ledger = ledger
         self._git = git
         self._voyage = voyage
+        self._local = local
         self._unwritten: dict[str, None] = {}
         self._checkout = asyncio.Lock()
-        self._jobs: set[asyncio.Task[None]] = set()
+        self._jobs: set[asyncio.Task[Any]] = set()
         self._following: asyncio.Task[None] | None = None
         self._is_behind = False
         self._ending = asyncio.Event()
@@ -71,15 +79,31 @@ class Views:
 
     def on_landed(self) -> None:
         """Update the checkout, and pack the repository, in the background."""
+        self.follow()
+        self.pack_repository()
+
+    def follow(self) -> None:
+        """Update the checkout in the background: something landed, or its user has committed."""
         self._is_behind = True
         if self._following is None or self._following.done():
             self._following = self._spawn(self._follow())
-        self.pack_repository()
 
     def pack_repository(self) -> None:
         """Pack the repository in the background if it has many small packs: each fetch from a ship makes one."""
         if self._packing is None or self._packing.done():
             self._packing = self._spawn(self._pack())
+
+    async def land(self) -> Synced:
+        """Land what the user has committed in ``workspace/``; waited for at the end, too."""
+        task = asyncio.create_task(self.update_checkout())
+        self._jobs.add(task)
+        task.add_done_callback(self._jobs.discard)
+        return await asyncio.shield(task)
+
+    async def settle_checkout(self) -> None:
+        """Wait until no update of the checkout is under way."""
+        async with self._checkout:
+            pass
 
     async def finish_workspace_update(self) -> None:
         """Wait until ``workspace/`` is up to date: users look at it when the voyage has ended."""
@@ -100,14 +124,14 @@ class Views:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._ending.wait(), CHECKOUT_SECONDS)
 
-    async def update_checkout(self) -> None:
-        """Fast-forward ``workspace/`` if it is clean; otherwise note why it was not updated."""
+    async def update_checkout(self) -> Synced:
+        """Land the user's commits and have ``workspace/`` follow the branch; note why it could not."""
         async with self._checkout:
-            workspace, source = self._directory / "workspace", self._directory / "repo.git"
-            note = await asyncio.to_thread(fast_forward, workspace, source, self._voyage)
+            synced = await self._local.sync() if self._local else Synced()
         with contextlib.suppress(TakenOver):
-            if not self.is_final and note != self._ledger.voyage().note:
-                self._ledger.set_note(note)
+            if not self.is_final and synced.note != self._ledger.voyage().note:
+                self._ledger.set_note(synced.note)
+        return synced
 
     async def _pack(self) -> None:
         try:

@@ -18,7 +18,7 @@ from ocaptain.cli.events import events
 from ocaptain.cli.exec import SETTINGS, exec_
 from ocaptain.cli.logs import logs
 from ocaptain.cli.options import with_sail_options
-from ocaptain.cli.recover import approve, retry, why
+from ocaptain.cli.recover import approve, land, retry, why
 from ocaptain.cli.telemetry_commands import telemetry_app, telemetry_start, telemetry_stop
 from ocaptain.cli.watch.command import watch
 from ocaptain.options import FLEET, VOYAGE, SailOptions
@@ -236,7 +236,7 @@ def pause(voyage: VoyageId = None, json: Json = False) -> None:
 
 
 app.command()(events)
-for recover in (why, retry, approve):
+for recover in (why, retry, approve, land):
     app.command()(recover)
 app.command()(watch)
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Kind = Literal["words", "files", "dirs", ""]
 #: What the words after a command name: a voyage first, then these of it.
 _OF_A_VOYAGE: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("status", "tasks", "cost", "clone", "pause", "sink", "watch", "report", "events"), ()),
+    **dict.fromkeys(("status", "tasks", "cost", "clone", "pause", "sink", "watch", "report", "events", "land"), ()),
     **dict.fromkeys(("shell", "proxy", "exec", "diff"), ("ship",)),
     "logs": ("ship", "task"),
     "why": ("task",),

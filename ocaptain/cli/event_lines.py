@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.25
 BUSY_SECONDS = 60.0  # a ledger that is followed may be locked for so long
 _SIGNS = {
-    **dict.fromkeys(("landed", "approved", "adopted", "restored", "gate:passes"), "✓"),
+    **dict.fromkeys(("landed", "approved", "adopted", "restored", "local", "gate:passes"), "✓"),
     **dict.fromkeys(("failed", "lost", "refused", "left out", "gate:interpreter"), "✗"),
     **dict.fromkeys(("retry", "conflict", "late", "again", "replace", "denied", "forgiven", "waited"), "↻"),
     "claim": "●",

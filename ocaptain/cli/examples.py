@@ -6,7 +6,7 @@ from __future__ import annotations
 PANELS: dict[str, tuple[str, ...]] = {
     "Sail": ("sail", "pause", "sink", "clone", "artifacts"),
     "Look": ("ls", "status", "tasks", "watch", "logs", "diff", "events", "cost", "report"),
-    "When a task fails": ("why", "retry", "approve"),
+    "When a task fails": ("why", "retry", "approve", "land"),
     "Ships": ("shell", "exec", "proxy", "sweep"),
     "Tools": ("plan", "doctor", "drydock", "telemetry", "help", "version"),
 }
@@ -88,6 +88,11 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "approve": (
         ("ocaptain approve 17", "let ships have task 17"),
         ("ocaptain approve voyage-4f59 17 23", "of this voyage, two tasks"),
+    ),
+    "land": (
+        ("ocaptain land", "the commits that you made in workspace/"),
+        ("ocaptain land -m 'Fix the gate' verify.sh", "commit a file there, and land it"),
+        ("ocaptain land voyage-4f59 --json", "of this voyage, for a program"),
     ),
     "sink": (
         ("ocaptain sink", "the only active voyage; asks first"),

@@ -1,4 +1,4 @@
-"""The commands that help when a task does not land: ``why``, ``retry`` and ``approve``."""
+"""The commands that help when a task does not land: ``why``, ``retry`` and ``approve``; and ``land``."""
 
 from __future__ import annotations
 
@@ -65,3 +65,23 @@ def approve(
     if not named.names:
         raise UsageError("name the tasks to approve: ocaptain approve [ID] TASK…")
     run_approve(named.voyage, named.names, as_json=json)
+
+
+def land(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[ID] [PATH]...",
+            help=f"With -m: only these files; by default what is staged, else all tracked ones. {VOYAGE_WORD_HELP}",
+        ),
+    ] = None,
+    message: Annotated[
+        str | None, typer.Option("-m", "--message", metavar="TEXT", help="Commit first, with this message.")
+    ] = None,
+    json: _Json = False,  # noqa: FBT002 - likewise
+) -> None:
+    """Land your own commits in `workspace/`: all of them, or none; what is not committed stays where it is."""
+    from ocaptain.cli.land import run_land  # noqa: PLC0415
+
+    named = parse_positional(words or [])
+    raise typer.Exit(run_land(named.voyage, named.names, message, as_json=json))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
@@ -16,7 +17,7 @@ from ocaptain.ledger import Ledger
 from ocaptain.locks import Lock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 MAX_LINE = 16 * 1024 * 1024  # bytes; a task's file may have 4 MiB
@@ -24,10 +25,15 @@ ANSWER_SECONDS = 10.0
 MAX_WAIT_SECONDS = 30.0  # while a captain starts or ends
 
 
-def ask(directory: Path, command: Command) -> Answer:
+def ask(directory: Path, command: Command, execute: Callable[[Command, Ledger], Answer] = carry_out) -> Answer:
     """Have the voyage's captain execute a command, or execute it here if no captain is running.
 
     A captain of another version that does not know the command is replaced by one of this version; its ships work on.
+
+    Args:
+        directory: the voyage's.
+        command: to be executed.
+        execute: what executes it here, with the ledger opened for writing.
 
     Raises:
         OcaptainError: the captain does not answer, or could not execute it.
@@ -35,7 +41,7 @@ def ask(directory: Path, command: Command) -> Answer:
     until = time.monotonic() + MAX_WAIT_SECONDS
     is_replaced = False
     while True:
-        for attempt in (_ask_captain, _run_under_lock):
+        for attempt in (_ask_captain, partial(_run_under_lock, execute=execute)):
             if (answer := attempt(directory, command)) is None:
                 continue
             if answer.has_failed:
@@ -78,13 +84,13 @@ def _receive_line(connection: socket.socket) -> Iterator[bytes]:
             return
 
 
-def _run_under_lock(directory: Path, command: Command) -> Answer | None:
+def _run_under_lock(directory: Path, command: Command, execute: Callable[[Command, Ledger], Answer]) -> Answer | None:
     with Lock(process.captain_lock_path(directory)) as lock:
         if not lock.acquire_within(0.5):
             return None
         with Ledger(directory / "ledger.db") as ledger:
             ledger.take_command()
-            answer = carry_out(command, ledger)
+            answer = execute(command, ledger)
             pauses = answer.done and command.name == "pause"
             under_way = ledger.count_tasks()["in_progress"]
             if pauses and not under_way:

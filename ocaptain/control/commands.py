@@ -29,7 +29,8 @@ class Command(BaseModel):
             ``change``: likewise, changed as the further fields say. It has a name of its own, since captains of
             earlier versions know ``retry`` without these fields, and would leave the tasks as they are.
             ``approve``: let ships have tasks that wait for the user's approval.
-            ``stop``: the captain ends; its ships work on, and the next captain continues with them.
+            ``land``: the user's commits in ``workspace/`` land now.
+        ``stop``: the captain ends; its ships work on, and the next captain continues with them.
         tasks: ids of the tasks to retry (empty = all that failed) or to approve.
         any_ship: whether any ship may have the retried tasks from now on; without ``tasks`` also those that wait
             for a ship which does not sail.
@@ -41,7 +42,7 @@ class Command(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Literal["pause", "retry", "change", "approve", "stop"]
+    name: Literal["pause", "retry", "change", "approve", "land", "stop"]
     tasks: tuple[str, ...] = ()
     any_ship: bool = False
     agent_cmd: str | None = None
@@ -57,6 +58,8 @@ class Answer(BaseModel):
         done: whether it was executed, now or before; False = refused.
         said: a line for people: its effect, or why it was refused.
         tasks: the tasks that were put back, changed or approved.
+        commits: the commits that landed, oldest first.
+        uncommitted: the files in ``workspace/`` that stay there, since they are not committed.
         is_late: whether the captain that answers has ended its voyage and executed nothing: the command is for the
             next one.
         has_failed: whether it could not be executed, though it was not refused.
@@ -67,6 +70,8 @@ class Answer(BaseModel):
     done: bool
     said: str
     tasks: tuple[str, ...] = ()
+    commits: tuple[str, ...] = ()
+    uncommitted: tuple[str, ...] = ()
     is_late: bool = False
     has_failed: bool = False
 
@@ -84,7 +89,9 @@ def carry_out(command: Command, ledger: Ledger) -> Answer:
             return _retry(ledger, command)
         case "approve":
             return _approve(ledger, command)
-        case "stop":  # the captain itself does it
+        case "land":  # the captain itself does it, or ocaptain.voyage.land
+            return Answer(done=False, said=UNKNOWN)
+        case "stop":  # likewise
             return Answer(done=True, said=f"the captain of {ledger.voyage().id} ends; its ships work on")
 
 

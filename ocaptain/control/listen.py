@@ -17,7 +17,7 @@ from ocaptain.control.socket_location import remove_private_directory, socket_pa
 from ocaptain.errors import OcaptainError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
 #: Of ``getsockopt`` for LOCAL_PEERCRED (sys/un.h, sys/ucred.h of macOS): its level, and the size of ``struct xucred``.
@@ -26,7 +26,7 @@ _XUCRED_BYTES = 76
 
 
 @contextlib.asynccontextmanager
-async def listening(directory: Path, carry_out: Callable[[Command], Answer]) -> AsyncIterator[None]:
+async def listening(directory: Path, carry_out: Callable[[Command], Answer | Awaitable[Answer]]) -> AsyncIterator[None]:
     """Accept commands inside the block; without a socket (none can be made) no command arrives.
 
     Args:
@@ -38,7 +38,7 @@ async def listening(directory: Path, carry_out: Callable[[Command], Answer]) -> 
         try:
             if not _is_ours(writer):
                 return
-            answer = _answer(await reader.readline(), carry_out)
+            answer = await _answer(await reader.readline(), carry_out)
             writer.write(answer.model_dump_json().encode() + b"\n")
             await writer.drain()
         except (OSError, ValueError):  # it hung up, or its line does not end
@@ -66,9 +66,10 @@ async def listening(directory: Path, carry_out: Callable[[Command], Answer]) -> 
         remove_private_directory(directory)
 
 
-def _answer(line: bytes, carry_out: Callable[[Command], Answer]) -> Answer:
+async def _answer(line: bytes, carry_out: Callable[[Command], Answer | Awaitable[Answer]]) -> Answer:
     try:
-        return carry_out(Command.model_validate_json(line))
+        answer = carry_out(Command.model_validate_json(line))
+        return answer if isinstance(answer, Answer) else await answer
     except ValidationError:
         return Answer(done=False, said=UNKNOWN)
     except OcaptainError as error:

@@ -138,6 +138,14 @@ class BareRepository(Git):
             arguments = ("commit-tree", tree, "-p", parent)
             return self.run(*arguments, stdin=message.encode(), extra={**extra, **dates}).stdout.decode().strip()
 
+    def read_commit(self, commit: str) -> bytes:
+        """Return a commit as git stores it."""
+        return self._ask(lambda repository: bytes(repository.odb.read(pygit2.Oid(hex=commit))[1]))
+
+    def write_commit(self, data: bytes) -> str:
+        """Store a commit that is given as git stores it; return its id."""
+        return self._ask(lambda repository: str(repository.write(ObjectType.COMMIT, data)))
+
     def is_ancestor(self, old: str, new: str) -> bool:
         """Whether ``old`` is reachable from ``new``."""
 

@@ -2,6 +2,7 @@
 
 from ocaptain.ledger.claims import MAX_FAILURES
 from ocaptain.ledger.ledger import Ledger
+from ocaptain.ledger.local import LocalIntent
 from ocaptain.ledger.records import (
     Claim,
     Contradiction,
@@ -27,6 +28,7 @@ __all__ = [
     "Ledger",
     "LedgerError",
     "LedgerUnwritable",
+    "LocalIntent",
     "NewVoyage",
     "OlderLedger",
     "Overview",

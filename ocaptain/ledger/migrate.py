@@ -34,6 +34,8 @@ _ADDED_COLUMNS = {
     ("ships", "telemetry"): "TEXT",
     ("attempts", "live"): "TEXT",
 }
+#: Tables that format 4 got later.
+_ADDED_TABLES = ("local_landings",)
 _TABLES = ("voyage", "tasks", "edges", "attempts", "intents", "ships", "proposals", "events")
 _LANDINGS = """
 INSERT INTO landings (kind, task, token, commit_id, at)
@@ -123,7 +125,7 @@ def migrate_file(path: Path) -> None:
 
 
 def add_columns(db: sqlite3.Connection) -> None:
-    """Add the columns that a ledger of this format lacks, since an earlier version made it.
+    """Add the tables and columns that a ledger of this format lacks, since an earlier version made it.
 
     Raises:
         sqlite3.Error: the ledger cannot be written.
@@ -131,6 +133,10 @@ def add_columns(db: sqlite3.Connection) -> None:
     for (table, column), kind in _ADDED_COLUMNS.items():
         if column not in {row[1] for row in db.execute(f"PRAGMA table_info({table})")}:
             db.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
+    if lacking := set(_ADDED_TABLES) - {row[0] for row in db.execute("SELECT name FROM sqlite_master")}:
+        for statement in schema():
+            if any(f"CREATE TABLE {table} (" in statement for table in lacking):
+                db.execute(statement)
 
 
 def migrated_copy(db: sqlite3.Connection) -> sqlite3.Connection:

@@ -130,6 +130,16 @@ CREATE TABLE landings (
   at         REAL NOT NULL
 ) STRICT;
 
+-- Chains of the user's own commits in workspace/ that have landed, or are landing.
+CREATE TABLE local_landings (
+  n        INTEGER PRIMARY KEY,           -- refs/ocaptain/local/<n> holds the newest commit as the user made it
+  ref      TEXT NOT NULL,
+  old      TEXT NOT NULL,
+  new      TEXT NOT NULL,
+  commits  TEXT NOT NULL,                 -- JSON: [the user's commit, the commit that lands of it], oldest first
+  state    TEXT NOT NULL CHECK (state IN ('open', 'done', 'void'))
+) STRICT;
+
 -- What of a ship's work is kept under refs/ocaptain/, beside what landed.
 CREATE TABLE saved_refs (
   ref        TEXT PRIMARY KEY,

@@ -254,7 +254,7 @@ class Worker:
         await self._report(command_id, result, token)
 
     async def _carry_out(self, command_id: str, command: Command) -> object:
-        if isinstance(command, (Start, Check)):
+        if isinstance(command, (Start, Check, Verify)):
             self._newest_command = command_id
             self.stop_script()  # of another candidate, whose result is not needed any more
         if isinstance(command, Start):

@@ -1,8 +1,13 @@
-"""Landing: ``fetch`` brings a ship's offer here, ``lander`` makes one commit of it on the voyage branch."""
+"""Landing: ``fetch`` brings a ship's offer here, ``lander`` makes one commit of it on the voyage branch.
+
+``local`` stacks the user's own commits, which the lander lands before all offers.
+"""
 
 from ocaptain.captain.landing.artifacts import Left, collect_artifacts
+from ocaptain.captain.landing.entry import CheckFailed, Conflicted, Landed, TokenLost, Verdict
 from ocaptain.captain.landing.fetch import fetch_snapshot
-from ocaptain.captain.landing.lander import CheckFailed, Conflicted, Landed, Lander, TokenLost, Verdict
+from ocaptain.captain.landing.lander import Lander
+from ocaptain.captain.landing.local import LocalConflict, LocalLanded
 from ocaptain.captain.landing.offers import parse_outcome
 from ocaptain.captain.landing.other import Owner, save_other_work
 
@@ -12,6 +17,8 @@ __all__ = [
     "Landed",
     "Lander",
     "Left",
+    "LocalConflict",
+    "LocalLanded",
     "Owner",
     "TokenLost",
     "Verdict",

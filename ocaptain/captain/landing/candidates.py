@@ -93,7 +93,6 @@ def describe_conflict(git: BareRepository, conflict: Conflict, base: str, tip: s
     paths = ", ".join(escape_control(path) for path in named)
     arguments = ("log", "--format=%s (%(trailers:key=Task,separator=%x2C))", f"{base}..{tip}", "--", *named)
     done = git.run(*arguments, extra={"GIT_LITERAL_PATHSPECS": "1"})
-    landed = (
-        escape_control(done.stdout.decode(errors="replace").strip()).replace("\n", "; ") or "work that landed meanwhile"
-    )
+    told = escape_control(done.stdout.decode(errors="replace").strip()).replace(" ()", " (Ship: local)")
+    landed = told.replace("\n", "; ") or "work that landed meanwhile"
     return f"it does not merge: {paths} was also changed by: {landed}"

@@ -9,7 +9,8 @@
 
 What lands is one commit, made here: parent = the head, the tree that was checked, our trailers. Who is
 next, and on top of what, is decided by :mod:`ocaptain.captain.decide.queue`; one driver carries it out,
-while there are offers, and nothing else moves the branch.
+while there are offers, and nothing else moves the branch. Chains of the user's own commits
+(:mod:`.local`) go to the front: every candidate is made again on what they land.
 """
 
 from __future__ import annotations
@@ -17,17 +18,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ocaptain.captain.decide import queue
 from ocaptain.captain.decide.queue import Land, QueuedOffer, Refuse, Stack, State, next_action
-from ocaptain.captain.landing.candidates import OfferedTree, Tip, describe_conflict, read_offer, stack_on
+from ocaptain.captain.landing.candidates import Tip, describe_conflict, read_offer, stack_on
+from ocaptain.captain.landing.entry import Check, CheckFailed, Conflicted, Entry, Landed, TokenLost, Verdict
+from ocaptain.captain.landing.local import LocalConflict, LocalEntry, LocalLanded, LocalVerdict, stack_chain
 from ocaptain.captain.landing.notices import list_changed_settings
+from ocaptain.captain.refs import ROOT, local_ref
 from ocaptain.git import BareRepository, Conflict, Git, GitError, clear_quarantine, commit_message
-from ocaptain.ledger import Contradiction, LedgerError
+from ocaptain.ledger import Contradiction, LedgerError, LocalIntent
 from ocaptain.protocol.limits import Limits
 from ocaptain.text import escape_control
 
@@ -37,81 +39,6 @@ if TYPE_CHECKING:
 
 MAX_TAIL = 4000
 log = logging.getLogger("ocaptain.captain")
-
-
-@dataclass(frozen=True)
-class Landed:
-    """It is on the branch."""
-
-    commit: str
-
-
-@dataclass(frozen=True)
-class Conflicted:
-    """It does not merge with what landed meanwhile, in the files ``paths``."""
-
-    reason: str
-    paths: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class CheckFailed:
-    """The check did not pass on the merged candidate."""
-
-    reason: str
-    evidence: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class TokenLost:
-    """The attempt does not hold its task any more."""
-
-
-Verdict = Landed | Conflicted | CheckFailed | TokenLost
-Check = Callable[[str], "Awaitable[CheckResult]"]
-
-
-@dataclass
-class _Entry:
-    """An offer in the queue.
-
-    Attributes:
-        settled: the verdict, or the error if there is none.
-        evidence: of the attempt, and of its last check.
-        offered: its trees, None before they were read.
-        candidate: None before it has one.
-        refusal: why its candidate cannot land.
-        checking: its check, while that runs.
-        checks: number of checks started.
-    """
-
-    claim: Claim
-    base: str
-    offer: Snapshot
-    check: Check | None
-    settled: asyncio.Future[Verdict]
-    evidence: dict[str, Any]
-    offered: OfferedTree | None = None
-    candidate: Tip | None = None
-    refusal: Conflict | CheckFailed | None = None
-    checking: asyncio.Task[None] | None = None
-    checks: int = 0
-
-    def set_verdict(self, verdict: Verdict | BaseException) -> None:
-        """Give the verdict, or the error, to the caller of :meth:`Lander.land`, if it still waits."""
-        if self.settled.done():
-            return
-        if isinstance(verdict, asyncio.CancelledError):
-            self.settled.cancel()
-        elif isinstance(verdict, BaseException):
-            self.settled.set_exception(verdict)
-        else:
-            self.settled.set_result(verdict)
-
-    def stop_check(self) -> None:
-        if self.checking:
-            self.checking.cancel()
-            self.checking = None
 
 
 def _remove_stale_lock(git: Git, ref: str) -> None:
@@ -128,7 +55,8 @@ class Lander:
         self._limits = limits or Limits()
         self.ref = f"refs/heads/{branch}"
         self._queue: tuple[QueuedOffer, ...] = ()
-        self._entries: dict[int, _Entry] = {}
+        self._entries: dict[int, Entry] = {}
+        self._locals: list[LocalEntry] = []  # chains of the user's commits, which land before all offers
         self._head: Tip | None = None  # as the driver knows it, while it drives
         self._news = asyncio.Event()
         self._driver: asyncio.Task[None] | None = None
@@ -182,9 +110,17 @@ class Lander:
                 self._ledger.finish_landing(intent.token)
             else:
                 self._ledger.void_landing(intent.token)
+        for local in self._ledger.open_local():
+            self._settle_local(local, has_moved=self._complete_move(local))
         return begun
 
-    def _complete_move(self, intent: Intent) -> bool:
+    def _settle_local(self, intent: LocalIntent, *, has_moved: bool) -> None:
+        if has_moved:
+            self._ledger.finish_local(intent.n)
+        else:
+            self._ledger.void_local(intent.n)
+
+    def _complete_move(self, intent: Intent | LocalIntent) -> bool:
         """Move the ref of an intent if it has not moved yet; return whether it contains the landing now."""
         head = self._git.resolve(intent.ref)
         has_moved = head is not None and self._git.is_ancestor(intent.new, head)
@@ -222,19 +158,36 @@ class Lander:
         """
         if commit := await self._finish_earlier_try(claim.token):
             return Landed(commit)
-        entry = _Entry(claim, base, offer, check, asyncio.get_running_loop().create_future(), facts)
+        entry = Entry(claim, base, offer, check, asyncio.get_running_loop().create_future(), facts)
         self._entries[claim.token] = entry
         self._queue = (*self._queue, QueuedOffer(claim.token))
-        if self._driver is None:
-            self._news = asyncio.Event()  # of the loop that runs now
-            self._driver = asyncio.create_task(self._drive(), name="landing")
-        self._news.set()
+        self._wake_driver()
         try:
             return await entry.settled
         finally:
             self._remove(entry)  # if the caller was cancelled; otherwise it is removed already
 
-    def _remove(self, entry: _Entry, *, landed: bool = False) -> None:
+    async def land_local(self, commits: tuple[str, ...]) -> LocalVerdict:
+        """Land commits of the user's, all or none, before all offers.
+
+        Args:
+            commits: oldest first, each with one parent; their objects are in the repository.
+
+        Raises:
+            GitError: our own repository failed; the next try settles what was begun.
+        """
+        entry = LocalEntry(commits, asyncio.get_running_loop().create_future())
+        self._locals.append(entry)
+        self._wake_driver()
+        return await entry.settled
+
+    def _wake_driver(self) -> None:
+        if self._driver is None:
+            self._news = asyncio.Event()  # of the loop that runs now
+            self._driver = asyncio.create_task(self._drive(), name="landing")
+        self._news.set()
+
+    def _remove(self, entry: Entry, *, landed: bool = False) -> None:
         """Remove an offer from the queue; unless it ``landed``, offers that were stacked on it are stacked again."""
         token = entry.claim.token
         if self._entries.get(token) is entry:
@@ -246,9 +199,11 @@ class Lander:
     async def _drive(self) -> None:
         """Carry out the queue's actions until it is empty."""
         try:
-            while self._queue:
+            while self._queue or self._locals:
                 self._news.clear()
-                if action := next_action(self._queue):
+                if self._locals:
+                    await self._land_chain(self._locals.pop(0))
+                elif action := next_action(self._queue):
                     await self._carry_out(action)
                 else:
                     await self._news.wait()
@@ -258,6 +213,8 @@ class Lander:
             for entry in list(self._entries.values()):
                 entry.set_verdict(error)
                 self._remove(entry)
+            while self._locals:
+                self._locals.pop().set_verdict(error)
         finally:
             self._driver = self._head = None
 
@@ -276,7 +233,7 @@ class Lander:
             self._remove(entry)
             entry.set_verdict(error)
 
-    async def _stack(self, entry: _Entry, action: Stack) -> None:
+    async def _stack(self, entry: Entry, action: Stack) -> None:
         """Make an offer's candidate and start its check."""
         entry.stop_check()
         tip = await self._tip(action.stack)
@@ -291,12 +248,12 @@ class Lander:
             entry.checks += 1
             entry.checking = asyncio.create_task(self._check_and_record(entry, made.commit, entry.check))
 
-    def _make_candidate(self, entry: _Entry, tip: Tip) -> Tip | Conflict:
+    def _make_candidate(self, entry: Entry, tip: Tip) -> Tip | Conflict:
         if entry.offered is None:
             entry.offered = read_offer(self._git, entry.base, entry.offer.commit, entry.claim.task, entry.claim.ship)
         return stack_on(self._git, tip, entry.offered, self._limits)
 
-    async def _refuse(self, entry: _Entry) -> None:
+    async def _refuse(self, entry: Entry) -> None:
         """Remove an offer that cannot land on the head, and give the reason as its verdict."""
         why = entry.refusal
         assert why
@@ -335,7 +292,7 @@ class Lander:
                 f"{self.ref} is at {head} and does not contain {last}, which landed; restore it with: {move}"
             )
 
-    async def _check_and_record(self, entry: _Entry, candidate: str, check: Check) -> None:
+    async def _check_and_record(self, entry: Entry, candidate: str, check: Check) -> None:
         try:
             result = await check(candidate)
         except Exception as error:  # noqa: BLE001 - any error goes to the offer's own actor
@@ -346,7 +303,7 @@ class Lander:
         self._queue = queue.with_state(self._queue, entry.claim.token, self._record_check(entry, result))
         self._news.set()
 
-    def _record_check(self, entry: _Entry, result: CheckResult) -> State:
+    def _record_check(self, entry: Entry, result: CheckResult) -> State:
         """Store a check's result as evidence; return the offer's new state."""
         command = str((entry.claim.raw.get("metadata") or {}).get("verify"))
         tail = escape_control(result.tail[-MAX_TAIL:])
@@ -366,7 +323,7 @@ class Lander:
         entry.refusal = CheckFailed(reason, dict(entry.evidence))
         return "failed"
 
-    async def _land(self, entry: _Entry) -> None:
+    async def _land(self, entry: Entry) -> None:
         """Make the commit and move the branch; if others moved it meanwhile, every candidate is made again."""
         claim, candidate, head = entry.claim, entry.candidate, await self._known_head()
         assert candidate
@@ -390,6 +347,43 @@ class Lander:
             self._ledger.void_landing(claim.token)
             self._head = None
             self._queue = queue.with_all_waiting(self._queue)
+
+    async def _land_chain(self, entry: LocalEntry) -> None:
+        """Land a chain of the user's commits, or say why not; if others move the branch meanwhile, once more."""
+        try:
+            for begun in self._ledger.open_local():  # an earlier try, whose git was killed
+                self._settle_local(begun, has_moved=await asyncio.to_thread(self._complete_move, begun))
+            while (verdict := await self._try_chain(entry.commits)) is None:
+                self._head = None  # others moved the branch
+            if isinstance(verdict, LocalLanded):
+                self._queue = queue.with_all_waiting(self._queue)  # their candidates are on the head of before
+            entry.set_verdict(verdict)
+        except BaseException as error:
+            entry.set_verdict(error)
+            if isinstance(error, LedgerError) or not isinstance(error, Exception):
+                raise
+
+    async def _try_chain(self, commits: tuple[str, ...]) -> LocalVerdict | None:
+        landed = self._ledger.landed_of(commits)
+        head = await self._known_head()
+        made = await asyncio.to_thread(
+            stack_chain, self._git, head, [one for one in commits if one not in landed], self._limits
+        )
+        if isinstance(made, LocalConflict):
+            return made
+        pairs = (*((one, landed[one]) for one in commits if one in landed), *made.commits)
+        if not made.commits:
+            return LocalLanded(head.commit, pairs)
+        used = [int(ref.rpartition("/")[2]) for ref in await asyncio.to_thread(self._git.refs, f"{ROOT}/local/")]
+        number = max([self._ledger.next_local_number(), *(one + 1 for one in used)])
+        await self.save_ref(local_ref(number), commits[-1])
+        self._ledger.begin_local(LocalIntent(number, self.ref, head.commit, made.tip.commit, made.commits))
+        if await asyncio.to_thread(self._git.update_ref, self.ref, made.tip.commit, head.commit):
+            self._ledger.finish_local(number)
+            self._head = made.tip
+            return LocalLanded(made.tip.commit, pairs)
+        self._ledger.void_local(number)
+        return None
 
     def _warn_of_collisions(self, claim: Claim, landed: Tip) -> None:
         """Log new names that macOS or Windows take for an existing one: a checkout there has only one of them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ocaptain.captain.ship.context import ShipFault
 from ocaptain.captain.ship.link import command_id
@@ -57,8 +57,13 @@ async def run_verify(link: Link, context: Context, job: VerifyJob) -> None:
     verify = Verify(job.commit, voyage.id, script, voyage.verify_timeout, "verify", voyage.setup, fresh=job.fresh)
     name = f"verify:{context.ledger.epoch}:{os.urandom(4).hex()}"
     seconds = voyage.verify_timeout * 2 + ANSWER_SECONDS
+    call = asyncio.ensure_future(link.call_with_commit(job.commit, name, verify, seconds))
     try:
-        answer = await link.call_with_commit(job.commit, name, verify, seconds)
+        both: set[asyncio.Future[Any]] = {call, job.result}
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        if job.result.cancelled():  # another commit is verified instead; its command ends this one on the ship
+            return
+        answer = await call
         await link.settle(answer.number)
         if not answer.ok:
             raise ShipFault(
@@ -68,3 +73,5 @@ async def run_verify(link: Link, context: Context, job: VerifyJob) -> None:
     except Exception as error:
         job.release(str(error))
         raise
+    finally:
+        call.cancel()
