@@ -20,11 +20,11 @@ from ocaptain.captain.decide.judge import AttemptWatch
 from ocaptain.captain.decide.leases import TICK, Leases
 from ocaptain.captain.decide.pause import TEMPORARY_REASONS, Pause, temporary_pause
 from ocaptain.captain.final import FinalVerify
-from ocaptain.captain.landing.artifacts import COLLECT_SECONDS
 from ocaptain.captain.local import LocalWork
 from ocaptain.captain.pool import Pool
 from ocaptain.captain.records import Records
 from ocaptain.captain.ship.actor import ShipActor
+from ocaptain.captain.ship.artifacts import wait_for_artifacts
 from ocaptain.captain.ship.context import Context
 from ocaptain.captain.ship.telemetry import TelemetryEdge
 from ocaptain.captain.views import Views
@@ -213,21 +213,12 @@ class Captain:
                 await self.pool.news.wait()
             await self.views.finish_workspace_update()
             if found.next != "verify":
-                await self._wait_for_artifacts()
+                await wait_for_artifacts(self.actors.values())
         if found.next == "verify":
             await self._verify()
         self.pool.over = self.views.is_final = True
         if found.next != "verify":
             self.ledger.set_state(found.next, found.reason)
-
-    async def _wait_for_artifacts(self) -> None:
-        """Wait for artifacts that are still on their way; what comes too late is fetched by the sink."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(COLLECT_SECONDS):
-                for actor in list(self.actors.values()):
-                    while not actor.gone and not actor.attempts.artifacts.collected.is_set():
-                        with contextlib.suppress(TimeoutError):  # it may be given up meanwhile
-                            await asyncio.wait_for(actor.attempts.artifacts.collected.wait(), TICK)
 
     def _status(self) -> VoyageStatus:
         counts = self.ledger.count_tasks()
@@ -289,8 +280,8 @@ class Captain:
         while True:
             final = FinalVerify(self.context, self.pool, self._records, self._transports, self._maker)
             ended = await self.local.unless_landed(final.run)
-            await self._wait_for_artifacts()
-            if ended and await self._close_local(ended.commit):
+            await wait_for_artifacts(self.actors.values())
+            if ended and await self.local.close(self.views.settle_checkout, ended.commit):
                 break
             self.ledger.add_event("local", ANEW)
         verdict = ended.verdict
@@ -308,13 +299,6 @@ class Captain:
                 stage=ended.stage,
             )
         self.ledger.set_state(verdict.state, verdict.note)
-
-    async def _close_local(self, verified: str) -> bool:
-        """Let no commit of the user's land any more; return whether ``verified`` is still the head, else they can."""
-        self.local.is_closed = True
-        await self.views.settle_checkout()
-        self.local.is_closed = await self.context.lander.head() == verified
-        return self.local.is_closed
 
     async def _wait_until_asleep(self) -> None:
         """Wait until the ships have fallen asleep, so that all of their awake time is counted."""

@@ -164,6 +164,18 @@ class LocalWork:
         except (GitError, OSError):
             return ()
 
+    async def close(self, settle: Callable[[], Coroutine[Any, Any, None]], verified: str) -> bool:
+        """Let no commit of the user's land any more; return whether ``verified`` is still the head, else they can.
+
+        Args:
+            settle: waits until no landing of theirs is under way.
+            verified: commit that the final verify was of.
+        """
+        self.is_closed = True
+        await settle()
+        self.is_closed = await self._context.lander.head() == verified
+        return self.is_closed
+
     async def unless_landed(self, work: Callable[[], Coroutine[Any, Any, _Result]]) -> _Result | None:
         """Return the result of ``work``; None if the user's commits landed meanwhile, and it was cancelled."""
         self._changed.clear()
