@@ -1,11 +1,13 @@
 """The final verify: find a place for it, run it there, and interpret the result.
 
-The decisions are in ``decide/verify.py``; this module carries them out, one place after the other.
+The decisions are in ``decide/verify.py``; this module carries them out, one place after the other. A voyage ends
+only when what attempts left for people has come as well.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -22,16 +24,18 @@ from ocaptain.captain.decide.verify import (
     next_place,
     place_to_retry,
 )
+from ocaptain.captain.landing.artifacts import COLLECT_SECONDS
 from ocaptain.captain.rescue import rescue_ship
 from ocaptain.captain.ship.job import VerifyJob
 from ocaptain.git import GitError, fsck
 from ocaptain.text import escape_control
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from ocaptain.captain.pool import Pool
     from ocaptain.captain.records import Records
+    from ocaptain.captain.ship.actor import ShipActor
     from ocaptain.captain.ship.context import Context
     from ocaptain.captain.transport.base import Transport
     from ocaptain.ledger import ShipRow
@@ -231,3 +235,14 @@ def _log(runs: Sequence[VerifyRun], logs: Sequence[str]) -> str:
     return "\n".join(
         f"=== {place}: exit code {run.code} ===\n{text}" for run, place, text in zip(runs, places, logs, strict=True)
     )
+
+
+async def wait_for_artifacts(actors: Iterable[ShipActor]) -> None:
+    """Wait for artifacts that are still on their way; what comes too late is fetched by the sink."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(COLLECT_SECONDS):
+            for actor in list(actors):
+                collected = actor.attempts.artifacts.collected
+                while not actor.gone and not collected.is_set():
+                    with contextlib.suppress(TimeoutError):  # it may be given up meanwhile
+                        await asyncio.wait_for(collected.wait(), TICK)

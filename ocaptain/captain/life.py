@@ -19,12 +19,11 @@ from ocaptain.captain.decide.finish import VoyageStatus, next_step
 from ocaptain.captain.decide.judge import AttemptWatch
 from ocaptain.captain.decide.leases import TICK, Leases
 from ocaptain.captain.decide.pause import TEMPORARY_REASONS, Pause, temporary_pause
-from ocaptain.captain.final import FinalVerify
+from ocaptain.captain.final import FinalVerify, wait_for_artifacts
 from ocaptain.captain.local import LocalWork
 from ocaptain.captain.pool import Pool
 from ocaptain.captain.records import Records
 from ocaptain.captain.ship.actor import ShipActor
-from ocaptain.captain.ship.artifacts import wait_for_artifacts
 from ocaptain.captain.ship.context import Context
 from ocaptain.captain.ship.telemetry import TelemetryEdge
 from ocaptain.captain.views import Views

@@ -9,19 +9,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import TYPE_CHECKING
 
 from ocaptain.captain import landing
-from ocaptain.captain.decide.leases import TICK
-from ocaptain.captain.landing.artifacts import COLLECT_SECONDS
 from ocaptain.captain.transport.base import ShipGone, TransportError
 from ocaptain.text import clean_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from ocaptain.captain.ship.actor import ShipActor
     from ocaptain.captain.ship.context import Context
     from ocaptain.captain.transport.base import Transport
     from ocaptain.protocol.messages import Artifacts
@@ -71,14 +65,3 @@ class ArtifactCollector:
                 raise
         self._broken_fetches = 0
         self.collected.set()
-
-
-async def wait_for_artifacts(actors: Iterable[ShipActor]) -> None:
-    """Wait for artifacts that are still on their way; what comes too late is fetched by the sink."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(COLLECT_SECONDS):
-            for actor in list(actors):
-                collected = actor.attempts.artifacts.collected
-                while not actor.gone and not collected.is_set():
-                    with contextlib.suppress(TimeoutError):  # it may be given up meanwhile
-                        await asyncio.wait_for(collected.wait(), TICK)
