@@ -678,11 +678,12 @@ def test_a_boot_that_fails_leaves_a_cold_sprite_that_boots_again(own):
     assert sprite.run("true").returncode == 0
 
 
-def test_one_that_ends_by_itself_is_not_found_once_it_refuses(own):
+def test_one_that_ends_is_not_found_once_it_refuses(own):
     """Who was told its address just then could not reach it, and started no other one."""
-    dock = own("--idle-exit", "1")
+    dock = own()
     url = httpx.URL(dock.record["url"])
     with socket.create_connection((url.host, url.port)):  # which it closes first
+        os.kill(dock.record["pid"], signal.SIGTERM)  # as when it has been idle for long enough
         while dock.sailor.drydock():
             try:
                 socket.create_connection((url.host, url.port)).close()
