@@ -274,7 +274,7 @@ def test_a_ledger_that_is_broken_is_one_clear_line(lone, plan):
     # What it had is still billed, and found: by its name and labels, once the directory is put away.
     assert lone.run("sweep", "--dry-run").out.startswith("nothing")
     ledger.unlink()
-    assert f"{voyage}-ship-0" in lone.run("sweep", "--dry-run").err
+    assert f"{voyage}-ship-0" in lone.run("sweep", "--dry-run").out
     assert lone.run("sweep", "--force").code == 0
 
 

@@ -265,10 +265,10 @@ def test_a_retry_forgets_losses_waits_and_what_was_handed_back(ledger):
     carry_out(Command(name="retry"), ledger)
     for state in ("conflict", "lost", "waited"):
         lose(state)
-    assert (ledger.count_losses("2"), ledger.count_waits("2"), ledger.was_returned_for("2", "no")) == (1, 1, True)
+    assert (ledger.count_losses("2"), ledger.count_waits("2"), ledger.count_returns_for("2", "no")) == (1, 1, 1)
     ledger.fail(ledger.claim("ship-0").token, "no", final=True)
     carry_out(Command(name="retry"), ledger)
-    assert (ledger.count_losses("2"), ledger.count_waits("2"), ledger.was_returned_for("2", "no")) == (0, 0, False)
+    assert (ledger.count_losses("2"), ledger.count_waits("2"), ledger.count_returns_for("2", "no")) == (0, 0, 0)
     lose("lost")
     assert ledger.count_losses("2") == 1
 
