@@ -49,6 +49,23 @@ def background_environment(environ: Mapping[str, str]) -> dict[str, str]:
     return {**kept, "PYTHONPATH": os.pathsep.join(dict.fromkeys([root, *python_path]))}
 
 
+def dying_with_us(argv: Sequence[str], parent: int | None = None) -> list[str]:
+    """Return a command that is killed when this process ends, however that ends. Linux only.
+
+    The signal alone (``PR_SET_PDEATHSIG``, prctl(2)) would not do: a parent that is killed before the command has
+    asked for it is missed, for ever. So the command looks once more, after it has asked, whose child it is.
+
+    Args:
+        argv: the command.
+        parent: process that will start it, None = this one.
+    """
+    return [
+        *("setpriv", "--pdeathsig", "KILL"),
+        *("/bin/sh", "-c", 'test "$PPID" = "$0" && exec "$@"', str(parent or os.getpid())),
+        *argv,
+    ]
+
+
 def start_module(
     module: str, arguments: Sequence[str], log: Path, *, keep: int | None = None
 ) -> subprocess.Popen[bytes]:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import ansible_runner
 
+from ocaptain.background import dying_with_us
 from ocaptain.errors import BY_EXIT_CODE, OcaptainError
 from ocaptain.scratch import scratch_directory
 
@@ -140,8 +141,8 @@ def run_invocation(
             quiet=True,
         )
         # Killed, we could end nothing: an Ansible whose terminal is gone may wait for its results for ever.
-        if setpriv := shutil.which("setpriv"):  # Linux's alone
-            run.config.command = [setpriv, "--pdeathsig", "KILL", *run.config.command]
+        if shutil.which("setpriv"):  # Linux's alone
+            run.config.command = dying_with_us(run.config.command)
         for name in invocation.ignored:
             if not run.config.env[name]:  # ansible-runner has set some of them for itself
                 del run.config.env[name]

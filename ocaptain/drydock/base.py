@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 from typing import IO
 
+from ocaptain.background import dying_with_us
 from ocaptain.drydock.enter import ALLOWED_CAPABILITIES, SandboxCommand, spawn
 from ocaptain.drydock.errors import DrydockError
 from ocaptain.drydock.rootless import SPRITE_UID, SandboxMode, sandbox_mode
@@ -189,7 +190,7 @@ async def _run_on_host(argv: list[str]) -> None:
     environment = {**_apt_environment(), "USERS": USERS_SCRIPT, "NO_SERVICES": FORBID_SERVICES_SCRIPT}
     with tempfile.TemporaryFile() as output:
         process = await asyncio.create_subprocess_exec(
-            *("setpriv", "--pdeathsig", "KILL", *argv),
+            *dying_with_us(argv),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,
             stderr=output,

@@ -15,6 +15,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ocaptain.background import dying_with_us
 from ocaptain.drydock import network
 from ocaptain.drydock.enter import ALLOWED_CAPABILITIES, freeze_processes, thaw_processes
 from ocaptain.drydock.errors import DrydockError
@@ -59,12 +60,11 @@ def sandbox_command(
 
     With ``isolated`` the sandbox gets its own network; ``layers`` lie above the base, the first one highest.
 
-    The keeper dies with drydock (``--pdeathsig``) and the sandbox with the keeper
+    The keeper dies with drydock, this process, and the sandbox with the keeper
     (``--kill-child``), so even after ``kill -9`` of drydock no sandbox remains.
     """
     return [
-        *("setpriv", "--pdeathsig", "KILL"),
-        *("unshare", "--mount", "--pid", "--uts", "--ipc", *(("--net",) if isolated else ())),
+        *dying_with_us(("unshare", "--mount", "--pid", "--uts", "--ipc", *(("--net",) if isolated else ()))),
         *("--fork", "--kill-child=KILL"),
         *(
             "/bin/sh",
