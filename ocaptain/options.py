@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Self, get_type_hints
 
+from ocaptain.errors import UsageError
 from ocaptain.names import PROVIDERS, VERIFY_ON
 
 if TYPE_CHECKING:
@@ -167,3 +168,18 @@ def documentation() -> dict[str, dict[str, Any]]:
         one.name: {"description": one.help.replace("`command`", "C(command)"), **spec[one.name]}
         for one in sail_options()
     }
+
+
+def require_hooks(*, is_interactive: bool, repo_settings: str | None) -> None:
+    """Refuse agents with screens in a repository that may switch off what tells when they are done.
+
+    Args:
+        is_interactive: whether the voyage's agents have screens of their own.
+        repo_settings: what is asked for of the repository's own settings, None = as before.
+
+    Raises:
+        UsageError: it is so.
+    """
+    if is_interactive and repo_settings == "trust":
+        why = "a trusted repository may switch off the hooks that tell when an agent is done"
+        raise UsageError(f"--interactive does not go with --repo-settings trust: {why}; use ignore or hooks")

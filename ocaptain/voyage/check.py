@@ -17,6 +17,7 @@ from ocaptain.environment import install_line
 from ocaptain.errors import UsageError
 from ocaptain.mesh import choose_mesh, count_devices, tailnet_of
 from ocaptain.names import HOSTS, VERIFY_SHIP, sprite_name
+from ocaptain.options import require_hooks
 from ocaptain.plan import Plan, Report, load_plan
 from ocaptain.plan.models import MODEL, group_findings
 from ocaptain.plan.texts import has_half_character
@@ -297,9 +298,7 @@ def _check_interactive(agents: Mapping[str, str], request: Request) -> None:
         able = ", ".join(name for name, adapter in ADAPTERS.items() if getattr(adapter, "has_screen", False))
         why = f"--interactive is for agents with a screen of their own ({able}); leave it out, or change these tasks:"
         raise UsageError(why, group_by_reason(faults))
-    if request.options.repo_settings == "trust":
-        why = "a trusted repository may switch off the hooks that tell when an agent is done"
-        raise UsageError(f"--interactive does not go with --repo-settings trust: {why}; use ignore or hooks")
+    require_hooks(is_interactive=True, repo_settings=request.options.repo_settings)
 
 
 def _check_hosts(request: Request, hosts: Sequence[tuple[str, SshTarget]]) -> None:

@@ -15,6 +15,7 @@ from ocaptain.ledger.records import NOT_SAILING
 from ocaptain.locks import Lock
 from ocaptain.mesh import tailnet_of
 from ocaptain.names import HOSTS
+from ocaptain.options import require_hooks
 from ocaptain.provider import choose_provider, endpoint, require_endpoint_of, require_same_provider
 from ocaptain.voyage.fleet import find_existing_ships, list_sprites
 from ocaptain.voyage.home import Home, table_of
@@ -76,12 +77,13 @@ def resume(directory: VoyageDirectory, settings: Settings, options: SailOptions,
         check: change and start nothing.
 
     Raises:
-        UsageError: the voyage is sunk, or something that it needs is missing.
+        UsageError: the voyage is sunk, something that it needs is missing, or an option does not go with it.
         OcaptainError: tasks failed for good, and no other can be tried.
     """
     voyage = directory.voyage()
     if voyage.state == "sunk":
         raise UsageError(f"{voyage.id} is sunk; start another voyage by `ocaptain sail PLAN --new`")
+    require_hooks(is_interactive=voyage.is_interactive, repo_settings=options.repo_settings)
     _require_open_tasks(directory)
     _check_agents(directory)
     if voyage.provider == HOSTS:

@@ -107,6 +107,18 @@ def test_a_voyage_that_sails_takes_another_word_on_settings(tmp_path, monkeypatc
         assert (ledger.voyage().repo_settings, ledger.voyage().task_list) == ("hooks", "on")
 
 
+@pytest.mark.parametrize("check", [True, False])
+def test_a_voyage_whose_agents_have_screens_never_trusts_its_repository(tmp_path, monkeypatch, check):
+    targets = {"ship-0": '{"host": "h"}'}
+    directory = make_voyage(tmp_path, [{"run": "true"}], provider=HOSTS, targets=targets, options={"interactive": True})
+    monkeypatch.setenv("OCAPTAIN_HOME", str(tmp_path))
+    with pytest.raises(UsageError, match="--interactive does not go with --repo-settings trust"):
+        prepare(Request(voyage=VOYAGE, options=SailOptions(repo_settings="trust")), load_settings(), check=check)
+    with command(directory) as ledger:
+        assert ledger.voyage().repo_settings == "ignore"
+    prepare(Request(voyage=VOYAGE, options=SailOptions(repo_settings="hooks")), load_settings(), check=check)
+
+
 # -- heads ------------------------------------------------------------------------------------
 
 
