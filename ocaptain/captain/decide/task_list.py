@@ -25,6 +25,7 @@ TaskListChoice = Literal["auto", "on", "off"]
 #: Characters of a text in the list. A ship gets its own task's text in the prompt, whole.
 MAX_TEXT = 2000
 MAX_VALUE = 500  # characters of a value of metadata, as JSON
+MAX_METADATA = 20_000  # characters of a task's metadata, names too: an entry fits in a line, whatever a plan says
 #: Characters of the entries in a message; a line may have 16 times as many.
 MAX_MESSAGE = 256 * 1024
 _STATUSES = frozenset({"pending", "in_progress", "completed"})
@@ -75,13 +76,16 @@ def _cut(text: str) -> str:
 
 
 def _short_metadata(metadata: Any) -> Entry:
-    """Return what of a plan's metadata is short; never the key by which a task is hidden."""
-    given = metadata if isinstance(metadata, dict) else {}
-    return {
-        key: value
-        for key, value in given.items()
-        if key != "_internal" and len(json.dumps(value, ensure_ascii=False)) <= MAX_VALUE
-    }
+    """Return what of a plan's metadata is short, the first of it; never the key by which a task is hidden."""
+    short: Entry = {}
+    size = 0
+    for key, value in (metadata if isinstance(metadata, dict) else {}).items():
+        length = len(json.dumps(value, ensure_ascii=False))
+        if key == "_internal" or length > MAX_VALUE or size + len(key) + length > MAX_METADATA:
+            continue
+        short[key] = value
+        size += len(key) + length
+    return short
 
 
 def changed_entries(sent: Mapping[str, Entry], now: Mapping[str, Entry]) -> list[Entry] | None:
