@@ -120,7 +120,7 @@ class TaskListKeeper:
                     self._files = (tasks, agent.list_files(tasks.values()))
                 look_after(folder, agent, self._files[1], agent.file_name(own) if own else None, self._known)
             self._has_failed = False
-        except OSError:
+        except (OSError, ValueError, RecursionError):  # whatever an agent leaves there, the next look is made
             if not self._has_failed:  # a full disk, for one: said once
                 traceback.print_exc()
             self._has_failed = True

@@ -93,11 +93,14 @@ def judge_own(wanted: bytes, found: bytes) -> bytes:
         right["status"] = task["status"]
     if isinstance(task.get("metadata"), dict) and "_internal" not in task["metadata"]:
         right["metadata"] = task["metadata"]
-    return found if task == right else _json(right)
+    try:
+        return found if task == right else _json(right)
+    except RecursionError:  # nested so deep that it can be read, and not written
+        return wanted
 
 
 def _json(task: Mapping[str, Any]) -> bytes:
-    return json.dumps(task, indent=2, ensure_ascii=False).encode("utf-8", "replace")
+    return json.dumps(task, ensure_ascii=False).encode("utf-8", "replace")
 
 
 def prepare(home: Path, env: Mapping[str, str]) -> Dict[str, str]:
