@@ -107,6 +107,17 @@ def test_a_long_list_goes_in_messages_that_a_worker_reads():
     assert [unpack(decode_line(line)) for line in lines] == messages
 
 
+def test_the_oddest_plan_goes_in_lines_that_a_worker_reads():
+    odd = "\ud800\N{PILE OF POO}\0\x1b" * 300_000
+    metadata = {odd: 1, "deep": odd, "": 2, **{f"\ud800{number}": "\N{PILE OF POO}" * 400 for number in range(20_000)}}
+    given = task(1, "in_progress", owner="ship-0", subject=odd, description=odd, activeForm=odd, metadata=metadata)
+    lines = [encode_line(pack(one)) for one in decide.split_list([decide.list_entry(given)] * 9, whole=True)]
+    assert max(map(len, lines)) < MAX_LINE / 8
+    (entries,) = {json.dumps(one) for line in lines for one in unpack(decode_line(line)).tasks}
+    (name,) = (one for one in agent.list_files([json.loads(entries)]) if not one.startswith("_"))
+    assert name == "1.json"
+
+
 def test_a_ship_at_work_is_sent_what_changed_and_no_other(monkeypatch):
     monkeypatch.setattr(sending, "GATHER_SECONDS", 0.0)
     sent: list[TaskList] = []
@@ -157,6 +168,9 @@ CALLS = {
     "its own": ("TaskUpdate", {"taskId": "3", "status": "completed", "metadata": {"a": 1}}, False),
     "its own, taken": ("TaskUpdate", {"taskId": "3", "owner": "me", "status": "in_progress"}, False),
     "its own, deleted": ("TaskUpdate", {"taskId": "3", "status": "deleted"}, True),
+    "its own, before another's": ("TaskUpdate", {"taskId": "3", "addBlocks": ["4"]}, True),
+    "its own, after another's": ("TaskUpdate", {"taskId": "3", "addBlockedBy": ["4"]}, True),
+    "its own, with no change of the order": ("TaskUpdate", {"taskId": "3", "addBlocks": [], "addBlockedBy": []}, False),
     "another's": ("TaskUpdate", {"taskId": "4", "status": "completed"}, True),
     "another's, of a like name": ("TaskUpdate", {"taskId": "03"}, True),
     "nobody's": ("TaskUpdate", {"status": "completed"}, True),
@@ -327,6 +341,15 @@ def test_the_next_look_makes_it_right_again(name, ship):
     ship.look()
     assert shown(ship.folder) == RIGHT
     assert json.loads((ship.folder / f"{agent.SENTINEL}.json").read_text())["status"] == "pending"
+
+
+def test_no_depth_of_its_own_file_ends_the_looking(ship):
+    own = json.dumps({**RIGHT["2"], "owner": "me", "metadata": {"a": "NESTED"}})
+    for depth in range(850, 1010):
+        (ship.folder / "2.json").write_text(own.replace('"NESTED"', '{"a":' * depth + "1" + "}" * depth))
+        ship.change(1, status="completed")
+        ship.look()
+        assert json.loads((ship.folder / "1.json").read_text()) == RIGHT["1"], depth
 
 
 def test_a_link_in_place_of_the_folder_costs_what_it_leads_to_nothing(ship, tmp_path):

@@ -31,6 +31,8 @@ def refusal_reason(tool: str, given: Mapping[str, Any], own: str) -> Optional[st
             f"Task {given.get('taskId')} is not yours: each task belongs to the ship that ocaptain gave it to, and it "
             f"says itself when one is done. You may change your own task ({own}) alone."
         )
+    if given.get("addBlocks") or given.get("addBlockedBy"):  # the CLI notes it in the other task, too
+        return f"What waits for what is a part of the plan, which no agent changes; your task ({own}) stays as it is."
     if given.get("status") == "deleted":
         return f"Your task ({own}) is a part of the plan, and cannot be deleted. If it cannot be done, say why."
     return None
