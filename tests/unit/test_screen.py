@@ -169,6 +169,55 @@ def test_it_is_not_done_while_an_agent_of_its_own_works_but_by_its_api_and_by_it
     assert (facts.result.is_error, facts.result.status, facts.result.error) == (True, 429, "rate_limit")
 
 
+#: Events and lines as no CLI writes them, and as an agent can.
+ODD = [
+    "null",
+    "[]",
+    '{"hook_event_name": ["Stop"]}',
+    '{"hook_event_name": "UserPromptSubmit", "prompt": "x", "source": []}',
+    '{"hook_event_name": "Stop", "background_tasks": [{"type": "agent", "status": []}]}',
+    '{"hook_event_name": "SessionStart", "session_id": {}, "transcript_path": "\\u0000.jsonl"}',
+    '{"hook_event_name": "SessionStart", "transcript_path": "/\\ud800.jsonl"}',
+    '{"hook_event_name": "SessionStart", "transcript_path": "/dev/zero.jsonl"}',
+    '{"type": "cost-state", "modelUsage": {"claude-x": {"inputTokens": 1' + "0" * 400 + ', "costUSD": 0.5}}}',
+    '{"type": "cost-state", "modelUsage": {"claude-x": {"costUSD": []}, "y": 7}}',
+    *('{"type": "assistant", "message": {"a":' + "[" * depth + "]" * depth + "}}" for depth in range(850, 1000)),
+    "[" * 100_000,
+    "\0" * 100_000,
+]
+
+
+def test_what_an_agent_forges_ends_nothing(tmp_path):
+    cli = Cli(tmp_path, before=[["cost-state"], sums(7, 0.5)])
+    (tmp_path / screen.EVENTS / "first.json/inner").mkdir(parents=True)
+    for number, content in enumerate(ODD):
+        (tmp_path / screen.EVENTS / f"{number}.json").write_text(content)
+    with open(cli.transcript, "a") as file:
+        file.write("".join(f"{content}\n" for content in ODD))
+    cli.facts()
+    cli.hook("SessionStart")
+    cli.say(said("m1"))
+    cli.facts()
+    assert not cli.screen.is_done
+    cli.hook("Stop", last_assistant_message="Done.")
+    cli.facts()
+    assert cli.screen.is_done
+    facts = cli.end()
+    assert (facts.result.text, [one.tokens[:2] for one in facts.usage]) == ("Done.", [[10, 20]])
+    assert list((tmp_path / screen.EVENTS).iterdir()) == []
+
+
+def test_a_long_session_is_read_in_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr(screen, "MAX_READ", 64 * 1024)
+    cli = Cli(tmp_path, before=[sums(1000, 0.5), {"type": "user", "text": "x" * 3_000_000}])
+    cli.hook("SessionStart")
+    cli.facts()
+    cli.say(*(said(f"m{number}", {"type": "text", "text": "y" * 30_000}) for number in range(12)))
+    cli.say({"type": "user", "text": "no line of any use" * 10_000}, sums(1700, 0.75))
+    facts = cli.end()
+    assert (facts.messages, facts.billed[0].tokens[0], facts.billed[0].cost) == (12, 700, 250_000_000)
+
+
 def test_its_hooks_are_such_as_the_cli_takes(tmp_path):
     assert find_problems({"hooks": screen.hooks(tmp_path)}) == []
 

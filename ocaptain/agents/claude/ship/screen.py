@@ -21,7 +21,8 @@ import shlex
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional
 
-from ocaptain.worker.places import open_regular_file
+from ocaptain.protocol import LineSplitter
+from ocaptain.worker.places import open_regular_file, remove_path
 
 EVENTS = ".ocaptain/claude/events"
 #: The tools that always need a person; others ask for a permission if they do.
@@ -33,8 +34,14 @@ _HOOKED = {
 }
 HOOK_SECONDS = 20
 MAX_EVENT = 4 * 1024 * 1024
-MAX_READ = 32 * 1024 * 1024
+MAX_READ = 32 * 1024 * 1024  # bytes of a transcript at one look, and of a line of it
+MAX_LOOKS = 16  # of that size, after the CLI has ended
+MAX_SESSION = 512 * 1024 * 1024  # bytes of what an earlier run said that are looked through
+MAX_FILES = 1000  # transcripts that are followed
 MAX_WORDS = 200
+MAX_TYPED = 10_000  # characters of what a person typed
+#: What odd content may raise. Both events and transcripts can be written by the agent, whatever it likes in them.
+_ODD = (TypeError, ValueError, AttributeError, KeyError, ArithmeticError, RecursionError)
 LEFT = "prompt_input_exit"
 _SUMS = (
     "inputTokens",
@@ -102,7 +109,12 @@ class Screen:
         Args:
             has_keys: whether a person pressed a key shortly before.
         """
-        found = [*self._read_events(), *self._read_transcripts()]
+        found: List[Dict[str, Any]] = []
+        for _ in range(MAX_LOOKS):
+            before = sum(tail.at for tail in self._tails.values())
+            found += [*self._read_events(), *self._read_transcripts()]
+            if sum(tail.at for tail in self._tails.values()) == before:
+                break
         found += self._told.change(keys=has_keys)
         spent = {name: one for name, one in self._billed.items() if any(one.values())}
         if self._end is not None:
@@ -118,8 +130,9 @@ class Screen:
             names = [path for path in self._events.iterdir() if path.name.endswith(".json")]
             for path in sorted(names, key=lambda one: one.lstat().st_mtime_ns):
                 event = _read_object(path)
-                path.unlink()
-                yield from self._event(event)
+                remove_path(path)  # whatever it is: one that stayed would hide those after it
+                with contextlib.suppress(*_ODD):
+                    yield from self._event(event)
 
     def _event(self, event: Dict[str, Any]) -> Iterator[Dict[str, Any]]:
         self._follow(event.get("transcript_path"), event.get("session_id"))
@@ -133,7 +146,7 @@ class Screen:
             words = str(event.get("prompt") or "")
             if words.strip() != self._prompt and event.get("source") in {None, "user"}:
                 yield from self._told.change(person=True)
-                yield _note(f"a person typed: {words}")
+                yield _note(f"a person typed: {words[:MAX_TYPED]}")
         elif kind == "PreToolUse":
             self._question = str(event.get("tool_use_id") or "")
             yield from self._told.change(waits=str(event.get("tool_name"))[:MAX_WORDS])
@@ -174,7 +187,8 @@ class Screen:
 
     def _follow(self, path: Any, session: Any) -> None:
         """Read a session's transcript from now on, from where it ended before this run."""
-        if isinstance(path, str) and path.endswith(".jsonl") and path not in self._tails:
+        is_new = isinstance(path, str) and path.endswith(".jsonl") and path not in self._tails
+        if is_new and len(self._tails) < MAX_FILES:
             start = self._before.get(path, 0)
             self._tails[path] = Tail(Path(path), start)
             if start and isinstance(session, str):
@@ -182,11 +196,13 @@ class Screen:
 
     def _read_transcripts(self) -> Iterator[Dict[str, Any]]:
         for path in [*self._tails]:
-            for inner in Path(path[: -len(".jsonl")], "subagents").glob("*.jsonl"):
-                self._tails.setdefault(str(inner), Tail(inner, self._before.get(str(inner), 0)))
+            with contextlib.suppress(OSError, ValueError):
+                for inner in Path(path[: -len(".jsonl")], "subagents").glob("*.jsonl"):
+                    self._follow(str(inner), None)
         for tail in [*self._tails.values()]:
             for line in tail.lines():
-                yield from self._line(line)
+                with contextlib.suppress(*_ODD):
+                    yield from self._line(line)
 
     def _line(self, line: Dict[str, Any]) -> Iterator[Dict[str, Any]]:
         kind, message = line.get("type"), line.get("message")
@@ -247,38 +263,41 @@ class Tail:
     Args:
         path: of the file; it may not exist yet.
         start: where to begin.
+
+    Attributes:
+        at: up to where it is read, in bytes.
     """
 
     def __init__(self, path: Path, start: int) -> None:
         self._path = path
-        self._at = start
-        self._rest = b""
+        self.at = start
+        self._lines = LineSplitter(MAX_READ)
 
     def lines(self) -> Iterator[Dict[str, Any]]:
         """Yield the new lines that are JSON objects."""
         data = b""
-        with contextlib.suppress(OSError), open_regular_file(self._path) as file:
-            file.seek(self._at)
+        with contextlib.suppress(OSError, ValueError), open_regular_file(self._path) as file:
+            file.seek(self.at)
             data = file.read(MAX_READ)
-        self._at += len(data)
-        *whole, self._rest = (self._rest + data).split(b"\n")
-        for line in whole:
-            with contextlib.suppress(ValueError, RecursionError):
-                content = json.loads(line)
-                if isinstance(content, dict):
-                    yield content
+        self.at += len(data)
+        for line in self._lines.feed(data):
+            content = _parse_object(line)
+            if content:
+                yield content
 
 
 def _last_sums(path: Path, end: int) -> Dict[str, Any]:
-    """Return the last sums by model in the first ``end`` bytes of a transcript."""
+    """Return the last sums by model in the first ``end`` bytes of a transcript, which may be long."""
     found: Dict[str, Any] = {}
-    with contextlib.suppress(OSError), open_regular_file(path) as file:
-        for line in file.read(end).split(b"\n"):
-            if b'"cost-state"' in line:
-                with contextlib.suppress(ValueError, RecursionError):
-                    content = json.loads(line)
-                    if content.get("type") == "cost-state" and isinstance(content.get("modelUsage"), dict):
-                        found = content["modelUsage"]
+    lines, at = LineSplitter(MAX_READ), max(0, end - MAX_SESSION)
+    with contextlib.suppress(OSError, ValueError), open_regular_file(path) as file:
+        file.seek(at)
+        while at < end and (data := file.read(min(1024 * 1024, end - at))):
+            at += len(data)
+            for line in lines.feed(data):
+                content = _parse_object(line) if b'"cost-state"' in line else {}
+                if content.get("type") == "cost-state" and isinstance(content.get("modelUsage"), dict):
+                    found = content["modelUsage"]
     return found
 
 
@@ -326,12 +345,23 @@ def _size(path: Path) -> int:
 
 
 def _read_object(path: Path) -> Dict[str, Any]:
-    with contextlib.suppress(OSError, ValueError, RecursionError), open_regular_file(path) as file:
-        content = json.loads(file.read(MAX_EVENT))
+    with contextlib.suppress(OSError, ValueError), open_regular_file(path) as file:
+        return _parse_object(file.read(MAX_EVENT))
+    return {}
+
+
+def _parse_object(data: bytes) -> Dict[str, Any]:
+    """Return a JSON object, an empty one if it is none."""
+    with contextlib.suppress(ValueError, RecursionError):
+        content = json.loads(data)
         if isinstance(content, dict):
             return content
     return {}
 
 
 def _lines(found: List[Dict[str, Any]]) -> bytes:
-    return b"".join(json.dumps(one).encode() + b"\n" for one in found)
+    lines = []
+    for one in found:
+        with contextlib.suppress(*_ODD):
+            lines.append(json.dumps(one).encode() + b"\n")
+    return b"".join(lines)
