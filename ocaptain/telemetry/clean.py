@@ -104,9 +104,9 @@ class _Cleaner:
                 _replace(one, "key", key, new)
             value = one.value
             text = value.string_value  # "" of any other kind
-            if text in harmless_texts and not is_content:
-                continue
             if text:
+                if text in harmless_texts and not is_content:
+                    continue
                 _replace(value, "string_value", text, self._said(text, is_content=is_content))
             elif (kind := value.WhichOneof("value")) not in _PLAIN:
                 self._value(value, kind, is_content=is_content)

@@ -153,5 +153,5 @@ def _forms_of(secret: str) -> set[str]:
 def _remember(known: set[str], text: str) -> None:
     if len(known) >= _MAX_KNOWN:
         known.clear()
-    if len(text) <= _MAX_KNOWN_LENGTH:
+    if 0 < len(text) <= _MAX_KNOWN_LENGTH:  # "" is also what a value of another kind has for its text
         known.add(text)

@@ -295,6 +295,15 @@ def test_no_canary_stays_anywhere(signal, tmp_path):
     assert stat.S_IMODE(sink.path.stat().st_mode) == 0o600
 
 
+@pytest.mark.parametrize("before", [{"": "x"}, {"x": ""}, {"": ""}, {"": {"": [""]}}])
+def test_no_earlier_call_opens_a_way_for_a_canary(before):
+    """An empty key or text is harmless; a list, an object and bytes have an empty text, too."""
+    mask, message = Mask([SECRET]), logs([("x", {"info": {"prompt": CANARY, "k": SECRET}, "raw": CANARY.encode()})])
+    for one in (logs([("x", before)], resource=before), message):
+        clean(one, mask, LABELS)
+    assert_clean(message.SerializeToString())
+
+
 def test_what_no_field_is_known_of_is_removed():
     point = NumberDataPoint(as_int=1).SerializeToString() + b"\xfa\x3f" + bytes([len(CANARY)]) + CANARY.encode()
     message = metrics([({}, 1)])
