@@ -10,6 +10,7 @@
                                          ledger ──> spans ─────────┘
 
     batch.py      one OTLP call of an agent, and where it goes
+    parts.py      bytes ──> Malformed if they have more parts than may be decoded
     decode.py     bytes ──> a message of opentelemetry-proto, or Malformed
     mask.py       texts: which are content (dropped), which hold a credential (masked)
     clean.py      a message without either, with voyage, ship, task and attempt on each resource

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf.json_format import MessageToDict
 
-from ocaptain.telemetry.decode import PROTOBUF, decode
+from ocaptain.telemetry.decode import decode_stored
 from ocaptain.telemetry.spans import spans_message, voyage_spans
 from ocaptain.telemetry.store import OWN, read_after, reading
 
@@ -40,7 +40,7 @@ def export_lines(path: Path, course: Course | None) -> Iterator[str]:
         if db is not None:
             for one in read_after(db, 0):
                 if one.origin != OWN:  # these are made anew below
-                    yield as_line(decode(one.body, PROTOBUF, one.signal))
+                    yield as_line(decode_stored(one.body, one.signal))
     if course and (spans := voyage_spans(course)):
         yield as_line(spans_message(course.voyage, spans))
 

@@ -8,7 +8,8 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from ocaptain.telemetry.clean import clean
-from ocaptain.telemetry.decode import Malformed, count_items, decode
+from ocaptain.telemetry.decode import count_items, decode
+from ocaptain.telemetry.parts import Malformed
 from ocaptain.telemetry.store import Entry
 from ocaptain.telemetry.usage import count_used, new_of, sums
 

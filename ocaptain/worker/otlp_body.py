@@ -13,7 +13,7 @@ import zlib
 from typing import Iterator, List
 
 MAX_BODY = 4 * 1024 * 1024  # bytes, as they are sent
-MAX_UNZIPPED = 16 * 1024 * 1024
+MAX_UNZIPPED = 8 * 1024 * 1024  # as much as the captain decodes: what is more would be taken here and lost there
 PIECE_BYTES = 64 * 1024
 MAX_FIELDS = 200_000  # of the outer messages of a protobuf body: so one call takes about a second at most
 MAX_MARKS = 1_000_000  # quotation marks and brackets of a JSON body: likewise
