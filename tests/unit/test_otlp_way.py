@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from ocaptain.captain.cursors import Cursors
 from ocaptain.captain.ship import telemetry as edge_module
-from ocaptain.captain.ship.telemetry import Joiner, Mark, TelemetryEdge, unzip
+from ocaptain.captain.ship.telemetry import Joiner, TelemetryEdge, unzip
 from ocaptain.ledger import Ledger
 from ocaptain.protocol import FIRST_CLASSES, encode_line
 from ocaptain.protocol.codec import to_dict
@@ -231,7 +231,7 @@ def test_whatever_is_missing_each_call_comes_once_and_the_rest_is_counted(data):
         records += pieces(number, before, *(bytes(size) for size in call_sizes))
         before += sum(call_sizes)
     lost = data.draw(st.sets(st.sampled_from(range(len(records)))))
-    joiner, whole, missing, missing_bytes = Joiner(Mark(SPOOL, 0, 0)), [], 0, 0
+    joiner, whole, missing, missing_bytes = Joiner(), [], 0, 0
     for at, record in enumerate(records):
         found = joiner.take(record) if at not in lost else None
         if found:

@@ -105,8 +105,9 @@ class Joiner:
         return self._finish(Joined(body, b"".join(self._data)))
 
     def _finish(self, joined: Joined) -> Joined | None:
-        body, before = joined.body, self.mark
-        if before and before.spool == body.spool:
+        body = joined.body
+        before = self.mark or Mark(body.spool, 0, 0)  # of a ship none of whose calls came yet, the first may be dropped
+        if before.spool == body.spool:
             if body.call <= before.call:
                 return None
             missing, missing_bytes = body.call - before.call - 1, max(0, body.before - before.end)
