@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sqlite3
 import time
 from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Self
 
 from ocaptain.agents import ADAPTERS
-from ocaptain.errors import OcaptainError
 from ocaptain.query.telemetry import read_course, telemetry_path
 from ocaptain.sources import read_variables
 from ocaptain.telemetry.clean import Labels
@@ -68,8 +66,8 @@ class VoyageTelemetry:
         if self._forwarder:
             try:
                 course = read_course(self._ledger)
-            except (sqlite3.Error, OcaptainError) as error:
-                log.warning("the voyage's own spans cannot be made: %s", error)
+            except Exception:
+                log.exception("the voyage's own spans cannot be made")
         await asyncio.to_thread(self._close, course)
 
     def _close(self, course: Course | None) -> None:
@@ -80,8 +78,8 @@ class VoyageTelemetry:
         if course:
             try:
                 store_own_spans(self._path, course)
-            except (sqlite3.Error, OSError) as error:
-                log.warning("the voyage's own spans cannot be stored: %s", error)
+            except Exception:
+                log.exception("the voyage's own spans cannot be stored")
         self._forwarder.close()
 
     def _label(self, batch: Batch) -> Labels:

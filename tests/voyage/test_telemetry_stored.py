@@ -9,8 +9,11 @@ from ocaptain.captain.telemetry import VoyageTelemetry
 from ocaptain.config import Settings
 from ocaptain.query import Query
 from ocaptain.query.telemetry import telemetry_path
+from ocaptain.telemetry.batch import Batch
+from ocaptain.telemetry.decode import PROTOBUF
 from ocaptain.telemetry.export import export_lines
 from tests.otlp import attributes, collector, logs, metrics, token_points
+from tests.scenes import Scene, make_scene
 from tests.voyage.local import command, make_voyage
 from tests.voyage.test_telemetry import reporting  # noqa: F401 - a fixture
 
@@ -91,3 +94,18 @@ def test_a_voyage_without_telemetry_stores_nothing(tmp_path, ships, reporting): 
     assert state == "complete"
     assert not telemetry_path(directory).exists()
     assert Query(directory).reported() is None
+
+
+def test_a_ledger_of_which_no_trace_can_be_made_ends_no_captain(tmp_path, caplog):
+    directory = make_scene(tmp_path, Scene(tasks=2, ships=1, landed=2, failed={}, retrying={}, state="complete"))
+
+    async def end(ledger, settings):
+        async with VoyageTelemetry(directory.path, ledger, settings) as telemetry:
+            telemetry.sink.put(Batch("ship-0", None, "metrics", PROTOBUF, report.SerializeToString(), 1.0))
+
+    report = metrics(token_points(read=7))
+    with collector() as there, command(directory.path) as ledger:
+        ledger._db.execute("UPDATE attempts SET evidence = '[1]'")
+        asyncio.run(end(ledger, Settings(OTEL_EXPORTER_OTLP_ENDPOINT=there.url)))
+        assert [signal for signal, _ in there.taken()] == ["metrics"]
+    assert "own spans cannot be stored" in caplog.text
