@@ -23,6 +23,7 @@ import re
 import sqlite3
 import threading
 import time
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import unquote, urlsplit
@@ -169,15 +170,20 @@ class Forwarder:
     def _run(self) -> None:
         import httpx  # noqa: PLC0415 - in this thread: nobody waits for it
 
-        with httpx.Client(
-            timeout=POST_SECONDS, follow_redirects=False, headers=dict(self._collector.headers)
-        ) as client:
+        store: Store | None = None
+        headers = dict(self._collector.headers)
+        with httpx.Client(timeout=POST_SECONDS, follow_redirects=False, headers=headers) as client:
             while self._wait_for_news():
                 try:
-                    self._forward(client)
-                except sqlite3.Error as error:
+                    if store is None and self._path.exists():
+                        store = Store(self._path)  # once: to open it is to measure it
+                    if store:
+                        self._forward(client, store)
+                except (sqlite3.Error, OSError, zlib.error) as error:
                     self._say(f"{self._path} cannot be read: {error}; telemetry is not forwarded")
                     self._pause(MAX_WAIT)
+        if store:
+            store.close()
 
     def _wait_for_news(self) -> bool:
         with self._news:
@@ -186,25 +192,22 @@ class Forwarder:
             found, self._has_news = self._has_news, False
             return found
 
-    def _forward(self, client: httpx.Client) -> None:
-        if not self._path.exists():
-            return
-        with Store(self._path) as store:
-            tries = 0
-            while (one := store.next_after(store.forwarded)) is not None:
-                if self._ends_at is not None and time.monotonic() >= self._ends_at:
+    def _forward(self, client: httpx.Client, store: Store) -> None:
+        tries = 0
+        while (one := store.next_after(store.forwarded)) is not None:
+            if self._ends_at is not None and time.monotonic() >= self._ends_at:
+                return
+            tries += 1
+            found = self._post(client, one, tries)
+            if found.what == "later":
+                if not self._pause(found.seconds):
                     return
-                tries += 1
-                found = self._post(client, one, tries)
-                if found.what == "later":
-                    if not self._pause(found.seconds):
-                        return
-                    continue
-                with store.transaction():
-                    store.set_forwarded(one.n)
-                    if found.what == "refused":
-                        store.lose("refused", 1, len(one.body))
-                tries = 0
+                continue
+            with store.transaction():
+                store.set_forwarded(one.n)
+                if found.what == "refused":
+                    store.lose("refused", 1, len(one.body))
+            tries = 0
 
     def _post(self, client: httpx.Client, one: Stored, tries: int) -> Next:
         import httpx  # noqa: PLC0415 - see above

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import time
 
 import pytest
 
 from ocaptain.errors import UsageError
 from ocaptain.ledger import Ledger
 from ocaptain.query.telemetry import read_course
+from ocaptain.telemetry import forward
 from ocaptain.telemetry.batch import Batch
 from ocaptain.telemetry.clean import Labels
 from ocaptain.telemetry.decode import JSON, PROTOBUF, decode
@@ -132,6 +135,29 @@ def test_a_collector_that_is_not_there_holds_nobody_up(tmp_path):
         later = Forwarder(path, make_collector(there.url, ""))
         there.wait(1)
         assert later.close(60)
+
+
+def test_a_store_is_opened_once_and_again_only_if_it_could_not_be(tmp_path, monkeypatch):
+    path, opened = tmp_path / "telemetry.db", []
+
+    def open_store(path):
+        opened.append(path)
+        if len(opened) == 1:
+            raise OSError(errno.EMFILE, "too many open files")
+        return Store(path)
+
+    fill(path, ("logs", logs([("x", {})])))
+    monkeypatch.setattr(forward, "Store", open_store)
+    with collector() as there:
+        forwarder = Forwarder(path, make_collector(there.url, ""), 0.001)
+        while not there.calls:
+            forwarder.wake()
+            time.sleep(0.01)
+        for count in (2, 3):
+            fill(path, ("logs", logs([(f"x{count}", {})])), on_stored=forwarder.wake)
+            there.wait(count)
+        assert forwarder.close(60)
+    assert len(opened) == 2
 
 
 def test_no_redirect_is_followed(tmp_path):
