@@ -75,6 +75,9 @@ class StoringSink:
             labels = self._label(batch)
         except Exception:
             log.exception("telemetry of %s cannot be told whose it is", batch.ship)
+            with self._news:
+                self._lose("failed", 1, len(batch.body))
+                self._news.notify()
             return
         size = _size(batch)
         with self._news:
@@ -90,7 +93,7 @@ class StoringSink:
     def has_room(self, size: int) -> bool:
         """Return whether a body of so many bytes would be taken now."""
         with self._news:
-            return self._fits(size + _CALL_BYTES)
+            return not self._is_closing and self._fits(size + _CALL_BYTES)
 
     def close(self, seconds: float = CLOSE_SECONDS) -> bool:
         """Store what waits, then end; return whether all was stored in that time."""
@@ -153,7 +156,7 @@ class StoringSink:
         try:
             is_new = taken is not None and self._store(store, mask, *taken)
             self._store_lost(store)
-        except sqlite3.OperationalError as error:  # a full disk, or a reader that takes long
+        except sqlite3.Error as error:  # a full disk, or a reader that takes long; a file that was damaged
             self._say(f"{self._path} cannot be written: {error}; telemetry waits, and beyond a bound is dropped")
             with self._news:
                 if self._is_closing:
@@ -174,19 +177,19 @@ class StoringSink:
         """Store a call; return whether it was new and well-formed.
 
         Raises:
-            sqlite3.OperationalError: the store cannot be written now.
+            sqlite3.Error: the store cannot be written now.
         """
         from ocaptain.telemetry import intake  # noqa: PLC0415 - loads opentelemetry-proto
 
         try:
             digest = intake.digest(batch)
             return not store.has(digest) and intake.add(store, batch, labels, intake.clean_batch(batch, labels, mask))
-        except sqlite3.OperationalError:
-            raise
         except intake.Malformed as error:
             self._say(f"telemetry of {batch.ship or 'this machine'} was refused: {error}")
             reason = "malformed"
-        except Exception:  # whatever an agent can send
+        except Exception as error:  # whatever an agent can send
+            if isinstance(error, sqlite3.Error) and not isinstance(error, sqlite3.IntegrityError):
+                raise
             log.exception("telemetry of %s could not be stored", batch.ship)
             reason = "failed"
         with self._news:

@@ -31,6 +31,8 @@ MAX_BYTES = 256 * 1024 * 1024
 MAX_SERIES = 20_000
 #: Rows of calls of tools; beyond that they are counted under one name.
 MAX_TOOLS, OTHER_TOOLS = 5_000, "(others)"
+#: Of any sum: ships and agents say what they like, and SQLite's own end at 9 * 10**18.
+MAX_SUM = 10**15
 #: Times that a writer waits for a reader, in seconds.
 _PATIENCE = 5.0
 #: Whose a message is: an agent's, or our own about the voyage.
@@ -188,11 +190,13 @@ class Store:
         if not added:
             return False
         if any(entry.tokens):
+            kinds = ("read", "written", "cached")
+            counts = {kind: min(count, MAX_SUM) for kind, count in zip(kinds, entry.tokens, strict=True)}
             self._db.execute(
-                "INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
-                " tokens_in = tokens_in + excluded.tokens_in, tokens_out = tokens_out + excluded.tokens_out,"
-                " tokens_cached = tokens_cached + excluded.tokens_cached",
-                (*whose, *entry.tokens),
+                "INSERT INTO usage VALUES (:ship, :task, :attempt, :read, :written, :cached) ON CONFLICT DO UPDATE SET"
+                " tokens_in = min(tokens_in + :read, :most), tokens_out = min(tokens_out + :written, :most),"
+                " tokens_cached = min(tokens_cached + :cached, :most)",
+                {**dict(zip(("ship", "task", "attempt"), whose, strict=True)), **counts, "most": MAX_SUM},
             )
         tools = self._bounded(entry.tools)
         self._db.executemany(
@@ -246,9 +250,9 @@ class Store:
 
     def _lose(self, reason: str, calls: int, size: int) -> None:
         self._db.execute(
-            "INSERT INTO lost VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET"
-            " calls = calls + excluded.calls, bytes = bytes + excluded.bytes",
-            (reason, calls, size),
+            "INSERT INTO lost VALUES (:reason, :calls, :size) ON CONFLICT DO UPDATE SET"
+            " calls = min(calls + :calls, :most), bytes = min(bytes + :size, :most)",
+            {"reason": reason, "calls": min(calls, MAX_SUM), "size": min(size, MAX_SUM), "most": MAX_SUM},
         )
 
     def new_spans(self, ids: Iterable[bytes]) -> set[bytes]:

@@ -418,6 +418,58 @@ def test_a_store_that_cannot_be_written_is_tried_again(tmp_path, monkeypatch):
     assert sink.end().tokens_in == 5
 
 
+def test_a_loss_that_cannot_be_noted_is_noted_later(tmp_path, monkeypatch):
+    from ocaptain.telemetry import sink as sinks
+
+    monkeypatch.setattr(sinks, "RETRY_SECONDS", 0.01)
+    tried = threading.Event()
+    lose = Store.lose
+
+    def fail_once(self, *what):
+        if not tried.is_set():
+            tried.set()
+            raise sqlite3.DatabaseError("database disk image is malformed")
+        lose(self, *what)
+
+    monkeypatch.setattr(Store, "lose", fail_once)
+    sink = Sink(tmp_path)
+    sink.put(batch(metrics(token_points(read=5)), dropped_calls=2, dropped_bytes=9))
+    assert tried.wait(60)
+    until = time.monotonic() + 60
+    while (found := read_reported(sink.path)) is None or not found.lost:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    found = sink.end()
+    assert (found.tokens_in, found.calls, found.lost) == (5, 1, {"ship": 2})
+
+
+def test_what_cannot_be_told_whose_it_is_is_counted(tmp_path):
+    def label(_):
+        raise sqlite3.OperationalError("database is locked")
+
+    sink = StoringSink(tmp_path / "t.db", label)
+    sink.put(batch(metrics(token_points(read=5))))
+    assert sink.close(60)
+    assert read_reported(tmp_path / "t.db").lost == {"failed": 1}
+
+
+def test_a_sink_that_ends_has_no_room(sink):
+    assert sink.sink.has_room(10)
+    sink.end()
+    assert not sink.sink.has_room(10)
+
+
+def test_sums_end_somewhere(tmp_path):
+    """What ships and agents say they used or dropped cannot make the sums unreadable."""
+    most = 10**15
+    with Store(tmp_path / "t.db") as store, store.transaction():
+        for number in range(20):
+            store.add(Entry(0.0, "s", "t", 1, "logs", 1, bytes([number]), b"", (2**62, 2**80, 7)))
+            store.lose("ship", 2**62, 2**80)
+    found = read_reported(tmp_path / "t.db")
+    assert (found.tokens_in, found.tokens_out, found.tokens_cached, found.lost) == (most, most, 140, {"ship": most})
+
+
 def test_a_sink_without_a_place_ends_all_the_same(tmp_path):
     sink = StoringSink(tmp_path / "missing" / "telemetry.db", lambda _: LABELS)
     sink.put(batch(metrics(token_points(read=5))))
