@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from pydantic import SecretStr
 
@@ -36,5 +37,7 @@ def known_secrets(settings: Settings) -> list[str]:
     """Return all secrets that are configured on this machine: ours, and whatever a variable calls one."""
     ours = [value.get_secret_value() for value in vars(settings).values() if isinstance(value, SecretStr)]
     headers = [one.partition("=")[2] for text in ours for one in text.split(",")]  # of the collector: name=value,…
+    sent = [unquote(one.strip()) for one in headers]
+    headers += [*sent, *(one.rpartition(" ")[2] for one in sent)]  # as they are sent, and without ``Bearer``
     named = [value for source in sources() for name, value in source.items() if value and _SECRET_NAME.search(name)]
     return [*ours, *headers, *named]

@@ -23,7 +23,6 @@ import re
 import sqlite3
 import threading
 import time
-import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import unquote, urlsplit
@@ -179,7 +178,7 @@ class Forwarder:
                         store = Store(self._path)  # once: to open it is to measure it
                     if store:
                         self._forward(client, store)
-                except (sqlite3.Error, OSError, zlib.error) as error:
+                except (sqlite3.Error, OSError) as error:
                     self._say(f"{self._path} cannot be read: {error}; telemetry is not forwarded")
                     self._pause(MAX_WAIT)
         if store:

@@ -305,12 +305,19 @@ def read_after(db: sqlite3.Connection, number: int, limit: int = -1) -> Iterator
         db: a store's.
         number: of the last message that is known.
         limit: how many; -1 = all.
+
+    Raises:
+        sqlite3.Error: they cannot be read.
     """
     rows = db.execute(
         "SELECT n, at, origin, signal, items, body FROM batches WHERE n > ? ORDER BY n LIMIT ?", (number, limit)
     )
     for n, at, origin, signal, items, body in rows:
-        yield Stored(n, at, origin, signal, items, zlib.decompress(body))
+        try:
+            whole = zlib.decompress(body)
+        except zlib.error:
+            raise sqlite3.DatabaseError(f"message {n} is damaged") from None
+        yield Stored(n, at, origin, signal, items, whole)
 
 
 @contextlib.contextmanager

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import os
+import sqlite3
 import stat
 import subprocess
 import urllib.error
@@ -208,6 +210,15 @@ def test_a_store_that_is_damaged_is_told(tmp_path, voyage):
     assert "report" not in ocaptain(tmp_path, "status").stdout
 
 
+def test_a_message_that_is_damaged_is_told(tmp_path, voyage):
+    with contextlib.closing(sqlite3.connect(telemetry_path(voyage.path))) as db, db:
+        db.execute("UPDATE batches SET body = x'00' WHERE n = 2")
+    failed = ocaptain(tmp_path, "telemetry", "export", code=1)
+    assert "telemetry.db cannot be read: message 2 is damaged" in " ".join(failed.stderr.split())
+    assert "Traceback" not in failed.stderr
+    assert failed.stdout.startswith('{"resourceMetrics"')
+
+
 def test_the_watcher_sees_what_is_new(voyage):
     watcher = Watcher(voyage.path)
     assert watcher.reported().tokens_in == 1237  # SQLite makes files to read it
@@ -258,9 +269,9 @@ def test_what_is_secret_is_known_by_its_name(monkeypatch, tmp_path):
     monkeypatch.setenv("NPM_TOKEN", "canary-of-npm")
     monkeypatch.setenv("KEYBOARD", "qwerty")
     (tmp_path / ".env").write_text("DB_PASSWORD=canary-of-a-file\n")
-    settings = Settings(OTEL_EXPORTER_OTLP_HEADERS="a=canary-a,b=canary-b", GH_TOKEN="canary-gh")
+    settings = Settings(OTEL_EXPORTER_OTLP_HEADERS="a=canary-a, b=Bearer%20canary%2Bb", GH_TOKEN="canary-gh")
     found = known_secrets(settings)
-    assert set(found) >= {"canary-of-npm", "canary-of-a-file", "canary-a", "canary-b", "canary-gh"}
+    assert set(found) >= {"canary-of-npm", "canary-of-a-file", "canary-a", "Bearer canary+b", "canary+b", "canary-gh"}
     assert "qwerty" not in found
     assert configured_collector(settings) is None
 
