@@ -312,6 +312,26 @@ def test_an_attempt_is_named_only_if_it_is_the_ship_s_and_what_cannot_be_unpacke
         asyncio.run(asyncio.wait_for(play(sink, ledger), 30))
 
 
+def test_countless_small_calls_do_not_all_wait(tmp_path, monkeypatch):
+    monkeypatch.setattr(edge_module, "MAX_WAITING", 10 * edge_module.CALL_BYTES)
+    data = zlib.compress(b"x")
+
+    async def play(sink, ledger):
+        edge = TelemetryEdge(sink, ledger)
+        for number in range(100):  # before the loop has its turn
+            for record in pieces(number + 1, number * len(data), data):
+                edge.take("ship-0", record)
+        await asyncio.gather(*edge._unzipping)
+        for record in pieces(101, 100 * len(data), data):
+            edge.take("ship-0", record)
+        await edge.close()
+        assert 1 <= len(sink.batches) <= 11
+        assert len(sink.batches) + sum(one.dropped_calls for one in sink.batches) == 101
+
+    with edge_of(tmp_path) as (sink, ledger):
+        asyncio.run(asyncio.wait_for(play(sink, ledger), 30))
+
+
 def test_a_ledger_of_before_gets_its_column(tmp_path):
     directory = make_voyage(tmp_path, [{"run": "true"}])
     with contextlib.closing(Ledger(directory / "ledger.db")) as ledger:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 MAX_UNZIPPED = 16 * 1024 * 1024  # bytes of a call
 MAX_WAITING = 32 * 1024 * 1024  # bytes of calls that are not unzipped yet
+CALL_BYTES = 2000  # that a call takes beside them while it waits: a ship may send countless small ones
 NOTE_SECONDS = 1.0
 _ANY_HEADER = 32 + zlib.MAX_WBITS  # gzip or zlib
 log = logging.getLogger("ocaptain.captain")
@@ -148,10 +149,10 @@ class TelemetryEdge:
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(NOTE_SECONDS, self._note)
         self._count_lost(ship, joined.dropped_calls, joined.dropped_bytes)
-        if self._waiting + len(joined.data) > MAX_WAITING:
+        if self._waiting + len(joined.data) + CALL_BYTES > MAX_WAITING:
             self._count_lost(ship, 1, len(joined.data))
             return
-        self._waiting += len(joined.data)
+        self._waiting += len(joined.data) + CALL_BYTES
         task = asyncio.ensure_future(self._deliver(ship, joined))
         self._unzipping.add(task)
         task.add_done_callback(self._unzipping.discard)
@@ -162,7 +163,7 @@ class TelemetryEdge:
             # One thread: the calls of a ship stay in order.
             data = await loop.run_in_executor(self._thread, unzip, joined.data)
         finally:
-            self._waiting -= len(joined.data)
+            self._waiting -= len(joined.data) + CALL_BYTES
         if data is None:
             self._count_lost(ship, 1, len(joined.data))
             return
