@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
@@ -37,6 +38,15 @@ def _check_printable(token: SecretStr) -> SecretStr:
     if not re.fullmatch(r"[!-~]+", token.get_secret_value()):
         raise ValueError("the token contains spaces or invalid characters; copy it again from your account")
     return token
+
+
+def _check_address(url: str) -> str:
+    """Refuse an address or a port that there is none of, though it has the right form."""
+    try:
+        _ = urlsplit(url).port
+    except ValueError:
+        raise ValueError("its address or its port is wrong") from None
+    return url
 
 
 Token = Annotated[SecretStr, AfterValidator(_check_printable)]
@@ -123,7 +133,7 @@ class Settings(BaseModel):
         pattern=r"^tag:[A-Za-z][A-Za-z0-9-]*$",
         description="Tag that ships have on the tailnet.",
     )
-    otlp_endpoint: str | None = Field(
+    otlp_endpoint: Annotated[str, AfterValidator(_check_address)] | None = Field(
         None,
         validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT",
         pattern=URL,

@@ -15,6 +15,7 @@ from ocaptain.cli.reported import loss_text, reported_text
 from ocaptain.cli.style import symbol
 from ocaptain.cli.tables import lay_out
 from ocaptain.cli.views import find_voyage
+from ocaptain.config import load_settings
 from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.query import Query
 from ocaptain.query.telemetry import telemetry_path
@@ -28,7 +29,12 @@ if TYPE_CHECKING:
 
 
 def start(port: int | None, *, as_json: bool) -> None:
-    """Start the receiver; print where it is."""
+    """Start the receiver; print where it is.
+
+    Raises:
+        UsageError: the configuration is wrong.
+    """
+    load_settings()  # here, where the user sees what is wrong, and not in the receiver's log
     record = receiver.start(port)
     found = read_reported(receiver.store_path()) or Reported()
     if as_json:

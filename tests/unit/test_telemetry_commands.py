@@ -282,6 +282,14 @@ def test_a_collector_that_is_none_is_named(monkeypatch):
         load_settings()
 
 
+@pytest.mark.parametrize("url", ["http://[::::]", "https://[1:2]/x", "http://c.example:99999"])
+def test_an_address_of_nothing_is_named(tmp_path, url):
+    env = {"OTEL_EXPORTER_OTLP_ENDPOINT": url, "OTEL_EXPORTER_OTLP_HEADERS": "a=canary"}
+    said = Machine(tmp_path).run("telemetry", "start", "--port", "0", code=2, **env).stderr
+    assert "OTEL_EXPORTER_OTLP_ENDPOINT: its address or its port is wrong" in " ".join(said.split())
+    assert "Traceback" not in said
+
+
 def test_headers_that_cannot_be_sent_forward_nothing(caplog):
     settings = Settings(OTEL_EXPORTER_OTLP_ENDPOINT="http://c.example", OTEL_EXPORTER_OTLP_HEADERS="a=canary")
     assert configured_collector(settings) is None
