@@ -18,6 +18,7 @@ import pytest
 from ocaptain.voyage.home import VoyageDirectory
 from tests.claude.api import Api, Fault, Say, Turn, Use
 from tests.claude.cli import layer
+from tests.claude.reported import assert_reported
 from tests.helpers import OCAPTAIN, REPO, SECONDS, Done, Sailor, in_a_ship, wait_for, write_plan
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(1800)]
@@ -255,8 +256,8 @@ def test_a_plan_is_landed_and_its_bill_is_known(harbour, source, tmp_path):
         assert said[subject] == pytest.approx(api.dollars(part), abs=1e-6)
     assert api.strange == []
     assert {signal for ship in range(3) for signal in reported(harbour, voyage, f"ship-{ship}")} == SIGNALS
-    with VoyageDirectory(harbour.voyage(voyage)).ledger() as ledger:
-        assert any(ship.cursors["otlp"] for ship in ledger.ships()), "none of it came to the captain"
+    said_to_tools = ("Hallo Welt", "[English]", "/proc/$$", "I look at what is there")
+    assert_reported(harbour, api, voyage, script, (OAUTH, *said_to_tools))
     assert_secret(harbour, voyage, OAUTH, {"ship-0", "ship-1", "ship-2"}, "env.json")
     assert harbour.inside(f"{voyage}-ship-0", "cat /proc/net/dev").count(":") == 1, "a ship has more than its loopback"
     assert "bypass permissions on" in harbour.inside(f"{voyage}-ship-0", INTERACTIVE), "a dialog came"
