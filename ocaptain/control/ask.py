@@ -103,7 +103,7 @@ def _run_under_lock(directory: Path, command: Command, execute: Callable[[Comman
 def _start_captain_again(directory: Path) -> None:
     with Ledger(directory / "ledger.db") as ledger:
         state = ledger.voyage().state
-    if state == "running":
+    if state in {"running", "verifying"}:
         process.start_captain(directory)
 
 
