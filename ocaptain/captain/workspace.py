@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from ocaptain.captain.decide.local import MAX_COMMITS, Standing, UserCommit
 from ocaptain.git import BundleRefused, Git, GitError, admit_bundle, write_bundle
+from ocaptain.git.quarantine import INCOMING
 from ocaptain.text import clean_line
 
 if TYPE_CHECKING:
@@ -97,7 +98,9 @@ class Workspace:
             GitError: they cannot be read or stored.
         """
         try:
-            with tempfile.TemporaryDirectory(dir=repository.directory.parent, prefix=".local-") as scratch:
+            incoming = repository.directory / INCOMING  # which the next captain clears if this one is killed
+            incoming.mkdir(mode=0o700, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=incoming) as scratch:
                 path = Path(scratch) / "bundle"
                 write_bundle(self.git, chain.tip, BUNDLE_REF, chain.base, path)
                 if path.stat().st_size > limits.pack_bytes:
