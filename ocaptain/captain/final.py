@@ -105,6 +105,7 @@ class FinalVerify:
         self._records = records
         self._transports = transports
         self._maker = maker
+        self._is_making = False
         self._unusable: set[str] = set()
         self._problem = ""
 
@@ -141,6 +142,10 @@ class FinalVerify:
         promised = any(ship.role == "verify" for ship in self._ledger.ships())
         verdict = judge_runs(runs, voyage.verify_on, is_promised=promised)
         return FinalVerifyResult(verdict, commit, runs[-1].code, runs[-1].ship, _log(runs, logs), runs[-1].stage)
+
+    def is_bound(self) -> bool:
+        """Whether it must not be cancelled: ship-verify is being made, by a process that would go on without it."""
+        return self._is_making
 
     async def _next_place(self) -> Place | CreateShip:
         verify_on, creation = self._context.voyage.verify_on, CreationStatus()
@@ -206,10 +211,14 @@ class FinalVerify:
     async def _make(self, instead_of: str | None) -> None:
         """Make ship-verify again; if that succeeds, another captain takes over and this one is stopped."""
         assert self._maker
-        if instead_of and not await self._rescue(instead_of):
-            self._unusable.add(instead_of)
-            return
-        await self._maker.make(instead_of)
+        self._is_making = True
+        try:
+            if instead_of and not await self._rescue(instead_of):
+                self._unusable.add(instead_of)
+                return
+            await self._maker.make(instead_of)
+        finally:
+            self._is_making = False
 
     async def _rescue(self, ship: str) -> bool:
         """Fetch a ship's work so that it can be destroyed; return whether that succeeded."""

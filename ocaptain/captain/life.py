@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ocaptain.captain.adopt import adopt_landings
@@ -246,11 +247,10 @@ class Captain:
 
     def _carry_out(self, command: Command) -> Answer | Awaitable[Answer]:
         """Carry out a user's command for this voyage."""
-        is_over = self.pool.over or (command.name == "land" and self.local.is_closed)
-        if is_over and command.name in {"retry", "change", "approve", "land"}:
-            return Answer(done=False, said=f"the captain of {self.voyage.id} is ending; try again", is_late=True)
+        if self.pool.over and command.name in {"retry", "change", "approve", "land"}:
+            return self._late()
         if command.name == "land":
-            return self._land()
+            return self.local.answer_once(command.id, self._land)
         answer = carry_out(command, self.ledger)
         if command.name == "stop" and self._main_task:
             asyncio.get_running_loop().call_later(STOP_SECONDS, self._main_task.cancel)
@@ -268,7 +268,13 @@ class Captain:
         return answer
 
     async def _land(self) -> Answer:
-        return await self.local.answer(await self.views.land())
+        synced = await self.views.land()
+        if self.local.is_closed and not synced.landed:  # the voyage ended while it waited for its turn
+            return self._late()
+        return await self.local.answer(synced)
+
+    def _late(self) -> Answer:
+        return Answer(done=False, said=f"the captain of {self.voyage.id} is ending; try again", is_late=True)
 
     async def _verify(self) -> None:
         """Run the final verify, and store its result and the voyage's last state.
@@ -278,10 +284,11 @@ class Captain:
         self.ledger.set_state("verifying")
         while True:
             final = FinalVerify(self.context, self.pool, self._records, self._transports, self._maker)
-            ended = await self.local.unless_landed(final.run)
-            await wait_for_artifacts(self.actors.values())
-            if ended and await self.local.close(self.views.settle_checkout, ended.commit):
-                break
+            ended = await self.local.unless_landed(final.run, final.is_bound)
+            if ended:
+                await wait_for_artifacts(self.actors.values())
+                if await self.views.while_settled(partial(self.local.close, ended.commit)):
+                    break
             self.ledger.add_event("local", ANEW)
         verdict = ended.verdict
         if ended.code is not None:

@@ -34,7 +34,7 @@ from ocaptain.git import BadBundle, GitError
 from ocaptain.text import clean_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine
     from pathlib import Path
 
     from ocaptain.captain.decide.local import Standing
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 MAX_REASON = 1500
+BOUND_SECONDS = 0.5  # between two looks whether something may be cancelled
 NOTHING = "nothing to land: workspace/ has no commit that is not on the branch"
 log = logging.getLogger("ocaptain.captain")
 
@@ -72,7 +73,7 @@ class LocalWork:
 
     Attributes:
         landings: number of chains that landed by it.
-        is_closed: whether nothing lands now, since the voyage's end is being recorded.
+        is_closed: whether nothing lands any more, since the voyage has ended.
     """
 
     def __init__(self, directory: Path, context: Context) -> None:
@@ -81,6 +82,7 @@ class LocalWork:
         self._workspace = Workspace(directory / "workspace", directory / "repo.git", self._branch)
         self._seen: str | None = None
         self._refused: str | None = None
+        self._answering: tuple[str, asyncio.Future[Answer]] | None = None  # the last command
         self._changed = asyncio.Event()
         self.landings = 0
         self.is_closed = False
@@ -138,12 +140,19 @@ class LocalWork:
         self.landings += 1
         self._changed.set()
         note = await asyncio.to_thread(self._workspace.move, chain.tip, verdict.commit)
-        self._seen = self._workspace.read_tip()
+        if self._workspace.read_tip() == verdict.commit:  # else its user went on meanwhile: that is news
+            self._seen = verdict.commit
         return Synced(landed=tuple(new for _, new in verdict.commits), note=note)
 
     async def _follow(self) -> str | None:
         place = self._workspace
         return await asyncio.to_thread(fast_forward, place.path, place.source, place.branch)
+
+    def answer_once(self, command: str, land: Callable[[], Coroutine[Any, Any, Answer]]) -> Awaitable[Answer]:
+        """Return the answer to a command with this id, which is repeated while it takes long, and carried out once."""
+        if self._answering is None or self._answering[0] != command:
+            self._answering = command, asyncio.ensure_future(land())
+        return asyncio.shield(self._answering[1])
 
     async def answer(self, synced: Synced) -> Answer:
         """Return what ``ocaptain land`` is answered with."""
@@ -164,25 +173,30 @@ class LocalWork:
         except (GitError, OSError):
             return ()
 
-    async def close(self, settle: Callable[[], Coroutine[Any, Any, None]], verified: str) -> bool:
-        """Let no commit of the user's land any more; return whether ``verified`` is still the head, else they can.
+    async def close(self, verified: str) -> bool:
+        """Let no commit of the user's land any more if ``verified``, the commit of the final verify, is the head still.
 
-        Args:
-            settle: waits until no landing of theirs is under way.
-            verified: commit that the final verify was of.
+        No :meth:`sync` may be under way. Returns whether it is.
         """
-        self.is_closed = True
-        await settle()
         self.is_closed = await self._context.lander.head() == verified
         return self.is_closed
 
-    async def unless_landed(self, work: Callable[[], Coroutine[Any, Any, _Result]]) -> _Result | None:
-        """Return the result of ``work``; None if the user's commits landed meanwhile, and it was cancelled."""
+    async def unless_landed(
+        self, work: Callable[[], Coroutine[Any, Any, _Result]], is_bound: Callable[[], bool] = lambda: False
+    ) -> _Result | None:
+        """Return the result of ``work``; None if the user's commits landed meanwhile, and it was cancelled.
+
+        Args:
+            work: to be done.
+            is_bound: whether it must not be cancelled now.
+        """
         self._changed.clear()
         task = asyncio.ensure_future(work())
         landing = asyncio.ensure_future(self._changed.wait())
         try:
             await asyncio.wait({task, landing}, return_when=asyncio.FIRST_COMPLETED)
+            while not task.done() and is_bound():
+                await asyncio.wait({task}, timeout=BOUND_SECONDS)
             return task.result() if task.done() else None
         finally:
             landing.cancel()

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ocaptain.captain.local import Synced
 from ocaptain.git import GitError, pack
@@ -14,7 +14,7 @@ from ocaptain.ledger import TakenOver, task_files
 from ocaptain.protocol.files import write_atomic
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
     from pathlib import Path
 
     from ocaptain.captain.local import LocalWork
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ocaptain.git import BareRepository
     from ocaptain.ledger import Ledger
 
+_Result = TypeVar("_Result")
 CHECKOUT_SECONDS = 2.0  # between two updates of the checkout; it is updated once more at the end
 log = logging.getLogger("ocaptain.captain")
 
@@ -100,10 +101,10 @@ class Views:
         task.add_done_callback(self._jobs.discard)
         return await asyncio.shield(task)
 
-    async def settle_checkout(self) -> None:
-        """Wait until no update of the checkout is under way."""
+    async def while_settled(self, decide: Callable[[], Coroutine[Any, Any, _Result]]) -> _Result:
+        """Return what ``decide`` returns; no update of the checkout is under way meanwhile."""
         async with self._checkout:
-            pass
+            return await decide()
 
     async def finish_workspace_update(self) -> None:
         """Wait until ``workspace/`` is up to date: users look at it when the voyage has ended."""

@@ -8,6 +8,8 @@ import subprocess
 
 import pytest
 
+from ocaptain.captain.local import LocalWork
+from ocaptain.control import Command
 from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.git import Git
 from ocaptain.ledger import Ledger, overview
@@ -90,20 +92,48 @@ def test_a_commit_lands_by_itself_and_the_next_task_has_it(tmp_path, ships):
 
 
 def test_a_verify_starts_anew_with_a_commit_that_comes_meanwhile(tmp_path, ships):
-    """The script of the commit before is ended, not waited for."""
+    """The script of the commit before is ended, not waited for; artifacts that are on their way are not either."""
     verify = f"test -e a; echo $$ >> {tmp_path}/ran; test -e mine || sleep 1000"
     directory, fleet = make_voyage(tmp_path, [{"run": "echo 1 > a"}], verify=verify), ships(1)
 
     async def meanwhile(captain):
         await until((tmp_path / "ran").exists)
         assert captain.ledger.voyage().state == "verifying"
+        captain.actors["ship-0"].attempts.artifacts.collected.clear()
         commit(directory, mine="x\n")
+        await until(lambda: len((tmp_path / "ran").read_text().split()) == 2)
+        captain.actors["ship-0"].attempts.artifacts.collected.set()
 
     assert asyncio.run(sail(directory, fleet, meanwhile=meanwhile)) == "complete"
     with Ledger(directory / "ledger.db") as ledger:
         assert overview(ledger).verify["commit"] == Git(directory / "repo.git").resolve(VOYAGE)
         assert any("starts anew" in event["text"] for event in ledger.events_after(0))
     assert "mine" in files(directory)
+
+
+def test_a_landing_that_comes_while_the_end_is_recorded_is_for_the_next_captain(tmp_path, ships, monkeypatch):
+    """The verify that counts is not thrown away, and the user is not told that there is nothing to land."""
+    directory, fleet = make_voyage(tmp_path, [{"run": "echo 1 > a"}]), ships(1)
+    real, answers = LocalWork.close, []
+
+    async def ask(captain):
+        answer = await captain._carry_out(Command(name="land"))
+        answers.append((answer.is_late, captain.ledger.voyage().state))
+
+    async def meanwhile(captain):
+        async def close(local, verified):
+            commit(directory, mine="x\n")
+            asking.append(asyncio.create_task(ask(captain)))
+            await asyncio.sleep(0)
+            return await real(local, verified)
+
+        monkeypatch.setattr(LocalWork, "close", close)
+        monkeypatch.setattr(LocalWork, "has_news", lambda _: False)
+
+    asking = []
+    assert asyncio.run(sail(directory, fleet, meanwhile=meanwhile)) == "complete"
+    assert answers == [(True, "complete")]
+    assert "mine" not in files(directory)
 
 
 def test_a_conflict_is_noted_lands_nothing_and_is_gone_after_a_rebase(tmp_path, ships, ada):
