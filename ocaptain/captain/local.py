@@ -34,7 +34,7 @@ from ocaptain.git import BadBundle, GitError
 from ocaptain.text import clean_line
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
     from pathlib import Path
 
     from ocaptain.captain.decide.local import Standing
@@ -45,6 +45,12 @@ MAX_REASON = 1500
 BOUND_SECONDS = 0.5  # between two looks whether something may be cancelled
 NOTHING = "nothing to land: workspace/ has no commit that is not on the branch"
 log = logging.getLogger("ocaptain.captain")
+
+
+def describe_landed(commits: Sequence[str]) -> str:
+    """Return how many commits landed, oldest first, and the last one's id, or that there were none."""
+    count = "1 commit" if len(commits) == 1 else f"{len(commits)} commits"
+    return f"{count} landed, up to {commits[-1][:10]}" if commits else NOTHING
 
 
 @dataclass(frozen=True)
@@ -159,10 +165,7 @@ class LocalWork:
         uncommitted = await self.uncommitted()
         if synced.refused:
             return Answer(done=False, said=synced.refused, uncommitted=uncommitted, has_failed=synced.conflicts)
-        count = len(synced.landed)
-        landed = (
-            f"{count} commit{'s' if count > 1 else ''} landed, up to {synced.landed[-1][:10]}" if count else NOTHING
-        )
+        landed = describe_landed(synced.landed)
         said = "; ".join(part for part in (landed, synced.note, describe_uncommitted(uncommitted)) if part)
         return Answer(done=True, said=said, commits=synced.landed, uncommitted=uncommitted)
 

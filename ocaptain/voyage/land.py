@@ -19,17 +19,17 @@ from typing import TYPE_CHECKING
 
 from ocaptain import process
 from ocaptain.captain.decide.local import refuse_state, state_after
-from ocaptain.captain.local import LocalWork
+from ocaptain.captain.local import NOTHING, LocalWork, describe_landed
 from ocaptain.captain.ship.context import Context
 from ocaptain.captain.workspace import Workspace
-from ocaptain.control import Command, ask
+from ocaptain.control import Answer, Command, ask
 from ocaptain.errors import UsageError
-from ocaptain.git import Git
+from ocaptain.git import Git, GitError
+from ocaptain.text import clean_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ocaptain.control import Answer
     from ocaptain.ledger import Ledger
     from ocaptain.voyage.home import VoyageDirectory
 
@@ -56,12 +56,12 @@ def land(directory: VoyageDirectory, request: CommitRequest) -> Answer:
     """
     if request.message is None and request.paths:
         raise UsageError("a PATH is for a commit: give its message with -m TEXT; without -m your own commits land")
-    voyage = directory.voyage()
+    made, voyage = None, directory.voyage()
     if refused := refuse_state(voyage.id, voyage.state, str(directory.path)):
         raise UsageError(refused)
     if request.message is not None:
         workspace = Workspace(directory.path / "workspace", directory.path / "repo.git", voyage.id)
-        _commit(workspace, request.message, _paths_in(workspace.path, request.paths, Path.cwd()))
+        made = _commit(workspace, request.message, _paths_in(workspace.path, request.paths, Path.cwd()))
 
     def land_here(_: Command, ledger: Ledger) -> Answer:
         return asyncio.run(_land_here(directory.path, ledger))
@@ -69,20 +69,37 @@ def land(directory: VoyageDirectory, request: CommitRequest) -> Answer:
     answer = ask(directory.path, Command(name="land"), land_here)
     if not answer.done:
         raise UsageError(answer.said)
-    if answer.commits and directory.voyage().state in {"running", "verifying"}:
+    if made and not answer.commits:
+        answer = _with_earlier_landing(directory, answer, made)
+    state = directory.voyage().state
+    if (answer.commits or state != voyage.state) and state in {"running", "verifying"}:
         process.start_captain(directory.path)  # none may be running: the voyage had ended, or its captain died
     return answer
+
+
+def _with_earlier_landing(directory: VoyageDirectory, answer: Answer, made: str) -> Answer:
+    """Return the answer with the landing of a commit that the captain saw before the command came."""
+    with directory.ledger() as ledger:
+        landed = ledger.landed_of([made]).get(made)
+    if landed is None:
+        return answer
+    said = answer.said.replace(NOTHING, describe_landed([landed]))
+    return answer.model_copy(update={"commits": (landed,), "said": said})
 
 
 async def _land_here(directory: Path, ledger: Ledger) -> Answer:
     """Land without a captain; the caller holds its lock."""
     context = Context.of(directory, ledger)
+    voyage = context.voyage
+    if refused := refuse_state(voyage.id, voyage.state, str(directory)):  # it was sunk meanwhile
+        return Answer(done=False, said=refused)
     await asyncio.to_thread(context.lander.reconcile)
     work = LocalWork(directory, context)
     answer = await work.answer(await work.sync())
-    state = ledger.voyage().state
-    after = state_after(state, has_failed_tasks=bool(ledger.failed_tasks()))
-    if answer.commits and after != state:
+    # A landing whose command was killed before it came to this has not been verified, either.
+    is_unverified = voyage.verify_commit not in {None, await context.lander.head()}
+    after = state_after(voyage.state, has_failed_tasks=bool(ledger.failed_tasks()))
+    if answer.done and (answer.commits or is_unverified) and after != voyage.state:
         ledger.set_note(None)
         ledger.set_state(after)
     return answer
@@ -99,17 +116,19 @@ def _paths_in(workspace: Path, paths: Sequence[str], here: Path) -> list[str]:
     for path in paths:
         base = here if here.resolve().is_relative_to(root) else root
         place = Path(os.path.normpath(base.resolve() / path))
+        if not place.is_relative_to(root):  # it may be named by another way that leads there
+            place = place.parent.resolve() / place.name
         if not place.is_relative_to(root):
             raise UsageError(f"{path} is not in {workspace}; name files of workspace/")
         found.append(str(place.relative_to(root)))
     return found
 
 
-def _commit(workspace: Workspace, message: str, paths: Sequence[str]) -> None:
-    """Commit in ``workspace/`` in the user's name; hooks do not run.
+def _commit(workspace: Workspace, message: str, paths: Sequence[str]) -> str | None:
+    """Commit in ``workspace/`` in the user's name, and return the commit; hooks do not run.
 
     Raises:
-        UsageError: there is nothing to commit, or git does not know who the user is.
+        UsageError: there is nothing to commit, no such file, or git does not know who the user is.
     """
     if not message.strip():
         raise UsageError("-m is empty; say in it what the commit does")
@@ -119,7 +138,10 @@ def _commit(workspace: Workspace, message: str, paths: Sequence[str]) -> None:
         raise UsageError(f"workspace/ is not on {workspace.branch}: git -C {workspace.path} switch {workspace.branch}")
     author = _identity(workspace.path)
     if paths:
-        git.run("add", "--all", "--", *paths)
+        try:
+            git.run("add", "--all", "--", *paths)
+        except GitError as error:
+            raise UsageError(f"nothing was committed in {workspace.path}: {clean_line(error.told, 400)}") from error
         changed = git.run("diff", "--cached", "--quiet", "HEAD", "--", *paths, ok=(0, 1)).returncode
         how = ["--only", "--", *paths]
     elif git.run("diff", "--cached", "--quiet", "HEAD", ok=(0, 1)).returncode:
@@ -130,6 +152,7 @@ def _commit(workspace: Workspace, message: str, paths: Sequence[str]) -> None:
         new = f" ({', '.join(workspace.uncommitted()[:5])} is new: name it)" if workspace.uncommitted() else ""
         raise UsageError(f"there is nothing to commit in {workspace.path}{new}; without -m your own commits land")
     git.run("commit", "--quiet", "--no-verify", "-m", message, *how, extra=author)
+    return git.resolve("HEAD")
 
 
 def _identity(workspace: Path) -> Mapping[str, str]:

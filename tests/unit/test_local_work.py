@@ -12,7 +12,12 @@ from ocaptain.captain import workspace
 from ocaptain.captain.local import LocalWork
 from ocaptain.captain.ship.context import Context
 from ocaptain.control.commands import Answer
+from ocaptain.errors import UsageError
 from ocaptain.git import BareRepository, Git, clear_quarantine
+from ocaptain.ledger import Ledger
+from ocaptain.voyage import land as verb
+from ocaptain.voyage.home import VoyageDirectory
+from ocaptain.voyage.land import CommitRequest, land
 from tests.unit.test_ledger import make
 from tests.unit.test_workspace import commit
 
@@ -126,3 +131,86 @@ def test_what_must_not_be_cancelled_is_not_when_commits_land(voyage, monkeypatch
         return steps
 
     assert asyncio.run(sail()) == ["made"]
+
+
+# -- the command ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ended(voyage, monkeypatch):
+    """A voyage that is complete, whose user has a name; captains that would be started are listed."""
+    voyage.ledger.set_state("complete")
+    voyage.ledger.record_verify(
+        ok=True, code=0, clean=True, commit=voyage.git.resolve(f"refs/heads/{BRANCH}"), tail="", ship="ship-0"
+    )
+    voyage.ledger.close()
+    voyage.started = []
+    monkeypatch.setattr(verb.process, "start_captain", voyage.started.append)
+    for name, value in {"GIT_AUTHOR_NAME": "Ada", "GIT_AUTHOR_EMAIL": "ada@example.org"}.items():
+        monkeypatch.setenv(name, value)
+    voyage.own = VoyageDirectory(voyage.place.parent)
+    return voyage
+
+
+@pytest.mark.parametrize("path", ["no-such-file", "out.log", "link/x"])
+def test_a_file_that_cannot_be_committed_is_a_wrong_input(ended, path):
+    (ended.place / ".git/info").mkdir(exist_ok=True)
+    (ended.place / ".git/info/exclude").write_text("*.log\n")
+    (ended.place / "out.log").write_text("ignored\n")
+    (ended.place / "link").symlink_to("/")
+    with pytest.raises(UsageError, match="nothing was committed in") as refused:
+        land(ended.own, CommitRequest((path,), "mine"))
+    assert "\n" not in refused.value.message
+    assert ended.landed() == []
+
+
+def test_a_file_may_be_named_by_a_link_to_its_voyage(ended, tmp_path):
+    (tmp_path / "short").symlink_to(ended.place.parent)
+    (ended.place / "mine").write_text("1\n")
+    assert len(land(ended.own, CommitRequest((str(tmp_path / "short/workspace/mine"),), "mine")).commits) == 1
+
+
+def test_a_landing_whose_command_was_killed_is_verified_after_the_next_one(ended, monkeypatch):
+    """It died when the commits were on the branch, and the voyage was complete still."""
+    ended.commit("mine")
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "set_state", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            land(ended.own, CommitRequest())
+    assert (ended.landed(), ended.own.voyage().state) == (["mine"], "complete")
+    assert "nothing to land" in land(ended.own, CommitRequest()).said
+    assert ended.own.voyage().state == "running"
+    assert ended.started == [ended.own.path]
+    land(ended.own, CommitRequest())
+    assert ended.started == [ended.own.path]
+
+
+def test_a_voyage_that_is_sunk_before_its_lock_is_free_takes_nothing(ended, monkeypatch):
+    real = verb.ask
+
+    def ask(directory, *arguments):
+        with Ledger(directory / "ledger.db") as ledger:
+            ledger.take_command()
+            ledger.set_state("sunk")
+        return real(directory, *arguments)
+
+    monkeypatch.setattr(verb, "ask", ask)
+    ended.commit("mine")
+    with pytest.raises(UsageError, match="it is sunk; save your commits"):
+        land(ended.own, CommitRequest())
+    assert ended.landed() == []
+
+
+def test_a_commit_that_the_captain_saw_before_the_command_is_told_as_landed(ended, monkeypatch):
+    real = verb.ask
+
+    def ask(directory, command, execute):
+        assert len(real(directory, command, execute).commits) == 1  # as the captain does by itself
+        return real(directory, command, execute)
+
+    monkeypatch.setattr(verb, "ask", ask)
+    (ended.place / "mine").write_text("1\n")
+    (ended.place / "left").write_text("1\n")
+    answer = land(ended.own, CommitRequest(("mine",), "mine"))
+    assert answer.commits == (ended.git.resolve(f"refs/heads/{BRANCH}"),)
+    assert answer.said == f"1 commit landed, up to {answer.commits[0][:10]}; not committed, so not landed: left"
