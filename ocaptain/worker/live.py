@@ -43,6 +43,7 @@ from ocaptain.worker.state import State
 
 MAX_LIVE_PACK = 50 * MEBIBYTE  # bytes of a bundle; a larger one is not sent
 MAX_LIVE_FILES = 4 * MAX_LIVE_PACK  # bytes of files that are packed to find out
+MAX_LIVE_OBJECTS = 512 * MEBIBYTE  # bytes of all versions of files that are kept; then it begins anew
 LOOK_SECONDS = 60.0
 #: ``status`` keeps its cache only for the way of listing that is configured.
 _CONFIG = """[core]
@@ -66,11 +67,13 @@ class Choice(NamedTuple):
         present: files and links that are staged.
         gone: paths at which there is nothing any more.
         problem: why not all, or none, are taken; "" if all are.
+        size: bytes of ``present``.
     """
 
     present: Sequence[str] = ()
     gone: Sequence[str] = ()
     problem: str = ""
+    size: int = 0
 
 
 def choose(root: Path, paths: Sequence[str], limits: Limits) -> Choice:
@@ -97,14 +100,15 @@ def choose(root: Path, paths: Sequence[str], limits: Limits) -> Choice:
             present.append(path)
             files.append(NewFile(name, size, is_new=True))
     beyond = next(iter(find_excesses(files, limits)), None)
-    if beyond or sum(one.size for one in files) > MAX_LIVE_FILES:
+    total = sum(one.size for one in files)
+    if beyond or total > MAX_LIVE_FILES:
         reason = beyond.reason if beyond else f"more than {MAX_LIVE_FILES // MEBIBYTE} MB of new and changed files"
         return Choice(problem=f"nothing of what is new is sent: {reason}")
     if not left_out:
-        return Choice(present, gone)
+        return Choice(present, gone, size=total)
     named = ", ".join(printable_path(os.fsencode(path), 80) for path in left_out[:3])
     more = f" and {len(left_out) - 3} more" if len(left_out) > 3 else ""
-    return Choice(present, gone, f"left out, since no ship could take it: {named}{more}")
+    return Choice(present, gone, f"left out, since no ship could take it: {named}{more}", total)
 
 
 def _size(path: Path) -> Optional[int]:
@@ -148,6 +152,7 @@ class LiveView(Bundling):
         self._directory = places.own / "live"
         self._process: Optional["subprocess.Popen[bytes]"] = None
         self._stopped = False
+        self._kept = 0  # bytes of all that was staged since the directory was made
 
     def stop(self) -> None:
         """Abandon the look that is under way, if there is one, and take no other."""
@@ -179,9 +184,12 @@ class LiveView(Bundling):
                 listed = b"".join(os.fsencode(path) + b"\0" for path in paths)
                 self._git("update-index", *how, "-z", "--stdin", stdin=listed)
         if choice.gone or choice.present:
+            self._kept += choice.size
             head = self._commit(head)
-        if have and have != head and not self.has_commit(have):
+        if have and have != head and not self.has_commit(have):  # the directory was made anew
             have = ""
+            if head == self._base:  # what was seen before is not so any more
+                head = self._commit(head, is_new=True)
         if head == (have or self._base):
             return Seen(number, problem=choice.problem)
         return self._offer(number, head, have or self._base, choice.problem)
@@ -198,10 +206,10 @@ class LiveView(Bundling):
         snapshot = Snapshot(empty=False, bundle=self._split_into_parts(path), commit=commit, base=have)
         return Seen(number, snapshot, files, size, problem)
 
-    def _commit(self, head: str) -> str:
-        """Return the commit of the index: the last one if that has the same files."""
+    def _commit(self, head: str, *, is_new: bool = False) -> str:
+        """Return the commit of the index: the last one if that has the same files, unless it is to be a new one."""
         tree = self._git("write-tree").decode().strip()
-        if tree == self._git("rev-parse", f"{head}^{{tree}}").decode().strip():
+        if not is_new and tree == self._git("rev-parse", f"{head}^{{tree}}").decode().strip():
             return head
         text = f"files of attempt {self.token} as they were\n".encode()
         commit = self._git("commit-tree", tree, "-p", self._base, stdin=text).decode().strip()
@@ -218,14 +226,15 @@ class LiveView(Bundling):
         return len(names), sum(max(0, _size(self._places.workspace / name) or 0) for name in names)
 
     def _prepare(self) -> None:
-        """Make the git directory if it is not this attempt's."""
+        """Make the git directory if it is not this attempt's, or has grown too large."""
         mark = self._directory / "attempt"
         wanted = f"{self.token} {self._base}"
         with contextlib.suppress(OSError):
-            if mark.read_text() == wanted:
+            if mark.read_text() == wanted and self._kept <= MAX_LIVE_OBJECTS:
                 (self._directory / "index.lock").unlink(missing_ok=True)  # of a look that was abandoned
                 return
         remove_path(self._directory)
+        self._kept = 0
         for name in ("objects/info", "objects/pack", "refs", "info"):
             (self._directory / name).mkdir(parents=True)
         for name, content in (
