@@ -138,8 +138,7 @@ class Captain:
         if self.voyage.state in {"complete", "paused", "sunk"}:
             return
         self.pool.claiming = not self._is_paused
-        await asyncio.to_thread(self.context.bundles.clear)  # of a captain that was killed
-        await asyncio.to_thread(self.context.artifacts.settle)  # likewise
+        await asyncio.to_thread(self.context.clear_leftovers)
         self.ledger.set_state("running")
         self._make_actors()
         self.views.write_tasks(whole=True)

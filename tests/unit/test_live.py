@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import os
 import subprocess
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from ocaptain.agents import ADAPTERS, Briefing
 from ocaptain.captain.decide.live import Pace, is_lost, next_pace
+from ocaptain.captain.ship.live import LiveFollower, settle_live
 from ocaptain.cli.diff_show import headline
 from ocaptain.git import BundleRefused
 from ocaptain.ledger.live import live_as_dict
+from ocaptain.protocol.envelope import LOOK, Seen
 from ocaptain.protocol.limits import MEBIBYTE, Limits
+from ocaptain.protocol.messages import Bundle, Part, Snapshot
 from ocaptain.query.live import Change
 from ocaptain.worker import live
 from ocaptain.worker.live import Abandoned, LiveView, choose
-from tests.unit.test_workspace import Ship, import_bytes
+from tests.unit.test_local_work import BRANCH, Voyage
+from tests.unit.test_workspace import Ship, commit, import_bytes
 
 # -- when --------------------------------------------------------------------------------------------
 
@@ -125,6 +131,23 @@ def test_an_answer_that_was_lost_on_the_way_is_given_again(ship):
     unknown = view.look(3, "a" * 40, Limits())
     assert unknown.snapshot.base == ship.base
     assert "new" in take(ship, unknown)
+
+
+def test_a_ship_keeps_only_so_many_versions_of_what_changes_all_the_time(ship, monkeypatch):
+    """Then it begins anew, and says so truly when all has gone that was seen before."""
+    monkeypatch.setattr(live, "MAX_LIVE_OBJECTS", 150_000)
+    view, have, sizes = view_of(ship), "", []
+    for number in range(6):
+        (ship.root / "big").write_bytes(os.urandom(100_000))
+        seen = view.look(number, have, Limits())
+        assert "big" in take(ship, seen)
+        have = seen.snapshot.commit
+        sizes.append(sum(one.stat().st_size for one in (ship.places.own / "live/objects").rglob("*") if one.is_file()))
+    assert max(sizes) < 300_000
+    (ship.root / "big").unlink()
+    last = view.look(6, have, Limits())
+    assert ship.git.tree(ship.base) == (take(ship, last) and ship.git.tree(last.snapshot.commit))
+    assert view.look(7, last.snapshot.commit, Limits()).snapshot is None
 
 
 def test_the_next_attempt_begins_anew(ship):
@@ -251,6 +274,81 @@ def test_a_small_answer_has_its_bundle_inside(ship):
     import_bytes(ship.git, data, seen.snapshot.commit, ship.base)
     (ship.root / "large").write_bytes(os.urandom(100_000))
     assert live._inline(ship.places.home, view_of(ship).look(2, "", Limits())).snapshot.bundle.data == ""
+
+
+# -- what the captain keeps --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def voyage(tmp_path):
+    found = Voyage(tmp_path / BRANCH)
+    yield found
+    found.ledger.close()
+
+
+def begin(voyage):
+    """Have an attempt begin; return it, and a commit of its files."""
+    claim = voyage.ledger.claim("ship-0")
+    voyage.ledger.record_start(claim.token, voyage.root)
+    return claim, commit(voyage.git, {"a": "half\n"}, voyage.root)
+
+
+def test_what_a_lost_attempt_had_done_is_kept_and_told_once(voyage):
+    """Though several attempts end at the same moment, and each of them settles."""
+    claim, half = begin(voyage)
+    voyage.ledger.note_live(claim.token, {"commit": half, "files": 1})
+    voyage.ledger.return_task(claim.token, "lost", "it is gone")
+
+    async def settle():
+        await asyncio.gather(*(settle_live(voyage.context) for _ in range(5)))
+
+    asyncio.run(settle())
+    assert voyage.git.refs("refs/ocaptain") == {f"refs/ocaptain/saved/ship-0/lost-{claim.token}": half}
+    assert [row["kind"] for row in voyage.ledger.rows("events", "n")].count("saved") == 1
+
+
+def test_a_captain_clears_refs_of_files_that_no_attempt_has(voyage):
+    """The one before it died between ref and ledger."""
+    claim, half = begin(voyage)
+    voyage.ledger.note_live(claim.token, {"commit": half, "files": 1})
+    for ship in ("ship-0", "ship-1"):
+        voyage.git.update_ref(f"refs/ocaptain/live/{ship}", half)
+    voyage.context.clear_leftovers()
+    assert list(voyage.git.refs("refs/ocaptain")) == ["refs/ocaptain/live/ship-0"]
+
+
+def test_what_an_attempt_may_bring_is_counted_beyond_its_channel(voyage, monkeypatch):
+    monkeypatch.setattr("ocaptain.captain.ship.live.Pace", lambda: Pace(0.01))
+    claim, half = begin(voyage)
+    follower = LiveFollower("ship-0", voyage.context, None, lambda: None)
+    follower._room = (claim.token, 5)  # after the channel that broke
+
+    class Channel:
+        """Offers six bytes at each look."""
+
+        commands = (LOOK,)
+        on_seen = None
+
+        def __init__(self):
+            self.broken = asyncio.get_running_loop().create_future()
+
+        async def send(self, look):
+            bundle = Bundle((Part("x", 6, "0" * 64),))
+            snapshot = Snapshot(empty=False, bundle=bundle, commit=half, base=voyage.root)
+            self.on_seen(Seen(look.number, snapshot, 1, 6))
+
+    async def follow():
+        link = SimpleNamespace(channel=Channel())
+
+        async def result():
+            while not (found := voyage.ledger.live_attempts(over=False)):
+                await asyncio.sleep(0.01)
+            return found[0].live
+
+        return await follower.follow_during(link, claim, voyage.root, result())
+
+    live = asyncio.run(follow())
+    assert (live["commit"], "as much as an attempt may bring" in live["problem"]) == ("", True)
 
 
 # -- what the next attempt is told -------------------------------------------------------------------

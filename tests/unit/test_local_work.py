@@ -31,7 +31,8 @@ class Voyage:
         directory.mkdir()
         self.git = BareRepository(directory / "repo.git")
         subprocess.run(["git", "init", "-q", "--bare", self.git.directory], check=True)
-        self.git.update_ref(f"refs/heads/{BRANCH}", commit(self.git, {"a": "1\n"}))
+        self.root = commit(self.git, {"a": "1\n"})
+        self.git.update_ref(f"refs/heads/{BRANCH}", self.root)
         self.place = directory / "workspace"
         subprocess.run(["git", "clone", "-q", "-b", BRANCH, self.git.directory, self.place], check=True)
         self.ledger = make(directory / "ledger.db", {"1": frozenset()})
@@ -140,9 +141,7 @@ def test_what_must_not_be_cancelled_is_not_when_commits_land(voyage, monkeypatch
 def ended(voyage, monkeypatch):
     """A voyage that is complete, whose user has a name; captains that would be started are listed."""
     voyage.ledger.set_state("complete")
-    voyage.ledger.record_verify(
-        ok=True, code=0, clean=True, commit=voyage.git.resolve(f"refs/heads/{BRANCH}"), tail="", ship="ship-0"
-    )
+    voyage.ledger.record_verify(ok=True, code=0, clean=True, commit=voyage.root, tail="", ship="ship-0")
     voyage.ledger.close()
     voyage.started = []
     monkeypatch.setattr(verb.process, "start_captain", voyage.started.append)

@@ -15,7 +15,7 @@ from ocaptain.captain.channel import Channel
 from ocaptain.captain.cursors import Cursors
 from ocaptain.captain.transport import TransportError
 from ocaptain.protocol import CLASSES
-from ocaptain.protocol.envelope import Call, ResultBody
+from ocaptain.protocol.envelope import Call, Look, ResultBody
 from ocaptain.protocol.files import write_atomic, write_json
 from ocaptain.protocol.messages import Bundle, Part, Start
 from ocaptain.worker import attempts, channels, serve, state
@@ -202,5 +202,24 @@ def test_a_new_attempt_leaves_nothing_of_old_ones_but_the_newest_logs(tmp_path):
             assert not list(places.outbox.iterdir())
             left = {int(one.stem.removeprefix("check-")) for one in places.logs.iterdir()}
             assert left == set(range(31 - attempts.MAX_LOGS, 31))
+
+    asyncio.run(play())
+
+
+def test_a_look_keeps_no_ship_awake(tmp_path):
+    """It is answered, and neither is a Task held for it nor is the ship kept from its rest."""
+
+    async def play():
+        async with joined(tmp_path) as (worker, connect, _, _):
+            channel = await connect()
+            seen = asyncio.get_running_loop().create_future()
+            channel.on_seen = lambda answer: seen.done() or seen.set_result(answer)
+            await channel.send(Look(1, 7))
+            assert (await seen).number == 7
+            assert (worker._hold._working, worker._hold._until) == (0, 0.0)
+            await channel.send(Look(1, 8))
+            await channel.rest()
+            assert (worker._hold._working, worker._hold._until) == (0, 0.0)
+            await channel.close()
 
     asyncio.run(play())

@@ -11,11 +11,13 @@ import time
 
 import pytest
 
+from ocaptain.captain.channel import Channel
 from ocaptain.captain.decide import live as pace
 from ocaptain.captain.rescue import bundle_unlanded_work, rescue
 from ocaptain.captain.transport import ShipGone
 from ocaptain.git import Git
 from ocaptain.ledger import Ledger
+from ocaptain.protocol.envelope import Look
 from tests.helpers import REPO
 from tests.voyage.local import VOYAGE, command, landed, make_voyage, sail
 
@@ -90,17 +92,30 @@ def test_a_ship_that_is_destroyed_costs_its_attempt_and_not_its_work(tmp_path, s
     assert not [ref for ref in refs(directory) if "/live/" in ref or "/other/" in ref]
 
 
-def test_an_attempt_that_ends_leaves_no_live_ref_and_no_lost_one(tmp_path, ships):
+def test_an_attempt_that_ends_leaves_no_live_ref_and_no_lost_one(tmp_path, ships, monkeypatch):
+    """And no ship is asked without one: not while it verifies, nor afterwards, when it may sleep."""
     end = tmp_path / "end"
     line = f"echo 1 > a; until test -e {end}; do sleep 0.1; done; echo 2 > b"
-    directory = make_voyage(tmp_path, [{"run": line}, {"run": "echo 3 > c"}])
+    directory = make_voyage(tmp_path, [{"run": line}, {"run": "echo 3 > c"}], verify="sleep 1")
+    captains, asked, real = [], [], Channel.send
+
+    async def send(channel, message):
+        if isinstance(message, Look):
+            held = captains[0].ledger.held_claim("ship-0")
+            asked.append(held is not None and held.token == message.token)
+        await real(channel, message)
+
+    monkeypatch.setattr(Channel, "send", send)
 
     async def look(captain):
+        captains.append(captain)
         await until(lambda: followed(captain.ledger))
         assert "refs/ocaptain/live/ship-0" in refs(directory)
         end.touch()
 
     assert asyncio.run(sail(directory, ships(1), meanwhile=look)) == "complete"
+    assert asked
+    assert all(asked)
     assert sorted(landed(directory)) == ["1", "2"]
     assert sorted(refs(directory)) == ["refs/ocaptain/tasks/1/1/work", "refs/ocaptain/tasks/2/1/work"]
     with Ledger(directory / "ledger.db") as ledger:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ocaptain.captain.artifacts import Store
 from ocaptain.captain.landing.lander import Lander
+from ocaptain.captain.refs import live_ref
 from ocaptain.captain.ship.bundle_store import BundleStore
 from ocaptain.captain.ship.hooks import Hooks
 from ocaptain.captain.ship.task_list import TaskBoard
 from ocaptain.captain.soundness import Soundness
 from ocaptain.captain.transport.base import ShipFault
-from ocaptain.git import BareRepository
+from ocaptain.git import BareRepository, GitError
 from ocaptain.prices import built_in_prices
 from ocaptain.protocol.limits import Limits
 from ocaptain.text import escape_control
@@ -104,10 +107,20 @@ class Context:
     takes_over: bool = False
     limits: Limits = field(default_factory=Limits)  #: of what an attempt may bring
     task_board: TaskBoard = field(default_factory=TaskBoard)  #: what agents see of the plan
+    settling: asyncio.Lock = field(default_factory=asyncio.Lock)  #: held while files of attempts that are over are kept
 
     def show_reason(self, ship: str, reason: str) -> None:
         """Show in ``status`` why a ship does not answer, or waits; "" = it works again."""
         self.ledger.set_ship(ship, self.ledger.ship_row(ship).state, escape_control(reason)[:MAX_NOTE] or None)
+
+    def clear_leftovers(self) -> None:
+        """Settle what a captain that was killed had begun and nobody needs any more; it blocks."""
+        self.bundles.clear()
+        self.artifacts.settle()
+        attempts = [one for over in (False, True) for one in self.ledger.live_attempts(over=over)]
+        with contextlib.suppress(GitError):
+            for ref in self.git.refs(live_ref("")).keys() - {live_ref(one.ship) for one in attempts}:
+                self.git.run("update-ref", "-d", ref)
 
     @classmethod
     def of(

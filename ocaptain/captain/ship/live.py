@@ -60,6 +60,7 @@ class LiveFollower:
         self._transport = transport
         self._pack = pack
         self._number = 0
+        self._room = (0, 0)  # token of the last attempt, and how many bytes it may still bring
 
     async def follow_during(
         self, link: Link, claim: Claim, base: str, result: Coroutine[None, None, _Result]
@@ -90,7 +91,9 @@ class LiveFollower:
 
     async def _follow(self, link: Link, claim: Claim, base: str) -> None:
         """Ask for the files again and again, until it is cancelled or the channel breaks."""
-        pace, room = Pace(), self._context.limits.pack_bytes
+        pace = Pace()
+        if self._room[0] != claim.token:  # else the channel was opened again
+            self._room = (claim.token, self._context.limits.pack_bytes)
         known = self._known(claim.token)
         while True:
             await asyncio.sleep(pace.seconds)
@@ -103,7 +106,7 @@ class LiveFollower:
                 pace = Pace()
                 continue
             before = known.commit
-            known, room = await self._take(claim, base, known, seen, room)
+            known = await self._take(claim, base, known, seen)
             pace = next_pace(pace, changed=known.commit != before, took=time.monotonic() - asked)
 
     def _known(self, token: int) -> LiveWork:
@@ -137,19 +140,19 @@ class LiveFollower:
             raise TransportError("the channel broke")
         return None
 
-    async def _take(self, claim: Claim, base: str, known: LiveWork, seen: Seen, room: int) -> tuple[LiveWork, int]:
-        """Store what a ship answered; return what is known now, and how many bytes the attempt may still bring."""
+    async def _take(self, claim: Claim, base: str, known: LiveWork, seen: Seen) -> LiveWork:
+        """Store what a ship answered; return what is known now."""
         now = replace(known, at=time.time(), problem=clean_line(seen.problem, MAX_PROBLEM))
         offer = seen.snapshot
         if offer is not None:
             size = sum(part.size for part in offer.bundle.parts)
             try:
-                if size > room:
+                if size > self._room[1]:
                     now = replace(
                         now, problem="the ship has sent as much as an attempt may bring; nothing newer is fetched"
                     )
                 else:
-                    room -= size
+                    self._room = (claim.token, self._room[1] - size)
                     await fetch_live(
                         self._context.git, self._transport, offer, known.commit or base, self._context.limits
                     )
@@ -157,7 +160,7 @@ class LiveFollower:
             except (GitError, TransportError) as error:
                 now = replace(now, at=known.at, problem=clean_line(str(error), MAX_PROBLEM))
         await _finish(asyncio.ensure_future(self._store(claim, known, now)))
-        return now, room
+        return now
 
     async def _store(self, claim: Claim, known: LiveWork, now: LiveWork) -> None:
         if now.commit != known.commit:
@@ -180,15 +183,13 @@ async def settle_live(context: Context) -> None:
 
     Harmless to repeat. A failure is logged: what was not settled is settled the next time.
     """
-    over = context.ledger.live_attempts(over=True)
-    if not over:
-        return
-    running = {one.ship for one in context.ledger.live_attempts(over=False)}
-    for one in over:
-        try:
-            await _settle(context, one, is_ref_free=one.ship not in running)
-        except GitError as error:
-            log.warning("%s: the files of attempt %d as they were last seen: %s", one.ship, one.token, error)
+    async with context.settling:  # many attempts may end at once
+        for one in context.ledger.live_attempts(over=True):
+            running = {one.ship for one in context.ledger.live_attempts(over=False)}
+            try:
+                await _settle(context, one, is_ref_free=one.ship not in running)
+            except GitError as error:
+                log.warning("%s: the files of attempt %d as they were last seen: %s", one.ship, one.token, error)
 
 
 async def _settle(context: Context, one: LiveAttempt, *, is_ref_free: bool) -> None:
