@@ -104,12 +104,12 @@ async def rescue_ship(context: Context, records: Records, transport: Transport, 
     reach_until = clock() + REACH_SECONDS
     for attempt in range(MAX_TRIES):
         try:
-            async with asyncio.timeout(RESCUE_SECONDS):
+            async with asyncio.timeout(RESCUE_SECONDS) as limit:
                 async with asyncio.timeout_at(reach_until):
                     link = await Link.open(row.id, context, transport, cursors, records.save)
                 reach_until = clock() + RESCUE_SECONDS + REACH_SECONDS  # it can be reached: once more if it breaks
                 try:
-                    ref = await _fetch_work(context, link, transport, attempt)
+                    ref = await _fetch_work(context, link, transport, attempt, limit)
                 finally:
                     await link.channel.close()
         except ShipGone as error:
@@ -124,7 +124,9 @@ async def rescue_ship(context: Context, records: Records, transport: Transport, 
     return Rescue(row.id, row.sprite, ok=False, reason=reason)
 
 
-async def _fetch_work(context: Context, link: Link, transport: Transport, attempt: int) -> str | None:
+async def _fetch_work(
+    context: Context, link: Link, transport: Transport, attempt: int, limit: asyncio.Timeout
+) -> str | None:
     ledger, ship = context.ledger, link.ship
     held = ledger.held_claim(ship)
     name = f"{ledger.epoch}-{attempt}"
@@ -136,7 +138,9 @@ async def _fetch_work(context: Context, link: Link, transport: Transport, attemp
     if offer is None:
         return None
     if found.artifacts:
+        limit.reschedule(None)  # they have a limit of their own, after which the work is fetched all the same
         await _collect_artifacts(context, ship, transport, found.artifacts)
+        limit.reschedule(asyncio.get_running_loop().time() + RESCUE_SECONDS)
     others = await _save_other_work(context, ship, transport, found.other, held) if found.other else None
     if offer.left_out:
         names = ", ".join(escape_control(path) for path in offer.left_out[:10])

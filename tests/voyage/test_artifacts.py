@@ -7,6 +7,7 @@ import os
 
 import pytest
 
+from ocaptain.captain import rescue
 from ocaptain.captain.landing import artifacts as landing_artifacts
 from ocaptain.captain.transport import CutShort, ShipGone, TransportError
 from ocaptain.query.artifacts import Shelf
@@ -146,3 +147,26 @@ def test_a_sink_keeps_a_ship_whose_artifacts_cannot_be_written_here(tmp_path, sh
     (kept,) = run(saved(directory, fleet))
     assert not kept.ok
     assert "its artifacts cannot be written" in kept.reason
+
+
+def test_artifacts_that_take_long_take_no_time_from_the_rescue_of_work(tmp_path, ships, monkeypatch):
+    """They have a limit of their own: otherwise no sink would ever end where the way is slow."""
+    directory = make_voyage(tmp_path, [{"run": LEAVE.format(1) + "; touch ~/there; sleep 600"}])
+    (ship,) = fleet = ships(1)
+    run(interrupted(directory, fleet, (ship.home / "there").exists))
+    real, collect, made, seen = asyncio.timeout, rescue._collect_artifacts, [], []
+
+    def timeout(seconds):
+        made.append(real(seconds))
+        return made[-1]
+
+    async def slowly(*arguments):
+        seen.append(made[0].when())
+        await collect(*arguments)
+
+    monkeypatch.setattr(asyncio, "timeout", timeout)
+    monkeypatch.setattr(rescue, "_collect_artifacts", slowly)
+    assert [one.ok for one in run(saved(directory, fleet))] == [True]
+    assert seen == [None]
+    assert made[0].when()
+    assert found(directory) == {"1": (1, {"deep/report": "1\n"})}
