@@ -86,9 +86,16 @@ class Workspace:
         commits = tuple(UserCommit(name, tuple(parents.split()), subject) for name, parents, subject in found)
         return replace(standing, commits=commits)
 
-    def uncommitted(self) -> tuple[str, ...]:
-        """Return the files that are changed or new and not committed; those that git ignores are left out."""
-        return tuple(path for _, path in self._status("--untracked-files=normal"))
+    def uncommitted(self, seconds: float = 600.0) -> tuple[str, ...]:
+        """Return the files that are changed or new and not committed; those that git ignores are left out.
+
+        Args:
+            seconds: that it may take.
+
+        Raises:
+            GitError: it cannot be read, or not in this time.
+        """
+        return tuple(path for _, path in self._status("--untracked-files=normal", seconds=seconds))
 
     def bring(self, repository: Git, chain: LandChain, limits: Limits) -> None:
         """Bring a chain's objects into the voyage's repository, through its quarantine.
@@ -148,9 +155,10 @@ class Workspace:
         own = Path(self.git.text("rev-parse", "--absolute-git-dir"))
         return next((command for name, command in _UNFINISHED.items() if (own / name).exists()), "")
 
-    def _status(self, *options: str) -> list[tuple[str, str]]:
+    def _status(self, *options: str, seconds: float = 600.0) -> list[tuple[str, str]]:
         """Return the files that ``git status`` names, each with its two letters."""
-        told = self.git.run("status", "--porcelain", "--no-renames", "-z", "--ignore-submodules=all", *options).stdout
+        command = ("status", "--porcelain", "--no-renames", "-z", "--ignore-submodules=all", *options)
+        told = self.git.run(*command, seconds=seconds).stdout
         lines = (os.fsdecode(line) for line in told.split(b"\0") if line)
         return [(line[:2], line[3:]) for line in lines]
 

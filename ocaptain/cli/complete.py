@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Kind = Literal["words", "files", "dirs", ""]
 #: What the words after a command name: a voyage first, then these of it.
 _OF_A_VOYAGE: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("status", "tasks", "cost", "clone", "pause", "sink", "watch", "report", "events", "land"), ()),
+    **dict.fromkeys(("status", "tasks", "cost", "clone", "pause", "sink", "watch", "report", "events"), ()),
     **dict.fromkeys(("shell", "proxy", "exec", "diff"), ("ship",)),
     "logs": ("ship", "task"),
     "why": ("task",),
@@ -167,6 +167,8 @@ def answer_for(line: Line) -> Answer:
         return Answer("") if line.words else _begun(line, _commands(line, inner))
     if line.path and line.path[0] == "help":
         return _begun(line, _help_topics(line))
+    if line.path == ("land",):
+        return _begun(line, _to_land(line))
     if len(line.path) == 1 and line.path[0] in _OF_A_VOYAGE:
         return _begun(line, _names(line))
     arguments = [one for one in line.command.params if one.param_type_name == "argument"]
@@ -248,6 +250,17 @@ def _names(line: Line) -> Answer:
     if wanted and not (rest and line.path[0] in _ONE_NAME):
         found = (*_of_voyage(line, wanted, frozenset(rest)).values, *found)
     return Answer("words", found)
+
+
+def _to_land(line: Line) -> Answer:
+    """Return voyages, and the files in ``workspace/`` that are not committed, as ``land`` takes their names."""
+    from ocaptain.voyage import glance  # noqa: PLC0415 - most lines need no ledger
+
+    first = line.words[0] if line.words else ""
+    directory = glance.chosen(first if first.startswith("voyage-") else None)
+    found = glance.uncommitted(directory / "workspace", Path.cwd()) if directory else []
+    names = tuple((name, "not committed") for name in found if name not in line.words)
+    return Answer("words", (*names, *(() if line.words else _voyages().values)))
 
 
 def _voyages() -> Answer:

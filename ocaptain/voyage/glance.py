@@ -12,7 +12,7 @@ import sqlite3
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ocaptain.errors import UsageError
+from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.names import SUNK_FILE, VOYAGE_ID
 from ocaptain.sources import voyages_directory
 from ocaptain.text import clean_line
@@ -23,12 +23,15 @@ if TYPE_CHECKING:
 
 MAX_VOYAGES = 200
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_SAFE_PATH = re.compile(r"[A-Za-z0-9._][A-Za-z0-9._/-]*")
 _ENDED = frozenset({"complete", "failed", "sunk"})
 _MAX_TEXT = 60
 #: Bytes of a path that SQLite takes without help.
 _MAX_PATH = 480
 #: Seconds that a writer is waited for.
 _PATIENCE = 0.5
+#: Seconds that git may take: longer than that nobody waits for a TAB.
+_PATIENCE_WITH_GIT = 2.0
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,25 @@ def tasks(directory: Path) -> list[Name]:
 def held(directory: Path) -> list[Name]:
     """Return the tasks of a voyage that wait for approval."""
     return list(_names(_rows(directory, "SELECT id, subject, status FROM tasks WHERE NOT approved ORDER BY position")))
+
+
+def uncommitted(workspace: Path, here: Path) -> list[str]:
+    """Return the files of a clone that are changed or new and not committed.
+
+    Args:
+        workspace: the clone.
+        here: where the user is; in the clone, names are relative to it.
+    """
+    from ocaptain.captain.workspace import Workspace  # noqa: PLC0415 - it loads what runs git
+
+    root = workspace.resolve()
+    base = here.resolve() if here.resolve().is_relative_to(root) else root
+    try:
+        found = Workspace(root, root, "").uncommitted(_PATIENCE_WITH_GIT)
+    except (OcaptainError, OSError):
+        return []
+    names = [os.path.relpath(root / path, base) for path in found]
+    return [name for name in names if _SAFE_PATH.fullmatch(name)]
 
 
 def _names(rows: list[tuple[object, ...]]) -> Iterator[Name]:

@@ -131,6 +131,28 @@ def test_each_value_says_what_it_is(here):
     )
 
 
+def test_a_file_to_land_is_named_as_it_is_called_where_its_user_is(here, tmp_path, monkeypatch):
+    workspace = tmp_path / "workspace"
+    (workspace / "sub").mkdir(parents=True)
+    subprocess.run(["git", "init", "-q", workspace], check=True)
+    (workspace / "sub/old").write_text("1")
+    subprocess.run(["git", "-C", workspace, "add", "."], check=True)
+    for name in ("sub/old", "new", ".hidden", "$(touch no)", "-m"):
+        (workspace / name).write_text("2")
+    (here / "voyages" / OLD / "workspace").symlink_to(workspace)
+    try:
+        assert sorted(values("land", "")) == [".hidden", "new", "sub/old", OLD, NEW]
+        assert values("land", "n") == ["new"]
+        assert values("land", OLD, "new", "") == ["sub/old", ".hidden"]
+        assert values("land", "-m", "") == []
+        monkeypatch.chdir(workspace / "sub")
+        assert values("land", OLD, "o") == ["old"]
+        assert values("land", OLD, "../n") == ["../new"]
+    finally:
+        (here / "voyages" / OLD / "workspace").unlink()
+    assert values("land", "") == [NEW, OLD]
+
+
 def test_every_command_and_option_is_completed():
     """Also those that are yet to come: none may raise an error."""
 
