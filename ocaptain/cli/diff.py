@@ -17,6 +17,9 @@ def diff(
     stat: Annotated[  # noqa: FBT002 - typer's way
         bool, typer.Option("--stat", help="Only the names of the files, with counts of lines.")
     ] = False,
+    json: Annotated[  # noqa: FBT002 - likewise
+        bool, typer.Option("--json", help="Print JSON: commits, and files with counts of lines.")
+    ] = False,
 ) -> None:
     """Show what the agents have changed so far, though nothing of it has landed: at most a minute old.
 
@@ -25,4 +28,4 @@ def diff(
     from ocaptain.cli.diff_show import show_diff  # noqa: PLC0415 - see the other commands
 
     named = parse_positional(words or [])
-    show_diff(named.voyage, optional_name(named.names, "ship"), stat=stat)
+    show_diff(named.voyage, optional_name(named.names, "ship"), stat=stat, as_json=json)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from typing import TYPE_CHECKING, BinaryIO
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from rich.text import Text
 
@@ -18,33 +19,39 @@ from ocaptain.cli.style import BAD, GOOD, HEAD, format_seconds
 from ocaptain.cli.views import find_voyage
 from ocaptain.errors import UsageError
 from ocaptain.query import Query
+from ocaptain.query.live import read_changed_files, write_diff
 from ocaptain.text import clean_line, escape_control
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ocaptain.query.live import Change
 
 MAX_LINE = 1 << 16  # bytes of a line that are handled at once
 
 
-def show_diff(voyage: str | None, ship: str | None, *, stat: bool) -> None:
+def show_diff(voyage: str | None, ship: str | None, *, stat: bool, as_json: bool = False) -> None:
     """Show what agents have changed.
 
     Args:
         voyage: id of the voyage or a prefix; None = the only active one.
         ship: only this one's; None = all that work.
         stat: whether only files and counts are shown.
+        as_json: print JSON instead of text: the commits, and the files with their counts.
 
     Raises:
         UsageError: the voyage has no such ship.
         OcaptainError: git failed.
     """
-    from ocaptain.query.live import write_diff  # noqa: PLC0415 - loads what runs git
-
     directory = find_voyage(voyage)
     query = Query(directory.path)
     if ship is not None and ship not in (names := [one.id for one in query.ships()]):
         raise UsageError(f"{directory.id} has no ship {clean_line(ship, 70)!r}; it has {', '.join(names)}")
     changes = query.changes(ship)
+    if as_json:
+        shown = [change_as_dict(directory.path / "repo.git", change, time.time()) for change in changes]
+        render.print_json("diff", {"voyage": directory.id, "changes": shown})
+        return
     err = render.err()
     if not changes:
         err.print(f"{ship or 'no ship'} {'has no task, and left nothing' if ship else 'has a task'}")
@@ -55,6 +62,29 @@ def show_diff(voyage: str | None, ship: str | None, *, stat: bool) -> None:
                 write_diff(directory.path / "repo.git", change, file, stat=stat)
                 file.seek(0)
                 _print_patch(file)
+
+
+def change_as_dict(repository: Path, change: Change, now: float) -> dict[str, Any]:
+    """Return the form of ``docs/json/diff.json`` of a change.
+
+    Args:
+        repository: ``repo.git``.
+        change: the attempt's.
+        now: in seconds since 1970.
+
+    Raises:
+        GitError: git failed.
+    """
+    return {
+        "ship": change.ship,
+        "task": change.task,
+        "repository": str(repository),
+        "base": change.base or None,
+        "commit": change.commit or None,
+        "behind_seconds": round(max(0.0, now - change.at), 1) if change.at else None,
+        "problem": change.problem or None,
+        "files": [asdict(file) for file in read_changed_files(repository, change)],
+    }
 
 
 def headline(change: Change, now: float) -> str:

@@ -67,6 +67,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "diff": (
         ("ocaptain diff", "what the agents have changed so far, each ship after the other"),
         ("ocaptain diff ship-0 --stat", "the files of one ship, with counts of lines"),
+        ("ocaptain diff --json", "likewise, for a program"),
     ),
     "clone": (
         ("ocaptain clone", "into ./ID"),

@@ -60,6 +60,37 @@ def read_changes(ledger: Ledger, ship: str | None) -> list[Change]:
     return [Change(str(ship), *last)] if last else found
 
 
+@dataclass(frozen=True)
+class ChangedFile:
+    """A file that an attempt has changed: its path, and lines that were added and removed; None = it is no text."""
+
+    path: str
+    added: int | None
+    removed: int | None
+
+
+def read_changed_files(repository: Path, change: Change) -> list[ChangedFile]:
+    """Return the files that an attempt has changed, in the order of their paths.
+
+    Args:
+        repository: ``repo.git``.
+        change: any; without a commit there are none.
+
+    Raises:
+        GitError: git failed, or took longer than :data:`DIFF_SECONDS`.
+    """
+    if not change.commit:
+        return []
+    command = (*_DIFF, "--numstat", "-z", change.base, change.commit, "--")
+    told = Git(repository).run(*command, seconds=DIFF_SECONDS).stdout.decode(errors="replace")
+    found = []
+    for line in told.split("\0"):
+        if line:
+            added, removed, path = line.split("\t", 2)
+            found.append(ChangedFile(path, *(int(one) if one.isdecimal() else None for one in (added, removed))))
+    return found
+
+
 def write_diff(repository: Path, change: Change, output: BinaryIO, *, stat: bool) -> None:
     """Write what an attempt has changed: as a patch, or as a line a file.
 

@@ -16,7 +16,8 @@ import pytest
 from ocaptain.agents import ADAPTERS, Briefing
 from ocaptain.captain.decide.live import Pace, is_lost, next_pace
 from ocaptain.captain.ship.live import LiveFollower, settle_live
-from ocaptain.cli.diff_show import headline
+from ocaptain.cli import render
+from ocaptain.cli.diff_show import headline, show_diff
 from ocaptain.git import BundleRefused
 from ocaptain.ledger.live import live_as_dict
 from ocaptain.protocol.envelope import LOOK, Seen
@@ -25,6 +26,7 @@ from ocaptain.protocol.messages import Bundle, Part, Snapshot
 from ocaptain.query.live import Change
 from ocaptain.worker import live
 from ocaptain.worker.live import Abandoned, LiveView, choose
+from tests.helpers import as_documented
 from tests.unit.test_local_work import BRANCH, Voyage
 from tests.unit.test_workspace import Ship, commit, import_bytes
 
@@ -392,3 +394,25 @@ def test_a_headline_says_whose_how_old_and_what_lacks():
     assert "as its last attempt left it" in headline(over, 0.0)
     none = Change("ship-0", "3", "", "", 0.0)
     assert headline(none, 0.0) == "ship-0, task 3: nothing has changed, or its files were not fetched yet"
+
+
+def test_the_changes_as_json(voyage, tmp_path, monkeypatch, capsys):
+    """Commits, and files with counts, however they are named; of an attempt of which nothing is known, no files."""
+    monkeypatch.setenv("OCAPTAIN_HOME", str(tmp_path))
+    monkeypatch.setattr(render, "_json_printed", False)
+    claim, _ = begin(voyage)
+    half = commit(voyage.git, {"b": "\0", "new\t\x1b[31m": "1\n2\n"}, voyage.root)
+    show_diff(BRANCH, None, stat=False, as_json=True)
+    (unknown,) = as_documented(capsys.readouterr().out)["changes"]
+    assert (unknown["base"], unknown["commit"], unknown["behind_seconds"], unknown["files"]) == (None, None, None, [])
+    voyage.ledger.note_live(claim.token, {"commit": half, "at": 1.0, "files": 3, "size": 6, "problem": "left out: x"})
+    monkeypatch.setattr(render, "_json_printed", False)
+    show_diff(BRANCH, "ship-0", stat=False, as_json=True)
+    (change,) = as_documented(capsys.readouterr().out)["changes"]
+    assert (change["base"], change["commit"], change["problem"]) == (voyage.root, half, "left out: x")
+    assert change["behind_seconds"] > 1e9
+    assert [tuple(one.values()) for one in change["files"]] == [
+        ("a", 0, 1),
+        ("b", None, None),
+        ("new\t\x1b[31m", 2, 0),
+    ]

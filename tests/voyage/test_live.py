@@ -133,6 +133,7 @@ def test_what_an_agent_does_is_seen_while_it_works_and_without_its_escapes(tmp_p
         for name, words in (
             ("diff", ("diff", VOYAGE)),
             ("stat", ("diff", VOYAGE, "ship-0", "--stat")),
+            ("json", ("diff", VOYAGE, "--json")),
             ("idle", ("diff", VOYAGE, "ship-1")),
             ("status", ("status", VOYAGE, "--json")),
         ):
@@ -144,6 +145,10 @@ def test_what_an_agent_does_is_seen_while_it_works_and_without_its_escapes(tmp_p
     assert "\x1b" not in told["diff"].stdout + told["diff"].stderr
     assert "task 1" in told["diff"].stderr
     assert "a | 1 +" in told["stat"].stdout
+    (change,) = json.loads(told["json"].stdout)["changes"]
+    assert (change["ship"], change["task"], change["problem"]) == ("ship-0", "1", None)
+    assert change["files"] == [{"path": "a", "added": 1, "removed": 0}]
+    assert file_at(directory, change["commit"], "a").startswith("red")
     assert (told["idle"].stdout, "left nothing" in told["idle"].stderr) == ("", True)
     first, second = (one["live"] for one in json.loads(told["status"].stdout)["ships"])
     assert (first["by"], first["state"], first["files"], first["bytes"]) == ("git", "watching", 1, 10)
