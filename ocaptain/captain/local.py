@@ -131,7 +131,8 @@ class LocalWork:
     async def _land(self, chain: LandChain, at: Standing) -> Synced:
         context = self._context
         try:
-            await asyncio.to_thread(self._workspace.bring, context.git, chain, context.limits)
+            if await asyncio.to_thread(context.git.resolve, chain.tip) is None:  # else a try before has brought it
+                await asyncio.to_thread(self._workspace.bring, context.git, chain, context.limits)
         except BadBundle as error:
             why = f"none of your commits landed: {clean_line(error.message, MAX_REASON)}"
             return Synced(refused=why, note=why)

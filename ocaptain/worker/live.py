@@ -303,7 +303,7 @@ class LiveFiles:
     def __init__(self, state: State) -> None:
         self._state = state
         self._view: Optional[LiveView] = None
-        self._over = 0  # token of the last attempt that has ended
+        self._over: Optional[Job] = None  # of the last attempt that has ended
         self._answering: Optional["asyncio.Task[None]"] = None
 
     def answer(self, token: int, number: int, have: str, send: Callable[[Seen], Awaitable[None]]) -> None:
@@ -317,7 +317,7 @@ class LiveFiles:
         """
         job = self._state.job
         if self._answering is None or self._answering.done():
-            is_running = job is not None and job.token == token and token != self._over
+            is_running = job is not None and job.token == token and job is not self._over
             self._answering = asyncio.ensure_future(
                 self._answer(job, number, have, send)
                 if job and is_running
@@ -326,7 +326,7 @@ class LiveFiles:
 
     def end(self, job: Job) -> None:
         """Abandon what is under way: the attempt has ended, and its files are taken as they are."""
-        self._over = job.token
+        self._over = job
         self.stop()
 
     def stop(self) -> None:

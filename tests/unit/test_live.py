@@ -25,7 +25,8 @@ from ocaptain.protocol.limits import MEBIBYTE, Limits
 from ocaptain.protocol.messages import Bundle, Part, Snapshot
 from ocaptain.query.live import Change
 from ocaptain.worker import live
-from ocaptain.worker.live import Abandoned, LiveView, choose
+from ocaptain.worker.job import Job
+from ocaptain.worker.live import Abandoned, LiveFiles, LiveView, choose
 from tests.helpers import as_documented
 from tests.unit.test_local_work import BRANCH, Voyage
 from tests.unit.test_workspace import Ship, commit, import_bytes
@@ -267,6 +268,31 @@ def test_a_look_under_way_is_abandoned_at_once(ship):
     assert ended
     with pytest.raises(Abandoned):
         view.look(2, "", Limits())
+
+
+def test_an_attempt_with_the_number_of_one_that_ended_is_seen(ship):
+    """A ledger that went back in time gives numbers again."""
+    state = SimpleNamespace(places=ship.places, ship="ship-0", job=None)
+    files, answers = LiveFiles(state), []
+
+    async def look(job):
+        state.job, seen = job, asyncio.get_running_loop().create_future()
+
+        async def send(answer):
+            seen.set_result(answer.is_running)
+
+        files.answer(1, 1, "", send)
+        answers.append(await seen)
+
+    async def play():
+        ended, again = (Job(1, ship.base, "b", str(ship.places.home), "log", "m", name) for name in ("start:1", ""))
+        await look(ended)
+        files.end(ended)
+        await look(ended)
+        await look(again)
+
+    asyncio.run(play())
+    assert answers == [True, False, True]
 
 
 def test_a_small_answer_has_its_bundle_inside(ship):

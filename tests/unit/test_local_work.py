@@ -76,6 +76,18 @@ def test_a_commit_that_comes_during_a_landing_is_news(voyage, monkeypatch, step)
     assert not voyage.work.has_news()
 
 
+def test_commits_that_conflict_again_and_again_are_brought_once(voyage):
+    """They are tried with each landing of a ship, and may be large."""
+    voyage.commit("a")
+    head = commit(voyage.git, {"a": "theirs\n"}, voyage.root)
+    voyage.git.update_ref(f"refs/heads/{BRANCH}", head)
+    packs = voyage.git.directory / "objects/pack"
+    assert asyncio.run(voyage.work.sync()).conflicts
+    before = sorted(packs.iterdir())
+    assert asyncio.run(voyage.work.sync()).conflicts
+    assert sorted(packs.iterdir()) == before != []
+
+
 def test_what_a_killed_captain_was_bringing_is_cleared_by_the_next_one(voyage, monkeypatch):
     real, paths = workspace.write_bundle, []
 
