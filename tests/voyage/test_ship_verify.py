@@ -9,9 +9,11 @@ import pytest
 
 from ocaptain.captain import final
 from ocaptain.captain.decide.verify import CreationStatus
+from ocaptain.git import Git
 from ocaptain.ledger import Ledger, overview
 from tests.helpers import run_task, wait_for
-from tests.voyage.local import landed, make_voyage, sail
+from tests.voyage.local import VOYAGE, landed, make_voyage, sail
+from tests.voyage.test_land import commit
 
 #: Lands a file, and leaves one that git ignores.
 LEAVES = {"run": "echo .venv > .gitignore; mkdir -p .venv; echo x > .venv/x; echo a > a"}
@@ -138,6 +140,33 @@ def test_where_there_is_no_room_a_ship_gives_its_place(tmp_path, ships):
     assert yard.asked == ["ship-0", None]  # not the one that landed last
     after, _ = seen(directory)
     assert "on ship-1" in after.proves
+
+
+def test_a_commit_that_lands_while_a_ship_is_made_does_not_have_it_made_twice(tmp_path, ships):
+    """What makes it is a process of its own: it goes on, and would find its ship destroyed."""
+    made = ships(2)
+    directory = make_voyage(tmp_path, [LEAVES], verify="test -f a", verify_ship=True)
+    with Ledger(directory / "ledger.db") as ledger:
+        ledger.take_command()
+        ledger.set_ship("ship-verify", "gone", "no room")
+    captains, ends = [], []
+
+    class SlowYard(Shipyard):
+        async def make(self, instead_of):
+            await super().make(instead_of)
+            commit(directory, mine="x\n")
+            while not captains[0].local.landings:
+                await asyncio.sleep(0.02)
+            await asyncio.sleep(0.5)
+            ends.append("failed")
+
+    async def meanwhile(captain):
+        captains.append(captain)
+
+    yard = SlowYard(CreationStatus(possible=True))
+    assert asyncio.run(sail(directory, made, maker=yard, meanwhile=meanwhile)) == "complete"
+    assert (yard.asked, ends) == ([None], ["failed"])
+    assert seen(directory)[0].verify["commit"] == Git(directory / "repo.git").resolve(VOYAGE)
 
 
 # -- on drydock ---------------------------------------------------------------------------------------

@@ -201,7 +201,7 @@ async def _settle(context: Context, one: LiveAttempt, *, is_ref_free: bool) -> N
             await context.lander.save_ref(ref, commit)
             context.ledger.add_saved_ref(ref, one.ship, one.token, commit)
             age = clean_line(str(one.live.get("files")), 20)
-            text = f"its attempt has no end; its files as they were last seen ({age} changed) are saved as {ref}"
+            text = f"what its attempt left has not come; its files as last seen ({age} changed) are saved as {ref}"
             context.ledger.add_event("saved", text, ship=one.ship, task=one.task)
     if is_ref_free:
         with contextlib.suppress(GitError):  # it is not there
