@@ -25,7 +25,12 @@ ANSWER_SECONDS = 10.0
 MAX_WAIT_SECONDS = 30.0  # while a captain starts or ends
 
 
-def ask(directory: Path, command: Command, execute: Callable[[Command, Ledger], Answer] = carry_out) -> Answer:
+def ask(
+    directory: Path,
+    command: Command,
+    execute: Callable[[Command, Ledger], Answer] = carry_out,
+    seconds: float | None = None,
+) -> Answer:
     """Have the voyage's captain execute a command, or execute it here if no captain is running.
 
     A captain of another version that does not know the command is replaced by one of this version; its ships work on.
@@ -34,11 +39,12 @@ def ask(directory: Path, command: Command, execute: Callable[[Command, Ledger], 
         directory: the voyage's.
         command: to be executed.
         execute: what executes it here, with the ledger opened for writing.
+        seconds: how long an answer is waited for; None = as long as a captain takes to start or to end.
 
     Raises:
         OcaptainError: the captain does not answer, or could not execute it.
     """
-    until = time.monotonic() + MAX_WAIT_SECONDS
+    until = time.monotonic() + (MAX_WAIT_SECONDS if seconds is None else seconds)
     is_replaced = False
     while True:
         for attempt in (_ask_captain, partial(_run_under_lock, execute=execute)):

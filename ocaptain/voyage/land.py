@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from ocaptain.ledger import Ledger
     from ocaptain.voyage.home import VoyageDirectory
 
+LAND_SECONDS = 300.0  # a large chain takes its time, and the captain may be updating workspace/
+
 
 @dataclass(frozen=True)
 class CommitRequest:
@@ -66,7 +68,7 @@ def land(directory: VoyageDirectory, request: CommitRequest) -> Answer:
     def land_here(_: Command, ledger: Ledger) -> Answer:
         return asyncio.run(_land_here(directory.path, ledger))
 
-    answer = ask(directory.path, Command(name="land"), land_here)
+    answer = ask(directory.path, Command(name="land"), land_here, LAND_SECONDS)
     if not answer.done:
         raise UsageError(answer.said)
     if made and not answer.commits:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import subprocess
 import threading
 
 import pytest
 
+from ocaptain import process
 from ocaptain.captain import workspace
 from ocaptain.captain.local import LocalWork
 from ocaptain.captain.ship.context import Context
-from ocaptain.control.commands import Answer
-from ocaptain.errors import UsageError
+from ocaptain.control import Answer, Command, carry_out
+from ocaptain.control.listen import listening
+from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.git import BareRepository, Git, clear_quarantine
 from ocaptain.ledger import Ledger
 from ocaptain.voyage import land as verb
@@ -22,6 +25,7 @@ from tests.unit.test_ledger import make
 from tests.unit.test_workspace import commit
 
 BRANCH = "voyage-000000000000"
+asking = importlib.import_module("ocaptain.control.ask")  # the package has a function of that name
 
 
 class Voyage:
@@ -123,6 +127,29 @@ def test_a_command_that_is_repeated_is_carried_out_and_answered_once(voyage):
     assert asyncio.run(both()) == ["1", "1", "2"]
 
 
+def test_a_landing_that_takes_long_is_waited_for(voyage, monkeypatch):
+    directory = voyage.place.parent
+    monkeypatch.setattr(asking, "ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(asking, "MAX_WAIT_SECONDS", 0.2)
+    landings = []
+
+    async def land():
+        landings.append(1)
+        await asyncio.sleep(1)
+        return Answer(done=True, said="1 commit landed")
+
+    async def play(*more):
+        async with listening(directory, lambda command: voyage.work.answer_once(command.id, land)):
+            return (await asyncio.to_thread(asking.ask, directory, Command(name="land"), carry_out, *more)).said
+
+    with process.Lock(process.captain_lock_path(directory)) as lock:
+        assert lock.acquire()
+        assert asyncio.run(play(60.0)) == "1 commit landed"
+        assert landings == [1]
+        with pytest.raises(OcaptainError, match="does not answer"):
+            asyncio.run(play())
+
+
 def test_what_must_not_be_cancelled_is_not_when_commits_land(voyage, monkeypatch):
     """A ship that is being made would be made twice, and destroyed while it is made."""
     monkeypatch.setattr("ocaptain.captain.local.BOUND_SECONDS", 0.01)
@@ -215,9 +242,9 @@ def test_a_voyage_that_is_sunk_before_its_lock_is_free_takes_nothing(ended, monk
 def test_a_commit_that_the_captain_saw_before_the_command_is_told_as_landed(ended, monkeypatch):
     real = verb.ask
 
-    def ask(directory, command, execute):
-        assert len(real(directory, command, execute).commits) == 1  # as the captain does by itself
-        return real(directory, command, execute)
+    def ask(*arguments):
+        assert len(real(*arguments).commits) == 1  # as the captain does by itself
+        return real(*arguments)
 
     monkeypatch.setattr(verb, "ask", ask)
     (ended.place / "mine").write_text("1\n")
