@@ -129,7 +129,8 @@ def test_no_file_of_a_repository_takes_the_credential(waters, tmp_path):
     )
 
 
-def test_hooks_of_the_repository_run_where_they_are_let_through_and_refuse_three_times(waters, tmp_path):
+@pytest.mark.parametrize("subject", ["Mend it", "Mend it on a screen"])
+def test_hooks_of_the_repository_run_where_they_are_let_through_and_refuse_three_times(waters, tmp_path, subject):
     """They stand where they would without us; the attempt that one of them keeps from its end names it."""
     refuse = {"type": "command", "command": '[ -f "$CLAUDE_PROJECT_DIR"/fixed ] || { echo red >&2; exit 2; }'}
     noted = {"type": "command", "command": "echo $PWD > noted"}
@@ -139,18 +140,19 @@ def test_hooks_of_the_repository_run_where_they_are_let_through_and_refuse_three
     api = waters.anthropic
     first = (Turn((write("a"),)), *[Turn((Say("done"),))] * 3)
     again = (Turn((Say("done"),)),)
-    api.script["Mend it"] = (first, again, again, (Turn((bash("touch fixed"),)), Turn((Say("done"),))))
+    api.script[subject] = (first, again, again, (Turn((bash("touch fixed"),)), Turn((Say("done"),))))
     api.keys = {OAUTH}
     waters.env["CLAUDE_CODE_OAUTH_TOKEN"] = OAUTH
-    plan = write_plan(tmp_path / "plan", [{"subject": "Mend it"}])
+    plan = write_plan(tmp_path / "plan", [{"subject": subject}])
     flags = ("--repo", source, "--repo-settings", "hooks", "-n", "1", "--wait", "--json")
+    flags += ("--interactive",) if "screen" in subject else ()
     sailed = waters.run("sail", plan, *flags)
     del waters.env["CLAUDE_CODE_OAUTH_TOKEN"]
     assert sailed.code == 0, sailed.err
     voyage = sailed.json["voyage"]
     assert "the Stop hook `[ -f" in sailed.err
     assert "of .claude/settings.json refused too often" in sailed.err
-    prompts = api.prompts("Mend it")
+    prompts = api.prompts(subject)
     assert len(prompts) == 4, "one of the attempt, two refusals, and one of the attempt after it"
     assert waters.git(voyage, "show", "refs/ocaptain/tasks/1/1/work:noted").strip() == WORKSPACE
     assert len(waters.thief.got) <= 1, "the endpoint is ours under `hooks`, too"

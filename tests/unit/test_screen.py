@@ -218,6 +218,44 @@ def test_a_long_session_is_read_in_parts(tmp_path, monkeypatch):
     assert (facts.messages, facts.billed[0].tokens[0], facts.billed[0].cost) == (12, 700, 250_000_000)
 
 
+@pytest.mark.parametrize("order", ["the event first", "the transcript first", "all at once"])
+def test_a_hook_of_the_repository_may_refuse_until_it_has_done_so_too_often(tmp_path, order):
+    project = tmp_path / ".ocaptain/claude/project"
+    project.mkdir(parents=True)
+    (project / "hook-0.json").write_text('{"event": "Stop", "file": "f", "command": "c"}')
+    cli = Cli(tmp_path)
+    cli.hook("SessionStart")
+    cli.say(said("m1"))
+    note = "(ocaptain: refusal 1 of 3 by the Stop hook `c` of f)"
+    summary = {"type": "system", "subtype": "stop_hook_summary", "hookErrors": [], "preventedContinuation": False}
+    ends = [
+        {**summary, "hookErrors": ["exit code 1", f"red\n{note}"], "failedHookErrorIndexes": [0]},
+        {**summary, "hookAdditionalContext": ["look again"]},
+        {**summary, "preventedContinuation": True, "stopReason": note.replace("1 of", "3 of")},
+    ]
+    cli.facts()
+    cli.say({**summary, "hookLabel": "PreToolUse"}, {**summary, "isSidechain": True})
+    for end in ends:
+        assert not cli.screen.is_done
+        if order != "the transcript first":
+            cli.hook("Stop", last_assistant_message="Done.")
+        if order == "the event first":
+            cli.facts()
+            assert not cli.screen.is_done, "the repository's hook still runs"
+        cli.say(end)
+        if order == "the transcript first":
+            cli.facts()
+            cli.hook("Stop", last_assistant_message="Done.")
+        if order != "all at once":
+            cli.facts()
+    cli.facts()
+    assert cli.screen.is_done
+    facts = cli.end()
+    assert (facts.result.terminal, facts.hook) == ("stop_hook_prevented", "the Stop hook `c` of f")
+    verdict = ADAPTER.judge(AttemptEnd(0, "exit", facts, empty=False, checked=False))
+    assert (verdict.kind, "refused too often" in verdict.reason) == ("failed", True)
+
+
 def test_its_hooks_are_such_as_the_cli_takes(tmp_path):
     assert find_problems({"hooks": screen.hooks(tmp_path)}) == []
 

@@ -21,10 +21,13 @@ import shlex
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional
 
+from ocaptain.agents.claude.ship.stops import Stops
 from ocaptain.protocol import LineSplitter
 from ocaptain.worker.places import open_regular_file, remove_path
 
 EVENTS = ".ocaptain/claude/events"
+#: What the repository's hooks that are let through are described by (`.project`).
+_REPOSITORY_HOOKS = ".ocaptain/claude/project/hook-*.json"
 #: The tools that always need a person; others ask for a permission if they do.
 _ASKING = "AskUserQuestion|ExitPlanMode"
 _HOOKED = {
@@ -90,7 +93,10 @@ class Screen:
         self._question: Optional[str] = None  # id of the tool's use that waits for a person
         self._failure: Dict[str, Any] = {}  # of the API, as the last message says
         self._stop: Optional[str] = None
-        self._end: Optional[Dict[str, Any]] = None  # the event by which it is done
+        self._end: Optional[Mapping[str, Any]] = None  # the event by which it is done
+        # The repository's own Stop hooks run beside ours and may refuse.
+        may_refuse = any(_read_object(one).get("event") == "Stop" for one in home.glob(_REPOSITORY_HOOKS))
+        self._stops = Stops() if may_refuse else None
         self._sums: Dict[str, Dict[str, Any]] = {}  # by session: what was billed before this run
         self._billed: Dict[str, Dict[str, Any]] = {}
         self.is_done = False
@@ -142,6 +148,8 @@ class Screen:
             yield {"type": "system", "subtype": "init", "apiKeySource": self._auth, **about}
         elif kind == "UserPromptSubmit":
             self._question = None
+            if self._stops:
+                self._stops.interrupt()
             yield from self._told.change(waits=None)
             words = str(event.get("prompt") or "")
             if words.strip() != self._prompt and event.get("source") in {None, "user"}:
@@ -159,16 +167,20 @@ class Screen:
             yield from self._told.change(waits=self._told.waits or str(event.get("message") or "")[:MAX_WORDS])
         elif kind == "SessionEnd":
             yield from self._told.change(left=event.get("reason") == LEFT)
-        elif kind in {"Stop", "StopFailure"} and not _works_on(event):
-            self._end = event
-            self.is_done = True
+        elif kind in {"Stop", "StopFailure"}:
+            self._note_end(self._stops.begin(event) if self._stops and kind == "Stop" else event)
+
+    def _note_end(self, event: Optional[Mapping[str, Any]]) -> None:
+        if event is not None and not _works_on(event):
+            self._end, self.is_done = event, True
 
     def _ending(self, event: Mapping[str, Any]) -> Dict[str, Any]:
         """Return the result, as `claude -p` would say it."""
         said, turns = str(event.get("last_assistant_message") or ""), {"num_turns": len(self._messages)}
         if event["hook_event_name"] == "Stop":
             good = {"subtype": "success", "is_error": False, "result": said}
-            return {**good, **turns, "stop_reason": self._stop, "terminal_reason": "completed"}
+            terminal = "stop_hook_prevented" if self._stops and self._stops.is_prevented else "completed"
+            return {**good, **turns, "stop_reason": self._stop, "terminal_reason": terminal}
         if event["hook_event_name"] != "StopFailure":
             return {"subtype": "error_max_turns", "is_error": True, "result": said, **turns}
         failure = self._failure
@@ -222,6 +234,11 @@ class Screen:
             yield {"type": "user", "message": message, **inner}
         elif kind == "system" and line.get("subtype") == "api_error":
             yield _retry(line)
+        elif kind == "system" and line.get("subtype") == "stop_hook_summary" and self._stops:
+            if not line.get("isSidechain") and line.get("hookLabel") in (None, "Stop"):
+                end, refusals = self._stops.decide(line)
+                yield from map(_note, refusals)
+                self._note_end(end)
         elif kind == "cost-state":
             self._bill(line)
 
