@@ -13,10 +13,11 @@ import time
 
 import pytest
 
+from ocaptain.captain.decide.give_back import GIVEN_BACK
 from ocaptain.voyage.home import VoyageDirectory
 from tests.claude.api import Say, Turn, Use
 from tests.claude.hostile import first_files, settings
-from tests.claude.test_sail_claude import KILL, OAUTH, bash, costs, simple, write
+from tests.claude.test_sail_claude import GREETINGS, KILL, OAUTH, bash, costs, multilingual, simple, translations, write
 from tests.claude.test_settings import Waters, repository
 from tests.helpers import wait_for, write_plan
 from tests.terminal import Terminal
@@ -96,7 +97,11 @@ def script(person):
     return {
         "Show the screen": ((Turn((write("a"),), gate=person.look), Turn((Say("a is written."),), cached=5000)),),
         "Hear a person": ((Turn((HEARD,)), Turn((Say("Nobody spoke."),))), (Turn((Say("I heard it."),), output=77),)),
-        "Is given back": ((Turn((bash("tail -f /dev/null"),), output=55),), simple("b")),
+        "Is given back": (
+            (Turn((bash("tail -f /dev/null"),), output=55),),
+            (Turn((bash("tail -f /dev/full"),), output=66),),
+            simple("b"),
+        ),
         "Asks a person": ((asks, Turn((Say("NO CHANGE NEEDED: it was asked."),))), (plans, approval), simple("c")),
         "Is killed in a tool": ((Turn((KILL,), output=777),), simple("d")),
     }
@@ -136,7 +141,12 @@ def test_a_voyage_whose_agents_have_their_own_screens(waters, tmp_path):
         terminal.until("Interrupted|interrupted", 60)
         terminal.type("/exit")
         terminal.press("Enter")
-        wait_for(lambda: "a person ended the agent" in waters.run("events", voyage).out, 60)
+        wait_for(lambda: waters.run("events", voyage).out.count(GIVEN_BACK) == 1, 60)
+    # And once more: the first key interrupts the tool, and the others end the agent.
+    with person.at("ship-0") as terminal:
+        terminal.until("tail -f /dev/full", 120)
+        terminal.press("C-c", "C-c", "C-c")
+        wait_for(lambda: waters.run("events", voyage).out.count(GIVEN_BACK) == 2, 60)
 
     def over() -> bool:
         time.sleep(0.5)  # looking is not free
@@ -145,7 +155,7 @@ def test_a_voyage_whose_agents_have_their_own_screens(waters, tmp_path):
     wait_for(over, 240)
     ended = {task["subject"]: task for task in waters.json("tasks", voyage, "--json")["tasks"]}
     attempts = {name: (task["status"], task["attempt"]) for name, task in ended.items()}
-    expected = {"Is given back": 2, "Asks a person": 3, "Is killed in a tool": 2}
+    expected = {"Is given back": 3, "Asks a person": 3, "Is killed in a tool": 2}
     assert attempts == {name: ("completed", expected.get(name, 1)) for name in ended}
     # No dialog, in either size.
     for size, shown in person.screens.items():
@@ -162,4 +172,26 @@ def test_a_voyage_whose_agents_have_their_own_screens(waters, tmp_path):
     assert thief.got == []
     evil = [one for one in api.seen if "x-evil" in one.headers or one.headers.get("authorization") != f"Bearer {OAUTH}"]
     assert evil == []
+    assert api.strange == []
+
+
+def test_a_plan_lands_as_it_does_headless(waters, tmp_path):
+    api = waters.anthropic
+    api.script, api.keys = translations(), {OAUTH}
+    source = repository(tmp_path / "source", {"README": "Hello World!\n"})
+    waters.env["CLAUDE_CODE_OAUTH_TOKEN"] = OAUTH
+    flags = ("--interactive", "-n", "3", "--repo", source, "--wait", "--json")
+    sailed = waters.run("sail", multilingual(tmp_path / "plan"), *flags)
+    del waters.env["CLAUDE_CODE_OAUTH_TOKEN"]
+    assert sailed.code == 0, sailed.err
+    voyage = sailed.json["voyage"]
+    assert (sailed.json["tasks"]["completed"], sailed.json["verify"]["ok"]) == (6, True)
+    ended = waters.json("tasks", voyage, "--json")["tasks"]
+    assert [task["attempt"] for task in ended] == [1] * 6
+    landed = waters.git(voyage, "ls-tree", "--name-only", voyage).split()
+    assert {f"README.{language}.md" for language in GREETINGS} < set(landed)
+    said = costs(waters, voyage)
+    for part in api.script:
+        (subject,) = (one for one in said if part in one)
+        assert said[subject] == pytest.approx(api.dollars(part), abs=0.005), subject
     assert api.strange == []

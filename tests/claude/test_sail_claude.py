@@ -143,6 +143,24 @@ def translation(language: str, number: int):
     )
 
 
+def translations():
+    """Return what the agents of the plan do."""
+    languages = [f"({name})" for name in (f"README.{language}.md" for language in GREETINGS)]
+    script = {
+        part: (translation(language, n),)
+        for n, (part, language) in enumerate(zip(languages, GREETINGS, strict=True), 1)
+    }
+    script["Verify all README files"] = (
+        (
+            Turn(
+                (Use("Bash", {"command": "bash ~/voyage/artifacts/verify.sh", "description": "verify"}),), input=20_000
+            ),
+            Turn((Say("NO CHANGE NEEDED: verify.sh passes, all five files are there."),)),
+        ),
+    )
+    return script
+
+
 #: The CLI in a terminal, as a user of `ocaptain shell` would start it; ends once it is ready, or after 200 s.
 START = """import json, os
 own = os.path.expanduser("~/.ocaptain/claude/")
@@ -227,19 +245,7 @@ def reported(harbour, voyage: str, ship: str) -> dict[str, bytes]:
 def test_a_plan_is_landed_and_its_bill_is_known(harbour, source, tmp_path):
     api = harbour.anthropic
     plan = multilingual(tmp_path / "plan")
-    languages = [f"({name})" for name in (f"README.{language}.md" for language in GREETINGS)]
-    script = {
-        part: (translation(language, n),)
-        for n, (part, language) in enumerate(zip(languages, GREETINGS, strict=True), 1)
-    }
-    script["Verify all README files"] = (
-        (
-            Turn(
-                (Use("Bash", {"command": "bash ~/voyage/artifacts/verify.sh", "description": "verify"}),), input=20_000
-            ),
-            Turn((Say("NO CHANGE NEEDED: verify.sh passes, all five files are there."),)),
-        ),
-    )
+    script = translations()
     api.script, api.keys = script, {OAUTH}
     harbour.env["CLAUDE_CODE_OAUTH_TOKEN"] = OAUTH
     sailed = harbour.traced("sail", plan, "-n", "3", "--repo", source, "--wait", "--json")
