@@ -127,6 +127,13 @@ def test_a_landing_that_comes_while_the_end_is_recorded_is_for_the_next_captain(
             await asyncio.sleep(0)
             return await real(local, verified)
 
+        finish = captain.views.finish
+
+        async def finish_with_the_answer():
+            await finish()
+            await asyncio.gather(*asking)
+
+        monkeypatch.setattr(captain.views, "finish", finish_with_the_answer)
         monkeypatch.setattr(LocalWork, "close", close)
         monkeypatch.setattr(LocalWork, "has_news", lambda _: False)
 
