@@ -17,6 +17,7 @@ from ocaptain.config import load_settings
 from ocaptain.control import Command, ask, carry_out
 from ocaptain.errors import OcaptainError
 from ocaptain.ledger import Ledger
+from ocaptain.options import SailOptions
 from ocaptain.query import Query
 from ocaptain.voyage.home import VoyageDirectory
 from ocaptain.voyage.resume import decide_start, resume
@@ -49,7 +50,7 @@ def test_a_voyage_that_failed_goes_on_and_what_landed_stays(tmp_path, ships):
     found = VoyageDirectory(directory)
     assert decide_start(found, load_settings()) is None  # nothing can be tried
     with pytest.raises(OcaptainError, match=r"^1 failed: ocaptain why 2; ocaptain retry 2$") as refused:
-        resume(found, None, None)
+        resume(found, None, SailOptions())
     assert refused.value.exit_code == 1
     good.touch()
     again = Command(name="retry")
