@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from ocaptain.captain.landing.candidates import OfferedTree, Tip
@@ -44,6 +44,19 @@ class TokenLost:
 
 Verdict = Landed | Conflicted | CheckFailed | TokenLost
 Check = Callable[[str], "Awaitable[CheckResult]"]
+_Result = TypeVar("_Result")
+
+
+def settle(settled: asyncio.Future[_Result], result: _Result | BaseException) -> None:
+    """Give a result, or the error, to whoever waits for it, if somebody still does."""
+    if settled.done():
+        return
+    if isinstance(result, asyncio.CancelledError):
+        settled.cancel()
+    elif isinstance(result, BaseException):
+        settled.set_exception(result)
+    else:
+        settled.set_result(result)
 
 
 @dataclass
@@ -74,14 +87,7 @@ class Entry:
 
     def set_verdict(self, verdict: Verdict | BaseException) -> None:
         """Give the verdict, or the error, to the caller of :meth:`Lander.land`, if it still waits."""
-        if self.settled.done():
-            return
-        if isinstance(verdict, asyncio.CancelledError):
-            self.settled.cancel()
-        elif isinstance(verdict, BaseException):
-            self.settled.set_exception(verdict)
-        else:
-            self.settled.set_result(verdict)
+        settle(self.settled, verdict)
 
     def stop_check(self) -> None:
         """End its check, if one runs."""

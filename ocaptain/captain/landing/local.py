@@ -11,16 +11,17 @@ Everything here runs git and blocks.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ocaptain.captain.landing.candidates import Tip, describe_conflict
+from ocaptain.captain.landing.entry import settle
 from ocaptain.git import BadTree, BareRepository, Conflict, GitError, compare_trees, merge
 from ocaptain.git.local import BadCommit, RawCommit, landed_commit, parse_commit
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Sequence
 
     from ocaptain.protocol.limits import Limits
@@ -70,14 +71,7 @@ class LocalEntry:
 
     def set_verdict(self, verdict: LocalVerdict | BaseException) -> None:
         """Give the verdict, or the error, to the caller of ``land_local``, if it still waits."""
-        if self.settled.done():
-            return
-        if isinstance(verdict, asyncio.CancelledError):
-            self.settled.cancel()
-        elif isinstance(verdict, BaseException):
-            self.settled.set_exception(verdict)
-        else:
-            self.settled.set_result(verdict)
+        settle(self.settled, verdict)
 
 
 def stack_chain(git: BareRepository, head: Tip, commits: Sequence[str], limits: Limits) -> StackedChain | LocalConflict:
