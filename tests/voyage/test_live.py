@@ -125,7 +125,7 @@ def test_an_attempt_that_ends_leaves_no_live_ref_and_no_lost_one(tmp_path, ships
 def test_what_an_agent_does_is_seen_while_it_works_and_without_its_escapes(tmp_path, ships):
     end = tmp_path / "end"
     line = f"printf 'red \\033[31m\\n' > a; until test -e {end}; do sleep 0.1; done"
-    directory = make_voyage(tmp_path, [{"run": line}], 2)
+    directory = make_voyage(tmp_path, [{"run": line, "pin": "ship-0"}], 2)
     told = {}
 
     async def look(captain):
@@ -163,13 +163,7 @@ def test_a_captain_that_starts_again_goes_on_with_what_is_here(tmp_path, ships):
     line = f"echo 1 > a; until test -e {end}; do sleep 0.1; done"
     directory = make_voyage(tmp_path, [{"run": line}])
     fleet = ships(1)
-
-    async def die(captain):
-        await until(lambda: followed(captain.ledger))
-        captain._main_task.cancel()
-
-    with pytest.raises(asyncio.CancelledError):
-        asyncio.run(sail(directory, fleet, meanwhile=die))
+    end_in_mid_attempt(directory, fleet)
     before = refs(directory)["refs/ocaptain/live/ship-0"]
 
     async def look(captain):
@@ -181,9 +175,8 @@ def test_a_captain_that_starts_again_goes_on_with_what_is_here(tmp_path, ships):
     assert asyncio.run(sail(directory, fleet, meanwhile=look)) == "complete"
 
 
-def test_the_work_of_a_ship_that_no_sink_reaches_is_in_what_it_saves(tmp_path, ships):
-    directory = make_voyage(tmp_path, [{"run": "echo half > half; sleep 100"}])
-    fleet = ships(1)
+def end_in_mid_attempt(directory, fleet):
+    """Sail, and end the captain once it follows the files of an attempt."""
 
     async def die(captain):
         await until(lambda: followed(captain.ledger))
@@ -191,6 +184,12 @@ def test_the_work_of_a_ship_that_no_sink_reaches_is_in_what_it_saves(tmp_path, s
 
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(sail(directory, fleet, meanwhile=die))
+
+
+def test_the_work_of_a_ship_that_no_sink_reaches_is_in_what_it_saves(tmp_path, ships):
+    directory = make_voyage(tmp_path, [{"run": "echo half > half; sleep 100"}])
+    fleet = ships(1)
+    end_in_mid_attempt(directory, fleet)
     lose(fleet[0])
     with command(directory) as ledger:
         asyncio.run(rescue(directory, ledger, lambda _: fleet[0]))
@@ -204,13 +203,7 @@ def test_the_work_of_a_ship_that_no_sink_reaches_is_in_what_it_saves(tmp_path, s
 def test_a_ship_that_a_sink_reaches_is_saved_once(tmp_path, ships):
     directory = make_voyage(tmp_path, [{"run": "echo half > half; sleep 100"}])
     fleet = ships(1)
-
-    async def die(captain):
-        await until(lambda: followed(captain.ledger))
-        captain._main_task.cancel()
-
-    with pytest.raises(asyncio.CancelledError):
-        asyncio.run(sail(directory, fleet, meanwhile=die))
+    end_in_mid_attempt(directory, fleet)
     with command(directory) as ledger:
         (found,) = asyncio.run(rescue(directory, ledger, lambda _: fleet[0]))
     assert list(refs(directory)) == [found.ref]
