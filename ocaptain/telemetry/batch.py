@@ -25,7 +25,7 @@ class Batch:
         dropped_bytes: bytes of those, as the ship stored them.
         spool: id of the ship's numbering of its calls.
         number: of the call in that numbering; it only grows. A captain that was killed may be sent its last calls
-            again: a store keeps each (ship, spool, number) once.
+            again; the store tells them by a digest (:func:`ocaptain.telemetry.intake.digest`), not by this number.
     """
 
     ship: str
