@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import socket
-import struct
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
@@ -15,14 +13,11 @@ from ocaptain.control.ask import MAX_LINE
 from ocaptain.control.commands import UNKNOWN, Answer, Command
 from ocaptain.control.socket_location import remove_private_directory, socket_path
 from ocaptain.errors import OcaptainError
+from ocaptain.peers import is_ours
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
-
-#: Of ``getsockopt`` for LOCAL_PEERCRED (sys/un.h, sys/ucred.h of macOS): its level, and the size of ``struct xucred``.
-_SOL_LOCAL = 0
-_XUCRED_BYTES = 76
 
 
 @contextlib.asynccontextmanager
@@ -36,7 +31,7 @@ async def listening(directory: Path, carry_out: Callable[[Command], Answer | Awa
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            if not _is_ours(writer):
+            if not is_ours(writer.get_extra_info("socket")):
                 return
             answer = await _answer(await reader.readline(), carry_out)
             writer.write(answer.model_dump_json().encode() + b"\n")
@@ -74,15 +69,3 @@ async def _answer(line: bytes, carry_out: Callable[[Command], Answer | Awaitable
         return Answer(done=False, said=UNKNOWN)
     except OcaptainError as error:
         return Answer(done=False, said=error.message, has_failed=True)
-
-
-def _is_ours(writer: asyncio.StreamWriter) -> bool:
-    """Whether the other end runs as this user; where the system does not tell, the socket's mode protects it."""
-    connection = writer.get_extra_info("socket")
-    if hasattr(socket, "SO_PEERCRED"):  # Linux: struct ucred of pid, uid and gid
-        data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        return bool(struct.unpack("3i", data)[1] == os.geteuid())
-    if hasattr(socket, "LOCAL_PEERCRED"):  # macOS and FreeBSD: struct xucred begins with its version and the uid
-        data = connection.getsockopt(_SOL_LOCAL, socket.LOCAL_PEERCRED, _XUCRED_BYTES)
-        return bool(struct.unpack_from("II", data)[1] == os.geteuid())
-    return True
