@@ -17,6 +17,7 @@ from ocaptain.cli.drydock_commands import drydock_app
 from ocaptain.cli.events import events
 from ocaptain.cli.exec import SETTINGS, exec_
 from ocaptain.cli.logs import logs
+from ocaptain.cli.open import open_
 from ocaptain.cli.options import with_sail_options
 from ocaptain.cli.recover import approve, land, retry, why
 from ocaptain.cli.telemetry_commands import telemetry_app, telemetry_start, telemetry_stop
@@ -276,6 +277,7 @@ def shell(
 app.command("telemetry-start", hidden=True)(telemetry_start)  # as they were called in ocaptain 0.0.x
 app.command("telemetry-stop", hidden=True)(telemetry_stop)
 app.command("exec", cls=CommandOfWords, context_settings=SETTINGS)(exec_)
+app.command("open", cls=CommandOfWords)(open_)
 
 
 @app.command(cls=CommandOfWords)

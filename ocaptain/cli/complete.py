@@ -25,7 +25,7 @@ Kind = Literal["words", "files", "dirs", ""]
 #: What the words after a command name: a voyage first, then these of it.
 _OF_A_VOYAGE: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("status", "tasks", "cost", "clone", "pause", "sink", "watch", "report", "events"), ()),
-    **dict.fromkeys(("shell", "proxy", "exec", "diff"), ("ship",)),
+    **dict.fromkeys(("shell", "open", "proxy", "exec", "diff"), ("ship",)),
     "logs": ("ship", "task"),
     "why": ("task",),
     "artifacts": ("task",),
@@ -33,7 +33,7 @@ _OF_A_VOYAGE: dict[str, tuple[str, ...]] = {
     "approve": ("held",),
 }
 #: How many names of a voyage such a command takes; any number if it does not stand here.
-_ONE_NAME = frozenset({"shell", "proxy", "exec", "why", "diff", "artifacts"})
+_ONE_NAME = frozenset({"shell", "open", "proxy", "exec", "why", "diff", "artifacts"})
 #: Options whose value is a name, by their flag.
 _BY_FLAG = {"--resume": "voyage", "--ship": "ship", "--task": "task"}
 #: Options whose value is a file, though their type does not say so.

@@ -7,7 +7,7 @@ PANELS: dict[str, tuple[str, ...]] = {
     "Sail": ("sail", "pause", "sink", "clone", "artifacts"),
     "Look": ("ls", "status", "tasks", "watch", "logs", "diff", "events", "cost", "report"),
     "When a task fails": ("why", "retry", "approve", "land"),
-    "Ships": ("shell", "exec", "proxy", "sweep"),
+    "Ships": ("shell", "exec", "open", "proxy", "sweep"),
     "Tools": ("plan", "doctor", "drydock", "telemetry", "help", "version"),
 }
 
@@ -109,6 +109,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("ocaptain exec ship-0 -- git log --oneline -5", "what the agent has committed"),
         ("ocaptain exec voyage-4f59 ship-2 -- df -h .", "on a ship of another voyage"),
         ("ocaptain exec ship-0 -- tar c . > work.tar", "all files of the agent"),
+    ),
+    "open": (
+        ("ocaptain open ship-0 3000", "what the agent's program serves there, for a browser here"),
+        ("ocaptain open voyage-4f59 ship-2 8080", "of a ship of another voyage"),
     ),
     "proxy": (
         ("ocaptain proxy ship-0 22", "join this terminal to port 22"),

@@ -516,6 +516,7 @@ def test_abandon_is_advised_only_where_it_helps():
         ("logs", "ocaptain logs [OPTIONS] [ID] [SHIP|TASK]..."),
         ("shell", "ocaptain shell [OPTIONS] [ID] [SHIP]"),
         ("proxy", "ocaptain proxy [OPTIONS] [ID] SHIP PORT"),
+        ("open", "ocaptain open [OPTIONS] [ID] SHIP PORT"),
     ],
 )
 def test_the_usage_shows_the_words(verb, usage):
