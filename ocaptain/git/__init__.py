@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ocaptain.git.bundles import BadBundle, Part, fsck, write_bundle, write_proven_bundle
     from ocaptain.git.contents import Incomplete, find_incomplete
     from ocaptain.git.landing import Conflict, Merged, commit_message, merge
-    from ocaptain.git.packing import pack
+    from ocaptain.git.packing import drop_unreachable, pack
     from ocaptain.git.quarantine import BundleRefused, TooLarge, admit_bundle, clear_quarantine
     from ocaptain.git.run import Git, GitError, GitTimeout, askpass_environment
     from ocaptain.git.start_refs import StartRefs, pack_start_refs
@@ -41,6 +41,7 @@ __all__ = [
     "clear_quarantine",
     "commit_message",
     "compare_trees",
+    "drop_unreachable",
     "find_incomplete",
     "fsck",
     "merge",
@@ -56,7 +57,7 @@ __getattr__ = lazy_names(
         "ocaptain.git.bundles": ("BadBundle", "Part", "fsck", "write_bundle", "write_proven_bundle"),
         "ocaptain.git.contents": ("Incomplete", "find_incomplete"),
         "ocaptain.git.landing": ("Conflict", "Merged", "commit_message", "merge"),
-        "ocaptain.git.packing": ("pack",),
+        "ocaptain.git.packing": ("drop_unreachable", "pack"),
         "ocaptain.git.quarantine": ("BundleRefused", "TooLarge", "admit_bundle", "clear_quarantine"),
         "ocaptain.git.run": ("Git", "GitError", "GitTimeout", "askpass_environment"),
         "ocaptain.git.start_refs": ("StartRefs", "pack_start_refs"),

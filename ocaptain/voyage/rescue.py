@@ -17,6 +17,7 @@ from ocaptain.captain.transport.sprite import sprite_transport_factory
 from ocaptain.captain.transport.ssh import ssh_transport_factory
 from ocaptain.control import stop_captain
 from ocaptain.errors import OcaptainError, UsageError
+from ocaptain.git import Git, GitError, drop_unreachable
 from ocaptain.ledger.records import ENDED
 from ocaptain.locks import Lock
 from ocaptain.names import HOSTS
@@ -80,7 +81,10 @@ def begin_sink(directory: VoyageDirectory, settings: Settings) -> RescueResult:
             else:
                 assert reached
                 found = asyncio.run(_rescue(directory, ledger, reached, prices))
-            return RescueResult(tuple(found), bundle_unlanded_work(directory.path, ledger))
+            bundle = bundle_unlanded_work(directory.path, ledger)
+            with contextlib.suppress(GitError):  # it is housekeeping: what is to be kept was proven just now
+                drop_unreachable(Git(directory.path / "repo.git"))
+            return RescueResult(tuple(found), bundle)
 
 
 async def _rescue(directory: VoyageDirectory, ledger: Ledger, reached: Endpoint, prices: Prices | None) -> list[Rescue]:
