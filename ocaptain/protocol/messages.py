@@ -232,7 +232,8 @@ class Failure:
     """Why a command failed.
 
     Attributes:
-        code: ``need_full`` and ``damaged``: send the commit again as a full bundle; others are for people.
+        code: ``need_full`` and ``damaged``: send the commit again as a full bundle; ``saved``: start without what a
+            lost attempt left; others are for people.
         paths: files to remove (``unfit``).
     """
 

@@ -179,15 +179,18 @@ class Repository:
         """Import the work of a lost attempt, if there is any, as a reference; the one before is forgotten.
 
         Raises:
-            WorkspaceError: ``need_full``, ``damaged``: as :meth:`import_commit`.
+            WorkspaceError: ``saved``: it cannot be taken.
         """
         given = self._places.git / GIVEN
         given.unlink(missing_ok=True)
         if saved is None:
             return
-        if not self.has_commit(saved.commit):
-            self._import_bundle(saved.bundle, saved.commit)
-        self._write_ref(saved.ref, saved.commit)
+        try:
+            if not self.has_commit(saved.commit):
+                self._import_bundle(saved.bundle, saved.commit)
+            self._write_ref(saved.ref, saved.commit)
+        except (WorkspaceError, ValueError) as error:
+            raise WorkspaceError("saved", f"what a lost attempt left cannot be taken: {error}") from error
         given.write_text(f"{saved.commit} {saved.ref}\n")
 
     def _read_given(self) -> tuple[str, str]:

@@ -92,6 +92,38 @@ def test_a_ship_that_is_destroyed_costs_its_attempt_and_not_its_work(tmp_path, s
     assert not [ref for ref in refs(directory) if "/live/" in ref or "/other/" in ref]
 
 
+def test_lost_work_that_arrives_damaged_each_time_is_left_out(tmp_path, ships):
+    """It is only a reference: no ship is at fault, and no attempt is lost."""
+    line = (
+        'if [ "$OCAPTAIN_ATTEMPT" = 1 ]; then head -c 200000 /dev/urandom > half; sleep 100; '
+        'else cat > prompt; git for-each-ref --format="%(refname)" refs/ocaptain > refs; fi'
+    )
+    directory = make_voyage(tmp_path, [{"run": line}], 2)
+    fleet, damaged = ships(2), []
+
+    async def destroy(captain):
+        found = await until(lambda: followed(captain.ledger))
+        other = fleet[1 - int(found.ship[-1])]
+        put = other.put
+
+        async def put_damaged(path, data):
+            is_part = path.startswith(".ocaptain/in/") and len(data) > 100_000
+            damaged.extend([path] if is_part else [])
+            await put(path, data[:-1] + bytes([data[-1] ^ 1]) if is_part else data)
+
+        other.put = put_damaged
+        lose(fleet[int(found.ship[-1])])
+
+    assert asyncio.run(sail(directory, fleet, meanwhile=destroy)) == "complete"
+    assert damaged
+    head = Git(directory / "repo.git").text("rev-parse", "HEAD")
+    assert (file_at(directory, head, "refs"), "lost-" in file_at(directory, head, "prompt")) == ("", False)
+    with Ledger(directory / "ledger.db") as ledger:
+        states = [row["state"] for row in ledger.rows("attempts", "token")]
+        assert (states[-1], len(states)) == ("landed", 2)
+    assert [ref for ref in refs(directory) if "/lost-" in ref]
+
+
 def test_an_attempt_that_ends_leaves_no_live_ref_and_no_lost_one(tmp_path, ships, monkeypatch):
     """And no ship is asked without one: not while it verifies, nor afterwards, when it may sleep."""
     end = tmp_path / "end"

@@ -34,7 +34,7 @@ from ocaptain.captain.person import end_wait
 from ocaptain.captain.refs import other_ref, stale_other_ref, stale_ref, work_ref
 from ocaptain.captain.ship.artifacts import ArtifactCollector
 from ocaptain.captain.ship.context import ShipFault
-from ocaptain.captain.ship.link import command_id
+from ocaptain.captain.ship.link import REFUSES_SAVED, command_id
 from ocaptain.captain.ship.live import LiveFollower, send_lost_work, settle_live
 from ocaptain.captain.ship.task_list import TaskListSender
 from ocaptain.captain.ship.verify import run_check
@@ -122,7 +122,12 @@ class Attempts:
             channel.busy = None
             return await link.call(name, Start(claim.token))
         lost = await send_lost_work(self._context, link, claim, base)
-        return await link.call_with_commit(base, name, self._start(claim, base, lost))
+        answer = await link.call_with_commit(base, name, self._start(claim, base, lost))
+        if lost and not answer.ok and answer.failure().code in REFUSES_SAVED:  # it is only a reference
+            log.warning("%s: it does not take %s: %s", self._ship, lost.ref, answer.failure().reason)
+            await link.settle(answer.number)
+            answer = await link.call_with_commit(base, name, self._start(claim, base, None))
+        return answer
 
     def _keeps_task_list(self, claim: Claim) -> bool:
         """Whether the agent of an attempt gets the plan as its own task list."""

@@ -34,6 +34,7 @@ LINE_HEAD = 4096  # bytes: more than a command's line has beside its arguments
 INLINE_SINCE = 3  # the first protocol whose bundles travel inside of messages
 #: Failure codes of a ship that cannot make the commit from the bundle: the whole history is sent then.
 NEEDS_ALL = frozenset({"need_full", "damaged"})
+REFUSES_SAVED = NEEDS_ALL | {"saved"}  # codes of a start whose reference a ship may lack; workers of before have no own
 
 
 @dataclass(frozen=True)
