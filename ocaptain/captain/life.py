@@ -189,7 +189,8 @@ class Captain:
             Contradiction: branch and ledger contradict each other.
         """
         for one in await asyncio.to_thread(adopt_landings, self.context.git, self.ledger, self.context.lander.ref):
-            log.warning("task %s: adopted its landing %s from the branch; this ledger lacked it", one.task, one.commit)
+            whose = f"task {one.task}" if one.task else "a commit of the user's"
+            log.warning("%s: adopted its landing %s from the branch; this ledger lacked it", whose, one.commit)
 
     def _make_actors(self) -> None:
         """Make the actors. A lost ship may answer again; one that failed or is gone gets none."""

@@ -13,6 +13,7 @@ build on it. Nothing that is not committed is ever touched or sent.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -111,11 +112,15 @@ class LocalWork:
             head = await self._context.lander.head()
             at = await asyncio.to_thread(self._workspace.look, head)
             plan = plan_local(at, self._context.ledger.landed_of(one.id for one in at.commits))
-            return await self._carry_out(plan, at, head)
+            synced = await self._carry_out(plan, at, head)
         except (GitError, OSError) as error:
             log.info("workspace/: %s", error)
             told = clean_line(str(error), MAX_REASON)
             return Synced(refused=f"the commits in workspace/ cannot be read: {told}", note=await self._follow())
+        with contextlib.suppress(GitError):
+            if (tip := self._workspace.read_tip()) == await self._context.lander.head():
+                self._seen = tip  # it was moved there by us; else its user went on meanwhile, and that is news
+        return synced
 
     async def _carry_out(self, plan: LandChain | MoveOn | Nothing | Refuse, at: Standing, head: str) -> Synced:
         match plan:
@@ -147,8 +152,6 @@ class LocalWork:
         self.landings += 1
         self._changed.set()
         note = await asyncio.to_thread(self._workspace.move, chain.tip, verdict.commit)
-        if self._workspace.read_tip() == verdict.commit:  # else its user went on meanwhile: that is news
-            self._seen = verdict.commit
         return Synced(landed=tuple(new for _, new in verdict.commits), note=note)
 
     async def _follow(self) -> str | None:

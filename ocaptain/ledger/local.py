@@ -67,6 +67,26 @@ class LocalLandings(Store):
             count = "1 commit" if len(landed) == 1 else f"{len(landed)} commits"
             add_event(db, "local", None, None, f"{count} of yours landed, the last one as {landed[-1]}")
 
+    def adopt_local(self, commit: str, theirs: str | None, ref: str, *, after: int) -> None:
+        """Add a landing of one of the user's commits that is on the branch and that this ledger lacks.
+
+        Args:
+            commit: that landed.
+            theirs: the user's commit that it was made of, None if it is not known: then that one may land again.
+            ref: the branch.
+            after: the highest number that a chain's ref has.
+        """
+        with self._write() as db:
+            if theirs:
+                number = max(after + 1, self.next_local_number())
+                db.execute(
+                    "INSERT INTO local_landings (n, ref, old, new, commits, state) VALUES (?, ?, ?, ?, ?, 'done')",
+                    (number, ref, commit, commit, json.dumps([(theirs, commit)])),
+                )
+            db.execute("INSERT INTO landings (kind, commit_id, at) VALUES ('local', ?, ?)", (commit, time.time()))
+            text = f"{commit}, a commit of yours, is on the branch, and this ledger lacked its landing"
+            add_event(db, "adopted", None, None, text)
+
     def void_local(self, n: int) -> None:
         """Void an intent whose branch did not move."""
         with self._write() as db:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocaptain.captain.decide.compare import (
+    LOCAL,
     BranchLanding,
     Comparison,
     HighestNumbers,
@@ -164,12 +165,23 @@ def test_what_a_ledger_lacks_is_adopted_and_what_contradicts_it_is_said():
     assert "first commit" in compare_branch_and_ledger([], [], ["c1"], tasks).contradiction
 
 
+def test_commits_of_the_users_are_adopted_in_their_place_on_the_branch():
+    trailers = [("2", "s", "1"), ("", "local", ""), ("", "", ""), ("", "ship-0", ""), ("", "local", "3")]
+    lines = ["\0".join((f"c{number}", *one)) for number, one in enumerate(trailers, 1)]
+    commits, found = parse_trailers(lines)
+    mine = BranchLanding("c2", "", LOCAL, 0)
+    assert found == [BranchLanding("c1", "2", "s", 1), mine]
+    assert compare_branch_and_ledger(commits, found, [], {"2": "pending"}) == Comparison(tuple(found))
+    assert compare_branch_and_ledger(commits, found, ["c1", "c2"], {"2": "completed"}) == Comparison()
+
+
 def test_numbers_that_refs_tell_of():
     below = "refs/ocaptain"
     refs = [f"{below}/tasks/1/2/work", f"{below}/tasks/1/11/work", f"{below}/tasks/a/b/3/head", f"{below}/stale/7"]
     refs += [f"{below}/stale/9-0a1b", f"{below}/saved/ship-0/4", f"{below}/attempts/1/99", "refs/heads/x"]
     assert highest_numbers(refs) == HighestNumbers({"1": 11, "a/b": 3}, 9, 4)
     assert highest_numbers([*refs, f"{below}/saved/ship-1/lost-12", f"{below}/live/ship-0"]).token == 12
+    assert highest_numbers([*refs, f"{below}/local/7", f"{below}/local/11", f"{below}/local/x"]).local == 11
 
 
 def test_trailers_of_a_log():

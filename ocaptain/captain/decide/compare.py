@@ -15,15 +15,24 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+LOCAL = "local"  #: the trailer ``Ship:`` of the user's own commits
 _TASK = re.compile(r"refs/ocaptain/tasks/(.+)/([0-9]{1,9})/[^/]+")
 _STALE = re.compile(r"refs/ocaptain/stale/([0-9]{1,15})(?:-.*)?")
 _LOST = re.compile(r"refs/ocaptain/saved/[^/]+/lost-([0-9]{1,15})")
 _SAVED = re.compile(r"refs/ocaptain/saved/[^/]+/([0-9]{1,15})")
+_CHAIN = re.compile(r"refs/ocaptain/local/([0-9]{1,15})")
 
 
 @dataclass(frozen=True)
 class BranchLanding:
-    """A landing, read from the trailers of its commit."""
+    """A landing, read from the trailers of its commit.
+
+    Attributes:
+        commit: that landed.
+        task: that it is of, "" for one of the user's own commits.
+        ship: that made it, :data:`LOCAL` for the user.
+        number: of the attempt, 0 for the user's.
+    """
 
     commit: str
     task: str
@@ -63,12 +72,12 @@ def compare_branch_and_ledger(
         )
     known = set(landings)
     fresh = [one for one in trailers if one.commit not in known]
-    if foreign := [one for one in fresh if one.task not in tasks]:
+    if foreign := [one for one in fresh if one.task and one.task not in tasks]:
         one = foreign[0]
         return Comparison(
             contradiction=f"the branch has a landing of task {one.task} ({one.commit}), but the ledger has no such task"
         )
-    return Comparison(tuple(one for one in fresh if tasks[one.task] != "completed"))
+    return Comparison(tuple(one for one in fresh if not one.task or tasks[one.task] != "completed"))
 
 
 @dataclass(frozen=True)
@@ -79,17 +88,19 @@ class HighestNumbers:
         attempts: highest attempt number, by task.
         token: highest token of an attempt.
         epoch: highest epoch of a captain that saved something.
+        local: highest number of a chain of the user's own commits.
     """
 
     attempts: Mapping[str, int] = field(default_factory=dict)
     token: int = 0
     epoch: int = 0
+    local: int = 0
 
 
 def highest_numbers(refs: Iterable[str]) -> HighestNumbers:
     """Return the highest numbers that occur in the names of refs."""
     attempts: dict[str, int] = {}
-    token = epoch = 0
+    token = epoch = local = 0
     for ref in refs:
         if found := _TASK.fullmatch(ref):
             attempts[found[1]] = max(attempts.get(found[1], 0), int(found[2]))
@@ -97,7 +108,9 @@ def highest_numbers(refs: Iterable[str]) -> HighestNumbers:
             token = max(token, int(found[1]))
         elif found := _SAVED.fullmatch(ref):
             epoch = max(epoch, int(found[1]))
-    return HighestNumbers(attempts, token, epoch)
+        elif found := _CHAIN.fullmatch(ref):
+            local = max(local, int(found[1]))
+    return HighestNumbers(attempts, token, epoch, local)
 
 
 def parse_trailers(lines: Iterable[str]) -> tuple[list[str], list[BranchLanding]]:
@@ -114,4 +127,6 @@ def parse_trailers(lines: Iterable[str]) -> tuple[list[str], list[BranchLanding]
         task, ship, number = (*rest.split("\0"), "", "", "")[:3]
         if task and ship and re.fullmatch(r"[0-9]{1,9}", number):
             found.append(BranchLanding(commit, task, ship, int(number)))
+        elif ship == LOCAL and not task and not number:
+            found.append(BranchLanding(commit, "", LOCAL, 0))
     return commits, found
