@@ -24,10 +24,24 @@ from ocaptain.cli.facts import (
 )
 from ocaptain.cli.reason import brief_reason
 from ocaptain.cli.reported import loss_text, reported_text
-from ocaptain.cli.style import BAD, BUSY, GOOD, HEAD, QUIET, cells, fit, format_clock, format_money, symbol, with_symbol
+from ocaptain.cli.style import (
+    BAD,
+    BUSY,
+    GOOD,
+    HEAD,
+    QUIET,
+    cells,
+    fit,
+    format_clock,
+    format_money,
+    format_seconds,
+    symbol,
+    with_symbol,
+)
 from ocaptain.cli.tables import GAP, UNBOUNDED, as_text, lay_out, pack, paragraph
 from ocaptain.cli.task_table import detail_of, format_tries, group_of
 from ocaptain.names import FAILED_NOTE
+from ocaptain.query.mirrors import WATCHING_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -126,16 +140,34 @@ def notices(seen: Snapshot, beside: Beside) -> list[tuple[str, str]]:
     return [(key, text) for key, text in found if text]
 
 
-def ship_text(ship: ShipLine, task: TaskLine | None) -> str:
-    """Return what there is to say of a ship: the subject of its task, or why it is as it is."""
+def files_text(ship: ShipLine, now: float) -> str:
+    """Return what is wrong with how the files of a ship's attempt are followed, "" for nothing.
+
+    Args:
+        ship: the ship.
+        now: in seconds since 1970.
+    """
+    if ship.live_problem:
+        return f"its files are not all followed: {ship.live_problem}"
+    if ship.live_at is not None and now - ship.live_at > WATCHING_SECONDS:
+        return f"its files were seen last {format_seconds(now - ship.live_at)} ago"
+    return ""
+
+
+def ship_text(ship: ShipLine, task: TaskLine | None, now: float) -> str:
+    """Return what there is to say of a ship: the subject of its task, or why it is as it is.
+
+    Args:
+        ship: the ship.
+        task: that it works on, None if none.
+        now: in seconds since 1970.
+    """
     text = "; ".join(filter(None, (task.subject if task else "", ship.reason)))
     if ship.role == "verify":
         text = f"for the final verify{f'; {text}' if text else ''}"
     if ship.replaced_by:
         text = f"{ship.replaced_by} sails in its place{f'; {text}' if text else ''}"
-    if ship.live_problem:
-        text = f"{text}; its files are not all followed: {ship.live_problem}"
-    return text
+    return "; ".join(filter(None, (text, files_text(ship, now))))
 
 
 # -- the screen --------------------------------------------------------------------------------------
@@ -247,7 +279,7 @@ def ship_lines(seen: Snapshot, now: float, width: int, room: int) -> list[Text]:
         room: how many lines; 0 = as many as there are ships. Many of which there is nothing to say are counted.
     """
     by_need = sorted(seen.ships, key=lambda ship: _need(ship, now))
-    told = [ship for ship in by_need if ship.task or ship_text(ship, None)]
+    told = [ship for ship in by_need if ship.task or ship_text(ship, None, now)]
     shown = by_need if not room or len(by_need) - len(told) <= MAX_QUIET else told
     if room and len(shown) + (len(shown) < len(by_need)) > room:
         shown = shown[: room - 1]
@@ -268,11 +300,11 @@ def _need(ship: ShipLine, now: float) -> tuple[bool, bool, float]:
 def _ship_row(ship: ShipLine, seen: Snapshot, now: float) -> list[str | Text]:
     task = seen.task.get(ship.task or "")
     if task is None:
-        text = as_text(ship_text(ship, None), BAD if ship.state in {"lost", "failed"} else "")
+        text = as_text(ship_text(ship, None, now), BAD if ship.state in {"lost", "failed"} else "")
         return [ship.id, with_symbol(ship.state), "", "", text]
     sign = symbol("retrying" if task.is_retrying else "working")
     clock = format_clock(None if ship.began is None else now - ship.began)
-    return [ship.id, Text.assemble(sign, f" {fit(task.id, 64)}"), format_tries(task), clock, ship_text(ship, task)]
+    return [ship.id, Text.assemble(sign, f" {fit(task.id, 64)}"), format_tries(task), clock, ship_text(ship, task, now)]
 
 
 def _rest_line(rest: Sequence[ShipLine], voyage: str, *, are_all: bool) -> Text:
@@ -299,8 +331,11 @@ def foot_lines(seen: Snapshot, beside: Beside, width: int) -> list[Text]:
         lines += paragraph(Text("cost    ", style=QUIET), cost, width)
     if reported := reported_text(beside.reported):
         lines += paragraph(Text("report  ", style=QUIET), reported, width)
+    shown = fit(beside.shown_directory, UNBOUNDED)
+    if any(ship.is_mirrored for ship in seen.ships):
+        lines += paragraph(Text("mirrors ", style=QUIET), f"{shown}/ships/<ship>, read-only", width)
     branch = Text.assemble(("branch  ", QUIET), about.voyage)
-    where = f"{fit(beside.shown_directory, UNBOUNDED)}/workspace"
+    where = f"{shown}/workspace"
     if cells(branch.plain) + len(" in ") + cells(where) <= width:
         return [*lines, Text.assemble(branch, " in ", where)]
     return [*lines, branch, Text(f"  in {where}")]
@@ -343,5 +378,5 @@ def status_records(seen: Snapshot, beside: Beside, now: float) -> list[tuple[str
         task = seen.task.get(ship.task or "")
         clock = format_clock(None if task is None or ship.began is None else now - ship.began)
         tries = format_tries(task) if task else ""
-        ships.append(("ship", ship.id, ship.state, ship.task or "", tries, clock, ship_text(ship, task)))
+        ships.append(("ship", ship.id, ship.state, ship.task or "", tries, clock, ship_text(ship, task, now)))
     return [*((key, value) for key, value in facts if value), *tasks, *ships]

@@ -88,13 +88,20 @@ class Live(Store):
         return tuple(row) if row else None
 
 
-def live_as_dict(live: Mapping[str, Any] | None, now: float) -> dict[str, Any]:
-    """Return the documented JSON shape of what is known of the files of a ship's running attempt.
+def live_as_dict(live: Mapping[str, Any] | None, now: float, mirror: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the documented JSON shape of how live the files of a ship are here.
+
+    A mirror counts where there is one: people look at its files. Else it is what live refs have.
 
     Args:
         live: what :meth:`Live.note_live` stored; {} while nothing is known yet, None if no attempt runs.
         now: in seconds since 1970.
+        mirror: the same shape of its mirror, None if there is none.
     """
+    if mirror is not None:
+        behind = mirror["behind_seconds"]
+        first = mirror["first_problem"] or None
+        return {**mirror, "behind_seconds": None if behind is None else round(behind, 1), "first_problem": first}
     if live is None:
         none = {"behind_seconds": None, "files": None, "bytes": None, "problems": 0, "first_problem": None}
         return {"by": "none", "state": "off", **none}

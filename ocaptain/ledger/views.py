@@ -168,7 +168,7 @@ class Overview:
             "provider": self.provider,
             "tasks": self.tasks,
             "held_tasks": self.held_tasks,
-            "ships": [{**one, "live": live_as_dict(one["live"], time.time())} for one in self.ships],
+            "ships": [_ship_as_dict(one, time.time()) for one in self.ships],
             "verify": self.verify,
             "proves": self.proves,
             "name": self.name,
@@ -257,6 +257,11 @@ def describe_proof(verify: Mapping[str, Any] | None, ship: str | None) -> str | 
     return f"verify.sh passed on the merged head{place}, where agents may have changed what it uses"
 
 
+def _ship_as_dict(ship: Mapping[str, Any], now: float) -> dict[str, Any]:
+    shown = {key: value for key, value in ship.items() if key != "mirror"}
+    return {**shown, "live": live_as_dict(ship["live"], now, ship["mirror"])}
+
+
 def overview(ledger: Ledger) -> Overview:
     """Return the voyage's current state."""
     voyage = ledger.voyage()
@@ -292,6 +297,7 @@ def overview(ledger: Ledger) -> Overview:
                 "reason": ship.reason,
                 "replaced_by": ship.replaced_by,
                 "live": live.get(ship.id, {}) if ship.id in working else None,
+                "mirror": None,
             }
             for ship in ledger.ships()
         ],

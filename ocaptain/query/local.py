@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ocaptain.ledger import Ledger, landings, overview, task_views
 from ocaptain.ledger.store import unread
+from ocaptain.query.mirrors import with_mirrors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -83,7 +85,7 @@ class Query:
     def overview(self) -> Overview:
         """Return the voyage's status with its ships, counts and costs."""
         with self._ledger() as ledger:
-            return overview(ledger)
+            return with_mirrors(overview(ledger), self.directory, time.time())
 
     def snapshot(self, now: float) -> Snapshot:
         """Return the voyage as the live screens show it.
@@ -94,7 +96,7 @@ class Query:
         from ocaptain.query.snapshot import read_snapshot  # noqa: PLC0415 - see the package
 
         with self._ledger() as ledger:
-            return read_snapshot(ledger, overview(ledger), now)
+            return read_snapshot(ledger, with_mirrors(overview(ledger), self.directory, now), now)
 
     def summary(self) -> Summary:
         """Return the voyage in one line."""

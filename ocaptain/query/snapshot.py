@@ -19,6 +19,7 @@ from ocaptain.ledger.records import NOT_SAILING
 from ocaptain.names import BY_PERSON
 from ocaptain.plan.graph import waves
 from ocaptain.query.forecast import Forecast, OpenTask, forecast
+from ocaptain.query.mirrors import live_problem
 from ocaptain.query.phases import Course, Phase, last_sign, phases
 
 if TYPE_CHECKING:
@@ -91,6 +92,8 @@ class ShipLine:
         lost_task: that it worked on when it was lost, None if none.
         lost_at: when that attempt was given up, in seconds since 1970.
         live_problem: why not all files of its attempt are followed, "" if they are.
+        live_at: when they were seen last by git, in seconds since 1970; None if they never were, or nothing runs.
+        is_mirrored: whether its files are in a folder of this machine.
     """
 
     id: str
@@ -104,6 +107,8 @@ class ShipLine:
     lost_task: str | None = None
     lost_at: float | None = None
     live_problem: str = ""
+    live_at: float | None = None
+    is_mirrored: bool = False
 
     @property
     def is_up(self) -> bool:
@@ -349,7 +354,9 @@ def _ship_line(
         replaced_by=ship["replaced_by"],
         lost_task=lost["task"] if lost else None,
         lost_at=lost["ended"] if lost else None,
-        live_problem=str((ship.get("live") or {}).get("problem") or ""),
+        live_problem=live_problem(ship),
+        live_at=(ship.get("live") or {}).get("at") or None,
+        is_mirrored=bool(ship.get("mirror")),
     )
 
 

@@ -18,12 +18,15 @@ from ocaptain.captain.decide.live import Pace, is_lost, next_pace
 from ocaptain.captain.ship.live import LiveFollower, settle_live
 from ocaptain.cli import render
 from ocaptain.cli.diff_show import headline, show_diff
+from ocaptain.cli.status_view import files_text
 from ocaptain.git import BundleRefused
 from ocaptain.ledger.live import live_as_dict
 from ocaptain.protocol.envelope import LOOK, Seen
 from ocaptain.protocol.limits import MEBIBYTE, Limits
 from ocaptain.protocol.messages import Bundle, Part, Snapshot
+from ocaptain.query import Query
 from ocaptain.query.live import Change
+from ocaptain.sync.live import STATUS_FILE, Health, Live
 from ocaptain.worker import live
 from ocaptain.worker.job import Job
 from ocaptain.worker.live import Abandoned, LiveFiles, LiveView, choose
@@ -411,6 +414,45 @@ def test_watching_is_said_only_where_it_is_true(known, state):
     assert shown["state"] == state
     assert shown["by"] == ("none" if known is None else "git")
     assert shown["first_problem"] == ((known or {}).get("problem") or None)
+
+
+MIRROR = Health("mutagen", "watching", 0.26, 650, 12_000)
+
+
+@pytest.mark.parametrize(
+    ("mirror", "live", "by", "state", "said"),
+    [
+        (None, {"at": 100.0, "problem": ""}, "git", "watching", ""),
+        (None, {"at": 20.0, "problem": ""}, "git", "stale", "its files were seen last 90 s ago"),
+        (MIRROR, {"at": 100.0, "problem": ""}, "mutagen", "watching", ""),
+        (Health("mutagen", "paused", None), None, "mutagen", "paused", ""),
+        (
+            Health("mutagen", "halted", 3.0, problems=2, first_problem="a\x1b[31m\nb"),
+            {"at": 100.0, "problem": "too large"},
+            "mutagen",
+            "halted",
+            r"its files are not all followed: the mirror is halted: a\x1b[31m b",
+        ),
+        (Health("none", "off"), None, "none", "off", ""),
+    ],
+)
+def test_a_mirror_counts_where_there_is_one(voyage, mirror, live, by, state, said):
+    """What the captain published of it; of one that is gone it is not believed any more."""
+    if live is not None:
+        claim, _ = begin(voyage)
+        voyage.ledger.note_live(claim.token, {"files": 1, "size": 2, **live})
+    query = Query(voyage.place.parent)
+    if mirror:
+        (voyage.place.parent / STATUS_FILE).write_bytes(Live(110.0, "0.18.1", ships={"ship-0": mirror}).encode())
+    seen = query.snapshot(110.0)
+    (raw,) = (one for one in seen.about.ships if one["id"] == "ship-0")
+    shown = live_as_dict(raw["live"], 110.0, raw["mirror"])
+    assert (shown["by"], shown["state"]) == (by, state)
+    (ship,) = (one for one in seen.ships if one.id == "ship-0")
+    assert (files_text(ship, 110.0), ship.is_mirrored) == (said, by == "mutagen")
+    if mirror == MIRROR:
+        raw = next(one for one in query.snapshot(200.0).about.ships if one["id"] == "ship-0")
+        assert live_as_dict(raw["live"], 200.0, raw["mirror"])["state"] == "stale"
 
 
 def test_a_headline_says_whose_how_old_and_what_lacks():
