@@ -105,6 +105,11 @@ class Settings(BaseModel):
     mesh: Literal["auto", "none", "tailscale"] = Field(
         "auto", validation_alias="OCAPTAIN_MESH", description="Network that ships join: auto, none or tailscale."
     )
+    mutagen: Literal["auto", "off"] = Field(
+        "auto",
+        validation_alias="OCAPTAIN_MUTAGEN",
+        description="Mirrors of ships' files by Mutagen: auto (where it is on PATH) or off.",
+    )
     tailscale_oauth_secret: Token | None = Field(
         None, validation_alias="OCAPTAIN_TAILSCALE_OAUTH_SECRET", description="Secret of an OAuth client of Tailscale."
     )

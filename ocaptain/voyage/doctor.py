@@ -37,6 +37,7 @@ from ocaptain.names import new_voyage_id
 from ocaptain.paths import expand_home
 from ocaptain.provider import SPRITES_FILE, Endpoint, choose_provider, endpoint, read_first_page
 from ocaptain.sources import cache_directory, dotenv_files, read_variables
+from ocaptain.sync.use import ask_version, describe_use
 from ocaptain.voyage.home import Home
 
 if TYPE_CHECKING:
@@ -184,6 +185,12 @@ def _check_ssh() -> Finding:
             "ssh", "warning", "is not installed", f"{install_line('openssh-client')}, to sail on hosts (--hosts)"
         )
     return Finding("ssh", "ok", found)
+
+
+def _check_mutagen(settings: Settings) -> Finding:
+    return Finding(
+        "mutagen", "ok", describe_use(settings.mutagen, None if settings.mutagen == "off" else ask_version())
+    )
 
 
 def _check_python() -> Finding:
@@ -344,6 +351,7 @@ def run_checks(provider: str | None = None) -> list[Finding]:
         _check_ansible,
         _check_ansible_settings,
         _check_ssh,
+        lambda: _check_mutagen(settings),
         lambda: _check_home(settings),
         lambda: _check_disk_space(settings),
         lambda: _check_open_files(settings),

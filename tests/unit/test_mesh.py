@@ -116,6 +116,7 @@ def test_which_mesh(monkeypatch, provider, configured, secret, named, chosen):
         ("OCAPTAIN_TAILSCALE_LOGIN_SERVER", "https://x/{{ lookup('pipe', 'id') }}"),
         ("OCAPTAIN_TAILSCALE_OAUTH_SECRET", "tskey with blanks"),
         ("OCAPTAIN_MESH", "wireguard"),
+        ("OCAPTAIN_MUTAGEN", "two-way"),
     ],
 )
 def test_wrong_settings_are_refused(monkeypatch, name, value):

@@ -127,6 +127,7 @@ ROWS = [
     row("proxy", "Missing argument '[ID] SHIP PORT'"),
     row("proxy ship-0 ssh", "'ssh' is not a TCP port; give one from 1 to 65535"),
     row("proxy ship-0 99999", "'99999' is not a TCP port"),
+    row("sweep --dry-run", "OCAPTAIN_MUTAGEN: must be 'auto' or 'off'", OCAPTAIN_MUTAGEN="on"),
     row("open", "Missing argument '[ID] SHIP PORT'"),
     row("open ship-0 http", "'http' is not a TCP port; give one from 1 to 65535"),
     row("open ship-0 0", "'0' is not a TCP port"),
