@@ -52,10 +52,11 @@ def is_captain_running(directory: Path) -> bool:
 
 def captain_pid(directory: Path) -> int | None:
     """Return the pid of the voyage's captain, None if it is not running; a reused pid is recognised."""
-    return _live_pid(directory / "captain.pid")
+    return live_pid(directory / "captain.pid")
 
 
-def _live_pid(file: Path) -> int | None:
+def live_pid(file: Path) -> int | None:
+    """Return the pid that a file names, with what :func:`identify` said of it; None if that process has ended."""
     try:
         pid, _, started = file.read_text("ascii").strip().partition(" ")
         if started == UNKNOWN:
@@ -150,13 +151,13 @@ def start_replacement(directory: Path) -> subprocess.Popen[bytes]:
 
 def is_replacement_running(directory: Path) -> bool:
     """Whether a replacement run is under way, which makes ships instead of lost ones."""
-    return _live_pid(directory / "replace.pid") is not None
+    return live_pid(directory / "replace.pid") is not None
 
 
 def stop_replacement(directory: Path) -> None:
     """Stop a replacement run; the ships that it made so far are in the provider's list."""
     for kind in (signal.SIGTERM, signal.SIGKILL):
-        pid = _live_pid(directory / "replace.pid")
+        pid = live_pid(directory / "replace.pid")
         if pid is None:
             return
         with contextlib.suppress(ProcessLookupError):

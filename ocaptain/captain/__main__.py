@@ -14,6 +14,7 @@ from ocaptain.captain.awake import AwakeCounter
 from ocaptain.captain.decide.pause import temporary_pause
 from ocaptain.captain.fleet import Fleet
 from ocaptain.captain.life import Captain
+from ocaptain.captain.mirrors import Mirrors
 from ocaptain.captain.provider_watch import ProviderWatch
 from ocaptain.captain.telemetry import VoyageTelemetry
 from ocaptain.captain.transport.sprite import sprite_transport_factory
@@ -21,6 +22,7 @@ from ocaptain.captain.transport.ssh import ssh_transport_factory
 from ocaptain.captain.verify_ship import VerifyShipMaker
 from ocaptain.config import load_settings
 from ocaptain.errors import OcaptainError, UsageError
+from ocaptain.git import BareRepository
 from ocaptain.ledger import Contradiction, Ledger, LedgerUnwritable, TakenOver
 from ocaptain.locks import Lock
 from ocaptain.names import HOSTS
@@ -132,8 +134,15 @@ async def _command_fleet(directory: Path, ledger: Ledger, settings: Settings, si
         maker = VerifyShipMaker(directory, ledger, client, ask)
         transports = sprite_transport_factory(client)
         watch = ProviderWatch(ask)
-        captain = Captain(directory, ledger, transports, watch, fleet, prices, awake, maker=maker, telemetry=sink)
-        await _sail(captain)
+
+        async def identify(sprite: str) -> str:
+            return (await client.get(sprite)).id
+
+        git = BareRepository(directory / "repo.git")
+        async with Mirrors(directory, ledger, git, identify) as mirrors:
+            hooks = (mirrors,)
+            captain = Captain(directory, ledger, transports, watch, fleet, prices, awake, hooks, maker, sink)
+            await _sail(captain)
 
 
 async def _reach(ledger: Ledger, settings: Settings) -> Endpoint:

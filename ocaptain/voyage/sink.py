@@ -11,6 +11,7 @@ from ocaptain.locks import Lock
 from ocaptain.mesh import MeshRecords, remove_devices, tailnet_of
 from ocaptain.names import HOSTS
 from ocaptain.provider import choose_provider, require_endpoint_if_used, require_same_provider
+from ocaptain.sync.mutagen import clear as clear_mirrors
 from ocaptain.voyage.fleet import find_existing_ships, list_sprites, open_for_writing
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def finish_sink(
                     left[ship.sprite] = kept[ship.sprite]
                     ledger.set_ship(ship.id, "lost", kept[ship.sprite])
             if not left:
+                clear_mirrors(directory.path)
                 ledger.set_note(None)
                 ledger.set_state("sunk")
             return left

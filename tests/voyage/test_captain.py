@@ -476,6 +476,7 @@ def test_hooks_are_told_the_moments_of_a_ships_life(tmp_path, ships, caplog):
         "attempt_begins",
         "attempt_ended",
         "voyage_ended",
+        "lets_go",
         "channel_closed",
     ]
     assert "a hook failed at 'voyage_ended'" in caplog.text

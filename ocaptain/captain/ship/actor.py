@@ -270,6 +270,7 @@ class ShipActor:
             self._context.hooks.voyage_ended(self.ship)
             with contextlib.suppress(TransportError):
                 await link.channel.rest()
+            await self._context.hooks.lets_go(self.ship)
             await link.channel.close()
             self._context.hooks.channel_closed(self.ship)
 
@@ -358,6 +359,7 @@ class ShipActor:
                 return not self._dispatcher.over
             await channel.rest()
             if not self._call.is_set():
+                await self._context.hooks.lets_go(self.ship)
                 await self.disconnect()
                 self._sleeps = True
                 self._ledger.set_ship(self.ship, "asleep")

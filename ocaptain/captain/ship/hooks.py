@@ -30,6 +30,9 @@ class ShipHook(Protocol):
     def attempt_ended(self, ship: str, claim: Claim) -> None:
         """Handle that an attempt has ended and its result was processed, or that its channel broke."""
 
+    async def lets_go(self, ship: str) -> None:
+        """Handle that the ship's channel is about to be closed, so that the ship may sleep; awaited, so be quick."""
+
     def channel_closed(self, ship: str) -> None:
         """Handle that the ship's channel was closed, or broke."""
 
@@ -61,6 +64,14 @@ class Hooks:
     def attempt_ended(self, ship: str, claim: Claim) -> None:
         """An attempt is dealt with."""
         self._notify("attempt_ended", ship, claim)
+
+    async def lets_go(self, ship: str) -> None:
+        """A channel is about to be closed; each hook is waited for."""
+        for hook in self._hooks:
+            try:
+                await hook.lets_go(ship)
+            except Exception:
+                log.exception("%s: a hook failed at 'lets_go'", ship)
 
     def channel_closed(self, ship: str) -> None:
         """A channel is closed."""
