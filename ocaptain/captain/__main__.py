@@ -139,7 +139,8 @@ async def _command_fleet(directory: Path, ledger: Ledger, settings: Settings, si
             return (await client.get(sprite)).id
 
         git = BareRepository(directory / "repo.git")
-        async with Mirrors(directory, ledger, git, identify) as mirrors:
+        is_off = settings.mutagen == "off"
+        async with Mirrors(directory, ledger, git, identify, is_off=is_off) as mirrors:
             hooks = (mirrors,)
             captain = Captain(directory, ledger, transports, watch, fleet, prices, awake, hooks, maker, sink)
             await _sail(captain)

@@ -25,7 +25,7 @@ from ocaptain.captain.transport.base import TransportError
 from ocaptain.errors import OcaptainError
 from ocaptain.protocol.files import write_atomic
 from ocaptain.sync.live import STATUS_FILE, Live
-from ocaptain.sync.mutagen import PAUSE_SECONDS, Mutagen, MutagenError, require_binary
+from ocaptain.sync.mutagen import PAUSE_SECONDS, Mutagen, MutagenError, clear, require_binary
 from ocaptain.sync.place import make_place
 from ocaptain.sync.spec import MAX_TOTAL_BYTES, SOURCE, Act, Create, Line, MoveAway, is_label, wanted
 from ocaptain.sync.switch import Switch
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 5.0
 RETRY_SECONDS = 30.0  # after Mutagen's daemon did not start
 AT_ONCE = 4  # ships that are seen to at the same time
+OFF = "switched off by OCAPTAIN_MUTAGEN"
 LOST = frozenset({"failed", "gone"})
 TOO_LARGE = f"its files have more than {MAX_TOTAL_BYTES // 1024**3} GB, so they are not mirrored until its next task"
 log = logging.getLogger("ocaptain.captain")
@@ -58,6 +59,7 @@ class Mirrors:
         git: of ``repo.git``.
         identify: returns the provider's id of a sprite, by its name; raises OcaptainError.
         search: where ``mutagen`` is looked for, instead of ``PATH``.
+        is_off: whether there are to be no mirrors.
     """
 
     def __init__(
@@ -67,7 +69,10 @@ class Mirrors:
         git: Git,
         identify: Callable[[str], Awaitable[str]],
         search: str | None = None,
+        *,
+        is_off: bool = False,
     ) -> None:
+        self._is_off = is_off
         self._directory = directory.absolute()
         self._ledger = ledger
         self._git = git
@@ -173,6 +178,10 @@ class Mirrors:
     # -- beside the voyage ------------------------------------------------------------------------
 
     async def _run(self) -> None:
+        if self._is_off:
+            await asyncio.to_thread(clear, self._directory)  # of a captain that was killed, when it was on
+            self._publish(OFF)
+            return
         while True:
             try:
                 await self._follow()

@@ -77,10 +77,10 @@ class Fleet:
         return f"sprite-{ship}-{self.sprites[ship].number}"
 
     @contextlib.asynccontextmanager
-    async def captain(self, fake):
+    async def captain(self, fake, **more):
         with command(self.directory) as ledger:
             git = BareRepository(self.directory / "repo.git")
-            async with Mirrors(self.directory, ledger, git, self.identify, str(fake)) as mirrors:
+            async with Mirrors(self.directory, ledger, git, self.identify, str(fake), **more) as mirrors:
                 self.mirrors, self.ledger, self.hooks = mirrors, ledger, Hooks([mirrors])
                 yield self
 
@@ -363,6 +363,25 @@ def test_a_daemon_that_was_left_is_found_by_the_next_captain(root, fake):
         assert isinstance(left, Mutagen)
         assert left.is_running
         async with fleet.captain(fake):
+            await until(lambda: not left.is_running)
+        await left.stop()
+
+    go(work())
+
+
+def test_switched_off_nothing_of_mutagen_is_left(root, fake):
+    async def work():
+        fleet = Fleet(root)
+        async with fleet.captain(fake):
+            fleet.begin("ship-0")
+            await until(lambda: fleet.state("ship-0") == "watching")
+            left, fleet.mirrors._mutagen = fleet.mirrors._mutagen, None
+        async with fleet.captain(fake, is_off=True):
+            fleet.begin("ship-0")
+            await until(lambda: fleet.live().why == "switched off by OCAPTAIN_MUTAGEN")
+            assert not left.place.path.exists()
+            assert fleet.files("ship-0") == ["young"]
+            assert fleet.state("ship-0") == "off"
             await until(lambda: not left.is_running)
         await left.stop()
 
