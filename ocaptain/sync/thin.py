@@ -15,7 +15,8 @@ def main(path: str, tool: str, *argv: str) -> int:
         try:
             switch.connect(path)
             call = json.dumps({"tool": tool, "argv": argv, "cwd": os.getcwd()}).encode() + b"\n"  # noqa: PTH109
-            switch.sendall(call[socket.send_fds(switch, [call], [0, 1, 2]) :])
+            if rest := call[socket.send_fds(switch, [call], [0, 1, 2]) :]:  # not even nothing: it may have ended by now
+                switch.sendall(rest)
             return (switch.recv(1) or b"\xff")[0]
         except OSError:
             return 255

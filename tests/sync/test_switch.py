@@ -138,8 +138,8 @@ def test_an_agent_that_is_not_there_is_told_by_the_exit_code(tmp_path, mode, cod
             agent = machine.home / AGENT
             agent.chmod(mode) if mode else agent.unlink()
             one = await client(tmp_path, *SYNCHRONIZER)
-            await one.communicate()
-            assert one.returncode == code
+            _, complaint = await one.communicate()
+            assert (one.returncode, complaint.startswith(b"sh: ")) == (code, True), complaint
 
     go(work())
 
@@ -240,8 +240,7 @@ def test_the_commands_death_is_its_exit_code(tmp_path):
     async def work():
         async with switched(tmp_path, "kill -9 $$"):
             one = await client(tmp_path, *SYNCHRONIZER)
-            await one.communicate()
-            assert one.returncode == (-9 & 0xFF)
+            assert (await one.communicate(), one.returncode) == ((b"", b""), -9 & 0xFF)
 
     go(work())
 
@@ -255,6 +254,27 @@ def test_a_way_that_breaks_is_said_as_ssh_does(tmp_path):
             assert (one.returncode, complaint) == (255, b"ocaptain: the ship\\x1b[2J cannot be reached\n")
 
     go(work())
+
+
+def test_an_answer_that_is_there_before_the_client_looks_is_taken(tmp_path, monkeypatch):
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(tmp_path / "switch.sock"))
+    listening.listen()
+    send = socket.send_fds
+
+    def send_and_be_late(client, data, fds):
+        sent = send(client, data, fds)
+        served, _ = listening.accept()
+        given = socket.recv_fds(served, 65536, 3)[1]
+        served.send(b"\x07")
+        served.close()
+        for fd in given:
+            os.close(fd)
+        return sent
+
+    monkeypatch.setattr(socket, "send_fds", send_and_be_late)
+    assert ocaptain.sync.thin.main(str(tmp_path / "switch.sock"), "ssh", HOST, "uname -s -m") == 7
+    listening.close()
 
 
 @pytest.mark.parametrize(
