@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 
 import pytest
@@ -13,6 +14,7 @@ from ocaptain.control import Command
 from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.git import Git
 from ocaptain.ledger import Ledger, overview
+from ocaptain.process import captain_pid
 from ocaptain.voyage import land as verb
 from ocaptain.voyage.home import VoyageDirectory
 from ocaptain.voyage.land import CommitRequest, land
@@ -227,27 +229,75 @@ def test_merges_are_refused_and_nothing_of_the_clone_is_run(tmp_path, ships, ada
 
 
 @pytest.mark.root
-def test_land_by_the_command_line_on_drydock(sailor: Sailor):
-    tasks = [run_task("echo 1 > a"), run_task(f"{HELD}; cat mine > b", "1")]
-    plan = write_plan(sailor.home / "plan", tasks, verify="test -e mended")
-    voyage = sailor.json("sail", plan, "-n", "1", "--json")["voyage"]
+def test_on_drydock_own_commits_land_and_a_destroyed_ships_work_is_known(sailor: Sailor):
+    """One voyage: its user commits beside ships, its captain is killed, a ship is destroyed, its verify is mended."""
+    line = (
+        'if [ "$OCAPTAIN_ATTEMPT" = 1 ]; then echo half > half; sleep 1000; fi; '
+        "cat > prompt; cp mine seen; test ! -e half; "
+        'lost=$(git for-each-ref --format="%(refname)" refs/ocaptain); '
+        'git show "$lost:half" > whole; echo "$lost" >> whole'
+    )
+    held = run_task(f"{HELD}; echo ship > same", pin="ship-0")
+    plan = write_plan(sailor.home / "plan", [held, run_task(line)], verify="test -e mended")
+    voyage = sailor.json("sail", plan, "-n", "2", "--verify-on", "any", "--json")["voyage"]
     (sailor.home / ".gitconfig").write_text("[user]\nname = Ada\nemail = ada@example.org\n")
-    wait_for(lambda: sailor.landed(voyage) == ["1"])
-    workspace = sailor.voyage(voyage) / "workspace"
+    directory = sailor.voyage(voyage)
+    workspace = directory / "workspace"
+    wait_for(lambda: {task["status"] for task in sailor.json("tasks", voyage, "--json")["tasks"]} == {"in_progress"})
+
+    # A commit beside working ships; an edit beside it stays, and is told.
     (workspace / "mine").write_text("of the user\n")
     (workspace / "left").write_text("x\n")
     done = sailor.run("land", "-m", "My own", "mine", "--json")
     assert done.code == 0, done
     assert len(done.json["commits"]) == 1
     assert done.json["uncommitted"] == ["left"]
+
+    # The captain is killed. What is committed meanwhile lands by the next one, which `land` starts.
+    os.kill(captain_pid(directory), signal.SIGKILL)
+    commit(directory, second="2\n")
+    wait_for(lambda: captain_pid(directory) is None)
+    assert len(sailor.json("land", voyage, "--json")["commits"]) == 1
+
+    # A commit that conflicts with what lands meanwhile: none lands, both are there after a rebase.
+    user(directory, "switch", "-q", "-c", "aside")
+    commit(directory, same="mine\n")
     sailor.go(f"{voyage}-ship-0")
-    assert sailor.run("sail", "--resume", voyage, "--wait").code == 1  # its verify fails
-    assert sailor.git(voyage, "show", "HEAD:b").strip() == "of the user"
-    assert sailor.git(voyage, "log", "--format=%an <%ae>", "--grep", "My own").strip() == "Ada <ada@example.org>"
+    wait_for(lambda: sailor.landed(voyage) == ["1"])
+    user(directory, "branch", "-f", voyage, "aside")
+    user(directory, "switch", "-q", voyage)
+    wait_for(lambda: "none of your commits landed" in (sailor.json("status", voyage, "--json")["note"] or ""))
+    refused = sailor.run("land", voyage)
+    assert (refused.code, "same was also changed by: Task 1" in refused.err) == (1, True), refused
+    user(directory, "pull", "-q", "--rebase", "--autostash", "-X", "theirs")
+    wait_for(lambda: "mine: same" in sailor.git(voyage, "log", "--format=%s"))
+
+    # A ship is destroyed in mid-attempt: the next attempt has what was seen of it, and begins with the branch's files.
+    def followed():
+        (ship,) = (one for one in sailor.json("status", voyage, "--json")["ships"] if one["id"] == "ship-1")
+        return (ship["live"]["by"], ship["live"]["state"], ship["live"]["files"]) == ("git", "watching", 1)
+
+    wait_for(followed)
+    assert sailor.run("diff", voyage, "ship-1").out.endswith("+half\n")
+    assert sailor.api("DELETE", f"/v1/sprites/{voyage}-ship-1").status_code < 300
+    wait_for(lambda: sailor.json("status", voyage, "--json")["state"] == "failed")  # its verify, and nothing else
+    lost = sailor.git(voyage, "show", "HEAD:whole").split()
+    assert lost == ["half", lost[1]]
+    assert lost[1].startswith("refs/ocaptain/saved/ship-1/lost-")
+    assert f"git diff {lost[1]}^ {lost[1]}" in sailor.git(voyage, "show", "HEAD:prompt")
+    assert sailor.git(voyage, "show", "HEAD:seen").strip() == "of the user"  # a ship gets it with its next task
+    assert sailor.git(voyage, "show", "HEAD:same").strip() == "mine"
+    assert (workspace / "left").read_text() == "x\n"
+
+    # After the end only `land` lands, and the voyage is verified again.
     (workspace / "mended").write_text("")
     done = sailor.run("land", "mended", "-m", "Mend what verify.sh wants")
     assert (done.code, "1 commit landed" in done.out) == (0, True), done
     wait_for(lambda: sailor.json("status", voyage, "--json")["state"] == "complete")
+    assert sailor.git(voyage, "rev-list", "--min-parents=2", "HEAD") == ""
+    form = "%an <%ae> %(trailers:key=Ship,valueonly,separator=%x2C)"
+    own = sailor.git(voyage, "log", f"--format={form}", "--grep", "^Ship: local").splitlines()
+    assert own == ["Ada <ada@example.org> local"] * 4
     assert sailor.run("sink", voyage, "-f").code == 0
     done = sailor.run("land", voyage)
     assert done.code == 2
