@@ -52,6 +52,20 @@ def mirror_path(directory: Path, ship: str) -> Path:
     return directory / SHIPS / ship
 
 
+def refuse_folder(folder: Path, *, is_ours: bool) -> str | None:
+    """Return why a mirror must not be made in a folder, None if it may: what is only there would be deleted.
+
+    Args:
+        folder: of the ship.
+        is_ours: whether a mirror was made there before, by what was published.
+    """
+    if folder.is_symlink():
+        return f"{folder} is a link; remove it, and the mirror is made"
+    if not is_ours and os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
+        return f"{folder} is there, and no mirror made it; move it away, and the mirror is made"
+    return None
+
+
 def next_generation(directory: Path, ship: str) -> int:
     """Return the generation of a ship's next mirror: 1, and one more for each that is kept."""
     pattern = re.compile(rf"{re.escape(ship)}\.lost-[0-9-]+")

@@ -17,9 +17,10 @@ import hashlib
 import logging
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from ocaptain.captain.kept_mirrors import keep_mirror, mirror_path, next_generation
+from ocaptain.captain.kept_mirrors import keep_mirror, mirror_path, next_generation, refuse_folder
 from ocaptain.captain.mirror_state import ShipMirror, bring_agent
 from ocaptain.captain.transport.base import TransportError
 from ocaptain.errors import OcaptainError
@@ -33,7 +34,6 @@ from ocaptain.worker.repository import IGNORE_PATTERNS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
-    from pathlib import Path
     from typing import Any
 
     from ocaptain.captain.transport.base import Transport
@@ -276,8 +276,11 @@ class Mirrors:
         if isinstance(step, MoveAway):
             await self._move_away(step.ship)
         elif isinstance(step, Create):
-            if self._ships[step.line.ship].is_admitted:
-                self._live = replace(self._live, origins={**self._live.origins, step.line.ship: _origin_of(step.line)})
+            ship, folder = step.line.ship, Path(step.line.target)
+            if why := refuse_folder(folder, is_ours=ship in self._live.origins):
+                raise OcaptainError(why)
+            if self._ships[ship].is_admitted:
+                self._live = replace(self._live, origins={**self._live.origins, ship: _origin_of(step.line)})
                 self._publish("", durable=True)
                 await mutagen.create(step.line)
                 self._news.set()

@@ -321,6 +321,31 @@ def test_a_provider_that_does_not_answer_and_a_full_folder_are_said(root, fake):
     go(work())
 
 
+@pytest.mark.parametrize("kind", ["folder", "link"])
+def test_a_folder_that_no_mirror_made_is_left_alone_and_that_is_said(root, fake, kind):
+    async def work():
+        async with Fleet(root).captain(fake) as fleet:
+            place, own = fleet.directory / "ships/ship-0", root / "own"
+            own.mkdir()
+            (own / "thesis").write_text("mine\n")
+            place.parent.mkdir()
+            place.symlink_to(own) if kind == "link" else own.rename(place)
+            fleet.begin("ship-0")
+
+            def said():
+                with contextlib.suppress(OSError, KeyError):
+                    return fleet.live().ships["ship-0"].first_problem
+
+            await until(lambda: f"{place} is " in (said() or ""))
+            assert (place / "thesis").read_text() == "mine\n"
+            assert await fleet.sessions() == []
+            place.rename(root / "away")
+            await until(lambda: fleet.state("ship-0") == "watching")
+            assert fleet.files("ship-0") == ["young"]
+
+    go(work())
+
+
 def test_a_pause_that_hangs_is_cut_off(root, fake, monkeypatch):
     monkeypatch.setattr("ocaptain.captain.mirrors.PAUSE_SECONDS", 0.6)
 
