@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ocaptain.query.live import Change
 
 MAX_LINE = 1 << 16  # bytes of a line that are handled at once
+MAX_SHOWN = 10_000  # lines of a patch on a screen
 
 
 def show_diff(voyage: str | None, ship: str | None, *, stat: bool, as_json: bool = False) -> None:
@@ -85,6 +86,31 @@ def change_as_dict(repository: Path, change: Change, now: float) -> dict[str, An
         "problem": change.problem or None,
         "files": [asdict(file) for file in read_changed_files(repository, change)],
     }
+
+
+def change_lines(repository: Path, change: Change, now: float) -> list[Text]:
+    """Return a change for a screen: whose it is, how old, and its patch, of which the first lines are shown.
+
+    Args:
+        repository: ``repo.git``.
+        change: the attempt's.
+        now: in seconds since 1970.
+
+    Raises:
+        GitError: git failed.
+    """
+    lines = [Text(escape_control(headline(change, now)), style=HEAD)]
+    if not change.commit:
+        return lines
+    with tempfile.TemporaryFile() as file:
+        write_diff(repository, change, file, stat=False)
+        file.seek(0)
+        while len(lines) <= MAX_SHOWN and (line := file.readline(MAX_LINE)):
+            text = escape_control(line.decode(errors="surrogateescape").rstrip("\n"))
+            lines.append(Text(text, style=_style(text)))
+        if file.read(1):
+            lines.append(Text(f"only the first {MAX_SHOWN} lines; all of it: ocaptain diff {change.ship}"))
+    return lines
 
 
 def headline(change: Change, now: float) -> str:

@@ -30,12 +30,14 @@ from ocaptain.cli.watch.size import is_too_small, share_room
 from ocaptain.control import carry_out
 from ocaptain.control.listen import listening
 from ocaptain.errors import UsageError
+from ocaptain.git import Git
 from ocaptain.ledger import Ledger
 from ocaptain.locks import Lock
 from ocaptain.process import captain_lock_path
 from ocaptain.query import Query
 from tests.helpers import OCAPTAIN, PATIENCE
 from tests.scenes import VOYAGE, Scene, make_scene
+from tests.unit.test_workspace import commit
 
 SIZES = ((80, 24), (200, 50), (40, 12))
 FAILED = Scene(state="failed", landed=48, failed={"7": 'exit 3, said "boom"', "23": "check `false`: exit 1"})
@@ -333,6 +335,29 @@ def test_w_shows_what_why_shows(tmp_path):
         assert "ships 5/5" in screen(app)
 
     watch(Scene(), tmp_path, act)
+
+
+def test_what_an_agent_has_changed_is_shown_as_text(tmp_path):
+    directory = make_scene(tmp_path, Scene())
+    subprocess.run(["git", "init", "-q", "--bare", directory.path / "repo.git"], check=True)
+    git = Git(directory.path / "repo.git")
+    base = commit(git, {"a": "1\n"})
+    seen = commit(git, {"a": "1\n", "b": "red \x1b[31m\n"}, base)
+    with command(directory) as ledger:
+        token = ledger.held_claim("ship-0").token
+        ledger.record_start(token, base)
+        ledger.note_live(token, {"commit": seen, "at": time.time(), "files": 1})
+
+    async def act(app, pilot):
+        await pilot.press("d")
+        await until(pilot, lambda: "+red \\x1b[31m" in screen(app))
+        assert "diff of ship-0" in screen(app)
+        assert "ship-0, task 40, " in screen(app)
+        await pilot.press("escape", "down", "d")
+        await until(pilot, lambda: "diff of ship-1" in screen(app))
+        assert "its files were not fetched yet" in screen(app)
+
+    watch(directory, tmp_path, act)
 
 
 @pytest.mark.parametrize("key", ["c", "$"])

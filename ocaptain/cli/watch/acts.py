@@ -112,7 +112,7 @@ class ActingApp(App[None]):
         snapshot, task = self.seen.snapshot, self.chosen_task
         if action in {"cost", "all", "find"}:
             return snapshot is not None
-        if action in {"attach", "log", "why", "retry", "approve", "pause", "sink"}:
+        if action in {"attach", "log", "diff", "why", "retry", "approve", "pause", "sink"}:
             return snapshot is not None and self._can(action, snapshot, task)
         return super().check_action(action, parameters)
 
@@ -124,6 +124,8 @@ class ActingApp(App[None]):
                 return ship is not None and ship.state not in {*NOT_SAILING, "provisioning"}
             case "log":
                 return task is not None and task.attempt > 0
+            case "diff":
+                return self.chosen_ship is not None
             case "why":
                 return task is not None
             case "retry":
@@ -147,6 +149,16 @@ class ActingApp(App[None]):
             command = f"ocaptain logs {self.directory.id} {task.id}"
             title = f"log of #{task.id} {task.subject}"
             self.push_screen(LogPage(title, lambda: deeds.find_logs(self.directory, task.id), command))
+
+    def action_diff(self) -> None:
+        """Show what the ship's agent has changed so far."""
+        if ship := self.chosen_ship:
+            self.start(lambda: self._diff(ship.id))
+
+    async def _diff(self, ship: str) -> None:
+        make = await self._in_thread(lambda: deeds.tell_diff(self.directory, ship))
+        if make is not None:
+            self.push_screen(Page(f"diff of {ship}", make))
 
     def action_why(self) -> None:
         """Show why the task is where it is."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from ocaptain.cli.cost import cost_lines, cost_notes, read_costs
+from ocaptain.cli.diff_show import change_lines
 from ocaptain.cli.reported import reported_lines
 from ocaptain.cli.why import story_lines
 from ocaptain.config import load_settings
@@ -30,6 +31,18 @@ def tell_why(directory: VoyageDirectory, task: str) -> Callable[[int], Sequence[
     if story is None:
         return lambda _: [Text("the voyage has no such task any more")]
     return lambda width: story_lines(story, directory.id, width, time.time())
+
+
+def tell_diff(directory: VoyageDirectory, ship: str) -> Callable[[int], Sequence[Text]]:
+    """Return what ``ocaptain diff`` shows of a ship.
+
+    Raises:
+        OcaptainError: git failed.
+    """
+    changes = Query(directory.path).changes(ship)
+    repository = directory.path / "repo.git"
+    lines = [line for change in changes for line in change_lines(repository, change, time.time())]
+    return lambda _: lines or [Text(f"{ship} has no task, and left nothing")]
 
 
 def tell_costs(directory: VoyageDirectory) -> Callable[[int], Sequence[Text]]:

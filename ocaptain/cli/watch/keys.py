@@ -38,6 +38,7 @@ class Key:
 KEYS = (
     Key("enter", "⏎", "attach", "attach", "look at the chosen ship's agent (ocaptain shell); Ctrl-b d comes back", 2),
     Key("l", "l", "log", "log", "the whole log of the chosen ship's task, or of the chosen task", 2),
+    Key("d", "d", "diff", "diff", "what the chosen ship's agent has changed so far (ocaptain diff)", 7),
     Key("w", "w", "why", "why", "why the chosen task is where it is (ocaptain why)", 2),
     Key("r", "r", "retry", "retry", "try the chosen failed task again, else all failed ones; asks first", 1),
     Key("A", "A", "approve", "approve", "let ships have the chosen task, which waits for approval; asks first", 1),

@@ -39,7 +39,7 @@ class Page(ModalScreen[None]):
 
     DEFAULT_CSS = "Page { background: $background; } Page TextPane { height: 1fr; }"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding(key, "close", show=False) for key in ("escape", "q", "l", "w", "c", "question_mark", "enter")
+        Binding(key, "close", show=False) for key in ("escape", "q", "l", "d", "w", "c", "question_mark", "enter")
     ]
 
     def __init__(self, title: str, make: Callable[[int], Sequence[Text]]) -> None:
