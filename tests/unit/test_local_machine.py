@@ -41,7 +41,7 @@ FILES = ("a", "b", "c")
 NEW = ("new-0", "new-1")
 TASKS = 40
 ADA = {"GIT_AUTHOR_NAME": "Ada", "GIT_AUTHOR_EMAIL": "ada@example.org", "GIT_AUTHOR_DATE": "1700000000 +0100"}
-STEPS = ("begin_local", "update_ref", "finish_local", "move")
+STEPS = ("begin_local", "update_ref", "finish_local", "move", "reset")
 names = st.sampled_from(FILES + NEW)
 
 
@@ -182,24 +182,44 @@ class LocalStorm(RuleBasedStateMachine):
         try:
             with pytest.MonkeyPatch.context() as patch:
                 if dies:
-                    self.die_at(patch, dies, before=before)
+                    self.at(patch, dies, self.die, before=before)
                 self.told = asyncio.run(self.work.sync())
             assert not self.work.has_news()  # else the captain would look each second, for nothing
         except Crash:
             self.command()
 
-    def die_at(self, patch, name, *, before):
-        where = {"update_ref": Git, "move": Workspace}.get(name, Ledger)
+    @rule(step=st.sampled_from(STEPS), name=names, commits=st.booleans(), before=st.booleans())
+    def act_meanwhile(self, step, name, commits, before):
+        """The user writes or commits in the very moment in which the captain takes a step."""
+        once = [lambda: self.commit(name, forged=False) if commits else self.edit(name)]
+        with pytest.MonkeyPatch.context() as patch:
+            self.at(patch, step, lambda: once.pop()() if once else None, before=before)
+            self.told = asyncio.run(self.work.sync())
+        self.told = None  # it may speak of what was there before
+
+    @staticmethod
+    def die():
+        raise Crash
+
+    def at(self, patch, step, do, *, before):
+        """Have something be done before or after the captain takes a step."""
+        where, name = {"update_ref": (Git, step), "move": (Workspace, step), "reset": (Git, "run")}.get(
+            step, (Ledger, step)
+        )
         real = getattr(where, name)
 
-        def die(*arguments, **more):
-            if name == "update_ref" and not str(arguments[1]).startswith("refs/heads/"):
+        def run(*arguments, **more):
+            is_other = step == "update_ref" and not str(arguments[1]).startswith("refs/heads/")
+            if is_other or (step == "reset" and arguments[1] != "reset"):
                 return real(*arguments, **more)
+            if before:
+                do()
+            found = real(*arguments, **more)
             if not before:
-                real(*arguments, **more)
-            raise Crash
+                do()
+            return found
 
-        patch.setattr(where, name, die)
+        patch.setattr(where, name, run)
 
     @rule()
     def crash(self):
@@ -232,7 +252,7 @@ class LocalStorm(RuleBasedStateMachine):
                     patch.setenv(key, ADA[key])
                 patch.setattr(verb.process, "start_captain", lambda _: None)
                 if dies:
-                    self.die_at(patch, dies, before=before)
+                    self.at(patch, dies, self.die, before=before)
                 land(VoyageDirectory(self.directory), request)
         except (Crash, OcaptainError):
             pass  # killed, refused or in conflict
