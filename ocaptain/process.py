@@ -1,7 +1,8 @@
 """The captain as a process: in the background, one at a time, found by its lock.
 
 In the voyage directory: ``captain.lock`` (flock for life), ``captain.pid``, ``captain.log``; and
-``replace.pid`` of a replacement run, which makes ships instead of lost ones. The captain's code is
+``replace.pid`` of a replacement run, which makes ships instead of lost ones; ``build.pid`` of the Ansible
+process that builds ships now. The captain's code is
 :mod:`ocaptain.captain.__main__`; a command that only reads must not load it.
 """
 
@@ -27,6 +28,7 @@ MAX_STARTS = 3
 STOP_SECONDS = 10.0
 RECORD_SECONDS = 5.0
 UNKNOWN = "-"
+BUILD_NAME = "build.pid"
 _PROCESSES = Path("/proc/self/stat")
 
 
@@ -165,3 +167,32 @@ def stop_replacement(directory: Path) -> None:
         until = time.monotonic() + STOP_SECONDS
         while is_replacement_running(directory) and time.monotonic() < until:
             time.sleep(0.1)
+
+
+def record_build(directory: Path, pid: int) -> None:
+    """Record the process that builds the voyage's ships from now on.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    write_atomic(directory / BUILD_NAME, f"{pid} {identify(pid)}\n".encode(), durable=False)
+
+
+def end_build(directory: Path) -> None:
+    """Record that no ship is built any more."""
+    (directory / BUILD_NAME).unlink(missing_ok=True)
+
+
+def is_building(directory: Path) -> bool:
+    """Whether the process that builds the voyage's ships lives."""
+    file = directory / BUILD_NAME
+    if (pid := _live_pid(file)) is not None:
+        return pid > 0
+    try:
+        pid_text, _, started = file.read_text("ascii").strip().partition(" ")
+        if started != UNKNOWN:
+            return False
+        os.kill(int(pid_text), 0)  # where the system does not tell when a process began, its pid alone must do
+    except (OSError, ValueError):
+        return False
+    return True

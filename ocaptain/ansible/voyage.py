@@ -6,10 +6,12 @@ happen, as far as that is known.
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ocaptain import process
 from ocaptain.captain.transport.target import read_target
 from ocaptain.config import load_settings
 from ocaptain.errors import OcaptainError, PartialError, UsageError
@@ -21,7 +23,7 @@ from ocaptain.plan import load_plan
 from ocaptain.query import Query
 from ocaptain.voyage.fleet import Outcome, read_outcome
 from ocaptain.voyage.home import Home, VoyageDirectory
-from ocaptain.voyage.launch import BuildResult, launch
+from ocaptain.voyage.launch import BuildResult, join, launch
 from ocaptain.voyage.plan_check import check_whole_plan
 from ocaptain.voyage.prepare import prepare
 from ocaptain.voyage.request import Request
@@ -51,6 +53,8 @@ def prepare_voyage(args: Args) -> Args:
     settings = load_settings()
     made = prepare(request, settings, check=bool(args.get("check")))
     is_there = made.resumed or not args.get("check")
+    if not args.get("check"):
+        process.record_build(Path(made.directory), os.getppid())  # an action runs in a child of Ansible's process
     facts: Args = asdict(ship_facts(Path(made.directory), settings)) if is_there else {"roles": {}}
     return {
         "changed": not made.resumed,
@@ -89,6 +93,12 @@ def _outcome_result(now: Outcome, *, changed: bool) -> Args:
     return {"changed": changed, "outcome": {**asdict(now), "sailing": list(now.sailing)}}
 
 
+def join_voyage(args: Args) -> Args:
+    """Make a ship that was just built part of the fleet; the facts are for the plays that follow."""
+    has_joined = not args.get("check") and join(_find_directory(args), args["ship"], is_new=bool(args.get("is_new")))
+    return {"changed": False, "ansible_facts": {"ocaptain_ready": True, "ocaptain_joined": has_joined}}
+
+
 def launch_captain(args: Args) -> Args:
     """Start the captain for the ships that were built."""
     if args.get("check"):
@@ -100,6 +110,7 @@ def launch_captain(args: Args) -> Args:
         failed=dict(args.get("failed") or {}),
         created=tuple(args.get("created") or ()),
         destroyed=tuple(args.get("destroyed") or ()),
+        joined=tuple(args.get("joined") or ()),
     )
     now = launch(directory, built, load_settings())
     return _outcome_result(now, changed=bool(built.created) or before not in {"running", "complete", "verifying"})
@@ -244,6 +255,7 @@ def check_plan(args: Args) -> Args:
 STATES: dict[str, Callable[[Args], Args]] = {
     "checked": check_plan,
     "prepared": prepare_voyage,
+    "joined": join_voyage,
     "launched": launch_captain,
     "complete": wait_until_complete,
     "rescued": rescue_work,

@@ -20,6 +20,7 @@ from ocaptain.captain.decide.verify import (
     Place,
     Verdict,
     VerifyRun,
+    is_clean_place_coming,
     judge_runs,
     next_place,
     place_to_retry,
@@ -56,7 +57,7 @@ class Maker(Protocol):
         """Return whether it can be made; waits for a provider that does not answer."""
 
     async def make(self, instead_of: str | None) -> None:
-        """Make it; returns only if that fails: if it succeeds, another captain takes over."""
+        """Make it; if another captain must take over for that, it does not return."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,9 @@ class FinalVerify:
 
     async def _next_place(self) -> Place | CreateShip:
         verify_on, creation = self._context.voyage.verify_on, CreationStatus()
+        # Built by another process, whose end tells nobody.
+        while is_clean_place_coming(verify_on, self._ships(), self._pool.ships_to_come()):  # noqa: ASYNC110
+            await asyncio.sleep(TICK)
         if self._maker and isinstance(next_place(verify_on, self._ships(), CreationStatus(possible=True)), CreateShip):
             creation = await self._maker.check_status()
         return next_place(verify_on, self._ships(), creation)
@@ -206,10 +210,10 @@ class FinalVerify:
     def _is_gone(self, ship: str | None) -> bool:
         if ship is not None:
             return self._pool.actors[ship].gone
-        return all(actor.gone or not actor.takes_tasks for actor in self._pool.actors.values())
+        return not self._pool.work_ships()
 
     async def _make(self, instead_of: str | None) -> None:
-        """Make ship-verify again; if that succeeds, another captain takes over and this one is stopped."""
+        """Make ship-verify again; another captain may take over for that, and this one is stopped."""
         assert self._maker
         self._is_making = True
         try:

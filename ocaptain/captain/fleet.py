@@ -3,8 +3,8 @@
 ::
 
     a ship is lost ──decide (decide/replace.py)──> noted in the ledger
-        ──`ocaptain sail --resume` in the background──> made, built by Ansible, launched:
-          a new captain takes over, which knows them (this one is stopped for it)
+        ──`ocaptain sail --resume` in the background──> made, built by Ansible; it joins (arrivals.py), or a new
+          captain takes over, if this one still follows the machine that was lost
 
 The run is a process of its own in a session of its own, so that the captain's end does not end
 it; ``replace.pid`` names it, for :func:`ocaptain.process.stop_replacement`.
@@ -75,9 +75,8 @@ class Fleet:
         ):
             return
         self._looked = now
-        for ship in self._ledger.ships():
-            if ship.state == "provisioning" and ship.role == "work":  # and no replacement is running
-                self._ledger.set_ship(ship.id, "failed", f"it could not be made; see {self._directory / 'replace.log'}")
+        if process.is_building(self._directory):
+            return
         if not (missing := self._missing_ships()):
             return
         existing = await self._find_existing(frozenset(self._ledger.ship_row(ship).sprite for ship in missing.recreate))

@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ocaptain.captain.adopt import adopt_landings
+from ocaptain.captain.arrivals import Arrivals
 from ocaptain.captain.claim_order import ClaimOrder
 from ocaptain.captain.decide.finish import VoyageStatus, next_step
 from ocaptain.captain.decide.judge import AttemptWatch
@@ -24,7 +25,6 @@ from ocaptain.captain.final import FinalVerify, wait_for_artifacts
 from ocaptain.captain.local import LocalWork
 from ocaptain.captain.pool import Pool
 from ocaptain.captain.records import Records
-from ocaptain.captain.ship.actor import ShipActor
 from ocaptain.captain.ship.context import Context
 from ocaptain.captain.ship.telemetry import TelemetryEdge
 from ocaptain.captain.views import Views
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from ocaptain.captain.final import Maker
     from ocaptain.captain.fleet import Fleet
     from ocaptain.captain.provider_watch import ProviderWatch
+    from ocaptain.captain.ship.actor import ShipActor
     from ocaptain.captain.ship.hooks import ShipHook
     from ocaptain.captain.transport.base import Transport
     from ocaptain.control.commands import Command
@@ -93,6 +94,7 @@ class Captain:
         self._telemetry = TelemetryEdge(telemetry, ledger) if telemetry else None
         self._records = Records(directory, ledger, self.context.prices, telemetry=self._telemetry)
         self.pool = Pool(self.voyage.id, ledger, self.views, self._records, self.context.hooks, ClaimOrder(ledger))
+        self._arrivals = Arrivals(directory, self.context, self.pool, transports, self._start_actor)
         self._is_paused = False
         self._announced: set[str] = set()  # tasks that wait for approval
         self._main_task: asyncio.Task[Any] | None = None
@@ -140,7 +142,7 @@ class Captain:
         self.pool.claiming = not self._is_paused
         await asyncio.to_thread(self.context.clear_leftovers)
         self.ledger.set_state("running")
-        self._make_actors()
+        self._arrivals.make_actors()
         self.views.write_tasks(whole=True)
         await self.views.update_checkout()
         self.pool.begin()
@@ -192,17 +194,6 @@ class Captain:
             whose = f"task {one.task}" if one.task else "a commit of the user's"
             log.warning("%s: adopted its landing %s from the branch; this ledger lacked it", whose, one.commit)
 
-    def _make_actors(self) -> None:
-        """Make the actors. A lost ship may answer again; one that failed or is gone gets none."""
-        for row in self.ledger.ships():
-            if row.state == "provisioning":
-                continue  # it is still being made; the next captain gets it
-            if row.state not in {"failed", "gone"}:
-                self.actors[row.id] = ShipActor(row.id, self._transports(row), self.context, self.pool)
-            elif claim := self.ledger.held_claim(row.id):
-                reason = f"{row.id} is out of service ({row.state})"
-                self.ledger.return_task(claim.token, "lost", reason, ship_state=row.state)
-
     async def _finish(self) -> None:
         """Wait until all work is done, then verify, and set the state in which the voyage ends."""
         found = None
@@ -251,7 +242,10 @@ class Captain:
             return self._late()
         if command.name == "land":
             return self.local.answer_once(command.id, self._land)
-        answer = carry_out(command, self.ledger)
+        if command.name == "built":
+            answer = self._late() if self.pool.over else self._arrivals.take(command)
+        else:
+            answer = carry_out(command, self.ledger)
         if command.name == "stop" and self._main_task:
             asyncio.get_running_loop().call_later(STOP_SECONDS, self._main_task.cancel)
         if not answer.done or self.pool.over:
@@ -262,7 +256,7 @@ class Captain:
             case "retry" | "change":
                 self.pool.update_claim_order()
                 self.pool.update_and_dispatch()
-            case "approve":
+            case "approve" | "built":
                 self.pool.update_and_dispatch()
         self.pool.news.set()
         return answer
@@ -343,6 +337,7 @@ class Captain:
         self._attempt_watch, over = self._attempt_watch.tick(now, working, clock_stopped=clock_stopped)
         for name, reason in over.items():
             self.actors[name].give_up(reason)
+        self._arrivals.give_up_unbuilt()
         if self._fleet and not clock_stopped:
             await self._fleet.replace_lost_ships()
         self.pool.news.set()
@@ -395,6 +390,4 @@ class Captain:
             log.info("failures undone, since this machine or the repository caused them: %s", names)
         for ship in ships:
             if (old := self.actors.get(ship)) and old.gone:
-                transport = self._transports(self.ledger.ship_row(ship))
-                actor = self.actors[ship] = ShipActor(ship, transport, self.context, self.pool)
-                self._start_actor(actor)
+                self._arrivals.replace_actor(ship)

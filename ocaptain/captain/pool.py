@@ -26,9 +26,12 @@ from ocaptain.captain.decide.refusals import is_refusal_confirmed
 from ocaptain.captain.gate import Gate
 from ocaptain.captain.ship.actor import SLEEP_AFTER, ShipActor
 from ocaptain.captain.ship.context import MAX_NOTE
+from ocaptain.names import VERIFY_SHIP
 from ocaptain.text import escape_control
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ocaptain.agents.facts import Facts
     from ocaptain.captain.records import Records
     from ocaptain.captain.ship.hooks import Hooks
@@ -52,6 +55,7 @@ class Pool:
         refused: why no ship can work (the agents' credential was refused), None if they can.
         suspended: why no work is handed out for now, None if it is.
         verify_job: the final verify, while there is one to run.
+        ships_to_come: returns the ships that are being built now; they join when they are.
         news: set whenever a change may end the voyage.
     """
 
@@ -64,6 +68,7 @@ class Pool:
         self.refused: str | None = None
         self.suspended: str | None = None
         self.verify_job: VerifyJob | None = None
+        self.ships_to_come: Callable[[], frozenset[str]] = frozenset
         self.news = asyncio.Event()
         self._voyage = voyage
         self._ledger = ledger
@@ -312,8 +317,9 @@ class Pool:
             self._return_to_pool(claim, decision, ship_state)
 
     def work_ships(self) -> frozenset[str]:
-        """Return the ships that take tasks and are not gone; one for the final verify takes none."""
-        return frozenset(name for name, actor in self.actors.items() if actor.takes_tasks and not actor.gone)
+        """Return the ships that take tasks, also those that are still being built; one for the verify takes none."""
+        there = {name for name, actor in self.actors.items() if actor.takes_tasks and not actor.gone}
+        return frozenset(there | (self.ships_to_come() - {VERIFY_SHIP}))
 
     def is_another_connected(self, ship: str) -> bool:
         """Whether the channel of another ship is open."""

@@ -1,7 +1,7 @@
 """Make ship-verify again if it is lost or broken, or if the account had no room for it.
 
-It is made as lost ships are (``fleet``): by `ocaptain sail --resume` in the background, which starts
-another captain in the place of this one. Each time is noted in the ledger first, so that a series of captains
+It is made as lost ships are (``fleet``): by `ocaptain sail --resume` in the background, for which another captain
+may have to take the place of this one. Each time is noted in the ledger first, so that a series of captains
 does not repeat it without end.
 """
 
@@ -76,7 +76,7 @@ class VerifyShipMaker:
         return CreationStatus(wanted, self._ledger.count_verify_ships_made(), is_account_full=is_full)
 
     async def make(self, instead_of: str | None) -> None:
-        """Make it; returns only if that fails, since otherwise this captain is stopped.
+        """Make it. This captain is stopped for it if it still follows a former one.
 
         Args:
             instead_of: a ship that is destroyed to make room; its work is here already.
@@ -90,7 +90,7 @@ class VerifyShipMaker:
                     log.warning("%s could not be destroyed: %s", ship.sprite, error)
         log.info("making %s%s", VERIFY_SHIP, f" in the place of {instead_of}" if instead_of else "")
         run = start_replacement(self._directory)
-        # No thread may wait for it: it ends only after this captain has.
+        # No thread may wait for it: this captain may have to end before it does.
         while run.poll() is None:  # noqa: ASYNC110
             await asyncio.sleep(LOOK_SECONDS / 5)
         if self._ledger.ship_row(VERIFY_SHIP).state == "provisioning":

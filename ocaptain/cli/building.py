@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from ocaptain.query import Snapshot
 
 PREPARE_TASK = "Check everything and prepare the voyage"
-BUILT_TASK = "Note that the ship is built"
-LAUNCH_TASK = "Start the captain"
+BUILT_TASK = "Join the voyage"
+LAUNCH_TASK = "Complete the fleet"
 #: Tasks that only choose what comes next; they say nothing of what a ship is at.
 _FRAMES = re.compile("Build the ship( once more| after all)?$|Apply the roles$|Validating arguments ")
 

@@ -8,7 +8,7 @@ voyage's directory (0600; :mod:`.socket_location` handles paths that are too lon
 user must be ours.
 """
 
-from ocaptain.control.ask import ask, stop_captain
+from ocaptain.control.ask import CaptainSilent, ask, stop_captain
 from ocaptain.control.commands import Answer, Command, carry_out
 
-__all__ = ["Answer", "Command", "ask", "carry_out", "stop_captain"]
+__all__ = ["Answer", "CaptainSilent", "Command", "ask", "carry_out", "stop_captain"]

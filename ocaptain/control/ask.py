@@ -25,6 +25,10 @@ ANSWER_SECONDS = 10.0
 MAX_WAIT_SECONDS = 30.0  # while a captain starts or ends
 
 
+class CaptainSilent(OcaptainError):
+    """The captain neither answers nor ends."""
+
+
 def ask(
     directory: Path,
     command: Command,
@@ -42,7 +46,8 @@ def ask(
         seconds: how long an answer is waited for; None = as long as a captain takes to start or to end.
 
     Raises:
-        OcaptainError: the captain does not answer, or could not execute it.
+        CaptainSilent: the captain does not answer.
+        OcaptainError: it could not execute the command.
     """
     until = time.monotonic() + (MAX_WAIT_SECONDS if seconds is None else seconds)
     is_replaced = False
@@ -61,7 +66,7 @@ def ask(
             process.stop_captain(directory)
             is_replaced = is_replaced or is_unknown
         if time.monotonic() > until:
-            raise OcaptainError(f"the captain of {directory.name} does not answer; see {directory / 'captain.log'}")
+            raise CaptainSilent(f"the captain of {directory.name} does not answer; see {directory / 'captain.log'}")
         time.sleep(0.2)
 
 

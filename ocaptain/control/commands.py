@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ocaptain.control.built import record_built
 from ocaptain.control.retry import ChangeRefused, NewRun, is_on_hold, plan_changes
 from ocaptain.ledger.records import NOT_SAILING
 
@@ -30,6 +31,7 @@ class Command(BaseModel):
             earlier versions know ``retry`` without these fields, and would leave the tasks as they are.
             ``approve``: let ships have tasks that wait for the user's approval.
             ``land``: the user's commits in ``workspace/`` land now.
+            ``built``: ships were built, or could not be built.
         ``stop``: the captain ends; its ships work on, and the next captain continues with them.
         tasks: ids of the tasks to retry (empty = all that failed) or to approve.
         any_ship: whether any ship may have the retried tasks from now on; without ``tasks`` also those that wait
@@ -37,17 +39,25 @@ class Command(BaseModel):
         agent_cmd: the shell line that runs the retried tasks from now on.
         model: the model of their agents from now on.
         task_file: the corrected task, in the form of its file; ``tasks`` is its id.
+        ready: ids of ships that were built.
+        created: ids of ships that are new.
+        failed: why ships could not be built, by their ids.
+        gone: those of ``failed`` that do not exist.
         id: id of the command; repeat it to repeat the command.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Literal["pause", "retry", "change", "approve", "land", "stop"]
+    name: Literal["pause", "retry", "change", "approve", "land", "built", "stop"]
     tasks: tuple[str, ...] = ()
     any_ship: bool = False
     agent_cmd: str | None = None
     model: str | None = None
     task_file: dict[str, Any] | None = None
+    ready: tuple[str, ...] = ()
+    created: tuple[str, ...] = ()
+    failed: dict[str, str] = Field(default_factory=dict)
+    gone: tuple[str, ...] = ()
     id: str = Field(default_factory=lambda: secrets.token_hex(8), pattern=r"^[0-9a-f]{16}$")
 
 
@@ -91,6 +101,9 @@ def carry_out(command: Command, ledger: Ledger) -> Answer:
             return _approve(ledger, command)
         case "land":  # the captain itself does it, or ocaptain.voyage.land
             return Answer(done=False, said=UNKNOWN)
+        case "built":
+            record_built(ledger, command.ready, command.created, command.failed, command.gone)
+            return Answer(done=True, said=f"recorded: {', '.join((*command.ready, *command.failed)) or 'nothing'}")
         case "stop":  # likewise
             return Answer(done=True, said=f"the captain of {ledger.voyage().id} ends; its ships work on")
 

@@ -157,6 +157,14 @@ class Queries(Store):
         row = self._db.execute("SELECT coalesce(max(n), 0) FROM events WHERE kind = 'pause' AND text = ?", (reason,))
         return int(row.fetchone()[0])
 
+    def last_end(self) -> int:
+        """Return the number of the last event by which the voyage stopped (failed, paused, sinking), 0 for none."""
+        row = self._db.execute(
+            "SELECT coalesce(max(n), 0) FROM events WHERE kind = 'voyage'"
+            " AND substr(text, 1, instr(text || ':', ':') - 1) IN ('failed', 'paused', 'sinking')"
+        )
+        return int(row.fetchone()[0])
+
     def events_after(self, number: int) -> list[dict[str, Any]]:
         """Return the events after ``number``."""
         rows = self._db.execute("SELECT * FROM events WHERE n > ? ORDER BY n LIMIT 1000", (number,))

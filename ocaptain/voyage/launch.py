@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ocaptain import process
+from ocaptain.control import Answer, CaptainSilent, Command, ask, carry_out
 from ocaptain.errors import OcaptainError
 from ocaptain.ledger.records import ENDED, NOT_SAILING
 from ocaptain.locks import Lock
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 REACH_SECONDS = 60.0
 PROBE_SECONDS = 1.0  # another process may hold the lock for a moment to test it
 POLL_SECONDS = 0.1
+OFF = frozenset({*NOT_SAILING, "provisioning"})  # states of ships that no captain follows
 RESUMED_NAME = "resumed"  # file with the number of the last event before the user had the voyage resumed
 
 
@@ -38,18 +40,71 @@ class BuildResult:
         failed: those that were not created or not bootstrapped, with the reason.
         created: new ones, whose disks are empty.
         destroyed: failed ones that were destroyed again.
+        joined: those of ``ready`` that are part of the fleet already, see :func:`join`.
     """
 
     ready: Sequence[str] = ()
     failed: Mapping[str, str] = field(default_factory=dict)
     created: Sequence[str] = ()
     destroyed: Sequence[str] = ()
+    joined: Sequence[str] = ()
+
+    @property
+    def waiting(self) -> frozenset[str]:
+        """Those that were bootstrapped and have not joined."""
+        return frozenset(self.ready) - frozenset(self.joined)
+
+
+def join(directory: VoyageDirectory, sprite: str, *, is_new: bool) -> bool:
+    """Make a ship that was just built part of the fleet; the first one that takes tasks starts the captain.
+
+    Args:
+        directory: the voyage's.
+        sprite: name of the sprite or host.
+        is_new: whether it was created for this, so that its disk is empty.
+
+    Returns:
+        Whether it is part of the fleet. False: :func:`launch` records it, since no captain needs it before.
+
+    Raises:
+        OcaptainError: the voyage was sunk meanwhile, or its captain neither answers nor ends.
+    """
+    with directory.ledger() as ledger:
+        ship = next((one for one in ledger.ships() if one.sprite == sprite), None)
+        must_resume = ledger.voyage().paused_reason == "user" and ledger.last_pause("user") <= _last_resumed(directory)
+    if ship is None:
+        raise OcaptainError(f"{directory.id} has no ship on {sprite}")
+    if ship.role != "work" and not process.is_captain_running(directory.path):
+        return False  # it sleeps until the final verify: for it alone no captain starts
+    created = (ship.id,) if is_new else ()
+    command = Command(name="built", ready=(ship.id,), created=created)
+
+    def record(command: Command, ledger: Ledger) -> Answer:
+        if ledger.voyage().state == "sunk":
+            raise _sunk_error(directory)
+        answer = carry_out(command, ledger)
+        _resume(directory, ledger)
+        return answer
+
+    try:
+        if must_resume:  # a captain that pauses does not go on
+            process.stop_captain(directory.path)
+        ask(directory.path, command, record)
+    except CaptainSilent:
+        process.stop_captain(directory.path)
+        ask(directory.path, command, record)
+    with directory.ledger() as ledger:
+        state = ledger.voyage().state
+    if state not in ENDED:
+        process.start_captain(directory.path)
+    return True
 
 
 def launch(directory: VoyageDirectory, built: BuildResult, settings: Settings) -> Outcome:
-    """Record which ships were built, start the captain, and wait until it has reached them.
+    """Record which ships were built and which were not, and wait until the captain has reached them.
 
-    A running captain is replaced if ships were created or created again; its ships work on meanwhile.
+    It starts the captain, or another one in its place, where that was not done as the ships joined; ships work on
+    meanwhile.
 
     Raises:
         OcaptainError: no ship is ready, or the captain did not start.
@@ -61,57 +116,90 @@ def launch(directory: VoyageDirectory, built: BuildResult, settings: Settings) -
         with lock, open_for_writing(directory, lock) as ledger:
             _record_fleet(directory, ledger, built, settings)
             state = ledger.voyage().state
-        if state == "complete":
+        process.end_build(directory.path)
+        if state == "complete" or (built.joined and state in ENDED):
             return read_outcome(directory)
         process.start_captain(directory.path)
+    else:
+        if built.joined:
+            _report(directory, built, settings)
+        process.end_build(directory.path)
+    _wait_until_reached(directory)
+    return read_outcome(directory)
+
+
+def _wait_until_reached(directory: VoyageDirectory) -> None:
     until = time.monotonic() + REACH_SECONDS
     while time.monotonic() < until:
         with directory.ledger() as ledger:
             waiting = [ship.id for ship in ledger.ships() if ship.state == "bootstrapping"]
             if not waiting or ledger.voyage().state in ENDED:
-                break
+                return
         if not process.is_captain_running(directory.path):
-            break
+            return
         time.sleep(POLL_SECONDS)
-    return read_outcome(directory)
+
+
+def _report(directory: VoyageDirectory, built: BuildResult, settings: Settings) -> None:
+    """Have the captain record what did not join."""
+    with directory.ledger() as ledger:
+        exist = find_existing_ships(directory, ledger, settings, built.destroyed) if built.failed else Presence()
+        command = _command(ledger, built, exist)
+    if command.ready or command.failed:
+        ask(directory.path, command)
+
+
+def _command(ledger: Ledger, built: BuildResult, exist: Presence) -> Command:
+    """Return the command that records what did not join."""
+    ships = {ship.sprite: ship.id for ship in ledger.ships()}
+    return Command(
+        name="built",
+        ready=tuple(ships[name] for name in ships if name in built.waiting),
+        created=tuple(ships[name] for name in ships if name in built.created and name not in built.joined),
+        failed={ships[name]: why for name, why in built.failed.items() if name in ships},
+        gone=tuple(ships[name] for name in built.failed if name in exist.gone and name in ships),
+    )
 
 
 def _needs_new_captain(directory: VoyageDirectory, built: BuildResult) -> bool:
     """Whether the running captain must be replaced: it has ended, is of an earlier version, or lacks a built ship."""
     with directory.ledger() as ledger:
         voyage = ledger.voyage()
-        if ledger.is_copy or voyage.state in {*ENDED, "paused"} or voyage.paused_reason:
+        if ledger.is_copy or voyage.state in {*ENDED, "paused"} or (voyage.paused_reason and not built.joined):
             return True
-        off = {ship.sprite for ship in ledger.ships() if ship.state in {*NOT_SAILING, "provisioning"}}
-    return bool(off & set(built.ready)) or bool(set(built.created) & set(built.ready))
+        off = {ship.sprite for ship in ledger.ships() if ship.role == "work" and ship.state in OFF}
+    return bool(built.waiting & (off | set(built.created)))
 
 
 def _record_fleet(directory: VoyageDirectory, ledger: Ledger, built: BuildResult, settings: Settings) -> None:
-    if ledger.voyage().state == "complete":
-        return
     if ledger.voyage().state == "sunk":
-        raise OcaptainError(
-            f"{ledger.voyage().id} was sunk meanwhile; destroy its new ships with `ocaptain sink {ledger.voyage().id}`"
-        )
+        raise _sunk_error(directory)
     # Only the final verify is left, which can also run on another ship.
-    is_last = ledger.voyage().state == "verifying"
-    has_failed = not is_last and not {ship.sprite for ship in ledger.ships() if ship.role == "work"} & set(built.ready)
+    is_over = ledger.voyage().state in {"verifying", "complete"}
+    has_failed = not is_over and not {ship.sprite for ship in ledger.ships() if ship.role == "work"} & set(built.ready)
     must_look = built.failed or has_failed
     exist = find_existing_ships(directory, ledger, settings, built.destroyed) if must_look else Presence()
-    for ship in ledger.ships():
-        if ship.sprite in built.created:
-            ledger.set_ship_head(ship.id, None)
-        if ship.sprite in built.ready:
-            # ship-verify sleeps until it is needed: the launch does not wait for it.
-            ledger.set_ship(ship.id, "bootstrapping" if ship.role == "work" else "asleep")
-        elif ship.sprite in built.failed:
-            gone = ship.sprite in exist.gone
-            ledger.set_ship(ship.id, "gone" if gone else "failed", built.failed[ship.sprite])
+    carry_out(_command(ledger, built, exist), ledger)
     if has_failed:
         reasons = group_by_reason(built.failed)
         raise OcaptainError("no ship could be built:", [*reasons, *_end_voyage(directory, ledger, settings, exist)])
-    if not _is_paused_since(directory, ledger):
-        _let_sail(ledger)
+    _resume(directory, ledger)
+
+
+def _sunk_error(directory: VoyageDirectory) -> OcaptainError:
+    return OcaptainError(
+        f"{directory.id} was sunk meanwhile; destroy its new ships with `ocaptain sink {directory.id}`"
+    )
+
+
+def _resume(directory: VoyageDirectory, ledger: Ledger) -> None:
+    """End a pause, or an end that was not the last one, unless it came after the user had the voyage resumed."""
+    resumed = _last_resumed(directory)
+    if ledger.voyage().paused_reason == "user" and ledger.last_pause("user") > resumed:
+        return
+    if ledger.voyage().state in {"failed", "paused", "sinking"} and ledger.last_end() > resumed:
+        return
+    _let_sail(ledger)
 
 
 def _let_sail(ledger: Ledger) -> None:
@@ -133,13 +221,12 @@ def note_resume(directory: VoyageDirectory, event: int) -> None:
     write_atomic(directory.path / RESUMED_NAME, str(event).encode())
 
 
-def _is_paused_since(directory: VoyageDirectory, ledger: Ledger) -> bool:
-    """Whether the user has paused the voyage since it was made or last resumed: while its ships were built."""
+def _last_resumed(directory: VoyageDirectory) -> int:
+    """Return the number of the last event before the user had the voyage resumed, 0 if that was never done."""
     try:
-        resumed = int((directory.path / RESUMED_NAME).read_text("ascii"))
+        return int((directory.path / RESUMED_NAME).read_text("ascii"))
     except (OSError, ValueError):
-        resumed = 0
-    return ledger.voyage().paused_reason == "user" and ledger.last_pause("user") > resumed
+        return 0
 
 
 def _end_voyage(directory: VoyageDirectory, ledger: Ledger, settings: Settings, exist: Presence) -> list[str]:

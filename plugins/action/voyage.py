@@ -31,6 +31,9 @@ class ActionModule(ControllerAction):
         "voyage": {"type": "str"},
         **argument_spec(),
         "on_active": {"type": "str", "choices": ["resume", "refuse", "new"], "default": "resume"},
+        "ship": {"type": "str"},
+        "is_new": {"type": "bool", "default": False},
+        "joined": {"type": "list", "elements": "str", "default": []},
         "ready": {"type": "list", "elements": "str", "default": []},
         "created": {"type": "list", "elements": "str", "default": []},
         "destroyed": {"type": "list", "elements": "str", "default": []},
@@ -40,6 +43,7 @@ class ActionModule(ControllerAction):
         "strict": {"type": "bool", "default": False},
         "hosts": {"type": "list", "elements": "str"},
     }
+    RULES: ClassVar = {"required_if": [("state", "joined", ["voyage", "ship"])]}
 
     def perform(self, args: dict[str, Any]) -> dict[str, Any]:
         """Run the task."""

@@ -16,7 +16,7 @@ options:
         fetches their work. C(sunk) proves that nothing is left.
     type: str
     required: true
-    choices: [checked, prepared, launched, complete, rescued, sunk]
+    choices: [checked, prepared, joined, launched, complete, rescued, sunk]
   plan:
     description: The plan's directory.
     type: path
@@ -107,6 +107,18 @@ options:
     type: bool
     default: false
   # End of what scripts/document made.
+  ship:
+    description: The sprite or host of a ship that was built (C(joined)).
+    type: str
+  is_new:
+    description: Whether it was created for this, so that its disk is empty (C(joined)).
+    type: bool
+    default: false
+  joined:
+    description: Those of O(ready) that have joined (C(launched)).
+    type: list
+    elements: str
+    default: []
   ready:
     description: Sprites that were built (C(launched)).
     type: list

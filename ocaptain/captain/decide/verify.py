@@ -19,6 +19,7 @@ from ocaptain.names import VERIFY_SHIP, stage_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from collections.abc import Set as AbstractSet
 
 MAX_CREATIONS = 2  # times that ship-verify is made again
 
@@ -106,6 +107,19 @@ def next_place(verify_on: str, ships: Sequence[CandidateShip], creation: Creatio
         return CreateShip(spare.ship if spare else None)
     last = last_landed_ship(ships)
     return Place(last.ship if last else None)
+
+
+def is_clean_place_coming(verify_on: str, ships: Sequence[CandidateShip], to_come: AbstractSet[str]) -> bool:
+    """Whether to wait: no place is clean, and a ship that will be is still being built.
+
+    Args:
+        verify_on: the voyage's ``verify_on``.
+        ships: of the voyage, in order.
+        to_come: ids of the ships that are being built.
+    """
+    if verify_on == "any" or any(one.usable and not one.used for one in ships):
+        return False
+    return any(one.ship in to_come and not one.used for one in ships)
 
 
 def _landing_age(one: CandidateShip) -> float:
