@@ -95,7 +95,9 @@ def _outcome_result(now: Outcome, *, changed: bool) -> Args:
 
 def join_voyage(args: Args) -> Args:
     """Make a ship that was just built part of the fleet; the facts are for the plays that follow."""
-    has_joined = not args.get("check") and join(_find_directory(args), args["ship"], is_new=bool(args.get("is_new")))
+    has_joined = not args.get("check")
+    if has_joined:
+        join(_find_directory(args), args["ship"], is_new=bool(args.get("is_new")))
     return {"changed": False, "ansible_facts": {"ocaptain_ready": True, "ocaptain_joined": has_joined}}
 
 

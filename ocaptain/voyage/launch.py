@@ -55,16 +55,13 @@ class BuildResult:
         return frozenset(self.ready) - frozenset(self.joined)
 
 
-def join(directory: VoyageDirectory, sprite: str, *, is_new: bool) -> bool:
+def join(directory: VoyageDirectory, sprite: str, *, is_new: bool) -> None:
     """Make a ship that was just built part of the fleet; the first one that takes tasks starts the captain.
 
     Args:
         directory: the voyage's.
         sprite: name of the sprite or host.
         is_new: whether it was created for this, so that its disk is empty.
-
-    Returns:
-        Whether it is part of the fleet. False: :func:`launch` records it, since no captain needs it before.
 
     Raises:
         OcaptainError: the voyage was sunk meanwhile, or its captain neither answers nor ends.
@@ -74,30 +71,29 @@ def join(directory: VoyageDirectory, sprite: str, *, is_new: bool) -> bool:
         must_resume = ledger.voyage().paused_reason == "user" and ledger.last_pause("user") <= _last_resumed(directory)
     if ship is None:
         raise OcaptainError(f"{directory.id} has no ship on {sprite}")
-    if ship.role != "work" and not process.is_captain_running(directory.path):
-        return False  # it sleeps until the final verify: for it alone no captain starts
-    created = (ship.id,) if is_new else ()
-    command = Command(name="built", ready=(ship.id,), created=created)
+    # One that sleeps until the final verify needs no captain.
+    needs_captain = ship.role == "work" or process.is_captain_running(directory.path)
+    command = Command(name="built", ready=(ship.id,), created=(ship.id,) if is_new else ())
 
     def record(command: Command, ledger: Ledger) -> Answer:
         if ledger.voyage().state == "sunk":
             raise _sunk_error(directory)
         answer = carry_out(command, ledger)
-        _resume(directory, ledger)
+        if needs_captain:
+            _resume(directory, ledger)
         return answer
 
+    if must_resume:  # a captain that pauses does not go on
+        process.stop_captain(directory.path)
     try:
-        if must_resume:  # a captain that pauses does not go on
-            process.stop_captain(directory.path)
         ask(directory.path, command, record)
     except CaptainSilent:
         process.stop_captain(directory.path)
         ask(directory.path, command, record)
     with directory.ledger() as ledger:
         state = ledger.voyage().state
-    if state not in ENDED:
+    if needs_captain and state not in ENDED:
         process.start_captain(directory.path)
-    return True
 
 
 def launch(directory: VoyageDirectory, built: BuildResult, settings: Settings) -> Outcome:

@@ -11,6 +11,7 @@ from ocaptain.captain.decide.verify import (
     Place,
     Verdict,
     VerifyRun,
+    is_clean_place_coming,
     judge_runs,
     next_place,
     place_to_retry,
@@ -46,6 +47,21 @@ ROOM, FULL = CreationStatus(possible=True), CreationStatus(possible=True, is_acc
 def test_the_place(ships, making, place):
     assert next_place("clean", ships, making) == place
     assert next_place("any", ships, making) == Place(None)
+
+
+@pytest.mark.parametrize(
+    ("ships", "to_come", "waits"),
+    [
+        ([FIRST, LOST], {"ship-verify"}, True),
+        ([FIRST, CandidateShip("ship-2", used=False, usable=False)], {"ship-2"}, True),
+        ([FIRST, LOST], set(), False),
+        ([FIRST, IDLE, LOST], {"ship-verify"}, False),  # one is there
+        ([FIRST, CandidateShip("ship-1", used=True, usable=False)], {"ship-1"}, False),  # an agent was there before
+    ],
+)
+def test_whether_a_clean_place_is_waited_for(ships, to_come, waits):
+    assert is_clean_place_coming("clean", ships, to_come) is waits
+    assert not is_clean_place_coming("any", ships, to_come)
 
 
 def test_a_ship_that_does_not_answer_comes_last():
