@@ -123,6 +123,8 @@ class SailProgress:
             self._live = Live(console=self._console, auto_refresh=False, transient=True, vertical_overflow="crop")
             self._live.start()
             self._draw()
+        else:
+            self._print_step(PREPARE_TASK)  # Ansible takes a second before it says anything
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -155,9 +157,7 @@ class SailProgress:
         self._building.note(event)
         if event.kind == "playbook_on_play_start":
             self._is_retrying = event.task == RETRY_PLAY
-            if event.task == PROVISION_PLAY:  # it begins with the checks, which may refuse
-                self._print_step(PREPARE_TASK)
-            elif not self._is_retrying:
+            if event.task != PROVISION_PLAY and not self._is_retrying:
                 self._print_step(event.task)
         elif event.kind == "runner_on_start" and self._is_retrying and event.host != "localhost":
             self._is_retrying = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from ocaptain.errors import OcaptainError
 from ocaptain.ledger import Ledger
 from ocaptain.voyage import launch as launching
 from ocaptain.voyage.launch import BuildResult, join, launch
-from tests.helpers import make_directory
+from tests.helpers import HELD, PLAYBOOK, REPO, make_directory, run_task, wait_for
 from tests.voyage.local import VOYAGE, command, landed, make_voyage, sail
 
 JOINED = Command(name="built", ready=("ship-1",), created=("ship-1",))
@@ -233,3 +234,42 @@ def test_who_builds_is_known_by_more_than_its_number(tmp_path):
     assert process.is_building(tmp_path)
     process.end_build(tmp_path)
     assert not process.is_building(tmp_path)
+
+
+def test_a_ship_that_takes_long_to_build_delays_no_other(lone, plan, tmp_path):
+    """With `ansible-playbook` alone; the role of one ship waits until all tasks have landed without it."""
+    role = tmp_path / "roles/slow/tasks"
+    role.mkdir(parents=True)
+    (role / "main.yml").write_text(
+        "- name: Take long\n"
+        f"  ansible.builtin.raw: {json.dumps(HELD)}\n"
+        "  changed_when: false\n"
+        "  when: ocaptain_ship == 'ship-1'\n"
+    )
+    directory = plan([run_task("true"), run_task("true")])
+    argv = [PLAYBOOK, "playbooks/sail.yml", "-e", f"plan={directory}", "-e", "ships=2", "-e", "provider=drydock"]
+    env = {**lone.env, "ANSIBLE_ROLES_PATH": f"{tmp_path / 'roles'}:{REPO / 'roles'}"}
+    with (tmp_path / "out").open("wb") as out:
+        sailing = subprocess.Popen(
+            [*argv, "-e", '{"ocaptain_pre_roles": ["slow"]}'], cwd=REPO, env=env, stdout=out, stderr=out
+        )
+        try:
+
+            def made():
+                assert sailing.poll() is None, (tmp_path / "out").read_text()
+                return [one.parent.name for one in lone.voyages.glob("voyage-*/ledger.db")]
+
+            (voyage,) = wait_for(made)
+            wait_for(lambda: sorted(lone.landed(voyage)) == ["1", "2"])
+            assert sailing.poll() is None  # it still builds
+            found = lone.json("status", voyage, "--json")
+            assert {ship["id"]: ship["state"] for ship in found["ships"]}["ship-1"] == "provisioning"
+            wait_for(lambda: lone.json("status", voyage, "--json")["state"] == "complete")
+            lone.go(f"{voyage}-ship-1")
+            assert sailing.wait(240) == 0, (tmp_path / "out").read_text()
+        finally:
+            sailing.kill()
+            sailing.wait()
+    found = lone.json("status", voyage, "--json")
+    assert {ship["id"]: ship["state"] for ship in found["ships"]}["ship-1"] == "asleep"
+    lone.scuttle()
