@@ -1,6 +1,6 @@
 """``ocaptain sail`` beside the call pattern of its predecessor, against one drydock in one run.
 
-    python benchmarks/sail.py [--ships 1 3 10 50] [--latency 0.05 0.15] [--rounds 3]
+    python benchmarks/sail.py [--ships 1 3 10 50] [--latency 0.05 0.15] [--rounds 3] [--cost | --verify-ship]
 
 Prints JSON: seconds (medians of the rounds, taking turns) and ours over theirs. Both make the same
 fleet on the same drydock, which answers each call so much later.
@@ -26,9 +26,11 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 
+from ocaptain.ledger import Ledger
 from ocaptain.sprites import SpritesClient
 
 OCAPTAIN = Path(sys.executable).parent / "ocaptain"
@@ -85,8 +87,16 @@ class Bench:
         return SpritesClient(self.record["url"], self.token)
 
 
-def ours(bench: Bench, ships: int, latency: float, verify_on: str) -> tuple[float, float]:
-    """Sail and sink; return the seconds that ``sail`` took, and of a processor's."""
+class Sailed(NamedTuple):
+    """What one ``sail`` took, in seconds: until it returned, of a processor's, and until an agent had its task."""
+
+    took: float
+    worked: float
+    first_agent: float
+
+
+def ours(bench: Bench, ships: int, latency: float, verify_on: str) -> Sailed:
+    """Sail and sink; return what ``sail`` took."""
     plan = bench.home / "plan"
     (plan / "tasks").mkdir(parents=True, exist_ok=True)
     (plan / "spec.md").write_text("# Nothing\n")
@@ -95,7 +105,7 @@ def ours(bench: Bench, ships: int, latency: float, verify_on: str) -> tuple[floa
     task = {"id": "1", "subject": "Wait", "metadata": {"run": "sleep 600"}}
     (plan / "tasks/1.json").write_text(json.dumps(task))
     bench.be_late(latency)
-    worked, began = processor(), time.perf_counter()
+    worked, began, since = processor(), time.perf_counter(), time.time()
     made = bench.ocaptain(
         "sail", str(plan), "-n", str(ships), "--provider", "drydock", "--new", "--json", "--verify-on", verify_on
     )
@@ -106,9 +116,11 @@ def ours(bench: Bench, ships: int, latency: float, verify_on: str) -> tuple[floa
         if ship["state"] in {"idle", "working", "bootstrapping"} and ship["role"] == "work"
     ]
     assert len(sailing) == ships, made["ships"]
+    with Ledger(bench.home / "voyages" / made["voyage"] / "ledger.db") as ledger:
+        first = min(one["at"] for one in ledger.events_after(0) if one["kind"] == "claim")
     bench.be_late(0)
     bench.ocaptain("sink", made["voyage"], "--force", "--abandon", "--json")
-    return took, worked
+    return Sailed(took, worked, first - since)
 
 
 def processor() -> float:
@@ -146,9 +158,9 @@ def compare_trees(bench: Bench, ships: int, latency: float, rounds: int) -> dict
     took, worked, theirs = [], [], []
     for _ in range(rounds):
         theirs.append(asyncio.run(replay(bench, ships, latency)))
-        seconds, of_processor = ours(bench, ships, latency, "clean")
-        took.append(seconds)
-        worked.append(of_processor)
+        sailed = ours(bench, ships, latency, "clean")
+        took.append(sailed.took)
+        worked.append(sailed.worked)
     sail, pattern = statistics.median(took), statistics.median(theirs)
     return {
         "ships": ships,
@@ -166,7 +178,7 @@ def verify_ship(bench: Bench, ships: int, rounds: int) -> dict:
     worked: dict[str, list[float]] = {"clean": [], "any": []}
     for number in range(rounds + 1):
         for verify_on in ("clean", "any") if number % 2 else ("any", "clean"):
-            worked[verify_on].append(ours(bench, ships, 0, verify_on)[1])
+            worked[verify_on].append(ours(bench, ships, 0, verify_on).worked)
     with_it, without = (worked[verify_on][1:] for verify_on in ("clean", "any"))
     pairs = sorted(one / other for one, other in zip(with_it, without, strict=True))
     return {
@@ -179,6 +191,51 @@ def verify_ship(bench: Bench, ships: int, rounds: int) -> dict:
     }
 
 
+EMPTY = """
+- hosts: localhost
+  connection: local
+  gather_facts: false
+  tasks:
+    - ansible.builtin.debug:
+        msg: nothing
+"""
+
+
+def empty_play(bench: Bench) -> float:
+    """Run ``ansible-playbook`` with one task that does nothing; return the seconds of a processor's."""
+    playbook = bench.home / "empty.yml"
+    playbook.write_text(EMPTY)
+    before = processor()
+    argv = [OCAPTAIN.with_name("ansible-playbook"), "-i", "localhost,", playbook]
+    subprocess.run(argv, check=True, capture_output=True, cwd=bench.home)
+    return processor() - before
+
+
+def cost(bench: Bench, sizes: list[int], rounds: int) -> dict:
+    """Return what ``sail`` costs this machine by fleet size, beside an empty play; they take turns."""
+    found: dict[int, list[Sailed]] = {ships: [] for ships in sizes}
+    empty = []
+    for _ in range(rounds):
+        empty.append(empty_play(bench))
+        for ships, sailed in found.items():
+            sailed.append(ours(bench, ships, 0, "any"))
+    worked = {ships: statistics.median(one.worked for one in sailed) for ships, sailed in found.items()}
+    least, most = min(sizes), max(sizes)
+    per_ship = (worked[most] - worked[least]) / (most - least) if most > least else None
+    unit = statistics.median(empty)
+    return {
+        "load": os.getloadavg()[0],
+        "empty_play_processor_seconds": round(unit, 2),
+        "processor_seconds": {ships: round(one, 2) for ships, one in worked.items()},
+        "in_empty_plays": {ships: round(one / unit, 2) for ships, one in worked.items()},
+        "processor_seconds_a_ship_more": None if per_ship is None else round(per_ship, 3),
+        "a_ship_more_in_empty_plays": None if per_ship is None else round(per_ship / unit, 3),
+        "first_agent_seconds": {
+            ships: round(statistics.median(one.first_agent for one in sailed), 2) for ships, sailed in found.items()
+        },
+    }
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser()
@@ -186,12 +243,16 @@ def main() -> None:
     parser.add_argument("--latency", type=float, nargs="+", default=[0.05, 0.15])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--verify-ship", action="store_true", help="only what ship-verify costs")
+    parser.add_argument("--cost", action="store_true", help="only what it costs this machine, by fleet size")
     options = parser.parse_args()
     home = Path(tempfile.mkdtemp(prefix="ocaptain-benchmark-"))
     try:
         bench = Bench(home)
         try:
-            if options.verify_ship:
+            found: object
+            if options.cost:
+                found = cost(bench, options.ships, options.rounds)
+            elif options.verify_ship:
                 found = [verify_ship(bench, ships, options.rounds) for ships in options.ships]
             else:
                 found = [
