@@ -186,13 +186,10 @@ def end_build(directory: Path) -> None:
 def is_building(directory: Path) -> bool:
     """Whether the process that builds the voyage's ships lives."""
     file = directory / BUILD_NAME
-    if (pid := _live_pid(file)) is not None:
-        return pid > 0
     try:
-        pid_text, _, started = file.read_text("ascii").strip().partition(" ")
-        if started != UNKNOWN:
-            return False
-        os.kill(int(pid_text), 0)  # where the system does not tell when a process began, its pid alone must do
+        pid, _, started = file.read_text("ascii").strip().partition(" ")
+        if started == UNKNOWN:  # where the system does not tell when a process began, its pid alone must do
+            os.kill(int(pid), 0)
     except (OSError, ValueError):
         return False
-    return True
+    return started == UNKNOWN or live_pid(file) is not None
