@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import venv
 from pathlib import Path
 
@@ -26,3 +27,17 @@ def tool_of(program: str, requirement: str) -> Path:
             subprocess.run(pip, cwd=CACHE, check=True, timeout=200)
             (home / "made").touch()
     return home / "bin" / program
+
+
+def package_of(requirement: str) -> Path:
+    """Return a directory with a package of PyPI alone, without what it requires."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    home = CACHE / f"package-{requirement.replace('==', '-')}"
+    with Lock(CACHE / f"{home.name}.lock") as lock:
+        assert lock.acquire_within(900)
+        if not (home / "made").is_file():
+            shutil.rmtree(home, ignore_errors=True)
+            pip = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check", "install", "--no-deps"]
+            subprocess.run([*pip, "--no-compile", "--target", home, requirement], cwd=CACHE, check=True, timeout=900)
+            (home / "made").touch()
+    return home
