@@ -8,6 +8,7 @@
     access.py       shared by our plugins: the endpoint, errors as Ansible results
     targets.py      how the captain reaches a host of an inventory
     hosts.py        inventory hosts of sprites
+    failures.py     why a task failed, in one line for the record
     become.py       the password dialogue of become
     mesh.py, tree.py, voyage.py   the work of the actions mesh_key, tree and voyage
 """

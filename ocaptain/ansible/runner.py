@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import ansible_runner
 
+from ocaptain.ansible.failures import describe_failure
 from ocaptain.background import dying_with_us
 from ocaptain.errors import BY_EXIT_CODE, OcaptainError
 from ocaptain.scratch import scratch_directory
@@ -42,12 +43,21 @@ class Event:
         task: name of its task or play, "" if it has none.
         host: host of the inventory, "" if it has none.
         result: the task's result.
+        role: name of the role that the task is of, "" if of none.
+        is_ignored: whether the play goes on after its failure (``ignore_errors``).
     """
 
     kind: str
     task: str
     host: str
     result: dict[str, Any]
+    role: str = ""
+    is_ignored: bool = False
+
+    @property
+    def failure(self) -> str:
+        """Host, role, task and reason of a failure."""
+        return f"{self.host}: {describe_failure(self.result, self.task, self.role, [self.host])}"
 
 
 @dataclass
@@ -160,6 +170,8 @@ def _parse_event(raw: dict[str, Any]) -> Event:
         str(data.get("task") or data.get("name") or ""),
         str(data.get("host") or ""),
         result if isinstance(result, dict) else {},
+        str(data.get("role") or ""),
+        is_ignored=bool(data.get("ignore_errors")),
     )
 
 
@@ -169,8 +181,8 @@ def _record_event(done: RunResult, event: Event, stdout: str) -> None:
     if event.kind in {"runner_on_ok", "runner_on_failed"} and event.host == "localhost":
         done.results[event.task] = event.result
     if event.kind in {"runner_on_failed", "runner_on_unreachable"}:
-        text = str(event.result.get("msg") or event.result.get("stderr") or "no reason given")
-        done.failures.append(f"{event.host}: {event.task}: {text}")
+        if not event.is_ignored:
+            done.failures.append(event.failure)
         ours = event.result.get("ocaptain")
         if isinstance(ours, dict) and event.host == "localhost":
             kind = BY_EXIT_CODE.get(int(ours.get("exit_code", 1)), OcaptainError)

@@ -167,7 +167,7 @@ class SailProgress:
         elif event.kind == "runner_on_ok" and event.task == LAUNCH_TASK:
             self._release_fleet()  # from here on the run only waits
         elif event.kind == "runner_on_unreachable" or (event.kind == "runner_on_failed" and event.host != "localhost"):
-            self._print(f"{event.host}: {event.task}: {event.result.get('msg', 'failed')}")
+            self._print(event.failure)
         self.on_idle()
 
     def _on_prepared(self, result: Mapping[str, Any]) -> None:

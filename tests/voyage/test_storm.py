@@ -178,7 +178,9 @@ def test_one_ship_of_five_cannot_be_built(lone, plan):
     assert done.code == 3, done.err
     assert done.json["state"] == "complete"
     assert len(lone.injected()) == 2
-    assert re.search(r"ship-1: Run the worker as a service of the sprite: .*HTTP 400", done.err), done.err
+    assert re.search(
+        r"ship-1: role tmux-agent, task Run the worker as a service of the sprite: .*HTTP 400", done.err
+    ), done.err
     assert [ship["id"] for ship in done.json["ships"] if ship["state"] == "gone"] == ["ship-1"]
     assert sorted(lone.landed(done.json["voyage"])) == sorted(str(number) for number, _ in enumerate(TASKS, 1))
     assert lone.sprites() == 4
@@ -189,7 +191,7 @@ def test_one_ship_of_three_cannot_be_reached(lone, plan):
     done = lone.run("sail", plan(TASKS), "-n", "3", "--wait", "--json")
     assert done.code == 3, done.err
     assert done.json["state"] == "complete"
-    assert re.search(r"ship-1: it could not be reached", done.err), done.err
+    assert re.search(r"ship-1: task Reach the ship: .*HTTP 404", done.err), done.err
     assert lone.sprites() == 2
 
 
