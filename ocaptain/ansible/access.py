@@ -36,6 +36,7 @@ for _name in (
 # collector would walk over all of them in each of these processes.
 reduce_garbage_collection()
 
+NO_DRYDOCK = "drydock is not running; start it with `ocaptain drydock start`"
 _PR_SET_PDEATHSIG = 1
 
 
@@ -92,29 +93,33 @@ def require_running_endpoint(provider: str | None = None, url: str | None = None
     """
     _, found = find_endpoint(provider, url, token, restart=True)
     if found is None:
-        raise UsageError("drydock is not running; start it with `ocaptain drydock start`")
+        raise UsageError(NO_DRYDOCK)
     return found
 
 
 def find_sprite_and_endpoint(
-    args: Mapping[str, Any], host_vars: Mapping[str, Any], template: Callable[[Any], Any]
-) -> tuple[str, Endpoint]:
+    args: Mapping[str, Any], host_vars: Mapping[str, Any], template: Callable[[Any], Any], *, check: bool = False
+) -> tuple[str, Endpoint | None]:
     """Return the sprite of a task and how to reach it, by the task's arguments, else by its host's variables.
 
     Args:
         args: ``sprite``, ``provider``, ``api_url`` and ``api_token``, None where not given.
         host_vars: the host's variables, which the connection plugin reads as well.
         template: renders a value that is a template.
+        check: start nothing; the endpoint of a drydock that does not run is None, since it has no sprite yet.
 
     Raises:
-        UsageError: as :func:`require_running_endpoint`.
+        UsageError: as :func:`require_running_endpoint`; not with ``check``.
     """
 
     def read(name: str) -> Any:
         return args[name] or template(host_vars.get(f"ocaptain_{name}"))
 
     sprite = args["sprite"] or template(host_vars.get("ocaptain_sprite")) or host_vars["inventory_hostname"]
-    return sprite, require_running_endpoint(read("provider"), read("api_url"), read("api_token"))
+    where = (read("provider"), read("api_url"), read("api_token"))
+    if check:
+        return sprite, find_endpoint(*where)[1]
+    return sprite, require_running_endpoint(*where)
 
 
 def failure_result(error: OcaptainError) -> dict[str, Any]:

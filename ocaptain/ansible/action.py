@@ -6,6 +6,7 @@ from abc import abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar
 
+from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 
 from ocaptain.ansible.access import die_with_ansible, failure_result
@@ -18,6 +19,16 @@ ENDPOINT_OPTIONS: dict[str, Any] = {
     "api_url": {"type": "str"},
     "api_token": {"type": "str", "no_log": True},
 }
+#: What each of them is, for the documentation of those actions (``scripts/document``).
+ENDPOINT_DESCRIPTIONS = {
+    "provider": "Where the sprite is; by default as configured.",
+    "api_url": "Base URL of the API.",
+    "api_token": "Bearer token of the API.",
+}
+
+
+class SpriteMissing(AnsibleConnectionFailure):
+    """There is no such sprite: in check mode because it is to be made, else the host is unreachable."""
 
 
 class Action(ActionBase):

@@ -12,6 +12,7 @@ import shlex
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from ocaptain.ansible.action import SpriteMissing
 from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.tree import TreeFile
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 MAX_TREE_BYTES = 16 * 1024 * 1024
 REPLY_MARK = "OCAPTAIN-TREE:"
 DEFAULT_PYTHON = "/usr/bin/python3"
+NO_PYTHON = 127  # of a shell that did not find the program
 STATES = ("present", "merged", "absent")
 
 #: Runs on the ship: Python 3 and its standard library are all that it needs.
@@ -168,12 +170,19 @@ def send_files(action: Any, task_vars: Mapping[str, Any], dest: str, files: Sequ
         OcaptainError: they were not written; the message contains nothing of their content.
     """
     python = python_interpreter(task_vars, action._templar.template)  # noqa: SLF001 - as Ansible's own actions do
-    done = action._low_level_execute_command(  # noqa: SLF001 - how actions reach their host
-        f"{shlex.quote(python)} -c {shlex.quote(PROGRAM)}",
-        in_data=build_payload(dest, files, check=bool(action._task.check_mode)),  # noqa: SLF001
-        executable="/bin/sh",
-    )
+    try:
+        done = action._low_level_execute_command(  # noqa: SLF001 - how actions reach their host
+            f"{shlex.quote(python)} -c {shlex.quote(PROGRAM)}",
+            in_data=build_payload(dest, files, check=action.check),
+            executable="/bin/sh",
+        )
+    except SpriteMissing:
+        if not action.check:
+            raise
+        done = {"rc": NO_PYTHON}
     changed = parse_reply(done["stdout"]) if done["rc"] == 0 else None
+    if action.check and done["rc"] == NO_PYTHON:  # what is to be made, or to get its Python, has no file yet
+        changed = [file.path for file in files if file.state != "absent"]
     if changed is None:
         output = (done["stderr"] or done["stdout"] or "no reply").strip()[-500:]
         raise OcaptainError(f"the files below {dest} were not written (exit {done['rc']}): {output}")

@@ -115,11 +115,14 @@ async def make_absent(reached: Endpoint, names: Sequence[str], *, check: bool) -
 
 
 async def make_checkpointed(reached: Endpoint, names: Sequence[str], checkpoint: str, *, check: bool) -> SpriteChange:
-    """Checkpoint the sprites, in parallel; skip those that have a checkpoint of that name."""
+    """Checkpoint the sprites, in parallel; skip those that have a checkpoint of that name.
+
+    In check mode a sprite that does not exist would be made, and changed.
+    """
     async with reached.client() as client:
 
         async def copy(name: str) -> bool:
-            if find_checkpoint(await client.list_checkpoints(name), checkpoint):
+            if find_checkpoint(await _list_checkpoints(client, name, check=check), checkpoint):
                 return False
             if not check:
                 await client.create_checkpoint(name, checkpoint)
@@ -130,19 +133,32 @@ async def make_checkpointed(reached: Endpoint, names: Sequence[str], checkpoint:
 
 
 async def make_restored(reached: Endpoint, names: Sequence[str], checkpoint: str, *, check: bool) -> SpriteChange:
-    """Restore the sprites' disks from a checkpoint, in parallel; always counts as a change."""
+    """Restore the sprites' disks from a checkpoint, in parallel; always counts as a change.
+
+    In check mode also from a checkpoint that does not exist: a task before may be to make it.
+    """
     async with reached.client() as client:
 
         async def restore(name: str) -> bool:
+            if check:
+                return True
             found = find_checkpoint(await client.list_checkpoints(name), checkpoint)
             if found is None:
                 raise NoCheckpoint(f"{name} has no checkpoint {checkpoint!r}")
-            if not check:
-                await client.restore_checkpoint(name, found)
+            await client.restore_checkpoint(name, found)
             return True
 
         done, failed = await _run_all(names, [restore(name) for name in names])
     return SpriteChange(list(done), list(done), failed)
+
+
+async def _list_checkpoints(client: SpritesClient, name: str, *, check: bool) -> Sequence[Checkpoint]:
+    try:
+        return await client.list_checkpoints(name)
+    except NotFound:
+        if not check:
+            raise
+        return ()
 
 
 class NoCheckpoint(SpritesError):
@@ -172,11 +188,25 @@ def policy_rules(allow: Sequence[str], deny: Sequence[str], *, defaults: bool) -
 
 
 async def ensure_policy(
-    reached: Endpoint, sprite: str, rules: Sequence[dict[str, object]], *, check: bool
+    reached: Endpoint | None, sprite: str, rules: Sequence[dict[str, object]], *, check: bool
 ) -> tuple[list[dict[str, object]], bool]:
-    """Set a sprite's egress rules; return the former ones, and whether they differ."""
+    """Set a sprite's egress rules; return the former ones, and whether they differ.
+
+    Args:
+        reached: the provider; None only in check mode: it has no sprite yet.
+        sprite: name; in check mode it need not exist, and would get its rules.
+        rules: the rules.
+        check: change nothing.
+    """
+    if reached is None:
+        return [], True
     async with reached.client() as client:
-        before = list(await client.get_network_policy(sprite))
+        try:
+            before = list(await client.get_network_policy(sprite))
+        except NotFound:
+            if not check:
+                raise
+            return [], True
         differs = before != list(rules)
         if differs and not check:
             await client.set_network_policy(sprite, rules)
@@ -216,13 +246,22 @@ def service_differs(found: dict[str, object] | None, spec: ServiceSpec) -> bool:
 
 
 async def ensure_service(
-    reached: Endpoint, sprite: str, spec: ServiceSpec, *, restart: bool, check: bool
+    reached: Endpoint | None, sprite: str, spec: ServiceSpec, *, restart: bool, check: bool
 ) -> tuple[dict[str, object], bool]:
     """Define and start a service if it differs from ``spec``.
+
+    Args:
+        reached: the provider; None only in check mode: it has no sprite yet.
+        sprite: name; in check mode it need not exist.
+        spec: what is to run.
+        restart: start it anew even if it is as described.
+        check: change nothing.
 
     Returns:
         The former service ({}: none, or not read), and whether it was (or would be) defined.
     """
+    if reached is None:
+        return {}, True
     async with reached.client() as client:
         # A service that is restarted anyway need not be read: that saves a call for each ship.
         found = None if restart and not check else await client.get_service(sprite, spec.name)
@@ -239,8 +278,17 @@ def format_service(found: Mapping[str, object]) -> str:
     return json.dumps(shown, indent=2) + "\n" if shown else ""
 
 
-async def remove_service(reached: Endpoint, sprite: str, name: str, *, check: bool) -> bool:
-    """Stop and remove a service; return whether it existed."""
+async def remove_service(reached: Endpoint | None, sprite: str, name: str, *, check: bool) -> bool:
+    """Stop and remove a service; return whether it existed.
+
+    Args:
+        reached: the provider; None only in check mode: it has no sprite yet.
+        sprite: name; in check mode it need not exist.
+        name: of the service.
+        check: change nothing.
+    """
+    if reached is None:
+        return False
     async with reached.client() as client:
         if check:
             return await client.get_service(sprite, name) is not None

@@ -52,6 +52,8 @@ def _apply(args: dict[str, Any], *, check: bool) -> SpriteChange:
         if not args["checkpoint"]:
             raise UsageError(f"state {args['state']} needs checkpoint: its name")
         work = make_checkpointed if args["state"] == "checkpointed" else make_restored
+        if check and find_endpoint(*where)[1] is None:
+            return SpriteChange(changed=names)
         return asyncio.run(work(require_running_endpoint(*where), names, args["checkpoint"], check=check))
     if args["state"] == "absent":
         # A drydock that does not run may have left sprites: only one that serves can destroy them.

@@ -25,7 +25,7 @@ class ActionModule(ControllerAction):
     def perform(self, args: dict[str, Any]) -> dict[str, Any]:
         """Run the task."""
         rules = policy_rules(args["allow"], args["deny"], defaults=args["defaults"])
-        sprite, reached = find_sprite_and_endpoint(args, self.host_vars, self._templar.template)
+        sprite, reached = find_sprite_and_endpoint(args, self.host_vars, self._templar.template, check=self.check)
         before, changed = asyncio.run(ensure_policy(reached, sprite, rules, check=self.check))
         diff = {"before": json.dumps(before, indent=2) + "\n", "after": json.dumps(rules, indent=2) + "\n"}
         return {"changed": changed, "rules": rules, "diff": diff}

@@ -27,7 +27,7 @@ class ActionModule(ControllerAction):
 
     def perform(self, args: dict[str, Any]) -> dict[str, Any]:
         """Run the task."""
-        sprite, reached = find_sprite_and_endpoint(args, self.host_vars, self._templar.template)
+        sprite, reached = find_sprite_and_endpoint(args, self.host_vars, self._templar.template, check=self.check)
         if args["state"] == "absent":
             return {"changed": asyncio.run(remove_service(reached, sprite, args["name"], check=self.check))}
         wanted = ServiceSpec(args["name"], args["cmd"], tuple(args["args"]), args["chdir"])

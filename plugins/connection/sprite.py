@@ -75,7 +75,8 @@ from ansible.errors import (
 from ansible.plugins.connection import ConnectionBase, ensure_connect
 from ansible.utils.display import Display
 
-from ocaptain.ansible.access import die_with_ansible, require_running_endpoint
+from ocaptain.ansible.access import NO_DRYDOCK, die_with_ansible, find_endpoint
+from ocaptain.ansible.action import SpriteMissing
 from ocaptain.ansible.become import BecomeDialogue, BecomeError
 from ocaptain.errors import OcaptainError
 from ocaptain.sprites import (
@@ -98,6 +99,8 @@ if TYPE_CHECKING:
 display = Display()
 #: Statuses that say that the sprite cannot be used now, not that this request was refused.
 UNREACHABLE = frozenset({404, 410, 429, 500, 502, 503, 504})
+#: Those that say that there is no such sprite.
+MISSING = frozenset({404, 410})
 
 
 class Connection(ConnectionBase):
@@ -114,11 +117,14 @@ class Connection(ConnectionBase):
         if not self._connected:
             die_with_ansible()
             try:
-                self._endpoint = require_running_endpoint(
-                    self.get_option("provider"), self.get_option("api_url"), self.get_option("api_token")
+                _, found = find_endpoint(
+                    self.get_option("provider"), self.get_option("api_url"), self.get_option("api_token"), restart=True
                 )
             except OcaptainError as error:
                 raise AnsibleConnectionFailure(str(error)) from error
+            if found is None:
+                raise SpriteMissing(NO_DRYDOCK)
+            self._endpoint = found
             self._sprite = self.get_option("sprite")
             self._connected = True
         return self
@@ -133,7 +139,8 @@ class Connection(ConnectionBase):
         try:
             return asyncio.run(run())
         except BecomeError as error:
-            raise AnsibleAuthenticationFailure(f"{self._sprite}: {error}") from error
+            # The sprite was reached: as over ssh, the task has failed, and a rescue may handle it.
+            raise AnsibleError(f"{self._sprite}: {error}") from error
         except FileMissing as error:
             raise AnsibleFileNotFound(error.message) from error
         except (TransferFailed, DeadlinePassed) as error:
@@ -143,6 +150,7 @@ class Connection(ConnectionBase):
         except ApiError as error:
             # A refused command or transfer is a failed task; a sprite that is not there is unreachable.
             kind = AnsibleConnectionFailure if error.status in UNREACHABLE else AnsibleError
+            kind = SpriteMissing if error.status in MISSING else kind
             raise kind(f"{self._sprite}: {error.message}") from error
         except SpritesError as error:
             raise AnsibleConnectionFailure(f"{self._sprite}: {error.message}") from error

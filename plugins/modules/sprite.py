@@ -42,16 +42,20 @@ options:
     description: Succeed if at least one of them is as it should be.
     type: bool
     default: false
+  # Made by scripts/document.
   provider:
-    description: Where they are; by default as configured.
+    description: Where the sprite is; by default as configured.
     type: str
-    choices: [sprites, drydock]
+    choices:
+    - sprites
+    - drydock
   api_url:
     description: Base URL of the API.
     type: str
   api_token:
     description: Bearer token of the API.
     type: str
+  # End of what scripts/document made.
 """
 
 EXAMPLES = r"""

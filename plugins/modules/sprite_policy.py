@@ -28,16 +28,20 @@ options:
     description: Allow the service's own list of package registries and the like, too.
     type: bool
     default: false
+  # Made by scripts/document.
   provider:
     description: Where the sprite is; by default as configured.
     type: str
-    choices: [sprites, drydock]
+    choices:
+    - sprites
+    - drydock
   api_url:
     description: Base URL of the API.
     type: str
   api_token:
     description: Bearer token of the API.
     type: str
+  # End of what scripts/document made.
 """
 
 EXAMPLES = r"""

@@ -38,16 +38,20 @@ options:
     description: Start it anew even if it is as described.
     type: bool
     default: false
+  # Made by scripts/document.
   provider:
     description: Where the sprite is; by default as configured.
     type: str
-    choices: [sprites, drydock]
+    choices:
+    - sprites
+    - drydock
   api_url:
     description: Base URL of the API.
     type: str
   api_token:
     description: Bearer token of the API.
     type: str
+  # End of what scripts/document made.
 """
 
 EXAMPLES = r"""

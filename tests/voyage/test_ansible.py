@@ -341,6 +341,7 @@ def test_a_password_for_sudo(fleet, sprite):
         assert "canary" not in done
         wrong = play(fleet, who, hosts=sprite, ok=False, ansible_become_password="canary-no")
         assert "the become password is wrong" in wrong
+        assert "unreachable=0    failed=1" in wrong
         assert "canary" not in wrong
         missing = play(fleet, who, hosts=sprite, ok=False)
         assert "password" in missing

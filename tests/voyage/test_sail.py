@@ -150,38 +150,6 @@ def test_calls_from_create_to_running_worker_are_few(sailor, plan):
         assert of_ship["POST"] == 1
 
 
-def test_check_mode_checks_everything_and_makes_nothing(tmp_path, plan):
-    """Of a plan that was never sailed, with no drydock running; of one that sails; of its end."""
-    if os.geteuid() != 0:
-        pytest.skip("drydock needs root")
-    lone, directory = Sailor(tmp_path / "lone"), plan([run_task("echo 1 > a")])
-    lone.home.mkdir()
-    sail = ("playbooks/sail.yml", "-e", f"plan={directory}", "-e", "ships=2", "-e", "wait=true")
-    fresh = lone.playbook(*sail, "--check", "--diff")
-    assert fresh.code == 0, fresh.out + fresh.err
-    assert re.search(r"\+voyage-[0-9a-f]{12}-ship-1\n", fresh.out), fresh.out
-    assert lone.drydock() is None
-    assert [path.name for path in lone.home.iterdir() if path.name != ".ansible"] == []
-    try:
-        assert lone.playbook(*sail).code == 0
-        voyage, before = lone.json("status", "--json"), lone.metrics()["sprites"]
-        for again in (sail, ("playbooks/sink.yml",)):
-            checked = lone.playbook(*again, "--check", "--diff")
-            assert checked.code == 0, checked.out + checked.err
-            assert ("changed=0" in checked.out) is (again is sail), checked.out
-            after = lone.json("status", "--json")
-            assert {**after, "cost": 0, "captain": 0} == {
-                **voyage,
-                "cost": 0,
-                "captain": 0,
-            }  # its ships fall asleep yet
-            assert lone.metrics()["sprites"] == before == 2
-    finally:
-        lone.run("sink", "--all", "--force", "--abandon")
-        lone.stop_drydock()
-    assert lone.leftovers() == []
-
-
 def test_two_edits_of_one_line_both_land(sailor, plan, source):
     edit = 'sleep 1; printf \'%s\\n\' "$(cat shared.txt | head -1) {}" "$(tail -n +2 shared.txt)" > shared.txt'
     tasks = [run_task(edit.format(word), pin=f"ship-{number}") for number, word in enumerate(("left", "right"))]
