@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from ocaptain.ansible.action import ControllerAction
+from ocaptain.ansible.selection import check_selection
 from ocaptain.ansible.targets import read_targets
 from ocaptain.ansible.voyage import STATES
 from ocaptain.errors import UsageError
@@ -12,6 +13,9 @@ from ocaptain.options import argument_spec
 
 #: The connection plugin's name for the plays: a collection's has its whole one.
 CONNECTION = "ocaptain.fleet.sprite" if __name__.startswith("ansible_collections.") else "sprite"
+
+#: The states by which a playbook begins.
+WHOLE = frozenset({"prepared", "rescued"})
 
 
 def _targets(names: list[str], hostvars: Any) -> dict[str, Any]:
@@ -47,6 +51,11 @@ class ActionModule(ControllerAction):
 
     def perform(self, args: dict[str, Any]) -> dict[str, Any]:
         """Run the task."""
+        if args["state"] in WHOLE:
+            known = self.host_vars
+            check_selection(
+                known.get("ansible_run_tags", ()), known.get("ansible_skip_tags", ()), known.get("ansible_limit")
+            )
         given = {**args, "inventory": list(self.host_vars.get("groups", {}).get("all", ())), "check": self.check}
         if args["hosts"] is not None:
             given["targets"] = _targets([str(name) for name in args["hosts"]], self.host_vars["hostvars"])

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+
 import pytest
 import yaml
 
-from tests.configurations import FACTORS, pairs_of, pairwise
-from tests.helpers import REPO
+from ocaptain.ansible.selection import check_selection
+from ocaptain.errors import UsageError
+from tests.configurations import FACTORS, link_collection, pairs_of, pairwise
+from tests.helpers import CLEARED, PLAYBOOK, REPO
 
 #: What a configuration, an environment or an option decides where a play does not.
 NAMED = {
@@ -43,3 +48,46 @@ def test_the_table_of_configurations_has_every_pair():
             if name < other:
                 assert all({(name, one), (other, two)} in met for one in levels for two in others)
     assert rows == pairwise(FACTORS)
+
+
+SELECTIONS = [
+    (["all"], [], None, ""),
+    (["all"], ["slow", "their-tools"], None, ""),
+    (["all"], [], "ship_0", "--limit ship_0: "),
+    (["tmux_agent_files"], [], None, "--tags tmux_agent_files: "),
+    (["b", "a", "all"], [], None, "--tags a,b: "),
+    (["all"], ["slow", "claude_install"], None, "--skip-tags claude_install: "),
+    (["all"], ["untagged"], None, "--skip-tags untagged: "),
+]
+
+
+@pytest.mark.parametrize(("run", "skip", "limit", "refusal"), SELECTIONS)
+def test_a_part_of_a_voyage_is_refused(run, skip, limit, refusal):
+    if not refusal:
+        check_selection(run, skip, limit)
+        return
+    with pytest.raises(UsageError) as refused:
+        check_selection(run, skip, limit)
+    assert str(refused.value).startswith(refusal)
+
+
+@pytest.mark.parametrize(("playbook", "option"), [("sail", "--limit=one"), ("sink", "--tags=tmux_agent_files")])
+def test_the_playbooks_say_what_to_give_instead(tmp_path, playbook, option):
+    """Without our word Ansible would skip all plays, or all tasks, and call that a success."""
+    (tmp_path / "hosts.yml").write_text("all: {hosts: {one: , two: }}\n")
+    (tmp_path / "empty.cfg").touch()
+    env = {"ANSIBLE_CONFIG": str(tmp_path / "empty.cfg"), "ANSIBLE_COLLECTIONS_PATH": str(link_collection(tmp_path))}
+    done = subprocess.run(
+        [PLAYBOOK, "-i", tmp_path / "hosts.yml", f"ocaptain.fleet.{playbook}", option],
+        env={
+            **{name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", *CLEARED))},
+            **env,
+        },
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert f"{option.replace('=', ' ')}: a " in done.stdout, done.stdout
