@@ -212,6 +212,8 @@ def sail_and_sink(sailor: Sailor, plan, here: Path, row: Row, collections: Path 
     assert first.code == 0, first
     voyage = sailor.json("status", "--json")["voyage"]
     assert sailor.landed(voyage) == ["1", "2"], first
+    # Whenever it may end, it has said before how to go on.
+    assert f"go on with ocaptain.fleet.sail -e voyage={voyage}, or end it with ocaptain.fleet.sink" in first.err
     again = stranger.run(*sail)
     assert again.code == 0, again
     assert not re.search(r"changed=[1-9]|CHANGED|\"changed\": true", again.out), again.out

@@ -14,6 +14,8 @@ from ocaptain.options import argument_spec
 #: The connection plugin's name for the plays: a collection's has its whole one.
 CONNECTION = "ocaptain.fleet.sprite" if __name__.startswith("ansible_collections.") else "sprite"
 
+#: What stands before and after a playbook's name.
+PLAYBOOKS = ("ocaptain.fleet.", "") if CONNECTION != "sprite" else ("playbooks/", ".yml")
 #: The states by which a playbook begins.
 WHOLE = frozenset({"prepared", "rescued"})
 
@@ -24,6 +26,12 @@ def _targets(names: list[str], hostvars: Any) -> dict[str, Any]:
     if "localhost" in names:
         raise UsageError("localhost is Ansible's name for where it runs: give the ship another one")
     return read_targets(names, hostvars)
+
+
+def after_early_end(voyage: str) -> str:
+    """Return what to do if the run ends before it says what sails."""
+    sail, sink = (f"{PLAYBOOKS[0]}{name}{PLAYBOOKS[1]} -e voyage={voyage}" for name in ("sail", "sink"))
+    return f"{voyage} is prepared; if this run ends early, go on with {sail}, or end it with {sink}"
 
 
 class ActionModule(ControllerAction):
@@ -59,4 +67,9 @@ class ActionModule(ControllerAction):
         given = {**args, "inventory": list(self.host_vars.get("groups", {}).get("all", ())), "check": self.check}
         if args["hosts"] is not None:
             given["targets"] = _targets([str(name) for name in args["hosts"]], self.host_vars["hostvars"])
-        return {"connection": CONNECTION, **STATES[args["state"]](given)}
+        result = {"connection": CONNECTION, **STATES[args["state"]](given)}
+        if args["state"] == "prepared" and not self.check:
+            # On stderr, since a callback may print what is read by a program. Said now: nothing of ours runs later, if
+            # the run is interrupted.
+            self._display.display(after_early_end(result["voyage"]["id"]), stderr=True)
+        return result
