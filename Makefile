@@ -35,7 +35,8 @@ agents: setup-dev
 	  echo "Claude Code $$version"; \
 	  OCAPTAIN_TEST_CLAUDE="$$version" $(BIN)/python -m pytest tests/claude $(ARGS)
 
-# Programs of others that the suite has stand-ins for: OpenTelemetry's collector, built from Go modules. Needs Go.
+# What needs more than the suite has: OpenTelemetry's collector, built from Go modules (needs Go); every pair of lines of
+# others' configurations of Ansible, with PyPI's package `ansible`; Debian's fish and tcsh. Takes about half an hour.
 outside: setup-dev
 	@OCAPTAIN_OUTSIDE=1 $(BIN)/python -m pytest -n 0 tests/outside $(ARGS)
 

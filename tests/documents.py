@@ -21,7 +21,22 @@ TABLE = REPO / "tests/documents.toml"
 #: Made from the program itself; its examples are in ``test_help.py``.
 GENERATED = {REPO / "docs/reference.md"}
 #: How a line begins that is typed, where no ``$`` says so.
-_WORDS = ("ocaptain", "make", "ansible", "uv", "pipx", "pip", "claude", "git", "bash", "sh", "export", "python", "npm")
+_WORDS = (
+    "ocaptain",
+    "make",
+    "ansible",
+    "uv",
+    "pipx",
+    "pip",
+    "claude",
+    "git",
+    "bash",
+    "sh",
+    "export",
+    "python",
+    "npm",
+    "molecule",
+)
 _TYPED = re.compile(rf"(?:{'|'.join(_WORDS)})(?:-[a-z]+)? ")
 #: A word in brackets that is no text of a shell: a synopsis.
 _SYNOPSIS = re.compile(r"\[-{1,2}\w|\[[A-Z]+\b|[A-Z]\]…")
