@@ -142,6 +142,10 @@ def add_columns(db: sqlite3.Connection) -> None:
 def migrated_copy(db: sqlite3.Connection) -> sqlite3.Connection:
     """Return a migrated copy, in memory, of a ledger of an earlier format."""
     copy = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-    db.backup(copy)
-    migrate_schema(copy)
+    try:
+        db.backup(copy)
+        migrate_schema(copy)
+    except BaseException:
+        copy.close()
+        raise
     return copy

@@ -59,15 +59,23 @@ class Store:
 
     def _open(self) -> None:
         db = connect(self.path, timeout=self._patience, isolation_level=None, check_same_thread=False)
+        try:
+            self._db = self._checked(db)
+        except BaseException:
+            db.close()
+            raise
+        if self._db is not db:
+            db.close()
+
+    def _checked(self, db: sqlite3.Connection) -> sqlite3.Connection:
+        """Return the connection ready for use, or one to a copy of a ledger of an earlier format; the caller closes."""
         self._require_own(db)
         (version,) = db.execute("PRAGMA user_version").fetchone()
         #: Whether this is a copy, in memory, of a ledger of an earlier format.
         self.is_copy = version in OLDER_VERSIONS
         if self.is_copy:
-            with contextlib.closing(db) as former:
-                db = migrated_copy(former)
+            db = migrated_copy(db)
         elif version != VERSION:
-            db.close()
             which = "a newer" if version > VERSION else "an older"
             raise LedgerError(
                 f"{self.path} was made by {which} version of ocaptain (format {version}, this one reads"
@@ -76,7 +84,7 @@ class Store:
         db.row_factory = sqlite3.Row
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA foreign_keys = ON")
-        self._db = db
+        return db
 
     def _require_own(self, db: sqlite3.Connection) -> None:
         """Refuse a ledger without a voyage, or of another voyage than its directory's.
@@ -88,7 +96,6 @@ class Store:
         directory = self.path.resolve().parent.name
         if row is not None and (row[0] == directory or not VOYAGE_ID.fullmatch(directory)):
             return
-        db.close()
         what = "is empty" if row is None else f"is the ledger of {escape_control(str(row[0]))[:60]}, not of {directory}"
         raise LedgerError(f"{self.path} {what}; restore the right one from a copy")
 

@@ -251,6 +251,34 @@ def test_what_is_no_ledger_is_a_clear_error(tmp_path):
         Ledger(tmp_path / "empty.db")
 
 
+def is_open(path):
+    """Whether this process holds a descriptor of the file."""
+    return any(os.readlink(one) == str(path.resolve()) for one in Path("/proc/self/fd").iterdir() if one.is_symlink())
+
+
+def test_a_ledger_that_was_refused_is_closed(tmp_path):
+    """A newer Python warns of each connection that nobody closed; a captain that looks often would run out of them."""
+    path = tmp_path / "ledger.db"
+    make(path, {"1": frozenset()}).close()
+    broken = tmp_path / "broken.db"
+    broken.write_bytes(b"x" * 4096)
+    newer = tmp_path / "newer.db"
+    newer.write_bytes(path.read_bytes())
+    former = tmp_path / "former.db"
+    former.write_bytes(path.read_bytes())
+    for place, version in ((newer, 99), (former, 3)):  # a former one lacks what is added to it
+        db = sqlite3.connect(place)
+        db.execute(f"PRAGMA user_version = {version}")
+        db.execute("DROP TABLE attempts")
+        db.commit()
+        db.close()
+    for refused in (broken, newer, former):
+        with pytest.raises(LedgerError) as error:
+            Ledger(refused)
+        assert error.value  # whose frames still hold all that they held
+        assert not is_open(refused), refused
+
+
 def test_a_ledger_that_cannot_be_read_now_is_no_damaged_one(tmp_path):
     path = tmp_path / "ledger.db"
     make(path, {"1": frozenset()}).close()
