@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -187,7 +188,7 @@ def test_several_active_voyages_are_none(tmp_path, monkeypatch):
     assert glance.chosen(None) == tmp_path / "voyages" / OLD
     make_scene(tmp_path, SMALL, NEW)
     assert (glance.chosen(None), glance.chosen("voyage-"), glance.chosen("no")) == (None, None, None)
-    with sqlite3.connect(tmp_path / "voyages" / NEW / "ledger.db") as database:
+    with contextlib.closing(sqlite3.connect(tmp_path / "voyages" / NEW / "ledger.db")) as database, database:
         database.execute("UPDATE voyage SET state = 'complete'")
     assert glance.chosen(None) == tmp_path / "voyages" / OLD  # the other one has ended
     assert glance.chosen("4f59") == tmp_path / "voyages" / NEW

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sqlite3
@@ -27,7 +28,7 @@ def voyage(root, number, state="running", created=None):
     directory.mkdir()
     with make(directory / "ledger.db", {"1": frozenset(), "2": frozenset()}) as ledger:
         ledger.set_state(state)
-    with sqlite3.connect(directory / "ledger.db") as db:
+    with contextlib.closing(sqlite3.connect(directory / "ledger.db")) as db, db:
         db.execute("UPDATE voyage SET created = ?, spec = ?", (created or time.time() - 60 * number, "x" * 10**6))
     return directory
 
@@ -42,7 +43,7 @@ def home(tmp_path, monkeypatch):
 def spoil_page(directory):
     """Damage every page of a ledger but the first, which opening it reads."""
     file = directory / "ledger.db"
-    with sqlite3.connect(file) as db:
+    with contextlib.closing(sqlite3.connect(file)) as db, db:
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         (size,) = db.execute("PRAGMA page_size").fetchone()
         (root,) = db.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'task_counts'").fetchone()
@@ -57,12 +58,12 @@ def no_ledger(directory):
 
 
 def no_sense(directory):
-    with sqlite3.connect(directory / "ledger.db") as db:
+    with contextlib.closing(sqlite3.connect(directory / "ledger.db")) as db, db:
         db.execute("PRAGMA writable_schema = ON")
         db.execute(
             "UPDATE sqlite_schema SET sql = replace(replace(sql, 'REAL', 'TEXT'), 'STRICT', '') WHERE name='voyage'"
         )
-    with sqlite3.connect(directory / "ledger.db") as db:
+    with contextlib.closing(sqlite3.connect(directory / "ledger.db")) as db, db:
         db.execute("UPDATE voyage SET created = 'yesterday'")
 
 
@@ -160,7 +161,7 @@ def test_a_name_of_two_columns_a_character_stays_aligned(tmp_path):
     rows = []
     for number, name in ((1, "修复\x1b]0;x\x07"), (2, "plain")):
         directory = voyage(tmp_path, number)
-        with sqlite3.connect(directory / "ledger.db") as db:
+        with contextlib.closing(sqlite3.connect(directory / "ledger.db")) as db, db:
             db.execute("UPDATE voyage SET name = ?", (name,))
         rows.append(Row(directory, Query(directory).summary(), None, has_captain=True, created=0.0))
     head, first, second = lines(rows, 0.0)
