@@ -7,10 +7,18 @@ name: sprites
 short_description: Sprites (https://sprites.dev) or drydock as an inventory
 description:
   - Every sprite that matches is a host, reached by the connection plugin C(sprite).
-  - Hosts are in group C(ocaptain), in C(voyage_<id>) and C(ship_<n>) where the name tells them, and in
-    C(status_<status>).
+  - Hosts are in group C(ocaptain) or the one that O(group) names, in C(voyage_<id>) and C(ship_<n>) where the name
+    tells them, and in C(status_<status>).
   - A drydock that does not run is an empty inventory; an API that cannot be reached is an error.
-  - With a cache the API is not asked, nor its token looked for, until the entry is old.
+  - With a cache the API is not asked, nor its token looked for, until the entry is old. An entry is of one
+    file, provider, URL, O(api_token) and O(prefix); every other option counts at once.
+notes:
+  - Each host has the variables C(ansible_connection), C(ansible_python_interpreter), C(ocaptain_provider),
+    C(ocaptain_sprite) (the sprite's name) and, where O(api_url) is set here, C(ocaptain_api_url); they are
+    read by the connection and the actions, so that O(hostvars_prefix) and O(hostvars_suffix) do not change them.
+  - What is known of the sprite is in C(ocaptain_status), C(ocaptain_labels) (a list), C(ocaptain_organization),
+    C(ocaptain_url) (of the sprite's own web server) and C(ocaptain_created_at) (as the API writes times); for a ship
+    also in C(ocaptain_voyage) (C(voyage-<12 hex digits>)) and C(ocaptain_ship) (C(ship-<n>)).
 author: The ocaptain authors
 version_added: 0.1.0
 extends_documentation_fragment:
@@ -53,10 +61,21 @@ options:
     default: []
     env:
       - name: OCAPTAIN_INVENTORY_LABELS
+  label_selector:
+    description:
+      - Only sprites whose labels are as this says. Requirements with commas between, all of which must be met, such as
+        C(env=prod,tier!=db,zone in (a,b),!old).
+      - A label with C(=) in it is a key with a value, any other a key whose value is empty. C(!=) and C(notin) also
+        accept sprites without the key.
+    type: str
+    default: ""
+    env:
+      - name: OCAPTAIN_INVENTORY_LABEL_SELECTOR
   status:
-    description: Only sprites in one of these states, such as V(running), V(warm), V(cold).
+    description: Only sprites in one of these states.
     type: list
     elements: str
+    choices: [running, warm, cold]
     default: []
     env:
       - name: OCAPTAIN_INVENTORY_STATUS
@@ -65,6 +84,30 @@ options:
     type: str
     env:
       - name: OCAPTAIN_INVENTORY_VOYAGE
+  hostname:
+    description:
+      - Template of a host's name, over its variables; by default the sprite's name. Two sprites cannot be one host.
+    type: str
+    env:
+      - name: OCAPTAIN_INVENTORY_HOSTNAME
+  hostvars_prefix:
+    description: How variables begin that tell what is known of the sprite.
+    type: str
+    default: ocaptain_
+    env:
+      - name: OCAPTAIN_INVENTORY_HOSTVARS_PREFIX
+  hostvars_suffix:
+    description: How these variables end.
+    type: str
+    default: ""
+    env:
+      - name: OCAPTAIN_INVENTORY_HOSTVARS_SUFFIX
+  group:
+    description: The group that every host is in.
+    type: str
+    default: ocaptain
+    env:
+      - name: OCAPTAIN_INVENTORY_GROUP
 """
 
 EXAMPLES = r"""
@@ -74,6 +117,13 @@ labels: [ocaptain]
 keyed_groups:
   - key: ocaptain_status
     prefix: is
+
+# Sprites of a team, by names of its own; variables are sprite_status, sprite_labels and so on
+plugin: sprites
+label_selector: team=web,stage in (test,prod),!retired
+hostname: "web-{{ ocaptain_sprite }}"
+hostvars_prefix: sprite_
+group: web
 
 # The ships of one voyage that are awake, with a token from ansible-vault, asked at most once in five minutes
 plugin: sprites
@@ -90,13 +140,16 @@ cache_timeout: 300
 """
 
 import asyncio
+import hashlib
+import json
 from typing import TYPE_CHECKING, Any
 
-from ansible.errors import AnsibleParserError
+from ansible.errors import AnsibleError, AnsibleParserError
 from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
 
-from ocaptain.ansible.access import find_endpoint
-from ocaptain.ansible.hosts import build_host, is_selected
+from ocaptain.ansible.access import find_endpoint, find_source, name_provider
+from ocaptain.ansible.hosts import HostNames, build_host, is_selected
+from ocaptain.ansible.labels import parse_selector
 from ocaptain.errors import OcaptainError
 from ocaptain.names import VOYAGE_ID
 from ocaptain.provider import explaining_errors
@@ -124,22 +177,26 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         super().parse(inventory, loader, path, cache)
         self._check(path, self._read_config_data(path))
         self.load_cache_plugin()
-        self.inventory.add_group("ocaptain")
-        key = self.get_cache_key(path)
-        found = self._cached(key) if cache and self.get_option("cache") else None
-        if found is None:
-            try:
-                found = self._ask()
-            except OcaptainError as error:
-                raise AnsibleParserError(f"{path}: {error}") from error
-            if self.get_option("cache"):
-                self._cache[key] = found
+        try:
+            names = self._names()
+            filters = {name: self._option(name) for name in ("labels", "voyage", "status")}
+            filters["selector"] = parse_selector(self._option("label_selector") or "")
+            filters["prefix"] = self._option("prefix") or ""
+            found = self._find(path, may_use_cache=cache)
+        except OcaptainError as error:
+            raise AnsibleParserError(f"{path}: {error}") from error
+        self.inventory.add_group(names.group)
         connection = "ocaptain.fleet.sprite" if self.ansible_name.startswith("ocaptain.") else "sprite"
-        filters = {name: self._option(name) for name in ("labels", "voyage", "status")}
-        for fields in found["sprites"]:
-            sprite = Sprite.model_validate(fields)
-            if is_selected(sprite, prefix=self._option("prefix") or "", **filters):
-                self._add(build_host(sprite, found["provider"], connection, self._api_url()))
+        api_url = self._api_url()
+        sprites = [Sprite.model_validate(fields) for fields in found["sprites"]]
+        hosts = [
+            build_host(sprite, found["provider"], connection, api_url, names)
+            for sprite in sprites
+            if is_selected(sprite, **filters)
+        ]
+        self._rename(path, hosts)
+        for host in hosts:
+            self._add(host)
 
     def _check(self, path: str, config: dict[str, Any]) -> None:
         """A misspelt filter would list every sprite of the account; Ansible itself passes it over."""
@@ -151,8 +208,63 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         if voyage and not VOYAGE_ID.fullmatch(voyage):
             raise AnsibleParserError(f"{path}: voyage: {voyage!r} is none: write voyage-<12 hex digits>, all of it")
 
+    def _names(self) -> HostNames:
+        """Return what variables and group are called.
+
+        Raises:
+            UsageError: something cannot be called so.
+        """
+        names = HostNames(*(self._option(name) or "" for name in ("hostvars_prefix", "hostvars_suffix", "group")))
+        names.check()
+        return names
+
+    def _find(self, path: str, *, may_use_cache: bool) -> dict[str, Any]:
+        """Return provider and sprites, from the cache if it may be and has them.
+
+        Raises:
+            OcaptainError: the configuration is wrong, or the API cannot be asked.
+        """
+        if not self.get_option("cache"):
+            return self._ask()
+        key = self._cache_key(path)
+        found = self._cached(key) if may_use_cache else None
+        if found is None:
+            found = self._cache[key] = self._ask()
+        return found
+
+    def _cache_key(self, path: str) -> str:
+        """Return a key of all that decides what the API lists: a changed file never serves old hosts."""
+        url, token = self._api_url(), self._option("api_token")
+        source = find_source(name_provider(self._option("provider"), url, token), url)
+        digest = hashlib.sha256(json.dumps([*source, str(token or ""), self._option("prefix")]).encode()).hexdigest()
+        return f"{self.get_cache_key(path)}_{digest[:16]}"
+
+    def _rename(self, path: str, hosts: list[Host]) -> None:
+        """Give hosts the names that the option ``hostname`` says."""
+        template = self.get_option("hostname")
+        if not template:
+            return
+        taken: dict[str, str] = {}
+        for host in hosts:
+            self.templar.available_variables = host["vars"]
+            try:
+                name = self.templar.template(template)
+            except AnsibleError as error:
+                raise AnsibleParserError(f"{path}: hostname: for {host['name']}: {error}") from error
+            if not isinstance(name, str) or not name.isprintable() or name != "".join(name.split()) or not name:
+                raise AnsibleParserError(f"{path}: hostname: {name!r}, of {host['name']}, is no name of a host")
+            if name in taken:
+                both = f"{taken[name]} and {host['name']} would both be {name}"
+                raise AnsibleParserError(f"{path}: hostname: {both}; use ocaptain_sprite in it")
+            taken[name] = host["name"]
+            host["name"] = name
+
     def _ask(self) -> dict[str, Any]:
-        """Return provider and sprites as plain data, which is what the cache keeps."""
+        """Return provider and sprites as plain data, which is what the cache keeps.
+
+        Raises:
+            OcaptainError: the configuration is wrong, or the API cannot be asked.
+        """
         provider, reached = find_endpoint(self._option("provider"), self._api_url(), self._option("api_token"))
         sprites: list[Sprite] = []
         if reached:

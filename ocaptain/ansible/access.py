@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any
 from ocaptain.background import reduce_garbage_collection
 from ocaptain.config import load_settings
 from ocaptain.errors import OcaptainError, UsageError
-from ocaptain.provider import Endpoint, choose_provider, endpoint, require_endpoint_if_used, sprites_token
+from ocaptain.provider import (
+    Endpoint,
+    choose_provider,
+    drydock_directory,
+    endpoint,
+    require_endpoint_if_used,
+    sprites_token,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -54,6 +61,11 @@ def die_with_ansible() -> None:
         os._exit(1)
 
 
+def name_provider(provider: str | None, url: str | None, token: str | None) -> str | None:
+    """Return the provider that options name: with a URL or a token of their own it is Sprites, None: as configured."""
+    return provider or ("sprites" if url or token else None)
+
+
 def find_endpoint(
     provider: str | None = None, url: str | None = None, token: str | None = None, *, restart: bool = False
 ) -> tuple[ProviderName, Endpoint | None]:
@@ -69,8 +81,7 @@ def find_endpoint(
         OcaptainError: the configuration is wrong, or no token is set.
     """
     settings = load_settings()
-    named = provider or ("sprites" if url or token else None)
-    name, _ = choose_provider(settings, named)
+    name, _ = choose_provider(settings, name_provider(provider, url, token))
     if not (url or token):
         return name, (require_endpoint_if_used if restart else endpoint)(name, settings)
     if name == "sprites":
@@ -83,6 +94,21 @@ def find_endpoint(
         raise UsageError("api_url and api_token go together for a drydock that does not run")
     url, token = url or (found.url if found else ""), token or (found.token if found else "")
     return name, Endpoint(name, url, token, settings.api_timeout)
+
+
+def find_source(provider: str | None = None, url: str | None = None) -> tuple[ProviderName, str]:
+    """Return the provider and whose list it has, a URL or a drydock's directory; nobody is asked, no token looked for.
+
+    Args:
+        provider: ``sprites`` or ``drydock``; None = as configured.
+        url: URL of the API; None = as configured.
+
+    Raises:
+        OcaptainError: the configuration is wrong.
+    """
+    settings = load_settings()
+    name, _ = choose_provider(settings, provider)
+    return name, url or (settings.sprites_api_url if name == "sprites" else str(drydock_directory()))
 
 
 def require_running_endpoint(provider: str | None = None, url: str | None = None, token: str | None = None) -> Endpoint:

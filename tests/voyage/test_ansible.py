@@ -76,6 +76,17 @@ groups:
 keyed_groups:
   - {key: ocaptain_labels, prefix: has}
 """
+RENAMED = """\
+plugin: sprites
+prefix: voyage-fedcba987654-ship-1
+label_selector: mine,!old
+hostname: web-{{ my_ship_now }}-{{ my_labels_now[0] }}
+hostvars_prefix: my_
+hostvars_suffix: _now
+group: fleet
+keyed_groups:
+  - {key: my_status_now, prefix: is}
+"""
 GRAPH = """\
 @all:
   |--@ungrouped:
@@ -116,6 +127,11 @@ def test_golden_inventory(fleet, tmp_path):
         fleet.api("POST", "/v1/sprites", {"name": ship, "labels": ["mine"]})
     try:
         listed = plain(json.loads(ansible(fleet, "ansible-inventory", "-i", golden, "--list").stdout))
+        renamed = tmp_path / "renamed.sprites.yml"
+        renamed.write_text(RENAMED)
+        others = plain(json.loads(ansible(fleet, "ansible-inventory", "-i", renamed, "--list").stdout))
+        renamed.write_text("plugin: sprites\nprefix: voyage-fedcba987654-\nhostname: same\n")
+        same = ansible(fleet, "ansible-inventory", "-i", renamed, "--list")
         graph = ansible(fleet, "ansible-inventory", "-i", golden, "--graph").stdout
     finally:
         for ship in ships:
@@ -148,6 +164,23 @@ def test_golden_inventory(fleet, tmp_path):
         }
     assert hosts == {}
     assert graph == GRAPH
+    host = others["_meta"]["hostvars"].pop("web-ship-1-mine")
+    assert others["_meta"]["hostvars"] == {}
+    assert others["fleet"] == {"hosts": ["web-ship-1-mine"]} == others["is_running"]
+    assert "ocaptain" not in others
+    assert all(host.pop(f"my_{name}_now") for name in ("created_at", "url", "organization"))
+    assert host == {
+        "ansible_connection": "sprite",
+        "ansible_python_interpreter": "/usr/bin/python3",
+        "my_labels_now": ["mine"],
+        "my_ship_now": "ship-1",
+        "my_status_now": "running",
+        "my_voyage_now": "voyage-fedcba987654",
+        "ocaptain_provider": "drydock",
+        "ocaptain_sprite": ships[1],
+    }
+    assert same.returncode != 0
+    assert "would both be same; use ocaptain_sprite in it" in same.stderr
 
 
 def test_a_drydock_that_does_not_run_is_empty_and_an_api_that_cannot_be_reached_is_an_error(tmp_path):
@@ -197,12 +230,25 @@ def test_an_inventory_from_the_cache_asks_nobody(fleet, sprite, tmp_path):
     )
     first = ansible(fleet, "ansible-inventory", "-i", cached, "--list")
     assert sprite in json.loads(first.stdout)["_meta"]["hostvars"], first.stderr
-    # Where no API and no token is, the cache answers, with the same; without it the run fails.
-    nowhere = {"SPRITES_TOKEN": "canary", "SPRITES_API_URL": "http://127.0.0.1:9"}
-    again = ansible(fleet, "ansible-inventory", "-i", cached, "--list", env=nowhere)
-    assert json.loads(again.stdout) == json.loads(first.stdout)
-    flushed = ansible(fleet, "ansible-inventory", "-i", cached, "--list", "--flush-cache", env=nowhere)
-    assert flushed.returncode != 0
+    # Where the API refuses, the cache answers, with the same; without it the run fails.
+    fleet.faults({"call": "GET /v1/sprites", "status": 400})
+    try:
+        again = ansible(fleet, "ansible-inventory", "-i", cached, "--list")
+        assert json.loads(again.stdout) == json.loads(first.stdout)
+        # A changed file never gets what the former one listed.
+        text, url = cached.read_text(), fleet.drydock().url
+        mine = {"SPRITES_TOKEN": "canary", "SPRITES_API_URL": url}
+        for changed, env in (
+            (text.replace("prefix: lone-", "prefix: lone"), {}),
+            (f"{text}provider: sprites\n", mine),
+            (f"{text}provider: drydock\napi_url: {url}\napi_token: canary\n", {}),
+        ):
+            cached.write_text(changed)
+            assert ansible(fleet, "ansible-inventory", "-i", cached, "--list", env=env).returncode != 0, changed
+        cached.write_text(text)
+        assert ansible(fleet, "ansible-inventory", "-i", cached, "--list", "--flush-cache").returncode != 0
+    finally:
+        fleet.faults()
     assert "canary" not in "".join(path.read_text() for path in (tmp_path / "cache").glob("*"))
 
 
@@ -214,7 +260,9 @@ def test_filters_and_wrong_options_of_the_inventory(fleet, sprite, tmp_path):
         return json.loads(done.stdout)["_meta"]["hostvars"].keys() if done.returncode == 0 else done.stderr
 
     assert sprite in hosts("labels: [mine]")
-    assert sprite not in hosts("status: [frozen]")
+    assert sprite not in hosts("status: [cold]")
+    assert "frozen" in hosts("status: [frozen]")
+    assert "'a b' selects no labels" in hosts("label_selector: a b")
     assert sprite not in hosts("voyage: voyage-0123456789ab")
     assert sprite not in hosts(env={"OCAPTAIN_INVENTORY_PREFIX": "voyage-"})
     assert "provider" in hosts("provider: nobody")
