@@ -35,10 +35,11 @@ agents: setup-dev
 	  echo "Claude Code $$version"; \
 	  OCAPTAIN_TEST_CLAUDE="$$version" $(BIN)/python -m pytest tests/claude $(ARGS)
 
-# What needs more than the suite has: OpenTelemetry's collector, built from Go modules (needs Go); every pair of lines of
-# others' configurations of Ansible, with PyPI's package `ansible`; Debian's fish and tcsh. Takes about half an hour.
+# What needs more than the suite has: OpenTelemetry's collector, built from Go modules (needs Go); every supported pair of
+# Python and ansible-core, and of ships' Pythons, that this machine has the interpreters for; every pair of lines of
+# others' configurations of Ansible, with PyPI's package `ansible`; Debian's fish and tcsh. Takes an hour.
 outside: setup-dev
-	@OCAPTAIN_OUTSIDE=1 $(BIN)/python -m pytest -n 0 tests/outside $(ARGS)
+	@OCAPTAIN_OUTSIDE=1 $(BIN)/python -m pytest -n 0 tests/outside tests/voyage/test_worker_pythons.py $(ARGS)
 
 # What is claimed of speed, measured: SECTION is landing, makespan, scale, hostile, claims, sail, drydock, screens or telemetry. Prints JSON.
 bench: setup-dev

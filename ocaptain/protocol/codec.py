@@ -6,16 +6,21 @@ a newer sender may add some. Standard library only.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import dataclasses
 import functools
 import math
 import re
+import sys
 import types
+import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 _T = TypeVar("_T")
+#: What ``get_origin`` says of a union, in both spellings; ``A | B`` is one of types from Python 3.10 on.
+_UNIONS = {Union, getattr(types, "UnionType", Union)}
 
 
 class Malformed(ValueError):
@@ -70,8 +75,27 @@ def _wire_name(name: str) -> str:
 
 @functools.lru_cache(maxsize=None)
 def _fields(cls: Any) -> Sequence[tuple[Any, Any]]:
-    hints = get_type_hints(cls)
+    hints = get_type_hints(cls) if len(_UNIONS) > 1 else _old_hints(cls)
     return [(field, hints[field.name]) for field in dataclasses.fields(cls)]
+
+
+class _OldUnions(ast.NodeTransformer):
+    """Writes ``A | B`` as ``Union[A, B]``."""
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        pair = ast.Tuple([self.visit(node.left), self.visit(node.right)], ast.Load())
+        return ast.Subscript(ast.Attribute(ast.Name("typing", ast.Load()), "Union", ast.Load()), pair, ast.Load())
+
+
+def _old_hints(cls: Any) -> Mapping[str, Any]:
+    """Return the types of a class's fields as Python 3.9 can read them: there, types have no ``|``."""
+    hints = {}
+    for base in reversed(cls.__mro__):
+        names = {**vars(sys.modules[base.__module__]), "typing": typing}
+        for name, text in vars(base).get("__annotations__", {}).items():
+            tree = ast.fix_missing_locations(_OldUnions().visit(ast.parse(text, mode="eval")))
+            hints[name] = eval(compile(tree, base.__module__, "eval"), names)  # noqa: S307 - this package's own source
+    return hints
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
@@ -79,7 +103,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     origin = get_origin(hint)
     if hint is Any:
         return value
-    if origin in {Union, types.UnionType}:
+    if origin in _UNIONS:
         return _convert_union(get_args(hint), value, where)
     if dataclasses.is_dataclass(hint):
         return from_dict(cast("type[Any]", hint), value, where)

@@ -58,7 +58,7 @@ def has_long_prompt(price: Price | None, tokens: Sequence[int]) -> bool:
 def cost_of(price: Price, tokens: Sequence[int], *, is_long_prompt: bool = False) -> int:
     """Return the cost of tokens in nano-dollars."""
     each = price["long"][1:] if is_long_prompt and "long" in price else price["each"]
-    return sum(number * one for number, one in zip(tokens, each, strict=True))
+    return sum(number * one for number, one in zip(tokens, each))
 
 
 def format_dollars(nano: float) -> str:

@@ -208,7 +208,7 @@ class Repository:
         try:
             with open(joined, "wb") as out:
                 out.write(bundle.content() or b"")
-                out.writelines(_read_part(path, part) for path, part in zip(parts, bundle.parts, strict=True))
+                out.writelines(_read_part(path, part) for path, part in zip(parts, bundle.parts))
             self._import_objects(joined, commit)
             if bundle.refs:
                 write_atomic(self._places.git / START_REFS, self._git("cat-file", "blob", bundle.refs))
@@ -271,7 +271,7 @@ def read_arguments(home: Path, parts: Sequence[Part]) -> Any:
         WorkspaceError: ``need_full``: a file is missing; ``damaged``: size or checksum of one is wrong.
     """
     paths = [home / part.path for part in parts]
-    data = b"".join(_read_part(path, part) for path, part in zip(paths, parts, strict=True))
+    data = b"".join(_read_part(path, part) for path, part in zip(paths, parts))
     for path in paths:
         with contextlib.suppress(OSError):
             path.unlink()

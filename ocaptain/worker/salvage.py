@@ -170,7 +170,7 @@ class Salvage(Bundling):
         except WorkspaceError:  # one of them is damaged, which ends git
             answers = [self._peel_alone(one) for one in tips]
         found = []
-        for tip, answer in zip(tips, answers, strict=True):
+        for tip, answer in zip(tips, answers):
             oid, _, kind = answer.partition(" ")
             if kind == "commit":
                 found.append(tip._replace(oid=oid))

@@ -50,10 +50,11 @@ class SocketStream:
 
 
 class LocalShip:
-    """A worker, and the transport to it."""
+    """A worker, and the transport to it; on Debian's Python, or on another one, which is ``python3`` there."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, python: Path = Path("/usr/bin/python3")) -> None:
         self.home = home
+        self.python = python
         self.down = False
         self.opened = 0
         self._streams: list[asyncio.StreamWriter] = []
@@ -62,8 +63,13 @@ class LocalShip:
         if not (own / "worker.pyz").exists():
             (own / "worker.pyz").write_bytes(worker_bytes())
         (own / "tmux.conf").write_text("")
+        path = os.environ["PATH"]
+        if python.name != "python3":
+            (home / "bin").mkdir(exist_ok=True)
+            (home / "bin/python3").symlink_to(python)
+            path = f"{home}/bin:{path}"
         self.env = {
-            "PATH": os.environ["PATH"],
+            "PATH": path,
             "HOME": str(home),
             "OCAPTAIN_SHIP_HOME": str(home),
             "TMUX_TMPDIR": str(home),
@@ -74,7 +80,7 @@ class LocalShip:
         socket = self.home / ".ocaptain/worker.sock"
         socket.unlink(missing_ok=True)
         with (self.home / "worker.log").open("ab") as log:
-            argv = ["/usr/bin/python3", self.home / ".ocaptain/worker.pyz", "serve"]
+            argv = [self.python, self.home / ".ocaptain/worker.pyz", "serve"]
             self.process = subprocess.Popen(argv, env=self.env, stdout=log, stderr=log, cwd=self.home)
         wait_for(lambda: socket.exists() or self.process.poll() is not None)
         return self

@@ -236,7 +236,7 @@ class Stream:
         before = self._used.get(name, (_text(model, 100) or "unknown", [0] * 5))
         usage = message.get("usage")
         now = read_tokens(usage) if isinstance(usage, dict) else [0] * 5
-        self._used[name] = (before[0], [max(a, b) for a, b in zip(before[1], now, strict=True)])
+        self._used[name] = (before[0], [max(a, b) for a, b in zip(before[1], now)])
         if parent is None:
             known = self._stop if self._main == name else None
             self._main, self._stop = name, _text(message.get("stop_reason"), 40) or known
@@ -340,7 +340,7 @@ def _milliseconds(value: Any) -> int:
 
 
 def _sum(one: Tokens, other: Tokens) -> Tokens:
-    return [min(a + b, MAX_COUNT) for a, b in zip(one, other, strict=True)]
+    return [min(a + b, MAX_COUNT) for a, b in zip(one, other)]
 
 
 def _nano_dollars(value: Any) -> int | None:
