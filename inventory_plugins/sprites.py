@@ -19,7 +19,7 @@ notes:
   - What is known of the sprite is in C(ocaptain_status), C(ocaptain_labels) (a list), C(ocaptain_organization),
     C(ocaptain_url) (of the sprite's own web server) and C(ocaptain_created_at) (as the API writes times); for a ship
     also in C(ocaptain_voyage) (C(voyage-<12 hex digits>)) and C(ocaptain_ship) (C(ship-<n>)).
-author: The ocaptain authors
+author: The ocaptain authors (!UNKNOWN)
 version_added: 0.1.0
 extends_documentation_fragment:
   - constructed
@@ -286,7 +286,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
 
     def _api_url(self) -> str | None:
         """Return the URL of the options; the environment's is the configuration's, which has its own rules."""
-        _, origin = self.get_option_and_origin("api_url")
+        origin = self.get_option_and_origin("api_url")[1]
         return None if str(origin).startswith("env") else self._option("api_url")
 
     def _add(self, host: Host) -> None:

@@ -80,6 +80,11 @@ def prepare_voyage(args: Args) -> Args:
     }
 
 
+def name_roles(roles: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Return the roles of ships by their names in a collection, where a name has no dash (scripts/collection)."""
+    return {ship: [name.replace("-", "_") for name in names] for ship, names in roles.items()}
+
+
 def _connection_variables(name: str, target: SshTarget | None, args: Args) -> Args:
     """Return the connection variables of a host that is not in the inventory of this run."""
     return target.ansible_variables() if target and name not in (args.get("inventory") or ()) else {}

@@ -57,7 +57,7 @@ def _apply(args: dict[str, Any], *, check: bool) -> SpriteChange:
         return asyncio.run(work(require_running_endpoint(*where), names, args["checkpoint"], check=check))
     if args["state"] == "absent":
         # A drydock that does not run may have left sprites: only one that serves can destroy them.
-        _, reached = find_endpoint(*where, restart=not check)
+        reached = find_endpoint(*where, restart=not check)[1]
         return asyncio.run(make_absent(reached, names, check=check)) if reached else SpriteChange()
     if check and find_endpoint(*where)[1] is None:
         return SpriteChange(changed=names)  # a drydock that does not run has no sprite yet

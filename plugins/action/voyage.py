@@ -7,12 +7,13 @@ from typing import Any, ClassVar
 from ocaptain.ansible.action import ControllerAction
 from ocaptain.ansible.selection import check_selection
 from ocaptain.ansible.targets import read_targets
-from ocaptain.ansible.voyage import STATES
+from ocaptain.ansible.voyage import STATES, name_roles
 from ocaptain.errors import UsageError
 from ocaptain.options import argument_spec
 
+IN_COLLECTION = __name__.startswith("ansible_collections.")
 #: The connection plugin's name for the plays: a collection's has its whole one.
-CONNECTION = "ocaptain.fleet.sprite" if __name__.startswith("ansible_collections.") else "sprite"
+CONNECTION = "ocaptain.fleet.sprite" if IN_COLLECTION else "sprite"
 
 #: What stands before and after a playbook's name.
 PLAYBOOKS = ("ocaptain.fleet.", "") if CONNECTION != "sprite" else ("playbooks/", ".yml")
@@ -68,6 +69,8 @@ class ActionModule(ControllerAction):
         if args["hosts"] is not None:
             given["targets"] = _targets([str(name) for name in args["hosts"]], self.host_vars["hostvars"])
         result = {"connection": CONNECTION, **STATES[args["state"]](given)}
+        if args["state"] == "prepared" and IN_COLLECTION:
+            result["voyage"]["roles"] = name_roles(result["voyage"]["roles"])
         if args["state"] == "prepared" and not self.check:
             # On stderr, since a callback may print what is read by a program. Said now: nothing of ours runs later, if
             # the run is interrupted.

@@ -8,7 +8,7 @@ short_description: Run tasks on sprites (https://sprites.dev) or on drydock
 description:
   - Commands run over the exec WebSocket, files travel over the fs API; no ssh and no port is needed.
   - A pipelined task costs one remote call.
-author: The ocaptain authors
+author: The ocaptain authors (!UNKNOWN)
 version_added: 0.1.0
 notes:
   - Files of any size arrive whole or not at all; their checksum is compared.

@@ -11,7 +11,7 @@ description:
     C(OCAPTAIN_CLAUDE_KEY_HELPER) in the controller's environment or its C(.env) files), so that no secret has to
     be a variable of Ansible's.
   - Needs Python 3 on the host.
-author: The ocaptain authors
+author: The ocaptain authors (!UNKNOWN)
 version_added: 0.1.0
 options:
   home:

@@ -9,7 +9,7 @@ description:
     it is configured by C(OCAPTAIN_TAILSCALE_OAUTH_SECRET).
   - Every call with C(state=present) makes another key; look first whether the ship has joined.
   - Use C(no_log) with C(state=present), since the key is in the result.
-author: The ocaptain authors
+author: The ocaptain authors (!UNKNOWN)
 version_added: 0.1.0
 options:
   state:

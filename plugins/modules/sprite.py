@@ -6,7 +6,7 @@ short_description: Sprites present or absent, checkpointed or restored, many at 
 description:
   - Creates, destroys, copies or puts back all named sprites concurrently, from the controller.
   - C(present) and C(checkpointed) leave alone what is there already; C(restored) is always a change.
-author: The ocaptain authors
+author: The ocaptain authors (!UNKNOWN)
 version_added: 0.1.0
 options:
   names:

@@ -8,7 +8,7 @@ description:
   - With an entry in O(allow), or O(defaults), whatever no rule names is denied. Without any option
     nothing is restricted.
   - On drydock the rules are in force on ships with a network of their own (C(--network isolated)).
-author: The ocaptain authors
+author: The ocaptain authors (!UNKNOWN)
 version_added: 0.1.0
 options:
   sprite:

@@ -7,7 +7,7 @@ description:
   - Defines and starts a service by the Sprites API; sprites have no systemd.
   - A service that is as described and runs is left alone.
   - With C(state=absent) it is stopped and forgotten.
-author: The ocaptain authors
+author: The ocaptain authors (!UNKNOWN)
 version_added: 0.1.0
 options:
   name:

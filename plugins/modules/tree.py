@@ -7,7 +7,7 @@ description:
   - Sends all files on standard input, so that nothing of them stands in an argv; each is compared by content
     and mode and replaced as a whole if it differs.
   - Needs Python 3 on the host.
-author: The ocaptain authors
+author: The ocaptain authors (!UNKNOWN)
 version_added: 0.1.0
 options:
   dest:

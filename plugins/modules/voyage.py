@@ -6,7 +6,7 @@ short_description: The steps of a voyage that happen on the controller
 description:
   - Checks and prepares a voyage, launches it, waits for its end, and takes its fleet down in two steps.
   - Runs on the controller and opens no connection.
-author: The ocaptain authors
+author: The ocaptain authors (!UNKNOWN)
 version_added: 0.1.0
 options:
   state:

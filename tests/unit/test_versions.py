@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import tomllib
 
 import yaml
@@ -27,6 +28,14 @@ def test_the_collection_and_its_roles():
     assert yaml.safe_load((REPO / "meta/runtime.yml").read_text())["requires_ansible"] == f">={CORES[0]}.0,<{NEXT}.0"
     for path in REPO.glob("roles/*/meta/main.yml"):
         assert yaml.safe_load(path.read_text())["galaxy_info"]["min_ansible_version"] == CORES[0], path
+
+
+def test_what_the_artefact_tells_ansible_test():
+    """A list for each core, of the Pythons that it has."""
+    cores = runpy.run_path(str(REPO / "scripts/collection"))["CORES"]
+    assert sorted(cores) == CORES
+    for pair in PAIRS:
+        assert pair.python in cores[pair.core]
 
 
 def test_the_execution_environment():
