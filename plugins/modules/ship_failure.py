@@ -8,7 +8,7 @@ description:
   - Of a command the reason has C(rc) and the last lines of its error output and its output; of a host that could
     not be reached it is what Ansible said. Of a task with C(no_log) there is nothing but that.
   - Runs on the controller and opens no connection.
-author: The ocaptain authors
+author: The ocaptain authors (!UNKNOWN)
 version_added: 0.1.0
 options:
   result:
