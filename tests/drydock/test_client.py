@@ -9,7 +9,9 @@ import json
 import os
 import subprocess
 
+import httpx
 import pytest
+from websockets.sync.client import connect
 
 from ocaptain.captain.transport import Completed, ShipGone, TransportError, run
 from ocaptain.captain.transport.sprite import SpriteTransport
@@ -306,6 +308,55 @@ def test_faults_are_kept_and_told(dock):
     (told,) = dock.rest.get("/drydock/faults").json()["injected"]
     assert (told["call"], told["kind"]) == ("GET /v1/sprites/one", "status")
     assert json.dumps(told)
+
+
+def test_a_wedged_sprite_hangs_but_runs_is_listed_and_can_be_destroyed(dock):
+    dock.make("wedged")
+    base = "/v1/sprites/wedged"
+    with dock.socket(f"{base}/exec?cmd=cat&stdin=true") as before:
+        before.recv()  # the session's own words
+        faults(dock, {"call": f"GET {base}/services", "kind": "wedge", "times": 1})
+        for work in (
+            lambda: dock.rest.get(f"{base}/services", timeout=0.3),
+            lambda: dock.rest.get(f"{base}/exec", timeout=0.3),
+            lambda: dock.rest.get(f"{base}/fs/list?path=/", timeout=0.3),
+            lambda: dock.rest.post(f"{base}/checkpoint", json={}, timeout=0.3),
+        ):
+            with pytest.raises(httpx.ReadTimeout):
+                work()
+        with pytest.raises(TimeoutError):
+            connect_within(dock, f"{base}/exec?cmd=true", 0.3)
+        before.send(b"\0hello")
+        with pytest.raises(TimeoutError):
+            before.recv(0.3)
+        assert dock.rest.get("/drydock/faults").json()["wedged"] == ["wedged"]
+        assert dock.advance(40000)["running"] >= 1  # for ever: it never pauses
+        assert dock.status("wedged") == "running"
+        assert dock.rest.get("/v1/sprites?prefix=wedged").json()["sprites"][0]["status"] == "running"
+        faults(dock)
+        assert before.recv(60) == b"\x01hello"
+    faults(dock, {"call": f"GET {base}/services", "kind": "wedge", "times": 1})
+    with pytest.raises(httpx.ReadTimeout):
+        dock.rest.get(f"{base}/services", timeout=0.3)
+    assert dock.rest.delete(base).status_code == 204
+    assert dock.rest.get(base).status_code == 404
+    dock.make("wedged")  # another one
+    assert dock.rest.get(f"{base}/services").json() == []
+    assert dock.rest.delete(base).status_code == 204
+
+
+def connect_within(dock, path, seconds):
+    url = dock.record["url"].replace("http", "ws") + path
+    headers = {"Authorization": f"Bearer {dock.token}"}
+    with connect(url, additional_headers=headers, compression=None, proxy=None, open_timeout=seconds):
+        pass
+
+
+def test_output_is_lost_in_mid_stream_and_only_output(call, dock):
+    faults(dock, {"call": "* /v1/sprites/*/exec", "kind": "lose", "kept": 100_000, "lost": 1000})
+    count = "import sys; sys.stdout.write('0' * 250_000); sys.stderr.write('e' * 150_000); sys.exit(7)"
+    done = call(lambda client: client.run("one", ["python3", "-c", count], seconds=240))
+    assert (done.code, len(done.stdout), len(done.stderr)) == (7, 248_000, 150_000)
 
 
 # -- the captain's transport ----------------------------------------------------------------------

@@ -20,6 +20,7 @@ from ocaptain.drydock.life import Activity, IdlePolicy, State, next_state
 from ocaptain.drydock.policy import NetworkPolicy, NetworkRule, allows_host
 from ocaptain.drydock.services import sort_by_needs
 from ocaptain.drydock.sessions import EXIT
+from ocaptain.drydock.spoiling import keep_outside_holes
 from ocaptain.drydock.tasks import MAX_EXPIRE_SECONDS, MAX_TASKS, Tasks
 from ocaptain.drydock.watch import parse_watch_events
 
@@ -209,3 +210,20 @@ def test_a_base_is_not_built_while_another_program_installs_packages(tmp_path):
         holder.stdin.close()
     assert lock_holder(lock) is None
     asyncio.run(wait_for_dpkg(lock, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("pieces", "left"),
+    [
+        ([b"abcdefghij"], b"abcdfghi"),  # after each 4 the next is missing
+        ([b"abc", b"de", b"f", b"ghij"], b"abcdfghi"),
+        ([b"abcd"], b"abcd"),
+        ([b""], b""),
+    ],
+)
+def test_holes_are_where_they_are_however_output_comes(pieces, left):
+    found, passed = b"", 0
+    for piece in pieces:
+        found += keep_outside_holes(piece, passed, 4, 1)
+        passed += len(piece)
+    assert found == left

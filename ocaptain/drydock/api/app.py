@@ -19,7 +19,7 @@ from ocaptain.drydock.api.checkpoints import Checkpoints
 from ocaptain.drydock.api.common import error_reply, handle_error, read_body, send_refusal
 from ocaptain.drydock.api.exec import Exec
 from ocaptain.drydock.api.fs import Fs
-from ocaptain.drydock.api.gate import SPRITE_PATH, Gate, Waker
+from ocaptain.drydock.api.gate import Gate, Waker
 from ocaptain.drydock.api.policy import Policies
 from ocaptain.drydock.api.services import Services
 from ocaptain.drydock.api.sprites import Sprites
@@ -27,7 +27,7 @@ from ocaptain.drydock.api.streams import Streams
 from ocaptain.drydock.api.tasks import TaskCalls
 from ocaptain.drydock.connections import mark_accepted
 from ocaptain.drydock.errors import ApiError, DrydockError
-from ocaptain.drydock.faults import FaultGate, FaultPlan, Faults
+from ocaptain.drydock.faults import SPRITE_PATH, FaultGate, FaultPlan, Faults
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -68,7 +68,8 @@ def build_app(store: Store, token: str, stop: Callable[[], None], faults: Faults
     store.make_socket_app = lambda name: _sprite_socket_app(inner, name)
     routes = [*_sprite_routes(store), *self_routes, *_policy_routes(store), *_drydock_routes(store, stop, faults)]
     outer = Bodies(Starlette(routes=[*routes, fallback], exception_handlers=handlers))
-    return Gate(FaultGate(Waker(outer, store), faults), token, store, routes)
+    gate = FaultGate(Waker(outer, store), faults, lambda name: store.get(name).awake())
+    return Gate(gate, token, store, routes)
 
 
 def _route(path: str, handler: Callable[[Any], Awaitable[Response]], *methods: str) -> Route:

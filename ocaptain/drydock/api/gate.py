@@ -17,7 +17,7 @@ from starlette.routing import BaseRoute, Match, Route, WebSocketRoute
 from ocaptain.drydock.api.common import error_reply, send_refusal
 from ocaptain.drydock.connections import mark_accepted
 from ocaptain.drydock.errors import ApiError, DrydockError
-from ocaptain.drydock.faults import ENDPOINT_KEY
+from ocaptain.drydock.faults import ENDPOINT_KEY, SPRITE_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from ocaptain.drydock.store import Store, Tally
 
 VERSION = "v0.0.1-rc46"
-SPRITE_PATH = "/v1/sprites/{name}"
 #: Calls to these areas of a sprite do not wake it.
 AREAS_WITHOUT_WAKING = frozenset({"policy", "checkpoints", "upgrade", "restart"})
 #: The allowed host names. A page whose foreign name resolves to this machine (DNS rebinding) is refused.
