@@ -31,7 +31,7 @@ from ocaptain.errors import Interrupted, OcaptainError, UsageError
 from ocaptain.names import HOSTS
 from ocaptain.provider import choose_provider, endpoint
 from ocaptain.query import Query
-from ocaptain.sprites import ExecInterrupted, NotFound, SpritesError
+from ocaptain.sprites import ExecInterrupted, NotFound, SpritesError, SpriteWedged
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -162,14 +162,18 @@ class _Remote:
                 raise ShipUnreachable(f"{self._ship} does not exist any more; see `ocaptain status`") from error
             except SpritesError as error:
                 raise ShipUnreachable(f"{self._ship} cannot be reached: {error}; try again") from error
+            watching = asyncio.create_task(client.watch_silence(self._sprite, execution))
             with raw_terminal() if self._is_raw else contextlib.nullcontext():
                 try:
                     return await self._relay(execution)
+                except SpriteWedged as error:
+                    raise ShipUnreachable(f"{self._ship} does not answer any more: {error}") from error
                 except ExecInterrupted as error:
                     raise ShipUnreachable(
                         f"the connection to {self._ship} was lost; it is not known whether the command has ended there"
                     ) from error
                 finally:
+                    watching.cancel()
                     await execution.close()
 
     async def _relay(self, execution: Execution) -> int:

@@ -32,7 +32,7 @@ from ocaptain.escapes import EscapeFilter
 from ocaptain.names import HOSTS
 from ocaptain.provider import choose_provider, endpoint
 from ocaptain.query import Query
-from ocaptain.sprites import ExecInterrupted, NotFound
+from ocaptain.sprites import ExecInterrupted, NotFound, SpriteWedged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -187,14 +187,18 @@ async def _open_terminal(reached: Endpoint, sprite: str, line: str) -> int:
             )
         except NotFound as error:
             raise OcaptainError(f"{sprite} no longer exists") from error
+        watching = asyncio.create_task(client.watch_silence(sprite, execution))
         with raw_terminal() if is_terminal else contextlib.nullcontext():
             try:
                 return await _relay(execution, is_terminal=is_terminal)
+            except SpriteWedged as error:
+                raise OcaptainError(f"{sprite} does not answer any more: {error}") from error
             except ExecInterrupted as error:
                 raise OcaptainError(
                     f"the connection to {sprite} was lost; programs there keep running, connect again"
                 ) from error
             finally:
+                watching.cancel()
                 await execution.close()
 
 

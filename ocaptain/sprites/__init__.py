@@ -12,15 +12,18 @@ from ocaptain.sprites.errors import (
     ExecInterrupted,
     FileMissing,
     NotFound,
+    OutputLost,
     ProxyFailed,
     RateLimited,
     SpritesError,
+    SpriteWedged,
     TooLarge,
     TransferFailed,
 )
 from ocaptain.sprites.models import Checkpoint, Sprite, SpritePage
 from ocaptain.sprites.sockets import Execution, Tunnel
 from ocaptain.sprites.transfer import download, upload
+from ocaptain.sprites.whole import run_whole
 
 __all__ = [
     "SPRITE_LIMIT_CODE",
@@ -36,15 +39,18 @@ __all__ = [
     "Execution",
     "FileMissing",
     "NotFound",
+    "OutputLost",
     "ProxyFailed",
     "RateLimited",
     "Sprite",
     "SpritePage",
+    "SpriteWedged",
     "SpritesClient",
     "SpritesError",
     "TooLarge",
     "TransferFailed",
     "Tunnel",
     "download",
+    "run_whole",
     "upload",
 ]

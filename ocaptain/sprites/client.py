@@ -19,6 +19,8 @@ from ocaptain.sprites.errors import (
     ConnectionFailed,
     DeadlinePassed,
     ExecInterrupted,
+    SpritesError,
+    SpriteWedged,
     TooLarge,
     api_error,
 )
@@ -141,7 +143,8 @@ class SpritesClient(Rest):
             response = error.response
             raise api_error(operation, response.status_code, response.headers, bytes(response.body or b"")) from None
         except TimeoutError:
-            raise ConnectionFailed(f"{operation}: no WebSocket handshake in {self._seconds:g} s") from None
+            why = f"no WebSocket handshake in {self._seconds:g} s"
+            raise ConnectionFailed(f"{operation}: {why}", silent=True) from None
         except (OSError, ImportError, InvalidHandshake, WebSocketException) as error:
             raise ConnectionFailed(f"{operation}: cannot connect to {self._url}: {redact_line(error)}") from None
 
@@ -168,42 +171,94 @@ class SpritesClient(Rest):
                 from it kills the command.
 
         Raises:
-            ExecInterrupted: the connection broke; whether the command ended is not known.
+            ExecInterrupted: the connection broke, or the sprite is wedged; whether the command ended is not known.
             DeadlinePassed: the command took too long and was killed.
             TooLarge: its output was too long and it was killed.
             SpritesError: the command was not started.
         """
-        stdout, stderr = bytearray(), bytearray()
         execution: Execution | None = None
         try:
             async with asyncio.timeout(seconds):
                 execution = await self.exec(
                     name, ["sh", "-c", GATE_SCRIPT, "sh", *argv], cwd=cwd, run_after_disconnect="1s"
                 )
-                input_released = asyncio.Event()
-                if answer_output is None:
-                    input_released.set()
-                feeding = asyncio.create_task(_send_input(execution, stdin, input_released))
-                try:
-                    async for stream, data in execution:
-                        (stderr if stream == STDERR else stdout).extend(data)
-                        if len(stdout) + len(stderr) > MAX_OUTPUT:
-                            raise TooLarge(f"exec on {name}: {argv[0]} wrote more than {MAX_OUTPUT} bytes")
-                        if answer_output is not None and not input_released.is_set():
-                            answer = answer_output(bytes(stdout), bytes(stderr))
-                            if answer is None:
-                                input_released.set()
-                            elif answer:
-                                await execution.send(answer)
-                finally:
-                    feeding.cancel()
-                    await asyncio.gather(feeding, return_exceptions=True)
+                stdout, stderr = await self._attend(name, execution, argv[0], stdin, answer_output)
         except TimeoutError as error:
             raise DeadlinePassed(f"exec on {name}: {argv[0]} did not end in {seconds:g} s and was killed") from error
         finally:
             if execution is not None:
                 await execution.close()
-        return Completed(execution.code, bytes(stdout), bytes(stderr))
+        return Completed(execution.code, stdout, stderr)
+
+    async def _attend(
+        self,
+        name: str,
+        execution: Execution,
+        program: str,
+        stdin: bytes,
+        answer_output: Callable[[bytes, bytes], bytes | None] | None,
+    ) -> tuple[bytes, bytes]:
+        """Give a command its input and return its output, as :meth:`run` says."""
+        stdout, stderr = bytearray(), bytearray()
+        input_released = asyncio.Event()
+        if answer_output is None:
+            input_released.set()
+        tasks = [
+            asyncio.create_task(_send_input(execution, stdin, input_released)),
+            asyncio.create_task(self.watch_silence(name, execution)),
+        ]
+        try:
+            async for stream, data in execution:
+                (stderr if stream == STDERR else stdout).extend(data)
+                if len(stdout) + len(stderr) > MAX_OUTPUT:
+                    raise TooLarge(f"exec on {name}: {program} wrote more than {MAX_OUTPUT} bytes")
+                if answer_output is not None and not input_released.is_set():
+                    answer = answer_output(bytes(stdout), bytes(stderr))
+                    if answer is None:
+                        input_released.set()
+                    elif answer:
+                        await execution.send(answer)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        return bytes(stdout), bytes(stderr)
+
+    async def watch_silence(self, name: str, execution: Execution) -> None:
+        """Watch a running command; have its reading end with :class:`SpriteWedged` if its sprite is wedged.
+
+        A command may be silent for hours. So after each silence as long as this client's time limit another command is
+        started: a sprite that does not start it either is wedged. Any other error of that command proves nothing.
+        Returns only then; cancel it when the command has ended.
+        """
+        loop = asyncio.get_running_loop()
+        checked = execution.heard
+        while True:
+            last = max(checked, execution.heard)
+            if (left := last + self._seconds - loop.time()) > 0:
+                await asyncio.sleep(left)
+                continue
+            try:
+                await self._start_another(name)
+            except SpritesError as error:
+                if isinstance(error, ConnectionFailed) and error.silent:
+                    silence = loop.time() - execution.heard
+                    why = f"nothing was heard of the command for {silence:.0f} s, and the sprite starts no other one"
+                    execution.fail(SpriteWedged(f"exec on {name}: {why}; the command may have run"))
+                    return
+            checked = loop.time()
+
+    async def _start_another(self, name: str) -> None:
+        """Run a command that does nothing. Raises SpritesError."""
+        other = await self.exec(name, ["true"])
+        try:
+            async with asyncio.timeout(self._seconds):
+                async for _ in other:
+                    pass
+        except TimeoutError:
+            raise ConnectionFailed(f"exec on {name}: true did not end in {self._seconds:g} s", silent=True) from None
+        finally:
+            await other.close()
 
 
 async def _send_input(execution: Execution, stdin: bytes, input_released: asyncio.Event) -> None:

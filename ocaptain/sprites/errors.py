@@ -7,6 +7,8 @@
     ├─ BadReply                     an invalid answer (cut short, not JSON)
     ├─ TooLarge                     a file or an output is longer than the caller accepts
     ├─ ExecInterrupted              a running command's socket ended without an exit message
+    │  ├─ SpriteWedged              its sprite does not start another command either
+    │  └─ OutputLost                it ended, and not all of its output arrived
     ├─ ProxyFailed                  a TCP connection to a port of a sprite was not made, or broke
     ├─ DeadlinePassed               a command took too long and was killed
     ├─ TransferFailed               a file did not arrive as it was sent
@@ -58,11 +60,14 @@ class ConnectionFailed(SpritesError):
 
     Attributes:
         sent: whether the request may have reached the service.
+        silent: whether the time limit passed without an answer: a sprite may be wedged, so that another try
+            only costs as long again.
     """
 
-    def __init__(self, message: str, *, sent: bool = False) -> None:
+    def __init__(self, message: str, *, sent: bool = False, silent: bool = False) -> None:
         super().__init__(message)
         self.sent = sent
+        self.silent = silent
 
 
 class BadReply(SpritesError):
@@ -75,6 +80,14 @@ class TooLarge(SpritesError):
 
 class ExecInterrupted(SpritesError):
     """The connection of a running command broke; the command may still run."""
+
+
+class SpriteWedged(ExecInterrupted):
+    """A running command was silent, and its sprite does not start another one in time."""
+
+
+class OutputLost(ExecInterrupted):
+    """A command ended, and not all of its output arrived."""
 
 
 class ProxyFailed(SpritesError):

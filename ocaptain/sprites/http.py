@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 REQUEST_SECONDS = 60.0  # a handshake may wake a sleeping sprite
 MAX_REPLY = 16 * 1024 * 1024
 MAX_REFUSAL = 64 * 1024
+PIECE = 256 * 1024
 _TRANSFER_HEADERS = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 _Result = TypeVar("_Result")
 USER_AGENT = f"ocaptain/{__version__}"
@@ -110,7 +111,7 @@ class Http:
         *,
         params: Mapping[str, str] | None = None,
         body: object = None,
-        content: Callable[[], bytes | AsyncIterator[bytes]] | None = None,
+        content: bytes | None = None,
         factor: float = 1.0,
         idempotent: bool = True,
     ) -> _Result:
@@ -122,7 +123,7 @@ class Http:
             parse: converts a successful reply.
             params: query of the URL.
             body: sent as JSON.
-            content: called for each try, returns its body.
+            content: its body.
             factor: multiplies the client's deadline.
             idempotent: whether it may be repeated after an error that leaves open whether it was carried out.
 
@@ -131,15 +132,18 @@ class Http:
         """
         operation = f"{method} {path}"
         seconds = self._seconds * factor
+        # A transfer may take long, but each piece of it no longer than any other call.
+        limits = seconds if content is None else self._seconds
+        headers = None if content is None else {"Content-Length": str(len(content))}
 
         async def send() -> _Result:
-            data = content() if content else None
+            data = None if content is None else _pieces(content)
             response_start: httpx.Response | None = None
             try:
                 async with (
                     asyncio.timeout(seconds),
                     self._http.stream(
-                        method, path, params=params, json=body, content=data, timeout=seconds
+                        method, path, params=params, json=body, content=data, headers=headers, timeout=limits
                     ) as response_start,
                 ):
                     response = await read_reply(operation, response_start)
@@ -147,7 +151,7 @@ class Http:
                 raise ConnectionFailed(f"{operation}: cannot reach {self._url}: {redact_line(error)}") from None
             except (TimeoutError, httpx.TimeoutException):
                 why = f"no answer from {self._url} in {seconds:g} s{request_id_of(response_start)}"
-                raise ConnectionFailed(f"{operation}: {why}", sent=True) from None
+                raise ConnectionFailed(f"{operation}: {why}", sent=True, silent=True) from None
             except httpx.HTTPError as error:
                 raise self.connection_lost_error(operation, error, response_start) from None
             if response.is_success:
@@ -161,7 +165,14 @@ class Http:
     ) -> ConnectionFailed:
         """Return the error for a connection that broke; ``response_start`` is the reply, if one began."""
         reason = f"{redact_line(error) or type(error).__name__}{request_id_of(response_start)}"
-        return ConnectionFailed(f"{operation}: the connection to {self._url} was lost: {reason}", sent=True)
+        message = f"{operation}: the connection to {self._url} was lost: {reason}"
+        return ConnectionFailed(message, sent=True, silent=isinstance(error, httpx.TimeoutException))
+
+
+async def _pieces(content: bytes) -> AsyncIterator[bytes]:
+    """Yield a body in pieces, each of which must be taken within the time limit."""
+    for at in range(0, len(content), PIECE):
+        yield content[at : at + PIECE]
 
 
 def request_id_of(response_start: httpx.Response | None) -> str:

@@ -20,7 +20,7 @@ from ocaptain.sprites.errors import (
     TooLarge,
     api_error,
 )
-from ocaptain.sprites.http import Http, read_reply, request_id_of
+from ocaptain.sprites.http import PIECE, Http, read_reply, request_id_of
 from ocaptain.sprites.models import Change, Checkpoint, Sprite, SpritePage
 from ocaptain.sprites.redact import redact_line, request_id_suffix
 from ocaptain.sprites.replies import (
@@ -43,7 +43,6 @@ TRANSFER_FACTOR = 10.0
 MAX_PAGES = 1000
 MAX_LINE = 64 * 1024
 WATCH_SECONDS = 60.0  # without a line, heartbeats included
-PIECE = 256 * 1024
 PARTIAL = 206
 
 
@@ -162,7 +161,7 @@ class Rest(Http):
         """Write a whole file in one call (not atomic; missing parents are made)."""
         params = {"path": path, "workingDir": "/", "mode": f"{mode:04o}", "mkdirParents": "true"}
         url = f"/v1/sprites/{quote(name, safe='')}/fs/write"
-        await self.request("PUT", url, ignore_reply, params=params, content=lambda: data, factor=TRANSFER_FACTOR)
+        await self.request("PUT", url, ignore_reply, params=params, content=data, factor=TRANSFER_FACTOR)
 
     async def read_file(self, name: str, path: str, *, limit: int) -> bytes:
         """Return a file's content, at most ``limit`` bytes.
@@ -191,10 +190,10 @@ class Rest(Http):
                             raise TooLarge(f"{operation}: {path} is longer than {limit} bytes")
             except TimeoutError:
                 why = f"the file was not read in {seconds:g} s{request_id_of(response)}"
-                raise ConnectionFailed(f"{operation}: {why}", sent=True) from None
+                raise ConnectionFailed(f"{operation}: {why}", sent=True, silent=True) from None
             except httpx.TimeoutException:
                 why = f"the file was not read: {self._url} did not answer in time{request_id_of(response)}"
-                raise ConnectionFailed(f"{operation}: {why}", sent=True) from None
+                raise ConnectionFailed(f"{operation}: {why}", sent=True, silent=True) from None
             except httpx.HTTPError as error:
                 raise self.connection_lost_error(operation, error, response) from None
             return httpx.Response(200, content=bytes(data))

@@ -6,6 +6,7 @@ The service's SDKs retry nothing, so the rules are ours:
 - connect errors: for every call, since nothing was sent;
 - 500, 502, 503, 504, broken replies and replies that cannot be understood: for idempotent calls
   only; a create becomes idempotent by looking whether the sprite exists;
+- no answer within the time limit: once more only, since a wedged sprite answers never;
 - a command's handshake: as above, until the 101; never after it, since the command may have run.
 """
 
@@ -23,6 +24,7 @@ from ocaptain.sprites.errors import (
 )
 
 MAX_ATTEMPTS = 5
+MAX_SILENT_ATTEMPTS = 2
 MAX_WAIT_SECONDS = 60.0
 _TRANSIENT_STATUSES = frozenset({500, 502, 503, 504})
 
@@ -39,6 +41,8 @@ def retry_wait(error: SpritesError, attempt: int, *, idempotent: bool) -> float 
         return None
     match error:
         case RateLimited() if error.code == SPRITE_LIMIT_CODE:
+            return None
+        case ConnectionFailed(silent=True) if attempt >= MAX_SILENT_ATTEMPTS:
             return None
         case RateLimited(retry_after=float(after)):
             return after + random.uniform(0, 0.25) if after <= MAX_WAIT_SECONDS else None  # noqa: S311

@@ -81,6 +81,10 @@ class Execution:
     """A running command: iterate for ``(stream, bytes)``, stream 1 stdout, 2 stderr.
 
     After the iteration :attr:`code` holds the exit code. On a terminal all output is stream 1.
+
+    Attributes:
+        session: id of the session, "" until it is known.
+        heard: time of the event loop at which the last message came, keepalives included.
     """
 
     def __init__(self, socket: ClientConnection, name: str, *, tty: bool) -> None:
@@ -88,7 +92,14 @@ class Execution:
         self._name = name
         self._tty = tty
         self._code: int | None = None
+        self._failure: ExecInterrupted | None = None
         self.session: str = ""
+        self.heard = asyncio.get_running_loop().time()
+
+    def fail(self, error: ExecInterrupted) -> None:
+        """End the connection at once; whoever reads the command's output gets ``error``."""
+        self._failure = error
+        self._socket.transport.abort()
 
     @property
     def code(self) -> int:
@@ -124,11 +135,14 @@ class Execution:
             raise self._interrupted(error) from None
 
     def _interrupted(self, why: object) -> ExecInterrupted:
-        return ExecInterrupted(f"exec on {self._name}: {redact_line(why)}{_request_id_suffix(self._socket)}")
+        return self._failure or ExecInterrupted(
+            f"exec on {self._name}: {redact_line(why)}{_request_id_suffix(self._socket)}"
+        )
 
     async def __aiter__(self) -> AsyncIterator[tuple[int, bytes]]:
         try:
             async for message in self._socket:
+                self.heard = asyncio.get_running_loop().time()
                 frame = parse_frame(message, tty=self._tty)
                 self.session = self.session if frame.session is None else frame.session
                 self._code = self._code if frame.code is None else frame.code

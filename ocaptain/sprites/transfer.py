@@ -16,9 +16,11 @@ import asyncio
 import contextlib
 import hashlib
 import shlex
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ocaptain.sprites.errors import ConnectionFailed, FileMissing, TransferFailed
+from ocaptain.sprites.retry import MAX_SILENT_ATTEMPTS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -81,6 +83,15 @@ async def upload(client: SpritesClient, name: str, source: Path, path: str, *, m
     raise TransferFailed(f"{source} arrived damaged on {name} in all of {MAX_TRIES} tries")
 
 
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file on a sprite: its absolute path, its size in bytes, and its SHA-256."""
+
+    path: str
+    size: int
+    digest: str
+
+
 async def download(client: SpritesClient, name: str, path: str, target: Path) -> None:
     """Download a file from a sprite; ``target`` is replaced atomically.
 
@@ -90,17 +101,36 @@ async def download(client: SpritesClient, name: str, path: str, target: Path) ->
         SpritesError: the sprite cannot be reached; another call continues where this one stopped.
     """
     for _ in range(MAX_TRIES):
-        size, digest = await _get_remote_size_and_digest(client, name, path)
-        partial = target.with_name(f"{target.name}.{digest[:16]}.part")
-        await _fetch_missing(client, name, path, partial, size)
-        if await asyncio.to_thread(_size_and_digest, partial) == (size, digest):
-            partial.replace(target)
+        if await _try_download(client, name, await _describe(client, name, path), target):
             return
-        partial.unlink()  # damaged, or the file changed on the ship
     raise TransferFailed(f"{path} of {name} arrived damaged in all of {MAX_TRIES} tries")
 
 
-async def _get_remote_size_and_digest(client: SpritesClient, name: str, path: str) -> tuple[int, str]:
+async def download_known(client: SpritesClient, name: str, file: RemoteFile, target: Path) -> None:
+    """Download a file whose checksum is known, and which does not change; ``target`` is replaced atomically.
+
+    Raises:
+        TransferFailed: it arrived damaged in every try.
+        SpritesError: the sprite cannot be reached.
+    """
+    for _ in range(MAX_TRIES):
+        if await _try_download(client, name, file, target):
+            return
+    raise TransferFailed(f"{file.path} of {name} arrived damaged in all of {MAX_TRIES} tries")
+
+
+async def _try_download(client: SpritesClient, name: str, file: RemoteFile, target: Path) -> bool:
+    """Download a file; return whether it is what it should be, and in its place."""
+    partial = target.with_name(f"{target.name}.{file.digest[:16]}.part")
+    await _fetch_missing(client, name, file.path, partial, file.size)
+    if await asyncio.to_thread(_size_and_digest, partial) == (file.size, file.digest):
+        partial.replace(target)
+        return True
+    partial.unlink()  # damaged, or the file changed on the ship
+    return False
+
+
+async def _describe(client: SpritesClient, name: str, path: str) -> RemoteFile:
     done = await client.run(name, ["sh", "-c", _DESCRIBE_SCRIPT, "sh", path], seconds=COMMAND_SECONDS)
     words = done.stdout.split()
     if done.code == _MISSING:
@@ -108,7 +138,7 @@ async def _get_remote_size_and_digest(client: SpritesClient, name: str, path: st
     if done.code or len(words) < 2 or not words[0].isdigit():
         stderr = done.stderr.decode(errors="replace").strip()[-500:]
         raise TransferFailed(f"{shlex.quote(path)} of {name} cannot be read: {stderr or f'exit {done.code}'}")
-    return int(words[0]), words[1].decode("ascii", "replace")
+    return RemoteFile(path, int(words[0]), words[1].decode("ascii", "replace"))
 
 
 async def _fetch_missing(client: SpritesClient, name: str, path: str, partial: Path, size: int) -> None:
@@ -119,9 +149,10 @@ async def _fetch_missing(client: SpritesClient, name: str, path: str, partial: P
             with await asyncio.to_thread(partial.open, "r+b" if local_size else "wb") as file:
                 await _write_pieces(file, client.stream_file(name, path, local_size or 0), size)
                 file.truncate()
-        except ConnectionFailed:
+        except ConnectionFailed as error:
+            limit = MAX_SILENT_ATTEMPTS if error.silent else MAX_TRIES
             tries = 0 if (await asyncio.to_thread(_size_or_none, partial) or 0) > (local_size or 0) else tries + 1
-            if tries >= MAX_TRIES:
+            if tries >= limit:
                 raise
         else:
             return  # the caller verifies the checksum

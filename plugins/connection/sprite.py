@@ -12,6 +12,8 @@ author: The ocaptain authors (!UNKNOWN)
 version_added: 0.1.0
 notes:
   - Files of any size arrive whole or not at all; their checksum is compared.
+  - So does what a command writes; a large output is fetched as a file.
+  - A sprite that is silent while a command runs, and does not start another one in time, is unreachable.
   - Only the opening of a connection is tried again, never a command.
   - The end of a command's input is a message of the protocol, not a half-closed socket.
   - A connection that breaks while a command runs makes the host unreachable; the command is not
@@ -88,6 +90,7 @@ from ocaptain.sprites import (
     SpritesError,
     TransferFailed,
     download,
+    run_whole,
     upload,
 )
 
@@ -167,7 +170,9 @@ class Connection(ConnectionBase):
             dialogue = BecomeDialogue(self.become, self.get_option("become_success_timeout"))
         argv = ["/bin/sh", "-c", cmd]
         done = self._call(
-            lambda client: client.run(self._sprite, argv, stdin=in_data or b"", seconds=seconds, answer_output=dialogue)
+            lambda client: run_whole(
+                client, self._sprite, argv, stdin=in_data or b"", seconds=seconds, answer_output=dialogue
+            )
         )
         stderr = dialogue.strip_prompt(done.stderr) if dialogue else done.stderr
         return done.code, done.stdout, stderr

@@ -17,14 +17,19 @@ from ocaptain.captain.transport import Completed, ShipGone, TransportError, run
 from ocaptain.captain.transport.sprite import SpriteTransport
 from ocaptain.sprites import (
     ConnectionFailed,
+    OutputLost,
     ProxyFailed,
     SpritesClient,
     SpritesError,
+    SpriteWedged,
+    TooLarge,
     TransferFailed,
     download,
+    run_whole,
     transfer,
     upload,
 )
+from ocaptain.sprites import client as sprites_client
 from tests.drydock.test_life import Dock, put_service
 from tests.helpers import OCAPTAIN, wait_for
 
@@ -357,6 +362,77 @@ def test_output_is_lost_in_mid_stream_and_only_output(call, dock):
     count = "import sys; sys.stdout.write('0' * 250_000); sys.stderr.write('e' * 150_000); sys.exit(7)"
     done = call(lambda client: client.run("one", ["python3", "-c", count], seconds=240))
     assert (done.code, len(done.stdout), len(done.stderr)) == (7, 248_000, 150_000)
+
+
+LOSSY = {"call": "* /v1/sprites/*/exec", "kind": "lose", "kept": 512 * 1024, "lost": 1000}
+SHOUT = "import sys; sys.stdout.buffer.write(bytes(range(256)) * 8192); sys.stderr.write('e' * 700_000); sys.exit(3)"
+
+
+def test_large_output_arrives_whole_over_a_lossy_stream(call, dock):
+    faults(dock, LOSSY)
+
+    async def work(client):
+        lossy = await client.run("one", ["python3", "-c", SHOUT], seconds=240)
+        whole = await run_whole(client, "one", ["python3", "-c", SHOUT], seconds=240)
+        left = await client.run("one", ["sh", "-c", "ls -d /tmp/ocaptain-*"], seconds=240)
+        return lossy, whole, left
+
+    lossy, whole, left = call(work)
+    assert len(lossy.stdout) < 2**21
+    assert whole == sprites_client.Completed(3, bytes(range(256)) * 8192, b"e" * 700_000)
+    assert left.code == 2  # nothing is left on the ship
+
+
+def test_a_small_output_that_does_not_arrive_whole_is_an_error(call, dock):
+    faults(dock, {**LOSSY, "kept": 10, "lost": 1})
+    with pytest.raises(OutputLost, match=r"ended with exit code 4.*: 41 of 45 bytes"):
+        call(lambda client: run_whole(client, "one", ["sh", "-c", "printf %45s x; exit 4"], seconds=240))
+
+
+def test_whole_output_is_as_a_pipe_gives_it(call):
+    """Input, both streams, what opens one anew, a process that stays behind, a signal, no such program, a dialogue."""
+
+    async def work(client):
+        async def run_script(script, **more):
+            return await run_whole(client, "one", ["sh", "-c", script], **{"seconds": 240, **more})
+
+        assert await run_script("cat; echo e >/dev/stderr; echo f >/dev/stderr", stdin=b"\0in\n") == (
+            sprites_client.Completed(0, b"\0in\n", b"e\nf\n")
+        )
+        assert (await run_script("sleep 600 & echo there")).stdout == b"there\n"
+        assert (await run_script("kill -9 $$")).code == 137
+        assert (await run_whole(client, "one", ["no-such-program"], seconds=240)).code == 127
+        answers = iter([b"pass\n"])
+
+        def answer(stdout, stderr):
+            assert not stdout or stderr == b"prompt: "
+            return None if b"now" in stdout else next(answers, b"") if b"prompt: " in stderr else b""
+
+        asked = "printf 'prompt: ' >&2; read -r word; echo now $word; cat"
+        talked = await run_script(asked, stdin=b"rest", answer_output=answer)
+        assert (talked.stdout, talked.stderr) == (b"now pass\nrest", b"prompt: ")
+        with pytest.raises(TooLarge):
+            await run_script("yes")
+
+    call(work)
+
+
+def test_a_sprite_that_is_wedged_in_the_middle_of_a_command_is_told(call, dock):
+    dock.make("stuck")
+
+    async def work(client):
+        running = asyncio.create_task(client.run("stuck", ["sleep", "600"], seconds=240))
+        await asyncio.to_thread(wait_for, lambda: dock.rest.get("/v1/sprites/stuck/exec").json()["count"] == 1)
+        await asyncio.sleep(1.5)  # silent, and not wedged: another command starts
+        assert not running.done()
+        faults(dock, {"call": "* /v1/sprites/stuck/*", "kind": "wedge"})
+        with pytest.raises(SpriteWedged, match="starts no other one"):
+            await running
+        with pytest.raises(ConnectionFailed):
+            await client.write_file("stuck", "/home/sprite/x", bytes(8 * 2**20))
+
+    call(work, seconds=1.0)
+    assert dock.rest.delete("/v1/sprites/stuck").status_code == 204
 
 
 # -- the captain's transport ----------------------------------------------------------------------

@@ -26,6 +26,8 @@ from ocaptain.sprites.errors import api_error
 from ocaptain.sprites.redact import redact
 from ocaptain.sprites.retry import MAX_ATTEMPTS, retry_wait
 from ocaptain.sprites.sockets import Frame, parse_frame
+from ocaptain.sprites.transfer import RemoteFile
+from ocaptain.sprites.whole import Account, split_account
 
 SPRITE = {"name": "x", "id": "sprite-1", "status": "cold", "labels": ["a"], "org_slug": "o", "more": {"un": "known"}}
 
@@ -238,6 +240,43 @@ def test_a_file_that_is_not_read_in_time_is_no_lost_connection():
     ]:
         with pytest.raises(ConnectionFailed, match=message):
             Service(error).call(lambda client: client.read_file("x", "/f", limit=9))
+
+
+def test_silence_is_borne_twice_and_not_five_times():
+    """A wedged sprite answers never: each further try would only cost as long again."""
+    service = Service(*[httpx.ReadTimeout("")] * 9)
+    with pytest.raises(ConnectionFailed) as caught:
+        service.call(lambda client: client.get("x"))
+    assert caught.value.silent
+    assert len(service.requests) == 2
+
+
+def test_a_file_is_sent_in_pieces_with_its_length():
+    service = Service(httpx.Response(200))
+    service.call(lambda client: client.write_file("x", "/f", b"x" * 600_000))
+    (request,) = service.requests
+    assert (request.headers["content-length"], len(request.content)) == ("600000", 600_000)
+    assert "transfer-encoding" not in request.headers
+
+
+@pytest.mark.parametrize(
+    ("stderr", "rest", "account"),
+    [
+        (b"", b"", None),
+        (b"words\n", b"words\n", None),
+        (b"wordsMARK 3 5\n", b"words", Account(3, 5)),
+        (b"MARK\nMARK 3 5\n", b"MARK\n", Account(3, 5)),
+        (b"MARK 3 x\n", b"MARK 3 x\n", None),
+        (b"MARK 3\n", b"MARK 3\n", None),
+        (
+            b"MARK 3 5 /tmp/d aa bb\n",
+            b"",
+            Account(3, 5, (RemoteFile("/tmp/d/out", 3, "aa"), RemoteFile("/tmp/d/err", 5, "bb"))),
+        ),
+    ],
+)
+def test_the_account_of_an_output_is_the_last_line_of_the_errors(stderr, rest, account):
+    assert split_account(stderr, "MARK") == (rest, account)
 
 
 SECRET = "canary/4f59-token"
