@@ -21,6 +21,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ocaptain.captain.gaps import Gap, meet_gap
 from ocaptain.captain.reading import MessageReader, Throttle
 from ocaptain.captain.transport.base import ShipFault, Stream, TransportError
 from ocaptain.protocol import CLASSES, PROTOCOL, PROTOCOLS, Message, class_of_record, encode_line, read_record
@@ -56,7 +57,6 @@ PING_SECONDS = 10.0
 SILENCE_SECONDS = 45.0
 REST_SECONDS = 20.0
 MAX_ORPHANS = 4 * 1024 * 1024  # bytes of results that no command waits for
-MAX_PULLS = 3  # for the same records; then with each heartbeat
 MAX_TROUBLE = 1000  # characters
 ALL = "all"  # the class of all records of a worker of protocol 1
 log = logging.getLogger("ocaptain.captain")
@@ -143,7 +143,7 @@ class Channel:
         self._progress = asyncio.Event()
         self._acknowledged: dict[str, int] = {}
         self._orphans = 0  # bytes
-        self._pulls: dict[str, tuple[int, int]] = {}  # by class: after which record, and how often
+        self._gaps: dict[str, Gap] = {}  # by class
         self.broken: asyncio.Future[TransportError | ShipFault] = asyncio.get_running_loop().create_future()
 
     async def open(self, voyage: str, ship: str, epoch: int, generation: int) -> None:
@@ -256,12 +256,10 @@ class Channel:
         self._backlog = last[self._classes[0]]
         self._welcomed.set_result(welcome)
 
-    async def _pull(self, name: str) -> None:
-        """Ask for records again; after :data:`MAX_PULLS` in vain only at each heartbeat."""
-        after = self.cursors.of(name).seen
-        before, count = self._pulls.get(name, (-1, 0))
-        self._pulls[name] = (after, count + 1 if before == after else 1)
-        if self._pulls[name][1] <= MAX_PULLS:
+    async def _pull(self, name: str, number: int | None = None) -> None:
+        """Ask for records again, if :func:`.gaps.meet_gap` says so: record ``number`` does not follow the last one."""
+        self._gaps[name], is_due = meet_gap(self._gaps.get(name), self.cursors.of(name).seen, number)
+        if is_due:
             await self._ask_again(name)
 
     async def _ask_again(self, name: str) -> None:
@@ -272,7 +270,7 @@ class Channel:
         name = ALL if self.protocol == 1 else class_of_record(body)
         verdict = self.cursors.of(name).accept(number, hold=is_result)
         if verdict == "pull":
-            await self._pull(name)
+            await self._pull(name, number)
         elif verdict == "use":
             found = read_body(body)
             if is_result:
@@ -375,8 +373,8 @@ class Channel:
                 return
             with contextlib.suppress(TransportError):
                 await self.send(Ping())
-                for name, (after, count) in self._pulls.items():
-                    if count > MAX_PULLS and after == self.cursors.of(name).seen:
+                for name, gap in self._gaps.items():
+                    if gap.after == self.cursors.of(name).seen:
                         await self._ask_again(name)
 
 

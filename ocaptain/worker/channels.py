@@ -28,6 +28,7 @@ class Channel:
         self.reader: Reader
         self.classes: tuple[str, ...] = FIRST_CLASSES
         self.sent: dict[str, int] = {}
+        self._sought: set[str] = set()  # classes whose position was changed
         self.asked_to_rest = False
         self.last_sent_trouble = ""
 
@@ -35,6 +36,7 @@ class Channel:
         """Continue with the record after number ``after`` of a class."""
         self.sent[name] = after
         self.reader.seek(name, after)
+        self._sought.add(name)
 
     async def __aiter__(self):  # type: ignore[no-untyped-def]
         lines = LineSplitter()
@@ -54,14 +56,23 @@ class Channel:
         await self._writer.drain()
 
     async def send_next_records(self, journal: Journal) -> bool:
-        """Send a few records of the first class that has any; return whether there were any."""
+        """Send a few records of the first class that has any; return whether there were any.
+
+        A captain that misses records pulls them while others are being sent: then the rest of these is not sent, or
+        it would look as if what is pulled had been dropped.
+        """
         for name in self.classes:
             batch = self.reader.read(name, BATCH_RECORDS[name])
+            self._sought.discard(name)
             for number, body in batch:
                 if number != self.sent[name] + 1:
                     await self.send(Dropped(name, number - 1))
-                await self.send_line(make_record(number, body))
+                    if name in self._sought:
+                        return True
                 self.sent[name] = number
+                await self.send_line(make_record(number, body))
+                if name in self._sought:
+                    return True
             if batch:
                 return True
             if self.sent[name] < journal.last(name):  # all of the rest has been dropped, or is not sound
