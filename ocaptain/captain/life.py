@@ -19,7 +19,7 @@ from ocaptain.captain.arrivals import Arrivals
 from ocaptain.captain.claim_order import ClaimOrder
 from ocaptain.captain.decide.finish import VoyageStatus, next_step
 from ocaptain.captain.decide.judge import AttemptWatch
-from ocaptain.captain.decide.leases import TICK, Leases
+from ocaptain.captain.decide.leases import TICK
 from ocaptain.captain.decide.pause import TEMPORARY_REASONS, Pause, temporary_pause
 from ocaptain.captain.final import FinalVerify, wait_for_artifacts
 from ocaptain.captain.local import LocalWork
@@ -27,6 +27,7 @@ from ocaptain.captain.pool import Pool
 from ocaptain.captain.records import Records
 from ocaptain.captain.ship.context import Context
 from ocaptain.captain.ship.telemetry import TelemetryEdge
+from ocaptain.captain.silent_ships import SilentShips
 from ocaptain.captain.views import Views
 from ocaptain.control.commands import Answer, carry_out
 from ocaptain.control.listen import listening
@@ -103,7 +104,7 @@ class Captain:
         self._fleet = fleet
         self._maker = maker
         self._awake = awake
-        self._leases = Leases({})
+        self._silent_ships = SilentShips(ledger, self.pool)
         self._attempt_watch = AttemptWatch({})
         self._pause: Pause | None = None
         self._sound_at = time.time()
@@ -329,10 +330,7 @@ class Captain:
         self._update_pause(absent)
         clock_stopped = bool(absent or self.context.soundness.problem)
         now = time.monotonic()
-        holding = {name for name in silent if self.ledger.held_claim(name)}
-        self._leases, lapsed = self._leases.tick(now, holding, clock_stopped=clock_stopped)
-        for name in lapsed:
-            self.pool.take_task_from(name, f"{name} was silent for too long", ship_state="lost")
+        self._silent_ships.tick(now, silent, clock_stopped=clock_stopped)
         working = [found for actor in self.actors.values() if (found := actor.running_attempt())]
         self._attempt_watch, over = self._attempt_watch.tick(now, working, clock_stopped=clock_stopped)
         for name, reason in over.items():

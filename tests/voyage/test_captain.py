@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from ocaptain.captain import channel as channels
 from ocaptain.captain import pool
 from ocaptain.captain.cursors import Cursors
 from ocaptain.captain.decide import dispatch, leases
@@ -19,7 +20,7 @@ from ocaptain.captain.rescue import rescue
 from ocaptain.captain.ship import actor as actors
 from ocaptain.captain.ship.context import Context
 from ocaptain.captain.ship.link import Link
-from ocaptain.captain.transport import ShipGone
+from ocaptain.captain.transport import ShipGone, TransportError
 from ocaptain.git import Git
 from ocaptain.ledger import task_views
 from ocaptain.protocol.messages import Start
@@ -161,6 +162,65 @@ def test_a_lapsed_lease_hands_the_task_on_and_the_late_result_is_kept(tmp_path, 
     assert git.resolve(f"{VOYAGE}:late") is None
     if back:
         assert git.text("show", "refs/ocaptain/stale/1:late") == "late"
+
+
+class Wedged(LocalShip):
+    """One whose sprite can be wedged: its stream falls silent, and no other one opens."""
+
+    wedged = False
+
+    async def open(self):
+        if self.wedged:
+            await asyncio.sleep(0.5)
+            raise TransportError("no WebSocket handshake in 0.5 s")
+        ship, inner = self, await super().open()
+
+        class Stream:
+            async def send(self, data):
+                if not ship.wedged:
+                    await inner.send(data)
+
+            async def __aiter__(self):
+                async for data in inner:
+                    while ship.wedged:
+                        await asyncio.sleep(0.1)
+                    yield data
+
+            async def close(self):
+                await inner.close()
+
+        return Stream()
+
+
+def test_wedged_ships_cost_only_themselves(tmp_path, ships, monkeypatch):
+    """One is wedged while it works, another before it was reached: the third does it all, and both count as lost."""
+    monkeypatch.setattr(channels, "PING_SECONDS", 0.5)
+    monkeypatch.setattr(channels, "SILENCE_SECONDS", 2.0)
+    monkeypatch.setattr(leases, "LEASE_SECONDS", 2.0)
+    monkeypatch.setattr(leases, "UNREACHED_SECONDS", 4.0)
+    at_work, never = Wedged(tmp_path / "at-work").start(), Wedged(tmp_path / "never").start()
+    there, end = tmp_path / "there", tmp_path / "end"
+    line = (
+        f'test "$OCAPTAIN_SHIP" != ship-0 || {{ touch {there}; sleep 300; }}; until test -e {end}; do sleep 0.1; done'
+    )
+    directory = make_voyage(tmp_path, [{"run": f"{line}; echo a > a", "wish": "ship-0"}, {"run": "echo b > b"}], 3)
+    never.wedged = True
+
+    async def wedge(captain):
+        await until(there.exists)
+        at_work.wedged = True
+        states = captain.ledger.ship_row
+        await until(lambda: {states(name).state for name in ("ship-0", "ship-2")} == {"lost"})
+        assert "could not be reached" in states("ship-2").reason
+        end.touch()
+        await asyncio.sleep(60)
+
+    try:
+        assert run(sail(directory, [at_work, *ships(1), never], meanwhile=wedge)) == "complete"
+    finally:
+        at_work.end()
+        never.end()
+    assert sorted(landed(directory)) == ["1", "2"]
 
 
 def test_a_lapsed_agent_that_still_runs_is_ended_when_its_ship_returns(tmp_path, ships, monkeypatch):

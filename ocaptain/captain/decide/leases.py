@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 TICK = 1.0
 MAX_TICK = 2.0
 LEASE_SECONDS = 60.0
+#: After which a ship that holds no task and cannot be reached counts as lost: a cold one takes seconds to come.
+UNREACHED_SECONDS = 600.0
 
 
 def time_passed(last: float | None, now: float) -> float:
@@ -32,20 +34,22 @@ class Leases:
     last: float | None = None
 
     def tick(
-        self, now: float, silent: AbstractSet[str], *, clock_stopped: bool = False
+        self, now: float, silent: AbstractSet[str], *, clock_stopped: bool = False, limit: float | None = None
     ) -> tuple[Leases, frozenset[str]]:
         """Age the leases of the ships that are silent now.
 
         Args:
             now: a monotonic time, seconds.
-            silent: ships that hold a task and have no channel.
+            silent: ships that have no channel, and whose lease this is.
             clock_stopped: whether no time passes, since no ship could be heard now, whatever it does.
+            limit: seconds that a lease lasts; by default :data:`LEASE_SECONDS`.
 
         Returns:
             The new leases, and the ships whose lease lapsed with this tick.
         """
         passed = time_passed(self.last, now) if not clock_stopped else 0.0
+        lasts = LEASE_SECONDS if limit is None else limit
         ages = {ship: self.silent.get(ship, 0.0) + passed for ship in silent}
-        lapsed = frozenset(ship for ship, age in ages.items() if age >= LEASE_SECONDS)
+        lapsed = frozenset(ship for ship, age in ages.items() if age >= lasts)
         kept = {ship: age for ship, age in ages.items() if ship not in lapsed}
         return replace(self, silent=kept, last=now), lapsed
