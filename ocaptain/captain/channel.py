@@ -21,7 +21,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ocaptain.captain.gaps import Gap, meet_gap
+from ocaptain.captain.gaps import Missing
 from ocaptain.captain.reading import MessageReader, Throttle
 from ocaptain.captain.transport.base import ShipFault, Stream, TransportError
 from ocaptain.protocol import CLASSES, PROTOCOL, PROTOCOLS, Message, class_of_record, encode_line, read_record
@@ -143,7 +143,7 @@ class Channel:
         self._progress = asyncio.Event()
         self._acknowledged: dict[str, int] = {}
         self._orphans = 0  # bytes
-        self._gaps: dict[str, Gap] = {}  # by class
+        self._lost = Missing()
         self.broken: asyncio.Future[TransportError | ShipFault] = asyncio.get_running_loop().create_future()
 
     async def open(self, voyage: str, ship: str, epoch: int, generation: int) -> None:
@@ -257,9 +257,8 @@ class Channel:
         self._welcomed.set_result(welcome)
 
     async def _pull(self, name: str, number: int | None = None) -> None:
-        """Ask for records again, if :func:`.gaps.meet_gap` says so: record ``number`` does not follow the last one."""
-        self._gaps[name], is_due = meet_gap(self._gaps.get(name), self.cursors.of(name).seen, number)
-        if is_due:
+        """Ask for records again, if that is due: record ``number`` does not follow the last one."""
+        if self._lost.meet(name, self.cursors.of(name).seen, number):
             await self._ask_again(name)
 
     async def _ask_again(self, name: str) -> None:
@@ -291,8 +290,7 @@ class Channel:
             self._on_orphan(number, body)
 
     async def _acknowledge(self) -> None:
-        # Not for every log line: the journal is cut in steps anyhow.
-        settled = self.cursors.settled_numbers()
+        settled = self.cursors.settled_numbers()  # not for every log line: the journal is cut in steps anyhow
         if sum(settled.values()) - sum(self._acknowledged.values()) >= ACKNOWLEDGE_EVERY:
             await self.acknowledge()
 
@@ -344,6 +342,9 @@ class Channel:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(REST_SECONDS):
                 last = await self._or_broken(self._resting)
+            for name, number in last.items():
+                if self.cursors.of(name).seen < number:  # it was sent before this answer, and lost
+                    await self._ask_again(name)
             while any(self.cursors.of(name).seen < number for name, number in last.items()):
                 self._progress.clear()
                 async with asyncio.timeout(REST_SECONDS):
@@ -373,8 +374,9 @@ class Channel:
                 return
             with contextlib.suppress(TransportError):
                 await self.send(Ping())
-                for name, gap in self._gaps.items():
-                    if gap.after == self.cursors.of(name).seen:
+                if self._welcomed.done():
+                    seen = {name: self.cursors.of(name).seen for name in self._classes}
+                    for name in self._lost.beat(seen, self._classes[:1] if self._waiting else ()):
                         await self._ask_again(name)
 
 

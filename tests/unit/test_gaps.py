@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from ocaptain.captain.gaps import MAX_PULLS, Gap, meet_gap
+from ocaptain.captain.gaps import MAX_PULLS, Gap, Missing, meet_gap
 from ocaptain.protocol import decode_line
 from ocaptain.worker.channels import Channel
 from ocaptain.worker.journal import Journal
@@ -28,6 +28,20 @@ from ocaptain.worker.journal import Journal
 )
 def test_a_gap_is_pulled_once_a_pass(known, after, number, gap, is_due):
     assert meet_gap(known, after, number) == (gap, is_due)
+
+
+def test_what_is_lost_at_the_end_is_pulled_after_a_quiet_heartbeat():
+    missing = Missing()
+    assert missing.beat({"result": 3, "log": 7}, ()) == []
+    assert missing.beat({"result": 3, "log": 8}, ()) == ["result"]
+    assert missing.beat({"result": 3, "log": 8}, ()) == ["log"]
+    assert missing.beat({"result": 3, "log": 8}, ()) == []  # there was nothing
+    assert missing.beat({"result": 3, "log": 8}, ["result"]) == ["result"]  # a command waits for its result
+    assert missing.beat({"result": 4, "log": 8}, ["result"]) == []
+    assert missing.meet("log", 8, 10)
+    assert not missing.meet("log", 8, 11)
+    assert missing.beat({"result": 5, "log": 8}, ()) == ["log"]
+    assert missing.beat({"result": 6, "log": 11}, ()) == []
 
 
 class Slow:
