@@ -34,7 +34,12 @@ PACKAGES = {
     "sshd": "openssh-server",
     "python3": "python3",
     "less": "less",
+    "setfacl": "acl",  # with these three, roles that others published run (Ansible's become_user, synchronize, cron)
+    "rsync": "rsync",
+    "cron": "cron",
 }
+#: What is of no use to a ship with a single id.
+ROOT_PACKAGES = frozenset({"sudo", "openssh-server", "acl", "rsync", "cron"})
 EXTRA_PACKAGES = ("procps", "mount", "ca-certificates")  # what a bare Debian lacks
 BUILD_SECONDS = 600.0
 #: The lock of apt and dpkg (fcntl), and how long another program may hold it.
@@ -71,6 +76,27 @@ FORBID_SERVICES_SCRIPT = """
 printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d
 chmod 0755 /usr/sbin/policy-rc.d
 """
+# As in a container: nothing boots here, so `service` and Ansible's `service:` are to find what is in /etc/init.d; and
+# the lists of packages are none, and as old as can be, so that Ansible's `cache_valid_time` fetches them.
+CONTAINER_SCRIPT = """
+case $(readlink /usr/sbin/init || :) in
+*systemd) rm -f /usr/sbin/init ;;
+esac
+! getent group crontab >/dev/null || {
+  mkdir -p /var/spool/cron
+  install -d -m 1730 -g crontab /var/spool/cron/crontabs
+}
+# The host's databases stay with the host: where PostgreSQL is installed, its clusters are new and empty here.
+for cluster in /etc/postgresql/*/*/; do
+  [ -d "$cluster" ] || continue
+  version=$(basename "$(dirname "$cluster")") name=$(basename "$cluster")
+  rm -rf "$cluster"
+  install -d -o postgres -g postgres /var/lib/postgresql
+  pg_createcluster "$version" "$name" || rm -rf "$cluster"
+done
+rm -rf /var/lib/apt/periodic/*stamp /var/lib/apt/lists/*
+[ ! -d /var/lib/apt/lists ] || touch -d @0 /var/lib/apt/lists
+"""
 INSTALL_SCRIPT = """set -eu
 export DEBIAN_FRONTEND=noninteractive
 missing=$*
@@ -78,7 +104,6 @@ missing=$*
   apt-get -q -o Dpkg::Use-Pty=0 update
   apt-get -q -y -o Dpkg::Use-Pty=0 install --no-install-recommends $missing
   apt-get -q clean
-  rm -rf /var/lib/apt/lists/*
 }
 """
 # A separate Debian (or the derivative that the host runs), made as root of a namespace: $1 = directory.
@@ -99,7 +124,7 @@ done
 chroot "$target" update-ca-certificates
 # The host may trust more than its packages say.
 [ ! -e /etc/ssl/certs/ca-certificates.crt ] || cp -L /etc/ssl/certs/ca-certificates.crt "$target/etc/ssl/certs/"
-chroot "$target" /bin/sh -c "$USERS$NO_SERVICES"
+chroot "$target" /bin/sh -c "$USERS$CONTAINER"
 """
 # The host's programs below a copy of the world-readable part of /etc: $1 = directory.
 COPY_SCRIPT = """set -eu
@@ -121,7 +146,7 @@ find "$target/etc" -mindepth 1 ! -type l ! -perm -o+r -prune -exec rm -rf {} +
 def base_layer_key(root: Path = Path("/")) -> str:
     """Return the hash in the name of the layer that fits this host: 16 hex digits."""
     digest = hashlib.sha256((USERS_SCRIPT + INSTALL_SCRIPT + repr(PACKAGES) + repr(ALLOWED_CAPABILITIES)).encode())
-    digest.update((BOOTSTRAP_SCRIPT + COPY_SCRIPT + sandbox_mode()).encode())
+    digest.update((BOOTSTRAP_SCRIPT + COPY_SCRIPT + CONTAINER_SCRIPT + sandbox_mode()).encode())
     used = ("etc/os-release", "etc/passwd", "etc/group", "var/lib/dpkg/status")
     for name in used[:1] if sandbox_mode() is SandboxMode.MAPPED else used:
         path = root / name
@@ -181,13 +206,13 @@ async def _bootstrap_debian(layer: Path) -> None:
 
 
 async def _copy_host_programs(layer: Path) -> None:
-    if missing := [package for package in missing_packages() if package not in {"sudo", "openssh-server"}]:
+    if missing := [package for package in missing_packages() if package not in ROOT_PACKAGES]:
         raise DrydockError(f"drydock needs programs that are not installed: apt-get install {' '.join(missing)}")
     await _run_on_host(["/bin/sh", "-c", COPY_SCRIPT, "sh", str(layer)])
 
 
 async def _run_on_host(argv: list[str]) -> None:
-    environment = {**_apt_environment(), "USERS": USERS_SCRIPT, "NO_SERVICES": FORBID_SERVICES_SCRIPT}
+    environment = {**_apt_environment(), "USERS": USERS_SCRIPT, "CONTAINER": FORBID_SERVICES_SCRIPT + CONTAINER_SCRIPT}
     with tempfile.TemporaryFile() as output:
         process = await asyncio.create_subprocess_exec(
             *dying_with_us(argv),
@@ -241,7 +266,7 @@ async def _install_packages(layer: Path) -> None:
     box = await Sandbox.create("base", layer.parent / "box", None)
     try:
         await _run_in_sandbox(box, FORBID_SERVICES_SCRIPT + INSTALL_SCRIPT, *missing_packages())
-        await _run_in_sandbox(box, USERS_SCRIPT)
+        await _run_in_sandbox(box, USERS_SCRIPT + CONTAINER_SCRIPT)
         # Only now: the layers are the mounted upper sides until the sandbox ends.
         await _save_upper_side(box, layer)
     finally:
