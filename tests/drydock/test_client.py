@@ -364,6 +364,21 @@ def test_output_is_lost_in_mid_stream_and_only_output(call, dock):
     assert (done.code, len(done.stdout), len(done.stderr)) == (7, 248_000, 150_000)
 
 
+def test_the_base_is_one_that_published_roles_run_on(call):
+    """`make outside` has whole roles."""
+    script = """
+    case $(readlink -f /sbin/init) in *systemd*) echo boots systemd ;; esac
+    [ "$(stat -c %Y /var/lib/apt/lists)" = 0 ] || echo lists are new
+    command -v setfacl rsync cron crontab >/dev/null || echo lacks programs
+    touch shared && setfacl -m u:games:r shared && getfacl -c shared | grep -qx user:games:r-- || echo no ACLs
+    for n in 1 2; do sudo service cron start >/dev/null; done
+    sudo service cron status >/dev/null || echo no service
+    echo '0 3 * * * true' | crontab - && crontab -l | grep -q true || echo no crontab
+    """
+    done = call(lambda client: client.run("one", ["sh", "-c", script], cwd="/home/sprite", seconds=240))
+    assert (done.code, done.stdout, done.stderr) == (0, b"", b"")
+
+
 LOSSY = {"call": "* /v1/sprites/*/exec", "kind": "lose", "kept": 512 * 1024, "lost": 1000}
 SHOUT = "import sys; sys.stdout.buffer.write(bytes(range(256)) * 8192); sys.stderr.write('e' * 700_000); sys.exit(3)"
 
