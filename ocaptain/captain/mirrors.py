@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from ocaptain.sync.spec import Session, Step
 
 LOOK_SECONDS = 5.0
+PAUSE_BETWEEN = 0.2  # seconds, however much happens
 RETRY_SECONDS = 30.0  # after Mutagen's daemon did not start
 AT_ONCE = 4  # ships that are seen to at the same time
 OFF = "switched off by OCAPTAIN_MUTAGEN"
@@ -89,6 +90,8 @@ class Mirrors:
         self._warned: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._flushing: dict[str, asyncio.Task[None]] = {}
+        self._settling: dict[str, asyncio.Task[None]] = {}
+        self._limit = asyncio.Semaphore(AT_ONCE)
 
     # -- the captain's side ---------------------------------------------------------------------
 
@@ -209,6 +212,7 @@ class Mirrors:
                 await self._mutagen.start()
                 log.info("mirrors: mutagen %s", self._mutagen.binary.version)
             await self._reconcile(self._mutagen)
+            await asyncio.sleep(PAUSE_BETWEEN)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_SECONDS):
                     await self._news.wait()
@@ -219,19 +223,19 @@ class Mirrors:
         Raises:
             MutagenError: there is no list.
         """
-        lines = [line for name in self._ships if (line := await self._line(name))]
+        busy = frozenset(self._settling)  # what the list will say of them may be old
+        found = await asyncio.gather(*(self._line(name) for name in self._ships if name not in busy))
+        lines = {line.ship: line for line in found if line}
         sessions = await mutagen.sessions()
         self._note(sessions)
-        at_work = {line.ship for line in lines}
-        resting = frozenset(name for name, one in self._ships.items() if name not in at_work and not one.is_lost)
+        resting = frozenset(name for name, one in self._ships.items() if name not in lines and not one.is_lost)
         kept = {name: origin for name, (origin, _) in self._live.origins.items()}
-        steps = wanted(lines, resting, sessions, kept, resumed=self._resumed)
+        steps = wanted(lines.values(), resting, sessions, kept, resumed=self._resumed)
         self._resumed = frozenset(one.id for one in sessions if one.is_halted and not one.paused)
-        limit = asyncio.Semaphore(AT_ONCE)
-        ships = {line.ship: line for line in lines}
-        names = {one.ship: None for one in steps if not isinstance(one, Create)} | dict.fromkeys(ships)
-        mine = {name: [one for one in steps if _ship_of(one) == name] for name in names}
-        await asyncio.gather(*(self._settle(name, todo, ships.get(name), limit) for name, todo in mine.items()))
+        for name in dict.fromkeys([*(_ship_of(one) for one in steps), *lines]):
+            if name not in busy:
+                mine = [one for one in steps if _ship_of(one) == name]
+                self._settling[name] = self._spawn(self._settle(name, mine, lines.get(name)))
         self._publish("")
 
     async def _line(self, ship: str) -> Line | None:
@@ -252,29 +256,35 @@ class Mirrors:
         target = str(mirror_path(self._directory, ship))
         return Line(self._voyage, ship, one.host, one.origin, generation, SOURCE, target, tuple(IGNORE_PATTERNS))
 
-    async def _settle(self, ship: str, steps: Sequence[Step], line: Line | None, limit: asyncio.Semaphore) -> None:
+    async def _settle(self, ship: str, steps: Sequence[Step], line: Line | None) -> None:
         """Do what is to be done for one ship, in order; what fails is tried again at the next look."""
-        async with limit:
-            try:
+        try:
+            async with self._limit:
                 ends = [one for one in steps if isinstance(one, MoveAway) or _ends(one)]
                 for step in ends:
                     await self._do(step)
-                if line and await self._admit(line) and not [one for one in steps if one not in ends]:
-                    steps = [*steps, *self._redial(ship)]
-                for step in steps:
-                    if step not in ends:
-                        await self._do(step)
-            except (OcaptainError, TransportError, OSError) as error:
-                self._fail(ship, str(error))
-            else:
-                if line and not self._ships[ship].too_large:
-                    self._ships[ship].problem = ""
+                begins = [one for one in steps if one not in ends]
+                if line and await self._admit(line) and not begins:
+                    begins = self._redial(ship)
+                for step in begins:
+                    await self._do(step)
+        except (OcaptainError, TransportError, OSError) as error:
+            self._fail(ship, str(error))
+        except Exception as error:
+            log.exception("%s: its mirror: an error of ours", ship)
+            self._fail(ship, f"an error of ours: {type(error).__name__}")
+        else:
+            if line and not self._ships[ship].too_large:
+                self._ships[ship].problem = ""
+        finally:
+            self._settling.pop(ship, None)
 
     async def _do(self, step: Step) -> None:
         mutagen = self._mutagen
         assert mutagen
         if isinstance(step, MoveAway):
             await self._move_away(step.ship)
+            self._news.set()
         elif isinstance(step, Create):
             ship, folder = step.line.ship, Path(step.line.target)
             if why := refuse_folder(folder, is_ours=ship in self._live.origins):
@@ -287,8 +297,6 @@ class Mirrors:
         elif step.verb not in {"resume", "reset"} or self._ships[step.ship].is_admitted:
             log.info("%s: its mirror: %s", step.ship or "a session of nobody's", step.verb)
             await mutagen.act(step.verb, step.session)
-            if step.verb in {"resume", "reset"}:
-                self._news.set()
 
     async def _admit(self, line: Line) -> bool:
         """Let Mutagen reach a ship that is at work; return whether it was let go before.
