@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import tempfile
@@ -19,7 +20,7 @@ from ocaptain.errors import OcaptainError
 from ocaptain.git import BareRepository
 from ocaptain.process import live_pid
 from ocaptain.sync.live import Live
-from ocaptain.sync.mutagen import Mutagen
+from ocaptain.sync.mutagen import Mutagen, MutagenError
 from tests.sync import fake_mutagen
 from tests.sync.machine import Machine
 from tests.voyage.local import VOYAGE, command, make_voyage
@@ -411,3 +412,61 @@ def test_switched_off_nothing_of_mutagen_is_left(root, fake):
         await left.stop()
 
     go(work())
+
+
+def test_whatever_ships_do_ends_with_one_session_for_each_at_work(root, fake):
+    seed = int(os.environ.get("OCAPTAIN_MIRROR_SEED") or int.from_bytes(os.urandom(4)))
+    chance = random.Random(seed)
+
+    async def work():
+        async with Fleet(root, 3).captain(fake) as fleet:
+            at_work = dict.fromkeys(fleet.names, False)
+            for _ in range(14):
+                ship = chance.choice(fleet.names)
+                match chance.choice(["begins", "lets go", "breaks", "lost", "reborn", "halts", "daemon dies"]):
+                    case "begins":
+                        at_work[ship] = True
+                        fleet.begin(ship)
+                    case "lets go":
+                        at_work[ship] = False
+                        await fleet.let_go(ship)
+                    case "breaks":
+                        at_work[ship] = False
+                        fleet.hooks.channel_closed(ship)
+                    case "lost":
+                        at_work[ship] = False
+                        fleet.hooks.ship_lost(ship, "gone")
+                    case "reborn":
+                        fleet.hooks.ship_lost(ship, "gone")
+                        fleet.make(ship)
+                        fleet.begin(ship)
+                        at_work[ship] = True
+                    case "halts":
+                        fake_mutagen.set_traps(fake, halt="halted-on-root-emptied")
+                    case "daemon dies":
+                        mutagen = fleet.mirrors._mutagen
+                        if mutagen and (pid := live_pid(mutagen.place.pid_file)):
+                            os.kill(pid, signal.SIGKILL)
+                await asyncio.sleep(chance.random() / 2)
+
+            async def has_converged():
+                with contextlib.suppress(MutagenError):
+                    found = await fleet.sessions() if fleet.mirrors._mutagen else []
+                    running = sorted((one.ship, one.origin) for one in found if not one.paused)
+                    origins = {name: f"sprite-{name}-{fleet.sprites[name].number}" for name in fleet.names}
+                    return running == sorted((name, origins[name]) for name in fleet.names if at_work[name])
+                return False
+
+            await until(has_converged)
+            for name in fleet.names:
+                if at_work[name]:
+                    fleet.write(name, "last")
+                    await until(lambda name=name: "last" in fleet.files(name))
+                else:
+                    assert not fleet.mirrors._switch.connections(fleet.mirrors._ships[name].host)
+
+    try:
+        go(work())
+    except BaseException as error:
+        error.add_note(f"again: OCAPTAIN_MIRROR_SEED={seed}")
+        raise
