@@ -26,7 +26,7 @@ from ocaptain.captain.transport.base import TransportError
 from ocaptain.errors import OcaptainError
 from ocaptain.protocol.files import write_atomic
 from ocaptain.sync.live import STATUS_FILE, Live
-from ocaptain.sync.mutagen import PAUSE_SECONDS, Mutagen, MutagenError, clear, require_binary
+from ocaptain.sync.mutagen import PAUSE_SECONDS, Mutagen, MutagenError, MutagenNotUsed, clear, require_binary
 from ocaptain.sync.place import make_place
 from ocaptain.sync.spec import MAX_TOTAL_BYTES, SOURCE, Act, Create, Line, MoveAway, is_label, wanted
 from ocaptain.sync.switch import Switch
@@ -188,14 +188,16 @@ class Mirrors:
         while True:
             try:
                 await self._follow()
+            except MutagenNotUsed as error:
+                log.info("mirrors: %s", error)
+                self._publish(str(error))
+                return
             except (OcaptainError, OSError) as error:
                 self._warn("", str(error))
                 self._publish(str(error))
             except Exception as error:
                 log.exception("mirrors: an error of ours")
                 self._publish(f"an error of ours: {type(error).__name__}")
-            if self._mutagen is None:
-                return  # it is not installed, or not one that is used
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _follow(self) -> None:

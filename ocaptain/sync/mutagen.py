@@ -34,12 +34,16 @@ CREATE_SECONDS = 60.0
 PAUSE_SECONDS = 5.0
 START_SECONDS = 20.0
 END_SECONDS = 5.0  # it takes about 1.5
-VERSION_SECONDS = 5.0
+VERSION_SECONDS = 20.0
 _MAX_SAID = 300
 
 
 class MutagenError(OcaptainError):
     """Mutagen cannot be used, or a call of it failed."""
+
+
+class MutagenNotUsed(MutagenError):
+    """There is no Mutagen, or one of a version that was not tried: asking again changes nothing."""
 
 
 @dataclass(frozen=True)
@@ -63,15 +67,16 @@ async def require_binary(search: str | None = None) -> Binary:
         search: instead of ``PATH``.
 
     Raises:
-        MutagenError: there is none, or it is of a version that was not tried.
+        MutagenNotUsed: there is none, or it is of a version that was not tried.
+        MutagenError: it does not say its version.
     """
     found = find_binary(search)
     if found is None:
-        raise MutagenError("mutagen is not installed")
+        raise MutagenNotUsed("mutagen is not installed")
     said = (await _call(found, ["version"], _environment(None), VERSION_SECONDS)).decode(errors="replace")
     version = read_version(said)
     if version is None:
-        raise MutagenError(f"mutagen is of version {clean_line(said, 40) or 'unknown'}; 0.18 is used")
+        raise MutagenNotUsed(f"mutagen is of version {clean_line(said, 40) or 'unknown'}; 0.18 is used")
     return Binary(found, version)
 
 

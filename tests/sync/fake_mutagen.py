@@ -521,6 +521,8 @@ def main(folder, *argv):
     try:
         match argv:
             case ("version",):
+                while "version" in read_traps(folder).get("hang", ()):
+                    time.sleep(1)
                 sys.stdout.write(f"{traps.get('version', VERSION)}\n")
             case ("daemon", "run"):
                 Daemon(folder, data).run()

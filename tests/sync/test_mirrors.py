@@ -300,6 +300,22 @@ def test_without_mutagen_all_else_goes_on(root, fake, traps, why):
     go(work())
 
 
+def test_a_mutagen_that_hangs_at_first_is_asked_again(root, fake, monkeypatch):
+    monkeypatch.setattr("ocaptain.sync.mutagen.VERSION_SECONDS", 0.5)
+    fake_mutagen.set_traps(fake, hang=["version"])
+
+    async def work():
+        async with Fleet(root).captain(fake) as fleet:
+            fleet.begin("ship-0")
+            why = "mutagen version did not end in 0.5 s and was killed"
+            await until(lambda: (fleet.directory / "mirrors.json").exists() and fleet.live().why == why)
+            monkeypatch.setattr("ocaptain.sync.mutagen.VERSION_SECONDS", 60)
+            fake_mutagen.set_traps(fake)
+            await until(lambda: fleet.state("ship-0") == "watching")
+
+    go(work())
+
+
 def test_a_provider_that_does_not_answer_and_a_full_folder_are_said(root, fake):
     async def work():
         async with Fleet(root).captain(fake) as fleet:
