@@ -41,6 +41,7 @@ def start(options: server.Options, *, as_json: bool) -> None:
     # Report a wrong option here, not in the log of a server that did not start.
     options.fault_plan()
     options.checked_layers()
+    options.ship_network()
     if server.running_server() and options != server.Options(port=options.port):
         raise UsageError("drydock is already running with other options; stop it first (`ocaptain drydock stop`)")
     record = server.start(options)

@@ -29,8 +29,9 @@ def _duration(text: str) -> float:
 class Network(StrEnum):
     """Network of drydock's ships."""
 
-    host = "host"
+    proxy = "proxy"
     isolated = "isolated"
+    host = "host"
 
 
 @drydock_app.command("start")
@@ -54,9 +55,19 @@ def drydock_start(
             help="End the processes of a frozen sprite after this much longer; 0 = never.",
         ),
     ] = "10m",  # type: ignore[assignment]
-    network: Annotated[Network, typer.Option(help="Network of ships: this machine's, or one each.")] = Network.host,
+    network: Annotated[
+        Network,
+        typer.Option(
+            help="What ships can reach: the internet by drydock's proxy; only what is allowed here; "
+            "or all that this machine can, its own services among it."
+        ),
+    ] = Network.proxy,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME[:PORT]", help="Host that ships may reach though its address is private."),
+    ] = None,
     allow_host_port: Annotated[
-        list[int] | None, typer.Option(min=1, max=65535, help="Port of this machine that isolated ships may reach.")
+        list[int] | None, typer.Option(min=1, max=65535, help="Port of this machine that is the ships' as well.")
     ] = None,
     layer: Annotated[
         list[Path] | None,
@@ -79,7 +90,8 @@ def drydock_start(
     ports = tuple(allow_host_port or ())
     plan = build_fault_plan(latency, jitter, seed, faults)
     layers = tuple(str(directory.absolute()) for directory in layer or ())
-    start(Options(port, idle_exit, limit, idle, cold, network.value, ports, plan, layers), as_json=json)
+    hosts = tuple(allow_host or ())
+    start(Options(port, idle_exit, limit, idle, cold, network.value, ports, plan, layers, hosts), as_json=json)
 
 
 @drydock_app.command("status")

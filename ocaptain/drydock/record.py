@@ -117,6 +117,7 @@ class SpriteRecord(BaseModel):
 
     Attributes:
         stands_on: id of the checkpoint that the disk was last saved as or restored from.
+        host_ports: ports of the host that are this sprite's alone, beside those that drydock was started with.
     """
 
     body: CreateBody
@@ -129,6 +130,7 @@ class SpriteRecord(BaseModel):
     network: NetworkPolicy = Field(default_factory=NetworkPolicy)
     privileges: PrivilegesPolicy = Field(default_factory=PrivilegesPolicy)
     resources: ResourcesPolicy = Field(default_factory=ResourcesPolicy)
+    host_ports: list[int] = []
     processes: list[Process] = []
 
     def save(self, directory: Path) -> None:

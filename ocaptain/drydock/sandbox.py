@@ -86,6 +86,7 @@ class Sandbox:
         name: host name inside.
         directory: its folder on the host; removed by :meth:`destroy`.
         init_pid: pid of its init as the host sees it; 0 while it is down.
+        environment: of every command, before what its caller adds.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class Sandbox:
         self.name = name
         self.directory = directory
         self.init_pid = 0
+        self.environment = BASE_ENVIRONMENT
         self._base = base
         self._isolated = isolated
         self._layers = layers

@@ -49,12 +49,10 @@ def sprite_defaults(options: Options) -> SpriteDefaults:
     """Return the settings for every sprite.
 
     Raises:
-        UsageError: a layer directory is invalid.
+        UsageError: a layer directory is invalid, or what the network opens.
     """
     idle_policy = IdlePolicy(options.idle, options.cold)
-    return SpriteDefaults(
-        options.limit, idle_policy, options.network == "isolated", options.ports, options.checked_layers()
-    )
+    return SpriteDefaults(options.limit, idle_policy, options.ship_network(), options.checked_layers())
 
 
 def _listen(port: int) -> socket.socket:

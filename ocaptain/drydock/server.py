@@ -42,9 +42,11 @@ from ocaptain.text import plain_reason
 if TYPE_CHECKING:
     import subprocess
 
+    from ocaptain.drydock.outlets import ShipNetwork
+
 START_SECONDS = 660.0  # the first start installs the base layer
 STOP_SECONDS = 60.0  # it removes its ships' disks; one that is killed would leave them
-Network = Literal["host", "isolated"]
+Network = Literal["proxy", "isolated", "host"]
 OPTIONS_FILE = "options.json"
 DESTROY_SIGNAL = signal.SIGUSR1  #: ends the server and destroys its sprites; any other signal keeps their disks
 #: Keeps the Popen objects alive: one that is freed while its process still runs raises a ResourceWarning.
@@ -127,8 +129,10 @@ class Options:
         limit: maximum number of running sprites; None = no limit.
         idle: seconds of idleness after which a sprite is frozen (warm); 0 = never.
         cold: further seconds after which its processes end; 0 = never.
-        network: ``host``: ships share this machine's network; ``isolated``: each has its own.
-        ports: loopback ports of this machine that isolated ships may reach, at the same port numbers.
+        network: ``proxy``: each ship has a network of its own, and a proxy; ``isolated``: it has no way out but
+            to ``ports`` and ``hosts``; ``host``: ships share this machine's network.
+        ports: loopback ports of this machine that ships with their own network may reach, at the same numbers.
+        hosts: hosts that they may reach although their addresses are private (``NAME[:PORT]``).
         layers: directories whose content every ship has on top of the base (``usr``, ``etc``, ``var``, ``opt``).
         faults: a :class:`FaultPlan` as JSON; "" = no faults.
     """
@@ -138,10 +142,11 @@ class Options:
     limit: int | None = None
     idle: float = IDLE_SECONDS
     cold: float = COLD_SECONDS
-    network: Network = "host"
+    network: Network = "proxy"
     ports: tuple[int, ...] = ()
     faults: str = ""
     layers: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
 
     def argv(self) -> list[str]:
         """Return the command-line options for ``python -m ocaptain.drydock``."""
@@ -151,6 +156,7 @@ class Options:
             *(("--limit", str(self.limit)) if self.limit is not None else ()),
             *("--idle", str(self.idle), "--cold", str(self.cold), "--network", self.network),
             *(word for port in self.ports for word in ("--allow-host-port", str(port))),
+            *(word for host in self.hosts for word in ("--allow-host", host)),
             *(word for layer in self.layers for word in ("--layer", layer)),
             *(("--faults", self.faults) if self.faults else ()),
         ]
@@ -170,6 +176,23 @@ class Options:
                 )
             _require_usable_path(layer)
         return layers
+
+    def ship_network(self) -> ShipNetwork:
+        """Return what ships can reach, after a check.
+
+        Raises:
+            UsageError: a host is not NAME[:PORT], a port is the proxy's own, or the options contradict each other.
+        """
+        from ocaptain.drydock.outlets import PROXY_PORT, ShipNetwork  # noqa: PLC0415 - few commands need it
+        from ocaptain.drydock.proxy import OpenedHost  # noqa: PLC0415 - as above
+
+        if self.network == "host" and (self.ports or self.hosts):
+            raise UsageError(
+                "--allow-host and --allow-host-port are for ships with a network of their own: leave out --network host"
+            )
+        if PROXY_PORT in self.ports:
+            raise UsageError(f"--allow-host-port {PROXY_PORT}: this port of a ship is the proxy's; use another one")
+        return ShipNetwork(self.network, self.ports, tuple(map(OpenedHost.parse, self.hosts)))
 
     def fault_plan(self) -> FaultPlan:
         """Return the fault plan.
@@ -199,7 +222,10 @@ def read_options(state_dir: Path) -> Options | None:
     path = state_dir / OPTIONS_FILE
     try:
         saved = json.loads(path.read_text("utf-8"))
-        return Options(**{**saved, "ports": tuple(saved["ports"]), "layers": tuple(saved["layers"]), "faults": ""})
+        # One of an earlier version, which knew no hosts, ran its ships in the network that it named.
+        saved = {"hosts": (), **saved}
+        lists = {name: tuple(saved[name]) for name in ("hosts", "ports", "layers")}
+        return Options(**{**saved, **lists, "faults": ""})
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, LookupError) as error:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from ocaptain.drydock.enter import RunningProcess, SandboxCommand, spawn
 from ocaptain.drydock.errors import ApiError, FsError
 from ocaptain.drydock.files import Files
-from ocaptain.drydock.sandbox import BASE_ENVIRONMENT, Sandbox
 from ocaptain.drydock.tasks import format_timestamp
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
     from ocaptain.drydock.record import ServiceDefinition
+    from ocaptain.drydock.sandbox import Sandbox
 
 STABLE_AFTER_SECONDS = 10.0  # one that ran this long starts again at once
 MAX_BACKOFF_SECONDS = 30.0
@@ -157,7 +157,7 @@ class Service:
         command = SandboxCommand(
             self._box.init_pid,
             [definition.cmd, *definition.args],
-            {**BASE_ENVIRONMENT, **definition.env},
+            {**self._box.environment, **definition.env},
             cwd=definition.dir,
         )
         pipes = [os.pipe2(os.O_CLOEXEC) for _ in STREAMS]

@@ -22,12 +22,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from ocaptain.drydock.enter import RunningProcess, SandboxCommand, spawn
 from ocaptain.drydock.rootless import sprite_owner_id
-from ocaptain.drydock.sandbox import BASE_ENVIRONMENT, Sandbox
 from ocaptain.drydock.tasks import format_timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
+
+    from ocaptain.drydock.sandbox import Sandbox
 
 STDIN, STDOUT, STDERR, EXIT, STDIN_EOF = range(5)
 CHUNK = 32 * 1024
@@ -104,7 +105,7 @@ class Session:
             ApiError: the command is invalid, or the sandbox does not exist any more.
         """
         environment = {
-            **BASE_ENVIRONMENT,
+            **box.environment,
             **({"TERM": "xterm-256color"} if request.tty else {}),
             **request.environment,
         }

@@ -11,18 +11,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 from collections import deque
 from typing import TYPE_CHECKING
 
 from ocaptain.drydock import checkpoints
 from ocaptain.drydock.door import SpriteSocket
-from ocaptain.drydock.errors import ApiError, DrydockError, FsError
-from ocaptain.drydock.files import Files
+from ocaptain.drydock.errors import ApiError, DrydockError
 from ocaptain.drydock.life import Activity, State, next_state
-from ocaptain.drydock.network import Bridge
-from ocaptain.drydock.policy import allows_host
+from ocaptain.drydock.outlets import Outlets, publish_policy
 from ocaptain.drydock.record import RECORD_FILE, Process, ServiceDefinition, ServiceRecord, SpriteRecord
 from ocaptain.drydock.services import Service, sort_by_needs
 from ocaptain.drydock.sessions import ExecRequest, Session
@@ -34,6 +31,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from ocaptain.drydock.life import Clock, IdlePolicy
+    from ocaptain.drydock.outlets import ShipNetwork
     from ocaptain.drydock.policy import NetworkPolicy
     from ocaptain.drydock.sandbox import Sandbox
 
@@ -52,7 +50,7 @@ class Sprite:
         idle_policy: how long it may be idle.
         clock: clock for idle times and timestamps.
         socket_app: application behind its own socket.
-        ports: ports of the host that an isolated ship may reach.
+        network: what it can reach.
         on_change: called when its status has changed.
     """
 
@@ -64,7 +62,7 @@ class Sprite:
         idle_policy: IdlePolicy,
         clock: Clock,
         socket_app: ASGIApp,
-        ports: Sequence[int],
+        network: ShipNetwork,
         on_change: Callable[[Sprite], None],
     ) -> None:
         self.record = record
@@ -81,7 +79,8 @@ class Sprite:
         self._clock = clock
         self._on_change = on_change
         self._socket = SpriteSocket(box.directory / "dot-sprite", socket_app)
-        self._bridges = [Bridge(port, self._allows_host_ports) for port in ports] if box.isolated else []
+        box.environment = {**box.environment, **network.environment(record.body.name)}
+        self.outlets = Outlets(network, lambda: self.record.network.rules, record.host_ports)
         self.lock = asyncio.Lock()
         self._holds = 0
         self._last_active = clock.monotonic()
@@ -203,10 +202,9 @@ class Sprite:
         self.save()
         try:
             await self._socket.open()
-            for bridge in self._bridges:
-                await bridge.start(self.box.init_pid)
         except OSError as error:  # the ship itself put something in the way
             log.warning("%s: %s", self.name, error)
+        await self.outlets.start(self.box)
         self._set_state(State.RUNNING)
         for name in sort_by_needs({name: one.definition.needs for name, one in self.record.services.items()}):
             if self.record.services[name].wanted:
@@ -225,8 +223,7 @@ class Sprite:
             if self.is_destroyed or due_state is self.state:
                 return
             if due_state is State.WARM:
-                for bridge in self._bridges:  # connections drop at every pause, as on the live service
-                    bridge.drop_connections()
+                self.outlets.drop_connections()  # as on the live service
                 await self.box.freeze()
             else:
                 await self.halt()
@@ -235,8 +232,7 @@ class Sprite:
     async def halt(self) -> None:
         """End everything that runs, and keep the disk; the caller holds the lock."""
         await asyncio.gather(*(service.suspend() for service in self.services.values()))
-        for bridge in self._bridges:
-            await bridge.stop()
+        await self.outlets.stop()
         await self._socket.close()
         await self.box.halt()
         self.tasks.release_all()
@@ -382,19 +378,22 @@ class Sprite:
 
     # -- policy ---------------------------------------------------------------------------
 
-    def _allows_host_ports(self) -> bool:
-        return allows_host(self.record.network.rules, "localhost")
+    async def set_host_ports(self, ports: Sequence[int]) -> None:
+        """Set the ports of the host that are this sprite's as well, beside those that drydock was started with."""
+        async with self.lock:  # a boot would start the same listeners
+            self.record.host_ports = sorted(set(ports))
+            self.save()
+            await self.outlets.set_ports(self.record.host_ports)
 
     async def set_network_policy(self, policy: NetworkPolicy) -> None:
-        """Apply a network policy and drop all connections to the host."""
+        """Apply a network policy and drop all connections.
+
+        Raises:
+            ApiError: 501: the sprite shares the host's network, where no rule can be enforced.
+        """
+        if policy.rules and not self.box.isolated:
+            raise ApiError(501, "not_enforceable", "drydock was started with --network host: it cannot limit a sprite")
         self.record.network = policy
         self.save()
-        for bridge in self._bridges:
-            bridge.drop_connections()
-
-        async def content() -> AsyncIterator[bytes]:
-            yield json.dumps(policy.model_dump(exclude_none=True)).encode()
-
-        # Below the folder's own root: the ship's user owns it and may have planted links.
-        with contextlib.suppress(FsError):
-            await Files(self.box.directory / "dot-sprite", as_root=True).write("/policy/network.json", content(), 0o444)
+        self.outlets.drop_connections()
+        await publish_policy(self.box.directory / "dot-sprite", policy)

@@ -17,6 +17,7 @@ from starlette.responses import Response
 
 from ocaptain.drydock.errors import ApiError, DrydockError
 from ocaptain.drydock.life import Clock, IdlePolicy, State
+from ocaptain.drydock.outlets import ShipNetwork
 from ocaptain.drydock.record import CreateBody, SpriteRecord, UpdateBody
 from ocaptain.drydock.sandbox import Sandbox, remove_tree
 from ocaptain.drydock.sprite import ORGANISATION, Sprite
@@ -43,15 +44,13 @@ class SpriteDefaults:
     Attributes:
         limit: maximum number of running sprites; None = no limit.
         idle_policy: when they pause.
-        isolated: whether each has its own network.
-        ports: loopback ports of the host that isolated sprites may reach.
+        network: what they can reach.
         layers: directories laid over the base below all of them, the first one highest.
     """
 
     limit: int | None = None
     idle_policy: IdlePolicy = field(default_factory=IdlePolicy)
-    isolated: bool = False
-    ports: tuple[int, ...] = ()
+    network: ShipNetwork = field(default_factory=ShipNetwork)
     layers: tuple[Path, ...] = ()
 
 
@@ -131,7 +130,7 @@ class Store:
         try:
             directory = self._directory / uuid.uuid4().hex
             box = await Sandbox.create(
-                body.name, directory, self._base, isolated=self.defaults.isolated, layers=self.defaults.layers
+                body.name, directory, self._base, isolated=self.defaults.network.is_own, layers=self.defaults.layers
             )
             try:
                 now = format_timestamp(self.clock.wall())
@@ -162,7 +161,7 @@ class Store:
             idle_policy=self.defaults.idle_policy,
             clock=self.clock,
             socket_app=self.make_socket_app(record.body.name),
-            ports=self.defaults.ports,
+            network=self.defaults.network,
             on_change=self._notify,
         )
 
@@ -183,9 +182,8 @@ class Store:
                 log.warning("%s: the record of its sprite cannot be read: %s", directory, error)
                 self.unreadable.append(directory)
                 continue
-            box = Sandbox(
-                record.body.name, directory, self._base, isolated=self.defaults.isolated, layers=self.defaults.layers
-            )
+            isolated = self.defaults.network.is_own
+            box = Sandbox(record.body.name, directory, self._base, isolated=isolated, layers=self.defaults.layers)
             self._sprites[record.body.name] = self._make_sprite(record, box)
 
     async def run_pause_loop(self) -> None:

@@ -28,6 +28,7 @@ from ocaptain.drydock.api.tasks import TaskCalls
 from ocaptain.drydock.connections import mark_accepted
 from ocaptain.drydock.errors import ApiError, DrydockError
 from ocaptain.drydock.faults import FaultGate, FaultPlan, Faults
+from ocaptain.drydock.outlets import PROXY_PORT
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -37,6 +38,12 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from ocaptain.drydock.store import Store
+
+
+class HostPorts(BaseModel):
+    """Body of ``PUT /drydock/sprites/{name}/ports``: ports of the host's loopback that are the sprite's, too."""
+
+    ports: Annotated[list[Annotated[int, Field(ge=1, le=65535)]], Field(max_length=100)]
 
 
 class Advance(BaseModel):
@@ -152,6 +159,15 @@ def _drydock_routes(store: Store, stop: Callable[[], None], faults: Faults) -> l
         await store.advance((await read_body(request, Advance)).advance)
         return JSONResponse(store.count_by_state())
 
+    async def host_ports(request: Request) -> Response:
+        sprite = store.get(request.path_params["name"])
+        if request.method == "PUT":
+            ports = (await read_body(request, HostPorts)).ports
+            if PROXY_PORT in ports:
+                raise ApiError(400, "invalid_request", f"port {PROXY_PORT} of a sprite is the proxy's")
+            await sprite.set_host_ports(ports)
+        return JSONResponse({"ports": sprite.record.host_ports, "network": store.defaults.network.mode})
+
     async def shutdown(_: Request) -> Response:
         stop()
         return Response(status_code=202)
@@ -160,6 +176,7 @@ def _drydock_routes(store: Store, stop: Callable[[], None], faults: Faults) -> l
         Route("/drydock/metrics", metrics, methods=["GET"]),
         Route("/drydock/faults", fault_plan, methods=["GET", "PUT", "DELETE"]),
         Route("/drydock/clock", clock, methods=["POST"]),
+        Route("/drydock/sprites/{name}/ports", host_ports, methods=["GET", "PUT"]),
         Route("/drydock/shutdown", shutdown, methods=["POST"]),
     ]
 
