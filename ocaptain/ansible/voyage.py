@@ -21,6 +21,7 @@ from ocaptain.plan import load_plan
 from ocaptain.query import Query
 from ocaptain.voyage.fleet import Outcome, read_outcome
 from ocaptain.voyage.home import Home, VoyageDirectory
+from ocaptain.voyage.host_ports import describe_host_ports
 from ocaptain.voyage.launch import BuildResult, launch
 from ocaptain.voyage.plan_check import check_whole_plan
 from ocaptain.voyage.prepare import prepare
@@ -51,7 +52,8 @@ def prepare_voyage(args: Args) -> Args:
     settings = load_settings()
     made = prepare(request, settings, check=bool(args.get("check")))
     is_there = made.resumed or not args.get("check")
-    facts: Args = asdict(ship_facts(Path(made.directory), settings)) if is_there else {"roles": {}}
+    facts: Args = asdict(ship_facts(Path(made.directory), settings)) if is_there else {"roles": {}, "host_ports": {}}
+    host_ports: dict[int, str] = facts.pop("host_ports")
     return {
         "changed": not made.resumed,
         "voyage": {
@@ -70,9 +72,10 @@ def prepare_voyage(args: Args) -> Args:
                 for ship, sprite in made.ships
             ],
             "resumed": made.resumed,
+            "host_ports": sorted(host_ports),
             **facts,
         },
-        "notes": list(made.notes),
+        "notes": [*made.notes, *describe_host_ports(host_ports)],
     }
 
 

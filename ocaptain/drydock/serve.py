@@ -93,7 +93,11 @@ async def serve(options: Options) -> None:
         token = _read_or_create_token(state_dir)
         with _listen(options.port) as listener:
             record = ServerRecord(
-                f"http://127.0.0.1:{listener.getsockname()[1]}", str(state_dir / "token"), os.getpid(), sandbox_mode()
+                f"http://127.0.0.1:{listener.getsockname()[1]}",
+                str(state_dir / "token"),
+                os.getpid(),
+                sandbox_mode(),
+                options.network,
             )
             # A later start uses the same port, so that existing clients continue to work.
             write_options(state_dir, replace(options, port=listener.getsockname()[1]))

@@ -14,6 +14,7 @@ State directory (0700)::
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -48,6 +49,7 @@ START_SECONDS = 660.0  # the first start installs the base layer
 STOP_SECONDS = 60.0  # it removes its ships' disks; one that is killed would leave them
 Network = Literal["proxy", "isolated", "host"]
 OPTIONS_FILE = "options.json"
+SHARED_NETWORK = "drydock's ships share this machine's network and reach every service on it (--network host)"
 DESTROY_SIGNAL = signal.SIGUSR1  #: ends the server and destroys its sprites; any other signal keeps their disks
 #: Keeps the Popen objects alive: one that is freed while its process still runs raises a ResourceWarning.
 _started_processes: list[subprocess.Popen[bytes]] = []
@@ -63,12 +65,14 @@ class ServerRecord:
         token_file: path of the file that holds the bearer token.
         pid: pid of the server.
         mode: what its ships are made of (:class:`ocaptain.drydock.rootless.Mode`).
+        network: what they can reach, as in :class:`Options`; an earlier version said nothing, and shared the host's.
     """
 
     url: str
     token_file: str
     pid: int
     mode: str = "host"
+    network: Network = "host"
 
     @property
     def token(self) -> str:
@@ -231,6 +235,16 @@ def read_options(state_dir: Path) -> Options | None:
     except (OSError, ValueError, TypeError, LookupError) as error:
         remedy = "start it with the options that its ships need: `ocaptain drydock start …`"
         raise DrydockError(f"the options of the drydock that left sprites cannot be read ({path}); {remedy}") from error
+
+
+def next_network() -> Network:
+    """Return what ships on drydock can reach: on the running one, else on the one that the next command starts."""
+    if found := running_server():
+        return found.network
+    with contextlib.suppress(DrydockError):  # whoever starts it says why they cannot be read
+        if has_sprites_on_disk() and (options := read_options(drydock_directory())):
+            return options.network
+    return Options.network
 
 
 def has_sprites_on_disk(state_dir: Path | None = None) -> bool:

@@ -280,7 +280,9 @@ def _check_drydock() -> list[Finding]:
     missing = [] if short or os.geteuid() else base.missing_packages()
     needs = f" (installs {', '.join(missing)})" if missing else ""
     built = "is built" if layers else f"is made at the first start{needs}"
-    return [kind, Finding("base layer", "ok", built)]
+    remedy = "stop drydock, and start it without --network host"
+    shared = [Finding("network", "warning", server.SHARED_NETWORK, remedy)] if server.next_network() == "host" else []
+    return [kind, Finding("base layer", "ok", built), *shared]
 
 
 def _check_endpoint(reached: Endpoint, settings: Settings) -> list[Finding]:
