@@ -280,7 +280,7 @@ def _check_drydock() -> list[Finding]:
     missing = [] if short or os.geteuid() else base.missing_packages()
     needs = f" (installs {', '.join(missing)})" if missing else ""
     built = "is built" if layers else f"is made at the first start{needs}"
-    return [kind, Finding("base layer", "ok", built)]
+    return [kind, Finding("base layer", "ok", built), Finding("ship ids", "ok", rootless.describe_ids())]
 
 
 def _check_endpoint(reached: Endpoint, settings: Settings) -> list[Finding]:
