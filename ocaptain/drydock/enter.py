@@ -161,9 +161,10 @@ def _enter_and_execute(command: SandboxCommand, join: Sequence[int], own_users: 
 
 
 def freeze_processes(init_pid: int) -> Sequence[int]:
-    """Stop every process of a sandbox but its init; return those that were stopped already.
+    """Stop every process of a sandbox; return those that were stopped already.
 
-    Parents go first, so that no shell sees its job stop.
+    Parents go first, so that no shell sees its job stop. The init goes last: it may be whatever the ship has made of
+    its ``/bin/sh``, and nothing may change a disk that is being copied by the machine's root.
 
     Raises:
         DrydockError: the sandbox is gone.
@@ -181,6 +182,7 @@ def freeze_processes(init_pid: int) -> Sequence[int]:
         os.kill(-1, signal.SIGSTOP)
 
     _run_in_pid_namespace(init_pid, stop)
+    _send_signal(init_pid, signal.SIGSTOP)  # which an init obeys if it comes from outside (pid_namespaces(7))
     return tuple(already_stopped)
 
 
@@ -196,6 +198,7 @@ def thaw_processes(init_pid: int, stopped: Sequence[int]) -> None:
         for pid in reversed(_sort_parents_first(found, [pid for pid in found if pid not in stopped])):
             _send_signal(pid, signal.SIGCONT)
 
+    _send_signal(init_pid, signal.SIGCONT)
     _run_in_pid_namespace(init_pid, go_on)
 
 

@@ -105,7 +105,7 @@ class Store:
         self._base = base
         self._sprites: dict[str, Sprite] = {}
         self._reserved: set[str] = set()
-        self.unreadable: list[Path] = []
+        self.unreadable: dict[Path, str] = {}
         self._claims = IdClaims()
         self._listeners: set[asyncio.Queue[dict[str, Any]]] = set()
 
@@ -121,9 +121,8 @@ class Store:
         """Return a sprite; raise ApiError: 404 if it does not exist, 423 if it may be an unreadable one."""
         sprite = self._sprites.get(name)
         if sprite is None and self.unreadable:  # one of them may be it: absent is not gone
-            folder = self.unreadable[0]
-            message = f"the record of the sprite in {folder} cannot be read; repair or remove the folder"
-            raise ApiError(423, "unreadable", message)
+            folder, reason = next(iter(self.unreadable.items()))
+            raise ApiError(423, "unreadable", f"the sprite in {folder} {reason}")
         if sprite is None:
             raise ApiError(404, "not_found", f"sprite not found: {name}")
         return sprite
@@ -203,11 +202,11 @@ class Store:
                 continue
             except (OSError, ValueError) as error:
                 log.warning("%s: the record of its sprite cannot be read: %s", directory, error)
-                self.unreadable.append(directory)
+                self.unreadable[directory] = "has a record that cannot be read; repair or remove the folder"
                 continue
             if reason := _why_unusable(record):
                 log.warning("%s: the sprite %s %s", directory, record.body.name, reason)
-                self.unreadable.append(directory)
+                self.unreadable[directory] = f"({record.body.name}) {reason}"
                 continue
             ids = self._claims.claim(record.first_id)
             box = Sandbox(
@@ -370,7 +369,8 @@ def _why_unusable(record: SpriteRecord) -> str | None:
     made = record.mode or (SandboxMode.HOST if is_machine_root() else mode)  # of an earlier version
     if made == mode:
         return None
-    return f"was made of {_STANDS_ON[made]}, and ships stand on {_STANDS_ON[mode]} now; `ocaptain doctor` says why"
+    reason = f"was made of {_STANDS_ON[made]}, and ships stand on {_STANDS_ON[mode]} now"
+    return f"{reason}; `ocaptain doctor` says why; go back to that, or remove the folder"
 
 
 def _install_tools(directory: Path, ids: Ids) -> None:

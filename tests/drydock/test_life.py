@@ -108,6 +108,9 @@ def test_idle_goes_warm_then_cold_and_a_request_wakes_it(dock):
     size = count.stat().st_size
     time.sleep(0.3)
     assert count.stat().st_size == size  # frozen
+    record = json.loads((dock.folder("sleeper") / "sprite.json").read_text())
+    init = Path(f"/proc/{record['processes'][1]['pid']}/stat")
+    assert init.read_text().rpartition(")")[2].split()[0] == "T"  # and the init, which may be a program of the ship's
     assert sprite.run("true").returncode == 0
     assert dock.status("sleeper") == "running"
     wait_for(lambda: count.stat().st_size > size)  # and the same process goes on
