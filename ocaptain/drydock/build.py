@@ -204,7 +204,10 @@ def _say(error: BaseException) -> None:
 
 
 def _mount_view(plan: Plan) -> None:
-    """Mount the overlays at VIEW in a mount namespace of our own; then join the ship's user namespace."""
+    """Mount the overlays at VIEW in a mount namespace of our own; then join the ship's user namespace.
+
+    The ship does not keep the lower directories that are mounted beside them: they go with its old root.
+    """
     kernel.unshare(kernel.CLONE_NEWNS)
     kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
     os.chdir(plan.directory)
@@ -220,9 +223,6 @@ def _mount_view(plan: Plan) -> None:
         os.chown(f"upper/{tree}", plan.ids.first, plan.ids.first)  # it is the root of the view
         layers = f"lowerdir={':'.join(shown)},upperdir=upper/{tree},workdir=work/{tree}{extra}"
         kernel.mount("ship", f"{VIEW}/{tree}", "overlay", 0, layers)
-        if shown is not lower:
-            for path in shown:  # the overlay has its own hold of them
-                kernel.unmount(path)
     if users:
         kernel.join(users)
         os.close(users)
