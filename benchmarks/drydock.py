@@ -23,11 +23,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from importlib.resources import files
 from pathlib import Path
 
-from ocaptain.drydock.sandbox import OWN_DIRECTORIES, remove_tree, sandbox_command
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from ocaptain.drydock.sandbox import remove_tree
 from ocaptain.sprites import SpritesClient
+from tests.raw_sandbox import make_folders, start
 
 OCAPTAIN = Path(sys.executable).parent / "ocaptain"
 
@@ -49,12 +51,8 @@ def drydock(home: Path, *arguments: str) -> dict:
 def by_hand(root: Path, base: Path) -> tuple[float, subprocess.Popen]:
     """Make namespaces, mounts and root of a sandbox without drydock; return seconds and its keeper."""
     began = time.perf_counter()
-    for sub in ("root", "upper", "work", "home/sprite", "tmp", "dot-sprite/logs/services", *OWN_DIRECTORIES):
-        (root / sub).mkdir(parents=True)
-    script = Path(str(files("ocaptain.drydock") / "sandbox.sh"))
-    keeper = subprocess.Popen(
-        sandbox_command(script, root, base, "raw"), stdout=subprocess.PIPE, start_new_session=True
-    )
+    make_folders(root)
+    keeper = start(root, base, "raw")
     assert keeper.stdout
     assert keeper.stdout.readline() == b"ready\n"
     return time.perf_counter() - began, keeper

@@ -3,7 +3,8 @@
 Every path is resolved by the kernel with ``openat2(RESOLVE_IN_ROOT)`` below the sandbox's
 root, so neither ``..`` nor a symlink (even one that changes meanwhile) leads out of it. The work is done
 in threads whose file-system uid is the ship's user (``setfsuid`` is per thread), so the
-kernel also applies that user's permissions; ``asRoot`` uses threads without it.
+kernel also applies that user's permissions; with ``asRoot`` it is the ship's root. The threads of a
+root-run drydock have given up every other capability and every group of the machine's root.
 """
 
 from __future__ import annotations
@@ -20,18 +21,21 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from ocaptain.drydock import kernel
 from ocaptain.drydock.errors import FsError
-from ocaptain.drydock.rootless import sprite_owner_id
+from ocaptain.drydock.file_rights import become
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
+    from ocaptain.drydock.ids import Ids
+
 CHUNK = 256 * 1024
 _SYS_OPENAT2 = 437  # the same number on every architecture
 _RESOLVE_IN_ROOT = 0x10
 _MAX_OPEN_TRIES = 64  # a second in all
-_libc = ctypes.CDLL(None, use_errno=True)
+_libc = kernel.libc
 
 
 class _OpenHow(ctypes.Structure):
@@ -62,38 +66,36 @@ def open_beneath(root_fd: int, path: str, flags: int, mode: int = 0) -> int:
         time.sleep(0.0005 * tries)
 
 
-def _become_sprite() -> None:
-    _libc.setfsgid(sprite_owner_id())
-    _libc.setfsuid(sprite_owner_id())
-
-
-_SPRITE_USER_POOL = ThreadPoolExecutor(4, "fs-sprite", initializer=_become_sprite)
+_SPRITE_USER_POOL = ThreadPoolExecutor(4, "fs-sprite")
 _ROOT_USER_POOL = ThreadPoolExecutor(2, "fs-root")
 
 
 class Files:
-    """The file system of the sandbox whose root directory is ``root``.
+    """The file system of the sandbox whose root directory is ``root``, for its user or its root.
 
     Paths are absolute or relative to ``cwd``. Every method raises :class:`FsError`.
     """
 
-    def __init__(self, root: Path, cwd: str = "/", *, as_root: bool = False) -> None:
+    def __init__(self, root: Path, ids: Ids, cwd: str = "/", *, as_root: bool = False) -> None:
         self._root = root
+        self._ids = ids
         self._cwd = cwd
+        self._as_root = as_root
         self._pool = _ROOT_USER_POOL if as_root else _SPRITE_USER_POOL
 
     async def run_in_root(self, client_path: str, work: Callable[[int], Any]) -> Any:
         """Call ``work(root_fd)`` in a thread with the user's permissions; ``client_path`` is named in errors."""
 
         def run() -> Any:
-            root_fd = os.open(self._root, os.O_PATH | os.O_DIRECTORY)
-            try:
-                return work(root_fd)
-            finally:
-                os.close(root_fd)
+            become(self._ids, as_root=self._as_root)
+            return work(root_fd)
 
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, run)
+            # Here: the ship's user may not follow the link of another process.
+            root_fd = os.open(self._root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            job = self._pool.submit(run)
+            job.add_done_callback(lambda _: os.close(root_fd))
+            return await asyncio.wrap_future(job)
         except OSError as error:
             raise FsError.from_os(error, client_path) from error
 

@@ -23,7 +23,6 @@ from ocaptain.drydock.proxy_server import ProxyConnections
 if TYPE_CHECKING:
     import socket
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-    from pathlib import Path
 
     from ocaptain.drydock.policy import NetworkPolicy, NetworkRule
     from ocaptain.drydock.sandbox import Sandbox
@@ -99,17 +98,16 @@ async def _once(content: bytes) -> AsyncIterator[bytes]:
     yield content
 
 
-async def publish_policy(folder: Path, policy: NetworkPolicy) -> None:
+async def publish_policy(files: Files, policy: NetworkPolicy) -> None:
     """Write a policy where the ship's programs can read it (``/.sprite/policy/network.json``), if they let us.
 
     Args:
-        folder: the ship's ``/.sprite``, on the host.
+        files: of the ship's ``/.sprite``: the ship's user owns it and may have planted links.
         policy: the network policy.
     """
     content = json.dumps(policy.model_dump(exclude_none=True)).encode()
-    # Below the folder's own root: the ship's user owns it and may have planted links.
     with contextlib.suppress(FsError):
-        await Files(folder, as_root=True).write("/policy/network.json", _once(content), 0o444)
+        await files.write("/policy/network.json", _once(content), 0o444)
 
 
 class Outlet:
@@ -206,7 +204,7 @@ class Outlets:
     async def start(self, box: Sandbox) -> None:
         """Listen inside a sandbox that has just started; a port that is taken there is left out."""
         self._init_pid = box.init_pid
-        await _write_settings(Files(box.root, as_root=True), has_proxy=self._network.has_proxy)
+        await _write_settings(Files(box.root, box.ids, as_root=True), has_proxy=self._network.has_proxy)
         for outlet in self._all:
             await self._start(outlet)
 

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 from ocaptain.drydock import checkpoints
 from ocaptain.drydock.door import SpriteSocket
 from ocaptain.drydock.errors import ApiError, DrydockError
+from ocaptain.drydock.files import Files
 from ocaptain.drydock.life import Activity, State, next_state
 from ocaptain.drydock.outlets import Outlets, publish_policy
-from ocaptain.drydock.record import RECORD_FILE, Process, ServiceDefinition, ServiceRecord, SpriteRecord
+from ocaptain.drydock.record import RECORD_FILE, ServiceDefinition, ServiceRecord, SpriteRecord
 from ocaptain.drydock.services import Service, sort_by_needs
 from ocaptain.drydock.sessions import ExecRequest, Session
 from ocaptain.drydock.tasks import Tasks, format_timestamp
@@ -78,7 +79,7 @@ class Sprite:
         self._idle_policy = idle_policy
         self._clock = clock
         self._on_change = on_change
-        self._socket = SpriteSocket(box.directory / "dot-sprite", socket_app)
+        self._socket = SpriteSocket(box.directory / "dot-sprite", socket_app, box.ids.sprite)
         box.environment = {**box.environment, **network.environment(record.body.name)}
         self.outlets = Outlets(network, lambda: self.record.network.rules, record.host_ports)
         self.lock = asyncio.Lock()
@@ -183,8 +184,7 @@ class Sprite:
             await self._boot()
 
     async def _boot(self) -> None:
-        for process in self.record.processes:  # of a drydock that was killed: they end soon
-            await process.wait()
+        await self.record.wait_for_processes()
         await self.box.boot()
         try:
             await self.finish_boot()
@@ -198,7 +198,7 @@ class Sprite:
         Raises:
             DrydockError: its record cannot be written.
         """
-        self.record.processes = [found for pid in self.box.host_pids if (found := Process.find(pid))]
+        self.record.note_boot(self.box.host_pids, self.box.disk_first)
         self.save()
         try:
             await self._socket.open()
@@ -396,4 +396,4 @@ class Sprite:
         self.record.network = policy
         self.save()
         self.outlets.drop_connections()
-        await publish_policy(self.box.directory / "dot-sprite", policy)
+        await publish_policy(Files(self.box.directory / "dot-sprite", self.box.ids, as_root=True), policy)

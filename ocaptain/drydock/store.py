@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import os
 import re
 import time
 import uuid
@@ -16,9 +17,11 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import Response
 
 from ocaptain.drydock.errors import ApiError, DrydockError
+from ocaptain.drydock.ids import IdClaims
 from ocaptain.drydock.life import Clock, IdlePolicy, State
 from ocaptain.drydock.outlets import ShipNetwork
 from ocaptain.drydock.record import CreateBody, SpriteRecord, UpdateBody
+from ocaptain.drydock.rootless import SandboxMode, is_machine_root, sandbox_mode
 from ocaptain.drydock.sandbox import Sandbox, remove_tree
 from ocaptain.drydock.sprite import ORGANISATION, Sprite
 from ocaptain.drydock.tasks import format_timestamp
@@ -29,11 +32,18 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+    from ocaptain.drydock.ids import Ids
+
 SPRITE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 MAX_PAGE_SIZE = 50
 TICK_SECONDS = 0.5
 #: Most steps in which the clock is advanced; a longer jump has longer steps.
 MAX_CLOCK_STEPS = 10_000
+_STANDS_ON: dict[str, str] = {
+    SandboxMode.HOST: "this machine's system",
+    SandboxMode.MAPPED: "a Debian of their own",
+    SandboxMode.SINGLE: "this machine's programs under one id",
+}
 log = logging.getLogger("drydock")
 
 
@@ -94,7 +104,8 @@ class Store:
         self._base = base
         self._sprites: dict[str, Sprite] = {}
         self._reserved: set[str] = set()
-        self.unreadable: list[Path] = []
+        self.unreadable: dict[Path, str] = {}
+        self._claims = IdClaims()
         self._listeners: set[asyncio.Queue[dict[str, Any]]] = set()
 
     def tally_of(self, sprite: str) -> Tally:
@@ -109,9 +120,8 @@ class Store:
         """Return a sprite; raise ApiError: 404 if it does not exist, 423 if it may be an unreadable one."""
         sprite = self._sprites.get(name)
         if sprite is None and self.unreadable:  # one of them may be it: absent is not gone
-            folder = self.unreadable[0]
-            message = f"the record of the sprite in {folder} cannot be read; repair or remove the folder"
-            raise ApiError(423, "unreadable", message)
+            folder, reason = next(iter(self.unreadable.items()))
+            raise ApiError(423, "unreadable", f"the sprite in {folder} {reason}")
         if sprite is None:
             raise ApiError(404, "not_found", f"sprite not found: {name}")
         return sprite
@@ -129,22 +139,33 @@ class Store:
         self._reserved.add(body.name)
         try:
             directory = self._directory / uuid.uuid4().hex
-            box = await Sandbox.create(
-                body.name, directory, self._base, isolated=self.defaults.network.is_own, layers=self.defaults.layers
-            )
+            ids = self._claims.claim()
             try:
-                now = format_timestamp(self.clock.wall())
-                record = SpriteRecord(body=body, id=f"sprite-{uuid.uuid4()}", created_at=now, updated_at=now)
-                sprite = self._make_sprite(record, box)
-                _install_tools(directory)
-                await sprite.finish_boot()
+                sprite = await self._create(body, directory, ids)
             except BaseException:
-                await box.destroy()
+                self._claims.release(ids)
                 raise
         finally:
             self._reserved.discard(body.name)
         self._sprites[body.name] = sprite
         self._notify(sprite)
+        return sprite
+
+    async def _create(self, body: CreateBody, directory: Path, ids: Ids) -> Sprite:
+        box = await Sandbox.create(
+            body.name, directory, self._base, ids, isolated=self.defaults.network.is_own, layers=self.defaults.layers
+        )
+        try:
+            now = format_timestamp(self.clock.wall())
+            record = SpriteRecord(
+                body=body, id=f"sprite-{uuid.uuid4()}", created_at=now, updated_at=now, mode=sandbox_mode()
+            )
+            sprite = self._make_sprite(record, box)
+            _install_tools(directory, ids)
+            await sprite.finish_boot()
+        except BaseException:
+            await box.destroy()
+            raise
         return sprite
 
     def _check_limit(self) -> None:
@@ -180,10 +201,22 @@ class Store:
                 continue
             except (OSError, ValueError) as error:
                 log.warning("%s: the record of its sprite cannot be read: %s", directory, error)
-                self.unreadable.append(directory)
+                self.unreadable[directory] = "has a record that cannot be read; repair or remove the folder"
                 continue
-            isolated = self.defaults.network.is_own
-            box = Sandbox(record.body.name, directory, self._base, isolated=isolated, layers=self.defaults.layers)
+            if reason := _why_unusable(record):
+                log.warning("%s: the sprite %s %s", directory, record.body.name, reason)
+                self.unreadable[directory] = f"({record.body.name}) {reason}"
+                continue
+            ids = self._claims.claim(record.first_id)
+            box = Sandbox(
+                record.body.name,
+                directory,
+                self._base,
+                ids,
+                isolated=self.defaults.network.is_own,
+                layers=self.defaults.layers,
+            )
+            box.disk_first = record.first_id
             self._sprites[record.body.name] = self._make_sprite(record, box)
 
     async def run_pause_loop(self) -> None:
@@ -238,6 +271,7 @@ class Store:
         self._reserved.add(name)  # the name is free when everything is removed
         try:
             await sprite.destroy()
+            self._claims.release(sprite.box.ids)
         finally:
             self._reserved.discard(name)
             self.tally_of(name).awake += sprite.awake_seconds
@@ -328,10 +362,21 @@ class Store:
                 queue.put_nowait(event)
 
 
-def _install_tools(directory: Path) -> None:
+def _why_unusable(record: SpriteRecord) -> str | None:
+    """Return why a sprite cannot run as this drydock runs; None if it can."""
+    mode = sandbox_mode()
+    made = record.mode or (SandboxMode.HOST if is_machine_root() else mode)  # of an earlier version
+    if made == mode:
+        return None
+    reason = f"was made of {_STANDS_ON[made]}, and ships stand on {_STANDS_ON[mode]} now"
+    return f"{reason}; `ocaptain doctor` says why; go back to that, or remove the folder"
+
+
+def _install_tools(directory: Path, ids: Ids) -> None:
     """Install drydock's tools into a new sandbox, before anything of the ship runs."""
     tool = directory / "dot-sprite/bin/sprite-env"
     tool.write_bytes(b"#!/usr/bin/python3\n" + (files("ocaptain.drydock") / "sprite_env.py").read_bytes())
+    os.chown(tool, ids.first, ids.first)
     tool.chmod(0o755)
 
 

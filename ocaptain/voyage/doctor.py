@@ -282,7 +282,8 @@ def _check_drydock() -> list[Finding]:
     built = "is built" if layers else f"is made at the first start{needs}"
     remedy = "stop drydock, and start it without --network host"
     shared = [Finding("network", "warning", server.SHARED_NETWORK, remedy)] if server.next_network() == "host" else []
-    return [kind, Finding("base layer", "ok", built), *shared]
+    ids = Finding("ship ids", "ok", rootless.describe_ids())
+    return [kind, Finding("base layer", "ok", built), ids, *shared]
 
 
 def _check_endpoint(reached: Endpoint, settings: Settings) -> list[Finding]:
