@@ -150,6 +150,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "drydock start": (
         ("ocaptain drydock start", "on any free port"),
         ("ocaptain drydock start --limit 4 --network isolated", "at most 4 ships at once, each for itself"),
+        ("ocaptain drydock start --ship-memory 2G --ship-pids 2000", "no ship takes the machine from the others"),
     ),
     "drydock status": (("ocaptain drydock status", "where it listens"),),
     "drydock stop": (("ocaptain drydock stop", "end it and its sprites"),),

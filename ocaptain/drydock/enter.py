@@ -24,11 +24,13 @@ import termios
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ocaptain.drydock.enrol import Enrolment
 from ocaptain.drydock.errors import ApiError, DrydockError
 from ocaptain.drydock.rootless import SPRITE_UID, SandboxMode, sandbox_mode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
 #: What root inside a ship keeps: enough for apt, sudo, sshd and tmux, nothing that reaches the
 #: host (no dac_read_search: open_by_handle_at leads out; no net_raw: the host's network is shared).
@@ -76,6 +78,7 @@ class SandboxCommand:
         cwd: working directory; a missing one is ignored, as on the live service.
         as_root: run as the ship's root, not as its user.
         terminal: make stdin the controlling terminal.
+        group_files: of the control groups that it joins; of :attr:`.sandbox.Sandbox.group_files`.
     """
 
     init_pid: int
@@ -84,6 +87,7 @@ class SandboxCommand:
     cwd: str = "/home/sprite"
     as_root: bool = False
     terminal: bool = False
+    group_files: Sequence[Path] = ()
 
     def require_runnable(self) -> None:
         """Raise ApiError (400) if no program can be started with these arguments."""
@@ -127,7 +131,9 @@ async def spawn(command: SandboxCommand, *, stdin: int, stdout: int, stderr: int
     """
     command.require_runnable()
     opened: list[int] = []
+    outside = Enrolment()
     try:
+        outside.open(command.group_files)
         # With one id the ship has a user namespace of its own, which only the command itself joins.
         names = [*NAMESPACES, *(("user",) if sandbox_mode() is SandboxMode.SINGLE else ())]
         if _shares_host_network(command.init_pid):  # the host's: there may be no right to join it once more
@@ -142,12 +148,12 @@ async def spawn(command: SandboxCommand, *, stdin: int, stdout: int, stderr: int
             env={},
             cwd="/",
             start_new_session=True,
-            preexec_fn=lambda: _enter_and_execute(command, opened),
+            preexec_fn=lambda: _enter_and_execute(command, opened, outside),
         )
     except (OSError, subprocess.SubprocessError) as error:
         raise ApiError(500, "sandbox_failed", f"the sandbox cannot be entered: {error}") from error
     finally:
-        for fd in opened:
+        for fd in (*opened, *outside.descriptors()):
             os.close(fd)
     return RunningProcess(process)
 
@@ -156,7 +162,7 @@ def _shares_host_network(init_pid: int) -> bool:
     return os.readlink(f"/proc/{init_pid}/ns/net") == os.readlink("/proc/self/ns/net")
 
 
-def _enter_and_execute(command: SandboxCommand, namespaces: Sequence[int]) -> None:
+def _enter_and_execute(command: SandboxCommand, namespaces: Sequence[int], outside: Enrolment) -> None:
     """In the forked child: become keeper and command. Does not return."""
     try:
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -171,6 +177,7 @@ def _enter_and_execute(command: SandboxCommand, namespaces: Sequence[int]) -> No
         child = os.fork()
         if child:
             _wait_as_keeper(child)
+        outside.enrol_this_process()
         _join(own_users)
         _drop_privileges(as_root=command.as_root, set_groups=not own_users)
         # Only now: the kernel forgets it when credentials change. It ends with its keeper.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import shutil
 import subprocess
 from importlib.resources import as_file, files
@@ -16,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ocaptain.background import dying_with_us
-from ocaptain.drydock import network
+from ocaptain.drydock import network, oom, pools
+from ocaptain.drydock.cgroups import Limits, ShipGroups
 from ocaptain.drydock.enter import ALLOWED_CAPABILITIES, freeze_processes, thaw_processes
 from ocaptain.drydock.errors import DrydockError
 from ocaptain.drydock.rootless import SPRITE_UID, SandboxMode, sandbox_mode, sprite_owner_id
@@ -96,6 +98,7 @@ class Sandbox:
         *,
         isolated: bool = False,
         layers: Sequence[Path] = (),
+        groups: ShipGroups | None = None,
     ) -> None:
         self.name = name
         self.directory = directory
@@ -103,25 +106,17 @@ class Sandbox:
         self._base = base
         self._isolated = isolated
         self._layers = layers
+        self._groups = groups or ShipGroups(Limits(), {}, directory.name)
         self._keeper: asyncio.subprocess.Process | None = None
         self._stopped: Sequence[int] = ()
 
-    @classmethod
-    async def create(
-        cls,
-        name: str,
-        directory: Path,
-        base: Path | None,
-        *,
-        isolated: bool = False,
-        layers: Sequence[Path] = (),
-    ) -> Sandbox:
-        """Build a sandbox (about 30 ms).
+    async def create(self) -> None:
+        """Make its disk and start it (about 30 ms).
 
         Raises:
-            DrydockError: a step failed; the message holds the script's error output.
+            DrydockError: a step failed, and nothing is left; the message holds the script's error output.
         """
-        made = cls(name, directory, base, isolated=isolated, layers=layers)
+        directory = self.directory
         try:
             for sub in (
                 "root",
@@ -135,11 +130,13 @@ class Sandbox:
                 (directory / sub).mkdir(parents=True)
             for owned in ("home/sprite", "dot-sprite", "dot-sprite/logs", "dot-sprite/logs/services"):
                 shutil.chown(directory / owned, sprite_owner_id(), sprite_owner_id())
-            await made.boot()
+            await self.boot()
+        except OSError as error:
+            await self.destroy()
+            raise DrydockError(f"sandbox {self.name} could not be built: {error}") from error
         except BaseException:
-            await made.destroy()
+            await self.destroy()
             raise
-        return made
 
     async def boot(self) -> None:
         """Start it on its disk; ``/tmp`` and memory are empty.
@@ -147,10 +144,11 @@ class Sandbox:
         Raises:
             DrydockError: a step failed; the sandbox is down.
         """
-        await asyncio.to_thread(remove_tree, self.directory / "tmp")
+        await pools.removing(functools.partial(remove_tree, self.directory / "tmp"))
         for scratch in ("tmp", VAR_TMP):
             (self.directory / scratch).mkdir(parents=True, exist_ok=True)
             (self.directory / scratch).chmod(0o1777)
+        self._groups.open()
         with as_file(files("ocaptain.drydock") / "sandbox.sh") as script:
             self._keeper = keeper = await asyncio.create_subprocess_exec(
                 *sandbox_command(
@@ -171,6 +169,9 @@ class Sandbox:
                         raise DrydockError(message)
                 children = Path(f"/proc/{keeper.pid}/task/{keeper.pid}/children").read_text("ascii").split()
                 self.init_pid = int(children[0])
+                for pid in self.host_pids:
+                    oom.raise_process(pid, oom.INIT)
+                self._groups.join(self.init_pid)
                 if self._isolated:
                     await asyncio.to_thread(network.bring_up_loopback, self.init_pid)
             except (TimeoutError, OSError, IndexError) as error:
@@ -195,6 +196,11 @@ class Sandbox:
         """Its keeper and its init, as the host sees them; none while it is down."""
         return (self._keeper.pid, self.init_pid) if self._keeper and self.init_pid else ()
 
+    @property
+    def group_files(self) -> Sequence[Path]:
+        """Where a process of it writes ``0`` to be counted as one of its control groups."""
+        return self._groups.process_files()
+
     async def freeze(self) -> None:
         """Stop every process but the init; memory is kept.
 
@@ -202,7 +208,7 @@ class Sandbox:
             DrydockError: the sandbox cannot be entered.
         """
         try:
-            self._stopped = await asyncio.to_thread(freeze_processes, self.init_pid)
+            self._stopped = await pools.freezing(functools.partial(freeze_processes, self.init_pid))
         except DrydockError:  # perhaps some of them stand already
             await self.thaw()
             raise
@@ -213,7 +219,7 @@ class Sandbox:
         Raises:
             DrydockError: they cannot be reached.
         """
-        await asyncio.to_thread(thaw_processes, self.init_pid, self._stopped)
+        await pools.freezing(functools.partial(thaw_processes, self.init_pid, self._stopped))
         self._stopped = ()
 
     async def halt(self) -> None:
@@ -222,6 +228,7 @@ class Sandbox:
         if self._keeper:
             await _kill_keeper(self._keeper)
             self._keeper = None
+        await pools.removing(self._groups.close)
 
     async def destroy(self) -> None:
         """End every process inside, and remove the folder.
@@ -230,7 +237,7 @@ class Sandbox:
             DrydockError: the folder cannot be removed.
         """
         await self.halt()
-        await asyncio.to_thread(remove_tree, self.directory)
+        await pools.removing(functools.partial(remove_tree, self.directory))
 
 
 async def _kill_keeper(keeper: asyncio.subprocess.Process) -> None:

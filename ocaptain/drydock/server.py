@@ -27,9 +27,11 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import ValidationError
 
 from ocaptain.background import start_module
+from ocaptain.drydock.cgroups import Limits
 from ocaptain.drydock.errors import DrydockError
 from ocaptain.drydock.faults import FaultPlan
 from ocaptain.drydock.life import COLD_SECONDS, IDLE_SECONDS
+from ocaptain.drydock.progress import LogReader
 from ocaptain.drydock.record import Process
 from ocaptain.drydock.rootless import namespace_root_command
 from ocaptain.drydock.sandbox import OVERLAID_DIRECTORIES
@@ -41,6 +43,7 @@ from ocaptain.text import plain_reason
 
 if TYPE_CHECKING:
     import subprocess
+    from collections.abc import Callable
 
 START_SECONDS = 660.0  # the first start installs the base layer
 STOP_SECONDS = 60.0  # it removes its ships' disks; one that is killed would leave them
@@ -131,6 +134,8 @@ class Options:
         ports: loopback ports of this machine that isolated ships may reach, at the same port numbers.
         layers: directories whose content every ship has on top of the base (``usr``, ``etc``, ``var``, ``opt``).
         faults: a :class:`FaultPlan` as JSON; "" = no faults.
+        ship_memory: bytes that the processes of one ship may use; None = no limit.
+        ship_pids: processes and threads that one ship may have; None = no limit.
     """
 
     port: int = 0
@@ -142,6 +147,8 @@ class Options:
     ports: tuple[int, ...] = ()
     faults: str = ""
     layers: tuple[str, ...] = ()
+    ship_memory: int | None = None
+    ship_pids: int | None = None
 
     def argv(self) -> list[str]:
         """Return the command-line options for ``python -m ocaptain.drydock``."""
@@ -153,6 +160,8 @@ class Options:
             *(word for port in self.ports for word in ("--allow-host-port", str(port))),
             *(word for layer in self.layers for word in ("--layer", layer)),
             *(("--faults", self.faults) if self.faults else ()),
+            *(("--ship-memory", str(self.ship_memory)) if self.ship_memory is not None else ()),
+            *(("--ship-pids", str(self.ship_pids)) if self.ship_pids is not None else ()),
         ]
 
     def checked_layers(self) -> tuple[Path, ...]:
@@ -170,6 +179,10 @@ class Options:
                 )
             _require_usable_path(layer)
         return layers
+
+    def ship_limits(self) -> Limits:
+        """Return the limits of each ship."""
+        return Limits(self.ship_memory, self.ship_pids)
 
     def fault_plan(self) -> FaultPlan:
         """Return the fault plan.
@@ -231,8 +244,12 @@ def restart(defaults: Options) -> ServerRecord:
         return start(replace(options, port=0))  # somebody else has the port now
 
 
-def start(options: Options) -> ServerRecord:
+def start(options: Options, tell: Callable[[str], None] = lambda _: None) -> ServerRecord:
     """Start a drydock in the background unless one runs; return when it serves.
+
+    Args:
+        options: of the server.
+        tell: called with each line that it says while it starts: that it builds its base layer, for example.
 
     Raises:
         DrydockError: it did not start; the message holds its output.
@@ -245,9 +262,12 @@ def start(options: Options) -> ServerRecord:
     log = state_dir / "drydock.log"
     log.unlink(missing_ok=True)
     process = start_module("ocaptain.drydock", options.argv(), log)
+    said = LogReader(log)
     until = time.monotonic() + START_SECONDS
     while time.monotonic() < until:
         ended = process.poll() is not None
+        for line in said.new_lines():
+            tell(line)
         if found := running_server(state_dir):  # perhaps another one that was faster
             _started_processes.append(process)
             return found

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
+from ocaptain.drydock.cgroups import Limits, Place, ShipGroups
 from ocaptain.drydock.errors import ApiError, DrydockError
 from ocaptain.drydock.life import Clock, IdlePolicy, State
 from ocaptain.drydock.record import CreateBody, SpriteRecord, UpdateBody
@@ -23,7 +24,7 @@ from ocaptain.drydock.sprite import ORGANISATION, Sprite
 from ocaptain.drydock.tasks import format_timestamp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -46,6 +47,8 @@ class SpriteDefaults:
         isolated: whether each has its own network.
         ports: loopback ports of the host that isolated sprites may reach.
         layers: directories laid over the base below all of them, the first one highest.
+        limits: what each may use.
+        places: where the control groups for the limits are made.
     """
 
     limit: int | None = None
@@ -53,6 +56,8 @@ class SpriteDefaults:
     isolated: bool = False
     ports: tuple[int, ...] = ()
     layers: tuple[Path, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+    places: Mapping[str, Place] = field(default_factory=dict)
 
 
 @dataclass
@@ -130,9 +135,8 @@ class Store:
         self._reserved.add(body.name)
         try:
             directory = self._directory / uuid.uuid4().hex
-            box = await Sandbox.create(
-                body.name, directory, self._base, isolated=self.defaults.isolated, layers=self.defaults.layers
-            )
+            box = self._new_box(body.name, directory)
+            await box.create()
             try:
                 now = format_timestamp(self.clock.wall())
                 record = SpriteRecord(body=body, id=f"sprite-{uuid.uuid4()}", created_at=now, updated_at=now)
@@ -154,6 +158,11 @@ class Store:
             message = f"{running} sprites run, the limit is {self.defaults.limit}"
             numbers = {"current_count": running, "limit": self.defaults.limit}
             raise ApiError(429, "concurrent_sprite_limit_exceeded", message, numbers)
+
+    def _new_box(self, name: str, directory: Path) -> Sandbox:
+        given = self.defaults
+        groups = ShipGroups(given.limits, given.places, directory.name)
+        return Sandbox(name, directory, self._base, isolated=given.isolated, layers=given.layers, groups=groups)
 
     def _make_sprite(self, record: SpriteRecord, box: Sandbox) -> Sprite:
         return Sprite(
@@ -183,9 +192,7 @@ class Store:
                 log.warning("%s: the record of its sprite cannot be read: %s", directory, error)
                 self.unreadable.append(directory)
                 continue
-            box = Sandbox(
-                record.body.name, directory, self._base, isolated=self.defaults.isolated, layers=self.defaults.layers
-            )
+            box = self._new_box(record.body.name, directory)
             self._sprites[record.body.name] = self._make_sprite(record, box)
 
     async def run_pause_loop(self) -> None:

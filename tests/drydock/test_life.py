@@ -74,6 +74,10 @@ class Dock:
                 return path
         raise AssertionError(name)
 
+    def stored(self, name):
+        """What is stored of the sprite on the disk."""
+        return json.loads((self.folder(name) / "sprite.json").read_text())
+
     def end(self):
         self.rest.close()
         self.sdk.close()

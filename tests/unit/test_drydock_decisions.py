@@ -18,6 +18,7 @@ from ocaptain.drydock.base import lock_holder, wait_for_dpkg
 from ocaptain.drydock.errors import ApiError, DrydockError
 from ocaptain.drydock.life import Activity, IdlePolicy, State, next_state
 from ocaptain.drydock.policy import NetworkPolicy, NetworkRule, allows_host
+from ocaptain.drydock.progress import LogReader, said_in
 from ocaptain.drydock.services import sort_by_needs
 from ocaptain.drydock.sessions import EXIT
 from ocaptain.drydock.tasks import MAX_EXPIRE_SECONDS, MAX_TASKS, Tasks
@@ -193,7 +194,7 @@ def test_options_of_a_drydock_that_left_sprites_are_taken_up_or_asked_for(tmp_pa
             server.read_options(tmp_path)
 
 
-def test_a_base_is_not_built_while_another_program_installs_packages(tmp_path):
+def test_a_base_is_not_built_while_another_program_installs_packages(tmp_path, capsys):
     lock = tmp_path / "lock-frontend"
     assert lock_holder(lock) is None
     lock.touch()
@@ -206,6 +207,19 @@ def test_a_base_is_not_built_while_another_program_installs_packages(tmp_path):
         assert lock_holder(lock) == holder.pid
         with pytest.raises(DrydockError, match=f"process {holder.pid} has been installing packages"):
             asyncio.run(wait_for_dpkg(lock, 0.0))
+        said = said_in(capsys.readouterr().err)
+        assert said == f"waits at most 0 s for process {holder.pid}, which installs packages on this machine"
         holder.stdin.close()
     assert lock_holder(lock) is None
     asyncio.run(wait_for_dpkg(lock, 0.0))
+
+
+def test_who_starts_drydock_hears_each_line_once(tmp_path):
+    log = tmp_path / "drydock.log"
+    reader = LogReader(log)
+    assert reader.new_lines() == []
+    log.write_text("drydock: builds\nTraceback\ndrydock: wai")
+    assert reader.new_lines() == ["builds"]
+    with log.open("a") as file:
+        file.write("ts\n")
+    assert [reader.new_lines(), reader.new_lines()] == [["waits"], []]

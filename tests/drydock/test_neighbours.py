@@ -1,0 +1,144 @@
+"""One bad ship costs only itself: memory, processes, disk, long work, slow readers, programs that do not end."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from ocaptain.drydock import cgroups, oom
+from tests.drydock.test_life import Dock
+from tests.helpers import wait_for
+
+pytestmark = pytest.mark.root
+MIB = 2**20
+#: Programs that touch 22 MiB each and stay, more than fit into the limit: none of them is as big as drydock.
+EATERS, EATER_MIB, LIMIT_MIB = 40, 22, 512
+EAT = f"held = bytearray({EATER_MIB} << 20); held[::4096] = b'x' * len(held[::4096]); import time; time.sleep(600)"
+ROUNDS = 20 if os.environ.get("OCAPTAIN_STORM") else 2
+
+
+@pytest.fixture(scope="module")
+def memory_group():
+    """A control group with a limit, for a drydock and its ships; what is in it is ended with it."""
+    limits = cgroups.Limits(memory=LIMIT_MIB * MIB)
+    group = cgroups.ShipGroups(limits, cgroups.find_places(limits), f"test{os.getpid()}")
+    group.open()
+    yield group
+    group.close()
+
+
+@pytest.fixture(scope="module")
+def dock(tmp_path_factory, memory_group):
+    made = Dock(tmp_path_factory.mktemp("neighbours"))
+    memory_group.join(made.record["pid"])
+    yield made
+    made.end()
+
+
+def score(pid):
+    return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+
+
+def test_every_process_of_a_ship_is_to_end_before_drydock(dock):
+    sprite = dock.make("scores")
+    told = sprite.run("sh", "-c", "cat /proc/self/oom_score_adj /proc/1/oom_score_adj", capture_output=True)
+    assert told.stdout.split() == [str(oom.COMMAND).encode(), str(oom.INIT).encode()]
+    assert score(dock.record["pid"]) <= 0
+    keeper, init = (one["pid"] for one in dock.stored("scores")["processes"])
+    assert [score(keeper), score(init)] == [oom.INIT, oom.INIT]
+    dock.sdk.delete_sprite("scores")
+
+
+def count_killed(group):
+    """Return how many processes of a group the kernel ended for want of memory (cgroups(7), both versions)."""
+    folder = group.process_files()[0].parent
+    events = next(file for name in ("memory.events", "memory.oom_control") if (file := folder / name).exists())
+    return int(dict(line.split() for line in events.read_text().splitlines())["oom_kill"])
+
+
+@pytest.mark.parametrize("number", range(ROUNDS))
+def test_a_ship_that_eats_all_memory_ends_itself_alone(dock, memory_group, number):
+    """Without scores the biggest process is ended, which is drydock: then every ship is gone."""
+    good, bad = f"good-{number}", f"bad-{number}"
+    sprite = dock.make(good)
+    dock.make(bad)
+    before = count_killed(memory_group)
+    line = f'for n in $(seq {EATERS}); do python3 -c "$0" & done; wait; sleep 600'
+    eating = f"/v1/sprites/{bad}/exec?cmd=sh&cmd=-c&cmd={quote(line)}&cmd={quote(EAT)}"
+    with dock.socket(f"/v1/sprites/{good}/exec?cmd=sleep&cmd=600"), dock.socket(eating):
+        wait_for(lambda: count_killed(memory_group) >= before + 5)
+        assert sprite.run("echo", "here", capture_output=True).stdout == b"here\n"
+        listed = dock.rest.get(f"/v1/sprites/{good}/exec").json()["sessions"]
+        assert "sleep 600" in [one["command"] for one in listed]
+    for name in (good, bad):
+        dock.sdk.delete_sprite(name)
+    assert dock.sailor.drydock().pid == dock.record["pid"]
+
+
+# -- limits of its own --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def limited(tmp_path_factory):
+    """A drydock whose ships may have 128 MiB and 64 processes each."""
+    made = Dock(tmp_path_factory.mktemp("limited"), "--ship-memory", "128M", "--ship-pids", "64")
+    yield made
+    made.end()
+
+
+#: Every process of it makes two more, for ever.
+BOMB = "f() { f | f & }; f; sleep 600"
+
+
+def test_a_fork_bomb_is_held_in_its_ship(limited):
+    good, bad = limited.make("good"), limited.make("bomb")
+    with limited.socket(f"/v1/sprites/bomb/exec?cmd=bash&cmd=-c&cmd={quote(BOMB)}"):
+        init = limited.stored("bomb")["processes"][1]["pid"]
+        group = next(line for line in Path(f"/proc/{init}/cgroup").read_text().splitlines() if "ocaptain-" in line)
+        assert group
+        wait_for(lambda: len(in_namespace_of(init)) >= 60)
+        assert good.run("echo", "here", capture_output=True).stdout == b"here\n"
+        assert len(in_namespace_of(init)) <= 64
+        # A command that does not fork can still be run in it: it may be the one that ends the others.
+        assert bad.run("sh", "-c", "echo in", capture_output=True).stdout == b"in\n"
+    assert limited.rest.post("/v1/sprites/bomb/restart").status_code == 200
+    assert bad.run("true").returncode == 0
+    for name in ("good", "bomb"):
+        limited.sdk.delete_sprite(name)
+
+
+def in_namespace_of(init):
+    """Return the processes of a ship, by the pid namespace of its init."""
+    namespace, found = os.readlink(f"/proc/{init}/ns/pid"), []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if os.readlink(process / "ns/pid") == namespace:
+                found.append(process)
+        except OSError:
+            continue
+    return found
+
+
+def test_a_ship_has_its_own_memory_and_no_more(limited):
+    sprite = limited.make("memory")
+    eat = "held = bytearray(200 << 20); held[::4096] = b'x' * len(held[::4096]); print('got it')"
+    done = sprite.run("sh", "-c", f'python3 -c "{eat}"; echo $?', capture_output=True)
+    assert done.stdout == b"137\n"
+    assert sprite.run("python3", "-c", eat.replace("200", "60"), capture_output=True).stdout == b"got it\n"
+    groups = control_groups(limited.stored("memory")["processes"][1]["pid"])
+    assert groups
+    limited.sdk.delete_sprite("memory")
+    wait_for(lambda: not any(group.exists() for group in groups))  # nothing of it is left
+
+
+def control_groups(pid):
+    """Return the groups of ours that a process is in, as directories."""
+    places = cgroups.find_places(cgroups.Limits(memory=1, pids=1))
+    text = Path(f"/proc/{pid}/cgroup").read_text()
+    return [
+        place.path / name for place in set(places.values()) for name in sorted(set(re.findall(r"ocaptain-\S+", text)))
+    ]
