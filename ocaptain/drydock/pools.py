@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _Result = TypeVar("_Result")
-#: Copies of disks at once: more of them only share the same disk.
-COPIES = 4
+#: Copies of disks at once: more of them only share the same disk, and leave less of the machine to the others.
+COPIES = 2
+#: Who copies waits here first: a ship is stopped for its own copy, not while others copy.
+COPY_TURNS = asyncio.Semaphore(COPIES)
 _COPY_POOL = ThreadPoolExecutor(COPIES, "copy")
 _REMOVAL_POOL = ThreadPoolExecutor(8, "remove")
 #: A ship with very many processes may take long to stop; the others do not wait for it.

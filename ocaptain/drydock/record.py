@@ -117,6 +117,7 @@ class SpriteRecord(BaseModel):
 
     Attributes:
         stands_on: id of the checkpoint that the disk was last saved as or restored from.
+        last_started_at: when its processes began; None in a record of an earlier version.
     """
 
     body: CreateBody
@@ -126,22 +127,11 @@ class SpriteRecord(BaseModel):
     services: dict[str, ServiceRecord] = {}
     checkpoints: list[Checkpoint] = []
     stands_on: str | None = None
+    last_started_at: str | None = None
     network: NetworkPolicy = Field(default_factory=NetworkPolicy)
     privileges: PrivilegesPolicy = Field(default_factory=PrivilegesPolicy)
     resources: ResourcesPolicy = Field(default_factory=ResourcesPolicy)
     processes: list[Process] = []
-
-    def save(self, directory: Path) -> None:
-        """Write the record atomically.
-
-        The first write is durable: after a power failure a file system may lose the content of a new
-        file, but not that of one that replaces another.
-
-        Raises:
-            OSError: it cannot be written, for example because the disk is full.
-        """
-        is_new = not (directory / RECORD_FILE).exists()
-        write_atomic(directory / RECORD_FILE, self.model_dump_json().encode(), durable=is_new, one_writer=True)
 
     @classmethod
     def load(cls, directory: Path) -> SpriteRecord:
@@ -152,3 +142,16 @@ class SpriteRecord(BaseModel):
             ValueError: the file is not a valid record.
         """
         return cls.model_validate_json((directory / RECORD_FILE).read_text("utf-8"))
+
+
+def save_record(directory: Path, content: str) -> None:
+    """Write a record into a sprite's folder: whole or not at all, and lasting when this returns.
+
+    Args:
+        directory: the sprite's folder.
+        content: the record as JSON.
+
+    Raises:
+        OSError: it cannot be written, for example because the disk is full.
+    """
+    write_atomic(directory / RECORD_FILE, content.encode(), one_writer=True)

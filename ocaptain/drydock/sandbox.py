@@ -116,20 +116,8 @@ class Sandbox:
         Raises:
             DrydockError: a step failed, and nothing is left; the message holds the script's error output.
         """
-        directory = self.directory
         try:
-            for sub in (
-                "root",
-                "upper",
-                "work",
-                "home/sprite",
-                "dot-sprite/logs/services",
-                "dot-sprite/bin",
-                *OWN_DIRECTORIES,
-            ):
-                (directory / sub).mkdir(parents=True)
-            for owned in ("home/sprite", "dot-sprite", "dot-sprite/logs", "dot-sprite/logs/services"):
-                shutil.chown(directory / owned, sprite_owner_id(), sprite_owner_id())
+            make_disk(self.directory)
             await self.boot()
         except OSError as error:
             await self.destroy()
@@ -145,9 +133,10 @@ class Sandbox:
             DrydockError: a step failed; the sandbox is down.
         """
         await pools.removing(functools.partial(remove_tree, self.directory / "tmp"))
-        for scratch in ("tmp", VAR_TMP):
-            (self.directory / scratch).mkdir(parents=True, exist_ok=True)
-            (self.directory / scratch).chmod(0o1777)
+        try:
+            make_scratch(self.directory)
+        except OSError as error:
+            raise DrydockError(f"sandbox {self.name} could not be built: {error}") from error
         self._groups.open()
         with as_file(files("ocaptain.drydock") / "sandbox.sh") as script:
             self._keeper = keeper = await asyncio.create_subprocess_exec(
@@ -238,6 +227,29 @@ class Sandbox:
         """
         await self.halt()
         await pools.removing(functools.partial(remove_tree, self.directory))
+
+
+def make_disk(directory: Path) -> None:
+    """Make the directories of a new sandbox's disk.
+
+    Raises:
+        OSError: one cannot be made.
+    """
+    for sub in ("root", "upper", "work", "home/sprite", "dot-sprite/logs/services", "dot-sprite/bin", *OWN_DIRECTORIES):
+        (directory / sub).mkdir(parents=True)
+    for owned in ("home/sprite", "dot-sprite", "dot-sprite/logs", "dot-sprite/logs/services"):
+        shutil.chown(directory / owned, sprite_owner_id(), sprite_owner_id())
+
+
+def make_scratch(directory: Path) -> None:
+    """Make the directories that anybody in the sandbox may write to, before it starts.
+
+    Raises:
+        OSError: one cannot be made.
+    """
+    for scratch in ("tmp", VAR_TMP):
+        (directory / scratch).mkdir(parents=True, exist_ok=True)
+        (directory / scratch).chmod(0o1777)
 
 
 async def _kill_keeper(keeper: asyncio.subprocess.Process) -> None:

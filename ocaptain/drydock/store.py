@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import math
 import re
@@ -15,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
+from ocaptain.drydock import pools
 from ocaptain.drydock.cgroups import Limits, Place, ShipGroups
-from ocaptain.drydock.errors import ApiError, DrydockError
+from ocaptain.drydock.errors import ApiError, DrydockError, InvalidRequest
 from ocaptain.drydock.life import Clock, IdlePolicy, State
 from ocaptain.drydock.record import CreateBody, SpriteRecord, UpdateBody
 from ocaptain.drydock.sandbox import Sandbox, remove_tree
@@ -128,7 +130,7 @@ class Store:
     async def create(self, body: CreateBody) -> Sprite:
         """Create a sprite; 400 for a bad name, 409 for one that is taken, 429 beyond the limit."""
         if not SPRITE_NAME.fullmatch(body.name):
-            raise ApiError(400, "invalid_name", "name must be 1-63 of a-z, 0-9 and inner hyphens")
+            raise InvalidRequest(["name must be 1-63 of a-z, 0-9 and inner hyphens"])
         if body.name in self._sprites or body.name in self._reserved:
             raise ApiError(409, "already_exists", f"sprite {body.name} already exists")
         self._check_limit()
@@ -186,7 +188,7 @@ class Store:
                 record = SpriteRecord.load(directory)
             except FileNotFoundError:
                 log.warning("%s has no record of a sprite: it is removed", directory)
-                await asyncio.to_thread(_remove_with_retries, directory)
+                await pools.removing(functools.partial(_remove_with_retries, directory))
                 continue
             except (OSError, ValueError) as error:
                 log.warning("%s: the record of its sprite cannot be read: %s", directory, error)
@@ -219,25 +221,26 @@ class Store:
             await self.pause_idle_sprites()
 
     async def pause_idle_sprites(self) -> None:
-        """Pause every sprite that has been idle for long enough."""
-        for sprite in list(self._sprites.values()):
-            try:
-                await sprite.pause_if_due()
-            except DrydockError as error:
-                log.warning("%s could not be paused: %s", sprite.name, error)
+        """Pause every sprite that has been idle for long enough, side by side: one may take long to stop."""
+        await asyncio.gather(*(self._pause(sprite) for sprite in self._sprites.values()))
 
-    def update(self, name: str, change: UpdateBody) -> Sprite:
-        """Apply a partial change to a sprite."""
+    async def _pause(self, sprite: Sprite) -> None:
+        try:
+            await sprite.pause_if_due()
+        except DrydockError as error:
+            log.warning("%s could not be paused: %s", sprite.name, error)
+
+    async def update(self, name: str, change: UpdateBody) -> Sprite:
+        """Apply a partial change to a sprite, whole or not at all."""
         sprite = self.get(name)
-        body = sprite.record.body
-        if change.clear_labels:
-            body.labels = []
-        if change.labels is not None:
-            body.labels = change.labels
-        if change.url_settings is not None:
-            body.url_settings = change.url_settings
-        sprite.record.updated_at = format_timestamp(self.clock.wall())
-        sprite.save()
+        async with sprite.changing() as record:
+            if change.clear_labels:
+                record.body.labels = []
+            if change.labels is not None:
+                record.body.labels = change.labels
+            if change.url_settings is not None:
+                record.body.url_settings = change.url_settings
+            record.updated_at = format_timestamp(self.clock.wall())
         return sprite
 
     async def destroy(self, name: str) -> None:

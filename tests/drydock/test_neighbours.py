@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import subprocess
 from pathlib import Path
 from urllib.parse import quote
 
@@ -142,3 +144,58 @@ def control_groups(pid):
     return [
         place.path / name for place in set(places.values()) for name in sorted(set(re.findall(r"ocaptain-\S+", text)))
     ]
+
+
+# -- a full disk --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A drydock whose disk has 48 MiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "small", disk], check=True)
+    try:
+        (disk / "home").mkdir()
+        made = Dock(disk / "home")
+        yield made
+        made.end()
+    finally:
+        wait_for(lambda: subprocess.run(["umount", disk], check=False, capture_output=True).returncode == 0)
+
+
+def test_a_full_disk_leaves_nothing_half_done(small):
+    good, bad = small.make("good"), small.make("bad")
+    folders = set((small.sailor.home / "state/ocaptain/drydock/sprites").iterdir())
+    stored = small.stored("good")
+    assert small.rest.put("/v1/sprites/good/fs/write?path=/tmp/old", content=b"old").status_code == 200
+    # As root, who may use what is kept for root; small pieces, to the last page.
+    bad.run("sudo", "sh", "-c", "cat /dev/zero > /home/sprite/all; while echo x >> /home/sprite/more; do :; done")
+    assert good.run("echo", "here", capture_output=True).stdout == b"here\n"
+
+    refused = small.rest.post("/v1/sprites", json={"name": "another"})
+    assert (refused.status_code, refused.json()["error"]) == (507, "insufficient_storage")
+    assert small.rest.get("/v1/sprites/another").status_code == 404
+    told = [json.loads(line) for line in small.rest.post("/v1/sprites/good/checkpoint").text.splitlines()]
+    assert told[-1]["type"] == "error"
+    assert "No space left on device" in told[-1]["error"]
+    assert small.rest.get("/v1/sprites/good/checkpoints").json() == []
+    assert small.rest.put("/v1/sprites/good", json={"labels": ["new"]}).status_code == 507
+    assert small.rest.get("/v1/sprites/good").json()["labels"] == []
+    for name in ("new", "old"):
+        reply = small.rest.put(f"/v1/sprites/good/fs/write?path=/tmp/{name}", content=b"x" * 100_000)
+        assert (reply.status_code, reply.json()["code"]) == (507, "ENOSPC")
+    # Without a length nobody knows ahead that there is no room.
+    reply = small.rest.put("/v1/sprites/good/fs/write?path=/tmp/new", content=iter([b"x" * 100_000]))
+    assert (reply.status_code, reply.json()["code"]) == (507, "ENOSPC")
+    assert good.run("sh", "-c", "ls /tmp; cat /tmp/old", capture_output=True).stdout == b"old\nold"
+
+    assert set((small.sailor.home / "state/ocaptain/drydock/sprites").iterdir()) == folders
+    assert not list(small.folder("good").glob("checkpoints/*"))
+    assert not list(small.folder("good").glob(".sprite.json*"))
+    assert small.stored("good") == stored
+
+    assert bad.run("sudo", "rm", "/home/sprite/all", "/home/sprite/more").returncode == 0
+    small.make("another")
+    assert small.rest.post("/v1/sprites/good/checkpoint").text.splitlines()[-1].count("Checkpoint v1 created")
+    assert small.rest.put("/v1/sprites/good", json={"labels": ["new"]}).json()["labels"] == ["new"]
