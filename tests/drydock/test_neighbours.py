@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 from urllib.parse import quote
 
@@ -13,7 +14,7 @@ import pytest
 
 from ocaptain.drydock import cgroups, oom
 from tests.drydock.test_life import Dock
-from tests.helpers import wait_for
+from tests.helpers import REPO, SECONDS, wait_for
 
 pytestmark = pytest.mark.root
 MIB = 2**20
@@ -199,3 +200,19 @@ def test_a_full_disk_leaves_nothing_half_done(small):
     small.make("another")
     assert small.rest.post("/v1/sprites/good/checkpoint").text.splitlines()[-1].count("Checkpoint v1 created")
     assert small.rest.put("/v1/sprites/good", json={"labels": ["new"]}).json()["labels"] == ["new"]
+
+
+# -- what it costs ------------------------------------------------------------------------------------
+
+
+def test_the_benchmark_runs_and_has_every_figure():
+    """Small here, and not judged: its figures are for a machine that does nothing else."""
+    small = ("--sprites", "2", "--rounds", "1", "--streams", "2", "--samples", "2", "--disk", "1")
+    argv = [sys.executable, str(REPO / "benchmarks/drydock.py"), *small]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=SECONDS)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    cases = ("seven_checkpoints", "fork_bomb", "slow_reader", "term_ignored", "full_disk")
+    assert {f"{case}_ratio" for case in cases} < figures.pop("neighbours").keys()
+    assert all(value > 0 for name, value in figures.items() if name.endswith(("_ms", "_ratio", "_seconds")))
+    assert "idle_sprite_mib" in figures
