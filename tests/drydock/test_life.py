@@ -303,6 +303,9 @@ def test_a_checkpoint_brings_back_the_whole_disk(dock):
     gone = dock.rest.post("/v1/sprites/saved/checkpoints/v1/restore")
     assert (gone.status_code, gone.text) == (404, "checkpoint not found: v1")
     assert [one.name for one in (dock.folder("saved") / "checkpoints").iterdir()] == ["v2"]
+    with dock.rest.stream("POST", "/v1/sprites/saved/checkpoint") as leaving:
+        next(leaving.iter_lines())  # a client that leaves does not end it: half a copy would be nobody's
+    wait_for(lambda: [one["id"] for one in dock.rest.get("/v1/sprites/saved/checkpoints").json()] == ["v3", "v2"])
     dock.sdk.delete_sprite("saved")
 
 
