@@ -27,14 +27,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 from drydock_neighbours import measure_cases, measure_full_disk, small_disk
 
-from ocaptain.drydock.sandbox import make_disk, make_scratch, remove_tree, sandbox_command
+from ocaptain.drydock.sandbox import remove_tree
 from ocaptain.sprites import SpritesClient
+from tests.raw_sandbox import make_folders, start
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,12 +59,8 @@ def drydock(home: Path, *arguments: str, program: Path = OCAPTAIN) -> dict:
 def by_hand(root: Path, base: Path) -> tuple[float, subprocess.Popen]:
     """Make namespaces, mounts and root of a sandbox without drydock; return seconds and its keeper."""
     began = time.perf_counter()
-    make_disk(root)
-    make_scratch(root)
-    script = Path(str(files("ocaptain.drydock") / "sandbox.sh"))
-    keeper = subprocess.Popen(
-        sandbox_command(script, root, base, "raw"), stdout=subprocess.PIPE, start_new_session=True
-    )
+    make_folders(root)
+    keeper = start(root, base, "raw")
     assert keeper.stdout
     assert keeper.stdout.readline() == b"ready\n"
     return time.perf_counter() - began, keeper

@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import IO
 
 from ocaptain.background import dying_with_us
-from ocaptain.drydock.enter import ALLOWED_CAPABILITIES, SandboxCommand, spawn
+from ocaptain.drydock.confine import ALLOWED_CAPABILITIES
+from ocaptain.drydock.enter import SandboxCommand, spawn
 from ocaptain.drydock.errors import DrydockError
+from ocaptain.drydock.ids import SHARED_SLOT, move_tree, range_of, shared_ids
 from ocaptain.drydock.progress import say
-from ocaptain.drydock.rootless import SPRITE_UID, SandboxMode, sandbox_mode
-from ocaptain.drydock.sandbox import BASE_ENVIRONMENT, OVERLAID_DIRECTORIES, Sandbox, remove_tree
+from ocaptain.drydock.rootless import OVERLAID_DIRECTORIES, SPRITE_UID, SandboxMode, is_machine_root, sandbox_mode
+from ocaptain.drydock.sandbox import BASE_ENVIRONMENT, Sandbox, remove_tree
 from ocaptain.locks import Lock
 
 PACKAGES = {
@@ -124,6 +126,8 @@ def base_layer_key(root: Path = Path("/")) -> str:
     """Return the hash in the name of the layer that fits this host: 16 hex digits."""
     digest = hashlib.sha256((USERS_SCRIPT + INSTALL_SCRIPT + repr(PACKAGES) + repr(ALLOWED_CAPABILITIES)).encode())
     digest.update((BOOTSTRAP_SCRIPT + COPY_SCRIPT + sandbox_mode()).encode())
+    if sandbox_mode() is SandboxMode.MAPPED and is_machine_root():
+        digest.update(str(shared_ids().first).encode())
     used = ("etc/os-release", "etc/passwd", "etc/group", "var/lib/dpkg/status")
     for name in used[:1] if sandbox_mode() is SandboxMode.MAPPED else used:
         path = root / name
@@ -191,6 +195,8 @@ async def _bootstrap_debian(layer: Path) -> None:
     # mmdebstrap mounts a procfs, which needs a pid namespace.
     prefix = ("unshare", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc")
     await _run_on_host([*prefix, "/bin/sh", "-c", BOOTSTRAP_SCRIPT, "sh", str(layer), packages])
+    if is_machine_root():
+        await asyncio.to_thread(move_tree, layer, 0, shared_ids().first)
 
 
 async def _copy_host_programs(layer: Path) -> None:
@@ -272,7 +278,7 @@ async def _install_packages(layer: Path) -> None:
 
 
 async def _install_once(layer: Path) -> None:
-    box = Sandbox("base", layer.parent / "box", None)
+    box = Sandbox("base", layer.parent / "box", None, range_of(SHARED_SLOT))
     await box.create()
     try:
         await _run_in_sandbox(box, FORBID_SERVICES_SCRIPT + INSTALL_SCRIPT, *missing_packages())
@@ -281,6 +287,8 @@ async def _install_once(layer: Path) -> None:
         await _save_upper_side(box, layer)
     finally:
         await box.destroy()
+    # A view shows it under the ids of each ship: on the disk it is the machine's root's, as /usr is.
+    await asyncio.to_thread(move_tree, layer, box.ids.first, 0)
 
 
 async def _save_upper_side(box: Sandbox, upper: Path) -> None:

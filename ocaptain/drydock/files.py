@@ -3,14 +3,14 @@
 Every path is resolved by the kernel with ``openat2(RESOLVE_IN_ROOT)`` below the sandbox's
 root, so neither ``..`` nor a symlink (even one that changes meanwhile) leads out of it. The work is done
 in threads whose file-system uid is the ship's user (``setfsuid`` is per thread), so the
-kernel also applies that user's permissions; ``asRoot`` uses threads without it.
+kernel also applies that user's permissions; with ``asRoot`` it is the ship's root. The threads of a
+root-run drydock have given up every other capability and every group of the machine's root.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import datetime as dt
 import fnmatch
 import os
@@ -20,39 +20,34 @@ from typing import TYPE_CHECKING, Any
 
 from ocaptain.drydock.beneath import open_beneath
 from ocaptain.drydock.errors import FsError
-from ocaptain.drydock.rootless import sprite_owner_id
+from ocaptain.drydock.file_rights import become
 from ocaptain.drydock.upload import Target, open_target
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
+    from ocaptain.drydock.ids import Ids
+
 CHUNK = 256 * 1024
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def _become_sprite() -> None:
-    _libc.setfsgid(sprite_owner_id())
-    _libc.setfsuid(sprite_owner_id())
-
-
 #: By whether the work is done as root, and whether it is a whole tree's, which may take long.
 _POOLS = {
-    (False, False): ThreadPoolExecutor(4, "fs-sprite", initializer=_become_sprite),
-    (False, True): ThreadPoolExecutor(4, "fs-sprite-tree", initializer=_become_sprite),
+    (False, False): ThreadPoolExecutor(4, "fs-sprite"),
+    (False, True): ThreadPoolExecutor(4, "fs-sprite-tree"),
     (True, False): ThreadPoolExecutor(2, "fs-root"),
     (True, True): ThreadPoolExecutor(2, "fs-root-tree"),
 }
 
 
 class Files:
-    """The file system of the sandbox whose root directory is ``root``.
+    """The file system of the sandbox whose root directory is ``root``, for its user or its root.
 
     Paths are absolute or relative to ``cwd``. Every method raises :class:`FsError`.
     """
 
-    def __init__(self, root: Path, cwd: str = "/", *, as_root: bool = False) -> None:
+    def __init__(self, root: Path, ids: Ids, cwd: str = "/", *, as_root: bool = False) -> None:
         self._root = root
+        self._ids = ids
         self._cwd = cwd
         self._as_root = as_root
 
@@ -63,14 +58,15 @@ class Files:
         """
 
         def run() -> Any:
-            root_fd = os.open(self._root, os.O_PATH | os.O_DIRECTORY)
-            try:
-                return work(root_fd)
-            finally:
-                os.close(root_fd)
+            become(self._ids, as_root=self._as_root)
+            return work(root_fd)
 
         try:
-            return await asyncio.get_running_loop().run_in_executor(_POOLS[self._as_root, is_tree], run)
+            # Here: the ship's user may not follow the link of another process.
+            root_fd = os.open(self._root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            job = _POOLS[self._as_root, is_tree].submit(run)
+            job.add_done_callback(lambda _: os.close(root_fd))
+            return await asyncio.wrap_future(job)
         except OSError as error:
             raise FsError.from_os(error, client_path) from error
 

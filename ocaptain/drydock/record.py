@@ -18,6 +18,7 @@ from ocaptain.drydock.policy import NetworkPolicy, PrivilegesPolicy, ResourcesPo
 from ocaptain.protocol.files import start_time, write_atomic
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 EnvName = Annotated[str, StringConstraints(pattern=r"^[^=\x00]+$")]
@@ -118,6 +119,8 @@ class SpriteRecord(BaseModel):
     Attributes:
         stands_on: id of the checkpoint that the disk was last saved as or restored from.
         last_started_at: when its processes began; None in a record of an earlier version.
+        first_id: first id of the range that the disk belongs to; 0 = the machine's ids, as before there were ranges.
+        mode: what it was made of (:class:`ocaptain.drydock.rootless.SandboxMode`); "" = not recorded then.
     """
 
     body: CreateBody
@@ -132,6 +135,22 @@ class SpriteRecord(BaseModel):
     privileges: PrivilegesPolicy = Field(default_factory=PrivilegesPolicy)
     resources: ResourcesPolicy = Field(default_factory=ResourcesPolicy)
     processes: list[Process] = []
+    first_id: int = 0
+    mode: str = ""
+
+    def note_boot(self, pids: Sequence[int], first_id: int) -> None:
+        """Note the processes of a sandbox that was started, and the range of ids that its disk belongs to."""
+        self.processes = [found for pid in pids if (found := Process.find(pid))]
+        self.first_id = first_id
+
+    async def wait_for_processes(self) -> None:
+        """Wait for the end of the processes of a drydock that was killed: they end soon.
+
+        Raises:
+            DrydockError: one does not.
+        """
+        for process in self.processes:
+            await process.wait()
 
     @classmethod
     def load(cls, directory: Path) -> SpriteRecord:

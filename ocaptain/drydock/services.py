@@ -203,7 +203,7 @@ class Service:
             )
             # Through the sandbox's root: the ship's user may have planted a link there.
             with contextlib.suppress(FsError):
-                log = await Files(self._box.root).open_append(self.log_path)
+                log = await Files(self._box.root, self._box.ids).open_append(self.log_path)
             rest = b""
             while data := await reader.read(16 * 1024):
                 rest = _write_log_lines(log, stream, rest + data)

@@ -22,7 +22,7 @@ from ocaptain.drydock.files import Files
 from ocaptain.drydock.life import Activity, State, next_state
 from ocaptain.drydock.network import Bridge
 from ocaptain.drydock.policy import allows_host
-from ocaptain.drydock.record import RECORD_FILE, Process, ServiceDefinition, ServiceRecord, SpriteRecord, save_record
+from ocaptain.drydock.record import RECORD_FILE, ServiceDefinition, ServiceRecord, SpriteRecord, save_record
 from ocaptain.drydock.services import Service, sort_by_needs
 from ocaptain.drydock.sessions import ExecRequest, Session
 from ocaptain.drydock.tasks import Tasks, format_timestamp
@@ -79,7 +79,7 @@ class Sprite:
         self._idle_policy = idle_policy
         self._clock = clock
         self._on_change = on_change
-        self._socket = SpriteSocket(box.directory / "dot-sprite", socket_app)
+        self._socket = SpriteSocket(box.directory / "dot-sprite", socket_app, box.ids.sprite)
         self._bridges = [Bridge(port, self._allows_host_ports) for port in ports] if box.isolated else []
         self.lock = asyncio.Lock()
         self.copy_lock = asyncio.Lock()  # held by the one that copies its disk, before its turn and the lock
@@ -205,8 +205,7 @@ class Sprite:
             await self._boot()
 
     async def _boot(self) -> None:
-        for process in self.record.processes:  # of a drydock that was killed: they end soon
-            await process.wait()
+        await self.record.wait_for_processes()
         await self.box.boot()
         try:
             await self.finish_boot()
@@ -221,7 +220,7 @@ class Sprite:
             DrydockError: its record cannot be written.
         """
         async with self.changing() as record:
-            record.processes = [found for pid in self.box.host_pids if (found := Process.find(pid))]
+            record.note_boot(self.box.host_pids, self.box.disk_first)
             record.last_started_at = self.now()
         try:
             await self._socket.open()
@@ -371,4 +370,5 @@ class Sprite:
 
         # Below the folder's own root: the ship's user owns it and may have planted links.
         with contextlib.suppress(FsError):
-            await Files(self.box.directory / "dot-sprite", as_root=True).write("/policy/network.json", content(), 0o444)
+            files = Files(self.box.directory / "dot-sprite", self.box.ids, as_root=True)
+            await files.write("/policy/network.json", content(), 0o444)

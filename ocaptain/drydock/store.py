@@ -6,6 +6,7 @@ import asyncio
 import functools
 import logging
 import math
+import os
 import re
 import time
 import uuid
@@ -19,8 +20,10 @@ from starlette.responses import Response
 from ocaptain.drydock import pools
 from ocaptain.drydock.cgroups import Limits, Place, ShipGroups
 from ocaptain.drydock.errors import ApiError, DrydockError, InvalidRequest
+from ocaptain.drydock.ids import IdClaims
 from ocaptain.drydock.life import Clock, IdlePolicy, State
 from ocaptain.drydock.record import CreateBody, SpriteRecord, UpdateBody
+from ocaptain.drydock.rootless import SandboxMode, is_machine_root, sandbox_mode
 from ocaptain.drydock.sandbox import Sandbox, remove_tree
 from ocaptain.drydock.sprite import ORGANISATION, Sprite
 from ocaptain.drydock.tasks import format_timestamp
@@ -31,11 +34,18 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+    from ocaptain.drydock.ids import Ids
+
 SPRITE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 MAX_PAGE_SIZE = 50
 TICK_SECONDS = 0.5
 #: Most steps in which the clock is advanced; a longer jump has longer steps.
 MAX_CLOCK_STEPS = 10_000
+_STANDS_ON: dict[str, str] = {
+    SandboxMode.HOST: "this machine's system",
+    SandboxMode.MAPPED: "a Debian of their own",
+    SandboxMode.SINGLE: "this machine's programs under one id",
+}
 log = logging.getLogger("drydock")
 
 
@@ -103,6 +113,7 @@ class Store:
         self._sprites: dict[str, Sprite] = {}
         self._reserved: set[str] = set()
         self.unreadable: list[Path] = []
+        self._claims = IdClaims()
         self._listeners: set[asyncio.Queue[dict[str, Any]]] = set()
 
     def tally_of(self, sprite: str) -> Tally:
@@ -137,21 +148,32 @@ class Store:
         self._reserved.add(body.name)
         try:
             directory = self._directory / uuid.uuid4().hex
-            box = self._new_box(body.name, directory)
-            await box.create()
+            ids = self._claims.claim()
             try:
-                now = format_timestamp(self.clock.wall())
-                record = SpriteRecord(body=body, id=f"sprite-{uuid.uuid4()}", created_at=now, updated_at=now)
-                sprite = self._make_sprite(record, box)
-                _install_tools(directory)
-                await sprite.finish_boot()
+                sprite = await self._create(body, directory, ids)
             except BaseException:
-                await box.destroy()
+                self._claims.release(ids)
                 raise
         finally:
             self._reserved.discard(body.name)
         self._sprites[body.name] = sprite
         self._notify(sprite)
+        return sprite
+
+    async def _create(self, body: CreateBody, directory: Path, ids: Ids) -> Sprite:
+        box = self._new_box(body.name, directory, ids)
+        await box.create()
+        try:
+            now = format_timestamp(self.clock.wall())
+            record = SpriteRecord(
+                body=body, id=f"sprite-{uuid.uuid4()}", created_at=now, updated_at=now, mode=sandbox_mode()
+            )
+            sprite = self._make_sprite(record, box)
+            _install_tools(directory, ids)
+            await sprite.finish_boot()
+        except BaseException:
+            await box.destroy()
+            raise
         return sprite
 
     def _check_limit(self) -> None:
@@ -161,10 +183,10 @@ class Store:
             numbers = {"current_count": running, "limit": self.defaults.limit}
             raise ApiError(429, "concurrent_sprite_limit_exceeded", message, numbers)
 
-    def _new_box(self, name: str, directory: Path) -> Sandbox:
+    def _new_box(self, name: str, directory: Path, ids: Ids) -> Sandbox:
         given = self.defaults
         groups = ShipGroups(given.limits, given.places, directory.name)
-        return Sandbox(name, directory, self._base, isolated=given.isolated, layers=given.layers, groups=groups)
+        return Sandbox(name, directory, self._base, ids, isolated=given.isolated, layers=given.layers, groups=groups)
 
     def _make_sprite(self, record: SpriteRecord, box: Sandbox) -> Sprite:
         return Sprite(
@@ -194,7 +216,12 @@ class Store:
                 log.warning("%s: the record of its sprite cannot be read: %s", directory, error)
                 self.unreadable.append(directory)
                 continue
-            box = self._new_box(record.body.name, directory)
+            if reason := _why_unusable(record):
+                log.warning("%s: the sprite %s %s", directory, record.body.name, reason)
+                self.unreadable.append(directory)
+                continue
+            box = self._new_box(record.body.name, directory, self._claims.claim(record.first_id))
+            box.disk_first = record.first_id
             self._sprites[record.body.name] = self._make_sprite(record, box)
 
     async def run_pause_loop(self) -> None:
@@ -250,6 +277,7 @@ class Store:
         self._reserved.add(name)  # the name is free when everything is removed
         try:
             await sprite.destroy()
+            self._claims.release(sprite.box.ids)
         finally:
             self._reserved.discard(name)
             self.tally_of(name).awake += sprite.awake_seconds
@@ -340,10 +368,20 @@ class Store:
                 queue.put_nowait(event)
 
 
-def _install_tools(directory: Path) -> None:
+def _why_unusable(record: SpriteRecord) -> str | None:
+    """Return why a sprite cannot run as this drydock runs; None if it can."""
+    mode = sandbox_mode()
+    made = record.mode or (SandboxMode.HOST if is_machine_root() else mode)  # of an earlier version
+    if made == mode:
+        return None
+    return f"was made of {_STANDS_ON[made]}, and ships stand on {_STANDS_ON[mode]} now; `ocaptain doctor` says why"
+
+
+def _install_tools(directory: Path, ids: Ids) -> None:
     """Install drydock's tools into a new sandbox, before anything of the ship runs."""
     tool = directory / "dot-sprite/bin/sprite-env"
     tool.write_bytes(b"#!/usr/bin/python3\n" + (files("ocaptain.drydock") / "sprite_env.py").read_bytes())
+    os.chown(tool, ids.first, ids.first)
     tool.chmod(0o755)
 
 

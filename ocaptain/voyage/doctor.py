@@ -280,7 +280,12 @@ def _check_drydock() -> list[Finding]:
     missing = [] if short or os.geteuid() else base.missing_packages()
     needs = f" (installs {', '.join(missing)})" if missing else ""
     built = "is built" if layers else f"is made at the first start{needs}"
-    return [kind, Finding("base layer", "ok", built), _check_ship_limits()]
+    return [
+        kind,
+        Finding("base layer", "ok", built),
+        Finding("ship ids", "ok", rootless.describe_ids()),
+        _check_ship_limits(),
+    ]
 
 
 def _check_ship_limits() -> Finding:

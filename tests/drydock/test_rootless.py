@@ -201,7 +201,8 @@ def test_pauses_checkpoints_networks_and_walls_of_an_ordinary_user(user, request
         other = client.create_sprite("other")
         other.run("sh", "-c", "setsid sleep 7531 >/dev/null 2>&1 &")
         facts = {"pid": os.getpid(), "home": str(user.home), "other": "sleep.7531"}
-        assert succeeded(lambda line: one.run("sh", "-c", line).returncode, sudo=whole, **facts) == []
+        run = lambda *argv: one.run(*argv, capture_output=True).stdout.decode()  # noqa: E731
+        assert succeeded(run, sudo=whole, own_network=True, **facts) == []
         assert one.run("sh", "-c", "exec 3<>/dev/tcp/127.0.0.1/$0", record["url"].rpartition(":")[2]).returncode != 0
         one.run("sh", "-c", "echo before > ~/state; setsid sleep 7532 >/dev/null 2>&1 &")
         until("warm")

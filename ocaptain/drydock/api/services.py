@@ -108,7 +108,7 @@ class Services:
         sprite, service = self._find(request)
         count = parse_integer(request.query_params.get("lines"), 100)
         seconds = _seconds(request, "duration", "0s")
-        return ndjson_reply(_log_events(Files(sprite.box.root), service, count, seconds))
+        return ndjson_reply(_log_events(Files(sprite.box.root, sprite.box.ids), service, count, seconds))
 
     async def signal(self, request: Request) -> Response:
         """``POST …/services/signal``."""
