@@ -179,5 +179,6 @@ def small_disk(directory: Path) -> Iterator[Path]:
     finally:
         for _ in range(50):  # the last mounts of its ships may need a moment to go
             if subprocess.run(["umount", str(directory)], check=False, capture_output=True).returncode == 0:
+                directory.rmdir()
                 break
             time.sleep(0.1)

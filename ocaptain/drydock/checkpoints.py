@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 DISK_PARTS = ("upper", "home", "own")
 CHECKPOINT_NAME = re.compile(r"v[0-9]{1,9}")
 COPY_SECONDS = 600.0
+#: A copy leaves the processor to commands first; not more, since its ship stands still meanwhile.
+GIVING_WAY = ("nice", "-n", "5")
 UNFINISHED = "unfinished"  # a copy's name until it is whole
 
 
@@ -103,7 +105,7 @@ def delete_checkpoint(directory: Path, name: str) -> None:
 def _copy_disk(source: Path, target: Path) -> None:
     """Copy the parts of a disk with owners, modes, links, devices (an overlay's whiteouts) and attributes."""
     parts = [str(source / part) for part in DISK_PARTS]
-    argv = ["cp", "--archive", "--reflink=auto", f"--target-directory={target}", "--", *parts]
+    argv = [*GIVING_WAY, "cp", "--archive", "--reflink=auto", f"--target-directory={target}", "--", *parts]
     try:
         environment = {**os.environ, "LC_ALL": "C"}  # its reason is looked at
         done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=COPY_SECONDS, env=environment)
