@@ -26,6 +26,16 @@ def _duration(text: str) -> float:
         raise typer.BadParameter(str(error)) from error
 
 
+def _size(text: str) -> int:
+    """Parse an option that is a size (``512M``, ``2G``)."""
+    from ocaptain.drydock.cgroups import parse_size  # noqa: PLC0415 - one command needs it
+
+    try:
+        return parse_size(str(text))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
 class Network(StrEnum):
     """Network of drydock's ships."""
 
@@ -81,6 +91,13 @@ def drydock_start(
     faults: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Fault plan (JSON): which calls fail, and how (docs/faults.md).")
     ] = None,
+    ship_memory: Annotated[
+        int | None,
+        typer.Option(parser=_size, metavar="SIZE", help="Memory of each ship (512M, 2G); needs control groups."),
+    ] = None,
+    ship_pids: Annotated[
+        int | None, typer.Option(min=16, help="Processes and threads of each ship; needs control groups.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Start drydock in the background; return when it accepts calls. On a pipe it prints JSON."""
@@ -91,7 +108,21 @@ def drydock_start(
     plan = build_fault_plan(latency, jitter, seed, faults)
     layers = tuple(str(directory.absolute()) for directory in layer or ())
     hosts = tuple(allow_host or ())
-    start(Options(port, idle_exit, limit, idle, cold, network.value, ports, plan, layers, hosts), as_json=json)
+    given = Options(
+        port,
+        idle_exit,
+        limit,
+        idle,
+        cold,
+        network=network.value,
+        ports=ports,
+        faults=plan,
+        layers=layers,
+        hosts=hosts,
+        ship_memory=ship_memory,
+        ship_pids=ship_pids,
+    )
+    start(given, as_json=json)
 
 
 @drydock_app.command("status")

@@ -26,6 +26,8 @@ def main() -> None:
     parser.add_argument("--allow-host", action="append", default=[], dest="hosts")
     parser.add_argument("--layer", action="append", default=[], dest="layers")
     parser.add_argument("--faults", default="")
+    parser.add_argument("--ship-memory", type=int, default=None)
+    parser.add_argument("--ship-pids", type=int, default=None)
     parser.add_argument("--build-base", action="store_true", help="build the base layer of the ships, then exit")
     given = vars(parser.parse_args())
     given |= {name: tuple(given[name]) for name in ("ports", "hosts", "layers")}

@@ -24,12 +24,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ocaptain.drydock import confine, kernel
+from ocaptain.drydock.enrol import Enrolment
 from ocaptain.drydock.errors import ApiError, DrydockError
 from ocaptain.drydock.rootless import SandboxMode, sandbox_mode
 from ocaptain.drydock.seccomp import filter_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
 FREEZE_ROUNDS = 20
 NAMESPACES = ("net", "ipc", "uts", "cgroup", "pid", "mnt")
@@ -46,6 +48,7 @@ class SandboxCommand:
         cwd: working directory; a missing one is ignored, as on the live service.
         as_root: run as the ship's root, not as its user.
         terminal: make stdin the controlling terminal.
+        group_files: of the control groups that it joins; of :attr:`.sandbox.Sandbox.group_files`.
     """
 
     init_pid: int
@@ -54,6 +57,7 @@ class SandboxCommand:
     cwd: str = "/home/sprite"
     as_root: bool = False
     terminal: bool = False
+    group_files: Sequence[Path] = ()
 
     def require_runnable(self) -> None:
         """Raise ApiError (400) if no program can be started with these arguments."""
@@ -97,8 +101,10 @@ async def spawn(command: SandboxCommand, *, stdin: int, stdout: int, stderr: int
     """
     command.require_runnable()
     opened: list[int] = []
+    outside = Enrolment()
     try:
         program = filter_program()
+        outside.open(command.group_files)
         for name in _other_namespaces(command.init_pid, NAMESPACES):  # one by one: each is closed if a later one fails
             opened += [_open_namespace(command.init_pid, name)]
         users = len(opened)
@@ -112,12 +118,12 @@ async def spawn(command: SandboxCommand, *, stdin: int, stdout: int, stderr: int
             env={},
             cwd="/",
             start_new_session=True,
-            preexec_fn=lambda: _enter_and_execute(command, opened[:users], opened[users:], program),
+            preexec_fn=lambda: _enter_and_execute(command, opened[:users], opened[users:], program, outside),
         )
     except (OSError, subprocess.SubprocessError) as error:
         raise ApiError(500, "sandbox_failed", f"the sandbox cannot be entered: {error}") from error
     finally:
-        for fd in opened:
+        for fd in (*opened, *outside.descriptors()):
             os.close(fd)
     return RunningProcess(process)
 
@@ -133,7 +139,9 @@ def _other_namespaces(init_pid: int, names: Sequence[str]) -> list[str]:
     ]
 
 
-def _enter_and_execute(command: SandboxCommand, join: Sequence[int], own_users: Sequence[int], program: bytes) -> None:
+def _enter_and_execute(
+    command: SandboxCommand, join: Sequence[int], own_users: Sequence[int], program: bytes, outside: Enrolment
+) -> None:
     """In the forked child: become keeper and command. Does not return."""
     try:
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -146,6 +154,7 @@ def _enter_and_execute(command: SandboxCommand, join: Sequence[int], own_users: 
         child = os.fork()
         if child:
             _wait_as_keeper(child)
+        outside.enrol_this_process()
         _join(own_users)
         single = sandbox_mode() is SandboxMode.SINGLE
         if own_users and not single:

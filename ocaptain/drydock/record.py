@@ -119,6 +119,7 @@ class SpriteRecord(BaseModel):
     Attributes:
         stands_on: id of the checkpoint that the disk was last saved as or restored from.
         host_ports: ports of the host that are this sprite's alone, beside those that drydock was started with.
+        last_started_at: when its processes began; None in a record of an earlier version.
         first_id: first id of the range that the disk belongs to; 0 = the machine's ids, as before there were ranges.
         mode: what it was made of (:class:`ocaptain.drydock.rootless.SandboxMode`); "" = not recorded then.
     """
@@ -130,6 +131,7 @@ class SpriteRecord(BaseModel):
     services: dict[str, ServiceRecord] = {}
     checkpoints: list[Checkpoint] = []
     stands_on: str | None = None
+    last_started_at: str | None = None
     network: NetworkPolicy = Field(default_factory=NetworkPolicy)
     privileges: PrivilegesPolicy = Field(default_factory=PrivilegesPolicy)
     resources: ResourcesPolicy = Field(default_factory=ResourcesPolicy)
@@ -137,18 +139,6 @@ class SpriteRecord(BaseModel):
     processes: list[Process] = []
     first_id: int = 0
     mode: str = ""
-
-    def save(self, directory: Path) -> None:
-        """Write the record atomically.
-
-        The first write is durable: after a power failure a file system may lose the content of a new
-        file, but not that of one that replaces another.
-
-        Raises:
-            OSError: it cannot be written, for example because the disk is full.
-        """
-        is_new = not (directory / RECORD_FILE).exists()
-        write_atomic(directory / RECORD_FILE, self.model_dump_json().encode(), durable=is_new, one_writer=True)
 
     def note_boot(self, pids: Sequence[int], first_id: int) -> None:
         """Note the processes of a sandbox that was started, and the range of ids that its disk belongs to."""
@@ -173,3 +163,16 @@ class SpriteRecord(BaseModel):
             ValueError: the file is not a valid record.
         """
         return cls.model_validate_json((directory / RECORD_FILE).read_text("utf-8"))
+
+
+def save_record(directory: Path, content: str) -> None:
+    """Write a record into a sprite's folder: whole or not at all, and lasting when this returns.
+
+    Args:
+        directory: the sprite's folder.
+        content: the record as JSON.
+
+    Raises:
+        OSError: it cannot be written, for example because the disk is full.
+    """
+    write_atomic(directory / RECORD_FILE, content.encode(), one_writer=True)

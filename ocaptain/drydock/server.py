@@ -28,9 +28,11 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import ValidationError
 
 from ocaptain.background import start_module
+from ocaptain.drydock.cgroups import Limits
 from ocaptain.drydock.errors import DrydockError
 from ocaptain.drydock.faults import FaultPlan
 from ocaptain.drydock.life import COLD_SECONDS, IDLE_SECONDS
+from ocaptain.drydock.progress import LogReader
 from ocaptain.drydock.record import Process
 from ocaptain.drydock.rootless import OVERLAID_DIRECTORIES, is_machine_root, namespace_root_command, why_no_view
 from ocaptain.drydock.seccomp import load_library
@@ -42,6 +44,7 @@ from ocaptain.text import plain_reason
 
 if TYPE_CHECKING:
     import subprocess
+    from collections.abc import Callable
 
     from ocaptain.drydock.outlets import ShipNetwork
 
@@ -145,6 +148,8 @@ class Options:
         hosts: hosts that they may reach although their addresses are private (``NAME[:PORT]``).
         layers: directories whose content every ship has on top of the base (``usr``, ``etc``, ``var``, ``opt``).
         faults: a :class:`FaultPlan` as JSON; "" = no faults.
+        ship_memory: bytes that the processes of one ship may use; None = no limit.
+        ship_pids: processes and threads that one ship may have; None = no limit.
     """
 
     port: int = 0
@@ -157,6 +162,8 @@ class Options:
     faults: str = ""
     layers: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
+    ship_memory: int | None = None
+    ship_pids: int | None = None
 
     def argv(self) -> list[str]:
         """Return the command-line options for ``python -m ocaptain.drydock``."""
@@ -169,6 +176,8 @@ class Options:
             *(word for host in self.hosts for word in ("--allow-host", host)),
             *(word for layer in self.layers for word in ("--layer", layer)),
             *(("--faults", self.faults) if self.faults else ()),
+            *(("--ship-memory", str(self.ship_memory)) if self.ship_memory is not None else ()),
+            *(("--ship-pids", str(self.ship_pids)) if self.ship_pids is not None else ()),
         ]
 
     def checked_layers(self) -> tuple[Path, ...]:
@@ -203,6 +212,10 @@ class Options:
         if PROXY_PORT in self.ports:
             raise UsageError(f"--allow-host-port {PROXY_PORT}: this port of a ship is the proxy's; use another one")
         return ShipNetwork(self.network, self.ports, tuple(map(OpenedHost.parse, self.hosts)))
+
+    def ship_limits(self) -> Limits:
+        """Return the limits of each ship."""
+        return Limits(self.ship_memory, self.ship_pids)
 
     def fault_plan(self) -> FaultPlan:
         """Return the fault plan.
@@ -277,8 +290,12 @@ def restart(defaults: Options) -> ServerRecord:
         return start(replace(options, port=0))  # somebody else has the port now
 
 
-def start(options: Options) -> ServerRecord:
+def start(options: Options, tell: Callable[[str], None] = lambda _: None) -> ServerRecord:
     """Start a drydock in the background unless one runs; return when it serves.
+
+    Args:
+        options: of the server.
+        tell: called with each line that it says while it starts: that it builds its base layer, for example.
 
     Raises:
         DrydockError: it did not start; the message holds its output.
@@ -291,9 +308,12 @@ def start(options: Options) -> ServerRecord:
     log = state_dir / "drydock.log"
     log.unlink(missing_ok=True)
     process = start_module("ocaptain.drydock", options.argv(), log)
+    said = LogReader(log)
     until = time.monotonic() + START_SECONDS
     while time.monotonic() < until:
         ended = process.poll() is not None
+        for line in said.new_lines():
+            tell(line)
         if found := running_server(state_dir):  # perhaps another one that was faster
             _started_processes.append(process)
             return found

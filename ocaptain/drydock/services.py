@@ -159,6 +159,7 @@ class Service:
             [definition.cmd, *definition.args],
             {**self._box.environment, **definition.env},
             cwd=definition.dir,
+            group_files=self._box.group_files,
         )
         pipes = [os.pipe2(os.O_CLOEXEC) for _ in STREAMS]
         (out, err), (child_stdout, child_stderr) = zip(*pipes, strict=True)

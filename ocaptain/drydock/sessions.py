@@ -107,7 +107,14 @@ class Session:
             **({"TERM": "xterm-256color"} if request.tty else {}),
             **request.environment,
         }
-        command = SandboxCommand(box.init_pid, request.argv, environment, cwd=request.cwd, terminal=request.tty)
+        command = SandboxCommand(
+            box.init_pid,
+            request.argv,
+            environment,
+            cwd=request.cwd,
+            terminal=request.tty,
+            group_files=box.group_files,
+        )
         streams, child_ends = await asyncio.to_thread(_open_streams, box, request)
         try:
             process = await spawn(command, stdin=child_ends[0], stdout=child_ends[1], stderr=child_ends[2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import math
 import os
@@ -16,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
-from ocaptain.drydock.errors import ApiError, DrydockError
+from ocaptain.drydock import pools
+from ocaptain.drydock.cgroups import Limits, Place, ShipGroups
+from ocaptain.drydock.errors import ApiError, DrydockError, InvalidRequest
 from ocaptain.drydock.ids import IdClaims
 from ocaptain.drydock.life import Clock, IdlePolicy, State
 from ocaptain.drydock.outlets import ShipNetwork
@@ -27,7 +30,7 @@ from ocaptain.drydock.sprite import ORGANISATION, Sprite
 from ocaptain.drydock.tasks import format_timestamp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -56,12 +59,16 @@ class SpriteDefaults:
         idle_policy: when they pause.
         network: what they can reach.
         layers: directories laid over the base below all of them, the first one highest.
+        limits: what each may use.
+        places: where the control groups for the limits are made.
     """
 
     limit: int | None = None
     idle_policy: IdlePolicy = field(default_factory=IdlePolicy)
     network: ShipNetwork = field(default_factory=ShipNetwork)
     layers: tuple[Path, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+    places: Mapping[str, Place] = field(default_factory=dict)
 
 
 @dataclass
@@ -132,7 +139,7 @@ class Store:
     async def create(self, body: CreateBody) -> Sprite:
         """Create a sprite; 400 for a bad name, 409 for one that is taken, 429 beyond the limit."""
         if not SPRITE_NAME.fullmatch(body.name):
-            raise ApiError(400, "invalid_name", "name must be 1-63 of a-z, 0-9 and inner hyphens")
+            raise InvalidRequest(["name must be 1-63 of a-z, 0-9 and inner hyphens"])
         if body.name in self._sprites or body.name in self._reserved:
             raise ApiError(409, "already_exists", f"sprite {body.name} already exists")
         self._check_limit()
@@ -152,9 +159,8 @@ class Store:
         return sprite
 
     async def _create(self, body: CreateBody, directory: Path, ids: Ids) -> Sprite:
-        box = await Sandbox.create(
-            body.name, directory, self._base, ids, isolated=self.defaults.network.is_own, layers=self.defaults.layers
-        )
+        box = self._new_box(body.name, directory, ids)
+        await box.create()
         try:
             now = format_timestamp(self.clock.wall())
             record = SpriteRecord(
@@ -174,6 +180,13 @@ class Store:
             message = f"{running} sprites run, the limit is {self.defaults.limit}"
             numbers = {"current_count": running, "limit": self.defaults.limit}
             raise ApiError(429, "concurrent_sprite_limit_exceeded", message, numbers)
+
+    def _new_box(self, name: str, directory: Path, ids: Ids) -> Sandbox:
+        given = self.defaults
+        groups = ShipGroups(given.limits, given.places, directory.name)
+        return Sandbox(
+            name, directory, self._base, ids, isolated=given.network.is_own, layers=given.layers, groups=groups
+        )
 
     def _make_sprite(self, record: SpriteRecord, box: Sandbox) -> Sprite:
         return Sprite(
@@ -197,7 +210,7 @@ class Store:
                 record = SpriteRecord.load(directory)
             except FileNotFoundError:
                 log.warning("%s has no record of a sprite: it is removed", directory)
-                await asyncio.to_thread(_remove_with_retries, directory)
+                await pools.removing(functools.partial(_remove_with_retries, directory))
                 continue
             except (OSError, ValueError) as error:
                 log.warning("%s: the record of its sprite cannot be read: %s", directory, error)
@@ -207,15 +220,7 @@ class Store:
                 log.warning("%s: the sprite %s %s", directory, record.body.name, reason)
                 self.unreadable[directory] = f"({record.body.name}) {reason}"
                 continue
-            ids = self._claims.claim(record.first_id)
-            box = Sandbox(
-                record.body.name,
-                directory,
-                self._base,
-                ids,
-                isolated=self.defaults.network.is_own,
-                layers=self.defaults.layers,
-            )
+            box = self._new_box(record.body.name, directory, self._claims.claim(record.first_id))
             box.disk_first = record.first_id
             self._sprites[record.body.name] = self._make_sprite(record, box)
 
@@ -243,25 +248,26 @@ class Store:
             await self.pause_idle_sprites()
 
     async def pause_idle_sprites(self) -> None:
-        """Pause every sprite that has been idle for long enough."""
-        for sprite in list(self._sprites.values()):
-            try:
-                await sprite.pause_if_due()
-            except DrydockError as error:
-                log.warning("%s could not be paused: %s", sprite.name, error)
+        """Pause every sprite that has been idle for long enough, side by side: one may take long to stop."""
+        await asyncio.gather(*(self._pause(sprite) for sprite in self._sprites.values()))
 
-    def update(self, name: str, change: UpdateBody) -> Sprite:
-        """Apply a partial change to a sprite."""
+    async def _pause(self, sprite: Sprite) -> None:
+        try:
+            await sprite.pause_if_due()
+        except DrydockError as error:
+            log.warning("%s could not be paused: %s", sprite.name, error)
+
+    async def update(self, name: str, change: UpdateBody) -> Sprite:
+        """Apply a partial change to a sprite, whole or not at all."""
         sprite = self.get(name)
-        body = sprite.record.body
-        if change.clear_labels:
-            body.labels = []
-        if change.labels is not None:
-            body.labels = change.labels
-        if change.url_settings is not None:
-            body.url_settings = change.url_settings
-        sprite.record.updated_at = format_timestamp(self.clock.wall())
-        sprite.save()
+        async with sprite.changing() as record:
+            if change.clear_labels:
+                record.body.labels = []
+            if change.labels is not None:
+                record.body.labels = change.labels
+            if change.url_settings is not None:
+                record.body.url_settings = change.url_settings
+            record.updated_at = format_timestamp(self.clock.wall())
         return sprite
 
     async def destroy(self, name: str) -> None:

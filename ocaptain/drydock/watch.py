@@ -15,8 +15,9 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ocaptain.drydock.beneath import open_beneath
 from ocaptain.drydock.errors import FsError
-from ocaptain.drydock.files import Files, open_beneath
+from ocaptain.drydock.files import Files
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -67,11 +67,11 @@ def build_app(store: Store, token: str, stop: Callable[[], None], faults: Faults
         await send_refusal(scope, receive, send, error_reply(not_found))
 
     handlers: dict[Any, Any] = dict.fromkeys(
-        (ApiError, DrydockError, RecursionError, ClientDisconnect, 500), handle_error
+        (ApiError, DrydockError, OSError, RecursionError, ClientDisconnect, 500), handle_error
     )
     self_routes = _self_service_routes(store)
     fallback = Mount("/", app=send_not_found)
-    inner = Bodies(Starlette(routes=[*self_routes, *_task_routes(store), fallback], exception_handlers=handlers))
+    inner = Bodies(Starlette(routes=[*self_routes, *_socket_routes(store), fallback], exception_handlers=handlers))
     store.make_socket_app = lambda name: _sprite_socket_app(inner, name)
     routes = [*_sprite_routes(store), *self_routes, *_policy_routes(store), *_drydock_routes(store, stop, faults)]
     outer = Bodies(Starlette(routes=[*routes, fallback], exception_handlers=handlers))
@@ -98,9 +98,11 @@ def _self_service_routes(store: Store) -> list[BaseRoute]:
     ]
 
 
-def _task_routes(store: Store) -> list[BaseRoute]:
-    tasks = TaskCalls(store)
+def _socket_routes(store: Store) -> list[BaseRoute]:
+    """Return the routes of a sprite's own socket alone."""
+    tasks, sprites = TaskCalls(store), Sprites(store)
     return [
+        _route("/info", sprites.info, "GET"),
         _route("/tasks", tasks.collection, "GET", "POST", "PUT"),
         _route("/tasks/{task}", tasks.item, "GET", "PUT", "DELETE"),
     ]
@@ -111,6 +113,7 @@ def _sprite_routes(store: Store) -> list[BaseRoute]:
     return [
         Route("/v1/sprites", sprites.create, methods=["POST"]),
         Route("/v1/sprites", sprites.list, methods=["GET"]),
+        Route("/v1/organization", sprites.organization, methods=["GET"]),
         _route("", sprites.item, "GET", "PUT", "DELETE"),
         _route("/upgrade", sprites.upgrade, "POST"),
         _route("/restart", sprites.restart, "POST"),

@@ -82,7 +82,9 @@ class Fs:
         params = request.query_params
         files = self._files(request, params.get("workingDir", "/"), as_root=is_flag_set(params, "asRoot"))
         mode = parse_mode(params["mode"]) if params.get("mode") else None
-        return JSONResponse(await files.write(params.get("path", ""), request.stream(), mode))
+        length = request.headers.get("content-length", "")
+        size = int(length) if re.fullmatch(r"[0-9]{1,18}", length) else None
+        return JSONResponse(await files.write(params.get("path", ""), request.stream(), mode, size=size))
 
     async def list(self, request: Request) -> Response:
         """``GET …/fs/list``."""
