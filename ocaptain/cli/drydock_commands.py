@@ -44,6 +44,33 @@ class Network(StrEnum):
     host = "host"
 
 
+NetworkOption = Annotated[
+    Network,
+    typer.Option(
+        help="What ships can reach: the internet by drydock's proxy; only what is allowed here; "
+        "or all that this machine can, its own services among it."
+    ),
+]
+HostsOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME[:PORT]", help="Host that ships may reach though its address is private."),
+]
+PortsOption = Annotated[
+    list[int] | None, typer.Option(min=1, max=65535, help="Port of this machine that is the ships' as well.")
+]
+LayersOption = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="DIR", help="Directory (usr, opt …) that is laid over the base of every ship."),
+]
+MemoryOption = Annotated[
+    int | None,
+    typer.Option(parser=_size, metavar="SIZE", help="Memory of each ship (512M, 2G); needs control groups."),
+]
+PidsOption = Annotated[
+    int | None, typer.Option(min=16, help="Processes and threads of each ship; needs control groups.")
+]
+
+
 @drydock_app.command("start")
 def drydock_start(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 = any.")] = 0,
@@ -65,24 +92,10 @@ def drydock_start(
             help="End the processes of a frozen sprite after this much longer; 0 = never.",
         ),
     ] = "10m",  # type: ignore[assignment]
-    network: Annotated[
-        Network,
-        typer.Option(
-            help="What ships can reach: the internet by drydock's proxy; only what is allowed here; "
-            "or all that this machine can, its own services among it."
-        ),
-    ] = Network.proxy,
-    allow_host: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME[:PORT]", help="Host that ships may reach though its address is private."),
-    ] = None,
-    allow_host_port: Annotated[
-        list[int] | None, typer.Option(min=1, max=65535, help="Port of this machine that is the ships' as well.")
-    ] = None,
-    layer: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="DIR", help="Directory (usr, opt …) that is laid over the base of every ship."),
-    ] = None,
+    network: NetworkOption = Network.proxy,
+    allow_host: HostsOption = None,
+    allow_host_port: PortsOption = None,
+    layer: LayersOption = None,
     latency: Annotated[float, typer.Option(parser=_duration, metavar="TIME", help="Delay of each API call.")] = 0.0,
     jitter: Annotated[
         float, typer.Option(parser=_duration, metavar="TIME", help="Maximum random change of that delay.")
@@ -91,13 +104,8 @@ def drydock_start(
     faults: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Fault plan (JSON): which calls fail, and how (docs/faults.md).")
     ] = None,
-    ship_memory: Annotated[
-        int | None,
-        typer.Option(parser=_size, metavar="SIZE", help="Memory of each ship (512M, 2G); needs control groups."),
-    ] = None,
-    ship_pids: Annotated[
-        int | None, typer.Option(min=16, help="Processes and threads of each ship; needs control groups.")
-    ] = None,
+    ship_memory: MemoryOption = None,
+    ship_pids: PidsOption = None,
     json: Json = False,
 ) -> None:
     """Start drydock in the background; return when it accepts calls. On a pipe it prints JSON."""

@@ -134,6 +134,11 @@ class Sandbox:
             for pid in self.host_pids:
                 oom.raise_process(pid, oom.INIT)
             self._groups.join(self.init_pid)
+            # What it has forked before; what it forks from now on is in the groups from the beginning.
+            init = Path(f"/proc/{self.init_pid}/task/{self.init_pid}/children")
+            for child in init.read_text("ascii").split():
+                oom.raise_process(int(child), oom.INIT)
+                self._groups.join(int(child))
             if self._isolated:
                 await asyncio.to_thread(network.bring_up_loopback, self.init_pid)
         except (TimeoutError, OSError, IndexError) as error:
