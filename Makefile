@@ -19,11 +19,11 @@ demo: setup
 test: setup-dev
 	@$(BIN)/python -m pytest $(ARGS)
 
-# Twenty seeded storms, the provider's death in every phase, ledgers that go back in time, and 200 storms over the user's
-# own commits. Takes about an hour.
+# Twenty seeded storms, the provider's death in every phase, ledgers that go back in time, 200 storms over the user's own
+# commits, and 20 ships that eat all memory. Takes about an hour.
 storm: setup-dev
 	@OCAPTAIN_STORM=1 $(BIN)/python -m pytest tests/voyage/test_storms.py tests/voyage/test_older_ledger.py \
-	  tests/unit/test_local_machine.py tests/voyage/test_kill_matrix.py::test_the_provider_dies --timeout 3600 $(ARGS)
+	  tests/drydock/test_neighbours.py tests/unit/test_local_machine.py tests/voyage/test_kill_matrix.py::test_the_provider_dies --timeout 3600 $(ARGS)
 
 # Ten times as many random calls and frames as the suite has.
 fuzz: setup-dev

@@ -1,11 +1,15 @@
 """What drydock costs beside the bare kernel, in one run on one machine.
 
-    python benchmarks/drydock.py [--sprites 50] [--rounds 15] [--streams 20]
+    python benchmarks/drydock.py [--sprites 50] [--rounds 15] [--streams 20] [--samples 40] [--disk 64]
+                                 [--against OCAPTAIN]
 
 Prints JSON. Drydock is one of its own, in a temporary home. Side by side, taking turns:
 
 - creating a sprite by the API, and the same namespaces and mounts made by hand;
 - ``true`` by the exec socket, and by ``nsenter``.
+
+Then what a command on one sprite takes while its neighbours do their worst (``drydock_neighbours.py``), with
+``--against`` on a drydock of another checkout as well.
 
 Memory is the proportional set size of a sprite's own processes, and what the server grew by.
 """
@@ -23,16 +27,24 @@ import subprocess
 import sys
 import tempfile
 import time
-from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ocaptain.drydock.sandbox import OWN_DIRECTORIES, remove_tree, sandbox_command
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from drydock_neighbours import measure_cases, measure_full_disk, small_disk
+
+from ocaptain.drydock.sandbox import remove_tree
 from ocaptain.sprites import SpritesClient
+from tests.raw_sandbox import make_folders, start
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 OCAPTAIN = Path(sys.executable).parent / "ocaptain"
 
 
-def drydock(home: Path, *arguments: str) -> dict:
+def drydock(home: Path, *arguments: str, program: Path = OCAPTAIN) -> dict:
     """Run a drydock command with a home of its own; return what it printed."""
     environment = {
         **os.environ,
@@ -40,21 +52,15 @@ def drydock(home: Path, *arguments: str) -> dict:
         "XDG_STATE_HOME": str(home / "state"),
         "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser()),
     }
-    done = subprocess.run(
-        [OCAPTAIN, "drydock", *arguments], env=environment, check=True, capture_output=True, text=True
-    )
+    done = subprocess.run([program, "drydock", *arguments], env=environment, check=True, capture_output=True, text=True)
     return json.loads(done.stdout)
 
 
 def by_hand(root: Path, base: Path) -> tuple[float, subprocess.Popen]:
     """Make namespaces, mounts and root of a sandbox without drydock; return seconds and its keeper."""
     began = time.perf_counter()
-    for sub in ("root", "upper", "work", "home/sprite", "tmp", "dot-sprite/logs/services", *OWN_DIRECTORIES):
-        (root / sub).mkdir(parents=True)
-    script = Path(str(files("ocaptain.drydock") / "sandbox.sh"))
-    keeper = subprocess.Popen(
-        sandbox_command(script, root, base, "raw"), stdout=subprocess.PIPE, start_new_session=True
-    )
+    make_folders(root)
+    keeper = start(root, base, "raw")
     assert keeper.stdout
     assert keeper.stdout.readline() == b"ready\n"
     return time.perf_counter() - began, keeper
@@ -141,24 +147,47 @@ async def measure(home: Path, record: dict, token: str, base: Path, options: arg
     }
 
 
+@contextlib.contextmanager
+def started(home: Path, program: Path) -> Iterator[tuple[dict, str]]:
+    """Start a drydock with a home of its own; give its record and its token."""
+    home.mkdir(exist_ok=True)
+    record = drydock(home, "start", "--idle", "0", program=program)
+    try:
+        yield record, Path(record["token_file"]).read_text()
+    finally:
+        drydock(home, "stop", "--force", program=program)
+
+
+def neighbours(home: Path, program: Path, options: argparse.Namespace) -> dict:
+    """Return what a command takes beside bad neighbours (``drydock_neighbours.py``)."""
+    with started(home / "cases", program) as (record, token):
+        found = asyncio.run(measure_cases(record, token, options.samples, options.disk))
+    with small_disk(home / "small") as disk, started(disk / "home", program) as (record, token):
+        small = asyncio.run(measure_full_disk(record, token, options.samples))
+    shutil.rmtree(home / "cases")
+    return {**found, **{name: value for name, value in small.items() if name.startswith("full_disk")}}
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--sprites", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--streams", type=int, default=20)
+    parser.add_argument("--samples", type=int, default=40, help="commands in each case of the neighbours")
+    parser.add_argument("--disk", type=int, default=64, help="MiB of each disk that is copied; 16 times that is read")
+    parser.add_argument("--against", type=Path, help="ocaptain of another checkout, for the neighbours")
     options = parser.parse_args()
     home = Path(tempfile.mkdtemp(prefix="ocaptain-benchmark-"))
     try:
-        record = drydock(home, "start", "--idle", "0")
-        try:
-            token = Path(record["token_file"]).read_text()
+        with started(home, OCAPTAIN) as (record, token):
             cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ocaptain/drydock"
             base = max(cache.glob("base-*"), key=lambda path: path.stat().st_mtime)
             figures = asyncio.run(measure(home, record, token, base, options))
-            sys.stdout.write(json.dumps(figures, indent=2) + "\n")
-        finally:
-            drydock(home, "stop", "--force")
+        figures["neighbours"] = neighbours(home, OCAPTAIN, options)
+        if options.against:
+            figures["neighbours_against"] = neighbours(home, options.against, options)
+        sys.stdout.write(json.dumps(figures, indent=2) + "\n")
     finally:
         shutil.rmtree(home)
 

@@ -158,6 +158,9 @@ class Adapter(Protocol):
     def names_of_settings(self, path: str, data: bytes) -> list[str]:
         """Return the names of the settings in such a file. ``data``: its first bytes."""
 
+    def service_urls(self) -> dict[str, str]:
+        """Return the URLs that it is configured to reach from a ship, by the variable that names each."""
+
     def find_missing_requirement(self) -> str | None:
         """Return what this agent lacks for any task, with the remedy; None if nothing."""
 

@@ -23,6 +23,7 @@ from ocaptain.plan import load_plan
 from ocaptain.query import Query
 from ocaptain.voyage.fleet import Outcome, read_outcome
 from ocaptain.voyage.home import Home, VoyageDirectory
+from ocaptain.voyage.host_ports import describe_host_ports
 from ocaptain.voyage.launch import BuildResult, join, launch
 from ocaptain.voyage.plan_check import check_whole_plan
 from ocaptain.voyage.prepare import prepare
@@ -55,7 +56,8 @@ def prepare_voyage(args: Args) -> Args:
     is_there = made.resumed or not args.get("check")
     if not args.get("check"):
         process.record_build(Path(made.directory), os.getppid())  # an action runs in a child of Ansible's process
-    facts: Args = asdict(ship_facts(Path(made.directory), settings)) if is_there else {"roles": {}}
+    facts: Args = asdict(ship_facts(Path(made.directory), settings)) if is_there else {"roles": {}, "host_ports": {}}
+    host_ports: dict[int, str] = facts.pop("host_ports")
     return {
         "changed": not made.resumed,
         "voyage": {
@@ -74,9 +76,10 @@ def prepare_voyage(args: Args) -> Args:
                 for ship, sprite in made.ships
             ],
             "resumed": made.resumed,
+            "host_ports": sorted(host_ports),
             **facts,
         },
-        "notes": list(made.notes),
+        "notes": [*made.notes, *describe_host_ports(host_ports)],
     }
 
 

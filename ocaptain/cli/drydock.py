@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,9 @@ from ocaptain.cli.next_step import after_command
 from ocaptain.cli.style import HEAD, format_clock, symbol
 from ocaptain.cli.tables import lay_out
 from ocaptain.drydock import server
+from ocaptain.drydock.cgroups import find_places
 from ocaptain.drydock.errors import DrydockError
+from ocaptain.drydock.progress import said_in
 from ocaptain.drydock.rootless import describe_limitation
 from ocaptain.errors import OcaptainError, UsageError
 from ocaptain.names import LABEL
@@ -37,13 +40,20 @@ ANSWER_SECONDS = 5.0  # a few tries of it are made
 
 
 def start(options: server.Options, *, as_json: bool) -> None:
-    """Start drydock; print where it is: words on a terminal, else JSON."""
+    """Start drydock; print where it is: words on a terminal, else JSON. Its progress goes to standard error.
+
+    Raises:
+        UsageError: an option is wrong, or drydock runs already with others.
+        DrydockError: it did not start, or this machine cannot keep a limit that was given.
+    """
     # Report a wrong option here, not in the log of a server that did not start.
     options.fault_plan()
     options.checked_layers()
+    options.ship_network()
+    find_places(options.ship_limits())
     if server.running_server() and options != server.Options(port=options.port):
         raise UsageError("drydock is already running with other options; stop it first (`ocaptain drydock stop`)")
-    record = server.start(options)
+    record = server.start(options, tell=lambda line: render.err().print(Text(line)))
     if _wants_json(as_json=as_json):
         render.print_json("drydock", {"running": True, **asdict(record)})
     else:
@@ -68,12 +78,26 @@ def build_fault_plan(latency: float, jitter: float, seed: int, file: Path | None
 def build_base() -> None:
     """Build the base layer in a process of its own: without root it needs a user namespace."""
     argv = [sys.executable, "-m", "ocaptain.drydock", "--build-base"]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=background_environment(os.environ))
-    if done.returncode:
-        raise DrydockError(done.stderr.strip()[-2000:] or f"the base layer could not be built (exit {done.returncode})")
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as printed:
+        environment = background_environment(os.environ)
+        building = subprocess.Popen(
+            argv, env=environment, stdout=printed, stderr=subprocess.PIPE, text=True, errors="replace"
+        )
+        failure = ""
+        with building:
+            for line in building.stderr or ():
+                if (said := said_in(line)) is None:
+                    failure += line
+                else:
+                    render.err().print(Text(said))
+        if building.returncode:
+            reason = f"the base layer could not be built (exit {building.returncode})"
+            raise DrydockError(failure.strip()[-2000:] or reason)
+        printed.seek(0)
+        layer = printed.read().strip()
     if short := describe_limitation():
         render.err().print(short)
-    render.out().print(done.stdout.strip())
+    render.out().print(layer)
     render.print_next(after_command("drydock start"))
 
 

@@ -26,11 +26,49 @@ def _duration(text: str) -> float:
         raise typer.BadParameter(str(error)) from error
 
 
+def _size(text: str) -> int:
+    """Parse an option that is a size (``512M``, ``2G``)."""
+    from ocaptain.drydock.cgroups import parse_size  # noqa: PLC0415 - one command needs it
+
+    try:
+        return parse_size(str(text))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
 class Network(StrEnum):
     """Network of drydock's ships."""
 
-    host = "host"
+    proxy = "proxy"
     isolated = "isolated"
+    host = "host"
+
+
+NetworkOption = Annotated[
+    Network,
+    typer.Option(
+        help="What ships can reach: the internet by drydock's proxy; only what is allowed here; "
+        "or all that this machine can, its own services among it."
+    ),
+]
+HostsOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME[:PORT]", help="Host that ships may reach though its address is private."),
+]
+PortsOption = Annotated[
+    list[int] | None, typer.Option(min=1, max=65535, help="Port of this machine that is the ships' as well.")
+]
+LayersOption = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="DIR", help="Directory (usr, opt …) that is laid over the base of every ship."),
+]
+MemoryOption = Annotated[
+    int | None,
+    typer.Option(parser=_size, metavar="SIZE", help="Memory of each ship (512M, 2G); needs control groups."),
+]
+PidsOption = Annotated[
+    int | None, typer.Option(min=16, help="Processes and threads of each ship; needs control groups.")
+]
 
 
 @drydock_app.command("start")
@@ -54,14 +92,10 @@ def drydock_start(
             help="End the processes of a frozen sprite after this much longer; 0 = never.",
         ),
     ] = "10m",  # type: ignore[assignment]
-    network: Annotated[Network, typer.Option(help="Network of ships: this machine's, or one each.")] = Network.host,
-    allow_host_port: Annotated[
-        list[int] | None, typer.Option(min=1, max=65535, help="Port of this machine that isolated ships may reach.")
-    ] = None,
-    layer: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="DIR", help="Directory (usr, opt …) that is laid over the base of every ship."),
-    ] = None,
+    network: NetworkOption = Network.proxy,
+    allow_host: HostsOption = None,
+    allow_host_port: PortsOption = None,
+    layer: LayersOption = None,
     latency: Annotated[float, typer.Option(parser=_duration, metavar="TIME", help="Delay of each API call.")] = 0.0,
     jitter: Annotated[
         float, typer.Option(parser=_duration, metavar="TIME", help="Maximum random change of that delay.")
@@ -70,6 +104,8 @@ def drydock_start(
     faults: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Fault plan (JSON): which calls fail, and how (docs/faults.md).")
     ] = None,
+    ship_memory: MemoryOption = None,
+    ship_pids: PidsOption = None,
     json: Json = False,
 ) -> None:
     """Start drydock in the background; return when it accepts calls. On a pipe it prints JSON."""
@@ -79,7 +115,22 @@ def drydock_start(
     ports = tuple(allow_host_port or ())
     plan = build_fault_plan(latency, jitter, seed, faults)
     layers = tuple(str(directory.absolute()) for directory in layer or ())
-    start(Options(port, idle_exit, limit, idle, cold, network.value, ports, plan, layers), as_json=json)
+    hosts = tuple(allow_host or ())
+    given = Options(
+        port,
+        idle_exit,
+        limit,
+        idle,
+        cold,
+        network=network.value,
+        ports=ports,
+        faults=plan,
+        layers=layers,
+        hosts=hosts,
+        ship_memory=ship_memory,
+        ship_pids=ship_pids,
+    )
+    start(given, as_json=json)
 
 
 @drydock_app.command("status")

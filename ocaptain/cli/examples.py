@@ -153,7 +153,9 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "drydock start": (
         ("ocaptain drydock start", "on any free port"),
-        ("ocaptain drydock start --limit 4 --network isolated", "at most 4 ships at once, each for itself"),
+        ("ocaptain drydock start --limit 4 --network isolated", "at most 4 ships at once, with no way out"),
+        ("ocaptain drydock start --allow-host mirror.example:443", "ships reach a private mirror, too"),
+        ("ocaptain drydock start --ship-memory 2G --ship-pids 2000", "no ship takes the machine from the others"),
     ),
     "drydock status": (("ocaptain drydock status", "where it listens"),),
     "drydock stop": (("ocaptain drydock stop", "end it and its sprites"),),

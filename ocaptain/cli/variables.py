@@ -19,6 +19,7 @@ _GENERAL = (
     ("NO_COLOR", "No colours, whatever its value."),
     ("XDG_STATE_HOME", "Where drydock keeps its state, if not ~/.local/state."),
     ("XDG_CACHE_HOME", "Where drydock keeps its base layer, if not ~/.cache."),
+    ("OCAPTAIN_DRYDOCK_BASE", "own: root's ships stand on a Debian of their own, not on this machine's system."),
 )
 _FILES = (
     ("./.env", "Variables of this directory, unless the environment sets them."),

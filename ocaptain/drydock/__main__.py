@@ -21,13 +21,16 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=None)
     parser.add_argument("--idle", type=float, default=IDLE_SECONDS)
     parser.add_argument("--cold", type=float, default=COLD_SECONDS)
-    parser.add_argument("--network", choices=("host", "isolated"), default="host")
+    parser.add_argument("--network", choices=("proxy", "isolated", "host"), default="proxy")
     parser.add_argument("--allow-host-port", type=int, action="append", default=[], dest="ports")
+    parser.add_argument("--allow-host", action="append", default=[], dest="hosts")
     parser.add_argument("--layer", action="append", default=[], dest="layers")
     parser.add_argument("--faults", default="")
+    parser.add_argument("--ship-memory", type=int, default=None)
+    parser.add_argument("--ship-pids", type=int, default=None)
     parser.add_argument("--build-base", action="store_true", help="build the base layer of the ships, then exit")
     given = vars(parser.parse_args())
-    given["ports"], given["layers"] = tuple(given["ports"]), tuple(given["layers"])
+    given |= {name: tuple(given[name]) for name in ("ports", "hosts", "layers")}
     only_base = given.pop("build_base")
     try:
         become_root()

@@ -20,10 +20,13 @@ from pathlib import Path
 from typing import IO
 
 from ocaptain.background import dying_with_us
-from ocaptain.drydock.enter import ALLOWED_CAPABILITIES, SandboxCommand, spawn
+from ocaptain.drydock.confine import ALLOWED_CAPABILITIES
+from ocaptain.drydock.enter import SandboxCommand, spawn
 from ocaptain.drydock.errors import DrydockError
-from ocaptain.drydock.rootless import SPRITE_UID, SandboxMode, sandbox_mode
-from ocaptain.drydock.sandbox import BASE_ENVIRONMENT, OVERLAID_DIRECTORIES, Sandbox, remove_tree
+from ocaptain.drydock.ids import SHARED_SLOT, move_tree, range_of, shared_ids
+from ocaptain.drydock.progress import say
+from ocaptain.drydock.rootless import OVERLAID_DIRECTORIES, SPRITE_UID, SandboxMode, is_machine_root, sandbox_mode
+from ocaptain.drydock.sandbox import BASE_ENVIRONMENT, Sandbox, remove_tree
 from ocaptain.locks import Lock
 
 PACKAGES = {
@@ -45,6 +48,7 @@ BUILD_SECONDS = 600.0
 #: The lock of apt and dpkg (fcntl), and how long another program may hold it.
 DPKG_LOCK = Path("/var/lib/dpkg/lock-frontend")
 DPKG_SECONDS = 120.0
+INSTALL_TRIES = 3
 FLOCK = "hhqqi0q"  # struct flock of 64-bit Linux: type, whence, start, length, pid
 # The user database of a ship: uid 1000 may be another name on the host, the host's password
 # hashes and ssh host keys are none of the ship's business.
@@ -147,6 +151,8 @@ def base_layer_key(root: Path = Path("/")) -> str:
     """Return the hash in the name of the layer that fits this host: 16 hex digits."""
     digest = hashlib.sha256((USERS_SCRIPT + INSTALL_SCRIPT + repr(PACKAGES) + repr(ALLOWED_CAPABILITIES)).encode())
     digest.update((BOOTSTRAP_SCRIPT + COPY_SCRIPT + CONTAINER_SCRIPT + sandbox_mode()).encode())
+    if sandbox_mode() is SandboxMode.MAPPED and is_machine_root():
+        digest.update(str(shared_ids().first).encode())
     used = ("etc/os-release", "etc/passwd", "etc/group", "var/lib/dpkg/status")
     for name in used[:1] if sandbox_mode() is SandboxMode.MAPPED else used:
         path = root / name
@@ -184,7 +190,18 @@ async def ensure_base(directory: Path) -> Path:
     return layer
 
 
+def _describe_build() -> str:
+    mode = sandbox_mode()
+    if mode is SandboxMode.MAPPED:
+        work = "a Debian of its own, about 300 MB"
+    else:
+        missing = missing_packages() if mode is SandboxMode.HOST else []
+        work = f"installs {', '.join(missing)}" if missing else "from what this machine has"
+    return f"builds the base layer of the ships ({work}), once; it may take a minute"
+
+
 async def _build_layer(directory: Path, layer: Path) -> None:
+    say(_describe_build())
     scratch = Path(tempfile.mkdtemp(prefix="building-", dir=directory))
     try:
         made = scratch / "layer"
@@ -203,6 +220,8 @@ async def _bootstrap_debian(layer: Path) -> None:
     # mmdebstrap mounts a procfs, which needs a pid namespace.
     prefix = ("unshare", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc")
     await _run_on_host([*prefix, "/bin/sh", "-c", BOOTSTRAP_SCRIPT, "sh", str(layer), packages])
+    if is_machine_root():
+        await asyncio.to_thread(move_tree, layer, 0, shared_ids().first)
 
 
 async def _copy_host_programs(layer: Path) -> None:
@@ -244,6 +263,10 @@ def lock_holder(file: Path) -> int | None:
     return None if kind == fcntl.F_UNLCK else pid
 
 
+def _name_process(pid: int) -> str:
+    return f"process {pid}" if pid else "a program"
+
+
 async def wait_for_dpkg(lock: Path = DPKG_LOCK, seconds: float = DPKG_SECONDS) -> None:
     """Wait until no other program installs packages on this machine: the layer would see half of what it writes.
 
@@ -251,19 +274,37 @@ async def wait_for_dpkg(lock: Path = DPKG_LOCK, seconds: float = DPKG_SECONDS) -
         DrydockError: one still does after ``seconds``.
     """
     until = time.monotonic() + seconds
+    told = False
     while (holder := lock_holder(lock)) is not None:
+        if not told:
+            say(f"waits at most {seconds:g} s for {_name_process(holder)}, which installs packages on this machine")
+            told = True
         if time.monotonic() >= until:
-            who = f"process {holder}" if holder else "a program"
             raise DrydockError(
-                f"drydock's base layer cannot be built: {who} has been installing packages on this machine"
-                f" for {seconds:g} s; try again when it has ended (`ocaptain drydock base build`)"
+                f"drydock's base layer cannot be built: {_name_process(holder)} has been installing packages on"
+                f" this machine for {seconds:g} s; try again when it has ended (`ocaptain drydock base build`)"
             )
         await asyncio.sleep(0.5)
 
 
 async def _install_packages(layer: Path) -> None:
-    await wait_for_dpkg()
-    box = await Sandbox.create("base", layer.parent / "box", None)
+    for tries_left in reversed(range(INSTALL_TRIES)):
+        await wait_for_dpkg()
+        before = base_layer_key()
+        try:
+            await _install_once(layer)
+        except DrydockError:
+            changed = base_layer_key() != before or lock_holder(DPKG_LOCK) is not None
+            if not (changed and tries_left):
+                raise
+            say("another program installed packages on this machine meanwhile: the base layer is built again")
+        else:
+            return
+
+
+async def _install_once(layer: Path) -> None:
+    box = Sandbox("base", layer.parent / "box", None, range_of(SHARED_SLOT))
+    await box.create()
     try:
         await _run_in_sandbox(box, FORBID_SERVICES_SCRIPT + INSTALL_SCRIPT, *missing_packages())
         await _run_in_sandbox(box, USERS_SCRIPT + CONTAINER_SCRIPT)
@@ -271,6 +312,8 @@ async def _install_packages(layer: Path) -> None:
         await _save_upper_side(box, layer)
     finally:
         await box.destroy()
+    # A view shows it under the ids of each ship: on the disk it is the machine's root's, as /usr is.
+    await asyncio.to_thread(move_tree, layer, box.ids.first, 0)
 
 
 async def _save_upper_side(box: Sandbox, upper: Path) -> None:

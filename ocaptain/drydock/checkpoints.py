@@ -6,6 +6,7 @@ A copy is made while every process is frozen, so it shows the disk at one moment
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from typing import TYPE_CHECKING
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 DISK_PARTS = ("upper", "home", "own")
 CHECKPOINT_NAME = re.compile(r"v[0-9]{1,9}")
 COPY_SECONDS = 600.0
+#: A copy leaves the processor to commands first; not more, since its ship stands still meanwhile.
+GIVING_WAY = ("nice", "-n", "5")
+UNFINISHED = "unfinished"  # a copy's name until it is whole
 
 
 class Checkpoint(BaseModel):
@@ -50,12 +54,18 @@ def save_checkpoint(directory: Path, name: str) -> None:
         DrydockError: it cannot be copied (for example, the disk is full); the partial copy is removed.
     """
     target = directory / "checkpoints" / name
-    target.mkdir(parents=True)
+    fresh = directory / "checkpoints" / UNFINISHED
     try:
-        for part in DISK_PARTS:
-            _copy_tree(directory / part, target / part)
+        for leftover in (fresh, target):  # of a drydock that was killed: no record knows it
+            remove_tree(leftover)
+        fresh.mkdir(parents=True)
+        _copy_disk(directory, fresh)
+        fresh.rename(target)
+    except OSError as error:
+        remove_tree(fresh)
+        raise DrydockError(f"the checkpoint could not be made: {error.strerror}") from error
     except BaseException:
-        remove_tree(target)
+        remove_tree(fresh)
         raise
 
 
@@ -66,11 +76,12 @@ def restore_checkpoint(directory: Path, name: str) -> None:
         DrydockError: it cannot be copied; the disk is unchanged.
     """
     fresh = directory / "restoring"
-    remove_tree(fresh)
-    fresh.mkdir()
     try:
-        for part in DISK_PARTS:
-            _copy_tree(directory / "checkpoints" / name / part, fresh / part)
+        remove_tree(fresh)
+        fresh.mkdir()
+        _copy_disk(directory / "checkpoints" / name, fresh)
+    except OSError as error:
+        raise DrydockError(f"the disk could not be restored: {error.strerror}") from error
     except BaseException:
         remove_tree(fresh)
         raise
@@ -91,11 +102,13 @@ def delete_checkpoint(directory: Path, name: str) -> None:
     remove_tree(directory / "checkpoints" / name)
 
 
-def _copy_tree(source: Path, target: Path) -> None:
-    """Copy with owners, modes, links, devices (an overlay's whiteouts) and attributes."""
-    argv = ["cp", "--archive", "--reflink=auto", "--", str(source), str(target)]
+def _copy_disk(source: Path, target: Path) -> None:
+    """Copy the parts of a disk with owners, modes, links, devices (an overlay's whiteouts) and attributes."""
+    parts = [str(source / part) for part in DISK_PARTS]
+    argv = [*GIVING_WAY, "cp", "--archive", "--reflink=auto", f"--target-directory={target}", "--", *parts]
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=COPY_SECONDS)
+        environment = {**os.environ, "LC_ALL": "C"}  # its reason is looked at
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=COPY_SECONDS, env=environment)
     except subprocess.TimeoutExpired as error:
         raise DrydockError(f"{source} could not be copied in {COPY_SECONDS:g} s") from error
     if done.returncode:

@@ -17,7 +17,6 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from ocaptain.drydock.connections import BoundedProtocol
-from ocaptain.drydock.rootless import sprite_owner_id
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,10 +32,11 @@ class _Protocol(BoundedProtocol):
 
 
 class SpriteSocket:
-    """The socket of one sprite, served by ``app``."""
+    """The socket of one sprite, served by ``app``; it belongs to the user id ``owner``."""
 
-    def __init__(self, folder: Path, app: ASGIApp) -> None:
+    def __init__(self, folder: Path, app: ASGIApp, owner: int) -> None:
         self._folder = folder
+        self._owner = owner
         self._config = uvicorn.Config(
             app,
             http=_Protocol,
@@ -66,7 +66,7 @@ class SpriteSocket:
                 os.unlink(SOCKET_NAME, dir_fd=folder)
             # By the descriptor: paths of sockets hold 107 bytes, and ours may be longer.
             listener.bind(f"/proc/self/fd/{folder}/{SOCKET_NAME}")
-            os.chown(SOCKET_NAME, sprite_owner_id(), sprite_owner_id(), dir_fd=folder, follow_symlinks=False)
+            os.chown(SOCKET_NAME, self._owner, self._owner, dir_fd=folder, follow_symlinks=False)
             listener.setblocking(False)  # noqa: FBT003 - the only spelling
             self._server = await asyncio.get_running_loop().create_unix_server(self._new_http_protocol, sock=listener)
         except BaseException:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import fcntl
 import os
 import signal
@@ -24,45 +23,18 @@ import termios
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ocaptain.drydock import confine, kernel
+from ocaptain.drydock.enrol import Enrolment
 from ocaptain.drydock.errors import ApiError, DrydockError
-from ocaptain.drydock.rootless import SPRITE_UID, SandboxMode, sandbox_mode
+from ocaptain.drydock.rootless import SandboxMode, sandbox_mode
+from ocaptain.drydock.seccomp import filter_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
-#: What root inside a ship keeps: enough for apt, sudo, sshd and tmux, nothing that reaches the
-#: host (no dac_read_search: open_by_handle_at leads out; no net_raw: the host's network is shared).
-ALLOWED_CAPABILITIES = {
-    "chown": 0,
-    "dac_override": 1,
-    "fowner": 3,
-    "fsetid": 4,
-    "kill": 5,
-    "setgid": 6,
-    "setuid": 7,
-    "setpcap": 8,
-    "net_bind_service": 10,
-    "sys_chroot": 18,
-    "audit_write": 29,
-}
-LAST_CAPABILITY = 40
 FREEZE_ROUNDS = 20
-NAMESPACES = ("net", "ipc", "uts", "pid", "mnt")  # the mount namespace last: procfs is the host's until then
-_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_CAP_AMBIENT, _AMBIENT_CLEAR = 1, 4, 24, 47, 4
-_CAPABILITY_VERSION = 0x20080522
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.setns.argtypes = (ctypes.c_int, ctypes.c_int)
-_prctl, _setns, _syscall = _libc.prctl, _libc.setns, _libc.syscall
-_KEYCTL, _JOIN_SESSION_KEYRING = {"x86_64": 250, "aarch64": 219}.get(os.uname().machine, 250), 1
-_CAPSET = {"x86_64": 126, "aarch64": 91}.get(os.uname().machine, 126)
-
-
-class _CapabilityHeader(ctypes.Structure):
-    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
-
-
-class _CapData(ctypes.Structure):
-    _fields_ = (("effective", ctypes.c_uint32), ("permitted", ctypes.c_uint32), ("inheritable", ctypes.c_uint32))
+NAMESPACES = ("net", "ipc", "uts", "cgroup", "pid", "mnt")
 
 
 @dataclass(frozen=True)
@@ -76,6 +48,7 @@ class SandboxCommand:
         cwd: working directory; a missing one is ignored, as on the live service.
         as_root: run as the ship's root, not as its user.
         terminal: make stdin the controlling terminal.
+        group_files: of the control groups that it joins; of :attr:`.sandbox.Sandbox.group_files`.
     """
 
     init_pid: int
@@ -84,6 +57,7 @@ class SandboxCommand:
     cwd: str = "/home/sprite"
     as_root: bool = False
     terminal: bool = False
+    group_files: Sequence[Path] = ()
 
     def require_runnable(self) -> None:
         """Raise ApiError (400) if no program can be started with these arguments."""
@@ -127,13 +101,15 @@ async def spawn(command: SandboxCommand, *, stdin: int, stdout: int, stderr: int
     """
     command.require_runnable()
     opened: list[int] = []
+    outside = Enrolment()
     try:
-        # With one id the ship has a user namespace of its own, which only the command itself joins.
-        names = [*NAMESPACES, *(("user",) if sandbox_mode() is SandboxMode.SINGLE else ())]
-        if _shares_host_network(command.init_pid):  # the host's: there may be no right to join it once more
-            names = names[1:]
-        for name in names:  # one by one: what was opened is closed if the next one fails
-            opened += [os.open(f"/proc/{command.init_pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)]
+        program = filter_program()
+        outside.open(command.group_files)
+        for name in _other_namespaces(command.init_pid, NAMESPACES):  # one by one: each is closed if a later one fails
+            opened += [_open_namespace(command.init_pid, name)]
+        users = len(opened)
+        if _other_namespaces(command.init_pid, ("user",)):  # which only the command itself joins
+            opened += [_open_namespace(command.init_pid, "user")]
         process = await asyncio.create_subprocess_exec(
             "/proc/self/exe",  # never reached: the hook below executes the command itself
             stdin=stdin,
@@ -142,39 +118,50 @@ async def spawn(command: SandboxCommand, *, stdin: int, stdout: int, stderr: int
             env={},
             cwd="/",
             start_new_session=True,
-            preexec_fn=lambda: _enter_and_execute(command, opened),
+            preexec_fn=lambda: _enter_and_execute(command, opened[:users], opened[users:], program, outside),
         )
     except (OSError, subprocess.SubprocessError) as error:
         raise ApiError(500, "sandbox_failed", f"the sandbox cannot be entered: {error}") from error
     finally:
-        for fd in opened:
+        for fd in (*opened, *outside.descriptors()):
             os.close(fd)
     return RunningProcess(process)
 
 
-def _shares_host_network(init_pid: int) -> bool:
-    return os.readlink(f"/proc/{init_pid}/ns/net") == os.readlink("/proc/self/ns/net")
+def _open_namespace(init_pid: int, name: str) -> int:
+    return os.open(f"/proc/{init_pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)
 
 
-def _enter_and_execute(command: SandboxCommand, namespaces: Sequence[int]) -> None:
+def _other_namespaces(init_pid: int, names: Sequence[str]) -> list[str]:
+    """Return the namespaces that a sandbox does not share with drydock: there may be no right to join one's own."""
+    return [
+        name for name in names if os.readlink(f"/proc/{init_pid}/ns/{name}") != os.readlink(f"/proc/self/ns/{name}")
+    ]
+
+
+def _enter_and_execute(
+    command: SandboxCommand, join: Sequence[int], own_users: Sequence[int], program: bytes, outside: Enrolment
+) -> None:
     """In the forked child: become keeper and command. Does not return."""
     try:
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
         # Until the final exec its memory is drydock's: nobody of the same id may look into it.
-        _prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
-        _syscall(_KEYCTL, _JOIN_SESSION_KEYRING, None)  # the caller's keys are none of the ship's
-        users = 1 if sandbox_mode() is SandboxMode.SINGLE else 0
-        join, own_users = namespaces[: len(namespaces) - users], namespaces[len(namespaces) - users :]
+        kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+        confine.leave_session_keyring()
         _join(join)
         if command.terminal:  # the keeper leads the session; the command is its foreground
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
         child = os.fork()
         if child:
             _wait_as_keeper(child)
+        outside.enrol_this_process()
         _join(own_users)
-        _drop_privileges(as_root=command.as_root, set_groups=not own_users)
+        single = sandbox_mode() is SandboxMode.SINGLE
+        if own_users and not single:
+            confine.become_root_of_namespace()
+        confine.drop_privileges(program, as_root=command.as_root, set_groups=not single)
         # Only now: the kernel forgets it when credentials change. It ends with its keeper.
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        confine.die_with_parent()
         _execute(command)
     except BaseException as error:  # noqa: BLE001 - a forked child must never run on as the server
         with contextlib.suppress(OSError):
@@ -183,9 +170,10 @@ def _enter_and_execute(command: SandboxCommand, namespaces: Sequence[int]) -> No
 
 
 def freeze_processes(init_pid: int) -> Sequence[int]:
-    """Stop every process of a sandbox but its init; return those that were stopped already.
+    """Stop every process of a sandbox; return those that were stopped already.
 
-    Parents go first, so that no shell sees its job stop.
+    Parents go first, so that no shell sees its job stop. The init goes last: it may be whatever the ship has made of
+    its ``/bin/sh``, and nothing may change a disk that is being copied by the machine's root.
 
     Raises:
         DrydockError: the sandbox is gone.
@@ -203,6 +191,7 @@ def freeze_processes(init_pid: int) -> Sequence[int]:
         os.kill(-1, signal.SIGSTOP)
 
     _run_in_pid_namespace(init_pid, stop)
+    _send_signal(init_pid, signal.SIGSTOP)  # which an init obeys if it comes from outside (pid_namespaces(7))
     return tuple(already_stopped)
 
 
@@ -218,6 +207,7 @@ def thaw_processes(init_pid: int, stopped: Sequence[int]) -> None:
         for pid in reversed(_sort_parents_first(found, [pid for pid in found if pid not in stopped])):
             _send_signal(pid, signal.SIGCONT)
 
+    _send_signal(init_pid, signal.SIGCONT)
     _run_in_pid_namespace(init_pid, go_on)
 
 
@@ -265,7 +255,7 @@ def _run_in_pid_namespace(init_pid: int, work: Callable[[], None]) -> None:
     """
     opened: list[int] = []
     try:
-        opened += [os.open(f"/proc/{init_pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in ("pid", "mnt")]
+        opened += [_open_namespace(init_pid, name) for name in ("pid", "mnt")]
         done = subprocess.run(
             ["/proc/self/exe"],  # never reached
             stdin=subprocess.DEVNULL,
@@ -291,7 +281,7 @@ def _run_joined(namespaces: Sequence[int], work: Callable[[], None]) -> None:
     """In the forked child: join, fork (a pid namespace is joined by children only), work. Does not return."""
     code = 1
     try:
-        _prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+        kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
         _join(namespaces)
         child = os.fork()
         if child:
@@ -308,8 +298,7 @@ def _run_joined(namespaces: Sequence[int], work: Callable[[], None]) -> None:
 
 def _join(namespaces: Sequence[int]) -> None:
     for fd in namespaces:
-        if _setns(fd, 0):
-            raise OSError(ctypes.get_errno(), "setns")
+        kernel.join(fd)
 
 
 def _wait_as_keeper(child: int) -> None:
@@ -324,33 +313,8 @@ def _wait_as_keeper(child: int) -> None:
     os._exit(os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))
 
 
-def _drop_privileges(*, as_root: bool, set_groups: bool) -> None:
-    """Drop every capability that is not allowed, permanently; then become the user."""
-    allowed = 0
-    for number in ALLOWED_CAPABILITIES.values():
-        allowed |= 1 << number
-    for number in range(LAST_CAPABILITY + 1):
-        if not allowed & (1 << number):
-            _prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)
-    _prctl(_PR_CAP_AMBIENT, _AMBIENT_CLEAR, 0, 0, 0)
-    if set_groups:  # the kernel forbids it where there is one id
-        os.setgroups([0] if as_root else [SPRITE_UID])
-    if not as_root:
-        os.setresgid(SPRITE_UID, SPRITE_UID, SPRITE_UID)
-        os.setresuid(SPRITE_UID, SPRITE_UID, SPRITE_UID)
-        allowed = 0
-    header = _CapabilityHeader(_CAPABILITY_VERSION, 0)
-    data = (_CapData * 2)(
-        _CapData(allowed & 0xFFFFFFFF, allowed & 0xFFFFFFFF, 0), _CapData(allowed >> 32, allowed >> 32, 0)
-    )
-    if _syscall(_CAPSET, ctypes.byref(header), data):
-        raise OSError(ctypes.get_errno(), "capset")
-
-
 def _execute(command: SandboxCommand) -> None:
-    for number in range(1, signal.NSIG):
-        with contextlib.suppress(OSError, ValueError):
-            signal.signal(number, signal.SIG_DFL)
+    confine.reset_signals()
     os.umask(0o022)
     for place in (command.cwd, "/home/sprite", "/"):
         try:

@@ -3,97 +3,70 @@
 Every path is resolved by the kernel with ``openat2(RESOLVE_IN_ROOT)`` below the sandbox's
 root, so neither ``..`` nor a symlink (even one that changes meanwhile) leads out of it. The work is done
 in threads whose file-system uid is the ship's user (``setfsuid`` is per thread), so the
-kernel also applies that user's permissions; ``asRoot`` uses threads without it.
+kernel also applies that user's permissions; with ``asRoot`` it is the ship's root. The threads of a
+root-run drydock have given up every other capability and every group of the machine's root.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import datetime as dt
-import errno
 import fnmatch
 import os
 import stat
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from ocaptain.drydock.beneath import open_beneath
 from ocaptain.drydock.errors import FsError
-from ocaptain.drydock.rootless import sprite_owner_id
+from ocaptain.drydock.file_rights import become
+from ocaptain.drydock.upload import Target, open_target
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
+    from ocaptain.drydock.ids import Ids
+
 CHUNK = 256 * 1024
-_SYS_OPENAT2 = 437  # the same number on every architecture
-_RESOLVE_IN_ROOT = 0x10
-_MAX_OPEN_TRIES = 64  # a second in all
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-class _OpenHow(ctypes.Structure):
-    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
-
-
-def open_beneath(root_fd: int, path: str, flags: int, mode: int = 0) -> int:
-    """Open a path as if ``root_fd`` were the root directory.
-
-    Raises:
-        OSError: what ``openat2`` failed with.
-    """
-    if "\0" in path:
-        raise OSError(22, "Invalid argument")
-    # openat2 refuses O_PATH together with anything that it would ignore.
-    extra = os.O_CLOEXEC | (0 if flags & os.O_PATH else os.O_NOCTTY)
-    how = _OpenHow(flags | extra, mode, _RESOLVE_IN_ROOT)
-    encoded = os.fsencode(path or "/")
-    tries = 0
-    while True:
-        fd = _libc.syscall(_SYS_OPENAT2, root_fd, encoded, ctypes.byref(how), ctypes.sizeof(how))
-        if fd >= 0:
-            return int(fd)
-        code, tries = ctypes.get_errno(), tries + 1
-        # The kernel refuses ".." while anybody on the machine renames or mounts, and asks to try again (openat2(2)).
-        if code != errno.EAGAIN or tries == _MAX_OPEN_TRIES:
-            raise OSError(code, os.strerror(code))
-        time.sleep(0.0005 * tries)
-
-
-def _become_sprite() -> None:
-    _libc.setfsgid(sprite_owner_id())
-    _libc.setfsuid(sprite_owner_id())
-
-
-_SPRITE_USER_POOL = ThreadPoolExecutor(4, "fs-sprite", initializer=_become_sprite)
-_ROOT_USER_POOL = ThreadPoolExecutor(2, "fs-root")
+#: By whether the work is done as root, and whether it is a whole tree's, which may take long.
+_POOLS = {
+    (False, False): ThreadPoolExecutor(4, "fs-sprite"),
+    (False, True): ThreadPoolExecutor(4, "fs-sprite-tree"),
+    (True, False): ThreadPoolExecutor(2, "fs-root"),
+    (True, True): ThreadPoolExecutor(2, "fs-root-tree"),
+}
 
 
 class Files:
-    """The file system of the sandbox whose root directory is ``root``.
+    """The file system of the sandbox whose root directory is ``root``, for its user or its root.
 
     Paths are absolute or relative to ``cwd``. Every method raises :class:`FsError`.
     """
 
-    def __init__(self, root: Path, cwd: str = "/", *, as_root: bool = False) -> None:
+    def __init__(self, root: Path, ids: Ids, cwd: str = "/", *, as_root: bool = False) -> None:
         self._root = root
+        self._ids = ids
         self._cwd = cwd
-        self._pool = _ROOT_USER_POOL if as_root else _SPRITE_USER_POOL
+        self._as_root = as_root
 
-    async def run_in_root(self, client_path: str, work: Callable[[int], Any]) -> Any:
-        """Call ``work(root_fd)`` in a thread with the user's permissions; ``client_path`` is named in errors."""
+    async def run_in_root(self, client_path: str, work: Callable[[int], Any], *, is_tree: bool = False) -> Any:
+        """Call ``work(root_fd)`` in a thread with the user's permissions; ``client_path`` is named in errors.
+
+        Work on a whole tree has threads of its own: it may take long, and the others do not wait for it.
+        """
 
         def run() -> Any:
-            root_fd = os.open(self._root, os.O_PATH | os.O_DIRECTORY)
-            try:
-                return work(root_fd)
-            finally:
-                os.close(root_fd)
+            become(self._ids, as_root=self._as_root)
+            return work(root_fd)
 
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, run)
+            # Here: the ship's user may not follow the link of another process.
+            root_fd = os.open(self._root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            job = _POOLS[self._as_root, is_tree].submit(run)
+            job.add_done_callback(lambda _: os.close(root_fd))
+            return await asyncio.wrap_future(job)
         except OSError as error:
             raise FsError.from_os(error, client_path) from error
 
@@ -144,35 +117,55 @@ class Files:
         return int(await self.run_in_root(path, work))
 
     async def write(
-        self, path: str, body: AsyncIterator[bytes], mode: int | None, *, make_parents: bool = True
+        self,
+        path: str,
+        body: AsyncIterator[bytes],
+        mode: int | None,
+        *,
+        size: int | None = None,
+        make_parents: bool = True,
     ) -> dict[str, object]:
-        """Write a whole file from ``body``; set ``mode`` also if the file exists."""
+        """Write a whole file from ``body``; set ``mode`` also if the file exists.
 
-        def work(root_fd: int) -> int:
-            full = self.absolute_path(path)
+        Args:
+            path: of the file.
+            body: its content.
+            mode: permission bits; None = 0644, or as they are.
+            size: bytes that will come, if that is known: a file for which there is no room is not touched.
+            make_parents: make the directories that are missing; False = the file is not written then.
+        """
+        full = self.absolute_path(path)
+
+        def begin(root_fd: int) -> Target:
+            def open_file(flags: int) -> int:
+                bits = 0o644 if mode is None else mode
+                return open_beneath(root_fd, full, flags, bits if flags & os.O_CREAT else 0)
+
             if make_parents:
                 _make_dirs(root_fd, os.path.dirname(full))
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK
-            fd = open_beneath(root_fd, full, flags, 0o644 if mode is None else mode)
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                os.close(fd)
-                raise OSError(22, "Not a regular file")
-            if mode is not None:
-                os.fchmod(fd, mode)
-            return fd
+            return open_target(open_file, lambda target: discard(root_fd, target), mode, size)
 
-        fd = await self.run_in_root(path, work)
-        size = 0
+        def discard(root_fd: int, target: Target) -> None:
+            parent, name = _open_parent(root_fd, full)
+            try:
+                target.discard(parent, name)
+            finally:
+                os.close(parent)
+
+        target: Target = await self.run_in_root(path, begin)
+        written = 0
         try:
             async for chunk in body:
-                await asyncio.to_thread(_write_all, fd, chunk)
-                size += len(chunk)
-            final = stat.S_IMODE(os.fstat(fd).st_mode)
+                await asyncio.to_thread(_write_all, target.fd, chunk)
+                written += len(chunk)
+            final = stat.S_IMODE(os.fstat(target.fd).st_mode)
         except OSError as error:
+            with contextlib.suppress(FsError):
+                await self.run_in_root(path, lambda root_fd: discard(root_fd, target))
             raise FsError.from_os(error, path) from error
         finally:
-            os.close(fd)
-        return {"path": path, "size": size, "mode": f"{final:04o}"}
+            os.close(target.fd)
+        return {"path": path, "size": written, "mode": f"{final:04o}"}
 
     async def list_directory(self, path: str, *, recursive: bool = False, pattern: str = "") -> dict[str, object]:
         """List a directory, or a file as its only entry."""
@@ -186,7 +179,7 @@ class Files:
                 return [_entry(os.path.basename(full), full, status)]
             return list(_list_entries(root_fd, full, recursive=recursive))
 
-        entries = await self.run_in_root(path, work)
+        entries = await self.run_in_root(path, work, is_tree=recursive)
         if pattern:
             entries = [entry for entry in entries if fnmatch.fnmatch(str(entry["name"]), pattern)]
         return {"path": path, "entries": entries, "count": len(entries)}
@@ -201,7 +194,7 @@ class Files:
             finally:
                 os.close(parent)
 
-        deleted = await self.run_in_root(path, work)
+        deleted = await self.run_in_root(path, work, is_tree=recursive)
         return {"deleted": deleted, "count": len(deleted)}
 
     async def rename(self, source: str, dest: str) -> dict[str, object]:
@@ -237,7 +230,7 @@ class Files:
             )
             return done
 
-        done = await self.run_in_root(source, work)
+        done = await self.run_in_root(source, work, is_tree=True)
         copied = [{"source": one, "dest": other} for one, other, _ in done]
         return {"copied": copied, "count": len(copied), "totalBytes": sum(size for *_, size in done)}
 
@@ -268,7 +261,7 @@ class Files:
                     os.close(fd)
             return result
 
-        found: list[tuple[str, os.stat_result]] = await self.run_in_root(path, work)
+        found: list[tuple[str, os.stat_result]] = await self.run_in_root(path, work, is_tree=recursive)
         return found
 
 

@@ -100,66 +100,17 @@ async def connect_to_sandbox_port(init_pid: int, port: int) -> tuple[asyncio.Str
         raise
 
 
-class Bridge:
-    """Forwards one loopback port of an isolated ship to the same port on the host's loopback.
-
-    Args:
-        port: on 127.0.0.1, both inside and outside.
-        allowed: called for each connection; returns whether the ship's policy permits it.
-    """
-
-    def __init__(self, port: int, allowed: Callable[[], bool]) -> None:
-        self._port = port
-        self._allowed = allowed
-        self._server: asyncio.Server | None = None
-        self._open: set[asyncio.Task[None]] = set()
-
-    async def start(self, init_pid: int) -> None:
-        """Listen inside the sandbox.
-
-        Raises:
-            OSError: the port is taken inside.
-        """
-
-        def listen(new_socket: socket.socket) -> None:
-            new_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            new_socket.bind(("127.0.0.1", self._port))
-
-        listener = await asyncio.to_thread(open_sandbox_socket, init_pid, listen)
-        self._server = await asyncio.start_server(self._relay_connection, sock=listener, limit=CHUNK_BYTES)
-
-    async def _relay_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task
-        self._open.add(task)
-        try:
-            if self._allowed():
-                far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._port, limit=CHUNK_BYTES)
-                await relay((reader, writer), (far_reader, far_writer))
-        except (OSError, asyncio.CancelledError):
-            pass  # the ship's program sees the connection end
-        finally:
-            self._open.discard(task)
-            writer.close()
-
-    def drop_connections(self) -> None:
-        """Close every open connection, because the policy changed or the ship pauses."""
-        for task in list(self._open):
-            task.cancel()
-
-    async def stop(self) -> None:
-        """Stop listening and end every connection."""
-        self.drop_connections()
-        if self._server:
-            self._server.close()
-            self._server = None
-
-
 StreamPair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-async def relay(one: StreamPair, other: StreamPair) -> None:
-    """Copy bytes in both directions until both sides have ended, with back-pressure."""
+async def relay(one: StreamPair, other: StreamPair, *, until_other_ends: bool = False) -> None:
+    """Copy bytes in both directions, with back-pressure.
+
+    Args:
+        one: the one side.
+        other: the other side.
+        until_other_ends: end when the other side has ended, else only when both have.
+    """
 
     async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
@@ -169,8 +120,13 @@ async def relay(one: StreamPair, other: StreamPair) -> None:
             if writer.can_write_eof():
                 writer.write_eof()
 
+    there = asyncio.ensure_future(carry(one[0], other[1]))
     try:
-        await asyncio.gather(carry(one[0], other[1]), carry(other[0], one[1]))
+        await carry(other[0], one[1])
+        if not until_other_ends:
+            await there
     finally:
+        there.cancel()
+        await asyncio.gather(there, return_exceptions=True)
         for _, writer in (one, other):
             writer.close()

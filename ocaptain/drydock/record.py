@@ -18,6 +18,7 @@ from ocaptain.drydock.policy import NetworkPolicy, PrivilegesPolicy, ResourcesPo
 from ocaptain.protocol.files import start_time, write_atomic
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 EnvName = Annotated[str, StringConstraints(pattern=r"^[^=\x00]+$")]
@@ -117,6 +118,10 @@ class SpriteRecord(BaseModel):
 
     Attributes:
         stands_on: id of the checkpoint that the disk was last saved as or restored from.
+        host_ports: ports of the host that are this sprite's alone, beside those that drydock was started with.
+        last_started_at: when its processes began; None in a record of an earlier version.
+        first_id: first id of the range that the disk belongs to; 0 = the machine's ids, as before there were ranges.
+        mode: what it was made of (:class:`ocaptain.drydock.rootless.SandboxMode`); "" = not recorded then.
     """
 
     body: CreateBody
@@ -126,22 +131,28 @@ class SpriteRecord(BaseModel):
     services: dict[str, ServiceRecord] = {}
     checkpoints: list[Checkpoint] = []
     stands_on: str | None = None
+    last_started_at: str | None = None
     network: NetworkPolicy = Field(default_factory=NetworkPolicy)
     privileges: PrivilegesPolicy = Field(default_factory=PrivilegesPolicy)
     resources: ResourcesPolicy = Field(default_factory=ResourcesPolicy)
+    host_ports: list[int] = []
     processes: list[Process] = []
+    first_id: int = 0
+    mode: str = ""
 
-    def save(self, directory: Path) -> None:
-        """Write the record atomically.
+    def note_boot(self, pids: Sequence[int], first_id: int) -> None:
+        """Note the processes of a sandbox that was started, and the range of ids that its disk belongs to."""
+        self.processes = [found for pid in pids if (found := Process.find(pid))]
+        self.first_id = first_id
 
-        The first write is durable: after a power failure a file system may lose the content of a new
-        file, but not that of one that replaces another.
+    async def wait_for_processes(self) -> None:
+        """Wait for the end of the processes of a drydock that was killed: they end soon.
 
         Raises:
-            OSError: it cannot be written, for example because the disk is full.
+            DrydockError: one does not.
         """
-        is_new = not (directory / RECORD_FILE).exists()
-        write_atomic(directory / RECORD_FILE, self.model_dump_json().encode(), durable=is_new, one_writer=True)
+        for process in self.processes:
+            await process.wait()
 
     @classmethod
     def load(cls, directory: Path) -> SpriteRecord:
@@ -152,3 +163,16 @@ class SpriteRecord(BaseModel):
             ValueError: the file is not a valid record.
         """
         return cls.model_validate_json((directory / RECORD_FILE).read_text("utf-8"))
+
+
+def save_record(directory: Path, content: str) -> None:
+    """Write a record into a sprite's folder: whole or not at all, and lasting when this returns.
+
+    Args:
+        directory: the sprite's folder.
+        content: the record as JSON.
+
+    Raises:
+        OSError: it cannot be written, for example because the disk is full.
+    """
+    write_atomic(directory / RECORD_FILE, content.encode(), one_writer=True)

@@ -1,4 +1,7 @@
-"""Under which user ids drydock makes its sandboxes.
+"""Under which user ids drydock makes its sandboxes, and of what.
+
+As the machine's root drydock shows its ships the machine's own system under ids of their own (:mod:`.ids`,
+:mod:`.idmap`); where kernel or file system cannot do that, they stand on a separate Debian.
 
 Started by an ordinary user, drydock runs itself as root of a user namespace. There the files of the
 machine's root belong to ``nobody``, so the ships need a separate base system. Without a range of
@@ -16,25 +19,47 @@ from enum import StrEnum
 from pathlib import Path
 
 from ocaptain.drydock.errors import DrydockError
+from ocaptain.drydock.idmap import why_not
+from ocaptain.sources import cache_directory
 
 SPRITE_UID = 1000
+OVERLAID_DIRECTORIES = ("usr", "etc", "var", "opt")
+BASE_VARIABLE = "OCAPTAIN_DRYDOCK_BASE"
 _UNSHARE_AS_ROOT = ("unshare", "--user", "--map-root-user", "--mount")
 
 
 class SandboxMode(StrEnum):
     """What a ship's file system and users are made of."""
 
-    HOST = "host"  # drydock is root: a view of the machine's own system
-    MAPPED = "mapped"  # drydock has a range of ids: a view of a separate Debian
+    HOST = "host"  # drydock is root: a view of the machine's own system under ids of the ship's own
+    MAPPED = "mapped"  # drydock has a range of ids, or is root without such views: a view of a separate Debian
     SINGLE = "single"  # drydock has one id: the machine's programs, one user, no sudo, no apt
+
+
+def is_machine_root() -> bool:
+    """Return whether this process is root, and not of a user namespace in which the machine's files are nobody's."""
+    return os.geteuid() == 0 and Path("/usr").stat().st_uid == 0
 
 
 @functools.cache
 def sandbox_mode() -> SandboxMode:
     """Return the mode of this process, which must be root of its user namespace."""
-    if Path("/usr").stat().st_uid == 0:
-        return SandboxMode.HOST
+    if is_machine_root():
+        return SandboxMode.MAPPED if why_no_view() else SandboxMode.HOST
     return SandboxMode.MAPPED if maps_sprite_user(Path("/proc/self/uid_map").read_text("ascii")) else SandboxMode.SINGLE
+
+
+@functools.cache
+def why_no_view() -> str | None:
+    """Return why root's ships cannot stand on the machine's own system; None if they can.
+
+    The variable :data:`BASE_VARIABLE` = ``own`` asks for a separate Debian.
+    """
+    if os.environ.get(BASE_VARIABLE) == "own":
+        return f"{BASE_VARIABLE}=own asks for it"
+    cache = cache_directory().absolute()
+    of_base = next(place for place in (cache, *cache.parents) if place.is_dir())
+    return why_not([*(Path("/", tree) for tree in OVERLAID_DIRECTORIES), of_base])
 
 
 def maps_sprite_user(uid_map: str) -> bool:
@@ -44,12 +69,17 @@ def maps_sprite_user(uid_map: str) -> bool:
 
 
 def describe_limitation() -> str | None:
-    """Return why this user's ships would have no root and how to change that; None if nothing is missing.
+    """Return what this user's ships lack and how to change that; None if nothing is missing.
 
     Call it as the user, outside of drydock's namespace.
     """
     if os.geteuid() == 0:
-        return None
+        reason = why_no_view() if is_machine_root() else None
+        return (
+            f"drydock's ships stand on a Debian of their own, not on this machine's system ({reason})"
+            if reason
+            else None
+        )
     failure, ids = _try_namespace((*_UNSHARE_AS_ROOT, "--map-auto"))
     if failure is None and maps_sprite_user(ids) and shutil.which("mmdebstrap"):
         return None
@@ -64,9 +94,17 @@ def describe_limitation() -> str | None:
     )
 
 
-def sprite_owner_id() -> int:
-    """Return the user id, as drydock sees it, of files that belong to the ship's user."""
-    return 0 if sandbox_mode() is SandboxMode.SINGLE else SPRITE_UID
+def describe_ids() -> str:
+    """Return in a line whose ids this user's ships have, and what they stand on.
+
+    Call it as the user, outside of drydock's namespace.
+    """
+    if os.geteuid() != 0:
+        ids = "their own within your range" if describe_limitation() is None else "yours alone"
+        return f"ships have ids that are {ids}"
+    if why_no_view():
+        return "ships have a range of ids that is nobody's, the same for all; they stand on a Debian of their own"
+    return "each ship has a range of ids that is nobody's; they stand on this machine's system (idmapped mounts)"
 
 
 def become_root() -> None:

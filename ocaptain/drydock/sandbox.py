@@ -1,41 +1,45 @@
-"""One sandbox: namespaces over a copy-on-write view of the host's root.
+"""One sandbox: namespaces over a copy-on-write view of a system, under ids of its own.
 
-Without a user namespace root inside is root outside, so its init and everything that enters it
-(:mod:`ocaptain.drydock.enter`) keeps only capabilities with which it cannot reach the host; the
-list was tried against ``apt-get install``, ``sudo``, ``sshd`` and ``tmux``.
+:mod:`.build` makes it in a forked child, :mod:`.enter` runs commands in it, and both confine what they start
+(:mod:`.confine`). Its disk belongs to its ids (:mod:`.ids`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
+import functools
+import os
 import subprocess
-from importlib.resources import as_file, files
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ocaptain.background import dying_with_us
-from ocaptain.drydock import network
-from ocaptain.drydock.enter import ALLOWED_CAPABILITIES, freeze_processes, thaw_processes
+from ocaptain.drydock import network, oom, pools
+from ocaptain.drydock.build import (
+    OWN_DIRECTORIES,
+    VAR_TMP,
+    VIEW,
+    Plan,
+    build_and_become_init,
+    etc_files,
+    root_links,
+)
+from ocaptain.drydock.cgroups import Limits, ShipGroups
+from ocaptain.drydock.enter import freeze_processes, thaw_processes
 from ocaptain.drydock.errors import DrydockError
-from ocaptain.drydock.rootless import SPRITE_UID, SandboxMode, sandbox_mode, sprite_owner_id
+from ocaptain.drydock.ids import move_tree
+from ocaptain.drydock.rootless import sandbox_mode
+from ocaptain.drydock.seccomp import filter_program
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-#: For the sandbox's init, which becomes itself before anything of the ship has ever run.
-CONFINE_COMMAND = (
-    "setpriv",
-    "--clear-groups",
-    "--inh-caps=-all",
-    "--bounding-set=-all," + ",".join(f"+{name}" for name in ALLOWED_CAPABILITIES),
-)
-#: The same with one id: it becomes the ship's only user, in a namespace without any power over the others.
-CONFINE_SINGLE_COMMAND = ("unshare", "--user", f"--map-user={SPRITE_UID}", f"--map-group={SPRITE_UID}")
-OVERLAID_DIRECTORIES = ("usr", "etc", "var", "opt")
-OWN_DIRECTORIES = ("own/root", "own/srv", "own/mnt", "own/media")
-VAR_TMP = "own/var-tmp"
+    from ocaptain.drydock.ids import Ids
+
+#: Of a sprite's folder, what belongs to its ids.
+DISK_FOLDERS = ("upper", "home", "own", "dot-sprite", "checkpoints")
+
 BASE_ENVIRONMENT: Mapping[str, str] = {
     "HOME": "/home/sprite",
     "USER": "sprite",
@@ -47,45 +51,17 @@ BASE_ENVIRONMENT: Mapping[str, str] = {
 CREATE_SECONDS = 30.0
 
 
-def sandbox_command(
-    script: Path,
-    directory: Path,
-    base: Path | None,
-    name: str,
-    *,
-    isolated: bool = False,
-    layers: Sequence[Path] = (),
-) -> list[str]:
-    """Return the command that builds a sandbox and then stays as its keeper.
-
-    With ``isolated`` the sandbox gets its own network; ``layers`` lie above the base, the first one highest.
-
-    The keeper dies with drydock, this process, and the sandbox with the keeper
-    (``--kill-child``), so even after ``kill -9`` of drydock no sandbox remains.
-    """
-    return [
-        *dying_with_us(("unshare", "--mount", "--pid", "--uts", "--ipc", *(("--net",) if isolated else ()))),
-        *("--fork", "--kill-child=KILL"),
-        *(
-            "/bin/sh",
-            str(script),
-            str(directory),
-            str(base) if base else "-",
-            ":".join(map(str, layers)) or "-",
-            name,
-            sandbox_mode(),
-        ),
-        *(CONFINE_SINGLE_COMMAND if sandbox_mode() is SandboxMode.SINGLE else CONFINE_COMMAND),
-    ]
-
-
 class Sandbox:
     """A sandbox in ``directory``: its disk, and while it is up its processes.
 
     Attributes:
         name: host name inside.
         directory: its folder on the host; removed by :meth:`destroy`.
+        ids: its user and group ids.
+        disk_first: first id of the range that its disk belongs to; other than that of ``ids`` until the next boot
+            if its range was lost to another drydock, or if an earlier version made it (0).
         init_pid: pid of its init as the host sees it; 0 while it is down.
+        environment: of every command, before what its caller adds.
     """
 
     def __init__(
@@ -93,53 +69,40 @@ class Sandbox:
         name: str,
         directory: Path,
         base: Path | None,
+        ids: Ids,
         *,
         isolated: bool = False,
         layers: Sequence[Path] = (),
+        groups: ShipGroups | None = None,
     ) -> None:
         self.name = name
         self.directory = directory
+        self.ids = ids
+        self.disk_first = ids.first
         self.init_pid = 0
+        self.environment = BASE_ENVIRONMENT
         self._base = base
         self._isolated = isolated
         self._layers = layers
+        self._groups = groups or ShipGroups(Limits(), {}, directory.name)
         self._keeper: asyncio.subprocess.Process | None = None
         self._stopped: Sequence[int] = ()
 
-    @classmethod
-    async def create(
-        cls,
-        name: str,
-        directory: Path,
-        base: Path | None,
-        *,
-        isolated: bool = False,
-        layers: Sequence[Path] = (),
-    ) -> Sandbox:
-        """Build a sandbox (about 30 ms).
+    async def create(self) -> None:
+        """Make its disk and start it (about 30 ms).
 
         Raises:
-            DrydockError: a step failed; the message holds the script's error output.
+            DrydockError: a step failed, and nothing is left; the message holds the script's error output.
         """
-        made = cls(name, directory, base, isolated=isolated, layers=layers)
         try:
-            for sub in (
-                "root",
-                "upper",
-                "work",
-                "home/sprite",
-                "dot-sprite/logs/services",
-                "dot-sprite/bin",
-                *OWN_DIRECTORIES,
-            ):
-                (directory / sub).mkdir(parents=True)
-            for owned in ("home/sprite", "dot-sprite", "dot-sprite/logs", "dot-sprite/logs/services"):
-                shutil.chown(directory / owned, sprite_owner_id(), sprite_owner_id())
-            await made.boot()
+            make_folder(self.directory, self.ids)
+            await self.boot()
+        except OSError as error:
+            await self.destroy()
+            raise DrydockError(f"sandbox {self.name} could not be built: {error}") from error
         except BaseException:
-            await made.destroy()
+            await self.destroy()
             raise
-        return made
 
     async def boot(self) -> None:
         """Start it on its disk; ``/tmp`` and memory are empty.
@@ -147,38 +110,73 @@ class Sandbox:
         Raises:
             DrydockError: a step failed; the sandbox is down.
         """
-        await asyncio.to_thread(remove_tree, self.directory / "tmp")
-        for scratch in ("tmp", VAR_TMP):
-            (self.directory / scratch).mkdir(parents=True, exist_ok=True)
-            (self.directory / scratch).chmod(0o1777)
-        with as_file(files("ocaptain.drydock") / "sandbox.sh") as script:
-            self._keeper = keeper = await asyncio.create_subprocess_exec(
-                *sandbox_command(
-                    script, self.directory, self._base, self.name, isolated=self._isolated, layers=self._layers
-                ),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                env={"PATH": BASE_ENVIRONMENT["PATH"]},
-                start_new_session=True,
-            )
-            try:
-                async with asyncio.timeout(CREATE_SECONDS):
-                    first_line = await keeper.stdout.readline() if keeper.stdout else b""
-                    if first_line != b"ready\n":
-                        stderr = await keeper.stderr.read() if keeper.stderr else b""
-                        message = f"sandbox {self.name} could not be built: {stderr.decode(errors='replace').strip()}"
-                        raise DrydockError(message)
-                children = Path(f"/proc/{keeper.pid}/task/{keeper.pid}/children").read_text("ascii").split()
-                self.init_pid = int(children[0])
-                if self._isolated:
-                    await asyncio.to_thread(network.bring_up_loopback, self.init_pid)
-            except (TimeoutError, OSError, IndexError) as error:
-                await self.halt()
-                raise DrydockError(f"sandbox {self.name} could not be built: {error}") from error
-            except BaseException:
-                await self.halt()
-                raise
+        await pools.removing(self._prepare_disk)
+        self._groups.open()
+        plan, parent = await asyncio.to_thread(self._plan), os.getpid()
+        self._keeper = keeper = await asyncio.create_subprocess_exec(
+            "/proc/self/exe",  # never reached: the hook below builds it by system calls
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={"PATH": BASE_ENVIRONMENT["PATH"]},
+            start_new_session=True,
+            preexec_fn=lambda: build_and_become_init(plan, parent),
+        )
+        try:
+            async with asyncio.timeout(CREATE_SECONDS):
+                first_line = await keeper.stdout.readline() if keeper.stdout else b""
+                if first_line != b"ready\n":
+                    stderr = await keeper.stderr.read() if keeper.stderr else b""
+                    message = f"sandbox {self.name} could not be built: {stderr.decode(errors='replace').strip()}"
+                    raise DrydockError(message)
+            children = Path(f"/proc/{keeper.pid}/task/{keeper.pid}/children").read_text("ascii").split()
+            self.init_pid = int(children[0])
+            for pid in self.host_pids:
+                oom.raise_process(pid, oom.INIT)
+            self._groups.join(self.init_pid)
+            # What it has forked before; what it forks from now on is in the groups from the beginning.
+            init = Path(f"/proc/{self.init_pid}/task/{self.init_pid}/children")
+            for child in init.read_text("ascii").split():
+                oom.raise_process(int(child), oom.INIT)
+                self._groups.join(int(child))
+            if self._isolated:
+                await asyncio.to_thread(network.bring_up_loopback, self.init_pid)
+        except (TimeoutError, OSError, IndexError) as error:
+            await self.halt()
+            raise DrydockError(f"sandbox {self.name} could not be built: {error}") from error
+        except BaseException:
+            await self.halt()
+            raise
+
+    def _prepare_disk(self) -> None:
+        """Empty ``/tmp``, and give the disk to the ids that the ship has now."""
+        remove_tree(self.directory / "tmp")
+        try:
+            if self.disk_first != self.ids.first:
+                for part in DISK_FOLDERS:
+                    if (self.directory / part).exists():
+                        move_tree(self.directory / part, self.disk_first, self.ids.first)
+                self.disk_first = self.ids.first
+            (self.directory / VIEW).mkdir(exist_ok=True)
+            for scratch in ("tmp", VAR_TMP):
+                (self.directory / scratch).mkdir(parents=True, exist_ok=True)
+                os.chown(self.directory / scratch, self.ids.first, self.ids.first)
+                (self.directory / scratch).chmod(0o1777)
+        except OSError as error:
+            raise DrydockError(f"the disk of {self.name} cannot be prepared: {error}") from error
+
+    def _plan(self) -> Plan:
+        plan = Plan(
+            self.name,
+            str(self.directory),
+            sandbox_mode(),
+            str(self._base) if self._base else None,
+            tuple(map(str, self._layers)),
+            self.ids,
+            self._isolated,
+            filter_program(),
+        )
+        return replace(plan, links=root_links(plan.host), files=etc_files(self.name))
 
     @property
     def root(self) -> Path:
@@ -195,6 +193,11 @@ class Sandbox:
         """Its keeper and its init, as the host sees them; none while it is down."""
         return (self._keeper.pid, self.init_pid) if self._keeper and self.init_pid else ()
 
+    @property
+    def group_files(self) -> Sequence[Path]:
+        """Where a process of it writes ``0`` to be counted as one of its control groups."""
+        return self._groups.process_files()
+
     async def freeze(self) -> None:
         """Stop every process but the init; memory is kept.
 
@@ -202,7 +205,7 @@ class Sandbox:
             DrydockError: the sandbox cannot be entered.
         """
         try:
-            self._stopped = await asyncio.to_thread(freeze_processes, self.init_pid)
+            self._stopped = await pools.freezing(functools.partial(freeze_processes, self.init_pid))
         except DrydockError:  # perhaps some of them stand already
             await self.thaw()
             raise
@@ -213,7 +216,7 @@ class Sandbox:
         Raises:
             DrydockError: they cannot be reached.
         """
-        await asyncio.to_thread(thaw_processes, self.init_pid, self._stopped)
+        await pools.freezing(functools.partial(thaw_processes, self.init_pid, self._stopped))
         self._stopped = ()
 
     async def halt(self) -> None:
@@ -222,6 +225,7 @@ class Sandbox:
         if self._keeper:
             await _kill_keeper(self._keeper)
             self._keeper = None
+        await pools.removing(self._groups.close)
 
     async def destroy(self) -> None:
         """End every process inside, and remove the folder.
@@ -230,7 +234,21 @@ class Sandbox:
             DrydockError: the folder cannot be removed.
         """
         await self.halt()
-        await asyncio.to_thread(remove_tree, self.directory)
+        await pools.removing(functools.partial(remove_tree, self.directory))
+
+
+def make_folder(directory: Path, ids: Ids) -> None:
+    """Make the folder of a new sandbox.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    for sub in ("root", "upper", "work", "home/sprite", "dot-sprite/logs/services", "dot-sprite/bin", *OWN_DIRECTORIES):
+        (directory / sub).mkdir(parents=True)
+    for of_root in ("upper", "home", "dot-sprite/bin", "own", *OWN_DIRECTORIES):
+        os.chown(directory / of_root, ids.first, ids.first)
+    for of_sprite in ("home/sprite", "dot-sprite", "dot-sprite/logs", "dot-sprite/logs/services"):
+        os.chown(directory / of_sprite, ids.sprite, ids.sprite)
 
 
 async def _kill_keeper(keeper: asyncio.subprocess.Process) -> None:

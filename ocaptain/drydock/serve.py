@@ -18,10 +18,12 @@ import uvicorn
 
 from ocaptain.drydock.api.app import build_app
 from ocaptain.drydock.base import ensure_base
+from ocaptain.drydock.cgroups import find_places, remove_leftovers
 from ocaptain.drydock.connections import BoundedProtocol
 from ocaptain.drydock.errors import DrydockError
 from ocaptain.drydock.faults import Faults
 from ocaptain.drydock.life import IdlePolicy
+from ocaptain.drydock.oom import protect_this_process
 from ocaptain.drydock.rootless import sandbox_mode
 from ocaptain.drydock.sandbox import remove_tree
 from ocaptain.drydock.server import (
@@ -45,16 +47,20 @@ if TYPE_CHECKING:
     from ocaptain.drydock.api.gate import Gate
 
 
+log = logging.getLogger("drydock")
+
+
 def sprite_defaults(options: Options) -> SpriteDefaults:
     """Return the settings for every sprite.
 
     Raises:
-        UsageError: a layer directory is invalid.
+        UsageError: a layer directory is invalid, or what the network opens.
+        DrydockError: a limit cannot be kept on this machine.
     """
     idle_policy = IdlePolicy(options.idle, options.cold)
-    return SpriteDefaults(
-        options.limit, idle_policy, options.network == "isolated", options.ports, options.checked_layers()
-    )
+    limits = options.ship_limits()
+    network, layers = options.ship_network(), options.checked_layers()
+    return SpriteDefaults(options.limit, idle_policy, network, layers, limits, find_places(limits))
 
 
 def _listen(port: int) -> socket.socket:
@@ -78,6 +84,8 @@ async def serve(options: Options) -> None:
         DrydockError: another drydock serves already, or this machine cannot run one.
     """
     state_dir = drydock_directory()
+    if not protect_this_process():
+        log.warning("drydock's own oom_score_adj cannot be lowered: only those of its ships are raised")
     faults = Faults(options.fault_plan())
     require_sandbox_support(state_dir)
     state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -90,12 +98,18 @@ async def serve(options: Options) -> None:
             )
         (state_dir / "server.json").unlink(missing_ok=True)
         await asyncio.to_thread(_remove_leftovers, state_dir, "stale-*")
+        defaults = sprite_defaults(options)
+        remove_leftovers(defaults.places)
         base = await ensure_base(cache_directory() / "drydock")
-        store = Store(state_dir / "sprites", base, sprite_defaults(options))
+        store = Store(state_dir / "sprites", base, defaults)
         token = _read_or_create_token(state_dir)
         with _listen(options.port) as listener:
             record = ServerRecord(
-                f"http://127.0.0.1:{listener.getsockname()[1]}", str(state_dir / "token"), os.getpid(), sandbox_mode()
+                f"http://127.0.0.1:{listener.getsockname()[1]}",
+                str(state_dir / "token"),
+                os.getpid(),
+                sandbox_mode(),
+                options.network,
             )
             # A later start uses the same port, so that existing clients continue to work.
             write_options(state_dir, replace(options, port=listener.getsockname()[1]))

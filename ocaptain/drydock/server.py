@@ -14,6 +14,7 @@ State directory (0700)::
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -27,12 +28,14 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import ValidationError
 
 from ocaptain.background import start_module
+from ocaptain.drydock.cgroups import Limits
 from ocaptain.drydock.errors import DrydockError
 from ocaptain.drydock.faults import FaultPlan
 from ocaptain.drydock.life import COLD_SECONDS, IDLE_SECONDS
+from ocaptain.drydock.progress import LogReader
 from ocaptain.drydock.record import Process
-from ocaptain.drydock.rootless import namespace_root_command
-from ocaptain.drydock.sandbox import OVERLAID_DIRECTORIES
+from ocaptain.drydock.rootless import OVERLAID_DIRECTORIES, is_machine_root, namespace_root_command, why_no_view
+from ocaptain.drydock.seccomp import load_library
 from ocaptain.errors import UsageError
 from ocaptain.locks import end_lock_holder, is_locked
 from ocaptain.protocol.files import write_atomic
@@ -41,11 +44,15 @@ from ocaptain.text import plain_reason
 
 if TYPE_CHECKING:
     import subprocess
+    from collections.abc import Callable
+
+    from ocaptain.drydock.outlets import ShipNetwork
 
 START_SECONDS = 660.0  # the first start installs the base layer
 STOP_SECONDS = 60.0  # it removes its ships' disks; one that is killed would leave them
-Network = Literal["host", "isolated"]
+Network = Literal["proxy", "isolated", "host"]
 OPTIONS_FILE = "options.json"
+SHARED_NETWORK = "drydock's ships share this machine's network and reach every service on it (--network host)"
 DESTROY_SIGNAL = signal.SIGUSR1  #: ends the server and destroys its sprites; any other signal keeps their disks
 #: Keeps the Popen objects alive: one that is freed while its process still runs raises a ResourceWarning.
 _started_processes: list[subprocess.Popen[bytes]] = []
@@ -61,12 +68,14 @@ class ServerRecord:
         token_file: path of the file that holds the bearer token.
         pid: pid of the server.
         mode: what its ships are made of (:class:`ocaptain.drydock.rootless.Mode`).
+        network: what they can reach, as in :class:`Options`; an earlier version said nothing, and shared the host's.
     """
 
     url: str
     token_file: str
     pid: int
     mode: str = "host"
+    network: Network = "host"
 
     @property
     def token(self) -> str:
@@ -102,8 +111,14 @@ def require_sandbox_support(state_dir: Path) -> None:
     missing = [tool for tool in REQUIRED_TOOLS if shutil.which(tool) is None]
     if missing:
         raise DrydockError(f"drydock needs {', '.join(missing)}: apt-get install util-linux mount hostname")
+    load_library()
     if os.geteuid() != 0:
         namespace_root_command()
+    elif is_machine_root() and (reason := why_no_view()) and shutil.which("mmdebstrap") is None:
+        raise DrydockError(
+            f"drydock cannot show its ships this machine's system under ids of their own ({reason}); "
+            "for a Debian of their own: apt-get install mmdebstrap"
+        )
     for place in (state_dir, cache_directory()):
         _require_usable_path(place)
 
@@ -127,10 +142,14 @@ class Options:
         limit: maximum number of running sprites; None = no limit.
         idle: seconds of idleness after which a sprite is frozen (warm); 0 = never.
         cold: further seconds after which its processes end; 0 = never.
-        network: ``host``: ships share this machine's network; ``isolated``: each has its own.
-        ports: loopback ports of this machine that isolated ships may reach, at the same port numbers.
+        network: ``proxy``: each ship has a network of its own, and a proxy; ``isolated``: it has no way out but
+            to ``ports`` and ``hosts``; ``host``: ships share this machine's network.
+        ports: loopback ports of this machine that ships with their own network may reach, at the same numbers.
+        hosts: hosts that they may reach although their addresses are private (``NAME[:PORT]``).
         layers: directories whose content every ship has on top of the base (``usr``, ``etc``, ``var``, ``opt``).
         faults: a :class:`FaultPlan` as JSON; "" = no faults.
+        ship_memory: bytes that the processes of one ship may use; None = no limit.
+        ship_pids: processes and threads that one ship may have; None = no limit.
     """
 
     port: int = 0
@@ -138,10 +157,13 @@ class Options:
     limit: int | None = None
     idle: float = IDLE_SECONDS
     cold: float = COLD_SECONDS
-    network: Network = "host"
+    network: Network = "proxy"
     ports: tuple[int, ...] = ()
     faults: str = ""
     layers: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    ship_memory: int | None = None
+    ship_pids: int | None = None
 
     def argv(self) -> list[str]:
         """Return the command-line options for ``python -m ocaptain.drydock``."""
@@ -151,8 +173,11 @@ class Options:
             *(("--limit", str(self.limit)) if self.limit is not None else ()),
             *("--idle", str(self.idle), "--cold", str(self.cold), "--network", self.network),
             *(word for port in self.ports for word in ("--allow-host-port", str(port))),
+            *(word for host in self.hosts for word in ("--allow-host", host)),
             *(word for layer in self.layers for word in ("--layer", layer)),
             *(("--faults", self.faults) if self.faults else ()),
+            *(("--ship-memory", str(self.ship_memory)) if self.ship_memory is not None else ()),
+            *(("--ship-pids", str(self.ship_pids)) if self.ship_pids is not None else ()),
         ]
 
     def checked_layers(self) -> tuple[Path, ...]:
@@ -170,6 +195,27 @@ class Options:
                 )
             _require_usable_path(layer)
         return layers
+
+    def ship_network(self) -> ShipNetwork:
+        """Return what ships can reach, after a check.
+
+        Raises:
+            UsageError: a host is not NAME[:PORT], a port is the proxy's own, or the options contradict each other.
+        """
+        from ocaptain.drydock.outlets import PROXY_PORT, ShipNetwork  # noqa: PLC0415 - few commands need it
+        from ocaptain.drydock.proxy import OpenedHost  # noqa: PLC0415 - as above
+
+        if self.network == "host" and (self.ports or self.hosts):
+            raise UsageError(
+                "--allow-host and --allow-host-port are for ships with a network of their own: leave out --network host"
+            )
+        if PROXY_PORT in self.ports:
+            raise UsageError(f"--allow-host-port {PROXY_PORT}: this port of a ship is the proxy's; use another one")
+        return ShipNetwork(self.network, self.ports, tuple(map(OpenedHost.parse, self.hosts)))
+
+    def ship_limits(self) -> Limits:
+        """Return the limits of each ship."""
+        return Limits(self.ship_memory, self.ship_pids)
 
     def fault_plan(self) -> FaultPlan:
         """Return the fault plan.
@@ -199,12 +245,25 @@ def read_options(state_dir: Path) -> Options | None:
     path = state_dir / OPTIONS_FILE
     try:
         saved = json.loads(path.read_text("utf-8"))
-        return Options(**{**saved, "ports": tuple(saved["ports"]), "layers": tuple(saved["layers"]), "faults": ""})
+        # One of an earlier version, which knew no hosts, ran its ships in the network that it named.
+        saved = {"hosts": (), **saved}
+        lists = {name: tuple(saved[name]) for name in ("hosts", "ports", "layers")}
+        return Options(**{**saved, **lists, "faults": ""})
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, LookupError) as error:
         remedy = "start it with the options that its ships need: `ocaptain drydock start …`"
         raise DrydockError(f"the options of the drydock that left sprites cannot be read ({path}); {remedy}") from error
+
+
+def next_network() -> Network:
+    """Return what ships on drydock can reach: on the running one, else on the one that the next command starts."""
+    if found := running_server():
+        return found.network
+    with contextlib.suppress(DrydockError):  # whoever starts it says why they cannot be read
+        if has_sprites_on_disk() and (options := read_options(drydock_directory())):
+            return options.network
+    return Options.network
 
 
 def has_sprites_on_disk(state_dir: Path | None = None) -> bool:
@@ -231,8 +290,12 @@ def restart(defaults: Options) -> ServerRecord:
         return start(replace(options, port=0))  # somebody else has the port now
 
 
-def start(options: Options) -> ServerRecord:
+def start(options: Options, tell: Callable[[str], None] = lambda _: None) -> ServerRecord:
     """Start a drydock in the background unless one runs; return when it serves.
+
+    Args:
+        options: of the server.
+        tell: called with each line that it says while it starts: that it builds its base layer, for example.
 
     Raises:
         DrydockError: it did not start; the message holds its output.
@@ -245,9 +308,12 @@ def start(options: Options) -> ServerRecord:
     log = state_dir / "drydock.log"
     log.unlink(missing_ok=True)
     process = start_module("ocaptain.drydock", options.argv(), log)
+    said = LogReader(log)
     until = time.monotonic() + START_SECONDS
     while time.monotonic() < until:
         ended = process.poll() is not None
+        for line in said.new_lines():
+            tell(line)
         if found := running_server(state_dir):  # perhaps another one that was faster
             _started_processes.append(process)
             return found

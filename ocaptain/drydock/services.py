@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from ocaptain.drydock.enter import RunningProcess, SandboxCommand, spawn
 from ocaptain.drydock.errors import ApiError, FsError
 from ocaptain.drydock.files import Files
-from ocaptain.drydock.sandbox import BASE_ENVIRONMENT, Sandbox
 from ocaptain.drydock.tasks import format_timestamp
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
     from ocaptain.drydock.record import ServiceDefinition
+    from ocaptain.drydock.sandbox import Sandbox
 
 STABLE_AFTER_SECONDS = 10.0  # one that ran this long starts again at once
 MAX_BACKOFF_SECONDS = 30.0
@@ -157,8 +157,9 @@ class Service:
         command = SandboxCommand(
             self._box.init_pid,
             [definition.cmd, *definition.args],
-            {**BASE_ENVIRONMENT, **definition.env},
+            {**self._box.environment, **definition.env},
             cwd=definition.dir,
+            group_files=self._box.group_files,
         )
         pipes = [os.pipe2(os.O_CLOEXEC) for _ in STREAMS]
         (out, err), (child_stdout, child_stderr) = zip(*pipes, strict=True)
@@ -202,7 +203,7 @@ class Service:
             )
             # Through the sandbox's root: the ship's user may have planted a link there.
             with contextlib.suppress(FsError):
-                log = await Files(self._box.root).open_append(self.log_path)
+                log = await Files(self._box.root, self._box.ids).open_append(self.log_path)
             rest = b""
             while data := await reader.read(16 * 1024):
                 rest = _write_log_lines(log, stream, rest + data)

@@ -21,13 +21,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from ocaptain.drydock.enter import RunningProcess, SandboxCommand, spawn
-from ocaptain.drydock.rootless import sprite_owner_id
-from ocaptain.drydock.sandbox import BASE_ENVIRONMENT, Sandbox
 from ocaptain.drydock.tasks import format_timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
-    from pathlib import Path
+
+    from ocaptain.drydock.sandbox import Sandbox
 
 STDIN, STDOUT, STDERR, EXIT, STDIN_EOF = range(5)
 CHUNK = 32 * 1024
@@ -104,12 +103,19 @@ class Session:
             ApiError: the command is invalid, or the sandbox does not exist any more.
         """
         environment = {
-            **BASE_ENVIRONMENT,
+            **box.environment,
             **({"TERM": "xterm-256color"} if request.tty else {}),
             **request.environment,
         }
-        command = SandboxCommand(box.init_pid, request.argv, environment, cwd=request.cwd, terminal=request.tty)
-        streams, child_ends = await asyncio.to_thread(_open_streams, box.root, request)
+        command = SandboxCommand(
+            box.init_pid,
+            request.argv,
+            environment,
+            cwd=request.cwd,
+            terminal=request.tty,
+            group_files=box.group_files,
+        )
+        streams, child_ends = await asyncio.to_thread(_open_streams, box, request)
         try:
             process = await spawn(command, stdin=child_ends[0], stdout=child_ends[1], stderr=child_ends[2])
         except BaseException:
@@ -288,10 +294,10 @@ class Streams:
         self.input, self.outputs = None, ()
 
 
-def _open_streams(root: Path, request: ExecRequest) -> tuple[Streams, tuple[int, int, int]]:
+def _open_streams(box: Sandbox, request: ExecRequest) -> tuple[Streams, tuple[int, int, int]]:
     """Open a terminal or pipes; return drydock's ends and the command's stdin, stdout and stderr."""
     if request.tty:
-        leader, follower = _open_terminal(root, request.rows, request.cols)
+        leader, follower = _open_terminal(box, request.rows, request.cols)
         return Streams(leader, ((leader, STDOUT),)), (follower, follower, follower)
     out, child_stdout = os.pipe2(os.O_CLOEXEC)
     err, child_stderr = os.pipe2(os.O_CLOEXEC)
@@ -305,13 +311,13 @@ def _open_streams(root: Path, request: ExecRequest) -> tuple[Streams, tuple[int,
     return Streams(input_end, ((out, STDOUT), (err, STDERR))), (child_stdin, child_stdout, child_stderr)
 
 
-def _open_terminal(root: Path, rows: int, cols: int) -> tuple[int, int]:
+def _open_terminal(box: Sandbox, rows: int, cols: int) -> tuple[int, int]:
     """Open a pty of the sandbox's own devpts, so that its name is valid inside; return leader and follower."""
-    leader = os.open(root / "dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC | os.O_NONBLOCK)
+    leader = os.open(box.root / "dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         fcntl.ioctl(leader, _TIOCSPTLCK, struct.pack("i", 0))
         follower = fcntl.ioctl(leader, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-        os.fchown(follower, sprite_owner_id(), -1)  # the group is devpts' own
+        os.fchown(follower, box.ids.sprite, -1)  # the group is devpts' own
         _set_size(leader, rows, cols)
     except BaseException:
         os.close(leader)

@@ -11,29 +11,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 from collections import deque
 from typing import TYPE_CHECKING
 
-from ocaptain.drydock import checkpoints
 from ocaptain.drydock.door import SpriteSocket
-from ocaptain.drydock.errors import ApiError, DrydockError, FsError
+from ocaptain.drydock.errors import ApiError, DrydockError
 from ocaptain.drydock.files import Files
 from ocaptain.drydock.life import Activity, State, next_state
-from ocaptain.drydock.network import Bridge
-from ocaptain.drydock.policy import allows_host
-from ocaptain.drydock.record import RECORD_FILE, Process, ServiceDefinition, ServiceRecord, SpriteRecord
+from ocaptain.drydock.outlets import Outlets, publish_policy
+from ocaptain.drydock.record import RECORD_FILE, ServiceDefinition, ServiceRecord, SpriteRecord, save_record
 from ocaptain.drydock.services import Service, sort_by_needs
 from ocaptain.drydock.sessions import ExecRequest, Session
 from ocaptain.drydock.tasks import Tasks, format_timestamp
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from starlette.types import ASGIApp
 
     from ocaptain.drydock.life import Clock, IdlePolicy
+    from ocaptain.drydock.outlets import ShipNetwork
     from ocaptain.drydock.policy import NetworkPolicy
     from ocaptain.drydock.sandbox import Sandbox
 
@@ -52,7 +50,7 @@ class Sprite:
         idle_policy: how long it may be idle.
         clock: clock for idle times and timestamps.
         socket_app: application behind its own socket.
-        ports: ports of the host that an isolated ship may reach.
+        network: what it can reach.
         on_change: called when its status has changed.
     """
 
@@ -64,7 +62,7 @@ class Sprite:
         idle_policy: IdlePolicy,
         clock: Clock,
         socket_app: ASGIApp,
-        ports: Sequence[int],
+        network: ShipNetwork,
         on_change: Callable[[Sprite], None],
     ) -> None:
         self.record = record
@@ -80,9 +78,12 @@ class Sprite:
         self._idle_policy = idle_policy
         self._clock = clock
         self._on_change = on_change
-        self._socket = SpriteSocket(box.directory / "dot-sprite", socket_app)
-        self._bridges = [Bridge(port, self._allows_host_ports) for port in ports] if box.isolated else []
+        self._socket = SpriteSocket(box.directory / "dot-sprite", socket_app, box.ids.sprite)
+        box.environment = {**box.environment, **network.environment(record.body.name)}
+        self.outlets = Outlets(network, lambda: self.record.network.rules, record.host_ports)
         self.lock = asyncio.Lock()
+        self.copy_lock = asyncio.Lock()  # held by the one that copies its disk, before its turn and the lock
+        self._changing = asyncio.Lock()
         self._holds = 0
         self._last_active = clock.monotonic()
         self._last_terminal_output = 0.0  # when a terminal last said something
@@ -97,7 +98,15 @@ class Sprite:
 
     def describe(self) -> dict[str, object]:
         """Return the sprite as the API shows it."""
-        times = {"last_running_at": self.last_running_at, "last_warming_at": self.last_warming_at}
+        started_at = self.record.last_started_at
+        silent = self._clock.monotonic() - self._last_active  # what holds it is looked at twice a second
+        active_at = format_timestamp(self._clock.wall() - silent) if self.last_running_at else started_at
+        times = {
+            "last_running_at": self.last_running_at,
+            "last_warming_at": self.last_warming_at,
+            "last_started_at": started_at,
+            "last_active_at": active_at,
+        }
         return {
             "id": self.record.id,
             "name": self.name,
@@ -115,16 +124,28 @@ class Sprite:
             **{name: at for name, at in times.items() if at},
         }
 
-    def save(self) -> None:
-        """Save the record.
+    def now(self) -> str:
+        """Return the time as the API writes it."""
+        return format_timestamp(self._clock.wall())
+
+    @contextlib.asynccontextmanager
+    async def changing(self) -> AsyncIterator[SpriteRecord]:
+        """Hand out a copy of the record to change; after the block it is saved, and only then it is the record.
 
         Raises:
-            DrydockError: it cannot be written.
+            ApiError: 404: the sprite was destroyed.
+            DrydockError: it cannot be written; nothing has changed, in memory or on disk.
         """
-        try:
-            self.record.save(self.box.directory)
-        except OSError as error:
-            raise DrydockError(f"the record of {self.name} cannot be written: {error}") from error
+        async with self._changing:
+            if self.is_destroyed:
+                raise ApiError(404, "not_found", f"sprite not found: {self.name}")
+            draft = self.record.model_copy(deep=True)
+            yield draft
+            try:  # in a thread: the disk may be slow
+                await asyncio.to_thread(save_record, self.box.directory, draft.model_dump_json())
+            except OSError as error:
+                raise DrydockError(f"the record of {self.name} cannot be written: {error.strerror}") from error
+            self.record = draft
 
     # -- the states -----------------------------------------------------------------------
 
@@ -139,11 +160,11 @@ class Sprite:
         if state is State.RUNNING:
             self._last_active = now
             self._awake_since = now if self._awake_since is None else self._awake_since
-            self.last_running_at = format_timestamp(self._clock.wall())
+            self.last_running_at = self.now()
         else:
             self._awake_before, self._awake_since = self.awake_seconds, None
             if state is State.WARM:
-                self.last_warming_at = format_timestamp(self._clock.wall())
+                self.last_warming_at = self.now()
         self.state = state
         self._on_change(self)
 
@@ -184,8 +205,7 @@ class Sprite:
             await self._boot()
 
     async def _boot(self) -> None:
-        for process in self.record.processes:  # of a drydock that was killed: they end soon
-            await process.wait()
+        await self.record.wait_for_processes()
         await self.box.boot()
         try:
             await self.finish_boot()
@@ -199,14 +219,14 @@ class Sprite:
         Raises:
             DrydockError: its record cannot be written.
         """
-        self.record.processes = [found for pid in self.box.host_pids if (found := Process.find(pid))]
-        self.save()
+        async with self.changing() as record:
+            record.note_boot(self.box.host_pids, self.box.disk_first)
+            record.last_started_at = self.now()
         try:
             await self._socket.open()
-            for bridge in self._bridges:
-                await bridge.start(self.box.init_pid)
         except OSError as error:  # the ship itself put something in the way
             log.warning("%s: %s", self.name, error)
+        await self.outlets.start(self.box)
         self._set_state(State.RUNNING)
         for name in sort_by_needs({name: one.definition.needs for name, one in self.record.services.items()}):
             if self.record.services[name].wanted:
@@ -225,8 +245,7 @@ class Sprite:
             if self.is_destroyed or due_state is self.state:
                 return
             if due_state is State.WARM:
-                for bridge in self._bridges:  # connections drop at every pause, as on the live service
-                    bridge.drop_connections()
+                self.outlets.drop_connections()  # as on the live service
                 await self.box.freeze()
             else:
                 await self.halt()
@@ -235,17 +254,16 @@ class Sprite:
     async def halt(self) -> None:
         """End everything that runs, and keep the disk; the caller holds the lock."""
         await asyncio.gather(*(service.suspend() for service in self.services.values()))
-        for bridge in self._bridges:
-            await bridge.stop()
+        await self.outlets.stop()
         await self._socket.close()
         await self.box.halt()
         self.tasks.release_all()
 
-    async def restart(self, while_down: Callable[[], None] = lambda: None) -> None:
+    async def restart(self, while_down: Callable[[], Awaitable[None]] | None = None) -> None:
         """End everything that runs and boot again; services start again.
 
         Args:
-            while_down: called in a thread while the sprite is down.
+            while_down: called while the sprite is down.
 
         Raises:
             ApiError: 404: it was destroyed.
@@ -259,7 +277,8 @@ class Sprite:
                 await self.halt()
                 self._set_state(State.COLD)
                 try:
-                    await asyncio.to_thread(while_down)
+                    if while_down is not None:
+                        await while_down()
                 finally:
                     await self._boot()
         finally:
@@ -277,7 +296,8 @@ class Sprite:
             await self.halt()
             self._set_state(State.COLD)
             # First, so that a partly removed folder is not loaded as a sprite again.
-            (self.box.directory / RECORD_FILE).unlink(missing_ok=True)
+            async with self._changing:
+                (self.box.directory / RECORD_FILE).unlink(missing_ok=True)
             await self.box.destroy()
 
     async def check_health(self) -> tuple[str, str | None]:
@@ -310,91 +330,44 @@ class Sprite:
 
     async def put_service(self, name: str, definition: ServiceDefinition) -> Service:
         """Define a service or replace the one of that name, without starting it."""
+        async with self.changing() as record:
+            record.services[name] = ServiceRecord(definition=definition)
         if before := self.services.get(name):
             await before.stop()
         service = self.services[name] = Service(self.box, name, definition)
-        self.record.services[name] = ServiceRecord(definition=definition)
-        self.save()
         return service
 
-    def set_service_wanted(self, name: str, *, wanted: bool) -> None:
+    async def set_service_wanted(self, name: str, *, wanted: bool) -> None:
         """Record whether a service should run after the next boot."""
-        if name in self.record.services:
-            self.record.services[name].wanted = wanted
-            self.save()
+        async with self.changing() as record:
+            if name in record.services:
+                record.services[name].wanted = wanted
 
     async def remove_service(self, name: str) -> None:
         """Stop a service and delete its definition."""
+        async with self.changing() as record:
+            record.services.pop(name, None)
         await self.services[name].stop()
         self.services.pop(name, None)
-        self.record.services.pop(name, None)
-        self.save()
-
-    # -- checkpoints ----------------------------------------------------------------------
-
-    async def create_checkpoint(self, comment: str) -> checkpoints.Checkpoint:
-        """Copy the disk, with all processes frozen meanwhile.
-
-        Raises:
-            DrydockError: it cannot be copied.
-        """
-        async with self.lock:
-            last_number = max([int(one.id[1:]) for one in self.record.checkpoints], default=0)
-            now = format_timestamp(self._clock.wall())
-            new_checkpoint = checkpoints.Checkpoint(
-                id=f"v{last_number + 1}", create_time=now, comment=comment, source_id=self.record.stands_on
-            )
-            await self.box.freeze()
-            try:
-                await asyncio.to_thread(checkpoints.save_checkpoint, self.box.directory, new_checkpoint.id)
-            finally:
-                await self.box.thaw()
-            self.record.checkpoints.append(new_checkpoint)
-            self.record.stands_on = new_checkpoint.id
-            self.save()
-            return new_checkpoint
-
-    def find_checkpoint(self, name: str) -> checkpoints.Checkpoint:
-        """Return a checkpoint; raise ApiError (404) if it does not exist."""
-        for one in self.record.checkpoints:
-            if one.id == name:
-                return one
-        raise ApiError(404, "not_found", f"checkpoint not found: {name}")
-
-    async def restore_checkpoint(self, name: str) -> None:
-        """Restore the disk from a checkpoint; sessions end, services start again.
-
-        Raises:
-            ApiError: 404: the checkpoint does not exist.
-            DrydockError: it cannot be copied; the sprite runs with the disk it had.
-        """
-        found = self.find_checkpoint(name)
-        await self.restart(lambda: checkpoints.restore_checkpoint(self.box.directory, found.id))
-        self.record.stands_on = found.id
-        self.save()
-
-    async def delete_checkpoint(self, name: str) -> None:
-        """Delete a checkpoint; raise ApiError (404) if it does not exist."""
-        found = self.find_checkpoint(name)
-        self.record.checkpoints.remove(found)
-        self.save()
-        await asyncio.to_thread(checkpoints.delete_checkpoint, self.box.directory, found.id)
 
     # -- policy ---------------------------------------------------------------------------
 
-    def _allows_host_ports(self) -> bool:
-        return allows_host(self.record.network.rules, "localhost")
+    async def set_host_ports(self, ports: Sequence[int]) -> None:
+        """Set the ports of the host that are this sprite's as well, beside those that drydock was started with."""
+        async with self.lock:  # a boot would start the same listeners
+            async with self.changing() as record:
+                record.host_ports = sorted(set(ports))
+            await self.outlets.set_ports(self.record.host_ports)
 
     async def set_network_policy(self, policy: NetworkPolicy) -> None:
-        """Apply a network policy and drop all connections to the host."""
-        self.record.network = policy
-        self.save()
-        for bridge in self._bridges:
-            bridge.drop_connections()
+        """Apply a network policy and drop all connections.
 
-        async def content() -> AsyncIterator[bytes]:
-            yield json.dumps(policy.model_dump(exclude_none=True)).encode()
-
-        # Below the folder's own root: the ship's user owns it and may have planted links.
-        with contextlib.suppress(FsError):
-            await Files(self.box.directory / "dot-sprite", as_root=True).write("/policy/network.json", content(), 0o444)
+        Raises:
+            ApiError: 501: the sprite shares the host's network, where no rule can be enforced.
+        """
+        if policy.rules and not self.box.isolated:
+            raise ApiError(501, "not_enforceable", "drydock was started with --network host: it cannot limit a sprite")
+        async with self.changing() as record:
+            record.network = policy
+        self.outlets.drop_connections()
+        await publish_policy(Files(self.box.directory / "dot-sprite", self.box.ids, as_root=True), policy)

@@ -96,6 +96,7 @@ def build_parser() -> argparse.ArgumentParser:
     checkpoints.add_parser("create").add_argument("--comment", default="")
     for verb in ("get", "restore", "delete"):
         checkpoints.add_parser(verb).add_argument("name")
+    areas.add_parser("info", help="name, URL and version")
     areas.add_parser("curl", help="call the socket: [-X METHOD] [-d BODY] PATH")
     return top
 
@@ -160,6 +161,8 @@ def main() -> int:
     if words[:1] == ["curl"]:
         return run_curl_command(words[1:])
     options = build_parser().parse_args(join_args_option(words))
+    if options.area == "info":
+        return send_request("GET", "/v1/info")
     return run_services_command(options) if options.area == "services" else run_checkpoints_command(options)
 
 

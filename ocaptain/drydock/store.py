@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import math
+import os
 import re
 import time
 import uuid
@@ -15,24 +17,36 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
-from ocaptain.drydock.errors import ApiError, DrydockError
+from ocaptain.drydock import pools
+from ocaptain.drydock.cgroups import Limits, Place, ShipGroups
+from ocaptain.drydock.errors import ApiError, DrydockError, InvalidRequest
+from ocaptain.drydock.ids import IdClaims
 from ocaptain.drydock.life import Clock, IdlePolicy, State
+from ocaptain.drydock.outlets import ShipNetwork
 from ocaptain.drydock.record import CreateBody, SpriteRecord, UpdateBody
+from ocaptain.drydock.rootless import SandboxMode, is_machine_root, sandbox_mode
 from ocaptain.drydock.sandbox import Sandbox, remove_tree
 from ocaptain.drydock.sprite import ORGANISATION, Sprite
 from ocaptain.drydock.tasks import format_timestamp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from ocaptain.drydock.ids import Ids
 
 SPRITE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 MAX_PAGE_SIZE = 50
 TICK_SECONDS = 0.5
 #: Most steps in which the clock is advanced; a longer jump has longer steps.
 MAX_CLOCK_STEPS = 10_000
+_STANDS_ON: dict[str, str] = {
+    SandboxMode.HOST: "this machine's system",
+    SandboxMode.MAPPED: "a Debian of their own",
+    SandboxMode.SINGLE: "this machine's programs under one id",
+}
 log = logging.getLogger("drydock")
 
 
@@ -43,16 +57,18 @@ class SpriteDefaults:
     Attributes:
         limit: maximum number of running sprites; None = no limit.
         idle_policy: when they pause.
-        isolated: whether each has its own network.
-        ports: loopback ports of the host that isolated sprites may reach.
+        network: what they can reach.
         layers: directories laid over the base below all of them, the first one highest.
+        limits: what each may use.
+        places: where the control groups for the limits are made.
     """
 
     limit: int | None = None
     idle_policy: IdlePolicy = field(default_factory=IdlePolicy)
-    isolated: bool = False
-    ports: tuple[int, ...] = ()
+    network: ShipNetwork = field(default_factory=ShipNetwork)
     layers: tuple[Path, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+    places: Mapping[str, Place] = field(default_factory=dict)
 
 
 @dataclass
@@ -95,7 +111,8 @@ class Store:
         self._base = base
         self._sprites: dict[str, Sprite] = {}
         self._reserved: set[str] = set()
-        self.unreadable: list[Path] = []
+        self.unreadable: dict[Path, str] = {}
+        self._claims = IdClaims()
         self._listeners: set[asyncio.Queue[dict[str, Any]]] = set()
 
     def tally_of(self, sprite: str) -> Tally:
@@ -110,9 +127,8 @@ class Store:
         """Return a sprite; raise ApiError: 404 if it does not exist, 423 if it may be an unreadable one."""
         sprite = self._sprites.get(name)
         if sprite is None and self.unreadable:  # one of them may be it: absent is not gone
-            folder = self.unreadable[0]
-            message = f"the record of the sprite in {folder} cannot be read; repair or remove the folder"
-            raise ApiError(423, "unreadable", message)
+            folder, reason = next(iter(self.unreadable.items()))
+            raise ApiError(423, "unreadable", f"the sprite in {folder} {reason}")
         if sprite is None:
             raise ApiError(404, "not_found", f"sprite not found: {name}")
         return sprite
@@ -123,29 +139,39 @@ class Store:
     async def create(self, body: CreateBody) -> Sprite:
         """Create a sprite; 400 for a bad name, 409 for one that is taken, 429 beyond the limit."""
         if not SPRITE_NAME.fullmatch(body.name):
-            raise ApiError(400, "invalid_name", "name must be 1-63 of a-z, 0-9 and inner hyphens")
+            raise InvalidRequest(["name must be 1-63 of a-z, 0-9 and inner hyphens"])
         if body.name in self._sprites or body.name in self._reserved:
             raise ApiError(409, "already_exists", f"sprite {body.name} already exists")
         self._check_limit()
         self._reserved.add(body.name)
         try:
             directory = self._directory / uuid.uuid4().hex
-            box = await Sandbox.create(
-                body.name, directory, self._base, isolated=self.defaults.isolated, layers=self.defaults.layers
-            )
+            ids = self._claims.claim()
             try:
-                now = format_timestamp(self.clock.wall())
-                record = SpriteRecord(body=body, id=f"sprite-{uuid.uuid4()}", created_at=now, updated_at=now)
-                sprite = self._make_sprite(record, box)
-                _install_tools(directory)
-                await sprite.finish_boot()
+                sprite = await self._create(body, directory, ids)
             except BaseException:
-                await box.destroy()
+                self._claims.release(ids)
                 raise
         finally:
             self._reserved.discard(body.name)
         self._sprites[body.name] = sprite
         self._notify(sprite)
+        return sprite
+
+    async def _create(self, body: CreateBody, directory: Path, ids: Ids) -> Sprite:
+        box = self._new_box(body.name, directory, ids)
+        await box.create()
+        try:
+            now = format_timestamp(self.clock.wall())
+            record = SpriteRecord(
+                body=body, id=f"sprite-{uuid.uuid4()}", created_at=now, updated_at=now, mode=sandbox_mode()
+            )
+            sprite = self._make_sprite(record, box)
+            _install_tools(directory, ids)
+            await sprite.finish_boot()
+        except BaseException:
+            await box.destroy()
+            raise
         return sprite
 
     def _check_limit(self) -> None:
@@ -155,6 +181,13 @@ class Store:
             numbers = {"current_count": running, "limit": self.defaults.limit}
             raise ApiError(429, "concurrent_sprite_limit_exceeded", message, numbers)
 
+    def _new_box(self, name: str, directory: Path, ids: Ids) -> Sandbox:
+        given = self.defaults
+        groups = ShipGroups(given.limits, given.places, directory.name)
+        return Sandbox(
+            name, directory, self._base, ids, isolated=given.network.is_own, layers=given.layers, groups=groups
+        )
+
     def _make_sprite(self, record: SpriteRecord, box: Sandbox) -> Sprite:
         return Sprite(
             record,
@@ -162,7 +195,7 @@ class Store:
             idle_policy=self.defaults.idle_policy,
             clock=self.clock,
             socket_app=self.make_socket_app(record.body.name),
-            ports=self.defaults.ports,
+            network=self.defaults.network,
             on_change=self._notify,
         )
 
@@ -177,15 +210,18 @@ class Store:
                 record = SpriteRecord.load(directory)
             except FileNotFoundError:
                 log.warning("%s has no record of a sprite: it is removed", directory)
-                await asyncio.to_thread(_remove_with_retries, directory)
+                await pools.removing(functools.partial(_remove_with_retries, directory))
                 continue
             except (OSError, ValueError) as error:
                 log.warning("%s: the record of its sprite cannot be read: %s", directory, error)
-                self.unreadable.append(directory)
+                self.unreadable[directory] = "has a record that cannot be read; repair or remove the folder"
                 continue
-            box = Sandbox(
-                record.body.name, directory, self._base, isolated=self.defaults.isolated, layers=self.defaults.layers
-            )
+            if reason := _why_unusable(record):
+                log.warning("%s: the sprite %s %s", directory, record.body.name, reason)
+                self.unreadable[directory] = f"({record.body.name}) {reason}"
+                continue
+            box = self._new_box(record.body.name, directory, self._claims.claim(record.first_id))
+            box.disk_first = record.first_id
             self._sprites[record.body.name] = self._make_sprite(record, box)
 
     async def run_pause_loop(self) -> None:
@@ -212,25 +248,26 @@ class Store:
             await self.pause_idle_sprites()
 
     async def pause_idle_sprites(self) -> None:
-        """Pause every sprite that has been idle for long enough."""
-        for sprite in list(self._sprites.values()):
-            try:
-                await sprite.pause_if_due()
-            except DrydockError as error:
-                log.warning("%s could not be paused: %s", sprite.name, error)
+        """Pause every sprite that has been idle for long enough, side by side: one may take long to stop."""
+        await asyncio.gather(*(self._pause(sprite) for sprite in self._sprites.values()))
 
-    def update(self, name: str, change: UpdateBody) -> Sprite:
-        """Apply a partial change to a sprite."""
+    async def _pause(self, sprite: Sprite) -> None:
+        try:
+            await sprite.pause_if_due()
+        except DrydockError as error:
+            log.warning("%s could not be paused: %s", sprite.name, error)
+
+    async def update(self, name: str, change: UpdateBody) -> Sprite:
+        """Apply a partial change to a sprite, whole or not at all."""
         sprite = self.get(name)
-        body = sprite.record.body
-        if change.clear_labels:
-            body.labels = []
-        if change.labels is not None:
-            body.labels = change.labels
-        if change.url_settings is not None:
-            body.url_settings = change.url_settings
-        sprite.record.updated_at = format_timestamp(self.clock.wall())
-        sprite.save()
+        async with sprite.changing() as record:
+            if change.clear_labels:
+                record.body.labels = []
+            if change.labels is not None:
+                record.body.labels = change.labels
+            if change.url_settings is not None:
+                record.body.url_settings = change.url_settings
+            record.updated_at = format_timestamp(self.clock.wall())
         return sprite
 
     async def destroy(self, name: str) -> None:
@@ -240,6 +277,7 @@ class Store:
         self._reserved.add(name)  # the name is free when everything is removed
         try:
             await sprite.destroy()
+            self._claims.release(sprite.box.ids)
         finally:
             self._reserved.discard(name)
             self.tally_of(name).awake += sprite.awake_seconds
@@ -330,10 +368,21 @@ class Store:
                 queue.put_nowait(event)
 
 
-def _install_tools(directory: Path) -> None:
+def _why_unusable(record: SpriteRecord) -> str | None:
+    """Return why a sprite cannot run as this drydock runs; None if it can."""
+    mode = sandbox_mode()
+    made = record.mode or (SandboxMode.HOST if is_machine_root() else mode)  # of an earlier version
+    if made == mode:
+        return None
+    reason = f"was made of {_STANDS_ON[made]}, and ships stand on {_STANDS_ON[mode]} now"
+    return f"{reason}; `ocaptain doctor` says why; go back to that, or remove the folder"
+
+
+def _install_tools(directory: Path, ids: Ids) -> None:
     """Install drydock's tools into a new sandbox, before anything of the ship runs."""
     tool = directory / "dot-sprite/bin/sprite-env"
     tool.write_bytes(b"#!/usr/bin/python3\n" + (files("ocaptain.drydock") / "sprite_env.py").read_bytes())
+    os.chown(tool, ids.first, ids.first)
     tool.chmod(0o755)
 
 

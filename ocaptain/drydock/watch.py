@@ -15,12 +15,15 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ocaptain.drydock.beneath import open_beneath
 from ocaptain.drydock.errors import FsError
-from ocaptain.drydock.files import Files, open_beneath
+from ocaptain.drydock.files import Files
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from ocaptain.drydock.ids import Ids
 
 _MODIFY, _ATTRIB = 0x2, 0x4
 _MOVED_FROM, _MOVED_TO, _CREATE, _DELETE, _DELETE_SELF, _MOVE_SELF = 0x40, 0x80, 0x100, 0x200, 0x400, 0x800
@@ -72,9 +75,8 @@ def parse_watch_events(data: bytes) -> list[tuple[int, int, str]]:
 class FileWatch:
     """Watches paths of the ship whose root directory is ``root``; iterate for :class:`FileChange`."""
 
-    def __init__(self, root: Path, cwd: str) -> None:
-        self._root = root
-        self._files = Files(root, cwd)
+    def __init__(self, root: Path, ids: Ids, cwd: str) -> None:
+        self._files = Files(root, ids, cwd)
         self._fd = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         if self._fd < 0:
             raise OSError(ctypes.get_errno(), "inotify_init1 failed")

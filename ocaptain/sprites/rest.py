@@ -306,6 +306,12 @@ class Rest(Http):
         """Replace the rules of a sprite's network policy."""
         await self.request("POST", _policy(name), ignore_reply, body={"rules": [dict(rule) for rule in rules]})
 
+    async def set_host_ports(self, name: str, ports: Sequence[int]) -> None:
+        """Set which ports of this machine's loopback are a sprite's as well; drydock's own call."""
+        await self.request(
+            "PUT", f"/drydock/sprites/{quote(name, safe='')}/ports", ignore_reply, body={"ports": list(ports)}
+        )
+
 
 def _policy(name: str) -> str:
     return f"/v1/sprites/{quote(name, safe='')}/policy/network"

@@ -342,9 +342,10 @@ def _check_pins(plan: Plan, size: int) -> None:
 
 def _drydock_warnings() -> list[str]:
     from ocaptain.drydock.rootless import describe_limitation  # noqa: PLC0415 - only where drydock is meant
+    from ocaptain.drydock.server import SHARED_NETWORK, next_network  # noqa: PLC0415 - as above
 
     found = describe_limitation()
-    return [found] if found else []
+    return [*([found] if found else []), *([SHARED_NETWORK] if next_network() == "host" else [])]
 
 
 def describe_missing_room(running: int | None, limit: int | None, ships: int) -> str | None:

@@ -287,7 +287,26 @@ def _check_drydock() -> list[Finding]:
     missing = [] if short or os.geteuid() else base.missing_packages()
     needs = f" (installs {', '.join(missing)})" if missing else ""
     built = "is built" if layers else f"is made at the first start{needs}"
-    return [kind, Finding("base layer", "ok", built)]
+    remedy = "stop drydock, and start it without --network host"
+    shared = [Finding("network", "warning", server.SHARED_NETWORK, remedy)] if server.next_network() == "host" else []
+    ids = Finding("ship ids", "ok", rootless.describe_ids())
+    return [kind, Finding("base layer", "ok", built), ids, _check_ship_limits(), *shared]
+
+
+def _check_ship_limits() -> Finding:
+    """Say whether the memory and the processes of drydock's ships can be limited; nobody has to."""
+    from ocaptain.drydock import cgroups  # noqa: PLC0415 - only where drydock is used
+
+    told = []
+    for limits in (cgroups.Limits(memory=1), cgroups.Limits(pids=1)):
+        option = cgroups.OPTIONS[limits.controllers()[0]]
+        try:
+            cgroups.find_places(limits)
+        except OcaptainError as error:
+            told.append(error.message.removesuffix("; start drydock without it"))
+        else:
+            told.append(f"{option} can be used")
+    return Finding("ship limits", "ok", "; ".join(told))
 
 
 def _check_endpoint(reached: Endpoint, settings: Settings) -> list[Finding]:

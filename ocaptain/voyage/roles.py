@@ -10,6 +10,7 @@ from ocaptain.errors import OcaptainError
 from ocaptain.ledger import Ledger
 from ocaptain.names import VERIFY_SHIP
 from ocaptain.protocol.files import write_atomic
+from ocaptain.voyage.host_ports import find_host_ports, service_urls
 from ocaptain.worker.build import worker_path
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ocaptain.config import Settings
+    from ocaptain.ledger import Voyage
 
 #: The worker comes last: when it runs, the ship is built.
 LAST_ROLE = "tmux-agent"
@@ -49,6 +51,7 @@ class ShipFacts:
         spec_file, verify_file: files with the plan's ``spec.md`` and ``verify.sh``, on this machine. Never their
             texts: Ansible repeats a result in every event, and an event of some hundred kilobytes ends the run.
         worker: path of the worker on this machine.
+        host_ports: ports of this machine that the ships need, by what for; empty where ships are elsewhere.
     """
 
     roles: Mapping[str, Sequence[str]]
@@ -57,6 +60,7 @@ class ShipFacts:
     spec_file: str
     verify_file: str
     worker: str
+    host_ports: Mapping[int, str]
 
 
 def ship_facts(directory: Path, settings: Settings) -> ShipFacts:
@@ -82,7 +86,15 @@ def ship_facts(directory: Path, settings: Settings) -> ShipFacts:
         spec_file=spec_file,
         verify_file=verify_file,
         worker=str(worker_path()),
+        host_ports=_find_host_ports(voyage, [agent for agent, _ in agent_pins], settings),
     )
+
+
+def _find_host_ports(voyage: Voyage, agents: Sequence[str], settings: Settings) -> dict[int, str]:
+    if voyage.provider != "drydock":
+        return {}
+    login_server = settings.tailscale_login_server if voyage.mesh == "tailscale" else None
+    return find_host_ports(service_urls(agents, voyage.repo, login_server or ""))
 
 
 def _write_documents(directory: Path, documents: Mapping[str, bytes]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 from dataclasses import dataclass, field
@@ -56,7 +57,13 @@ async def _run_all(names: Sequence[str], work: Sequence[Awaitable[bool]]) -> tup
 
 
 async def make_present(
-    reached: Endpoint, names: Sequence[str], labels: Sequence[str], *, spare: Sequence[str] = (), check: bool
+    reached: Endpoint,
+    names: Sequence[str],
+    labels: Sequence[str],
+    *,
+    spare: Sequence[str] = (),
+    host_ports: Sequence[int] = (),
+    check: bool,
 ) -> SpriteChange:
     """Create the sprites that do not exist, in parallel.
 
@@ -68,6 +75,7 @@ async def make_present(
         names: names of the sprites.
         labels: labels for new ones.
         spare: those of ``names`` to give up for the others if the account's limit is too low for all.
+        host_ports: ports of this machine that are opened to all of them, if the provider is drydock.
         check: create nothing.
 
     Raises:
@@ -98,8 +106,20 @@ async def make_present(
             del done[given_up], failed[wanted]
             again, refused = await _run_all([wanted], [create(wanted)])
             done, failed = {**done, **again}, {**failed, **refused}
+        if host_ports and reached.provider == "drydock" and not check:
+            there = [name for name in names if name in existing or name in done]
+            _, closed = await _run_all(there, [_open_ports(client, name, host_ports) for name in there])
+            failed |= closed
+            existing -= closed.keys()
+            done = {name: was_made for name, was_made in done.items() if name not in closed}
     changed = missing if check else [name for name in missing if done.get(name)]
     return SpriteChange([name for name in names if name in existing or name in done], changed, failed)
+
+
+async def _open_ports(client: SpritesClient, name: str, ports: Sequence[int]) -> bool:
+    with contextlib.suppress(NotFound):  # a drydock of an earlier version, whose ships share our network
+        await client.set_host_ports(name, ports)
+    return True
 
 
 async def make_absent(reached: Endpoint, names: Sequence[str], *, check: bool) -> SpriteChange:

@@ -20,6 +20,7 @@ class ActionModule(ControllerAction):
         "checkpoint": {"type": "str"},
         "labels": {"type": "list", "elements": "str", "default": []},
         "spare": {"type": "list", "elements": "str", "default": []},
+        "host_ports": {"type": "list", "elements": "int", "default": []},
         "best_effort": {"type": "bool", "default": False},
         **ENDPOINT_OPTIONS,
     }
@@ -61,6 +62,5 @@ def _apply(args: dict[str, Any], *, check: bool) -> SpriteChange:
         return asyncio.run(make_absent(reached, names, check=check)) if reached else SpriteChange()
     if check and find_endpoint(*where)[1] is None:
         return SpriteChange(changed=names)  # a drydock that does not run has no sprite yet
-    return asyncio.run(
-        make_present(require_running_endpoint(*where), names, args["labels"], spare=args["spare"], check=check)
-    )
+    options = {"spare": args["spare"], "host_ports": args["host_ports"]}
+    return asyncio.run(make_present(require_running_endpoint(*where), names, args["labels"], **options, check=check))

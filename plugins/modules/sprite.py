@@ -38,6 +38,11 @@ options:
     type: list
     elements: str
     default: []
+  host_ports:
+    description: Ports of the controller's loopback that they shall have as well, for C(present) on drydock.
+    type: list
+    elements: int
+    default: []
   best_effort:
     description: Succeed if at least one of them is as it should be.
     type: bool

@@ -7,7 +7,7 @@ description:
   - Replaces the rules of a sprite's egress by the Sprites API.
   - With an entry in O(allow), or O(defaults), whatever no rule names is denied. Without any option
     nothing is restricted.
-  - On drydock the rules are in force on ships with a network of their own (C(--network isolated)).
+  - On drydock the rules are in force but with C(drydock start --network host).
 author: The ocaptain authors (!UNKNOWN)
 version_added: 0.1.0
 options:

@@ -160,6 +160,7 @@ def describe(out: str) -> dict:
             "post": operation(one, body={"memory": {"type": "object"}}),
         },
         base + "/control": {"get": operation(one)},
+        "/v1/organization": {"get": operation()},
         "/drydock/metrics": {"get": operation()},
     }  # fmt: skip
     return {"openapi": "3.0.3", "info": {"title": "drydock", "version": "1"}, "paths": paths}

@@ -18,8 +18,9 @@ import websockets
 from sprites.session import kill_session
 from websockets.sync.client import connect
 
-from ocaptain.drydock.enter import ALLOWED_CAPABILITIES
-from ocaptain.drydock.files import open_beneath
+from ocaptain.drydock.beneath import open_beneath
+from ocaptain.drydock.confine import ALLOWED_CAPABILITIES
+from ocaptain.sprites.errors import api_error
 from tests.helpers import wait_for
 
 pytestmark = pytest.mark.root
@@ -142,7 +143,29 @@ def test_paging_over_more_than_a_page(rest):
 def test_a_bad_create_is_a_400(rest, body):
     answer = rest.post("/v1/sprites", content=body)
     assert answer.status_code == 400
-    assert set(answer.json()) == {"error", "message"}
+    assert set(answer.json()) == {"errors"}
+    assert all(isinstance(one, str) and one for one in answer.json()["errors"])
+
+
+def test_every_reply_has_an_id_of_its_own(record, rest, name):
+    replies = [
+        rest.get("/v1/sprites"),
+        rest.get("/v1/sprites/nobody"),
+        rest.get("/v1/nothing"),
+        rest.get("/v1/sprites"),
+    ]
+    replies += [httpx.get(f"{record['url']}/v1/sprites", trust_env=False)]
+    assert [reply.status_code for reply in replies] == [200, 404, 404, 200, 401]
+    ids = {reply.headers["fly-request-id"] for reply in replies}
+    assert len(ids) == len(replies)
+    refused = api_error("GET", 404, replies[1].headers, replies[1].content)
+    assert replies[1].headers["fly-request-id"] in refused.message
+
+
+def test_the_organization_is_the_one_of_the_list(rest):
+    shown, listed = rest.get("/v1/organization"), rest.get("/v1/sprites").json()
+    assert shown.status_code == 200
+    assert shown.json()["name"] == listed["name"] == listed["sprites"][0]["organization"]
 
 
 def test_no_token_no_answer(record, name):
@@ -578,7 +601,7 @@ if libc.open_by_handle_at(mount, ctypes.byref(handle), os.O_RDONLY) >= 0:
     sys.exit("reached the host's root directory")
 try:
     socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
-except PermissionError:
+except OSError:
     sys.exit(0)
 sys.exit("can listen to the host's network")
 """

@@ -42,6 +42,7 @@ PATHS = (
     "/drydock/faults",
     "/drydock/clock",
     "/drydock/shutdown",
+    "/drydock/sprites/x/ports",
 )
 BODIES = (b"", b'{"name": "was-here"}', b'{"advance": 100}', b'{"rules": [{"kind": "hang"}]}', b"[" * 5000)
 UPGRADE = (

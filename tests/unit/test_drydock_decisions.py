@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import shutil
 import struct
 import subprocess
 import sys
@@ -12,12 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocaptain.drydock import server
+from ocaptain.drydock import checkpoints, server
 from ocaptain.drydock.api.exec import EXIT_GAP_SECONDS, gap_before
 from ocaptain.drydock.base import lock_holder, wait_for_dpkg
-from ocaptain.drydock.errors import ApiError, DrydockError
+from ocaptain.drydock.errors import ApiError, DrydockError, FsError, InvalidRequest, refusal_of_failure
 from ocaptain.drydock.life import Activity, IdlePolicy, State, next_state
 from ocaptain.drydock.policy import NetworkPolicy, NetworkRule, allows_host
+from ocaptain.drydock.progress import LogReader, said_in
 from ocaptain.drydock.services import sort_by_needs
 from ocaptain.drydock.sessions import EXIT
 from ocaptain.drydock.spoiling import keep_outside_holes
@@ -194,7 +197,7 @@ def test_options_of_a_drydock_that_left_sprites_are_taken_up_or_asked_for(tmp_pa
             server.read_options(tmp_path)
 
 
-def test_a_base_is_not_built_while_another_program_installs_packages(tmp_path):
+def test_a_base_is_not_built_while_another_program_installs_packages(tmp_path, capsys):
     lock = tmp_path / "lock-frontend"
     assert lock_holder(lock) is None
     lock.touch()
@@ -207,6 +210,8 @@ def test_a_base_is_not_built_while_another_program_installs_packages(tmp_path):
         assert lock_holder(lock) == holder.pid
         with pytest.raises(DrydockError, match=f"process {holder.pid} has been installing packages"):
             asyncio.run(wait_for_dpkg(lock, 0.0))
+        said = said_in(capsys.readouterr().err)
+        assert said == f"waits at most 0 s for process {holder.pid}, which installs packages on this machine"
         holder.stdin.close()
     assert lock_holder(lock) is None
     asyncio.run(wait_for_dpkg(lock, 0.0))
@@ -227,3 +232,68 @@ def test_holes_are_where_they_are_however_output_comes(pieces, left):
         found += keep_outside_holes(piece, passed, 4, 1)
         passed += len(piece)
     assert found == left
+
+
+def test_who_starts_drydock_hears_each_line_once(tmp_path):
+    log = tmp_path / "drydock.log"
+    reader = LogReader(log)
+    assert reader.new_lines() == []
+    log.write_text("drydock: builds\nTraceback\ndrydock: wai")
+    assert reader.new_lines() == ["builds"]
+    with log.open("a") as file:
+        file.write("ts\n")
+    assert [reader.new_lines(), reader.new_lines()] == [["waits"], []]
+
+
+def make_disk(directory):
+    for part in checkpoints.DISK_PARTS:
+        (directory / part / "deep").mkdir(parents=True)
+        (directory / part / "deep/file").write_text(part)
+
+
+def test_a_copy_that_a_killed_drydock_left_is_in_nobodys_way(tmp_path):
+    make_disk(tmp_path)
+    for leftover in ("unfinished/upper", "v1/upper/old"):
+        (tmp_path / "checkpoints" / leftover).mkdir(parents=True)
+    checkpoints.save_checkpoint(tmp_path, "v1")
+    assert [one.name for one in (tmp_path / "checkpoints").iterdir()] == ["v1"]
+    copied = {str(file.relative_to(tmp_path / "checkpoints/v1")) for file in (tmp_path / "checkpoints").rglob("file")}
+    assert copied == {f"{part}/deep/file" for part in checkpoints.DISK_PARTS}
+    assert not (tmp_path / "checkpoints/v1/upper/old").exists()
+    (tmp_path / "home/deep/file").write_text("changed")
+    checkpoints.restore_checkpoint(tmp_path, "v1")
+    assert (tmp_path / "home/deep/file").read_text() == "home"
+    assert not (tmp_path / "restoring").exists()
+
+
+def test_a_copy_that_fails_leaves_nothing(tmp_path):
+    make_disk(tmp_path)
+    shutil.rmtree(tmp_path / "own")
+    with pytest.raises(DrydockError, match="could not be copied"):
+        checkpoints.save_checkpoint(tmp_path, "v1")
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+    with pytest.raises(DrydockError, match="could not be copied"):
+        checkpoints.restore_checkpoint(tmp_path, "v1")
+    assert not (tmp_path / "restoring").exists()
+    assert (tmp_path / "home/deep/file").read_text() == "home"
+
+
+@pytest.mark.parametrize(
+    ("message", "status", "code"),
+    [
+        ("cp: error writing 'x': No space left on device", 507, "insufficient_storage"),
+        ("[Errno 122] Disk quota exceeded: 'x'", 507, "insufficient_storage"),
+        ("cp: cannot stat 'x'", 500, "sandbox_failed"),
+    ],
+)
+def test_a_full_disk_is_told_from_other_failures(message, status, code):
+    refusal = refusal_of_failure(message)
+    assert (refusal.status, refusal.code, refusal.message) == (status, code, message)
+
+
+def test_the_forms_of_a_refusal():
+    assert InvalidRequest(["a: b", "c"]).body() == {"errors": ["a: b", "c"]}
+    assert ApiError(404, "not_found", "gone").body() == {"error": "not_found", "message": "gone"}
+    full = FsError.from_os(OSError(errno.EDQUOT, "Disk quota exceeded"), "/x")
+    assert (full.status, full.body()) == (507, {"error": "Disk quota exceeded: /x", "code": "ENOSPC", "path": "/x"})
+    assert FsError.from_os(OSError(errno.ELOOP, "Loop"), "/x").code == "EINVAL"

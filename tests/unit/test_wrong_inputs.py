@@ -78,7 +78,11 @@ ROWS = [
     row("sail plan -n 3 --ships=4", "--ships is given 2 times ('3' and '4'); give it once"),
     row("doctor --provider aws", "'aws' is not one of 'sprites', 'drydock'"),
     row("sweep --provider moon", "'moon' is not one of 'sprites', 'drydock'"),
-    row("drydock start --network moon", "'moon' is not one of 'host', 'isolated'"),
+    row("drydock start --network moon", "'moon' is not one of 'proxy', 'isolated', 'host'"),
+    row("drydock start --allow-host http://a/", "--allow-host 'http://a/' is not NAME, NAME:PORT or an address"),
+    row("drydock start --allow-host 127.0.0.1", "use --allow-host-port PORT"),
+    row("drydock start --allow-host-port 13128", "this port of a ship is the proxy's"),
+    row("drydock start --network host --allow-host a", "leave out --network host"),
     row("ls extra", "too many arguments: extra", "ocaptain ls --help"),
     row("status a b", "too many arguments: b", "ocaptain status --help"),
     # voyages

@@ -15,14 +15,14 @@ import signal
 import subprocess
 import uuid
 from dataclasses import dataclass
-from importlib.resources import as_file, files
 from pathlib import Path
 
 import yaml
 
 from ocaptain.drydock.base import ensure_base
-from ocaptain.drydock.sandbox import BASE_ENVIRONMENT, OWN_DIRECTORIES, VAR_TMP, remove_tree, sandbox_command
+from ocaptain.drydock.sandbox import BASE_ENVIRONMENT, remove_tree
 from ocaptain.sources import cache_directory
+from tests.raw_sandbox import make_folders, start
 
 SSHD = """
 Port {port}
@@ -111,19 +111,8 @@ class Machines:
     def add(self, name, user, home, port=22):
         """Bring up a machine with one user."""
         directory = self.root / name
-        for sub in ("root", "upper", "work", "home", "tmp", "dot-sprite", VAR_TMP, *OWN_DIRECTORIES):
-            (directory / sub).mkdir(parents=True)
-        for scratch in ("tmp", VAR_TMP):
-            (directory / scratch).chmod(0o1777)
-        with as_file(files("ocaptain.drydock") / "sandbox.sh") as script:
-            keeper = subprocess.Popen(
-                sandbox_command(script, directory, self.base, name, isolated=True),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env={"PATH": BASE_ENVIRONMENT["PATH"]},
-                start_new_session=True,
-            )
+        make_folders(directory)
+        keeper = start(directory, self.base, name, isolated=True)
         said = keeper.stdout.readline()
         assert said == b"ready\n", keeper.stderr.read()
         (init,) = Path(f"/proc/{keeper.pid}/task/{keeper.pid}/children").read_text().split()

@@ -70,6 +70,11 @@ class ClaudeAgent:
         """See :mod:`ocaptain.agents.claude.ship.repository`."""
         return repository.names_of_settings(path, data)
 
+    def service_urls(self) -> dict[str, str]:
+        """The API, if it is not Anthropic's own."""
+        url = load_part(ClaudeSettings).base_url
+        return {"ANTHROPIC_BASE_URL": url} if url else {}
+
     def find_missing_requirement(self) -> str | None:
         """A credential must be configured; which one goes to the ships is the role's choice."""
         settings = load_part(ClaudeSettings)

@@ -34,6 +34,10 @@ class CommandAgent:
         del path, data
         return []
 
+    def service_urls(self) -> dict[str, str]:
+        """None: what a command reaches is its own business."""
+        return {}
+
     def find_missing_requirement(self) -> str | None:
         """It needs no credential."""
         return None

@@ -28,6 +28,7 @@ from ocaptain.drydock.api.tasks import TaskCalls
 from ocaptain.drydock.connections import mark_accepted
 from ocaptain.drydock.errors import ApiError, DrydockError
 from ocaptain.drydock.faults import SPRITE_PATH, FaultGate, FaultPlan, Faults
+from ocaptain.drydock.outlets import PROXY_PORT
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -37,6 +38,12 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from ocaptain.drydock.store import Store
+
+
+class HostPorts(BaseModel):
+    """Body of ``PUT /drydock/sprites/{name}/ports``: ports of the host's loopback that are the sprite's, too."""
+
+    ports: Annotated[list[Annotated[int, Field(ge=1, le=65535)]], Field(max_length=100)]
 
 
 class Advance(BaseModel):
@@ -60,11 +67,11 @@ def build_app(store: Store, token: str, stop: Callable[[], None], faults: Faults
         await send_refusal(scope, receive, send, error_reply(not_found))
 
     handlers: dict[Any, Any] = dict.fromkeys(
-        (ApiError, DrydockError, RecursionError, ClientDisconnect, 500), handle_error
+        (ApiError, DrydockError, OSError, RecursionError, ClientDisconnect, 500), handle_error
     )
     self_routes = _self_service_routes(store)
     fallback = Mount("/", app=send_not_found)
-    inner = Bodies(Starlette(routes=[*self_routes, *_task_routes(store), fallback], exception_handlers=handlers))
+    inner = Bodies(Starlette(routes=[*self_routes, *_socket_routes(store), fallback], exception_handlers=handlers))
     store.make_socket_app = lambda name: _sprite_socket_app(inner, name)
     routes = [*_sprite_routes(store), *self_routes, *_policy_routes(store), *_drydock_routes(store, stop, faults)]
     outer = Bodies(Starlette(routes=[*routes, fallback], exception_handlers=handlers))
@@ -92,9 +99,11 @@ def _self_service_routes(store: Store) -> list[BaseRoute]:
     ]
 
 
-def _task_routes(store: Store) -> list[BaseRoute]:
-    tasks = TaskCalls(store)
+def _socket_routes(store: Store) -> list[BaseRoute]:
+    """Return the routes of a sprite's own socket alone."""
+    tasks, sprites = TaskCalls(store), Sprites(store)
     return [
+        _route("/info", sprites.info, "GET"),
         _route("/tasks", tasks.collection, "GET", "POST", "PUT"),
         _route("/tasks/{task}", tasks.item, "GET", "PUT", "DELETE"),
     ]
@@ -105,6 +114,7 @@ def _sprite_routes(store: Store) -> list[BaseRoute]:
     return [
         Route("/v1/sprites", sprites.create, methods=["POST"]),
         Route("/v1/sprites", sprites.list, methods=["GET"]),
+        Route("/v1/organization", sprites.organization, methods=["GET"]),
         _route("", sprites.item, "GET", "PUT", "DELETE"),
         _route("/upgrade", sprites.upgrade, "POST"),
         _route("/restart", sprites.restart, "POST"),
@@ -153,6 +163,15 @@ def _drydock_routes(store: Store, stop: Callable[[], None], faults: Faults) -> l
         await store.advance((await read_body(request, Advance)).advance)
         return JSONResponse(store.count_by_state())
 
+    async def host_ports(request: Request) -> Response:
+        sprite = store.get(request.path_params["name"])
+        if request.method == "PUT":
+            ports = (await read_body(request, HostPorts)).ports
+            if PROXY_PORT in ports:
+                raise ApiError(400, "invalid_request", f"port {PROXY_PORT} of a sprite is the proxy's")
+            await sprite.set_host_ports(ports)
+        return JSONResponse({"ports": sprite.record.host_ports, "network": store.defaults.network.mode})
+
     async def shutdown(_: Request) -> Response:
         stop()
         return Response(status_code=202)
@@ -161,6 +180,7 @@ def _drydock_routes(store: Store, stop: Callable[[], None], faults: Faults) -> l
         Route("/drydock/metrics", metrics, methods=["GET"]),
         Route("/drydock/faults", fault_plan, methods=["GET", "PUT", "DELETE"]),
         Route("/drydock/clock", clock, methods=["POST"]),
+        Route("/drydock/sprites/{name}/ports", host_ports, methods=["GET", "PUT"]),
         Route("/drydock/shutdown", shutdown, methods=["POST"]),
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from typing import TYPE_CHECKING, TypeVar
 
@@ -11,18 +12,21 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.websockets import WebSocket
 
-from ocaptain.drydock.errors import ApiError, DrydockError, FsError
+from ocaptain.drydock.errors import NO_ROOM_ERRNOS, ApiError, DrydockError, FsError, InvalidRequest, refusal_of_failure
 from ocaptain.durations import parse_seconds
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from pydantic_core import ErrorDetails
     from starlette.datastructures import QueryParams
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
 
 _Model = TypeVar("_Model", bound=BaseModel)
 NOT_FOUND = 404
+VERSION = "v0.0.1-rc46"
+log = logging.getLogger("drydock")
 PLAIN_TEXT_AREAS = frozenset({"services", "checkpoint", "checkpoints", "policy"})
 
 
@@ -65,14 +69,16 @@ async def read_body(request: Request, model: type[_Model]) -> _Model:
     """Return the body of a request as ``model``.
 
     Raises:
-        ApiError: 400: it does not match the model.
+        InvalidRequest: it does not match the model.
     """
     try:
         return model.model_validate_json(await request.body() or b"{}")
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "body"
-        raise ApiError(400, "invalid_request", f"{where}: {first['msg']}") from error
+        raise InvalidRequest([_describe_invalid(one) for one in error.errors(include_url=False)]) from error
+
+
+def _describe_invalid(found: ErrorDetails) -> str:
+    return f"{'.'.join(str(part) for part in found['loc']) or 'body'}: {found['msg']}"
 
 
 async def read_json(request: Request) -> dict[str, object]:
@@ -126,7 +132,10 @@ async def handle_error(request: Request, error: Exception) -> Response:
         case ClientDisconnect():
             refusal = ApiError(400, "invalid_request", "the client left")
         case DrydockError():
-            refusal = ApiError(500, "sandbox_failed", error.message)
+            refusal = refusal_of_failure(error.message)
+        case OSError(errno=number) if number in NO_ROOM_ERRNOS:
+            refusal = refusal_of_failure(str(error))
         case _:
+            log.error("%s %s: %s: %s", request.method, request.url.path, type(error).__name__, error)
             refusal = ApiError(500, "internal_error", f"{type(error).__name__}: {error}")
     return error_reply(refusal, request.url.path)

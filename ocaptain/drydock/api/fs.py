@@ -13,13 +13,13 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from ocaptain.drydock.api.common import is_flag_set, read_body
 from ocaptain.drydock.errors import FsError
 from ocaptain.drydock.files import CHUNK, Files
-from ocaptain.drydock.rootless import sprite_owner_id
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from starlette.requests import Request
 
+    from ocaptain.drydock.ids import Ids
     from ocaptain.drydock.store import Store
 
 
@@ -53,7 +53,7 @@ class Fs:
 
     def _files(self, request: Request, cwd: str, *, as_root: bool = False) -> Files:
         sprite = self._store.get(request.path_params["name"])
-        return Files(sprite.box.root, cwd, as_root=as_root)
+        return Files(sprite.box.root, sprite.box.ids, cwd, as_root=as_root)
 
     async def read(self, request: Request) -> Response:
         """``GET …/fs/read``."""
@@ -82,7 +82,9 @@ class Fs:
         params = request.query_params
         files = self._files(request, params.get("workingDir", "/"), as_root=is_flag_set(params, "asRoot"))
         mode = parse_mode(params["mode"]) if params.get("mode") else None
-        return JSONResponse(await files.write(params.get("path", ""), request.stream(), mode))
+        length = request.headers.get("content-length", "")
+        size = int(length) if re.fullmatch(r"[0-9]{1,18}", length) else None
+        return JSONResponse(await files.write(params.get("path", ""), request.stream(), mode, size=size))
 
     async def list(self, request: Request) -> Response:
         """``GET …/fs/list``."""
@@ -127,10 +129,11 @@ class Fs:
     async def chown(self, request: Request) -> Response:
         """``POST …/fs/chown``; owners by number, or ``root`` and ``sprite``."""
         body = await read_body(request, FsBody)
-        uid, gid = _parse_owner(body.uid), _parse_owner(body.gid)
+        ids = self._store.get(request.path_params["name"]).box.ids
+        uid, gid = (_parse_owner(given, ids) for given in (body.uid, body.gid))
         files = self._files(request, body.workingDir, as_root=body.asRoot)
         found = await files.apply_to_files(body.path, lambda fd: os.fchown(fd, uid, gid), recursive=body.recursive)
-        affected = [{"path": path, "uid": now.st_uid, "gid": now.st_gid} for path, now in found]
+        affected = [{"path": path, "uid": ids.inside(now.st_uid), "gid": ids.inside(now.st_gid)} for path, now in found]
         return JSONResponse({"affected": affected, "count": len(affected)})
 
 
@@ -140,12 +143,16 @@ def _range_start(header: str | None) -> int:
     return int(found[1]) if found else 0
 
 
-def _parse_owner(given: str | int | None) -> int:
-    names = {"root": 0, "sprite": sprite_owner_id()}
+def _parse_owner(given: str | int | None, ids: Ids) -> int:
+    """Return the id, as drydock sees it, of an owner that a client named; -1 for none."""
     if given is None or given == "":
         return -1
-    if str(given) in names:
-        return names[str(given)]
-    if not re.fullmatch(r"\d{1,9}", str(given)):
+    if given == "sprite":
+        return ids.sprite
+    named = "0" if given == "root" else str(given)
+    if not re.fullmatch(r"[0-9]{1,9}", named):
         raise FsError("EINVAL", "", f"owner must be a number, root or sprite: {given!r}")
-    return int(given)
+    try:
+        return ids.outside(int(named))
+    except OSError as error:
+        raise FsError("EINVAL", "", f"a ship has the owners 0 to {ids.size - 1}, not {named}") from error

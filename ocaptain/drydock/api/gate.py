@@ -1,4 +1,4 @@
-"""The middleware before the routes: authorisation, counters, and waking of sprites.
+"""The middleware before the routes: authorisation, request ids, counters, and waking of sprites.
 
 A call counts (in the metrics, for fault rules and idle times) if it carries the token and its endpoint exists.
 Any other call is answered and not counted.
@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import hmac
+import secrets
 import time
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.routing import BaseRoute, Match, Route, WebSocketRoute
 
-from ocaptain.drydock.api.common import error_reply, send_refusal
+from ocaptain.drydock.api.common import VERSION, error_reply, send_refusal
 from ocaptain.drydock.connections import mark_accepted
-from ocaptain.drydock.errors import ApiError, DrydockError
+from ocaptain.drydock.errors import ApiError, DrydockError, refusal_of_failure
 from ocaptain.drydock.faults import ENDPOINT_KEY, SPRITE_PATH
+from ocaptain.drydock.sprite import ORGANISATION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 
     from ocaptain.drydock.store import Store, Tally
 
-VERSION = "v0.0.1-rc46"
 #: Calls to these areas of a sprite do not wake it.
 AREAS_WITHOUT_WAKING = frozenset({"policy", "checkpoints", "upgrade", "restart"})
 #: The allowed host names. A page whose foreign name resolves to this machine (DNS rebinding) is refused.
@@ -74,9 +75,13 @@ class Gate:
             await self._app(scope, receive, send)
             return
 
+        request_id = f"{secrets.token_hex(13).upper()}-{ORGANISATION}"
+
         async def versioned(message: Message) -> None:
             if message["type"] in {"http.response.start", "websocket.accept", "websocket.http.response.start"}:
-                MutableHeaders(raw=message.setdefault("headers", [])).append("sprite-version", VERSION)
+                headers = MutableHeaders(raw=message.setdefault("headers", []))
+                headers.append("sprite-version", VERSION)
+                headers.append("fly-request-id", request_id)
             await send(message)
 
         if (refused := refusal_of_headers(Headers(scope=scope), self._token)) is not None:
@@ -157,7 +162,6 @@ class Waker:
                 )
                 return
             except DrydockError as error:
-                refused = ApiError(500, "sandbox_failed", error.message)
-                await send_refusal(scope, receive, send, error_reply(refused))
+                await send_refusal(scope, receive, send, error_reply(refusal_of_failure(error.message)))
                 return
             await self._app(scope, receive, send)

@@ -43,6 +43,7 @@ class Policies:
         sprite = self._store.get(request.path_params["name"])
         if request.method == "GET":
             return JSONResponse(getattr(sprite.record, kind).model_dump(exclude_none=True))
-        setattr(sprite.record, kind, await read_body(request, model) if request.method == "POST" else model())
-        sprite.save()
+        policy = await read_body(request, model) if request.method == "POST" else model()
+        async with sprite.changing() as record:
+            setattr(record, kind, policy)
         return Response(status_code=204)

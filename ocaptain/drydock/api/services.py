@@ -91,14 +91,14 @@ class Services:
             if service.status == "stopped":
                 raise ApiError(409, "conflict", f"service {service.name} is not running")
             seconds = _seconds(request, "timeout", "10s")
-            sprite.set_service_wanted(service.name, wanted=False)
+            await sprite.set_service_wanted(service.name, wanted=False)
             events = service.follow_events(seconds + STOP_MARGIN, last_kind="stopped")
             service.stopping = asyncio.create_task(service.stop(seconds))  # also if the client leaves
             return ndjson_reply(events)
         seconds = _seconds(request, "duration", "5s")
         if verb == "restart":
             await service.stop()
-        sprite.set_service_wanted(service.name, wanted=True)
+        await sprite.set_service_wanted(service.name, wanted=True)
         events = service.follow_events(seconds)
         await service.start()
         return ndjson_reply(events)
@@ -108,7 +108,7 @@ class Services:
         sprite, service = self._find(request)
         count = parse_integer(request.query_params.get("lines"), 100)
         seconds = _seconds(request, "duration", "0s")
-        return ndjson_reply(_log_events(Files(sprite.box.root), service, count, seconds))
+        return ndjson_reply(_log_events(Files(sprite.box.root, sprite.box.ids), service, count, seconds))
 
     async def signal(self, request: Request) -> Response:
         """``POST …/services/signal``."""

@@ -6,9 +6,9 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from ocaptain.drydock.api.common import ndjson_reply, parse_integer, read_body
+from ocaptain.drydock.api.common import VERSION, ndjson_reply, parse_integer, read_body
 from ocaptain.drydock.record import CreateBody, UpdateBody
 from ocaptain.drydock.tasks import format_timestamp
 
@@ -72,8 +72,17 @@ class Sprites:
             return Response(status_code=204)
         if request.method == "PUT":
             self._store.get(name)
-            return JSONResponse(self._store.update(name, await read_body(request, UpdateBody)).describe())
+            return JSONResponse((await self._store.update(name, await read_body(request, UpdateBody))).describe())
         return JSONResponse(self._store.get(name).describe())
+
+    async def organization(self, _: Request) -> Response:
+        """``GET /v1/organization``: the call is in the public reference, the fields of its reply are a guess."""
+        return JSONResponse(self._store.organisation())
+
+    async def info(self, request: Request) -> Response:
+        """What ``sprite-env info`` prints: name, URL and version, one a line; the live words are not known."""
+        shown = self._store.get(request.path_params["name"]).describe()
+        return PlainTextResponse(f"name: {shown['name']}\nurl: {shown['url']}\nversion: {VERSION}\n")
 
     async def upgrade(self, request: Request) -> Response:
         """``POST …/upgrade``: does nothing, since drydock has only one version."""

@@ -110,7 +110,7 @@ class Streams:
                 )
                 await socket.close(1000)
                 return
-            watch = FileWatch(sprite.box.root, subscription.workingDir)
+            watch = FileWatch(sprite.box.root, sprite.box.ids, subscription.workingDir)
             try:
                 for path in subscription.paths:
                     await watch.add(path, recursive=subscription.recursive)

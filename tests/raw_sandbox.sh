@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs as pid 1 of fresh mount, pid, uts and ipc namespaces (see sandbox.py): builds the
-# ship's root and becomes its init.   usage: sandbox.sh DIR BASE LAYERS NAME MODE CONFINING-COMMAND…
+# Runs as pid 1 of fresh mount, pid, uts and ipc namespaces (raw_sandbox.py): builds a
+# sandbox's root and becomes its init.   usage: raw_sandbox.sh DIR BASE LAYERS NAME MODE CONFINING-COMMAND…
 #   DIR   the sprite's own folder (upper layers, home, tmp); empty mount point DIR/root
 #   BASE  the shared base layer, or - while that layer itself is being built
 #   LAYERS  directories with usr, etc, var or opt that lie above the base, joined by : (highest first), or -

@@ -1,0 +1,47 @@
+"""How a command, already in the namespaces of a ship, becomes one of the ship's processes for the kernel's accounts."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from ocaptain.drydock import oom
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+class Enrolment:
+    """Files of the host that a command writes to before its first instruction: its score, its control groups.
+
+    They are opened before the ship's namespaces are joined, so nothing of the ship is asked; the command closes them.
+    """
+
+    def __init__(self) -> None:
+        self._procfs = -1
+        self._groups: list[int] = []
+
+    def open(self, group_files: Sequence[Path]) -> None:
+        """Open the files.
+
+        Raises:
+            OSError: a group is gone, because the ship has ended.
+        """
+        self._procfs = oom.open_procfs()
+        for file in group_files:
+            self._groups.append(os.open(file, os.O_WRONLY | os.O_CLOEXEC))
+
+    def descriptors(self) -> list[int]:
+        """Return what is open; the caller closes it."""
+        return [*self._groups, *([self._procfs] if self._procfs >= 0 else [])]
+
+    def enrol_this_process(self) -> None:
+        """Raise the score of the calling process, and put it into the groups.
+
+        Raises:
+            OSError: the kernel refuses it.
+        """
+        oom.raise_this_process(self._procfs)
+        for group in self._groups:
+            os.write(group, b"0")  # the calling process (cgroups(7))

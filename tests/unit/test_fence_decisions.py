@@ -1,0 +1,181 @@
+"""The fence's decisions as data: ranges of ids, owners of files, what is mounted, what is forbidden."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+
+import pytest
+
+from ocaptain.drydock import ids, kernel, seccomp
+from ocaptain.drydock.build import Plan, hidden_mounts, overlays, root_mounts
+from ocaptain.drydock.hide import HIDDEN_FILES
+from ocaptain.drydock.ids import FIRST_SLOT, LAST_SLOT, RANGE_SIZE, IdClaims, Ids, move_capability, move_id, range_of
+from ocaptain.drydock.rootless import SandboxMode
+
+ONE = range_of(FIRST_SLOT)
+
+
+def test_a_range_translates_both_ways():
+    assert (ONE.outside(0), ONE.outside(1000), ONE.outside(-1)) == (ONE.first, ONE.sprite, -1)
+    assert (ONE.inside(ONE.first), ONE.inside(ONE.sprite), ONE.inside(0), ONE.inside(ONE.first + RANGE_SIZE)) == (
+        *(0, 1000, 65534, 65534),
+    )
+    with pytest.raises(OSError, match="Invalid"):
+        ONE.outside(RANGE_SIZE)
+    shared = Ids(0, 1000)
+    assert (shared.outside(70000), shared.inside(70000), shared.is_own) == (70000, 70000, False)
+
+
+def test_ranges_lie_apart_and_below_the_sign():
+    assert range_of(LAST_SLOT).first + RANGE_SIZE <= ids.SHARED_SLOT * RANGE_SIZE < 2**31
+    assert range_of(FIRST_SLOT + 1).first == ONE.first + ONE.size
+
+
+@pytest.mark.parametrize(
+    ("lines", "taken"),
+    [
+        ("", set()),
+        ("tester:100000:65536\n", set()),
+        (f"tester:{FIRST_SLOT * RANGE_SIZE}:65536\n", {FIRST_SLOT}),
+        (f"tester:{FIRST_SLOT * RANGE_SIZE + 1}:65536\n", {FIRST_SLOT, FIRST_SLOT + 1}),
+        (f"tester:{LAST_SLOT * RANGE_SIZE}:999999999999\n", {LAST_SLOT}),
+        ("no line\nx:y:z\n#:1\nx:1:0\n", set()),
+    ],
+)
+def test_ranges_of_subuid_are_left_alone(lines, taken):
+    assert ids.taken_slots(lines) == taken
+
+
+def test_every_free_slot_is_tried_once():
+    tried = list(ids.slots_from(5, frozenset({FIRST_SLOT + 6})))
+    assert tried[:2] == [FIRST_SLOT + 5, FIRST_SLOT + 7]
+    assert len(tried) == len({*tried}) == LAST_SLOT - FIRST_SLOT
+
+
+def test_two_drydocks_never_hold_the_same_range(tmp_path, monkeypatch):
+    monkeypatch.setattr(ids, "sandbox_mode", lambda: SandboxMode.HOST)
+    one, two = IdClaims(tmp_path / "ids"), IdClaims(tmp_path / "ids")
+    held = one.claim()
+    assert two.claim(held.first) != held
+    assert one.claim(held.first) != held  # nor twice by one of them
+    one.release(held)
+    assert two.claim(held.first) == held
+
+
+@pytest.mark.parametrize(
+    ("owner", "source", "target", "then"),
+    [
+        (0, 0, ONE.first, ONE.first),
+        (1000, 0, ONE.first, ONE.sprite),
+        (ONE.first, 0, ONE.first, ONE.first),  # the second try of a call that was interrupted
+        (ONE.sprite, ONE.first, 0, 1000),
+        (1000, ONE.first, 0, 1000),
+    ],
+)
+def test_an_owner_moves_with_its_range(owner, source, target, then):
+    assert move_id(owner, source, target) == then
+
+
+def test_capabilities_of_a_file_name_the_root_of_their_range():
+    bits = struct.pack("<4I", 0x2000, 0, 0, 0)
+    of_machine = struct.pack("<I", 0x02000001) + bits
+    of_range = struct.pack("<I", 0x03000001) + bits + struct.pack("<I", ONE.first)
+    assert move_capability(of_machine, 0, ONE.first) == of_range
+    assert move_capability(of_range, ONE.first, 0) == of_machine
+    assert move_capability(of_range, 0, 7 * RANGE_SIZE) == of_range
+    assert move_capability(b"odd", 0, ONE.first) == b"odd"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
+def test_a_moved_tree_keeps_modes_and_follows_no_link(tmp_path):
+    outside = tmp_path / "outside"
+    outside.touch()
+    tree = tmp_path / "tree"
+    (tree / "deep").mkdir(parents=True)
+    program = tree / "deep/program"
+    program.write_text("x")
+    program.chmod(0o4755)
+    (tree / "link").symlink_to(outside)
+    os.link(program, tree / "again")
+    for _ in range(2):
+        ids.move_tree(tree, 0, ONE.first)
+        assert {path.lstat().st_uid for path in [tree, *tree.rglob("*")]} == {ONE.first}
+    assert program.stat().st_mode & 0o7777 == 0o4755
+    assert outside.stat().st_uid == 0
+
+
+def plan(mode, base, *layers):
+    return Plan("n", "/ship", mode, base, layers, ONE, own_network=False, program=b"")
+
+
+def test_what_lies_over_what(tmp_path):
+    (tmp_path / "base/usr").mkdir(parents=True)
+    (tmp_path / "base/etc").mkdir()
+    (tmp_path / "layer/usr").mkdir(parents=True)
+    base, layer = str(tmp_path / "base"), str(tmp_path / "layer")
+    assert overlays(plan(SandboxMode.HOST, base, layer)) == {
+        "usr": [f"{layer}/usr", f"{base}/usr", "/usr"],
+        "etc": [f"{base}/etc", "/etc"],
+        "var": ["/var"],
+        "opt": ["/opt"],
+    }
+    assert overlays(plan(SandboxMode.MAPPED, base, layer))["usr"] == [f"{layer}/usr", f"{base}/usr"]
+    assert overlays(plan(SandboxMode.HOST, None))["usr"] == ["/usr"]
+
+
+def test_of_proc_only_what_is_there_is_covered_and_dev_is_never_the_hosts():
+    targets = [one.target for one in hidden_mounts(["sys", "slabinfo", "bus", "self", "meminfo"])]
+    assert targets == ["proc/sys", "proc/slabinfo", "proc/bus"]
+    assert {"slabinfo", "kpageflags", "sysrq-trigger", "keys"} < {*HIDDEN_FILES}
+    dev = [one for one in root_mounts(single=True) if one.target == "dev"]
+    assert [one.kind for one in dev] == ["tmpfs"]
+    (terminals,) = [one for one in root_mounts(single=True) if one.target == "dev/pts"]
+    assert "gid=5" not in terminals.options
+
+
+def forked(work):
+    """Return what ``work`` returns in a forked child that is under the filter."""
+    program = seccomp.filter_program()
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+            seccomp.load_filter(program)
+            os.write(writing, str(work()).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as file:
+        told = file.read()
+    os.waitpid(child, 0)
+    return told
+
+
+def refused(number, *arguments):
+    ctypes.set_errno(0)
+    result = kernel.libc.syscall(number, *arguments)
+    return os.strerror(ctypes.get_errno()) if result < 0 else "made"
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="numbers of x86-64")
+@pytest.mark.parametrize(
+    ("call", "answer"),
+    [
+        ((39,), "made"),  # getpid
+        ((41, 1, 1, 0), "made"),  # a socket of the machine
+        ((41, 2, 1, 0), "made"),
+        ((41, 40, 1, 0), "Address family not supported by protocol"),  # vsock
+        ((41, 3, 1, 0), "Address family not supported by protocol"),
+        ((41, 2**32 + 40, 1, 0), "Address family not supported by protocol"),  # the kernel sees 40
+        ((250, 0, -3, 0), "Operation not permitted"),  # keyctl
+        ((272, 0), "Operation not permitted"),  # unshare
+        ((56, 0x10000000 | 17, 0, 0, 0, 0), "Operation not permitted"),  # clone with a user namespace
+        ((435, 0, 0), "Function not implemented"),  # clone3
+        ((0x40000000 + 272, 0x10000000), "Operation not permitted"),  # unshare by the other table (x32)
+    ],
+)
+def test_which_calls_the_filter_refuses(call, answer):
+    assert forked(lambda: refused(*map(ctypes.c_long, call))) == answer
