@@ -123,8 +123,6 @@ class SailProgress:
             self._live = Live(console=self._console, auto_refresh=False, transient=True, vertical_overflow="crop")
             self._live.start()
             self._draw()
-        else:
-            self._print_step(PREPARE_TASK)  # Ansible takes a second before it says anything
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -132,6 +130,10 @@ class SailProgress:
             self._flush(is_last=True)
             self._live.stop()
         self._release_fleet()
+
+    def begin(self) -> None:
+        """Say what comes first: Ansible takes a second before it says anything."""
+        self._print_step(PREPARE_TASK)
 
     def lock_fleet(self, directory: Path) -> None:
         """Lock the voyage's fleet for this run; sets ``is_locked_elsewhere`` if another command holds the lock."""

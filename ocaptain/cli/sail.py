@@ -131,6 +131,7 @@ def _sail(options: SailOptions, arguments: SailArguments) -> tuple[VoyageDirecto
         if resumed:
             progress.lock_fleet(resumed.path)
         if not progress.is_locked_elsewhere:
+            progress.begin()
             stop = lambda: signals.count or int(progress.is_locked_elsewhere)  # noqa: E731 - one line, and only here
             result = run_playbook("sail", variables, progress.on_event, progress.on_idle, stop, inventory=inventory)
             progress.finish()
