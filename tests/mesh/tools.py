@@ -146,7 +146,8 @@ def main() -> None:
     print(build())  # noqa: T201 - what it is for
     if sys.argv[1:2] == ["control"]:
         process = start(Path(sys.argv[2]))
-        print(json.loads(process.stdout.readline())["url"], process.pid, sep="\n")  # noqa: T201
+        told = json.loads(process.stdout.readline())
+        print(told["url"], process.pid, told["port"], told["derp_port"], sep="\n")  # noqa: T201
 
 
 if __name__ == "__main__":
