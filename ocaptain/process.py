@@ -1,8 +1,8 @@
 """The captain as a process: in the background, one at a time, found by its lock.
 
 In the voyage directory: ``captain.lock`` (flock for life), ``captain.pid``, ``captain.log``; and
-``replace.pid`` of a replacement run, which makes ships instead of lost ones; ``build.pid`` of the Ansible
-process that builds ships now. The captain's code is
+``replace.pid`` of a replacement run, which makes ships instead of lost ones; ``build-PID`` of each
+Ansible process that builds ships now. The captain's code is
 :mod:`ocaptain.captain.__main__`; a command that only reads must not load it.
 """
 
@@ -28,7 +28,7 @@ MAX_STARTS = 3
 STOP_SECONDS = 10.0
 RECORD_SECONDS = 5.0
 UNKNOWN = "-"
-BUILD_NAME = "build.pid"
+BUILD_PREFIX = "build-"
 _PROCESSES = Path("/proc/self/stat")
 
 
@@ -170,22 +170,31 @@ def stop_replacement(directory: Path) -> None:
 
 
 def record_build(directory: Path, pid: int) -> None:
-    """Record the process that builds the voyage's ships from now on.
+    """Record a process that builds the voyage's ships from now on.
 
     Raises:
         OSError: the file cannot be written.
     """
-    write_atomic(directory / BUILD_NAME, f"{pid} {identify(pid)}\n".encode(), durable=False)
+    write_atomic(directory / f"{BUILD_PREFIX}{pid}", f"{pid} {identify(pid)}\n".encode(), durable=False)
 
 
-def end_build(directory: Path) -> None:
-    """Record that no ship is built any more."""
-    (directory / BUILD_NAME).unlink(missing_ok=True)
+def end_build(directory: Path, pid: int) -> None:
+    """Record that a process builds no ship any more."""
+    (directory / f"{BUILD_PREFIX}{pid}").unlink(missing_ok=True)
 
 
 def is_building(directory: Path) -> bool:
-    """Whether the process that builds the voyage's ships lives."""
-    file = directory / BUILD_NAME
+    """Whether a process that builds the voyage's ships lives; forgets those that have ended."""
+    found = False
+    for file in directory.glob(f"{BUILD_PREFIX}*"):
+        if _is_builder_alive(file):
+            found = True
+        else:
+            file.unlink(missing_ok=True)
+    return found
+
+
+def _is_builder_alive(file: Path) -> bool:
     try:
         pid, _, started = file.read_text("ascii").strip().partition(" ")
         if started == UNKNOWN:  # where the system does not tell when a process began, its pid alone must do

@@ -24,7 +24,7 @@ from ocaptain.query import Query
 from ocaptain.voyage.fleet import Outcome, read_outcome
 from ocaptain.voyage.home import Home, VoyageDirectory
 from ocaptain.voyage.host_ports import describe_host_ports
-from ocaptain.voyage.launch import BuildResult, join, launch
+from ocaptain.voyage.launch import BuildResult, join, launch, report_failures
 from ocaptain.voyage.plan_check import check_whole_plan
 from ocaptain.voyage.prepare import prepare
 from ocaptain.voyage.request import Request
@@ -102,11 +102,18 @@ def _outcome_result(now: Outcome, *, changed: bool) -> Args:
 
 
 def join_voyage(args: Args) -> Args:
-    """Make a ship that was just built part of the fleet; the facts are for the plays that follow."""
+    """Make a ship that was just built part of the fleet."""
     has_joined = not args.get("check")
     if has_joined:
         join(_find_directory(args), args["ship"], is_new=bool(args.get("is_new")))
-    return {"changed": False, "ansible_facts": {"ocaptain_ready": True, "ocaptain_joined": has_joined}}
+    return {"changed": False, "ready": True, "joined": has_joined}
+
+
+def leave_out(args: Args) -> Args:
+    """Tell a captain that runs which ships could not be built; one that starts later learns it from the launch."""
+    if not args.get("check"):
+        report_failures(_find_directory(args), dict(args.get("failed") or {}))
+    return {"changed": False}
 
 
 def launch_captain(args: Args) -> Args:
@@ -122,7 +129,10 @@ def launch_captain(args: Args) -> Args:
         destroyed=tuple(args.get("destroyed") or ()),
         joined=tuple(args.get("joined") or ()),
     )
-    now = launch(directory, built, load_settings())
+    try:
+        now = launch(directory, built, load_settings())
+    finally:
+        process.end_build(directory.path, os.getppid())
     return _outcome_result(now, changed=bool(built.created) or before not in {"running", "complete", "verifying"})
 
 
@@ -266,6 +276,7 @@ STATES: dict[str, Callable[[Args], Args]] = {
     "checked": check_plan,
     "prepared": prepare_voyage,
     "joined": join_voyage,
+    "left_out": leave_out,
     "launched": launch_captain,
     "complete": wait_until_complete,
     "rescued": rescue_work,

@@ -67,6 +67,8 @@ class Arrivals:
         self._pool = pool
         self._transports = transports
         self._start = start
+        self._answers: dict[str, Answer] = {}  # by command: one whose answer came too late is repeated
+        self._is_replacing = False
         pool.ships_to_come = self.ships_to_come
 
     def make_actors(self) -> None:
@@ -89,7 +91,9 @@ class Arrivals:
         self._start(actor)
 
     def take(self, command: Command) -> Answer:
-        """Carry out the command ``built``."""
+        """Carry out the command ``built``; a repeated one has no further effect."""
+        if known := self._answers.get(command.id):
+            return known
         found = {ship: decide_arrival(self._former(ship), is_new=ship in command.created) for ship in command.ready}
         if "late" in found.values():
             said = "the next captain takes them in"
@@ -98,8 +102,11 @@ class Arrivals:
         # One that could not be built anew may answer all the same: its actor knows better.
         failed = {ship: why for ship, why in command.failed.items() if self._former(ship) != "in service"}
         answer = carry_out(command.model_copy(update={"ready": added, "failed": failed}), self._ledger)
+        self._answers[command.id] = answer
         for ship in added:
             self.replace_actor(ship)
+        if failed:
+            self._pool.retry_unconfirmed_refusals()
         return answer
 
     def ships_to_come(self) -> frozenset[str]:
@@ -118,14 +125,16 @@ class Arrivals:
         ]
         if not unbuilt or self._is_building():
             return
-        output = self._directory / "replace.log"
-        where = f" (see {output})" if output.exists() else ""
+        where = f" (see {self._directory / 'replace.log'})" if self._is_replacing else ""
         for row in unbuilt:
             why = f"it was not built: that run has ended{where}; `ocaptain sail --resume {voyage.id}` builds it"
             self._ledger.set_ship(row.id, "failed", why)
+        self._pool.retry_unconfirmed_refusals()
 
     def _is_building(self) -> bool:
-        return process.is_building(self._directory) or process.is_replacement_running(self._directory)
+        if is_replacing := process.is_replacement_running(self._directory):
+            self._is_replacing = True
+        return is_replacing or process.is_building(self._directory)
 
     def _former(self, ship: str) -> Literal["none", "gone", "in service"]:
         actor = self._pool.actors.get(ship)

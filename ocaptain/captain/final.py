@@ -29,6 +29,7 @@ from ocaptain.captain.landing.artifacts import COLLECT_SECONDS
 from ocaptain.captain.rescue import rescue_ship
 from ocaptain.captain.ship.job import VerifyJob
 from ocaptain.git import GitError, fsck
+from ocaptain.names import VERIFY_SHIP
 from ocaptain.text import escape_control
 
 if TYPE_CHECKING:
@@ -221,6 +222,7 @@ class FinalVerify:
                 self._unusable.add(instead_of)
                 return
             await self._maker.make(instead_of)
+            self._unusable.discard(VERIFY_SHIP)  # what was tried in vain was a former one
         finally:
             self._is_making = False
 

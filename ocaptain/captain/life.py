@@ -138,7 +138,7 @@ class Captain:
         self._resume_pause()
         await self._reconcile()
         await self._adopt_landings()
-        if self.voyage.state in {"complete", "paused", "sunk"}:
+        if self.voyage.state in {"complete", "paused", "sinking", "sunk"}:
             return
         self.pool.claiming = not self._is_paused
         await asyncio.to_thread(self.context.clear_leftovers)

@@ -253,7 +253,7 @@ class Pool:
             self._ledger.add_event("refused", text, ship=claim.ship)
         reported.add(claim.ship)
 
-    def _retry_unconfirmed_refusals(self) -> None:
+    def retry_unconfirmed_refusals(self) -> None:
         """Let ships that reported a refused credential try again, once no other ship is left to confirm it."""
         ships = self.work_ships()
         for reported in self._refusals.values():
@@ -340,5 +340,5 @@ class Pool:
         # One transaction: a captain that dies here leaves no task with a ship that is out of service.
         self.take_task_from(ship, f"{ship}: {reason}", ship_state=state)
         self._ledger.set_ship(ship, state, reason)
-        self._retry_unconfirmed_refusals()
+        self.retry_unconfirmed_refusals()
         self.update_and_dispatch()

@@ -76,8 +76,7 @@ def join(directory: VoyageDirectory, sprite: str, *, is_new: bool) -> None:
     command = Command(name="built", ready=(ship.id,), created=(ship.id,) if is_new else ())
 
     def record(command: Command, ledger: Ledger) -> Answer:
-        if ledger.voyage().state == "sunk":
-            raise _sunk_error(directory)
+        _refuse_sunk(directory, ledger)
         answer = carry_out(command, ledger)
         if needs_captain:
             _resume(directory, ledger)
@@ -96,6 +95,29 @@ def join(directory: VoyageDirectory, sprite: str, *, is_new: bool) -> None:
         process.start_captain(directory.path)
 
 
+def report_failures(directory: VoyageDirectory, failed: Mapping[str, str]) -> None:
+    """Tell the captain which ships could not be built, if one runs: something may wait for them.
+
+    Args:
+        directory: the voyage's.
+        failed: the reasons, by sprite or host.
+
+    Raises:
+        OcaptainError: it does not answer.
+    """
+    if not process.is_captain_running(directory.path):
+        return
+    with directory.ledger() as ledger:
+        command = _command(ledger, BuildResult(failed=failed), Presence())
+    ask(directory.path, command, _ignore)
+
+
+def _ignore(command: Command, ledger: Ledger) -> Answer:
+    """Leave it to the launch, since the captain has ended meanwhile."""
+    del command, ledger
+    return Answer(done=True, said="")
+
+
 def launch(directory: VoyageDirectory, built: BuildResult, settings: Settings) -> Outcome:
     """Record which ships were built and which were not, and wait until the captain has reached them.
 
@@ -112,14 +134,11 @@ def launch(directory: VoyageDirectory, built: BuildResult, settings: Settings) -
         with lock, open_for_writing(directory, lock) as ledger:
             _record_fleet(directory, ledger, built, settings)
             state = ledger.voyage().state
-        process.end_build(directory.path)
         if state == "complete" or (built.joined and state in ENDED):
             return read_outcome(directory)
         process.start_captain(directory.path)
-    else:
-        if built.joined:
-            _report(directory, built, settings)
-        process.end_build(directory.path)
+    elif built.joined:
+        _report(directory, built, settings)
     _wait_until_reached(directory)
     return read_outcome(directory)
 
@@ -168,8 +187,7 @@ def _needs_new_captain(directory: VoyageDirectory, built: BuildResult) -> bool:
 
 
 def _record_fleet(directory: VoyageDirectory, ledger: Ledger, built: BuildResult, settings: Settings) -> None:
-    if ledger.voyage().state == "sunk":
-        raise _sunk_error(directory)
+    _refuse_sunk(directory, ledger)
     # Only the final verify is left, which can also run on another ship.
     is_over = ledger.voyage().state in {"verifying", "complete"}
     has_failed = not is_over and not {ship.sprite for ship in ledger.ships() if ship.role == "work"} & set(built.ready)
@@ -182,10 +200,17 @@ def _record_fleet(directory: VoyageDirectory, ledger: Ledger, built: BuildResult
     _resume(directory, ledger)
 
 
-def _sunk_error(directory: VoyageDirectory) -> OcaptainError:
-    return OcaptainError(
-        f"{directory.id} was sunk meanwhile; destroy its new ships with `ocaptain sink {directory.id}`"
-    )
+def _refuse_sunk(directory: VoyageDirectory, ledger: Ledger) -> None:
+    """Refuse a voyage that was sunk, or whose sink began, while its ships were built.
+
+    Raises:
+        OcaptainError: it is so.
+    """
+    state = ledger.voyage().state
+    if state == "sunk" or (state == "sinking" and ledger.last_end() > _last_resumed(directory)):
+        raise OcaptainError(
+            f"{directory.id} was sunk meanwhile; destroy its new ships with `ocaptain sink {directory.id}`"
+        )
 
 
 def _resume(directory: VoyageDirectory, ledger: Ledger) -> None:

@@ -12,11 +12,13 @@ options:
   state:
     description:
       - C(checked) looks at a plan. C(prepared) checks everything and makes the voyage, or finds the one to go
-        on with. C(launched) starts the captain. C(complete) waits for the end. C(rescued) stops the agents and
+        on with. C(joined) makes a ship that was just built part of the fleet; the first one starts the captain.
+        C(left_out) tells a captain that runs what could not be built. C(launched) records what did not join, and waits
+        until the captain has reached the fleet. C(complete) waits for the end. C(rescued) stops the agents and
         fetches their work. C(sunk) proves that nothing is left.
     type: str
     required: true
-    choices: [checked, prepared, joined, launched, complete, rescued, sunk]
+    choices: [checked, prepared, joined, left_out, launched, complete, rescued, sunk]
   plan:
     description: The plan's directory.
     type: path
@@ -135,7 +137,7 @@ options:
     elements: str
     default: []
   failed:
-    description: Sprites that were not built (C(launched)) or not destroyed (C(sunk)), with the reason.
+    description: Sprites that were not built (C(left_out), C(launched)) or not destroyed (C(sunk)), with the reason.
     type: dict
     default: {}
   unfetched:

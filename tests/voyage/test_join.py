@@ -94,6 +94,7 @@ def test_what_nobody_builds_any_more_has_failed_and_ends_the_voyage(tmp_path, sh
     directory = make_voyage(tmp_path, [{"run": "true", "pin": "ship-1"}], 2)
     unbuilt(directory)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as builder:
+        process.end_build(directory, os.getpid())
         process.record_build(directory, builder.pid)
         assert process.is_building(directory)
 
@@ -135,6 +136,37 @@ def test_what_could_not_be_built_is_recorded_by_the_captain(tmp_path, ships):
     assert asyncio.run(sail(directory, ships(2), meanwhile=report)) == "failed"
     assert states(directory)["ship-1"] == ("gone", "no python")
     assert states(directory)["ship-0"][0] != "failed"
+
+
+def test_what_could_not_be_built_can_confirm_no_refusal(tmp_path, ships):
+    directory = make_voyage(tmp_path, [{"run": "true", "pin": "ship-1"}], 2)
+    unbuilt(directory)
+    paused = []
+
+    async def report(captain):
+        await until(lambda: "ship-0" in captain.actors and captain.actors["ship-0"].idle)
+        captain.pool._refusals["claude"] = {"ship-0"}
+        captain.actors["ship-0"].pause_claiming(3600)
+        built = Command(name="built", failed={"ship-1": "no python"})
+        paused.append(captain.actors["ship-0"].status().is_claiming_paused)
+        assert captain._carry_out(built).done
+        paused.append(captain.actors["ship-0"].status().is_claiming_paused)
+
+    asyncio.run(sail(directory, ships(2), meanwhile=report))
+    assert paused == [True, False]
+
+
+def test_a_command_that_is_repeated_has_no_further_effect(tmp_path, ships):
+    directory = make_voyage(tmp_path, [{"run": "true", "pin": "ship-1"}], 2)
+    unbuilt(directory)
+
+    async def build(captain):
+        await until(lambda: "ship-0" in captain.actors and captain.actors["ship-0"].idle)
+        first = captain._carry_out(JOINED)
+        assert first.done
+        assert captain._carry_out(JOINED) == first  # though it is new, and an actor follows it by now
+
+    assert asyncio.run(sail(directory, ships(2), meanwhile=build)) == "complete"
 
 
 def test_a_ship_that_was_made_anew_is_for_the_next_captain(tmp_path, ships):
@@ -203,13 +235,11 @@ def test_the_launch_leaves_a_voyage_that_failed_since_its_ships_joined(tmp_path,
     monkeypatch.setenv("OCAPTAIN_HOME", str(tmp_path / "voyages"))
     directory = built_directory(tmp_path)
     join(directory, "a", is_new=True)
-    process.record_build(directory.path, os.getpid())
     with command(directory.path) as ledger:
         ledger.set_state("failed", "a reason")
     found = launch(directory, BuildResult(ready=["a", "v"], joined=["a"], created=["a", "v"]), load_settings())
     assert (found.state, found.note) == ("failed", "a reason")
     assert no_captain == [directory.path]  # the one of the first ship
-    assert not process.is_building(directory.path)
 
 
 def test_a_voyage_that_failed_goes_on_once_the_user_has_it_resumed(tmp_path, no_captain):
@@ -222,17 +252,43 @@ def test_a_voyage_that_failed_goes_on_once_the_user_has_it_resumed(tmp_path, no_
     assert no_captain == [directory.path]
 
 
+def test_a_voyage_whose_sink_has_begun_gets_no_ship_any_more(tmp_path, no_captain):
+    directory = built_directory(tmp_path)
+    with command(directory.path) as ledger:
+        ledger.set_state("running")
+        ledger.set_state("sinking")
+    with pytest.raises(OcaptainError, match="was sunk meanwhile"):
+        join(directory, "a", is_new=True)
+    assert states(directory.path)["ship-0"][0] == "provisioning"
+    with command(directory.path) as ledger:
+        launching.note_resume(directory, ledger.last_event_number())
+    join(directory, "a", is_new=True)  # the sink was interrupted, and the user had the voyage resumed
+    assert directory.voyage().state == "running"
+    assert no_captain == [directory.path]
+
+
 def test_who_builds_is_known_by_more_than_its_number(tmp_path):
     assert not process.is_building(tmp_path)
+    own = tmp_path / f"{process.BUILD_PREFIX}{os.getpid()}"
     process.record_build(tmp_path, os.getpid())
     assert process.is_building(tmp_path)
     for other in (f"{os.getpid()} 12345", f"{2**22 + 1} {process.UNKNOWN}", "", "x", "\xff"):
-        (tmp_path / process.BUILD_NAME).write_text(other)
+        own.write_text(other)
         assert not process.is_building(tmp_path), other
+        assert not own.exists()
     # Where the system does not say when a process began, its number alone must do.
-    (tmp_path / process.BUILD_NAME).write_text(f"{os.getpid()} {process.UNKNOWN}")
+    own.write_text(f"{os.getpid()} {process.UNKNOWN}")
     assert process.is_building(tmp_path)
-    process.end_build(tmp_path)
+    process.end_build(tmp_path, os.getpid())
+    assert not process.is_building(tmp_path)
+
+
+def test_one_that_has_built_ends_no_other(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as other:
+        process.record_build(tmp_path, other.pid)
+        process.record_build(tmp_path, os.getpid())
+        process.end_build(tmp_path, os.getpid())
+        assert process.is_building(tmp_path)
     assert not process.is_building(tmp_path)
 
 
