@@ -69,6 +69,7 @@ class RunResult:
         status: the runner's status: successful, failed, canceled, timeout.
         results: result of each task on localhost, by the task's name.
         failures: a line for each failed task, with its host.
+        unreachable: those lines by host that say that it could not be reached.
         output: the last lines that Ansible printed.
         error: the last error of one of our actions on localhost.
     """
@@ -77,6 +78,7 @@ class RunResult:
     status: str = ""
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
+    unreachable: dict[str, str] = field(default_factory=dict)
     output: list[str] = field(default_factory=list)
     error: OcaptainError | None = None
 
@@ -182,7 +184,11 @@ def _record_event(done: RunResult, event: Event, stdout: str) -> None:
         done.results[event.task] = event.result
     if event.kind in {"runner_on_failed", "runner_on_unreachable"}:
         if not event.is_ignored:
-            done.failures.append(event.failure)
+            # Ansible does not tell which tasks ignore that: what such a host ends with says why.
+            former = done.unreachable.pop(event.host, None)
+            done.failures = [*(one for one in done.failures if one != former), event.failure]
+            if event.kind == "runner_on_unreachable":
+                done.unreachable[event.host] = event.failure
         ours = event.result.get("ocaptain")
         if isinstance(ours, dict) and event.host == "localhost":
             kind = BY_EXIT_CODE.get(int(ours.get("exit_code", 1)), OcaptainError)

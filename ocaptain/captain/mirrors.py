@@ -80,8 +80,8 @@ class Mirrors:
         self._identify = identify
         self._search = search
         self._voyage = ledger.voyage().id
-        rows = [row for row in ledger.ships() if row.role == "work"]
-        self._ships = {row.id: ShipMirror(row.sprite, is_lost=row.state in LOST) for row in rows}
+        work = (row for row in ledger.ships() if row.role == "work")
+        self._ships = {row.id: ShipMirror(row.sprite, is_lost=row.state in LOST) for row in work}
         self._live = self._read_published()
         self._mutagen: Mutagen | None = None
         self._switch: Switch | None = None
@@ -115,6 +115,8 @@ class Mirrors:
 
     def channel_opened(self, ship: str, transport: Transport) -> None:
         """Note the way to the ship; its sprite may be another one than before."""
+        if ship not in self._ships and (row := self._ledger.ship_row(ship)).role == "work":
+            self._ships[ship] = ShipMirror(row.sprite)  # it joined while the voyage sails
         if one := self._ships.get(ship):
             one.way, one.origin, one.has_agent = transport, "", False
 
@@ -292,7 +294,9 @@ class Mirrors:
             if why := refuse_folder(folder, is_ours=ship in self._live.origins):
                 raise OcaptainError(why)
             if self._ships[ship].is_admitted:
-                self._live = replace(self._live, origins={**self._live.origins, ship: _origin_of(step.line)})
+                self._live = replace(
+                    self._live, origins={**self._live.origins, ship: (step.line.origin, step.line.generation)}
+                )
                 self._publish("", durable=True)
                 await mutagen.create(step.line)
                 self._news.set()
@@ -393,7 +397,3 @@ def _ship_of(step: Step) -> str:
 
 def _ends(step: Step) -> bool:
     return isinstance(step, Act) and step.verb in {"terminate", "pause"}
-
-
-def _origin_of(line: Line) -> tuple[str, int]:
-    return line.origin, line.generation

@@ -22,6 +22,7 @@ from ocaptain.cli.views import find_voyage
 from ocaptain.config import load_settings
 from ocaptain.errors import Interrupted, OcaptainError, UsageError
 from ocaptain.names import HOSTS
+from ocaptain.process import is_captain_running
 from ocaptain.provider import choose_provider, endpoint
 from ocaptain.query import NOT_SAILING, Query
 from ocaptain.sprites import NotFound, SpritesError
@@ -39,11 +40,12 @@ LOOK_SECONDS = 1.0  # between two looks at how the ship stands
 MAX_CONNECTIONS = 64  # at the same time; a browser has six for a page
 
 
-def why_closed(ship: ShipRow | None) -> str | None:
+def why_closed(ship: ShipRow | None, *, has_captain: bool) -> str | None:
     """Return why a ship's ports are not served, None if they are.
 
     Args:
         ship: as the ledger has it, None if it is not there any more.
+        has_captain: whether a captain is in command; without one the ledger does not say when a ship falls asleep.
     """
     if ship is None:
         return "the ship was replaced; see `ocaptain status`"
@@ -51,6 +53,8 @@ def why_closed(ship: ShipRow | None) -> str | None:
         return f"{ship.id} is asleep, and a preview would wake it; it wakes with its next task"
     if ship.state in {*NOT_SAILING, "provisioning"}:
         return f"{ship.id} is {'being built' if ship.state == 'provisioning' else ship.state}; see `ocaptain status`"
+    if not has_captain:
+        return f"the voyage does not sail, so {ship.id} falls asleep, and a preview would wake it"
     return None
 
 
@@ -67,33 +71,37 @@ def run_open(voyage: str | None, named: str | None, port: int) -> None:
         OcaptainError: nothing listens on the port, the ship cannot be reached, or it went to sleep or was lost.
         Interrupted: the user ended it.
     """
-    query = Query(find_voyage(voyage).path)
+    directory = find_voyage(voyage).path
+    query = Query(directory)
     seen = query.overview()
     if seen.state == "sunk":
         raise UsageError(f"{seen.voyage} is sunk: it has no ships; get what landed: ocaptain clone {seen.voyage}")
     sprite = choose_ship(seen, named, query.subjects(), command=f"ocaptain open {{}} {port}")
 
-    def ship() -> ShipRow | None:
+    def find() -> ShipRow | None:
         return next((one for one in query.ships() if one.sprite == sprite), None)
 
-    now = ship()
+    def look() -> str | None:
+        return why_closed(find(), has_captain=is_captain_running(directory))
+
+    now = find()
     if seen.provider == HOSTS:
         there = f"ssh -L {port}:127.0.0.1:{port} {sprite}"
         raise UsageError(f"{named or sprite} is a host of yours, which ssh reaches by itself: {there}")
-    if why := why_closed(now):
+    if why := look():
         raise UsageError(why)
     settings = load_settings()
     reached = endpoint(choose_provider(settings, seen.provider)[0], settings)
     if reached is None or now is None:
         raise OcaptainError("drydock is not running, so its ships are gone; `ocaptain sink` ends the voyage")
     try:
-        asyncio.run(_Preview(now, port, ship).serve(reached.client()))
+        asyncio.run(_Preview(now, port, look).serve(reached.client()))
     except (KeyboardInterrupt, asyncio.CancelledError):
         raise Interrupted(f"interrupted: port {port} of {now.id} is not served here any more") from None
 
 
 class _Preview:
-    def __init__(self, ship: ShipRow, port: int, look: Callable[[], ShipRow | None]) -> None:
+    def __init__(self, ship: ShipRow, port: int, look: Callable[[], str | None]) -> None:
         self._ship = ship
         self._port = port
         self._look = look
@@ -114,7 +122,7 @@ class _Preview:
                     f"what is shown there was written by the agent on {self._ship.id}: give it no password and no"
                     " token; Ctrl-C ends it"
                 )
-                while not (why := why_closed(await asyncio.to_thread(self._look))):  # noqa: ASYNC110 - in a file
+                while not (why := await asyncio.to_thread(self._look)):  # noqa: ASYNC110 - in a file
                     await asyncio.sleep(LOOK_SECONDS)
                 raise OcaptainError(f"the preview has ended: {why}")
             finally:
@@ -133,7 +141,7 @@ class _Preview:
 
     async def _connect(self, client: SpritesClient, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            if why_closed(await asyncio.to_thread(self._look)):
+            if await asyncio.to_thread(self._look):
                 return  # it ends at the next look
             tunnel = await client.proxy(self._ship.sprite, self._port)
             try:

@@ -6,7 +6,7 @@ captain ──Live.encode──> mirrors.json ──Live.decode──> Live ─�
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
@@ -90,9 +90,11 @@ class Live:
         """
         found = self.ships.get(ship, Health())
         age = max(0.0, now - self.at)
-        if found.state not in {"watching", "catching_up"} or age <= PUBLISHED_SECONDS:
+        if found.state not in {"watching", "catching_up"}:
             return found
         behind = None if found.behind_seconds is None else found.behind_seconds + age
+        if age <= PUBLISHED_SECONDS and (found.state != "watching" or (behind or 0.0) <= FRESH_SECONDS):
+            return replace(found, behind_seconds=behind)
         return Health(found.by, "stale", behind, found.files, found.bytes, found.problems, found.first_problem)
 
 

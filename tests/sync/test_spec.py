@@ -262,3 +262,12 @@ def test_what_a_captain_that_is_gone_left_is_stale():
 )
 def test_a_damaged_file_says_nothing(data):
     assert Live.decode(data) == Live()
+
+
+def test_a_mirror_is_watching_only_while_that_is_true():
+    live = Live(at=100.0, ships={"ship-0": Health("mutagen", "watching", 5.0)})
+    assert live.health("ship-0", 101.0) == Health("mutagen", "watching", 6.0)
+    assert live.health("ship-0", 106.0) == Health("mutagen", "stale", 11.0)  # the daemon hangs: nothing is published
+    busy = Live(at=100.0, ships={"ship-0": Health("mutagen", "catching_up", 5.0)})
+    assert busy.health("ship-0", 106.0) == Health("mutagen", "catching_up", 11.0)
+    assert busy.health("ship-0", 121.0).state == "stale"

@@ -94,3 +94,13 @@ def test_the_lines_of_a_run():
     _record_event(done, Event("runner_on_failed", "Try", "gamma", failed, is_ignored=True), "")
     _record_event(done, Event("runner_on_unreachable", "Look", "delta", {"msg": "delta: gone"}), "")
     assert done.failures == ["gamma: role theirs, task Try: rc 7: no such flag", "delta: task Look: gone"]
+
+
+def test_a_host_that_was_reached_after_all_is_no_failure_twice():
+    done = RunResult()
+    _record_event(done, Event("runner_on_unreachable", "Reach it", "gamma", {"msg": "no route"}, ""), "")
+    _record_event(done, Event("runner_on_unreachable", "Reach it", "alpha", {"msg": "no route"}, ""), "")
+    _record_event(done, Event("runner_on_failed", "Leave it out", "gamma", {"msg": "not reached: no route"}, ""), "")
+    assert len(done.failures) == 2
+    assert ["gamma" in done.failures[1], "alpha" in done.failures[0]] == [True, True]
+    assert "Leave it out" in done.failures[1]

@@ -32,12 +32,16 @@ def ship(state):
     ],
 )
 def test_a_ship_that_is_awake_is_reached_and_no_other(state, said):
-    why = why_closed(ship(state))
+    why = why_closed(ship(state), has_captain=True)
     assert why is None if said is None else why.startswith(said)
 
 
 def test_a_ship_that_was_replaced_is_not_taken_for_its_successor():
-    assert "was replaced" in why_closed(None)
+    assert "was replaced" in why_closed(None, has_captain=True)
+
+
+def test_without_a_captain_nobody_says_when_a_ship_falls_asleep():
+    assert "falls asleep, and a preview would wake it" in why_closed(ship("idle"), has_captain=False)
 
 
 def test_hosts_are_reached_by_ssh_which_is_said(tmp_path, monkeypatch):
