@@ -18,8 +18,13 @@ pytestmark = pytest.mark.root
 RED = {
     # add_host is refused, with the sprites made.
     "free": {"strategy": "free", "callback": "minimal", "transfer": "diff", "become": "option"},
-    # No play begins at all.
-    "not installed": {"strategy": "not installed", "gathering": "smart", "variables": "merge", "vault": "encrypted"},
+    # No play begins at all; and a fact that a play relies on is no variable.
+    "not installed": {
+        "strategy": "not installed",
+        "gathering": "smart",
+        "variables": "not injected",
+        "vault": "encrypted",
+    },
 }
 #: A debugger asked whoever was there, and roles became nobody where they were to become root.
 FATAL = {"strategy": "debug", "errors": "fatal", "become": "lines", "facts": "jsonfile"}
