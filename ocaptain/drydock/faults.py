@@ -57,7 +57,7 @@ class FaultRule(BaseModel):
         kind: ``status``: refuse with ``status``; ``hang``: never answer; ``hold``: answer when the
             plan is replaced; ``truncate``: send half of the reply's body; ``garbage``: reply with
             something that is not JSON; ``cut``: break the connection in the middle of the reply;
-            ``lose``: leave holes in a command's standard output; ``wedge``: see above.
+            ``lose``: leave holes in a command's output; ``wedge``: see above.
         after: number of matching calls that pass first.
         times: how many calls are affected; None = all.
         rate: share of the remaining calls that are affected, chosen with the seed.
@@ -65,7 +65,8 @@ class FaultRule(BaseModel):
         status: HTTP status (kind ``status``).
         retry_after: seconds in the header of that name (kind ``status``).
         messages: number of messages that pass before a socket is cut.
-        kept, lost: after each ``kept`` bytes of standard output the next ``lost`` bytes are missing (kind ``lose``).
+        kept, lost: after each ``kept`` bytes of a stream the next ``lost`` bytes are missing (kind ``lose``).
+        stream: the stream of a command that loses them (kind ``lose``).
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -81,6 +82,7 @@ class FaultRule(BaseModel):
     messages: Annotated[int, Field(ge=0)] = 1
     kept: Annotated[int, Field(ge=1)] = KEPT_BYTES
     lost: Annotated[int, Field(ge=1)] = LOST_BYTES
+    stream: Literal["stdout", "stderr", "both"] = "stdout"
 
 
 class FaultPlan(BaseModel):
@@ -283,7 +285,7 @@ def _losing_sender(rule: FaultRule, scope: Scope, send: Send) -> Send:
         return send
     query = parse_qs(scope.get("query_string", b"").decode("ascii", "replace"))
     is_terminal = scope["type"] == "websocket" and query.get("tty", [""])[-1].lower() in {"true", "1"}
-    return LosingSender(send, rule.kept, rule.lost, tty=is_terminal)
+    return LosingSender(send, rule.kept, rule.lost, stream=rule.stream, tty=is_terminal)
 
 
 async def _discard_message(message: Message) -> None:

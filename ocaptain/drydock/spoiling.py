@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from starlette.types import Message, Send
 
-STDOUT = 1  # stream number in the first byte of an exec frame
+#: Streams that may lose output, by the number in the first byte of an exec frame.
+STREAMS = {"stdout": frozenset({1}), "stderr": frozenset({2}), "both": frozenset({1, 2})}
 
 
 class ConnectionCut(Exception):
@@ -87,27 +88,30 @@ def keep_outside_holes(data: bytes, passed: int, kept: int, lost: int) -> bytes:
 
 
 class LosingSender:
-    """Leaves holes in a command's standard output; all else, the exit code included, arrives.
+    """Leaves holes in a command's output, in each stream by itself; all else, the exit code included, arrives.
 
-    Each message of a socket, and each chunk of a POST's reply, is one frame; a terminal's have no stream number.
+    Each message of a socket, and each chunk of a POST's reply, is one frame; a terminal's have no stream number and
+    are standard output.
     """
 
-    def __init__(self, send: Send, kept: int, lost: int, *, tty: bool) -> None:
+    def __init__(self, send: Send, kept: int, lost: int, *, stream: str, tty: bool) -> None:
         self._send = send
         self._kept = kept
         self._lost = lost
+        self._losing = STREAMS[stream]
         self._head = 0 if tty else 1
-        self._passed = 0
+        self._passed = {1: 0, 2: 0}
 
     async def __call__(self, message: Message) -> None:
         """Send a message without what is lost of it."""
         key = {"websocket.send": "bytes", "http.response.body": "body"}.get(message["type"])
         frame = message.get(key) if key else None
-        if key is None or not frame or (self._head and frame[0] != STDOUT):
+        number = frame[0] if frame and self._head else 1
+        if key is None or not frame or number not in self._losing:
             await self._send(message)
             return
         data = frame[self._head :]
-        left = keep_outside_holes(data, self._passed, self._kept, self._lost)
-        self._passed += len(data)
+        left = keep_outside_holes(data, self._passed[number], self._kept, self._lost)
+        self._passed[number] += len(data)
         if left or not data:
             await self._send({**message, key: frame[: self._head] + left})

@@ -23,7 +23,7 @@ from ocaptain.drydock.policy import NetworkPolicy, NetworkRule, allows_host
 from ocaptain.drydock.progress import LogReader, said_in
 from ocaptain.drydock.services import sort_by_needs
 from ocaptain.drydock.sessions import EXIT
-from ocaptain.drydock.spoiling import keep_outside_holes
+from ocaptain.drydock.spoiling import LosingSender, keep_outside_holes
 from ocaptain.drydock.tasks import MAX_EXPIRE_SECONDS, MAX_TASKS, Tasks
 from ocaptain.drydock.watch import parse_watch_events
 
@@ -297,3 +297,24 @@ def test_the_forms_of_a_refusal():
     full = FsError.from_os(OSError(errno.EDQUOT, "Disk quota exceeded"), "/x")
     assert (full.status, full.body()) == (507, {"error": "Disk quota exceeded: /x", "code": "ENOSPC", "path": "/x"})
     assert FsError.from_os(OSError(errno.ELOOP, "Loop"), "/x").code == "EINVAL"
+
+
+@pytest.mark.parametrize(
+    ("stream", "arrived"),
+    [("stdout", [b"\1ad", b"\2abcd"]), ("stderr", [b"\1abcd", b"\2ad"]), ("both", [b"\1ad", b"\2ad"])],
+)
+def test_holes_are_in_the_streams_that_the_rule_names(stream, arrived):
+    sent = []
+
+    async def send(message):
+        sent.append(message["bytes"])
+
+    async def work():
+        losing = LosingSender(send, 1, 2, stream=stream, tty=False)
+        for frame in (b"\1ab", b"\2abc", b"\1cd", b"\2d", b"\3\0"):
+            await losing({"type": "websocket.send", "bytes": frame})
+
+    asyncio.run(work())
+    joined = [b"".join(frame[1:] for frame in sent if frame[0] == number) for number in (1, 2)]
+    assert [bytes([number]) + data for number, data in enumerate(joined, 1)] == arrived
+    assert sent[-1] == b"\3\0"
