@@ -17,6 +17,7 @@ from ocaptain.captain.transport import Completed, ShipGone, TransportError, run
 from ocaptain.captain.transport.sprite import SpriteTransport
 from ocaptain.sprites import (
     ConnectionFailed,
+    DeadlinePassed,
     OutputLost,
     ProxyFailed,
     SpritesClient,
@@ -388,13 +389,15 @@ def test_large_output_arrives_whole_over_a_lossy_stream(call, dock):
 
     async def work(client):
         lossy = await client.run("one", ["python3", "-c", SHOUT], seconds=240)
-        whole = await run_whole(client, "one", ["python3", "-c", SHOUT], seconds=240)
+        shout = ["python3", "-c", SHOUT]
+        whole = await run_whole(client, "one", shout, seconds=240)
+        talked = await run_whole(client, "one", shout, seconds=240, answer_output=lambda _out, _err: None)
         left = await client.run("one", ["sh", "-c", "ls -d /tmp/ocaptain-*"], seconds=240)
-        return lossy, whole, left
+        return lossy, whole, talked, left
 
-    lossy, whole, left = call(work)
+    lossy, whole, talked, left = call(work)
     assert len(lossy.stdout) < 2**21
-    assert whole == sprites_client.Completed(3, bytes(range(256)) * 8192, b"e" * 700_000)
+    assert talked == whole == sprites_client.Completed(3, bytes(range(256)) * 8192, b"e" * 700_000)
     assert left.code == 2  # nothing is left on the ship
 
 
@@ -402,6 +405,44 @@ def test_a_small_output_that_does_not_arrive_whole_is_an_error(call, dock):
     faults(dock, {**LOSSY, "kept": 10, "lost": 1})
     with pytest.raises(OutputLost, match=r"ended with exit code 4.*: 41 of 45 bytes"):
         call(lambda client: run_whole(client, "one", ["sh", "-c", "printf %45s x; exit 4"], seconds=240))
+
+
+@pytest.mark.parametrize("stream", ["stderr", "both"])
+def test_an_output_of_which_nothing_tells_the_length_is_an_error(call, dock, stream):
+    faults(dock, {**LOSSY, "kept": 1, "stream": stream})
+    with pytest.raises(OutputLost, match=r"ended with exit code 0.*: nothing tells how long it is"):
+        call(lambda client: run_whole(client, "one", ["echo", "there"], seconds=240))
+
+
+def test_a_command_that_does_not_end_well_leaves_no_output_on_the_ship(call):
+    """A deadline, a cancelled caller, a dialogue that fails."""
+
+    async def work(client):
+        async def list_files():
+            return (await client.run("one", ["sh", "-c", "ls -d /tmp/ocaptain-*"], seconds=240)).stdout
+
+        async def start():
+            running = asyncio.create_task(run_whole(client, "one", ["sh", "-c", "echo x; sleep 600"], seconds=240))
+            while not await list_files():
+                await asyncio.sleep(0.2)
+            return running
+
+        (running := await start()).cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert not await list_files()
+
+        def refuse(stdout, stderr):
+            raise KeyError(stdout + stderr)
+
+        with pytest.raises(KeyError, match="x"):
+            await run_whole(client, "one", ["sh", "-c", "echo x; sleep 600"], seconds=240, answer_output=refuse)
+        assert not await list_files()
+        with pytest.raises(DeadlinePassed):
+            await run_whole(client, "one", ["sleep", "600"], seconds=2)
+        assert not await list_files()
+
+    call(work)
 
 
 def test_whole_output_is_as_a_pipe_gives_it(call):
@@ -426,8 +467,10 @@ def test_whole_output_is_as_a_pipe_gives_it(call):
         asked = "printf 'prompt: ' >&2; read -r word; echo now $word; cat"
         talked = await run_script(asked, stdin=b"rest", answer_output=answer)
         assert (talked.stdout, talked.stderr) == (b"now pass\nrest", b"prompt: ")
-        with pytest.raises(TooLarge):
-            await run_script("yes")
+        for dialogue in (None, lambda _out, _err: None):
+            with pytest.raises(TooLarge):
+                await run_script("yes", answer_output=dialogue)
+        assert (await client.run("one", ["sh", "-c", "ls -d /tmp/ocaptain-*"], seconds=240)).code == 2
 
     call(work)
 

@@ -26,8 +26,6 @@ from ocaptain.sprites.errors import api_error
 from ocaptain.sprites.redact import redact
 from ocaptain.sprites.retry import MAX_ATTEMPTS, retry_wait
 from ocaptain.sprites.sockets import Frame, parse_frame
-from ocaptain.sprites.transfer import RemoteFile
-from ocaptain.sprites.whole import Account, split_account
 
 SPRITE = {"name": "x", "id": "sprite-1", "status": "cold", "labels": ["a"], "org_slug": "o", "more": {"un": "known"}}
 
@@ -257,26 +255,6 @@ def test_a_file_is_sent_in_pieces_with_its_length():
     (request,) = service.requests
     assert (request.headers["content-length"], len(request.content)) == ("600000", 600_000)
     assert "transfer-encoding" not in request.headers
-
-
-@pytest.mark.parametrize(
-    ("stderr", "rest", "account"),
-    [
-        (b"", b"", None),
-        (b"words\n", b"words\n", None),
-        (b"wordsMARK 3 5\n", b"words", Account(3, 5)),
-        (b"MARK\nMARK 3 5\n", b"MARK\n", Account(3, 5)),
-        (b"MARK 3 x\n", b"MARK 3 x\n", None),
-        (b"MARK 3\n", b"MARK 3\n", None),
-        (
-            b"MARK 3 5 /tmp/d aa bb\n",
-            b"",
-            Account(3, 5, (RemoteFile("/tmp/d/out", 3, "aa"), RemoteFile("/tmp/d/err", 5, "bb"))),
-        ),
-    ],
-)
-def test_the_account_of_an_output_is_the_last_line_of_the_errors(stderr, rest, account):
-    assert split_account(stderr, "MARK") == (rest, account)
 
 
 SECRET = "canary/4f59-token"
