@@ -24,7 +24,7 @@ from ocaptain.sprites.errors import (
 )
 
 MAX_ATTEMPTS = 5
-MAX_SILENT_ATTEMPTS = 2
+MAX_SILENT_ATTEMPTS = 3
 MAX_WAIT_SECONDS = 60.0
 _TRANSIENT_STATUSES = frozenset({500, 502, 503, 504})
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 REACH_SECONDS = 60.0
 PROBE_SECONDS = 1.0  # another process may hold the lock for a moment to test it
 POLL_SECONDS = 0.1
+HALTED = frozenset({*ENDED, "paused", "sinking"})  # states in which a captain has nothing to do
 OFF = frozenset({*NOT_SAILING, "provisioning"})  # states of ships that no captain follows
 RESUMED_NAME = "resumed"  # file with the number of the last event before the user had the voyage resumed
 
@@ -67,12 +68,16 @@ def join(directory: VoyageDirectory, sprite: str, *, is_new: bool) -> None:
         OcaptainError: the voyage was sunk meanwhile, or its captain neither answers nor ends.
     """
     with directory.ledger() as ledger:
+        voyage = ledger.voyage()
         ship = next((one for one in ledger.ships() if one.sprite == sprite), None)
-        must_resume = ledger.voyage().paused_reason == "user" and ledger.last_pause("user") <= _last_resumed(directory)
+        must_resume = voyage.paused_reason == "user" and ledger.last_pause("user") <= _last_resumed(directory)
     if ship is None:
         raise OcaptainError(f"{directory.id} has no ship on {sprite}")
+    has_captain = process.is_captain_running(directory.path)
+    if has_captain and voyage.state not in HALTED and not (is_new or must_resume or ship.state in OFF):
+        return  # it has never left
     # One that sleeps until the final verify needs no captain.
-    needs_captain = ship.role == "work" or process.is_captain_running(directory.path)
+    needs_captain = ship.role == "work" or has_captain
     command = Command(name="built", ready=(ship.id,), created=(ship.id,) if is_new else ())
 
     def record(command: Command, ledger: Ledger) -> Answer:
@@ -91,7 +96,7 @@ def join(directory: VoyageDirectory, sprite: str, *, is_new: bool) -> None:
         ask(directory.path, command, record)
     with directory.ledger() as ledger:
         state = ledger.voyage().state
-    if needs_captain and state not in ENDED:
+    if needs_captain and state not in HALTED:
         process.start_captain(directory.path)
 
 
@@ -134,7 +139,7 @@ def launch(directory: VoyageDirectory, built: BuildResult, settings: Settings) -
         with lock, open_for_writing(directory, lock) as ledger:
             _record_fleet(directory, ledger, built, settings)
             state = ledger.voyage().state
-        if state == "complete" or (built.joined and state in ENDED):
+        if state == "complete" or (built.joined and state in HALTED):
             return read_outcome(directory)
         process.start_captain(directory.path)
     elif built.joined:
