@@ -256,7 +256,8 @@ def _reasons_to_wait(ledger: Ledger, row: Mapping[str, Any], *, has_captain: boo
         found.append(f"it waits for approval: ocaptain approve {voyage.id} {task}")
     if pin := row["pin"]:
         found += _reasons_of_pin(ledger, voyage.id, task, pin)
-    found += _reasons_of_voyage(voyage, has_captain=has_captain)
+    is_retried = bool(held_by) and voyage.state == "failed"  # which starts a captain
+    found += _reasons_of_voyage(voyage, has_captain=has_captain or is_retried)
     return found or ["it is ready: the next free ship gets it"]
 
 

@@ -350,7 +350,7 @@ def test_claude_on_a_host_and_what_a_half_built_ship_is_given_back_as(machines, 
         gamma.inside(f"chown -R root '{home}/.ocaptain/claude'")
         kept = captain.run("sink", voyage, "--force")
         assert kept.code == 3, kept.out + kept.err
-        assert re.search(r"gamma: Remove the rest, and the lock:", kept.err), kept.err
+        assert re.search(r"gamma: task Remove the rest, and the lock: rc 1: rm: ", kept.err), kept.err
         assert CANARY in gamma.inside(f"cat '{credential}'")
         assert gamma.inside(f"cat '{home}/.ocaptain/voyage.lock'").startswith(f"{voyage} ship-0 from ")
         gamma.inside(f"chown -R cook '{home}/.ocaptain/claude'")
