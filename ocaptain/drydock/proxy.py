@@ -35,11 +35,17 @@ CLOSED = {
     "0.0.0.0/8": "means this machine",
     "127.0.0.0/8": "is a loopback address",
     "169.254.0.0/16": "is a link-local address",
+    # What a cloud tells a machine about itself, with its keys, is at link-local addresses and at these.
+    "100.100.100.200/32": "is a cloud's metadata",  # Alibaba Cloud
+    "168.63.129.16/32": "is a cloud's metadata",  # Azure's WireServer
+    "192.0.0.0/24": "is an address of protocols",  # RFC 6890; Oracle Cloud's metadata is at 192.0.0.192
     "224.0.0.0/4": "is a multicast address",
     "240.0.0.0/4": "is a reserved address",
     "::/96": "means this machine",  # unspecified, loopback, and IPv4-compatible (RFC 4291, obsolete)
     "64:ff9b:1::/48": "is a local translation address",  # RFC 8215: what is behind it cannot be known
     "2001::/32": "is a Teredo address",  # RFC 4380: an IPv4 address behind it, hidden
+    "fd00:ec2::254/128": "is a cloud's metadata",  # Amazon EC2
+    "fd20:ce::254/128": "is a cloud's metadata",  # Google Cloud
     "fe80::/10": "is a link-local address",
     "fec0::/10": "is a site-local address",
     "ff00::/8": "is a multicast address",

@@ -57,6 +57,15 @@ def rule(domain, action="allow"):
         ("127.0.0.1", "loopback"),
         ("127.255.255.254", "loopback"),
         ("169.254.169.254", "link-local"),
+        ("168.63.129.16", "metadata"),
+        ("168.63.129.17", None),
+        ("100.100.100.200", "metadata"),
+        ("192.0.0.192", "protocols"),
+        ("192.0.1.1", None),
+        ("fd00:ec2::254", "metadata"),
+        ("fd20:ce::254", "metadata"),
+        ("::ffff:168.63.129.16", "metadata"),
+        ("64:ff9b::192.0.0.192", "protocols"),
         ("10.0.0.1", "private"),
         ("172.16.0.1", "private"),
         ("172.31.255.255", "private"),
@@ -110,6 +119,8 @@ def test_an_opened_host_opens_private_addresses_and_no_service_of_the_host():
     # Whoever controls the name cannot turn it on the host, or on a cloud's own service.
     assert "loopback" in judge("127.0.0.1", "mirror.corp", 8080)
     assert "link-local" in judge("169.254.169.254", "mirror.corp", 8080)
+    for address in ("100.100.100.200", "fd00:ec2::254", "fd20:ce::254"):  # in ranges that it opens
+        assert "metadata" in judge(address, "mirror.corp", 8080)
     assert "own address" in judge("10.9.9.1", "mirror.corp", 8080, is_own=True)
     assert judge("10.1.2.3", "10.1.2.3", 443) is None
     assert "private" in judge("10.1.2.3", "10.1.2.3", 80)
@@ -141,8 +152,8 @@ def test_no_closed_or_private_address_is_reached_in_any_form(address, host):
     """Through no spelling, and an opened name opens no more than the private ranges."""
     refused = judge_address(address, Target(host, 8080), Egress(opened=(MIRROR,)), is_own=False)
     inside = unwrap(address)
-    is_private = any(inside in ip_network(one) for one in PRIVATE if ip_network(one).version == inside.version)
-    assert (refused is None) is (host == "mirror.corp" and is_private)
+    is_private, is_closed = (any(inside in ip_network(one) for one in ranges) for ranges in (PRIVATE, CLOSED))
+    assert (refused is None) is (host == "mirror.corp" and is_private and not is_closed)
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["{0}", "{0:#x}", "{1}.{2:#o}.{3}.{4:#x}", "{1}.{5}"]), st.booleans())
