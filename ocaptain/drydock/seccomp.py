@@ -64,6 +64,8 @@ NAMESPACE_FLAGS = (
 #: Families of sockets that a ship has (socket(2)): UNIX, INET, INET6 and NETLINK. Among the others are VSOCK, which
 #: reaches the hypervisor, and ALG, the kernel's cryptography.
 SOCKET_FAMILIES = (1, 2, 10, 16)
+#: Families of pairs of sockets (socketpair(2)): UNIX. TIPC makes such pairs, too, and a pair loads the family's module.
+PAIR_FAMILIES = (1,)
 LIBRARY = "libseccomp.so.2"
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
 _EQ, _GT, _MASKED_EQ = 4, 6, 7
@@ -118,10 +120,10 @@ def filter_program() -> bytes:
             _forbid(library, context, name, errno.ENOSYS)
         for flag in NAMESPACE_FLAGS:
             _forbid(library, context, "clone", errno.EPERM, _Comparison(0, _MASKED_EQ, flag, flag))
-        for family in range(max(SOCKET_FAMILIES)):
-            if family not in SOCKET_FAMILIES:
-                _forbid(library, context, "socket", errno.EAFNOSUPPORT, _Comparison(0, _EQ, family, 0))
-        _forbid(library, context, "socket", errno.EAFNOSUPPORT, _Comparison(0, _GT, max(SOCKET_FAMILIES), 0))
+        for name, families in (("socket", SOCKET_FAMILIES), ("socketpair", PAIR_FAMILIES)):
+            for family in set(range(max(families))) - set(families):
+                _forbid(library, context, name, errno.EAFNOSUPPORT, _Comparison(0, _EQ, family, 0))
+            _forbid(library, context, name, errno.EAFNOSUPPORT, _Comparison(0, _GT, max(families), 0))
         with tempfile.TemporaryFile() as file:
             if library.seccomp_export_bpf(context, file.fileno()):
                 raise DrydockError(f"{LIBRARY} could not export its filter")

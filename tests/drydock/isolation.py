@@ -112,6 +112,7 @@ ATTEMPTS = {
     "have keys of the kernel": call("add_key", 'b"user"', 'b"x"', 'b"y"', 1, -3),
     "be somebody for a service of the host": python(ASK_A_SERVICE),
     "reach the hypervisor": python("socket.socket(40, socket.SOCK_STREAM)"),
+    "have a pair of sockets of another kind": python("socket.socketpair(30, socket.SOCK_STREAM)"),
     "use the cryptography of the kernel": python("socket.socket(38, socket.SOCK_SEQPACKET)"),
     "listen to a network": python("socket.socket(17, socket.SOCK_RAW, 768)"),
     "have a ring of system calls": call("io_uring_setup", 1, "ctypes.create_string_buffer(120)"),

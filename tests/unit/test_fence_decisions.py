@@ -15,6 +15,8 @@ from ocaptain.drydock.ids import FIRST_SLOT, LAST_SLOT, RANGE_SIZE, IdClaims, Id
 from ocaptain.drydock.rootless import SandboxMode
 
 ONE = range_of(FIRST_SLOT)
+_pair = (ctypes.c_int * 2)()
+PAIR = ctypes.addressof(_pair)  # where socketpair(2) puts two descriptors
 
 
 def test_a_range_translates_both_ways():
@@ -170,6 +172,11 @@ def refused(number, *arguments):
         ((41, 40, 1, 0), "Address family not supported by protocol"),  # vsock
         ((41, 3, 1, 0), "Address family not supported by protocol"),
         ((41, 2**32 + 40, 1, 0), "Address family not supported by protocol"),  # the kernel sees 40
+        ((53, 30, 1, 0, PAIR), "Address family not supported by protocol"),  # a pair of TIPC
+        ((53, 2, 1, 0, PAIR), "Address family not supported by protocol"),
+        ((53, 0, 1, 0, PAIR), "Address family not supported by protocol"),
+        ((53, 2**32 + 30, 1, 0, PAIR), "Address family not supported by protocol"),
+        ((53, 1, 1, 0, PAIR), "made"),
         ((250, 0, -3, 0), "Operation not permitted"),  # keyctl
         ((272, 0), "Operation not permitted"),  # unshare
         ((56, 0x10000000 | 17, 0, 0, 0, 0), "Operation not permitted"),  # clone with a user namespace
