@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from ocaptain.background import dying_with_us
-from ocaptain.drydock.confine import ALLOWED_CAPABILITIES
+from ocaptain.drydock.confine import ALLOWED_CAPABILITIES, give_back_open_files
 from ocaptain.drydock.enter import SandboxCommand, spawn
 from ocaptain.drydock.errors import DrydockError
 from ocaptain.drydock.ids import SHARED_SLOT, move_tree, range_of, shared_ids
@@ -239,6 +239,7 @@ async def _run_on_host(argv: list[str]) -> None:
             stdout=output,
             stderr=output,
             env=environment,
+            preexec_fn=give_back_open_files,
         )
         try:
             async with asyncio.timeout(BUILD_SECONDS):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 
 from ocaptain.drydock import kernel
@@ -26,12 +27,38 @@ ALLOWED_CAPABILITIES = {
     "audit_write": 29,
 }
 LAST_CAPABILITY = 40
+#: Descriptors that drydock wants at most: a forked child closes those below this number.
+MAX_OPEN_FILES = 65536
+#: The soft limit of descriptors that this process was started with, once it has a higher one.
+_given_open_files: list[int] = []
 _KEYCTL, _JOIN_SESSION_KEYRING = {"x86_64": 250, "aarch64": 219}.get(os.uname().machine, 250), 1
 
 
 def leave_session_keyring() -> None:
     """Have an empty session keyring: the keys of whoever started drydock are none of the ship's."""
     kernel.libc.syscall(_KEYCTL, _JOIN_SESSION_KEYRING, None)
+
+
+def wanted_open_files(soft: int, hard: int) -> int:
+    """Return the soft limit of descriptors (setrlimit(2)) for a server that serves many ships, never a lower one."""
+    if soft == resource.RLIM_INFINITY:
+        return soft
+    return max(soft, MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES))
+
+
+def raise_open_files() -> None:
+    """Let this process have more descriptors than the usual 1024: a connection of a ship takes two."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = wanted_open_files(soft, hard)
+    if wanted != soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        _given_open_files[:] = [soft]
+
+
+def give_back_open_files() -> None:
+    """In a forked child: have the limit that drydock was started with; many programs are slow with a high one."""
+    for soft in _given_open_files:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
 
 
 def die_with_parent(parent: int | None = None) -> None:
@@ -55,11 +82,14 @@ def become_root_of_namespace() -> None:
 def drop_privileges(program: bytes, *, as_root: bool, set_groups: bool) -> None:
     """Come under the filter of system calls, drop every capability that is not allowed, become the user; for ever.
 
+    The limit of descriptors is again the one that drydock was started with.
+
     Args:
         program: the filter (:func:`ocaptain.drydock.seccomp.filter_program`), made before the fork.
         as_root: stay the ship's root.
         set_groups: whether the kernel allows to change groups; not where there is one id.
     """
+    give_back_open_files()
     load_filter(program)  # while sys_admin is there: without it sudo would have to go
     allowed = 0
     for number in ALLOWED_CAPABILITIES.values():

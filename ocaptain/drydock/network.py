@@ -100,14 +100,29 @@ async def connect_to_sandbox_port(init_pid: int, port: int) -> tuple[asyncio.Str
         raise
 
 
+async def end_writer(writer: asyncio.StreamWriter) -> None:
+    """Close a connection when what was written to it has been sent; until then it counts as open."""
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+
+
+def abandon_writer(writer: asyncio.StreamWriter) -> None:
+    """Close a connection now: one whose peer does not read would keep its descriptor for as long as it likes."""
+    if writer.transport.get_write_buffer_size():
+        writer.transport.abort()
+    else:
+        writer.close()
+
+
 StreamPair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 async def relay(one: StreamPair, other: StreamPair, *, until_other_ends: bool = False) -> None:
-    """Copy bytes in both directions, with back-pressure.
+    """Copy bytes in both directions, with back-pressure; then the other side is closed, and one is left open.
 
     Args:
-        one: the one side.
+        one: the one side; whoever has accepted it closes it.
         other: the other side.
         until_other_ends: end when the other side has ended, else only when both have.
     """
@@ -125,8 +140,8 @@ async def relay(one: StreamPair, other: StreamPair, *, until_other_ends: bool = 
         await carry(other[0], one[1])
         if not until_other_ends:
             await there
+            await end_writer(other[1])
     finally:
         there.cancel()
         await asyncio.gather(there, return_exceptions=True)
-        for _, writer in (one, other):
-            writer.close()
+        abandon_writer(other[1])

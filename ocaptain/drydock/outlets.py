@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ocaptain.drydock.errors import FsError
 from ocaptain.drydock.files import Files
-from ocaptain.drydock.network import CHUNK_BYTES, open_sandbox_socket, relay
+from ocaptain.drydock.network import CHUNK_BYTES, abandon_writer, end_writer, open_sandbox_socket, relay
 from ocaptain.drydock.policy import allows_host
 from ocaptain.drydock.proxy import Egress, OpenedHost
 from ocaptain.drydock.proxy_server import ProxyConnections
@@ -42,6 +42,8 @@ _SETTINGS = {
     "/etc/apt/apt.conf.d/zz-drydock-proxy": (_APT, 0o644),
     "/etc/sudoers.d/drydock-proxy": (f'Defaults env_keep += "{_VARIABLES}"\n', 0o440),
 }
+#: Open at once in one ship, by all ways out together, so that it cannot use up drydock's descriptors (two each).
+MAX_CONNECTIONS = 256
 NetworkMode = Literal["proxy", "isolated", "host"]
 log = logging.getLogger("drydock")
 
@@ -110,19 +112,32 @@ async def publish_policy(files: Files, policy: NetworkPolicy) -> None:
         await files.write("/policy/network.json", _once(content), 0o444)
 
 
+class Crowd:
+    """The connections of one ship.
+
+    Attributes:
+        number: of those that are open now, by all outlets together.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+
+
 class Outlet:
     """A listener on a ship's loopback.
 
     Args:
         port: on 127.0.0.1 inside.
         serve: carries out one connection; it is cancelled when connections are dropped.
+        crowd: of the ship, whose number is limited.
     """
 
     def __init__(
-        self, port: int, serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+        self, port: int, serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]], crowd: Crowd
     ) -> None:
         self.port = port
         self._serve = serve
+        self._crowd = crowd
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.Task[None]] = set()
 
@@ -140,16 +155,22 @@ class Outlet:
         self._server = await asyncio.start_server(self._serve_connection, sock=listener, limit=CHUNK_BYTES)
 
     async def _serve_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._crowd.number >= MAX_CONNECTIONS:
+            writer.transport.abort()  # without a reply: one that waits until it is read would hold its descriptor
+            return
         task = asyncio.current_task()
         assert task
         self._open.add(task)
+        self._crowd.number += 1
         try:
             await self._serve(reader, writer)
+            await end_writer(writer)
         except (OSError, asyncio.CancelledError):
             pass  # the ship's program sees the connection end
         finally:
             self._open.discard(task)
-            writer.close()
+            self._crowd.number -= 1
+            abandon_writer(writer)
 
     def drop_connections(self) -> None:
         """Close every open connection."""
@@ -179,12 +200,13 @@ class Outlets:
         self._network = network
         self._rules = rules
         self._init_pid = 0
+        self._crowd = Crowd()
         self._bridges: dict[int, Outlet] = {}
         if network.is_own:
             self._bridges = {port: self._bridge(port) for port in (*network.ports, *ports)}
         self._proxy: Outlet | None = None
         if network.has_proxy:
-            self._proxy = Outlet(PROXY_PORT, ProxyConnections(self._egress).serve)
+            self._proxy = Outlet(PROXY_PORT, ProxyConnections(self._egress).serve, self._crowd)
 
     def _egress(self) -> Egress:
         return Egress(self._rules(), self._network.opened, opened_only=self._network.mode == "isolated")
@@ -195,7 +217,7 @@ class Outlets:
                 far = await asyncio.open_connection("127.0.0.1", port, limit=CHUNK_BYTES)
                 await relay((reader, writer), far)
 
-        return Outlet(port, serve)
+        return Outlet(port, serve, self._crowd)
 
     @property
     def _all(self) -> list[Outlet]:

@@ -1,7 +1,7 @@
 """Carry out requests to drydock's proxy (:mod:`.proxy` decides which).
 
-Names are looked up here, in threads of their own: neither the ship nor the server at the other end has a say in
-which address is judged and which is connected to.
+Names are looked up by drydock (:mod:`.lookups`): neither the ship nor the server at the other end has a say in
+which address is judged and which is connected to. How many connections a ship has is :mod:`.outlets`' to count.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ocaptain.drydock.lookups import Lookups
 from ocaptain.drydock.network import CHUNK_BYTES, CONNECT_SECONDS, relay
 from ocaptain.drydock.proxy import Refusal, judge_address, judge_target, parse_request, unwrap
 
@@ -26,17 +26,13 @@ if TYPE_CHECKING:
 HEAD_SECONDS = 30.0
 LINGER_SECONDS = 2.0
 LOOKUP_SECONDS = 20.0
-MAX_CONNECTIONS = 512  # of one ship, so that it cannot use up the descriptors of the others
-#: Of one ship at a time: a name whose server does not answer keeps its thread for long.
-MAX_LOOKUPS = 4
 _DISCARD_PORT = 9
-_resolvers = ThreadPoolExecutor(max_workers=16, thread_name_prefix="resolve")
+_lookups = Lookups()
 _REASONS = {
     400: "Bad Request",
     403: "Forbidden",
     431: "Head Too Large",
     502: "Bad Gateway",
-    503: "Busy",
     504: "Timeout",
 }
 
@@ -58,8 +54,6 @@ class ProxyConnections:
 
     def __init__(self, egress: Callable[[], Egress]) -> None:
         self._egress = egress
-        self._open = 0
-        self._lookups = asyncio.Semaphore(MAX_LOOKUPS)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection: one request, then bytes in both directions.
@@ -67,7 +61,6 @@ class ProxyConnections:
         Raises:
             OSError: a connection broke.
         """
-        self._open += 1
         try:
             far, is_tunnel = await self._connect(reader)
             if is_tunnel:
@@ -75,8 +68,6 @@ class ProxyConnections:
             await relay((reader, writer), far, until_other_ends=not is_tunnel)
         except _RefusedError as error:
             await _refuse(reader, writer, error.refusal)
-        finally:
-            self._open -= 1
 
     async def _connect(self, reader: asyncio.StreamReader) -> tuple[StreamPair, bool]:
         """Read a request and reach its target; return the connection, and whether it is a tunnel.
@@ -84,8 +75,6 @@ class ProxyConnections:
         Raises:
             _RefusedError: the request is refused, or its target cannot be reached.
         """
-        if self._open > MAX_CONNECTIONS:
-            raise _RefusedError(503, f"{MAX_CONNECTIONS} connections of this sprite are open")
         request = parse_request(await _read_head(reader))
         if isinstance(request, Refusal):
             raise _RefusedError(request.status, request.reason)
@@ -106,28 +95,14 @@ class ProxyConnections:
     async def _look_up(self, target: Target) -> list[Address]:
         if target.address:
             return [target.address]
-        await self._lookups.acquire()
-        found = asyncio.get_running_loop().run_in_executor(_resolvers, _resolve, target.host, target.port)
-        found.add_done_callback(self._end_lookup)
         try:
             async with asyncio.timeout(LOOKUP_SECONDS):
-                return await asyncio.shield(found)
+                return await _lookups.look_up(self, target.host, target.port)
         except TimeoutError:
             raise _RefusedError(504, f"looking up {target.host} took too long") from None
         except (OSError, UnicodeError) as error:
             why = getattr(error, "strerror", None) or "it is not a valid name"
             raise _RefusedError(502, f"{target.host} cannot be resolved: {why}") from error
-
-    def _end_lookup(self, found: asyncio.Future[list[Address]]) -> None:
-        """Let the next one look up: only now, since a thread cannot be cancelled."""
-        self._lookups.release()
-        if not found.cancelled():
-            found.exception()  # else asyncio logs one that nobody waits for any more
-
-
-def _resolve(host: str, port: int) -> list[Address]:
-    answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(ip_address(str(answer[4][0]).partition("%")[0]) for answer in answers))
 
 
 def is_own_address(address: Address) -> bool:

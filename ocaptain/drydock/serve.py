@@ -19,6 +19,7 @@ import uvicorn
 from ocaptain.drydock.api.app import build_app
 from ocaptain.drydock.base import ensure_base
 from ocaptain.drydock.cgroups import find_places, remove_leftovers
+from ocaptain.drydock.confine import raise_open_files
 from ocaptain.drydock.connections import BoundedProtocol
 from ocaptain.drydock.errors import DrydockError
 from ocaptain.drydock.faults import Faults
@@ -86,6 +87,7 @@ async def serve(options: Options) -> None:
     state_dir = drydock_directory()
     if not protect_this_process():
         log.warning("drydock's own oom_score_adj cannot be lowered: only those of its ships are raised")
+    raise_open_files()
     faults = Faults(options.fault_plan())
     require_sandbox_support(state_dir)
     state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import struct
 
 import pytest
 
-from ocaptain.drydock import ids, kernel, seccomp
+from ocaptain.drydock import confine, ids, kernel, seccomp
 from ocaptain.drydock.build import Plan, hidden_mounts, overlays, root_mounts
 from ocaptain.drydock.hide import HIDDEN_FILES
 from ocaptain.drydock.ids import FIRST_SLOT, LAST_SLOT, RANGE_SIZE, IdClaims, Ids, move_capability, move_id, range_of
@@ -17,6 +18,28 @@ from ocaptain.drydock.rootless import SandboxMode
 ONE = range_of(FIRST_SLOT)
 _pair = (ctypes.c_int * 2)()
 PAIR = ctypes.addressof(_pair)  # where socketpair(2) puts two descriptors
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "wanted"),
+    [(1024, 4096, 4096), (1024, 2**20, 65536), (1024, -1, 65536), (2**20, 2**20, 2**20), (-1, -1, -1), (256, 256, 256)],
+)
+def test_how_many_descriptors_a_server_has(soft, hard, wanted):
+    assert confine.wanted_open_files(soft, hard) == wanted
+
+
+@pytest.mark.parametrize("raised", [False, True])
+def test_what_drydock_starts_has_the_descriptors_that_drydock_was_given(raised):
+    def work():
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (300, hard))
+        if raised:
+            confine.raise_open_files()
+        during = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        confine.give_back_open_files()
+        return (during > 300) is (raised and hard > 300) and resource.getrlimit(resource.RLIMIT_NOFILE) == (300, hard)
+
+    assert forked(work) == "True"
 
 
 def test_a_range_translates_both_ways():
