@@ -126,7 +126,7 @@ async def serve(options: Options) -> None:
                     await store.halt_all()
                 if not len(store):
                     (state_dir / OPTIONS_FILE).unlink(missing_ok=True)
-                    if (state_dir / "sprites").exists() and not store.unreadable:
+                    if (state_dir / "sprites").exists() and not store.unusable:
                         (state_dir / "sprites").rename(state_dir / f"stale-{secrets.token_hex(4)}")
                     await asyncio.to_thread(_remove_leftovers, state_dir, "stale-*")
 

@@ -28,6 +28,7 @@ from ocaptain.drydock.rootless import SandboxMode, is_machine_root, sandbox_mode
 from ocaptain.drydock.sandbox import Sandbox, remove_tree
 from ocaptain.drydock.sprite import ORGANISATION, Sprite
 from ocaptain.drydock.tasks import format_timestamp
+from ocaptain.drydock.unusable import Unusable, why_unusable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -42,11 +43,6 @@ MAX_PAGE_SIZE = 50
 TICK_SECONDS = 0.5
 #: Most steps in which the clock is advanced; a longer jump has longer steps.
 MAX_CLOCK_STEPS = 10_000
-_STANDS_ON: dict[str, str] = {
-    SandboxMode.HOST: "this machine's system",
-    SandboxMode.MAPPED: "a Debian of their own",
-    SandboxMode.SINGLE: "this machine's programs under one id",
-}
 log = logging.getLogger("drydock")
 
 
@@ -111,7 +107,7 @@ class Store:
         self._base = base
         self._sprites: dict[str, Sprite] = {}
         self._reserved: set[str] = set()
-        self.unreadable: dict[Path, str] = {}
+        self.unusable = Unusable()
         self._claims = IdClaims()
         self._listeners: set[asyncio.Queue[dict[str, Any]]] = set()
 
@@ -124,13 +120,10 @@ class Store:
         return name in self._sprites
 
     def get(self, name: str) -> Sprite:
-        """Return a sprite; raise ApiError: 404 if it does not exist, 423 if it may be an unreadable one."""
+        """Return a sprite; raise ApiError: 404 if it does not exist, 423 if it may be one that cannot be served."""
         sprite = self._sprites.get(name)
-        if sprite is None and self.unreadable:  # one of them may be it: absent is not gone
-            folder, reason = next(iter(self.unreadable.items()))
-            raise ApiError(423, "unreadable", f"the sprite in {folder} {reason}")
         if sprite is None:
-            raise ApiError(404, "not_found", f"sprite not found: {name}")
+            raise self.unusable.error_for(name)
         return sprite
 
     def __len__(self) -> int:
@@ -142,6 +135,8 @@ class Store:
             raise InvalidRequest(["name must be 1-63 of a-z, 0-9 and inner hyphens"])
         if body.name in self._sprites or body.name in self._reserved:
             raise ApiError(409, "already_exists", f"sprite {body.name} already exists")
+        if told := self.unusable.named.get(body.name):
+            raise ApiError(409, "already_exists", told)
         self._check_limit()
         self._reserved.add(body.name)
         try:
@@ -203,7 +198,7 @@ class Store:
         """Load the sprites that an ended drydock has left on disk, as cold sprites.
 
         A folder without a record is removed. One whose record is damaged stays, and while there is one,
-        :meth:`get` answers 423 instead of 404.
+        :meth:`get` answers 423 instead of 404; so it does for the name of one that was made of another base.
         """
         for directory in sorted(self._directory.iterdir()) if self._directory.is_dir() else []:
             try:
@@ -214,11 +209,12 @@ class Store:
                 continue
             except (OSError, ValueError) as error:
                 log.warning("%s: the record of its sprite cannot be read: %s", directory, error)
-                self.unreadable[directory] = "has a record that cannot be read; repair or remove the folder"
+                self.unusable.add(directory, "has a record that cannot be read; repair or remove the folder")
                 continue
-            if reason := _why_unusable(record):
+            made = record.mode or (SandboxMode.HOST if is_machine_root() else sandbox_mode())  # of an earlier version
+            if reason := why_unusable(made, sandbox_mode()):
                 log.warning("%s: the sprite %s %s", directory, record.body.name, reason)
-                self.unreadable[directory] = f"({record.body.name}) {reason}"
+                self.unusable.add(directory, reason, record.body.name)
                 continue
             box = self._new_box(record.body.name, directory, self._claims.claim(record.first_id))
             box.disk_first = record.first_id
@@ -366,16 +362,6 @@ class Store:
             event = self.status_event(sprite)
             for queue in self._listeners:
                 queue.put_nowait(event)
-
-
-def _why_unusable(record: SpriteRecord) -> str | None:
-    """Return why a sprite cannot run as this drydock runs; None if it can."""
-    mode = sandbox_mode()
-    made = record.mode or (SandboxMode.HOST if is_machine_root() else mode)  # of an earlier version
-    if made == mode:
-        return None
-    reason = f"was made of {_STANDS_ON[made]}, and ships stand on {_STANDS_ON[mode]} now"
-    return f"{reason}; `ocaptain doctor` says why; go back to that, or remove the folder"
 
 
 def _install_tools(directory: Path, ids: Ids) -> None:
