@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+#: The machine's ids that drydock gives away: the ships' ranges (:mod:`.ids`), and behind them the one of the trial.
+FIRST_ID, END_ID = 0x10000000, 0x70020000
 _TRIAL_IDS = (0x70010000, 65536)
 
 
@@ -52,6 +54,23 @@ def make_user_namespace(first: int, size: int) -> int:
         for fd in (made, go_on, say_go_on):
             os.close(fd)
         os.waitpid(child, 0)
+
+
+def maps_ids(id_map: str, first: int, end: int) -> bool:
+    """Return whether an id map (user_namespaces(7): "inside outside count", a range a line) holds first to end - 1."""
+    for start, count in sorted((int(inside), int(count)) for inside, _, count in map(str.split, id_map.splitlines())):
+        if start <= first < start + count:
+            first = start + count
+    return first >= end
+
+
+def why_no_users() -> str | None:
+    """Return why root cannot make a user namespace with ids of a ship; None if it can."""
+    try:
+        os.close(make_user_namespace(*_TRIAL_IDS))
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
 
 
 def write_file(path: str, text: str) -> None:

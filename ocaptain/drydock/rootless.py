@@ -3,6 +3,8 @@
 As the machine's root drydock shows its ships the machine's own system under ids of their own (:mod:`.ids`,
 :mod:`.idmap`); where kernel or file system cannot do that, they stand on a separate Debian.
 
+In a container whose root has too few ids for that, they share its ids 0 and 1000 and stand on that Debian, too.
+
 Started by an ordinary user, drydock runs itself as root of a user namespace. There the files of the
 machine's root belong to ``nobody``, so the ships need a separate base system. Without a range of
 subordinate ids a ship has only one user and no root.
@@ -19,7 +21,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from ocaptain.drydock.errors import DrydockError
-from ocaptain.drydock.idmap import why_not
+from ocaptain.drydock.idmap import END_ID, FIRST_ID, maps_ids, why_no_users, why_not
 from ocaptain.sources import cache_directory
 
 SPRITE_UID = 1000
@@ -37,8 +39,19 @@ class SandboxMode(StrEnum):
 
 
 def is_machine_root() -> bool:
-    """Return whether this process is root, and not of a user namespace in which the machine's files are nobody's."""
-    return os.geteuid() == 0 and Path("/usr").stat().st_uid == 0
+    """Return whether this process is root, and has the machine's files and all the ids that ships are given.
+
+    Root of a user namespace has the files of nobody; root of many a container has its files, and 65,536 ids.
+    """
+    has_files = os.geteuid() == 0 and Path("/usr").stat().st_uid == 0
+    return has_files and all(maps_ids(_own_map(name), FIRST_ID, END_ID) for name in ("uid_map", "gid_map"))
+
+
+def _own_map(name: str) -> str:
+    try:
+        return Path("/proc/self", name).read_text("ascii")
+    except FileNotFoundError:  # of a kernel without user namespaces
+        return f"0 0 {2**32 - 1}\n"
 
 
 @functools.cache
@@ -46,7 +59,7 @@ def sandbox_mode() -> SandboxMode:
     """Return the mode of this process, which must be root of its user namespace."""
     if is_machine_root():
         return SandboxMode.MAPPED if why_no_view() else SandboxMode.HOST
-    return SandboxMode.MAPPED if maps_sprite_user(Path("/proc/self/uid_map").read_text("ascii")) else SandboxMode.SINGLE
+    return SandboxMode.MAPPED if maps_sprite_user(_own_map("uid_map")) else SandboxMode.SINGLE
 
 
 @functools.cache
@@ -57,6 +70,8 @@ def why_no_view() -> str | None:
     """
     if os.environ.get(BASE_VARIABLE) == "own":
         return f"{BASE_VARIABLE}=own asks for it"
+    if not is_machine_root():
+        return "root has too few ids here, as in a container"
     cache = cache_directory().absolute()
     of_base = next(place for place in (cache, *cache.parents) if place.is_dir())
     return why_not([*(Path("/", tree) for tree in OVERLAID_DIRECTORIES), of_base])
@@ -64,8 +79,29 @@ def why_no_view() -> str | None:
 
 def maps_sprite_user(uid_map: str) -> bool:
     """Return whether an id map (see user_namespaces(7)) includes the ships' user id."""
-    ranges = [line.split() for line in uid_map.splitlines()]
-    return any(int(first) <= SPRITE_UID < int(first) + int(count) for first, _, count in ranges)
+    return maps_ids(uid_map, SPRITE_UID, SPRITE_UID + 1)
+
+
+def require_namespaces() -> None:
+    """As root: raise an error if no sandbox can be made here, or not the base that its ships would stand on.
+
+    Raises:
+        DrydockError: what is forbidden or missing, and what to do.
+    """
+    what, failure = "user namespaces", why_no_users() if is_machine_root() else None
+    if not failure:
+        what, (failure, _) = "mount namespaces", _try_namespace(("unshare", "--mount"))
+    if failure:
+        raise DrydockError(
+            f"drydock cannot fence its ships: this machine or container allows no {what} ({failure}); "
+            "they need CAP_SYS_ADMIN, a seccomp profile that lets them pass, and sysctl user.max_user_namespaces "
+            "above 0; else use sprites (--provider sprites)"
+        )
+    if sandbox_mode() is SandboxMode.MAPPED and shutil.which("mmdebstrap") is None:
+        raise DrydockError(
+            f"drydock cannot show its ships this machine's system under ids of their own ({why_no_view()}); "
+            "for a Debian of their own: apt-get install mmdebstrap"
+        )
 
 
 def describe_limitation() -> str | None:
@@ -74,7 +110,9 @@ def describe_limitation() -> str | None:
     Call it as the user, outside of drydock's namespace.
     """
     if os.geteuid() == 0:
-        reason = why_no_view() if is_machine_root() else None
+        if sandbox_mode() is SandboxMode.SINGLE:
+            return "drydock's ships are reduced (one user, no sudo, no apt) because root has a single id here"
+        reason = why_no_view()
         return (
             f"drydock's ships stand on a Debian of their own, not on this machine's system ({reason})"
             if reason
@@ -102,6 +140,10 @@ def describe_ids() -> str:
     if os.geteuid() != 0:
         ids = "their own within your range" if describe_limitation() is None else "yours alone"
         return f"ships have ids that are {ids}"
+    if sandbox_mode() is SandboxMode.SINGLE:
+        return "ships have root's id alone, the only one here"
+    if not is_machine_root():
+        return "ships share the ids 0 and 1000 of root here, which has too few for more (a container)"
     if why_no_view():
         return "ships have a range of ids that is nobody's, the same for all; they stand on a Debian of their own"
     return "each ship has a range of ids that is nobody's; they stand on this machine's system (idmapped mounts)"

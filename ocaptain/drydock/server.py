@@ -34,7 +34,7 @@ from ocaptain.drydock.faults import FaultPlan
 from ocaptain.drydock.life import COLD_SECONDS, IDLE_SECONDS
 from ocaptain.drydock.progress import LogReader
 from ocaptain.drydock.record import Process
-from ocaptain.drydock.rootless import OVERLAID_DIRECTORIES, is_machine_root, namespace_root_command, why_no_view
+from ocaptain.drydock.rootless import OVERLAID_DIRECTORIES, namespace_root_command, require_namespaces
 from ocaptain.drydock.seccomp import load_library
 from ocaptain.errors import UsageError
 from ocaptain.locks import end_lock_holder, is_locked
@@ -114,11 +114,8 @@ def require_sandbox_support(state_dir: Path) -> None:
     load_library()
     if os.geteuid() != 0:
         namespace_root_command()
-    elif is_machine_root() and (reason := why_no_view()) and shutil.which("mmdebstrap") is None:
-        raise DrydockError(
-            f"drydock cannot show its ships this machine's system under ids of their own ({reason}); "
-            "for a Debian of their own: apt-get install mmdebstrap"
-        )
+    else:
+        require_namespaces()
     for place in (state_dir, cache_directory()):
         _require_usable_path(place)
 

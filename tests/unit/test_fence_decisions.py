@@ -9,8 +9,9 @@ import struct
 
 import pytest
 
-from ocaptain.drydock import confine, ids, kernel, seccomp
+from ocaptain.drydock import confine, idmap, ids, kernel, rootless, seccomp
 from ocaptain.drydock.build import Plan, hidden_mounts, overlays, root_mounts
+from ocaptain.drydock.errors import DrydockError
 from ocaptain.drydock.hide import HIDDEN_FILES
 from ocaptain.drydock.ids import FIRST_SLOT, LAST_SLOT, RANGE_SIZE, IdClaims, Ids, move_capability, move_id, range_of
 from ocaptain.drydock.rootless import SandboxMode
@@ -56,6 +57,85 @@ def test_a_range_translates_both_ways():
 def test_ranges_lie_apart_and_below_the_sign():
     assert range_of(LAST_SLOT).first + RANGE_SIZE <= ids.SHARED_SLOT * RANGE_SIZE < 2**31
     assert range_of(FIRST_SLOT + 1).first == ONE.first + ONE.size
+
+
+ALL_IDS, OF_A_CONTAINER = "         0          0 4294967295\n", "0 100000 65536\n"
+
+
+@pytest.mark.parametrize(
+    ("id_map", "first", "end", "holds"),
+    [
+        (ALL_IDS, idmap.FIRST_ID, idmap.END_ID, True),
+        (OF_A_CONTAINER, idmap.FIRST_ID, idmap.END_ID, False),  # LXC, Podman, Docker with userns-remap
+        ("0 1000 1\n1 100000 65536\n", idmap.FIRST_ID, idmap.END_ID, False),
+        ("0 0 1\n", idmap.FIRST_ID, idmap.END_ID, False),
+        ("", 0, 1, False),
+        (OF_A_CONTAINER, 1000, 1001, True),
+        ("0 0 1\n", 1000, 1001, False),
+        ("1 100000 65536\n0 1000 1\n", 0, 65537, True),  # in any order
+        ("0 1000 10\n11 100000 65536\n", 0, 1001, False),  # with a hole
+        ("0 1000 20\n", 5, 21, False),
+    ],
+)
+def test_which_ids_a_map_holds(id_map, first, end, holds):
+    assert idmap.maps_ids(id_map, first, end) is holds
+
+
+def test_what_is_asked_of_a_map_are_the_ships_ranges_and_the_trial():
+    assert ONE.first == idmap.FIRST_ID
+    assert range_of(ids.SHARED_SLOT).first + RANGE_SIZE < idmap.END_ID
+
+
+def in_namespace(ranges, work):
+    """Return what ``work`` returns as root of a user namespace with the ids of this machine below ``ranges``."""
+    users = idmap.make_user_namespace(0, ranges)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            kernel.join(users)
+            confine.become_root_of_namespace()
+            os.write(writing, str(work()).encode())
+        except BaseException as error:
+            os.write(writing, repr(error).encode())
+        finally:
+            os._exit(0)
+    for fd in (users, writing):
+        os.close(fd)
+    with os.fdopen(reading) as file:
+        told = file.read()
+    os.waitpid(child, 0)
+    return told
+
+
+def describe_root():
+    for cached in (rootless.sandbox_mode, rootless.why_no_view):
+        cached.cache_clear()
+    return rootless.is_machine_root(), str(rootless.sandbox_mode()), ids.shared_ids().first
+
+
+def require_without_mounts():
+    """Ask for namespaces without sys_admin, as in a container that was not given it."""
+    kernel.prctl(kernel.PR_CAPBSET_DROP, 21)
+    kernel.set_capabilities(0, 0)
+    try:
+        rootless.require_namespaces()
+    except DrydockError as error:
+        return error
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives ids to a namespace")
+@pytest.mark.parametrize(("ranges", "mode"), [(65536, "mapped"), (1, "single")])
+def test_root_of_a_container_with_few_ids_is_not_the_machine_s_root(ranges, mode):
+    assert in_namespace(ranges, describe_root) == str((False, mode, 0))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives ids to a namespace")
+def test_where_no_namespaces_are_allowed_it_is_said_and_no_package_is_named():
+    told = in_namespace(65536, require_without_mounts)
+    assert "allows no mount namespaces" in told
+    assert "CAP_SYS_ADMIN" in told
+    assert "apt-get" not in told
 
 
 @pytest.mark.parametrize(
