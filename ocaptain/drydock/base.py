@@ -21,6 +21,7 @@ from typing import IO
 
 from ocaptain.background import dying_with_us
 from ocaptain.drydock.confine import ALLOWED_CAPABILITIES, give_back_open_files
+from ocaptain.drydock.cover import KEPT, REMOVED, SEARCHED, cover, covered_paths
 from ocaptain.drydock.enter import SandboxCommand, spawn
 from ocaptain.drydock.errors import DrydockError
 from ocaptain.drydock.ids import SHARED_SLOT, move_tree, range_of, shared_ids
@@ -60,8 +61,7 @@ echo 'sprite:x:{SPRITE_UID}:{SPRITE_UID}:sprite:/home/sprite:/bin/bash' >> passw
 echo 'sprite:x:{SPRITE_UID}:' >> group
 # What the host keeps to itself.
 rm -rf ssl/private
-for kept in lib/postgresql lib/mysql lib/docker lib/containerd mail spool/mail spool/cron backups \\
-  cache/debconf/passwords.dat; do
+for kept in {" ".join(REMOVED)}; do
   rm -rf "$root/var/$kept"
 done
 # To index the manuals costs more than most packages that a ship installs.
@@ -153,6 +153,8 @@ def base_layer_key(root: Path = Path("/")) -> str:
     digest.update((BOOTSTRAP_SCRIPT + COPY_SCRIPT + CONTAINER_SCRIPT + sandbox_mode()).encode())
     if sandbox_mode() is SandboxMode.MAPPED and is_machine_root():
         digest.update(str(shared_ids().first).encode())
+    if sandbox_mode() is SandboxMode.HOST:
+        digest.update(repr((KEPT, SEARCHED, covered_paths(("etc",), root))).encode())
     used = ("etc/os-release", "etc/passwd", "etc/group", "var/lib/dpkg/status")
     for name in used[:1] if sandbox_mode() is SandboxMode.MAPPED else used:
         path = root / name
@@ -315,6 +317,7 @@ async def _install_once(layer: Path) -> None:
         await box.destroy()
     # A view shows it under the ids of each ship: on the disk it is the machine's root's, as /usr is.
     await asyncio.to_thread(move_tree, layer, box.ids.first, 0)
+    await asyncio.to_thread(lambda: cover(layer, covered_paths(SEARCHED)))
 
 
 async def _save_upper_side(box: Sandbox, upper: Path) -> None:

@@ -146,7 +146,10 @@ def describe_ids() -> str:
         return "ships share the ids 0 and 1000 of root here, which has too few for more (a container)"
     if why_no_view():
         return "ships have a range of ids that is nobody's, the same for all; they stand on a Debian of their own"
-    return "each ship has a range of ids that is nobody's; they stand on this machine's system (idmapped mounts)"
+    return (
+        "each ship has a range of ids that is nobody's; they stand on this machine's system (idmapped mounts), "
+        "without the files that its other users cannot read (docs/security.md says which are left)"
+    )
 
 
 def become_root() -> None:
