@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import resource
+import shlex
 import shutil
 import signal
 import stat
@@ -11,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from ocaptain.drydock.cover import SEARCHED, covered_paths
 from ocaptain.drydock.ids import RANGE_SIZE, move_tree
 from ocaptain.drydock.rootless import BASE_VARIABLE
 from ocaptain.drydock.sandbox import DISK_FOLDERS
@@ -86,6 +90,16 @@ def test_files_of_a_ship_belong_to_ids_of_its_own(own):
     assert held.lstat().st_mode & stat.S_ISUID
     assert stat.S_IMODE((dock.sailor.home / "state/ocaptain/drydock").stat().st_mode) == 0o700
     assert outcome(ship, "~/x -u; sudo -n id -u; stat -c %u /etc/passwd") == ["0", "0", "0"]
+    # What the machine keeps from its other users is covered; where a layer has a file of its own, it is another one.
+    kept = [
+        path for path in covered_paths(SEARCHED) if Path(path).is_file() and not path.startswith("/etc/postgresql/")
+    ]
+    sums = {hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in kept if Path(path).stat().st_size}
+    shown = ship.run("sudo", "sh", "-c", f"sha256sum {shlex.join(kept)} /etc/passwd 2>/dev/null", capture_output=True)
+    assert not sums & {line.split()[0] for line in shown.stdout.decode().splitlines()}
+    assert b" /etc/passwd" in shown.stdout
+    # Drydock's own limit of descriptors is higher than the one that it was started with, which its ships have.
+    assert outcome(ship, "ulimit -n") == [str(resource.getrlimit(resource.RLIMIT_NOFILE)[0])]
     other.run("sudo", "touch", "/home/sprite/y")
     assert abs(owner(folder("two") / "home/sprite/y") - first) >= RANGE_SIZE
     # A checkpoint keeps the owners.
