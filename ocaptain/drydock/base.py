@@ -16,12 +16,13 @@ import signal
 import struct
 import tempfile
 import time
+from importlib.resources import files
 from pathlib import Path
 from typing import IO
 
 from ocaptain.background import dying_with_us
 from ocaptain.drydock.confine import ALLOWED_CAPABILITIES, give_back_open_files
-from ocaptain.drydock.cover import KEPT, REMOVED, SEARCHED, cover, covered_paths
+from ocaptain.drydock.cover import REMOVED, SEARCHED, cover, covered_paths
 from ocaptain.drydock.enter import SandboxCommand, spawn
 from ocaptain.drydock.errors import DrydockError
 from ocaptain.drydock.ids import SHARED_SLOT, move_tree, range_of, shared_ids
@@ -154,7 +155,8 @@ def base_layer_key(root: Path = Path("/")) -> str:
     if sandbox_mode() is SandboxMode.MAPPED and is_machine_root():
         digest.update(str(shared_ids().first).encode())
     if sandbox_mode() is SandboxMode.HOST:
-        digest.update(repr((KEPT, SEARCHED, covered_paths(("etc",), root))).encode())
+        digest.update((files("ocaptain.drydock") / "cover.py").read_bytes())
+        digest.update(repr(covered_paths(("etc",), root)).encode())
     used = ("etc/os-release", "etc/passwd", "etc/group", "var/lib/dpkg/status")
     for name in used[:1] if sandbox_mode() is SandboxMode.MAPPED else used:
         path = root / name

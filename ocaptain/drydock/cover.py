@@ -90,7 +90,7 @@ def _entries(root: Path, directory: str) -> list[tuple[str, os.stat_result]]:
 
 
 def cover(layer: Path, paths: Sequence[str], root: Path = Path("/")) -> None:
-    """Cover paths of the machine in a layer; what the layer itself has there stays.
+    """Cover paths of the machine in a layer; what the layer itself has there stays, but for logs.
 
     Args:
         layer: directory of the layer, with its trees.
@@ -109,7 +109,10 @@ def cover(layer: Path, paths: Sequence[str], root: Path = Path("/")) -> None:
         if stat.S_ISDIR(here.lstat().st_mode):
             if _make_parents(layer, there, root):
                 os.setxattr(there, _OPAQUE, b"y")
-        elif not os.path.lexists(there):
+            continue
+        if path.startswith("/var/log/"):  # its own one begins with what the machine's says
+            there.unlink(missing_ok=True)
+        if not os.path.lexists(there):
             os.mknod(there, stat.S_IFCHR | 0o600, os.makedev(0, 0))
 
 

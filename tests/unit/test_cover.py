@@ -80,9 +80,12 @@ def test_what_is_looked_for(machine):
 def test_a_layer_covers_the_machine_s_files_and_leaves_its_own(machine, tmp_path):
     layer = tmp_path / "layer"
     write(layer / "etc/changed/secret", 0o600, "of the layer")
+    write(layer / "var/log/term.log", 0o640, "x and more")  # apt has added to it
+    write(machine / "var/log/term.log", 0o640)
     os.mknod(layer / "etc/gone", stat.S_IFCHR, 0)  # which the layer has removed
     for _ in range(2):
-        cover(layer, [*FOUND, "/etc/not-there-any-more"], machine)
+        cover(layer, [*FOUND, "/etc/not-there-any-more", "/var/log/term.log"], machine)
+    assert stat.S_ISCHR((layer / "var/log/term.log").lstat().st_mode)
     shown = tmp_path / "shown"
     shown.mkdir()
     write(machine / "etc/wireguard/later.conf", 0o600)
