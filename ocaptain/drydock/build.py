@@ -24,7 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ocaptain.drydock import confine, kernel
+from ocaptain.drydock import confine, kernel, oom
+from ocaptain.drydock.enrol import Enrolment
 from ocaptain.drydock.hide import DEVICES, HIDDEN_DIRECTORIES, HIDDEN_FILES, READ_ONLY
 from ocaptain.drydock.idmap import make_user_namespace, show_mapped, write_file
 from ocaptain.drydock.kernel import MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_REMOUNT
@@ -53,8 +54,8 @@ _SAFE = MS_NOSUID | MS_NODEV | MS_NOEXEC
 INIT_SCRIPT = (
     "echo ready; exec >/dev/null 2>&1; trap : TERM INT HUP; while :; do sleep 2147483647 & wait $!; done"  # of sh
 )
-#: It waits until its init has closed the other end, and so does not outlive it.
-KEEPER_SCRIPT = "read -r _"
+#: It never waits for its init, whose pid therefore stays its own until drydock ends the keeper (:mod:`.init_process`).
+KEEPER = ("sleep", "2147483647")
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class Plan:
         program: filter of system calls.
         links: symbolic links of its root directory, and where they lead.
         files: files of its /etc that are made anew at each boot.
+        group_files: where its init writes ``0`` to be counted as one of its control groups.
     """
 
     name: str
@@ -84,6 +86,7 @@ class Plan:
     program: bytes
     links: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)
+    group_files: tuple[Path, ...] = ()
 
     @property
     def host(self) -> str:
@@ -175,6 +178,9 @@ def build_and_become_init(plan: Plan, parent: int) -> None:
     """In the forked child: become the keeper, and in a child of its own the ship's init. Does not return."""
     try:
         os.closerange(3, 65536)
+        outside = Enrolment()
+        outside.open(plan.group_files)
+        outside.raise_score(oom.INIT)  # the init inherits it
         kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
         confine.leave_session_keyring()
         confine.die_with_parent(parent)
@@ -186,13 +192,13 @@ def build_and_become_init(plan: Plan, parent: int) -> None:
         waiting, held = os.pipe()
         if not os.fork():
             os.close(waiting)
-            _become_init(plan, held)
+            _become_init(plan, held, outside)
         os.dup2(waiting, 0)
         os.closerange(3, 65536)
         nothing = os.open("/dev/null", os.O_RDWR)
         for number in (1, 2):
             os.dup2(nothing, number)
-        os.execv("/bin/sh", ["sh", "-c", KEEPER_SCRIPT])  # noqa: S606 - the machine's own: small, while it waits
+        os.execvpe(KEEPER[0], KEEPER, {"PATH": os.defpath})  # noqa: S606 - the machine's own: small, while it waits
     except BaseException as error:  # noqa: BLE001 - a forked child must never run on as the server
         _say(error)
     os._exit(126)
@@ -280,15 +286,17 @@ def _mount_in_root(one: Mount) -> None:
         kernel.mount("none", target, None, MS_REMOUNT | MS_BIND | one.flags)
 
 
-def _become_init(plan: Plan, held: int) -> None:
+def _become_init(plan: Plan, held: int, outside: Enrolment) -> None:
     """In the keeper's child, which is pid 1 of the ship: put its root together and run the init.
 
     Args:
         plan: what the ship is to be.
-        held: the writing end of the pipe from which the keeper reads; the init keeps it open.
+        held: the writing end of the pipe whose other end the keeper holds: it tells whether the keeper lives.
+        outside: the ship's control groups, which it joins before anything else: whatever it becomes is counted.
     """
     try:
-        os.set_inheritable(held, True)  # noqa: FBT003 - the only spelling
+        outside.join_groups()
+        outside.close()
         flags = kernel.CLONE_NEWNS | kernel.CLONE_NEWUTS | kernel.CLONE_NEWIPC
         kernel.unshare(flags | (kernel.CLONE_NEWNET if plan.own_network else 0))
         with contextlib.suppress(OSError):  # of a kernel without cgroups

@@ -4,7 +4,7 @@ The way of a limit::
 
     --ship-memory, --ship-pids ──> Limits ──find_places──> one place a controller, or why there is none
     a ship's boot ──> ShipGroups.open: a group a place, with its limit
-                      the init, and every command before its first instruction, is put in
+                      the init, and every command, puts itself in before its first instruction
     a ship's end  ──> ShipGroups.close
 
 A place is a group below which this process may make groups. In version 1 that is its own group. In version 2 a group
@@ -192,15 +192,6 @@ class ShipGroups:
         except OSError as error:
             self.close()
             raise DrydockError(f"the limits of a ship cannot be set: {error}") from error
-
-    def join(self, pid: int) -> None:
-        """Put a process into the groups.
-
-        Raises:
-            OSError: it is gone.
-        """
-        for file in self.process_files():
-            file.write_text(str(pid), "ascii")
 
     def process_files(self) -> Sequence[Path]:
         """Return the files into which a process writes ``0`` to join the groups."""

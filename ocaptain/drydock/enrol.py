@@ -1,4 +1,7 @@
-"""How a command, already in the namespaces of a ship, becomes one of the ship's processes for the kernel's accounts."""
+"""How a process becomes one of a ship's for the kernel's accounts, before it runs anything of the ship.
+
+It does so itself: whoever is enrolled from outside may have forked before, and what it forked would be missed.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,9 @@ if TYPE_CHECKING:
 
 
 class Enrolment:
-    """Files of the host that a command writes to before its first instruction: its score, its control groups.
+    """Files of the host that a command, or an init, writes to before its first instruction: score, control groups.
 
-    They are opened before the ship's namespaces are joined, so nothing of the ship is asked; the command closes them.
+    They are opened before the ship's namespaces are joined, so nothing of the ship is asked; that process closes them.
     """
 
     def __init__(self) -> None:
@@ -36,12 +39,34 @@ class Enrolment:
         """Return what is open; the caller closes it."""
         return [*self._groups, *([self._procfs] if self._procfs >= 0 else [])]
 
+    def close(self) -> None:
+        """Close the files."""
+        for fd in self.descriptors():
+            os.close(fd)
+        self._procfs, self._groups = -1, []
+
     def enrol_this_process(self) -> None:
-        """Raise the score of the calling process, and put it into the groups.
+        """Raise the score of the calling process to a command's, and put it into the groups.
 
         Raises:
             OSError: the kernel refuses it.
         """
-        oom.raise_this_process(self._procfs)
+        self.raise_score(oom.COMMAND)
+        self.join_groups()
+
+    def raise_score(self, level: int) -> None:
+        """Raise the score of the calling process; it is inherited.
+
+        Raises:
+            OSError: the kernel refuses it.
+        """
+        oom.raise_this_process(self._procfs, level)
+
+    def join_groups(self) -> None:
+        """Put the calling process into the groups.
+
+        Raises:
+            OSError: the kernel refuses it.
+        """
         for group in self._groups:
             os.write(group, b"0")  # the calling process (cgroups(7))

@@ -7,7 +7,7 @@ goes, which is drydock as soon as a ship makes many small ones, and with drydock
 ::
 
     drydock, and the keepers of its commands    LOWERED   (only with CAP_SYS_RESOURCE; else what they inherited)
-    a ship's keeper and init                    INIT      each is a whole ship: after every command
+    a ship's keeper and init                    INIT      each is a whole ship: after every command; before it is built
     every command in a ship                     COMMAND   before its first instruction; inherited by what it forks
 
 Raising one's own value needs no right. A value that was set with CAP_SYS_RESOURCE is a floor for the ship. Without that
@@ -41,22 +41,12 @@ def protect_this_process() -> bool:
     return True
 
 
-def raise_process(pid: int, level: int) -> None:
-    """Raise the score of a process of a ship that has not run anything of the ship yet.
-
-    Raises:
-        OSError: the process is gone.
-    """
-    file = Path(f"/proc/{pid}/{SCORE_FILE}")
-    file.write_text(f"{raised(int(file.read_text('ascii')), level)}\n", "ascii")
-
-
 def open_procfs() -> int:
     """Return a descriptor of the host's procfs, for :func:`raise_this_process` inside of other namespaces."""
     return os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-def raise_this_process(procfs: int, level: int = COMMAND) -> None:
+def raise_this_process(procfs: int, level: int) -> None:
     """Raise the score of the calling process, which may have joined other namespaces since.
 
     Args:

@@ -7,6 +7,9 @@ a create call that never finished, and is removed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import signal
 import time
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -100,6 +103,16 @@ class Process(BaseModel):
         """Whether the process still runs."""
         return Process.find(self.pid) == self
 
+    def kill(self) -> None:
+        """End the process if it still runs; it is another's pid otherwise, and left alone."""
+        with contextlib.suppress(OSError):  # it has ended
+            fd = os.pidfd_open(self.pid)
+            try:
+                if self.is_alive:  # looked at after it was opened
+                    signal.pidfd_send_signal(fd, signal.SIGKILL)
+            finally:
+                os.close(fd)
+
     async def wait(self) -> None:
         """Wait until the process has ended.
 
@@ -146,11 +159,13 @@ class SpriteRecord(BaseModel):
         self.first_id = first_id
 
     async def wait_for_processes(self) -> None:
-        """Wait for the end of the processes of a drydock that was killed: they end soon.
+        """End the processes of a drydock that was killed, and wait for that: most have ended with it.
 
         Raises:
             DrydockError: one does not.
         """
+        for process in reversed(self.processes):  # the init before its keeper
+            process.kill()
         for process in self.processes:
             await process.wait()
 

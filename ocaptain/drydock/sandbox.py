@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ocaptain.drydock import network, oom, pools
+from ocaptain.drydock import network, pools
 from ocaptain.drydock.build import (
     OWN_DIRECTORIES,
     VAR_TMP,
@@ -29,6 +29,7 @@ from ocaptain.drydock.cgroups import Limits, ShipGroups
 from ocaptain.drydock.enter import freeze_processes, thaw_processes
 from ocaptain.drydock.errors import DrydockError
 from ocaptain.drydock.ids import move_tree
+from ocaptain.drydock.init_process import InitProcess
 from ocaptain.drydock.rootless import sandbox_mode
 from ocaptain.drydock.seccomp import filter_program
 
@@ -49,6 +50,9 @@ BASE_ENVIRONMENT: Mapping[str, str] = {
     "PATH": "/.sprite/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 }
 CREATE_SECONDS = 30.0
+#: Of what a sandbox says that could not be built.
+STDERR_SECONDS = 2.0
+MAX_STDERR = 64 * 1024
 
 
 class Sandbox:
@@ -60,7 +64,6 @@ class Sandbox:
         ids: its user and group ids.
         disk_first: first id of the range that its disk belongs to; other than that of ``ids`` until the next boot
             if its range was lost to another drydock, or if an earlier version made it (0).
-        init_pid: pid of its init as the host sees it; 0 while it is down.
         environment: of every command, before what its caller adds.
     """
 
@@ -79,13 +82,13 @@ class Sandbox:
         self.directory = directory
         self.ids = ids
         self.disk_first = ids.first
-        self.init_pid = 0
         self.environment = BASE_ENVIRONMENT
         self._base = base
         self._isolated = isolated
         self._layers = layers
         self._groups = groups or ShipGroups(Limits(), {}, directory.name)
         self._keeper: asyncio.subprocess.Process | None = None
+        self._init: InitProcess | None = None
         self._stopped: Sequence[int] = ()
 
     async def create(self) -> None:
@@ -126,22 +129,13 @@ class Sandbox:
             async with asyncio.timeout(CREATE_SECONDS):
                 first_line = await keeper.stdout.readline() if keeper.stdout else b""
                 if first_line != b"ready\n":
-                    stderr = await keeper.stderr.read() if keeper.stderr else b""
+                    stderr = await read_some(keeper.stderr) if keeper.stderr else b""
                     message = f"sandbox {self.name} could not be built: {stderr.decode(errors='replace').strip()}"
                     raise DrydockError(message)
-            children = Path(f"/proc/{keeper.pid}/task/{keeper.pid}/children").read_text("ascii").split()
-            self.init_pid = int(children[0])
-            for pid in self.host_pids:
-                oom.raise_process(pid, oom.INIT)
-            self._groups.join(self.init_pid)
-            # What it has forked before; what it forks from now on is in the groups from the beginning.
-            init = Path(f"/proc/{self.init_pid}/task/{self.init_pid}/children")
-            for child in init.read_text("ascii").split():
-                oom.raise_process(int(child), oom.INIT)
-                self._groups.join(int(child))
+            self._init = InitProcess(keeper.pid)
             if self._isolated:
                 await asyncio.to_thread(network.bring_up_loopback, self.init_pid)
-        except (TimeoutError, OSError, IndexError) as error:
+        except (TimeoutError, OSError, ValueError) as error:  # ValueError: a line without an end
             await self.halt()
             raise DrydockError(f"sandbox {self.name} could not be built: {error}") from error
         except BaseException:
@@ -176,12 +170,25 @@ class Sandbox:
             self._isolated,
             filter_program(),
         )
-        return replace(plan, links=root_links(plan.host), files=etc_files(self.name))
+        groups = tuple(self._groups.process_files())
+        return replace(plan, links=root_links(plan.host), files=etc_files(self.name), group_files=groups)
 
     @property
     def root(self) -> Path:
         """The sandbox's root directory as a path of the host (through procfs)."""
         return Path(f"/proc/{self.init_pid}/root")
+
+    @property
+    def init_pid(self) -> int:
+        """Pid of its init as the host sees it, and of nothing else until :meth:`halt`; 0 while it is down."""
+        return self._init.pid if self._init else 0
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it is up, and neither its init nor its keeper has ended by itself."""
+        if self._init is None or self._keeper is None:
+            return False
+        return self._init.is_alive and self._keeper.returncode is None
 
     @property
     def isolated(self) -> bool:
@@ -220,12 +227,20 @@ class Sandbox:
         self._stopped = ()
 
     async def halt(self) -> None:
-        """End every process inside, which also ends its mounts; keep the disk."""
-        self.init_pid = 0
-        if self._keeper:
-            await _kill_keeper(self._keeper)
-            self._keeper = None
+        """End every process inside, which also ends its mounts; keep the disk.
+
+        Raises:
+            DrydockError: one does not end; everything else is done.
+        """
+        init, keeper, self._init, self._keeper = self._init, self._keeper, None, None
+        has_ended = await pools.removing(init.end) if init else True
+        if init:
+            init.close()
+        if keeper:
+            await _kill_keeper(keeper)
         await pools.removing(self._groups.close)
+        if not has_ended:
+            raise DrydockError(f"a process of sandbox {self.name} does not end; try again later")
 
     async def destroy(self) -> None:
         """End every process inside, and remove the folder.
@@ -249,6 +264,16 @@ def make_folder(directory: Path, ids: Ids) -> None:
         os.chown(directory / of_root, ids.first, ids.first)
     for of_sprite in ("home/sprite", "dot-sprite", "dot-sprite/logs", "dot-sprite/logs/services"):
         os.chown(directory / of_sprite, ids.sprite, ids.sprite)
+
+
+async def read_some(stream: asyncio.StreamReader) -> bytes:
+    """Return what a ship that is not ready has said, within limits: it may say something for ever."""
+    said = b""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(STDERR_SECONDS):
+            while len(said) < MAX_STDERR and (data := await stream.read(MAX_STDERR - len(said))):
+                said += data
+    return said
 
 
 async def _kill_keeper(keeper: asyncio.subprocess.Process) -> None:

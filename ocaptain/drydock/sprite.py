@@ -198,11 +198,18 @@ class Sprite:
     async def _wake_up(self) -> None:
         if self.is_destroyed:
             raise ApiError(404, "not_found", f"sprite not found: {self.name}")
+        await self._notice_end()
         if self.state is State.WARM:
             await self.box.thaw()
             self._set_state(State.RUNNING)
         elif self.state is State.COLD:
             await self._boot()
+
+    async def _notice_end(self) -> None:
+        """Be cold if the ship's own root has ended its init: the next request boots it."""
+        if self.state is not State.COLD and not self.box.is_alive:
+            await self.halt()
+            self._set_state(State.COLD)
 
     async def _boot(self) -> None:
         await self.record.wait_for_processes()
@@ -244,6 +251,8 @@ class Sprite:
             due_state = next_state(self._activity(), self._idle_policy)
             if self.is_destroyed or due_state is self.state:
                 return
+            if not self.box.is_alive:
+                due_state = State.COLD
             if due_state is State.WARM:
                 self.outlets.drop_connections()  # as on the live service
                 await self.box.freeze()

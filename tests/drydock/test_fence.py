@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from ocaptain.drydock import oom
 from ocaptain.drydock.cover import SEARCHED, covered_paths
 from ocaptain.drydock.ids import RANGE_SIZE, move_tree
 from ocaptain.drydock.rootless import BASE_VARIABLE
@@ -176,3 +178,63 @@ def test_where_the_machines_system_cannot_be_shown_ships_stand_on_a_debian(tmp_p
         assert owner(dock.folder("prisoner") / "home/sprite/y") >= RANGE_SIZE
     finally:
         dock.end()
+
+
+#: A ``/bin/sh`` that its ship's root has made: as init it does not end with its keeper, and forks twice at once.
+OWN_INIT = """#!/usr/bin/python3
+import ctypes, os, sys
+if os.getpid() == 1:
+    ctypes.CDLL(None).prctl(1, 0, 0, 0, 0)
+    if not os.fork():
+        os.fork()
+        os.execv("/usr/bin/sleep", ["sleep", "{marker}"])
+os.execv("/usr/bin/dash", ["sh", *sys.argv[1:]])
+"""
+
+
+def put_own_init(dock, name, content):
+    """Have a ship start with another ``/bin/sh``."""
+    params = {"path": "/usr/local/own-init", "workingDir": "/", "asRoot": "true", "mode": "0755"}
+    assert dock.rest.put(f"/v1/sprites/{name}/fs/write", params=params, content=content).status_code == 200
+    assert dock.sdk.sprite(name).run("sudo", "ln", "-sf", "/usr/local/own-init", "/usr/bin/sh").returncode == 0
+    assert dock.rest.post(f"/v1/sprites/{name}/restart").status_code == 200
+
+
+def pids_of(*argv):
+    """Return the processes of the machine that run a command."""
+    wanted = "".join(f"{word}\0" for word in argv).encode()
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (process / "cmdline").read_bytes() == wanted:
+                found.append(int(process.name))
+    return found
+
+
+def test_an_init_of_the_ships_own_is_counted_with_what_it_forks_and_ends(own):
+    marker = f"8{os.getpid()}"
+    dock = own("--ship-pids", "64")
+    ship = dock.make("one")
+    try:
+        put_own_init(dock, "one", OWN_INIT.format(marker=marker))
+        wait_for(lambda: len(pids_of("sleep", marker)) == 2)
+        for left in pids_of("sleep", marker):
+            assert "/ocaptain-" in Path(f"/proc/{left}/cgroup").read_text()
+            assert int(Path(f"/proc/{left}/oom_score_adj").read_text()) == oom.INIT
+        # It outlives a drydock that is killed until the next one needs its disk.
+        before = pids_of("sleep", marker)
+        os.kill(dock.record["pid"], signal.SIGKILL)
+        dock = own("--ship-pids", "64")
+        ship = dock.sdk.sprite("one")
+        assert ship.run("true").returncode == 0
+        assert not {*before} & {*pids_of("sleep", marker)}
+        # It ends when it is told to; and a ship whose root has ended its init boots at the next call.
+        assert dock.rest.post("/v1/sprites/one/restart").status_code == 200
+        wait_for(lambda: len(pids_of("sleep", marker)) == 2)
+        os.kill(dock.stored("one")["processes"][1]["pid"], signal.SIGKILL)
+        wait_for(lambda: ship.run("true").returncode == 0)
+        dock.sdk.delete_sprite("one")
+        assert pids_of("sleep", marker) == []
+    finally:
+        for left in pids_of("sleep", marker):  # else nothing ends them
+            os.kill(left, signal.SIGKILL)

@@ -37,7 +37,8 @@ def memory_group():
 @pytest.fixture(scope="module")
 def dock(tmp_path_factory, memory_group):
     made = Dock(tmp_path_factory.mktemp("neighbours"))
-    memory_group.join(made.record["pid"])
+    for file in memory_group.process_files():
+        file.write_text(str(made.record["pid"]))
     yield made
     made.end()
 

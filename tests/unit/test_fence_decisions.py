@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
 import resource
 import struct
+import subprocess
 
 import pytest
 
@@ -14,7 +16,9 @@ from ocaptain.drydock.build import Plan, hidden_mounts, overlays, root_mounts
 from ocaptain.drydock.errors import DrydockError
 from ocaptain.drydock.hide import HIDDEN_FILES
 from ocaptain.drydock.ids import FIRST_SLOT, LAST_SLOT, RANGE_SIZE, IdClaims, Ids, move_capability, move_id, range_of
+from ocaptain.drydock.record import Process
 from ocaptain.drydock.rootless import SandboxMode
+from ocaptain.drydock.sandbox import MAX_STDERR, read_some
 
 ONE = range_of(FIRST_SLOT)
 _pair = (ctypes.c_int * 2)()
@@ -289,3 +293,22 @@ def refused(number, *arguments):
 )
 def test_which_calls_the_filter_refuses(call, answer):
     assert forked(lambda: refused(*map(ctypes.c_long, call))) == answer
+
+
+def test_of_what_a_ship_says_that_cannot_be_built_only_so_much_is_read():
+    async def said():
+        reader = asyncio.StreamReader()
+        reader.feed_data(b"x" * (MAX_STDERR + 1))  # and no end
+        return await read_some(reader)
+
+    assert asyncio.run(said()) == b"x" * MAX_STDERR
+
+
+def test_a_recorded_process_is_ended_and_another_of_its_pid_is_not():
+    with subprocess.Popen(["sleep", "600"]) as child:
+        recorded = Process.find(child.pid)
+        recorded.model_copy(update={"started": "0"}).kill()
+        assert recorded.is_alive
+        recorded.kill()
+        assert child.wait() == -9
+    recorded.kill()
