@@ -28,8 +28,9 @@ from ocaptain.drydock import confine, kernel, oom
 from ocaptain.drydock.enrol import Enrolment
 from ocaptain.drydock.hide import DEVICES, HIDDEN_DIRECTORIES, HIDDEN_FILES, READ_ONLY
 from ocaptain.drydock.idmap import make_user_namespace, show_mapped, write_file
-from ocaptain.drydock.kernel import MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_REMOUNT
+from ocaptain.drydock.kernel import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY
 from ocaptain.drydock.rootless import OVERLAID_DIRECTORIES, SPRITE_UID, SandboxMode
+from ocaptain.drydock.secluded import system_mounts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
 OWN_DIRECTORIES = ("own/root", "own/srv", "own/mnt", "own/media")
 VAR_TMP = "own/var-tmp"
-_LINKS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 #: A place of drydock's own mount namespace, inside the sprite's folder.
 VIEW = "view"
 _DEV_LINKS = {
@@ -96,7 +96,7 @@ class Plan:
 
 def root_links(host: str) -> dict[str, str]:
     """Return the symbolic links like ``/bin`` of the root directory ``host``, and where they lead."""
-    return {name: os.readlink(f"{host}/{name}") for name in _LINKS if os.path.islink(f"{host}/{name}")}
+    return system_mounts(host)[0]
 
 
 def etc_files(name: str, resolver: Path = Path("/etc/resolv.conf")) -> dict[str, bytes]:
@@ -145,11 +145,12 @@ def root_mounts(*, single: bool) -> list[Mount]:
     terminals = "newinstance,ptmxmode=0666,mode=0620" + ("" if single else ",gid=5")  # with one id 5 is no one's
     return [
         Mount("run", kind="tmpfs", options="mode=0755,size=64m"),
-        Mount("home", "home"),
-        *(Mount(own.removeprefix("own/"), own) for own in OWN_DIRECTORIES),
-        Mount("tmp", "tmp"),
-        Mount("var/tmp", VAR_TMP),  # the host's holds what its users put there
-        Mount(".sprite", "dot-sprite"),
+        # Of these the machine's root makes copies: a device that got into one is not to be opened.
+        Mount("home", "home", flags=MS_NODEV),
+        *(Mount(own.removeprefix("own/"), own, flags=MS_NODEV) for own in OWN_DIRECTORIES),
+        Mount("tmp", "tmp", flags=MS_NODEV),
+        Mount("var/tmp", VAR_TMP, flags=MS_NODEV),  # the host's holds what its users put there
+        Mount(".sprite", "dot-sprite", flags=MS_NODEV),
         Mount("dev", kind="tmpfs", flags=MS_NOSUID | MS_NOEXEC, options="mode=0755,size=1m"),
         *(Mount(f"dev/{node}", f"/dev/{node}") for node in DEVICES),
         Mount("dev/pts", kind="devpts", options=terminals),
@@ -228,7 +229,7 @@ def _mount_view(plan: Plan) -> None:
             os.makedirs(needed, exist_ok=True)
         os.chown(f"upper/{tree}", plan.ids.first, plan.ids.first)  # it is the root of the view
         layers = f"lowerdir={':'.join(shown)},upperdir=upper/{tree},workdir=work/{tree}{extra}"
-        kernel.mount("ship", f"{VIEW}/{tree}", "overlay", 0, layers)
+        kernel.mount("ship", f"{VIEW}/{tree}", "overlay", MS_NODEV, layers)
     if users:
         kernel.join(users)
         os.close(users)
@@ -281,9 +282,7 @@ def _mount_in_root(one: Mount) -> None:
     if one.kind:
         kernel.mount(one.source, target, one.kind, one.flags, one.options)
         return
-    kernel.mount(one.source, target, None, MS_BIND)
-    if one.flags:
-        kernel.mount("none", target, None, MS_REMOUNT | MS_BIND | one.flags)
+    kernel.bind(one.source, target, one.flags)
 
 
 def _become_init(plan: Plan, held: int, outside: Enrolment) -> None:

@@ -1,12 +1,12 @@
 """Checkpoints: copies of a sprite's disk (its overlay and home directories), stored beside it.
 
-A copy is made while every process is frozen, so it shows the disk at one moment. It does not include
+A copy is made while every process is frozen, so it shows the disk at one moment. A process that wakes itself up can
+spoil that for its own ship, and no more: the copy reaches nothing but the disk (:mod:`.secluded`). It does not include
 ``/tmp``, ``/.sprite`` (logs, sockets) and memory.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from ocaptain.drydock.errors import DrydockError
 from ocaptain.drydock.sandbox import remove_tree
+from ocaptain.drydock.secluded import run_secluded
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 DISK_PARTS = ("upper", "home", "own")
 CHECKPOINT_NAME = re.compile(r"v[0-9]{1,9}")
 COPY_SECONDS = 600.0
-#: A copy leaves the processor to commands first; not more, since its ship stands still meanwhile.
-GIVING_WAY = ("nice", "-n", "5")
 UNFINISHED = "unfinished"  # a copy's name until it is whole
 
 
@@ -48,7 +47,7 @@ class Checkpoint(BaseModel):
 
 
 def save_checkpoint(directory: Path, name: str) -> None:
-    """Copy the disk of the sandbox in ``directory``; nothing may write to it meanwhile.
+    """Copy the disk of the sandbox in ``directory``; what is written meanwhile is in it or not.
 
     Raises:
         DrydockError: it cannot be copied (for example, the disk is full); the partial copy is removed.
@@ -104,11 +103,10 @@ def delete_checkpoint(directory: Path, name: str) -> None:
 
 def _copy_disk(source: Path, target: Path) -> None:
     """Copy the parts of a disk with owners, modes, links, devices (an overlay's whiteouts) and attributes."""
-    parts = [str(source / part) for part in DISK_PARTS]
-    argv = [*GIVING_WAY, "cp", "--archive", "--reflink=auto", f"--target-directory={target}", "--", *parts]
+    parts = [f"/from/{part}" for part in DISK_PARTS]
+    argv = ["cp", "--archive", "--reflink=auto", "--target-directory=/to", "--", *parts]
     try:
-        environment = {**os.environ, "LC_ALL": "C"}  # its reason is looked at
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=COPY_SECONDS, env=environment)
+        done = run_secluded(argv, [source / part for part in DISK_PARTS], target, COPY_SECONDS)
     except subprocess.TimeoutExpired as error:
         raise DrydockError(f"{source} could not be copied in {COPY_SECONDS:g} s") from error
     if done.returncode:

@@ -173,7 +173,7 @@ def freeze_processes(init_pid: int) -> Sequence[int]:
     """Stop every process of a sandbox; return those that were stopped already.
 
     Parents go first, so that no shell sees its job stop. The init goes last: it may be whatever the ship has made of
-    its ``/bin/sh``, and nothing may change a disk that is being copied by the machine's root.
+    its ``/bin/sh``. A process that has told a timer to send it SIGCONT goes on nevertheless.
 
     Raises:
         DrydockError: the sandbox is gone.

@@ -11,7 +11,10 @@ import os
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
 MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 32, 4096, 16384, 1 << 18
+MS_NOSYMFOLLOW = 256  # an older kernel takes no notice of it
 MNT_DETACH = 2
+#: Flags that a mount may have from an outer user namespace, which does not allow to take them away.
+_LOCKABLE = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC  # as statvfs(3) shows them
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x20000, 0x2000000, 0x4000000, 0x8000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_CAPBSET_DROP = 1, 4, 22, 24
@@ -62,6 +65,20 @@ def mount(source: str, target: str, kind: str | None, flags: int = 0, options: s
     """Attach a file system to the directory ``target`` (mount(2))."""
     done = libc.mount(source.encode(), target.encode(), kind.encode() if kind else None, flags, options.encode())
     _check(done, f"mount {kind or 'bind'} on {target}")
+
+
+def bind(source: str, target: str, flags: int = 0, *, whole: bool = False) -> None:
+    """Show a directory or file at another place, there with more flags than it has.
+
+    Args:
+        source: what is shown.
+        target: an existing directory or file.
+        flags: of mount(2).
+        whole: show the mounts below it as well; ``flags`` are not theirs.
+    """
+    mount(source, target, None, MS_BIND | (MS_REC if whole else 0))
+    if flags:
+        mount("none", target, None, MS_REMOUNT | MS_BIND | flags | os.statvfs(target).f_flag & _LOCKABLE)
 
 
 def unmount(target: str) -> None:

@@ -26,8 +26,9 @@ from ocaptain.drydock.build import (
     root_links,
 )
 from ocaptain.drydock.cgroups import Limits, ShipGroups
-from ocaptain.drydock.enter import freeze_processes, thaw_processes
-from ocaptain.drydock.errors import DrydockError
+from ocaptain.drydock.enter import freeze_processes, spawn, thaw_processes
+from ocaptain.drydock.errors import ApiError, DrydockError
+from ocaptain.drydock.gate import Gate
 from ocaptain.drydock.ids import move_tree
 from ocaptain.drydock.init_process import InitProcess
 from ocaptain.drydock.rootless import sandbox_mode
@@ -36,6 +37,7 @@ from ocaptain.drydock.seccomp import filter_program
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from ocaptain.drydock.enter import RunningProcess, SandboxCommand
     from ocaptain.drydock.ids import Ids
 
 #: Of a sprite's folder, what belongs to its ids.
@@ -90,6 +92,7 @@ class Sandbox:
         self._keeper: asyncio.subprocess.Process | None = None
         self._init: InitProcess | None = None
         self._stopped: Sequence[int] = ()
+        self._gate = Gate()
 
     async def create(self) -> None:
         """Make its disk and start it (about 30 ms).
@@ -205,12 +208,24 @@ class Sandbox:
         """Where a process of it writes ``0`` to be counted as one of its control groups."""
         return self._groups.process_files()
 
+    async def spawn(self, command: SandboxCommand, *, stdin: int, stdout: int, stderr: int) -> RunningProcess:
+        """Start a command as :func:`.enter.spawn` does, but not while the sandbox stands still.
+
+        Raises:
+            ApiError: 400: the command is invalid; 500: the sandbox that it was for has ended.
+        """
+        async with self._gate.passing():
+            if not self.is_alive or command.init_pid != self.init_pid:
+                raise ApiError(500, "sandbox_failed", f"the sandbox {self.name} has ended")
+            return await spawn(command, stdin=stdin, stdout=stdout, stderr=stderr)
+
     async def freeze(self) -> None:
-        """Stop every process but the init; memory is kept.
+        """Stop every process, and start none until :meth:`thaw`; memory is kept.
 
         Raises:
             DrydockError: the sandbox cannot be entered.
         """
+        await self._gate.close()
         try:
             self._stopped = await pools.freezing(functools.partial(freeze_processes, self.init_pid))
         except DrydockError:  # perhaps some of them stand already
@@ -223,8 +238,11 @@ class Sandbox:
         Raises:
             DrydockError: they cannot be reached.
         """
-        await pools.freezing(functools.partial(thaw_processes, self.init_pid, self._stopped))
-        self._stopped = ()
+        try:
+            await pools.freezing(functools.partial(thaw_processes, self.init_pid, self._stopped))
+        finally:
+            self._stopped = ()
+            await self._gate.open()
 
     async def halt(self) -> None:
         """End every process inside, which also ends its mounts; keep the disk.
@@ -239,6 +257,7 @@ class Sandbox:
         if keeper:
             await _kill_keeper(keeper)
         await pools.removing(self._groups.close)
+        await self._gate.open(wholly=True)
         if not has_ended:
             raise DrydockError(f"a process of sandbox {self.name} does not end; try again later")
 

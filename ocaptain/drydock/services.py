@@ -9,7 +9,7 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-from ocaptain.drydock.enter import RunningProcess, SandboxCommand, spawn
+from ocaptain.drydock.enter import RunningProcess, SandboxCommand
 from ocaptain.drydock.errors import ApiError, FsError
 from ocaptain.drydock.files import Files
 from ocaptain.drydock.tasks import format_timestamp
@@ -165,7 +165,9 @@ class Service:
         (out, err), (child_stdout, child_stderr) = zip(*pipes, strict=True)
         try:
             with open(os.devnull, "rb") as nothing:  # noqa: ASYNC230, PTH123
-                process = await spawn(command, stdin=nothing.fileno(), stdout=child_stdout, stderr=child_stderr)
+                process = await self._box.spawn(
+                    command, stdin=nothing.fileno(), stdout=child_stdout, stderr=child_stderr
+                )
         except BaseException:
             os.close(out)
             os.close(err)

@@ -20,7 +20,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from ocaptain.drydock.enter import RunningProcess, SandboxCommand, spawn
+from ocaptain.drydock.enter import RunningProcess, SandboxCommand
 from ocaptain.drydock.tasks import format_timestamp
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class Session:
         )
         streams, child_ends = await asyncio.to_thread(_open_streams, box, request)
         try:
-            process = await spawn(command, stdin=child_ends[0], stdout=child_ends[1], stderr=child_ends[2])
+            process = await box.spawn(command, stdin=child_ends[0], stdout=child_ends[1], stderr=child_ends[2])
         except BaseException:
             streams.close()
             raise

@@ -12,12 +12,14 @@ import shutil
 import signal
 import stat
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
 from ocaptain.drydock import oom
 from ocaptain.drydock.cover import SEARCHED, covered_paths
 from ocaptain.drydock.ids import RANGE_SIZE, move_tree
+from ocaptain.drydock.record import Process
 from ocaptain.drydock.rootless import BASE_VARIABLE
 from ocaptain.drydock.sandbox import DISK_FOLDERS
 from tests.drydock.isolation import ATTEMPTS, ATTEMPTS_BY_NETWORK, attempts, lures, succeeded
@@ -231,10 +233,55 @@ def test_an_init_of_the_ships_own_is_counted_with_what_it_forks_and_ends(own):
         # It ends when it is told to; and a ship whose root has ended its init boots at the next call.
         assert dock.rest.post("/v1/sprites/one/restart").status_code == 200
         wait_for(lambda: len(pids_of("sleep", marker)) == 2)
-        os.kill(dock.stored("one")["processes"][1]["pid"], signal.SIGKILL)
-        wait_for(lambda: ship.run("true").returncode == 0)
+        init = dock.stored("one")["processes"][1]["pid"]
+        os.kill(init, signal.SIGKILL)
+        wait_for(lambda: Process.find(init) is None)
+        assert ship.run("true").returncode == 0
         dock.sdk.delete_sprite("one")
         assert pids_of("sleep", marker) == []
     finally:
         for left in pids_of("sleep", marker):  # else nothing ends them
             os.kill(left, signal.SIGKILL)
+
+
+#: A process that no SIGSTOP holds for long: it has timers that send SIGCONT for the next seconds, many, since a SIGSTOP
+#: takes away those that wait. It makes a directory a link out of the ship and back, without end.
+SWAPPING = """
+import ctypes, os, signal, time
+libc = ctypes.CDLL(None, use_errno=True)
+os.chdir("/home/sprite")
+signal.signal(signal.SIGCONT, lambda *_: None)
+event = ctypes.create_string_buffer(bytes(8) + bytes([signal.SIGCONT]), 64)  # of struct sigevent, its sigev_signo
+timers = [ctypes.c_void_p() for _ in range(300)]
+for timer in timers:
+    assert libc.timer_create(0, event, ctypes.byref(timer)) == 0
+open("swapping", "w").close()
+while True:
+    for number, timer in enumerate(timers, 1):
+        seconds, rest = divmod(number * 7, 1000)
+        libc.timer_settime(timer, 0, (ctypes.c_long * 4)(0, 0, seconds, rest * 1000000), None)
+    libc.renameat2(-100, b"a", -100, b"b", 2)  # exchange
+    until = time.monotonic() + 0.02  # as long as a copy needs for many files
+    while time.monotonic() < until:
+        pass
+"""
+FILES_TO_COPY = 1500
+
+
+def test_a_ship_that_does_not_stand_still_leads_no_copy_out(own, tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    for number in range(FILES_TO_COPY):
+        (outside / str(number)).write_text("secret")
+    dock = own()
+    ship = dock.make("one")
+    fill = f"cd ~; mkdir a; for n in $(seq 0 {FILES_TO_COPY - 1}); do echo mine > a/$n; done; ln -s {outside} b"
+    assert ship.run("sh", "-c", fill).returncode == 0
+    with dock.socket(f"/v1/sprites/one/exec?cmd=python3&cmd=-c&cmd={quote(SWAPPING)}"):
+        wait_for((dock.folder("one") / "home/sprite/swapping").exists)
+        for _ in range(4):
+            dock.rest.post("/v1/sprites/one/checkpoint")  # which may fail: the disk changes
+    copied = [one for one in (dock.folder("one") / "checkpoints").rglob("*") if one.is_file() and not one.is_symlink()]
+    assert [one for one in copied if one.read_bytes() == b"secret"] == []
+    ship.run("pkill", "-KILL", "python3")
+    assert '"complete"' in dock.rest.post("/v1/sprites/one/checkpoint").text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import shutil
 import struct
 import subprocess
@@ -18,9 +19,11 @@ from ocaptain.drydock import checkpoints, server
 from ocaptain.drydock.api.exec import EXIT_GAP_SECONDS, gap_before
 from ocaptain.drydock.base import lock_holder, wait_for_dpkg
 from ocaptain.drydock.errors import ApiError, DrydockError, FsError, InvalidRequest, refusal_of_failure
+from ocaptain.drydock.gate import Gate
 from ocaptain.drydock.life import Activity, IdlePolicy, State, next_state
 from ocaptain.drydock.policy import NetworkPolicy, NetworkRule, allows_host
 from ocaptain.drydock.progress import LogReader, said_in
+from ocaptain.drydock.secluded import run_secluded
 from ocaptain.drydock.services import sort_by_needs
 from ocaptain.drydock.sessions import EXIT
 from ocaptain.drydock.spoiling import LosingSender, keep_outside_holes
@@ -251,6 +254,7 @@ def make_disk(directory):
         (directory / part / "deep/file").write_text(part)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes mounts, as drydock does")
 def test_a_copy_that_a_killed_drydock_left_is_in_nobodys_way(tmp_path):
     make_disk(tmp_path)
     for leftover in ("unfinished/upper", "v1/upper/old"):
@@ -266,6 +270,7 @@ def test_a_copy_that_a_killed_drydock_left_is_in_nobodys_way(tmp_path):
     assert not (tmp_path / "restoring").exists()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes mounts, as drydock does")
 def test_a_copy_that_fails_leaves_nothing(tmp_path):
     make_disk(tmp_path)
     shutil.rmtree(tmp_path / "own")
@@ -276,6 +281,57 @@ def test_a_copy_that_fails_leaves_nothing(tmp_path):
         checkpoints.restore_checkpoint(tmp_path, "v1")
     assert not (tmp_path / "restoring").exists()
     assert (tmp_path / "home/deep/file").read_text() == "home"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes mounts, as drydock does")
+def test_a_secluded_program_sees_its_directories_alone_and_follows_no_link(tmp_path):
+    for name in ("read", "written"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "read/file").write_text("x")
+    (tmp_path / "read/link").symlink_to("file")
+    script = (
+        f"ls /; cat /from/read/file; readlink /from/read/link; cat /from/read/link; test -e {tmp_path};"
+        " echo $?; touch /from/read/no /usr/no; touch /to/yes"
+    )
+    done = run_secluded(["sh", "-c", script], [tmp_path / "read"], tmp_path / "written", 60)
+    shown = {*done.stdout.splitlines()}
+    assert shown - {"bin", "sbin", "lib", "lib32", "lib64", "libx32"} == {"usr", "from", "to", "xfile", "1"}
+    assert "Too many levels of symbolic links" in done.stderr
+    assert done.stderr.count("Read-only file system") == 2
+    assert [one.name for one in (tmp_path / "written").iterdir()] == ["yes"]
+
+
+def test_nothing_starts_in_a_ship_that_stands_still():
+    async def play():
+        gate, told = Gate(), []
+
+        async def enter(name, leave):
+            async with gate.passing():
+                told.append(name)
+                await leave.wait()
+                told.append(f"{name} is in")
+
+        leave, at_once = asyncio.Event(), asyncio.Event()
+        at_once.set()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(enter("one", leave))
+            while not told:
+                await asyncio.sleep(0)
+            closing = tasks.create_task(gate.close())
+            await asyncio.sleep(0)
+            tasks.create_task(enter("two", at_once))
+            leave.set()
+            await closing
+            told.append("closed")
+            await gate.close()
+            await gate.open()
+            for _ in range(9):
+                await asyncio.sleep(0)
+            told.append("open")
+            await gate.open()
+        return told
+
+    assert asyncio.run(play()) == ["one", "one is in", "closed", "open", "two", "two is in"]
 
 
 @pytest.mark.parametrize(

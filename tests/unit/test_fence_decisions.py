@@ -240,6 +240,8 @@ def test_of_proc_only_what_is_there_is_covered_and_dev_is_never_the_hosts():
     assert {"slabinfo", "kpageflags", "sysrq-trigger", "keys"} < {*HIDDEN_FILES}
     dev = [one for one in root_mounts(single=True) if one.target == "dev"]
     assert [one.kind for one in dev] == ["tmpfs"]
+    for one in root_mounts(single=True):
+        assert one.kind or one.flags & kernel.MS_NODEV or one.target.startswith("dev/"), one
     (terminals,) = [one for one in root_mounts(single=True) if one.target == "dev/pts"]
     assert "gid=5" not in terminals.options
 
