@@ -181,7 +181,7 @@ def build_and_become_init(plan: Plan, parent: int) -> None:
         os.closerange(3, 65536)
         outside = Enrolment()
         outside.open(plan.group_files)
-        outside.raise_score(oom.INIT)  # the init inherits it
+        oom.raise_opened(outside.open_score(), oom.INIT)  # the init inherits it
         kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
         confine.leave_session_keyring()
         confine.die_with_parent(parent)

@@ -45,22 +45,16 @@ class Enrolment:
             os.close(fd)
         self._procfs, self._groups = -1, []
 
-    def enrol_this_process(self) -> None:
-        """Raise the score of the calling process to a command's, and put it into the groups.
+    def open_score(self, pid: int | None = None) -> int | None:
+        """Return a descriptor of a process's score, for :func:`.oom.raise_opened`.
+
+        Args:
+            pid: as the machine sees it; None = the calling process.
 
         Raises:
             OSError: the kernel refuses it.
         """
-        self.raise_score(oom.COMMAND)
-        self.join_groups()
-
-    def raise_score(self, level: int) -> None:
-        """Raise the score of the calling process; it is inherited.
-
-        Raises:
-            OSError: the kernel refuses it.
-        """
-        oom.raise_this_process(self._procfs, level)
+        return oom.open_score(self._procfs, pid)
 
     def join_groups(self) -> None:
         """Put the calling process into the groups.

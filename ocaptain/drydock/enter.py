@@ -23,7 +23,7 @@ import termios
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ocaptain.drydock import confine, kernel
+from ocaptain.drydock import confine, kernel, oom
 from ocaptain.drydock.enrol import Enrolment
 from ocaptain.drydock.errors import ApiError, DrydockError
 from ocaptain.drydock.rootless import SandboxMode, sandbox_mode
@@ -151,10 +151,15 @@ def _enter_and_execute(
         _join(join)
         if command.terminal:  # the keeper leads the session; the command is its foreground
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        begun, begins = os.pipe2(os.O_CLOEXEC)
         child = os.fork()
         if child:
-            _wait_as_keeper(child)
-        outside.enrol_this_process()
+            os.close(begins)
+            _wait_as_keeper(child, outside, begun)
+        # Until the program takes its place, this process is as large as drydock: with a command's score it would be the
+        # first to be ended wherever memory runs out.
+        oom.raise_opened(outside.open_score(), oom.INIT)
+        outside.join_groups()
         _join(own_users)
         single = sandbox_mode() is SandboxMode.SINGLE
         if own_users and not single:
@@ -162,7 +167,7 @@ def _enter_and_execute(
         confine.drop_privileges(program, as_root=command.as_root, set_groups=not single)
         # Only now: the kernel forgets it when credentials change. It ends with its keeper.
         confine.die_with_parent()
-        _execute(command)
+        _execute(command, begins)
     except BaseException as error:  # noqa: BLE001 - a forked child must never run on as the server
         with contextlib.suppress(OSError):
             os.write(2, f"drydock: {error}\n".encode())
@@ -301,19 +306,28 @@ def _join(namespaces: Sequence[int]) -> None:
         kernel.join(fd)
 
 
-def _wait_as_keeper(child: int) -> None:
-    """Be the process on the host side: close all files, ignore signals, exit with the child's status."""
+def _wait_as_keeper(child: int, outside: Enrolment, begun: int) -> None:
+    """Be the process on the host side: close all files, ignore signals, exit with the child's status.
+
+    Args:
+        child: the command.
+        outside: opens its score.
+        begun: end of a pipe whose other end closes when the program has taken the child's place.
+    """
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     nothing = os.open("/dev/null", os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(nothing, fd)
+    os.read(begun, 1)
+    with contextlib.suppress(OSError):  # it has ended, or is of a program that nobody may look into
+        oom.raise_opened(outside.open_score(child), oom.COMMAND)
     os.closerange(3, 65536)
     _, status = os.waitpid(child, 0)
     os._exit(os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))
 
 
-def _execute(command: SandboxCommand) -> None:
+def _execute(command: SandboxCommand, begins: int) -> None:
     confine.reset_signals()
     os.umask(0o022)
     for place in (command.cwd, "/home/sprite", "/"):
@@ -323,7 +337,8 @@ def _execute(command: SandboxCommand) -> None:
             continue
         break
     program, environment = command.argv[0], dict(command.environment)
-    os.closerange(3, 65536)
+    os.dup2(begins, 3, inheritable=False)
+    os.closerange(4, 65536)
     places = [""] if "/" in program else environment.get("PATH", os.defpath).split(":") if program else []
     reason = "No such file or directory"
     for place in places:

@@ -8,7 +8,8 @@ goes, which is drydock as soon as a ship makes many small ones, and with drydock
 
     drydock, and the keepers of its commands    LOWERED   (only with CAP_SYS_RESOURCE; else what they inherited)
     a ship's keeper and init                    INIT      each is a whole ship: after every command; before it is built
-    every command in a ship                     COMMAND   before its first instruction; inherited by what it forks
+    every command in a ship                     INIT      before its first instruction; inherited by what it forks
+                                                COMMAND   as soon as its program runs: before, it is a copy of drydock
 
 Raising one's own value needs no right. A value that was set with CAP_SYS_RESOURCE is a floor for the ship. Without that
 right (an ordinary user, some containers) a ship that means harm may lower its own back to what drydock has; a limit of
@@ -17,7 +18,6 @@ its memory (:mod:`.cgroups`) stops that one.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from pathlib import Path
 
@@ -42,21 +42,32 @@ def protect_this_process() -> bool:
 
 
 def open_procfs() -> int:
-    """Return a descriptor of the host's procfs, for :func:`raise_this_process` inside of other namespaces."""
+    """Return a descriptor of the host's procfs, for :func:`open_score` inside of other namespaces."""
     return os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-def raise_this_process(procfs: int, level: int) -> None:
-    """Raise the score of the calling process, which may have joined other namespaces since.
+def open_score(procfs: int, pid: int | None = None) -> int | None:
+    """Return a descriptor of a process's score, for :func:`raise_opened`; None where the kernel has none.
 
     Args:
         procfs: of :func:`open_procfs`: a ship's own ``/proc`` is not asked.
-        level: the score.
+        pid: the process; None = the calling one.
     """
-    # A kernel without the file has nothing to protect drydock from.
-    with contextlib.suppress(FileNotFoundError):
-        file = os.open(f"self/{SCORE_FILE}", os.O_RDWR | os.O_CLOEXEC, dir_fd=procfs)
-        try:
-            os.write(file, f"{raised(int(os.read(file, 16)), level)}\n".encode())
-        finally:
-            os.close(file)
+    try:
+        return os.open(f"{pid or 'self'}/{SCORE_FILE}", os.O_RDWR | os.O_CLOEXEC, dir_fd=procfs)
+    except FileNotFoundError:  # such a kernel has nothing to protect drydock from
+        return None
+
+
+def raise_opened(score: int | None, level: int) -> None:
+    """Raise the score of the process that opened it, and close the descriptor.
+
+    Raises:
+        OSError: the kernel refuses it.
+    """
+    if score is None:
+        return
+    try:
+        os.write(score, f"{raised(int(os.read(score, 16)), level)}\n".encode())
+    finally:
+        os.close(score)

@@ -49,7 +49,9 @@ def score(pid):
 
 def test_every_process_of_a_ship_is_to_end_before_drydock(dock):
     sprite = dock.make("scores")
-    told = sprite.run("sh", "-c", "cat /proc/self/oom_score_adj /proc/1/oom_score_adj", capture_output=True)
+    # It begins with the score of an init, until its program runs.
+    line = f"while grep -q '^{oom.INIT}$' /proc/$$/oom_score_adj; do sleep 0.1; done"
+    told = sprite.run("sh", "-c", f"{line}; cat /proc/$$/oom_score_adj /proc/1/oom_score_adj", capture_output=True)
     assert told.stdout.split() == [str(oom.COMMAND).encode(), str(oom.INIT).encode()]
     assert score(dock.record["pid"]) <= 0
     keeper, init = (one["pid"] for one in dock.stored("scores")["processes"])
