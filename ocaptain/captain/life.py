@@ -206,6 +206,7 @@ class Captain:
             await self.views.finish_workspace_update()
             if found.next != "verify":
                 await wait_for_artifacts(self.actors.values())
+        self._arrivals.give_up_unbuilt()
         if found.next == "verify":
             await self._verify()
         self.pool.over = self.views.is_final = True

@@ -118,8 +118,8 @@ async def _call(binary: Path, argv: list[str], environment: dict[str, str], seco
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
-            process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001 - a grandchild may hold the pipes
-            await process.wait()
+        process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001 - a grandchild may hold the pipes
+        await process.wait()
     if process.returncode:
         said = clean_line(complaint.decode(errors="replace"))[-_MAX_SAID:] or f"exit {process.returncode}"
         raise MutagenError(f"{shown}: {said.removeprefix('Error: ')}")

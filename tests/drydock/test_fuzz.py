@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import json
 import os
@@ -39,6 +40,20 @@ FUZZING = settings(
     suppress_health_check=list(HealthCheck),
     phases=(Phase.explicit, Phase.generate),
 )
+
+
+@pytest.fixture(autouse=True)
+def _parse_again(monkeypatch):
+    """Parse again what CPython 3.11 gives up on by an error of its own (gh-106905), where Hypothesis reads a lambda."""
+    parse = ast.parse
+
+    def patient(*arguments, **more):
+        for _ in range(20):
+            with contextlib.suppress(SystemError):
+                return parse(*arguments, **more)
+        return parse(*arguments, **more)
+
+    monkeypatch.setattr(ast, "parse", patient)
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import hashlib
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -14,6 +15,8 @@ import httpx
 import pytest
 
 from ocaptain.ledger import Ledger
+from ocaptain.locks import Lock
+from ocaptain.process import captain_lock_path
 from tests.helpers import OCAPTAIN, new_voyage, wait_for
 from tests.voyage.test_shell_doctor import Terminal
 
@@ -36,6 +39,7 @@ def voyage(fleet):
     assert fleet.api("POST", "/v1/sprites", {"name": SPRITES[0][1]}).status_code < 300
     yield V
     fleet.api("DELETE", f"/v1/sprites/{SPRITES[0][1]}")
+    shutil.rmtree(directory)  # tests of another module may come in between
 
 
 def run(fleet, *words, data=b"", before=(), **more):
@@ -222,39 +226,43 @@ def fetch(url, path):
 
 
 def test_open_serves_a_port_until_its_ship_sleeps(fleet, voyage):
-    done = fleet.run("open", V, "ship-0", 8123)
-    assert (done.code, done.out, "port 8123" in done.err) == (1, "", True), done
-    fleet.inside(SPRITES[0][1], "mkdir -p ~/www && head -c 3000000 /dev/urandom > ~/www/big && echo mine > ~/www/a")
-    serve = "cd ~/www && setsid python3 -m http.server 8123 --bind 127.0.0.1 > /dev/null 2>&1 < /dev/null &"
-    fleet.inside(SPRITES[0][1], f"{serve} sleep 1")
-    wait_for(lambda: fleet.inside(SPRITES[0][1], "curl -sf 127.0.0.1:8123/a || true").strip() == "mine")
-    with fleet.popen("open", V, "ship-0", 8123) as process:
-        url = process.stdout.readline().strip()
-        assert re.fullmatch(r"http://ship-0\.localhost:\d+", url), process.stderr.read()
-        assert "by the agent on ship-0: give it no password" in process.stderr.readline()
-        port = int(url.rpartition(":")[2])
-        addresses = Path("/proc/net/tcp").read_text().split()
-        assert f"0100007F:{port:04X}" in addresses  # and at no other address of this machine
-        assert f"00000000:{port:04X}" not in addresses
-        sizes = {len(fetch(url, "/big").content) for _ in range(3)}
-        assert (fetch(url, "/a").text, sizes) == ("mine\n", {3_000_000})
+    with Lock(captain_lock_path(fleet.voyages / V)) as captain:
+        assert captain.acquire_within(10)  # as one that is in command
+        done = fleet.run("open", V, "ship-0", 8123)
+        assert (done.code, done.out, "port 8123" in done.err) == (1, "", True), done
+        fleet.inside(SPRITES[0][1], "mkdir -p ~/www && head -c 3000000 /dev/urandom > ~/www/big && echo mine > ~/www/a")
+        serve = "cd ~/www && setsid python3 -m http.server 8123 --bind 127.0.0.1 > /dev/null 2>&1 < /dev/null &"
+        fleet.inside(SPRITES[0][1], f"{serve} sleep 1")
+        wait_for(lambda: fleet.inside(SPRITES[0][1], "curl -sf 127.0.0.1:8123/a || true").strip() == "mine")
+        with fleet.popen("open", V, "ship-0", 8123) as process:
+            url = process.stdout.readline().strip()
+            assert re.fullmatch(r"http://ship-0\.localhost:\d+", url), process.stderr.read()
+            assert "by the agent on ship-0: give it no password" in process.stderr.readline()
+            port = int(url.rpartition(":")[2])
+            addresses = Path("/proc/net/tcp").read_text().split()
+            assert f"0100007F:{port:04X}" in addresses  # and at no other address of this machine
+            assert f"00000000:{port:04X}" not in addresses
+            sizes = {len(fetch(url, "/big").content) for _ in range(3)}
+            assert (fetch(url, "/a").text, sizes) == ("mine\n", {3_000_000})
+            with Ledger(fleet.voyages / V / "ledger.db") as ledger:
+                ledger.take_command()
+                ledger.set_ship("ship-0", "asleep")
+            assert process.wait(120) == 1
+            assert "the preview has ended: ship-0 is asleep" in process.stderr.read()
+        done = fleet.run("open", V, "ship-0", 8123)
+        assert (done.code, done.out, "ship-0 is asleep, and a preview would wake it" in done.err) == (2, "", True)
         with Ledger(fleet.voyages / V / "ledger.db") as ledger:
             ledger.take_command()
-            ledger.set_ship("ship-0", "asleep")
-        assert process.wait(120) == 1
-        assert "the preview has ended: ship-0 is asleep" in process.stderr.read()
+            ledger.set_ship("ship-0", "idle")
+        with fleet.popen("open", V, "ship-0", 8123) as process:
+            process.stdout.readline()
+            process.send_signal(signal.SIGINT)
+            assert process.wait(120) == 130
+            assert "port 8123 of ship-0 is not served here any more" in process.stderr.read()
+        done = fleet.run("open", V, "ship-1", 8123)
+        assert (done.code, "ship-1 does not exist any more" in done.err) == (1, True), done
     done = fleet.run("open", V, "ship-0", 8123)
-    assert (done.code, done.out, "ship-0 is asleep, and a preview would wake it" in done.err) == (2, "", True)
-    with Ledger(fleet.voyages / V / "ledger.db") as ledger:
-        ledger.take_command()
-        ledger.set_ship("ship-0", "idle")
-    with fleet.popen("open", V, "ship-0", 8123) as process:
-        process.stdout.readline()
-        process.send_signal(signal.SIGINT)
-        assert process.wait(120) == 130
-        assert "port 8123 of ship-0 is not served here any more" in process.stderr.read()
-    done = fleet.run("open", V, "ship-1", 8123)
-    assert (done.code, "ship-1 does not exist any more" in done.err) == (1, True), done
+    assert (done.code, "the voyage does not sail" in done.err) == (2, True), done
 
 
 def test_a_sunk_voyage_has_no_ships(fleet, voyage):
