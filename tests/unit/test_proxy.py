@@ -188,7 +188,7 @@ def test_any_bytes_are_a_request_or_refused(data):
         ("a.example", [rule("*.example"), rule("a.example", "deny")], False),
         (PUBLIC, [rule("*")], False),  # bare addresses need a rule of their own
         (PUBLIC, [rule(PUBLIC)], True),
-        ("mirror.corp", [rule("pypi.org")], False),  # what drydock opens, a policy closes
+        ("mirror.corp", [rule("other.example")], False),  # what drydock opens, a policy closes
         ("mirror.corp", [rule("mirror.corp")], True),
     ],
 )
