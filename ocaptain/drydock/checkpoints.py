@@ -80,6 +80,7 @@ def restore_checkpoint(directory: Path, name: str) -> None:
         fresh.mkdir()
         _copy_disk(directory / "checkpoints" / name, fresh)
     except OSError as error:
+        remove_tree(fresh)
         raise DrydockError(f"the disk could not be restored: {error.strerror}") from error
     except BaseException:
         remove_tree(fresh)

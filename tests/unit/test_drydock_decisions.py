@@ -334,6 +334,20 @@ def test_nothing_starts_in_a_ship_that_stands_still():
     assert asyncio.run(play()) == ["one", "one is in", "closed", "open", "two", "two is in"]
 
 
+def test_a_disk_that_cannot_be_mounted_for_a_copy_leaves_nothing(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    make_disk(tmp_path)
+    monkeypatch.setattr(checkpoints, "run_secluded", refuse)
+    with pytest.raises(DrydockError, match="could not be made: Operation not permitted"):
+        checkpoints.save_checkpoint(tmp_path, "v1")
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+    with pytest.raises(DrydockError, match="could not be restored: Operation not permitted"):
+        checkpoints.restore_checkpoint(tmp_path, "v1")
+    assert not (tmp_path / "restoring").exists()
+
+
 @pytest.mark.parametrize(
     ("message", "status", "code"),
     [
