@@ -2,28 +2,25 @@
 
 - a file in the voyage's directory, if the path is short enough;
 - else on Linux the same file, by the path of an open directory (``/proc/self/fd``);
-- else a file in a private directory with a random name, below ``XDG_RUNTIME_DIR`` or the directory for
-  temporary files. A pointer file in the voyage's directory contains its path: so no name is guessed in a
-  directory that others can write to. The private directory must belong to us and be closed to others.
+- else a file in a private directory (:mod:`ocaptain.private`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import stat
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ocaptain.errors import OcaptainError
-from ocaptain.protocol.files import write_atomic
+from ocaptain.private import find_private_directory, make_private_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SOCKET_NAME = "control.sock"
 POINTER_NAME = "control.place"
+_PREFIX = "ocaptain-"
 MAX_PATH_BYTES = 100  # bytes; the kernel's own limit is 108, of some systems 104
 OPEN_DIRECTORIES = Path("/proc/self/fd")
 
@@ -68,27 +65,13 @@ def _fits(path: Path) -> bool:
 
 def _make_private_directory(directory: Path) -> Path:
     remove_private_directory(directory)
-    for parent in (os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), "/tmp"):  # noqa: S108 - mkdtemp's own
-        if not parent or not _fits(Path(parent) / "ocaptain-12345678" / SOCKET_NAME):
-            continue
-        with contextlib.suppress(OSError):
-            made = Path(tempfile.mkdtemp(prefix="ocaptain-", dir=parent))
-            write_atomic(directory / POINTER_NAME, os.fsencode(made), durable=False, one_writer=True)
-            return made
-    raise OcaptainError(
-        f"{directory} is too long a path for a socket; set XDG_RUNTIME_DIR to a directory with a short path"
-    )
+    made = make_private_directory(directory / POINTER_NAME, _PREFIX, lambda path: _fits(path / SOCKET_NAME))
+    if made is None:
+        raise OcaptainError(
+            f"{directory} is too long a path for a socket; set XDG_RUNTIME_DIR to a directory with a short path"
+        )
+    return made
 
 
 def _find_private_directory(directory: Path) -> Path:
-    """Return the private directory that the pointer file names.
-
-    Raises:
-        OSError: there is no pointer file, or the directory is not ours alone.
-    """
-    private = Path(os.fsdecode((directory / POINTER_NAME).read_bytes()))
-    seen = private.lstat()
-    ours = stat.S_ISDIR(seen.st_mode) and seen.st_uid == os.geteuid() and not seen.st_mode & 0o077
-    if not ours or not private.name.startswith("ocaptain-"):
-        raise PermissionError(f"{private} is not a private directory of this user")
-    return private
+    return find_private_directory(directory / POINTER_NAME, _PREFIX)

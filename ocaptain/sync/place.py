@@ -18,18 +18,16 @@ import contextlib
 import os
 import shlex
 import shutil
-import stat
 import sys
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import ocaptain.sync.thin
+from ocaptain.private import find_private_directory, is_private, make_private_directory
 from ocaptain.protocol.files import write_atomic
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from pathlib import Path
 
 MAX_DATA = 80  # bytes of the path of Mutagen's data directory
 FOLDER = "mutagen"
@@ -88,9 +86,15 @@ def make_place(directory: Path) -> Place:
     """
     found = find_place(directory)
     if found is None:
-        found = directory / FOLDER if _fits(directory / FOLDER) else _make_private(directory)
-        found.mkdir(mode=0o700, exist_ok=True)
-        if not _is_private(found):
+        found = directory / FOLDER
+        if _fits(found):
+            found.mkdir(mode=0o700, exist_ok=True)
+        elif private := make_private_directory(directory / POINTER, _PREFIX, _fits):
+            found = private
+        else:
+            short = "set XDG_RUNTIME_DIR to a folder with a short path"
+            raise OSError(f"{directory} is too long a path for Mutagen; {short}")
+        if not is_private(found):
             raise OSError(f"{found} is not this user's alone: remove it")
     place = Place(found)
     place.data.mkdir(mode=0o700, exist_ok=True)
@@ -101,10 +105,8 @@ def find_place(directory: Path) -> Path | None:
     """Return the place of a voyage's mirrors, None if there is none, or if what is there is not this user's alone."""
     with contextlib.suppress(OSError, ValueError):
         if _fits(directory / FOLDER):
-            return directory / FOLDER if _is_private(directory / FOLDER) else None
-        named = Path(os.fsdecode((directory / POINTER).read_bytes()))
-        if named.name.startswith(_PREFIX) and _is_private(named):
-            return named
+            return directory / FOLDER if is_private(directory / FOLDER) else None
+        return find_private_directory(directory / POINTER, _PREFIX)
     return None
 
 
@@ -118,22 +120,3 @@ def remove_place(directory: Path) -> None:
 
 def _fits(path: Path) -> bool:
     return len(os.fsencode(Place(path).data)) <= MAX_DATA
-
-
-def _is_private(path: Path) -> bool:
-    seen = path.lstat()
-    return stat.S_ISDIR(seen.st_mode) and seen.st_uid == os.geteuid() and not seen.st_mode & 0o077
-
-
-def _make_private(directory: Path, parents: Sequence[str] | None = None) -> Path:
-    """Make a folder elsewhere, with a name that nobody guesses, and the file that names it."""
-    if parents is None:
-        parents = [os.environ.get("XDG_RUNTIME_DIR", ""), tempfile.gettempdir(), "/tmp"]  # noqa: S108 - mkdtemp's own
-    for parent in parents:
-        if not parent or not _fits(Path(parent) / f"{_PREFIX}12345678"):
-            continue
-        with contextlib.suppress(OSError):
-            made = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
-            write_atomic(directory / POINTER, os.fsencode(made), durable=False, one_writer=True)
-            return made
-    raise OSError(f"{directory} is too long a path for Mutagen; set XDG_RUNTIME_DIR to a folder with a short path")

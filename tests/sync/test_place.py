@@ -121,3 +121,13 @@ def test_the_probe_says_the_machine_until_the_agent_is_there(tmp_path):
     assert ask() == os.uname().machine
     agent.chmod(0o700)
     assert ask() == "there"
+
+
+def test_a_folder_that_cannot_be_named_is_not_left(short, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(short))
+    monkeypatch.setattr(tempfile, "tempdir", str(short))
+    before = sorted(Path("/tmp").glob("ocaptain-mutagen-*"))
+    with pytest.raises(OSError, match="too long a path for Mutagen"):
+        make_place(short / ("x" * 90))  # it is not there, so that nothing can be written in it
+    assert list(short.iterdir()) == []
+    assert sorted(Path("/tmp").glob("ocaptain-mutagen-*")) == before
