@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from ocaptain.cli import render
 from ocaptain.cli.shell import choose_ship
+from ocaptain.cli.tunnel import CHUNK, carry_both_ways
 from ocaptain.cli.views import find_voyage
 from ocaptain.config import load_settings
 from ocaptain.errors import Interrupted, OcaptainError, UsageError
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     from ocaptain.sprites import SpritesClient, Tunnel
 
 ADDRESS = "127.0.0.1"
-CHUNK = 64 * 1024
-LINGER_SECONDS = 2.0  # wait so long for data of the ship after the browser has sent all
 LOOK_SECONDS = 1.0  # between two looks at how the ship stands
 MAX_CONNECTIONS = 64  # at the same time; a browser has six for a page
 
@@ -145,7 +144,7 @@ class _Preview:
                 return  # it ends at the next look
             tunnel = await client.proxy(self._ship.sprite, self._port)
             try:
-                await _copy_both(tunnel, reader, writer)
+                await carry_both_ways(_send(tunnel, reader), _receive(tunnel, writer))
             finally:
                 await tunnel.close()
         except SpritesError as error:
@@ -160,22 +159,6 @@ class _Preview:
         if words != self._said:
             self._said = words
             render.err().print(f"not reached: {words}")
-
-
-async def _copy_both(tunnel: Tunnel, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    sending = asyncio.create_task(_send(tunnel, reader))
-    receiving = asyncio.create_task(_receive(tunnel, writer))
-    try:
-        done, _ = await asyncio.wait([sending, receiving], return_when=asyncio.FIRST_COMPLETED)
-        if sending in done and receiving not in done:
-            # A tunnel has no half-close: receive what the ship still sends before closing it.
-            await asyncio.wait([receiving], timeout=LINGER_SECONDS)
-        for task in done:
-            task.result()
-    finally:
-        for task in (sending, receiving):
-            task.cancel()
-        await asyncio.gather(sending, receiving, return_exceptions=True)
 
 
 async def _send(tunnel: Tunnel, reader: asyncio.StreamReader) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ocaptain.captain.transport.target import read_target, ssh_argv
 from ocaptain.cli.shell import choose_ship
 from ocaptain.cli.streams import RawOutput, ReaderGone
+from ocaptain.cli.tunnel import CHUNK, carry_both_ways
 from ocaptain.cli.views import find_voyage
 from ocaptain.config import load_settings
 from ocaptain.errors import Interrupted, OcaptainError
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from ocaptain.names import ProviderName
     from ocaptain.provider import Endpoint
     from ocaptain.sprites import Tunnel
-
-CHUNK = 64 * 1024
-LINGER_SECONDS = 2.0  # wait so long for data of the other side after our input has ended
 
 
 def run_proxy(voyage: str | None, ship: str | None, port: int, *, provider: ProviderName | None) -> None:
@@ -76,19 +74,9 @@ async def _relay(reached: Endpoint, sprite: str, port: int) -> None:
             tunnel = await client.proxy(sprite, port)
         except NotFound as error:
             raise OcaptainError(f"there is no sprite {sprite}") from error
-        sending = asyncio.create_task(_send_stdin(tunnel))
-        receiving = asyncio.create_task(_write_stdout(tunnel))
         try:
-            done, _ = await asyncio.wait([sending, receiving], return_when=asyncio.FIRST_COMPLETED)
-            if sending in done and receiving not in done:
-                # A tunnel has no half-close: receive what the other side still sends before closing it.
-                await asyncio.wait([receiving], timeout=LINGER_SECONDS)
-            for task in done:
-                task.result()
+            await carry_both_ways(_send_stdin(tunnel), _write_stdout(tunnel))
         finally:
-            sending.cancel()
-            receiving.cancel()
-            await asyncio.gather(sending, receiving, return_exceptions=True)
             await tunnel.close()
 
 
