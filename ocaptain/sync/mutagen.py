@@ -73,11 +73,16 @@ async def require_binary(search: str | None = None) -> Binary:
     found = find_binary(search)
     if found is None:
         raise MutagenNotUsed("mutagen is not installed")
-    said = (await _call(found, ["version"], _environment(None), VERSION_SECONDS)).decode(errors="replace")
+    said = await read_said_version(found)
     version = read_version(said)
     if version is None:
         raise MutagenNotUsed(f"mutagen is of version {clean_line(said, 40) or 'unknown'}; 0.18 is used")
     return Binary(found, version)
+
+
+async def read_said_version(binary: Path) -> str:
+    """Return what ``mutagen version`` prints. Raises MutagenError, also if it hangs."""
+    return (await _call(binary, ["version"], _environment(None), VERSION_SECONDS)).decode(errors="replace").strip()
 
 
 def _environment(place: Place | None) -> dict[str, str]:

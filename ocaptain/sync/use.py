@@ -5,14 +5,12 @@ OCAPTAIN_MUTAGEN, ``mutagen version`` ──describe_use (pure)──> what brin
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
+import asyncio
 
+from ocaptain.sync.mutagen import MutagenError, find_binary, read_said_version
 from ocaptain.sync.spec import read_version
 from ocaptain.text import clean_line
 
-VERSION_SECONDS = 20.0  # each call of the program may hang
 BY_GIT = "files of ships come each 15 s by git"
 
 
@@ -34,18 +32,10 @@ def describe_use(setting: str, output: str | None) -> str:
 
 def ask_version() -> str | None:
     """Return what ``mutagen version`` prints, None if there is no such program, "" if it fails or hangs."""
-    if shutil.which("mutagen") is None:
+    found = find_binary()
+    if found is None:
         return None
-    environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     try:
-        done = subprocess.run(
-            ["mutagen", "version"],
-            env={**environment, "MUTAGEN_DISABLE_AUTOSTART": "1"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=VERSION_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        return asyncio.run(read_said_version(found))
+    except MutagenError:
         return ""
-    return done.stdout.decode(errors="replace").strip()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ocaptain.sync import use
+from ocaptain.sync import mutagen
 from ocaptain.sync.use import ask_version, describe_use
 
 BY_GIT = "files of ships come each 15 s by git"
@@ -35,7 +35,7 @@ def test_the_program_is_asked_without_our_secrets_and_not_for_ever(tmp_path, mon
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.setenv("SPRITES_TOKEN", "secret")
-    monkeypatch.setattr(use, "VERSION_SECONDS", 2.0)
+    monkeypatch.setattr(mutagen, "VERSION_SECONDS", 2.0)
     assert ask_version() == said
 
 
