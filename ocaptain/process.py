@@ -184,8 +184,11 @@ def end_build(directory: Path, pid: int) -> None:
 
 
 def is_building(directory: Path) -> bool:
-    """Whether a process that builds the voyage's ships lives; forgets those that have ended."""
-    found = False
+    """Whether anybody builds ships of the voyage: a process that is recorded, or a replacement run that begins.
+
+    Processes that have ended are forgotten.
+    """
+    found = is_replacement_running(directory)
     for file in directory.glob(f"{BUILD_PREFIX}*"):
         if _is_builder_alive(file):
             found = True

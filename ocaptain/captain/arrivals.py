@@ -50,7 +50,7 @@ class Arrivals:
         context: of the voyage.
         pool: whose actors follow the ships.
         transports: makes the transport to a ship.
-        start: starts an actor; None until the captain has begun.
+        start: starts an actor.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Arrivals:
         self._transports = transports
         self._start = start
         self._answers: dict[str, Answer] = {}  # by command: one whose answer came too late is repeated
-        self._is_replacing = False
+        self._is_replacing = False  # whether the run that was seen last makes ships instead of lost ones
         pool.ships_to_come = self.ships_to_come
 
     def make_actors(self) -> None:
@@ -111,20 +111,17 @@ class Arrivals:
 
     def ships_to_come(self) -> frozenset[str]:
         """Return the ships, of both roles, that are being built now."""
-        found = frozenset(row.id for row in self._ledger.ships() if row.state == "provisioning")
+        found = frozenset(row.id for row in self._unbuilt())
         return found if found and self._is_building() else frozenset()
 
     def give_up_unbuilt(self) -> None:
         """Record as failed what nobody builds any more; called at each tick."""
-        voyage = self._ledger.voyage()
-        # While it is verified, the final verify itself makes its ship.
-        unbuilt = [
-            row
-            for row in self._ledger.ships()
-            if row.state == "provisioning" and (row.role == "work" or voyage.state == "running")
-        ]
+        unbuilt = self._unbuilt()
         if not unbuilt or self._is_building():
             return
+        voyage = self._ledger.voyage()
+        if voyage.state != "running":  # while it is verified, the final verify itself makes its ship
+            unbuilt = [row for row in unbuilt if row.role == "work"]
         where = f" (see {self._directory / 'replace.log'})" if self._is_replacing else ""
         for row in unbuilt:
             why = f"it was not built: that run has ended{where}; `ocaptain sail --resume {voyage.id}` builds it"
@@ -132,9 +129,13 @@ class Arrivals:
         self._pool.retry_unconfirmed_refusals()
 
     def _is_building(self) -> bool:
-        if is_replacing := process.is_replacement_running(self._directory):
-            self._is_replacing = True
-        return is_replacing or process.is_building(self._directory)
+        is_building = process.is_building(self._directory)
+        if is_building:
+            self._is_replacing = process.is_replacement_running(self._directory)
+        return is_building
+
+    def _unbuilt(self) -> list[ShipRow]:
+        return [row for row in self._ledger.ships() if row.state == "provisioning"]
 
     def _former(self, ship: str) -> Literal["none", "gone", "in service"]:
         actor = self._pool.actors.get(ship)

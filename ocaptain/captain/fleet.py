@@ -70,13 +70,9 @@ class Fleet:
         if self._run is not None:
             self._run.poll()  # so that it leaves no zombie
         now = time.monotonic()
-        if (self._looked is not None and now - self._looked < LOOK_SECONDS) or process.is_replacement_running(
-            self._directory
-        ):
+        if (self._looked is not None and now - self._looked < LOOK_SECONDS) or process.is_building(self._directory):
             return
         self._looked = now
-        if process.is_building(self._directory):
-            return
         if not (missing := self._missing_ships()):
             return
         existing = await self._find_existing(frozenset(self._ledger.ship_row(ship).sprite for ship in missing.recreate))

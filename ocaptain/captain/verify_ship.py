@@ -15,7 +15,7 @@ from ocaptain.captain.decide.verify import CreationStatus
 from ocaptain.errors import OcaptainError
 from ocaptain.ledger import LedgerError
 from ocaptain.names import VERIFY_SHIP
-from ocaptain.process import is_building, is_replacement_running, start_replacement
+from ocaptain.process import is_building, start_replacement
 from ocaptain.sprites import AuthenticationError, SpritesError
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class VerifyShipMaker:
             instead_of: a ship that is destroyed to make room; its work is here already.
         """
         # One run at a time builds ships of a voyage. None of them tells when it has ended.
-        while is_building(self._directory) or is_replacement_running(self._directory):  # noqa: ASYNC110
+        while is_building(self._directory):  # noqa: ASYNC110
             await asyncio.sleep(LOOK_SECONDS / 5)
         self._ledger.make_verify_ship(instead_of)
         for ship in self._ledger.ships():
