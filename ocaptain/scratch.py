@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-Purpose = Literal["run", "check", "bundle", "tasks"]
+Purpose = Literal["run", "check", "bundle", "tasks", "mirror"]
 _PREFIXES = tuple(f"ocaptain-{purpose}-" for purpose in get_args(Purpose))
 MIN_AGE_SECONDS = 60.0  # a younger one may not be locked by its owner yet
 

@@ -12,16 +12,17 @@ import contextlib
 import logging
 import os
 import re
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ocaptain.captain.refs import ROOT
 from ocaptain.git import GitError
+from ocaptain.scratch import scratch_directory
 from ocaptain.sync.spec import SHIPS
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ocaptain.git import Git
 
 GIT_SECONDS = 300.0
@@ -125,11 +126,11 @@ def _save(git: Git, workspace: Path, branch: str, message: str) -> str:
     if not workspace.is_dir() or workspace.is_symlink():
         return ""
     head = git.text("rev-parse", "--verify", f"refs/heads/{branch}")
-    with tempfile.TemporaryDirectory(prefix="ocaptain-") as scratch:
+    with scratch_directory("mirror") as scratch:
         extra = {
             "GIT_DIR": str(git.directory),
             "GIT_WORK_TREE": str(workspace),
-            "GIT_INDEX_FILE": str(Path(scratch) / "index"),
+            "GIT_INDEX_FILE": str(scratch / "index"),
             "GIT_ATTR_NOSYSTEM": "1",
         }
         # What git does not take, such as names that are harmful elsewhere, stays in the folder alone.
