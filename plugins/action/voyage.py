@@ -16,7 +16,7 @@ IN_COLLECTION = __name__.startswith("ansible_collections.")
 CONNECTION = "ocaptain.fleet.sprite" if IN_COLLECTION else "sprite"
 
 #: What stands before and after a playbook's name.
-PLAYBOOKS = ("ocaptain.fleet.", "") if CONNECTION != "sprite" else ("playbooks/", ".yml")
+PLAYBOOKS = ("ocaptain.fleet.", "") if IN_COLLECTION else ("playbooks/", ".yml")
 #: The states by which a playbook begins.
 WHOLE = frozenset({"prepared", "rescued"})
 
