@@ -178,7 +178,7 @@ def hidden_mounts(present: Sequence[str]) -> list[Mount]:
 def build_and_become_init(plan: Plan, parent: int) -> None:
     """In the forked child: become the keeper, and in a child of its own the ship's init. Does not return."""
     try:
-        os.closerange(3, 65536)
+        os.closerange(3, confine.MAX_OPEN_FILES)
         outside = Enrolment()
         outside.open(plan.group_files)
         oom.raise_opened(outside.open_score(), oom.INIT)  # the init inherits it
@@ -195,7 +195,7 @@ def build_and_become_init(plan: Plan, parent: int) -> None:
             os.close(waiting)
             _become_init(plan, held, outside)
         os.dup2(waiting, 0)
-        os.closerange(3, 65536)
+        os.closerange(3, confine.MAX_OPEN_FILES)
         nothing = os.open("/dev/null", os.O_RDWR)
         for number in (1, 2):
             os.dup2(nothing, number)

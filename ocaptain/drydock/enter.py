@@ -292,7 +292,7 @@ def _run_joined(namespaces: Sequence[int], work: Callable[[], None]) -> None:
         if child:
             _, status = os.waitpid(child, 0)
             os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
-        os.closerange(3, 65536)
+        os.closerange(3, confine.MAX_OPEN_FILES)
         work()
         code = 0
     except BaseException as error:  # noqa: BLE001 - a forked child must never run on as the server
@@ -322,7 +322,7 @@ def _wait_as_keeper(child: int, outside: Enrolment, begun: int) -> None:
     os.read(begun, 1)
     with contextlib.suppress(OSError):  # it has ended, or is of a program that nobody may look into
         oom.raise_opened(outside.open_score(child), oom.COMMAND)
-    os.closerange(3, 65536)
+    os.closerange(3, confine.MAX_OPEN_FILES)
     _, status = os.waitpid(child, 0)
     os._exit(os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))
 
@@ -338,7 +338,7 @@ def _execute(command: SandboxCommand, begins: int) -> None:
         break
     program, environment = command.argv[0], dict(command.environment)
     os.dup2(begins, 3, inheritable=False)
-    os.closerange(4, 65536)
+    os.closerange(4, confine.MAX_OPEN_FILES)
     places = [""] if "/" in program else environment.get("PATH", os.defpath).split(":") if program else []
     reason = "No such file or directory"
     for place in places:
