@@ -120,9 +120,8 @@ class Connection(ConnectionBase):
         if not self._connected:
             die_with_ansible()
             try:
-                _, found = find_endpoint(
-                    self.get_option("provider"), self.get_option("api_url"), self.get_option("api_token"), restart=True
-                )
+                options = (self.get_option(name) for name in ("provider", "api_url", "api_token"))
+                found = find_endpoint(*options, restart=True)[1]
             except OcaptainError as error:
                 raise AnsibleConnectionFailure(str(error)) from error
             if found is None:
